@@ -1,0 +1,61 @@
+use thiserror::Error;
+
+/// What a kernel refuses, with the offending value.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// An instruction set was asked for that this machine, or this build, does not have.
+    #[error("instruction set `{asked}` is not available here; this machine has {available}")]
+    IsaUnavailable {
+        /// The name asked for.
+        asked: String,
+        /// The names that would work, comma-separated.
+        available: String,
+    },
+    /// A name that is no instruction set.
+    #[error("`{asked}` is not an instruction set; use one of {known}")]
+    IsaUnknown {
+        /// The name asked for.
+        asked: String,
+        /// All known names, comma-separated.
+        known: String,
+    },
+    /// A buffer whose length does not match the shape it is said to have.
+    #[error("{what} holds {got} values but must hold {expected}")]
+    Shape {
+        /// Which argument.
+        what: &'static str,
+        /// Its length.
+        got: usize,
+        /// The length its shape asks for.
+        expected: usize,
+    },
+    /// Rows of no dimension.
+    #[error("rows must have at least one dimension")]
+    NoDimension,
+    /// NaN or infinity in the input.
+    #[error("row {row} holds {value} at dimension {dimension}; remove or replace values that are not finite")]
+    NotFinite {
+        /// Row index.
+        row: usize,
+        /// Index within the row.
+        dimension: usize,
+        /// The value, NaN or an infinity.
+        value: f64,
+    },
+    /// A bucket id that does not fit 32 bits.
+    #[error(
+        "row {row}, hash function {function}: bucket {bucket} does not fit a 32-bit id; use a larger bucket length or scale the data down"
+    )]
+    BucketOverflow {
+        /// Row index.
+        row: usize,
+        /// Hash function index.
+        function: usize,
+        /// The bucket, as the floating-point floor.
+        bucket: f64,
+    },
+}
+
+/// Result of a kernel.
+pub type Result<T, E = KernelError> = std::result::Result<T, E>;

@@ -1,0 +1,155 @@
+use half::f16;
+
+use crate::error::{KernelError, Result};
+
+/// A borrowed row-major matrix: one vector a row, all of one dimension.
+///
+/// ```
+/// use lshjoin_kernels::Rows;
+///
+/// let rows = Rows::new(&[1.0_f32, 2.0, 3.0, 4.0], 2)?;
+/// assert_eq!((rows.len(), rows.row(1)), (2, &[3.0, 4.0][..]));
+/// assert!(Rows::new(&[1.0_f32, 2.0, 3.0], 2).is_err());
+/// # Ok::<(), lshjoin_kernels::KernelError>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a, T> {
+    values: &'a [T],
+    dim: usize,
+}
+
+impl<'a, T> Rows<'a, T> {
+    /// Views `values` as rows of `dim` values.
+    ///
+    /// # Errors
+    /// When `dim` is 0 or does not divide the number of values.
+    pub fn new(values: &'a [T], dim: usize) -> Result<Self> {
+        if dim == 0 {
+            return Err(KernelError::NoDimension);
+        }
+        if values.len() % dim != 0 {
+            return Err(KernelError::Shape {
+                what: "rows",
+                got: values.len(),
+                expected: values.len() / dim * dim,
+            });
+        }
+        Ok(Self { values, dim })
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.dim
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Values per row, at least 1.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Row `index`. Panics when out of range, as slices do.
+    #[inline]
+    pub fn row(&self, index: usize) -> &'a [T] {
+        &self.values[index * self.dim..][..self.dim]
+    }
+
+    /// Rows `range.start..range.end`.
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        Self {
+            values: &self.values[range.start * self.dim..range.end * self.dim],
+            dim: self.dim,
+        }
+    }
+
+    /// All values, row after row.
+    pub fn values(&self) -> &'a [T] {
+        self.values
+    }
+}
+
+/// The numbers that vectors may be made of once they are inside: `f32` and `f64`.
+///
+/// Half precision is widened to `f32` on the way in (see [`widen_f16`]).
+pub trait Scalar: faer_scalar::Sealed + Copy + Send + Sync + PartialOrd + 'static {
+    /// Widens to double precision, exactly.
+    fn to_f64(self) -> f64;
+    /// Rounds from double precision.
+    fn from_f64(value: f64) -> Self;
+    /// Whether the value is neither NaN nor infinite.
+    fn is_finite(self) -> bool;
+    /// Half the distance between 1 and the next number: the relative rounding error.
+    const UNIT_ROUNDOFF: f64;
+    /// Positive infinity.
+    const INFINITY: Self;
+}
+
+mod faer_scalar {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+impl Scalar for f32 {
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+    #[inline(always)]
+    fn from_f64(value: f64) -> Self {
+        value as f32
+    }
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        f32::is_finite(self)
+    }
+    const UNIT_ROUNDOFF: f64 = f32::EPSILON as f64 / 2.0;
+    const INFINITY: Self = f32::INFINITY;
+}
+
+impl Scalar for f64 {
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self
+    }
+    #[inline(always)]
+    fn from_f64(value: f64) -> Self {
+        value
+    }
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        f64::is_finite(self)
+    }
+    const UNIT_ROUNDOFF: f64 = f64::EPSILON / 2.0;
+    const INFINITY: Self = f64::INFINITY;
+}
+
+/// Refuses NaN and infinity, naming the first row that holds one.
+///
+/// # Errors
+/// [`KernelError::NotFinite`].
+pub fn check_finite<T: Scalar>(rows: Rows<'_, T>) -> Result<()> {
+    // x − x is 0 for finite x and NaN otherwise, and a sum keeps a NaN: no branch per value.
+    let suspicious = |row: &[T]| row.iter().any(|value| !value.is_finite());
+    for index in 0..rows.len() {
+        let row = rows.row(index);
+        if suspicious(row) {
+            let dimension = row.iter().position(|value| !value.is_finite()).unwrap_or(0);
+            return Err(KernelError::NotFinite {
+                row: index,
+                dimension,
+                value: row[dimension].to_f64(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Widens half precision to single, exactly.
+pub fn widen_f16(values: &[f16]) -> Vec<f32> {
+    values.iter().map(|value| value.to_f32()).collect()
+}

@@ -1,0 +1,110 @@
+"""The native engine. Private: use the functions and classes of ``lshjoin``.
+
+Every matrix is 2-D and C-contiguous, float16, float32 or float64, one vector a row. float16 is
+widened to float32. Long calls release the GIL, let Ctrl-C through, and call
+``on_progress(done, total)`` from the calling thread about ten times a second.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float16] | NDArray[np.float32] | NDArray[np.float64]
+Floats = NDArray[np.float32] | NDArray[np.float64]
+Progress = Callable[[int, int], object] | None
+
+__version__: str
+
+def cpu_features() -> list[str]:
+    """Instruction sets that this machine has, weakest first."""
+
+def isa() -> str:
+    """The instruction set in use. ValueError when LSHJOIN_ISA names one that is not here."""
+
+class Model:
+    """L tables of k hash functions each. Immutable."""
+
+    @staticmethod
+    def fit(
+        rows: Matrix,
+        *,
+        family: str,  # "euclidean", "manhattan" or "cosine"
+        num_hash_functions: int,
+        num_hash_tables: int,
+        bucket_length: float,  # ignored by "cosine"
+        seed: int,  # 64 bits, signed
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> Model: ...
+    @staticmethod
+    def from_directions(
+        directions: NDArray[np.float64],  # (L * k, dim)
+        offsets: NDArray[np.float64],  # (L * k,)
+        *,
+        family: str,
+        num_hash_functions: int,
+        num_hash_tables: int,
+        bucket_length: float,
+    ) -> Model: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def directions(self) -> NDArray[np.float64]: ...
+    @property
+    def offsets(self) -> NDArray[np.float64]: ...
+    @property
+    def key_modes(self) -> list[str]:
+        """Per table, "packed" (lossless) or "rehash" (128-bit universal hash), by the rows fitted on."""
+
+    def hash(
+        self, rows: Matrix, *, num_threads: int | None = None, on_progress: Progress = None
+    ) -> NDArray[np.int32]:
+        """Bucket ids, (n, L, k)."""
+
+    def similarity_join(
+        self,
+        a: Matrix,
+        b: Matrix | None,  # None: a with itself, each pair both ways and each row with itself
+        threshold: float,
+        *,
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+        """Rows of a, rows of b, distances: the pairs that share a bucket and are nearer than
+        threshold, by row of a, then row of b."""
+
+    def nearest_neighbors(
+        self,
+        queries: Matrix,
+        items: Matrix,
+        k: int,
+        *,
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1:
+        of the items that share a bucket with the query."""
+
+def knn_join(
+    queries: Matrix | None,  # None: items with themselves, a row not its own neighbour
+    items: Matrix,
+    k: int,
+    *,
+    metric: str,
+    num_threads: int | None = None,
+    on_progress: Progress = None,
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1."""
+
+def radius_join(
+    queries: Matrix | None,
+    items: Matrix,
+    radius: float,
+    *,
+    metric: str,
+    num_threads: int | None = None,
+    on_progress: Progress = None,
+) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64]]:
+    """lims (n + 1), distances, rows of items: neighbours of query i are at lims[i]:lims[i + 1]."""
