@@ -169,7 +169,7 @@ def write_functions(
         }
     )
     directory.mkdir()
-    pq.write_table(table, directory / "part-00000.snappy.parquet", store_schema=False)
+    pq.write_table(table, directory / "part-00000.snappy.parquet")
     (directory / "_SUCCESS").touch()
 
 

@@ -69,8 +69,9 @@ def cells_matrix(cells: NDArray[Any], name: str, dim: int | None = None) -> Matr
         raise _cell_error(cells, name, dim) from None
     if values.ndim != 2 or values.dtype == object:
         raise _cell_error(cells, name, dim)
+    values = _floating(values, _type_message(name, f"list of {values.dtype}"))
     _check_dim(values.shape[1], dim, name, row=0)
-    return _engine_layout(_floating(values, _type_message(name, f"list of {values.dtype}")))
+    return _engine_layout(values)
 
 
 def same_dtype(a: Matrix, b: Matrix) -> tuple[Matrix, Matrix]:
