@@ -75,7 +75,9 @@ impl<'a, T> Rows<'a, T> {
 /// The numbers that vectors may be made of once they are inside: `f32` and `f64`.
 ///
 /// Half precision is widened to `f32` on the way in (see [`widen_f16`]).
-pub trait Scalar: faer_scalar::Sealed + Copy + Send + Sync + PartialOrd + 'static {
+pub trait Scalar:
+    crate::floor::Lanes + crate::projection::Gemm + Copy + Default + Send + Sync + PartialOrd + 'static
+{
     /// Widens to double precision, exactly.
     fn to_f64(self) -> f64;
     /// Rounds from double precision.
@@ -86,12 +88,6 @@ pub trait Scalar: faer_scalar::Sealed + Copy + Send + Sync + PartialOrd + 'stati
     const UNIT_ROUNDOFF: f64;
     /// Positive infinity.
     const INFINITY: Self;
-}
-
-mod faer_scalar {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
 }
 
 impl Scalar for f32 {
