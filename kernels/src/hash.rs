@@ -90,6 +90,21 @@ impl HashFunctions {
         })
     }
 
+    /// Some of the functions, by their place.
+    ///
+    /// Panics when the range is out of bounds, as slices do.
+    pub fn slice(&self, functions: std::ops::Range<usize>) -> Self {
+        let values = functions.start * self.dim..functions.end * self.dim;
+        Self {
+            dim: self.dim,
+            directions: self.directions[values.clone()].to_vec(),
+            directions_f32: self.directions_f32[values].to_vec(),
+            norms: self.norms[functions.clone()].to_vec(),
+            offsets: self.offsets[functions].to_vec(),
+            bucketing: self.bucketing,
+        }
+    }
+
     /// Dimension of the rows they hash.
     pub fn dim(&self) -> usize {
         self.dim

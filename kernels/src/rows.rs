@@ -98,6 +98,8 @@ pub trait Scalar:
     fn from_f64(value: f64) -> Self;
     /// The value without its sign.
     fn abs(self) -> Self;
+    /// The square root, correctly rounded.
+    fn sqrt(self) -> Self;
     /// Whether the value is neither NaN nor infinite.
     fn is_finite(self) -> bool;
     /// Half the distance between 1 and the next number: the relative rounding error.
@@ -126,6 +128,10 @@ impl Scalar for f32 {
         f32::abs(self)
     }
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        f32::sqrt(self)
+    }
+    #[inline(always)]
     fn is_finite(self) -> bool {
         f32::is_finite(self)
     }
@@ -151,6 +157,10 @@ impl Scalar for f64 {
     #[inline(always)]
     fn abs(self) -> Self {
         f64::abs(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        f64::sqrt(self)
     }
     #[inline(always)]
     fn is_finite(self) -> bool {
