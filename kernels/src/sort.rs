@@ -1,47 +1,46 @@
 use crate::error::{KernelError, Result};
 
-/// Below this many rows a comparison sort is faster than clearing the histograms.
+/// Below this many rows for each 32 bits of key, a comparison sort is faster.
 const SMALL: usize = 256;
 
-/// Widest digit: its 2048 counters fit the L1 cache, and 32 bits take three passes.
+/// Widest digit in bits: 2048 counters fit the L1 cache, and 32 bits take three passes.
 const MAX_DIGIT: u32 = 11;
+const VALUES: usize = 1 << MAX_DIGIT;
 
 /// What rows are sorted by: `u64` or `u128`.
-pub trait Key: sealed::Sealed + Copy + Ord + Send + Sync + 'static {
-    /// Number of bits.
-    const BITS: u32;
-    /// The key's lowest `bits` bits.
-    fn low(self, bits: u32) -> Self;
-    /// Bits `shift..shift + 32`, where `shift < BITS`.
-    fn limb(self, shift: u32) -> u32;
-}
+pub trait Key: bits::Bits {}
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for u64 {}
-    impl Sealed for u128 {}
-}
+impl Key for u64 {}
+impl Key for u128 {}
 
-macro_rules! impl_key {
-    ($($unsigned:ty),*) => {$(
-        impl Key for $unsigned {
-            const BITS: u32 = <$unsigned>::BITS;
-            #[inline(always)]
-            fn low(self, bits: u32) -> Self {
-                match bits {
-                    0 => 0,
-                    _ => self & (Self::MAX >> (Self::BITS - bits.min(Self::BITS))),
+mod bits {
+    pub trait Bits: Copy + Ord {
+        const BITS: u32;
+        /// The lowest `bits` bits, where `bits <= BITS`.
+        fn low(self, bits: u32) -> Self;
+        /// Bits `shift..shift + 32`, where `shift < BITS`.
+        fn limb(self, shift: u32) -> u32;
+    }
+
+    macro_rules! impl_bits {
+        ($unsigned:ty) => {
+            impl Bits for $unsigned {
+                const BITS: u32 = <$unsigned>::BITS;
+                #[inline(always)]
+                fn low(self, bits: u32) -> Self {
+                    self & Self::MAX.checked_shr(Self::BITS - bits).unwrap_or(0)
+                }
+                #[inline(always)]
+                fn limb(self, shift: u32) -> u32 {
+                    (self >> shift) as u32
                 }
             }
-            #[inline(always)]
-            fn limb(self, shift: u32) -> u32 {
-                (self >> shift) as u32
-            }
-        }
-    )*};
-}
+        };
+    }
 
-impl_key!(u64, u128);
+    impl_bits!(u64);
+    impl_bits!(u128);
+}
 
 /// Puts the rows of a table in the order of their keys; keeps its memory from table to table.
 ///
@@ -61,8 +60,6 @@ impl_key!(u64, u128);
 pub struct Sorter {
     records: Vec<u64>,
     scratch: Vec<u64>,
-    /// For each value of a digit: how many records have it, then where the next of them goes.
-    counts: Vec<u32>,
 }
 
 impl Sorter {
@@ -80,21 +77,23 @@ impl Sorter {
     /// [`KernelError::TooManyRows`] when rows cannot be numbered by `u32`.
     pub fn sort<K: Key>(&mut self, keys: &[K], bits: u32, order: &mut Vec<u32>) -> Result<()> {
         let rows = row_count(keys.len())?;
+        let bits = bits.min(K::BITS);
         order.clear();
-        if keys.len() < SMALL {
+        if keys.len() < SMALL * bits.div_ceil(32) as usize {
             order.extend(0..rows);
-            order.sort_by_key(|&row| keys[row as usize].low(bits));
+            order.sort_unstable_by_key(|&row| (keys[row as usize].low(bits), row));
             return Ok(());
         }
+        let record =
+            |row: u32, shift| u64::from(keys[row as usize].limb(shift)) << 32 | u64::from(row);
         self.records.clear();
-        self.records.extend((0..rows).map(u64::from));
+        self.records.extend((0..rows).map(|row| record(row, 0)));
         self.scratch.resize(keys.len(), 0);
-        let bits = bits.min(K::BITS);
         for shift in (0..bits).step_by(32) {
-            for record in &mut self.records {
-                let row = *record as u32;
-                let limb = keys[row as usize].limb(shift);
-                *record = u64::from(limb) << 32 | u64::from(row);
+            if shift > 0 {
+                for slot in &mut self.records {
+                    *slot = record(*slot as u32, shift);
+                }
             }
             self.sort_records((bits - shift).min(32));
         }
@@ -102,29 +101,27 @@ impl Sorter {
         Ok(())
     }
 
-    /// Sorts the records, stably, by the lowest `bits` of their upper 32 bits.
+    /// Sorts the records, stably, by the lowest `bits` of their upper 32 bits, 1 to 32.
     fn sort_records(&mut self, bits: u32) {
         let passes = bits.div_ceil(MAX_DIGIT);
         let width = bits.div_ceil(passes);
-        for pass in 0..passes {
-            let start = pass * width;
-            let width = width.min(bits - start);
-            let digit = |record: u64| (record >> (32 + start)) as usize & ((1 << width) - 1);
+        for start in (0..bits).step_by(width as usize) {
+            let mask = (1 << width.min(bits - start)) - 1;
+            let digit = |record: u64| (record >> (32 + start)) as usize & mask & (VALUES - 1);
 
-            self.counts.clear();
-            self.counts.resize(1 << width, 0);
+            let mut places = [0_u32; VALUES];
             for &record in &self.records {
-                self.counts[digit(record)] += 1;
+                places[digit(record)] += 1;
             }
-            if self.counts[digit(self.records[0])] as usize == self.records.len() {
+            if places[digit(self.records[0])] as usize == self.records.len() {
                 continue;
             }
             let mut next = 0;
-            for count in &mut self.counts {
-                next += std::mem::replace(count, next);
+            for place in &mut places[..=mask] {
+                next += std::mem::replace(place, next);
             }
             for &record in &self.records {
-                let place = &mut self.counts[digit(record)];
+                let place = &mut places[digit(record)];
                 self.scratch[*place as usize] = record;
                 *place += 1;
             }
@@ -150,7 +147,7 @@ mod tests {
 
     fn oracle<K: Key>(keys: &[K], bits: u32) -> Vec<u32> {
         let mut order: Vec<u32> = (0..keys.len() as u32).collect();
-        order.sort_by_key(|&row| (keys[row as usize].low(bits), row));
+        order.sort_by_key(|&row| (keys[row as usize].low(bits.min(K::BITS)), row));
         order
     }
 
@@ -164,7 +161,7 @@ mod tests {
     fn rows_come_out_by_key_then_row() {
         let mut sorter = Sorter::new();
         let mut order = vec![42];
-        for rows in [0, 1, 2, SMALL - 1, SMALL, SMALL + 1, 5000] {
+        for rows in [0, 1, 2, SMALL - 1, SMALL, SMALL + 1, 4 * SMALL, 5000] {
             let keys = random_keys(rows, rows as u64);
             let narrow: Vec<u64> = keys.iter().map(|&key| key as u64).collect();
             for bits in [
