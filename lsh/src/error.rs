@@ -1,0 +1,70 @@
+use lshjoin_kernels::KernelError;
+use thiserror::Error;
+
+/// What a model or a join refuses, with the offending value and what to do.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// From a kernel: shapes, values that are not finite, bucket ids out of range.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A parameter outside its range.
+    #[error("{name} must be {must_be}, not {value}")]
+    Parameter {
+        /// Its name.
+        name: &'static str,
+        /// What it must be.
+        must_be: &'static str,
+        /// What was given.
+        value: String,
+    },
+    /// Two sides, or a model and rows, of different dimensions.
+    #[error("{what} have dimension {got}, but {expected} is needed")]
+    Dimension {
+        /// Which rows.
+        what: &'static str,
+        /// Their dimension.
+        got: usize,
+        /// The dimension of the model or of the other side.
+        expected: usize,
+    },
+    /// NaN or infinity on one side of a join.
+    #[error(
+        "row {row} of {side} holds {value} at dimension {dimension}; remove or replace values that are not finite"
+    )]
+    NotFinite {
+        /// `"queries"` or `"items"`.
+        side: &'static str,
+        /// Row index.
+        row: usize,
+        /// Index within the row.
+        dimension: usize,
+        /// NaN or an infinity.
+        value: f64,
+    },
+    /// The run was cancelled by [`crate::Run::cancel`].
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl From<(&'static str, KernelError)> for Error {
+    /// Says which side of a join the error is about.
+    fn from((side, error): (&'static str, KernelError)) -> Self {
+        match error {
+            KernelError::NotFinite {
+                row,
+                dimension,
+                value,
+            } => Error::NotFinite {
+                side,
+                row,
+                dimension,
+                value,
+            },
+            other => Error::Kernel(other),
+        }
+    }
+}
+
+/// Result of a model or a join.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

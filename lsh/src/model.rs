@@ -1,0 +1,256 @@
+use lshjoin_kernels::{
+    Bucketing, HashFunctions, KeyLayout, KeyMode, NO_RANGE, Rows, Scalar, check_finite,
+};
+
+use crate::{
+    error::{Error, Result},
+    family::HashFamily,
+    metric::Metric,
+    run::Run,
+    table::Table,
+};
+
+/// Rows hashed between two looks at the clock: a fraction of a second.
+const CHUNK: usize = 1 << 15;
+/// Functions that rows are projected on in one go, at least one table's.
+const FUNCTIONS_AT_ONCE: usize = 64;
+
+/// L hash tables (OR) of k hash functions each (AND).
+///
+/// Two rows are candidates when in some table all k functions agree on them.
+///
+/// ```
+/// use lshjoin::{BucketedRandomProjection, LshModel, Rows, Run};
+///
+/// let values: Vec<f32> = (0..400).map(|value| (value % 20) as f32).collect();
+/// let rows = Rows::new(&values, 2)?;
+/// let run = Run::new()?;
+/// let family = BucketedRandomProjection { bucket_length: 4.0 };
+/// let model = LshModel::fit(&family, rows, 1, 2, 12345, &run)?;
+/// assert_eq!(model.hash(rows, &run)?.len(), 200 * 2);
+/// let pairs = model.similarity_join(rows, None, 0.5, &run)?;
+/// assert!(pairs.distances.iter().all(|&distance| distance < 0.5));
+/// # Ok::<(), lshjoin::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LshModel {
+    metric: Metric,
+    functions: HashFunctions,
+    per_table: usize,
+    layouts: Vec<KeyLayout>,
+}
+
+impl LshModel {
+    /// Draws `tables` tables of `per_table` functions from `family` and measures on `rows` how
+    /// wide their keys have to be.
+    ///
+    /// # Errors
+    /// When a number is 0, the family refuses its parameters, a row holds NaN or infinity, or a
+    /// bucket does not fit 32 bits.
+    pub fn fit<T: Scalar>(
+        family: &dyn HashFamily,
+        rows: Rows<'_, T>,
+        per_table: usize,
+        tables: usize,
+        seed: i64,
+        run: &Run,
+    ) -> Result<Self> {
+        positive("num_hash_functions", per_table)?;
+        positive("num_hash_tables", tables)?;
+        let functions = family.draw(per_table * tables, rows.dim(), seed)?;
+        let mut model = Self::from_functions(family.metric(), functions, per_table)?;
+        check_finite(rows, run.isa())?;
+        let ranges = ranges(&model.functions, rows, run)?;
+        model.layouts = ranges.chunks(per_table).map(KeyLayout::new).collect();
+        Ok(model)
+    }
+
+    /// A model of given functions, table after table, that has measured no rows yet.
+    ///
+    /// # Errors
+    /// When `per_table` is 0 or does not divide the number of functions.
+    pub fn from_functions(
+        metric: Metric,
+        functions: HashFunctions,
+        per_table: usize,
+    ) -> Result<Self> {
+        positive("num_hash_functions", per_table)?;
+        if functions.len() % per_table != 0 || functions.is_empty() {
+            return Err(Error::Parameter {
+                name: "num_hash_functions",
+                must_be: "a divisor of the number of directions",
+                value: format!("{per_table} of {}", functions.len()),
+            });
+        }
+        let range = match functions.bucketing() {
+            Bucketing::Sign => (0, 1),
+            _ => NO_RANGE,
+        };
+        let layouts = vec![KeyLayout::new(&vec![range; per_table]); functions.len() / per_table];
+        Ok(Self {
+            metric,
+            functions,
+            per_table,
+            layouts,
+        })
+    }
+
+    /// The distance that the model's joins compute.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// All functions, table after table.
+    pub fn functions(&self) -> &HashFunctions {
+        &self.functions
+    }
+
+    /// k, the functions of one table.
+    pub fn functions_per_table(&self) -> usize {
+        self.per_table
+    }
+
+    /// L, the number of tables.
+    pub fn tables(&self) -> usize {
+        self.layouts.len()
+    }
+
+    /// For each table, whether its keys are lossless or rehashed for rows like those fitted on.
+    pub fn key_modes(&self) -> Vec<KeyMode> {
+        self.layouts.iter().map(KeyLayout::mode).collect()
+    }
+
+    /// Bucket ids of `rows`, (rows, tables, functions of a table), row-major.
+    ///
+    /// # Errors
+    /// When dimensions differ, a row holds NaN or infinity, or a bucket does not fit 32 bits.
+    pub fn hash<T: Scalar>(&self, rows: Rows<'_, T>, run: &Run) -> Result<Vec<i32>> {
+        self.check_dimension("rows", rows)?;
+        check_finite(rows, run.isa())?;
+        let mut ids = vec![0; rows.len() * self.functions.len()];
+        let chunks = chunks(rows.len(), run);
+        for (chunk, ids) in chunks.zip(ids.chunks_mut(CHUNK * self.functions.len())) {
+            run.check()?;
+            let first = chunk.start;
+            self.functions
+                .bucket_ids(rows.slice(chunk.clone()), run.isa(), ids)
+                .map_err(|error| error.after(first))?;
+            run.advance(chunk.len());
+        }
+        Ok(ids)
+    }
+
+    /// Makes one table after the other, of `items` and, in the same keys, of `queries`, hands it
+    /// to `meet` and drops it.
+    ///
+    /// Keys are laid out for the buckets that the items are in. A query outside them all meets no
+    /// item in that table and is left out of it.
+    pub(crate) fn for_each_table<T: Scalar>(
+        &self,
+        items: Rows<'_, T>,
+        queries: Option<Rows<'_, T>>,
+        run: &Run,
+        mut meet: impl FnMut(&Table, Option<&Table>) -> Result<()>,
+    ) -> Result<()> {
+        // Some tables at a time, since projecting on one direction takes as long to read the
+        // rows as projecting on many.
+        let at_once = (FUNCTIONS_AT_ONCE / self.per_table).max(1);
+        for (group, layouts) in self.layouts.chunks(at_once).enumerate() {
+            let first = group * at_once * self.per_table;
+            let functions = self
+                .functions
+                .slice(first..first + layouts.len() * self.per_table);
+            let mut layouts = layouts.to_vec();
+            let mut of_items = keys(&functions, items, &layouts, run)?;
+            if of_items.iter().any(Option::is_none) {
+                let ranges = ranges(&functions, items, run)?;
+                for (layout, ranges) in layouts.iter_mut().zip(ranges.chunks(self.per_table)) {
+                    *layout = layout.cover(ranges);
+                }
+                of_items = keys(&functions, items, &layouts, run)?;
+            }
+            let of_queries = queries
+                .map(|queries| keys(&functions, queries, &layouts, run))
+                .transpose()?;
+            for (table, layout) in layouts.iter().enumerate() {
+                run.check()?;
+                let build = |keys: &[Option<u128>]| {
+                    let column = keys.iter().skip(table).step_by(layouts.len()).copied();
+                    Table::build(column, layout.bits())
+                };
+                let of_queries = of_queries.as_deref().map(build).transpose()?;
+                meet(&build(&of_items)?, of_queries.as_ref())?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_dimension<T: Scalar>(
+        &self,
+        what: &'static str,
+        rows: Rows<'_, T>,
+    ) -> Result<()> {
+        if rows.dim() == self.functions.dim() {
+            return Ok(());
+        }
+        Err(Error::Dimension {
+            what,
+            got: rows.dim(),
+            expected: self.functions.dim(),
+        })
+    }
+}
+
+fn keys<T: Scalar>(
+    functions: &HashFunctions,
+    rows: Rows<'_, T>,
+    layouts: &[KeyLayout],
+    run: &Run,
+) -> Result<Vec<Option<u128>>> {
+    let mut keys = vec![None; rows.len() * layouts.len()];
+    for (chunk, keys) in chunks(rows.len(), run).zip(keys.chunks_mut(CHUNK * layouts.len())) {
+        run.check()?;
+        functions
+            .keys(rows.slice(chunk.clone()), layouts, run.isa(), keys)
+            .map_err(|error| error.after(chunk.start))?;
+        run.advance(chunk.len());
+    }
+    Ok(keys)
+}
+
+fn ranges<T: Scalar>(
+    functions: &HashFunctions,
+    rows: Rows<'_, T>,
+    run: &Run,
+) -> Result<Vec<(i32, i32)>> {
+    let mut ranges = vec![NO_RANGE; functions.len()];
+    for chunk in chunks(rows.len(), run) {
+        run.check()?;
+        let of_chunk = functions
+            .ranges(rows.slice(chunk.clone()), run.isa())
+            .map_err(|error| error.after(chunk.start))?;
+        for (range, (low, high)) in ranges.iter_mut().zip(of_chunk) {
+            *range = (range.0.min(low), range.1.max(high));
+        }
+        run.advance(chunk.len());
+    }
+    Ok(ranges)
+}
+
+fn chunks(rows: usize, run: &Run) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+    run.expect(rows);
+    (0..rows)
+        .step_by(CHUNK)
+        .map(move |first| first..rows.min(first + CHUNK))
+}
+
+fn positive(name: &'static str, value: usize) -> Result<()> {
+    if value > 0 {
+        return Ok(());
+    }
+    Err(Error::Parameter {
+        name,
+        must_be: "at least 1",
+        value: value.to_string(),
+    })
+}

@@ -1,0 +1,82 @@
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use lshjoin_kernels::Isa;
+
+use crate::error::{Error, Result};
+
+/// One run of a join: which instruction set it uses, how far it is, and whether to go on.
+///
+/// Shared between the thread that works and one that watches. Work is spread over the rayon pool
+/// that the call is made in.
+///
+/// ```
+/// use lshjoin::{Error, Metric, Rows, Run, knn_join};
+///
+/// let run = Run::new()?;
+/// run.cancel();
+/// let items = Rows::new(&[0.0_f32, 1.0, 2.0], 1)?;
+/// assert_eq!(knn_join(None, items, 1, Metric::Euclidean, &run).unwrap_err(), Error::Cancelled);
+/// # Ok::<(), lshjoin::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Run {
+    isa: Isa,
+    cancelled: AtomicBool,
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Run {
+    /// A run on the instruction set of `LSHJOIN_ISA`, or the best.
+    ///
+    /// # Errors
+    /// When the variable names no instruction set, or one that the machine lacks.
+    pub fn new() -> Result<Self> {
+        Ok(Self::on(Isa::from_env()?))
+    }
+
+    /// A run on a given instruction set.
+    pub fn on(isa: Isa) -> Self {
+        Self {
+            isa,
+            cancelled: AtomicBool::new(false),
+            done: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+        }
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Makes the work end soon, with [`Error::Cancelled`].
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Steps done and steps known of so far; what a step is depends on the work.
+    pub fn progress(&self) -> (u64, u64) {
+        (
+            self.done.load(Ordering::Relaxed),
+            self.total.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Asked once per block of work.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            Err(Error::Cancelled)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn expect(&self, steps: usize) {
+        self.total.fetch_add(steps as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn advance(&self, steps: usize) {
+        self.done.fetch_add(steps as u64, Ordering::Relaxed);
+    }
+}
