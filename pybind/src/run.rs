@@ -44,8 +44,7 @@ impl Options {
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| {
             PyRuntimeError::new_err(format!("cannot start {threads} threads: {error}"))
         })?;
-        let (finished, wait) = channel::<()>();
-        let poll = || {
+        let poll = || -> PyResult<()> {
             Python::attach(|py| {
                 py.check_signals()?;
                 if let Some(on_progress) = &self.on_progress {
@@ -55,6 +54,7 @@ impl Options {
             })
         };
         py.detach(|| {
+            let (finished, wait) = channel::<()>();
             thread::scope(|scope| {
                 let worker = scope.spawn(|| {
                     let _dropped_at_the_end = finished;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, SupportsIndex, TypeVar, cast, overload
@@ -424,7 +425,7 @@ class LSHModel(LSHParams, Storable):
         Args:
             datasetA: a data frame; a hash column that it already has is kept as it is.
             datasetB: one of the same library, or the same frame.
-            threshold: in the units of the distance.
+            threshold: in the units of the distance; at 0 and below there are no pairs.
             distCol: name for the column of distances.
             num_threads: threads to use; all cores if None.
             progress: as for :func:`lshjoin.knn_join`.
@@ -435,7 +436,7 @@ class LSHModel(LSHParams, Storable):
             row of A, then row of B.
         """
         limit = to_float(threshold)
-        if np.isnan(limit):
+        if math.isnan(limit):
             raise ValueError("threshold is NaN; pass a distance")
         frame_a, frame_b = self._sides(datasetA, datasetB, distCol)
         rows_a = self._features(frame_a)
@@ -445,7 +446,7 @@ class LSHModel(LSHParams, Storable):
             side_a, side_b = same_dtype(rows_a, self._features(frame_b))
         with reporter(progress, "approxSimilarityJoin") as on_progress:
             index_a, index_b, distances = self._engine.similarity_join(
-                side_a, side_b, limit, num_threads=num_threads, on_progress=on_progress
+                side_a, side_b, max(limit, 0.0), num_threads=num_threads, on_progress=on_progress
             )
         return cast(
             Dataset,
