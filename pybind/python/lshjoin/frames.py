@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 Dataset = TypeVar("Dataset")
 Rows = NDArray[np.int64]
 
+# An Arrow list column counts its values in 32 bits: a long result is gathered in chunks.
+_TAKEN_AT_ONCE = 1 << 18
+
 
 class Frame(ABC):
     """What the estimators ask of a data frame."""
@@ -88,7 +91,10 @@ class ArrowFrame(Frame):
         return vectors.column_matrix(self.data.column(name), name, dim)
 
     def take(self, rows: Rows) -> Self:
-        return type(self)(self.data.take(rows))
+        import pyarrow as pa
+
+        parts = np.split(rows, range(_TAKEN_AT_ONCE, len(rows), _TAKEN_AT_ONCE))
+        return type(self)(pa.concat_tables([self.data.take(part) for part in parts]))
 
     def with_hashes(self, name: str, hashes: NDArray[np.int32]) -> Self:
         return type(self)(self.data.append_column(name, arrow_hashes(hashes)))
