@@ -280,7 +280,11 @@ fn a_models_neighbors_are_the_nearest_of_its_candidates() {
 fn radius_join_is_brute_force() {
     let run = Run::new().unwrap();
     for metric in METRICS {
-        let radius = if metric == Metric::Cosine { 0.05 } else { 3.25 };
+        let radius = match metric {
+            Metric::Euclidean => 3.25,
+            Metric::Manhattan => 7.25,
+            _ => 0.05,
+        };
         let all = rows(850, 9, 9);
         let (queries, items) = all.split_at(150 * 9);
         let queries = Rows::new(queries, 9).unwrap();
