@@ -1,5 +1,7 @@
 use thiserror::Error;
 
+use crate::isa::Isa;
+
 /// What a kernel refuses, with the offending value.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
@@ -34,7 +36,9 @@ pub enum KernelError {
     #[error("rows must have at least one dimension")]
     NoDimension,
     /// NaN or infinity in the input.
-    #[error("row {row} holds {value} at dimension {dimension}; remove or replace values that are not finite")]
+    #[error(
+        "row {row} holds {value} at dimension {dimension}; remove or replace values that are not finite"
+    )]
     NotFinite {
         /// Row index.
         row: usize,
@@ -54,6 +58,22 @@ pub enum KernelError {
         function: usize,
         /// The bucket, as the floating-point floor.
         bucket: f64,
+    },
+    /// A row index beyond the rows there are.
+    #[error("row {row} was asked for, but there are {rows} rows")]
+    NoSuchRow {
+        /// The index.
+        row: usize,
+        /// The number of rows.
+        rows: usize,
+    },
+    /// Two panels packed for different instruction sets.
+    #[error("a panel packed for {left} cannot meet one packed for {right}")]
+    Packing {
+        /// The left panel's instruction set.
+        left: Isa,
+        /// The right panel's.
+        right: Isa,
     },
 }
 

@@ -41,7 +41,7 @@ pub enum Level {
 }
 
 impl Level {
-    const ALL: [Level; 7] = [
+    pub(crate) const ALL: [Level; 7] = [
         Level::Scalar,
         Level::Avx2,
         Level::Avx512,

@@ -7,8 +7,13 @@
 mod amx;
 mod error;
 mod isa;
+mod quantise;
 mod rows;
+mod simd;
+mod tile;
 
 pub use error::{KernelError, Result};
 pub use isa::{Isa, Level};
+pub use quantise::Quantised;
 pub use rows::{Rows, Scalar, check_finite, widen_f16};
+pub use tile::{LeftPanel, Pairs, RightPanel, near_pairs};
