@@ -109,7 +109,12 @@ class ArrowFrame(Frame):
     def pair(self, other: Self, dist_col: str, distances: Floats) -> Self:
         import pyarrow as pa
 
-        columns = [self.data.to_struct_array(), other.data.to_struct_array(), distances]
+        def struct(table: pa.Table) -> pa.ChunkedArray:
+            # Table.to_struct_array fails on empty tables before pyarrow 21.
+            batches = [batch.to_struct_array() for batch in table.to_batches()]
+            return pa.chunked_array(batches, pa.struct(list(table.schema)))
+
+        columns = [struct(self.data), struct(other.data), distances]
         return type(self)(pa.table(columns, names=["datasetA", "datasetB", dist_col]))
 
 
@@ -162,9 +167,7 @@ class PandasFrame(Frame):
 
         column = self.data[name]
         if isinstance(column.dtype, pd.ArrowDtype):
-            import pyarrow as pa
-
-            return vectors.column_matrix(pa.chunked_array(column), name, dim)
+            return vectors.column_matrix(column.array.__arrow_array__(), name, dim)
         if column.dtype != object:
             raise TypeError(
                 f"Column {name} must be of type list of numbers but was actually {column.dtype}."
