@@ -2,12 +2,19 @@
 
 use lshjoin::{Neighbors, Rows, Scalar, widen_f16};
 use numpy::{
-    Element, IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods,
+    Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2,
+    PyUntypedArrayMethods,
 };
 use pyo3::{
     exceptions::{PyTypeError, PyValueError},
     prelude::*,
 };
+
+/// Row numbers of one side.
+pub(crate) type Indices<'py> = Bound<'py, PyArray1<i64>>;
+
+/// An array of float32 or float64, as the vectors were.
+pub(crate) type Distances<'py> = Bound<'py, PyAny>;
 
 /// Vectors as they come from Python, half precision widened.
 pub(crate) enum Matrix<'py> {
@@ -121,7 +128,7 @@ pub(crate) fn c_contiguous<'a, T: Element>(
 pub(crate) fn neighbors<'py, T: Element>(
     py: Python<'py>,
     neighbors: Neighbors<T>,
-) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyArray2<i64>>)> {
+) -> PyResult<(Distances<'py>, Bound<'py, PyArray2<i64>>)> {
     let shape = [neighbors.indices.len() / neighbors.k, neighbors.k];
     Ok((
         neighbors

@@ -11,7 +11,9 @@ use numpy::{
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::{
-    arrays::{Matrix, Sides, c_contiguous, neighbors, rows, with_rows, with_sides},
+    arrays::{
+        Distances, Indices, Matrix, Sides, c_contiguous, neighbors, rows, with_rows, with_sides,
+    },
     run::{Options, to_py},
 };
 
@@ -140,11 +142,7 @@ impl Model {
         threshold: f64,
         num_threads: Option<isize>,
         on_progress: Option<Py<PyAny>>,
-    ) -> PyResult<(
-        Bound<'py, PyArray1<i64>>,
-        Bound<'py, PyArray1<i64>>,
-        Bound<'py, PyAny>,
-    )> {
+    ) -> PyResult<(Indices<'py>, Indices<'py>, Distances<'py>)> {
         let options = Options {
             num_threads,
             on_progress,
@@ -169,7 +167,7 @@ impl Model {
         k: usize,
         num_threads: Option<isize>,
         on_progress: Option<Py<PyAny>>,
-    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyArray2<i64>>)> {
+    ) -> PyResult<(Distances<'py>, Bound<'py, PyArray2<i64>>)> {
         let options = Options {
             num_threads,
             on_progress,
