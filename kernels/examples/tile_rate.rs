@@ -135,6 +135,19 @@ fn peak(_: Isa) -> Option<f64> {
 }
 
 fn main() -> lshjoin_kernels::Result<()> {
+    let values = gaussian(65_536, 384);
+    let bytes = size_of_val(&values[..]) as f64;
+    let read = seconds(|| {
+        // Bits rather than numbers, so that the sum is vectorised.
+        let add = |sum: u32, value: &f32| sum.wrapping_add(value.to_bits());
+        black_box(values.iter().fold(0, add));
+    });
+    println!("reading {:.1} GB/s", bytes / read / 1e9);
+    let rows = Rows::new(&values, 384)?;
+    for &isa in Isa::available() {
+        let took = seconds(|| drop(black_box(Quantised::new(rows, isa))));
+        println!("quantising {isa:<10} {:.1} GB/s", bytes / took / 1e9);
+    }
     println!(
         "isa        dim  left × right   survivors  M pairs/s  GMAC/s  of peak   gather ns/row"
     );
