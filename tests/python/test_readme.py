@@ -1,0 +1,29 @@
+"""README's examples print what README says, and its commands are there."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, re.DOTALL)
+
+
+def test_every_example_is_found():
+    assert len(EXAMPLES) == README.count("```python") >= 2
+
+
+@pytest.mark.parametrize(("code", "printed"), EXAMPLES)
+def test_example(code, printed, capsys):
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"\bmake ([a-z-]+)", README))))
+def test_command(command):
+    made = subprocess.run(
+        ["make", "--dry-run", command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
