@@ -33,8 +33,31 @@ pub enum KernelError {
     /// Rows of no dimension.
     #[error("rows must have at least one dimension")]
     NoDimension,
+    /// More rows than can be numbered or allocated.
+    #[error("{rows} rows are too many; at most {limit} can be handled at once")]
+    TooManyRows {
+        /// Number of rows.
+        rows: usize,
+        /// The largest number that works.
+        limit: usize,
+    },
+    /// An index to a row that does not exist.
+    #[error("{what} refer to row {index} but there are only {rows} rows")]
+    RowOutOfRange {
+        /// Which argument.
+        what: &'static str,
+        /// The offending index.
+        index: u32,
+        /// Number of rows.
+        rows: usize,
+    },
+    /// Lists of nearest neighbours of no length.
+    #[error("the number of neighbours must be at least 1")]
+    NoNeighbours,
     /// NaN or infinity in the input.
-    #[error("row {row} holds {value} at dimension {dimension}; remove or replace values that are not finite")]
+    #[error(
+        "row {row} holds {value} at dimension {dimension}; remove or replace values that are not finite"
+    )]
     NotFinite {
         /// Row index.
         row: usize,
@@ -55,6 +78,22 @@ pub enum KernelError {
         /// The bucket, as the floating-point floor.
         bucket: f64,
     },
+    /// A bucket length that is no width.
+    #[error("bucket length must be a positive, finite number, not {width}")]
+    BucketLength {
+        /// The length given.
+        width: f64,
+    },
+}
+
+impl KernelError {
+    /// The same error for rows that are the part of a larger matrix after its first `rows`.
+    pub fn after(mut self, rows: usize) -> Self {
+        if let Self::NotFinite { row, .. } | Self::BucketOverflow { row, .. } = &mut self {
+            *row += rows;
+        }
+        self
+    }
 }
 
 /// Result of a kernel.

@@ -39,7 +39,16 @@ pub(crate) fn floor_and_hash<T: Floor>(
     isa: Isa,
 ) {
     debug_assert!(projections.len() == norms.len() && norms.len() == ids.len());
-    dispatch(isa, FloorAndHash { step, projections, norms, ids, uncertain });
+    dispatch(
+        isa,
+        FloorAndHash {
+            step,
+            projections,
+            norms,
+            ids,
+            uncertain,
+        },
+    );
 }
 
 pub struct FloorAndHash<'a, T> {
@@ -92,7 +101,8 @@ macro_rules! floor {
             fn bucket(step: Step<Self>, projection: Self, norm: Self) -> Option<i32> {
                 let place = (projection + step.offset) * step.inverse_width;
                 let size = place.abs();
-                let guard = (norm * step.guard_per_norm + step.guard) + size * (4.0 * $float::EPSILON);
+                let guard =
+                    (norm * step.guard_per_norm + step.guard) + size * (4.0 * $float::EPSILON);
                 let (id, margin, limit) = if step.sign {
                     (i32::from(place >= 0.0), size, $float::INFINITY)
                 } else {
@@ -126,7 +136,10 @@ macro_rules! floor {
                     } else {
                         let nearest = simd.$sub(simd.$add(place, shift), shift);
                         let below = simd.$select(simd.$less(place, nearest), one, zero);
-                        (simd.$sub(nearest, below), simd.$abs(simd.$sub(place, nearest)))
+                        (
+                            simd.$sub(nearest, below),
+                            simd.$abs(simd.$sub(place, nearest)),
+                        )
                     };
                     let range = vector * S::$lanes..(vector + 1) * S::$lanes;
                     let lanes: &[$float] = bytemuck::cast_slice(std::slice::from_ref(&id));
@@ -148,12 +161,36 @@ macro_rules! floor {
 
 // Beyond these limits the shift no longer rounds to an integer (f32), or the id leaves 32 bits.
 floor!(
-    f32, 12_582_912.0, 4_194_304.0, F32_LANES, as_simd_f32s, splat_f32s, add_f32s, sub_f32s, mul_f32s,
-    abs_f32s, less_than_f32s, and_m32s, select_f32s, first_true_m32s
+    f32,
+    12_582_912.0,
+    4_194_304.0,
+    F32_LANES,
+    as_simd_f32s,
+    splat_f32s,
+    add_f32s,
+    sub_f32s,
+    mul_f32s,
+    abs_f32s,
+    less_than_f32s,
+    and_m32s,
+    select_f32s,
+    first_true_m32s
 );
 floor!(
-    f64, 6_755_399_441_055_744.0, 2_147_483_647.0, F64_LANES, as_simd_f64s, splat_f64s, add_f64s,
-    sub_f64s, mul_f64s, abs_f64s, less_than_f64s, and_m64s, select_f64s, first_true_m64s
+    f64,
+    6_755_399_441_055_744.0,
+    2_147_483_647.0,
+    F64_LANES,
+    as_simd_f64s,
+    splat_f64s,
+    add_f64s,
+    sub_f64s,
+    mul_f64s,
+    abs_f64s,
+    less_than_f64s,
+    and_m64s,
+    select_f64s,
+    first_true_m64s
 );
 
 #[cfg(test)]
@@ -164,8 +201,24 @@ mod tests {
     /// projections that lie well inside buckets, on boundaries, and out of range.
     fn agrees<T: Floor + crate::rows::Scalar + std::fmt::Debug>() {
         let hostile = [
-            0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 0.999_999_9, 1e-30, 7.25, -1234.75, 3e6, 5e6, -5e6, 3e9,
-            -3e9, 1e30, f64::INFINITY, f64::NAN,
+            0.0,
+            -0.0,
+            0.5,
+            -0.5,
+            1.0,
+            -1.0,
+            0.999_999_9,
+            1e-30,
+            7.25,
+            -1234.75,
+            3e6,
+            5e6,
+            -5e6,
+            3e9,
+            -3e9,
+            1e30,
+            f64::INFINITY,
+            f64::NAN,
         ];
         for &isa in Isa::available() {
             for sign in [false, true] {
@@ -211,7 +264,10 @@ mod tests {
         assert_eq!(f32::bucket(step, -0.5, 1.0), Some(-1));
         assert_eq!(f32::bucket(step, 2.995, 1.0), None, "within the guard");
         assert_eq!(f32::bucket(step, 3.0, 1.0), None, "on the boundary");
-        assert_eq!(f32::bucket(Step { sign: true, ..step }, -0.02, 1.0), Some(0));
+        assert_eq!(
+            f32::bucket(Step { sign: true, ..step }, -0.02, 1.0),
+            Some(0)
+        );
         assert_eq!(f32::bucket(Step { sign: true, ..step }, 3.0, 1.0), Some(1));
     }
 }

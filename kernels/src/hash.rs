@@ -80,7 +80,29 @@ impl HashFunctions {
         }
         let norms = directions.chunks(dim).map(norm).collect();
         let directions_f32 = directions.iter().map(|&value| value as f32).collect();
-        Ok(Self { dim, directions, directions_f32, norms, offsets, bucketing })
+        Ok(Self {
+            dim,
+            directions,
+            directions_f32,
+            norms,
+            offsets,
+            bucketing,
+        })
+    }
+
+    /// Some of the functions, by their place.
+    ///
+    /// Panics when the range is out of bounds, as slices do.
+    pub fn slice(&self, functions: std::ops::Range<usize>) -> Self {
+        let values = functions.start * self.dim..functions.end * self.dim;
+        Self {
+            dim: self.dim,
+            directions: self.directions[values.clone()].to_vec(),
+            directions_f32: self.directions_f32[values].to_vec(),
+            norms: self.norms[functions.clone()].to_vec(),
+            offsets: self.offsets[functions].to_vec(),
+            bucketing: self.bucketing,
+        }
     }
 
     /// Dimension of the rows they hash.
@@ -117,23 +139,32 @@ impl HashFunctions {
     ///
     /// # Errors
     /// When shapes do not match, or a bucket does not fit 32 bits ([`KernelError::BucketOverflow`]).
-    pub fn bucket_ids<T: Scalar>(&self, rows: Rows<'_, T>, isa: Isa, ids: &mut [i32]) -> Result<()> {
+    pub fn bucket_ids<T: Scalar>(
+        &self,
+        rows: Rows<'_, T>,
+        isa: Isa,
+        ids: &mut [i32],
+    ) -> Result<()> {
         self.check_shape(rows, ids.len(), self.len(), "ids")?;
         if self.is_empty() {
             return Ok(());
         }
         let block = self.block_rows();
-        first_error(ids.par_chunks_mut(block * self.len()).enumerate().map(|(index, out)| {
-            let first = index * block;
-            let rows = rows.slice(first..first + out.len() / self.len());
-            let by_function = self.block_ids::<T>(rows, first, isa)?;
-            for (function, column) in by_function.chunks(rows.len()).enumerate() {
-                for (row, &id) in column.iter().enumerate() {
-                    out[row * self.len() + function] = id;
-                }
-            }
-            Ok(())
-        }))?;
+        first_error(
+            ids.par_chunks_mut(block * self.len())
+                .enumerate()
+                .map(|(index, out)| {
+                    let first = index * block;
+                    let rows = rows.slice(first..first + out.len() / self.len());
+                    let by_function = self.block_ids::<T>(rows, first, isa)?;
+                    for (function, column) in by_function.chunks(rows.len()).enumerate() {
+                        for (row, &id) in column.iter().enumerate() {
+                            out[row * self.len() + function] = id;
+                        }
+                    }
+                    Ok(())
+                }),
+        )?;
         Ok(())
     }
 
@@ -144,15 +175,18 @@ impl HashFunctions {
     pub fn ranges<T: Scalar>(&self, rows: Rows<'_, T>, isa: Isa) -> Result<Vec<(i32, i32)>> {
         self.check_shape(rows, 0, 0, "ids")?;
         let block = self.block_rows();
-        let of_blocks = first_error((0..rows.len().div_ceil(block)).into_par_iter().map(|index| {
-            let first = index * block;
-            let rows = rows.slice(first..rows.len().min(first + block));
-            let ids = self.block_ids::<T>(rows, first, isa)?;
-            let range = |ids: &[i32]| {
-                ids.iter().fold(NO_RANGE, |(low, high), &id| (low.min(id), high.max(id)))
-            };
-            Ok(ids.chunks(rows.len()).map(range).collect::<Vec<_>>())
-        }))?;
+        let of_blocks = first_error((0..rows.len().div_ceil(block)).into_par_iter().map(
+            |index| {
+                let first = index * block;
+                let rows = rows.slice(first..rows.len().min(first + block));
+                let ids = self.block_ids::<T>(rows, first, isa)?;
+                let range = |ids: &[i32]| {
+                    ids.iter()
+                        .fold(NO_RANGE, |(low, high), &id| (low.min(id), high.max(id)))
+                };
+                Ok(ids.chunks(rows.len()).map(range).collect::<Vec<_>>())
+            },
+        ))?;
         let mut ranges = vec![NO_RANGE; self.len()];
         for of_block in of_blocks {
             for (range, (low, high)) in ranges.iter_mut().zip(of_block) {
@@ -187,32 +221,40 @@ impl HashFunctions {
             return Ok(());
         }
         let block = self.block_rows();
-        first_error(keys.par_chunks_mut(block * layouts.len()).enumerate().map(|(index, out)| {
-            let first = index * block;
-            let rows = rows.slice(first..first + out.len() / layouts.len());
-            let ids = self.block_ids::<T>(rows, first, isa)?;
-            let mut columns = ids.as_slice();
-            for (table, layout) in layouts.iter().enumerate() {
-                let (of_table, rest) = columns.split_at(layout.functions() * rows.len());
-                columns = rest;
-                let mut of_row = vec![0; layout.functions()];
-                for row in 0..rows.len() {
-                    for (function, id) in of_row.iter_mut().enumerate() {
-                        *id = of_table[function * rows.len() + row];
+        first_error(
+            keys.par_chunks_mut(block * layouts.len())
+                .enumerate()
+                .map(|(index, out)| {
+                    let first = index * block;
+                    let rows = rows.slice(first..first + out.len() / layouts.len());
+                    let ids = self.block_ids::<T>(rows, first, isa)?;
+                    let mut columns = ids.as_slice();
+                    for (table, layout) in layouts.iter().enumerate() {
+                        let (of_table, rest) = columns.split_at(layout.functions() * rows.len());
+                        columns = rest;
+                        let mut of_row = vec![0; layout.functions()];
+                        for row in 0..rows.len() {
+                            for (function, id) in of_row.iter_mut().enumerate() {
+                                *id = of_table[function * rows.len() + row];
+                            }
+                            out[row * layouts.len() + table] = layout.pack(&of_row);
+                        }
                     }
-                    out[row * layouts.len() + table] = layout.pack(&of_row);
-                }
-            }
-            Ok(())
-        }))?;
+                    Ok(())
+                }),
+        )?;
         Ok(())
     }
 
     /// The ids of one block, (functions, rows): the ids of one function lie side by side.
     fn block_ids<T: Scalar>(&self, rows: Rows<'_, T>, first: usize, isa: Isa) -> Result<Vec<i32>> {
         let count = rows.len();
-        let mut projections = vec![T::default(); count * self.len()];
-        project(rows, Rows::new(self.directions_in::<T>(), self.dim)?, &mut projections);
+        let mut projections = vec![T::ZERO; count * self.len()];
+        project(
+            rows,
+            Rows::new(self.directions_in::<T>(), self.dim)?,
+            &mut projections,
+        );
         let norms = (0..count)
             .map(|row| {
                 let row = rows.row(row);
@@ -230,9 +272,13 @@ impl HashFunctions {
             floor_and_hash(step, &projections[range], &norms, ids, &mut uncertain, isa);
             for row in uncertain.drain(..) {
                 let row = row as usize;
-                ids[row] = self.exact_id(rows.row(row), function, isa).map_err(|bucket| {
-                    KernelError::BucketOverflow { row: first + row, function, bucket }
-                })?;
+                ids[row] = self
+                    .exact_id(rows.row(row), function, isa)
+                    .map_err(|bucket| KernelError::BucketOverflow {
+                        row: first + row,
+                        function,
+                        bucket,
+                    })?;
             }
         }
         Ok(ids)
@@ -266,7 +312,11 @@ impl HashFunctions {
         };
         let gamma = |roundoff: f64| {
             let nu = (self.dim + 3) as f64 * roundoff;
-            if nu < 0.5 { nu / (1.0 - nu) } else { f64::INFINITY }
+            if nu < 0.5 {
+                nu / (1.0 - nu)
+            } else {
+                f64::INFINITY
+            }
         };
         let error = gamma(T::UNIT_ROUNDOFF) + gamma(f64::UNIT_ROUNDOFF);
         // The guard itself is rounded a few times, and the norm is off by some γ.
@@ -297,11 +347,19 @@ impl HashFunctions {
         what: &'static str,
     ) -> Result<()> {
         if rows.dim() != self.dim {
-            return Err(KernelError::Shape { what: "row", got: rows.dim(), expected: self.dim });
+            return Err(KernelError::Shape {
+                what: "row",
+                got: rows.dim(),
+                expected: self.dim,
+            });
         }
         let expected = rows.len() * per_row;
         if got != expected {
-            return Err(KernelError::Shape { what, got, expected });
+            return Err(KernelError::Shape {
+                what,
+                got,
+                expected,
+            });
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ pub enum Level {
 }
 
 impl Level {
-    const ALL: [Level; 7] = [
+    pub(crate) const ALL: [Level; 7] = [
         Level::Scalar,
         Level::Avx2,
         Level::Avx512,
@@ -72,9 +72,7 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => pulp::x86::V4::is_available(),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Vnni => {
-                Level::Avx512.detected() && is_x86_feature_detected!("avx512vnni")
-            }
+            Level::Avx512Vnni => Level::Avx512.detected() && is_x86_feature_detected!("avx512vnni"),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Level::Amx => Level::Avx512Vnni.detected() && crate::amx::permitted(),
             #[cfg(target_arch = "aarch64")]

@@ -74,10 +74,16 @@ impl KeyLayout {
             // Public, fixed coefficients: the bound is over their choice, not against an
             // adversary who picks rows with the coefficients before him.
             let mut rng = ChaCha8Rng::seed_from_u64(0x1517_7019);
-            let mut draw = || (u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())) % PRIME;
-            Fields::Rehash { coefficients: ranges.iter().map(|_| draw()).collect() }
+            let mut draw =
+                || (u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())) % PRIME;
+            Fields::Rehash {
+                coefficients: ranges.iter().map(|_| draw()).collect(),
+            }
         };
-        Self { ranges: ranges.to_vec(), fields }
+        Self {
+            ranges: ranges.to_vec(),
+            fields,
+        }
     }
 
     /// The ranges that the layout was made for.
@@ -161,7 +167,11 @@ pub const NO_RANGE: (i32, i32) = (i32::MAX, i32::MIN);
 /// `value` modulo [`PRIME`], up to one multiple: below 2¹²⁷ + 2, or PRIME itself made 0.
 fn reduce(value: u128) -> u128 {
     let folded = (value & PRIME) + (value >> 127);
-    if folded >= PRIME { folded - PRIME } else { folded }
+    if folded >= PRIME {
+        folded - PRIME
+    } else {
+        folded
+    }
 }
 
 /// `coefficient · code` modulo [`PRIME`].
@@ -179,7 +189,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn ids_and_ranges(functions: std::ops::Range<usize>, span: i32) -> impl Strategy<Value = Vec<(i32, i32, i32, i32)>> {
+    fn ids_and_ranges(
+        functions: std::ops::Range<usize>,
+        span: i32,
+    ) -> impl Strategy<Value = Vec<(i32, i32, i32, i32)>> {
         // low, high and two ids between them
         let one = (any::<i32>(), 0..=span).prop_flat_map(|(low, span)| {
             let high = low.saturating_add(span);
@@ -242,7 +255,13 @@ mod tests {
         let ids = vec![i32::MIN, -1, i32::MAX, 7];
         assert_eq!(layout.unpack(layout.pack(&ids).unwrap()), Some(ids));
         // A function that never varies needs no bits, even where none are left.
-        assert_eq!(KeyLayout::new(&[full, full, full, full, (5, 5)]).mode(), KeyMode::Packed);
-        assert_eq!(KeyLayout::new(&[full, full, full, full, (5, 6)]).mode(), KeyMode::Rehash);
+        assert_eq!(
+            KeyLayout::new(&[full, full, full, full, (5, 5)]).mode(),
+            KeyMode::Packed
+        );
+        assert_eq!(
+            KeyLayout::new(&[full, full, full, full, (5, 6)]).mode(),
+            KeyMode::Rehash
+        );
     }
 }

@@ -5,10 +5,27 @@
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+mod convert;
+mod distance;
 mod error;
+mod finite;
+mod floor;
+mod hash;
 mod isa;
+mod key;
+mod projection;
 mod rows;
+mod simd;
+mod sort;
+mod topk;
 
+pub use convert::widen_f16;
+pub use distance::{Measure, distance, distances_of, distances_to};
 pub use error::{KernelError, Result};
+pub use finite::check_finite;
+pub use hash::{Bucketing, HashFunctions};
 pub use isa::{Isa, Level};
-pub use rows::{Rows, Scalar, check_finite, widen_f16};
+pub use key::{KeyLayout, KeyMode, NO_RANGE};
+pub use rows::{Rows, Scalar};
+pub use sort::{Key, Sorter};
+pub use topk::{Nearest, TopK, TopKChunk};

@@ -1,6 +1,10 @@
-use half::f16;
+use std::ops::{Add, Mul, Sub};
 
-use crate::error::{KernelError, Result};
+use crate::{
+    error::{KernelError, Result},
+    floor::Floor,
+    projection::Gemm,
+};
 
 /// A borrowed row-major matrix: one vector a row, all of one dimension.
 ///
@@ -27,7 +31,7 @@ impl<'a, T> Rows<'a, T> {
         if dim == 0 {
             return Err(KernelError::NoDimension);
         }
-        if values.len() % dim != 0 {
+        if !values.len().is_multiple_of(dim) {
             return Err(KernelError::Shape {
                 what: "rows",
                 got: values.len(),
@@ -74,18 +78,38 @@ impl<'a, T> Rows<'a, T> {
 
 /// The numbers that vectors may be made of once they are inside: `f32` and `f64`.
 ///
-/// Half precision is widened to `f32` on the way in (see [`widen_f16`]).
+/// Half precision is widened to `f32` on the way in (see [`widen_f16`](crate::widen_f16)).
 pub trait Scalar:
-    crate::floor::Lanes + crate::projection::Gemm + Copy + Default + Send + Sync + PartialOrd + 'static
+    Floor
+    + Gemm
+    + Copy
+    + Send
+    + Sync
+    + PartialOrd
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + std::fmt::Debug
+    + 'static
 {
     /// Widens to double precision, exactly.
     fn to_f64(self) -> f64;
     /// Rounds from double precision.
     fn from_f64(value: f64) -> Self;
+    /// The value without its sign.
+    fn abs(self) -> Self;
+    /// The square root, correctly rounded.
+    fn sqrt(self) -> Self;
     /// Whether the value is neither NaN nor infinite.
     fn is_finite(self) -> bool;
     /// Half the distance between 1 and the next number: the relative rounding error.
     const UNIT_ROUNDOFF: f64;
+    /// A norm that can be squared without underflow; smaller ones are taken for it in bounds.
+    const TINY_NORM: f64;
+    /// Whichever slice is of this type.
+    fn pick<'a>(single: &'a [f32], double: &'a [f64]) -> &'a [Self];
+    /// Positive zero.
+    const ZERO: Self;
     /// Positive infinity.
     const INFINITY: Self;
 }
@@ -100,10 +124,24 @@ impl Scalar for f32 {
         value as f32
     }
     #[inline(always)]
+    fn abs(self) -> Self {
+        f32::abs(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        f32::sqrt(self)
+    }
+    #[inline(always)]
     fn is_finite(self) -> bool {
         f32::is_finite(self)
     }
+    #[inline(always)]
+    fn pick<'a>(single: &'a [f32], _: &'a [f64]) -> &'a [Self] {
+        single
+    }
+    const TINY_NORM: f64 = 1e-15;
     const UNIT_ROUNDOFF: f64 = f32::EPSILON as f64 / 2.0;
+    const ZERO: Self = 0.0;
     const INFINITY: Self = f32::INFINITY;
 }
 
@@ -117,35 +155,23 @@ impl Scalar for f64 {
         value
     }
     #[inline(always)]
+    fn abs(self) -> Self {
+        f64::abs(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        f64::sqrt(self)
+    }
+    #[inline(always)]
     fn is_finite(self) -> bool {
         f64::is_finite(self)
     }
-    const UNIT_ROUNDOFF: f64 = f64::EPSILON / 2.0;
-    const INFINITY: Self = f64::INFINITY;
-}
-
-/// Refuses NaN and infinity, naming the first row that holds one.
-///
-/// # Errors
-/// [`KernelError::NotFinite`].
-pub fn check_finite<T: Scalar>(rows: Rows<'_, T>) -> Result<()> {
-    // x − x is 0 for finite x and NaN otherwise, and a sum keeps a NaN: no branch per value.
-    let suspicious = |row: &[T]| row.iter().any(|value| !value.is_finite());
-    for index in 0..rows.len() {
-        let row = rows.row(index);
-        if suspicious(row) {
-            let dimension = row.iter().position(|value| !value.is_finite()).unwrap_or(0);
-            return Err(KernelError::NotFinite {
-                row: index,
-                dimension,
-                value: row[dimension].to_f64(),
-            });
-        }
+    #[inline(always)]
+    fn pick<'a>(_: &'a [f32], double: &'a [f64]) -> &'a [Self] {
+        double
     }
-    Ok(())
-}
-
-/// Widens half precision to single, exactly.
-pub fn widen_f16(values: &[f16]) -> Vec<f32> {
-    values.iter().map(|value| value.to_f32()).collect()
+    const TINY_NORM: f64 = 1e-140;
+    const UNIT_ROUNDOFF: f64 = f64::EPSILON / 2.0;
+    const ZERO: Self = 0.0;
+    const INFINITY: Self = f64::INFINITY;
 }

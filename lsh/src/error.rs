@@ -47,5 +47,17 @@ pub enum Error {
     Cancelled,
 }
 
+impl From<(&'static str, KernelError)> for Error {
+    /// Says which side of a join the error is about.
+    fn from((side, error): (&'static str, KernelError)) -> Self {
+        match error {
+            KernelError::NotFinite { row, dimension, value } => {
+                Error::NotFinite { side, row, dimension, value }
+            }
+            other => Error::Kernel(other),
+        }
+    }
+}
+
 /// Result of a model or a join.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

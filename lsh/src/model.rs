@@ -10,6 +10,8 @@ use crate::{
 
 /// Rows hashed between two looks at the clock: a fraction of a second.
 const CHUNK: usize = 1 << 15;
+/// Functions that rows are projected on in one go, at least one table's.
+const FUNCTIONS_AT_ONCE: usize = 64;
 
 /// L hash tables (OR) of k hash functions each (AND).
 ///
@@ -56,7 +58,7 @@ impl LshModel {
         let functions = family.draw(per_table * tables, rows.dim(), seed)?;
         let mut model = Self::from_functions(family.metric(), functions, per_table)?;
         check_finite(rows, run.isa())?;
-        let ranges = model.ranges(rows, run)?;
+        let ranges = ranges(&model.functions, rows, run)?;
         model.layouts = ranges.chunks(per_table).map(KeyLayout::new).collect();
         Ok(model)
     }
@@ -127,76 +129,46 @@ impl LshModel {
         Ok(ids)
     }
 
-    /// One sorted table for each of `self.tables()`, of `items` and, in the same keys, of
-    /// `queries`.
+    /// Makes one table after the other, of `items` and, in the same keys, of `queries`, hands it
+    /// to `meet` and drops it.
     ///
     /// Keys are laid out for the buckets that the items are in. A query outside them all meets no
     /// item in that table and is left out of it.
-    pub(crate) fn build_tables<T: Scalar>(
+    pub(crate) fn for_each_table<T: Scalar>(
         &self,
         items: Rows<'_, T>,
         queries: Option<Rows<'_, T>>,
         run: &Run,
-    ) -> Result<Vec<(Table, Option<Table>)>> {
-        let mut layouts = self.layouts.clone();
-        let mut keys = self.keys(items, &layouts, run)?;
-        if keys.iter().any(Option::is_none) {
-            let ranges = self.ranges(items, run)?;
-            layouts = layouts
-                .iter()
-                .zip(ranges.chunks(self.per_table))
-                .map(|(layout, ranges)| layout.cover(ranges))
-                .collect();
-            keys = self.keys(items, &layouts, run)?;
-        }
-        let queries = queries.map(|queries| self.keys(queries, &layouts, run)).transpose()?;
-        let tables = layouts.len();
-        let column = |keys: &[Option<u128>], table| {
-            Table::build(keys.iter().skip(table).step_by(tables).copied(), layouts[table].bits())
-        };
-        (0..tables)
-            .map(|table| {
-                run.check()?;
-                let queries = queries.as_deref().map(|keys| column(keys, table)).transpose()?;
-                Ok((column(&keys, table)?, queries))
-            })
-            .collect()
-    }
-
-    fn keys<T: Scalar>(
-        &self,
-        rows: Rows<'_, T>,
-        layouts: &[KeyLayout],
-        run: &Run,
-    ) -> Result<Vec<Option<u128>>> {
-        let mut keys = vec![None; rows.len() * layouts.len()];
-        for (chunk, keys) in
-            chunks(rows.len(), run).zip(keys.chunks_mut(CHUNK * layouts.len()))
-        {
-            run.check()?;
-            let first = chunk.start;
-            self.functions
-                .keys(rows.slice(chunk.clone()), layouts, run.isa(), keys)
-                .map_err(|error| error.after(first))?;
-            run.advance(chunk.len());
-        }
-        Ok(keys)
-    }
-
-    fn ranges<T: Scalar>(&self, rows: Rows<'_, T>, run: &Run) -> Result<Vec<(i32, i32)>> {
-        let mut ranges = vec![NO_RANGE; self.functions.len()];
-        for chunk in chunks(rows.len(), run) {
-            run.check()?;
-            let of_chunk = self
-                .functions
-                .ranges(rows.slice(chunk.clone()), run.isa())
-                .map_err(|error| error.after(chunk.start))?;
-            for (range, (low, high)) in ranges.iter_mut().zip(of_chunk) {
-                *range = (range.0.min(low), range.1.max(high));
+        mut meet: impl FnMut(&Table, Option<&Table>) -> Result<()>,
+    ) -> Result<()> {
+        // Some tables at a time, since projecting on one direction takes as long to read the
+        // rows as projecting on many.
+        let at_once = (FUNCTIONS_AT_ONCE / self.per_table).max(1);
+        for (group, layouts) in self.layouts.chunks(at_once).enumerate() {
+            let first = group * at_once * self.per_table;
+            let functions = self.functions.slice(first..first + layouts.len() * self.per_table);
+            let mut layouts = layouts.to_vec();
+            let mut of_items = keys(&functions, items, &layouts, run)?;
+            if of_items.iter().any(Option::is_none) {
+                let ranges = ranges(&functions, items, run)?;
+                for (layout, ranges) in layouts.iter_mut().zip(ranges.chunks(self.per_table)) {
+                    *layout = layout.cover(ranges);
+                }
+                of_items = keys(&functions, items, &layouts, run)?;
             }
-            run.advance(chunk.len());
+            let of_queries =
+                queries.map(|queries| keys(&functions, queries, &layouts, run)).transpose()?;
+            for (table, layout) in layouts.iter().enumerate() {
+                run.check()?;
+                let build = |keys: &[Option<u128>]| {
+                    let column = keys.iter().skip(table).step_by(layouts.len()).copied();
+                    Table::build(column, layout.bits())
+                };
+                let of_queries = of_queries.as_deref().map(build).transpose()?;
+                meet(&build(&of_items)?, of_queries.as_ref())?;
+            }
         }
-        Ok(ranges)
+        Ok(())
     }
 
     pub(crate) fn check_dimension<T: Scalar>(
@@ -209,6 +181,42 @@ impl LshModel {
         }
         Err(Error::Dimension { what, got: rows.dim(), expected: self.functions.dim() })
     }
+}
+
+fn keys<T: Scalar>(
+    functions: &HashFunctions,
+    rows: Rows<'_, T>,
+    layouts: &[KeyLayout],
+    run: &Run,
+) -> Result<Vec<Option<u128>>> {
+    let mut keys = vec![None; rows.len() * layouts.len()];
+    for (chunk, keys) in chunks(rows.len(), run).zip(keys.chunks_mut(CHUNK * layouts.len())) {
+        run.check()?;
+        functions
+            .keys(rows.slice(chunk.clone()), layouts, run.isa(), keys)
+            .map_err(|error| error.after(chunk.start))?;
+        run.advance(chunk.len());
+    }
+    Ok(keys)
+}
+
+fn ranges<T: Scalar>(
+    functions: &HashFunctions,
+    rows: Rows<'_, T>,
+    run: &Run,
+) -> Result<Vec<(i32, i32)>> {
+    let mut ranges = vec![NO_RANGE; functions.len()];
+    for chunk in chunks(rows.len(), run) {
+        run.check()?;
+        let of_chunk = functions
+            .ranges(rows.slice(chunk.clone()), run.isa())
+            .map_err(|error| error.after(chunk.start))?;
+        for (range, (low, high)) in ranges.iter_mut().zip(of_chunk) {
+            *range = (range.0.min(low), range.1.max(high));
+        }
+        run.advance(chunk.len());
+    }
+    Ok(ranges)
 }
 
 fn chunks(rows: usize, run: &Run) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {

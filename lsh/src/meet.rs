@@ -1,0 +1,198 @@
+//! Stretches of rows met with stretches of rows, as tiles: the loop that every join runs.
+
+use std::{
+    ops::Range,
+    sync::{Mutex, PoisonError},
+};
+
+use lshjoin_kernels::{LeftPanel, Pairs, RightPanel, Scalar, near_pairs};
+use rayon::prelude::*;
+
+use crate::{error::Result, run::Run, side::Side};
+
+/// Rows of a left and of a right panel: both fit a second-level cache at a few hundred dimensions.
+const LEFT: usize = 512;
+const RIGHT: usize = 2048;
+/// Left rows that one task meets with its right panel; more are other tasks'.
+const LEFT_OF_TASK: usize = 1 << 15;
+
+/// Two stretches of rows to be met, each by its place in an order of rows.
+pub(crate) struct Meeting {
+    pub(crate) left: Range<usize>,
+    pub(crate) right: Range<usize>,
+}
+
+/// The two sides of a join in the order in which their rows are met. One side met with itself
+/// (`right` is `None`) meets each pair once, and no row with itself.
+pub(crate) struct Meetings<'a, T> {
+    pub(crate) left: &'a Side<'a, T>,
+    pub(crate) left_order: &'a [u32],
+    pub(crate) right: Option<(&'a Side<'a, T>, &'a [u32])>,
+}
+
+/// What a join does with the pairs that pass.
+pub(crate) trait Judge<T>: Sync {
+    /// What a thread keeps from one block of pairs to the next.
+    type Notes: Send;
+
+    fn notes(&self) -> Self::Notes;
+
+    /// The Euclidean distance beyond which a left row has no use for a pair; negative for none.
+    fn left_bound(&self, row: u32) -> f32;
+
+    /// The same for a right row.
+    fn right_bound(&self, row: u32) -> f32;
+
+    /// Pairs of (left row, right row) and their exact scores.
+    fn judge(&self, pairs: &[(u32, u32)], scores: &[T], notes: &mut Self::Notes);
+}
+
+/// A thread's buffers.
+struct Desk<T, N> {
+    left: LeftPanel,
+    right: RightPanel,
+    bounds: Vec<f32>,
+    near: Vec<(u32, u32)>,
+    scores: Vec<T>,
+    notes: N,
+}
+
+/// One right panel with all the left rows it meets.
+struct Task {
+    left: Range<usize>,
+    right: Range<usize>,
+}
+
+impl<T: Scalar> Meetings<'_, T> {
+    /// Holds `meetings` on the current rayon pool, and returns what each thread noted.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn hold<J: Judge<T>>(
+        &self,
+        meetings: impl Iterator<Item = Meeting>,
+        judge: &J,
+        run: &Run,
+    ) -> Result<Vec<J::Notes>> {
+        let tasks: Vec<Task> = meetings.flat_map(|meeting| self.tasks(meeting)).collect();
+        run.expect(tasks.len());
+        let desks: Vec<Mutex<Desk<T, J::Notes>>> = (0..rayon::current_num_threads())
+            .map(|_| {
+                Mutex::new(Desk {
+                    left: LeftPanel::new(run.isa()),
+                    right: RightPanel::new(run.isa()),
+                    bounds: Vec::new(),
+                    near: Vec::new(),
+                    scores: Vec::new(),
+                    notes: judge.notes(),
+                })
+            })
+            .collect();
+        tasks.par_iter().try_for_each(|task| {
+            run.check()?;
+            let desk = &desks[rayon::current_thread_index().unwrap_or(0)];
+            let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
+            self.work(task, &mut desk, judge, run)?;
+            run.advance(1);
+            Ok(())
+        })?;
+        let notes = |desk: Mutex<Desk<T, J::Notes>>| {
+            desk.into_inner().unwrap_or_else(PoisonError::into_inner).notes
+        };
+        Ok(desks.into_iter().map(notes).collect())
+    }
+
+    fn tasks(&self, meeting: Meeting) -> impl Iterator<Item = Task> + use<T> {
+        let with_itself = self.right.is_none();
+        let Meeting { left, right } = meeting;
+        right.clone().step_by(RIGHT).flat_map(move |first| {
+            let right = first..right.end.min(first + RIGHT);
+            let left = left.start..if with_itself { right.end } else { left.end };
+            let starts = left.clone().step_by(LEFT_OF_TASK);
+            starts.map(move |start| Task {
+                left: start..left.end.min(start + LEFT_OF_TASK),
+                right: right.clone(),
+            })
+        })
+    }
+
+    fn work<J: Judge<T>>(
+        &self,
+        task: &Task,
+        desk: &mut Desk<T, J::Notes>,
+        judge: &J,
+        run: &Run,
+    ) -> Result<()> {
+        let (right_side, right_order) = self.right.unwrap_or((self.left, self.left_order));
+        let right_rows = &right_order[task.right.clone()];
+        if let Some(codes) = &right_side.codes {
+            desk.right.gather(codes, right_rows)?;
+        }
+        // Left blocks of a side with itself end where the right panel starts, so that only a block
+        // at or after that start holds a row twice.
+        let mut start = task.left.start;
+        while start < task.left.end {
+            run.check()?;
+            let mut end = task.left.end.min(start + LEFT);
+            if self.right.is_none() && start < task.right.start {
+                end = end.min(task.right.start);
+            }
+            let left_rows = &self.left_order[start..end];
+            self.filter(task, start..end, left_rows, right_rows, desk, judge)?;
+            for (left, right) in &mut desk.near {
+                (*left, *right) = (left_rows[*left as usize], right_rows[*right as usize]);
+            }
+            self.left.scores(right_side, &desk.near, &mut desk.scores, run.isa())?;
+            judge.judge(&desk.near, &desk.scores, &mut desk.notes);
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Lists in `desk.near` the places in the two blocks of the pairs that may be near enough.
+    fn filter<J: Judge<T>>(
+        &self,
+        task: &Task,
+        block: Range<usize>,
+        left_rows: &[u32],
+        right_rows: &[u32],
+        desk: &mut Desk<T, J::Notes>,
+        judge: &J,
+    ) -> Result<()> {
+        desk.near.clear();
+        let overlapping = self.right.is_none() && block.start >= task.right.start;
+        let Some(codes) = &self.left.codes else {
+            let right = 0..right_rows.len() as u32;
+            for left in 0..left_rows.len() as u32 {
+                desk.near.extend(right.clone().map(|right| (left, right)));
+            }
+            self.drop_repeated(overlapping, task, &block, &mut desk.near);
+            return Ok(());
+        };
+        desk.left.gather(codes, left_rows)?;
+        desk.bounds.clear();
+        desk.bounds.extend(left_rows.iter().map(|&row| judge.left_bound(row)));
+        desk.left.set_bounds(&desk.bounds)?;
+        desk.bounds.clear();
+        desk.bounds.extend(right_rows.iter().map(|&row| judge.right_bound(row)));
+        desk.right.set_bounds(&desk.bounds)?;
+        near_pairs(&desk.left, &desk.right, Pairs::Across, &mut desk.near)?;
+        self.drop_repeated(overlapping, task, &block, &mut desk.near);
+        Ok(())
+    }
+
+    /// Of a side with itself, keeps each pair once and no row with itself.
+    fn drop_repeated(
+        &self,
+        overlapping: bool,
+        task: &Task,
+        block: &Range<usize>,
+        near: &mut Vec<(u32, u32)>,
+    ) {
+        if overlapping {
+            near.retain(|&(left, right)| {
+                block.start + (left as usize) < task.right.start + right as usize
+            });
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! One side of a join: its rows, and what it takes to compare them.
+
+use lshjoin_kernels::{Isa, Measure, Quantised, Rows, Scalar, check_finite, distances_of};
+use rayon::prelude::*;
+
+use crate::{error::Result, metric::Metric, run::Run};
+
+/// The rows of one side; for the cosine their squared norms too.
+pub(crate) struct Side<'a, T> {
+    pub(crate) rows: Rows<'a, T>,
+    pub(crate) metric: Metric,
+    /// 8-bit codes of the rows (of their directions, for the cosine), where the metric has a
+    /// filter that works on them.
+    pub(crate) codes: Option<Quantised>,
+    squares: Vec<f64>,
+}
+
+impl<'a, T: Scalar> Side<'a, T> {
+    /// # Errors
+    /// When a row holds NaN or infinity; `name` tells the user which side it is on.
+    pub(crate) fn new(
+        name: &'static str,
+        rows: Rows<'a, T>,
+        metric: Metric,
+        run: &Run,
+    ) -> Result<Self> {
+        check_finite(rows, run.isa()).map_err(|error| (name, error))?;
+        run.check()?;
+        let squares: Vec<f64> = match metric {
+            Metric::Cosine => {
+                (0..rows.len()).into_par_iter().map(|row| dot(rows.row(row), rows.row(row))).collect()
+            }
+            _ => Vec::new(),
+        };
+        let codes = match metric {
+            Metric::Euclidean => Some(Quantised::new(rows, run.isa())?),
+            Metric::Manhattan => None,
+            Metric::Cosine => {
+                let directions = directions(rows, &squares);
+                Some(Quantised::new(Rows::new(&directions, rows.dim())?, run.isa())?)
+            }
+        };
+        Ok(Self { rows, metric, codes, squares })
+    }
+
+    /// Exact scores of pairs of rows of this side and of `other`: what [`distance`] makes a
+    /// distance of, and in the same order.
+    pub(crate) fn scores(
+        &self,
+        other: &Self,
+        pairs: &[(u32, u32)],
+        scores: &mut Vec<T>,
+        isa: Isa,
+    ) -> Result<()> {
+        let measure = match self.metric {
+            Metric::Euclidean => Measure::SquaredEuclidean,
+            Metric::Manhattan => Measure::Manhattan,
+            Metric::Cosine => Measure::Dot,
+        };
+        distances_of(measure, self.rows, other.rows, pairs, scores, isa)?;
+        if self.metric == Metric::Cosine {
+            for (score, &(left, right)) in scores.iter_mut().zip(pairs) {
+                let (left, right) = (left as usize, right as usize);
+                let (x, y) = (self.squares[left], other.squares[right]);
+                let product = if safe_to_multiply(x) && safe_to_multiply(y) {
+                    score.to_f64()
+                } else {
+                    dot(self.rows.row(left), other.rows.row(right))
+                };
+                *score = T::from_f64(cosine_distance(product, x, y));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The distance that a score stands for.
+pub(crate) fn distance<T: Scalar>(metric: Metric, score: T) -> T {
+    match metric {
+        Metric::Euclidean => score.sqrt(),
+        Metric::Manhattan | Metric::Cosine => score,
+    }
+}
+
+/// At least the Euclidean distance between two rows' codes' originals whose distance by `metric`
+/// is computed as `distance`: what the filter on codes has to let through.
+pub(crate) fn filter_bound<T: Scalar>(metric: Metric, distance: f64, dim: usize) -> f32 {
+    let bound = match metric {
+        Metric::Euclidean | Metric::Manhattan => distance,
+        Metric::Cosine => {
+            // ‖x − y‖² = 2(1 − cos) on the unit sphere; the dot product and the two directions
+            // are each off by some roundings.
+            let error = (dim + 8) as f64 * T::UNIT_ROUNDOFF;
+            (2.0 * (distance + 2.0 * error)).max(0.0).sqrt() + error
+        }
+    };
+    (bound as f32).next_up()
+}
+
+/// Whether rows of this squared norm have dot products that neither overflow nor vanish in f32.
+fn safe_to_multiply(square: f64) -> bool {
+    (1e-24..1e24).contains(&square)
+}
+
+fn cosine_distance(product: f64, x: f64, y: f64) -> f64 {
+    if x == 0.0 || y == 0.0 {
+        return 1.0;
+    }
+    // √(x·x) is exactly x, so equal rows are at distance 0.
+    let both = if x == y { x } else { x.sqrt() * y.sqrt() };
+    (1.0 - product / both).clamp(0.0, 2.0)
+}
+
+/// In double precision and one order, for the rare row that is too long or too short for f32.
+fn dot<T: Scalar>(left: &[T], right: &[T]) -> f64 {
+    left.iter().zip(right).map(|(x, y)| x.to_f64() * y.to_f64()).sum()
+}
+
+/// Rows scaled to length 1, zero rows left as they are.
+fn directions<T: Scalar>(rows: Rows<'_, T>, squares: &[f64]) -> Vec<f32> {
+    let inverse = |&square: &f64| if square > 0.0 { square.sqrt().recip() } else { 0.0 };
+    rows.values()
+        .par_chunks(rows.dim())
+        .zip(squares)
+        .flat_map_iter(|(row, square)| {
+            let inverse = inverse(square);
+            row.iter().map(move |value| (value.to_f64() * inverse) as f32)
+        })
+        .collect()
+}

@@ -1,0 +1,300 @@
+//! Joins by distance: all pairs nearer than a threshold.
+
+use lshjoin_kernels::{Rows, Scalar};
+use rayon::prelude::*;
+
+use crate::{
+    error::{Error, Result},
+    meet::{Judge, Meeting, Meetings},
+    metric::Metric,
+    model::LshModel,
+    run::Run,
+    side::{Side, distance, filter_bound},
+    table::Table,
+};
+
+/// Pairs of rows and their distances, by left row, then by right row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JoinedPairs<T> {
+    /// Rows of the left side.
+    pub left: Vec<i64>,
+    /// Rows of the right side.
+    pub right: Vec<i64>,
+    /// Their distances.
+    pub distances: Vec<T>,
+}
+
+impl LshModel {
+    /// Pairs of a row of `a` and a row of `b` that share a bucket and are nearer than `threshold`
+    /// (strictly); of `a` with itself when `b` is `None`: each pair both ways, and each row with
+    /// itself. What Spark's `approxSimilarityJoin` returns.
+    ///
+    /// Memory grows with the results and with rows × tables, not with the candidates.
+    ///
+    /// # Errors
+    /// When dimensions differ, a row holds NaN or infinity, the threshold is negative or NaN, a
+    /// bucket does not fit 32 bits, or the run is cancelled.
+    pub fn similarity_join<T: Scalar>(
+        &self,
+        a: Rows<'_, T>,
+        b: Option<Rows<'_, T>>,
+        threshold: f64,
+        run: &Run,
+    ) -> Result<JoinedPairs<T>> {
+        self.check_dimension("left rows", a)?;
+        not_negative("threshold", threshold)?;
+        let left = Side::new("the left side", a, self.metric(), run)?;
+        let right = match b {
+            None => None,
+            Some(b) => {
+                self.check_dimension("right rows", b)?;
+                Some(Side::new("the right side", b, self.metric(), run)?)
+            }
+        };
+        let mut judge = Within::new(self.metric(), threshold, a.dim());
+        let mut pairs = Vec::new();
+        self.for_each_table(b.unwrap_or(a), b.map(|_| a), run, |items, queries| {
+            let (meetings, buckets) = match (&right, queries) {
+                (Some(right), Some(queries)) => {
+                    let matches = queries.matches(items);
+                    let buckets = BucketNumbers::of_two(queries, a.len(), items, right.rows.len(), &matches);
+                    let meetings = Meetings {
+                        left: &left,
+                        left_order: &queries.order,
+                        right: Some((right, &items.order)),
+                    };
+                    let met = matches.into_iter().map(|(left, right)| Meeting { left, right });
+                    (meetings.hold(met, &judge, run)?, buckets)
+                }
+                _ => {
+                    let meetings =
+                        Meetings { left: &left, left_order: &items.order, right: None };
+                    let met = items
+                        .ranges()
+                        .filter(|bucket| bucket.len() > 1)
+                        .map(|bucket| Meeting { left: bucket.clone(), right: bucket });
+                    (meetings.hold(met, &judge, run)?, BucketNumbers::of_one(items, a.len()))
+                }
+            };
+            pairs.extend(meetings.into_iter().flatten());
+            judge.earlier.push(buckets);
+            Ok(())
+        })?;
+        if b.is_none() {
+            pairs.par_extend(judge.with_itself(a.len()));
+            let other_way: Vec<_> =
+                pairs.par_iter().filter(|pair| pair.0 != pair.1).map(|&(x, y, d)| (y, x, d)).collect();
+            pairs.extend(other_way);
+        }
+        run.check()?;
+        Ok(JoinedPairs::sorted(pairs))
+    }
+}
+
+/// All pairs of a query and an item within a radius.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RadiusNeighbors<T> {
+    /// The neighbours of query i are at places `lims[i]..lims[i + 1]`.
+    pub lims: Vec<i64>,
+    /// Distances, rising for each query.
+    pub distances: Vec<T>,
+    /// Rows of the items; at the same distance the lower row comes first.
+    pub indices: Vec<i64>,
+}
+
+/// Every item nearer than `radius` (strictly) to each query; among `items` themselves when
+/// `queries` is `None`, a row then not being its own neighbour.
+///
+/// Exact: all pairs are met, as tiles.
+///
+/// ```
+/// use lshjoin::{Metric, Rows, Run, radius_join};
+///
+/// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
+/// let near = radius_join(None, items, 2.0, Metric::Euclidean, &Run::new()?)?;
+/// assert_eq!((near.lims, near.indices), (vec![0, 1, 2, 2], vec![1, 0]));
+/// # Ok::<(), lshjoin::Error>(())
+/// ```
+///
+/// # Errors
+/// When dimensions differ, a row holds NaN or infinity, the radius is negative or NaN, or the run
+/// is cancelled.
+pub fn radius_join<T: Scalar>(
+    queries: Option<Rows<'_, T>>,
+    items: Rows<'_, T>,
+    radius: f64,
+    metric: Metric,
+    run: &Run,
+) -> Result<RadiusNeighbors<T>> {
+    not_negative("radius", radius)?;
+    let judge = Within::new(metric, radius, items.dim());
+    let right = Side::new("items", items, metric, run)?;
+    let right_order: Vec<u32> = (0..items.len() as u32).collect();
+    let mut pairs: Vec<_> = match queries {
+        None => {
+            let meetings = Meetings { left: &right, left_order: &right_order, right: None };
+            let all = Meeting { left: 0..items.len(), right: 0..items.len() };
+            meetings.hold([all].into_iter(), &judge, run)?.into_iter().flatten().collect()
+        }
+        Some(queries) => {
+            same_dimension(queries, items)?;
+            let left = Side::new("queries", queries, metric, run)?;
+            let left_order: Vec<u32> = (0..queries.len() as u32).collect();
+            let meetings = Meetings {
+                left: &left,
+                left_order: &left_order,
+                right: Some((&right, &right_order)),
+            };
+            let all = Meeting { left: 0..queries.len(), right: 0..items.len() };
+            meetings.hold([all].into_iter(), &judge, run)?.into_iter().flatten().collect()
+        }
+    };
+    if queries.is_none() {
+        let other_way: Vec<_> = pairs.par_iter().map(|&(x, y, d)| (y, x, d)).collect();
+        pairs.extend(other_way);
+    }
+    run.check()?;
+    Ok(RadiusNeighbors::sorted(pairs, queries.map_or(items.len(), |queries| queries.len())))
+}
+
+/// Keeps the pairs nearer than a threshold that no earlier table has brought together.
+struct Within {
+    metric: Metric,
+    threshold: f64,
+    bound: f32,
+    /// For each earlier table, the buckets of the left and right rows.
+    earlier: Vec<BucketNumbers>,
+}
+
+impl Within {
+    fn new(metric: Metric, threshold: f64, dim: usize) -> Self {
+        // Bounds for f32 cover f64, which rounds less.
+        let bound = filter_bound::<f32>(metric, threshold, dim);
+        Self { metric, threshold, bound, earlier: Vec::new() }
+    }
+
+    fn passes<T: Scalar>(&self, score: T) -> Option<T> {
+        let distance = distance(self.metric, score);
+        (distance.to_f64() < self.threshold).then_some(distance)
+    }
+
+    /// Each row with itself, at distance 0.
+    fn with_itself<T: Scalar>(&self, rows: usize) -> impl ParallelIterator<Item = (u32, u32, T)> {
+        let rows = if self.threshold > 0.0 { rows as u32 } else { 0 };
+        (0..rows).into_par_iter().map(|row| (row, row, T::ZERO))
+    }
+}
+
+impl<T: Scalar> Judge<T> for Within {
+    type Notes = Vec<(u32, u32, T)>;
+
+    fn notes(&self) -> Self::Notes {
+        Vec::new()
+    }
+
+    fn left_bound(&self, _: u32) -> f32 {
+        self.bound
+    }
+
+    fn right_bound(&self, _: u32) -> f32 {
+        -1.0
+    }
+
+    fn judge(&self, pairs: &[(u32, u32)], scores: &[T], notes: &mut Self::Notes) {
+        for (&(left, right), &score) in pairs.iter().zip(scores) {
+            if let Some(distance) = self.passes(score)
+                && !self.earlier.iter().any(|table| table.shared(left, right))
+            {
+                notes.push((left, right, distance));
+            }
+        }
+    }
+}
+
+/// The bucket of each row in one table, numbered alike on both sides.
+struct BucketNumbers {
+    left: Vec<u32>,
+    /// Empty when the two sides are one.
+    right: Vec<u32>,
+}
+
+impl BucketNumbers {
+    /// In no bucket that the other side has rows in: two numbers, so that they never match.
+    const NONE_LEFT: u32 = u32::MAX;
+    const NONE_RIGHT: u32 = u32::MAX - 1;
+
+    fn of_one(table: &Table, rows: usize) -> Self {
+        let mut left = vec![Self::NONE_LEFT; rows];
+        for (number, bucket) in (0..).zip(table.ranges()) {
+            table.order[bucket].iter().for_each(|&row| left[row as usize] = number);
+        }
+        Self { left, right: Vec::new() }
+    }
+
+    fn of_two(
+        left: &Table,
+        left_rows: usize,
+        right: &Table,
+        right_rows: usize,
+        matches: &[(std::ops::Range<usize>, std::ops::Range<usize>)],
+    ) -> Self {
+        let mut numbers =
+            Self { left: vec![Self::NONE_LEFT; left_rows], right: vec![Self::NONE_RIGHT; right_rows] };
+        for (number, (l, r)) in (0..).zip(matches) {
+            left.order[l.clone()].iter().for_each(|&row| numbers.left[row as usize] = number);
+            right.order[r.clone()].iter().for_each(|&row| numbers.right[row as usize] = number);
+        }
+        numbers
+    }
+
+    fn shared(&self, left: u32, right: u32) -> bool {
+        let of_right = if self.right.is_empty() { &self.left } else { &self.right };
+        self.left[left as usize] == of_right[right as usize]
+    }
+}
+
+impl<T: Scalar> JoinedPairs<T> {
+    fn sorted(mut pairs: Vec<(u32, u32, T)>) -> Self {
+        pairs.par_sort_unstable_by_key(|&(left, right, _)| (left, right));
+        Self {
+            left: pairs.par_iter().map(|pair| i64::from(pair.0)).collect(),
+            right: pairs.par_iter().map(|pair| i64::from(pair.1)).collect(),
+            distances: pairs.par_iter().map(|pair| pair.2).collect(),
+        }
+    }
+}
+
+impl<T: Scalar> RadiusNeighbors<T> {
+    fn sorted(mut pairs: Vec<(u32, u32, T)>, queries: usize) -> Self {
+        pairs.par_sort_unstable_by(|x, y| {
+            let by_distance = || x.2.partial_cmp(&y.2).unwrap_or(std::cmp::Ordering::Equal);
+            x.0.cmp(&y.0).then_with(by_distance).then(x.1.cmp(&y.1))
+        });
+        let mut lims = vec![0; queries + 1];
+        for pair in &pairs {
+            lims[pair.0 as usize + 1] += 1;
+        }
+        for query in 0..queries {
+            lims[query + 1] += lims[query];
+        }
+        Self {
+            lims,
+            distances: pairs.par_iter().map(|pair| pair.2).collect(),
+            indices: pairs.par_iter().map(|pair| i64::from(pair.1)).collect(),
+        }
+    }
+}
+
+fn not_negative(name: &'static str, value: f64) -> Result<()> {
+    if value >= 0.0 {
+        return Ok(());
+    }
+    Err(Error::Parameter { name, must_be: "a number not below 0", value: value.to_string() })
+}
+
+pub(crate) fn same_dimension<T: Scalar>(queries: Rows<'_, T>, items: Rows<'_, T>) -> Result<()> {
+    if queries.dim() == items.dim() {
+        return Ok(());
+    }
+    Err(Error::Dimension { what: "queries", got: queries.dim(), expected: items.dim() })
+}
