@@ -120,11 +120,12 @@ def summary(text: str) -> str:
 
 
 def show_pairs(pairs: pl.DataFrame, frame: pl.DataFrame, count: int) -> None:
-    """The nearest pairs that are not the same text, no function in more than one of them."""
+    """The nearest pairs of two packages under two names, each function once: those are news."""
     names, texts = frame["name"], frame["text"]
     shown: set[int] = set()
     for a, b, distance in pairs.iter_rows():
-        if texts[a] == texts[b] or shown & {a, b}:
+        (package, *_, name), (other_package, *_, other) = names[a].split("."), names[b].split(".")
+        if package == other_package or name == other or shown & {a, b}:
             continue
         shown |= {a, b}
         print(f"  {distance:.3f}  {names[a]}\n         {summary(texts[a])}")
@@ -135,7 +136,7 @@ def show_pairs(pairs: pl.DataFrame, frame: pl.DataFrame, count: int) -> None:
 
 def show_neighbors(found: lshjoin.Neighbors, frame: pl.DataFrame) -> None:
     names = frame["name"].to_list()
-    for name in ("json.dumps", "random.shuffle", "textwrap.wrap", "shutil.copytree", "heapq.merge"):
+    for name in ("json.dumps", "statistics.median", "textwrap.wrap", "shutil.copytree", "heapq.merge"):
         if name not in names:
             continue
         row = names.index(name)

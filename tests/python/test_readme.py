@@ -1,7 +1,6 @@
 """README's examples print what README says, and its commands are there."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,9 +20,6 @@ def test_example(code, printed, capsys):
     assert capsys.readouterr().out == printed
 
 
-@pytest.mark.parametrize("command", sorted(set(re.findall(r"\bmake ([a-z-]+)", README))))
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"(?:`|    )make ([a-z-]+)", README))))
 def test_command(command):
-    made = subprocess.run(
-        ["make", "--dry-run", command], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert made.returncode == 0, made.stderr
+    assert re.search(f"^{command}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
