@@ -1,5 +1,7 @@
 use thiserror::Error;
 
+use crate::isa::Isa;
+
 /// What a kernel refuses, with the offending value.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
@@ -77,6 +79,22 @@ pub enum KernelError {
         function: usize,
         /// The bucket, as the floating-point floor.
         bucket: f64,
+    },
+    /// A row index beyond the rows there are.
+    #[error("row {row} was asked for, but there are {rows} rows")]
+    NoSuchRow {
+        /// The index.
+        row: usize,
+        /// The number of rows.
+        rows: usize,
+    },
+    /// Two panels packed for different instruction sets.
+    #[error("a panel packed for {left} cannot meet one packed for {right}")]
+    Packing {
+        /// The left panel's instruction set.
+        left: Isa,
+        /// The right panel's.
+        right: Isa,
     },
     /// A bucket length that is no width.
     #[error("bucket length must be a positive, finite number, not {width}")]

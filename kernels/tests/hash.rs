@@ -11,7 +11,9 @@ fn values(count: usize, seed: u64, scale: f64) -> Vec<f64> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut unit = || rng.next_u64() as f64 / u64::MAX as f64 - 0.5;
     // Rounded to f32, so that the same rows exist in both precisions.
-    (0..count).map(|_| f64::from((unit() * scale) as f32)).collect()
+    (0..count)
+        .map(|_| f64::from((unit() * scale) as f32))
+        .collect()
 }
 
 fn functions(count: usize, dim: usize, bucketing: Bucketing) -> HashFunctions {
@@ -24,8 +26,10 @@ fn definition<T: Scalar>(functions: &HashFunctions, rows: Rows<'_, T>) -> Vec<i3
     let mut ids = Vec::new();
     for row in 0..rows.len() {
         let row: Vec<f64> = rows.row(row).iter().map(|value| value.to_f64()).collect();
-        for (direction, offset) in
-            functions.directions().chunks(functions.dim()).zip(functions.offsets())
+        for (direction, offset) in functions
+            .directions()
+            .chunks(functions.dim())
+            .zip(functions.offsets())
         {
             let dot = distance(Measure::Dot, &row, direction, Isa::SCALAR).unwrap();
             ids.push(match functions.bucketing() {
@@ -45,19 +49,36 @@ fn ids<T: Scalar>(functions: &HashFunctions, rows: Rows<'_, T>, isa: Isa) -> Vec
 
 #[test]
 fn ids_are_those_of_the_definition_on_every_isa_and_in_both_precisions() {
-    for (count, dim, n) in [(1, 1, 0), (1, 1, 1), (3, 7, 17), (5, 64, 100), (12, 385, 1100)] {
-        for bucketing in
-            [Bucketing::Width(1.0), Bucketing::Width(1e-3), Bucketing::Width(1e-6), Bucketing::Sign]
-        {
+    for (count, dim, n) in [
+        (1, 1, 0),
+        (1, 1, 1),
+        (3, 7, 17),
+        (5, 64, 100),
+        (12, 385, 1100),
+    ] {
+        for bucketing in [
+            Bucketing::Width(1.0),
+            Bucketing::Width(1e-3),
+            Bucketing::Width(1e-6),
+            Bucketing::Sign,
+        ] {
             let functions = functions(count, dim, bucketing);
             let double = values(n * dim, 3, 20.0);
             let single: Vec<f32> = double.iter().map(|&value| value as f32).collect();
             let rows = Rows::new(&double, dim).unwrap();
             let expected = definition(&functions, rows);
             for &isa in Isa::available() {
-                assert_eq!(ids(&functions, rows, isa), expected, "{isa} f64 {bucketing:?}");
+                assert_eq!(
+                    ids(&functions, rows, isa),
+                    expected,
+                    "{isa} f64 {bucketing:?}"
+                );
                 let rows = Rows::new(&single, dim).unwrap();
-                assert_eq!(ids(&functions, rows, isa), expected, "{isa} f32 {bucketing:?}");
+                assert_eq!(
+                    ids(&functions, rows, isa),
+                    expected,
+                    "{isa} f32 {bucketing:?}"
+                );
             }
         }
     }
@@ -67,11 +88,18 @@ fn ids_are_those_of_the_definition_on_every_isa_and_in_both_precisions() {
 fn integer_rows_on_integer_directions_fall_exactly_on_boundaries() {
     let dim = 16;
     let directions: Vec<f64> = (0..4 * dim).map(|at| (at % 5) as f64 - 2.0).collect();
-    let functions = HashFunctions::new(dim, directions, vec![0.0; 4], Bucketing::Width(3.0)).unwrap();
-    let single: Vec<f32> = (0..50 * dim).map(|at| (at * 31 % 11) as f32 - 5.0).collect();
+    let functions =
+        HashFunctions::new(dim, directions, vec![0.0; 4], Bucketing::Width(3.0)).unwrap();
+    let single: Vec<f32> = (0..50 * dim)
+        .map(|at| (at * 31 % 11) as f32 - 5.0)
+        .collect();
     let rows = Rows::new(&single, dim).unwrap();
     for &isa in Isa::available() {
-        assert_eq!(ids(&functions, rows, isa), definition(&functions, rows), "{isa}");
+        assert_eq!(
+            ids(&functions, rows, isa),
+            definition(&functions, rows),
+            "{isa}"
+        );
     }
 }
 
@@ -83,7 +111,11 @@ fn rows_of_any_magnitude_hash_by_the_definition() {
         let single: Vec<f32> = double.iter().map(|&value| value as f32).collect();
         let rows = Rows::new(&single, 33).unwrap();
         for &isa in Isa::available() {
-            assert_eq!(ids(&functions, rows, isa), definition(&functions, rows), "{isa} {scale}");
+            assert_eq!(
+                ids(&functions, rows, isa),
+                definition(&functions, rows),
+                "{isa} {scale}"
+            );
         }
     }
 }
@@ -99,39 +131,54 @@ fn ranges_and_keys_follow_from_ids() {
         let ranges = functions.ranges(rows, isa).unwrap();
         for (function, &range) in ranges.iter().enumerate() {
             let column = ids.iter().skip(function).step_by(count);
-            assert_eq!(range, (*column.clone().min().unwrap(), *column.max().unwrap()));
+            assert_eq!(
+                range,
+                (*column.clone().min().unwrap(), *column.max().unwrap())
+            );
         }
         let layouts = [KeyLayout::new(&ranges[..2]), KeyLayout::new(&ranges[2..])];
         let mut keys = vec![None; n * 2];
         functions.keys(rows, &layouts, isa, &mut keys).unwrap();
         for (ids, keys) in ids.chunks(count).zip(keys.chunks(2)) {
-            assert_eq!(keys, [layouts[0].pack(&ids[..2]), layouts[1].pack(&ids[2..])]);
+            assert_eq!(
+                keys,
+                [layouts[0].pack(&ids[..2]), layouts[1].pack(&ids[2..])]
+            );
         }
         // Rows beyond what was measured have no key, rather than another bucket's.
         let far: Vec<f64> = double.iter().map(|value| value * 1000.0).collect();
-        functions.keys(Rows::new(&far, dim).unwrap(), &layouts, isa, &mut keys).unwrap();
+        functions
+            .keys(Rows::new(&far, dim).unwrap(), &layouts, isa, &mut keys)
+            .unwrap();
         assert!(keys.iter().any(Option::is_none));
     }
 }
 
 #[test]
 fn a_bucket_beyond_32_bits_is_an_error_that_names_it() {
-    let functions =
-        HashFunctions::new(1, vec![1.0], vec![0.0], Bucketing::Width(0.5)).unwrap();
+    let functions = HashFunctions::new(1, vec![1.0], vec![0.0], Bucketing::Width(0.5)).unwrap();
     let mut rows = vec![0.5_f32; 3000];
     rows[2345] = 2e9;
     let mut ids = vec![0; rows.len()];
     for &isa in Isa::available() {
-        let error = functions.bucket_ids(Rows::new(&rows, 1).unwrap(), isa, &mut ids).unwrap_err();
+        let error = functions
+            .bucket_ids(Rows::new(&rows, 1).unwrap(), isa, &mut ids)
+            .unwrap_err();
         assert_eq!(
             error,
-            KernelError::BucketOverflow { row: 2345, function: 0, bucket: 4e9 },
+            KernelError::BucketOverflow {
+                row: 2345,
+                function: 0,
+                bucket: 4e9
+            },
             "{isa}"
         );
     }
     // The last buckets that fit do.
     let last = [1_073_741_823.75_f64, -1_073_741_824.0];
-    functions.bucket_ids(Rows::new(&last, 1).unwrap(), Isa::best(), &mut ids[..2]).unwrap();
+    functions
+        .bucket_ids(Rows::new(&last, 1).unwrap(), Isa::best(), &mut ids[..2])
+        .unwrap();
     assert_eq!(ids[..2], [i32::MAX, i32::MIN]);
 }
 
@@ -139,12 +186,23 @@ fn a_bucket_beyond_32_bits_is_an_error_that_names_it() {
 fn wrong_shapes_and_widths_are_refused() {
     let functions = functions(2, 3, Bucketing::Sign);
     let rows = Rows::new(&[0.0_f32; 6], 3).unwrap();
-    assert!(functions.bucket_ids(rows, Isa::best(), &mut [0; 3]).is_err());
+    assert!(
+        functions
+            .bucket_ids(rows, Isa::best(), &mut [0; 3])
+            .is_err()
+    );
     let rows = Rows::new(&[0.0_f32; 6], 2).unwrap();
-    assert!(functions.bucket_ids(rows, Isa::best(), &mut [0; 6]).is_err());
+    assert!(
+        functions
+            .bucket_ids(rows, Isa::best(), &mut [0; 6])
+            .is_err()
+    );
     for width in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let made = HashFunctions::new(1, vec![1.0], vec![0.0], Bucketing::Width(width));
-        assert!(matches!(made, Err(KernelError::BucketLength { .. })), "{width}");
+        assert!(
+            matches!(made, Err(KernelError::BucketLength { .. })),
+            "{width}"
+        );
     }
     assert!(HashFunctions::new(2, vec![1.0; 4], vec![0.0], Bucketing::Sign).is_err());
     assert!(HashFunctions::new(1, vec![f64::NAN], vec![0.0], Bucketing::Sign).is_err());

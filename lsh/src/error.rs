@@ -51,9 +51,16 @@ impl From<(&'static str, KernelError)> for Error {
     /// Says which side of a join the error is about.
     fn from((side, error): (&'static str, KernelError)) -> Self {
         match error {
-            KernelError::NotFinite { row, dimension, value } => {
-                Error::NotFinite { side, row, dimension, value }
-            }
+            KernelError::NotFinite {
+                row,
+                dimension,
+                value,
+            } => Error::NotFinite {
+                side,
+                row,
+                dimension,
+                value,
+            },
             other => Error::Kernel(other),
         }
     }

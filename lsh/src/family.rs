@@ -67,7 +67,12 @@ impl HashFamily for BucketedRandomProjection {
         for direction in directions.chunks_mut(dim.max(1)) {
             normalise(direction);
         }
-        build(dim, directions, vec![0.0; functions], Bucketing::Width(self.bucket_length))
+        build(
+            dim,
+            directions,
+            vec![0.0; functions],
+            Bucketing::Width(self.bucket_length),
+        )
     }
 }
 
@@ -87,8 +92,15 @@ impl HashFamily for CauchyProjection {
     fn draw(&self, functions: usize, dim: usize, seed: i64) -> Result<HashFunctions> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed as u64);
         let directions = (0..functions * dim).map(|_| cauchy(&mut rng)).collect();
-        let offsets = (0..functions).map(|_| uniform(&mut rng) * self.bucket_length).collect();
-        build(dim, directions, offsets, Bucketing::Width(self.bucket_length))
+        let offsets = (0..functions)
+            .map(|_| uniform(&mut rng) * self.bucket_length)
+            .collect();
+        build(
+            dim,
+            directions,
+            offsets,
+            Bucketing::Width(self.bucket_length),
+        )
     }
 }
 
@@ -144,7 +156,11 @@ fn nrm2(values: &[f64]) -> f64 {
         return value.abs();
     }
     let (mut scale, mut sum) = (0.0, 1.0);
-    for value in values.iter().map(|value| value.abs()).filter(|&value| value != 0.0) {
+    for value in values
+        .iter()
+        .map(|value| value.abs())
+        .filter(|&value| value != 0.0)
+    {
         if scale < value {
             sum = 1.0 + sum * (scale / value) * (scale / value);
             scale = value;

@@ -13,7 +13,10 @@ const MASK: u64 = (1 << 48) - 1;
 
 impl JavaRandom {
     pub(crate) fn new(seed: i64) -> Self {
-        Self { state: (seed as u64 ^ MULTIPLIER) & MASK, next_gaussian: None }
+        Self {
+            state: (seed as u64 ^ MULTIPLIER) & MASK,
+            next_gaussian: None,
+        }
     }
 
     fn bits(&mut self, count: u32) -> u64 {
@@ -52,8 +55,12 @@ mod tests {
     #[test]
     fn spark_semantics_golden_values() {
         let mut rng = JavaRandom::new(12345);
-        let golden =
-            [-0.187808989658912, 0.5884363051154796, 0.9488047804400426, -0.49428072062604445];
+        let golden = [
+            -0.187808989658912,
+            0.5884363051154796,
+            0.9488047804400426,
+            -0.49428072062604445,
+        ];
         for expected in golden {
             assert_eq!(rng.gaussian(), expected);
         }

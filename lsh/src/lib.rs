@@ -1,1 +1,44 @@
-//! LSH joins.
+//! Nearest-neighbour and similarity joins of embeddings by locality-sensitive hashing.
+//!
+//! A [`HashFamily`] draws hash functions `h`; a table combines k of them by AND (`g`), a model L
+//! tables by OR. [`LshModel`] is Spark's `BucketedRandomProjectionLSH` (k = 1) and more;
+//! [`knn_join`] and [`radius_join`] are exact joins of two arrays. Work is spread over the rayon
+//! pool that a call is made in; [`Run`] watches and cancels it.
+//!
+//! ```
+//! use lshjoin::{BucketedRandomProjection, LshModel, Rows, Run};
+//!
+//! let a = Rows::new(&[1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0, 1.0], 2)?;
+//! let b = Rows::new(&[1.0, 0.0, -1.0, 0.0, 0.0, 1.0, 0.0, -1.0], 2)?;
+//! let run = Run::new()?;
+//! let family = BucketedRandomProjection { bucket_length: 2.0 };
+//! let model = LshModel::fit(&family, a, 1, 3, 12345, &run)?;
+//! let pairs = model.similarity_join(a, Some(b), 1.5, &run)?;
+//! assert!(pairs.distances.iter().all(|&distance| distance == 1.0));
+//! # Ok::<(), lshjoin::Error>(())
+//! ```
+
+mod error;
+mod family;
+mod java_random;
+mod knn;
+mod meet;
+mod metric;
+mod model;
+mod nearest;
+mod run;
+mod side;
+mod similarity;
+mod table;
+
+pub use error::{Error, Result};
+pub use family::{BucketedRandomProjection, CauchyProjection, HashFamily, RandomHyperplanes};
+pub use knn::knn_join;
+pub use lshjoin_kernels::{
+    Bucketing, HashFunctions, Isa, KeyLayout, KeyMode, Rows, Scalar, widen_f16,
+};
+pub use metric::Metric;
+pub use model::LshModel;
+pub use nearest::Neighbors;
+pub use run::Run;
+pub use similarity::{JoinedPairs, RadiusNeighbors, radius_join};

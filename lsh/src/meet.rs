@@ -8,7 +8,7 @@ use std::{
 use lshjoin_kernels::{LeftPanel, Pairs, RightPanel, Scalar, near_pairs};
 use rayon::prelude::*;
 
-use crate::{error::Result, run::Run, side::Side};
+use crate::{error::{Error, Result}, run::Run, side::Side};
 
 /// Rows of a left and of a right panel: both fit a second-level cache at a few hundred dimensions.
 const LEFT: usize = 512;
@@ -94,10 +94,12 @@ impl<T: Scalar> Meetings<'_, T> {
             let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
             self.work(task, &mut desk, judge, run)?;
             run.advance(1);
-            Ok(())
+            Ok::<_, Error>(())
         })?;
         let notes = |desk: Mutex<Desk<T, J::Notes>>| {
-            desk.into_inner().unwrap_or_else(PoisonError::into_inner).notes
+            desk.into_inner()
+                .unwrap_or_else(PoisonError::into_inner)
+                .notes
         };
         Ok(desks.into_iter().map(notes).collect())
     }
@@ -142,7 +144,8 @@ impl<T: Scalar> Meetings<'_, T> {
             for (left, right) in &mut desk.near {
                 (*left, *right) = (left_rows[*left as usize], right_rows[*right as usize]);
             }
-            self.left.scores(right_side, &desk.near, &mut desk.scores, run.isa())?;
+            self.left
+                .scores(right_side, &desk.near, &mut desk.scores, run.isa())?;
             judge.judge(&desk.near, &desk.scores, &mut desk.notes);
             start = end;
         }
@@ -171,10 +174,12 @@ impl<T: Scalar> Meetings<'_, T> {
         };
         desk.left.gather(codes, left_rows)?;
         desk.bounds.clear();
-        desk.bounds.extend(left_rows.iter().map(|&row| judge.left_bound(row)));
+        desk.bounds
+            .extend(left_rows.iter().map(|&row| judge.left_bound(row)));
         desk.left.set_bounds(&desk.bounds)?;
         desk.bounds.clear();
-        desk.bounds.extend(right_rows.iter().map(|&row| judge.right_bound(row)));
+        desk.bounds
+            .extend(right_rows.iter().map(|&row| judge.right_bound(row)));
         desk.right.set_bounds(&desk.bounds)?;
         near_pairs(&desk.left, &desk.right, Pairs::Across, &mut desk.near)?;
         self.drop_repeated(overlapping, task, &block, &mut desk.near);

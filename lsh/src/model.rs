@@ -1,4 +1,6 @@
-use lshjoin_kernels::{HashFunctions, KeyLayout, KeyMode, NO_RANGE, Rows, Scalar, check_finite};
+use lshjoin_kernels::{
+    Bucketing, HashFunctions, KeyLayout, KeyMode, NO_RANGE, Rows, Scalar, check_finite,
+};
 
 use crate::{
     error::{Error, Result},
@@ -80,8 +82,17 @@ impl LshModel {
                 value: format!("{per_table} of {}", functions.len()),
             });
         }
-        let layouts = vec![KeyLayout::new(&vec![NO_RANGE; per_table]); functions.len() / per_table];
-        Ok(Self { metric, functions, per_table, layouts })
+        let range = match functions.bucketing() {
+            Bucketing::Sign => (0, 1),
+            _ => NO_RANGE,
+        };
+        let layouts = vec![KeyLayout::new(&vec![range; per_table]); functions.len() / per_table];
+        Ok(Self {
+            metric,
+            functions,
+            per_table,
+            layouts,
+        })
     }
 
     /// The distance that the model's joins compute.
@@ -146,7 +157,9 @@ impl LshModel {
         let at_once = (FUNCTIONS_AT_ONCE / self.per_table).max(1);
         for (group, layouts) in self.layouts.chunks(at_once).enumerate() {
             let first = group * at_once * self.per_table;
-            let functions = self.functions.slice(first..first + layouts.len() * self.per_table);
+            let functions = self
+                .functions
+                .slice(first..first + layouts.len() * self.per_table);
             let mut layouts = layouts.to_vec();
             let mut of_items = keys(&functions, items, &layouts, run)?;
             if of_items.iter().any(Option::is_none) {
@@ -156,8 +169,9 @@ impl LshModel {
                 }
                 of_items = keys(&functions, items, &layouts, run)?;
             }
-            let of_queries =
-                queries.map(|queries| keys(&functions, queries, &layouts, run)).transpose()?;
+            let of_queries = queries
+                .map(|queries| keys(&functions, queries, &layouts, run))
+                .transpose()?;
             for (table, layout) in layouts.iter().enumerate() {
                 run.check()?;
                 let build = |keys: &[Option<u128>]| {
@@ -179,7 +193,11 @@ impl LshModel {
         if rows.dim() == self.functions.dim() {
             return Ok(());
         }
-        Err(Error::Dimension { what, got: rows.dim(), expected: self.functions.dim() })
+        Err(Error::Dimension {
+            what,
+            got: rows.dim(),
+            expected: self.functions.dim(),
+        })
     }
 }
 
@@ -221,12 +239,18 @@ fn ranges<T: Scalar>(
 
 fn chunks(rows: usize, run: &Run) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
     run.expect(rows);
-    (0..rows).step_by(CHUNK).map(move |first| first..rows.min(first + CHUNK))
+    (0..rows)
+        .step_by(CHUNK)
+        .map(move |first| first..rows.min(first + CHUNK))
 }
 
 fn positive(name: &'static str, value: usize) -> Result<()> {
     if value > 0 {
         return Ok(());
     }
-    Err(Error::Parameter { name, must_be: "at least 1", value: value.to_string() })
+    Err(Error::Parameter {
+        name,
+        must_be: "at least 1",
+        value: value.to_string(),
+    })
 }

@@ -38,7 +38,14 @@ impl<T: Scalar> NearestLists<T> {
             .collect::<Result<_>>()?;
         let unbounded = || AtomicU32::new(f32::INFINITY.to_bits());
         let bounds = std::iter::repeat_with(unbounded).take(rows).collect();
-        Ok(Self { metric, dim, k, rows, shards, bounds })
+        Ok(Self {
+            metric,
+            dim,
+            k,
+            rows,
+            shards,
+            bounds,
+        })
     }
 
     /// The bound of `row` now; a later one is never larger.
@@ -48,7 +55,9 @@ impl<T: Scalar> NearestLists<T> {
 
     pub(crate) fn insert(&self, row: u32, candidates: impl Iterator<Item = (T, u32)>) {
         let row = row as usize;
-        let mut shard = self.shards[row / SHARD].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shards[row / SHARD]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut nearest = shard.row_mut(row % SHARD);
         let mut changed = false;
         for (score, index) in candidates {
@@ -68,9 +77,16 @@ impl<T: Scalar> NearestLists<T> {
             let shard = shard.into_inner().unwrap_or_else(PoisonError::into_inner);
             let (scores, rows) = shard.into_parts();
             distances.extend(scores.into_iter().map(|score| distance(self.metric, score)));
-            indices.extend(rows.into_iter().map(|row| if row == u32::MAX { -1 } else { i64::from(row) }));
+            indices.extend(
+                rows.into_iter()
+                    .map(|row| if row == u32::MAX { -1 } else { i64::from(row) }),
+            );
         }
-        Neighbors { k: self.k, distances, indices }
+        Neighbors {
+            k: self.k,
+            distances,
+            indices,
+        }
     }
 }
 
@@ -84,4 +100,26 @@ pub struct Neighbors<T> {
     /// Rows of the items, in the same places; −1 where there are fewer than k. Among items at
     /// the same distance the lower row comes first.
     pub indices: Vec<i64>,
+}
+
+impl<T: Scalar> Neighbors<T> {
+    /// The same with `k` places a query, not fewer than there are.
+    pub(crate) fn padded(self, k: usize) -> Self {
+        if k == self.k {
+            return self;
+        }
+        let queries = self.indices.len() / self.k;
+        let mut distances = vec![T::INFINITY; queries * k];
+        let mut indices = vec![-1; queries * k];
+        for query in 0..queries {
+            let (from, to) = (query * self.k, query * k);
+            distances[to..to + self.k].copy_from_slice(&self.distances[from..from + self.k]);
+            indices[to..to + self.k].copy_from_slice(&self.indices[from..from + self.k]);
+        }
+        Self {
+            k,
+            distances,
+            indices,
+        }
+    }
 }

@@ -27,9 +27,10 @@ impl<'a, T: Scalar> Side<'a, T> {
         check_finite(rows, run.isa()).map_err(|error| (name, error))?;
         run.check()?;
         let squares: Vec<f64> = match metric {
-            Metric::Cosine => {
-                (0..rows.len()).into_par_iter().map(|row| dot(rows.row(row), rows.row(row))).collect()
-            }
+            Metric::Cosine => (0..rows.len())
+                .into_par_iter()
+                .map(|row| dot(rows.row(row), rows.row(row)))
+                .collect(),
             _ => Vec::new(),
         };
         let codes = match metric {
@@ -37,10 +38,18 @@ impl<'a, T: Scalar> Side<'a, T> {
             Metric::Manhattan => None,
             Metric::Cosine => {
                 let directions = directions(rows, &squares);
-                Some(Quantised::new(Rows::new(&directions, rows.dim())?, run.isa())?)
+                Some(Quantised::new(
+                    Rows::new(&directions, rows.dim())?,
+                    run.isa(),
+                )?)
             }
         };
-        Ok(Self { rows, metric, codes, squares })
+        Ok(Self {
+            rows,
+            metric,
+            codes,
+            squares,
+        })
     }
 
     /// Exact scores of pairs of rows of this side and of `other`: what [`distance`] makes a
@@ -113,18 +122,28 @@ fn cosine_distance(product: f64, x: f64, y: f64) -> f64 {
 
 /// In double precision and one order, for the rare row that is too long or too short for f32.
 fn dot<T: Scalar>(left: &[T], right: &[T]) -> f64 {
-    left.iter().zip(right).map(|(x, y)| x.to_f64() * y.to_f64()).sum()
+    left.iter()
+        .zip(right)
+        .map(|(x, y)| x.to_f64() * y.to_f64())
+        .sum()
 }
 
 /// Rows scaled to length 1, zero rows left as they are.
 fn directions<T: Scalar>(rows: Rows<'_, T>, squares: &[f64]) -> Vec<f32> {
-    let inverse = |&square: &f64| if square > 0.0 { square.sqrt().recip() } else { 0.0 };
+    let inverse = |&square: &f64| {
+        if square > 0.0 {
+            square.sqrt().recip()
+        } else {
+            0.0
+        }
+    };
     rows.values()
         .par_chunks(rows.dim())
         .zip(squares)
         .flat_map_iter(|(row, square)| {
             let inverse = inverse(square);
-            row.iter().map(move |value| (value.to_f64() * inverse) as f32)
+            row.iter()
+                .map(move |value| (value.to_f64() * inverse) as f32)
         })
         .collect()
 }

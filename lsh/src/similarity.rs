@@ -57,23 +57,35 @@ impl LshModel {
             let (meetings, buckets) = match (&right, queries) {
                 (Some(right), Some(queries)) => {
                     let matches = queries.matches(items);
-                    let buckets = BucketNumbers::of_two(queries, a.len(), items, right.rows.len(), &matches);
+                    let buckets =
+                        BucketNumbers::of_two(queries, a.len(), items, right.rows.len(), &matches);
                     let meetings = Meetings {
                         left: &left,
                         left_order: &queries.order,
                         right: Some((right, &items.order)),
                     };
-                    let met = matches.into_iter().map(|(left, right)| Meeting { left, right });
+                    let met = matches
+                        .into_iter()
+                        .map(|(left, right)| Meeting { left, right });
                     (meetings.hold(met, &judge, run)?, buckets)
                 }
                 _ => {
-                    let meetings =
-                        Meetings { left: &left, left_order: &items.order, right: None };
+                    let meetings = Meetings {
+                        left: &left,
+                        left_order: &items.order,
+                        right: None,
+                    };
                     let met = items
                         .ranges()
                         .filter(|bucket| bucket.len() > 1)
-                        .map(|bucket| Meeting { left: bucket.clone(), right: bucket });
-                    (meetings.hold(met, &judge, run)?, BucketNumbers::of_one(items, a.len()))
+                        .map(|bucket| Meeting {
+                            left: bucket.clone(),
+                            right: bucket,
+                        });
+                    (
+                        meetings.hold(met, &judge, run)?,
+                        BucketNumbers::of_one(items, a.len()),
+                    )
                 }
             };
             pairs.extend(meetings.into_iter().flatten());
@@ -82,8 +94,11 @@ impl LshModel {
         })?;
         if b.is_none() {
             pairs.par_extend(judge.with_itself(a.len()));
-            let other_way: Vec<_> =
-                pairs.par_iter().filter(|pair| pair.0 != pair.1).map(|&(x, y, d)| (y, x, d)).collect();
+            let other_way: Vec<_> = pairs
+                .par_iter()
+                .filter(|pair| pair.0 != pair.1)
+                .map(|&(x, y, d)| (y, x, d))
+                .collect();
             pairs.extend(other_way);
         }
         run.check()?;
@@ -132,9 +147,20 @@ pub fn radius_join<T: Scalar>(
     let right_order: Vec<u32> = (0..items.len() as u32).collect();
     let mut pairs: Vec<_> = match queries {
         None => {
-            let meetings = Meetings { left: &right, left_order: &right_order, right: None };
-            let all = Meeting { left: 0..items.len(), right: 0..items.len() };
-            meetings.hold([all].into_iter(), &judge, run)?.into_iter().flatten().collect()
+            let meetings = Meetings {
+                left: &right,
+                left_order: &right_order,
+                right: None,
+            };
+            let all = Meeting {
+                left: 0..items.len(),
+                right: 0..items.len(),
+            };
+            meetings
+                .hold([all].into_iter(), &judge, run)?
+                .into_iter()
+                .flatten()
+                .collect()
         }
         Some(queries) => {
             same_dimension(queries, items)?;
@@ -145,8 +171,15 @@ pub fn radius_join<T: Scalar>(
                 left_order: &left_order,
                 right: Some((&right, &right_order)),
             };
-            let all = Meeting { left: 0..queries.len(), right: 0..items.len() };
-            meetings.hold([all].into_iter(), &judge, run)?.into_iter().flatten().collect()
+            let all = Meeting {
+                left: 0..queries.len(),
+                right: 0..items.len(),
+            };
+            meetings
+                .hold([all].into_iter(), &judge, run)?
+                .into_iter()
+                .flatten()
+                .collect()
         }
     };
     if queries.is_none() {
@@ -154,7 +187,10 @@ pub fn radius_join<T: Scalar>(
         pairs.extend(other_way);
     }
     run.check()?;
-    Ok(RadiusNeighbors::sorted(pairs, queries.map_or(items.len(), |queries| queries.len())))
+    Ok(RadiusNeighbors::sorted(
+        pairs,
+        queries.map_or(items.len(), |queries| queries.len()),
+    ))
 }
 
 /// Keeps the pairs nearer than a threshold that no earlier table has brought together.
@@ -170,7 +206,12 @@ impl Within {
     fn new(metric: Metric, threshold: f64, dim: usize) -> Self {
         // Bounds for f32 cover f64, which rounds less.
         let bound = filter_bound::<f32>(metric, threshold, dim);
-        Self { metric, threshold, bound, earlier: Vec::new() }
+        Self {
+            metric,
+            threshold,
+            bound,
+            earlier: Vec::new(),
+        }
     }
 
     fn passes<T: Scalar>(&self, score: T) -> Option<T> {
@@ -226,9 +267,14 @@ impl BucketNumbers {
     fn of_one(table: &Table, rows: usize) -> Self {
         let mut left = vec![Self::NONE_LEFT; rows];
         for (number, bucket) in (0..).zip(table.ranges()) {
-            table.order[bucket].iter().for_each(|&row| left[row as usize] = number);
+            table.order[bucket]
+                .iter()
+                .for_each(|&row| left[row as usize] = number);
         }
-        Self { left, right: Vec::new() }
+        Self {
+            left,
+            right: Vec::new(),
+        }
     }
 
     fn of_two(
@@ -238,17 +284,27 @@ impl BucketNumbers {
         right_rows: usize,
         matches: &[(std::ops::Range<usize>, std::ops::Range<usize>)],
     ) -> Self {
-        let mut numbers =
-            Self { left: vec![Self::NONE_LEFT; left_rows], right: vec![Self::NONE_RIGHT; right_rows] };
+        let mut numbers = Self {
+            left: vec![Self::NONE_LEFT; left_rows],
+            right: vec![Self::NONE_RIGHT; right_rows],
+        };
         for (number, (l, r)) in (0..).zip(matches) {
-            left.order[l.clone()].iter().for_each(|&row| numbers.left[row as usize] = number);
-            right.order[r.clone()].iter().for_each(|&row| numbers.right[row as usize] = number);
+            left.order[l.clone()]
+                .iter()
+                .for_each(|&row| numbers.left[row as usize] = number);
+            right.order[r.clone()]
+                .iter()
+                .for_each(|&row| numbers.right[row as usize] = number);
         }
         numbers
     }
 
     fn shared(&self, left: u32, right: u32) -> bool {
-        let of_right = if self.right.is_empty() { &self.left } else { &self.right };
+        let of_right = if self.right.is_empty() {
+            &self.left
+        } else {
+            &self.right
+        };
         self.left[left as usize] == of_right[right as usize]
     }
 }
@@ -289,12 +345,20 @@ fn not_negative(name: &'static str, value: f64) -> Result<()> {
     if value >= 0.0 {
         return Ok(());
     }
-    Err(Error::Parameter { name, must_be: "a number not below 0", value: value.to_string() })
+    Err(Error::Parameter {
+        name,
+        must_be: "a number not below 0",
+        value: value.to_string(),
+    })
 }
 
 pub(crate) fn same_dimension<T: Scalar>(queries: Rows<'_, T>, items: Rows<'_, T>) -> Result<()> {
     if queries.dim() == items.dim() {
         return Ok(());
     }
-    Err(Error::Dimension { what: "queries", got: queries.dim(), expected: items.dim() })
+    Err(Error::Dimension {
+        what: "queries",
+        got: queries.dim(),
+        expected: items.dim(),
+    })
 }

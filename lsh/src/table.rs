@@ -17,8 +17,10 @@ pub(crate) struct Table {
 impl Table {
     /// Sorts the rows that have a key, by the keys' low `bits` bits.
     pub(crate) fn build(keys: impl Iterator<Item = Option<u128>>, bits: u32) -> Result<Self> {
-        let (rows, keys): (Vec<u32>, Vec<u128>) =
-            (0..).zip(keys).filter_map(|(row, key)| Some((row, key?))).unzip();
+        let (rows, keys): (Vec<u32>, Vec<u128>) = (0..)
+            .zip(keys)
+            .filter_map(|(row, key)| Some((row, key?)))
+            .unzip();
         let mut order = Vec::new();
         Sorter::default().sort(&keys, bits, &mut order)?;
         let mut buckets: Vec<(u128, u32)> = Vec::new();
@@ -33,13 +35,55 @@ impl Table {
     }
 
     fn range(&self, bucket: usize) -> Range<usize> {
-        let end = self.buckets.get(bucket + 1).map_or(self.order.len(), |next| next.1 as usize);
+        let end = self
+            .buckets
+            .get(bucket + 1)
+            .map_or(self.order.len(), |next| next.1 as usize);
         self.buckets[bucket].1 as usize..end
     }
 
     /// The stretches of `order` that are buckets.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
         (0..self.buckets.len()).map(|bucket| self.range(bucket))
+    }
+
+    /// Stretches of `length` rows, whatever their keys.
+    pub(crate) fn stretches(&self, length: usize) -> impl Iterator<Item = Range<usize>> {
+        let end = self.order.len();
+        (0..end)
+            .step_by(length)
+            .map(move |start| start..end.min(start + length))
+    }
+
+    /// The stretches of `length` rows of `other`, each with the stretch of this table's rows whose
+    /// keys belong there.
+    pub(crate) fn stretches_of(
+        &self,
+        other: &Table,
+        length: usize,
+    ) -> Vec<(Range<usize>, Range<usize>)> {
+        let mut met = Vec::new();
+        let mut mine = 0;
+        for theirs in other.stretches(length) {
+            let start = mine;
+            // The first bucket that starts at or after the end of the stretch belongs to the next.
+            let next = other
+                .buckets
+                .partition_point(|bucket| (bucket.1 as usize) < theirs.end);
+            mine = match other.buckets.get(next) {
+                Some(&(key, _)) => {
+                    let bucket = self.buckets.partition_point(|bucket| bucket.0 < key);
+                    self.buckets
+                        .get(bucket)
+                        .map_or(self.order.len(), |bucket| bucket.1 as usize)
+                }
+                None => self.order.len(),
+            };
+            if mine > start {
+                met.push((start..mine, theirs));
+            }
+        }
+        met
     }
 
     /// The stretches of this table's and of `other`'s rows that share a key.
