@@ -8,7 +8,11 @@ use std::{
 use lshjoin_kernels::{LeftPanel, Pairs, RightPanel, Scalar, near_pairs};
 use rayon::prelude::*;
 
-use crate::{error::{Error, Result}, run::Run, side::Side};
+use crate::{
+    error::{Error, Result},
+    run::Run,
+    side::Side,
+};
 
 /// Rows of a left and of a right panel: both fit a second-level cache at a few hundred dimensions.
 const LEFT: usize = 512;
