@@ -159,9 +159,11 @@ fn same_dimension(what: &'static str, got: usize, expected: usize) -> Result<()>
 
 fn in_range(what: &'static str, indices: impl Iterator<Item = u32>, rows: usize) -> Result<()> {
     match indices.max() {
-        Some(index) if index as usize >= rows => {
-            Err(KernelError::RowOutOfRange { what, index, rows })
-        }
+        Some(index) if index as usize >= rows => Err(KernelError::RowOutOfRange {
+            what,
+            index: index as usize,
+            rows,
+        }),
         _ => Ok(()),
     }
 }

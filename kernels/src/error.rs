@@ -49,7 +49,7 @@ pub enum KernelError {
         /// Which argument.
         what: &'static str,
         /// The offending index.
-        index: u32,
+        index: usize,
         /// Number of rows.
         rows: usize,
     },
@@ -79,14 +79,6 @@ pub enum KernelError {
         function: usize,
         /// The bucket, as the floating-point floor.
         bucket: f64,
-    },
-    /// A row index beyond the rows there are.
-    #[error("row {row} was asked for, but there are {rows} rows")]
-    NoSuchRow {
-        /// The index.
-        row: usize,
-        /// The number of rows.
-        rows: usize,
     },
     /// Two panels packed for different instruction sets.
     #[error("a panel packed for {left} cannot meet one packed for {right}")]

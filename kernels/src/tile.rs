@@ -204,8 +204,9 @@ impl Side {
         let reach = (wide(self.reach[row]) + wide(other.residual[column]))
             .max(wide(other.reach[column]) + wide(self.residual[row]))
             .max(0.0);
-        // Not `<=`: what is not a number is kept.
-        !(distance2 > reach * reach)
+        // Not "near if below": what is not a number is kept.
+        let far = distance2 > reach * reach;
+        !far
     }
 }
 
@@ -272,8 +273,9 @@ impl Packed {
 /// Checks indices before anything is changed.
 fn check_rows(from: &Quantised, rows: &[u32]) -> Result<()> {
     match rows.iter().copied().max() {
-        Some(row) if row as usize >= from.len() => Err(KernelError::NoSuchRow {
-            row: row as usize,
+        Some(row) if row as usize >= from.len() => Err(KernelError::RowOutOfRange {
+            what: "panel rows",
+            index: row as usize,
             rows: from.len(),
         }),
         _ => Ok(()),
@@ -282,8 +284,9 @@ fn check_rows(from: &Quantised, rows: &[u32]) -> Result<()> {
 
 fn check_range(from: &Quantised, rows: &Range<usize>) -> Result<()> {
     if rows.start > rows.end || rows.end > from.len() {
-        return Err(KernelError::NoSuchRow {
-            row: rows.end.max(rows.start),
+        return Err(KernelError::RowOutOfRange {
+            what: "panel rows",
+            index: rows.end.max(rows.start),
             rows: from.len(),
         });
     }
@@ -306,7 +309,7 @@ macro_rules! panel {
             /// nothing until [`set_bounds`](Self::set_bounds).
             ///
             /// # Errors
-            /// [`KernelError::NoSuchRow`]; the panel is then as before.
+            /// [`KernelError::RowOutOfRange`]; the panel is then as before.
             pub fn gather(&mut self, from: &Quantised, rows: &[u32]) -> Result<()> {
                 check_rows(from, rows)?;
                 self.pack(from, rows.iter().map(|&row| row as usize));
@@ -316,7 +319,7 @@ macro_rules! panel {
             /// The same with the rows of a range.
             ///
             /// # Errors
-            /// [`KernelError::NoSuchRow`]; the panel is then as before.
+            /// [`KernelError::RowOutOfRange`]; the panel is then as before.
             pub fn gather_range(&mut self, from: &Quantised, rows: Range<usize>) -> Result<()> {
                 check_range(from, &rows)?;
                 self.pack(from, rows);

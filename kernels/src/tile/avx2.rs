@@ -29,12 +29,11 @@ pub(super) unsafe fn dots(block: &Block, _: &[Side; BLOCK], tiles: &mut Tiles) {
                 for unit in 0..block.units {
                     let right = block.right.add(group * block.next + unit).cast::<__m256i>();
                     let right = [_mm256_load_si256(right), _mm256_load_si256(right.add(1))];
-                    for row in 0..ROWS {
+                    for (row, dots) in dots.iter_mut().enumerate() {
                         let left = *rows.add(row * block.lines * SIDE + unit);
                         let left = _mm256_set1_epi32(left);
-                        for half in 0..VECTORS {
-                            let products = _mm256_madd_epi16(right[half], left);
-                            dots[row][half] = _mm256_add_epi32(dots[row][half], products);
+                        for (dot, right) in dots.iter_mut().zip(right) {
+                            *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(right, left));
                         }
                     }
                 }
@@ -78,7 +77,7 @@ pub(super) unsafe fn near(tile: &Tile, left: &Side, right: &Side) -> [u16; SIDE]
         let right_scale2 = _mm256_add_ps(right_scale, right_scale);
         let right_norm2 = floats(&right.norm2);
         let right_reach = wide(floats(&right.reach), left.widest);
-        for row in 0..SIDE {
+        for (row, mask) in masks.iter_mut().enumerate() {
             // SAFETY: 8 of a tile row's 16 lanes, aligned.
             let dots = unsafe { _mm256_load_si256(tile.0[row].as_ptr().add(start).cast()) };
             let product = _mm256_mul_ps(_mm256_cvtepi32_ps(dots), right_scale2);
@@ -89,7 +88,7 @@ pub(super) unsafe fn near(tile: &Tile, left: &Side, right: &Side) -> [u16; SIDE]
             let left_norm2 = _mm256_set1_ps(left.norm2[row]);
             // Not below, rather than above or equal: what is not a number is kept.
             let near = _mm256_cmp_ps::<_CMP_NLT_UQ>(nearness, left_norm2);
-            masks[row] |= (_mm256_movemask_ps(near) as u16) << start;
+            *mask |= (_mm256_movemask_ps(near) as u16) << start;
         }
     }
     masks

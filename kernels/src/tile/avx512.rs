@@ -32,11 +32,11 @@ macro_rules! zmm_dots {
                             _mm512_load_si512(block.right.add(unit).cast()),
                             _mm512_load_si512(block.right.add(block.next + unit).cast()),
                         ];
-                        for row in 0..ROWS {
+                        for (row, dots) in dots.iter_mut().enumerate() {
                             let left = *rows.add(row * block.lines * SIDE + unit);
                             let left = _mm512_set1_epi32(left);
-                            for group in 0..BLOCK {
-                                dots[row][group] = $add(dots[row][group], right[group], left);
+                            for (dot, right) in dots.iter_mut().zip(right) {
+                                *dot = $add(*dot, right, left);
                             }
                         }
                     }
@@ -81,7 +81,7 @@ pub(super) unsafe fn near(tile: &Tile, left: &Side, right: &Side) -> [u16; SIDE]
         _mm512_store_ps(left_reach.0.as_mut_ptr(), reach);
     }
     let mut masks = [0; SIDE];
-    for row in 0..SIDE {
+    for (row, mask) in masks.iter_mut().enumerate() {
         // SAFETY: a row of a tile is 16 lanes of 32 bits, aligned.
         let dots = unsafe { _mm512_load_si512(tile.0[row].as_ptr().cast()) };
         let product = _mm512_mul_ps(_mm512_cvtepi32_ps(dots), right_scale2);
@@ -91,7 +91,7 @@ pub(super) unsafe fn near(tile: &Tile, left: &Side, right: &Side) -> [u16; SIDE]
         let nearness = _mm512_fmadd_ps(reach, reach, nearness);
         let left_norm2 = _mm512_set1_ps(left.norm2[row]);
         // Not below, rather than above or equal: what is not a number is kept.
-        masks[row] = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(nearness, left_norm2);
+        *mask = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(nearness, left_norm2);
     }
     masks
 }

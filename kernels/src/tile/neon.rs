@@ -62,7 +62,7 @@ pub(super) unsafe fn near(tile: &Tile, left: &Side, right: &Side) -> [u16; SIDE]
         let right_scale2 = vaddq_f32(right_scale, right_scale);
         let right_norm2 = floats(&right.norm2);
         let right_reach = wide(floats(&right.reach), left.widest);
-        for row in 0..SIDE {
+        for (row, mask) in masks.iter_mut().enumerate() {
             // SAFETY: 4 of a tile row's 16 lanes.
             let dots = unsafe { vld1q_s32(tile.0[row].as_ptr().add(start)) };
             let product = vmulq_f32(vcvtq_f32_s32(dots), right_scale2);
@@ -73,7 +73,7 @@ pub(super) unsafe fn near(tile: &Tile, left: &Side, right: &Side) -> [u16; SIDE]
             let nearness = vfmaq_f32(nearness, reach, reach);
             // Not below, rather than above or equal: what is not a number is kept.
             let far = vcltq_f32(nearness, vdupq_n_f32(left.norm2[row]));
-            masks[row] |= (vaddvq_u32(vbicq_u32(bits, far)) as u16) << start;
+            *mask |= (vaddvq_u32(vbicq_u32(bits, far)) as u16) << start;
         }
     }
     masks

@@ -1,0 +1,278 @@
+//! The 8-bit filter: the same on every instruction set, lossless on hostile rows, and a filter.
+
+use lshjoin_kernels::{
+    Isa, KernelError, LeftPanel, Level, Pairs, Quantised, RightPanel, Rows, Scalar, near_pairs,
+};
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+fn gaussian(n: usize, dim: usize, seed: u64) -> Vec<f32> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut normal = || (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0;
+    (0..n * dim).map(|_| normal()).collect()
+}
+
+/// The pairs that may be near, sorted.
+fn near<T: Scalar>(
+    isa: Isa,
+    (left, left_bounds): (Rows<'_, T>, &[f32]),
+    (right, right_bounds): (Rows<'_, T>, &[f32]),
+    pairs: Pairs,
+) -> Vec<(u32, u32)> {
+    let (mut left_panel, mut right_panel) = (LeftPanel::new(isa), RightPanel::new(isa));
+    let left = Quantised::new(left, isa).unwrap();
+    let right = Quantised::new(right, isa).unwrap();
+    left_panel.gather_range(&left, 0..left.len()).unwrap();
+    let indices: Vec<u32> = (0..right.len() as u32).collect();
+    right_panel.gather(&right, &indices).unwrap();
+    left_panel.set_bounds(left_bounds).unwrap();
+    right_panel.set_bounds(right_bounds).unwrap();
+    let mut near = Vec::new();
+    near_pairs(&left_panel, &right_panel, pairs, &mut near).unwrap();
+    near.sort();
+    near
+}
+
+/// Runs `test` on every instruction set of this machine and names those that it lacks.
+fn on_each_isa(test: impl Fn(Isa)) {
+    for name in [
+        Level::Scalar,
+        Level::Avx2,
+        Level::Avx512,
+        Level::Avx512Vnni,
+        Level::Amx,
+        Level::Neon,
+        Level::NeonDot,
+    ]
+    .map(Level::name)
+    {
+        match name.parse() {
+            Ok(isa) => test(isa),
+            Err(_) => println!("skipping {name}: not on this machine"),
+        }
+    }
+}
+
+fn distance<T: Scalar>(left: &[T], right: &[T]) -> f64 {
+    let difference = |(left, right): (&T, &T)| left.to_f64() - right.to_f64();
+    let largest = left
+        .iter()
+        .zip(right)
+        .map(difference)
+        .fold(0.0, |largest: f64, off| largest.max(off.abs()));
+    if largest == 0.0 {
+        return 0.0;
+    }
+    // Scaled, so that neither huge nor tiny squares are lost.
+    let squares = left.iter().zip(right).map(difference);
+    largest
+        * squares
+            .map(|off| (off / largest).powi(2))
+            .sum::<f64>()
+            .sqrt()
+}
+
+#[test]
+fn every_isa_finds_what_the_reference_finds() {
+    on_each_isa(|isa| {
+        for dim in [1, 3, 63, 64, 65, 100, 384] {
+            for (m, n) in [
+                (0, 5),
+                (5, 0),
+                (1, 1),
+                (7, 15),
+                (8, 16),
+                (9, 17),
+                (33, 47),
+                (31, 129),
+            ] {
+                let (left, right) = (gaussian(m, dim, 1), gaussian(n, dim, 2));
+                let left = Rows::new(&left, dim).unwrap();
+                let right = Rows::new(&right, dim).unwrap();
+                // Around the typical distance, so that some pairs are near and some are not.
+                let typical = (2.0 * dim as f32).sqrt();
+                let bounds = |n: usize| (0..n).map(|i| typical * (0.94 + 0.02 * (i % 5) as f32));
+                let (left_bounds, right_bounds): (Vec<_>, Vec<_>) = (
+                    bounds(m).collect(),
+                    bounds(n).map(|bound| bound - 0.1).collect(),
+                );
+                for pairs in [Pairs::Across, Pairs::Within] {
+                    let run = |isa| near(isa, (left, &left_bounds), (right, &right_bounds), pairs);
+                    let expected = run(Isa::SCALAR);
+                    let some = !expected.is_empty() && expected.len() < m * n;
+                    assert!(some || m * n < 100);
+                    assert_eq!(run(isa), expected, "{isa}, {m} × {n}, dim {dim}, {pairs:?}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn most_far_pairs_are_rejected() {
+    let (n, dim) = (300, 128);
+    let values = gaussian(n, dim, 3);
+    let rows = Rows::new(&values, dim).unwrap();
+    // Random pairs are 16 ± 1 apart.
+    let bound = 14.5;
+    let truly = (0..n)
+        .flat_map(|i| (0..i).map(move |j| (i, j)))
+        .filter(|&(i, j)| distance(rows.row(i), rows.row(j)) <= f64::from(bound))
+        .count();
+    on_each_isa(|isa| {
+        for scale in [1e-12, 1.0, 1e12] {
+            let values: Vec<f32> = values.iter().map(|value| value * scale).collect();
+            let rows = Rows::new(&values, dim).unwrap();
+            let asks = vec![bound * scale; n];
+            let silent = vec![f32::NEG_INFINITY; n];
+            let within = near(isa, (rows, &asks), (rows, &silent), Pairs::Within);
+            println!("{isa}: {} pairs pass, {truly} are near", within.len());
+            assert!(truly > 100 && within.len() >= truly && within.len() < 2 * truly);
+            assert!(near(isa, (rows, &silent), (rows, &silent), Pairs::Within).is_empty());
+        }
+    });
+}
+
+#[test]
+fn extreme_residuals_do_not_hide_their_neighbours() {
+    // One row of each tile is too large to square; the others are an ordinary crowd.
+    let (n, dim) = (64, 20);
+    let mut values = gaussian(n, dim, 4);
+    for row in (5..n).step_by(16) {
+        values[row * dim..][..dim].fill(1e30);
+    }
+    let rows = Rows::new(&values, dim).unwrap();
+    let asks = vec![3.0; n];
+    let silent = vec![-1.0; n];
+    let huge = |row: u32| row % 16 == 5;
+    on_each_isa(|isa| {
+        let found = near(isa, (rows, &asks), (rows, &silent), Pairs::Within);
+        let ordinary = found
+            .iter()
+            .filter(|pair| !huge(pair.0) && !huge(pair.1))
+            .count();
+        assert!(ordinary < 200, "{isa}: {ordinary} ordinary pairs pass");
+        assert!(
+            found
+                .iter()
+                .filter(|pair| huge(pair.0) && huge(pair.1))
+                .count()
+                == 6
+        );
+    });
+}
+
+#[test]
+fn bad_arguments_are_refused() {
+    let rows = Quantised::new(
+        Rows::new(&[1.0_f64, 2.0, 3.0, 4.0], 2).unwrap(),
+        Isa::SCALAR,
+    );
+    let rows = rows.unwrap();
+    let other = Quantised::new(Rows::new(&[1.0_f64], 1).unwrap(), Isa::SCALAR).unwrap();
+    let (mut left, mut right) = (LeftPanel::new(Isa::SCALAR), RightPanel::new(Isa::SCALAR));
+    let missing = KernelError::RowOutOfRange {
+        what: "panel rows",
+        index: 2,
+        rows: 2,
+    };
+    assert_eq!(left.gather(&rows, &[0, 2]), Err(missing));
+    #[allow(clippy::reversed_empty_ranges)]
+    let backwards = 2..1;
+    assert!(right.gather_range(&rows, backwards).is_err());
+    assert!(right.gather_range(&rows, 0..3).is_err());
+    assert!(left.is_empty() && right.is_empty());
+    left.gather(&rows, &[0, 1, 1]).unwrap();
+    assert!(left.set_bounds(&[1.0]).is_err());
+    right.gather_range(&other, 0..1).unwrap();
+    let mut near = Vec::new();
+    assert!(near_pairs(&left, &right, Pairs::Across, &mut near).is_err());
+    let best = RightPanel::new(Isa::best());
+    if Isa::best() != Isa::SCALAR {
+        let refused = near_pairs(&left, &best, Pairs::Across, &mut near);
+        assert!(matches!(refused, Err(KernelError::Packing { .. })));
+    }
+    let nan = [0.0, 1.0, f32::NAN, f32::INFINITY];
+    let refused = Quantised::new(Rows::new(&nan, 2).unwrap(), Isa::best());
+    assert!(matches!(
+        refused,
+        Err(KernelError::NotFinite {
+            row: 1,
+            dimension: 0,
+            ..
+        })
+    ));
+}
+
+/// Rows that break careless arithmetic: huge, tiny, zero, equal, integer, and of mixed scales.
+fn hostile_row(dim: usize) -> impl Strategy<Value = Vec<f32>> {
+    let magnitude = prop_oneof![
+        4 => Just(1.0_f32),
+        1 => Just(0.0),
+        1 => (-45_i32..=38).prop_map(|power| 10_f32.powi(power)),
+        1 => Just(f32::MAX),
+        1 => Just(f32::MIN_POSITIVE),
+    ];
+    let value = prop_oneof![
+        3 => -1.0_f32..=1.0,
+        1 => (-3_i8..=3).prop_map(|value| f32::from(value) / 3.0),
+        1 => Just(1.0),
+    ];
+    let uneven = prop_oneof![3 => Just(1.0_f32), 1 => Just(1e-20)];
+    let values = proptest::collection::vec((value, uneven), dim);
+    (magnitude, values)
+        .prop_map(|(magnitude, values)| values.iter().map(|(v, u)| v * u * magnitude).collect())
+}
+
+fn hostile() -> impl Strategy<Value = (usize, Vec<Vec<f32>>, Vec<(u8, usize)>)> {
+    prop_oneof![Just(1_usize), Just(5), Just(64), Just(70)].prop_flat_map(|dim| {
+        let rows = proptest::collection::vec(hostile_row(dim), 1..40);
+        // Bounds: silent, zero, everything, or exactly the distance to some other row.
+        let bounds = proptest::collection::vec((0_u8..8, 0..1000_usize), 40);
+        (Just(dim), rows, bounds)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn nothing_near_is_lost((dim, mut rows, bounds) in hostile()) {
+        // Some rows twice, some almost.
+        let twins: Vec<_> = rows.iter().step_by(3).cloned().collect();
+        let close = twins.iter().map(|row| row.iter().map(|v| v * 0.999_999).collect::<Vec<_>>());
+        let close: Vec<_> = close.collect();
+        rows.extend(twins);
+        rows.extend(close);
+        let n = rows.len();
+        let flat: Vec<f32> = rows.concat();
+        let wide: Vec<f64> = flat.iter().map(|&value| f64::from(value)).collect();
+        let truth: Vec<f64> = (0..n * n).map(|at| distance(&rows[at / n], &rows[at % n])).collect();
+        let bounds: Vec<f32> = (0..n)
+            .map(|row| match bounds[row % bounds.len()] {
+                (0, _) => f32::NEG_INFINITY,
+                (1, _) => 0.0,
+                (2, other) if other < 100 => f32::INFINITY,
+                // Rounded like any number of single precision, so perhaps just below.
+                (_, other) => truth[row * n + other % n] as f32,
+            })
+            .collect();
+        let reach = |row: usize| f64::from(bounds[row]) * (1.0 + f64::from(f32::EPSILON));
+        for &isa in Isa::available() {
+            let found = [
+                near(isa, (Rows::new(&flat, dim).unwrap(), &bounds), (Rows::new(&flat, dim).unwrap(), &bounds), Pairs::Across),
+                near(isa, (Rows::new(&wide, dim).unwrap(), &bounds), (Rows::new(&wide, dim).unwrap(), &bounds), Pairs::Across),
+            ];
+            for i in 0..n {
+                for j in 0..n {
+                    let must = truth[i * n + j] <= reach(i).max(reach(j));
+                    for found in &found {
+                        let is = found.binary_search(&(i as u32, j as u32)).is_ok();
+                        prop_assert!(is || !must, "{isa} lost ({i}, {j}) at {}", truth[i * n + j]);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! Joins against brute force, on every instruction set and number of threads.
+
+use std::collections::BTreeSet;
+
+use lshjoin::{
+    BucketedRandomProjection, CauchyProjection, Error, HashFamily, Isa, LshModel, Metric,
+    RandomHyperplanes, Rows, Run, Scalar, knn_join, radius_join,
+};
+use proptest::prelude::*;
+
+/// Clustered rows of small integers and halves, with duplicates: many ties, exact in f32.
+fn rows(count: usize, dim: usize, seed: u64) -> Vec<f64> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut draw = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let centres: Vec<f64> = (0..6 * dim).map(|_| draw(21) as f64 - 10.0).collect();
+    let mut values = Vec::new();
+    for row in 0..count {
+        if row > 0 && draw(10) == 0 {
+            let copied = draw(row as u64) as usize * dim;
+            values.extend_from_within(copied..copied + dim);
+        } else {
+            let centre = draw(6) as usize * dim;
+            values.extend((0..dim).map(|at| centres[centre + at] + draw(7) as f64 / 2.0));
+        }
+    }
+    values
+}
+
+fn exact(metric: Metric, x: &[f64], y: &[f64]) -> f64 {
+    let pairs = || x.iter().zip(y);
+    match metric {
+        Metric::Euclidean => pairs().map(|(x, y)| (x - y) * (x - y)).sum::<f64>().sqrt(),
+        Metric::Manhattan => pairs().map(|(x, y)| (x - y).abs()).sum(),
+        _ => {
+            let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+            let norms = dot(x, x).sqrt() * dot(y, y).sqrt();
+            if norms == 0.0 {
+                1.0
+            } else {
+                1.0 - dot(x, y) / norms
+            }
+        }
+    }
+}
+
+fn family(metric: Metric, bucket_length: f64) -> Box<dyn HashFamily> {
+    match metric {
+        Metric::Euclidean => Box::new(BucketedRandomProjection { bucket_length }),
+        Metric::Manhattan => Box::new(CauchyProjection {
+            bucket_length: bucket_length * 20.0,
+        }),
+        _ => Box::new(RandomHyperplanes),
+    }
+}
+
+const METRICS: [Metric; 3] = [Metric::Euclidean, Metric::Manhattan, Metric::Cosine];
+
+/// The pairs that share a bucket of the model, by their hashes.
+fn candidates<T: Scalar>(model: &LshModel, a: Rows<'_, T>, b: Rows<'_, T>) -> BTreeSet<(i64, i64)> {
+    let run = Run::new().unwrap();
+    let (a, b) = (model.hash(a, &run).unwrap(), model.hash(b, &run).unwrap());
+    let (k, all) = (model.functions_per_table(), model.functions().len());
+    let mut pairs = BTreeSet::new();
+    for (x, of_x) in a.chunks(all).enumerate() {
+        for (y, of_y) in b.chunks(all).enumerate() {
+            if of_x.chunks(k).zip(of_y.chunks(k)).any(|(x, y)| x == y) {
+                pairs.insert((x as i64, y as i64));
+            }
+        }
+    }
+    pairs
+}
+
+/// In a pool of so many threads.
+fn on<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .unwrap()
+        .install(work)
+}
+
+fn check_similarity_join(
+    metric: Metric,
+    a: &[f64],
+    b: Option<&[f64]>,
+    dim: usize,
+    k: usize,
+    tables: usize,
+    threshold: f64,
+) {
+    let run = Run::new().unwrap();
+    let left = Rows::new(a, dim).unwrap();
+    let right = b.map(|b| Rows::new(b, dim).unwrap());
+    let family = family(metric, 2.0);
+    let model = LshModel::fit(&*family, left, k, tables, 5, &run).unwrap();
+    let found = model.similarity_join(left, right, threshold, &run).unwrap();
+    let other = right.unwrap_or(left);
+    // At the threshold itself, rounding decides: such pairs may be in or out.
+    let mut expected = BTreeSet::new();
+    for (x, y) in candidates(&model, left, other) {
+        let distance = exact(metric, left.row(x as usize), other.row(y as usize));
+        if distance < threshold - 1e-9 {
+            expected.insert((x, y));
+        }
+    }
+    let mut got = BTreeSet::new();
+    for ((&x, &y), &distance) in found.left.iter().zip(&found.right).zip(&found.distances) {
+        let right_distance = exact(metric, left.row(x as usize), other.row(y as usize));
+        assert!(
+            (distance - right_distance).abs() < 1e-9,
+            "{metric} {distance} {right_distance}"
+        );
+        assert!(distance < threshold);
+        assert!(got.insert((x, y)), "{metric}: pair {x}, {y} twice");
+        if right_distance >= threshold - 1e-9 {
+            expected.insert((x, y));
+        }
+    }
+    assert_eq!(got, expected, "{metric} k={k} L={tables}");
+}
+
+#[test]
+fn similarity_join_finds_the_candidates_below_the_threshold() {
+    for metric in METRICS {
+        let threshold = if metric == Metric::Cosine { 0.1 } else { 4.0 };
+        for (k, tables) in [(1, 1), (1, 5), (3, 2), (12, 4)] {
+            let (a, b) = (rows(300, 12, 1), rows(200, 12, 2));
+            check_similarity_join(metric, &a, Some(&b), 12, k, tables, threshold);
+            check_similarity_join(metric, &a, None, 12, k, tables, threshold);
+        }
+    }
+}
+
+#[test]
+fn rehashed_tables_join_like_packed_ones() {
+    // 20 functions of very narrow buckets need more than 128 bits; near-duplicates still collide.
+    let run = Run::new().unwrap();
+    let mut values = rows(500, 8, 3);
+    values.iter_mut().for_each(|value| *value *= 1e4);
+    let all = Rows::new(&values, 8).unwrap();
+    let family = BucketedRandomProjection { bucket_length: 1.0 };
+    let model = LshModel::fit(&family, all, 20, 2, 9, &run).unwrap();
+    assert!(model.key_modes().iter().all(|mode| mode.name() == "rehash"));
+    let pairs = model.similarity_join(all, None, 1.0, &run).unwrap();
+    let found: BTreeSet<_> = pairs.left.into_iter().zip(pairs.right).collect();
+    let near = |(x, y): &(i64, i64)| all.row(*x as usize) == all.row(*y as usize);
+    let expected: BTreeSet<_> = candidates(&model, all, all)
+        .into_iter()
+        .filter(near)
+        .collect();
+    assert!(expected.len() > all.len(), "there are duplicates to find");
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn rows_outside_the_fitted_range_are_joined_like_others() {
+    let run = Run::new().unwrap();
+    let fitted = rows(100, 4, 1);
+    let far: Vec<f64> = rows(150, 4, 2)
+        .iter()
+        .map(|value| value * 50.0 + 1e4)
+        .collect();
+    let family = BucketedRandomProjection {
+        bucket_length: 30.0,
+    };
+    let model = LshModel::fit(&family, Rows::new(&fitted, 4).unwrap(), 2, 3, 9, &run).unwrap();
+    let far = Rows::new(&far, 4).unwrap();
+    let pairs = model.similarity_join(far, Some(far), 1e9, &run).unwrap();
+    let found: BTreeSet<_> = pairs.left.into_iter().zip(pairs.right).collect();
+    assert_eq!(found, candidates(&model, far, far));
+    let none = model
+        .similarity_join(far, Some(Rows::new(&fitted, 4).unwrap()), 1e9, &run)
+        .unwrap();
+    assert_eq!(
+        none.left.len(),
+        candidates(&model, far, Rows::new(&fitted, 4).unwrap()).len()
+    );
+}
+
+/// The k nearest of `candidates`, by (distance, row), in the arithmetic of the engine: ties count.
+fn check_neighbors<T: Scalar>(
+    metric: Metric,
+    queries: Rows<'_, T>,
+    items: Rows<'_, T>,
+    is_candidate: impl Fn(usize, usize) -> bool,
+    found: &lshjoin::Neighbors<T>,
+) {
+    let wide = |row: &[T]| row.iter().map(|value| value.to_f64()).collect::<Vec<_>>();
+    let tolerance = 1e-4_f64.min(T::UNIT_ROUNDOFF * 1e3);
+    for query in 0..queries.len() {
+        let mut expected: Vec<(f64, usize)> = (0..items.len())
+            .filter(|&item| is_candidate(query, item))
+            .map(|item| {
+                (
+                    exact(metric, &wide(queries.row(query)), &wide(items.row(item))),
+                    item,
+                )
+            })
+            .collect();
+        expected.sort_by(|x, y| x.0.total_cmp(&y.0));
+        let range = query * found.k..(query + 1) * found.k;
+        let (distances, indices) = (&found.distances[range.clone()], &found.indices[range]);
+        assert!(distances.is_sorted_by(|x, y| x <= y));
+        let filled = indices.iter().filter(|&&index| index >= 0).count();
+        assert_eq!(filled, expected.len().min(found.k));
+        assert_eq!(
+            indices.iter().collect::<BTreeSet<_>>().len(),
+            (filled + 1).min(found.k)
+        );
+        for (place, (&distance, &index)) in distances.iter().zip(indices).enumerate() {
+            if index < 0 {
+                assert!(!distance.is_finite() && place >= filled);
+                continue;
+            }
+            assert!(is_candidate(query, index as usize));
+            let (at_place, _) = expected[place];
+            let own = exact(
+                metric,
+                &wide(queries.row(query)),
+                &wide(items.row(index as usize)),
+            );
+            for other in [at_place, own] {
+                let off = (distance.to_f64() - other).abs();
+                assert!(
+                    off <= tolerance * (1.0 + other),
+                    "{metric} {query} {place}: {off}"
+                );
+            }
+        }
+    }
+}
+
+fn to_f32(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&value| value as f32).collect()
+}
+
+#[test]
+fn exact_knn_join_is_brute_force() {
+    let run = Run::new().unwrap();
+    for metric in METRICS {
+        for (n, m, dim, k) in [
+            (1, 1, 1, 1),
+            (70, 3, 5, 4),
+            (500, 900, 17, 10),
+            (40, 300, 64, 100),
+        ] {
+            let (queries, items) = (to_f32(&rows(n, dim, 4)), to_f32(&rows(m, dim, 5)));
+            let queries = Rows::new(&queries, dim).unwrap();
+            let items = Rows::new(&items, dim).unwrap();
+            let found = knn_join(Some(queries), items, k, metric, &run).unwrap();
+            check_neighbors(metric, queries, items, |_, _| true, &found);
+            let found = knn_join(None, items, k, metric, &run).unwrap();
+            check_neighbors(metric, items, items, |query, item| query != item, &found);
+        }
+    }
+}
+
+#[test]
+fn a_models_neighbors_are_the_nearest_of_its_candidates() {
+    let run = Run::new().unwrap();
+    for metric in METRICS {
+        let (queries, items) = (rows(120, 12, 6), rows(400, 12, 7));
+        let queries = Rows::new(&queries, 12).unwrap();
+        let items = Rows::new(&items, 12).unwrap();
+        let model = LshModel::fit(&*family(metric, 2.0), items, 2, 3, 1, &run).unwrap();
+        let pairs = candidates(&model, queries, items);
+        let found = model.nearest_neighbors(queries, items, 7, &run).unwrap();
+        let shares = |query: usize, item: usize| pairs.contains(&(query as i64, item as i64));
+        check_neighbors(metric, queries, items, shares, &found);
+    }
+}
+
+#[test]
+fn radius_join_is_brute_force() {
+    let run = Run::new().unwrap();
+    for metric in METRICS {
+        let radius = match metric {
+            Metric::Euclidean => 3.25,
+            Metric::Manhattan => 7.25,
+            _ => 0.05,
+        };
+        let all = rows(850, 9, 9);
+        let (queries, items) = all.split_at(150 * 9);
+        let queries = Rows::new(queries, 9).unwrap();
+        let items = Rows::new(items, 9).unwrap();
+        for own in [true, false] {
+            let left = if own { items } else { queries };
+            let found =
+                radius_join((!own).then_some(queries), items, radius, metric, &run).unwrap();
+            assert_eq!(found.lims.len(), left.len() + 1);
+            let mut near = 0;
+            for row in 0..left.len() {
+                let range = found.lims[row] as usize..found.lims[row + 1] as usize;
+                assert!(found.distances[range.clone()].is_sorted());
+                let got: BTreeSet<i64> = found.indices[range].iter().copied().collect();
+                let is_near = |&item: &usize| {
+                    !(own && item == row) && exact(metric, left.row(row), items.row(item)) < radius
+                };
+                let expected: BTreeSet<i64> = (0..items.len())
+                    .filter(is_near)
+                    .map(|item| item as i64)
+                    .collect();
+                assert_eq!(got, expected, "{metric} row {row}");
+                near += got.len();
+            }
+            assert!(near > 100, "a test of nothing");
+            assert_eq!(*found.lims.last().unwrap() as usize, found.indices.len());
+        }
+    }
+}
+
+#[test]
+fn results_are_the_same_on_every_isa_and_number_of_threads() {
+    let items = to_f32(&rows(1500, 40, 10));
+    let items = Rows::new(&items, 40).unwrap();
+    let mut all = Vec::new();
+    for &isa in Isa::available() {
+        for threads in [1, 2, 3] {
+            all.push(on(threads, || {
+                let run = Run::on(isa);
+                let model =
+                    LshModel::fit(&*family(Metric::Euclidean, 3.0), items, 2, 4, 1, &run).unwrap();
+                (
+                    model.hash(items, &run).unwrap(),
+                    model.similarity_join(items, None, 6.0, &run).unwrap(),
+                    model.nearest_neighbors(items, items, 5, &run).unwrap(),
+                    knn_join(None, items, 10, Metric::Euclidean, &run).unwrap(),
+                    knn_join(None, items, 10, Metric::Cosine, &run).unwrap(),
+                    radius_join(None, items, 5.0, Metric::Euclidean, &run).unwrap(),
+                )
+            }));
+        }
+    }
+    assert!(all.windows(2).all(|two| two[0] == two[1]));
+}
+
+#[test]
+fn bad_input_is_refused_by_name() {
+    let run = Run::new().unwrap();
+    let good = Rows::new(&[1.0_f32, 2.0, 3.0, 4.0], 2).unwrap();
+    let nan = Rows::new(&[1.0_f32, 2.0, f32::NAN, 4.0], 2).unwrap();
+    let other = Rows::new(&[1.0_f32, 2.0, 3.0], 3).unwrap();
+    let family = BucketedRandomProjection { bucket_length: 1.0 };
+    let model = LshModel::fit(&family, good, 1, 1, 0, &run).unwrap();
+
+    let error = knn_join(Some(nan), good, 1, Metric::Euclidean, &run).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::NotFinite {
+            side: "queries",
+            row: 1,
+            dimension: 0,
+            ..
+        }
+    ));
+    assert!(matches!(
+        knn_join(None, good, 0, Metric::Euclidean, &run),
+        Err(Error::Parameter { name: "k", .. })
+    ));
+    assert!(matches!(
+        knn_join(Some(other), good, 1, Metric::Cosine, &run),
+        Err(Error::Dimension { .. })
+    ));
+    for radius in [-1.0, f64::NAN] {
+        assert!(matches!(
+            radius_join(None, good, radius, Metric::Cosine, &run),
+            Err(Error::Parameter { .. })
+        ));
+        assert!(matches!(
+            model.similarity_join(good, None, radius, &run),
+            Err(Error::Parameter { .. })
+        ));
+    }
+    assert!(matches!(
+        model.hash(other, &run),
+        Err(Error::Dimension {
+            got: 3,
+            expected: 2,
+            ..
+        })
+    ));
+    assert!(LshModel::fit(&family, nan, 1, 1, 0, &run).is_err());
+    assert!(LshModel::fit(&family, good, 0, 1, 0, &run).is_err());
+    assert!(LshModel::fit(&family, good, 1, 0, 0, &run).is_err());
+    for bucket_length in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let family = BucketedRandomProjection { bucket_length };
+        assert!(matches!(
+            LshModel::fit(&family, good, 1, 1, 0, &run),
+            Err(Error::Parameter {
+                name: "bucket_length",
+                ..
+            })
+        ));
+    }
+}
+
+#[test]
+fn no_rows_join_to_nothing() {
+    let run = Run::new().unwrap();
+    let (none, some) = (
+        Rows::new(&[], 2).unwrap(),
+        Rows::new(&[1.0, 2.0], 2).unwrap(),
+    );
+    let family = BucketedRandomProjection { bucket_length: 1.0 };
+    let model = LshModel::fit(&family, none, 2, 2, 0, &run).unwrap();
+    for (a, b) in [(none, some), (some, none), (none, none)] {
+        assert!(
+            model
+                .similarity_join(a, Some(b), 9.0, &run)
+                .unwrap()
+                .left
+                .is_empty()
+        );
+        let near = model.nearest_neighbors(a, b, 2, &run).unwrap();
+        assert_eq!(near.indices, vec![-1; a.len() * 2]);
+        let near = knn_join(Some(a), b, 2, Metric::Euclidean, &run).unwrap();
+        assert_eq!(near.indices, vec![-1; a.len() * 2]);
+        assert_eq!(
+            radius_join(Some(a), b, 2.0, Metric::Cosine, &run)
+                .unwrap()
+                .lims,
+            vec![0; a.len() + 1]
+        );
+    }
+    assert_eq!(
+        knn_join(None, some, 3, Metric::Euclidean, &run)
+            .unwrap()
+            .indices,
+        [-1, -1, -1]
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(30))]
+    #[test]
+    fn hostile_rows_have_the_neighbors_of_brute_force(
+        scales in prop::collection::vec(prop_oneof![Just(0.0), Just(1e-30), Just(1e-6), Just(1.0), Just(1e6), Just(1e15)], 2..120),
+        k in 1_usize..6,
+        seed: u64,
+    ) {
+        let mut values = rows(scales.len(), 6, seed);
+        for (row, scale) in values.chunks_mut(6).zip(&scales) {
+            row.iter_mut().for_each(|value| *value *= scale);
+        }
+        let items = Rows::new(&values, 6).unwrap();
+        let run = Run::new().unwrap();
+        let found = knn_join(None, items, k, Metric::Euclidean, &run).unwrap();
+        for row in 0..items.len() {
+            let mut expected: Vec<f64> = (0..items.len())
+                .filter(|&item| item != row)
+                .map(|item| exact(Metric::Euclidean, items.row(row), items.row(item)))
+                .collect();
+            expected.sort_by(f64::total_cmp);
+            expected.resize(k, f64::INFINITY);
+            for (got, expected) in found.distances[row * k..][..k].iter().zip(expected) {
+                prop_assert!(*got == expected || (got - expected).abs() <= 1e-12 * expected, "{} {}", got, expected);
+            }
+        }
+    }
+}
