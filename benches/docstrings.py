@@ -110,7 +110,8 @@ def brute_force(vectors: Vectors) -> tuple[set[tuple[int, int]], NDArray[np.int6
         squared = np.clip(2 - 2 * block @ vectors.T, 0, None)
         squared[np.arange(len(block)), start + np.arange(len(block))] = np.inf
         a, b = np.nonzero(squared < THRESHOLD**2)
-        pairs.update((i, j) for i, j in zip((a + start).tolist(), b.tolist()) if i < j)
+        both = zip((a + start).tolist(), b.tolist(), strict=True)
+        pairs.update((i, j) for i, j in both if i < j)
         nearest.append(np.argpartition(squared, NEIGHBORS, axis=1)[:, :NEIGHBORS])
     return pairs, np.concatenate(nearest)
 
@@ -136,13 +137,22 @@ def show_pairs(pairs: pl.DataFrame, frame: pl.DataFrame, count: int) -> None:
 
 def show_neighbors(found: lshjoin.Neighbors, frame: pl.DataFrame) -> None:
     names = frame["name"].to_list()
-    for name in ("json.dumps", "statistics.median", "textwrap.wrap", "shutil.copytree", "heapq.merge"):
+    for name in (
+        "json.dumps",
+        "statistics.median",
+        "textwrap.wrap",
+        "shutil.copytree",
+        "heapq.merge",
+    ):
         if name not in names:
             continue
         row = names.index(name)
         print(f"  {name}: {summary(frame['text'][row])}")
-        for distance, index in zip(found.distances[row, :3], found.indices[row, :3]):
-            print(f"    {distance:.3f}  {names[index]}: {summary(frame['text'][int(index)])}")
+        for at in range(3):
+            near = int(found.indices[row, at])
+            print(
+                f"    {found.distances[row, at]:.3f}  {names[near]}: {summary(frame['text'][near])}"
+            )
 
 
 def main() -> None:

@@ -6,10 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # 117,659 glosses of WordNet embedded by all-MiniLM-L6-v2; lies beside the repository, not in it.
-REAL = (
-    Path(__file__).resolve().parents[2]
-    / "shared/data/wordnet-minilm-117659x384-f16.npy"
-)
+REAL = Path(__file__).resolve().parents[2] / "shared/data/wordnet-minilm-117659x384-f16.npy"
 
 
 def embeddings(n: int, seed: int) -> tuple[str, NDArray[np.float32]]:
@@ -26,6 +23,6 @@ def embeddings(n: int, seed: int) -> tuple[str, NDArray[np.float32]]:
     spread = rng.uniform(0.2, 1.2, clusters)
     member = rng.integers(clusters, size=n)
     rows = centres[member] + spread[member, None] * rng.standard_normal((n, 384))
-    return "generated clusters", (
-        rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    ).astype(np.float32)
+    return "generated clusters", (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(
+        np.float32
+    )

@@ -19,11 +19,7 @@ def machine() -> dict[str, Any]:
         for line in (cpuinfo.read_text().splitlines() if cpuinfo.exists() else [])
         if line.startswith("model name")
     ]
-    cores = (
-        len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count()
-    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cpu": names[0] if names else platform.processor() or platform.machine(),
         "cores": cores,
@@ -32,9 +28,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    return {"python": platform.python_version()} | {
-        name: version(name) for name in packages
-    }
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 def write(name: str, result: dict[str, Any], markdown: str) -> None:

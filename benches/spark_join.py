@@ -1,4 +1,4 @@
-"""The main job in Spark and in lshjoin, in one run: transform, then approxSimilarityJoin with itself.
+"""Spark and lshjoin in one run: transform, then approxSimilarityJoin of a frame with itself.
 
 10,000 sentence embeddings, 4 tables, a bucket length at which about 5 % of all pairs share a bucket
 in a table. Neither the start of the JVM nor the making of the frames is counted. Spark runs as it
@@ -52,9 +52,7 @@ def start_spark() -> SparkSession:
 
 def spark_frame(session: SparkSession, rows: NDArray[np.float32]) -> DataFrame:
     lists = pa.array(rows.astype(np.float64).tolist(), pa.list_(pa.float64()))
-    table = session.createDataFrame(
-        pa.table({"id": np.arange(len(rows)), "features": lists})
-    )
+    table = session.createDataFrame(pa.table({"id": np.arange(len(rows)), "features": lists}))
     vectors = table.select("id", array_to_vector("features").alias("features"))
     cached = vectors.repartition(THREADS).cache()
     cached.count()
@@ -67,9 +65,7 @@ def spark_job(frame: DataFrame) -> tuple[float, Pairs]:
     hashed = model.transform(frame).cache()
     hashed.count()
     joined = model.approxSimilarityJoin(hashed, hashed, THRESHOLD)
-    found = joined.selectExpr(
-        "datasetA.id AS a", "datasetB.id AS b", "distCol"
-    ).toArrow()
+    found = joined.selectExpr("datasetA.id AS a", "datasetB.id AS b", "distCol").toArrow()
     seconds = perf_counter() - start
     hashed.unpersist()
     a, b, distances = (column.to_pylist() for column in found.columns)
@@ -78,9 +74,7 @@ def spark_job(frame: DataFrame) -> tuple[float, Pairs]:
 
 def our_job(frame: pl.DataFrame) -> tuple[float, Pairs]:
     start = perf_counter()
-    model = lshjoin.BucketedRandomProjectionLSH(**PARAMS).fit(
-        frame, num_threads=THREADS
-    )
+    model = lshjoin.BucketedRandomProjectionLSH(**PARAMS).fit(frame, num_threads=THREADS)
     hashed = model.transform(frame, num_threads=THREADS)
     joined = model.approxSimilarityJoin(hashed, hashed, THRESHOLD, num_threads=THREADS)
     seconds = perf_counter() - start
@@ -103,9 +97,7 @@ def agreement(ours: Pairs, spark: Pairs) -> dict[str, float]:
         "pairs": len(spark),
         "only_in_spark": len(spark) - len(common),
         "only_in_lshjoin": len(ours) - len(common),
-        "largest_difference_of_distance": max(
-            abs(ours[pair] - spark[pair]) for pair in common
-        ),
+        "largest_difference_of_distance": max(abs(ours[pair] - spark[pair]) for pair in common),
     }
 
 
@@ -144,9 +136,7 @@ def main() -> None:
         "agreement": agreed,
         "lshjoin_seconds": our_times,
         "spark_seconds_by_shuffle_partitions": spark_times,
-        "ratio_by_shuffle_partitions": {
-            n: t / median(our_times) for n, t in spark_times.items()
-        },
+        "ratio_by_shuffle_partitions": {n: t / median(our_times) for n, t in spark_times.items()},
     }
     text = report(result)
     record.write("spark_join", result, text)
@@ -180,9 +170,7 @@ def report(result: dict[str, Any]) -> str:
     ]
     for partitions, took in result["spark_seconds_by_shuffle_partitions"].items():
         ratio = result["ratio_by_shuffle_partitions"][partitions]
-        lines.append(
-            f"| Spark, {partitions} shuffle partitions | {took:.1f} | {ratio:.0f} |"
-        )
+        lines.append(f"| Spark, {partitions} shuffle partitions | {took:.1f} | {ratio:.0f} |")
     lines += [
         "",
         f"Pairs: {agreed['pairs']}; only in Spark {agreed['only_in_spark']}, only in lshjoin "

@@ -1,7 +1,31 @@
 //! The Python module `lshjoin._lshjoin`: convert, release the GIL, call, convert back.
+
+mod arrays;
+mod joins;
+mod model;
+mod run;
+
+use lshjoin::{Isa, Run};
 use pyo3::prelude::*;
 
 #[pymodule]
-fn _lshjoin(_m: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+fn _lshjoin(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    m.add_function(wrap_pyfunction!(cpu_features, m)?)?;
+    m.add_function(wrap_pyfunction!(isa, m)?)?;
+    m.add_function(wrap_pyfunction!(joins::knn_join, m)?)?;
+    m.add_function(wrap_pyfunction!(joins::radius_join, m)?)?;
+    m.add_class::<model::Model>()
+}
+
+/// Instruction sets that this machine has, weakest first.
+#[pyfunction]
+fn cpu_features() -> Vec<String> {
+    Isa::available().iter().map(Isa::to_string).collect()
+}
+
+/// The instruction set in use.
+#[pyfunction]
+fn isa() -> PyResult<String> {
+    Ok(Run::new().map_err(run::to_py)?.isa().to_string())
 }

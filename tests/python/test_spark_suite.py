@@ -6,13 +6,10 @@ They need no Spark. The reference is brute force over the 400 integer points of 
 import numpy as np
 import polars as pl
 import pytest
+from lshjoin import BucketedRandomProjectionLSH
 from numpy.typing import NDArray
 
-from lshjoin import BucketedRandomProjectionLSH
-
-GRID = np.array(
-    [(i, j) for i in range(-10, 10) for j in range(-10, 10)], dtype=np.float64
-)
+GRID = np.array([(i, j) for i in range(-10, 10) for j in range(-10, 10)], dtype=np.float64)
 ANGLES = np.pi / 12 * np.arange(24)
 CIRCLE = 10 * np.stack([np.sin(ANGLES), np.cos(ANGLES)], axis=1)
 KEY = np.array([1.2, 3.4])
@@ -23,9 +20,7 @@ def frame(rows: NDArray[np.float64]) -> pl.DataFrame:
 
 
 def fitted(rows: NDArray[np.float64], **params):
-    lsh = BucketedRandomProjectionLSH(
-        inputCol="keys", outputCol="values", seed=12345, **params
-    )
+    lsh = BucketedRandomProjectionLSH(inputCol="keys", outputCol="values", seed=12345, **params)
     return lsh.fit(frame(rows))
 
 
@@ -37,7 +32,6 @@ def test_hash_function(tmp_path):
     """Hash functions given, not drawn: they come in by way of a saved model."""
     import pyarrow as pa
     import pyarrow.parquet as pq
-
     from lshjoin import BucketedRandomProjectionLSHModel
 
     model = fitted(GRID, numHashTables=2, bucketLength=0.5)
@@ -111,9 +105,7 @@ def test_nearest_neighbors(tables, length, at_least):
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_no_neighbors_asked_for(k):
-    with pytest.raises(
-        ValueError, match="number of nearest neighbors cannot be less than 1"
-    ):
+    with pytest.raises(ValueError, match="number of nearest neighbors cannot be less than 1"):
         fitted(GRID, bucketLength=1.0).approxNearestNeighbors(frame(GRID), KEY, k)
 
 

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "filterwarnings", "ignore:PySpark does not yet fully support pandas"
-    )
+    config.addinivalue_line("filterwarnings", "ignore:PySpark does not yet fully support pandas")
 
 
 def java_version() -> int:
@@ -28,9 +26,7 @@ def java_version() -> int:
     java = shutil.which("java")
     if java is None:
         return 0
-    said = subprocess.run(
-        [java, "-version"], capture_output=True, text=True, check=False
-    ).stderr
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
     found = re.search(r'version "(\d+)', said)
     return int(found[1]) if found else 0
 
@@ -67,14 +63,12 @@ class Frames:
         lists = pa.array(rows.astype(np.float64).tolist(), pa.list_(pa.float64()))
         table = spark.createDataFrame(pa.table({"id": ids, "features": lists}))
         self.rows = rows
-        self.theirs: DataFrame = table.select(
-            "id", array_to_vector("features").alias("features")
-        )
+        self.theirs: DataFrame = table.select("id", array_to_vector("features").alias("features"))
         self.ours = pl.DataFrame({"id": ids, "features": rows})
 
 
 @pytest.fixture
-def frames(spark: "SparkSession"):  # noqa: ANN201 - a function that makes Frames
+def frames(spark: "SparkSession"):
     return lambda rows: Frames(spark, rows)
 
 

@@ -3,13 +3,12 @@
 from glob import glob
 from pathlib import Path
 
+import lshjoin
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
-
-import lshjoin
 
 SEED = 12345
 
@@ -19,21 +18,15 @@ def estimators(**params):
     from pyspark.ml.feature import BucketedRandomProjectionLSH
 
     params = {"inputCol": "features", "outputCol": "hashes", "seed": SEED} | params
-    return BucketedRandomProjectionLSH(**params), lshjoin.BucketedRandomProjectionLSH(
-        **params
-    )
+    return BucketedRandomProjectionLSH(**params), lshjoin.BucketedRandomProjectionLSH(**params)
 
 
 def unit_vectors(model, path: Path) -> NDArray[np.float64]:
     """The random unit vectors, one a row, out of what the model saves: the layout is Spark's."""
     model.write().overwrite().save(str(path))
-    (matrix,) = pq.read_table(glob(f"{path}/data/*.parquet")[0])[
-        "randUnitVectors"
-    ].to_pylist()
+    (matrix,) = pq.read_table(glob(f"{path}/data/*.parquet")[0])["randUnitVectors"].to_pylist()
     order = "C" if matrix["isTransposed"] else "F"
-    return np.reshape(
-        matrix["values"], (matrix["numRows"], matrix["numCols"]), order=order
-    )
+    return np.reshape(matrix["values"], (matrix["numRows"], matrix["numCols"]), order=order)
 
 
 def their_hashes(frame) -> NDArray[np.float64]:
@@ -47,9 +40,7 @@ def our_hashes(frame: pl.DataFrame) -> NDArray[np.float64]:
 def clustered(n: int, dim: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Rows in loose groups of about ten, so that a join has something to find."""
     centres = np.random.default_rng(SEED).standard_normal((n // 10, dim))
-    return centres[rng.integers(len(centres), size=n)] + 0.2 * rng.standard_normal(
-        (n, dim)
-    )
+    return centres[rng.integers(len(centres), size=n)] + 0.2 * rng.standard_normal((n, dim))
 
 
 @pytest.mark.parametrize(
@@ -77,17 +68,13 @@ def test_unit_vectors_bit_for_bit(frames, tmp_path, seed, dim, tables):
 @pytest.mark.parametrize(("dtype", "margin"), [(np.float64, 1e-9), (np.float32, 1e-5)])
 def test_hashes(frames, tmp_path, dtype, margin, tables):
     """Equal but for projections so near to a boundary that the order of a sum decides."""
-    both = frames(
-        np.random.default_rng(tables).standard_normal((10_000, 64)).astype(dtype)
-    )
+    both = frames(np.random.default_rng(tables).standard_normal((10_000, 64)).astype(dtype))
     spark, ours = estimators(numHashTables=tables, bucketLength=0.5)
     model = spark.fit(both.theirs)
     expected = their_hashes(model.transform(both.theirs))
     actual = our_hashes(ours.fit(both.ours).transform(both.ours))
 
-    projections = (
-        both.rows.astype(np.float64) @ unit_vectors(model, tmp_path / "m").T / 0.5
-    )
+    projections = both.rows.astype(np.float64) @ unit_vectors(model, tmp_path / "m").T / 0.5
     on_boundary = np.abs(projections - np.round(projections)) < margin
     print(f"{on_boundary.sum()} of {expected.size} projections within {margin} of a boundary,"
           f" {(actual != expected).sum()} hashes differ")  # fmt: skip
@@ -134,9 +121,7 @@ def test_similarity_join(frames):
     assert_same_pairs(our_pairs(actual), their_pairs(expected), at_least=5_000)
     assert actual.columns == expected.columns
     for side in ("datasetA", "datasetB"):
-        assert [f.name for f in actual.schema[side].fields] == expected.schema[
-            side
-        ].dataType.names
+        assert [f.name for f in actual.schema[side].fields] == expected.schema[side].dataType.names
 
 
 def test_self_join_has_every_pair_both_ways_and_every_row_with_itself(frames):
@@ -155,9 +140,7 @@ def test_join_of_frames_that_are_hashed_already(frames):
     both = frames(clustered(500, 8, np.random.default_rng(3)))
     spark, ours = estimators(bucketLength=0.5)
     theirs, model = spark.fit(both.theirs), ours.fit(both.ours)
-    expected = theirs.approxSimilarityJoin(
-        theirs.transform(both.theirs), both.theirs, 1.0
-    )
+    expected = theirs.approxSimilarityJoin(theirs.transform(both.theirs), both.theirs, 1.0)
     actual = model.approxSimilarityJoin(model.transform(both.ours), both.ours, 1.0)
     assert_same_pairs(our_pairs(actual), their_pairs(expected), at_least=500)
 
@@ -182,9 +165,7 @@ def test_nearest_neighbors_of_100_keys(frames):
         actual = model.approxNearestNeighbors(items.ours, key, k)
         assert actual.columns == nearest.columns
         assert actual["id"].to_list() == expected["id"].to_pylist()
-        np.testing.assert_allclose(
-            actual["distCol"], expected["distCol"], rtol=1e-12, atol=0
-        )
+        np.testing.assert_allclose(actual["distCol"], expected["distCol"], rtol=1e-12, atol=0)
         found.append(len(expected))
     assert min(found) < k, "no key with fewer candidates than k"
     assert max(found) == k

@@ -1,10 +1,9 @@
 """What Spark saves loads here, and what is saved here loads in Spark."""
 
+import lshjoin
 import numpy as np
 import pytest
 from test_parity import estimators, our_hashes, their_hashes
-
-import lshjoin
 
 PARAMS = ("inputCol", "outputCol", "numHashTables", "bucketLength")
 

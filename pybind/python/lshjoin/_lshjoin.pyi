@@ -6,7 +6,6 @@ widened to float32. Long calls release the GIL, let Ctrl-C through, and call
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +55,7 @@ class Model:
     def offsets(self) -> NDArray[np.float64]: ...
     @property
     def key_modes(self) -> list[str]:
-        """Per table, "packed" (lossless) or "rehash" (128-bit universal hash), by the rows fitted on."""
+        """Per table, by the rows fitted on: "packed" (lossless) or "rehash" (128-bit hash)."""
 
     def hash(
         self, rows: Matrix, *, num_threads: int | None = None, on_progress: Progress = None

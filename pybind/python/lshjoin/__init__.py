@@ -1,0 +1,32 @@
+"""Nearest neighbours and similarity joins of embeddings, by locality-sensitive hashing.
+
+For data frames (pandas, polars, pyarrow) the estimators and models of Spark ML:
+:class:`BucketedRandomProjectionLSH` and its relatives. For NumPy arrays :func:`knn_join` and
+:func:`radius_join`.
+"""
+
+from lshjoin._lshjoin import __version__, cpu_features
+from lshjoin.arrays import Neighbors, RadiusNeighbors, knn_join, radius_join
+from lshjoin.estimators import (
+    BucketedRandomProjectionLSH,
+    BucketedRandomProjectionLSHModel,
+    ManhattanProjectionLSH,
+    ManhattanProjectionLSHModel,
+    RandomHyperplaneLSH,
+    RandomHyperplaneLSHModel,
+)
+
+__all__ = [
+    "BucketedRandomProjectionLSH",
+    "BucketedRandomProjectionLSHModel",
+    "ManhattanProjectionLSH",
+    "ManhattanProjectionLSHModel",
+    "Neighbors",
+    "RadiusNeighbors",
+    "RandomHyperplaneLSH",
+    "RandomHyperplaneLSHModel",
+    "__version__",
+    "cpu_features",
+    "knn_join",
+    "radius_join",
+]

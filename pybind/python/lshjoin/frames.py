@@ -1,0 +1,241 @@
+"""Data frames in, the same kind out: pandas, polars, pyarrow.
+
+A library is looked at only when it is already imported: a frame of it cannot exist otherwise.
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lshjoin import vectors
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+    from typing_extensions import Self
+
+    from lshjoin._lshjoin import Floats, Matrix
+
+Dataset = TypeVar("Dataset")
+Rows = NDArray[np.int64]
+
+
+class Frame(ABC):
+    """What the estimators ask of a data frame."""
+
+    kind: str
+    data: Any
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    @property
+    def columns(self) -> list[str]:
+        """Column names."""
+        return list(self.data.columns)
+
+    def features(self, name: str, dim: int | None = None) -> Matrix:
+        """The vectors in a column, of ``dim`` elements if given."""
+        matches = self.columns.count(name)
+        if matches != 1:
+            fields = ", ".join(f"`{column}`" for column in self.columns)
+            problem = "No such struct field" if matches == 0 else "More than one struct field"
+            raise ValueError(f"{problem} `{name}` in {fields}.")
+        return self._features(name, dim)
+
+    def check_absent(self, name: str) -> None:
+        """Refuses to add a column over another."""
+        if name in self.columns:
+            raise ValueError(f"Column {name} already exists.")
+
+    @abstractmethod
+    def _features(self, name: str, dim: int | None) -> Matrix: ...
+
+    @abstractmethod
+    def take(self, rows: Rows) -> Self:
+        """The rows at these positions, in this order."""
+
+    @abstractmethod
+    def with_hashes(self, name: str, hashes: NDArray[np.int32]) -> Self:
+        """With a column list<list<double>>: per table, one vector of bucket ids."""
+
+    @abstractmethod
+    def with_distances(self, name: str, distances: Floats) -> Self:
+        """With a column of distances, in the place of one of that name."""
+
+    @abstractmethod
+    def pair(self, other: Self, dist_col: str, distances: Floats) -> Self:
+        """Row by row: this one as ``datasetA``, the other as ``datasetB``, and the distance."""
+
+
+class ArrowFrame(Frame):
+    """pyarrow, and whatever else hands its columns over through the Arrow C interface."""
+
+    kind = "pyarrow"
+    data: pa.Table
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self.data.column_names)
+
+    def _features(self, name: str, dim: int | None) -> Matrix:
+        return vectors.column_matrix(self.data.column(name), name, dim)
+
+    def take(self, rows: Rows) -> Self:
+        return type(self)(self.data.take(rows))
+
+    def with_hashes(self, name: str, hashes: NDArray[np.int32]) -> Self:
+        return type(self)(self.data.append_column(name, arrow_hashes(hashes)))
+
+    def with_distances(self, name: str, distances: Floats) -> Self:
+        if name in self.columns:
+            table = self.data.set_column(self.columns.index(name), name, [distances])
+        else:
+            table = self.data.append_column(name, [distances])
+        return type(self)(table)
+
+    def pair(self, other: Self, dist_col: str, distances: Floats) -> Self:
+        import pyarrow as pa
+
+        columns = [self.data.to_struct_array(), other.data.to_struct_array(), distances]
+        return type(self)(pa.table(columns, names=["datasetA", "datasetB", dist_col]))
+
+
+class PolarsFrame(Frame):
+    """polars."""
+
+    kind = "polars"
+    data: pl.DataFrame
+
+    def _features(self, name: str, dim: int | None) -> Matrix:
+        import pyarrow as pa
+
+        return vectors.column_matrix(pa.chunked_array(self.data.get_column(name)), name, dim)
+
+    def take(self, rows: Rows) -> Self:
+        return type(self)(self.data[rows])
+
+    def with_hashes(self, name: str, hashes: NDArray[np.int32]) -> Self:
+        import polars as pl
+
+        return type(self)(self.data.with_columns(pl.Series(name, arrow_hashes(hashes))))
+
+    def with_distances(self, name: str, distances: Floats) -> Self:
+        import polars as pl
+
+        return type(self)(self.data.with_columns(pl.Series(name, distances)))
+
+    def pair(self, other: Self, dist_col: str, distances: Floats) -> Self:
+        import polars as pl
+
+        return type(self)(
+            pl.DataFrame(
+                [
+                    self.data.to_struct("datasetA"),
+                    other.data.to_struct("datasetB"),
+                    pl.Series(dist_col, distances),
+                ]
+            )
+        )
+
+
+class PandasFrame(Frame):
+    """pandas; structs become pairs of column names such as ``("datasetA", "id")``."""
+
+    kind = "pandas"
+    data: pd.DataFrame
+
+    def _features(self, name: str, dim: int | None) -> Matrix:
+        import pandas as pd
+
+        column = self.data[name]
+        if isinstance(column.dtype, pd.ArrowDtype):
+            import pyarrow as pa
+
+            return vectors.column_matrix(pa.chunked_array(column), name, dim)
+        if column.dtype != object:
+            raise TypeError(
+                f"Column {name} must be of type list of numbers but was actually {column.dtype}."
+            )
+        return vectors.cells_matrix(column.to_numpy(), name, dim)
+
+    def take(self, rows: Rows) -> Self:
+        return type(self)(self.data.take(rows))
+
+    def with_hashes(self, name: str, hashes: NDArray[np.int32]) -> Self:
+        import pandas as pd
+
+        # Arrow's lists rather than Python's: a Python list and float for every bucket id would
+        # take some ten times the memory.
+        array = pd.arrays.ArrowExtensionArray(arrow_hashes(hashes))
+        return type(self)(self.data.assign(**{name: array}))
+
+    def with_distances(self, name: str, distances: Floats) -> Self:
+        return type(self)(self.data.assign(**{name: distances}))
+
+    def pair(self, other: Self, dist_col: str, distances: Floats) -> Self:
+        import pandas as pd
+
+        parts = {
+            "datasetA": self.data.reset_index(drop=True),
+            "datasetB": other.data.reset_index(drop=True),
+        }
+        joined = pd.concat(parts, axis=1)
+        joined[(dist_col, "")] = distances
+        return type(self)(joined)
+
+
+def open_frame(dataset: object, name: str = "dataset") -> Frame:
+    """The adapter for a data frame. TypeError for anything else."""
+    if (pandas := sys.modules.get("pandas")) and isinstance(dataset, pandas.DataFrame):
+        return PandasFrame(dataset)
+    if polars := sys.modules.get("polars"):
+        if isinstance(dataset, polars.DataFrame):
+            return PolarsFrame(dataset)
+        if isinstance(dataset, polars.LazyFrame):
+            raise TypeError(f"{name} is a polars LazyFrame; pass {name}.collect()")
+    if hasattr(dataset, "__arrow_c_stream__") or hasattr(dataset, "__arrow_c_array__"):
+        import pyarrow as pa
+
+        return ArrowFrame(dataset if isinstance(dataset, pa.Table) else pa.table(dataset))
+    cls = type(dataset)
+    raise TypeError(
+        f"{name} must be a pandas or polars DataFrame, a pyarrow Table or another holder of Arrow "
+        f"columns, but is a {cls.__module__}.{cls.__qualname__}; "
+        "for NumPy arrays use lshjoin.knn_join and lshjoin.radius_join"
+    )
+
+
+def open_pair(a: object, b: object) -> tuple[Frame, Frame]:
+    """The adapters for the two sides of a join; one and the same for a self-join."""
+    frame_a = open_frame(a, "datasetA")
+    frame_b = frame_a if b is a else open_frame(b, "datasetB")
+    if frame_a.kind != frame_b.kind:
+        raise TypeError(
+            f"datasetA is a {frame_a.kind} frame but datasetB is a {frame_b.kind} one; "
+            "convert one of them"
+        )
+    return frame_a, frame_b
+
+
+def arrow_hashes(hashes: NDArray[np.int32]) -> pa.ListArray:
+    """Bucket ids (rows, tables, functions) as list<list<double>>, the shape and type of Spark's."""
+    import pyarrow as pa
+
+    rows, tables, functions = hashes.shape
+    values = pa.array(hashes.ravel().astype(np.float64))
+    for count, length in ((rows * tables, functions), (rows, tables)):
+        offsets = np.arange(count + 1, dtype=np.int64) * length
+        if offsets[-1] > np.iinfo(np.int32).max:
+            raise ValueError(
+                f"{hashes.size} bucket ids do not fit one Arrow list column; "
+                "transform the frame in parts"
+            )
+        values = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
+    return values

@@ -1,0 +1,600 @@
+"""What the estimators of all hash families share, and their models."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, SupportsIndex, TypeVar, cast, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lshjoin import _lshjoin
+from lshjoin.frames import Dataset, Frame, open_frame, open_pair
+from lshjoin.params import ParamMap, Params, declare, to_float, to_int, to_string
+from lshjoin.progress import Progress, reporter
+from lshjoin.storage import Storable, read_functions, write_functions
+from lshjoin.vectors import key_and_rows, same_dtype
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typing_extensions import Self
+
+# Spark's own default: the hash code of the class name of its BucketedRandomProjectionLSH.
+DEFAULT_SEED = 772209414
+
+
+class LSHParams(Params):
+    """The parameters that estimators and models have in common."""
+
+    family: ClassVar[str]
+
+    inputCol = declare("inputCol", "input column name.", to_string)
+    outputCol = declare("outputCol", "output column name.", to_string)
+    numHashTables = declare(
+        "numHashTables",
+        "number of hash tables, where increasing number of hash tables lowers the false negative "
+        "rate, and decreasing it improves the running performance.",
+        to_int,
+        lambda value: value > 0,
+    )
+    numHashFunctions = declare(
+        "numHashFunctions",
+        "number of hash functions a table, all of which must agree for two rows to share a "
+        "bucket: more of them mean fewer candidates and more false negatives.",
+        to_int,
+        lambda value: value > 0,
+    )
+
+    def __init__(self, uid: str | None = None) -> None:
+        super().__init__(uid)
+        self._setDefault(numHashTables=1, numHashFunctions=1, outputCol=f"{self.uid}__output")
+
+    def getInputCol(self) -> str:
+        """The column of vectors."""
+        return self.getOrDefault(self.inputCol)
+
+    def getOutputCol(self) -> str:
+        """The column of hashes that ``transform`` adds."""
+        return self.getOrDefault(self.outputCol)
+
+    def getNumHashTables(self) -> int:
+        """Tables; two rows are candidates when they share a bucket in any (OR)."""
+        return self.getOrDefault(self.numHashTables)
+
+    def getNumHashFunctions(self) -> int:
+        """Functions a table; two rows share its bucket when all agree (AND)."""
+        return self.getOrDefault(self.numHashFunctions)
+
+    def setInputCol(self, value: str) -> Self:
+        """Sets the column of vectors."""
+        return self._set(inputCol=value)
+
+    def setOutputCol(self, value: str) -> Self:
+        """Sets the column of hashes that ``transform`` adds."""
+        return self._set(outputCol=value)
+
+    def _bucket_length(self) -> float:
+        return 1.0  # a family without buckets of a length ignores it
+
+    def _is_sparks(self) -> bool:
+        return self.family == "euclidean" and self.getNumHashFunctions() == 1
+
+
+class BucketLengthParam(LSHParams):
+    """For families that cut projections into buckets of a length."""
+
+    bucketLength = declare(
+        "bucketLength",
+        "the length of each hash bucket, a larger bucket lowers the false negative rate.",
+        to_float,
+        lambda value: 0 < value < float("inf"),
+    )
+
+    def getBucketLength(self) -> float:
+        """The width of a bucket, in the units of the vectors."""
+        return self.getOrDefault(self.bucketLength)
+
+    def _bucket_length(self) -> float:
+        return self.getBucketLength()
+
+
+Model = TypeVar("Model", bound="LSHModel")
+
+
+class LSH(LSHParams, Storable, Generic[Model]):
+    """An estimator: draws the hash functions for a data frame's column of vectors."""
+
+    model_class: ClassVar[type[LSHModel]]
+
+    seed = declare("seed", "random seed.", to_int, lambda value: -(2**63) <= value < 2**63)
+
+    def __init__(
+        self,
+        *,
+        inputCol: str | None = None,
+        outputCol: str | None = None,
+        seed: int | None = None,
+        numHashTables: int | None = None,
+        numHashFunctions: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._setDefault(seed=DEFAULT_SEED)
+        self._set(
+            inputCol=inputCol,
+            outputCol=outputCol,
+            seed=seed,
+            numHashTables=numHashTables,
+            numHashFunctions=numHashFunctions,
+        )
+
+    def setParams(
+        self,
+        *,
+        inputCol: str | None = None,
+        outputCol: str | None = None,
+        seed: int | None = None,
+        numHashTables: int | None = None,
+        numHashFunctions: int | None = None,
+    ) -> Self:
+        """Sets those that are given."""
+        return self._set(
+            inputCol=inputCol,
+            outputCol=outputCol,
+            seed=seed,
+            numHashTables=numHashTables,
+            numHashFunctions=numHashFunctions,
+        )
+
+    def setNumHashTables(self, value: int) -> Self:
+        """Sets the number of tables (OR)."""
+        return self._set(numHashTables=value)
+
+    def setNumHashFunctions(self, value: int) -> Self:
+        """Sets the number of functions a table (AND)."""
+        return self._set(numHashFunctions=value)
+
+    def getSeed(self) -> int:
+        """The seed, 772209414 unless set: the default of Spark's Scala side."""
+        return self.getOrDefault(self.seed)
+
+    def setSeed(self, value: int) -> Self:
+        """Sets the seed, a signed 64-bit integer."""
+        return self._set(seed=value)
+
+    @overload
+    def fit(
+        self,
+        dataset: object,
+        params: ParamMap | None = None,
+        *,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> Model: ...
+    @overload
+    def fit(
+        self,
+        dataset: object,
+        params: Sequence[ParamMap],
+        *,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> list[Model]: ...
+    def fit(
+        self,
+        dataset: object,
+        params: ParamMap | Sequence[ParamMap] | None = None,
+        *,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> Model | list[Model]:
+        """Draws hash functions for the vectors in ``inputCol``.
+
+        Args:
+            dataset: a pandas or polars DataFrame, a pyarrow Table or another holder of Arrow
+                columns. ``inputCol`` holds vectors of one dimension: fixed-size lists, lists or,
+                in pandas, arrays of float16, float32, float64 or integers, which are widened to
+                floats exactly.
+            params: values to set over the estimator's for this call; a list of such maps gives a
+                list of models.
+            num_threads: threads to use; all cores if None.
+            progress: as for :func:`lshjoin.knn_join`.
+
+        Raises:
+            KeyError: when a parameter without default is not set.
+            TypeError: when the column does not hold vectors of numbers.
+            ValueError: for an empty frame, a missing or ragged column, nulls, NaN or infinity, or
+                when ``outputCol`` exists already.
+        """
+        if isinstance(params, (list, tuple)):
+            fits = self.fitMultiple(dataset, params, num_threads=num_threads, progress=progress)
+            return [model for _, model in sorted(fits, key=operator.itemgetter(0))]
+        if params is not None and not isinstance(params, dict):
+            raise TypeError(
+                "Params must be either a param map or a list/tuple of param maps, "
+                f"but got {type(params)}."
+            )
+        return self.copy(params)._fit(open_frame(dataset), num_threads, progress)
+
+    def fitMultiple(
+        self,
+        dataset: object,
+        paramMaps: Sequence[ParamMap],
+        *,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> Iterator[tuple[int, Model]]:
+        """Pairs of index and model, one for each map; models are fitted as they are asked for."""
+        estimator = self.copy()
+
+        def fit_one(index: int) -> tuple[int, Model]:
+            model = estimator.fit(
+                dataset, paramMaps[index], num_threads=num_threads, progress=progress
+            )
+            return index, model
+
+        # Unlike a generator, `map` may be advanced from several threads, as Spark allows.
+        return map(fit_one, range(len(paramMaps)))
+
+    def _fit(self, frame: Frame, num_threads: int | None, progress: Progress) -> Model:
+        frame.check_absent(self.getOutputCol())
+        rows = frame.features(self.getInputCol())
+        if len(rows) == 0:
+            raise ValueError("cannot fit on an empty frame: its rows tell the dimension")
+        with reporter(progress, "fit") as on_progress:
+            engine = _lshjoin.Model.fit(
+                rows,
+                family=self.family,
+                num_hash_functions=self.getNumHashFunctions(),
+                num_hash_tables=self.getNumHashTables(),
+                bucket_length=self._bucket_length(),
+                seed=self.getSeed(),
+                num_threads=num_threads,
+                on_progress=on_progress,
+            )
+        model = self.model_class(engine, self.uid, self._bucket_length())
+        model._copy_values(self)
+        return cast(Model, model)
+
+    @classmethod
+    def _restore(cls, directory: Path, metadata: dict[str, Any]) -> Self:
+        estimator = cls.__new__(cls)
+        LSHParams.__init__(estimator, metadata["uid"])
+        estimator._setDefault(seed=DEFAULT_SEED)
+        return estimator
+
+
+class BucketedLSH(BucketLengthParam, LSH[Model]):
+    """An estimator with a bucket length."""
+
+    def __init__(
+        self,
+        *,
+        inputCol: str | None = None,
+        outputCol: str | None = None,
+        seed: int | None = None,
+        numHashTables: int | None = None,
+        bucketLength: float | None = None,
+        numHashFunctions: int | None = None,
+    ) -> None:
+        super().__init__(
+            inputCol=inputCol,
+            outputCol=outputCol,
+            seed=seed,
+            numHashTables=numHashTables,
+            numHashFunctions=numHashFunctions,
+        )
+        self._set(bucketLength=bucketLength)
+
+    def setParams(
+        self,
+        *,
+        inputCol: str | None = None,
+        outputCol: str | None = None,
+        seed: int | None = None,
+        numHashTables: int | None = None,
+        numHashFunctions: int | None = None,
+        bucketLength: float | None = None,
+    ) -> Self:
+        """Sets those that are given."""
+        super().setParams(
+            inputCol=inputCol,
+            outputCol=outputCol,
+            seed=seed,
+            numHashTables=numHashTables,
+            numHashFunctions=numHashFunctions,
+        )
+        return self._set(bucketLength=bucketLength)
+
+    def setBucketLength(self, value: float) -> Self:
+        """Sets the width of a bucket, in the units of the vectors; there is no default."""
+        return self._set(bucketLength=value)
+
+
+class LSHModel(LSHParams, Storable):
+    """Hash functions, fitted; made by an estimator's ``fit`` or by ``load``."""
+
+    def __init__(self, engine: _lshjoin.Model, uid: str, engine_bucket_length: float) -> None:
+        super().__init__(uid)
+        self._fitted = engine
+        self._fitted_bucket_length = engine_bucket_length
+
+    def __repr__(self) -> str:
+        """As in Spark."""
+        tables = self.getNumHashTables()
+        return f"{type(self).__name__}: uid={self.uid}, numHashTables={tables}"
+
+    @property
+    def keyModes(self) -> list[str]:
+        """How each table packs its bucket ids into a key of 128 bits.
+
+        "packed" loses nothing; "rehash" is a universal hash, for ids that do not fit. Distances
+        are exact in both: a collision only adds a candidate.
+        """
+        return self._engine.key_modes
+
+    def transform(
+        self,
+        dataset: Dataset,
+        params: ParamMap | None = None,
+        *,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> Dataset:
+        """Adds ``outputCol``: per table, a vector of ``numHashFunctions`` bucket ids.
+
+        The column is list<list<double>>; in pandas it is an Arrow-backed one.
+
+        Args:
+            dataset: a data frame, as for the estimator's ``fit``.
+            params: values to set over the model's for this call.
+            num_threads: threads to use; all cores if None.
+            progress: as for :func:`lshjoin.knn_join`.
+
+        Raises:
+            ValueError: when ``outputCol`` exists already, or for vectors that ``fit`` would refuse
+                or that are of another dimension.
+        """
+        if params is not None and not isinstance(params, dict):
+            raise TypeError(f"Params must be a param map but got {type(params)}.")
+        model = self.copy(params)
+        frame = open_frame(dataset)
+        frame.check_absent(model.getOutputCol())
+        return cast(Dataset, model._with_hashes(frame, num_threads, progress).data)
+
+    def approxNearestNeighbors(
+        self,
+        dataset: Dataset,
+        key: ArrayLike,
+        numNearestNeighbors: SupportsIndex,
+        distCol: str = "distCol",
+        *,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> Dataset:
+        """The rows nearest to ``key``, nearest first, of those that share a bucket with it.
+
+        As in Spark there is one probe and no fallback: with too few candidates fewer rows come
+        back. More tables, longer buckets or fewer functions find more.
+
+        Args:
+            dataset: a data frame; a hash column that it already has is kept as it is.
+            key: one vector: a list or 1-D array.
+            numNearestNeighbors: at least 1.
+            distCol: name for the column of distances.
+            num_threads: threads to use; all cores if None.
+            progress: as for :func:`lshjoin.knn_join`.
+
+        Returns:
+            The dataset's columns, ``outputCol`` and ``distCol``: exact distances, float32 for
+            float16 and float32 vectors, else float64.
+        """
+        k = _count(numNearestNeighbors)
+        frame = open_frame(dataset)
+        rows = self._features(frame)
+        query, rows = key_and_rows(key, rows)
+        self._check_key(query)
+        with reporter(progress, "approxNearestNeighbors") as on_progress:
+            distances, indices = self._engine.nearest_neighbors(
+                query,
+                rows,
+                min(k, max(len(rows), 1)),
+                num_threads=num_threads,
+                on_progress=on_progress,
+            )
+        found = indices[0] >= 0
+        nearest = self._with_hashes(frame.take(indices[0][found]), num_threads, None)
+        return cast(Dataset, nearest.with_distances(distCol, distances[0][found]).data)
+
+    def approxSimilarityJoin(
+        self,
+        datasetA: Dataset,
+        datasetB: Dataset,
+        threshold: float,
+        distCol: str = "distCol",
+        *,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> Dataset:
+        """The pairs of rows that share a bucket and are nearer than ``threshold`` (strictly).
+
+        With one frame for both sides each pair comes both ways, and each row with itself.
+
+        Args:
+            datasetA: a data frame; a hash column that it already has is kept as it is.
+            datasetB: one of the same library, or the same frame.
+            threshold: in the units of the distance; at 0 and below there are no pairs.
+            distCol: name for the column of distances.
+            num_threads: threads to use; all cores if None.
+            progress: as for :func:`lshjoin.knn_join`.
+
+        Returns:
+            Struct columns ``datasetA`` and ``datasetB``, each with all columns of its side and
+            ``outputCol`` (in pandas pairs of names: ``("datasetA", "id")``), and ``distCol``: by
+            row of A, then row of B.
+        """
+        limit = to_float(threshold)
+        if math.isnan(limit):
+            raise ValueError("threshold is NaN; pass a distance")
+        frame_a, frame_b = self._sides(datasetA, datasetB, distCol)
+        rows_a = self._features(frame_a)
+        if frame_b is frame_a:
+            side_a, side_b = rows_a, None
+        else:
+            side_a, side_b = same_dtype(rows_a, self._features(frame_b))
+        with reporter(progress, "approxSimilarityJoin") as on_progress:
+            index_a, index_b, distances = self._engine.similarity_join(
+                side_a, side_b, max(limit, 0.0), num_threads=num_threads, on_progress=on_progress
+            )
+        return cast(
+            Dataset,
+            self._paired(frame_a, index_a, frame_b, index_b, distCol, distances, num_threads),
+        )
+
+    def approxNearestNeighborsJoin(
+        self,
+        datasetA: Dataset,
+        datasetB: Dataset,
+        numNearestNeighbors: SupportsIndex,
+        distCol: str = "distCol",
+        *,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> Dataset:
+        """For every row of ``datasetA``, the rows of ``datasetB`` nearest to it.
+
+        This is :meth:`approxNearestNeighbors` for many keys at once: candidates share a bucket, so
+        a row may get fewer than it asked for, or none. With one frame for both sides a row is a
+        neighbour of itself, as in :meth:`approxSimilarityJoin`.
+
+        Args:
+            datasetA: a data frame of keys; a hash column that it already has is kept as it is.
+            datasetB: one of the same library, or the same frame.
+            numNearestNeighbors: neighbours a row of A, at least 1.
+            distCol: name for the column of distances.
+            num_threads: threads to use; all cores if None.
+            progress: as for :func:`lshjoin.knn_join`.
+
+        Returns:
+            Columns as of :meth:`approxSimilarityJoin`, by row of A, nearest first.
+        """
+        k = _count(numNearestNeighbors)
+        frame_a, frame_b = self._sides(datasetA, datasetB, distCol)
+        queries = self._features(frame_a)
+        items = queries if frame_b is frame_a else self._features(frame_b)
+        queries, items = same_dtype(queries, items)
+        with reporter(progress, "approxNearestNeighborsJoin") as on_progress:
+            distances, indices = self._engine.nearest_neighbors(
+                queries,
+                items,
+                min(k, max(len(items), 1)),
+                num_threads=num_threads,
+                on_progress=on_progress,
+            )
+        found = indices >= 0
+        index_a = np.nonzero(found)[0]
+        return cast(
+            Dataset,
+            self._paired(
+                frame_a, index_a, frame_b, indices[found], distCol, distances[found], num_threads
+            ),
+        )
+
+    @property
+    def _engine(self) -> _lshjoin.Model:
+        """The native model, for the bucket length as it is now: Spark looks at every use, too."""
+        length = self._bucket_length()
+        if length != self._fitted_bucket_length:
+            self._fitted = _lshjoin.Model.from_directions(
+                self._fitted.directions,
+                self._fitted.offsets,
+                family=self.family,
+                num_hash_functions=self.getNumHashFunctions(),
+                num_hash_tables=self.getNumHashTables(),
+                bucket_length=length,
+            )
+            self._fitted_bucket_length = length
+        return self._fitted
+
+    def _features(self, frame: Frame) -> _lshjoin.Matrix:
+        return frame.features(self.getInputCol(), self._fitted.dim)
+
+    def _check_key(self, query: _lshjoin.Matrix) -> None:
+        if query.shape[1] != self._fitted.dim:
+            raise ValueError(
+                "The columns of A don't match the number of elements of x. "
+                f"A: {self._fitted.dim}, x: {query.shape[1]} (key)"
+            )
+
+    def _with_hashes(self, frame: Frame, num_threads: int | None, progress: Progress) -> Frame:
+        if self.getOutputCol() in frame.columns:
+            return frame
+        rows = self._features(frame)
+        with reporter(progress, "transform") as on_progress:
+            hashes = self._engine.hash(rows, num_threads=num_threads, on_progress=on_progress)
+        return frame.with_hashes(self.getOutputCol(), hashes)
+
+    def _sides(self, a: object, b: object, dist_col: str) -> tuple[Frame, Frame]:
+        if dist_col in ("datasetA", "datasetB"):
+            raise ValueError(f"Column {dist_col} already exists.")
+        return open_pair(a, b)
+
+    def _paired(
+        self,
+        frame_a: Frame,
+        index_a: NDArray[np.int64],
+        frame_b: Frame,
+        index_b: NDArray[np.int64],
+        dist_col: str,
+        distances: _lshjoin.Floats,
+        num_threads: int | None,
+    ) -> Any:
+        hashed_a = self._with_hashes(frame_a, num_threads, None)
+        hashed_b = hashed_a if frame_b is frame_a else self._with_hashes(frame_b, num_threads, None)
+        return hashed_a.take(index_a).pair(hashed_b.take(index_b), dist_col, distances).data
+
+    def _copy_values(self, estimator: LSHParams) -> None:
+        """Takes over the parameters that the model has as well (not the seed)."""
+        for source, target in (
+            (estimator._paramMap, self._paramMap),
+            (estimator._defaultParamMap, self._defaultParamMap),
+        ):
+            target.update(
+                {self.getParam(p.name): v for p, v in source.items() if self.hasParam(p.name)}
+            )
+
+    def _is_sparks(self) -> bool:
+        return super()._is_sparks() and not self._fitted.offsets.any()
+
+    def _save_data(self, directory: Path) -> None:
+        offsets = None if self._is_sparks() else self._fitted.offsets
+        write_functions(directory, self._fitted.directions, offsets)
+
+    @classmethod
+    def _restore(cls, directory: Path, metadata: dict[str, Any]) -> Self:
+        directions, offsets = read_functions(directory, metadata["sparkVersion"])
+        values = {**metadata.get("defaultParamMap", {}), **metadata["paramMap"]}
+        bucket_length = values.get("bucketLength", 1.0)
+        num_hash_functions = values.get("numHashFunctions", 1)
+        engine = _lshjoin.Model.from_directions(
+            directions,
+            offsets,
+            family=cls.family,
+            num_hash_functions=num_hash_functions,
+            num_hash_tables=len(directions) // num_hash_functions,
+            bucket_length=bucket_length,
+        )
+        return cls(engine, metadata["uid"], bucket_length)
+
+
+class BucketedLSHModel(BucketLengthParam, LSHModel):
+    """A model with a bucket length."""
+
+
+def _count(value: SupportsIndex) -> int:
+    count = operator.index(value)
+    if count < 1:
+        raise ValueError("The number of nearest neighbors cannot be less than 1")
+    return count

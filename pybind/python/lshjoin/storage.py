@@ -1,0 +1,257 @@
+"""Estimators and models on disk, in the layout of Spark ML.
+
+What Spark can express is written under Spark's class name and can be loaded by Spark, and the other
+way round: Euclidean distance with one hash function a table. All else carries a class name of ours,
+which Spark refuses, and the offsets of its hash functions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lshjoin.params import ParamMap, Params
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# The release whose layout is written.
+_SPARK_VERSION = "4.0.5"
+
+# Releases before this one wrote the rows of a matrix one after the other but declared them columns.
+_DECLARES_LAYOUT = (3, 2)
+
+Stored = TypeVar("Stored", bound="Storable")
+StoragePath = str | os.PathLike[str]
+
+
+class Storable(Params):
+    """What can be saved and loaded."""
+
+    #: The class of Spark's that reads and writes the same, if there is one.
+    spark_class: ClassVar[str | None] = None
+
+    def write(self) -> Writer:
+        """A writer: ``write().overwrite().save(path)``."""
+        return Writer(self)
+
+    def save(self, path: StoragePath) -> None:
+        """Saves to a directory that does not exist yet. FileExistsError when it does."""
+        self.write().save(path)
+
+    @classmethod
+    def read(cls: type[Stored]) -> Reader[Stored]:
+        """A reader: ``read().load(path)``."""
+        return Reader(cls)
+
+    @classmethod
+    def load(cls: type[Stored], path: StoragePath) -> Stored:
+        """Loads what ``save``, or Spark, wrote. FileNotFoundError when there is nothing."""
+        return cls.read().load(path)
+
+    @classmethod
+    def _own_class(cls) -> str:
+        return f"lshjoin.{cls.__name__}"
+
+    def _is_sparks(self) -> bool:
+        """Whether Spark can express it."""
+        raise NotImplementedError
+
+    def _save_data(self, directory: Path) -> None:
+        """Writes what is not a parameter."""
+
+    @classmethod
+    def _restore(cls, directory: Path, metadata: dict[str, Any]) -> Self:
+        """An instance with all that is not a parameter."""
+        raise NotImplementedError
+
+
+class Writer:
+    """Saves an estimator or a model."""
+
+    def __init__(self, instance: Storable) -> None:
+        self._instance = instance
+        self._overwrite = False
+
+    def overwrite(self) -> Writer:
+        """Lets ``save`` replace what is there."""
+        self._overwrite = True
+        return self
+
+    def save(self, path: StoragePath) -> None:
+        """Writes to a new directory, then moves it into place: no half-written model is left."""
+        target = Path(path)
+        if target.exists() and not self._overwrite:
+            raise FileExistsError(
+                f"Path {target} already exists. To overwrite it, please use "
+                f"write().overwrite().save({str(target)!r})"
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            scratch.mkdir()
+            _write_metadata(self._instance, scratch / "metadata")
+            self._instance._save_data(scratch / "data")
+            if target.is_dir():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+            scratch.rename(target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+class Reader(Generic[Stored]):
+    """Loads an estimator or a model."""
+
+    def __init__(self, cls: type[Stored]) -> None:
+        self._cls = cls
+
+    def load(self, path: StoragePath) -> Stored:
+        """Reads a directory. FileNotFoundError when it is none, ValueError for another class."""
+        metadata = _read_metadata(Path(path) / "metadata")
+        expected = [self._cls.spark_class, self._cls._own_class()]
+        if metadata["class"] not in expected:
+            raise ValueError(
+                f"Error loading metadata: Expected class name {expected[0] or expected[1]} "
+                f"but found class name {metadata['class']}"
+            )
+        instance = self._cls._restore(Path(path) / "data", metadata)
+        # Spark before 2.4 kept defaults and values in one map.
+        instance._setDefault(**metadata.get("defaultParamMap", {}))
+        return instance._set(**metadata["paramMap"])
+
+
+def write_functions(
+    directory: Path, directions: NDArray[np.float64], offsets: NDArray[np.float64] | None
+) -> None:
+    """Writes hash functions, a row each, as Spark's matrix ``randUnitVectors``."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows, columns = directions.shape
+    matrix = {
+        "type": 1,  # dense
+        "numRows": rows,
+        "numCols": columns,
+        "values": directions.ravel(),
+        "isTransposed": True,  # row after row
+    }
+    int_list = pa.list_(pa.field("element", pa.int32(), nullable=False))
+    double_list = pa.list_(pa.field("element", pa.float64(), nullable=False))
+    struct = pa.struct(
+        [
+            pa.field("type", pa.int8(), nullable=False),
+            pa.field("numRows", pa.int32(), nullable=False),
+            pa.field("numCols", pa.int32(), nullable=False),
+            pa.field("colPtrs", int_list),
+            pa.field("rowIndices", int_list),
+            pa.field("values", double_list),
+            pa.field("isTransposed", pa.bool_(), nullable=False),
+        ]
+    )
+    table = pa.table({"randUnitVectors": pa.array([matrix], struct)})
+    if offsets is not None:
+        table = table.append_column("offsets", pa.array([offsets], double_list))
+    # Spark looks here for the type of a column: a plain struct is no matrix to it.
+    table = table.replace_schema_metadata(
+        {
+            "org.apache.spark.version": _SPARK_VERSION,
+            "org.apache.spark.sql.parquet.row.metadata": json.dumps(_SPARK_SCHEMA),
+        }
+    )
+    directory.mkdir()
+    pq.write_table(table, directory / "part-00000.snappy.parquet")
+    (directory / "_SUCCESS").touch()
+
+
+def read_functions(
+    directory: Path, spark_version: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Hash functions, a row each, and their offsets, which are 0 in what Spark wrote."""
+    import pyarrow.parquet as pq
+
+    parts = sorted(directory.glob("part-*.parquet"))
+    if not parts:
+        raise FileNotFoundError(f"Path does not exist: {directory}/part-*.parquet")
+    # Spark's one row may come with part files that hold none.
+    rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
+    if len(rows) != 1:
+        raise ValueError(f"{directory} must hold one row but holds {len(rows)}")
+    matrix = rows[0]["randUnitVectors"]
+    if matrix["type"] != 1:
+        raise ValueError(f"{directory} holds a sparse matrix; hash functions are dense")
+    shape = (matrix["numRows"], matrix["numCols"])
+    version = tuple(int(part) for part in spark_version.split(".")[:2])
+    by_rows = matrix["isTransposed"] or version < _DECLARES_LAYOUT
+    values = np.array(matrix["values"], np.float64)
+    directions = values.reshape(shape, order="C" if by_rows else "F")
+    offsets = np.array(rows[0].get("offsets", np.zeros(shape[0])), np.float64)
+    return np.ascontiguousarray(directions), offsets
+
+
+def _write_metadata(instance: Storable, directory: Path) -> None:
+    sparks = instance._is_sparks()
+
+    def by_name(values: ParamMap) -> dict[str, Any]:
+        names = {param.name: value for param, value in values.items()}
+        if sparks:  # Spark refuses parameters that it has not
+            names.pop("numHashFunctions", None)
+        return names
+
+    metadata = {
+        "class": instance.spark_class if sparks else instance._own_class(),
+        "timestamp": int(time.time() * 1000),
+        "sparkVersion": _SPARK_VERSION,
+        "uid": instance.uid,
+        "paramMap": by_name(instance._paramMap),
+        "defaultParamMap": by_name(instance._defaultParamMap),
+    }
+    directory.mkdir()
+    (directory / "part-00000").write_text(json.dumps(metadata) + "\n", encoding="utf-8")
+    (directory / "_SUCCESS").touch()
+
+
+def _read_metadata(directory: Path) -> dict[str, Any]:
+    parts = sorted(directory.glob("part-*"))
+    lines = [line for part in parts for line in part.read_text(encoding="utf-8").splitlines()]
+    if not lines:
+        raise FileNotFoundError(f"Path does not exist: {directory}")
+    metadata: dict[str, Any] = json.loads(lines[0])
+    return metadata
+
+
+def _spark_field(name: str, spark_type: object, nullable: bool) -> dict[str, object]:
+    return {"name": name, "type": spark_type, "nullable": nullable, "metadata": {}}
+
+
+def _spark_array(element: str) -> dict[str, object]:
+    return {"type": "array", "elementType": element, "containsNull": False}
+
+
+_SPARK_MATRIX = {
+    "type": "udt",
+    "class": "org.apache.spark.ml.linalg.MatrixUDT",
+    "pyClass": "pyspark.ml.linalg.MatrixUDT",
+    "sqlType": {
+        "type": "struct",
+        "fields": [
+            _spark_field("type", "byte", False),
+            _spark_field("numRows", "integer", False),
+            _spark_field("numCols", "integer", False),
+            _spark_field("colPtrs", _spark_array("integer"), True),
+            _spark_field("rowIndices", _spark_array("integer"), True),
+            _spark_field("values", _spark_array("double"), True),
+            _spark_field("isTransposed", "boolean", False),
+        ],
+    },
+}
+_SPARK_SCHEMA = {"type": "struct", "fields": [_spark_field("randUnitVectors", _SPARK_MATRIX, True)]}

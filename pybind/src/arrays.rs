@@ -1,0 +1,123 @@
+//! NumPy arrays in and out.
+
+use lshjoin::{Neighbors, Rows, Scalar, widen_f16};
+use numpy::{
+    Element, IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2,
+    PyUntypedArrayMethods,
+};
+use pyo3::{
+    exceptions::{PyTypeError, PyValueError},
+    prelude::*,
+};
+
+/// Vectors as they come from Python, half precision widened.
+pub(crate) enum Matrix<'py> {
+    F32(PyReadonlyArray2<'py, f32>),
+    F64(PyReadonlyArray2<'py, f64>),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Matrix<'py> {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(array) = object.extract() {
+            return Ok(Matrix::F32(array));
+        }
+        if let Ok(array) = object.extract() {
+            return Ok(Matrix::F64(array));
+        }
+        if let Ok(array) = object.extract::<PyReadonlyArray2<'py, half::f16>>() {
+            let rows = c_contiguous(&array)?;
+            let shape = array.shape();
+            let wide = object.py().detach(|| widen_f16(rows));
+            let wide = wide.into_pyarray(object.py()).reshape([shape[0], shape[1]])?;
+            return Ok(Matrix::F32(wide.readonly()));
+        }
+        Err(PyTypeError::new_err(format!(
+            "expected a 2-D array of float16, float32 or float64, not {}",
+            object.get_type().name()?
+        )))
+    }
+}
+
+/// Two sides of a join in one precision; without a left side, a self-join.
+pub(crate) enum Sides<'py> {
+    F32(Option<PyReadonlyArray2<'py, f32>>, PyReadonlyArray2<'py, f32>),
+    F64(Option<PyReadonlyArray2<'py, f64>>, PyReadonlyArray2<'py, f64>),
+}
+
+impl<'py> Sides<'py> {
+    pub(crate) fn new(left: Option<Matrix<'py>>, right: Matrix<'py>) -> PyResult<Self> {
+        match (left, right) {
+            (None, Matrix::F32(right)) => Ok(Sides::F32(None, right)),
+            (None, Matrix::F64(right)) => Ok(Sides::F64(None, right)),
+            (Some(Matrix::F32(left)), Matrix::F32(right)) => Ok(Sides::F32(Some(left), right)),
+            (Some(Matrix::F64(left)), Matrix::F64(right)) => Ok(Sides::F64(Some(left), right)),
+            _ => Err(PyTypeError::new_err("both sides must be of one dtype")),
+        }
+    }
+}
+
+/// Runs a body for the rows of a [`Matrix`], in whichever precision they are.
+macro_rules! with_rows {
+    ($matrix:expr, |$rows:ident| $body:expr) => {
+        match $matrix {
+            Matrix::F32(array) => {
+                let $rows = rows(array)?;
+                $body
+            }
+            Matrix::F64(array) => {
+                let $rows = rows(array)?;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_rows;
+
+/// Runs a body for the optional left and the right rows of [`Sides`].
+macro_rules! with_sides {
+    ($sides:expr, |$left:ident, $right:ident| $body:expr) => {
+        match $sides {
+            Sides::F32(left, right) => {
+                let ($left, $right) = (left.as_ref().map(rows).transpose()?, rows(right)?);
+                $body
+            }
+            Sides::F64(left, right) => {
+                let ($left, $right) = (left.as_ref().map(rows).transpose()?, rows(right)?);
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_sides;
+
+/// The rows of an array, where they lie.
+pub(crate) fn rows<'a, T: Element + Scalar>(
+    array: &'a PyReadonlyArray2<'_, T>,
+) -> PyResult<Rows<'a, T>> {
+    Rows::new(c_contiguous(array)?, array.shape()[1])
+        .map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+/// All values, row after row. (`as_slice` alone would take Fortran order as well.)
+pub(crate) fn c_contiguous<'a, T: Element>(
+    array: &'a PyReadonlyArray2<'_, T>,
+) -> PyResult<&'a [T]> {
+    if !array.is_c_contiguous() {
+        return Err(PyValueError::new_err("the array must be C-contiguous"));
+    }
+    Ok(array.as_slice()?)
+}
+
+/// Distances and indices, both (queries, k), for a tuple.
+pub(crate) fn neighbors<'py, T: Element>(
+    py: Python<'py>,
+    neighbors: Neighbors<T>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyArray2<i64>>)> {
+    let shape = [neighbors.indices.len() / neighbors.k, neighbors.k];
+    Ok((
+        neighbors.distances.into_pyarray(py).reshape(shape)?.into_any(),
+        neighbors.indices.into_pyarray(py).reshape(shape)?,
+    ))
+}

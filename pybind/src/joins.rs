@@ -1,0 +1,56 @@
+//! Exact joins of arrays.
+
+use lshjoin::Metric;
+use numpy::{IntoPyArray, PyArray1, PyArray2};
+use pyo3::prelude::*;
+
+use crate::{
+    arrays::{Matrix, Sides, neighbors, rows, with_sides},
+    run::{Options, to_py},
+};
+
+/// Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1.
+#[pyfunction]
+#[pyo3(signature = (queries, items, k, *, metric, num_threads=None, on_progress=None))]
+pub(crate) fn knn_join<'py>(
+    py: Python<'py>,
+    queries: Option<Matrix<'py>>,
+    items: Matrix<'py>,
+    k: usize,
+    metric: &str,
+    num_threads: Option<isize>,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyArray2<i64>>)> {
+    let metric: Metric = metric.parse().map_err(to_py)?;
+    let options = Options { num_threads, on_progress };
+    with_sides!(&Sides::new(queries, items)?, |queries, items| {
+        let found = options.run(py, |run| lshjoin::knn_join(queries, items, k, metric, run))?;
+        neighbors(py, found)
+    })
+}
+
+/// Row limits (n + 1), distances, rows of items: neighbours of query i are at
+/// lims[i]:lims[i + 1].
+#[pyfunction]
+#[pyo3(signature = (queries, items, radius, *, metric, num_threads=None, on_progress=None))]
+pub(crate) fn radius_join<'py>(
+    py: Python<'py>,
+    queries: Option<Matrix<'py>>,
+    items: Matrix<'py>,
+    radius: f64,
+    metric: &str,
+    num_threads: Option<isize>,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyAny>, Bound<'py, PyArray1<i64>>)> {
+    let metric: Metric = metric.parse().map_err(to_py)?;
+    let options = Options { num_threads, on_progress };
+    with_sides!(&Sides::new(queries, items)?, |queries, items| {
+        let found =
+            options.run(py, |run| lshjoin::radius_join(queries, items, radius, metric, run))?;
+        Ok((
+            found.lims.into_pyarray(py),
+            found.distances.into_pyarray(py).into_any(),
+            found.indices.into_pyarray(py),
+        ))
+    })
+}

@@ -1,0 +1,159 @@
+//! The model behind the estimators.
+
+use lshjoin::{
+    BucketedRandomProjection, Bucketing, CauchyProjection, HashFamily, HashFunctions, LshModel,
+    Metric, RandomHyperplanes,
+};
+use numpy::{
+    IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
+    PyUntypedArrayMethods,
+};
+use pyo3::{exceptions::PyValueError, prelude::*};
+
+use crate::{
+    arrays::{Matrix, Sides, c_contiguous, neighbors, rows, with_rows, with_sides},
+    run::{Options, to_py},
+};
+
+/// L tables of k hash functions each. Immutable.
+#[pyclass(frozen, module = "lshjoin._lshjoin")]
+pub(crate) struct Model(LshModel);
+
+#[pymethods]
+impl Model {
+    #[staticmethod]
+    #[pyo3(signature = (
+        rows, *, family, num_hash_functions, num_hash_tables, bucket_length, seed,
+        num_threads=None, on_progress=None,
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "the signature is Python's, by keyword")]
+    fn fit(
+        py: Python<'_>,
+        rows: Matrix<'_>,
+        family: &str,
+        num_hash_functions: usize,
+        num_hash_tables: usize,
+        bucket_length: f64,
+        seed: i64,
+        num_threads: Option<isize>,
+        on_progress: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let family: Box<dyn HashFamily + Send + Sync> = match family.parse().map_err(to_py)? {
+            Metric::Manhattan => Box::new(CauchyProjection { bucket_length }),
+            Metric::Cosine => Box::new(RandomHyperplanes),
+            _ => Box::new(BucketedRandomProjection { bucket_length }),
+        };
+        let (k, tables) = (num_hash_functions, num_hash_tables);
+        let options = Options { num_threads, on_progress };
+        with_rows!(&rows, |rows| {
+            options.run(py, |run| LshModel::fit(&*family, rows, k, tables, seed, run))
+        })
+        .map(Model)
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (
+        directions, offsets, *, family, num_hash_functions, num_hash_tables, bucket_length,
+    ))]
+    fn from_directions(
+        directions: PyReadonlyArray2<'_, f64>,
+        offsets: PyReadonlyArray1<'_, f64>,
+        family: &str,
+        num_hash_functions: usize,
+        num_hash_tables: usize,
+        bucket_length: f64,
+    ) -> PyResult<Self> {
+        let [functions, dim] = [directions.shape()[0], directions.shape()[1]];
+        if num_hash_functions.checked_mul(num_hash_tables) != Some(functions) {
+            return Err(PyValueError::new_err(format!(
+                "{num_hash_tables} tables of {num_hash_functions} hash functions need as many \
+                 directions, but there are {functions}"
+            )));
+        }
+        let metric = family.parse().map_err(to_py)?;
+        let bucketing = match metric {
+            Metric::Cosine => Bucketing::Sign,
+            _ => Bucketing::Width(bucket_length),
+        };
+        let directions = c_contiguous(&directions)?.to_vec();
+        let functions = HashFunctions::new(dim, directions, offsets.to_vec()?, bucketing)
+            .map_err(|error| to_py(error.into()))?;
+        LshModel::from_functions(metric, functions, num_hash_functions).map(Model).map_err(to_py)
+    }
+
+    #[getter]
+    fn dim(&self) -> usize {
+        self.0.functions().dim()
+    }
+
+    #[getter]
+    fn directions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let functions = self.0.functions();
+        PyArray1::from_slice(py, functions.directions()).reshape([functions.len(), functions.dim()])
+    }
+
+    #[getter]
+    fn offsets<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        PyArray1::from_slice(py, self.0.functions().offsets())
+    }
+
+    #[getter]
+    fn key_modes(&self) -> Vec<&'static str> {
+        self.0.key_modes().iter().map(|mode| mode.name()).collect()
+    }
+
+    #[pyo3(signature = (rows, *, num_threads=None, on_progress=None))]
+    fn hash<'py>(
+        &self,
+        py: Python<'py>,
+        rows: Matrix<'py>,
+        num_threads: Option<isize>,
+        on_progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyArray3<i32>>> {
+        let options = Options { num_threads, on_progress };
+        let (count, ids) = with_rows!(&rows, |rows| {
+            (rows.len(), options.run(py, |run| self.0.hash(rows, run))?)
+        });
+        ids.into_pyarray(py).reshape([count, self.0.tables(), self.0.functions_per_table()])
+    }
+
+    #[pyo3(signature = (a, b, threshold, *, num_threads=None, on_progress=None))]
+    fn similarity_join<'py>(
+        &self,
+        py: Python<'py>,
+        a: Matrix<'py>,
+        b: Option<Matrix<'py>>,
+        threshold: f64,
+        num_threads: Option<isize>,
+        on_progress: Option<Py<PyAny>>,
+    ) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyAny>)> {
+        let options = Options { num_threads, on_progress };
+        // The side that may be missing is the first of `Sides`, but the second here.
+        with_sides!(&Sides::new(b, a)?, |b, a| {
+            let pairs = options.run(py, |run| self.0.similarity_join(a, b, threshold, run))?;
+            Ok((
+                pairs.left.into_pyarray(py),
+                pairs.right.into_pyarray(py),
+                pairs.distances.into_pyarray(py).into_any(),
+            ))
+        })
+    }
+
+    #[pyo3(signature = (queries, items, k, *, num_threads=None, on_progress=None))]
+    fn nearest_neighbors<'py>(
+        &self,
+        py: Python<'py>,
+        queries: Matrix<'py>,
+        items: Matrix<'py>,
+        k: usize,
+        num_threads: Option<isize>,
+        on_progress: Option<Py<PyAny>>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyArray2<i64>>)> {
+        let options = Options { num_threads, on_progress };
+        with_sides!(&Sides::new(Some(queries), items)?, |queries, items| {
+            let queries = queries.unwrap_or(items);
+            let found = options.run(py, |run| self.0.nearest_neighbors(queries, items, k, run))?;
+            neighbors(py, found)
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! The one place where the GIL is released and work is waited for.
+
+use std::{
+    any::Any,
+    sync::mpsc::{RecvTimeoutError, channel},
+    thread,
+    time::Duration,
+};
+
+use lshjoin::{Error, Run};
+use pyo3::{
+    exceptions::{PyRuntimeError, PyValueError},
+    prelude::*,
+};
+use rayon::ThreadPoolBuilder;
+
+/// How often signals and progress are looked at.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How a call is to be run.
+pub(crate) struct Options {
+    pub(crate) num_threads: Option<isize>,
+    pub(crate) on_progress: Option<Py<PyAny>>,
+}
+
+impl Options {
+    /// Runs `work` on threads of its own, without the GIL.
+    ///
+    /// The calling thread polls: signal handlers, Ctrl-C's among them, and `on_progress` run on
+    /// it, and what they raise cancels the work. A panic becomes a RuntimeError. The pool lives as
+    /// long as the call, so that a forked process is not left with one whose threads are gone.
+    pub(crate) fn run<T: Send>(
+        self,
+        py: Python<'_>,
+        work: impl FnOnce(&Run) -> lshjoin::Result<T> + Send,
+    ) -> PyResult<T> {
+        let threads = match self.num_threads {
+            None => 0, // rayon's word for all cores
+            Some(number) => usize::try_from(number).ok().filter(|&number| number > 0).ok_or_else(
+                || PyValueError::new_err(format!("num_threads must be at least 1, not {number}")),
+            )?,
+        };
+        let run = Run::new().map_err(to_py)?;
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| {
+            PyRuntimeError::new_err(format!("cannot start {threads} threads: {error}"))
+        })?;
+        let poll = || -> PyResult<()> {
+            Python::attach(|py| {
+                py.check_signals()?;
+                if let Some(on_progress) = &self.on_progress {
+                    on_progress.call1(py, run.progress())?;
+                }
+                Ok(())
+            })
+        };
+        py.detach(|| {
+            let (finished, wait) = channel::<()>();
+            thread::scope(|scope| {
+                let worker = scope.spawn(|| {
+                    let _dropped_at_the_end = finished;
+                    pool.install(|| work(&run))
+                });
+                let mut raised = Ok(());
+                while raised.is_ok() && wait.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout) {
+                    raised = poll();
+                }
+                if raised.is_err() {
+                    run.cancel();
+                }
+                let result = worker.join();
+                raised?;
+                let value = result.map_err(panicked)?.map_err(to_py)?;
+                poll()?;
+                Ok(value)
+            })
+        })
+    }
+}
+
+/// An error of the engine as a ValueError.
+pub(crate) fn to_py(error: Error) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+fn panicked(payload: Box<dyn Any + Send>) -> PyErr {
+    let message = payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    PyRuntimeError::new_err(format!("internal error in lshjoin, please report it: {message}"))
+}
