@@ -26,7 +26,7 @@ def test_names(both):
 def test_parameters(spark, params):
     """Names, documentation, defaults and values."""
     theirs, ours = estimators(**params)
-    theirs._setDefault(seed=ours.getOrDefault("seed"))
+    theirs._setDefault(seed=772209414)  # PySpark's own differs from one process to the next
     for param in theirs.params:
         expected = theirs.explainParam(param.name).replace(theirs.uid, ours.uid)
         assert ours.explainParam(param.name) == expected
