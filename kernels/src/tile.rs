@@ -97,6 +97,15 @@ type Dots = unsafe fn(&Block, &[Side; BLOCK], &mut Tiles);
 /// Unsafe to call on a machine without the instruction set.
 type Near = unsafe fn(&Tile, &Side, &Side) -> [u16; SIDE];
 
+/// Bit c of mask r is set if the pair (left row r, right row c) of a block may be near.
+type Masks = [u32; SIDE * BLOCK];
+
+/// Multiplies a block while it tests the tiles of the one before: where the two keep different
+/// parts of the processor busy.
+///
+/// Unsafe to call as [`Dots`] and [`Near`] are.
+type Overlapped = unsafe fn(&Block, &mut Tiles, &Met, &Tiles, &mut Masks);
+
 /// How codes become the units of a panel.
 #[derive(Clone, Copy, PartialEq)]
 enum Packing {
@@ -112,6 +121,7 @@ struct Kernel {
     packing: Packing,
     dots: Dots,
     near: Near,
+    overlapped: Option<Overlapped>,
 }
 
 fn kernel(isa: Isa) -> Kernel {
@@ -130,10 +140,16 @@ fn kernel(isa: Isa) -> Kernel {
         Level::NeonDot => (Packing::Bytes, neondot::dots, neon::near),
         _ => (Packing::Bytes, scalar::dots, scalar::near),
     };
+    let overlapped: Option<Overlapped> = match isa.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Amx => Some(amx::overlapped),
+        _ => None,
+    };
     Kernel {
         packing,
         dots,
         near,
+        overlapped,
     }
 }
 
@@ -466,78 +482,131 @@ pub fn near_pairs(
     Ok(())
 }
 
+/// Two blocks of rows that have been multiplied.
+#[derive(Clone, Copy)]
+struct Met<'a> {
+    left: &'a [Side; BLOCK],
+    right: &'a [Side; BLOCK],
+    /// Of the first left and right row, in the panels.
+    origin: (usize, usize),
+}
+
 /// Meets each left block with each right block, of panels for one instruction set and dimension.
+///
+/// A block is tested while, or after, the next one is multiplied.
 fn walk(left: &Packed, right: &Packed, pairs: Pairs, near: &mut Vec<(u32, u32)>) {
     let kernel = kernel(left.isa);
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: this instruction set's `Isa` exists, so that the machine has it.
+    let _configured = (left.isa.level() == Level::Amx).then(|| unsafe { amx::Configured::new() });
     let lines = kernel.packing.lines(left.dim);
     let units = left.dim.div_ceil(kernel.packing.codes_per_unit());
-    let block = SIDE * BLOCK;
+    let side = SIDE * BLOCK;
     let (left_sides, _) = left.sides.as_chunks::<BLOCK>();
     let (right_sides, _) = right.sides.as_chunks::<BLOCK>();
-    let strip = (CACHED / (block * lines * size_of::<Line>())).max(1);
-    let mut tiles = [const { Tile([[0; SIDE]; SIDE]) }; BLOCK * BLOCK];
-    for (strip_index, strip_sides) in right_sides.chunks(strip).enumerate() {
+    let strip = (CACHED / (side * lines * size_of::<Line>())).max(1);
+    let mut tiles = [const { [const { Tile([[0; SIDE]; SIDE]) }; BLOCK * BLOCK] }; 2];
+    let [mut fresh, mut done] = tiles.each_mut();
+    let mut masks = [0; SIDE * BLOCK];
+    let mut waiting: Option<Met> = None;
+    let mut report = |met: &Met, tiles: &Tiles, masks: &Masks| {
+        for (row, column) in met.confirmed(tiles, masks) {
+            let wanted = row < left.len && column < right.len;
+            if wanted && (pairs == Pairs::Across || row < column) {
+                near.push((row as u32, column as u32));
+            }
+        }
+    };
+    for start in (0..right_sides.len()).step_by(strip) {
         for (i, left_side) in left_sides.iter().enumerate() {
-            for (j, right_side) in strip_sides.iter().enumerate() {
-                let j = strip_index * strip + j;
+            for (j, right_side) in right_sides.iter().enumerate().skip(start).take(strip) {
                 if pairs == Pairs::Within && i > j {
                     continue;
                 }
-                let shape = Block {
-                    left: left.lines[i * block * lines..][..block * lines].as_ptr(),
+                let origin = (i * side, j * side);
+                let block = Block {
+                    left: left.lines[origin.0 * lines..][..side * lines].as_ptr(),
                     lines,
-                    right: right.lines[j * block * lines..][..block * lines].as_ptr(),
+                    right: right.lines[origin.1 * lines..][..side * lines].as_ptr(),
                     next: SIDE * lines,
                     units,
-                    rows: (left.len - i * block).min(block),
-                    groups: (right.len - j * block).div_ceil(SIDE).min(BLOCK),
+                    rows: (left.len - origin.0).min(side),
+                    groups: (right.len - origin.1).div_ceil(SIDE).min(BLOCK),
                 };
                 // SAFETY: the machine has the panels' instruction set, or there would be no `Isa`
                 // of it, and both pointers are to a whole block.
-                unsafe { (kernel.dots)(&shape, left_side, &mut tiles) };
-                for (index, tile) in tiles.iter().enumerate() {
-                    let (row, group) = (index % BLOCK, index / BLOCK);
-                    if row * SIDE >= shape.rows || group >= shape.groups {
-                        continue;
-                    }
-                    let (left_side, right_side) = (&left_side[row], &right_side[group]);
-                    // SAFETY: as above.
-                    let masks = unsafe { (kernel.near)(tile, left_side, right_side) };
-                    if masks != [0; SIDE] {
-                        let origin = (i * block + row * SIDE, j * block + group * SIDE);
-                        report(tile, &masks, left_side, right_side, |row, column| {
-                            let pair = (origin.0 + row, origin.1 + column);
-                            if pair.0 < left.len
-                                && pair.1 < right.len
-                                && (pairs == Pairs::Across || pair.0 < pair.1)
-                            {
-                                near.push((pair.0 as u32, pair.1 as u32));
-                            }
-                        });
+                unsafe {
+                    match (&waiting, kernel.overlapped) {
+                        (Some(met), Some(overlapped)) => {
+                            overlapped(&block, fresh, met, done, &mut masks);
+                        }
+                        _ => (kernel.dots)(&block, left_side, fresh),
                     }
                 }
+                if let Some(met) = &waiting {
+                    if kernel.overlapped.is_none() {
+                        masks = met.masks(done, kernel.near);
+                    }
+                    report(met, done, &masks);
+                }
+                waiting = Some(Met {
+                    left: left_side,
+                    right: right_side,
+                    origin,
+                });
+                std::mem::swap(&mut fresh, &mut done);
             }
         }
+    }
+    if let Some(met) = &waiting {
+        masks = met.masks(done, kernel.near);
+        report(met, done, &masks);
     }
 }
 
-/// Calls `found` for the pairs of the masks that pass the test once more, each by its own
-/// residuals: the vectorised test goes by the widest of a side.
-fn report(
-    tile: &Tile,
-    masks: &[u16; SIDE],
-    left: &Side,
-    right: &Side,
-    mut found: impl FnMut(usize, usize),
-) {
-    for (row, &mask) in masks.iter().enumerate() {
-        let mut rest = mask;
-        while rest != 0 {
-            let column = rest.trailing_zeros() as usize;
-            rest &= rest - 1;
-            if left.may_be_near(row, right, column, tile.0[row][column]) {
-                found(row, column);
+impl Met<'_> {
+    fn masks(&self, tiles: &Tiles, near: Near) -> Masks {
+        let mut masks = [0; SIDE * BLOCK];
+        for (index, tile) in tiles.iter().enumerate() {
+            let (i, j) = (index % BLOCK, index / BLOCK);
+            // SAFETY: the tiles were made by this instruction set, so that the machine has it.
+            let of_tile = unsafe { near(tile, &self.left[i], &self.right[j]) };
+            for (mask, of_tile) in masks[i * SIDE..].iter_mut().zip(of_tile) {
+                *mask |= u32::from(of_tile) << (j * SIDE);
             }
         }
+        masks
     }
+
+    /// The pairs of the masks that pass the test once more, each by its own residuals: the
+    /// vectorised test goes by the widest of a side.
+    fn confirmed(&self, tiles: &Tiles, masks: &Masks) -> impl Iterator<Item = (usize, usize)> {
+        // Most often all are 0, which is seen faster together.
+        let some: &[u32] = if *masks == [0; SIDE * BLOCK] {
+            &[]
+        } else {
+            masks
+        };
+        some.iter().enumerate().flat_map(move |(row, &mask)| {
+            bits(mask).filter_map(move |column| {
+                let (i, row_of_tile) = (row / SIDE, row % SIDE);
+                let (j, column_of_tile) = (column / SIDE, column % SIDE);
+                let dot = tiles[i + BLOCK * j].0[row_of_tile][column_of_tile];
+                self.left[i]
+                    .may_be_near(row_of_tile, &self.right[j], column_of_tile, dot)
+                    .then_some((self.origin.0 + row, self.origin.1 + column))
+            })
+        })
+    }
+}
+
+/// The indices of the bits that are set.
+fn bits(mut mask: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        (mask != 0).then(|| {
+            let lowest = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            lowest
+        })
+    })
 }
