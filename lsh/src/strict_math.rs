@@ -32,7 +32,7 @@ pub(crate) fn log(x: f64) -> f64 {
 
     // |f| < 2^-20: three terms of the series do.
     if (2 + mantissa) & 0xf_ffff < 3 {
-        let r = f * f * (0.5 - 0.333_333_333_333_333_33 * f);
+        let r = f * f * (0.5 - 0.333_333_333_333_333_3 * f);
         return k * LN2_HIGH - ((r - k * LN2_LOW) - f);
     }
     let s = f / (2.0 + f);

@@ -2,8 +2,7 @@
 
 use lshjoin::{Neighbors, Rows, Scalar, widen_f16};
 use numpy::{
-    Element, IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2,
-    PyUntypedArrayMethods,
+    Element, IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods,
 };
 use pyo3::{
     exceptions::{PyTypeError, PyValueError},
@@ -30,7 +29,9 @@ impl<'py> FromPyObject<'_, 'py> for Matrix<'py> {
             let rows = c_contiguous(&array)?;
             let shape = array.shape();
             let wide = object.py().detach(|| widen_f16(rows));
-            let wide = wide.into_pyarray(object.py()).reshape([shape[0], shape[1]])?;
+            let wide = wide
+                .into_pyarray(object.py())
+                .reshape([shape[0], shape[1]])?;
             return Ok(Matrix::F32(wide.readonly()));
         }
         Err(PyTypeError::new_err(format!(
@@ -42,8 +43,14 @@ impl<'py> FromPyObject<'_, 'py> for Matrix<'py> {
 
 /// Two sides of a join in one precision; without a left side, a self-join.
 pub(crate) enum Sides<'py> {
-    F32(Option<PyReadonlyArray2<'py, f32>>, PyReadonlyArray2<'py, f32>),
-    F64(Option<PyReadonlyArray2<'py, f64>>, PyReadonlyArray2<'py, f64>),
+    F32(
+        Option<PyReadonlyArray2<'py, f32>>,
+        PyReadonlyArray2<'py, f32>,
+    ),
+    F64(
+        Option<PyReadonlyArray2<'py, f64>>,
+        PyReadonlyArray2<'py, f64>,
+    ),
 }
 
 impl<'py> Sides<'py> {
@@ -117,7 +124,11 @@ pub(crate) fn neighbors<'py, T: Element>(
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyArray2<i64>>)> {
     let shape = [neighbors.indices.len() / neighbors.k, neighbors.k];
     Ok((
-        neighbors.distances.into_pyarray(py).reshape(shape)?.into_any(),
+        neighbors
+            .distances
+            .into_pyarray(py)
+            .reshape(shape)?
+            .into_any(),
         neighbors.indices.into_pyarray(py).reshape(shape)?,
     ))
 }

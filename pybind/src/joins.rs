@@ -22,7 +22,10 @@ pub(crate) fn knn_join<'py>(
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyArray2<i64>>)> {
     let metric: Metric = metric.parse().map_err(to_py)?;
-    let options = Options { num_threads, on_progress };
+    let options = Options {
+        num_threads,
+        on_progress,
+    };
     with_sides!(&Sides::new(queries, items)?, |queries, items| {
         let found = options.run(py, |run| lshjoin::knn_join(queries, items, k, metric, run))?;
         neighbors(py, found)
@@ -41,12 +44,20 @@ pub(crate) fn radius_join<'py>(
     metric: &str,
     num_threads: Option<isize>,
     on_progress: Option<Py<PyAny>>,
-) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyAny>, Bound<'py, PyArray1<i64>>)> {
+) -> PyResult<(
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyAny>,
+    Bound<'py, PyArray1<i64>>,
+)> {
     let metric: Metric = metric.parse().map_err(to_py)?;
-    let options = Options { num_threads, on_progress };
+    let options = Options {
+        num_threads,
+        on_progress,
+    };
     with_sides!(&Sides::new(queries, items)?, |queries, items| {
-        let found =
-            options.run(py, |run| lshjoin::radius_join(queries, items, radius, metric, run))?;
+        let found = options.run(py, |run| {
+            lshjoin::radius_join(queries, items, radius, metric, run)
+        })?;
         Ok((
             found.lims.into_pyarray(py),
             found.distances.into_pyarray(py).into_any(),

@@ -26,7 +26,10 @@ impl Model {
         rows, *, family, num_hash_functions, num_hash_tables, bucket_length, seed,
         num_threads=None, on_progress=None,
     ))]
-    #[expect(clippy::too_many_arguments, reason = "the signature is Python's, by keyword")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the signature is Python's, by keyword"
+    )]
     fn fit(
         py: Python<'_>,
         rows: Matrix<'_>,
@@ -44,9 +47,14 @@ impl Model {
             _ => Box::new(BucketedRandomProjection { bucket_length }),
         };
         let (k, tables) = (num_hash_functions, num_hash_tables);
-        let options = Options { num_threads, on_progress };
+        let options = Options {
+            num_threads,
+            on_progress,
+        };
         with_rows!(&rows, |rows| {
-            options.run(py, |run| LshModel::fit(&*family, rows, k, tables, seed, run))
+            options.run(py, |run| {
+                LshModel::fit(&*family, rows, k, tables, seed, run)
+            })
         })
         .map(Model)
     }
@@ -78,7 +86,9 @@ impl Model {
         let directions = c_contiguous(&directions)?.to_vec();
         let functions = HashFunctions::new(dim, directions, offsets.to_vec()?, bucketing)
             .map_err(|error| to_py(error.into()))?;
-        LshModel::from_functions(metric, functions, num_hash_functions).map(Model).map_err(to_py)
+        LshModel::from_functions(metric, functions, num_hash_functions)
+            .map(Model)
+            .map_err(to_py)
     }
 
     #[getter]
@@ -110,11 +120,15 @@ impl Model {
         num_threads: Option<isize>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyArray3<i32>>> {
-        let options = Options { num_threads, on_progress };
+        let options = Options {
+            num_threads,
+            on_progress,
+        };
         let (count, ids) = with_rows!(&rows, |rows| {
             (rows.len(), options.run(py, |run| self.0.hash(rows, run))?)
         });
-        ids.into_pyarray(py).reshape([count, self.0.tables(), self.0.functions_per_table()])
+        ids.into_pyarray(py)
+            .reshape([count, self.0.tables(), self.0.functions_per_table()])
     }
 
     #[pyo3(signature = (a, b, threshold, *, num_threads=None, on_progress=None))]
@@ -126,8 +140,15 @@ impl Model {
         threshold: f64,
         num_threads: Option<isize>,
         on_progress: Option<Py<PyAny>>,
-    ) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyAny>)> {
-        let options = Options { num_threads, on_progress };
+    ) -> PyResult<(
+        Bound<'py, PyArray1<i64>>,
+        Bound<'py, PyArray1<i64>>,
+        Bound<'py, PyAny>,
+    )> {
+        let options = Options {
+            num_threads,
+            on_progress,
+        };
         // The side that may be missing is the first of `Sides`, but the second here.
         with_sides!(&Sides::new(b, a)?, |b, a| {
             let pairs = options.run(py, |run| self.0.similarity_join(a, b, threshold, run))?;
@@ -149,7 +170,10 @@ impl Model {
         num_threads: Option<isize>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyArray2<i64>>)> {
-        let options = Options { num_threads, on_progress };
+        let options = Options {
+            num_threads,
+            on_progress,
+        };
         with_sides!(&Sides::new(Some(queries), items)?, |queries, items| {
             let queries = queries.unwrap_or(items);
             let found = options.run(py, |run| self.0.nearest_neighbors(queries, items, k, run))?;

@@ -36,14 +36,20 @@ impl Options {
     ) -> PyResult<T> {
         let threads = match self.num_threads {
             None => 0, // rayon's word for all cores
-            Some(number) => usize::try_from(number).ok().filter(|&number| number > 0).ok_or_else(
-                || PyValueError::new_err(format!("num_threads must be at least 1, not {number}")),
-            )?,
+            Some(number) => usize::try_from(number)
+                .ok()
+                .filter(|&number| number > 0)
+                .ok_or_else(|| {
+                    PyValueError::new_err(format!("num_threads must be at least 1, not {number}"))
+                })?,
         };
         let run = Run::new().map_err(to_py)?;
-        let pool = ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| {
-            PyRuntimeError::new_err(format!("cannot start {threads} threads: {error}"))
-        })?;
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .map_err(|error| {
+                PyRuntimeError::new_err(format!("cannot start {threads} threads: {error}"))
+            })?;
         let poll = || -> PyResult<()> {
             Python::attach(|py| {
                 py.check_signals()?;
@@ -88,5 +94,7 @@ fn panicked(payload: Box<dyn Any + Send>) -> PyErr {
         .map(String::as_str)
         .or_else(|| payload.downcast_ref::<&str>().copied())
         .unwrap_or("no message");
-    PyRuntimeError::new_err(format!("internal error in lshjoin, please report it: {message}"))
+    PyRuntimeError::new_err(format!(
+        "internal error in lshjoin, please report it: {message}"
+    ))
 }

@@ -249,6 +249,16 @@ def test_polars_and_arrow_shapes(rng):
         assert table.schema.field("distCol").type == pa.float32()
 
 
+def test_long_arrow_results_come_in_chunks(rng, monkeypatch):
+    frame = make_frame("pyarrow", rng.standard_normal((30, 5)))
+    model = LSHS[0].fit(frame)
+    whole = model.approxSimilarityJoin(frame, frame, 2.0)
+    monkeypatch.setattr("lshjoin.frames._TAKEN_AT_ONCE", 7)
+    parts = model.approxSimilarityJoin(frame, frame, 2.0)
+    assert parts.column("datasetA").num_chunks == -(-len(whole) // 7) > 1
+    assert parts.equals(whole)
+
+
 def test_input_is_not_changed(kind, rng):
     rows = rng.standard_normal((10, 5))
     frame = make_frame(kind, rows)

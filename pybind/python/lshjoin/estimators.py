@@ -35,12 +35,14 @@ class BucketedRandomProjectionLSH(BucketedLSH[BucketedRandomProjectionLSHModel])
 
         >>> import polars as pl
         >>> from lshjoin import BucketedRandomProjectionLSH
-        >>> df = pl.DataFrame({"id": range(4), "features": [[-1.0, -1], [-1, 1], [1, -1], [1, 1]]})
+        >>> corners = [[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]
+        >>> df = pl.DataFrame({"id": range(4), "features": corners})
         >>> brp = BucketedRandomProjectionLSH(inputCol="features", outputCol="hashes")
         >>> model = brp.setSeed(12345).setBucketLength(1.0).fit(df)
         >>> model.transform(df).row(0)
         (0, [-1.0, -1.0], [[-1.0]])
-        >>> df2 = pl.DataFrame({"id": range(4, 8), "features": [[2.0, 2], [2, 3], [3, 2], [3, 3]]})
+        >>> others = [[2.0, 2.0], [2.0, 3.0], [3.0, 2.0], [3.0, 3.0]]
+        >>> df2 = pl.DataFrame({"id": range(4, 8), "features": others})
         >>> model.approxNearestNeighbors(df2, [1.0, 2.0], 1).row(0)
         (4, [2.0, 2.0], [[1.0]], 1.0)
         >>> pairs = model.approxSimilarityJoin(df, df2, 3.0, distCol="EuclideanDistance")

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 Dataset = TypeVar("Dataset")
 Rows = NDArray[np.int64]
 
+# An Arrow list column counts its values in 32 bits: a long result is gathered in chunks.
+_TAKEN_AT_ONCE = 1 << 18
+
 
 class Frame(ABC):
     """What the estimators ask of a data frame."""
@@ -88,7 +91,10 @@ class ArrowFrame(Frame):
         return vectors.column_matrix(self.data.column(name), name, dim)
 
     def take(self, rows: Rows) -> Self:
-        return type(self)(self.data.take(rows))
+        import pyarrow as pa
+
+        parts = np.split(rows, range(_TAKEN_AT_ONCE, len(rows), _TAKEN_AT_ONCE))
+        return type(self)(pa.concat_tables([self.data.take(part) for part in parts]))
 
     def with_hashes(self, name: str, hashes: NDArray[np.int32]) -> Self:
         return type(self)(self.data.append_column(name, arrow_hashes(hashes)))
@@ -103,7 +109,12 @@ class ArrowFrame(Frame):
     def pair(self, other: Self, dist_col: str, distances: Floats) -> Self:
         import pyarrow as pa
 
-        columns = [self.data.to_struct_array(), other.data.to_struct_array(), distances]
+        def struct(table: pa.Table) -> pa.ChunkedArray:
+            # Table.to_struct_array fails on empty tables before pyarrow 21.
+            batches = [batch.to_struct_array() for batch in table.to_batches()]
+            return pa.chunked_array(batches, pa.struct(list(table.schema)))
+
+        columns = [struct(self.data), struct(other.data), distances]
         return type(self)(pa.table(columns, names=["datasetA", "datasetB", dist_col]))
 
 
@@ -156,9 +167,7 @@ class PandasFrame(Frame):
 
         column = self.data[name]
         if isinstance(column.dtype, pd.ArrowDtype):
-            import pyarrow as pa
-
-            return vectors.column_matrix(pa.chunked_array(column), name, dim)
+            return vectors.column_matrix(column.array.__arrow_array__(), name, dim)
         if column.dtype != object:
             raise TypeError(
                 f"Column {name} must be of type list of numbers but was actually {column.dtype}."
