@@ -20,7 +20,6 @@ const LG: [f64; 7] = [
 ];
 
 /// The natural logarithm of a positive normal number.
-#[allow(clippy::many_single_char_names)] // fdlibm's names
 pub(crate) fn log(x: f64) -> f64 {
     // x = 2^k (1 + f) with sqrt(2)/2 < 1 + f < sqrt(2).
     let high = (x.to_bits() >> 32) as i32;
