@@ -1,5 +1,6 @@
 //! Pairs and multiply-adds a second of the 8-bit tiles, on one thread, beside the peak of the
-//! instruction that they are made of: `cargo run --release --example tile_rate`.
+//! instruction that they are made of, and the rate of quantising:
+//! `RAYON_NUM_THREADS=1 cargo run --release --example tile_rate`.
 
 use std::{hint::black_box, time::Instant};
 

@@ -547,7 +547,9 @@ fn walk(left: &Packed, right: &Packed, pairs: Pairs, near: &mut Vec<(u32, u32)>)
                     if kernel.overlapped.is_none() {
                         masks = met.masks(done, kernel.near);
                     }
-                    report(met, done, &masks);
+                    if masks != [0; SIDE * BLOCK] {
+                        report(met, done, &masks);
+                    }
                 }
                 waiting = Some(Met {
                     left: left_side,
