@@ -2,7 +2,8 @@
 
 use lshjoin::{Neighbors, Rows, Scalar, widen_f16};
 use numpy::{
-    Element, IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods,
+    Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2,
+    PyUntypedArrayMethods,
 };
 use pyo3::{
     exceptions::{PyTypeError, PyValueError},
@@ -116,6 +117,9 @@ pub(crate) fn c_contiguous<'a, T: Element>(
     }
     Ok(array.as_slice()?)
 }
+
+/// Row numbers, or where the rows of each query start.
+pub(crate) type Indices<'py> = Bound<'py, PyArray1<i64>>;
 
 /// Distances and indices, both (queries, k), for a tuple.
 pub(crate) fn neighbors<'py, T: Element>(

@@ -1,11 +1,11 @@
 //! Exact joins of arrays.
 
 use lshjoin::Metric;
-use numpy::{IntoPyArray, PyArray1, PyArray2};
+use numpy::{IntoPyArray, PyArray2};
 use pyo3::prelude::*;
 
 use crate::{
-    arrays::{Matrix, Sides, neighbors, rows, with_sides},
+    arrays::{Indices, Matrix, Sides, neighbors, rows, with_sides},
     run::{Options, to_py},
 };
 
@@ -44,11 +44,7 @@ pub(crate) fn radius_join<'py>(
     metric: &str,
     num_threads: Option<isize>,
     on_progress: Option<Py<PyAny>>,
-) -> PyResult<(
-    Bound<'py, PyArray1<i64>>,
-    Bound<'py, PyAny>,
-    Bound<'py, PyArray1<i64>>,
-)> {
+) -> PyResult<(Indices<'py>, Bound<'py, PyAny>, Indices<'py>)> {
     let metric: Metric = metric.parse().map_err(to_py)?;
     let options = Options {
         num_threads,

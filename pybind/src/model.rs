@@ -11,7 +11,7 @@ use numpy::{
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::{
-    arrays::{Matrix, Sides, c_contiguous, neighbors, rows, with_rows, with_sides},
+    arrays::{Indices, Matrix, Sides, c_contiguous, neighbors, rows, with_rows, with_sides},
     run::{Options, to_py},
 };
 
@@ -140,11 +140,7 @@ impl Model {
         threshold: f64,
         num_threads: Option<isize>,
         on_progress: Option<Py<PyAny>>,
-    ) -> PyResult<(
-        Bound<'py, PyArray1<i64>>,
-        Bound<'py, PyArray1<i64>>,
-        Bound<'py, PyAny>,
-    )> {
+    ) -> PyResult<(Indices<'py>, Indices<'py>, Bound<'py, PyAny>)> {
         let options = Options {
             num_threads,
             on_progress,
