@@ -1,5 +1,7 @@
 //! java.util.Random, from which Spark draws its random vectors.
 
+use crate::strict_math;
+
 /// The generator that `new java.util.Random(seed)` makes: the linear congruential one of Knuth
 /// (*The Art of Computer Programming*, volume 2, section 3.2.1), 48 bits, and Gaussians by
 /// Marsaglia's polar method (section 3.4.1), as the Java API documentation fixes them.
@@ -39,8 +41,7 @@ impl JavaRandom {
             let (a, b) = (2.0 * self.double() - 1.0, 2.0 * self.double() - 1.0);
             let square = a * a + b * b;
             if square < 1.0 && square != 0.0 {
-                // libm's logarithm is fdlibm's, as java.lang.StrictMath's is by definition.
-                let multiplier = (-2.0 * libm::log(square) / square).sqrt();
+                let multiplier = (-2.0 * strict_math::log(square) / square).sqrt();
                 self.next_gaussian = Some(b * multiplier);
                 return a * multiplier;
             }

@@ -29,6 +29,7 @@ mod nearest;
 mod run;
 mod side;
 mod similarity;
+mod strict_math;
 mod table;
 
 pub use error::{Error, Result};

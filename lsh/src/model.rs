@@ -75,7 +75,7 @@ impl LshModel {
         per_table: usize,
     ) -> Result<Self> {
         positive("num_hash_functions", per_table)?;
-        if functions.len() % per_table != 0 || functions.is_empty() {
+        if !functions.len().is_multiple_of(per_table) || functions.is_empty() {
             return Err(Error::Parameter {
                 name: "num_hash_functions",
                 must_be: "a divisor of the number of directions",

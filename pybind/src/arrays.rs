@@ -124,6 +124,9 @@ pub(crate) fn c_contiguous<'a, T: Element>(
     Ok(array.as_slice()?)
 }
 
+/// Row numbers, or where the rows of each query start.
+pub(crate) type Indices<'py> = Bound<'py, PyArray1<i64>>;
+
 /// Distances and indices, both (queries, k), for a tuple.
 pub(crate) fn neighbors<'py, T: Element>(
     py: Python<'py>,

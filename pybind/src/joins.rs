@@ -5,7 +5,7 @@ use numpy::{IntoPyArray, PyArray2};
 use pyo3::prelude::*;
 
 use crate::{
-    arrays::{Distances, Indices, Matrix, Sides, neighbors, rows, with_sides},
+    arrays::{Indices, Matrix, Sides, neighbors, rows, with_sides},
     run::{Options, to_py},
 };
 
@@ -44,7 +44,7 @@ pub(crate) fn radius_join<'py>(
     metric: &str,
     num_threads: Option<isize>,
     on_progress: Option<Py<PyAny>>,
-) -> PyResult<(Indices<'py>, Distances<'py>, Indices<'py>)> {
+) -> PyResult<(Indices<'py>, Bound<'py, PyAny>, Indices<'py>)> {
     let metric: Metric = metric.parse().map_err(to_py)?;
     let options = Options {
         num_threads,

@@ -11,9 +11,7 @@ use numpy::{
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::{
-    arrays::{
-        Distances, Indices, Matrix, Sides, c_contiguous, neighbors, rows, with_rows, with_sides,
-    },
+    arrays::{Indices, Matrix, Sides, c_contiguous, neighbors, rows, with_rows, with_sides},
     run::{Options, to_py},
 };
 
@@ -142,7 +140,7 @@ impl Model {
         threshold: f64,
         num_threads: Option<isize>,
         on_progress: Option<Py<PyAny>>,
-    ) -> PyResult<(Indices<'py>, Indices<'py>, Distances<'py>)> {
+    ) -> PyResult<(Indices<'py>, Indices<'py>, Bound<'py, PyAny>)> {
         let options = Options {
             num_threads,
             on_progress,

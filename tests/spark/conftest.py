@@ -1,0 +1,78 @@
+"""One Spark for all parity tests. Without Java 17 they are skipped, and say so."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", "ignore:PySpark does not yet fully support pandas")
+
+
+def java_version() -> int:
+    """The major version of the java on the path, 0 where there is none."""
+    java = shutil.which("java")
+    if java is None:
+        return 0
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', said)
+    return int(found[1]) if found else 0
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SparkSession]":
+    if java_version() < 17:
+        pytest.skip("Spark parity not tested: no Java 17 or later on this machine")
+    from pyspark.sql import SparkSession
+
+    session = (
+        SparkSession.builder.master("local[2]")
+        .config("spark.driver.memory", "4g")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.log.level", "FATAL")
+        .config("spark.sql.shuffle.partitions", "8")
+        .config("spark.sql.warehouse.dir", str(tmp_path_factory.mktemp("warehouse")))
+        .getOrCreate()
+    )
+    yield session
+    session.stop()
+
+
+class Frames:
+    """The same rows, numbered, as a frame of Spark's and as one for lshjoin."""
+
+    def __init__(self, spark: "SparkSession", rows: NDArray[np.floating]) -> None:
+        from pyspark.ml.functions import array_to_vector
+
+        ids = np.arange(len(rows))
+        lists = pa.array(rows.astype(np.float64).tolist(), pa.list_(pa.float64()))
+        table = spark.createDataFrame(pa.table({"id": ids, "features": lists}))
+        self.rows = rows
+        self.theirs: DataFrame = table.select("id", array_to_vector("features").alias("features"))
+        self.ours = pl.DataFrame({"id": ids, "features": rows})
+
+
+@pytest.fixture
+def frames(spark: "SparkSession"):
+    return lambda rows: Frames(spark, rows)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """Where to save a model: does not exist yet."""
+    return tmp_path / "model"
