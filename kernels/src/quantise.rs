@@ -55,7 +55,7 @@ pub(crate) struct Approximation {
 
 /// Relative room for the roundings of the test in single precision: it makes fewer than eight,
 /// each of at most 2⁻²⁴ of the sum of both squared norms.
-const SLACK: f64 = 1.0 / (1 << 20) as f64;
+pub(crate) const SLACK: f64 = 1.0 / (1 << 20) as f64;
 
 /// Absolute room for underflow: its square is far above the smallest normal single.
 const TINY: f64 = 1.0 / (1_u64 << 60) as f64;

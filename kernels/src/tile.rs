@@ -6,7 +6,7 @@
 //!
 //! One file an instruction set, in `core::arch` and `asm!` rather than pulp, which has no dot
 //! products of 8-bit integers, nor AMX tiles. They share the walk over the panels below and give
-//! two functions each: [`Dots`] multiplies a block of 32 × 32 rows, [`Near`] compares its four
+//! two functions each: [`Dots`] multiplies a block of 32 × 32 rows, [`Compare`] compares its four
 //! tiles with the bounds, in single precision, while they are in the first-level cache.
 
 use std::ops::Range;
@@ -14,7 +14,7 @@ use std::ops::Range;
 use crate::{
     error::{KernelError, Result},
     isa::{Isa, Level},
-    quantise::{Approximation, LINE, Quantised, rounding},
+    quantise::{Approximation, LINE, Quantised, SLACK, rounding},
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -95,7 +95,7 @@ type Dots = unsafe fn(&Block, &[Side; BLOCK], &mut Tiles);
 /// Bit c of mask r is set if the pair (left row r, right row c) may be near.
 ///
 /// Unsafe to call on a machine without the instruction set.
-type Near = unsafe fn(&Tile, &Side, &Side) -> [u16; SIDE];
+type Compare = unsafe fn(&Tile, &Side, &Side) -> [u16; SIDE];
 
 /// Bit c of mask r is set if the pair (left row r, right row c) of a block may be near.
 type Masks = [u32; SIDE * BLOCK];
@@ -103,7 +103,7 @@ type Masks = [u32; SIDE * BLOCK];
 /// Multiplies a block while it tests the tiles of the one before: where the two keep different
 /// parts of the processor busy.
 ///
-/// Unsafe to call as [`Dots`] and [`Near`] are.
+/// Unsafe to call as [`Dots`] and [`Compare`] are.
 type Overlapped = unsafe fn(&Block, &mut Tiles, &Met, &Tiles, &mut Masks);
 
 /// How codes become the units of a panel.
@@ -120,12 +120,12 @@ enum Packing {
 struct Kernel {
     packing: Packing,
     dots: Dots,
-    near: Near,
+    near: Compare,
     overlapped: Option<Overlapped>,
 }
 
 fn kernel(isa: Isa) -> Kernel {
-    let (packing, dots, near): (_, Dots, Near) = match isa.level() {
+    let (packing, dots, near): (_, Dots, Compare) = match isa.level() {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => (Packing::Words, avx2::dots, avx2::near),
         #[cfg(target_arch = "x86_64")]
@@ -211,19 +211,42 @@ impl Side {
         self.widest = self.widest.max(row.residual);
     }
 
-    /// The test itself, for one pair: the vectorised ones pass at least what it passes.
-    fn may_be_near(&self, row: usize, other: &Side, column: usize, dot: i32) -> bool {
+    /// The test itself, for one pair, which the vectorised ones pass at least when it does; and
+    /// between what the distance of the two rows lies, with `rounding` for its computation.
+    fn near(&self, row: usize, other: &Side, column: usize, dot: i32, rounding: f64) -> Option<(f32, f32)> {
         let wide = f64::from;
         let product = 2.0 * wide(self.scale[row]) * wide(other.scale[column]) * f64::from(dot);
-        let distance2 = wide(self.norm2[row]) + wide(other.norm2[column]) - product;
+        let norms2 = wide(self.norm2[row]) + wide(other.norm2[column]);
+        let distance2 = norms2 - product;
         // `max` prefers numbers, so that −∞ + ∞, of a side that asks nothing, counts for nothing.
         let reach = (wide(self.reach[row]) + wide(other.residual[column]))
             .max(wide(other.reach[column]) + wide(self.residual[row]))
             .max(0.0);
         // Not "near if below": what is not a number is kept.
-        let far = distance2 > reach * reach;
-        !far
+        if distance2 > reach * reach {
+            return None;
+        }
+        let residuals = wide(self.residual[row]) + wide(other.residual[column]);
+        let at_least = (distance2.max(0.0).sqrt() - residuals) * (1.0 - rounding);
+        // The norms were rounded down by SLACK.
+        let at_most = ((distance2 + 2.0 * SLACK * norms2).max(0.0).sqrt() + residuals) * (1.0 + rounding);
+        let at_most = if at_most.is_nan() { f64::INFINITY } else { at_most };
+        Some(((at_least.max(0.0) as f32).next_down().max(0.0), (at_most as f32).next_up()))
     }
+}
+
+/// A pair of rows that may be near, by their indices in two panels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Near {
+    /// Index in the left panel.
+    pub left: u32,
+    /// Index in the right panel.
+    pub right: u32,
+    /// The Euclidean distance of the two rows, computed in single precision or better, is not
+    /// below this,
+    pub at_least: f32,
+    /// nor above this.
+    pub at_most: f32,
 }
 
 /// Codes and constants of some rows, packed for one instruction set and side.
@@ -443,8 +466,10 @@ pub enum Pairs {
 /// left.set_bounds(&[1.0, 1.0])?;
 /// let mut near = Vec::new();
 /// near_pairs(&left, &right, Pairs::Across, &mut near)?;
-/// near.sort();
-/// assert_eq!(near, [(0, 0), (1, 1), (1, 2)]);
+/// let mut found: Vec<_> = near.iter().map(|pair| (pair.left, pair.right)).collect();
+/// found.sort();
+/// assert_eq!(found, [(0, 0), (1, 1), (1, 2)]);
+/// assert!(near.iter().all(|pair| pair.at_least <= 0.5 && pair.at_most >= 0.0));
 /// # Ok::<(), lshjoin_kernels::KernelError>(())
 /// ```
 ///
@@ -459,7 +484,7 @@ pub fn near_pairs(
     left: &LeftPanel,
     right: &RightPanel,
     pairs: Pairs,
-    near: &mut Vec<(u32, u32)>,
+    near: &mut Vec<Near>,
 ) -> Result<()> {
     let (left, right) = (&left.0, &right.0);
     if left.isa != right.isa {
@@ -494,7 +519,7 @@ struct Met<'a> {
 /// Meets each left block with each right block, of panels for one instruction set and dimension.
 ///
 /// A block is tested while, or after, the next one is multiplied.
-fn walk(left: &Packed, right: &Packed, pairs: Pairs, near: &mut Vec<(u32, u32)>) {
+fn walk(left: &Packed, right: &Packed, pairs: Pairs, near: &mut Vec<Near>) {
     let kernel = kernel(left.isa);
     #[cfg(target_arch = "x86_64")]
     // SAFETY: this instruction set's `Isa` exists, so that the machine has it.
@@ -509,11 +534,12 @@ fn walk(left: &Packed, right: &Packed, pairs: Pairs, near: &mut Vec<(u32, u32)>)
     let [mut fresh, mut done] = tiles.each_mut();
     let mut masks = [0; SIDE * BLOCK];
     let mut waiting: Option<Met> = None;
+    let rounding = rounding(left.dim);
     let mut report = |met: &Met, tiles: &Tiles, masks: &Masks| {
-        for (row, column) in met.confirmed(tiles, masks) {
-            let wanted = row < left.len && column < right.len;
-            if wanted && (pairs == Pairs::Across || row < column) {
-                near.push((row as u32, column as u32));
+        for pair in met.confirmed(tiles, masks, rounding) {
+            let wanted = (pair.left as usize) < left.len && (pair.right as usize) < right.len;
+            if wanted && (pairs == Pairs::Across || pair.left < pair.right) {
+                near.push(pair);
             }
         }
     };
@@ -567,7 +593,7 @@ fn walk(left: &Packed, right: &Packed, pairs: Pairs, near: &mut Vec<(u32, u32)>)
 }
 
 impl Met<'_> {
-    fn masks(&self, tiles: &Tiles, near: Near) -> Masks {
+    fn masks(&self, tiles: &Tiles, near: Compare) -> Masks {
         let mut masks = [0; SIDE * BLOCK];
         for (index, tile) in tiles.iter().enumerate() {
             let (i, j) = (index % BLOCK, index / BLOCK);
@@ -582,7 +608,7 @@ impl Met<'_> {
 
     /// The pairs of the masks that pass the test once more, each by its own residuals: the
     /// vectorised test goes by the widest of a side.
-    fn confirmed(&self, tiles: &Tiles, masks: &Masks) -> impl Iterator<Item = (usize, usize)> {
+    fn confirmed(&self, tiles: &Tiles, masks: &Masks, rounding: f64) -> impl Iterator<Item = Near> {
         // Most often all are 0, which is seen faster together.
         let some: &[u32] = if *masks == [0; SIDE * BLOCK] {
             &[]
@@ -594,9 +620,14 @@ impl Met<'_> {
                 let (i, row_of_tile) = (row / SIDE, row % SIDE);
                 let (j, column_of_tile) = (column / SIDE, column % SIDE);
                 let dot = tiles[i + BLOCK * j].0[row_of_tile][column_of_tile];
-                self.left[i]
-                    .may_be_near(row_of_tile, &self.right[j], column_of_tile, dot)
-                    .then_some((self.origin.0 + row, self.origin.1 + column))
+                let (at_least, at_most) =
+                    self.left[i].near(row_of_tile, &self.right[j], column_of_tile, dot, rounding)?;
+                Some(Near {
+                    left: (self.origin.0 + row) as u32,
+                    right: (self.origin.1 + column) as u32,
+                    at_least,
+                    at_most,
+                })
             })
         })
     }

@@ -18,14 +18,17 @@
 //! # Ok::<(), lshjoin::Error>(())
 //! ```
 
+mod directions;
 mod error;
 mod family;
 mod java_random;
 mod knn;
+mod knn_join;
 mod meet;
 mod metric;
 mod model;
 mod nearest;
+mod plan;
 mod run;
 mod side;
 mod similarity;
@@ -34,12 +37,13 @@ mod table;
 
 pub use error::{Error, Result};
 pub use family::{BucketedRandomProjection, CauchyProjection, HashFamily, RandomHyperplanes};
-pub use knn::knn_join;
+pub use knn_join::knn_join;
 pub use lshjoin_kernels::{
     Bucketing, HashFunctions, Isa, KeyLayout, KeyMode, Rows, Scalar, widen_f16,
 };
 pub use metric::Metric;
 pub use model::LshModel;
 pub use nearest::Neighbors;
+pub use plan::JoinPlan;
 pub use run::Run;
 pub use similarity::{JoinedPairs, RadiusNeighbors, radius_join};

@@ -5,13 +5,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use lshjoin_kernels::{LeftPanel, Pairs, RightPanel, Scalar, near_pairs};
+use lshjoin_kernels::{LeftPanel, Near, Pairs, RightPanel, Scalar, near_pairs};
 use rayon::prelude::*;
 
 use crate::{
     error::{Error, Result},
     run::Run,
-    side::Side,
+    side::{Side, distance, filter_interval},
 };
 
 /// Rows of a left and of a right panel: both fit a second-level cache at a few hundred dimensions.
@@ -47,17 +47,16 @@ pub(crate) trait Judge<T>: Sync {
     /// The same for a right row.
     fn right_bound(&self, row: u32) -> f32;
 
-    /// Pairs of (left row, right row) and their exact scores.
-    fn judge(&self, pairs: &[(u32, u32)], scores: &[T], notes: &mut Self::Notes);
+    /// Pairs of a left and a right row that may be near.
+    fn judge(&self, pairs: &[Near], notes: &mut Self::Notes) -> Result<()>;
 }
 
 /// A thread's buffers.
-struct Desk<T, N> {
+struct Desk<N> {
     left: LeftPanel,
     right: RightPanel,
     bounds: Vec<f32>,
-    near: Vec<(u32, u32)>,
-    scores: Vec<T>,
+    near: Vec<Near>,
     notes: N,
 }
 
@@ -80,14 +79,13 @@ impl<T: Scalar> Meetings<'_, T> {
     ) -> Result<Vec<J::Notes>> {
         let tasks: Vec<Task> = meetings.flat_map(|meeting| self.tasks(meeting)).collect();
         run.expect(tasks.len());
-        let desks: Vec<Mutex<Desk<T, J::Notes>>> = (0..rayon::current_num_threads())
+        let desks: Vec<Mutex<Desk<J::Notes>>> = (0..rayon::current_num_threads())
             .map(|_| {
                 Mutex::new(Desk {
                     left: LeftPanel::new(run.isa()),
                     right: RightPanel::new(run.isa()),
                     bounds: Vec::new(),
                     near: Vec::new(),
-                    scores: Vec::new(),
                     notes: judge.notes(),
                 })
             })
@@ -100,7 +98,7 @@ impl<T: Scalar> Meetings<'_, T> {
             run.advance(1);
             Ok::<_, Error>(())
         })?;
-        let notes = |desk: Mutex<Desk<T, J::Notes>>| {
+        let notes = |desk: Mutex<Desk<J::Notes>>| {
             desk.into_inner()
                 .unwrap_or_else(PoisonError::into_inner)
                 .notes
@@ -125,7 +123,7 @@ impl<T: Scalar> Meetings<'_, T> {
     fn work<J: Judge<T>>(
         &self,
         task: &Task,
-        desk: &mut Desk<T, J::Notes>,
+        desk: &mut Desk<J::Notes>,
         judge: &J,
         run: &Run,
     ) -> Result<()> {
@@ -144,13 +142,12 @@ impl<T: Scalar> Meetings<'_, T> {
                 end = end.min(task.right.start);
             }
             let left_rows = &self.left_order[start..end];
-            self.filter(task, start..end, left_rows, right_rows, desk, judge)?;
-            for (left, right) in &mut desk.near {
-                (*left, *right) = (left_rows[*left as usize], right_rows[*right as usize]);
+            self.filter(task, start..end, left_rows, right_rows, desk, judge, run)?;
+            for pair in &mut desk.near {
+                pair.left = left_rows[pair.left as usize];
+                pair.right = right_rows[pair.right as usize];
             }
-            self.left
-                .scores(right_side, &desk.near, &mut desk.scores, run.isa())?;
-            judge.judge(&desk.near, &desk.scores, &mut desk.notes);
+            judge.judge(&desk.near, &mut desk.notes)?;
             start = end;
         }
         Ok(())
@@ -163,16 +160,14 @@ impl<T: Scalar> Meetings<'_, T> {
         block: Range<usize>,
         left_rows: &[u32],
         right_rows: &[u32],
-        desk: &mut Desk<T, J::Notes>,
+        desk: &mut Desk<J::Notes>,
         judge: &J,
+        run: &Run,
     ) -> Result<()> {
         desk.near.clear();
         let overlapping = self.right.is_none() && block.start >= task.right.start;
         let Some(codes) = &self.left.codes else {
-            let right = 0..right_rows.len() as u32;
-            for left in 0..left_rows.len() as u32 {
-                desk.near.extend(right.clone().map(|right| (left, right)));
-            }
+            self.score_all(left_rows, right_rows, judge, &mut desk.near, run)?;
             self.drop_repeated(overlapping, task, &block, &mut desk.near);
             return Ok(());
         };
@@ -190,17 +185,45 @@ impl<T: Scalar> Meetings<'_, T> {
         Ok(())
     }
 
+    /// Where there are no codes to filter on, computes the distances.
+    fn score_all<J: Judge<T>>(
+        &self,
+        left_rows: &[u32],
+        right_rows: &[u32],
+        judge: &J,
+        near: &mut Vec<Near>,
+        run: &Run,
+    ) -> Result<()> {
+        let (right_side, _) = self.right.unwrap_or((self.left, self.left_order));
+        let (metric, dim) = (self.left.metric, self.left.rows.dim());
+        let (mut pairs, mut scores) = (Vec::new(), Vec::new());
+        for (left, &row) in (0..).zip(left_rows) {
+            pairs.clear();
+            pairs.extend(right_rows.iter().map(|&right| (row, right)));
+            self.left.scores(right_side, &pairs, &mut scores, run.isa())?;
+            let bound = judge.left_bound(row);
+            for (right, (&score, &(_, right_row))) in (0..).zip(scores.iter().zip(&pairs)) {
+                let distance = distance(metric, score).to_f64();
+                let (at_least, at_most) = filter_interval::<T>(metric, distance, dim);
+                if at_least <= bound.max(judge.right_bound(right_row)) {
+                    near.push(Near { left, right, at_least, at_most });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Of a side with itself, keeps each pair once and no row with itself.
     fn drop_repeated(
         &self,
         overlapping: bool,
         task: &Task,
         block: &Range<usize>,
-        near: &mut Vec<(u32, u32)>,
+        near: &mut Vec<Near>,
     ) {
         if overlapping {
-            near.retain(|&(left, right)| {
-                block.start + (left as usize) < task.right.start + right as usize
+            near.retain(|pair| {
+                block.start + (pair.left as usize) < task.right.start + pair.right as usize
             });
         }
     }

@@ -5,47 +5,57 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use lshjoin_kernels::{Scalar, TopK};
+use lshjoin_kernels::Scalar;
+use rayon::prelude::*;
 
 use crate::{
     error::Result,
-    metric::Metric,
-    side::{distance, filter_bound},
+    run::Run,
+    side::{Side, distance, filter_interval},
 };
 
 /// Rows that share a lock: few enough that threads rarely meet at one.
 const SHARD: usize = 64;
 
-/// For each row of a side, the k best candidates and the bound that new ones have to beat.
+/// A neighbour whose distance is known to lie in an interval; distances as the filter on codes
+/// measures them.
+#[derive(Clone, Copy)]
+struct Candidate {
+    at_least: f32,
+    at_most: f32,
+    index: u32,
+}
+
+/// For each left row the candidates that may be among its k nearest, and the bound that new ones
+/// have to beat.
 ///
-/// What ends up in the lists depends only on the candidates, not on the order in which threads
-/// bring them: the order by (score, index) is total.
-pub(crate) struct NearestLists<T> {
-    metric: Metric,
-    dim: usize,
+/// A candidate comes with an interval from its 8-bit codes; a row's vectors are fetched from
+/// memory only when more candidates than there is room for can't be told apart, and once at the
+/// end. What ends up in the lists is the exact k nearest of all candidates that came, whatever
+/// the order in which threads brought them.
+pub(crate) struct NearestLists<'a, T> {
+    left: &'a Side<'a, T>,
+    right: &'a Side<'a, T>,
     k: usize,
-    rows: usize,
-    shards: Vec<Mutex<TopK<T>>>,
-    /// [`filter_bound`] of each row's k-th distance, infinite until there are k; as bits.
+    room: usize,
+    shards: Vec<Mutex<Vec<Vec<Candidate>>>>,
+    /// The k-th smallest `at_most` of each row, infinite until there are k; as bits.
     bounds: Vec<AtomicU32>,
 }
 
-impl<T: Scalar> NearestLists<T> {
-    pub(crate) fn new(rows: usize, dim: usize, k: usize, metric: Metric) -> Result<Self> {
-        let shards = (0..rows)
-            .step_by(SHARD)
-            .map(|first| Ok(Mutex::new(TopK::new(SHARD.min(rows - first), k)?)))
-            .collect::<Result<_>>()?;
+impl<'a, T: Scalar> NearestLists<'a, T> {
+    pub(crate) fn new(left: &'a Side<'a, T>, right: &'a Side<'a, T>, k: usize) -> Self {
+        let rows = left.rows.len();
+        let shard = |first: usize| Mutex::new(vec![Vec::new(); SHARD.min(rows - first)]);
         let unbounded = || AtomicU32::new(f32::INFINITY.to_bits());
-        let bounds = std::iter::repeat_with(unbounded).take(rows).collect();
-        Ok(Self {
-            metric,
-            dim,
+        Self {
+            left,
+            right,
             k,
-            rows,
-            shards,
-            bounds,
-        })
+            room: 2 * k + 6,
+            shards: (0..rows).step_by(SHARD).map(shard).collect(),
+            bounds: std::iter::repeat_with(unbounded).take(rows).collect(),
+        }
     }
 
     /// The bound of `row` now; a later one is never larger.
@@ -53,40 +63,80 @@ impl<T: Scalar> NearestLists<T> {
         f32::from_bits(self.bounds[row as usize].load(Ordering::Relaxed))
     }
 
-    pub(crate) fn insert(&self, row: u32, candidates: impl Iterator<Item = (T, u32)>) {
-        let row = row as usize;
-        let mut shard = self.shards[row / SHARD]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut nearest = shard.row_mut(row % SHARD);
-        let mut changed = false;
-        for (score, index) in candidates {
-            changed |= nearest.insert(score, index);
+    /// Adds a candidate whose distance is known to lie between two numbers.
+    pub(crate) fn insert(&self, row: u32, index: u32, at_least: f32, at_most: f32, run: &Run) -> Result<()> {
+        if at_least > self.bound(row) {
+            return Ok(());
         }
-        if changed {
-            let worst = distance(self.metric, nearest.worst()).to_f64();
-            let bound = filter_bound::<T>(self.metric, worst, self.dim);
-            self.bounds[row].store(bound.to_bits(), Ordering::Relaxed);
+        let shard = &self.shards[row as usize / SHARD];
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let list = &mut shard[row as usize % SHARD];
+        if list.iter().any(|candidate| candidate.index == index) {
+            return Ok(());
         }
+        if list.len() == self.room {
+            let bound = self.bound(row);
+            list.retain(|candidate| candidate.at_least <= bound);
+            if list.len() == self.room {
+                self.settle_row(row, list, run)?;
+            }
+        }
+        let place = list.partition_point(|candidate| candidate.at_most <= at_most);
+        list.insert(place, Candidate { at_least, at_most, index });
+        if let Some(last) = list.get(self.k - 1) {
+            self.bounds[row as usize].store(last.at_most.to_bits(), Ordering::Relaxed);
+        }
+        Ok(())
     }
 
-    pub(crate) fn finish(self) -> Neighbors<T> {
-        let places = self.rows * self.k;
-        let (mut distances, mut indices) = (Vec::with_capacity(places), Vec::with_capacity(places));
-        for shard in self.shards {
-            let shard = shard.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let (scores, rows) = shard.into_parts();
-            distances.extend(scores.into_iter().map(|score| distance(self.metric, score)));
-            indices.extend(
-                rows.into_iter()
-                    .map(|row| if row == u32::MAX { -1 } else { i64::from(row) }),
-            );
-        }
-        Neighbors {
-            k: self.k,
-            distances,
-            indices,
-        }
+    /// Leaves in `list` the exact k nearest of it, by (distance, index); returns their scores.
+    fn settle_row(&self, row: u32, list: &mut Vec<Candidate>, run: &Run) -> Result<Vec<T>> {
+        let pairs: Vec<(u32, u32)> = list.iter().map(|candidate| (row, candidate.index)).collect();
+        let mut scores = Vec::new();
+        self.left.scores(self.right, &pairs, &mut scores, run.isa())?;
+        let mut scored: Vec<(T, u32)> = scores.into_iter().zip(pairs.iter().map(|pair| pair.1)).collect();
+        scored.sort_unstable_by(|x, y| {
+            x.0.partial_cmp(&y.0).unwrap_or(std::cmp::Ordering::Equal).then(x.1.cmp(&y.1))
+        });
+        scored.truncate(self.k);
+        list.clear();
+        list.extend(scored.iter().map(|&(score, index)| {
+            let distance = distance(self.left.metric, score).to_f64();
+            let (at_least, at_most) = filter_interval::<T>(self.left.metric, distance, self.left.rows.dim());
+            Candidate { at_least, at_most, index }
+        }));
+        // Intervals of equal scores are equal, so the list stays sorted by `at_most`.
+        Ok(scored.into_iter().map(|(score, _)| score).collect())
+    }
+
+    /// Settles every row, and returns the neighbours of each at this moment.
+    pub(crate) fn settle(&self, run: &Run) -> Result<Neighbors<T>> {
+        let rows = self.bounds.len();
+        let mut distances = vec![T::INFINITY; rows * self.k];
+        let mut indices = vec![-1; rows * self.k];
+        let places = SHARD * self.k;
+        self.shards
+            .par_iter()
+            .zip(distances.par_chunks_mut(places).zip(indices.par_chunks_mut(places)))
+            .enumerate()
+            .try_for_each(|(number, (shard, (distances, indices)))| {
+                run.check()?;
+                let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                let of_rows = distances.chunks_mut(self.k).zip(indices.chunks_mut(self.k));
+                for ((offset, list), (distances, indices)) in shard.iter_mut().enumerate().zip(of_rows) {
+                    let row = (number * SHARD + offset) as u32;
+                    let scores = self.settle_row(row, list, run)?;
+                    if let Some(last) = list.get(self.k - 1) {
+                        self.bounds[row as usize].store(last.at_most.to_bits(), Ordering::Relaxed);
+                    }
+                    for (place, (score, candidate)) in scores.into_iter().zip(list).enumerate() {
+                        distances[place] = distance(self.left.metric, score);
+                        indices[place] = i64::from(candidate.index);
+                    }
+                }
+                Ok::<_, crate::Error>(())
+            })?;
+        Ok(Neighbors { k: self.k, distances, indices })
     }
 }
 
@@ -103,6 +153,12 @@ pub struct Neighbors<T> {
 }
 
 impl<T: Scalar> Neighbors<T> {
+    /// The neighbours of one query, nearest first.
+    pub(crate) fn of(&self, query: u32) -> impl Iterator<Item = u32> {
+        let places = &self.indices[query as usize * self.k..][..self.k];
+        places.iter().take_while(|&&index| index >= 0).map(|&index| index as u32)
+    }
+
     /// The same with `k` places a query, not fewer than there are.
     pub(crate) fn padded(self, k: usize) -> Self {
         if k == self.k {
@@ -116,10 +172,6 @@ impl<T: Scalar> Neighbors<T> {
             distances[to..to + self.k].copy_from_slice(&self.distances[from..from + self.k]);
             indices[to..to + self.k].copy_from_slice(&self.indices[from..from + self.k]);
         }
-        Self {
-            k,
-            distances,
-            indices,
-        }
+        Self { k, distances, indices }
     }
 }

@@ -91,19 +91,24 @@ pub(crate) fn distance<T: Scalar>(metric: Metric, score: T) -> T {
     }
 }
 
-/// At least the Euclidean distance between two rows' codes' originals whose distance by `metric`
-/// is computed as `distance`: what the filter on codes has to let through.
-pub(crate) fn filter_bound<T: Scalar>(metric: Metric, distance: f64, dim: usize) -> f32 {
-    let bound = match metric {
-        Metric::Euclidean | Metric::Manhattan => distance,
+/// Between what the Euclidean distance of two rows' originals (of their directions, for the
+/// cosine) lies when their distance by `metric` is computed as `distance`: the measure of the
+/// filter on codes.
+pub(crate) fn filter_interval<T: Scalar>(metric: Metric, distance: f64, dim: usize) -> (f32, f32) {
+    let error = (dim + 8) as f64 * T::UNIT_ROUNDOFF;
+    let (at_least, at_most) = match metric {
+        Metric::Euclidean | Metric::Manhattan => (distance * (1.0 - error), distance * (1.0 + error)),
         Metric::Cosine => {
             // ‖x − y‖² = 2(1 − cos) on the unit sphere; the dot product and the two directions
             // are each off by some roundings.
-            let error = (dim + 8) as f64 * T::UNIT_ROUNDOFF;
-            (2.0 * (distance + 2.0 * error)).max(0.0).sqrt() + error
+            let length = |cosine_distance: f64| (2.0 * cosine_distance).max(0.0).sqrt();
+            // Directions are kept in f32.
+            let of_directions = (dim + 8) as f64 * f32::UNIT_ROUNDOFF;
+            let error = error.max(of_directions);
+            (length(distance - 2.0 * error) - error, length(distance + 2.0 * error) + error)
         }
     };
-    (bound as f32).next_up()
+    ((at_least as f32).next_down().max(0.0), (at_most as f32).next_up())
 }
 
 /// Whether rows of this squared norm have dot products that neither overflow nor vanish in f32.

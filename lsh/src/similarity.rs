@@ -1,6 +1,6 @@
 //! Joins by distance: all pairs nearer than a threshold.
 
-use lshjoin_kernels::{Rows, Scalar};
+use lshjoin_kernels::{Isa, Near, Rows, Scalar};
 use rayon::prelude::*;
 
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     metric::Metric,
     model::LshModel,
     run::Run,
-    side::{Side, distance, filter_bound},
+    side::{Side, distance, filter_interval},
     table::Table,
 };
 
@@ -51,7 +51,7 @@ impl LshModel {
                 Some(Side::new("the right side", b, self.metric(), run)?)
             }
         };
-        let mut judge = Within::new(self.metric(), threshold, a.dim());
+        let mut judge = Within::new(&left, right.as_ref(), threshold, run);
         let mut pairs = Vec::new();
         self.for_each_table(b.unwrap_or(a), b.map(|_| a), run, |items, queries| {
             let (meetings, buckets) = match (&right, queries) {
@@ -88,12 +88,12 @@ impl LshModel {
                     )
                 }
             };
-            pairs.extend(meetings.into_iter().flatten());
+            pairs.extend(meetings.into_iter().flat_map(|notes| notes.found));
             judge.earlier.push(buckets);
             Ok(())
         })?;
         if b.is_none() {
-            pairs.par_extend(judge.with_itself(a.len()));
+            pairs.extend(judge.with_itself());
             let other_way: Vec<_> = pairs
                 .par_iter()
                 .filter(|pair| pair.0 != pair.1)
@@ -142,95 +142,78 @@ pub fn radius_join<T: Scalar>(
     run: &Run,
 ) -> Result<RadiusNeighbors<T>> {
     not_negative("radius", radius)?;
-    let judge = Within::new(metric, radius, items.dim());
     let right = Side::new("items", items, metric, run)?;
-    let right_order: Vec<u32> = (0..items.len() as u32).collect();
-    let mut pairs: Vec<_> = match queries {
-        None => {
-            let meetings = Meetings {
-                left: &right,
-                left_order: &right_order,
-                right: None,
-            };
-            let all = Meeting {
-                left: 0..items.len(),
-                right: 0..items.len(),
-            };
-            meetings
-                .hold([all].into_iter(), &judge, run)?
-                .into_iter()
-                .flatten()
-                .collect()
-        }
+    let left = match queries {
+        None => None,
         Some(queries) => {
             same_dimension(queries, items)?;
-            let left = Side::new("queries", queries, metric, run)?;
-            let left_order: Vec<u32> = (0..queries.len() as u32).collect();
-            let meetings = Meetings {
-                left: &left,
-                left_order: &left_order,
-                right: Some((&right, &right_order)),
-            };
-            let all = Meeting {
-                left: 0..queries.len(),
-                right: 0..items.len(),
-            };
-            meetings
-                .hold([all].into_iter(), &judge, run)?
-                .into_iter()
-                .flatten()
-                .collect()
+            Some(Side::new("queries", queries, metric, run)?)
         }
     };
+    let in_order = |side: &Side<T>| (0..side.rows.len() as u32).collect::<Vec<u32>>();
+    let right_order = in_order(&right);
+    let left_order = left.as_ref().map_or(Vec::new(), in_order);
+    let (judge, meetings, left_rows) = match &left {
+        None => (
+            Within::new(&right, None, radius, run),
+            Meetings { left: &right, left_order: &right_order, right: None },
+            items.len(),
+        ),
+        Some(left) => (
+            Within::new(left, Some(&right), radius, run),
+            Meetings { left, left_order: &left_order, right: Some((&right, &right_order)) },
+            left.rows.len(),
+        ),
+    };
+    let all = Meeting { left: 0..left_rows, right: 0..items.len() };
+    let notes = meetings.hold([all].into_iter(), &judge, run)?;
+    let mut pairs: Vec<_> = notes.into_iter().flat_map(|notes| notes.found).collect();
     if queries.is_none() {
         let other_way: Vec<_> = pairs.par_iter().map(|&(x, y, d)| (y, x, d)).collect();
         pairs.extend(other_way);
     }
     run.check()?;
-    Ok(RadiusNeighbors::sorted(
-        pairs,
-        queries.map_or(items.len(), |queries| queries.len()),
-    ))
+    Ok(RadiusNeighbors::sorted(pairs, left_rows))
 }
 
 /// Keeps the pairs nearer than a threshold that no earlier table has brought together.
-struct Within {
-    metric: Metric,
+struct Within<'a, T> {
+    left: &'a Side<'a, T>,
+    right: &'a Side<'a, T>,
     threshold: f64,
     bound: f32,
+    isa: Isa,
     /// For each earlier table, the buckets of the left and right rows.
     earlier: Vec<BucketNumbers>,
 }
 
-impl Within {
-    fn new(metric: Metric, threshold: f64, dim: usize) -> Self {
-        // Bounds for f32 cover f64, which rounds less.
-        let bound = filter_bound::<f32>(metric, threshold, dim);
-        Self {
-            metric,
-            threshold,
-            bound,
-            earlier: Vec::new(),
-        }
-    }
+/// What one thread has found, and its buffers.
+struct Found<T> {
+    found: Vec<(u32, u32, T)>,
+    pairs: Vec<(u32, u32)>,
+    scores: Vec<T>,
+}
 
-    fn passes<T: Scalar>(&self, score: T) -> Option<T> {
-        let distance = distance(self.metric, score);
-        (distance.to_f64() < self.threshold).then_some(distance)
+impl<'a, T: Scalar> Within<'a, T> {
+    /// Of `left` with itself when `right` is `None`.
+    fn new(left: &'a Side<'a, T>, right: Option<&'a Side<'a, T>>, threshold: f64, run: &Run) -> Self {
+        let (_, bound) = filter_interval::<T>(left.metric, threshold, left.rows.dim());
+        let right = right.unwrap_or(left);
+        Self { left, right, threshold, bound, isa: run.isa(), earlier: Vec::new() }
     }
 
     /// Each row with itself, at distance 0.
-    fn with_itself<T: Scalar>(&self, rows: usize) -> impl ParallelIterator<Item = (u32, u32, T)> {
-        let rows = if self.threshold > 0.0 { rows as u32 } else { 0 };
-        (0..rows).into_par_iter().map(|row| (row, row, T::ZERO))
+    fn with_itself(&self) -> impl Iterator<Item = (u32, u32, T)> + use<T> {
+        let rows = if self.threshold > 0.0 { self.left.rows.len() as u32 } else { 0 };
+        (0..rows).map(|row| (row, row, T::ZERO))
     }
 }
 
-impl<T: Scalar> Judge<T> for Within {
-    type Notes = Vec<(u32, u32, T)>;
+impl<T: Scalar> Judge<T> for Within<'_, T> {
+    type Notes = Found<T>;
 
     fn notes(&self) -> Self::Notes {
-        Vec::new()
+        Found { found: Vec::new(), pairs: Vec::new(), scores: Vec::new() }
     }
 
     fn left_bound(&self, _: u32) -> f32 {
@@ -241,14 +224,19 @@ impl<T: Scalar> Judge<T> for Within {
         -1.0
     }
 
-    fn judge(&self, pairs: &[(u32, u32)], scores: &[T], notes: &mut Self::Notes) {
-        for (&(left, right), &score) in pairs.iter().zip(scores) {
-            if let Some(distance) = self.passes(score)
+    fn judge(&self, near: &[Near], notes: &mut Self::Notes) -> Result<()> {
+        notes.pairs.clear();
+        notes.pairs.extend(near.iter().map(|pair| (pair.left, pair.right)));
+        self.left.scores(self.right, &notes.pairs, &mut notes.scores, self.isa)?;
+        for (&(left, right), &score) in notes.pairs.iter().zip(&notes.scores) {
+            let distance = distance(self.left.metric, score);
+            if distance.to_f64() < self.threshold
                 && !self.earlier.iter().any(|table| table.shared(left, right))
             {
-                notes.push((left, right, distance));
+                notes.found.push((left, right, distance));
             }
         }
+        Ok(())
     }
 }
 

@@ -34,6 +34,27 @@ impl Table {
         Ok(Self { order, buckets })
     }
 
+    /// The buckets that each query looks into, as a table in which a query is in several.
+    pub(crate) fn of_probes(bits: usize, margins: &[f32], probes: usize) -> Result<Self> {
+        let mut keys = Vec::new();
+        let mut rows = Vec::new();
+        for ((row, m), key) in (0..).zip(margins.chunks(bits)).zip(crate::knn_join::keys(margins, bits)) {
+            let mut idx: Vec<usize> = (0..bits).collect();
+            idx.sort_by(|&a, &b| m[a].abs().total_cmp(&m[b].abs()));
+            keys.push(key); rows.push(row);
+            let mut cand: Vec<(f32, u128)> = Vec::new();
+            for (n, &a) in idx.iter().enumerate() {
+                cand.push((m[a] * m[a], 1 << a));
+                for &b in &idx[..n] { cand.push((m[a] * m[a] + m[b] * m[b], 1 << a | 1 << b)); }
+            }
+            cand.sort_by(|a, b| a.0.total_cmp(&b.0));
+            for c in cand.iter().take(probes - 1) { keys.push(key ^ c.1); rows.push(row); }
+        }
+        let mut t = Self::build(keys.into_iter().map(Some), bits as u32)?;
+        for o in &mut t.order { *o = rows[*o as usize]; }
+        Ok(t)
+    }
+
     fn range(&self, bucket: usize) -> Range<usize> {
         let end = self
             .buckets

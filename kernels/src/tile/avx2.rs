@@ -51,7 +51,7 @@ pub(super) unsafe fn dots(block: &Block, _: &[Side; BLOCK], tiles: &mut Tiles) {
     }
 }
 
-/// See [`Near`](super::Near).
+/// See [`Compare`](super::Compare).
 ///
 /// # Safety
 /// The machine must have AVX2 and FMA.

@@ -59,7 +59,7 @@ zmm_dots!("avx512f,avx512bw", |_| 0, |sum, right, left| {
     _mm512_add_epi32(sum, _mm512_madd_epi16(right, left))
 });
 
-/// See [`Near`](super::Near).
+/// See [`Compare`](super::Compare).
 ///
 /// # Safety
 /// The machine must have AVX-512 F.

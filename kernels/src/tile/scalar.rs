@@ -34,7 +34,7 @@ fn unit_dot(left: u32, right: u32) -> i32 {
         .sum()
 }
 
-/// See [`Near`](super::Near).
+/// See [`Compare`](super::Compare).
 ///
 /// # Safety
 /// None is needed; the signature is that of all instruction sets.
@@ -42,7 +42,7 @@ pub(super) unsafe fn near(tile: &Tile, left: &Side, right: &Side) -> [u16; SIDE]
     let mut masks = [0; SIDE];
     for (row, mask) in masks.iter_mut().enumerate() {
         for column in 0..SIDE {
-            let near = left.may_be_near(row, right, column, tile.0[row][column]);
+            let near = left.near(row, right, column, tile.0[row][column], 0.0).is_some();
             *mask |= u16::from(near) << column;
         }
     }
