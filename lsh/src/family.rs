@@ -180,7 +180,7 @@ fn uniform(rng: &mut ChaCha8Rng) -> f64 {
 }
 
 /// Standard normal (Box and Muller 1958).
-fn gaussian(rng: &mut ChaCha8Rng) -> f64 {
+pub(crate) fn gaussian(rng: &mut ChaCha8Rng) -> f64 {
     let radius = (-2.0 * libm::log(uniform(rng))).sqrt();
     radius * libm::cos(std::f64::consts::TAU * uniform(rng))
 }

@@ -18,6 +18,9 @@
 //! # Ok::<(), lshjoin::Error>(())
 //! ```
 
+// Waits for the engine's own tables.
+#[allow(dead_code)]
+mod directions;
 mod error;
 mod family;
 mod java_random;
