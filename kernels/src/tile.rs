@@ -213,7 +213,14 @@ impl Side {
 
     /// The test itself, for one pair, which the vectorised ones pass at least when it does; and
     /// between what the distance of the two rows lies, with `rounding` for its computation.
-    fn near(&self, row: usize, other: &Side, column: usize, dot: i32, rounding: f64) -> Option<(f32, f32)> {
+    fn near(
+        &self,
+        row: usize,
+        other: &Side,
+        column: usize,
+        dot: i32,
+        rounding: f64,
+    ) -> Option<(f32, f32)> {
         let wide = f64::from;
         let product = 2.0 * wide(self.scale[row]) * wide(other.scale[column]) * f64::from(dot);
         let norms2 = wide(self.norm2[row]) + wide(other.norm2[column]);
@@ -229,9 +236,17 @@ impl Side {
         let residuals = wide(self.residual[row]) + wide(other.residual[column]);
         let at_least = (distance2.max(0.0).sqrt() - residuals) * (1.0 - rounding);
         // The norms were rounded down by SLACK.
-        let at_most = ((distance2 + 2.0 * SLACK * norms2).max(0.0).sqrt() + residuals) * (1.0 + rounding);
-        let at_most = if at_most.is_nan() { f64::INFINITY } else { at_most };
-        Some(((at_least.max(0.0) as f32).next_down().max(0.0), (at_most as f32).next_up()))
+        let at_most =
+            ((distance2 + 2.0 * SLACK * norms2).max(0.0).sqrt() + residuals) * (1.0 + rounding);
+        let at_most = if at_most.is_nan() {
+            f64::INFINITY
+        } else {
+            at_most
+        };
+        Some((
+            (at_least.max(0.0) as f32).next_down().max(0.0),
+            (at_most as f32).next_up(),
+        ))
     }
 }
 
@@ -620,8 +635,13 @@ impl Met<'_> {
                 let (i, row_of_tile) = (row / SIDE, row % SIDE);
                 let (j, column_of_tile) = (column / SIDE, column % SIDE);
                 let dot = tiles[i + BLOCK * j].0[row_of_tile][column_of_tile];
-                let (at_least, at_most) =
-                    self.left[i].near(row_of_tile, &self.right[j], column_of_tile, dot, rounding)?;
+                let (at_least, at_most) = self.left[i].near(
+                    row_of_tile,
+                    &self.right[j],
+                    column_of_tile,
+                    dot,
+                    rounding,
+                )?;
                 Some(Near {
                     left: (self.origin.0 + row) as u32,
                     right: (self.origin.1 + column) as u32,

@@ -1,7 +1,8 @@
 //! The 8-bit filter: the same on every instruction set, lossless on hostile rows, and a filter.
 
 use lshjoin_kernels::{
-    Isa, KernelError, LeftPanel, Level, Pairs, Quantised, RightPanel, Rows, Scalar, near_pairs,
+    Isa, KernelError, LeftPanel, Level, Near, Pairs, Quantised, RightPanel, Rows, Scalar,
+    near_pairs,
 };
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -30,8 +31,13 @@ fn near<T: Scalar>(
     right_panel.set_bounds(right_bounds).unwrap();
     let mut near = Vec::new();
     near_pairs(&left_panel, &right_panel, pairs, &mut near).unwrap();
-    near.sort();
-    near
+    let pair = |near: &Near| (near.left, near.right);
+    for found in &near {
+        // An interval that is not infinite must not be empty either.
+        assert!(found.at_least <= found.at_most);
+    }
+    near.sort_by_key(pair);
+    near.iter().map(pair).collect()
 }
 
 /// Runs `test` on every instruction set of this machine and names those that it lacks.

@@ -70,13 +70,22 @@ impl<'a, T: Scalar> Nearest<'a, T> {
         run: &'a Run,
     ) -> Result<Self> {
         if k == 0 {
-            return Err(Error::Parameter { name: "k", must_be: "at least 1", value: "0".into() });
+            return Err(Error::Parameter {
+                name: "k",
+                must_be: "at least 1",
+                value: "0".into(),
+            });
         }
         let both_ways = right.is_none();
         let right = right.unwrap_or(left);
         // No list gets longer than there are others, whatever k asks for.
         let others = right.rows.len().max(1);
-        Ok(Self { lists: NearestLists::new(left, right, k.min(others)), k, both_ways, run })
+        Ok(Self {
+            lists: NearestLists::new(left, right, k.min(others)),
+            k,
+            both_ways,
+            run,
+        })
     }
 
     pub(crate) fn finish(self) -> Result<Neighbors<T>> {
@@ -94,16 +103,29 @@ impl<T: Scalar> Judge<T> for Nearest<'_, T> {
     }
 
     fn right_bound(&self, row: u32) -> f32 {
-        if self.both_ways { self.lists.bound(row) } else { -1.0 }
+        if self.both_ways {
+            self.lists.bound(row)
+        } else {
+            -1.0
+        }
     }
 
     fn judge(&self, near: &[Near], (): &mut ()) -> Result<()> {
-        for &Near { left, right, at_least, at_most } in near {
+        for &Near {
+            left,
+            right,
+            at_least,
+            at_most,
+        } in near
+        {
             if !self.both_ways {
-                self.lists.insert(left, right, at_least, at_most, self.run)?;
+                self.lists
+                    .insert(left, right, at_least, at_most, self.run)?;
             } else if left != right {
-                self.lists.insert(left, right, at_least, at_most, self.run)?;
-                self.lists.insert(right, left, at_least, at_most, self.run)?;
+                self.lists
+                    .insert(left, right, at_least, at_most, self.run)?;
+                self.lists
+                    .insert(right, left, at_least, at_most, self.run)?;
             }
         }
         Ok(())

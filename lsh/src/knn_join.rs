@@ -1,10 +1,12 @@
 //! The batch join: the k nearest items of every query, all queries known beforehand.
 
+use std::ops::Range;
+
 use lshjoin_kernels::{Rows, Scalar};
 use rayon::prelude::*;
 
 use crate::{
-    directions::{PrincipalAxes, TableFunctions, project},
+    directions::{PrincipalAxes, TableFunctions},
     error::Result,
     knn::Nearest,
     meet::{Meeting, Meetings},
@@ -13,8 +15,8 @@ use crate::{
     plan::JoinPlan,
     run::Run,
     side::Side,
+    signs::Signs,
     similarity::same_dimension,
-    table::Table,
 };
 
 /// For each query its k nearest items; among `items` themselves when `queries` is `None`, a row
@@ -55,10 +57,22 @@ pub fn knn_join<T: Scalar>(
         Some(left) => Nearest::new(left, Some(&right), k, run)?,
         None => Nearest::new(&right, None, k, run)?,
     };
-    let join = KnnJoin { left: left.as_ref(), right: &right, nearest, run };
+    let join = KnnJoin {
+        left: left.as_ref(),
+        right: &right,
+        nearest,
+        run,
+    };
     match *plan {
         JoinPlan::Exact => join.exact()?,
-        JoinPlan::Lsh { seed, axes, functions, tables, probes, rounds } => {
+        JoinPlan::Lsh {
+            seed,
+            axes,
+            functions,
+            tables,
+            probes,
+            rounds,
+        } => {
             join.lsh(seed, axes, functions, tables, probes, rounds)?;
         }
     }
@@ -100,12 +114,19 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
                 orders = self.table(&functions, 1, table == 0)?;
             }
         }
-        let all = Meeting { left: 0..orders.left.len(), right: 0..orders.right.len() };
+        let (left, right) = (0..orders.left.len(), 0..orders.right.len());
         match &self.left {
-            Some(_) => self.meet(&orders.left, &orders.right, vec![all]),
+            Some(_) => self.meet(&orders.left, &orders.right, vec![(left, right)]),
             None => {
-                let meetings = Meetings { left: self.right, left_order: &orders.right, right: None };
-                meetings.hold([all].into_iter(), &self.nearest, self.run).map(drop)
+                let meetings = Meetings {
+                    left: self.right,
+                    left_order: &orders.right,
+                    right: None,
+                };
+                let all = Meeting { left, right };
+                meetings
+                    .hold([all].into_iter(), &self.nearest, self.run)
+                    .map(drop)
             }
         }
     }
@@ -133,44 +154,50 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         Ok(())
     }
 
-    fn meet(&self, left_order: &[u32], right_order: &[u32], meetings: Vec<Meeting>) -> Result<()> {
+    fn meet(
+        &self,
+        left_order: &[u32],
+        right_order: &[u32],
+        met: Vec<(Range<usize>, Range<usize>)>,
+    ) -> Result<()> {
         let right = Some((self.right, right_order));
-        let all = Meetings { left: self.left(), left_order, right };
-        all.hold(meetings.into_iter(), &self.nearest, self.run).map(drop)
+        let meetings = Meetings {
+            left: self.left(),
+            left_order,
+            right,
+        };
+        let met = met.into_iter().map(|(left, right)| Meeting { left, right });
+        meetings.hold(met, &self.nearest, self.run).map(drop)
     }
 
     /// Makes a table, lets each query look into `probes` of its buckets, and returns the rows in
     /// the order of their buckets.
     fn table(&self, functions: &TableFunctions, probes: usize, first: bool) -> Result<Orders> {
-        let bits = functions.thresholds.len();
-        let of_items = margins(self.right, functions, self.run)?;
-        let items = Table::build(keys(&of_items, bits).map(Some), bits as u32)?;
-        let of_left = self.left.map(|left| margins(left, functions, self.run)).transpose()?;
-        let margins = of_left.as_ref().unwrap_or(&of_items);
+        let of_items = Signs::of(self.right, functions, self.run)?;
+        let of_queries = self
+            .left
+            .map(|left| Signs::of(left, functions, self.run))
+            .transpose()?;
+        let of_queries = of_queries.as_ref().unwrap_or(&of_items);
+        let items = of_items.table()?;
+        let queries = of_queries.table()?;
         if first {
-            let own = match &self.left {
-                None => None,
-                Some(_) => Some(Table::build(keys(margins, bits).map(Some), bits as u32)?),
-            };
-            for length in [32, 128] {
-                let met: Vec<_> = match &own {
-                    None => items.stretches(length).map(|r| (r.clone(), r)).collect(),
-                    Some(own) => own.stretches_of(&items, length),
-                };
-                let met = met.into_iter().map(|(left, right)| Meeting { left, right });
-                let left_order = own.as_ref().map_or(&items.order, |own| &own.order);
-                self.meet(left_order, &items.order, met.collect())?;
+            // Short stretches first: they fill the lists, so that in whole buckets most pairs
+            // already fail the test.
+            for length in STRETCHES {
+                self.meet(
+                    &queries.order,
+                    &items.order,
+                    queries.stretches_of(&items, length),
+                )?;
             }
         }
-        let queries = Table::of_probes(bits, margins, probes)?;
-        let meetings = queries.matches(&items).into_iter();
-        let meetings = meetings.map(|(left, right)| Meeting { left, right }).collect();
-        self.meet(&queries.order, &items.order, meetings)?;
-        let left = match &self.left {
-            None => items.order.clone(),
-            Some(_) => Table::build(keys(margins, bits).map(Some), bits as u32)?.order,
-        };
-        Ok(Orders { left, right: items.order })
+        let probing = of_queries.probed_table(probes)?;
+        self.meet(&probing.order, &items.order, probing.matches(&items))?;
+        Ok(Orders {
+            left: queries.order,
+            right: items.order,
+        })
     }
 
     /// Neighbours of neighbours: left rows that lie together meet the neighbours of them all.
@@ -197,28 +224,16 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             let start = right_order.len();
             right_order.extend(block);
             let left = index * EXPANDED..orders.left.len().min((index + 1) * EXPANDED);
-            meetings.push(Meeting { left, right: start..right_order.len() });
+            meetings.push((left, start..right_order.len()));
         }
         self.meet(&orders.left, &right_order, meetings)
     }
 }
 
+/// Rows of the stretches of the first table that meet before its buckets do.
+const STRETCHES: [usize; 2] = [32, 128];
+
 /// Rows of a bucket of the rough tables, and how many such tables precede the exact pass: enough
 /// for bounds that nearly all pairs fail.
 const ROUGH_BUCKET: usize = 128;
 const ROUGH_TABLES: u64 = 2;
-
-fn margins<T: Scalar>(side: &Side<'_, T>, functions: &TableFunctions, run: &Run) -> Result<Vec<f32>> {
-    let directions = Rows::new(&functions.directions, side.rows.dim())?;
-    let mut margins = project(side.rows, directions, run)?;
-    margins.par_chunks_mut(functions.thresholds.len()).for_each(|row| {
-        for (margin, threshold) in row.iter_mut().zip(&functions.thresholds) {
-            *margin -= threshold;
-        }
-    });
-    Ok(margins)
-}
-
-pub(crate) fn keys(margins: &[f32], bits: usize) -> impl Iterator<Item = u128> {
-    margins.chunks(bits).map(|row| (0..).zip(row).map(|(bit, &margin)| u128::from(margin >= 0.0) << bit).sum())
-}

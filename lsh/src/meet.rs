@@ -200,13 +200,19 @@ impl<T: Scalar> Meetings<'_, T> {
         for (left, &row) in (0..).zip(left_rows) {
             pairs.clear();
             pairs.extend(right_rows.iter().map(|&right| (row, right)));
-            self.left.scores(right_side, &pairs, &mut scores, run.isa())?;
+            self.left
+                .scores(right_side, &pairs, &mut scores, run.isa())?;
             let bound = judge.left_bound(row);
             for (right, (&score, &(_, right_row))) in (0..).zip(scores.iter().zip(&pairs)) {
                 let distance = distance(metric, score).to_f64();
                 let (at_least, at_most) = filter_interval::<T>(metric, distance, dim);
                 if at_least <= bound.max(judge.right_bound(right_row)) {
-                    near.push(Near { left, right, at_least, at_most });
+                    near.push(Near {
+                        left,
+                        right,
+                        at_least,
+                        at_most,
+                    });
                 }
             }
         }

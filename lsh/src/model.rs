@@ -13,7 +13,9 @@ use crate::{
 /// Rows hashed between two looks at the clock: a fraction of a second.
 const CHUNK: usize = 1 << 15;
 /// Functions that rows are projected on in one go, at least one table's.
-const FUNCTIONS_AT_ONCE: usize = 64;
+const FUNCTIONS_AT_ONCE: usize = 16;
+/// Tables whose keys are held at a time.
+const TABLES_AT_ONCE: usize = 4;
 
 /// L hash tables (OR) of k hash functions each (AND).
 ///
@@ -154,7 +156,7 @@ impl LshModel {
     ) -> Result<()> {
         // Some tables at a time, since projecting on one direction takes as long to read the
         // rows as projecting on many.
-        let at_once = (FUNCTIONS_AT_ONCE / self.per_table).max(1);
+        let at_once = (FUNCTIONS_AT_ONCE / self.per_table).clamp(1, TABLES_AT_ONCE);
         for (group, layouts) in self.layouts.chunks(at_once).enumerate() {
             let first = group * at_once * self.per_table;
             let functions = self
@@ -175,8 +177,12 @@ impl LshModel {
             for (table, layout) in layouts.iter().enumerate() {
                 run.check()?;
                 let build = |keys: &[Option<u128>]| {
-                    let column = keys.iter().skip(table).step_by(layouts.len()).copied();
-                    Table::build(column, layout.bits())
+                    let column = keys.iter().skip(table).step_by(layouts.len());
+                    let (rows, keys): (Vec<u32>, Vec<u128>) = (0..)
+                        .zip(column)
+                        .filter_map(|(row, key)| Some((row, (*key)?)))
+                        .unzip();
+                    Table::build(&rows, &keys, layout.bits())
                 };
                 let of_queries = of_queries.as_deref().map(build).transpose()?;
                 meet(&build(&of_items)?, of_queries.as_ref())?;

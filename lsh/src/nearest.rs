@@ -64,7 +64,14 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
     }
 
     /// Adds a candidate whose distance is known to lie between two numbers.
-    pub(crate) fn insert(&self, row: u32, index: u32, at_least: f32, at_most: f32, run: &Run) -> Result<()> {
+    pub(crate) fn insert(
+        &self,
+        row: u32,
+        index: u32,
+        at_least: f32,
+        at_most: f32,
+        run: &Run,
+    ) -> Result<()> {
         if at_least > self.bound(row) {
             return Ok(());
         }
@@ -82,7 +89,14 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
             }
         }
         let place = list.partition_point(|candidate| candidate.at_most <= at_most);
-        list.insert(place, Candidate { at_least, at_most, index });
+        list.insert(
+            place,
+            Candidate {
+                at_least,
+                at_most,
+                index,
+            },
+        );
         if let Some(last) = list.get(self.k - 1) {
             self.bounds[row as usize].store(last.at_most.to_bits(), Ordering::Relaxed);
         }
@@ -91,19 +105,33 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
 
     /// Leaves in `list` the exact k nearest of it, by (distance, index); returns their scores.
     fn settle_row(&self, row: u32, list: &mut Vec<Candidate>, run: &Run) -> Result<Vec<T>> {
-        let pairs: Vec<(u32, u32)> = list.iter().map(|candidate| (row, candidate.index)).collect();
+        let pairs: Vec<(u32, u32)> = list
+            .iter()
+            .map(|candidate| (row, candidate.index))
+            .collect();
         let mut scores = Vec::new();
-        self.left.scores(self.right, &pairs, &mut scores, run.isa())?;
-        let mut scored: Vec<(T, u32)> = scores.into_iter().zip(pairs.iter().map(|pair| pair.1)).collect();
+        self.left
+            .scores(self.right, &pairs, &mut scores, run.isa())?;
+        let mut scored: Vec<(T, u32)> = scores
+            .into_iter()
+            .zip(pairs.iter().map(|pair| pair.1))
+            .collect();
         scored.sort_unstable_by(|x, y| {
-            x.0.partial_cmp(&y.0).unwrap_or(std::cmp::Ordering::Equal).then(x.1.cmp(&y.1))
+            x.0.partial_cmp(&y.0)
+                .unwrap_or(std::cmp::Ordering::Equal)
+                .then(x.1.cmp(&y.1))
         });
         scored.truncate(self.k);
         list.clear();
         list.extend(scored.iter().map(|&(score, index)| {
             let distance = distance(self.left.metric, score).to_f64();
-            let (at_least, at_most) = filter_interval::<T>(self.left.metric, distance, self.left.rows.dim());
-            Candidate { at_least, at_most, index }
+            let (at_least, at_most) =
+                filter_interval::<T>(self.left.metric, distance, self.left.rows.dim());
+            Candidate {
+                at_least,
+                at_most,
+                index,
+            }
         }));
         // Intervals of equal scores are equal, so the list stays sorted by `at_most`.
         Ok(scored.into_iter().map(|(score, _)| score).collect())
@@ -117,13 +145,19 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         let places = SHARD * self.k;
         self.shards
             .par_iter()
-            .zip(distances.par_chunks_mut(places).zip(indices.par_chunks_mut(places)))
+            .zip(
+                distances
+                    .par_chunks_mut(places)
+                    .zip(indices.par_chunks_mut(places)),
+            )
             .enumerate()
             .try_for_each(|(number, (shard, (distances, indices)))| {
                 run.check()?;
                 let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
                 let of_rows = distances.chunks_mut(self.k).zip(indices.chunks_mut(self.k));
-                for ((offset, list), (distances, indices)) in shard.iter_mut().enumerate().zip(of_rows) {
+                for ((offset, list), (distances, indices)) in
+                    shard.iter_mut().enumerate().zip(of_rows)
+                {
                     let row = (number * SHARD + offset) as u32;
                     let scores = self.settle_row(row, list, run)?;
                     if let Some(last) = list.get(self.k - 1) {
@@ -136,7 +170,11 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
                 }
                 Ok::<_, crate::Error>(())
             })?;
-        Ok(Neighbors { k: self.k, distances, indices })
+        Ok(Neighbors {
+            k: self.k,
+            distances,
+            indices,
+        })
     }
 }
 
@@ -156,7 +194,10 @@ impl<T: Scalar> Neighbors<T> {
     /// The neighbours of one query, nearest first.
     pub(crate) fn of(&self, query: u32) -> impl Iterator<Item = u32> {
         let places = &self.indices[query as usize * self.k..][..self.k];
-        places.iter().take_while(|&&index| index >= 0).map(|&index| index as u32)
+        places
+            .iter()
+            .take_while(|&&index| index >= 0)
+            .map(|&index| index as u32)
     }
 
     /// The same with `k` places a query, not fewer than there are.
@@ -172,6 +213,10 @@ impl<T: Scalar> Neighbors<T> {
             distances[to..to + self.k].copy_from_slice(&self.distances[from..from + self.k]);
             indices[to..to + self.k].copy_from_slice(&self.indices[from..from + self.k]);
         }
-        Self { k, distances, indices }
+        Self {
+            k,
+            distances,
+            indices,
+        }
     }
 }

@@ -52,6 +52,14 @@ impl<'a, T: Scalar> Side<'a, T> {
         })
     }
 
+    /// What a row is multiplied by to make its direction, where the metric compares directions.
+    pub(crate) fn direction_scale(&self, row: usize) -> f32 {
+        match self.squares.get(row) {
+            Some(&square) if square > 0.0 => square.sqrt().recip() as f32,
+            _ => 1.0,
+        }
+    }
+
     /// Exact scores of pairs of rows of this side and of `other`: what [`distance`] makes a
     /// distance of, and in the same order.
     pub(crate) fn scores(
@@ -97,7 +105,9 @@ pub(crate) fn distance<T: Scalar>(metric: Metric, score: T) -> T {
 pub(crate) fn filter_interval<T: Scalar>(metric: Metric, distance: f64, dim: usize) -> (f32, f32) {
     let error = (dim + 8) as f64 * T::UNIT_ROUNDOFF;
     let (at_least, at_most) = match metric {
-        Metric::Euclidean | Metric::Manhattan => (distance * (1.0 - error), distance * (1.0 + error)),
+        Metric::Euclidean | Metric::Manhattan => {
+            (distance * (1.0 - error), distance * (1.0 + error))
+        }
         Metric::Cosine => {
             // ‖x − y‖² = 2(1 − cos) on the unit sphere; the dot product and the two directions
             // are each off by some roundings.
@@ -105,10 +115,16 @@ pub(crate) fn filter_interval<T: Scalar>(metric: Metric, distance: f64, dim: usi
             // Directions are kept in f32.
             let of_directions = (dim + 8) as f64 * f32::UNIT_ROUNDOFF;
             let error = error.max(of_directions);
-            (length(distance - 2.0 * error) - error, length(distance + 2.0 * error) + error)
+            (
+                length(distance - 2.0 * error) - error,
+                length(distance + 2.0 * error) + error,
+            )
         }
     };
-    ((at_least as f32).next_down().max(0.0), (at_most as f32).next_up())
+    (
+        (at_least as f32).next_down().max(0.0),
+        (at_most as f32).next_up(),
+    )
 }
 
 /// Whether rows of this squared norm have dot products that neither overflow nor vanish in f32.

@@ -156,16 +156,27 @@ pub fn radius_join<T: Scalar>(
     let (judge, meetings, left_rows) = match &left {
         None => (
             Within::new(&right, None, radius, run),
-            Meetings { left: &right, left_order: &right_order, right: None },
+            Meetings {
+                left: &right,
+                left_order: &right_order,
+                right: None,
+            },
             items.len(),
         ),
         Some(left) => (
             Within::new(left, Some(&right), radius, run),
-            Meetings { left, left_order: &left_order, right: Some((&right, &right_order)) },
+            Meetings {
+                left,
+                left_order: &left_order,
+                right: Some((&right, &right_order)),
+            },
             left.rows.len(),
         ),
     };
-    let all = Meeting { left: 0..left_rows, right: 0..items.len() };
+    let all = Meeting {
+        left: 0..left_rows,
+        right: 0..items.len(),
+    };
     let notes = meetings.hold([all].into_iter(), &judge, run)?;
     let mut pairs: Vec<_> = notes.into_iter().flat_map(|notes| notes.found).collect();
     if queries.is_none() {
@@ -196,15 +207,31 @@ struct Found<T> {
 
 impl<'a, T: Scalar> Within<'a, T> {
     /// Of `left` with itself when `right` is `None`.
-    fn new(left: &'a Side<'a, T>, right: Option<&'a Side<'a, T>>, threshold: f64, run: &Run) -> Self {
+    fn new(
+        left: &'a Side<'a, T>,
+        right: Option<&'a Side<'a, T>>,
+        threshold: f64,
+        run: &Run,
+    ) -> Self {
         let (_, bound) = filter_interval::<T>(left.metric, threshold, left.rows.dim());
         let right = right.unwrap_or(left);
-        Self { left, right, threshold, bound, isa: run.isa(), earlier: Vec::new() }
+        Self {
+            left,
+            right,
+            threshold,
+            bound,
+            isa: run.isa(),
+            earlier: Vec::new(),
+        }
     }
 
     /// Each row with itself, at distance 0.
     fn with_itself(&self) -> impl Iterator<Item = (u32, u32, T)> + use<T> {
-        let rows = if self.threshold > 0.0 { self.left.rows.len() as u32 } else { 0 };
+        let rows = if self.threshold > 0.0 {
+            self.left.rows.len() as u32
+        } else {
+            0
+        };
         (0..rows).map(|row| (row, row, T::ZERO))
     }
 }
@@ -213,7 +240,11 @@ impl<T: Scalar> Judge<T> for Within<'_, T> {
     type Notes = Found<T>;
 
     fn notes(&self) -> Self::Notes {
-        Found { found: Vec::new(), pairs: Vec::new(), scores: Vec::new() }
+        Found {
+            found: Vec::new(),
+            pairs: Vec::new(),
+            scores: Vec::new(),
+        }
     }
 
     fn left_bound(&self, _: u32) -> f32 {
@@ -226,8 +257,11 @@ impl<T: Scalar> Judge<T> for Within<'_, T> {
 
     fn judge(&self, near: &[Near], notes: &mut Self::Notes) -> Result<()> {
         notes.pairs.clear();
-        notes.pairs.extend(near.iter().map(|pair| (pair.left, pair.right)));
-        self.left.scores(self.right, &notes.pairs, &mut notes.scores, self.isa)?;
+        notes
+            .pairs
+            .extend(near.iter().map(|pair| (pair.left, pair.right)));
+        self.left
+            .scores(self.right, &notes.pairs, &mut notes.scores, self.isa)?;
         for (&(left, right), &score) in notes.pairs.iter().zip(&notes.scores) {
             let distance = distance(self.left.metric, score);
             if distance.to_f64() < self.threshold

@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, ops::Range};
 
-use lshjoin_kernels::Sorter;
+use lshjoin_kernels::{Key, Sorter};
 
 use crate::error::Result;
 
@@ -15,44 +15,26 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Sorts the rows that have a key, by the keys' low `bits` bits.
-    pub(crate) fn build(keys: impl Iterator<Item = Option<u128>>, bits: u32) -> Result<Self> {
-        let (rows, keys): (Vec<u32>, Vec<u128>) = (0..)
-            .zip(keys)
-            .filter_map(|(row, key)| Some((row, key?)))
-            .unzip();
+    /// Sorts `rows` by their keys' low `bits` bits, rows of equal keys as they come. A row may
+    /// come with several keys.
+    pub(crate) fn build<K: Key + Copy + PartialEq + Into<u128>>(
+        rows: &[u32],
+        keys: &[K],
+        bits: u32,
+    ) -> Result<Self> {
         let mut order = Vec::new();
-        Sorter::default().sort(&keys, bits, &mut order)?;
+        Sorter::default().sort(keys, bits, &mut order)?;
         let mut buckets: Vec<(u128, u32)> = Vec::new();
-        for (place, row) in (0..).zip(&mut order) {
-            let key = keys[*row as usize];
-            if buckets.last().is_none_or(|&(last, _)| last != key) {
-                buckets.push((key, place));
+        let mut last = None;
+        for (place, entry) in (0..).zip(&mut order) {
+            let key = keys[*entry as usize];
+            if last != Some(key) {
+                buckets.push((key.into(), place));
+                last = Some(key);
             }
-            *row = rows[*row as usize];
+            *entry = rows[*entry as usize];
         }
         Ok(Self { order, buckets })
-    }
-
-    /// The buckets that each query looks into, as a table in which a query is in several.
-    pub(crate) fn of_probes(bits: usize, margins: &[f32], probes: usize) -> Result<Self> {
-        let mut keys = Vec::new();
-        let mut rows = Vec::new();
-        for ((row, m), key) in (0..).zip(margins.chunks(bits)).zip(crate::knn_join::keys(margins, bits)) {
-            let mut idx: Vec<usize> = (0..bits).collect();
-            idx.sort_by(|&a, &b| m[a].abs().total_cmp(&m[b].abs()));
-            keys.push(key); rows.push(row);
-            let mut cand: Vec<(f32, u128)> = Vec::new();
-            for (n, &a) in idx.iter().enumerate() {
-                cand.push((m[a] * m[a], 1 << a));
-                for &b in &idx[..n] { cand.push((m[a] * m[a] + m[b] * m[b], 1 << a | 1 << b)); }
-            }
-            cand.sort_by(|a, b| a.0.total_cmp(&b.0));
-            for c in cand.iter().take(probes - 1) { keys.push(key ^ c.1); rows.push(row); }
-        }
-        let mut t = Self::build(keys.into_iter().map(Some), bits as u32)?;
-        for o in &mut t.order { *o = rows[*o as usize]; }
-        Ok(t)
     }
 
     fn range(&self, bucket: usize) -> Range<usize> {
@@ -130,17 +112,16 @@ mod tests {
 
     #[test]
     fn buckets_are_the_rows_of_equal_keys() {
-        let keys = [Some(7), Some(3), None, Some(7), Some(1 << 100)];
-        let table = Table::build(keys.into_iter(), 128).unwrap();
+        let table = Table::build(&[0, 1, 3, 4], &[7_u128, 3, 7, 1 << 100], 128).unwrap();
         assert_eq!(table.order, [1, 0, 3, 4]);
         assert_eq!(table.ranges().collect::<Vec<_>>(), [0..1, 1..3, 3..4]);
-        let other = Table::build([Some(1 << 100), Some(8), Some(3)].into_iter(), 128).unwrap();
+        let other = Table::build(&[0, 1, 2], &[1_u128 << 100, 8, 3], 128).unwrap();
         assert_eq!(table.matches(&other), [(0..1, 0..1), (3..4, 2..3)]);
     }
 
     #[test]
     fn no_rows_make_no_bucket() {
-        let table = Table::build(std::iter::empty(), 0).unwrap();
+        let table = Table::build::<u64>(&[], &[], 0).unwrap();
         assert_eq!(table.ranges().count(), 0);
     }
 }

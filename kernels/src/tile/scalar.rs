@@ -42,7 +42,9 @@ pub(super) unsafe fn near(tile: &Tile, left: &Side, right: &Side) -> [u16; SIDE]
     let mut masks = [0; SIDE];
     for (row, mask) in masks.iter_mut().enumerate() {
         for column in 0..SIDE {
-            let near = left.near(row, right, column, tile.0[row][column], 0.0).is_some();
+            let near = left
+                .near(row, right, column, tile.0[row][column], 0.0)
+                .is_some();
             *mask |= u16::from(near) << column;
         }
     }

@@ -1,0 +1,83 @@
+//! The engine's own keys: a sign bit a function, with how far each row is from turning it.
+
+use lshjoin_kernels::{Rows, Scalar};
+use rayon::prelude::*;
+
+use crate::{
+    directions::{TableFunctions, project},
+    error::Result,
+    probe::Prober,
+    run::Run,
+    side::Side,
+    table::Table,
+};
+
+/// Rows that a thread keys at a time.
+const BLOCK: usize = 1024;
+
+/// What one table's functions make of the rows of one side.
+pub(crate) struct Signs {
+    bits: usize,
+    /// Projection less threshold, (rows, functions) row-major: bit j of a key is whether the
+    /// margin is not negative.
+    margins: Vec<f32>,
+}
+
+impl Signs {
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn of<T: Scalar>(
+        side: &Side<'_, T>,
+        functions: &TableFunctions,
+        run: &Run,
+    ) -> Result<Self> {
+        let directions = Rows::new(&functions.directions, side.rows.dim())?;
+        let mut margins = project(side.rows, directions, run)?;
+        let bits = functions.thresholds.len();
+        margins
+            .par_chunks_mut(bits)
+            .enumerate()
+            .for_each(|(row, margins)| {
+                let scale = side.direction_scale(row);
+                for (margin, threshold) in margins.iter_mut().zip(&functions.thresholds) {
+                    *margin = *margin * scale - threshold;
+                }
+            });
+        Ok(Self { bits, margins })
+    }
+
+    /// The rows in their buckets.
+    pub(crate) fn table(&self) -> Result<Table> {
+        let keys: Vec<u64> = self.margins.par_chunks(self.bits).map(key).collect();
+        let rows: Vec<u32> = (0..keys.len() as u32).collect();
+        Table::build(&rows, &keys, self.bits as u32)
+    }
+
+    /// The rows in their own buckets and the `probes` − 1 nearest others.
+    pub(crate) fn probed_table(&self, probes: usize) -> Result<Table> {
+        let (rows, keys): (Vec<u32>, Vec<u64>) = self
+            .margins
+            .par_chunks(BLOCK * self.bits)
+            .enumerate()
+            .flat_map_iter(|(block, margins)| {
+                let mut prober = Prober::default();
+                let mut entries = Vec::with_capacity(BLOCK * probes);
+                for (offset, margins) in margins.chunks(self.bits).enumerate() {
+                    let (row, key) = ((block * BLOCK + offset) as u32, key(margins));
+                    entries.push((row, key));
+                    let flips = prober.flips(margins, probes - 1);
+                    entries.extend(flips.iter().map(|flip| (row, key ^ flip)));
+                }
+                entries
+            })
+            .unzip();
+        Table::build(&rows, &keys, self.bits as u32)
+    }
+}
+
+fn key(margins: &[f32]) -> u64 {
+    (0..)
+        .zip(margins)
+        .map(|(bit, &margin)| u64::from(margin >= 0.0) << bit)
+        .sum()
+}
