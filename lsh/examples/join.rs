@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p lshjoin --example join`
 
-use lshjoin::{BucketedRandomProjection, LshModel, Metric, Rows, Run, knn_join};
+use lshjoin::{BucketedRandomProjection, JoinPlan, LshModel, Metric, Rows, Run, knn_join};
 
 fn main() -> lshjoin::Result<()> {
     let (count, dim) = (5_000, 64);
@@ -32,7 +32,7 @@ fn main() -> lshjoin::Result<()> {
         .count();
     println!("{duplicates} pair nearer than 0.5, of {count} rows");
 
-    let nearest = knn_join(None, rows, 1, Metric::Euclidean, &run)?;
+    let nearest = knn_join(None, rows, 1, Metric::Euclidean, &JoinPlan::Exact, &run)?;
     println!(
         "row 0's nearest is row {} at {:.3}",
         nearest.indices[0], nearest.distances[0]

@@ -25,12 +25,11 @@ const ROUNDS: usize = 4;
 /// Rows that a thread projects at a time.
 const BLOCK: usize = 64;
 
-/// What all tables share: the mean and the leading principal axes of a sample of rows.
+/// What all tables share: the leading principal axes of a sample of rows.
 pub(crate) struct PrincipalAxes {
     dim: usize,
     /// Orthonormal, (axes, dim), row-major; by falling variance, roughly.
     pub(crate) axes: Vec<f32>,
-    pub(crate) mean: Vec<f32>,
 }
 
 /// The functions of one table: bit j of a row's key is `row · direction j ≥ threshold j`.
@@ -51,7 +50,7 @@ impl PrincipalAxes {
     /// When the run is cancelled.
     pub(crate) fn of_sample<T: Scalar>(rows: Rows<'_, T>, count: usize, run: &Run) -> Result<Self> {
         let dim = rows.dim();
-        let (mean, centred) = centre(&sample(rows), dim);
+        let centred = centre(&sample(rows), dim);
         let height = centred.len() / dim;
         let count = count.min(dim).min(height).max(1);
         let mut rng = ChaCha8Rng::seed_from_u64(0);
@@ -75,7 +74,6 @@ impl PrincipalAxes {
         Ok(Self {
             dim,
             axes: rounded(&axes),
-            mean,
         })
     }
 
@@ -204,9 +202,9 @@ fn sample<T: Scalar>(rows: Rows<'_, T>) -> Vec<T> {
         .collect()
 }
 
-/// The mean, and the rows less their mean, scaled so that squares of ordinary rows neither
+/// The rows less their mean, scaled so that squares of ordinary rows neither
 /// overflow nor vanish.
-fn centre<T: Scalar>(values: &[T], dim: usize) -> (Vec<f32>, Vec<f32>) {
+fn centre<T: Scalar>(values: &[T], dim: usize) -> Vec<f32> {
     let largest = values
         .iter()
         .fold(0.0, |largest: f64, value| largest.max(value.to_f64().abs()));
@@ -218,13 +216,11 @@ fn centre<T: Scalar>(values: &[T], dim: usize) -> (Vec<f32>, Vec<f32>) {
             *mean += value.to_f64() * scale * share;
         }
     }
-    let centred = values
+    values
         .chunks(dim)
         .flat_map(|row| row.iter().zip(&mean))
         .map(|(value, mean)| (value.to_f64() * scale - mean) as f32)
-        .collect();
-    let unscaled = |mean: &f64| (mean / scale).clamp(f32::MIN.into(), f32::MAX.into()) as f32;
-    (mean.iter().map(unscaled).collect(), centred)
+        .collect()
 }
 
 /// Makes the vectors, at most `dim`, orthonormal by Gram–Schmidt, twice for full precision. A
@@ -347,7 +343,6 @@ mod tests {
         for vector in basis.chunks(DIM) {
             assert!(share_inside(vector, &axes.axes) > 0.9999);
         }
-        assert!(axes.mean.iter().all(|mean| (mean - 3.0).abs() < 0.2));
         let doubles: Vec<f64> = values.iter().copied().map(f64::from).collect();
         let rows = Rows::new(&doubles, DIM).unwrap();
         let of_doubles = PrincipalAxes::of_sample(rows, LATENT, &run()).unwrap();
@@ -419,7 +414,7 @@ mod tests {
         let projections = project(rows, directions, &run()).unwrap();
         assert_eq!(projections.len(), 12 * rows.len());
         let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
-        assert!(finite(&projections) && finite(&table.thresholds) && finite(&axes.mean));
+        assert!(finite(&projections) && finite(&table.thresholds));
     }
 
     #[test]
@@ -480,13 +475,7 @@ mod tests {
                 let table = axes.table(rows, 20, 5, 6, &run).unwrap();
                 let directions = Rows::new(&table.directions, DIM).unwrap();
                 let projections = project(rows, directions, &run).unwrap();
-                let all = [
-                    axes.axes,
-                    axes.mean,
-                    table.directions,
-                    table.thresholds,
-                    projections,
-                ];
+                let all = [axes.axes, table.directions, table.thresholds, projections];
                 all.map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
             })
         };
@@ -500,7 +489,7 @@ mod tests {
         let sum = expected.iter().flatten().fold(0_u64, |sum, &bits| {
             sum.rotate_left(5).wrapping_add(u64::from(bits))
         });
-        assert_eq!(sum, 12_939_727_068_956_712_934);
+        assert_eq!(sum, 8_550_190_325_622_299_703);
     }
 
     #[test]

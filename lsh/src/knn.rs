@@ -40,13 +40,10 @@ impl LshModel {
                 left: &left,
                 left_order: &queries.order,
                 right: Some((&right, &items.order)),
+                run,
             };
             let met = queries.matches(items).into_iter();
-            meetings.hold(
-                met.map(|(left, right)| Meeting { left, right }),
-                &nearest,
-                run,
-            )?;
+            meetings.hold(met.map(|(left, right)| Meeting { left, right }), &nearest)?;
             Ok(())
         })?;
         nearest.finish()

@@ -122,11 +122,10 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
                     left: self.right,
                     left_order: &orders.right,
                     right: None,
+                    run: self.run,
                 };
                 let all = Meeting { left, right };
-                meetings
-                    .hold([all].into_iter(), &self.nearest, self.run)
-                    .map(drop)
+                meetings.hold([all].into_iter(), &self.nearest).map(drop)
             }
         }
     }
@@ -165,9 +164,10 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             left: self.left(),
             left_order,
             right,
+            run: self.run,
         };
         let met = met.into_iter().map(|(left, right)| Meeting { left, right });
-        meetings.hold(met, &self.nearest, self.run).map(drop)
+        meetings.hold(met, &self.nearest).map(drop)
     }
 
     /// Makes a table, lets each query look into `probes` of its buckets, and returns the rows in

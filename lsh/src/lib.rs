@@ -47,5 +47,6 @@ pub use metric::Metric;
 pub use model::LshModel;
 pub use nearest::Neighbors;
 pub use plan::JoinPlan;
+pub use probe::{Crossing, Prober};
 pub use run::Run;
 pub use similarity::{JoinedPairs, RadiusNeighbors, radius_join};

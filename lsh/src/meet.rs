@@ -32,6 +32,7 @@ pub(crate) struct Meetings<'a, T> {
     pub(crate) left: &'a Side<'a, T>,
     pub(crate) left_order: &'a [u32],
     pub(crate) right: Option<(&'a Side<'a, T>, &'a [u32])>,
+    pub(crate) run: &'a Run,
 }
 
 /// What a join does with the pairs that pass.
@@ -55,7 +56,6 @@ pub(crate) trait Judge<T>: Sync {
 struct Desk<N> {
     left: LeftPanel,
     right: RightPanel,
-    bounds: Vec<f32>,
     near: Vec<Near>,
     notes: N,
 }
@@ -75,8 +75,8 @@ impl<T: Scalar> Meetings<'_, T> {
         &self,
         meetings: impl Iterator<Item = Meeting>,
         judge: &J,
-        run: &Run,
     ) -> Result<Vec<J::Notes>> {
+        let run = self.run;
         let tasks: Vec<Task> = meetings.flat_map(|meeting| self.tasks(meeting)).collect();
         run.expect(tasks.len());
         let desks: Vec<Mutex<Desk<J::Notes>>> = (0..rayon::current_num_threads())
@@ -84,7 +84,6 @@ impl<T: Scalar> Meetings<'_, T> {
                 Mutex::new(Desk {
                     left: LeftPanel::new(run.isa()),
                     right: RightPanel::new(run.isa()),
-                    bounds: Vec::new(),
                     near: Vec::new(),
                     notes: judge.notes(),
                 })
@@ -94,7 +93,7 @@ impl<T: Scalar> Meetings<'_, T> {
             run.check()?;
             let desk = &desks[rayon::current_thread_index().unwrap_or(0)];
             let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
-            self.work(task, &mut desk, judge, run)?;
+            self.work(task, &mut desk, judge)?;
             run.advance(1);
             Ok::<_, Error>(())
         })?;
@@ -120,13 +119,7 @@ impl<T: Scalar> Meetings<'_, T> {
         })
     }
 
-    fn work<J: Judge<T>>(
-        &self,
-        task: &Task,
-        desk: &mut Desk<J::Notes>,
-        judge: &J,
-        run: &Run,
-    ) -> Result<()> {
+    fn work<J: Judge<T>>(&self, task: &Task, desk: &mut Desk<J::Notes>, judge: &J) -> Result<()> {
         let (right_side, right_order) = self.right.unwrap_or((self.left, self.left_order));
         let right_rows = &right_order[task.right.clone()];
         if let Some(codes) = &right_side.codes {
@@ -136,13 +129,30 @@ impl<T: Scalar> Meetings<'_, T> {
         // at or after that start holds a row twice.
         let mut start = task.left.start;
         while start < task.left.end {
-            run.check()?;
+            self.run.check()?;
             let mut end = task.left.end.min(start + LEFT);
             if self.right.is_none() && start < task.right.start {
                 end = end.min(task.right.start);
             }
             let left_rows = &self.left_order[start..end];
-            self.filter(task, start..end, left_rows, right_rows, desk, judge, run)?;
+            desk.near.clear();
+            match &self.left.codes {
+                Some(codes) => {
+                    desk.left.gather(codes, left_rows)?;
+                    desk.left
+                        .set_bounds(&bounds(left_rows, |row| judge.left_bound(row)))?;
+                    desk.right
+                        .set_bounds(&bounds(right_rows, |row| judge.right_bound(row)))?;
+                    near_pairs(&desk.left, &desk.right, Pairs::Across, &mut desk.near)?;
+                }
+                None => self.score_all(left_rows, right_rows, judge, &mut desk.near)?,
+            }
+            if self.right.is_none() && start >= task.right.start {
+                // Each pair once, and no row with itself.
+                let ahead = start - task.right.start;
+                desk.near
+                    .retain(|pair| ahead + (pair.left as usize) < pair.right as usize);
+            }
             for pair in &mut desk.near {
                 pair.left = left_rows[pair.left as usize];
                 pair.right = right_rows[pair.right as usize];
@@ -153,38 +163,6 @@ impl<T: Scalar> Meetings<'_, T> {
         Ok(())
     }
 
-    /// Lists in `desk.near` the places in the two blocks of the pairs that may be near enough.
-    fn filter<J: Judge<T>>(
-        &self,
-        task: &Task,
-        block: Range<usize>,
-        left_rows: &[u32],
-        right_rows: &[u32],
-        desk: &mut Desk<J::Notes>,
-        judge: &J,
-        run: &Run,
-    ) -> Result<()> {
-        desk.near.clear();
-        let overlapping = self.right.is_none() && block.start >= task.right.start;
-        let Some(codes) = &self.left.codes else {
-            self.score_all(left_rows, right_rows, judge, &mut desk.near, run)?;
-            self.drop_repeated(overlapping, task, &block, &mut desk.near);
-            return Ok(());
-        };
-        desk.left.gather(codes, left_rows)?;
-        desk.bounds.clear();
-        desk.bounds
-            .extend(left_rows.iter().map(|&row| judge.left_bound(row)));
-        desk.left.set_bounds(&desk.bounds)?;
-        desk.bounds.clear();
-        desk.bounds
-            .extend(right_rows.iter().map(|&row| judge.right_bound(row)));
-        desk.right.set_bounds(&desk.bounds)?;
-        near_pairs(&desk.left, &desk.right, Pairs::Across, &mut desk.near)?;
-        self.drop_repeated(overlapping, task, &block, &mut desk.near);
-        Ok(())
-    }
-
     /// Where there are no codes to filter on, computes the distances.
     fn score_all<J: Judge<T>>(
         &self,
@@ -192,7 +170,6 @@ impl<T: Scalar> Meetings<'_, T> {
         right_rows: &[u32],
         judge: &J,
         near: &mut Vec<Near>,
-        run: &Run,
     ) -> Result<()> {
         let (right_side, _) = self.right.unwrap_or((self.left, self.left_order));
         let (metric, dim) = (self.left.metric, self.left.rows.dim());
@@ -201,7 +178,7 @@ impl<T: Scalar> Meetings<'_, T> {
             pairs.clear();
             pairs.extend(right_rows.iter().map(|&right| (row, right)));
             self.left
-                .scores(right_side, &pairs, &mut scores, run.isa())?;
+                .scores(right_side, &pairs, &mut scores, self.run.isa())?;
             let bound = judge.left_bound(row);
             for (right, (&score, &(_, right_row))) in (0..).zip(scores.iter().zip(&pairs)) {
                 let distance = distance(metric, score).to_f64();
@@ -218,19 +195,8 @@ impl<T: Scalar> Meetings<'_, T> {
         }
         Ok(())
     }
+}
 
-    /// Of a side with itself, keeps each pair once and no row with itself.
-    fn drop_repeated(
-        &self,
-        overlapping: bool,
-        task: &Task,
-        block: &Range<usize>,
-        near: &mut Vec<Near>,
-    ) {
-        if overlapping {
-            near.retain(|pair| {
-                block.start + (pair.left as usize) < task.right.start + pair.right as usize
-            });
-        }
-    }
+fn bounds(rows: &[u32], bound: impl Fn(u32) -> f32) -> Vec<f32> {
+    rows.iter().map(|&row| bound(row)).collect()
 }

@@ -82,10 +82,9 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
             return Ok(());
         }
         if list.len() == self.room {
-            let bound = self.bound(row);
-            list.retain(|candidate| candidate.at_least <= bound);
-            if list.len() == self.room {
-                self.settle_row(row, list, run)?;
+            self.settle_row(row, list, run)?;
+            if at_least > self.bound(row) {
+                return Ok(());
             }
         }
         let place = list.partition_point(|candidate| candidate.at_most <= at_most);
@@ -97,14 +96,26 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
                 index,
             },
         );
-        if let Some(last) = list.get(self.k - 1) {
-            self.bounds[row as usize].store(last.at_most.to_bits(), Ordering::Relaxed);
-        }
+        self.tighten(row, list);
         Ok(())
+    }
+
+    /// Sets the row's bound by the k-th of its list, and drops what is beyond it from the end.
+    fn tighten(&self, row: u32, list: &mut Vec<Candidate>) {
+        let Some(kth) = list.get(self.k - 1) else {
+            return;
+        };
+        let bound = kth.at_most;
+        self.bounds[row as usize].store(bound.to_bits(), Ordering::Relaxed);
+        while list.len() > self.k && list.last().is_some_and(|last| last.at_least > bound) {
+            list.pop();
+        }
     }
 
     /// Leaves in `list` the exact k nearest of it, by (distance, index); returns their scores.
     fn settle_row(&self, row: u32, list: &mut Vec<Candidate>, run: &Run) -> Result<Vec<T>> {
+        let bound = self.bound(row);
+        list.retain(|candidate| candidate.at_least <= bound);
         let pairs: Vec<(u32, u32)> = list
             .iter()
             .map(|candidate| (row, candidate.index))
@@ -134,6 +145,7 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
             }
         }));
         // Intervals of equal scores are equal, so the list stays sorted by `at_most`.
+        self.tighten(row, list);
         Ok(scored.into_iter().map(|(score, _)| score).collect())
     }
 
@@ -160,9 +172,6 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
                 {
                     let row = (number * SHARD + offset) as u32;
                     let scores = self.settle_row(row, list, run)?;
-                    if let Some(last) = list.get(self.k - 1) {
-                        self.bounds[row as usize].store(last.at_most.to_bits(), Ordering::Relaxed);
-                    }
                     for (place, (score, candidate)) in scores.into_iter().zip(list).enumerate() {
                         distances[place] = distance(self.left.metric, score);
                         indices[place] = i64::from(candidate.index);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use lshjoin::JoinPlan;
 ///
-/// let plan = JoinPlan::default();
+/// let plan = JoinPlan::Exact;
 /// let text = serde_json::to_string(&plan).unwrap();
 /// assert_eq!(serde_json::from_str::<JoinPlan>(&text).unwrap(), plan);
 /// ```

@@ -6,9 +6,24 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-/// Finds one query's probes after another's, in the same memory.
-#[derive(Default)]
-pub(crate) struct Prober {
+/// Finds the buckets to probe for one query after another, in the same memory.
+///
+/// ```
+/// use lshjoin::Prober;
+///
+/// // Three sign bits; the query is 0.1 from turning bit 1, 0.5 from bit 0 and 2 from bit 2.
+/// let mut prober = Prober::default();
+/// assert_eq!(prober.flips(&[0.5, -0.1, 2.0], 3), [0b010, 0b001, 0b011]);
+///
+/// // One function with a row of buckets: 0.2 above the lower boundary, 0.8 below the upper.
+/// let steps: Vec<Vec<i32>> = prober
+///     .steps(&[[0.2, 0.8]], 9)
+///     .map(|bucket| bucket.map(|crossing| crossing.step).collect())
+///     .collect();
+/// assert_eq!(steps, [[-1], [1]]);
+/// ```
+#[derive(Debug, Default)]
+pub struct Prober {
     /// By rising cost, then function, then the step down before the step up.
     crossings: Vec<Crossing>,
     heap: BinaryHeap<Reverse<Candidate>>,
@@ -18,16 +33,17 @@ pub(crate) struct Prober {
 
 /// A function's step across one of the boundaries of its bucket.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Crossing {
-    pub(crate) function: usize,
+pub struct Crossing {
+    /// Which function.
+    pub function: usize,
     /// −1 or 1, to be added to the function's bucket id.
-    pub(crate) step: i32,
+    pub step: i32,
     /// The squared distance to the boundary.
     cost: f64,
 }
 
 /// A set of crossings, bit i standing for the i-th cheapest.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     /// Bits of a number that is not negative: they sort as it does.
     cost: u64,
@@ -46,7 +62,7 @@ impl Prober {
     /// `margins` holds the distance of the query to each function's boundary, of either sign; an
     /// infinite one is not crossed, nor is any after the 64th. Buckets at the same distance come
     /// in a fixed order.
-    pub(crate) fn flips(&mut self, margins: &[f32], count: usize) -> &[u64] {
+    pub fn flips(&mut self, margins: &[f32], count: usize) -> &[u64] {
         let functions = 0..MOST_CROSSINGS;
         let crossings = functions
             .zip(margins)
@@ -65,7 +81,7 @@ impl Prober {
     ///
     /// `margins` holds the distances of the query to the lower and the upper boundary of its
     /// bucket, for each function; an infinite one is not crossed.
-    pub(crate) fn steps(
+    pub fn steps(
         &mut self,
         margins: &[[f32; 2]],
         count: usize,

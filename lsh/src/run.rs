@@ -10,12 +10,12 @@ use crate::error::{Error, Result};
 /// that the call is made in.
 ///
 /// ```
-/// use lshjoin::{Error, Metric, Rows, Run, knn_join};
+/// use lshjoin::{Error, JoinPlan, Metric, Rows, Run, knn_join};
 ///
 /// let run = Run::new()?;
 /// run.cancel();
 /// let items = Rows::new(&[0.0_f32, 1.0, 2.0], 1)?;
-/// assert_eq!(knn_join(None, items, 1, Metric::Euclidean, &run).unwrap_err(), Error::Cancelled);
+/// assert_eq!(knn_join(None, items, 1, Metric::Euclidean, &JoinPlan::Exact, &run).unwrap_err(), Error::Cancelled);
 /// # Ok::<(), lshjoin::Error>(())
 /// ```
 #[derive(Debug)]

@@ -63,17 +63,19 @@ impl LshModel {
                         left: &left,
                         left_order: &queries.order,
                         right: Some((right, &items.order)),
+                        run,
                     };
                     let met = matches
                         .into_iter()
                         .map(|(left, right)| Meeting { left, right });
-                    (meetings.hold(met, &judge, run)?, buckets)
+                    (meetings.hold(met, &judge)?, buckets)
                 }
                 _ => {
                     let meetings = Meetings {
                         left: &left,
                         left_order: &items.order,
                         right: None,
+                        run,
                     };
                     let met = items
                         .ranges()
@@ -83,7 +85,7 @@ impl LshModel {
                             right: bucket,
                         });
                     (
-                        meetings.hold(met, &judge, run)?,
+                        meetings.hold(met, &judge)?,
                         BucketNumbers::of_one(items, a.len()),
                     )
                 }
@@ -160,6 +162,7 @@ pub fn radius_join<T: Scalar>(
                 left: &right,
                 left_order: &right_order,
                 right: None,
+                run,
             },
             items.len(),
         ),
@@ -169,6 +172,7 @@ pub fn radius_join<T: Scalar>(
                 left,
                 left_order: &left_order,
                 right: Some((&right, &right_order)),
+                run,
             },
             left.rows.len(),
         ),
@@ -177,7 +181,7 @@ pub fn radius_join<T: Scalar>(
         left: 0..left_rows,
         right: 0..items.len(),
     };
-    let notes = meetings.hold([all].into_iter(), &judge, run)?;
+    let notes = meetings.hold([all].into_iter(), &judge)?;
     let mut pairs: Vec<_> = notes.into_iter().flat_map(|notes| notes.found).collect();
     if queries.is_none() {
         let other_way: Vec<_> = pairs.par_iter().map(|&(x, y, d)| (y, x, d)).collect();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lshjoin::{
-    BucketedRandomProjection, CauchyProjection, Error, HashFamily, Isa, LshModel, Metric,
+    BucketedRandomProjection, CauchyProjection, Error, HashFamily, Isa, JoinPlan, LshModel, Metric,
     RandomHyperplanes, Rows, Run, Scalar, knn_join, radius_join,
 };
 use proptest::prelude::*;
@@ -253,9 +253,9 @@ fn exact_knn_join_is_brute_force() {
             let (queries, items) = (to_f32(&rows(n, dim, 4)), to_f32(&rows(m, dim, 5)));
             let queries = Rows::new(&queries, dim).unwrap();
             let items = Rows::new(&items, dim).unwrap();
-            let found = knn_join(Some(queries), items, k, metric, &run).unwrap();
+            let found = knn_join(Some(queries), items, k, metric, &JoinPlan::Exact, &run).unwrap();
             check_neighbors(metric, queries, items, |_, _| true, &found);
-            let found = knn_join(None, items, k, metric, &run).unwrap();
+            let found = knn_join(None, items, k, metric, &JoinPlan::Exact, &run).unwrap();
             check_neighbors(metric, items, items, |query, item| query != item, &found);
         }
     }
@@ -330,8 +330,8 @@ fn results_are_the_same_on_every_isa_and_number_of_threads() {
                     model.hash(items, &run).unwrap(),
                     model.similarity_join(items, None, 6.0, &run).unwrap(),
                     model.nearest_neighbors(items, items, 5, &run).unwrap(),
-                    knn_join(None, items, 10, Metric::Euclidean, &run).unwrap(),
-                    knn_join(None, items, 10, Metric::Cosine, &run).unwrap(),
+                    knn_join(None, items, 10, Metric::Euclidean, &JoinPlan::Exact, &run).unwrap(),
+                    knn_join(None, items, 10, Metric::Cosine, &JoinPlan::Exact, &run).unwrap(),
                     radius_join(None, items, 5.0, Metric::Euclidean, &run).unwrap(),
                 )
             }));
@@ -349,7 +349,15 @@ fn bad_input_is_refused_by_name() {
     let family = BucketedRandomProjection { bucket_length: 1.0 };
     let model = LshModel::fit(&family, good, 1, 1, 0, &run).unwrap();
 
-    let error = knn_join(Some(nan), good, 1, Metric::Euclidean, &run).unwrap_err();
+    let error = knn_join(
+        Some(nan),
+        good,
+        1,
+        Metric::Euclidean,
+        &JoinPlan::Exact,
+        &run,
+    )
+    .unwrap_err();
     assert!(matches!(
         error,
         Error::NotFinite {
@@ -360,11 +368,11 @@ fn bad_input_is_refused_by_name() {
         }
     ));
     assert!(matches!(
-        knn_join(None, good, 0, Metric::Euclidean, &run),
+        knn_join(None, good, 0, Metric::Euclidean, &JoinPlan::Exact, &run),
         Err(Error::Parameter { name: "k", .. })
     ));
     assert!(matches!(
-        knn_join(Some(other), good, 1, Metric::Cosine, &run),
+        knn_join(Some(other), good, 1, Metric::Cosine, &JoinPlan::Exact, &run),
         Err(Error::Dimension { .. })
     ));
     for radius in [-1.0, f64::NAN] {
@@ -419,7 +427,7 @@ fn no_rows_join_to_nothing() {
         );
         let near = model.nearest_neighbors(a, b, 2, &run).unwrap();
         assert_eq!(near.indices, vec![-1; a.len() * 2]);
-        let near = knn_join(Some(a), b, 2, Metric::Euclidean, &run).unwrap();
+        let near = knn_join(Some(a), b, 2, Metric::Euclidean, &JoinPlan::Exact, &run).unwrap();
         assert_eq!(near.indices, vec![-1; a.len() * 2]);
         assert_eq!(
             radius_join(Some(a), b, 2.0, Metric::Cosine, &run)
@@ -429,7 +437,7 @@ fn no_rows_join_to_nothing() {
         );
     }
     assert_eq!(
-        knn_join(None, some, 3, Metric::Euclidean, &run)
+        knn_join(None, some, 3, Metric::Euclidean, &JoinPlan::Exact, &run)
             .unwrap()
             .indices,
         [-1, -1, -1]
@@ -450,7 +458,7 @@ proptest! {
         }
         let items = Rows::new(&values, 6).unwrap();
         let run = Run::new().unwrap();
-        let found = knn_join(None, items, k, Metric::Euclidean, &run).unwrap();
+        let found = knn_join(None, items, k, Metric::Euclidean, &JoinPlan::Exact, &run).unwrap();
         for row in 0..items.len() {
             let mut expected: Vec<f64> = (0..items.len())
                 .filter(|&item| item != row)

@@ -10,9 +10,6 @@ use pyo3::{
     prelude::*,
 };
 
-/// Row numbers of one side.
-pub(crate) type Indices<'py> = Bound<'py, PyArray1<i64>>;
-
 /// An array of float32 or float64, as the vectors were.
 pub(crate) type Distances<'py> = Bound<'py, PyAny>;
 

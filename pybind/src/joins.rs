@@ -1,11 +1,11 @@
 //! Exact joins of arrays.
 
-use lshjoin::Metric;
+use lshjoin::{JoinPlan, Metric};
 use numpy::{IntoPyArray, PyArray2};
 use pyo3::prelude::*;
 
 use crate::{
-    arrays::{Indices, Matrix, Sides, neighbors, rows, with_sides},
+    arrays::{Distances, Indices, Matrix, Sides, neighbors, rows, with_sides},
     run::{Options, to_py},
 };
 
@@ -27,7 +27,9 @@ pub(crate) fn knn_join<'py>(
         on_progress,
     };
     with_sides!(&Sides::new(queries, items)?, |queries, items| {
-        let found = options.run(py, |run| lshjoin::knn_join(queries, items, k, metric, run))?;
+        let found = options.run(py, |run| {
+            lshjoin::knn_join(queries, items, k, metric, &JoinPlan::Exact, run)
+        })?;
         neighbors(py, found)
     })
 }

@@ -11,7 +11,9 @@ use numpy::{
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::{
-    arrays::{Indices, Matrix, Sides, c_contiguous, neighbors, rows, with_rows, with_sides},
+    arrays::{
+        Distances, Indices, Matrix, Sides, c_contiguous, neighbors, rows, with_rows, with_sides,
+    },
     run::{Options, to_py},
 };
 
