@@ -21,6 +21,9 @@
 // Waits for the engine's own tables.
 #[allow(dead_code)]
 mod directions;
+// Waits for the engine's own tables.
+#[allow(dead_code)]
+mod duplicates;
 mod error;
 mod family;
 mod java_random;
