@@ -19,6 +19,9 @@
 //! ```
 
 mod directions;
+// Waits for the engine's own tables.
+#[allow(dead_code)]
+mod duplicates;
 mod error;
 mod family;
 mod java_random;

@@ -313,4 +313,11 @@ mod tests {
             .collect();
         assert_eq!((nearest[0].function, nearest[0].step), (99, 1));
     }
+    #[test]
+    fn functions_at_the_same_distance_are_crossed_in_order() {
+        let margins: Vec<f32> = (0..60).map(|at| (3 + at * 7 % 3) as f32).collect();
+        let at = |margin| (0..60).filter(move |&at| 3 + at * 7 % 3 == margin);
+        let expected: Vec<u64> = at(3).chain(at(4)).map(|at| 1 << at).collect();
+        assert_eq!(Prober::default().flips(&margins, 40), expected);
+    }
 }
