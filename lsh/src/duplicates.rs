@@ -137,7 +137,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{knn_join, metric::Metric, nearest::Neighbors};
+    use crate::{JoinPlan, knn_join, metric::Metric, nearest::Neighbors};
 
     fn gather(rows: Rows<'_, f32>, kept: &[u32]) -> Vec<f32> {
         let rows = kept.iter().flat_map(|&row| rows.row(row as usize));
@@ -174,7 +174,9 @@ mod tests {
         let [q, i, b] = [&q, &i, &b].map(|values| Rows::new(values, dim).unwrap());
         let run = Run::new().unwrap();
         for metric in [Metric::Euclidean, Metric::Manhattan, Metric::Cosine] {
-            let join = |queries, items| knn_join(queries, items, k, metric, &run).unwrap();
+            let join = |queries, items| {
+                knn_join(queries, items, k, metric, &JoinPlan::Exact, &run).unwrap()
+            };
             let expected = expand(&join(None, rows), &all, &all);
             assert_eq!(expand(&join(None, b), &both.places, &both.kept), expected);
             let expected = expand(&join(Some(rows), rows), &all, &all);

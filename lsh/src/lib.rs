@@ -19,11 +19,10 @@
 //! ```
 
 mod directions;
-// Waits for the engine's own tables.
-#[allow(dead_code)]
 mod duplicates;
 mod error;
 mod family;
+mod held_out;
 mod java_random;
 mod knn;
 mod knn_join;
@@ -49,7 +48,7 @@ pub use lshjoin_kernels::{
 pub use metric::Metric;
 pub use model::LshModel;
 pub use nearest::Neighbors;
-pub use plan::JoinPlan;
+pub use plan::{JoinPlan, LshPlan};
 pub use probe::{Crossing, Prober};
 pub use run::Run;
 pub use similarity::{JoinedPairs, RadiusNeighbors, radius_join};

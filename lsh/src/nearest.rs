@@ -58,6 +58,22 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         }
     }
 
+    /// Places of each list.
+    pub(crate) fn k(&self) -> usize {
+        self.k
+    }
+
+    /// The distances of the row's k nearest of all candidates so far.
+    pub(crate) fn distances_of(&self, row: u32, run: &Run) -> Result<Vec<T>> {
+        let shard = &self.shards[row as usize / SHARD];
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let scores = self.settle_row(row, &mut shard[row as usize % SHARD], run)?;
+        Ok(scores
+            .into_iter()
+            .map(|score| distance(self.left.metric, score))
+            .collect())
+    }
+
     /// The bound of `row` now; a later one is never larger.
     pub(crate) fn bound(&self, row: u32) -> f32 {
         f32::from_bits(self.bounds[row as usize].load(Ordering::Relaxed))
@@ -207,6 +223,32 @@ impl<T: Scalar> Neighbors<T> {
             .iter()
             .take_while(|&&index| index >= 0)
             .map(|&index| index as u32)
+    }
+
+    /// The same with the indices of items that were themselves numbered by `rows`.
+    pub(crate) fn renumbered(mut self, rows: &[u32]) -> Self {
+        for index in self.indices.iter_mut().filter(|index| **index >= 0) {
+            *index = i64::from(rows[*index as usize]);
+        }
+        self
+    }
+
+    /// For each of `places` the list at that place.
+    pub(crate) fn copied_to(self, places: &[u32]) -> Self {
+        let range = |&place: &u32| place as usize * self.k..(place as usize + 1) * self.k;
+        Self {
+            k: self.k,
+            distances: places
+                .iter()
+                .flat_map(|place| &self.distances[range(place)])
+                .copied()
+                .collect(),
+            indices: places
+                .iter()
+                .flat_map(|place| &self.indices[range(place)])
+                .copied()
+                .collect(),
+        }
     }
 
     /// The same with `k` places a query, not fewer than there are.

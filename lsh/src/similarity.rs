@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::{
     error::{Error, Result},
-    meet::{Judge, Meeting, Meetings},
+    meet::{Grain, Judge, Meeting, Meetings},
     metric::Metric,
     model::LshModel,
     run::Run,
@@ -63,6 +63,7 @@ impl LshModel {
                         left: &left,
                         left_order: &queries.order,
                         right: Some((right, &items.order)),
+                        grain: Grain::COARSE,
                         run,
                     };
                     let met = matches
@@ -75,6 +76,7 @@ impl LshModel {
                         left: &left,
                         left_order: &items.order,
                         right: None,
+                        grain: Grain::COARSE,
                         run,
                     };
                     let met = items
@@ -162,6 +164,7 @@ pub fn radius_join<T: Scalar>(
                 left: &right,
                 left_order: &right_order,
                 right: None,
+                grain: Grain::COARSE,
                 run,
             },
             items.len(),
@@ -172,6 +175,7 @@ pub fn radius_join<T: Scalar>(
                 left,
                 left_order: &left_order,
                 right: Some((&right, &right_order)),
+                grain: Grain::COARSE,
                 run,
             },
             left.rows.len(),
