@@ -10,6 +10,7 @@ use crate::{
     duplicates::Distinct,
     error::{Error, Result},
     held_out::HeldOut,
+    inner_product::knn_join_by_inner_product,
     knn::Nearest,
     meet::{Grain, Meeting, Meetings},
     metric::Metric,
@@ -56,6 +57,9 @@ pub fn knn_join<T: Scalar>(
     }
     if let JoinPlan::Lsh(plan) = plan {
         plan.check()?;
+    }
+    if metric == Metric::InnerProduct {
+        return knn_join_by_inner_product(queries, items, k, plan, run);
     }
     let keep = if queries.is_some() {
         k

@@ -3,7 +3,11 @@
 use lshjoin_kernels::{Isa, Measure, Quantised, Rows, Scalar, check_finite, distances_of};
 use rayon::prelude::*;
 
-use crate::{error::Result, metric::Metric, run::Run};
+use crate::{
+    error::{Error, Result},
+    metric::Metric,
+    run::Run,
+};
 
 /// The rows of one side; for the cosine their squared norms too.
 pub(crate) struct Side<'a, T> {
@@ -27,6 +31,13 @@ impl<'a, T: Scalar> Side<'a, T> {
         metric: Metric,
         run: &Run,
     ) -> Result<Self> {
+        if metric == Metric::InnerProduct {
+            return Err(Error::Parameter {
+                name: "metric",
+                must_be: "a distance; inner products have none but in knn_join",
+                value: metric.to_string(),
+            });
+        }
         check_finite(rows, run.isa()).map_err(|error| (name, error))?;
         run.check()?;
         let squares: Vec<f64> = match metric {
@@ -38,7 +49,7 @@ impl<'a, T: Scalar> Side<'a, T> {
         };
         let codes = match metric {
             Metric::Euclidean => Some(Quantised::new(rows, run.isa())?),
-            Metric::Manhattan => None,
+            Metric::Manhattan | Metric::InnerProduct => None,
             Metric::Cosine => {
                 let directions = directions(rows, &squares);
                 Some(Quantised::new(
@@ -104,7 +115,7 @@ impl<'a, T: Scalar> Side<'a, T> {
         let measure = match self.metric {
             Metric::Euclidean => Measure::SquaredEuclidean,
             Metric::Manhattan => Measure::Manhattan,
-            Metric::Cosine => Measure::Dot,
+            Metric::Cosine | Metric::InnerProduct => Measure::Dot,
         };
         let rows = |&(left, right): &(u32, u32)| (self.row(left), other.row(right));
         let pairs: Vec<(u32, u32)> = pairs.iter().map(rows).collect();
@@ -129,7 +140,7 @@ impl<'a, T: Scalar> Side<'a, T> {
 pub(crate) fn distance<T: Scalar>(metric: Metric, score: T) -> T {
     match metric {
         Metric::Euclidean => score.sqrt(),
-        Metric::Manhattan | Metric::Cosine => score,
+        Metric::Manhattan | Metric::Cosine | Metric::InnerProduct => score,
     }
 }
 
@@ -139,7 +150,7 @@ pub(crate) fn distance<T: Scalar>(metric: Metric, score: T) -> T {
 pub(crate) fn filter_interval<T: Scalar>(metric: Metric, distance: f64, dim: usize) -> (f32, f32) {
     let error = (dim + 8) as f64 * T::UNIT_ROUNDOFF;
     let (at_least, at_most) = match metric {
-        Metric::Euclidean | Metric::Manhattan => {
+        Metric::Euclidean | Metric::Manhattan | Metric::InnerProduct => {
             (distance * (1.0 - error), distance * (1.0 + error))
         }
         Metric::Cosine => {
