@@ -53,9 +53,7 @@ pub fn knn_join<T: Scalar>(
     if let Some(queries) = queries {
         same_dimension(queries, items)?;
     }
-    if let JoinPlan::Lsh(plan) = plan {
-        plan.check()?;
-    }
+    plan.check()?;
     let keep = if queries.is_some() {
         k
     } else {

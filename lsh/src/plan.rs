@@ -57,7 +57,7 @@ impl JoinPlan {
     /// # Errors
     /// When `recall` is not above 0 and at most 1.
     pub fn for_recall(recall: f64, queries: usize, items: usize) -> Result<Self> {
-        check_recall(recall)?;
+        check_recall("recall", recall)?;
         if recall == 1.0 || queries as f64 * items as f64 <= FEW_PAIRS {
             return Ok(Self::Exact);
         }
@@ -71,10 +71,21 @@ impl JoinPlan {
             until_recall: Some(recall),
         }))
     }
+
+    /// Whether all numbers are in range, as [`knn_join`](crate::knn_join) asks first.
+    ///
+    /// # Errors
+    /// When one is not.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Exact => Ok(()),
+            Self::Lsh(plan) => plan.check(),
+        }
+    }
 }
 
 impl LshPlan {
-    pub(crate) fn check(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         let parameter = |name, must_be, value: usize| {
             Err(Error::Parameter {
                 name,
@@ -89,17 +100,19 @@ impl LshPlan {
             Self { functions, .. } if !(1..=64).contains(&functions) => {
                 parameter("functions", "1 to 64", functions)
             }
-            Self { until_recall, .. } => until_recall.map_or(Ok(()), check_recall),
+            Self { until_recall, .. } => {
+                until_recall.map_or(Ok(()), |recall| check_recall("until_recall", recall))
+            }
         }
     }
 }
 
-fn check_recall(recall: f64) -> Result<()> {
+fn check_recall(name: &'static str, recall: f64) -> Result<()> {
     if recall > 0.0 && recall <= 1.0 {
         return Ok(());
     }
     Err(Error::Parameter {
-        name: "recall",
+        name,
         must_be: "above 0 and at most 1",
         value: recall.to_string(),
     })
