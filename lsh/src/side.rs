@@ -13,6 +13,9 @@ pub(crate) struct Side<'a, T> {
     /// filter that works on them.
     pub(crate) codes: Option<Quantised>,
     squares: Vec<f64>,
+    /// Where rows are numbered by their place in another order: the row at each place, and the
+    /// place of each row.
+    order: Option<(Vec<u32>, Vec<u32>)>,
 }
 
 impl<'a, T: Scalar> Side<'a, T> {
@@ -49,7 +52,36 @@ impl<'a, T: Scalar> Side<'a, T> {
             metric,
             codes,
             squares,
+            order: None,
         })
+    }
+
+    /// Numbers the rows by their place in `order` from here on, for all but [`Side::rows`]: rows
+    /// that are used together then lie together in memory.
+    pub(crate) fn reorder(&mut self, order: Vec<u32>) -> Result<()> {
+        if let Some(codes) = &self.codes {
+            self.codes = Some(codes.reordered(&order)?);
+        }
+        let mut places = vec![0; order.len()];
+        for (place, &row) in (0..).zip(&order) {
+            places[row as usize] = place;
+        }
+        self.order = Some((order, places));
+        Ok(())
+    }
+
+    /// The index in [`Side::rows`] of the row of this number.
+    pub(crate) fn row(&self, number: u32) -> u32 {
+        self.order
+            .as_ref()
+            .map_or(number, |(rows, _)| rows[number as usize])
+    }
+
+    /// The number of the row at this index of [`Side::rows`].
+    pub(crate) fn number(&self, row: u32) -> u32 {
+        self.order
+            .as_ref()
+            .map_or(row, |(_, places)| places[row as usize])
     }
 
     /// What a row is multiplied by to make its direction, where the metric compares directions.
@@ -60,7 +92,7 @@ impl<'a, T: Scalar> Side<'a, T> {
         }
     }
 
-    /// Exact scores of pairs of rows of this side and of `other`: what [`distance`] makes a
+    /// Exact scores of pairs of rows, by number, of this side and of `other`: what [`distance`] makes a
     /// distance of, and in the same order.
     pub(crate) fn scores(
         &self,
@@ -74,9 +106,11 @@ impl<'a, T: Scalar> Side<'a, T> {
             Metric::Manhattan => Measure::Manhattan,
             Metric::Cosine => Measure::Dot,
         };
-        distances_of(measure, self.rows, other.rows, pairs, scores, isa)?;
+        let rows = |&(left, right): &(u32, u32)| (self.row(left), other.row(right));
+        let pairs: Vec<(u32, u32)> = pairs.iter().map(rows).collect();
+        distances_of(measure, self.rows, other.rows, &pairs, scores, isa)?;
         if self.metric == Metric::Cosine {
-            for (score, &(left, right)) in scores.iter_mut().zip(pairs) {
+            for (score, &(left, right)) in scores.iter_mut().zip(&pairs) {
                 let (left, right) = (left as usize, right as usize);
                 let (x, y) = (self.squares[left], other.squares[right]);
                 let product = if safe_to_multiply(x) && safe_to_multiply(y) {
