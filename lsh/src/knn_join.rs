@@ -205,7 +205,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             .map(|recall| HeldOut::of(&self).map(|held_out| (recall, held_out)))
             .transpose()?;
         let mut rounds = 0;
-        for table in 0..plan.tables * PATIENCE {
+        for table in 0..plan.tables.saturating_mul(PATIENCE) {
             let functions = axes.table(
                 self.right.rows,
                 plan.functions,
@@ -232,7 +232,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
                     return self.nearest.finish();
                 }
                 // Past the plan, each further table is followed by a round.
-                if rounds >= plan.rounds + table + 1 - plan.tables {
+                if rounds >= plan.rounds.saturating_add(table + 1 - plan.tables) {
                     break;
                 }
                 self.expand(&left_order)?;

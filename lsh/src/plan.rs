@@ -36,7 +36,7 @@ pub struct LshPlan {
     pub functions: usize,
     /// L: tables, at least 1, made and dropped one after the other.
     pub tables: usize,
-    /// Buckets of each table that a query looks into, its own the first; at least 1.
+    /// Buckets of each table that a query looks into, its own the first; 1 to 1024.
     pub probes: usize,
     /// Rounds of neighbour expansion after the tables.
     pub rounds: usize,
@@ -96,9 +96,12 @@ impl LshPlan {
         match *self {
             Self { axes: 0, .. } => parameter("axes", "at least 1", 0),
             Self { tables: 0, .. } => parameter("tables", "at least 1", 0),
-            Self { probes: 0, .. } => parameter("probes", "at least 1", 0),
             Self { functions, .. } if !(1..=64).contains(&functions) => {
                 parameter("functions", "1 to 64", functions)
+            }
+            // A table holds an entry for each probe of each query.
+            Self { probes, .. } if !(1..=1024).contains(&probes) => {
+                parameter("probes", "1 to 1024", probes)
             }
             Self { until_recall, .. } => {
                 until_recall.map_or(Ok(()), |recall| check_recall("until_recall", recall))

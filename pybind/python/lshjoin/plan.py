@@ -64,7 +64,7 @@ class JoinPlan:
             axes: leading principal axes that directions are drawn in, at least 1.
             functions: sign bits of a table, 1 to 64.
             tables: how many, at least 1; one after the other, so that they cost time alone.
-            probes: buckets of each table that a query looks into, its own the first; at least 1.
+            probes: buckets of each table that a query looks into, its own the first; 1 to 1024.
             rounds: of meeting the neighbours of neighbours, after the tables.
             until_recall: if given, rounds end early when held-out rows, whose exact neighbours are
                 computed first, reach this recall, and further tables and rounds follow until they
