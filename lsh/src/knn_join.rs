@@ -55,9 +55,7 @@ pub fn knn_join<T: Scalar>(
     if let Some(queries) = queries {
         same_dimension(queries, items)?;
     }
-    if let JoinPlan::Lsh(plan) = plan {
-        plan.check()?;
-    }
+    plan.check()?;
     if metric == Metric::InnerProduct {
         return knn_join_by_inner_product(queries, items, k, plan, run);
     }
@@ -211,7 +209,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             .map(|recall| HeldOut::of(&self).map(|held_out| (recall, held_out)))
             .transpose()?;
         let mut rounds = 0;
-        for table in 0..plan.tables * PATIENCE {
+        for table in 0..plan.tables.saturating_mul(PATIENCE) {
             let functions = axes.table(
                 self.right.rows,
                 plan.functions,
@@ -238,7 +236,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
                     return self.nearest.finish();
                 }
                 // Past the plan, each further table is followed by a round.
-                if rounds >= plan.rounds + table + 1 - plan.tables {
+                if rounds >= plan.rounds.saturating_add(table + 1 - plan.tables) {
                     break;
                 }
                 self.expand(&left_order)?;
