@@ -52,7 +52,7 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
     pub(crate) fn new(left: &'a Side<'a, T>, right: &'a Side<'a, T>, k: usize) -> Self {
         let rows = left.rows.len();
         // Beside the k nearest, those that overlap with the k-th.
-        let room = k + k / 2 + 4;
+        let room = 2 * k + 10;
         let shard = |first: usize| {
             let places = SHARD.min(rows - first) * room;
             Mutex::new(Shard {
