@@ -30,7 +30,8 @@ use crate::{
 /// together so that nearly all pairs fail the first test. [`JoinPlan::Lsh`] meets the rows of
 /// each bucket, and the neighbours of neighbours. Both compare 8-bit codes and compute the
 /// distances of what these can't tell apart, so that each query gets the nearest of all the items
-/// that it met.
+/// that it met. Manhattan distance has no such codes, and a side of less than a few thousand rows
+/// needs no tables: then all pairs are met whatever the plan.
 ///
 /// ```
 /// use lshjoin::{JoinPlan, Metric, Rows, Run, knn_join};
