@@ -46,7 +46,8 @@ impl Model {
         let family: Box<dyn HashFamily + Send + Sync> = match family.parse().map_err(to_py)? {
             Metric::Manhattan => Box::new(CauchyProjection { bucket_length }),
             Metric::Cosine => Box::new(RandomHyperplanes),
-            _ => Box::new(BucketedRandomProjection { bucket_length }),
+            Metric::Euclidean => Box::new(BucketedRandomProjection { bucket_length }),
+            other => return Err(PyValueError::new_err(format!("no hash family for {other}"))),
         };
         let (k, tables) = (num_hash_functions, num_hash_tables);
         let options = Options {

@@ -53,6 +53,17 @@ def test_knn_self_join(sides, metric, dtype):
     np.testing.assert_allclose(result.distances, np.sort(truth, axis=1)[:, :5], **tolerance(dtype))
 
 
+@pytest.mark.parametrize("self_join", [False, True])
+def test_largest_inner_products(sides, self_join, dtype):
+    queries, items = (sides[1], sides[1]) if self_join else sides
+    truth = -(queries.astype(np.float64) @ items.astype(np.float64).T)
+    if self_join:
+        np.fill_diagonal(truth, np.inf)
+    result = knn_join(None if self_join else queries, items, 5, metric="inner_product")
+    np.testing.assert_array_equal(result.indices, np.argsort(truth, axis=1)[:, :5])
+    np.testing.assert_allclose(result.distances, np.sort(truth, axis=1)[:, :5], **tolerance(dtype))
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("self_join", [False, True])
 def test_radius_join(sides, metric, dtype, self_join):

@@ -404,6 +404,11 @@ def test_frames_of_two_kinds(model):
         model.approxSimilarityJoin(make_frame("pandas", ROWS), make_frame("polars", ROWS), 1.0)
 
 
+def test_inner_products_are_no_distances():
+    with pytest.raises(ValueError, match="inner products have none"):
+        radius_join(items=ROWS, radius=1.0, metric="inner_product")
+
+
 def test_engine_checks_too():
     """What the package's own checks let through, if ever, is still no undefined behaviour."""
     engine = lshjoin._lshjoin

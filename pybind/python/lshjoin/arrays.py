@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lshjoin._lshjoin import Matrix
 
 Metric = Literal["euclidean", "manhattan", "cosine"]
+NearestMetric = Metric | Literal["inner_product"]
 
 
 class _Neighbors(NamedTuple):
@@ -45,7 +46,7 @@ def knn_join(
     items: ArrayLike | None = None,
     k: SupportsIndex = 10,
     *,
-    metric: Metric = "euclidean",
+    metric: NearestMetric = "euclidean",
     recall: float | None = None,
     plan: JoinPlan | None = None,
     seed: SupportsIndex | None = None,
@@ -63,7 +64,8 @@ def knn_join(
             other integers to float64.
         items: (m, d) array-like.
         k: neighbours a query, at least 1. Queries with fewer are padded with inf and -1.
-        metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
+        metric: "euclidean", "manhattan", "cosine" (1 - cosine similarity) or "inner_product" (its
+            negative is the distance: the largest come first).
         recall: the share of the true neighbours to find, above 0; 0.95 if None. 1.0 compares all
             pairs, as do small joins whatever the recall.
         plan: what to do, from :func:`plan_knn_join`, an earlier result's ``plan`` or
@@ -135,7 +137,7 @@ def plan_knn_join(
     items: ArrayLike | None = None,
     k: SupportsIndex = 10,
     *,
-    metric: Metric = "euclidean",
+    metric: NearestMetric = "euclidean",
     recall: float = 0.95,
     seed: SupportsIndex = 0,
 ) -> JoinPlan:
@@ -145,7 +147,7 @@ def plan_knn_join(
         queries: (n, d) array-like, as for :func:`knn_join`.
         items: (m, d) array-like.
         k: neighbours a query, at least 1.
-        metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
+        metric: as for :func:`knn_join`.
         recall: the share of the true neighbours to find, above 0 and at most 1.
         seed: where random directions start, 0 to 2**64 - 1.
 
