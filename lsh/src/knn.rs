@@ -4,7 +4,7 @@ use lshjoin_kernels::{Near, Rows, Scalar};
 
 use crate::{
     error::{Error, Result},
-    meet::{Grain, Judge, Meeting, Meetings},
+    meet::{Judge, Meeting, Meetings},
     model::LshModel,
     nearest::{NearestLists, Neighbors},
     run::Run,
@@ -40,7 +40,6 @@ impl LshModel {
                 left: &left,
                 left_order: &queries.order,
                 right: Some((&right, &items.order)),
-                grain: Grain::COARSE,
                 run,
             };
             let met = queries.matches(items).into_iter();

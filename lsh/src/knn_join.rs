@@ -12,7 +12,7 @@ use crate::{
     held_out::HeldOut,
     inner_product::knn_join_by_inner_product,
     knn::Nearest,
-    meet::{Grain, Meeting, Meetings},
+    meet::{Meeting, Meetings},
     metric::Metric,
     nearest::Neighbors,
     plan::{JoinPlan, LshPlan},
@@ -151,7 +151,7 @@ pub(crate) struct KnnJoin<'a, T> {
 }
 
 /// Left rows that are expanded together: near each other, they have neighbours in common.
-const EXPANDED: usize = 64;
+const EXPANDED: usize = 128;
 
 /// Rows of the stretches that meet before buckets do, and bits of the keys that order them.
 const STRETCHES: [usize; 3] = [16, 64, 256];
@@ -193,7 +193,6 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             left: self.left(),
             left_order: &left_order,
             right: self.left.map(|_| (self.right, right_order.as_slice())),
-            grain: Grain::COARSE,
             run: self.run,
         };
         let all = Meeting {
@@ -218,13 +217,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
                 table as u64,
                 self.run,
             )?;
-            // Bounds fall quickly in the first table.
-            let grain = if table == 0 {
-                Grain::FINE
-            } else {
-                Grain::COARSE
-            };
-            let left_order = self.table(&functions, plan.probes, grain)?;
+            let left_order = self.table(&functions, plan.probes)?;
             if table + 1 < plan.tables {
                 continue;
             }
@@ -252,14 +245,12 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         left_order: &[u32],
         right_order: &[u32],
         met: Vec<(Range<usize>, Range<usize>)>,
-        grain: Grain,
     ) -> Result<()> {
         let right = Some((self.right, right_order));
         let meetings = Meetings {
             left: self.left(),
             left_order,
             right,
-            grain,
             run: self.run,
         };
         let met = met.into_iter().map(|(left, right)| Meeting { left, right });
@@ -277,11 +268,11 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
                         .stretches(length)
                         .map(|rows| (rows.clone(), rows))
                         .collect();
-                    self.meet(&items.order, &items.order, met, Grain::FINE)?;
+                    self.meet(&items.order, &items.order, met)?;
                 }
                 Some(queries) => {
                     let met = queries.stretches_of(items, length);
-                    self.meet(&queries.order, &items.order, met, Grain::FINE)?;
+                    self.meet(&queries.order, &items.order, met)?;
                 }
             }
         }
@@ -290,7 +281,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
 
     /// Makes a table, lets each query look into `probes` of its buckets, and returns the queries in
     /// the order of their buckets.
-    fn table(&self, functions: &TableFunctions, probes: usize, grain: Grain) -> Result<Vec<u32>> {
+    fn table(&self, functions: &TableFunctions, probes: usize) -> Result<Vec<u32>> {
         let of_items = Signs::of(self.right, functions, self.run)?;
         let of_queries = self
             .left
@@ -299,7 +290,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         let of_queries = of_queries.as_ref().unwrap_or(&of_items);
         let items = of_items.table()?;
         let probing = of_queries.probed_table(probes)?;
-        self.meet(&probing.order, &items.order, probing.matches(&items), grain)?;
+        self.meet(&probing.order, &items.order, probing.matches(&items))?;
         match self.left {
             None => Ok(items.order),
             Some(_) => Ok(of_queries.table()?.order),
@@ -333,6 +324,6 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             let left = block * EXPANDED..left_order.len().min((block + 1) * EXPANDED);
             met.push((left, start..right_order.len()));
         }
-        self.meet(left_order, &right_order, met, Grain::COARSE)
+        self.meet(left_order, &right_order, met)
     }
 }

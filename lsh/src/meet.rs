@@ -14,26 +14,9 @@ use crate::{
     side::{Side, distance, filter_interval},
 };
 
-/// How many rows of each side meet at a time.
-#[derive(Clone, Copy)]
-pub(crate) struct Grain {
-    left: usize,
-    right: usize,
-}
-
-impl Grain {
-    /// Both panels fit a second-level cache at a few hundred dimensions.
-    pub(crate) const COARSE: Grain = Grain {
-        left: 512,
-        right: 2048,
-    };
-    /// For bounds that still fall quickly: they are looked up once a block.
-    pub(crate) const FINE: Grain = Grain {
-        left: 128,
-        right: 256,
-    };
-}
-
+/// Rows of a left and of a right panel: both fit a second-level cache at a few hundred dimensions.
+const LEFT: usize = 512;
+const RIGHT: usize = 2048;
 /// Left rows that one task meets with its right panel; more are other tasks'.
 const LEFT_OF_TASK: usize = 1 << 15;
 
@@ -49,7 +32,6 @@ pub(crate) struct Meetings<'a, T> {
     pub(crate) left: &'a Side<'a, T>,
     pub(crate) left_order: &'a [u32],
     pub(crate) right: Option<(&'a Side<'a, T>, &'a [u32])>,
-    pub(crate) grain: Grain,
     pub(crate) run: &'a Run,
 }
 
@@ -126,9 +108,8 @@ impl<T: Scalar> Meetings<'_, T> {
     fn tasks(&self, meeting: Meeting) -> impl Iterator<Item = Task> + use<T> {
         let with_itself = self.right.is_none();
         let Meeting { left, right } = meeting;
-        let grain = self.grain.right;
-        right.clone().step_by(grain).flat_map(move |first| {
-            let right = first..right.end.min(first + grain);
+        right.clone().step_by(RIGHT).flat_map(move |first| {
+            let right = first..right.end.min(first + RIGHT);
             let left = left.start..if with_itself { right.end } else { left.end };
             let starts = left.clone().step_by(LEFT_OF_TASK);
             starts.map(move |start| Task {
@@ -149,7 +130,7 @@ impl<T: Scalar> Meetings<'_, T> {
         let mut start = task.left.start;
         while start < task.left.end {
             self.run.check()?;
-            let mut end = task.left.end.min(start + self.grain.left);
+            let mut end = task.left.end.min(start + LEFT);
             if self.right.is_none() && start < task.right.start {
                 end = end.min(task.right.start);
             }

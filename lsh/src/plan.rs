@@ -48,7 +48,7 @@ pub struct LshPlan {
 /// Pairs below which meeting them all takes a fraction of a second.
 const FEW_PAIRS: f64 = 2e8;
 /// Rows of a bucket that a plan for a recall aims at.
-const BUCKET: usize = 512;
+const BUCKET: usize = 256;
 
 impl JoinPlan {
     /// A plan for joining so many queries with so many items that reaches `recall`, the share of
@@ -66,7 +66,7 @@ impl JoinPlan {
             axes: 48,
             functions: (items / BUCKET).max(2).ilog2() as usize,
             tables: 2,
-            probes: 4,
+            probes: 6,
             rounds: 1,
             until_recall: Some(recall),
         }))

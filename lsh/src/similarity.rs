@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::{
     error::{Error, Result},
-    meet::{Grain, Judge, Meeting, Meetings},
+    meet::{Judge, Meeting, Meetings},
     metric::Metric,
     model::LshModel,
     run::Run,
@@ -63,7 +63,6 @@ impl LshModel {
                         left: &left,
                         left_order: &queries.order,
                         right: Some((right, &items.order)),
-                        grain: Grain::COARSE,
                         run,
                     };
                     let met = matches
@@ -76,7 +75,6 @@ impl LshModel {
                         left: &left,
                         left_order: &items.order,
                         right: None,
-                        grain: Grain::COARSE,
                         run,
                     };
                     let met = items
@@ -164,7 +162,6 @@ pub fn radius_join<T: Scalar>(
                 left: &right,
                 left_order: &right_order,
                 right: None,
-                grain: Grain::COARSE,
                 run,
             },
             items.len(),
@@ -175,7 +172,6 @@ pub fn radius_join<T: Scalar>(
                 left,
                 left_order: &left_order,
                 right: Some((&right, &right_order)),
-                grain: Grain::COARSE,
                 run,
             },
             left.rows.len(),
