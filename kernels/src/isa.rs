@@ -163,3 +163,21 @@ impl fmt::Debug for Isa {
         write!(f, "Isa({self})")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So that a run that names an instruction set has tested it, and not skipped it as missing.
+    #[test]
+    fn what_the_environment_asks_for_is_here() {
+        let asked = std::env::var("LSHJOIN_ISA").unwrap_or_default();
+        let isa = Isa::from_env().unwrap();
+        assert!(Isa::available().contains(&isa));
+        if asked.trim().is_empty() {
+            assert_eq!(isa, Isa::best());
+        } else {
+            assert_eq!(isa.to_string(), asked.trim().to_ascii_lowercase());
+        }
+    }
+}

@@ -48,6 +48,7 @@ struct Line([u32; SIDE]);
 struct Tile([[i32; SIDE]; SIDE]);
 
 /// One number for each of 16 rows.
+#[cfg(target_arch = "x86_64")]
 #[repr(C, align(64))]
 struct Floats([f32; SIDE]);
 
@@ -107,6 +108,7 @@ type Masks = [u32; SIDE * BLOCK];
 type Overlapped = unsafe fn(&Block, &mut Tiles, &Met, &Tiles, &mut Masks);
 
 /// How codes become the units of a panel.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // only x86-64 needs all
 #[derive(Clone, Copy, PartialEq)]
 enum Packing {
     /// Four codes a unit.
