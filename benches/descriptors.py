@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 DIMENSIONS = 128
 # Clusters within clusters, and how far each strays from the centre that it belongs to. Their number
 # does not depend on that of the rows: fewer rows are a sample of more.
-LEVELS = ((64, 1.0), (4_096, 0.7), (65_536, 0.5))
-SPREAD = 0.45
-LEVEL, SCALE = 18, 40  # of a value, before what is below 0 is cut off
+LEVELS = ((64, 0.8), (4_096, 0.7), (65_536, 0.6))
+SPREAD = 0.35, 0.95  # of rows about theirs, from the tightest cluster to the loosest
+LEVEL, SCALE = 22, 40  # of a value, before what is below 0 is cut off
 
 
 def descriptors(n: int, seed: int) -> NDArray[np.float32]:
@@ -22,8 +22,7 @@ def descriptors(n: int, seed: int) -> NDArray[np.float32]:
     for clusters, distance in LEVELS:
         parents = centres[rng.integers(len(centres), size=clusters)]
         centres = parents + distance * rng.standard_normal(parents.shape, np.float32)
-    # Some of the smallest clusters are ten times as tight as others.
-    spreads = SPREAD * np.exp(rng.uniform(-1.5, 0.8, len(centres))).astype(np.float32)
+    spreads = np.exp(rng.uniform(*np.log(SPREAD), len(centres))).astype(np.float32)
 
     member = rng.integers(len(centres), size=n)
     rows = rng.standard_normal((n, DIMENSIONS), np.float32)
