@@ -66,8 +66,8 @@ def measure(
         | dict.fromkeys(THREAD_VARIABLES, str(threads))
         | {
             "LSHJOIN_ISA": isa,
-            # FAISS's threads otherwise spin at every barrier, which costs it several times as much as
-            # soon as anything else runs, and gains it nothing.
+            # FAISS's threads otherwise spin at every barrier: many times slower as soon as
+            # anything else runs on the machine, and no faster when nothing does.
             "OMP_WAIT_POLICY": "PASSIVE",
         }
     )
