@@ -52,7 +52,7 @@ def measure(
     isa: str = "",
 ) -> tuple[Measurement, Indices]:
     """The join in a new process; without queries, of the items with themselves."""
-    found = items.with_suffix(".found.npy")
+    found = items.with_suffix(f".{os.getpid()}.npy")
     job = {
         "system": asdict(system),
         "items": str(items),
@@ -67,7 +67,7 @@ def measure(
         | {
             "LSHJOIN_ISA": isa,
             # FAISS's threads otherwise spin at every barrier: many times slower as soon as
-            # anything else runs on the machine, and no faster when nothing does.
+            # anything else runs on the machine.
             "OMP_WAIT_POLICY": "PASSIVE",
         }
     )
