@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::{
-    error::Result,
+    error::{KernelError, Result},
     finite::check_finite,
     isa::Isa,
     rows::{Rows, Scalar},
@@ -97,6 +97,32 @@ impl Quantised {
             dim,
             codes,
             rows: approximations,
+        })
+    }
+
+    /// The same rows in another order: row `order[i]` becomes row i.
+    ///
+    /// # Errors
+    /// [`RowOutOfRange`](crate::KernelError::RowOutOfRange).
+    pub fn reordered(&self, order: &[u32]) -> Result<Self> {
+        if let Some(&row) = order.iter().find(|&&row| row as usize >= self.len()) {
+            return Err(KernelError::RowOutOfRange {
+                what: "the order's rows",
+                index: row as usize,
+                rows: self.len(),
+            });
+        }
+        let stride = self.dim.next_multiple_of(LINE);
+        let mut codes = vec![0; order.len() * stride];
+        codes
+            .par_chunks_mut(stride)
+            .zip(order)
+            .for_each(|(codes, &row)| codes.copy_from_slice(self.codes(row as usize)));
+        let rows = order.iter().map(|&row| self.rows[row as usize]).collect();
+        Ok(Self {
+            dim: self.dim,
+            codes,
+            rows,
         })
     }
 

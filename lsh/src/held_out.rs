@@ -2,16 +2,14 @@
 
 use lshjoin_kernels::{Rows, Scalar};
 
-use crate::{
-    error::Result, knn::Nearest, knn_join::KnnJoin, nearest::NearestLists, run::Run, side::Side,
-};
+use crate::{error::Result, knn_join::KnnJoin, nearest::NearestLists, run::Run, side::Side};
 
 /// How many rows are held out: the recall of a join is then known within about a percent.
 const HELD_OUT: usize = 512;
 
 /// Some left rows, and how far their k-th neighbours are.
 pub(crate) struct HeldOut<'a, T> {
-    rows: Vec<u32>,
+    numbers: Vec<u32>,
     /// For each row, the distance of its k-th neighbour.
     furthest: Vec<T>,
     k: usize,
@@ -34,22 +32,15 @@ impl<'a, T: Scalar> HeldOut<'a, T> {
         // One neighbour more where a row finds itself, at distance 0.
         let k = join.nearest.lists.k();
         let places = k + usize::from(join.left.is_none());
-        let nearest = Nearest::new(&sample, Some(join.right), places, join.run)?;
-        let exact = KnnJoin {
-            left: Some(&sample),
-            right: join.right,
-            nearest,
-            run: join.run,
-        };
-        exact.exact()?;
-        let found = exact.nearest.finish()?;
+        let exact = KnnJoin::new(Some(&sample), join.right, places, join.run)?;
+        let found = exact.exactly()?;
         let furthest = found
             .distances
             .chunks(places)
             .map(|of_row| of_row[places - 1])
             .collect();
         Ok(Self {
-            rows,
+            numbers: rows.iter().map(|&row| left.number(row)).collect(),
             furthest,
             k,
             run: join.run,
@@ -59,8 +50,8 @@ impl<'a, T: Scalar> HeldOut<'a, T> {
     /// Whether `recall` of the neighbours are found, by a standard error at least. Neighbours as
     /// near as the k-th count, whichever they are.
     pub(crate) fn reaches(&self, recall: f64, lists: &NearestLists<'_, T>) -> Result<bool> {
-        let mut shares = Vec::with_capacity(self.rows.len());
-        for (&row, &furthest) in self.rows.iter().zip(&self.furthest) {
+        let mut shares = Vec::with_capacity(self.numbers.len());
+        for (&row, &furthest) in self.numbers.iter().zip(&self.furthest) {
             let distances = lists.distances_of(row, self.run)?;
             let found = distances
                 .iter()

@@ -87,7 +87,7 @@ impl<'a, T: Scalar> Nearest<'a, T> {
     }
 
     pub(crate) fn finish(self) -> Result<Neighbors<T>> {
-        Ok(self.lists.settle(self.run)?.padded(self.k))
+        Ok(self.lists.finish(self.run)?.padded(self.k))
     }
 }
 

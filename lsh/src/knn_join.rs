@@ -8,8 +8,9 @@ use rayon::prelude::*;
 use crate::{
     directions::{PrincipalAxes, TableFunctions},
     duplicates::Distinct,
-    error::Result,
+    error::{Error, Result},
     held_out::HeldOut,
+    inner_product::knn_join_by_inner_product,
     knn::Nearest,
     meet::{Grain, Meeting, Meetings},
     metric::Metric,
@@ -19,6 +20,7 @@ use crate::{
     side::Side,
     signs::Signs,
     similarity::same_dimension,
+    table::Table,
 };
 
 /// For each query its k nearest items; among `items` themselves when `queries` is `None`, a row
@@ -53,8 +55,9 @@ pub fn knn_join<T: Scalar>(
     if let Some(queries) = queries {
         same_dimension(queries, items)?;
     }
-    if let JoinPlan::Lsh(plan) = plan {
-        plan.check()?;
+    plan.check()?;
+    if metric == Metric::InnerProduct {
+        return knn_join_by_inner_product(queries, items, k, plan, run);
     }
     let keep = if queries.is_some() {
         k
@@ -87,33 +90,54 @@ fn join_distinct<T: Scalar>(
     plan: &JoinPlan,
     run: &Run,
 ) -> Result<Neighbors<T>> {
-    let right = Side::new("items", items, metric, run)?;
-    let left = queries
+    let mut right = Side::new("items", items, metric, run)?;
+    let mut left = queries
         .map(|queries| Side::new("queries", queries, metric, run))
         .transpose()?;
-    let nearest = Nearest::new(
-        left.as_ref().unwrap_or(&right),
-        left.as_ref().map(|_| &right),
-        k,
-        run,
-    )?;
-    let join = KnnJoin {
-        left: left.as_ref(),
-        right: &right,
-        nearest,
-        run,
-    };
-    match plan {
-        JoinPlan::Exact => join.exact()?,
-        JoinPlan::Lsh(plan) => join.lsh(plan)?,
+    let most = left
+        .as_ref()
+        .map_or(right.rows.len(), |left| left.rows.len());
+    if right.codes.is_none() || most.min(right.rows.len()) < MANY {
+        return KnnJoin::new(left.as_ref(), &right, k, run)?.exactly();
     }
-    join.nearest.finish()
+    let axes = match plan {
+        JoinPlan::Exact => STRETCH_BITS,
+        JoinPlan::Lsh(plan) => plan.axes,
+    };
+    let axes = PrincipalAxes::of_sample(items, axes, run)?;
+    let stretches = Stretches::new(&mut right, left.as_mut(), &axes, run)?;
+    let join = KnnJoin::new(left.as_ref(), &right, k, run)?;
+    join.fill(&stretches)?;
+    match plan {
+        JoinPlan::Exact => join.exactly(),
+        JoinPlan::Lsh(plan) => join.by_tables(plan, &axes),
+    }
 }
 
-/// Rows in some order, of the left and of the right side.
-struct Orders {
-    left: Vec<u32>,
-    right: Vec<u32>,
+/// Both sides in the order of one key of many bits, by which their rows are numbered from then on.
+struct Stretches {
+    items: Table,
+    queries: Option<Table>,
+}
+
+impl Stretches {
+    fn new<T: Scalar>(
+        right: &mut Side<'_, T>,
+        left: Option<&mut Side<'_, T>>,
+        axes: &PrincipalAxes,
+        run: &Run,
+    ) -> Result<Self> {
+        let functions = axes.table(right.rows, STRETCH_BITS, 0, u64::MAX, run)?;
+        let in_order = |side: &mut Side<'_, T>| {
+            let mut table = Signs::of(side, &functions, run)?.table()?;
+            side.reorder(table.renumber())?;
+            Ok::<_, Error>(table)
+        };
+        Ok(Self {
+            items: in_order(right)?,
+            queries: left.map(in_order).transpose()?,
+        })
+    }
 }
 
 /// A join under way.
@@ -132,12 +156,7 @@ const EXPANDED: usize = 64;
 const STRETCHES: [usize; 3] = [16, 64, 256];
 const STRETCH_BITS: usize = 20;
 
-/// Rows of a bucket of the tables that precede the exact pass and how many such tables there are:
-/// enough for bounds that nearly all pairs fail.
-const ROUGH_BUCKET: usize = 512;
-const ROUGH_TABLES: u64 = 2;
-
-/// Left rows from which on such tables pay.
+/// Rows of both sides from which on it pays to do anything but meet all pairs.
 const MANY: usize = 4096;
 
 /// How many times its tables a plan may take to reach its recall; then all pairs are met.
@@ -148,30 +167,31 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         self.left.unwrap_or(self.right)
     }
 
+    /// Of `right` with itself when `left` is `None`.
+    pub(crate) fn new(
+        left: Option<&'a Side<'a, T>>,
+        right: &'a Side<'a, T>,
+        k: usize,
+        run: &'a Run,
+    ) -> Result<Self> {
+        let nearest = Nearest::new(left.unwrap_or(right), left.map(|_| right), k, run)?;
+        Ok(Self {
+            left,
+            right,
+            nearest,
+            run,
+        })
+    }
+
     /// Meets all pairs.
-    pub(crate) fn exact(&self) -> Result<()> {
+    pub(crate) fn exactly(self) -> Result<Neighbors<T>> {
         let (left, right) = (self.left().rows.len(), self.right.rows.len());
-        let mut orders = Orders {
-            left: (0..left as u32).collect(),
-            right: (0..right as u32).collect(),
-        };
-        if self.right.codes.is_some() && left.min(right) >= MANY {
-            let functions = (right / ROUGH_BUCKET).ilog2() as usize;
-            let axes = PrincipalAxes::of_sample(self.right.rows, 2 * functions, self.run)?;
-            self.fill(&axes, 0)?;
-            for table in 0..ROUGH_TABLES {
-                let functions = axes.table(self.right.rows, functions, 0, table, self.run)?;
-                orders = self.table(&functions, 1, grain(table))?;
-            }
-        }
+        let [left_order, right_order] =
+            [left, right].map(|rows| (0..rows as u32).collect::<Vec<_>>());
         let meetings = Meetings {
             left: self.left(),
-            left_order: if self.left.is_some() {
-                &orders.left
-            } else {
-                &orders.right
-            },
-            right: self.left.map(|_| (self.right, orders.right.as_slice())),
+            left_order: &left_order,
+            right: self.left.map(|_| (self.right, right_order.as_slice())),
             grain: Grain::COARSE,
             run: self.run,
         };
@@ -179,18 +199,17 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             left: 0..left,
             right: 0..right,
         };
-        meetings.hold([all].into_iter(), &self.nearest).map(drop)
+        meetings.hold([all].into_iter(), &self.nearest)?;
+        self.nearest.finish()
     }
 
-    fn lsh(&self, plan: &LshPlan) -> Result<()> {
+    fn by_tables(self, plan: &LshPlan, axes: &PrincipalAxes) -> Result<Neighbors<T>> {
         let held_out = plan
             .until_recall
-            .map(|recall| HeldOut::of(self).map(|held_out| (recall, held_out)))
+            .map(|recall| HeldOut::of(&self).map(|held_out| (recall, held_out)))
             .transpose()?;
-        let axes = PrincipalAxes::of_sample(self.right.rows, plan.axes, self.run)?;
-        self.fill(&axes, plan.seed)?;
         let mut rounds = 0;
-        for table in 0.. {
+        for table in 0..plan.tables.saturating_mul(PATIENCE) {
             let functions = axes.table(
                 self.right.rows,
                 plan.functions,
@@ -198,7 +217,13 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
                 table as u64,
                 self.run,
             )?;
-            let orders = self.table(&functions, plan.probes, grain(table as u64))?;
+            // Bounds fall quickly in the first table.
+            let grain = if table == 0 {
+                Grain::FINE
+            } else {
+                Grain::COARSE
+            };
+            let left_order = self.table(&functions, plan.probes, grain)?;
             if table + 1 < plan.tables {
                 continue;
             }
@@ -208,20 +233,17 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
                     None => rounds == plan.rounds,
                 };
                 if reached {
-                    return Ok(());
+                    return self.nearest.finish();
                 }
                 // Past the plan, each further table is followed by a round.
-                if rounds >= plan.rounds + table + 1 - plan.tables {
+                if rounds >= plan.rounds.saturating_add(table + 1 - plan.tables) {
                     break;
                 }
-                self.expand(&orders)?;
+                self.expand(&left_order)?;
                 rounds += 1;
             }
-            if table + 1 >= plan.tables * PATIENCE {
-                return self.exact();
-            }
         }
-        Ok(())
+        self.exactly()
     }
 
     fn meet(
@@ -243,17 +265,12 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         meetings.hold(met, &self.nearest).map(drop)
     }
 
-    /// Meets the rows of short stretches in the order of keys of many bits: that fills the lists,
-    /// so that in whole buckets most pairs already fail the test.
-    fn fill(&self, axes: &PrincipalAxes, seed: u64) -> Result<()> {
-        let functions = axes.table(self.right.rows, STRETCH_BITS, seed, u64::MAX, self.run)?;
-        let items = Signs::of(self.right, &functions, self.run)?.table()?;
-        let queries = self
-            .left
-            .map(|left| Signs::of(left, &functions, self.run)?.table())
-            .transpose()?;
+    /// Meets the rows of short stretches: that fills the lists, so that in whole buckets most pairs
+    /// already fail the test.
+    fn fill(&self, stretches: &Stretches) -> Result<()> {
+        let items = &stretches.items;
         for length in STRETCHES {
-            match &queries {
+            match &stretches.queries {
                 None => {
                     let met = items
                         .stretches(length)
@@ -262,7 +279,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
                     self.meet(&items.order, &items.order, met, Grain::FINE)?;
                 }
                 Some(queries) => {
-                    let met = queries.stretches_of(&items, length);
+                    let met = queries.stretches_of(items, length);
                     self.meet(&queries.order, &items.order, met, Grain::FINE)?;
                 }
             }
@@ -270,9 +287,9 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         Ok(())
     }
 
-    /// Makes a table, lets each query look into `probes` of its buckets, and returns the rows in
+    /// Makes a table, lets each query look into `probes` of its buckets, and returns the queries in
     /// the order of their buckets.
-    fn table(&self, functions: &TableFunctions, probes: usize, grain: Grain) -> Result<Orders> {
+    fn table(&self, functions: &TableFunctions, probes: usize, grain: Grain) -> Result<Vec<u32>> {
         let of_items = Signs::of(self.right, functions, self.run)?;
         let of_queries = self
             .left
@@ -280,21 +297,19 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             .transpose()?;
         let of_queries = of_queries.as_ref().unwrap_or(&of_items);
         let items = of_items.table()?;
-        let queries = of_queries.table()?;
         let probing = of_queries.probed_table(probes)?;
         self.meet(&probing.order, &items.order, probing.matches(&items), grain)?;
-        Ok(Orders {
-            left: queries.order,
-            right: items.order,
-        })
+        match self.left {
+            None => Ok(items.order),
+            Some(_) => Ok(of_queries.table()?.order),
+        }
     }
 
     /// Neighbours of neighbours: left rows that lie together meet the neighbours of them all
     /// and, where the items are joined with themselves, these neighbours' neighbours.
-    fn expand(&self, orders: &Orders) -> Result<()> {
+    fn expand(&self, left_order: &[u32]) -> Result<()> {
         let lists = self.nearest.lists.settle(self.run)?;
-        let candidates: Vec<Vec<u32>> = orders
-            .left
+        let candidates: Vec<Vec<u32>> = left_order
             .par_chunks(EXPANDED)
             .map(|block| {
                 let mut near: Vec<u32> = block.iter().flat_map(|&row| lists.of(row)).collect();
@@ -314,18 +329,9 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         for (block, candidates) in candidates.iter().enumerate() {
             let start = right_order.len();
             right_order.extend(candidates);
-            let left = block * EXPANDED..orders.left.len().min((block + 1) * EXPANDED);
+            let left = block * EXPANDED..left_order.len().min((block + 1) * EXPANDED);
             met.push((left, start..right_order.len()));
         }
-        self.meet(&orders.left, &right_order, met, Grain::COARSE)
-    }
-}
-
-/// Bounds fall quickly in the first table.
-fn grain(table: u64) -> Grain {
-    if table == 0 {
-        Grain::FINE
-    } else {
-        Grain::COARSE
+        self.meet(left_order, &right_order, met, Grain::COARSE)
     }
 }

@@ -23,6 +23,7 @@ mod duplicates;
 mod error;
 mod family;
 mod held_out;
+mod inner_product;
 mod java_random;
 mod knn;
 mod knn_join;

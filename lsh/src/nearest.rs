@@ -1,15 +1,18 @@
 //! The nearest neighbours found so far, of all rows at once, for threads to add to.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use lshjoin_kernels::Scalar;
 use rayon::prelude::*;
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     run::Run,
     side::{Side, distance, filter_interval},
 };
@@ -17,13 +20,15 @@ use crate::{
 /// Rows that share a lock: few enough that threads rarely meet at one.
 const SHARD: usize = 64;
 
-/// A neighbour whose distance is known to lie in an interval; distances as the filter on codes
-/// measures them.
-#[derive(Clone, Copy)]
-struct Candidate {
-    at_least: f32,
-    at_most: f32,
-    index: u32,
+/// The lists of some rows: neighbours whose distances are known to lie in intervals, by rising
+/// upper end; distances as the filter on codes measures them.
+struct Shard {
+    /// Candidates of each row.
+    lengths: [usize; SHARD],
+    /// `room` places a row.
+    at_least: Vec<f32>,
+    at_most: Vec<f32>,
+    indices: Vec<u32>,
 }
 
 /// For each left row the candidates that may be among its k nearest, and the bound that new ones
@@ -38,7 +43,7 @@ pub(crate) struct NearestLists<'a, T> {
     right: &'a Side<'a, T>,
     k: usize,
     room: usize,
-    shards: Vec<Mutex<Vec<Vec<Candidate>>>>,
+    shards: Vec<Mutex<Shard>>,
     /// The k-th smallest `at_most` of each row, infinite until there are k; as bits.
     bounds: Vec<AtomicU32>,
 }
@@ -46,13 +51,23 @@ pub(crate) struct NearestLists<'a, T> {
 impl<'a, T: Scalar> NearestLists<'a, T> {
     pub(crate) fn new(left: &'a Side<'a, T>, right: &'a Side<'a, T>, k: usize) -> Self {
         let rows = left.rows.len();
-        let shard = |first: usize| Mutex::new(vec![Vec::new(); SHARD.min(rows - first)]);
+        // Beside the k nearest, those that overlap with the k-th.
+        let room = 2 * k + 10;
+        let shard = |first: usize| {
+            let places = SHARD.min(rows - first) * room;
+            Mutex::new(Shard {
+                lengths: [0; SHARD],
+                at_least: vec![0.0; places],
+                at_most: vec![0.0; places],
+                indices: vec![0; places],
+            })
+        };
         let unbounded = || AtomicU32::new(f32::INFINITY.to_bits());
         Self {
             left,
             right,
             k,
-            room: 2 * k + 6,
+            room,
             shards: (0..rows).step_by(SHARD).map(shard).collect(),
             bounds: std::iter::repeat_with(unbounded).take(rows).collect(),
         }
@@ -61,17 +76,6 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
     /// Places of each list.
     pub(crate) fn k(&self) -> usize {
         self.k
-    }
-
-    /// The distances of the row's k nearest of all candidates so far.
-    pub(crate) fn distances_of(&self, row: u32, run: &Run) -> Result<Vec<T>> {
-        let shard = &self.shards[row as usize / SHARD];
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let scores = self.settle_row(row, &mut shard[row as usize % SHARD], run)?;
-        Ok(scores
-            .into_iter()
-            .map(|score| distance(self.left.metric, score))
-            .collect())
     }
 
     /// The bound of `row` now; a later one is never larger.
@@ -93,48 +97,62 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         }
         let shard = &self.shards[row as usize / SHARD];
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let list = &mut shard[row as usize % SHARD];
-        if list.iter().any(|candidate| candidate.index == index) {
+        let places = self.places(&shard, row);
+        if shard.indices[places.clone()].contains(&index) {
             return Ok(());
         }
-        if list.len() == self.room {
-            self.settle_row(row, list, run)?;
+        if places.len() == self.room {
+            self.settle_row(row, &mut shard, run)?;
             if at_least > self.bound(row) {
                 return Ok(());
             }
         }
-        let place = list.partition_point(|candidate| candidate.at_most <= at_most);
-        list.insert(
-            place,
-            Candidate {
-                at_least,
-                at_most,
-                index,
-            },
-        );
-        self.tighten(row, list);
+        let Range { start, end } = self.places(&shard, row);
+        let before = shard.at_most[start..end]
+            .iter()
+            .filter(|&&other| other <= at_most)
+            .count();
+        let place = start + before;
+        let moved = place..end;
+        shard.at_least.copy_within(moved.clone(), place + 1);
+        shard.at_most.copy_within(moved.clone(), place + 1);
+        shard.indices.copy_within(moved, place + 1);
+        shard.at_least[place] = at_least;
+        shard.at_most[place] = at_most;
+        shard.indices[place] = index;
+        shard.lengths[row as usize % SHARD] += 1;
+        self.tighten(row, &mut shard);
         Ok(())
     }
 
-    /// Sets the row's bound by the k-th of its list, and drops what is beyond it from the end.
-    fn tighten(&self, row: u32, list: &mut Vec<Candidate>) {
-        let Some(kth) = list.get(self.k - 1) else {
-            return;
-        };
-        let bound = kth.at_most;
-        self.bounds[row as usize].store(bound.to_bits(), Ordering::Relaxed);
-        while list.len() > self.k && list.last().is_some_and(|last| last.at_least > bound) {
-            list.pop();
-        }
+    /// Where the candidates of `row` are in its shard.
+    fn places(&self, shard: &Shard, row: u32) -> Range<usize> {
+        let row = row as usize % SHARD;
+        row * self.room..row * self.room + shard.lengths[row]
     }
 
-    /// Leaves in `list` the exact k nearest of it, by (distance, index); returns their scores.
-    fn settle_row(&self, row: u32, list: &mut Vec<Candidate>, run: &Run) -> Result<Vec<T>> {
+    /// Sets the row's bound by the k-th of its list, and drops what is beyond it from the end.
+    fn tighten(&self, row: u32, shard: &mut Shard) {
+        let Range { start, mut end } = self.places(shard, row);
+        if end - start < self.k {
+            return;
+        }
+        let bound = shard.at_most[start + self.k - 1];
+        self.bounds[row as usize].store(bound.to_bits(), Ordering::Relaxed);
+        while end - start > self.k && shard.at_least[end - 1] > bound {
+            end -= 1;
+        }
+        shard.lengths[row as usize % SHARD] = end - start;
+    }
+
+    /// Leaves in the list of `row` its exact k nearest, by (distance, row); returns their scores.
+    fn settle_row(&self, row: u32, shard: &mut Shard, run: &Run) -> Result<Vec<T>> {
+        let places = self.places(shard, row);
         let bound = self.bound(row);
-        list.retain(|candidate| candidate.at_least <= bound);
-        let pairs: Vec<(u32, u32)> = list
-            .iter()
-            .map(|candidate| (row, candidate.index))
+        let pairs: Vec<(u32, u32)> = places
+            .clone()
+            .filter(|&place| shard.at_least[place] <= bound)
+            .map(|place| (row, shard.indices[place]))
             .collect();
         let mut scores = Vec::new();
         self.left
@@ -144,62 +162,83 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
             .zip(pairs.iter().map(|pair| pair.1))
             .collect();
         scored.sort_unstable_by(|x, y| {
-            x.0.partial_cmp(&y.0)
-                .unwrap_or(std::cmp::Ordering::Equal)
-                .then(x.1.cmp(&y.1))
+            let by_score = x.0.partial_cmp(&y.0).unwrap_or(std::cmp::Ordering::Equal);
+            by_score.then_with(|| self.right.row(x.1).cmp(&self.right.row(y.1)))
         });
         scored.truncate(self.k);
-        list.clear();
-        list.extend(scored.iter().map(|&(score, index)| {
+        for (place, &(score, index)) in places.zip(&scored) {
             let distance = distance(self.left.metric, score).to_f64();
-            let (at_least, at_most) =
-                filter_interval::<T>(self.left.metric, distance, self.left.rows.dim());
-            Candidate {
-                at_least,
-                at_most,
-                index,
-            }
-        }));
-        // Intervals of equal scores are equal, so the list stays sorted by `at_most`.
-        self.tighten(row, list);
+            let dim = self.left.rows.dim();
+            let (at_least, at_most) = filter_interval::<T>(self.left.metric, distance, dim);
+            shard.at_least[place] = at_least;
+            // Intervals of equal scores are equal, so the list stays sorted.
+            shard.at_most[place] = at_most;
+            shard.indices[place] = index;
+        }
+        shard.lengths[row as usize % SHARD] = scored.len();
+        self.tighten(row, shard);
         Ok(scored.into_iter().map(|(score, _)| score).collect())
     }
 
-    /// Settles every row, and returns the neighbours of each at this moment.
+    /// The distances of the row's k nearest of all candidates so far.
+    pub(crate) fn distances_of(&self, row: u32, run: &Run) -> Result<Vec<T>> {
+        let shard = &self.shards[row as usize / SHARD];
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let scores = self.settle_row(row, &mut shard, run)?;
+        Ok(scores
+            .into_iter()
+            .map(|score| distance(self.left.metric, score))
+            .collect())
+    }
+
+    /// Settles every row, and returns the neighbours of each at this moment, rows and neighbours
+    /// by their number.
     pub(crate) fn settle(&self, run: &Run) -> Result<Neighbors<T>> {
         let rows = self.bounds.len();
         let mut distances = vec![T::INFINITY; rows * self.k];
         let mut indices = vec![-1; rows * self.k];
-        let places = SHARD * self.k;
+        let of_shard = SHARD * self.k;
         self.shards
             .par_iter()
             .zip(
                 distances
-                    .par_chunks_mut(places)
-                    .zip(indices.par_chunks_mut(places)),
+                    .par_chunks_mut(of_shard)
+                    .zip(indices.par_chunks_mut(of_shard)),
             )
             .enumerate()
             .try_for_each(|(number, (shard, (distances, indices)))| {
                 run.check()?;
                 let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
                 let of_rows = distances.chunks_mut(self.k).zip(indices.chunks_mut(self.k));
-                for ((offset, list), (distances, indices)) in
-                    shard.iter_mut().enumerate().zip(of_rows)
-                {
-                    let row = (number * SHARD + offset) as u32;
-                    let scores = self.settle_row(row, list, run)?;
-                    for (place, (score, candidate)) in scores.into_iter().zip(list).enumerate() {
+                for (row, (distances, indices)) in (number as u32 * SHARD as u32..).zip(of_rows) {
+                    let scores = self.settle_row(row, &mut shard, run)?;
+                    let found = &shard.indices[self.places(&shard, row)];
+                    for (place, (score, &index)) in scores.into_iter().zip(found).enumerate() {
                         distances[place] = distance(self.left.metric, score);
-                        indices[place] = i64::from(candidate.index);
+                        indices[place] = i64::from(index);
                     }
                 }
-                Ok::<_, crate::Error>(())
+                Ok::<_, Error>(())
             })?;
         Ok(Neighbors {
             k: self.k,
             distances,
             indices,
         })
+    }
+
+    /// The k nearest of each left row, rows and neighbours by their index.
+    pub(crate) fn finish(self, run: &Run) -> Result<Neighbors<T>> {
+        let found = self.settle(run)?;
+        let numbers = |side: &Side<'_, T>| 0..side.rows.len() as u32;
+        let rows: Vec<u32> = numbers(self.right)
+            .map(|number| self.right.row(number))
+            .collect();
+        let places: Vec<u32> = numbers(self.left)
+            .map(|row| self.left.number(row))
+            .collect();
+        drop(self.shards);
+        Ok(found.renumbered(&rows).copied_to(&places))
     }
 }
 

@@ -36,7 +36,7 @@ pub struct LshPlan {
     pub functions: usize,
     /// L: tables, at least 1, made and dropped one after the other.
     pub tables: usize,
-    /// Buckets of each table that a query looks into, its own the first; at least 1.
+    /// Buckets of each table that a query looks into, its own the first; 1 to 1024.
     pub probes: usize,
     /// Rounds of neighbour expansion after the tables.
     pub rounds: usize,
@@ -57,7 +57,7 @@ impl JoinPlan {
     /// # Errors
     /// When `recall` is not above 0 and at most 1.
     pub fn for_recall(recall: f64, queries: usize, items: usize) -> Result<Self> {
-        check_recall(recall)?;
+        check_recall("recall", recall)?;
         if recall == 1.0 || queries as f64 * items as f64 <= FEW_PAIRS {
             return Ok(Self::Exact);
         }
@@ -71,10 +71,21 @@ impl JoinPlan {
             until_recall: Some(recall),
         }))
     }
+
+    /// Whether all numbers are in range, as [`knn_join`](crate::knn_join) asks first.
+    ///
+    /// # Errors
+    /// When one is not.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Exact => Ok(()),
+            Self::Lsh(plan) => plan.check(),
+        }
+    }
 }
 
 impl LshPlan {
-    pub(crate) fn check(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         let parameter = |name, must_be, value: usize| {
             Err(Error::Parameter {
                 name,
@@ -85,21 +96,26 @@ impl LshPlan {
         match *self {
             Self { axes: 0, .. } => parameter("axes", "at least 1", 0),
             Self { tables: 0, .. } => parameter("tables", "at least 1", 0),
-            Self { probes: 0, .. } => parameter("probes", "at least 1", 0),
             Self { functions, .. } if !(1..=64).contains(&functions) => {
                 parameter("functions", "1 to 64", functions)
             }
-            Self { until_recall, .. } => until_recall.map_or(Ok(()), check_recall),
+            // A table holds an entry for each probe of each query.
+            Self { probes, .. } if !(1..=1024).contains(&probes) => {
+                parameter("probes", "1 to 1024", probes)
+            }
+            Self { until_recall, .. } => {
+                until_recall.map_or(Ok(()), |recall| check_recall("until_recall", recall))
+            }
         }
     }
 }
 
-fn check_recall(recall: f64) -> Result<()> {
+fn check_recall(name: &'static str, recall: f64) -> Result<()> {
     if recall > 0.0 && recall <= 1.0 {
         return Ok(());
     }
     Err(Error::Parameter {
-        name: "recall",
+        name,
         must_be: "above 0 and at most 1",
         value: recall.to_string(),
     })

@@ -3,7 +3,11 @@
 use lshjoin_kernels::{Isa, Measure, Quantised, Rows, Scalar, check_finite, distances_of};
 use rayon::prelude::*;
 
-use crate::{error::Result, metric::Metric, run::Run};
+use crate::{
+    error::{Error, Result},
+    metric::Metric,
+    run::Run,
+};
 
 /// The rows of one side; for the cosine their squared norms too.
 pub(crate) struct Side<'a, T> {
@@ -13,6 +17,9 @@ pub(crate) struct Side<'a, T> {
     /// filter that works on them.
     pub(crate) codes: Option<Quantised>,
     squares: Vec<f64>,
+    /// Where rows are numbered by their place in another order: the row at each place, and the
+    /// place of each row.
+    order: Option<(Vec<u32>, Vec<u32>)>,
 }
 
 impl<'a, T: Scalar> Side<'a, T> {
@@ -24,6 +31,13 @@ impl<'a, T: Scalar> Side<'a, T> {
         metric: Metric,
         run: &Run,
     ) -> Result<Self> {
+        if metric == Metric::InnerProduct {
+            return Err(Error::Parameter {
+                name: "metric",
+                must_be: "a distance; inner products have none but in knn_join",
+                value: metric.to_string(),
+            });
+        }
         check_finite(rows, run.isa()).map_err(|error| (name, error))?;
         run.check()?;
         let squares: Vec<f64> = match metric {
@@ -35,7 +49,7 @@ impl<'a, T: Scalar> Side<'a, T> {
         };
         let codes = match metric {
             Metric::Euclidean => Some(Quantised::new(rows, run.isa())?),
-            Metric::Manhattan => None,
+            Metric::Manhattan | Metric::InnerProduct => None,
             Metric::Cosine => {
                 let directions = directions(rows, &squares);
                 Some(Quantised::new(
@@ -49,7 +63,36 @@ impl<'a, T: Scalar> Side<'a, T> {
             metric,
             codes,
             squares,
+            order: None,
         })
+    }
+
+    /// Numbers the rows by their place in `order` from here on, for all but [`Side::rows`]: rows
+    /// that are used together then lie together in memory.
+    pub(crate) fn reorder(&mut self, order: Vec<u32>) -> Result<()> {
+        if let Some(codes) = &self.codes {
+            self.codes = Some(codes.reordered(&order)?);
+        }
+        let mut places = vec![0; order.len()];
+        for (place, &row) in (0..).zip(&order) {
+            places[row as usize] = place;
+        }
+        self.order = Some((order, places));
+        Ok(())
+    }
+
+    /// The index in [`Side::rows`] of the row of this number.
+    pub(crate) fn row(&self, number: u32) -> u32 {
+        self.order
+            .as_ref()
+            .map_or(number, |(rows, _)| rows[number as usize])
+    }
+
+    /// The number of the row at this index of [`Side::rows`].
+    pub(crate) fn number(&self, row: u32) -> u32 {
+        self.order
+            .as_ref()
+            .map_or(row, |(_, places)| places[row as usize])
     }
 
     /// What a row is multiplied by to make its direction, where the metric compares directions.
@@ -60,7 +103,7 @@ impl<'a, T: Scalar> Side<'a, T> {
         }
     }
 
-    /// Exact scores of pairs of rows of this side and of `other`: what [`distance`] makes a
+    /// Exact scores of pairs of rows, by number, of this side and of `other`: what [`distance`] makes a
     /// distance of, and in the same order.
     pub(crate) fn scores(
         &self,
@@ -72,11 +115,13 @@ impl<'a, T: Scalar> Side<'a, T> {
         let measure = match self.metric {
             Metric::Euclidean => Measure::SquaredEuclidean,
             Metric::Manhattan => Measure::Manhattan,
-            Metric::Cosine => Measure::Dot,
+            Metric::Cosine | Metric::InnerProduct => Measure::Dot,
         };
-        distances_of(measure, self.rows, other.rows, pairs, scores, isa)?;
+        let rows = |&(left, right): &(u32, u32)| (self.row(left), other.row(right));
+        let pairs: Vec<(u32, u32)> = pairs.iter().map(rows).collect();
+        distances_of(measure, self.rows, other.rows, &pairs, scores, isa)?;
         if self.metric == Metric::Cosine {
-            for (score, &(left, right)) in scores.iter_mut().zip(pairs) {
+            for (score, &(left, right)) in scores.iter_mut().zip(&pairs) {
                 let (left, right) = (left as usize, right as usize);
                 let (x, y) = (self.squares[left], other.squares[right]);
                 let product = if safe_to_multiply(x) && safe_to_multiply(y) {
@@ -95,7 +140,7 @@ impl<'a, T: Scalar> Side<'a, T> {
 pub(crate) fn distance<T: Scalar>(metric: Metric, score: T) -> T {
     match metric {
         Metric::Euclidean => score.sqrt(),
-        Metric::Manhattan | Metric::Cosine => score,
+        Metric::Manhattan | Metric::Cosine | Metric::InnerProduct => score,
     }
 }
 
@@ -105,7 +150,7 @@ pub(crate) fn distance<T: Scalar>(metric: Metric, score: T) -> T {
 pub(crate) fn filter_interval<T: Scalar>(metric: Metric, distance: f64, dim: usize) -> (f32, f32) {
     let error = (dim + 8) as f64 * T::UNIT_ROUNDOFF;
     let (at_least, at_most) = match metric {
-        Metric::Euclidean | Metric::Manhattan => {
+        Metric::Euclidean | Metric::Manhattan | Metric::InnerProduct => {
             (distance * (1.0 - error), distance * (1.0 + error))
         }
         Metric::Cosine => {

@@ -21,6 +21,8 @@ pub(crate) struct Signs {
     /// Projection less threshold, (rows, functions) row-major: bit j of a key is whether the
     /// margin is not negative.
     margins: Vec<f32>,
+    /// The rows' numbers.
+    numbers: Vec<u32>,
 }
 
 impl Signs {
@@ -43,14 +45,20 @@ impl Signs {
                     *margin = *margin * scale - threshold;
                 }
             });
-        Ok(Self { bits, margins })
+        let numbers = (0..side.rows.len() as u32)
+            .map(|row| side.number(row))
+            .collect();
+        Ok(Self {
+            bits,
+            margins,
+            numbers,
+        })
     }
 
     /// The rows in their buckets.
     pub(crate) fn table(&self) -> Result<Table> {
         let keys: Vec<u64> = self.margins.par_chunks(self.bits).map(key).collect();
-        let rows: Vec<u32> = (0..keys.len() as u32).collect();
-        Table::build(&rows, &keys, self.bits as u32)
+        Table::build(&self.numbers, &keys, self.bits as u32)
     }
 
     /// The rows in their own buckets and the `probes` − 1 nearest others.
@@ -63,7 +71,7 @@ impl Signs {
                 let mut prober = Prober::default();
                 let mut entries = Vec::with_capacity(BLOCK * probes);
                 for (offset, margins) in margins.chunks(self.bits).enumerate() {
-                    let (row, key) = ((block * BLOCK + offset) as u32, key(margins));
+                    let (row, key) = (self.numbers[block * BLOCK + offset], key(margins));
                     entries.push((row, key));
                     let flips = prober.flips(margins, probes - 1);
                     entries.extend(flips.iter().map(|flip| (row, key ^ flip)));

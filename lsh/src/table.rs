@@ -37,6 +37,12 @@ impl Table {
         Ok(Self { order, buckets })
     }
 
+    /// Numbers the rows by their place in this table, and returns the order that they had.
+    pub(crate) fn renumber(&mut self) -> Vec<u32> {
+        let numbers = (0..self.order.len() as u32).collect();
+        std::mem::replace(&mut self.order, numbers)
+    }
+
     fn range(&self, bucket: usize) -> Range<usize> {
         let end = self
             .buckets

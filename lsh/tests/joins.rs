@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use lshjoin::{
-    BucketedRandomProjection, CauchyProjection, Error, HashFamily, Isa, JoinPlan, LshModel, Metric,
-    RandomHyperplanes, Rows, Run, Scalar, knn_join, radius_join,
+    BucketedRandomProjection, CauchyProjection, Error, HashFamily, Isa, JoinPlan, LshModel,
+    LshPlan, Metric, RandomHyperplanes, Rows, Run, Scalar, knn_join, radius_join,
 };
 use proptest::prelude::*;
 
@@ -470,5 +470,173 @@ proptest! {
                 prop_assert!(*got == expected || (got - expected).abs() <= 1e-12 * expected, "{} {}", got, expected);
             }
         }
+    }
+}
+
+#[test]
+fn inner_products_are_found_by_size() {
+    let run = Run::new().unwrap();
+    let (queries, items) = (rows(60, 7, 21), rows(300, 7, 22));
+    let (queries, items) = (
+        Rows::new(&queries, 7).unwrap(),
+        Rows::new(&items, 7).unwrap(),
+    );
+    let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+    for own in [false, true] {
+        let left = if own { items } else { queries };
+        let others = (!own).then_some(queries);
+        let found = knn_join(
+            others,
+            items,
+            5,
+            Metric::InnerProduct,
+            &JoinPlan::Exact,
+            &run,
+        )
+        .unwrap();
+        for row in 0..left.len() {
+            let mut expected: Vec<f64> = (0..items.len())
+                .filter(|&item| !(own && item == row))
+                .map(|item| -dot(left.row(row), items.row(item)))
+                .collect();
+            expected.sort_by(f64::total_cmp);
+            for (place, expected) in expected.iter().take(5).enumerate() {
+                let item = found.indices[row * 5 + place] as usize;
+                assert!(!(own && item == row));
+                assert_eq!(found.distances[row * 5 + place], *expected);
+                assert_eq!(-dot(left.row(row), items.row(item)), *expected);
+            }
+        }
+    }
+    assert!(radius_join(None, items, 1.0, Metric::InnerProduct, &run).is_err());
+}
+
+/// The share of rows' k nearest that `found` has, by distance.
+fn recall(
+    items: Rows<'_, f32>,
+    found: &lshjoin::Neighbors<f32>,
+    exact: &lshjoin::Neighbors<f32>,
+) -> f64 {
+    let k = found.k;
+    let hits = (0..items.len()).map(|row| {
+        let furthest = exact.distances[(row + 1) * k - 1];
+        found.distances[row * k..][..k]
+            .iter()
+            .filter(|&&distance| distance <= furthest)
+            .count()
+    });
+    hits.sum::<usize>() as f64 / (items.len() * k) as f64
+}
+
+fn lsh_plan(until_recall: Option<f64>) -> JoinPlan {
+    JoinPlan::Lsh(LshPlan {
+        seed: 3,
+        axes: 16,
+        functions: 8,
+        tables: 1,
+        probes: 2,
+        rounds: 0,
+        until_recall,
+    })
+}
+
+#[test]
+fn plans_of_tables_give_the_same_on_every_isa_and_reach_their_recall() {
+    let items = to_f32(&rows(5000, 24, 31));
+    let items = Rows::new(&items, 24).unwrap();
+    for metric in [Metric::Euclidean, Metric::Cosine] {
+        let join = |plan: JoinPlan, isa: Isa, threads: usize| {
+            on(threads, || {
+                knn_join(None, items, 10, metric, &plan, &Run::on(isa)).unwrap()
+            })
+        };
+        let exact = join(JoinPlan::Exact, Isa::best(), 2);
+        let expected = join(lsh_plan(None), Isa::best(), 1);
+        for &isa in Isa::available() {
+            assert!(join(lsh_plan(None), isa, 2) == expected, "{metric} {isa}");
+        }
+        assert!(
+            join(
+                JoinPlan::Exact,
+                Isa::available()[1 % Isa::available().len()],
+                3
+            ) == exact
+        );
+        if metric == Metric::Euclidean {
+            let fixed = recall(items, &expected, &exact);
+            assert!(
+                fixed < 0.99,
+                "one table is not enough to test with: {fixed}"
+            );
+        }
+        let reached = recall(items, &join(lsh_plan(Some(0.99)), Isa::best(), 2), &exact);
+        assert!(reached >= 0.98, "{metric} {reached}");
+    }
+}
+
+#[test]
+fn plans_of_tables_join_two_sides() {
+    let all = to_f32(&rows(11_000, 24, 32));
+    let (queries, items) = all.split_at(5000 * 24);
+    let (queries, items) = (
+        Rows::new(queries, 24).unwrap(),
+        Rows::new(items, 24).unwrap(),
+    );
+    let run = Run::new().unwrap();
+    let join = |plan| knn_join(Some(queries), items, 10, Metric::Euclidean, &plan, &run).unwrap();
+    let (exact, found) = (join(JoinPlan::Exact), join(lsh_plan(Some(0.95))));
+    let reached = recall(queries, &found, &exact);
+    assert!((0.94..1.0).contains(&reached), "{reached}");
+}
+
+#[test]
+fn equal_rows_do_not_make_a_join_quadratic() {
+    // 10¹⁰ pairs at distance 0, if they were met.
+    let mut items = vec![1.0_f32; 100_000 * 8];
+    items.extend([2.0; 8]);
+    let items = Rows::new(&items, 8).unwrap();
+    let run = Run::new().unwrap();
+    for plan in [JoinPlan::Exact, lsh_plan(None)] {
+        let found = knn_join(None, items, 3, Metric::Euclidean, &plan, &run).unwrap();
+        assert_eq!(found.indices[..6], [1, 2, 3, 0, 2, 3]);
+        assert_eq!(found.indices[300_000..], [0, 1, 2]);
+        assert!(
+            found.distances[..300_000]
+                .iter()
+                .all(|&distance| distance == 0.0)
+        );
+    }
+}
+
+#[test]
+fn plans_out_of_range_are_refused() {
+    let run = Run::new().unwrap();
+    let items = Rows::new(&[1.0_f32, 2.0], 1).unwrap();
+    let JoinPlan::Lsh(good) = lsh_plan(None) else {
+        unreachable!()
+    };
+    for bad in [
+        LshPlan { axes: 0, ..good },
+        LshPlan {
+            functions: 0,
+            ..good
+        },
+        LshPlan {
+            functions: 65,
+            ..good
+        },
+        LshPlan { tables: 0, ..good },
+        LshPlan { probes: 0, ..good },
+        LshPlan {
+            until_recall: Some(0.0),
+            ..good
+        },
+        LshPlan {
+            until_recall: Some(f64::NAN),
+            ..good
+        },
+    ] {
+        let refused = knn_join(None, items, 1, Metric::Euclidean, &JoinPlan::Lsh(bad), &run);
+        assert!(matches!(refused, Err(Error::Parameter { .. })), "{bad:?}");
     }
 }

@@ -1,34 +1,41 @@
-//! Exact joins of arrays.
+//! Joins of arrays.
 
-use lshjoin::{JoinPlan, Metric};
+use lshjoin::Metric;
 use numpy::{IntoPyArray, PyArray2};
 use pyo3::prelude::*;
 
 use crate::{
     arrays::{Distances, Indices, Matrix, Sides, neighbors, rows, with_sides},
+    plans,
     run::{Options, to_py},
 };
 
 /// Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1.
 #[pyfunction]
-#[pyo3(signature = (queries, items, k, *, metric, num_threads=None, on_progress=None))]
+#[pyo3(signature = (queries, items, k, *, metric, plan, num_threads=None, on_progress=None))]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the signature is Python's, by keyword"
+)]
 pub(crate) fn knn_join<'py>(
     py: Python<'py>,
     queries: Option<Matrix<'py>>,
     items: Matrix<'py>,
     k: usize,
     metric: &str,
+    plan: &str,
     num_threads: Option<isize>,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<(Distances<'py>, Bound<'py, PyArray2<i64>>)> {
     let metric: Metric = metric.parse().map_err(to_py)?;
+    let plan = plans::parse(plan)?;
     let options = Options {
         num_threads,
         on_progress,
     };
     with_sides!(&Sides::new(queries, items)?, |queries, items| {
         let found = options.run(py, |run| {
-            lshjoin::knn_join(queries, items, k, metric, &JoinPlan::Exact, run)
+            lshjoin::knn_join(queries, items, k, metric, &plan, run)
         })?;
         neighbors(py, found)
     })

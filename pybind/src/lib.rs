@@ -3,6 +3,7 @@
 mod arrays;
 mod joins;
 mod model;
+mod plans;
 mod run;
 
 use lshjoin::{Isa, Run};
@@ -15,6 +16,9 @@ fn _lshjoin(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(isa, m)?)?;
     m.add_function(wrap_pyfunction!(joins::knn_join, m)?)?;
     m.add_function(wrap_pyfunction!(joins::radius_join, m)?)?;
+    m.add_function(wrap_pyfunction!(plans::check_plan, m)?)?;
+    m.add_function(wrap_pyfunction!(plans::lsh_plan, m)?)?;
+    m.add_function(wrap_pyfunction!(plans::plan_knn_join, m)?)?;
     m.add_class::<model::Model>()
 }
 

@@ -407,8 +407,9 @@ def test_frames_of_two_kinds(model):
 def test_engine_checks_too():
     """What the package's own checks let through, if ever, is still no undefined behaviour."""
     engine = lshjoin._lshjoin
+    exact = {"metric": "euclidean", "plan": lshjoin.JoinPlan.exact().to_json()}
     for rows in (np.asfortranarray(ROWS), ROWS[:, ::2], ROWS.astype(int), ROWS[0], "rows"):
         with pytest.raises((TypeError, ValueError)):
-            engine.knn_join(None, rows, 1, metric="euclidean")
+            engine.knn_join(None, rows, 1, **exact)
     with pytest.raises((TypeError, ValueError)):
-        engine.knn_join(ROWS.astype(np.float32), ROWS, 1, metric="euclidean")
+        engine.knn_join(ROWS.astype(np.float32), ROWS, 1, **exact)

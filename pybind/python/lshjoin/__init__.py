@@ -2,11 +2,11 @@
 
 For data frames (pandas, polars, pyarrow) the estimators and models of Spark ML:
 :class:`BucketedRandomProjectionLSH` and its relatives. For NumPy arrays :func:`knn_join` and
-:func:`radius_join`.
+:func:`radius_join`; a :class:`JoinPlan` is how the former goes about it.
 """
 
 from lshjoin._lshjoin import __version__, cpu_features
-from lshjoin.arrays import Neighbors, RadiusNeighbors, knn_join, radius_join
+from lshjoin.arrays import Neighbors, RadiusNeighbors, knn_join, plan_knn_join, radius_join
 from lshjoin.estimators import (
     BucketedRandomProjectionLSH,
     BucketedRandomProjectionLSHModel,
@@ -15,10 +15,12 @@ from lshjoin.estimators import (
     RandomHyperplaneLSH,
     RandomHyperplaneLSHModel,
 )
+from lshjoin.plan import JoinPlan
 
 __all__ = [
     "BucketedRandomProjectionLSH",
     "BucketedRandomProjectionLSHModel",
+    "JoinPlan",
     "ManhattanProjectionLSH",
     "ManhattanProjectionLSHModel",
     "Neighbors",
@@ -28,5 +30,6 @@ __all__ = [
     "__version__",
     "cpu_features",
     "knn_join",
+    "plan_knn_join",
     "radius_join",
 ]

@@ -92,10 +92,27 @@ def knn_join(
     k: int,
     *,
     metric: str,
+    plan: str,  # from one of the functions below
     num_threads: int | None = None,
     on_progress: Progress = None,
 ) -> tuple[Floats, NDArray[np.int64]]:
     """Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1."""
+
+def plan_knn_join(queries: int, items: int, *, metric: str, recall: float, seed: int) -> str:
+    """What knn_join is to do for so many rows, as JSON."""
+
+def lsh_plan(
+    *,
+    seed: int,
+    axes: int,
+    functions: int,
+    tables: int,
+    probes: int,
+    rounds: int,
+    until_recall: float | None,
+) -> str: ...
+def check_plan(text: str) -> str:
+    """The plan in the engine's own words, which are the same for equal plans."""
 
 def radius_join(
     queries: Matrix | None,

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lshjoin import _lshjoin
+from lshjoin.params import to_float
+from lshjoin.plan import JoinPlan, natural
 from lshjoin.progress import Progress, reporter
 from lshjoin.vectors import array_matrix, same_dtype
 
@@ -19,11 +21,15 @@ if TYPE_CHECKING:
 Metric = Literal["euclidean", "manhattan", "cosine"]
 
 
-class Neighbors(NamedTuple):
-    """The k nearest of each query, nearest first."""
-
+class _Neighbors(NamedTuple):
     distances: NDArray[Any]  #: (queries, k), float32 or float64; inf where there is no neighbour
     indices: NDArray[np.int64]  #: (queries, k), rows of items; -1 where there is no neighbour
+
+
+class Neighbors(_Neighbors):
+    """The k nearest of each query, nearest first: ``distances`` and ``indices``, and the plan."""
+
+    plan: JoinPlan  #: what was done; not one of the two that the tuple unpacks to
 
 
 class RadiusNeighbors(NamedTuple):
@@ -40,6 +46,9 @@ def knn_join(
     k: SupportsIndex = 10,
     *,
     metric: Metric = "euclidean",
+    recall: float | None = None,
+    plan: JoinPlan | None = None,
+    seed: SupportsIndex | None = None,
     num_threads: int | None = None,
     progress: Progress = None,
 ) -> Neighbors:
@@ -55,18 +64,24 @@ def knn_join(
         items: (m, d) array-like.
         k: neighbours a query, at least 1. Queries with fewer are padded with inf and -1.
         metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
-        num_threads: threads to use; all cores if None.
+        recall: the share of the true neighbours to find, above 0; 0.95 if None. 1.0 compares all
+            pairs, as do small joins whatever the recall.
+        plan: what to do, from :func:`plan_knn_join`, an earlier result's ``plan`` or
+            :class:`JoinPlan` itself. Takes the place of ``recall`` and ``seed``.
+        seed: where random directions start, 0 to 2**64 - 1; 0 if None.
+        num_threads: threads to use; all cores if None. Results do not depend on it.
         progress: True for a tqdm bar, False for none, or a function of (done, total). None, the
             default, shows a bar on terminals after a second, if tqdm is installed.
 
     Returns:
         ``distances`` and ``indices``, both (n, k), nearest first, ties by index. Distances are
-        float32 for float16 and float32 vectors, else float64.
+        float32 for float16 and float32 vectors, else float64. The attribute ``plan`` is what was
+        done: passed back with the same arrays, it gives the same result.
 
     Raises:
-        TypeError: for arrays that do not hold real numbers.
+        TypeError: for arrays that do not hold real numbers, or a plan with a recall or seed.
         ValueError: for NaN or infinity, arrays that are not 2-D, different numbers of columns,
-            ``k`` below 1.
+            ``k`` below 1, a recall that is not above 0 and at most 1.
 
     Examples:
         >>> import numpy as np
@@ -77,13 +92,21 @@ def knn_join(
         array([[2, 1],
                [2, 0],
                [0, 1]])
-        >>> knn_join([[3, 3]], items, k=1).distances
+        >>> result = knn_join([[3, 3]], items, k=1)
+        >>> result.distances
         array([[1.]])
+        >>> print(result.plan)
+        exact  all pairs are compared
     """
-    k = operator.index(k)
-    if k < 1:
-        raise ValueError(f"The number of nearest neighbors cannot be less than 1 (k is {k})")
+    k = _at_least_one(k)
     query_rows, item_rows = _sides(queries, items)
+    if plan is None:
+        recall, seed = 0.95 if recall is None else recall, 0 if seed is None else seed
+        plan = plan_knn_join(query_rows, item_rows, k, metric=metric, recall=recall, seed=seed)
+    elif not isinstance(plan, JoinPlan):
+        raise TypeError(f"plan must be a JoinPlan, not {type(plan).__name__}")
+    elif recall is not None or seed is not None:
+        raise TypeError("pass either a plan or recall and seed: a plan has its own")
     # The engine need not write more columns than there are items; NumPy pads the rest.
     columns = min(k, max(len(item_rows), 1))
     with reporter(progress, "knn_join") as on_progress:
@@ -92,15 +115,62 @@ def knn_join(
             item_rows,
             columns,
             metric=metric,
+            plan=plan.to_json(),
             num_threads=num_threads,
             on_progress=on_progress,
         )
-    if columns == k:
-        return Neighbors(distances, indices)
-    padding = ((0, 0), (0, k - columns))
-    return Neighbors(
-        np.pad(distances, padding, constant_values=math.inf),
-        np.pad(indices, padding, constant_values=-1),
+    result = Neighbors(distances, indices)
+    if columns < k:
+        padding = ((0, 0), (0, k - columns))
+        result = Neighbors(
+            np.pad(distances, padding, constant_values=math.inf),
+            np.pad(indices, padding, constant_values=-1),
+        )
+    result.plan = plan
+    return result
+
+
+def plan_knn_join(
+    queries: ArrayLike | None = None,
+    items: ArrayLike | None = None,
+    k: SupportsIndex = 10,
+    *,
+    metric: Metric = "euclidean",
+    recall: float = 0.95,
+    seed: SupportsIndex = 0,
+) -> JoinPlan:
+    """The plan that :func:`knn_join` follows for the same arguments.
+
+    Args:
+        queries: (n, d) array-like, as for :func:`knn_join`.
+        items: (m, d) array-like.
+        k: neighbours a query, at least 1.
+        metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
+        recall: the share of the true neighbours to find, above 0 and at most 1.
+        seed: where random directions start, 0 to 2**64 - 1.
+
+    Raises:
+        TypeError, ValueError: as :func:`knn_join`, which also looks at the values of the arrays.
+
+    Examples:
+        >>> import numpy as np
+        >>> from lshjoin import plan_knn_join
+        >>> items = np.zeros((100_000, 8), dtype=np.float32)
+        >>> plan_knn_join(items=items, recall=0.9)
+        JoinPlan.lsh(seed=0, axes=48, functions=7, tables=2, probes=4, rounds=1, until_recall=0.9)
+        >>> plan_knn_join(items=items, recall=1.0)
+        JoinPlan.exact()
+    """
+    _at_least_one(k)
+    query_rows, item_rows = _sides(queries, items)
+    return JoinPlan.from_json(
+        _lshjoin.plan_knn_join(
+            len(item_rows if query_rows is None else query_rows),
+            len(item_rows),
+            metric=metric,
+            recall=to_float(recall),
+            seed=natural("seed", seed),
+        )
     )
 
 
@@ -161,6 +231,13 @@ def radius_join(
                 on_progress=on_progress,
             )
         )
+
+
+def _at_least_one(k: SupportsIndex) -> int:
+    k = operator.index(k)
+    if k < 1:
+        raise ValueError(f"The number of nearest neighbors cannot be less than 1 (k is {k})")
+    return k
 
 
 def _sides(queries: ArrayLike | None, items: ArrayLike | None) -> tuple[Matrix | None, Matrix]:

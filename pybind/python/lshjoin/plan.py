@@ -1,0 +1,119 @@
+"""Plans: what a join of arrays does."""
+
+from __future__ import annotations
+
+import json
+import operator
+from dataclasses import dataclass
+from typing import Any, SupportsIndex
+
+from lshjoin import _lshjoin
+from lshjoin.params import to_float
+
+_LSH = """\
+tables  {tables} of {functions} sign bits each
+axes    {axes} leading principal ones, in which directions are drawn from seed {seed}
+probes  {probes} buckets of each table looked into by each query
+rounds  {rounds} of meeting the neighbours of neighbours"""
+_UNTIL = """
+until   recall {until_recall} on held-out rows: fewer rounds, or more of both, as that needs"""
+
+
+@dataclass(frozen=True, repr=False)
+class JoinPlan:
+    """What :func:`lshjoin.knn_join` does: a value to look at, to compare, to save and to pass back.
+
+    The same plan gives the same result, bit for bit, on any machine with any number of threads.
+    Made by :func:`lshjoin.plan_knn_join`, :meth:`exact`, :meth:`lsh` or :meth:`from_json`.
+
+    Examples:
+        >>> from lshjoin import JoinPlan
+        >>> plan = JoinPlan.lsh(axes=48, functions=7, tables=2, probes=4, rounds=1)
+        >>> print(plan)
+        tables  2 of 7 sign bits each
+        axes    48 leading principal ones, in which directions are drawn from seed 0
+        probes  4 buckets of each table looked into by each query
+        rounds  1 of meeting the neighbours of neighbours
+        >>> plan == JoinPlan.from_json(plan.to_json()) == eval(repr(plan))
+        True
+    """
+
+    _json: str  # in the engine's own words, which are the same for equal plans
+
+    @classmethod
+    def exact(cls) -> JoinPlan:
+        """All pairs are compared."""
+        return cls.from_json('{"plan": "exact"}')
+
+    @classmethod
+    def lsh(
+        cls,
+        *,
+        seed: SupportsIndex = 0,
+        axes: SupportsIndex,
+        functions: SupportsIndex,
+        tables: SupportsIndex,
+        probes: SupportsIndex,
+        rounds: SupportsIndex,
+        until_recall: float | None = None,
+    ) -> JoinPlan:
+        """Rows are compared that share a bucket of a table, or neighbours.
+
+        Args:
+            seed: where the random directions start, 0 to 2**64 - 1.
+            axes: leading principal axes that directions are drawn in, at least 1.
+            functions: sign bits of a table, 1 to 64.
+            tables: how many, at least 1; one after the other, so that they cost time alone.
+            probes: buckets of each table that a query looks into, its own the first; 1 to 1024.
+            rounds: of meeting the neighbours of neighbours, after the tables.
+            until_recall: if given, rounds end early when held-out rows, whose exact neighbours are
+                computed first, reach this recall, and further tables and rounds follow until they
+                do; above 0, at most 1.
+
+        Raises:
+            TypeError, ValueError: for a number of the wrong type or out of its range.
+        """
+        return cls(
+            _lshjoin.lsh_plan(
+                seed=natural("seed", seed),
+                axes=natural("axes", axes),
+                functions=natural("functions", functions),
+                tables=natural("tables", tables),
+                probes=natural("probes", probes),
+                rounds=natural("rounds", rounds),
+                until_recall=None if until_recall is None else to_float(until_recall),
+            )
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> JoinPlan:
+        """The plan of a :meth:`to_json`; ValueError if ``text`` is none."""
+        return cls(_lshjoin.check_plan(text))
+
+    def to_json(self) -> str:
+        """The plan as a JSON object: ``"plan"``, its kind, and its numbers."""
+        return self._json
+
+    def __repr__(self) -> str:
+        kind, numbers = self._parts()
+        arguments = ", ".join(f"{name}={number!r}" for name, number in numbers.items())
+        return f"JoinPlan.{kind}({arguments})"
+
+    def __str__(self) -> str:
+        kind, numbers = self._parts()
+        if kind == "exact":
+            return "exact  all pairs are compared"
+        until = "" if numbers["until_recall"] is None else _UNTIL
+        return (_LSH + until).format(**numbers)
+
+    def _parts(self) -> tuple[str, dict[str, Any]]:
+        numbers = json.loads(self._json)
+        return numbers.pop("plan"), numbers
+
+
+def natural(name: str, value: SupportsIndex) -> int:
+    """A whole number of 64 bits, without sign."""
+    number = operator.index(value)
+    if not 0 <= number < 2**64:
+        raise ValueError(f"{name} must be 0 to 2**64 - 1, not {number}")
+    return number
