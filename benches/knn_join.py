@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from hashlib import blake2b
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,7 +24,7 @@ import numpy as np
 import record
 from descriptors import descriptors
 from embeddings import embeddings
-from lshjoin import cpu_features
+from lshjoin import JoinPlan, cpu_features
 from numpy.typing import NDArray
 from recall import Truth, differences
 from systems import THREADS, Measurement, System, measure
@@ -207,31 +208,41 @@ class Growth:
 
 @dataclass(frozen=True)
 class Identical:
-    """One digest for any number of threads and every instruction set."""
+    """One digest a plan for any number of threads and every instruction set."""
 
     data: Callable[[int, int], Data]
     rows: int
-    recall: float
+    plans: Callable[[int], Sequence[JoinPlan]]
 
     def run(self, limit: int, seed: int, repeats: int) -> dict[str, Any]:
         data = self.data(min(limit, self.rows), seed)
         print(data)
         results = []
-        for isa in cpu_features():
-            for threads in (1, 2):
-                system = ours(self.recall, seed)
+        for plan in self.plans(seed):
+            print(f" {plan!r}")
+            system = System("lshjoin", {"plan": plan.to_json()})
+            for isa, threads in product(cpu_features(), (1, 2)):
                 measured, _ = measure(system, data.items_file, None, K, threads=threads, isa=isa)
                 print(f"  {isa}, {threads} threads: {measured.digest}", flush=True)
                 results.append({"isa": isa, "threads": threads} | asdict(measured))
-        return {"data": str(data), "recall": self.recall, "results": results}
+        return {"data": str(data), "results": results}
 
     def report(self, result: dict[str, Any]) -> list[str]:
-        digests = {(run["digest"], run["plan"]) for run in result["results"]}
+        plans = {run["plan"] for run in result["results"]}
+        digests = {run["digest"] for run in result["results"]}
         isas = dict.fromkeys(run["isa"] for run in result["results"])
         return [
-            f"{len(digests)} different results at recall {result['recall']} on 1 and 2 threads "
-            f"with each of {', '.join(isas)}; the bar is 1."
+            f"{len(digests)} different results of {len(plans)} plans on 1 and 2 threads with each "
+            f"of {', '.join(isas)}; the bar is {len(plans)}.",
+            "",
+            *(f"- `{JoinPlan.from_json(plan)!r}`" for plan in sorted(plans)),
         ]
+
+
+def every_kind_of_plan(seed: int) -> list[JoinPlan]:
+    shape = {"axes": 48, "functions": 7, "tables": 2, "probes": 4, "rounds": 1}
+    lsh = JoinPlan.lsh(seed=seed, **shape, until_recall=0.95)
+    return [lsh, JoinPlan.exact()]
 
 
 CASES = {
@@ -262,12 +273,12 @@ CASES = {
     "descriptors-1m": Comparison(
         generated,
         0.95,
-        [ivf(4096, "PQ64x4fs", 16, 4), hnsw(12, 40, 40)],
+        [ivf(1024, "PQ64x4fs", 6, 4), ivf(2048, "PQ64x4fs", 7, 4), hnsw(12, 40, 40)],
         bar=1 / 5,
         memory_bar=2.5,
     ),
     "growth": Growth([(wordnet, 1 / 4), (generated, 1 / 8)], 0.95, bar=1.35),
-    "identical": Identical(wordnet, 20_000, 0.95),
+    "identical": Identical(wordnet, 20_000, every_kind_of_plan),
 }
 
 

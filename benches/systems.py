@@ -84,14 +84,18 @@ def measure(
 
 
 def lshjoin(
-    items: Rows, queries: Rows | None, k: int, threads: int, **settings: Any
+    items: Rows,
+    queries: Rows | None,
+    k: int,
+    threads: int,
+    *,
+    plan: str | None = None,
+    **settings: Any,
 ) -> tuple[float, Indices, Any]:
-    from inspect import signature
+    from lshjoin import JoinPlan, knn_join
 
-    from lshjoin import knn_join
-
-    known = signature(knn_join).parameters
-    settings = {name: value for name, value in settings.items() if name in known}
+    if plan is not None:
+        settings["plan"] = JoinPlan.from_json(plan)
     start = perf_counter()
     joined = knn_join(queries, items, k, num_threads=threads, progress=False, **settings)
     return perf_counter() - start, joined.indices, joined
@@ -177,8 +181,8 @@ def main() -> None:
     digest = blake2b(digest_size=16)
     for array in answer or (found,):
         digest.update(np.ascontiguousarray(array))
-    plan = getattr(answer, "plan", None)
-    measured = Measurement(seconds, peak, digest.hexdigest(), None if plan is None else str(plan))
+    plan = answer and answer.plan.to_json()
+    measured = Measurement(seconds, peak, digest.hexdigest(), plan)
     print(json.dumps(asdict(measured)))
 
 
