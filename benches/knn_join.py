@@ -33,6 +33,7 @@ K = 10
 WORDNET = 117_659
 HELD_OUT = 20_000
 DESCRIPTORS = 1_000_000
+PEERS_LET_OFF = 0.01  # of the recall
 CACHE = Path(tempfile.gettempdir()) / "lshjoin-bench"
 Rows = NDArray[np.float32]
 
@@ -88,9 +89,9 @@ def ours(recall: float, seed: int) -> System:
     return System("lshjoin", {"recall": recall, "seed": seed})
 
 
-def ivf(cells: int, code: str, nprobe: int, k_factor_rf: float, per_cell: int = 64) -> System:
-    """Fast-scan codes in cells, the best scored again."""
-    settings = {"index": f"IVF{cells},{code},RFlat", "train": per_cell * cells}
+def ivf(cells: int, code: str, nprobe: int, k_factor_rf: float) -> System:
+    """Fast-scan codes in cells, the best scored again; trained on 64 rows a cell."""
+    settings = {"index": f"IVF{cells},{code},RFlat", "train": 64 * cells}
     return System("FAISS", settings | {"nprobe": nprobe, "k_factor_rf": k_factor_rf})
 
 
@@ -123,7 +124,7 @@ class Comparison:
                 print_measurement(system, measured, recalls[number][-1])
         rows = [summary(*row) for row in zip(systems, runs, recalls, strict=True)]
         result = {"data": str(data), "recall": self.recall, "systems": rows}
-        # A peer is let off a little, one that is a hair short being as good as one that is not.
+        # Peers are let off a little: the settings compared with by custom fall just short.
         fit = [row for row in rows[1:] if row["recall"] >= self.recall - PEERS_LET_OFF]
         if fit:
             fastest = min(fit, key=lambda row: row["seconds"])
@@ -162,9 +163,6 @@ class Comparison:
                 f"distances that differ by at most {result['distances_differ_by']:.1e} of them."
             )
         return lines
-
-
-PEERS_LET_OFF = 0.002
 
 
 @dataclass(frozen=True)
@@ -247,7 +245,11 @@ def every_kind_of_plan(seed: int) -> list[JoinPlan]:
 
 CASES = {
     "wordnet-0.95": Comparison(
-        wordnet, 0.95, [ivf(512, "PQ96x4fs", 24, 8, per_cell=256), hnsw(12, 40, 26)], bar=1 / 5
+        wordnet,
+        0.95,
+        # The third is faster than the first at a higher recall.
+        [ivf(512, "PQ96x4fs", 24, 8), hnsw(12, 40, 26), ivf(128, "PQ96x4fs", 14, 8)],
+        bar=1 / 5,
     ),
     "wordnet-0.99": Comparison(
         wordnet,
@@ -273,7 +275,7 @@ CASES = {
     "descriptors-1m": Comparison(
         generated,
         0.95,
-        [ivf(1024, "PQ64x4fs", 6, 4), ivf(2048, "PQ64x4fs", 7, 4), hnsw(12, 40, 40)],
+        [ivf(1024, "PQ64x4fs", 6, 4), ivf(2048, "PQ64x4fs", 7, 4), hnsw(12, 40, 180)],
         bar=1 / 5,
         memory_bar=2.5,
     ),
