@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test lint bench-spark
+.PHONY: build demo test lint bench-join bench-spark
 .SECONDARY:
 
 build: $(VENV)/built
@@ -35,6 +35,10 @@ lint: $(VENV)/with-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# k-NN joins by FAISS, hnswlib and here; some of them by, say, CASES='growth identical'.
+bench-join: $(VENV)/built $(VENV)/with-bench
+	$(BIN)/python benches/knn_join.py $(if $(CASES),--cases $(CASES))
 
 # The main job in Spark and here, in one run; needs Java 17.
 bench-spark: $(VENV)/built $(VENV)/with-test

@@ -17,12 +17,15 @@ def embeddings(n: int, seed: int) -> tuple[str, NDArray[np.float32]]:
         chosen = np.sort(rng.choice(len(rows), n, replace=False))
         return "WordNet glosses, all-MiniLM-L6-v2", rows[chosen].astype(np.float32)
     # Ten rows a cluster, some clusters tight and some loose, so that a join finds pairs at any
-    # threshold: independent Gaussians would all lie at distance sqrt(2).
+    # threshold: independent Gaussians would all lie at distance sqrt(2). Variance falls as in the
+    # real ones: half of it lies in 64 axes, three quarters in 128.
+    deviations = np.exp(-np.arange(384) / 170)
     clusters = n // 10 + 1
     centres = rng.standard_normal((clusters, 384))
     spread = rng.uniform(0.2, 1.2, clusters)
     member = rng.integers(clusters, size=n)
     rows = centres[member] + spread[member, None] * rng.standard_normal((n, 384))
+    rows *= deviations
     return "generated clusters", (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(
         np.float32
     )

@@ -31,6 +31,12 @@ def versions(*packages: str) -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
+def read(name: str) -> dict[str, Any]:
+    """What was written before, or nothing."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def write(name: str, result: dict[str, Any], markdown: str) -> None:
     """bench-results/NAME.json for programs, bench-results/NAME.md for people."""
     RESULTS.mkdir(exist_ok=True)

@@ -1,0 +1,33 @@
+"""Rows like local image descriptors (SIFT): 128 integers of 0 to 255, a third of them zero."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+DIMENSIONS = 128
+# Clusters within clusters, and how far each strays from the centre that it belongs to. Their number
+# does not depend on that of the rows: fewer rows are a sample of more.
+LEVELS = ((64, 0.8), (4_096, 0.7), (65_536, 0.6))
+SPREAD = 0.35, 0.95  # of rows about theirs, from the tightest cluster to the loosest
+LEVEL, SCALE = 22, 40  # of a value, before what is below 0 is cut off
+
+
+def descriptors(n: int, seed: int) -> NDArray[np.float32]:
+    rng = np.random.default_rng(seed)
+    deviations = (1 + np.arange(DIMENSIONS, dtype=np.float32)) ** np.float32(-0.4)
+    deviations *= np.sqrt(DIMENSIONS / (deviations**2).sum())
+    axes = np.linalg.qr(rng.standard_normal((DIMENSIONS, DIMENSIONS)))[0].astype(np.float32)
+    basis = SCALE * deviations[:, None] * axes
+
+    centres = np.zeros((1, DIMENSIONS), np.float32)
+    for clusters, distance in LEVELS:
+        parents = centres[rng.integers(len(centres), size=clusters)]
+        centres = parents + distance * rng.standard_normal(parents.shape, np.float32)
+    spreads = np.exp(rng.uniform(*np.log(SPREAD), len(centres))).astype(np.float32)
+
+    member = rng.integers(len(centres), size=n)
+    rows = rng.standard_normal((n, DIMENSIONS), np.float32)
+    rows *= spreads[member, None]
+    rows += centres[member]
+    rows = rows @ basis
+    rows += LEVEL
+    return np.clip(np.rint(rows, out=rows), 0, 255, out=rows)
