@@ -91,8 +91,8 @@ def test_words():
 def test_plan_for_a_recall(clustered):
     items = clustered[0]
     assert plan_knn_join(items=items) == knn_join(items=items).plan == JoinPlan.exact()
-    many = np.zeros((50_000, 2), dtype=np.float32)
-    plan = plan_knn_join(many[:10_000], many, recall=0.8, seed=5)
+    many = np.zeros((200_000, 2), dtype=np.float32)
+    plan = plan_knn_join(many[:100_000], many, recall=0.8, seed=5)
     assert json.loads(plan.to_json()).items() >= {"seed": 5, "until_recall": 0.8}.items()
     assert plan_knn_join(items=many) == plan_knn_join(items=many, recall=0.95, seed=0)
     assert plan_knn_join(items=many, recall=1) == JoinPlan.exact()

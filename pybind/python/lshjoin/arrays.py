@@ -157,9 +157,9 @@ def plan_knn_join(
     Examples:
         >>> import numpy as np
         >>> from lshjoin import plan_knn_join
-        >>> items = np.zeros((100_000, 8), dtype=np.float32)
+        >>> items = np.zeros((1_000_000, 2), dtype=np.float32)
         >>> plan_knn_join(items=items, recall=0.9)
-        JoinPlan.lsh(seed=0, axes=48, functions=7, tables=2, probes=4, rounds=1, until_recall=0.9)
+        JoinPlan.lsh(seed=0, axes=48, functions=11, tables=2, probes=6, rounds=1, until_recall=0.9)
         >>> plan_knn_join(items=items, recall=1.0)
         JoinPlan.exact()
     """
