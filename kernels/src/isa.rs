@@ -41,7 +41,8 @@ pub enum Level {
 }
 
 impl Level {
-    pub(crate) const ALL: [Level; 7] = [
+    /// All of them, in order.
+    pub const ALL: [Level; 7] = [
         Level::Scalar,
         Level::Avx2,
         Level::Avx512,

@@ -42,17 +42,7 @@ fn near<T: Scalar>(
 
 /// Runs `test` on every instruction set of this machine and names those that it lacks.
 fn on_each_isa(test: impl Fn(Isa)) {
-    for name in [
-        Level::Scalar,
-        Level::Avx2,
-        Level::Avx512,
-        Level::Avx512Vnni,
-        Level::Amx,
-        Level::Neon,
-        Level::NeonDot,
-    ]
-    .map(Level::name)
-    {
+    for name in Level::ALL.map(Level::name) {
         match name.parse() {
             Ok(isa) => test(isa),
             Err(_) => println!("skipping {name}: not on this machine"),

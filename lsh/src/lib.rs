@@ -2,8 +2,8 @@
 //!
 //! A [`HashFamily`] draws hash functions `h`; a table combines k of them by AND (`g`), a model L
 //! tables by OR. [`LshModel`] is Spark's `BucketedRandomProjectionLSH` (k = 1) and more;
-//! [`knn_join`] and [`radius_join`] join two arrays, exactly or to a recall. Work is spread over the rayon
-//! pool that a call is made in; [`Run`] watches and cancels it.
+//! [`knn_join`] and [`radius_join`] join two arrays, exactly or to a recall. Work is spread over
+//! the rayon pool that a call is made in; [`Run`] watches and cancels it.
 //!
 //! ```
 //! use lshjoin::{BucketedRandomProjection, LshModel, Rows, Run};
