@@ -11,6 +11,7 @@ use crate::{
     isa::Isa,
     rows::{Rows, Scalar},
     simd::dispatch,
+    tile::LARGEST_DOT,
 };
 
 /// Codes are stored in rows of whole cache lines: 64 codes, one step of an AMX tile.
@@ -19,7 +20,9 @@ pub(crate) const LINE: usize = 64;
 /// Rows that one task of the thread pool quantises.
 const ROWS_PER_TASK: usize = 128;
 
-/// Rows x approximated by s·q: q of 8-bit integers, s one scale a row, and a bound on ‖x − s·q‖.
+/// Rows x approximated by s·q: q of 8-bit integers, s a scale, and a bound on ‖x − s·q‖.
+///
+/// Scales differ by powers of two, so that nearly all rows of ordinary data have the same one.
 ///
 /// From q·q′, which is exact in 32 bits, and the two bounds e and e′ follows a lower bound on a
 /// distance: ‖x − x′‖ ≥ ‖s·q − s′·q′‖ − e − e′ (the triangle inequality).
@@ -43,25 +46,32 @@ pub struct Quantised {
 /// What is known of one row besides its codes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Approximation {
-    /// What a code of 1 stands for.
+    /// What a code of 1 stands for; positive.
     pub scale: f32,
-    /// At most ‖s·q‖², by the relative `SLACK`.
-    pub norm2: f32,
-    /// At least ‖x − s·q‖; infinite where single precision could overflow.
+    /// At least ‖x − s·q‖; infinite where a distance in single precision could overflow.
     pub residual: f32,
+    /// Σ q².
+    pub square: i32,
     /// Σ q.
     pub sum: i32,
 }
 
-/// Relative room for the roundings of the test in single precision: it makes fewer than eight,
-/// each of at most 2⁻²⁴ of the sum of both squared norms.
-pub(crate) const SLACK: f64 = 1.0 / (1 << 20) as f64;
-
 /// Absolute room for underflow: its square is far above the smallest normal single.
-const TINY: f64 = 1.0 / (1_u64 << 60) as f64;
+const TINY: f64 = 1.0 / (1_u64 << 56) as f64;
 
-/// Squared norms above this could overflow in the test.
+/// Squared norms above this could overflow in single precision.
 const HUGE: f64 = 1e36;
+
+/// Scales are one number times a power of two within these limits.
+const SCALES: (f64, f64) = (
+    1.0 / (1_u128 << 100) as f64,
+    (1_u128 << 118) as f64,
+);
+
+/// Rows of a sample that the scales are made for, and the share of them that the most common
+/// scale is large enough for.
+const SAMPLE: usize = 1000;
+const SHARE: f64 = 0.99;
 
 impl Quantised {
     /// Quantises each row, on the current rayon pool.
@@ -71,6 +81,7 @@ impl Quantised {
     pub fn new<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Result<Self> {
         let (n, dim) = (rows.len(), rows.dim());
         let stride = dim.next_multiple_of(LINE);
+        let common = common_scale(rows);
         // Zeroed by the system as it is touched: the pages are first written by the tasks.
         let mut codes = vec![0; n * stride];
         let mut approximations = vec![Approximation::default(); n];
@@ -84,6 +95,7 @@ impl Quantised {
                     QuantiseRows {
                         values,
                         dim,
+                        common,
                         codes,
                         approximations,
                     },
@@ -155,18 +167,101 @@ impl Quantised {
 /// Relative error, generously, of a distance over `dim` values that is computed in single
 /// precision; bounds are widened by it.
 pub(crate) fn rounding(dim: usize) -> f64 {
-    SLACK + (dim + 8) as f64 / (1 << 24) as f64
+    (dim + 24) as f64 / (1 << 24) as f64
 }
 
-/// The largest code for which the dot product of two rows fits 32 bits.
+/// The largest code for which the dot products of rows stay in bounds.
 fn largest_code(dim: usize) -> f64 {
-    (f64::from(i32::MAX) / dim as f64).sqrt().floor().min(127.0)
+    let largest = f64::from(LARGEST_DOT) / dim as f64;
+    largest.sqrt().floor().min(127.0)
 }
+
+/// The scale that fits nearly all of a sample of rows.
+///
+/// It has 16 significant bits, so that its products with codes are exact in single precision.
+fn common_scale<T: Scalar>(rows: Rows<'_, T>) -> f64 {
+    let step = rows.len().div_ceil(SAMPLE).max(1);
+    let mut extremes: Vec<f64> = (0..rows.len())
+        .step_by(step)
+        .map(|row| extreme::<T, f64>(rows.row(row)))
+        .filter(|&extreme| extreme > 0.0 && extreme.is_finite())
+        .collect();
+    if extremes.is_empty() {
+        return 1.0;
+    }
+    let place = ((extremes.len() - 1) as f64 * SHARE) as usize;
+    let (_, &mut extreme, _) = extremes.select_nth_unstable_by(place, f64::total_cmp);
+    let scale = (extreme / largest_code(rows.dim())).clamp(SCALES.0, SCALES.1) as f32;
+    let scale = f32::from_bits((scale.to_bits() + 0xff) & !0xff);
+    f64::from(scale)
+}
+
+/// `common` times the least power of two with which `extreme` fits `largest`.
+fn scale(extreme: f64, largest: f64, common: f64) -> f64 {
+    if extreme == 0.0 {
+        return common;
+    }
+    let ratio = extreme / (largest * common);
+    let power = ratio.log2().ceil().clamp(-300.0, 300.0) as i32;
+    let (least, most) = SCALES;
+    let (mut scale, factor) = (common, if power > 0 { 2.0 } else { 0.5 });
+    for _ in 0..power.unsigned_abs() {
+        let next = scale * factor;
+        if next < least || next > most {
+            break;
+        }
+        scale = next;
+    }
+    scale
+}
+
+/// The numbers that a row is quantised in.
+trait Working: Scalar {
+    /// Added and taken away, rounds to an integer, and leaves it in the low bits in between.
+    const ROUND: Self;
+
+    fn of<T: Scalar>(value: T) -> Self;
+    fn low_bits(self) -> i8;
+}
+
+impl Working for f32 {
+    const ROUND: f32 = 12_582_912.0;
+
+    #[inline(always)]
+    fn of<T: Scalar>(value: T) -> f32 {
+        value.to_f64() as f32
+    }
+
+    #[inline(always)]
+    fn low_bits(self) -> i8 {
+        self.to_bits() as i8
+    }
+}
+
+impl Working for f64 {
+    const ROUND: f64 = 6_755_399_441_055_744.0;
+
+    #[inline(always)]
+    fn of<T: Scalar>(value: T) -> f64 {
+        value.to_f64()
+    }
+
+    #[inline(always)]
+    fn low_bits(self) -> i8 {
+        self.to_bits() as i8
+    }
+}
+
+/// Rows of at most so many values, the largest within these limits, lose nothing that counts when
+/// they are quantised in single precision, if that is what they are given in.
+const SINGLE_DIM: usize = 8192;
+const SINGLE: std::ops::Range<f64> = 1.0 / (1_u64 << 40) as f64..(1_u64 << 50) as f64;
 
 /// Quantises some rows; false when a value may not be finite.
 struct QuantiseRows<'a, T> {
     values: &'a [T],
     dim: usize,
+    common: f64,
     codes: &'a mut [i8],
     approximations: &'a mut [Approximation],
 }
@@ -177,7 +272,7 @@ impl<T: Scalar> WithSimd for QuantiseRows<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> bool {
         let largest = largest_code(self.dim);
-        let rounding = rounding(self.dim);
+        let single = size_of::<T>() == size_of::<f32>() && self.dim <= SINGLE_DIM;
         let mut finite = true;
         for ((values, codes), approximation) in self
             .values
@@ -185,9 +280,18 @@ impl<T: Scalar> WithSimd for QuantiseRows<'_, T> {
             .zip(self.codes.chunks_exact_mut(self.dim.next_multiple_of(LINE)))
             .zip(self.approximations)
         {
-            let (row, residual2) = quantise_row(values, codes, largest, rounding);
-            *approximation = row;
-            finite &= residual2.is_finite();
+            let extreme = if single {
+                extreme::<T, f32>(values)
+            } else {
+                extreme::<T, f64>(values)
+            };
+            finite &= extreme.is_finite();
+            let scale = scale(extreme, largest, self.common);
+            *approximation = if single && SINGLE.contains(&extreme) {
+                quantise_row::<T, f32>(values, codes, scale, largest)
+            } else {
+                quantise_row::<T, f64>(values, codes, scale, largest)
+            };
         }
         finite
     }
@@ -197,80 +301,86 @@ const LANES: usize = 16;
 
 /// `f` on each full group of lanes and on the last one, filled with zeros.
 #[inline(always)]
-fn for_lanes<T: Scalar>(values: &[T], mut f: impl FnMut(Range<usize>, [f64; LANES])) {
+fn for_lanes<T: Scalar, W: Working>(values: &[T], mut f: impl FnMut(Range<usize>, [W; LANES])) {
     let (full, rest) = values.as_chunks::<LANES>();
     for (index, lanes) in full.iter().enumerate() {
         let start = index * LANES;
-        f(start..start + LANES, lanes.map(Scalar::to_f64));
+        f(start..start + LANES, lanes.map(W::of));
     }
     if !rest.is_empty() {
-        let mut lanes = [0.0; LANES];
-        for (lane, value) in lanes.iter_mut().zip(rest) {
-            *lane = value.to_f64();
+        let mut lanes = [W::ZERO; LANES];
+        for (lane, &value) in lanes.iter_mut().zip(rest) {
+            *lane = W::of(value);
         }
         f(values.len() - rest.len()..values.len(), lanes);
     }
 }
 
-/// Quantises one row; also gives ‖x − s·q‖², which is not finite if some value is not.
-///
-/// In double precision, so that a single's square cannot overflow, nor the residual's error count.
+/// The largest magnitude in a row; not finite if some value is not.
 #[inline(always)]
-fn quantise_row<T: Scalar>(
-    values: &[T],
-    codes: &mut [i8],
-    largest: f64,
-    rounding: f64,
-) -> (Approximation, f64) {
-    let mut extremes = [0.0_f64; LANES];
-    for_lanes(values, |_, lanes| {
-        for (extreme, value) in extremes.iter_mut().zip(lanes) {
-            let size = value.abs();
-            *extreme = if size > *extreme { size } else { *extreme };
+fn extreme<T: Scalar, W: Working>(values: &[T]) -> f64 {
+    let mut extremes = [W::ZERO; LANES];
+    // Differences with itself are 0, or not a number.
+    let mut odd = [W::ZERO; LANES];
+    for_lanes(values, |_, lanes: [W; LANES]| {
+        for lane in 0..LANES {
+            let size = lanes[lane].abs();
+            extremes[lane] = if size > extremes[lane] {
+                size
+            } else {
+                extremes[lane]
+            };
+            odd[lane] = odd[lane] + (size - size);
         }
     });
-    let extreme = extremes.into_iter().fold(0.0, f64::max);
-    // Above the largest code by rounding at most; `clamp` below keeps a denormal scale in range.
-    let scale = (extreme / largest) as f32;
-    let inverse = if scale > 0.0 && scale.is_finite() {
-        1.0 / f64::from(scale)
-    } else {
-        0.0
-    };
-    let scale = if inverse > 0.0 { scale } else { 0.0 };
+    let sum = |sum: f64, &lane: &W| sum + lane.to_f64();
+    let largest = |largest: f64, &lane: &W| largest.max(lane.to_f64());
+    extremes.iter().fold(0.0, largest) + odd.iter().fold(0.0, sum)
+}
 
-    // Adding and taking away 1.5·2⁵² rounds to an integer, and leaves it in the low bits.
-    const ROUND: f64 = 6_755_399_441_055_744.0;
-    let mut residuals = [0.0_f64; LANES];
-    let mut squares = [0.0_f64; LANES];
-    let mut sums = [0_i32; LANES];
-    for_lanes(values, |range, lanes| {
+/// Quantises one row of finite values. In single precision the products of scale and codes are
+/// exact, and so are the sums of codes and squares.
+#[inline(always)]
+fn quantise_row<T: Scalar, W: Working>(
+    values: &[T],
+    codes: &mut [i8],
+    scale: f64,
+    largest: f64,
+) -> Approximation {
+    let (s, inverse) = (W::from_f64(scale), W::from_f64(1.0 / scale));
+    let (most, least) = (W::from_f64(largest), W::from_f64(-largest));
+    let mut residuals = [W::ZERO; LANES];
+    let mut squares = [W::ZERO; LANES];
+    let mut sums = [W::ZERO; LANES];
+    for_lanes(values, |range, lanes: [W; LANES]| {
         let mut rounded = [0_i8; LANES];
         for lane in 0..LANES {
-            let code = (lanes[lane] * inverse).clamp(-largest, largest) + ROUND;
-            rounded[lane] = code.to_bits() as i8;
-            let code = code - ROUND;
-            let off = lanes[lane] - f64::from(scale) * code;
-            residuals[lane] += off * off;
-            squares[lane] += code * code;
-            sums[lane] += i32::from(rounded[lane]);
+            let code = lanes[lane] * inverse;
+            let code = if code > most { most } else { code };
+            let code = if code < least { least } else { code };
+            let code = code + W::ROUND;
+            rounded[lane] = code.low_bits();
+            let code = code - W::ROUND;
+            let off = lanes[lane] - s * code;
+            residuals[lane] = residuals[lane] + off * off;
+            squares[lane] = squares[lane] + code * code;
+            sums[lane] = sums[lane] + code;
         }
         let length = range.len();
         codes[range].copy_from_slice(&rounded[..length]);
     });
-    let residual2: f64 = residuals.into_iter().sum();
-    let norm2 = f64::from(scale).powi(2) * squares.into_iter().sum::<f64>();
-    let residual = residual2.sqrt() * (1.0 + rounding) + TINY;
-    let huge = norm2 > HUGE || residual2 > HUGE || !residual2.is_finite();
-    let approximation = Approximation {
-        scale,
-        norm2: if huge {
-            0.0
+    let sum = |lanes: [W; LANES]| lanes.iter().fold(0.0, |sum, lane| sum + lane.to_f64());
+    let (residual2, square) = (sum(residuals), sum(squares));
+    let huge = scale * scale * square > HUGE || residual2 > HUGE || residual2.is_nan();
+    Approximation {
+        scale: scale as f32,
+        residual: if huge {
+            f32::INFINITY
         } else {
-            (norm2 * (1.0 - SLACK)) as f32
+            let rounding = 2.0 * rounding(values.len());
+            (residual2.sqrt() * (1.0 + rounding) + TINY) as f32
         },
-        residual: if huge { f32::INFINITY } else { residual as f32 },
-        sum: sums.into_iter().sum(),
-    };
-    (approximation, residual2)
+        square: square as i32,
+        sum: sum(sums) as i32,
+    }
 }

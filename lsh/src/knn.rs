@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     meet::{Judge, Meeting, Meetings},
     model::LshModel,
-    nearest::{NearestLists, Neighbors},
+    nearest::{Candidate, NearestLists, Neighbors},
     run::Run,
     side::Side,
 };
@@ -90,10 +90,63 @@ impl<'a, T: Scalar> Nearest<'a, T> {
     }
 }
 
-impl<T: Scalar> Judge<T> for Nearest<'_, T> {
-    type Notes = ();
+/// A thread's buffers for one block of pairs.
+#[derive(Default)]
+pub(crate) struct Groups {
+    /// The end of each row's group.
+    ends: Vec<usize>,
+    candidates: Vec<Candidate>,
+    merged: Vec<Candidate>,
+}
 
-    fn notes(&self) {}
+impl<T: Scalar> Nearest<'_, T> {
+    /// Gives each of `rows` those of `others` that are near: places in both, and what is known.
+    fn insert(
+        &self,
+        rows: &[u32],
+        others: &[u32],
+        near: impl Iterator<Item = (u32, u32, Near)> + Clone,
+        groups: &mut Groups,
+    ) -> Result<()> {
+        // Sorted by counting, so that a list is looked up once for all that is new to it.
+        let ends = &mut groups.ends;
+        ends.clear();
+        ends.resize(rows.len() + 1, 0);
+        for (row, _, _) in near.clone() {
+            ends[row as usize + 1] += 1;
+        }
+        for row in 0..rows.len() {
+            ends[row + 1] += ends[row];
+        }
+        groups
+            .candidates
+            .resize(ends[rows.len()], Candidate::default());
+        for (row, other, pair) in near {
+            let end = &mut ends[row as usize];
+            groups.candidates[*end] = Candidate {
+                index: others[other as usize],
+                at_least: pair.at_least,
+                at_most: pair.at_most,
+            };
+            *end += 1;
+        }
+        let mut start = 0;
+        for (&row, &end) in rows.iter().zip(&groups.ends) {
+            let candidates = &mut groups.candidates[start..end];
+            self.lists
+                .insert(row, candidates, &mut groups.merged, self.run)?;
+            start = end;
+        }
+        Ok(())
+    }
+}
+
+impl<T: Scalar> Judge<T> for Nearest<'_, T> {
+    type Notes = Groups;
+
+    fn notes(&self) -> Groups {
+        Groups::default()
+    }
 
     fn left_bound(&self, row: u32) -> f32 {
         self.lists.bound(row)
@@ -107,24 +160,19 @@ impl<T: Scalar> Judge<T> for Nearest<'_, T> {
         }
     }
 
-    fn judge(&self, near: &[Near], (): &mut ()) -> Result<()> {
-        for &Near {
-            left,
-            right,
-            at_least,
-            at_most,
-        } in near
-        {
-            if !self.both_ways {
-                self.lists
-                    .insert(left, right, at_least, at_most, self.run)?;
-            } else if left != right {
-                self.lists
-                    .insert(left, right, at_least, at_most, self.run)?;
-                self.lists
-                    .insert(right, left, at_least, at_most, self.run)?;
-            }
+    fn judge(
+        &self,
+        left: &[u32],
+        right: &[u32],
+        near: &mut Vec<Near>,
+        groups: &mut Groups,
+    ) -> Result<()> {
+        if self.both_ways {
+            near.retain(|pair| left[pair.left as usize] != right[pair.right as usize]);
+            let turned = near.iter().map(|&pair| (pair.right, pair.left, pair));
+            self.insert(right, left, turned, groups)?;
         }
-        Ok(())
+        let straight = near.iter().map(|&pair| (pair.left, pair.right, pair));
+        self.insert(left, right, straight, groups)
     }
 }

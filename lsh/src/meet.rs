@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use lshjoin_kernels::{LeftPanel, Near, Pairs, RightPanel, Scalar, near_pairs};
+use lshjoin_kernels::{LeftPanel, Near, RightPanel, Scalar, near_pairs};
 use rayon::prelude::*;
 
 use crate::{
@@ -48,8 +48,14 @@ pub(crate) trait Judge<T>: Sync {
     /// The same for a right row.
     fn right_bound(&self, row: u32) -> f32;
 
-    /// Pairs of a left and a right row that may be near.
-    fn judge(&self, pairs: &[Near], notes: &mut Self::Notes) -> Result<()>;
+    /// Pairs of a left and a right row that may be near, as places in `left` and `right`.
+    fn judge(
+        &self,
+        left: &[u32],
+        right: &[u32],
+        near: &mut Vec<Near>,
+        notes: &mut Self::Notes,
+    ) -> Result<()>;
 }
 
 /// A thread's buffers.
@@ -123,7 +129,8 @@ impl<T: Scalar> Meetings<'_, T> {
         let (right_side, right_order) = self.right.unwrap_or((self.left, self.left_order));
         let right_rows = &right_order[task.right.clone()];
         if let Some(codes) = &right_side.codes {
-            desk.right.gather(codes, right_rows)?;
+            let bounds = bounds(right_rows, |row| judge.right_bound(row));
+            desk.right.gather(codes, right_rows, &bounds)?;
         }
         // Left blocks of a side with itself end where the right panel starts, so that only a block
         // at or after that start holds a row twice.
@@ -138,12 +145,11 @@ impl<T: Scalar> Meetings<'_, T> {
             desk.near.clear();
             match &self.left.codes {
                 Some(codes) => {
-                    desk.left.gather(codes, left_rows)?;
-                    desk.left
-                        .set_bounds(&bounds(left_rows, |row| judge.left_bound(row)))?;
+                    let of_left = bounds(left_rows, |row| judge.left_bound(row));
+                    desk.left.gather(codes, left_rows, &of_left)?;
                     desk.right
                         .set_bounds(&bounds(right_rows, |row| judge.right_bound(row)))?;
-                    near_pairs(&desk.left, &desk.right, Pairs::Across, &mut desk.near)?;
+                    near_pairs(&desk.left, &desk.right, &mut desk.near)?;
                 }
                 None => self.score_all(left_rows, right_rows, judge, &mut desk.near)?,
             }
@@ -153,11 +159,7 @@ impl<T: Scalar> Meetings<'_, T> {
                 desk.near
                     .retain(|pair| ahead + (pair.left as usize) < pair.right as usize);
             }
-            for pair in &mut desk.near {
-                pair.left = left_rows[pair.left as usize];
-                pair.right = right_rows[pair.right as usize];
-            }
-            judge.judge(&desk.near, &mut desk.notes)?;
+            judge.judge(left_rows, right_rows, &mut desk.near, &mut desk.notes)?;
             start = end;
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::{
     ops::Range,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -20,15 +20,21 @@ use crate::{
 /// Rows that share a lock: few enough that threads rarely meet at one.
 const SHARD: usize = 64;
 
-/// The lists of some rows: neighbours whose distances are known to lie in intervals, by rising
-/// upper end; distances as the filter on codes measures them.
+/// An item that may be among a row's nearest: its distance, as the filter on codes measures it,
+/// lies between two numbers.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Candidate {
+    pub(crate) index: u32,
+    pub(crate) at_least: f32,
+    pub(crate) at_most: f32,
+}
+
+/// The lists of some rows.
 struct Shard {
     /// Candidates of each row.
     lengths: [usize; SHARD],
-    /// `room` places a row.
-    at_least: Vec<f32>,
-    at_most: Vec<f32>,
-    indices: Vec<u32>,
+    /// `room` places a row; by rising `at_most`.
+    candidates: Vec<Candidate>,
 }
 
 /// For each left row the candidates that may be among its k nearest, and the bound that new ones
@@ -54,12 +60,9 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         // Beside the k nearest, those that overlap with the k-th.
         let room = 2 * k + 10;
         let shard = |first: usize| {
-            let places = SHARD.min(rows - first) * room;
             Mutex::new(Shard {
                 lengths: [0; SHARD],
-                at_least: vec![0.0; places],
-                at_most: vec![0.0; places],
-                indices: vec![0; places],
+                candidates: vec![Candidate::default(); SHARD.min(rows - first) * room],
             })
         };
         let unbounded = || AtomicU32::new(f32::INFINITY.to_bits());
@@ -83,46 +86,54 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         f32::from_bits(self.bounds[row as usize].load(Ordering::Relaxed))
     }
 
-    /// Adds a candidate whose distance is known to lie between two numbers.
+    /// Adds to the list of `row` what is new and near enough of `candidates`, all of different
+    /// rows. What `merged` holds is of no matter; its memory is used.
     pub(crate) fn insert(
         &self,
         row: u32,
-        index: u32,
-        at_least: f32,
-        at_most: f32,
+        candidates: &mut [Candidate],
+        merged: &mut Vec<Candidate>,
         run: &Run,
     ) -> Result<()> {
-        if at_least > self.bound(row) {
+        let bound = self.bound(row);
+        let far = |candidate: &Candidate| candidate.at_least > bound;
+        if candidates.iter().all(far) {
             return Ok(());
         }
-        let shard = &self.shards[row as usize / SHARD];
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let places = self.places(&shard, row);
-        if shard.indices[places.clone()].contains(&index) {
-            return Ok(());
-        }
-        if places.len() == self.room {
-            self.settle_row(row, &mut shard, run)?;
-            if at_least > self.bound(row) {
-                return Ok(());
+        candidates.sort_unstable_by(|x, y| x.at_most.total_cmp(&y.at_most));
+        let mut shard = self.shard(row);
+        let known = &shard.candidates[self.places(&shard, row)];
+        merged.clear();
+        let mut keep = |candidate: &Candidate| {
+            // By rising upper ends, so that the bound is that of the k-th.
+            if merged.len() < self.k || candidate.at_least <= merged[self.k - 1].at_most {
+                merged.push(*candidate);
             }
+        };
+        let mut old = known;
+        for new in candidates.iter() {
+            if far(new) || known.iter().any(|other| other.index == new.index) {
+                continue;
+            }
+            while let Some((first, rest)) = old.split_first()
+                && first.at_most <= new.at_most
+            {
+                keep(first);
+                old = rest;
+            }
+            keep(new);
         }
-        let Range { start, end } = self.places(&shard, row);
-        let before = shard.at_most[start..end]
-            .iter()
-            .filter(|&&other| other <= at_most)
-            .count();
-        let place = start + before;
-        let moved = place..end;
-        shard.at_least.copy_within(moved.clone(), place + 1);
-        shard.at_most.copy_within(moved.clone(), place + 1);
-        shard.indices.copy_within(moved, place + 1);
-        shard.at_least[place] = at_least;
-        shard.at_most[place] = at_most;
-        shard.indices[place] = index;
-        shard.lengths[row as usize % SHARD] += 1;
-        self.tighten(row, &mut shard);
+        old.iter().for_each(keep);
+        if merged.len() > self.room {
+            self.settle_list(row, merged, run)?;
+        }
+        self.set_list(row, &mut shard, merged);
         Ok(())
+    }
+
+    fn shard(&self, row: u32) -> MutexGuard<'_, Shard> {
+        let shard = &self.shards[row as usize / SHARD];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where the candidates of `row` are in its shard.
@@ -131,60 +142,61 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         row * self.room..row * self.room + shard.lengths[row]
     }
 
-    /// Sets the row's bound by the k-th of its list, and drops what is beyond it from the end.
-    fn tighten(&self, row: u32, shard: &mut Shard) {
-        let Range { start, mut end } = self.places(shard, row);
-        if end - start < self.k {
-            return;
+    fn set_list(&self, row: u32, shard: &mut Shard, list: &[Candidate]) {
+        shard.lengths[row as usize % SHARD] = list.len();
+        let places = self.places(shard, row);
+        shard.candidates[places].copy_from_slice(list);
+        if let Some(kth) = list.get(self.k - 1) {
+            self.bounds[row as usize].store(kth.at_most.to_bits(), Ordering::Relaxed);
         }
-        let bound = shard.at_most[start + self.k - 1];
-        self.bounds[row as usize].store(bound.to_bits(), Ordering::Relaxed);
-        while end - start > self.k && shard.at_least[end - 1] > bound {
-            end -= 1;
-        }
-        shard.lengths[row as usize % SHARD] = end - start;
     }
 
     /// Leaves in the list of `row` its exact k nearest, by (distance, row); returns their scores.
-    fn settle_row(&self, row: u32, shard: &mut Shard, run: &Run) -> Result<Vec<T>> {
-        let places = self.places(shard, row);
-        let bound = self.bound(row);
-        let pairs: Vec<(u32, u32)> = places
-            .clone()
-            .filter(|&place| shard.at_least[place] <= bound)
-            .map(|place| (row, shard.indices[place]))
-            .collect();
+    fn settle_list(&self, row: u32, list: &mut Vec<Candidate>, run: &Run) -> Result<Vec<T>> {
+        let pairs: Vec<(u32, u32)> = list.iter().map(|other| (row, other.index)).collect();
         let mut scores = Vec::new();
         self.left
             .scores(self.right, &pairs, &mut scores, run.isa())?;
         let mut scored: Vec<(T, u32)> = scores
             .into_iter()
-            .zip(pairs.iter().map(|pair| pair.1))
+            .zip(list.iter().map(|other| other.index))
             .collect();
         scored.sort_unstable_by(|x, y| {
             let by_score = x.0.partial_cmp(&y.0).unwrap_or(std::cmp::Ordering::Equal);
             by_score.then_with(|| self.right.row(x.1).cmp(&self.right.row(y.1)))
         });
         scored.truncate(self.k);
-        for (place, &(score, index)) in places.zip(&scored) {
+        list.clear();
+        // Intervals of equal scores are equal, so the list stays sorted.
+        list.extend(scored.iter().map(|&(score, index)| {
             let distance = distance(self.left.metric, score).to_f64();
             let dim = self.left.rows.dim();
             let (at_least, at_most) = filter_interval::<T>(self.left.metric, distance, dim);
-            shard.at_least[place] = at_least;
-            // Intervals of equal scores are equal, so the list stays sorted.
-            shard.at_most[place] = at_most;
-            shard.indices[place] = index;
-        }
-        shard.lengths[row as usize % SHARD] = scored.len();
-        self.tighten(row, shard);
+            Candidate {
+                index,
+                at_least,
+                at_most,
+            }
+        }));
         Ok(scored.into_iter().map(|(score, _)| score).collect())
+    }
+
+    /// Settles the list of `row` in its shard; returns what is left of it and the scores.
+    fn settle_row(
+        &self,
+        row: u32,
+        shard: &mut Shard,
+        run: &Run,
+    ) -> Result<(Vec<Candidate>, Vec<T>)> {
+        let mut list = shard.candidates[self.places(shard, row)].to_vec();
+        let scores = self.settle_list(row, &mut list, run)?;
+        self.set_list(row, shard, &list);
+        Ok((list, scores))
     }
 
     /// The distances of the row's k nearest of all candidates so far.
     pub(crate) fn distances_of(&self, row: u32, run: &Run) -> Result<Vec<T>> {
-        let shard = &self.shards[row as usize / SHARD];
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let scores = self.settle_row(row, &mut shard, run)?;
+        let (_, scores) = self.settle_row(row, &mut self.shard(row), run)?;
         Ok(scores
             .into_iter()
             .map(|score| distance(self.left.metric, score))
@@ -211,11 +223,10 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
                 let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
                 let of_rows = distances.chunks_mut(self.k).zip(indices.chunks_mut(self.k));
                 for (row, (distances, indices)) in (number as u32 * SHARD as u32..).zip(of_rows) {
-                    let scores = self.settle_row(row, &mut shard, run)?;
-                    let found = &shard.indices[self.places(&shard, row)];
-                    for (place, (score, &index)) in scores.into_iter().zip(found).enumerate() {
+                    let (list, scores) = self.settle_row(row, &mut shard, run)?;
+                    for (place, (score, found)) in scores.into_iter().zip(list).enumerate() {
                         distances[place] = distance(self.left.metric, score);
-                        indices[place] = i64::from(index);
+                        indices[place] = i64::from(found.index);
                     }
                 }
                 Ok::<_, Error>(())

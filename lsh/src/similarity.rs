@@ -259,11 +259,16 @@ impl<T: Scalar> Judge<T> for Within<'_, T> {
         -1.0
     }
 
-    fn judge(&self, near: &[Near], notes: &mut Self::Notes) -> Result<()> {
+    fn judge(
+        &self,
+        left: &[u32],
+        right: &[u32],
+        near: &mut Vec<Near>,
+        notes: &mut Self::Notes,
+    ) -> Result<()> {
+        let rows = |pair: &Near| (left[pair.left as usize], right[pair.right as usize]);
         notes.pairs.clear();
-        notes
-            .pairs
-            .extend(near.iter().map(|pair| (pair.left, pair.right)));
+        notes.pairs.extend(near.iter().map(rows));
         self.left
             .scores(self.right, &notes.pairs, &mut notes.scores, self.isa)?;
         for (&(left, right), &score) in notes.pairs.iter().zip(&notes.scores) {

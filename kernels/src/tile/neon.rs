@@ -2,79 +2,74 @@
 
 use std::arch::aarch64::*;
 
-use super::{BLOCK, Block, SIDE, Side, Tile, Tiles};
+use super::{Block, Product, SIDE, floors::Floors};
 
 /// Vectors that 16 lanes take.
-const VECTORS: usize = 4;
-const LANES: usize = SIDE / VECTORS;
+pub(super) const VECTORS: usize = 4;
+pub(super) const LANES: usize = SIDE / VECTORS;
 
-/// See [`Dots`](super::Dots).
+/// See [`Multiply`](super::Multiply).
 ///
 /// # Safety
 /// The machine must have NEON, and the block's pointers be in bounds.
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn dots(block: &Block, _: &[Side; BLOCK], tiles: &mut Tiles) {
-    for group in 0..block.groups {
-        for row in 0..block.rows {
-            let tile = &mut tiles[row / SIDE + BLOCK * group].0[row % SIDE];
+pub(super) unsafe fn multiply(block: &Block, product: &mut Product) -> bool {
+    product.floors.set(block.left_band, block.right_band);
+    product.masks = [0; _];
+    let tile = block.lines * SIDE;
+    for half in 0..block.right_band.rows.div_ceil(SIDE) {
+        let starts = starts(&product.floors, half);
+        for row in 0..block.left_band.rows {
             // Each product takes two lanes until the end.
-            let mut sums = [[vdupq_n_s32(0); 2]; VECTORS];
-            // SAFETY: the caller vouches for the row and the group; a unit of a left row lies in
-            // its lines, and a row of a tile is four vectors.
-            unsafe {
-                let left = block.left.add(row * block.lines).cast::<i32>();
-                let right = block.right.add(group * block.next).cast::<i8>();
-                for unit in 0..block.units {
-                    let left = vreinterpretq_s8_s32(vdupq_n_s32(*left.add(unit)));
-                    for (vector, sums) in sums.iter_mut().enumerate() {
-                        let right = vld1q_s8(right.add((unit * VECTORS + vector) * 16));
-                        let low = vmull_s8(vget_low_s8(left), vget_low_s8(right));
-                        let high = vmull_high_s8(left, right);
-                        *sums = [vpadalq_s16(sums[0], low), vpadalq_s16(sums[1], high)];
+            let mut sums = starts.map(|start| [start, vdupq_n_s32(0)]);
+            for line in 0..block.lines {
+                // SAFETY: the caller vouches for two halves of `tile` lines on each side.
+                unsafe {
+                    let at = row / SIDE * tile + line * SIDE + row % SIDE;
+                    let left = block.left.add(at).cast::<i32>();
+                    let right = block.right.add(half * tile + line * SIDE).cast::<i8>();
+                    for unit in 0..(block.units - line * SIDE).min(SIDE) {
+                        let left = vreinterpretq_s8_s32(vdupq_n_s32(*left.add(unit)));
+                        for (vector, sums) in sums.iter_mut().enumerate() {
+                            let right = vld1q_s8(right.add((unit * VECTORS + vector) * 16));
+                            let low = vmull_s8(vget_low_s8(left), vget_low_s8(right));
+                            let high = vmull_high_s8(left, right);
+                            *sums = [vpadalq_s16(sums[0], low), vpadalq_s16(sums[1], high)];
+                        }
                     }
                 }
-                for (vector, [low, high]) in sums.into_iter().enumerate() {
-                    let sum = vpaddq_s32(low, high);
-                    vst1q_s32(tile.as_mut_ptr().add(vector * LANES), sum);
-                }
             }
+            finish(product, row, half, sums.map(|[low, high]| vpaddq_s32(low, high)));
         }
     }
+    product.masks != [0; _]
 }
 
-/// See [`Compare`](super::Compare).
-///
-/// # Safety
-/// The machine must have NEON.
+/// What the sums of 16 columns start from.
+#[inline]
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn near(tile: &Tile, left: &Side, right: &Side) -> [u16; SIDE] {
+pub(super) fn starts(floors: &Floors, half: usize) -> [int32x4_t; VECTORS] {
+    std::array::from_fn(|vector| {
+        let at = half * SIDE + vector * LANES;
+        // SAFETY: 4 of 32 numbers.
+        unsafe { vld1q_s32(floors.columns[at..at + LANES].as_ptr()) }
+    })
+}
+
+/// Compares the sums of a row with its floor, and keeps them if some reach it.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn finish(product: &mut Product, row: usize, half: usize, sums: [int32x4_t; VECTORS]) {
     const BITS: [u32; LANES] = [1, 2, 4, 8];
     // SAFETY: an array of four lanes.
     let bits = unsafe { vld1q_u32(BITS.as_ptr()) };
-    let zero = vdupq_n_f32(0.0);
-    // `maxnm` prefers numbers, so that −∞ + ∞, of a side that asks nothing, counts for nothing.
-    let wide = |reach, widest| vmaxnmq_f32(vaddq_f32(reach, vdupq_n_f32(widest)), zero);
-    let mut masks = [0; SIDE];
-    for start in (0..SIDE).step_by(LANES) {
-        // SAFETY: 4 of 16 lanes.
-        let floats = |values: &[f32; SIDE]| unsafe { vld1q_f32(values.as_ptr().add(start)) };
-        let right_scale = floats(&right.scale);
-        let right_scale2 = vaddq_f32(right_scale, right_scale);
-        let right_norm2 = floats(&right.norm2);
-        let right_reach = wide(floats(&right.reach), left.widest);
-        for (row, mask) in masks.iter_mut().enumerate() {
-            // SAFETY: 4 of a tile row's 16 lanes.
-            let dots = unsafe { vld1q_s32(tile.0[row].as_ptr().add(start)) };
-            let product = vmulq_f32(vcvtq_f32_s32(dots), right_scale2);
-            let left_scale = vdupq_n_f32(left.scale[row]);
-            let nearness = vfmaq_f32(vnegq_f32(right_norm2), product, left_scale);
-            let left_reach = wide(vdupq_n_f32(left.reach[row]), right.widest);
-            let reach = vmaxnmq_f32(right_reach, left_reach);
-            let nearness = vfmaq_f32(nearness, reach, reach);
-            // Not below, rather than above or equal: what is not a number is kept.
-            let far = vcltq_f32(nearness, vdupq_n_f32(left.norm2[row]));
-            *mask |= (vaddvq_u32(vbicq_u32(bits, far)) as u16) << start;
-        }
+    let floor = vdupq_n_s32(product.floors.rows[row]);
+    let tile = &mut product.tiles[row / SIDE + 2 * half].0[row % SIDE];
+    for (vector, sums) in sums.into_iter().enumerate() {
+        let near = vaddvq_u32(vandq_u32(bits, vcgeq_s32(sums, floor)));
+        product.masks[row] |= near << (half * SIDE + vector * LANES);
+        let lanes = &mut tile[vector * LANES..][..LANES];
+        // SAFETY: four numbers.
+        unsafe { vst1q_s32(lanes.as_mut_ptr(), sums) };
     }
-    masks
 }

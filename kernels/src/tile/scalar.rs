@@ -1,29 +1,44 @@
 //! The reference: portable and plain.
 
-use super::{BLOCK, Block, SIDE, Side, Tile, Tiles};
+use super::{Block, Product, SIDE};
 
-/// See [`Dots`](super::Dots).
+/// See [`Multiply`](super::Multiply).
 ///
 /// # Safety
 /// The block's pointers must be in bounds.
-pub(super) unsafe fn dots(block: &Block, _: &[Side; BLOCK], tiles: &mut Tiles) {
-    for group in 0..block.groups {
-        for row in 0..block.rows {
-            let mut sums = [0_i32; SIDE];
+pub(super) unsafe fn multiply(block: &Block, product: &mut Product) -> bool {
+    let Product {
+        tiles,
+        floors,
+        masks,
+    } = product;
+    floors.set(block.left_band, block.right_band);
+    *masks = [0; _];
+    for (row, mask) in masks[..block.left_band.rows].iter_mut().enumerate() {
+        for half in 0..2 {
+            let starts = &floors.columns[half * SIDE..][..SIDE];
+            let sums = &mut tiles[row / SIDE + 2 * half].0[row % SIDE];
+            sums.copy_from_slice(starts);
             for unit in 0..block.units {
-                // SAFETY: the caller vouches for the pointers.
+                let (line, unit) = (unit / SIDE, unit % SIDE);
+                // SAFETY: the caller vouches for the pointers, to two halves of as many lines of 16
+                // rows.
                 let (left, right) = unsafe {
-                    let left = &*block.left.add(row * block.lines + unit / SIDE);
-                    let right = &*block.right.add(group * block.next + unit);
-                    (left.0[unit % SIDE], right.0)
+                    let lines = block.lines * SIDE;
+                    let left = block.left.add(row / SIDE * lines + line * SIDE + row % SIDE);
+                    let right = block.right.add(half * lines + line * SIDE + unit);
+                    ((*left).0[unit], (*right).0)
                 };
                 for (sum, right) in sums.iter_mut().zip(right) {
                     *sum += unit_dot(left, right);
                 }
             }
-            tiles[row / SIDE + BLOCK * group].0[row % SIDE] = sums;
+            for (column, &sum) in sums.iter().enumerate() {
+                *mask |= u32::from(sum >= floors.rows[row]) << (half * SIDE + column);
+            }
         }
     }
+    *masks != [0; _]
 }
 
 fn unit_dot(left: u32, right: u32) -> i32 {
@@ -32,21 +47,4 @@ fn unit_dot(left: u32, right: u32) -> i32 {
         .zip(right.to_ne_bytes())
         .map(|(left, right)| i32::from(left as i8) * i32::from(right as i8))
         .sum()
-}
-
-/// See [`Compare`](super::Compare).
-///
-/// # Safety
-/// None is needed; the signature is that of all instruction sets.
-pub(super) unsafe fn near(tile: &Tile, left: &Side, right: &Side) -> [u16; SIDE] {
-    let mut masks = [0; SIDE];
-    for (row, mask) in masks.iter_mut().enumerate() {
-        for column in 0..SIDE {
-            let near = left
-                .near(row, right, column, tile.0[row][column], 0.0)
-                .is_some();
-            *mask |= u16::from(near) << column;
-        }
-    }
-    masks
 }

@@ -1,0 +1,113 @@
+//! How large the dot product of a pair's codes has to be for the pair to be near.
+//!
+//! With x ≈ s·q and ‖x − s·q‖ ≤ e (see [`Quantised`](crate::Quantised)), a pair can only be at
+//! distance τ or nearer if ‖s·q − s′·q′‖ ≤ ρ = τ + e + e′, which is
+//!
+//! q·q′ ≥ r/2·‖q‖² + 1/(2r)·‖q′‖² − ρ²/(2ss′), with r = s/s′:
+//!
+//! a number of the left row and a number of the right row, where all left rows have one s and all
+//! right rows one s′, and one τ and e are taken for the left rows together. So the products start
+//! from what the right row takes, and are compared, as integers, with what the left row asks.
+
+use super::panel::{BLOCK, Band};
+
+/// The terms of a block's floors, as integers that never ask too much.
+#[repr(C, align(128))]
+#[derive(Clone)]
+pub(super) struct Floors {
+    /// What the dot products with each right row start from: minus its term.
+    pub(super) columns: [i32; BLOCK],
+    /// What they must reach then, for each left row.
+    pub(super) rows: [i32; BLOCK],
+}
+
+/// Dot products of codes stay within ± this, and so do the floors' left terms.
+pub(crate) const LARGEST_DOT: i32 = 1 << 29;
+/// Starting from this every dot product reaches every left term.
+const ALL: i32 = 1 << 30;
+
+/// Relative room for roundings in single precision, and absolute room for those to integers.
+const LESS: f32 = 1.0 - 1.0 / (1 << 20) as f32;
+const MORE: f32 = 1.0 + 1.0 / (1 << 18) as f32;
+const UNITS: i32 = 2;
+
+impl Floors {
+    pub(super) const fn new() -> Self {
+        Self {
+            columns: [0; BLOCK],
+            // None passes.
+            rows: [i32::MAX; BLOCK],
+        }
+    }
+
+    /// For the rows of two bands. To be inlined where an instruction set is enabled.
+    #[inline(always)]
+    pub(super) fn set(&mut self, left: &Band, right: &Band) {
+        let (s, t) = (left.scale, right.scale);
+        let of_left = 0.5 * s.value * t.inverse;
+        let of_right = 0.5 * t.value * s.inverse;
+        let limit = f64::from(LARGEST_DOT);
+        if of_left * f64::from(left.largest_square) > limit
+            || of_right * f64::from(right.largest_square) > limit
+        {
+            // Scales too far apart for these integers: each pair is looked at by itself.
+            self.rows = [0; BLOCK];
+            self.columns = [ALL; BLOCK];
+            return;
+        }
+        let of_left = of_left as f32 * LESS;
+        for (floor, &square) in self.rows.iter_mut().zip(&left.squares) {
+            *floor = integer(square as f32 * of_left) - UNITS;
+        }
+        let of_right = of_right as f32 * LESS;
+        let unit = (s.root * t.root) as f32;
+        for (column, start) in self.columns.iter_mut().enumerate() {
+            let bound = larger(right.bounds[column], left.furthest_bound);
+            let reach = bound + (right.residuals[column] + left.widest_residual);
+            // −∞ + ∞, of rows that ask nothing, is nothing.
+            let reach = larger(reach, 0.0) * unit;
+            let start_from = reach * reach * MORE - right.squares[column] as f32 * of_right;
+            *start = integer(start_from) + UNITS;
+        }
+    }
+}
+
+/// The second number if the first is not one.
+#[inline(always)]
+fn larger(first: f32, second: f32) -> f32 {
+    if first > second { first } else { second }
+}
+
+/// Rounds towards zero, within ± [`ALL`].
+#[inline(always)]
+fn integer(value: f32) -> i32 {
+    let most = ALL as f32;
+    let value = if value < most { value } else { most };
+    let value = larger(value, -most);
+    // SAFETY: between two 32-bit integers.
+    unsafe { value.to_int_unchecked() }
+}
+
+/// Between what the distance of a left and a right row lies, computed in single precision or
+/// better, if it may be within either's bound; `rounding` is the relative error of such a distance.
+pub(super) fn interval(
+    (left, row): (&Band, usize),
+    (right, column): (&Band, usize),
+    dot: i32,
+    rounding: f64,
+) -> Option<(f32, f32)> {
+    let wide = f64::from;
+    let (s, t) = (left.scale.value, right.scale.value);
+    let squares = s * s * f64::from(left.squares[row]) + t * t * f64::from(right.squares[column]);
+    let distance2 = squares - 2.0 * s * t * f64::from(dot);
+    // Room for the roundings of these lines.
+    let error = squares * 4.0 * f64::EPSILON;
+    let residuals = wide(left.residuals[row]) + wide(right.residuals[column]);
+    let at_least = ((distance2 - error).max(0.0).sqrt() - residuals) * (1.0 - rounding);
+    let at_least = (at_least.max(0.0) as f32).next_down().max(0.0);
+    if at_least > left.bounds[row].max(right.bounds[column]) {
+        return None;
+    }
+    let at_most = ((distance2 + error).max(0.0).sqrt() + residuals) * (1.0 + rounding);
+    Some((at_least, (at_most as f32).next_up()))
+}
