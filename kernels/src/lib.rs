@@ -31,5 +31,5 @@ pub use key::{KeyLayout, KeyMode, NO_RANGE};
 pub use quantise::Quantised;
 pub use rows::{Rows, Scalar};
 pub use sort::{Key, Sorter};
-pub use tile::{LeftPanel, Near, RightPanel, near_pairs};
+pub use tile::{LeftPanel, Near, RightPanel, near_pairs, nearest_pairs};
 pub use topk::{Nearest, TopK, TopKChunk};

@@ -6,10 +6,13 @@
 //! 32 × 32 rows and compares the products with the floors while they are in registers, or in the
 //! first-level cache; the walk over the panels is shared.
 
+use pulp::{Simd, WithSimd};
+
 use crate::{
     error::{KernelError, Result},
     isa::{Isa, Level},
     quantise::{LINE, rounding},
+    simd::dispatch,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -21,6 +24,7 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
 mod floors;
+mod nearest;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
@@ -29,8 +33,9 @@ mod panel;
 mod scalar;
 
 pub(crate) use floors::LARGEST_DOT;
-use floors::{Floors, interval};
+use floors::{Floors, Reckoning};
 use panel::{BLOCK, Band, Line, Packed, SIDE};
+pub use nearest::nearest_pairs;
 pub use panel::{LeftPanel, RightPanel};
 
 /// Bytes of right panel that are kept in the first-level cache while all left blocks pass by.
@@ -158,19 +163,23 @@ impl Product {
         }
     }
 
-    /// Appends the pairs of the masks that pass the test once more, each by its own bound and
-    /// residual: the floors go by the furthest and widest of the left rows.
+    /// Appends the pairs of the masks that pass the test once more, each by its own bound: the floors
+    /// go by the furthest of the left rows.
+    #[inline(always)]
     fn report(&self, left: &Band, right: &Band, rounding: f64, near: &mut Vec<Near>) {
         for (row, &mask) in self.masks.iter().enumerate() {
+            let Some(left_index) = left.index(row).filter(|_| mask != 0) else {
+                continue;
+            };
+            let reckoning = Reckoning::new((left, row), right, &self.floors, rounding);
             for column in bits(mask) {
-                let (Some(left_index), Some(right_index)) = (left.index(row), right.index(column))
-                else {
+                let Some(right_index) = right.index(column) else {
                     continue;
                 };
                 let tile = &self.tiles[row / SIDE + 2 * (column / SIDE)];
-                let dot = tile.0[row % SIDE][column % SIDE] - self.floors.columns[column];
-                let interval = interval((left, row), (right, column), dot, rounding);
-                if let Some((at_least, at_most)) = interval {
+                let (at_least, at_most) =
+                    reckoning.interval(column, tile.0[row % SIDE][column % SIDE]);
+                if at_least <= left.bounds[row].max(right.bounds[column]) {
                     near.push(Near {
                         left: left_index,
                         right: right_index,
@@ -243,59 +252,107 @@ pub struct Near {
 /// The bound is the triangle inequality, as in metric trees; the blocking is that of
 /// K. Goto and R. van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
 pub fn near_pairs(left: &LeftPanel, right: &RightPanel, near: &mut Vec<Near>) -> Result<()> {
-    let (left, right) = (&left.0, &right.0);
-    if left.isa != right.isa {
-        return Err(KernelError::Packing {
-            left: left.isa,
-            right: right.isa,
-        });
+    if let Some(panels) = Panels::new(left, right)? {
+        dispatch(left.0.isa, NearPairs { panels, near });
     }
-    if left.bands.is_empty() || right.bands.is_empty() {
-        return Ok(());
-    }
-    if left.dim != right.dim {
-        return Err(KernelError::Shape {
-            what: "a row of the right panel",
-            got: right.dim,
-            expected: left.dim,
-        });
-    }
-    walk(left, right, near);
     Ok(())
 }
 
-/// Meets each left band with each right band, of panels for one instruction set and dimension: with
-/// as many right ones as the cache holds, all left ones.
-fn walk(left: &Packed, right: &Packed, near: &mut Vec<Near>) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: this instruction set's `Isa` exists, so that the machine has it.
-    let _configured = (left.isa.level() == Level::Amx).then(|| unsafe { amx::Configured::new() });
-    let multiply = multiply(left.isa);
-    let packing = Packing::of(left.isa);
-    let lines = packing.lines(left.dim);
-    let units = left.dim.div_ceil(packing.codes_per_unit());
-    let rounding = rounding(left.dim);
-    let of_band = BLOCK * lines;
-    let strip = (CACHED / (of_band * size_of::<Line>())).max(1);
-    let mut product = Product::new();
-    for start in (0..right.bands.len()).step_by(strip) {
-        let end = right.bands.len().min(start + strip);
-        for (left_band, left_lines) in left.bands.iter().zip(left.lines.chunks_exact(of_band)) {
-            for at in start..end {
-                let block = Block {
-                    left_band,
-                    right_band: &right.bands[at],
-                    left: left_lines.as_ptr(),
-                    right: right.lines[at * of_band..][..of_band].as_ptr(),
-                    lines,
-                    units,
-                };
-                // SAFETY: the machine has the panels' instruction set, or there would be no `Isa`
-                // of it, and both pointers are to a whole band.
-                if unsafe { multiply(&block, &mut product) } {
-                    product.report(left_band, block.right_band, rounding, near);
+struct NearPairs<'a> {
+    panels: Panels<'a>,
+    near: &'a mut Vec<Near>,
+}
+
+impl WithSimd for NearPairs<'_> {
+    type Output = ();
+
+    /// With as many right bands as the cache holds, all left ones.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { panels, near } = self;
+        let (lefts, rights) = (panels.left.bands.len(), panels.right.bands.len());
+        let mut product = Product::new();
+        for start in (0..rights).step_by(panels.cached()) {
+            for left in 0..lefts {
+                for right in start..rights.min(start + panels.cached()) {
+                    if panels.multiply(left, right, &mut product) {
+                        let bands = (&panels.left.bands[left], &panels.right.bands[right]);
+                        product.report(bands.0, bands.1, panels.rounding, near);
+                    }
                 }
             }
         }
+    }
+}
+
+/// Two panels for one instruction set and dimension.
+struct Panels<'a> {
+    left: &'a Packed,
+    right: &'a Packed,
+    multiply: Multiply,
+    /// Lines of a row, and units of it that are not padding.
+    lines: usize,
+    units: usize,
+    /// Relative error of a distance that is computed in single precision.
+    rounding: f64,
+    #[cfg(target_arch = "x86_64")]
+    _configured: Option<amx::Configured>,
+}
+
+impl<'a> Panels<'a> {
+    /// `None` when there is nothing to multiply.
+    fn new(left: &'a LeftPanel, right: &'a RightPanel) -> Result<Option<Self>> {
+        let (left, right) = (&left.0, &right.0);
+        if left.isa != right.isa {
+            return Err(KernelError::Packing {
+                left: left.isa,
+                right: right.isa,
+            });
+        }
+        if left.bands.is_empty() || right.bands.is_empty() {
+            return Ok(None);
+        }
+        if left.dim != right.dim {
+            return Err(KernelError::Shape {
+                what: "a row of the right panel",
+                got: right.dim,
+                expected: left.dim,
+            });
+        }
+        let packing = Packing::of(left.isa);
+        Ok(Some(Self {
+            left,
+            right,
+            multiply: multiply(left.isa),
+            lines: packing.lines(left.dim),
+            units: left.dim.div_ceil(packing.codes_per_unit()),
+            rounding: rounding(left.dim),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this instruction set's `Isa` exists, so that the machine has it.
+            _configured: (left.isa.level() == Level::Amx)
+                .then(|| unsafe { amx::Configured::new() }),
+        }))
+    }
+
+    /// How many right bands are to stay in the cache.
+    fn cached(&self) -> usize {
+        (CACHED / (BLOCK * self.lines * size_of::<Line>())).max(1)
+    }
+
+    /// Multiplies two bands; whether some pair may be near.
+    #[inline(always)]
+    fn multiply(&self, left: usize, right: usize, product: &mut Product) -> bool {
+        let of_band = BLOCK * self.lines;
+        let block = Block {
+            left_band: &self.left.bands[left],
+            right_band: &self.right.bands[right],
+            left: self.left.lines[left * of_band..][..of_band].as_ptr(),
+            right: self.right.lines[right * of_band..][..of_band].as_ptr(),
+            lines: self.lines,
+            units: self.units,
+        };
+        // SAFETY: the machine has the panels' instruction set, or there would be no `Isa` of it,
+        // and both pointers are to a whole band.
+        unsafe { (self.multiply)(&block, product) }
     }
 }

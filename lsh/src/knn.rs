@@ -1,6 +1,6 @@
 //! The k nearest of the candidates that a model's tables bring together.
 
-use lshjoin_kernels::{Near, Rows, Scalar};
+use lshjoin_kernels::{LeftPanel, Near, RightPanel, Rows, Scalar, near_pairs, nearest_pairs};
 
 use crate::{
     error::{Error, Result},
@@ -43,19 +43,30 @@ impl LshModel {
                 run,
             };
             let met = queries.matches(items).into_iter();
-            meetings.hold(met.map(|(left, right)| Meeting { left, right }), &nearest)?;
+            let met = met.map(|(left, right)| Meeting { left, right });
+            meetings.hold(met, &nearest.for_left())?;
             Ok(())
         })?;
         nearest.finish()
     }
 }
 
-/// Keeps the k nearest of each left row and, of a side with itself, of each right row.
+/// The k nearest of each left row.
 pub(crate) struct Nearest<'a, T> {
     pub(crate) lists: NearestLists<'a, T>,
     k: usize,
-    both_ways: bool,
+    /// Whether the two sides are one, so that a row meets itself.
+    with_itself: bool,
     run: &'a Run,
+}
+
+/// Keeps what is near for the left rows of meetings and, where a side meets itself once, for the
+/// right ones.
+pub(crate) struct Nearer<'a, T> {
+    nearest: &'a Nearest<'a, T>,
+    both_ways: bool,
+    /// Of each panel only those that may be the nearest of it: for rows without bounds.
+    of_panel: bool,
 }
 
 impl<'a, T: Scalar> Nearest<'a, T> {
@@ -73,16 +84,43 @@ impl<'a, T: Scalar> Nearest<'a, T> {
                 value: "0".into(),
             });
         }
-        let both_ways = right.is_none();
+        let with_itself = right.is_none();
         let right = right.unwrap_or(left);
         // No list gets longer than there are others, whatever k asks for.
         let others = right.rows.len().max(1);
         Ok(Self {
             lists: NearestLists::new(left, right, k.min(others)),
             k,
-            both_ways,
+            with_itself,
             run,
         })
+    }
+
+    /// For the first meetings, of rows that have no neighbours yet.
+    pub(crate) fn first(&self) -> Nearer<'_, T> {
+        Nearer {
+            nearest: self,
+            both_ways: false,
+            of_panel: true,
+        }
+    }
+
+    /// For meetings that bring each row, as a left one, together with others.
+    pub(crate) fn for_left(&self) -> Nearer<'_, T> {
+        Nearer {
+            nearest: self,
+            both_ways: false,
+            of_panel: false,
+        }
+    }
+
+    /// For meetings that bring all pairs together once.
+    pub(crate) fn for_all(&self) -> Nearer<'_, T> {
+        Nearer {
+            nearest: self,
+            both_ways: self.with_itself,
+            of_panel: false,
+        }
     }
 
     pub(crate) fn finish(self) -> Result<Neighbors<T>> {
@@ -99,7 +137,7 @@ pub(crate) struct Groups {
     merged: Vec<Candidate>,
 }
 
-impl<T: Scalar> Nearest<'_, T> {
+impl<T: Scalar> Nearer<'_, T> {
     /// Gives each of `rows` those of `others` that are near: places in both, and what is known.
     fn insert(
         &self,
@@ -130,18 +168,18 @@ impl<T: Scalar> Nearest<'_, T> {
             };
             *end += 1;
         }
+        let Nearest { lists, run, .. } = self.nearest;
         let mut start = 0;
         for (&row, &end) in rows.iter().zip(&groups.ends) {
             let candidates = &mut groups.candidates[start..end];
-            self.lists
-                .insert(row, candidates, &mut groups.merged, self.run)?;
+            lists.insert(row, candidates, &mut groups.merged, run)?;
             start = end;
         }
         Ok(())
     }
 }
 
-impl<T: Scalar> Judge<T> for Nearest<'_, T> {
+impl<T: Scalar> Judge<T> for Nearer<'_, T> {
     type Notes = Groups;
 
     fn notes(&self) -> Groups {
@@ -149,15 +187,26 @@ impl<T: Scalar> Judge<T> for Nearest<'_, T> {
     }
 
     fn left_bound(&self, row: u32) -> f32 {
-        self.lists.bound(row)
+        self.nearest.lists.bound(row)
     }
 
     fn right_bound(&self, row: u32) -> f32 {
         if self.both_ways {
-            self.lists.bound(row)
+            self.nearest.lists.bound(row)
         } else {
             -1.0
         }
+    }
+
+    fn pairs(&self, left: &LeftPanel, right: &RightPanel, near: &mut Vec<Near>) -> Result<()> {
+        if self.of_panel {
+            // A row may be among its own nearest there.
+            let k = self.nearest.lists.k() + usize::from(self.nearest.with_itself);
+            nearest_pairs(left, right, k, near)?;
+        } else {
+            near_pairs(left, right, near)?;
+        }
+        Ok(())
     }
 
     fn judge(
@@ -167,8 +216,10 @@ impl<T: Scalar> Judge<T> for Nearest<'_, T> {
         near: &mut Vec<Near>,
         groups: &mut Groups,
     ) -> Result<()> {
-        if self.both_ways {
+        if self.nearest.with_itself {
             near.retain(|pair| left[pair.left as usize] != right[pair.right as usize]);
+        }
+        if self.both_ways {
             let turned = near.iter().map(|&pair| (pair.right, pair.left, pair));
             self.insert(right, left, turned, groups)?;
         }

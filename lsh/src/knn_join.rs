@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     held_out::HeldOut,
     inner_product::knn_join_by_inner_product,
-    knn::Nearest,
+    knn::{Nearer, Nearest},
     meet::{Meeting, Meetings},
     metric::Metric,
     nearest::Neighbors,
@@ -154,7 +154,7 @@ pub(crate) struct KnnJoin<'a, T> {
 const EXPANDED: usize = 128;
 
 /// Rows of the stretches that meet before buckets do, and bits of the keys that order them.
-const STRETCHES: [usize; 3] = [16, 64, 256];
+const STRETCH: usize = 256;
 const STRETCH_BITS: usize = 20;
 
 /// Rows of both sides from which on it pays to do anything but meet all pairs.
@@ -199,7 +199,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             left: 0..left,
             right: 0..right,
         };
-        meetings.hold([all].into_iter(), &self.nearest)?;
+        meetings.hold([all].into_iter(), &self.nearest.for_all())?;
         self.nearest.finish()
     }
 
@@ -245,6 +245,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         left_order: &[u32],
         right_order: &[u32],
         met: Vec<(Range<usize>, Range<usize>)>,
+        judge: &Nearer<'_, T>,
     ) -> Result<()> {
         let right = Some((self.right, right_order));
         let meetings = Meetings {
@@ -254,29 +255,21 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             run: self.run,
         };
         let met = met.into_iter().map(|(left, right)| Meeting { left, right });
-        meetings.hold(met, &self.nearest).map(drop)
+        meetings.hold(met, judge).map(drop)
     }
 
     /// Meets the rows of short stretches: that fills the lists, so that in whole buckets most pairs
     /// already fail the test.
     fn fill(&self, stretches: &Stretches) -> Result<()> {
         let items = &stretches.items;
-        for length in STRETCHES {
-            match &stretches.queries {
-                None => {
-                    let met = items
-                        .stretches(length)
-                        .map(|rows| (rows.clone(), rows))
-                        .collect();
-                    self.meet(&items.order, &items.order, met)?;
-                }
-                Some(queries) => {
-                    let met = queries.stretches_of(items, length);
-                    self.meet(&queries.order, &items.order, met)?;
-                }
+        let (queries, met) = match &stretches.queries {
+            None => {
+                let met = items.stretches(STRETCH);
+                (items, met.map(|rows| (rows.clone(), rows)).collect())
             }
-        }
-        Ok(())
+            Some(queries) => (queries, queries.stretches_of(items, STRETCH)),
+        };
+        self.meet(&queries.order, &items.order, met, &self.nearest.first())
     }
 
     /// Makes a table, lets each query look into `probes` of its buckets, and returns the queries in
@@ -290,7 +283,12 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         let of_queries = of_queries.as_ref().unwrap_or(&of_items);
         let items = of_items.table()?;
         let probing = of_queries.probed_table(probes)?;
-        self.meet(&probing.order, &items.order, probing.matches(&items))?;
+        self.meet(
+            &probing.order,
+            &items.order,
+            probing.matches(&items),
+            &self.nearest.for_left(),
+        )?;
         match self.left {
             None => Ok(items.order),
             Some(_) => Ok(of_queries.table()?.order),
@@ -324,6 +322,6 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             let left = block * EXPANDED..left_order.len().min((block + 1) * EXPANDED);
             met.push((left, start..right_order.len()));
         }
-        self.meet(left_order, &right_order, met)
+        self.meet(left_order, &right_order, met, &self.nearest.for_left())
     }
 }

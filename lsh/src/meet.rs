@@ -48,7 +48,12 @@ pub(crate) trait Judge<T>: Sync {
     /// The same for a right row.
     fn right_bound(&self, row: u32) -> f32;
 
-    /// Pairs of a left and a right row that may be near, as places in `left` and `right`.
+    /// Appends the pairs of two panels that may be of use.
+    fn pairs(&self, left: &LeftPanel, right: &RightPanel, near: &mut Vec<Near>) -> Result<()> {
+        Ok(near_pairs(left, right, near)?)
+    }
+
+    /// What becomes of these pairs, given as places in `left` and `right`.
     fn judge(
         &self,
         left: &[u32],
@@ -149,7 +154,7 @@ impl<T: Scalar> Meetings<'_, T> {
                     desk.left.gather(codes, left_rows, &of_left)?;
                     desk.right
                         .set_bounds(&bounds(right_rows, |row| judge.right_bound(row)))?;
-                    near_pairs(&desk.left, &desk.right, &mut desk.near)?;
+                    judge.pairs(&desk.left, &desk.right, &mut desk.near)?;
                 }
                 None => self.score_all(left_rows, right_rows, judge, &mut desk.near)?,
             }

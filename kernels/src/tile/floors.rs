@@ -88,26 +88,58 @@ fn integer(value: f32) -> i32 {
     unsafe { value.to_int_unchecked() }
 }
 
-/// Between what the distance of a left and a right row lies, computed in single precision or
-/// better, if it may be within either's bound; `rounding` is the relative error of such a distance.
-pub(super) fn interval(
-    (left, row): (&Band, usize),
-    (right, column): (&Band, usize),
-    dot: i32,
-    rounding: f64,
-) -> Option<(f32, f32)> {
-    let wide = f64::from;
-    let (s, t) = (left.scale.value, right.scale.value);
-    let squares = s * s * f64::from(left.squares[row]) + t * t * f64::from(right.squares[column]);
-    let distance2 = squares - 2.0 * s * t * f64::from(dot);
-    // Room for the roundings of these lines.
-    let error = squares * 4.0 * f64::EPSILON;
-    let residuals = wide(left.residuals[row]) + wide(right.residuals[column]);
-    let at_least = ((distance2 - error).max(0.0).sqrt() - residuals) * (1.0 - rounding);
-    let at_least = (at_least.max(0.0) as f32).next_down().max(0.0);
-    if at_least > left.bounds[row].max(right.bounds[column]) {
-        return None;
+/// What the distances of a left row to right rows are reckoned from.
+pub(super) struct Reckoning<'a> {
+    square: f32,
+    residual: f32,
+    /// What squares, and twice the products, of codes stand for.
+    of_right: f32,
+    of_products: f32,
+    columns: &'a [i32; BLOCK],
+    right: &'a Band,
+    rounding: f32,
+}
+
+/// Relative room for the roundings of a reckoning.
+const ROUNDING: f32 = 1.0 / (1 << 20) as f32;
+
+impl<'a> Reckoning<'a> {
+    /// `rounding` is the relative error of the distances that are meant.
+    #[inline(always)]
+    pub(super) fn new(
+        (left, row): (&Band, usize),
+        right: &'a Band,
+        floors: &'a Floors,
+        rounding: f64,
+    ) -> Self {
+        let (s, t) = (left.scale.value, right.scale.value);
+        Self {
+            square: (s * s) as f32 * left.squares[row] as f32,
+            residual: left.residuals[row],
+            of_right: (t * t) as f32,
+            of_products: (2.0 * s * t) as f32,
+            columns: &floors.columns,
+            right,
+            rounding: rounding as f32 + ROUNDING,
+        }
     }
-    let at_most = ((distance2 + error).max(0.0).sqrt() + residuals) * (1.0 + rounding);
-    Some((at_least, (at_most as f32).next_up()))
+
+    /// Between what the distance to a right row lies, computed in single precision or better, given
+    /// what its column of a tile holds.
+    #[inline(always)]
+    pub(super) fn interval(&self, column: usize, sum: i32) -> (f32, f32) {
+        let dot = sum.wrapping_sub(self.columns[column]) as f32;
+        let squares = self.square + self.of_right * self.right.squares[column] as f32;
+        let distance2 = squares - self.of_products * dot;
+        let error = squares * ROUNDING;
+        let residuals = self.residual + self.right.residuals[column];
+        let nearest = larger(distance2 - error, 0.0).sqrt() - residuals;
+        let furthest = larger(distance2 + error, 0.0).sqrt() + residuals;
+        let at_most = furthest * (1.0 + self.rounding);
+        (
+            larger(nearest * (1.0 - self.rounding), 0.0),
+            // Not a number, where single precision overflows.
+            if at_most < f32::INFINITY { at_most } else { f32::INFINITY },
+        )
+    }
 }
