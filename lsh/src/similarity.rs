@@ -329,7 +329,8 @@ impl<'a, T: Scalar> Within<'a, T> {
                 found.push((right, left, distance));
             }
         }
-        found.sort_unstable_by_key(|&(left, right, _)| (left, right));
+        // One number is compared in half the time of two.
+        found.sort_unstable_by_key(|&(left, right, _)| u64::from(left) << 32 | u64::from(right));
         found
     }
 

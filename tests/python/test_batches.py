@@ -63,8 +63,8 @@ def test_threads_do_not_change_batches(rng):
     rows = rng.standard_normal((5_000, 4)).astype(np.float32)
 
     def batches(num_threads):
-        stream = radius_join_batches(items=rows, radius=0.5, batch_size=999, num_threads=num_threads)
-        return list(stream)
+        options = {"batch_size": 999, "num_threads": num_threads}
+        return list(radius_join_batches(items=rows, radius=0.5, **options))
 
     alone = batches(1)
     assert len(alone) > 10
@@ -175,13 +175,13 @@ def test_the_interpreter_may_end_before_the_stream():
 @pytest.mark.skipif(sys.platform != "linux", reason="reads VmHWM from /proc")
 @pytest.mark.parametrize("pause", [0, 0.02])
 def test_memory_does_not_grow_with_the_pairs(pause):
-    """200 million pairs, which are 4 GB in columns; read fast, and slower than they are made."""
+    """50 million pairs, which are 1 GB in columns; read fast, and slower than they are made."""
     script = f"""
         import time, numpy as np, lshjoin
         def peak():
             with open("/proc/self/status") as status:
                 return int(next(line for line in status if "VmHWM" in line).split()[1]) << 10
-        rows = np.ones((14_200, 4), np.float32)
+        rows = np.ones((7_100, 4), np.float32)
         def stream(rows):
             pairs = 0
             for batch in lshjoin.radius_join_batches(items=rows, radius=1.0, num_threads=2):
@@ -190,11 +190,9 @@ def test_memory_does_not_grow_with_the_pairs(pause):
             return pairs
         assert stream(rows[:100]) == 9900  # all libraries are loaded
         before = peak()
-        assert stream(rows) == 14_200 * 14_199
+        assert stream(rows) == 7_100 * 7_099
         print(peak() - before)
     """
     result = run(script)
     assert result.stderr == ""
     assert int(result.stdout) < 400e6
-
-
