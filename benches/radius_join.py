@@ -23,7 +23,7 @@ from lshjoin._lshjoin import Model, isa
 from numpy.typing import NDArray
 
 THREADS = 2
-THRESHOLD = 0.5
+THRESHOLD = 0.9
 BAR_SECONDS = 5
 PARAMS = {
     "family": "euclidean",
