@@ -1,6 +1,7 @@
 //! Batches of pairs, made on threads of their own while Python takes them one by one.
 
 use std::{
+    process,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
@@ -10,7 +11,7 @@ use std::{
 
 use lshjoin::{JoinedPairs, Metric, Rows, Run, Scalar};
 use numpy::{Element, IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2};
-use pyo3::{prelude::*, sync::MutexExt};
+use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::MutexExt};
 use rayon::ThreadPool;
 
 use crate::{
@@ -32,6 +33,8 @@ type Batch = Box<dyn for<'py> FnOnce(Python<'py>) -> Columns<'py> + Send>;
 #[pyclass(frozen, module = "lshjoin._lshjoin")]
 pub(crate) struct RadiusJoinBatches {
     run: Arc<Run>,
+    /// The threads are this process's; a fork has none of them to wait for.
+    process: u32,
     /// `None` once closed.
     work: Mutex<Option<Work>>,
 }
@@ -68,6 +71,7 @@ impl RadiusJoinBatches {
         }?;
         Ok(Self {
             run,
+            process: process::id(),
             work: Mutex::new(Some(work)),
         })
     }
@@ -79,6 +83,11 @@ impl RadiusJoinBatches {
         py: Python<'py>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Option<Columns<'py>>> {
+        if self.process != process::id() {
+            return Err(PyRuntimeError::new_err(
+                "these batches are the parent process's to read; call radius_join_batches again",
+            ));
+        }
         let mut work = self.lock(py);
         loop {
             let Some(Work { batches, .. }) = work.as_mut() else {
@@ -103,8 +112,10 @@ impl RadiusJoinBatches {
 
     /// Ends the join, and waits until its threads have ended.
     fn close(&self, py: Python<'_>) {
-        self.run.cancel();
-        let _cancelled = end(self.lock(py).take(), py);
+        if self.process == process::id() {
+            self.run.cancel();
+            let _cancelled = end(self.lock(py).take(), py);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 """radius_join_batches: the pairs of radius_join, in a stream that may end at any time."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -170,6 +171,24 @@ def test_the_interpreter_may_end_before_the_stream():
     """
     result = run(script)
     assert (result.stdout, result.stderr, result.returncode) == ("1048576\n", "", 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_may_end_but_not_read():
+    script = """
+        import os, numpy as np, lshjoin
+        items = np.ones((1_000_000, 4), np.float32)
+        reader = lshjoin.radius_join_batches(items=items, radius=1.0)
+        reader.read_next_batch()
+        child = os.fork()
+        if child:
+            print(os.waitpid(child, 0)[1], reader.read_next_batch().num_rows)
+        else:
+            reader.read_next_batch()
+    """
+    result = run(script)
+    assert (result.stdout, result.returncode) == ("256 1048576\n", 0)
+    assert "RuntimeError: these batches are the parent process's to read" in result.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads VmHWM from /proc")
