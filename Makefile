@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test lint bench-join bench-spark
+.PHONY: build demo test lint bench-join bench-radius bench-spark
 .SECONDARY:
 
 build: $(VENV)/built
@@ -39,6 +39,10 @@ lint: $(VENV)/with-lint
 # k-NN joins by FAISS, hnswlib and here; some of them by, say, CASES='growth identical'.
 bench-join: $(VENV)/built $(VENV)/with-bench
 	$(BIN)/python benches/knn_join.py $(if $(CASES),--cases $(CASES))
+
+# Radius joins: of a model's candidates, and of all pairs into a Parquet file.
+bench-radius: $(VENV)/built
+	$(BIN)/python benches/radius_join.py
 
 # The main job in Spark and here, in one run; needs Java 17.
 bench-spark: $(VENV)/built $(VENV)/with-test

@@ -171,8 +171,11 @@ fn main() -> lshjoin_kernels::Result<()> {
                 let (left_bounds, right_bounds) = (vec![bound; m], vec![bound; n]);
                 let (mut left, mut right) = (LeftPanel::new(isa), RightPanel::new(isa));
                 let gathered = seconds(|| {
-                    left.gather(&quantised, &left_rows, &left_bounds).expect("rows exist");
-                    right.gather(&quantised, &right_rows, &right_bounds).expect("rows exist");
+                    left.gather(&quantised, &left_rows, &left_bounds)
+                        .expect("rows exist");
+                    right
+                        .gather(&quantised, &right_rows, &right_bounds)
+                        .expect("rows exist");
                 });
                 let mut near = Vec::new();
                 let took = seconds(|| {

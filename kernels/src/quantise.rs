@@ -63,10 +63,7 @@ const TINY: f64 = 1.0 / (1_u64 << 56) as f64;
 const HUGE: f64 = 1e36;
 
 /// Scales are one number times a power of two within these limits.
-const SCALES: (f64, f64) = (
-    1.0 / (1_u128 << 100) as f64,
-    (1_u128 << 118) as f64,
-);
+const SCALES: (f64, f64) = (1.0 / (1_u128 << 100) as f64, (1_u128 << 118) as f64);
 
 /// Rows of a sample that the scales are made for, and the share of them that the most common
 /// scale is large enough for.

@@ -34,8 +34,8 @@ mod scalar;
 
 pub(crate) use floors::LARGEST_DOT;
 use floors::{Floors, Reckoning};
-use panel::{BLOCK, Band, Line, Packed, SIDE};
 pub use nearest::nearest_pairs;
+use panel::{BLOCK, Band, Line, Packed, SIDE};
 pub use panel::{LeftPanel, RightPanel};
 
 /// Bytes of right panel that are kept in the first-level cache while all left blocks pass by.

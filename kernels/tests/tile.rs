@@ -1,8 +1,7 @@
 //! The 8-bit filter: the same on every instruction set, lossless on hostile rows, and a filter.
 
 use lshjoin_kernels::{
-    Isa, KernelError, LeftPanel, Level, Near, Quantised, RightPanel, Rows, Scalar,
-    near_pairs,
+    Isa, KernelError, LeftPanel, Level, Near, Quantised, RightPanel, Rows, Scalar, near_pairs,
 };
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -24,9 +23,13 @@ fn near<T: Scalar>(
     let left = Quantised::new(left, isa).unwrap();
     let right = Quantised::new(right, isa).unwrap();
     let indices = |rows: &Quantised| (0..rows.len() as u32).collect::<Vec<_>>();
-    left_panel.gather(&left, &indices(&left), left_bounds).unwrap();
+    left_panel
+        .gather(&left, &indices(&left), left_bounds)
+        .unwrap();
     // Bounds that are set anew replace those before.
-    right_panel.gather(&right, &indices(&right), &vec![-1.0; right.len()]).unwrap();
+    right_panel
+        .gather(&right, &indices(&right), &vec![-1.0; right.len()])
+        .unwrap();
     right_panel.set_bounds(right_bounds).unwrap();
     let mut near = Vec::new();
     near_pairs(&left_panel, &right_panel, &mut near).unwrap();

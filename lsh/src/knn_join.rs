@@ -255,7 +255,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             run: self.run,
         };
         let met = met.into_iter().map(|(left, right)| Meeting { left, right });
-        meetings.hold(met, judge).map(drop)
+        meetings.hold(met, judge)
     }
 
     /// Meets the rows of short stretches: that fills the lists, so that in whole buckets most pairs

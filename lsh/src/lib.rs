@@ -2,8 +2,9 @@
 //!
 //! A [`HashFamily`] draws hash functions `h`; a table combines k of them by AND (`g`), a model L
 //! tables by OR. [`LshModel`] is Spark's `BucketedRandomProjectionLSH` (k = 1) and more;
-//! [`knn_join`] and [`radius_join`] join two arrays, exactly or to a recall. Work is spread over
-//! the rayon pool that a call is made in; [`Run`] watches and cancels it.
+//! [`knn_join`] and [`radius_join`] join two arrays, exactly or to a recall;
+//! [`radius_join_batches`] is for results that need not fit in memory. Work is spread over the
+//! rayon pool that a call is made in; [`Run`] watches and cancels it.
 //!
 //! ```
 //! use lshjoin::{BucketedRandomProjection, LshModel, Rows, Run};
@@ -18,11 +19,13 @@
 //! # Ok::<(), lshjoin::Error>(())
 //! ```
 
+mod batches;
 mod directions;
 mod duplicates;
 mod error;
 mod family;
 mod held_out;
+mod in_order;
 mod inner_product;
 mod java_random;
 mod knn;
@@ -52,4 +55,4 @@ pub use nearest::Neighbors;
 pub use plan::{JoinPlan, LshPlan};
 pub use probe::{Crossing, Prober};
 pub use run::Run;
-pub use similarity::{JoinedPairs, RadiusNeighbors, radius_join};
+pub use similarity::{JoinedPairs, RadiusNeighbors, radius_join, radius_join_batches};

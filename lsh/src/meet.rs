@@ -9,7 +9,8 @@ use lshjoin_kernels::{LeftPanel, Near, RightPanel, Scalar, near_pairs};
 use rayon::prelude::*;
 
 use crate::{
-    error::{Error, Result},
+    error::Result,
+    in_order::InOrder,
     run::Run,
     side::{Side, distance, filter_interval},
 };
@@ -19,6 +20,8 @@ const LEFT: usize = 512;
 const RIGHT: usize = 2048;
 /// Left rows that one task meets with its right panel; more are other tasks'.
 const LEFT_OF_TASK: usize = 1 << 15;
+/// Findings that are kept before their turn: about a pair of panels' worth.
+const ROOM: usize = LEFT * RIGHT;
 
 /// Two stretches of rows to be met, each by its place in an order of rows.
 pub(crate) struct Meeting {
@@ -67,6 +70,8 @@ pub(crate) trait Judge<T>: Sync {
 struct Desk<N> {
     left: LeftPanel,
     right: RightPanel,
+    /// The rows that the right panel holds.
+    gathered: Range<usize>,
     near: Vec<Near>,
     notes: N,
 }
@@ -78,7 +83,7 @@ struct Task {
 }
 
 impl<T: Scalar> Meetings<'_, T> {
-    /// Holds `meetings` on the current rayon pool, and returns what each thread noted.
+    /// Holds `meetings` on the current rayon pool.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -86,56 +91,94 @@ impl<T: Scalar> Meetings<'_, T> {
         &self,
         meetings: impl Iterator<Item = Meeting>,
         judge: &J,
-    ) -> Result<Vec<J::Notes>> {
+    ) -> Result<()> {
         let run = self.run;
-        let tasks: Vec<Task> = meetings.flat_map(|meeting| self.tasks(meeting)).collect();
-        run.expect(tasks.len());
-        let desks: Vec<Mutex<Desk<J::Notes>>> = (0..rayon::current_num_threads())
-            .map(|_| {
-                Mutex::new(Desk {
-                    left: LeftPanel::new(run.isa()),
-                    right: RightPanel::new(run.isa()),
-                    near: Vec::new(),
-                    notes: judge.notes(),
-                })
-            })
-            .collect();
+        let tasks = self.tasks(meetings, LEFT_OF_TASK);
+        let desks = self.desks(judge);
         tasks.par_iter().try_for_each(|task| {
             run.check()?;
             let desk = &desks[rayon::current_thread_index().unwrap_or(0)];
             let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
             self.work(task, &mut desk, judge)?;
             run.advance(1);
-            Ok::<_, Error>(())
-        })?;
-        let notes = |desk: Mutex<Desk<J::Notes>>| {
-            desk.into_inner()
-                .unwrap_or_else(PoisonError::into_inner)
-                .notes
-        };
-        Ok(desks.into_iter().map(notes).collect())
+            Ok(())
+        })
     }
 
-    fn tasks(&self, meeting: Meeting) -> impl Iterator<Item = Task> + use<T> {
-        let with_itself = self.right.is_none();
-        let Meeting { left, right } = meeting;
-        right.clone().step_by(RIGHT).flat_map(move |first| {
-            let right = first..right.end.min(first + RIGHT);
-            let left = left.start..if with_itself { right.end } else { left.end };
-            let starts = left.clone().step_by(LEFT_OF_TASK);
-            starts.map(move |start| Task {
-                left: start..left.end.min(start + LEFT_OF_TASK),
-                right: right.clone(),
+    /// Holds `meetings` on the current rayon pool, one left panel with one right panel a task, and
+    /// hands over what `take` makes of a thread's notes after each task: in the same order on any
+    /// number of threads, and in bounded memory when `hand_over` is slow.
+    ///
+    /// # Errors
+    /// When the run is cancelled, or what `hand_over` returns.
+    pub(crate) fn hold_in_order<J: Judge<T>, V: Send>(
+        &self,
+        meetings: impl Iterator<Item = Meeting>,
+        judge: &J,
+        take: impl Fn(&mut J::Notes) -> Vec<V> + Sync,
+        hand_over: impl FnMut(Vec<V>) -> Result<()> + Send,
+    ) -> Result<()> {
+        let run = self.run;
+        let tasks = self.tasks(meetings, LEFT);
+        let desks = self.desks(judge);
+        let order = InOrder::new(ROOM, hand_over);
+        // A bridge takes tasks up one by one; a parallel iterator would start in several places.
+        tasks
+            .iter()
+            .enumerate()
+            .par_bridge()
+            .try_for_each(|(number, task)| {
+                let turn = order.turn(number);
+                run.check()?;
+                let desk = &desks[rayon::current_thread_index().unwrap_or(0)];
+                let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
+                self.work(task, &mut desk, judge)?;
+                turn.finish(take(&mut desk.notes))?;
+                run.advance(1);
+                Ok(())
             })
-        })
+    }
+
+    fn desks<J: Judge<T>>(&self, judge: &J) -> Vec<Mutex<Desk<J::Notes>>> {
+        let desk = |_| Desk {
+            left: LeftPanel::new(self.run.isa()),
+            right: RightPanel::new(self.run.isa()),
+            gathered: 0..0,
+            near: Vec::new(),
+            notes: judge.notes(),
+        };
+        let threads = 0..rayon::current_num_threads();
+        threads.map(desk).map(Mutex::new).collect()
+    }
+
+    /// Each right panel with stretches of `length` left rows, told to the run as steps.
+    fn tasks(&self, meetings: impl Iterator<Item = Meeting>, length: usize) -> Vec<Task> {
+        let with_itself = self.right.is_none();
+        let of_meeting = |Meeting { left, right }: Meeting| {
+            right.clone().step_by(RIGHT).flat_map(move |first| {
+                let right = first..right.end.min(first + RIGHT);
+                let left = left.start..if with_itself { right.end } else { left.end };
+                let starts = left.clone().step_by(length);
+                starts.map(move |start| Task {
+                    left: start..left.end.min(start + length),
+                    right: right.clone(),
+                })
+            })
+        };
+        let tasks: Vec<Task> = meetings.flat_map(of_meeting).collect();
+        self.run.expect(tasks.len());
+        tasks
     }
 
     fn work<J: Judge<T>>(&self, task: &Task, desk: &mut Desk<J::Notes>, judge: &J) -> Result<()> {
         let (right_side, right_order) = self.right.unwrap_or((self.left, self.left_order));
         let right_rows = &right_order[task.right.clone()];
-        if let Some(codes) = &right_side.codes {
+        if let Some(codes) = &right_side.codes
+            && desk.gathered != task.right
+        {
             let bounds = bounds(right_rows, |row| judge.right_bound(row));
             desk.right.gather(codes, right_rows, &bounds)?;
+            desk.gathered = task.right.clone();
         }
         // Left blocks of a side with itself end where the right panel starts, so that only a block
         // at or after that start holds a row twice.

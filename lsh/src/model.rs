@@ -250,7 +250,7 @@ fn chunks(rows: usize, run: &Run) -> impl Iterator<Item = std::ops::Range<usize>
         .map(move |first| first..rows.min(first + CHUNK))
 }
 
-fn positive(name: &'static str, value: usize) -> Result<()> {
+pub(crate) fn positive(name: &'static str, value: usize) -> Result<()> {
     if value > 0 {
         return Ok(());
     }

@@ -1,19 +1,20 @@
-//! Joins by distance: all pairs nearer than a threshold.
+//! Joins by distance: all pairs nearer than a threshold, collected or in batches.
 
 use lshjoin_kernels::{Isa, Near, Rows, Scalar};
 use rayon::prelude::*;
 
 use crate::{
+    batches::{Batches, Pair},
     error::{Error, Result},
     meet::{Judge, Meeting, Meetings},
     metric::Metric,
-    model::LshModel,
+    model::{LshModel, positive},
     run::Run,
     side::{Side, distance, filter_interval},
     table::Table,
 };
 
-/// Pairs of rows and their distances, by left row, then by right row.
+/// Pairs of rows and their distances.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct JoinedPairs<T> {
     /// Rows of the left side.
@@ -26,8 +27,8 @@ pub struct JoinedPairs<T> {
 
 impl LshModel {
     /// Pairs of a row of `a` and a row of `b` that share a bucket and are nearer than `threshold`
-    /// (strictly); of `a` with itself when `b` is `None`: each pair both ways, and each row with
-    /// itself. What Spark's `approxSimilarityJoin` returns.
+    /// (strictly), by left row, then by right row; of `a` with itself when `b` is `None`: each pair
+    /// both ways, and each row with itself. What Spark's `approxSimilarityJoin` returns.
     ///
     /// Memory grows with the results and with rows × tables, not with the candidates.
     ///
@@ -41,6 +42,48 @@ impl LshModel {
         threshold: f64,
         run: &Run,
     ) -> Result<JoinedPairs<T>> {
+        let mut pairs = Vec::new();
+        self.stream_similar(a, b, threshold, run, |found| {
+            pairs.extend(found);
+            Ok(())
+        })?;
+        run.check()?;
+        pairs.par_sort_unstable_by_key(|&(left, right, _)| (left, right));
+        let mut joined = JoinedPairs::new();
+        joined.extend(&pairs);
+        Ok(joined)
+    }
+
+    /// The pairs of [`LshModel::similarity_join`] in batches of `batch_size`, the last one
+    /// smaller; see [`radius_join_batches`] for their order and how to stop.
+    ///
+    /// Memory grows with rows × tables alone.
+    ///
+    /// # Errors
+    /// As [`LshModel::similarity_join`], and when `batch_size` is 0.
+    pub fn similarity_join_batches<T: Scalar>(
+        &self,
+        a: Rows<'_, T>,
+        b: Option<Rows<'_, T>>,
+        threshold: f64,
+        batch_size: usize,
+        run: &Run,
+        deliver: impl FnMut(JoinedPairs<T>) + Send,
+    ) -> Result<()> {
+        positive("batch_size", batch_size)?;
+        let mut batches = Batches::new(batch_size, deliver, run);
+        self.stream_similar(a, b, threshold, run, |found| batches.add(&found))?;
+        batches.finish()
+    }
+
+    fn stream_similar<T: Scalar>(
+        &self,
+        a: Rows<'_, T>,
+        b: Option<Rows<'_, T>>,
+        threshold: f64,
+        run: &Run,
+        mut hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
+    ) -> Result<()> {
         self.check_dimension("left rows", a)?;
         not_negative("threshold", threshold)?;
         let left = Side::new("the left side", a, self.metric(), run)?;
@@ -52,9 +95,9 @@ impl LshModel {
             }
         };
         let mut judge = Within::new(&left, right.as_ref(), threshold, run);
-        let mut pairs = Vec::new();
         self.for_each_table(b.unwrap_or(a), b.map(|_| a), run, |items, queries| {
-            let (meetings, buckets) = match (&right, queries) {
+            let take = |notes: &mut Found<T>| judge.take(notes);
+            let buckets = match (&right, queries) {
                 (Some(right), Some(queries)) => {
                     let matches = queries.matches(items);
                     let buckets =
@@ -68,7 +111,8 @@ impl LshModel {
                     let met = matches
                         .into_iter()
                         .map(|(left, right)| Meeting { left, right });
-                    (meetings.hold(met, &judge)?, buckets)
+                    meetings.hold_in_order(met, &judge, take, &mut hand_over)?;
+                    buckets
                 }
                 _ => {
                     let meetings = Meetings {
@@ -84,27 +128,17 @@ impl LshModel {
                             left: bucket.clone(),
                             right: bucket,
                         });
-                    (
-                        meetings.hold(met, &judge)?,
-                        BucketNumbers::of_one(items, a.len()),
-                    )
+                    meetings.hold_in_order(met, &judge, take, &mut hand_over)?;
+                    BucketNumbers::of_one(items, a.len())
                 }
             };
-            pairs.extend(meetings.into_iter().flat_map(|notes| notes.found));
             judge.earlier.push(buckets);
             Ok(())
         })?;
         if b.is_none() {
-            pairs.extend(judge.with_itself());
-            let other_way: Vec<_> = pairs
-                .par_iter()
-                .filter(|pair| pair.0 != pair.1)
-                .map(|&(x, y, d)| (y, x, d))
-                .collect();
-            pairs.extend(other_way);
+            hand_over(judge.with_itself().collect())?;
         }
-        run.check()?;
-        Ok(JoinedPairs::sorted(pairs))
+        Ok(())
     }
 }
 
@@ -143,6 +177,68 @@ pub fn radius_join<T: Scalar>(
     metric: Metric,
     run: &Run,
 ) -> Result<RadiusNeighbors<T>> {
+    let mut pairs = Vec::new();
+    stream_within_radius(queries, items, radius, metric, run, |found| {
+        pairs.extend(found);
+        Ok(())
+    })?;
+    run.check()?;
+    Ok(RadiusNeighbors::sorted(
+        pairs,
+        queries.unwrap_or(items).len(),
+    ))
+}
+
+/// The pairs of [`radius_join`] in batches of `batch_size`, the last one smaller: for results that
+/// need not fit in memory.
+///
+/// The same arguments give the same batches on any number of threads and every instruction set,
+/// but not sorted: blocks of pairs come as they are found, each by left row, then by right row.
+/// `deliver` is called on threads of the pool, one batch at a time; while it takes its time, the
+/// join waits. It may end the join by [`Run::cancel`], and is then not called again.
+///
+/// Beside the rows and their codes, memory holds a batch and, for each thread, what two panels of
+/// some thousand rows bring.
+///
+/// ```
+/// use lshjoin::{Metric, Rows, Run, radius_join_batches};
+///
+/// let items = Rows::new(&[0.0_f32, 1.0, 5.0, 1.5], 1)?;
+/// let mut lengths = Vec::new();
+/// radius_join_batches(None, items, 2.0, Metric::Euclidean, 4, &Run::new()?, |pairs| {
+///     lengths.push(pairs.left.len());
+/// })?;
+/// assert_eq!(lengths, [4, 2]);
+/// # Ok::<(), lshjoin::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`radius_join`], and when `batch_size` is 0.
+pub fn radius_join_batches<T: Scalar>(
+    queries: Option<Rows<'_, T>>,
+    items: Rows<'_, T>,
+    radius: f64,
+    metric: Metric,
+    batch_size: usize,
+    run: &Run,
+    deliver: impl FnMut(JoinedPairs<T>) + Send,
+) -> Result<()> {
+    positive("batch_size", batch_size)?;
+    let mut batches = Batches::new(batch_size, deliver, run);
+    stream_within_radius(queries, items, radius, metric, run, |found| {
+        batches.add(&found)
+    })?;
+    batches.finish()
+}
+
+fn stream_within_radius<T: Scalar>(
+    queries: Option<Rows<'_, T>>,
+    items: Rows<'_, T>,
+    radius: f64,
+    metric: Metric,
+    run: &Run,
+    hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
+) -> Result<()> {
     not_negative("radius", radius)?;
     let right = Side::new("items", items, metric, run)?;
     let left = match queries {
@@ -155,7 +251,7 @@ pub fn radius_join<T: Scalar>(
     let in_order = |side: &Side<T>| (0..side.rows.len() as u32).collect::<Vec<u32>>();
     let right_order = in_order(&right);
     let left_order = left.as_ref().map_or(Vec::new(), in_order);
-    let (judge, meetings, left_rows) = match &left {
+    let (judge, meetings) = match &left {
         None => (
             Within::new(&right, None, radius, run),
             Meetings {
@@ -164,7 +260,6 @@ pub fn radius_join<T: Scalar>(
                 right: None,
                 run,
             },
-            items.len(),
         ),
         Some(left) => (
             Within::new(left, Some(&right), radius, run),
@@ -174,21 +269,14 @@ pub fn radius_join<T: Scalar>(
                 right: Some((&right, &right_order)),
                 run,
             },
-            left.rows.len(),
         ),
     };
     let all = Meeting {
-        left: 0..left_rows,
+        left: 0..meetings.left_order.len(),
         right: 0..items.len(),
     };
-    let notes = meetings.hold([all].into_iter(), &judge)?;
-    let mut pairs: Vec<_> = notes.into_iter().flat_map(|notes| notes.found).collect();
-    if queries.is_none() {
-        let other_way: Vec<_> = pairs.par_iter().map(|&(x, y, d)| (y, x, d)).collect();
-        pairs.extend(other_way);
-    }
-    run.check()?;
-    Ok(RadiusNeighbors::sorted(pairs, left_rows))
+    let take = |notes: &mut Found<T>| judge.take(notes);
+    meetings.hold_in_order([all].into_iter(), &judge, take, hand_over)
 }
 
 /// Keeps the pairs nearer than a threshold that no earlier table has brought together.
@@ -197,14 +285,16 @@ struct Within<'a, T> {
     right: &'a Side<'a, T>,
     threshold: f64,
     bound: f32,
+    /// Of a side with itself, each pair is met once but wanted both ways.
+    with_itself: bool,
     isa: Isa,
     /// For each earlier table, the buckets of the left and right rows.
     earlier: Vec<BucketNumbers>,
 }
 
-/// What one thread has found, and its buffers.
+/// What one thread has found in a task, and its buffers.
 struct Found<T> {
-    found: Vec<(u32, u32, T)>,
+    found: Vec<Pair<T>>,
     pairs: Vec<(u32, u32)>,
     scores: Vec<T>,
 }
@@ -218,19 +308,34 @@ impl<'a, T: Scalar> Within<'a, T> {
         run: &Run,
     ) -> Self {
         let (_, bound) = filter_interval::<T>(left.metric, threshold, left.rows.dim());
-        let right = right.unwrap_or(left);
         Self {
             left,
-            right,
+            right: right.unwrap_or(left),
             threshold,
             bound,
+            with_itself: right.is_none(),
             isa: run.isa(),
             earlier: Vec::new(),
         }
     }
 
+    /// The pairs found, by row: the order in which tiles bring them is nobody's promise.
+    fn take(&self, notes: &mut Found<T>) -> Vec<Pair<T>> {
+        let mut found = std::mem::take(&mut notes.found);
+        if self.with_itself {
+            found.reserve_exact(found.len());
+            for pair in 0..found.len() {
+                let (left, right, distance) = found[pair];
+                found.push((right, left, distance));
+            }
+        }
+        // One number is compared in half the time of two.
+        found.sort_unstable_by_key(|&(left, right, _)| u64::from(left) << 32 | u64::from(right));
+        found
+    }
+
     /// Each row with itself, at distance 0.
-    fn with_itself(&self) -> impl Iterator<Item = (u32, u32, T)> + use<T> {
+    fn with_itself(&self) -> impl Iterator<Item = Pair<T>> + use<T> {
         let rows = if self.threshold > 0.0 {
             self.left.rows.len() as u32
         } else {
@@ -341,18 +446,24 @@ impl BucketNumbers {
 }
 
 impl<T: Scalar> JoinedPairs<T> {
-    fn sorted(mut pairs: Vec<(u32, u32, T)>) -> Self {
-        pairs.par_sort_unstable_by_key(|&(left, right, _)| (left, right));
+    pub(crate) fn new() -> Self {
         Self {
-            left: pairs.par_iter().map(|pair| i64::from(pair.0)).collect(),
-            right: pairs.par_iter().map(|pair| i64::from(pair.1)).collect(),
-            distances: pairs.par_iter().map(|pair| pair.2).collect(),
+            left: Vec::new(),
+            right: Vec::new(),
+            distances: Vec::new(),
         }
+    }
+
+    pub(crate) fn extend(&mut self, pairs: &[Pair<T>]) {
+        self.left.extend(pairs.iter().map(|pair| i64::from(pair.0)));
+        self.right
+            .extend(pairs.iter().map(|pair| i64::from(pair.1)));
+        self.distances.extend(pairs.iter().map(|pair| pair.2));
     }
 }
 
 impl<T: Scalar> RadiusNeighbors<T> {
-    fn sorted(mut pairs: Vec<(u32, u32, T)>, queries: usize) -> Self {
+    fn sorted(mut pairs: Vec<Pair<T>>, queries: usize) -> Self {
         pairs.par_sort_unstable_by(|x, y| {
             let by_distance = || x.2.partial_cmp(&y.2).unwrap_or(std::cmp::Ordering::Equal);
             x.0.cmp(&y.0).then_with(by_distance).then(x.1.cmp(&y.1))

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use lshjoin::{
-    BucketedRandomProjection, CauchyProjection, Error, HashFamily, Isa, JoinPlan, LshModel,
-    LshPlan, Metric, RandomHyperplanes, Rows, Run, Scalar, knn_join, radius_join,
+    BucketedRandomProjection, CauchyProjection, Error, HashFamily, Isa, JoinPlan, JoinedPairs,
+    LshModel, LshPlan, Metric, RandomHyperplanes, Rows, Run, Scalar, knn_join, radius_join,
+    radius_join_batches,
 };
 use proptest::prelude::*;
 
@@ -315,6 +316,185 @@ fn radius_join_is_brute_force() {
     }
 }
 
+/// All pairs of some batches, in their order.
+fn concatenated<T: Scalar>(batches: &[JoinedPairs<T>]) -> Vec<(i64, i64, f64)> {
+    let pairs = |batch: &JoinedPairs<T>| {
+        let rows = batch.left.iter().copied().zip(batch.right.iter().copied());
+        let distances = batch.distances.iter().map(|distance| distance.to_f64());
+        rows.zip(distances)
+            .map(|((left, right), distance)| (left, right, distance))
+            .collect::<Vec<_>>()
+    };
+    batches.iter().flat_map(pairs).collect()
+}
+
+/// The pairs by row, after a look at the batches' lengths.
+fn batched_pairs(batches: &[JoinedPairs<f64>], size: usize) -> Vec<(i64, i64, f64)> {
+    if let Some((last, full)) = batches.split_last() {
+        assert!(full.iter().all(|batch| batch.left.len() == size));
+        assert!((1..=size).contains(&last.left.len()));
+    }
+    let mut pairs = concatenated(batches);
+    pairs.sort_by_key(|&(left, right, _)| (left, right));
+    pairs
+}
+
+#[test]
+fn batches_hold_the_pairs_of_the_join() {
+    let run = Run::new().unwrap();
+    for metric in METRICS {
+        let radius = match metric {
+            Metric::Euclidean => 3.25,
+            Metric::Manhattan => 7.25,
+            _ => 0.05,
+        };
+        let all = rows(2700, 9, 9);
+        let (queries, items) = all.split_at(600 * 9);
+        let (queries, items) = (Rows::new(queries, 9).unwrap(), Rows::new(items, 9).unwrap());
+        let model = LshModel::fit(&*family(metric, 2.0), items, 2, 3, 1, &run).unwrap();
+        for queries in [None, Some(queries)] {
+            let near = radius_join(queries, items, radius, metric, &run).unwrap();
+            let mut of_radius = Vec::new();
+            for (query, lims) in near.lims.windows(2).enumerate() {
+                of_radius.extend(
+                    (lims[0] as usize..lims[1] as usize)
+                        .map(|at| (query as i64, near.indices[at], near.distances[at])),
+                );
+            }
+            of_radius.sort_by_key(|&(query, item, _)| (query, item));
+            let (a, b) = (queries.unwrap_or(items), queries.map(|_| items));
+            let similar = model.similarity_join(a, b, radius, &run).unwrap();
+            let similar = concatenated(&[similar]);
+            assert!(similar.len() > 1000, "a test of nothing");
+            for size in [1, 100, of_radius.len(), similar.len(), usize::MAX] {
+                let mut batches = Vec::new();
+                let deliver = |batch| batches.push(batch);
+                radius_join_batches(queries, items, radius, metric, size, &run, deliver).unwrap();
+                assert!(
+                    batched_pairs(&batches, size) == of_radius,
+                    "{metric} {size}"
+                );
+                let mut batches = Vec::new();
+                let deliver = |batch| batches.push(batch);
+                model
+                    .similarity_join_batches(a, b, radius, size, &run, deliver)
+                    .unwrap();
+                assert!(batched_pairs(&batches, size) == similar, "{metric} {size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_models_pairs_are_those_of_the_radius_join_among_its_candidates() {
+    let run = Run::new().unwrap();
+    let all = to_f32(&rows(1000, 12, 41));
+    let (a, b) = all.split_at(300 * 12);
+    let (a, b) = (Rows::new(a, 12).unwrap(), Rows::new(b, 12).unwrap());
+    for (metric, radius) in [(Metric::Euclidean, 5.0), (Metric::Cosine, 0.1)] {
+        let model = LshModel::fit(&*family(metric, 2.0), b, 4, 2, 1, &run).unwrap();
+        let mut batches = Vec::new();
+        let deliver = |batch| batches.push(batch);
+        radius_join_batches(Some(a), b, radius, metric, 1000, &run, deliver).unwrap();
+        let mut expected = concatenated(&batches);
+        let near = expected.len();
+        let candidates = candidates(&model, a, b);
+        expected.retain(|&(left, right, _)| candidates.contains(&(left, right)));
+        assert!(100 < expected.len() && expected.len() < near && near < 300 * 700);
+        expected.sort_by_key(|&(left, right, _)| (left, right));
+        // The same bits of each distance, not only about the same.
+        let found = model.similarity_join(a, Some(b), radius, &run).unwrap();
+        assert!(concatenated(&[found]) == expected, "{metric}");
+    }
+}
+
+#[test]
+fn batches_are_the_same_on_every_isa_and_number_of_threads() {
+    let items = to_f32(&rows(5000, 8, 11));
+    let items = Rows::new(&items, 8).unwrap();
+    let queries = items.slice(0..1300);
+    let mut all = Vec::new();
+    for &isa in Isa::available() {
+        for threads in [1, 2, 5] {
+            all.push(on(threads, || {
+                let run = Run::on(isa);
+                let family = family(Metric::Euclidean, 3.0);
+                let model = LshModel::fit(&*family, items, 2, 4, 1, &run).unwrap();
+                let mut batches = Vec::new();
+                for queries in [None, Some(queries)] {
+                    let deliver = |batch| batches.push(batch);
+                    let metric = Metric::Euclidean;
+                    radius_join_batches(queries, items, 2.5, metric, 999, &run, deliver).unwrap();
+                }
+                model
+                    .similarity_join_batches(items, None, 4.0, 999, &run, |batch| {
+                        batches.push(batch);
+                    })
+                    .unwrap();
+                batches
+            }));
+        }
+    }
+    assert!(all[0].len() > 100, "a test of nothing");
+    assert!(all.windows(2).all(|two| two[0] == two[1]));
+}
+
+#[test]
+fn equal_rows_stream_until_the_run_is_cancelled() {
+    // 10¹² pairs at distance 0, or a quarter of that.
+    let equal = vec![1.0_f32; 1_000_000 * 4];
+    let mut half = equal.clone();
+    for (row, values) in half.chunks_mut(8).enumerate() {
+        values[..4].fill(row as f32);
+    }
+    for values in [&equal, &half] {
+        let items = Rows::new(values, 4).unwrap();
+        let family = BucketedRandomProjection { bucket_length: 1.0 };
+        let model = LshModel::fit(&family, items, 1, 1, 0, &Run::new().unwrap()).unwrap();
+        let join = |exact: bool| {
+            on(2, || {
+                let run = Run::new().unwrap();
+                let mut batches = 0;
+                let deliver = |batch: JoinedPairs<f32>| {
+                    assert_eq!(batch.left.len(), 100_000);
+                    assert!(batch.distances.iter().all(|&distance| distance < 0.5));
+                    batches += 1;
+                    if batches == 50 {
+                        run.cancel();
+                    }
+                };
+                let result = if exact {
+                    radius_join_batches(None, items, 0.5, Metric::Euclidean, 100_000, &run, deliver)
+                } else {
+                    model.similarity_join_batches(items, None, 0.5, 100_000, &run, deliver)
+                };
+                (result, batches)
+            })
+        };
+        for exact in [true, false] {
+            assert_eq!(join(exact), (Err(Error::Cancelled), 50));
+        }
+    }
+}
+
+#[test]
+fn a_slow_receiver_makes_the_join_wait() {
+    let items = Rows::new(&[1.0_f32; 20_000], 1).unwrap();
+    let run = Run::new().unwrap();
+    let mut steps = 0;
+    let result = on(2, || {
+        radius_join_batches(None, items, 1.0, Metric::Euclidean, 1000, &run, |_| {
+            // Long enough for everything else that may be done meanwhile.
+            std::thread::sleep(std::time::Duration::from_secs(1));
+            steps = run.progress().0;
+            run.cancel();
+        })
+    });
+    assert_eq!(result, Err(Error::Cancelled));
+    // Of 400 pairs of panels, threads get no further than one each and what there is room for.
+    assert!(steps < 10, "{steps}");
+}
+
 #[test]
 fn results_are_the_same_on_every_isa_and_number_of_threads() {
     let items = to_f32(&rows(1500, 40, 10));
@@ -385,6 +565,16 @@ fn bad_input_is_refused_by_name() {
             Err(Error::Parameter { .. })
         ));
     }
+    let none = |_: JoinedPairs<f32>| panic!("there is no batch");
+    for result in [
+        radius_join_batches(None, good, 1.0, Metric::Euclidean, 0, &run, none),
+        model.similarity_join_batches(good, None, 1.0, 0, &run, none),
+    ] {
+        let error = result.unwrap_err().to_string();
+        assert_eq!(error, "batch_size must be at least 1, not 0");
+    }
+    let far = radius_join_batches(None, good, 0.1, Metric::Euclidean, 1, &run, none);
+    assert_eq!(far, Ok(()));
     assert!(matches!(
         model.hash(other, &run),
         Err(Error::Dimension {

@@ -1,6 +1,7 @@
 //! The Python module `lshjoin._lshjoin`: convert, release the GIL, call, convert back.
 
 mod arrays;
+mod batches;
 mod joins;
 mod model;
 mod plans;
@@ -19,6 +20,7 @@ fn _lshjoin(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(plans::check_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::lsh_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::plan_knn_join, m)?)?;
+    m.add_class::<batches::RadiusJoinBatches>()?;
     m.add_class::<model::Model>()
 }
 

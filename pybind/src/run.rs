@@ -12,10 +12,10 @@ use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
 };
-use rayon::ThreadPoolBuilder;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// How often signals and progress are looked at.
-const POLL: Duration = Duration::from_millis(50);
+pub(crate) const POLL: Duration = Duration::from_millis(50);
 
 /// How a call is to be run.
 pub(crate) struct Options {
@@ -34,31 +34,9 @@ impl Options {
         py: Python<'_>,
         work: impl FnOnce(&Run) -> lshjoin::Result<T> + Send,
     ) -> PyResult<T> {
-        let threads = match self.num_threads {
-            None => 0, // rayon's word for all cores
-            Some(number) => usize::try_from(number)
-                .ok()
-                .filter(|&number| number > 0)
-                .ok_or_else(|| {
-                    PyValueError::new_err(format!("num_threads must be at least 1, not {number}"))
-                })?,
-        };
         let run = Run::new().map_err(to_py)?;
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .map_err(|error| {
-                PyRuntimeError::new_err(format!("cannot start {threads} threads: {error}"))
-            })?;
-        let poll = || -> PyResult<()> {
-            Python::attach(|py| {
-                py.check_signals()?;
-                if let Some(on_progress) = &self.on_progress {
-                    on_progress.call1(py, run.progress())?;
-                }
-                Ok(())
-            })
-        };
+        let pool = pool(self.num_threads)?;
+        let on_progress = self.on_progress.as_ref();
         py.detach(|| {
             let (finished, wait) = channel::<()>();
             thread::scope(|scope| {
@@ -68,7 +46,7 @@ impl Options {
                 });
                 let mut raised = Ok(());
                 while raised.is_ok() && wait.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout) {
-                    raised = poll();
+                    raised = poll(&run, on_progress);
                 }
                 if raised.is_err() {
                     run.cancel();
@@ -76,11 +54,41 @@ impl Options {
                 let result = worker.join();
                 raised?;
                 let value = result.map_err(panicked)?.map_err(to_py)?;
-                poll()?;
+                poll(&run, on_progress)?;
                 Ok(value)
             })
         })
     }
+}
+
+/// Threads for one call; as many as there are cores for `None`.
+pub(crate) fn pool(num_threads: Option<isize>) -> PyResult<ThreadPool> {
+    let threads = match num_threads {
+        None => 0, // rayon's word for all cores
+        Some(number) => usize::try_from(number)
+            .ok()
+            .filter(|&number| number > 0)
+            .ok_or_else(|| {
+                PyValueError::new_err(format!("num_threads must be at least 1, not {number}"))
+            })?,
+    };
+    ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|error| {
+            PyRuntimeError::new_err(format!("cannot start {threads} threads: {error}"))
+        })
+}
+
+/// Runs signal handlers and tells how far `run` is.
+pub(crate) fn poll(run: &Run, on_progress: Option<&Py<PyAny>>) -> PyResult<()> {
+    Python::attach(|py| {
+        py.check_signals()?;
+        if let Some(on_progress) = on_progress {
+            on_progress.call1(py, run.progress())?;
+        }
+        Ok(())
+    })
 }
 
 /// An error of the engine as a ValueError.
@@ -88,7 +96,8 @@ pub(crate) fn to_py(error: Error) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 
-fn panicked(payload: Box<dyn Any + Send>) -> PyErr {
+/// A panic of the engine as a RuntimeError.
+pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> PyErr {
     let message = payload
         .downcast_ref::<String>()
         .map(String::as_str)

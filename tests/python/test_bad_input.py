@@ -7,7 +7,13 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from conftest import make_frame, rows_of
-from lshjoin import BucketedRandomProjectionLSH, RandomHyperplaneLSH, knn_join, radius_join
+from lshjoin import (
+    BucketedRandomProjectionLSH,
+    RandomHyperplaneLSH,
+    knn_join,
+    radius_join,
+    radius_join_batches,
+)
 
 ROWS = np.arange(12, dtype=np.float64).reshape(4, 3)
 
@@ -218,6 +224,14 @@ def test_thresholds(model, kind):
 def test_radius_out_of_range(radius):
     with pytest.raises(ValueError, match="radius must not be negative or NaN"):
         radius_join(items=ROWS, radius=radius)
+    with pytest.raises(ValueError, match="radius must not be negative or NaN"):
+        radius_join_batches(items=ROWS, radius=radius)
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_batch_size_out_of_range(size):
+    with pytest.raises(ValueError, match=f"batch_size must be at least 1, not {size}"):
+        radius_join_batches(items=ROWS, radius=1.0, batch_size=size)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -320,8 +334,9 @@ def test_dimensions_of_keys(model):
 def test_missing_arguments():
     with pytest.raises(TypeError, match="items are missing"):
         knn_join(ROWS)
-    with pytest.raises(TypeError, match="needs a radius"):
-        radius_join(items=ROWS)
+    for join in (radius_join, radius_join_batches):
+        with pytest.raises(TypeError, match="a radius is missing"):
+            join(items=ROWS)
     with pytest.raises(ValueError, match="metric must be .*euclidean.*not .*hamming"):
         knn_join(items=ROWS, k=1, metric="hamming")
 
@@ -407,6 +422,8 @@ def test_frames_of_two_kinds(model):
 def test_inner_products_are_no_distances():
     with pytest.raises(ValueError, match="inner products have none"):
         radius_join(items=ROWS, radius=1.0, metric="inner_product")
+    with pytest.raises(ValueError, match="inner products have none"):
+        radius_join_batches(items=ROWS, radius=1.0, metric="inner_product").read_all()
 
 
 def test_engine_checks_too():

@@ -11,7 +11,8 @@ MODULES = [name for _, name, _ in pkgutil.iter_modules(lshjoin.__path__) if name
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples(name):
+def test_examples(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some write files
     results = doctest.testmod(importlib.import_module(f"lshjoin.{name}"))
     assert results.failed == 0
 
@@ -24,5 +25,6 @@ def test_there_are_examples():
         for test in finder.find(importlib.import_module(f"lshjoin.{name}"))
         if test.examples
     }
-    assert {f"lshjoin.{name}" for name in ("arrays.knn_join", "arrays.radius_join")} <= documented
+    functions = ("knn_join", "radius_join", "radius_join_batches")
+    assert {f"lshjoin.arrays.{name}" for name in functions} <= documented
     assert "lshjoin.estimators.BucketedRandomProjectionLSH" in documented

@@ -31,7 +31,10 @@ pub(super) unsafe fn multiply(block: &Block, product: &mut Product) -> bool {
         // SAFETY: 16 of 32 numbers of 32 bits, aligned to 64 bytes.
         let columns: [_; 2] = unsafe {
             let columns = floors.columns.as_ptr().add(half * SIDE).cast::<__m256i>();
-            [_mm256_load_si256(columns), _mm256_load_si256(columns.add(1))]
+            [
+                _mm256_load_si256(columns),
+                _mm256_load_si256(columns.add(1)),
+            ]
         };
         for first in (0..block.left_band.rows).step_by(ROWS) {
             let mut dots = [columns; ROWS];

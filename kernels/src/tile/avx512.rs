@@ -26,7 +26,10 @@ macro_rules! zmm_multiply {
             // SAFETY: 32 numbers of 32 bits, aligned to 128 bytes.
             let columns: [_; 2] = unsafe {
                 let columns = floors.columns.as_ptr().cast::<__m512i>();
-                [_mm512_load_si512(columns), _mm512_load_si512(columns.add(1))]
+                [
+                    _mm512_load_si512(columns),
+                    _mm512_load_si512(columns.add(1)),
+                ]
             };
             *masks = [0; _];
             let mut found = false;

@@ -139,7 +139,11 @@ impl<'a> Reckoning<'a> {
         (
             larger(nearest * (1.0 - self.rounding), 0.0),
             // Not a number, where single precision overflows.
-            if at_most < f32::INFINITY { at_most } else { f32::INFINITY },
+            if at_most < f32::INFINITY {
+                at_most
+            } else {
+                f32::INFINITY
+            },
         )
     }
 }

@@ -39,7 +39,12 @@ pub(super) unsafe fn multiply(block: &Block, product: &mut Product) -> bool {
                     }
                 }
             }
-            finish(product, row, half, sums.map(|[low, high]| vpaddq_s32(low, high)));
+            finish(
+                product,
+                row,
+                half,
+                sums.map(|[low, high]| vpaddq_s32(low, high)),
+            );
         }
     }
     product.masks != [0; _]

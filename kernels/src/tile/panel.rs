@@ -155,11 +155,13 @@ impl Packed {
         self.dim = from.dim();
         self.len = rows.len();
         self.order.clear();
-        let keyed = (0..).zip(rows.iter().zip(bounds)).map(|(index, (&row, &bound))| {
-            // Bits of positive numbers order as they do; which others come first does not matter.
-            let bound = if by_bound { bound.to_bits() } else { 0 };
-            (from.row(row as usize).scale.to_bits(), bound, index)
-        });
+        let keyed = (0..)
+            .zip(rows.iter().zip(bounds))
+            .map(|(index, (&row, &bound))| {
+                // Bits of positive numbers order as they do; which others come first does not matter.
+                let bound = if by_bound { bound.to_bits() } else { 0 };
+                (from.row(row as usize).scale.to_bits(), bound, index)
+            });
         self.order.extend(keyed);
         self.order.sort_unstable();
         self.bands.clear();
@@ -197,7 +199,11 @@ impl Packed {
         for (band, lines) in self.bands.iter().zip(self.lines.chunks_exact_mut(2 * tile)) {
             for (place, &index) in band.indices[..band.rows].iter().enumerate() {
                 let lines = &mut lines[place / SIDE * tile..][..tile];
-                pack(lines, place % SIDE, from.codes(rows[index as usize] as usize));
+                pack(
+                    lines,
+                    place % SIDE,
+                    from.codes(rows[index as usize] as usize),
+                );
             }
         }
     }

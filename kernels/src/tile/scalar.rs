@@ -25,7 +25,9 @@ pub(super) unsafe fn multiply(block: &Block, product: &mut Product) -> bool {
                 // rows.
                 let (left, right) = unsafe {
                     let lines = block.lines * SIDE;
-                    let left = block.left.add(row / SIDE * lines + line * SIDE + row % SIDE);
+                    let left = block
+                        .left
+                        .add(row / SIDE * lines + line * SIDE + row % SIDE);
                     let right = block.right.add(half * lines + line * SIDE + unit);
                     ((*left).0[unit], (*right).0)
                 };

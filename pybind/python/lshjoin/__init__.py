@@ -3,10 +3,18 @@
 For data frames (pandas, polars, pyarrow) the estimators and models of Spark ML:
 :class:`BucketedRandomProjectionLSH` and its relatives. For NumPy arrays :func:`knn_join` and
 :func:`radius_join`; a :class:`JoinPlan` is how the former goes about it.
+:func:`radius_join_batches` is for results that need not fit in memory.
 """
 
 from lshjoin._lshjoin import __version__, cpu_features
-from lshjoin.arrays import Neighbors, RadiusNeighbors, knn_join, plan_knn_join, radius_join
+from lshjoin.arrays import (
+    Neighbors,
+    RadiusNeighbors,
+    knn_join,
+    plan_knn_join,
+    radius_join,
+    radius_join_batches,
+)
 from lshjoin.estimators import (
     BucketedRandomProjectionLSH,
     BucketedRandomProjectionLSHModel,
@@ -32,4 +40,5 @@ __all__ = [
     "knn_join",
     "plan_knn_join",
     "radius_join",
+    "radius_join_batches",
 ]

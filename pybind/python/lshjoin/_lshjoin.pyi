@@ -124,3 +124,27 @@ def radius_join(
     on_progress: Progress = None,
 ) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64]]:
     """lims (n + 1), distances, rows of items: neighbours of query i are at lims[i]:lims[i + 1]."""
+
+class RadiusJoinBatches:
+    """The pairs of radius_join in batches, made by threads of its own from the start on.
+
+    close() has to be called before the interpreter ends.
+    """
+
+    def __new__(
+        cls,
+        queries: Matrix | None,
+        items: Matrix,
+        radius: float,
+        *,
+        metric: str,
+        batch_size: int,
+        num_threads: int | None = None,
+    ) -> RadiusJoinBatches: ...
+    def next(
+        self, on_progress: Progress = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats] | None:
+        """Rows of queries, rows of items, distances; None after the last batch."""
+
+    def close(self) -> None:
+        """Ends the join, and waits until it has ended."""

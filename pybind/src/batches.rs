@@ -1,0 +1,202 @@
+//! Batches of pairs, made on threads of their own while Python takes them one by one.
+
+use std::{
+    process,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use lshjoin::{JoinedPairs, Metric, Rows, Run, Scalar};
+use numpy::{Element, IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2};
+use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::MutexExt};
+use rayon::ThreadPool;
+
+use crate::{
+    arrays::{Distances, Indices, Matrix, Sides, rows},
+    run::{POLL, panicked, poll, pool, to_py},
+};
+
+/// Batches that wait to be taken, beside the one that is being made.
+const WAITING: usize = 1;
+
+type Columns<'py> = (Indices<'py>, Indices<'py>, Distances<'py>);
+/// A batch of either precision, to be made into arrays once Python takes it.
+type Batch = Box<dyn for<'py> FnOnce(Python<'py>) -> Columns<'py> + Send>;
+
+/// The pairs of a radius join, a batch at a time.
+///
+/// A thread makes them while it borrows the arrays, which takes the GIL at its start and at its
+/// end: it has to be closed before the interpreter goes away.
+#[pyclass(frozen, module = "lshjoin._lshjoin")]
+pub(crate) struct RadiusJoinBatches {
+    run: Arc<Run>,
+    /// The threads are this process's; a fork has none of them to wait for.
+    process: u32,
+    /// `None` once closed.
+    work: Mutex<Option<Work>>,
+}
+
+struct Work {
+    batches: Receiver<Batch>,
+    thread: JoinHandle<PyResult<()>>,
+}
+
+#[pymethods]
+impl RadiusJoinBatches {
+    #[new]
+    #[pyo3(signature = (queries, items, radius, *, metric, batch_size, num_threads=None))]
+    fn new(
+        queries: Option<Matrix<'_>>,
+        items: Matrix<'_>,
+        radius: f64,
+        metric: &str,
+        batch_size: usize,
+        num_threads: Option<isize>,
+    ) -> PyResult<Self> {
+        let metric: Metric = metric.parse().map_err(to_py)?;
+        let run = Arc::new(Run::new().map_err(to_py)?);
+        let join = Join {
+            radius,
+            metric,
+            batch_size,
+            pool: pool(num_threads)?,
+            run: Arc::clone(&run),
+        };
+        let work = match Sides::new(queries, items)? {
+            Sides::F32(queries, items) => join.start(queries.map(owned), owned(items)),
+            Sides::F64(queries, items) => join.start(queries.map(owned), owned(items)),
+        }?;
+        Ok(Self {
+            run,
+            process: process::id(),
+            work: Mutex::new(Some(work)),
+        })
+    }
+
+    /// The next batch, or `None` after the last. While it waits, signal handlers and `on_progress`
+    /// run; what they raise ends the join, as does an error.
+    fn next<'py>(
+        &self,
+        py: Python<'py>,
+        on_progress: Option<Py<PyAny>>,
+    ) -> PyResult<Option<Columns<'py>>> {
+        if self.process != process::id() {
+            return Err(PyRuntimeError::new_err(
+                "these batches are the parent process's to read; call radius_join_batches again",
+            ));
+        }
+        let mut work = self.lock(py);
+        loop {
+            let Some(Work { batches, .. }) = work.as_mut() else {
+                return Ok(None);
+            };
+            match py.detach(move || batches.recv_timeout(POLL)) {
+                Ok(batch) => return Ok(Some(batch(py))),
+                Err(RecvTimeoutError::Disconnected) => {
+                    end(work.take(), py)?;
+                    poll(&self.run, on_progress.as_ref())?;
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(raised) = poll(&self.run, on_progress.as_ref()) {
+                        self.run.cancel();
+                        let _cancelled = end(work.take(), py);
+                        return Err(raised);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the join, and waits until its threads have ended.
+    fn close(&self, py: Python<'_>) {
+        if self.process == process::id() {
+            self.run.cancel();
+            let _cancelled = end(self.lock(py).take(), py);
+        }
+    }
+}
+
+impl RadiusJoinBatches {
+    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Option<Work>> {
+        self.work
+            .lock_py_attached(py)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for the thread, whose batches nobody takes any more.
+fn end(work: Option<Work>, py: Python<'_>) -> PyResult<()> {
+    let Some(Work { batches, thread }) = work else {
+        return Ok(());
+    };
+    py.detach(|| {
+        drop(batches);
+        thread.join().map_err(panicked)?
+    })
+}
+
+/// The array itself, for another thread to borrow.
+fn owned<T: Element>(array: PyReadonlyArray2<'_, T>) -> Py<PyArray2<T>> {
+    Bound::clone(&array).unbind()
+}
+
+/// What there is to do.
+struct Join {
+    radius: f64,
+    metric: Metric,
+    batch_size: usize,
+    pool: ThreadPool,
+    run: Arc<Run>,
+}
+
+impl Join {
+    fn start<T: Element + Scalar>(
+        self,
+        queries: Option<Py<PyArray2<T>>>,
+        items: Py<PyArray2<T>>,
+    ) -> PyResult<Work> {
+        let (sender, batches) = sync_channel(WAITING);
+        let thread = thread::Builder::new().spawn(move || {
+            Python::attach(|py| {
+                let queries = queries.map(|array| array.into_bound(py).readonly());
+                let items = items.into_bound(py).readonly();
+                let (queries, items) = (queries.as_ref().map(rows).transpose()?, rows(&items)?);
+                py.detach(|| self.pool.install(|| self.work(queries, items, sender)))
+                    .map_err(to_py)
+            })
+        })?;
+        Ok(Work { batches, thread })
+    }
+
+    fn work<T: Element + Scalar>(
+        &self,
+        queries: Option<Rows<'_, T>>,
+        items: Rows<'_, T>,
+        sender: SyncSender<Batch>,
+    ) -> lshjoin::Result<()> {
+        let deliver = |pairs: JoinedPairs<T>| {
+            let batch: Batch = Box::new(move |py| {
+                (
+                    pairs.left.into_pyarray(py),
+                    pairs.right.into_pyarray(py),
+                    pairs.distances.into_pyarray(py).into_any(),
+                )
+            });
+            if sender.send(batch).is_err() {
+                self.run.cancel();
+            }
+        };
+        lshjoin::radius_join_batches(
+            queries,
+            items,
+            self.radius,
+            self.metric,
+            self.batch_size,
+            &self.run,
+            deliver,
+        )
+    }
+}
