@@ -317,7 +317,7 @@ fn for_lanes<T: Scalar, W: Working>(values: &[T], mut f: impl FnMut(Range<usize>
 #[inline(always)]
 fn extreme<T: Scalar, W: Working>(values: &[T]) -> f64 {
     let mut extremes = [W::ZERO; LANES];
-    // Differences with itself are 0, or not a number.
+    // Products with 0 are 0, or not a number.
     let mut odd = [W::ZERO; LANES];
     for_lanes(values, |_, lanes: [W; LANES]| {
         for lane in 0..LANES {
@@ -327,7 +327,7 @@ fn extreme<T: Scalar, W: Working>(values: &[T]) -> f64 {
             } else {
                 extremes[lane]
             };
-            odd[lane] = odd[lane] + (size - size);
+            odd[lane] = odd[lane] + size * W::ZERO;
         }
     });
     let sum = |sum: f64, &lane: &W| sum + lane.to_f64();
