@@ -4,13 +4,13 @@
 use std::fmt::Write;
 
 use lshjoin::{
-    BucketedRandomProjection, Isa, JoinPlan, JoinedPairs, LshModel, LshPlan, Metric, Neighbors,
-    RadiusNeighbors, Rows, Run, Scalar, knn_join, radius_join,
+    BucketedRandomProjection, CellPlan, Isa, JoinPlan, JoinedPairs, LshModel, LshPlan, Metric,
+    Neighbors, RadiusNeighbors, Rows, Run, Scalar, knn_join, radius_join,
 };
 
 use super::on;
 
-/// What each join must give. Those of plans with tables change when the engine meets other pairs;
+/// What each join must give. Those of plans with tables or cells change when the engine meets other pairs;
 /// when they should, take the lines that the failed test prints.
 const PINNED: &str = "\
 705829efe956761c  82000 k-NN exact
@@ -20,6 +20,8 @@ const PINNED: &str = "\
 76ff588d56e3e550  10000 k-NN exact, inner product
 82c1de2851bbb1a1  82000 k-NN tables, two sides
 e05eb183ff6ec641  82000 k-NN tables, until recall
+dfca218a46b11bc9  82000 k-NN cells, two sides
+39c66d9aa3524268  82000 k-NN cells, until recall
 ec595087593238f1   8205 radius
 97ed09fc454c3a2a   9093 radius, two sides
 f754b2f6b86b2667   2517 radius, cosine
@@ -127,6 +129,16 @@ fn digests(values: &[f32], run: &Run) -> String {
             until_recall,
         })
     };
+    let cells = |until_recall| {
+        JoinPlan::Cells(CellPlan {
+            seed: 3,
+            axes: 12,
+            cells: 60,
+            probes: 2,
+            rounds: 1,
+            until_recall,
+        })
+    };
     let knn = |queries, items, metric, plan: JoinPlan| {
         Digest::from(knn_join(queries, items, 10, metric, &plan, run).unwrap())
     };
@@ -163,6 +175,14 @@ fn digests(values: &[f32], run: &Run) -> String {
         (
             "k-NN tables, until recall",
             knn(None, items, Euclidean, tables(Some(0.9))),
+        ),
+        (
+            "k-NN cells, two sides",
+            knn(Some(queries), items, Euclidean, cells(None)),
+        ),
+        (
+            "k-NN cells, until recall",
+            knn(None, items, Euclidean, cells(Some(0.6))),
         ),
         ("radius", radius(None, Euclidean, 8.5)),
         ("radius, two sides", radius(Some(others), Euclidean, 8.5)),
