@@ -243,8 +243,8 @@ impl<'a> Visits<'a> {
         }
     }
 
-    /// Looks further, if that is what held-out rows need to find `recall` of their neighbours, by a
-    /// standard error at least.
+    /// Looks further, if that is what held-out rows need to find `recall` of their neighbours, by two
+    /// standard errors at least.
     pub(crate) fn extend<T: Scalar>(&mut self, recall: f64, held_out: &HeldOut<'_, T>) {
         // For each held-out row, how far the cells of its neighbours are.
         let needed: Vec<Vec<f32>> = held_out

@@ -59,7 +59,7 @@ impl<'a, T: Scalar> HeldOut<'a, T> {
         })
     }
 
-    /// Whether `recall` of the neighbours are found, by a standard error at least. Neighbours as
+    /// Whether `recall` of the neighbours are found, by two standard errors at least. Neighbours as
     /// near as the k-th count, whichever they are.
     pub(crate) fn reaches(&self, recall: f64, lists: &NearestLists<'_, T>) -> Result<bool> {
         let mut shares = Vec::with_capacity(self.numbers.len());
@@ -80,7 +80,7 @@ impl<'a, T: Scalar> HeldOut<'a, T> {
         self.numbers.iter().copied().zip(nearest)
     }
 
-    /// The mean of what rows found, less its standard error.
+    /// The mean of what rows found, less two standard errors.
     pub(crate) fn at_least(shares: impl Iterator<Item = f64>) -> f64 {
         let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
         for share in shares {
@@ -90,6 +90,6 @@ impl<'a, T: Scalar> HeldOut<'a, T> {
         }
         let mean = sum / count;
         let variance = (squares / count - mean * mean).max(0.0);
-        mean - (variance / count).sqrt()
+        mean - 2.0 * (variance / count).sqrt()
     }
 }
