@@ -189,7 +189,7 @@ def _sides(placed: DataFrame, left: Column, right: Column) -> DataFrame:
 
 def by_cell(batches: Batches) -> Iterator[tuple[int, pa.Table, pa.Table]]:
     """The cells of a partition of :func:`exchanged`: number, left rows, right rows."""
-    current, held = -1, []
+    current, held = -1, list[pa.RecordBatch]()
     for batch in batches:
         cells = batch.column(0).to_numpy()
         starts = np.flatnonzero(np.diff(cells, prepend=-1))

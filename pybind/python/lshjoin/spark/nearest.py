@@ -22,7 +22,7 @@ from pyspark.sql import Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, StructField
 
-from lshjoin import JoinPlan, knn_join
+from lshjoin import JoinPlan, Neighbors, knn_join
 from lshjoin.spark.cells import (
     CELLS,
     HASH,
@@ -134,14 +134,26 @@ def _broadcast(
 
 
 def _nearest(
-    hasher: Hasher, left: pa.Table, right: pa.Table, items: Matrix, k: int, **how: object
-) -> tuple[NDArray[np.floating], Ints]:
+    hasher: Hasher,
+    left: pa.Table,
+    right: pa.Table,
+    items: Matrix,
+    k: int,
+    recall: float | None = None,
+    plan: JoinPlan | None = None,
+) -> Neighbors:
     with (
         naming_rows(left, hasher.features, "queries"),
         naming_rows(right, hasher.features, "items"),
     ):
         return knn_join(
-            hasher.vectors(left), items, k, num_threads=threads(), progress=False, **how
+            hasher.vectors(left),
+            items,
+            k,
+            recall=recall,
+            plan=plan,
+            num_threads=threads(),
+            progress=False,
         )
 
 
@@ -149,7 +161,7 @@ def _nearest(
 class Plan:
     """Where queries and items meet."""
 
-    centres: Matrix | None  #: (parts, dim); none where there is one part
+    centres: NDArray[np.float64] | None  #: (parts, dim); none where there is one part
     parts: int  #: of a query, those of its nearest centres
     recall: float  #: inside a cell
     cells: Cells
@@ -172,7 +184,7 @@ def _plan(
     cluster = Cluster.of(left.sparkSession)
     capacity = max(cell_bytes(left) // max(hasher.row_bytes(left), hasher.row_bytes(right)), 1)
     slices = math.ceil(items.rows / capacity)
-    if slices > 1 and recall < 1:
+    if slices > 1 and recall < 1 and queries.rows > 0:
         # What the parts miss and what a search inside them misses add up to what may be missed.
         share = math.sqrt(recall)
         some = _sampled(hasher, right, items)
@@ -207,19 +219,19 @@ def _sampled(hasher: Hasher, dataset: DataFrame, measured: Size) -> Matrix:
     return hasher.vectors(some)
 
 
-def _centres(rows: Matrix, count: int) -> Matrix:
+def _centres(rows: Matrix, count: int) -> NDArray[np.float64]:
     """Lloyd's algorithm, which starts from some of the rows."""
-    centres = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
+    centres = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)].astype(np.float64)
     for _ in range(_ROUNDS):
         home = _nearest_centres(rows, centres, 1)[:, 0]
         sums = np.zeros(centres.shape)
         np.add.at(sums, home, rows)
         members = np.bincount(home, minlength=count)[:, np.newaxis]
-        centres = np.where(members, sums / members.clip(1), centres).astype(rows.dtype)
+        centres = np.where(members, sums / members.clip(1), centres)
     return centres
 
 
-def _nearest_centres(rows: Matrix, centres: Matrix, parts: int) -> Ints:
+def _nearest_centres(rows: Matrix, centres: NDArray[np.float64], parts: int) -> Ints:
     exact = JoinPlan.exact()
     found = knn_join(
         rows, centres.astype(rows.dtype), parts, plan=exact, num_threads=threads(), progress=False
@@ -227,7 +239,9 @@ def _nearest_centres(rows: Matrix, centres: Matrix, parts: int) -> Ints:
     return found.indices
 
 
-def _parts_for(share: float, queries: Matrix, items: Matrix, homes: Ints, centres: Matrix) -> int:
+def _parts_for(
+    share: float, queries: Matrix, items: Matrix, homes: Ints, centres: NDArray[np.float64]
+) -> int:
     """How many nearest centres of a query lead to such a share of the nearest items.
 
     A sample's neighbours are farther than those among all rows, and so the more often elsewhere:
@@ -247,7 +261,7 @@ def _parts_for(share: float, queries: Matrix, items: Matrix, homes: Ints, centre
 
 def _estimate(parts: Ints, count: int, measured: Size) -> NDArray[np.float64]:
     """Rows of each part, by those of a sample, each in as many parts as it has columns."""
-    found = np.bincount(parts.ravel(), minlength=count)
+    found = np.bincount(parts.ravel(), minlength=count).astype(np.float64)
     return found * (measured.rows / max(parts.size, 1))
 
 

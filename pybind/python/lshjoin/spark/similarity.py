@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
 
-    from lshjoin._lshjoin import Floats
+    from lshjoin._lshjoin import Floats, Matrix
 
 # Rows of a side that a plan is made from.
 _SAMPLE_ROWS = 20_000
@@ -141,10 +141,9 @@ def _join(
     hasher: Hasher, left: pa.Table, right: pa.Table, threshold: float
 ) -> tuple[Ints, Ints, Floats]:
     """Row numbers of both sides, and distances; each pair both ways when right is left."""
-    if right is left:
-        sides = hasher.vectors(left), None
-    else:
-        sides = same_dtype(hasher.vectors(left), hasher.vectors(right))
+    sides: tuple[Matrix, Matrix | None] = hasher.vectors(left), None
+    if right is not left:
+        sides = same_dtype(sides[0], hasher.vectors(right))
     with (
         naming_rows(left, hasher.features, "the left side"),
         naming_rows(right, hasher.features, "the right side"),
@@ -194,16 +193,16 @@ class Ranges:
     @property
     def first(self) -> Ints:
         """The first part of each table."""
-        counts = [len(edges) for edges in self.edges]
+        counts = np.array([len(edges) for edges in self.edges])
         return np.cumsum(counts) - counts
 
     def parts(self, ids: NDArray[np.int32]) -> Ints:
         """The parts (rows, tables) of rows with these ids; ids below all edges are of the first."""
-        columns = [
-            first + np.maximum(np.searchsorted(edges, column, side="right") - 1, 0)
-            for first, edges, column in zip(self.first, self.edges, ids.T, strict=True)
-        ]
-        return np.stack(columns, axis=1)
+        parts = np.empty(ids.shape, np.int64)
+        for table, (first, edges) in enumerate(zip(self.first, self.edges, strict=True)):
+            places = np.searchsorted(edges, ids[:, table], side="right") - 1
+            parts[:, table] = first + np.maximum(places, 0)
+        return parts
 
     def table_of(self, part: int) -> int:
         """The table that a part is of."""
@@ -239,9 +238,9 @@ def _plan(
         buckets = np.unique(np.concatenate([each[:, table] for each in ids]))
         counts = np.zeros((len(buckets), 2))
         for side in range(2):  # of a self-join both are the same
-            some = ids[side % len(ids)][:, table]
-            places, found = np.unique(np.searchsorted(buckets, some), return_counts=True)
-            counts[places, side] = found * (sizes[side].rows / len(some))
+            sampled = ids[side % len(ids)][:, table]
+            places, found = np.unique(np.searchsorted(buckets, sampled), return_counts=True)
+            counts[places, side] = found * (sizes[side].rows / len(sampled))
         starts = _starts(counts.sum(axis=1), capacity)
         edges.append(buckets[starts])
         for some in np.split(counts, starts[1:]):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.errors import AnalysisException
 from pyspark.ml.base import Model
 from pyspark.ml.linalg import DenseMatrix
-from pyspark.ml.util import DefaultParamsReader, MLReader, MLWriter
+from pyspark.ml.util import BaseReadWrite, DefaultParamsReader, MLReader, MLWriter
 from pyspark.sql import SparkSession
 
 from lshjoin.storage import dense_rows
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _STAGE = re.compile(r"/stages/\d+_[^/]+/?$")
 
 
-class _Session:
+class _Session(BaseReadWrite):
     """Of the two kinds of session the one that there is, which Spark 3.5's own does not find."""
 
     @property
@@ -86,9 +86,7 @@ class Writer(_Session, MLWriter):
 class Reader(_Session, MLReader):
     """Loads an estimator or a model."""
 
-    def __init__(
-        self, cls: type[BucketedRandomProjectionLSH | BucketedRandomProjectionLSHModel]
-    ) -> None:
+    def __init__(self, cls: type[Any]) -> None:
         super().__init__()
         self._cls = cls
 
