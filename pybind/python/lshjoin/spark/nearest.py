@@ -53,6 +53,7 @@ from lshjoin.spark.rows import (
     with_column,
     with_field,
 )
+from lshjoin.spark.vectors import check_finite
 from lshjoin.vectors import key_and_rows
 
 if TYPE_CHECKING:
@@ -307,8 +308,8 @@ def _routed(
             named = rows.drop_columns([HASH, "high", "low"])
             vectors = hasher.vectors(named)
             with naming_rows(named, hasher.features):
-                lie_in = plan.of(vectors, parts)
-            cells = cells_of(lie_in, rows.column(HASH).to_numpy())
+                check_finite(vectors)
+            cells = cells_of(plan.of(vectors, parts), rows.column(HASH).to_numpy())
             yield from rows.select(columns).append_column(CELLS, cells).to_batches()
 
     columns = [hasher.features, "high", "low", HASH]
@@ -358,11 +359,12 @@ def _fetched(
     vector = F.struct(high.alias("high"), low.alias("low"))
     # Rows with one vector are at one distance: which of them is meant does not matter, as long as
     # it is the same one when Spark does it again.
-    order = Window.partitionBy(high, low).orderBy(content_hash(right, features))
-    copy = F.row_number().over(order).alias("copy")
+    order = Window.partitionBy("right").orderBy(HASH)
     # Renamed, so that the structs are made last and columns that nobody asks for are not read.
     queries = left.select(vector.alias("left"), *_renamed(left, "a"))
-    items = right.select(vector.alias("right"), copy, *_renamed(right, "b"))
+    hashed = content_hash(right, features).alias(HASH)
+    items = right.select(vector.alias("right"), hashed, *_renamed(right, "b"))
+    items = items.withColumn("copy", F.row_number().over(order))
     return (
         found.join(queries, "left")
         .join(items, ["right", "copy"])

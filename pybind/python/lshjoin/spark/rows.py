@@ -194,10 +194,7 @@ def sample(dataset: DataFrame, measured: Size, rows: int) -> DataFrame:
 
 
 def collect(dataset: DataFrame) -> pa.Table | None:
-    """All rows, with the types that executors see; ``None`` when there are none.
-
-    ``toArrow`` is not in Spark 3.5.
-    """
+    """All rows, with the types that executors see; ``None`` when there are none."""
 
     def serialised(batches: Batches) -> Batches:
         for batch in batches:
@@ -206,6 +203,10 @@ def collect(dataset: DataFrame) -> pa.Table | None:
                 writer.write_batch(batch)
             yield pa.RecordBatch.from_pydict({"batch": [sink.getvalue().to_pybytes()]})
 
-    found = dataset.mapInArrow(serialised, "batch binary").collect()
-    tables = [pa.ipc.open_stream(bytes(row.batch)).read_all() for row in found]
+    found = dataset.mapInArrow(serialised, "batch binary")
+    if hasattr(found, "toArrow"):
+        streams = [each.as_buffer() for each in found.toArrow().column(0)]
+    else:  # Spark 3.5
+        streams = [bytes(row.batch) for row in found.collect()]
+    tables = [pa.ipc.open_stream(stream).read_all() for stream in streams]
     return pa.concat_tables(tables) if tables else None

@@ -87,6 +87,18 @@ def matrix(column: pa.ChunkedArray, name: str, dim: int) -> Matrix:
     return _with_sparse(column, types.to_numpy(), name, dim)
 
 
+def check_finite(vectors: Matrix) -> None:
+    """Refuses NaN and infinity in the words of the engine, where it is not asked itself."""
+    bad = np.argwhere(~np.isfinite(vectors))
+    if len(bad):
+        row, dimension = bad[0]
+        value = str(vectors[row, dimension]).replace("nan", "NaN")
+        raise ValueError(
+            f"row {row} holds {value} at dimension {dimension}; "
+            "remove or replace values that are not finite"
+        )
+
+
 def key_vector(key: object, dim: int) -> NDArray[np.float64]:
     """One vector, of Spark's or array-like."""
     values = np.asarray(key.toArray() if hasattr(key, "toArray") else key, dtype=np.float64)
