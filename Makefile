@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test lint bench-join bench-spark
+.PHONY: build demo test lint bench-join bench-spark bench-spark-cluster
 .SECONDARY:
 
 build: $(VENV)/built
@@ -43,6 +43,10 @@ bench-join: $(VENV)/built $(VENV)/with-bench
 # The main job in Spark and here, in one run; needs Java 17.
 bench-spark: $(VENV)/built $(VENV)/with-test
 	$(BIN)/python benches/spark_join.py
+
+# Spark and lshjoin.spark on a cluster of two processes; some of it by, say, CASES='join nearest'.
+bench-spark-cluster: $(VENV)/built $(VENV)/with-test
+	$(BIN)/python benches/spark_cluster.py $(if $(CASES),--cases $(CASES))
 
 $(VENV)/created:
 	python3 -m venv $(VENV)

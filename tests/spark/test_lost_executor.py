@@ -46,12 +46,6 @@ def executors() -> list[int]:
     return sorted(filter(is_ours, found))
 
 
-def slowly(batches):
-    """Holds up each task of the stage that it is in, the join's."""
-    time.sleep(1)
-    yield from batches
-
-
 @pytest.mark.parametrize("join", ["similarity", "nearest"])
 def test_the_result_is_the_same(spark, join):
     rng = np.random.default_rng(11)
@@ -65,6 +59,10 @@ def test_the_result_is_the_same(spark, join):
     reset_way(spark)
     expected = pairs_of(joined)
     assert len(expected) > 3_000
+
+    def slowly(batches):  # holds up each task of the stage that it is in, the last
+        time.sleep(1)
+        yield from batches
 
     found = []
     slow = joined.mapInArrow(slowly, joined.schema)
