@@ -71,6 +71,9 @@ _CENTRES_A_SLICE, _MOST_CENTRES = 2, 2_000
 # Rounds of Lloyd's algorithm.
 _ROUNDS = 10
 
+# Two hashes of a row's vector, which tell it from others.
+_HIGH, _LOW = "__lshjoin_high", "__lshjoin_low"
+
 _FOUND_ROWS = 1 << 16
 _FOUND = (
     "left struct<high: bigint, low: bigint>, right struct<high: bigint, low: bigint>, "
@@ -305,25 +308,25 @@ def _routed(
     def route(batches: Batches) -> Batches:
         for batch in batches:
             rows = pa.Table.from_batches([batch])
-            named = rows.drop_columns([HASH, "high", "low"])
+            named = rows.drop_columns([_HIGH, _LOW, HASH])
             vectors = hasher.vectors(named)
             with naming_rows(named, hasher.features):
                 check_finite(vectors)
             cells = cells_of(plan.of(vectors, parts), rows.column(HASH).to_numpy())
             yield from rows.select(columns).append_column(CELLS, cells).to_batches()
 
-    columns = [hasher.features, "high", "low", HASH]
+    columns = [hasher.features, _HIGH, _LOW, HASH]
     # One plain column goes as far as to here, for errors to name.
     named = [name for name in plain_columns(dataset.schema) if name != hasher.features][:1]
     high, low = _hashes(hasher.features)
     vectors = dataset.select(
         quoted(hasher.features),
         *map(quoted, named),
-        high.alias("high"),
-        low.alias("low"),
+        high.alias(_HIGH),
+        low.alias(_LOW),
         high.alias(HASH),
     )
-    schema = vectors.select(quoted(hasher.features), "high", "low").schema
+    schema = vectors.select(quoted(hasher.features), _HIGH, _LOW).schema
     return vectors.mapInArrow(route, routed_schema(schema))
 
 
@@ -336,15 +339,13 @@ def _hashes(features: str) -> tuple[Column, Column]:
 
 
 def _ids(table: pa.Table) -> pa.StructArray:
-    names = ["high", "low"]
-    return pa.StructArray.from_arrays(
-        [table.column(each).combine_chunks() for each in names], names
-    )
+    hashes = [table.column(name).combine_chunks() for name in (_HIGH, _LOW)]
+    return pa.StructArray.from_arrays(hashes, ["high", "low"])
 
 
 def _copies(table: pa.Table) -> NDArray[np.int32]:
     """Which row with its hashes each row of a cell is, from 1: those are next to each other."""
-    high, low = (table.column(name).to_numpy() for name in ("high", "low"))
+    high, low = (table.column(name).to_numpy() for name in (_HIGH, _LOW))
     new = np.ones(len(table), np.bool_)
     new[1:] = (np.diff(high) != 0) | (np.diff(low) != 0)
     places = np.arange(len(table))
