@@ -50,7 +50,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SparkSession]":
     )
     if master == "connect":
         session = SparkSession.builder.remote("local[2]").getOrCreate()
-        session.conf.set("spark.sql.shuffle.partitions", "8")
+        session.conf.set("spark.sql.shuffle.partitions", "4")
         yield session
         session.stop()
         return
@@ -62,7 +62,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SparkSession]":
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
         .config("spark.log.level", "FATAL")
-        .config("spark.sql.shuffle.partitions", "8")
+        .config("spark.sql.shuffle.partitions", "4")
         # What a lost executor held is given up sooner than after fifteen seconds.
         .config("spark.shuffle.io.maxRetries", "1")
         .config("spark.shuffle.io.retryWait", "1s")

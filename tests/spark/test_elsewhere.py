@@ -9,7 +9,7 @@ import pytest
 
 HERE = Path(__file__).parent
 
-TESTS = "nearest_join or arrays or key or hashed_already or name_the_row or written_by or pipeline"
+SOME = "sparse or test_nearest_join or to_a_key or name_the_row or comes_back or written_as"
 
 
 @pytest.mark.skipif("LSHJOIN_SPARK" in os.environ, reason="it is elsewhere already")
@@ -19,14 +19,15 @@ TESTS = "nearest_join or arrays or key or hashed_already or name_the_row or writ
 @pytest.mark.parametrize(
     ("spark", "tests"),
     [
-        ("connect", "test_on_spark.py"),
-        ("local-cluster[2,1,1024]", "test_lost_executor.py"),
+        ("connect", ["test_on_spark.py", "-k", SOME]),
+        ("local-cluster[2,1,1024]", ["test_lost_executor.py"]),
     ],
 )
 def test_elsewhere(spark, tests):
     """In a process of their own, as there is one Spark in each."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", HERE / tests],
+        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *tests],
+        cwd=HERE,
         env=os.environ | {"LSHJOIN_SPARK": spark},
         capture_output=True,
         text=True,
