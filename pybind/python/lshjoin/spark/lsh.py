@@ -129,8 +129,8 @@ class BucketedRandomProjectionLSHModel(Model, _LSHParams, MLReadable, MLWritable
 
         With one data frame for both sides each pair comes both ways, and each row with itself. A
         side of up to ``spark.lshjoin.broadcastBytes`` goes to every task, larger ones are shuffled
-        by table and bucket: docs/spark.md. Both sides are read once to measure them when this is
-        called, the smaller or a sample of both is collected, and the join itself is lazy.
+        by table and bucket: docs/spark.md. When this is called, the rows of both are counted and
+        the smaller side, or a sample of both, is collected; the join itself is lazy.
 
         Args:
             datasetA: a hash column that it already has is kept as it is.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pyspark import TaskContext
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
+    BinaryType,
     BooleanType,
     DateType,
     NumericType,
@@ -168,22 +169,18 @@ class Size:
     """How large a data frame is."""
 
     rows: int
-    bytes: int  #: in Arrow or, if that is more, of the vectors when they are dense
+    bytes: int  #: of dense vectors, and of strings beside them
 
 
 def size(dataset: DataFrame, row_bytes: int) -> Size:
-    """Counts the rows, of dense vectors of so many bytes: one pass over the data."""
-
-    def measure(batches: Batches) -> Batches:
-        rows = total = 0
-        for batch in batches:
-            rows += batch.num_rows
-            total += batch.nbytes
-        yield pa.RecordBatch.from_pydict({"rows": [rows], "bytes": [total]})
-
-    sizes = dataset.mapInArrow(measure, "rows long, bytes long").agg(F.sum("rows"), F.sum("bytes"))
-    rows, total = sizes.first() or (0, 0)
-    return Size(rows or 0, max(total or 0, (rows or 0) * row_bytes))
+    """Counts the rows, of dense vectors of so many bytes, without looking at the vectors."""
+    strings = [
+        F.sum(F.octet_length(quoted(field.name)))
+        for field in dataset.schema.fields
+        if isinstance(field.dataType, (BinaryType, StringType))
+    ]
+    rows, *lengths = dataset.agg(F.count(F.lit(1)), *strings).collect()[0]
+    return Size(rows, rows * row_bytes + sum(length or 0 for length in lengths))
 
 
 def sample(dataset: DataFrame, measured: Size, rows: int) -> DataFrame:
@@ -193,14 +190,20 @@ def sample(dataset: DataFrame, measured: Size, rows: int) -> DataFrame:
     return dataset.sample(fraction=rows / measured.rows, seed=0)
 
 
-def collect(dataset: DataFrame) -> pa.Table | None:
-    """All rows, with the types that executors see; ``None`` when there are none."""
+def collect(
+    dataset: DataFrame, prepare: Callable[[pa.Table], pa.Table] = lambda table: table
+) -> pa.Table | None:
+    """All rows, with the types that executors see, each batch of them prepared there.
+
+    ``None`` when there are none.
+    """
 
     def serialised(batches: Batches) -> Batches:
         for batch in batches:
+            table = prepare(pa.Table.from_batches([batch]))
             sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, batch.schema) as writer:
-                writer.write_batch(batch)
+            with pa.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table)
             yield pa.RecordBatch.from_pydict({"batch": [sink.getvalue().to_pybytes()]})
 
     found = dataset.mapInArrow(serialised, "batch binary")
