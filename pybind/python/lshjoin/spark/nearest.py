@@ -132,7 +132,9 @@ def _broadcast(
         for block in blocks(batches, hasher.functions.dim):
             distances, indices = _nearest(hasher, block, rows, items, k, plan=JoinPlan.exact())
             found = indices >= 0
-            yield from paired(block, np.nonzero(found)[0], rows, indices[found], distances[found])
+            yield from paired(
+                block, np.nonzero(found)[0], rows, indices[found], distances[found], schema.names
+            )
 
     return left.mapInArrow(meet, schema)
 

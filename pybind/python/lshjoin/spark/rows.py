@@ -80,6 +80,7 @@ def paired(
     right: pa.Table,
     right_rows: NDArray[np.int64],
     distances: Floats,
+    names: list[str],
 ) -> Batches:
     """Pairs of rows as structs, and their distances, in batches."""
     for start in range(0, len(distances), _RESULT_ROWS):
@@ -90,7 +91,7 @@ def paired(
                 _structs(right.take(right_rows[some])),
                 pa.array(distances[some].astype(np.float64)),
             ],
-            ["datasetA", "datasetB", "distance"],
+            names,
         )
 
 

@@ -70,7 +70,8 @@ def similarity_join(
         hasher.hashed_schema(left.schema), hasher.hashed_schema(right.schema), dist_col
     )
     # Spark calls it a self-join when it is one data frame; then the pairs are found once.
-    itself = right is left or left.sameSemantics(right)
+    # (Of names sameSemantics takes no notice.)
+    itself = right is left or (left.schema == right.schema and left.sameSemantics(right))
     sides = [left] if itself else [left, right]
     sizes = [size(side, hasher.row_bytes(side)) for side in sides]
     sizes = sizes * 2 if itself else sizes
@@ -99,7 +100,7 @@ def _broadcast(
             rows = hasher.hashed(block)
             sides = (small_rows, rows) if small_is_left else (rows, small_rows)
             a, b, distances = _join(hasher, *sides, threshold)
-            yield from paired(sides[0], a, sides[1], b, distances)
+            yield from paired(sides[0], a, sides[1], b, distances, schema.names)
 
     return large.mapInArrow(meet, schema)
 
@@ -130,9 +131,9 @@ def _shuffled(
             a, b, distances = _join(hasher.of_table(table), lefts, rights, threshold)
             new = ~_agree_before(hasher, table, lefts, a, rights, b)
             a, b, distances = a[new], b[new], distances[new]
-            yield from paired(lefts, a, rights, b, distances)
+            yield from paired(lefts, a, rights, b, distances, schema.names)
             if itself and rights is not lefts:
-                yield from paired(rights, b, lefts, a, distances)
+                yield from paired(rights, b, lefts, a, distances, schema.names)
 
     return exchanged(routed_left, routed_right, cells).mapInArrow(meet, schema)
 
