@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test test-neon test-memory lint bench-join bench-radius bench-spark
+.PHONY: build demo test test-neon test-memory lint bench-join bench-radius bench-spark \
+    bench-spark-cluster
 .SECONDARY:
 
 build: $(VENV)/built
@@ -77,6 +78,10 @@ bench-radius: $(VENV)/built
 # The main job in Spark and here, in one run; needs Java 17.
 bench-spark: $(VENV)/built $(VENV)/with-test
 	$(BIN)/python benches/spark_join.py
+
+# Spark and lshjoin.spark on a cluster of two processes; some of it by, say, CASES='join nearest'.
+bench-spark-cluster: $(VENV)/built $(VENV)/with-test
+	$(BIN)/python benches/spark_cluster.py $(if $(CASES),--cases $(CASES))
 
 $(VENV)/created:
 	python3 -m venv $(VENV)

@@ -1,8 +1,13 @@
-"""One Spark for all parity tests. Without Java 17 they are skipped, and say so."""
+"""One Spark for all tests here. Without Java 17 they are skipped, and say so.
 
+LSHJOIN_SPARK says which: ``local[2]`` unless set, another master, or ``connect``.
+"""
+
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,15 +42,30 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SparkSession]":
         pytest.skip("Spark parity not tested: no Java 17 or later on this machine")
     from pyspark.sql import SparkSession
 
+    master = os.environ.get("LSHJOIN_SPARK", "local[2]")
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    # Of a server that PySpark starts these are the only settings it hears of in time.
+    os.environ["PYSPARK_SUBMIT_ARGS"] = (
+        "--driver-memory 4g --conf spark.log.level=FATAL pyspark-shell"
+    )
+    if master == "connect":
+        session = SparkSession.builder.remote("local[2]").getOrCreate()
+        session.conf.set("spark.sql.shuffle.partitions", "4")
+        yield session
+        session.stop()
+        return
     session = (
-        SparkSession.builder.master("local[2]")
+        SparkSession.builder.master(master)
         .config("spark.driver.memory", "4g")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
         .config("spark.log.level", "FATAL")
-        .config("spark.sql.shuffle.partitions", "8")
+        .config("spark.sql.shuffle.partitions", "4")
+        # What a lost executor held is given up sooner than after fifteen seconds.
+        .config("spark.shuffle.io.maxRetries", "1")
+        .config("spark.shuffle.io.retryWait", "1s")
         .config("spark.sql.warehouse.dir", str(tmp_path_factory.mktemp("warehouse")))
         .getOrCreate()
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lshjoin.params import ParamMap, Params
 
@@ -60,6 +60,13 @@ class Storable(Params):
     @classmethod
     def _own_class(cls) -> str:
         return f"lshjoin.{cls.__name__}"
+
+    @classmethod
+    def _class_names(cls) -> list[str]:
+        """What may be loaded: lshjoin.spark writes its own name for the stages of a pipeline."""
+        if cls.spark_class is None:
+            return [cls._own_class()]
+        return [cls.spark_class, cls._own_class(), f"lshjoin.spark.{cls.__name__}"]
 
     def _is_sparks(self) -> bool:
         """Whether Spark can express it."""
@@ -118,10 +125,10 @@ class Reader(Generic[Stored]):
     def load(self, path: StoragePath) -> Stored:
         """Reads a directory. FileNotFoundError when it is none, ValueError for another class."""
         metadata = _read_metadata(Path(path) / "metadata")
-        expected = [self._cls.spark_class, self._cls._own_class()]
-        if metadata["class"] not in expected:
+        names = self._cls._class_names()
+        if metadata["class"] not in names:
             raise ValueError(
-                f"Error loading metadata: Expected class name {expected[0] or expected[1]} "
+                f"Error loading metadata: Expected class name {names[0]} "
                 f"but found class name {metadata['class']}"
             )
         instance = self._cls._restore(Path(path) / "data", metadata)
@@ -190,12 +197,19 @@ def read_functions(
     if matrix["type"] != 1:
         raise ValueError(f"{directory} holds a sparse matrix; hash functions are dense")
     shape = (matrix["numRows"], matrix["numCols"])
-    version = tuple(int(part) for part in spark_version.split(".")[:2])
-    by_rows = matrix["isTransposed"] or version < _DECLARES_LAYOUT
-    values = np.array(matrix["values"], np.float64)
-    directions = values.reshape(shape, order="C" if by_rows else "F")
+    directions = dense_rows(matrix["values"], shape, matrix["isTransposed"], spark_version)
     offsets = np.array(rows[0].get("offsets", np.zeros(shape[0])), np.float64)
-    return np.ascontiguousarray(directions), offsets
+    return directions, offsets
+
+
+def dense_rows(
+    values: ArrayLike, shape: tuple[int, int], is_transposed: bool, spark_version: str
+) -> NDArray[np.float64]:
+    """The rows of a dense matrix that a release of Spark wrote; transposed is row after row."""
+    version = tuple(int(part) for part in spark_version.split(".")[:2])
+    by_rows = is_transposed or version < _DECLARES_LAYOUT
+    matrix = np.array(values, np.float64).reshape(shape, order="C" if by_rows else "F")
+    return np.ascontiguousarray(matrix)
 
 
 def _write_metadata(instance: Storable, directory: Path) -> None:

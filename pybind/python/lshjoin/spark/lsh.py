@@ -1,0 +1,330 @@
+"""The estimator and the model."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pyspark import keyword_only
+from pyspark.ml.base import Estimator, Model
+from pyspark.ml.param import Param, Params, TypeConverters
+from pyspark.ml.param.shared import HasInputCol, HasOutputCol, HasSeed
+from pyspark.ml.util import MLReadable, MLWritable
+
+from lshjoin import _lshjoin
+from lshjoin.lsh import DEFAULT_SEED
+from lshjoin.params import to_float
+from lshjoin.spark.hashing import Hasher, HashFunctions
+from lshjoin.spark.nearest import nearest_join, nearest_to_key
+from lshjoin.spark.similarity import similarity_join
+from lshjoin.spark.storage import Reader, Writer
+from lshjoin.spark.vectors import dimension, key_vector, value_bytes
+
+if TYPE_CHECKING:
+    from pyspark.ml.linalg import Vector
+    from pyspark.sql import DataFrame
+    from typing_extensions import Self
+
+Number = TypeVar("Number", int, float)
+
+
+def _positive(name: str, convert: Callable[[Any], Number]) -> Callable[[Any], Number]:
+    def checked(value: Any) -> Number:
+        converted = convert(value)
+        if not 0 < converted < math.inf:
+            raise ValueError(f"parameter {name} given invalid value {converted}.")
+        return converted
+
+    return checked
+
+
+class _LSHParams(HasInputCol, HasOutputCol):
+    """The parameters that the estimator and the model have in common."""
+
+    numHashTables = Param(
+        Params._dummy(),
+        "numHashTables",
+        "number of hash tables, where increasing number of hash tables lowers the false negative "
+        "rate, and decreasing it improves the running performance.",
+        typeConverter=_positive("numHashTables", TypeConverters.toInt),
+    )
+    bucketLength = Param(
+        Params._dummy(),
+        "bucketLength",
+        "the length of each hash bucket, a larger bucket lowers the false negative rate.",
+        typeConverter=_positive("bucketLength", TypeConverters.toFloat),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._setDefault(numHashTables=1)
+
+    def getNumHashTables(self) -> int:
+        """Tables; two rows are candidates when they share a bucket in any."""
+        return self.getOrDefault(self.numHashTables)
+
+    def getBucketLength(self) -> float:
+        """The width of a bucket, in the units of the vectors. KeyError when it is not set."""
+        if not self.isDefined(self.bucketLength):
+            raise KeyError("Failed to find a default value for bucketLength")
+        return self.getOrDefault(self.bucketLength)
+
+    def setInputCol(self, value: str) -> Self:
+        """Sets the column of vectors."""
+        return self._set(inputCol=value)
+
+    def setOutputCol(self, value: str) -> Self:
+        """Sets the column of hashes that ``transform`` adds."""
+        return self._set(outputCol=value)
+
+
+class BucketedRandomProjectionLSHModel(Model, _LSHParams, MLReadable, MLWritable):
+    """Fitted by :class:`BucketedRandomProjectionLSH`; distances are Euclidean."""
+
+    #: Who else reads and writes the same.
+    spark_class = "org.apache.spark.ml.feature.BucketedRandomProjectionLSHModel"
+
+    def __init__(self, directions: NDArray[np.float64]) -> None:
+        super().__init__()
+        self._directions = directions
+
+    def __repr__(self) -> str:
+        """As in Spark."""
+        tables = self.getNumHashTables()
+        return f"{type(self).__name__}: uid={self.uid}, numHashTables={tables}"
+
+    def approxNearestNeighbors(
+        self,
+        dataset: DataFrame,
+        key: Vector | ArrayLike,
+        numNearestNeighbors: SupportsIndex,
+        distCol: str = "distCol",
+    ) -> DataFrame:
+        """The rows nearest to ``key``, nearest first, of those that share a bucket with it.
+
+        As in Spark there is one probe and no fallback: with too few candidates fewer rows come
+        back. More tables or longer buckets find more.
+
+        Args:
+            dataset: a hash column that it already has is kept as it is.
+            key: one vector of Spark's, list or 1-D array.
+            numNearestNeighbors: at least 1.
+            distCol: name for the column of distances.
+
+        Returns:
+            The dataset's columns, ``outputCol`` and ``distCol``: exact distances, double.
+        """
+        k = _count(numNearestNeighbors)
+        hasher = self._hasher(dataset)
+        return nearest_to_key(hasher, dataset, key_vector(key, hasher.functions.dim), k, distCol)
+
+    def approxSimilarityJoin(
+        self, datasetA: DataFrame, datasetB: DataFrame, threshold: float, distCol: str = "distCol"
+    ) -> DataFrame:
+        """The pairs of rows that share a bucket and are nearer than ``threshold`` (strictly).
+
+        With one data frame for both sides each pair comes both ways, and each row with itself. A
+        side of up to ``spark.lshjoin.broadcastBytes`` goes to every task, larger ones are shuffled
+        by table and bucket: docs/spark.md. When this is called, the rows of both are counted and
+        the smaller side, or a sample of both, is collected; the join itself is lazy.
+
+        Args:
+            datasetA: a hash column that it already has is kept as it is.
+            datasetB: the other side, or the same data frame.
+            threshold: in the units of the vectors; at 0 and below there are no pairs.
+            distCol: name for the column of distances.
+
+        Returns:
+            Struct columns ``datasetA`` and ``datasetB``, each with all columns of its side and
+            ``outputCol``, and ``distCol``, double.
+        """
+        limit = to_float(threshold)
+        if math.isnan(limit):
+            raise ValueError("threshold is NaN; pass a distance")
+        hasher = self._hasher(datasetA, datasetB)
+        return similarity_join(hasher, datasetA, datasetB, max(limit, 0.0), distCol)
+
+    def approxNearestNeighborsJoin(
+        self,
+        datasetA: DataFrame,
+        datasetB: DataFrame,
+        k: SupportsIndex,
+        recall: float = 0.95,
+        distCol: str = "distCol",
+    ) -> DataFrame:
+        """For every row of ``datasetA`` the ``k`` rows of ``datasetB`` nearest to it.
+
+        Not in Spark. The model says which column holds the vectors; its hash functions play no
+        part, since :func:`lshjoin.knn_join` finds the neighbours. With one data frame for both
+        sides a row is a neighbour of itself, as in :meth:`approxSimilarityJoin`.
+
+        Where B is larger than ``spark.lshjoin.broadcastBytes`` the data are read several times: to
+        measure them, to take the sample that the join is planned from, to find the neighbours and
+        to fetch their rows. Persist data frames that are expensive to compute; vectors must come
+        out the same, bit for bit, each time.
+
+        Args:
+            datasetA: the rows that want neighbours.
+            datasetB: the rows to choose from, or the same data frame.
+            k: neighbours a row of A, at least 1; fewer when B has fewer.
+            recall: the share of the true neighbours to find, above 0, at most 1 (all of them).
+            distCol: name for the column of distances.
+
+        Returns:
+            Struct columns ``datasetA`` and ``datasetB`` with the columns of their sides, and
+            ``distCol``, double; in no order.
+        """
+        share = to_float(recall)
+        if not 0 < share <= 1:
+            raise ValueError(f"recall must be above 0 and at most 1, not {share}")
+        hasher = self._hasher(datasetA, datasetB)
+        return nearest_join(hasher, datasetA, datasetB, _count(k), share, distCol)
+
+    def write(self) -> Writer:
+        """A writer: ``write().overwrite().save(path)``."""
+        return Writer(self)
+
+    @classmethod
+    def read(cls) -> Reader:
+        """A reader: ``read().load(path)``."""
+        return Reader(cls)
+
+    def _transform(self, dataset: DataFrame) -> DataFrame:
+        hasher = self._hasher(dataset)
+        _check_absent(dataset, self.getOutputCol())
+        return hasher.transform(dataset)
+
+    def _hasher(self, *datasets: DataFrame) -> Hasher:
+        for dataset in datasets:
+            value_bytes(dataset, self.getInputCol())
+        functions = HashFunctions(self._directions, self.getBucketLength())
+        return Hasher(functions, self.getInputCol(), self.getOutputCol())
+
+
+class BucketedRandomProjectionLSH(Estimator, _LSHParams, HasSeed, MLReadable, MLWritable):
+    """LSH for Euclidean distance: Spark's class of this name, with the same answers.
+
+    A hash function projects a vector on a random Gaussian direction of length 1 and cuts the
+    projection into buckets of ``bucketLength`` (Datar, Immorlica, Indyk and Mirrokni 2004, without
+    their random offset, as in Spark). Directions are drawn with Spark's generator: the same seed
+    gives the same buckets. One table that agrees makes two rows candidates.
+
+    Args:
+        inputCol: the column of vectors: VectorUDT, dense or sparse, array<float> or array<double>.
+        outputCol: the column of hashes; ``uid + "__output"`` unless set.
+        seed: signed 64-bit; 772209414 unless set, the default of Spark's Scala side. (PySpark's own
+            default changes from one Python process to the next.)
+        numHashTables: tables, 1 unless set.
+        bucketLength: width of a bucket in the units of the vectors; must be set.
+
+    Examples:
+        The example in Spark's documentation; ``spark`` is a session.
+
+        >>> from lshjoin.spark import BucketedRandomProjectionLSH
+        >>> from pyspark.ml.linalg import Vectors
+        >>> corners = [(-1.0, -1.0), (-1.0, 1.0), (1.0, -1.0), (1.0, 1.0)]
+        >>> df = spark.createDataFrame(
+        ...     [(i, Vectors.dense(corner)) for i, corner in enumerate(corners)], ["id", "features"]
+        ... )
+        >>> brp = BucketedRandomProjectionLSH(inputCol="features", outputCol="hashes")
+        >>> model = brp.setSeed(12345).setBucketLength(1.0).fit(df)
+        >>> model.transform(df).orderBy("id").first()
+        Row(id=0, features=DenseVector([-1.0, -1.0]), hashes=[DenseVector([-1.0])])
+        >>> others = [(2.0, 2.0), (2.0, 3.0), (3.0, 2.0), (3.0, 3.0)]
+        >>> df2 = spark.createDataFrame(
+        ...     [(i, Vectors.dense(other)) for i, other in enumerate(others, 4)], ["id", "features"]
+        ... )
+        >>> model.approxNearestNeighbors(df2, Vectors.dense([1.0, 2.0]), 1).collect()
+        [Row(id=4, features=DenseVector([2.0, 2.0]), hashes=[DenseVector([1.0])], distCol=1.0)]
+        >>> pairs = model.approxSimilarityJoin(df, df2, 3.0, distCol="EuclideanDistance")
+        >>> pairs.select("datasetA.id", "datasetB.id", "EuclideanDistance").collect()
+        [Row(id=3, id=6, EuclideanDistance=2.23606797749979)]
+
+        Not in Spark:
+
+        >>> nearest = model.approxNearestNeighborsJoin(df2, df, k=1, distCol="distance")
+        >>> nearest.select("datasetA.id", "datasetB.id", "distance").orderBy("distance").first()
+        Row(id=4, id=3, distance=1.4142135623730951)
+    """
+
+    spark_class = "org.apache.spark.ml.feature.BucketedRandomProjectionLSH"
+
+    @keyword_only
+    def __init__(
+        self,
+        *,
+        inputCol: str | None = None,
+        outputCol: str | None = None,
+        seed: int | None = None,
+        numHashTables: int = 1,
+        bucketLength: float | None = None,
+    ) -> None:
+        super().__init__()
+        self._setDefault(seed=DEFAULT_SEED)
+        self._set(**self._input_kwargs)
+
+    @keyword_only
+    def setParams(
+        self,
+        *,
+        inputCol: str | None = None,
+        outputCol: str | None = None,
+        seed: int | None = None,
+        numHashTables: int = 1,
+        bucketLength: float | None = None,
+    ) -> Self:
+        """Sets those that are given."""
+        return self._set(**self._input_kwargs)
+
+    def setSeed(self, value: int) -> Self:
+        """Sets the seed, a signed 64-bit integer."""
+        return self._set(seed=value)
+
+    def setNumHashTables(self, value: int) -> Self:
+        """Sets the number of tables."""
+        return self._set(numHashTables=value)
+
+    def setBucketLength(self, value: float) -> Self:
+        """Sets the width of a bucket, in the units of the vectors; there is no default."""
+        return self._set(bucketLength=value)
+
+    def write(self) -> Writer:
+        """A writer: ``write().overwrite().save(path)``."""
+        return Writer(self)
+
+    @classmethod
+    def read(cls) -> Reader:
+        """A reader: ``read().load(path)``."""
+        return Reader(cls)
+
+    def _fit(self, dataset: DataFrame) -> BucketedRandomProjectionLSHModel:
+        features = self.getInputCol()
+        value_bytes(dataset, features)
+        _check_absent(dataset, self.getOutputCol())
+        engine = _lshjoin.Model.fit(
+            np.zeros((1, dimension(dataset, features))),
+            family="euclidean",
+            num_hash_functions=1,
+            num_hash_tables=self.getNumHashTables(),
+            bucket_length=self.getBucketLength(),
+            seed=self.getSeed(),
+            num_threads=1,
+        )
+        model = BucketedRandomProjectionLSHModel(engine.directions)
+        return self._copyValues(model._resetUid(self.uid))
+
+
+def _check_absent(dataset: DataFrame, name: str) -> None:
+    if name in dataset.columns:
+        raise ValueError(f"Column {name} already exists.")
+
+
+def _count(value: SupportsIndex) -> int:
+    count = operator.index(value)
+    if count < 1:
+        raise ValueError("The number of nearest neighbors cannot be less than 1")
+    return count

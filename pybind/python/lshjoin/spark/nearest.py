@@ -1,0 +1,390 @@
+"""Nearest neighbours: of one key, and of every row.
+
+Where the items fit into every task, the queries meet them where they are. Larger items are cut into
+parts around centres (Lu, Shen, Chen and Ooi 2012 cut both sides of a k-NN join so): an item goes to
+the part of its nearest centre, a query to the parts of its m nearest, and a sample tells the m that
+the recall needs. When that would send queries to as many places, all of B is one part, salted into
+slices that every query visits. Only vectors and hashes of them travel; Spark merges what the parts
+found and fetches the rows, of which it then reads only the columns that somebody asks for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import Window
+from pyspark.sql import functions as F
+from pyspark.sql.types import DoubleType, StructField
+
+from lshjoin import JoinPlan, Neighbors, knn_join
+from lshjoin.spark.cells import (
+    CELLS,
+    HASH,
+    Cells,
+    Cluster,
+    Ints,
+    by_cell,
+    exchanged,
+    routed_schema,
+)
+from lshjoin.spark.hashing import Hasher
+from lshjoin.spark.rows import (
+    Batches,
+    Size,
+    blocks,
+    broadcast_bytes,
+    cell_bytes,
+    collect,
+    content_hash,
+    naming_rows,
+    pair_schema,
+    paired,
+    plain_columns,
+    quoted,
+    sample,
+    size,
+    threads,
+    with_column,
+    with_field,
+)
+from lshjoin.spark.vectors import check_finite
+from lshjoin.vectors import key_and_rows
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+    from pyspark.sql.types import StructType
+
+    from lshjoin._lshjoin import Matrix
+
+# Rows of a side that a plan is made from, and those of them whose neighbours tell the recall.
+_SAMPLE_ROWS, _TRIED_ROWS = 20_000, 2_000
+# Items that every task may compare with all its queries.
+_FEW_ITEMS = 200_000
+# Centres to a slice's worth of items, since parts are of uneven sizes; and at most.
+_CENTRES_A_SLICE, _MOST_CENTRES = 2, 2_000
+# Rounds of Lloyd's algorithm.
+_ROUNDS = 10
+
+# Two hashes of a row's vector, which tell it from others.
+_HIGH, _LOW = "__lshjoin_high", "__lshjoin_low"
+
+_FOUND_ROWS = 1 << 16
+_FOUND = (
+    "left struct<high: bigint, low: bigint>, right struct<high: bigint, low: bigint>, "
+    "copy int, distance double"
+)
+
+
+def nearest_to_key(
+    hasher: Hasher, dataset: DataFrame, key: NDArray[np.float64], k: int, dist_col: str
+) -> DataFrame:
+    """The rows nearest to one key, of those that share a bucket with it."""
+
+    def search(batches: Batches) -> Batches:
+        for block in blocks(batches, hasher.functions.dim):
+            query, items = key_and_rows(key, hasher.vectors(block))
+            with naming_rows(block, hasher.features, "items"):
+                distances, found = hasher.functions.engine.nearest_neighbors(
+                    query, items, min(k, len(items)), num_threads=threads()
+                )
+            some = found[0] >= 0
+            nearest = hasher.hashed(block.take(found[0][some]))
+            column = pa.array(distances[0][some].astype(np.float64))
+            yield from with_column(nearest, dist_col, column).to_batches()
+
+    field = StructField(dist_col, DoubleType(), nullable=False)
+    schema = with_field(hasher.hashed_schema(dataset.schema), field)
+    return dataset.mapInArrow(search, schema).orderBy(quoted(dist_col)).limit(k)
+
+
+def nearest_join(
+    hasher: Hasher, left: DataFrame, right: DataFrame, k: int, recall: float, dist_col: str
+) -> DataFrame:
+    """For every left row its nearest right rows."""
+    schema = pair_schema(left.schema, right.schema, dist_col)
+    items = size(right, hasher.row_bytes(right))
+    if items.bytes <= broadcast_bytes(right) and items.rows <= _FEW_ITEMS:
+        return _broadcast(hasher, left, right, k, schema)
+    queries = items if right is left else size(left, hasher.row_bytes(left))
+    plan = _plan(hasher, left, right, queries, items, recall)
+    found = _found(hasher, left, right, k, plan)
+    if plan.visits > 1:
+        order = Window.partitionBy("left").orderBy("distance", "right", "copy")
+        found = found.withColumn("rank", F.row_number().over(order)).where(F.col("rank") <= k)
+    return _fetched(hasher.features, found, left, right, dist_col)
+
+
+def _broadcast(
+    hasher: Hasher, left: DataFrame, right: DataFrame, k: int, schema: StructType
+) -> DataFrame:
+    rows = collect(right)
+
+    def meet(batches: Batches) -> Batches:
+        if rows is None:
+            return
+        items = hasher.vectors(rows)
+        for block in blocks(batches, hasher.functions.dim):
+            distances, indices = _nearest(hasher, block, rows, items, k, plan=JoinPlan.exact())
+            found = indices >= 0
+            yield from paired(
+                block, np.nonzero(found)[0], rows, indices[found], distances[found], schema.names
+            )
+
+    return left.mapInArrow(meet, schema)
+
+
+def _nearest(
+    hasher: Hasher,
+    left: pa.Table,
+    right: pa.Table,
+    items: Matrix,
+    k: int,
+    recall: float | None = None,
+    plan: JoinPlan | None = None,
+) -> Neighbors:
+    with (
+        naming_rows(left, hasher.features, "queries"),
+        naming_rows(right, hasher.features, "items"),
+    ):
+        return knn_join(
+            hasher.vectors(left),
+            items,
+            k,
+            recall=recall,
+            plan=plan,
+            num_threads=threads(),
+            progress=False,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where queries and items meet."""
+
+    centres: NDArray[np.float64] | None  #: (parts, dim); none where there is one part
+    parts: int  #: of a query, those of its nearest centres
+    recall: float  #: inside a cell
+    cells: Cells
+
+    @property
+    def visits(self) -> int:
+        """Cells that a query goes to, at most."""
+        return self.parts * int(self.cells.down.max())
+
+    def of(self, vectors: Matrix, parts: int) -> Ints:
+        """The nearest parts (rows, parts) of vectors."""
+        if self.centres is None:
+            return np.zeros((len(vectors), 1), np.int64)
+        return _nearest_centres(vectors, self.centres, parts)
+
+
+def _plan(
+    hasher: Hasher, left: DataFrame, right: DataFrame, queries: Size, items: Size, recall: float
+) -> Plan:
+    cluster = Cluster.of(left.sparkSession)
+    capacity = max(cell_bytes(left) // max(hasher.row_bytes(left), hasher.row_bytes(right)), 1)
+    slices = math.ceil(items.rows / capacity)
+    if slices > 1 and recall < 1 and queries.rows > 0:
+        # What the parts miss and what a search inside them misses add up to what may be missed.
+        share = math.sqrt(recall)
+        some = _sampled(hasher, right, items)
+        tried = _sampled(hasher, left, queries)
+        count = min(_CENTRES_A_SLICE * slices, _MOST_CENTRES, len(some))
+        centres = _centres(some, count)
+        homes = _nearest_centres(some, centres, 1)
+        parts = _parts_for(share, tried[:_TRIED_ROWS], some, homes, centres)
+        item_rows = _estimate(homes, count, items)
+        query_rows = _estimate(_nearest_centres(tried, centres, parts), count, queries) * parts
+        down = np.ceil(item_rows / capacity).astype(np.int64).clip(1)
+        visits = (query_rows * down).sum() / queries.rows
+        if visits < slices:
+            across = _across(query_rows, capacity, down, cluster)
+            cells = Cells.seated(across, down, query_rows * down + item_rows * across, cluster)
+            return Plan(centres, parts, share, cells)
+    down = np.array([slices])
+    across = _across(np.array([queries.rows]), capacity, down, cluster)
+    return Plan(None, 1, recall, Cells.seated(across, down, np.ones(1), cluster))
+
+
+def _across(query_rows: NDArray[np.float64], capacity: int, down: Ints, cluster: Cluster) -> Ints:
+    """Slices of the queries: as many as fit, and enough for every slot to have a cell."""
+    across = np.ceil(query_rows / capacity).astype(np.int64).clip(1)
+    return across * math.ceil(cluster.slots / (across * down).sum())
+
+
+def _sampled(hasher: Hasher, dataset: DataFrame, measured: Size) -> Matrix:
+    some = collect(sample(dataset.select(quoted(hasher.features)), measured, _SAMPLE_ROWS))
+    if some is None:
+        return np.empty((0, hasher.functions.dim))
+    return hasher.vectors(some)
+
+
+def _centres(rows: Matrix, count: int) -> NDArray[np.float64]:
+    """Lloyd's algorithm, which starts from some of the rows."""
+    centres = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)].astype(np.float64)
+    for _ in range(_ROUNDS):
+        home = _nearest_centres(rows, centres, 1)[:, 0]
+        sums = np.zeros(centres.shape)
+        np.add.at(sums, home, rows)
+        members = np.bincount(home, minlength=count)[:, np.newaxis]
+        centres = np.where(members, sums / members.clip(1), centres)
+    return centres
+
+
+def _nearest_centres(rows: Matrix, centres: NDArray[np.float64], parts: int) -> Ints:
+    exact = JoinPlan.exact()
+    found = knn_join(
+        rows, centres.astype(rows.dtype), parts, plan=exact, num_threads=threads(), progress=False
+    )
+    return found.indices
+
+
+def _parts_for(
+    share: float, queries: Matrix, items: Matrix, homes: Ints, centres: NDArray[np.float64]
+) -> int:
+    """How many nearest centres of a query lead to such a share of the nearest items.
+
+    A sample's neighbours are farther than those among all rows, and so the more often elsewhere:
+    the number errs towards too many. Items equal to the query, itself it may be, tell nothing.
+    """
+    distances, nearest = knn_join(
+        queries, items, 2, plan=JoinPlan.exact(), num_threads=threads(), progress=False
+    )
+    told = (distances > 0) & (nearest >= 0)
+    order = _nearest_centres(queries, centres, len(centres))
+    ranks = np.argsort(order, axis=1)  # of each centre
+    found = np.take_along_axis(ranks, homes[nearest, 0], axis=1)[told]
+    if len(found) == 0:
+        return 1
+    return 1 + int(np.quantile(found, share, method="higher"))
+
+
+def _estimate(parts: Ints, count: int, measured: Size) -> NDArray[np.float64]:
+    """Rows of each part, by those of a sample, each in as many parts as it has columns."""
+    found = np.bincount(parts.ravel(), minlength=count).astype(np.float64)
+    return found * (measured.rows / max(parts.size, 1))
+
+
+def _found(hasher: Hasher, left: DataFrame, right: DataFrame, k: int, plan: Plan) -> DataFrame:
+    """The neighbours that each cell finds: hashes of vectors, which copy of it, distances."""
+    routed_left = _routed(hasher, left, plan, plan.parts, plan.cells.of_left)
+    routed_right = _routed(hasher, right, plan, 1, plan.cells.of_right)
+
+    def meet(batches: Batches) -> Batches:
+        for _, queries, items in by_cell(batches):
+            if len(queries) == 0 or len(items) == 0:
+                continue
+            queries = queries.filter(pa.array(_copies(queries) == 1))
+            distances, indices = _nearest(
+                hasher, queries, items, hasher.vectors(items), k, recall=plan.recall
+            )
+            found = indices >= 0
+            rows = np.nonzero(found)[0]
+            yield from pa.table(
+                {
+                    "left": _ids(queries).take(rows),
+                    "right": _ids(items).take(indices[found]),
+                    "copy": _copies(items)[indices[found]],
+                    "distance": distances[found].astype(np.float64),
+                }
+            ).to_batches(_FOUND_ROWS)
+
+    return exchanged(routed_left, routed_right, plan.cells).mapInArrow(meet, _FOUND)
+
+
+def _routed(
+    hasher: Hasher,
+    dataset: DataFrame,
+    plan: Plan,
+    parts: int,
+    cells_of: Callable[[Ints, Ints], pa.ListArray],
+) -> DataFrame:
+    """Vectors, their two hashes, and the cells that they go to."""
+
+    def route(batches: Batches) -> Batches:
+        for batch in batches:
+            rows = pa.Table.from_batches([batch])
+            named = rows.drop_columns([_HIGH, _LOW, HASH])
+            vectors = hasher.vectors(named)
+            with naming_rows(named, hasher.features):
+                check_finite(vectors)
+            cells = cells_of(plan.of(vectors, parts), rows.column(HASH).to_numpy())
+            yield from rows.select(columns).append_column(CELLS, cells).to_batches()
+
+    columns = [hasher.features, _HIGH, _LOW, HASH]
+    # One plain column goes as far as to here, for errors to name.
+    named = [name for name in plain_columns(dataset.schema) if name != hasher.features][:1]
+    high, low = _hashes(hasher.features)
+    vectors = dataset.select(
+        quoted(hasher.features),
+        *map(quoted, named),
+        high.alias(_HIGH),
+        low.alias(_LOW),
+        high.alias(HASH),
+    )
+    schema = vectors.select(quoted(hasher.features), _HIGH, _LOW).schema
+    return vectors.mapInArrow(route, routed_schema(schema))
+
+
+def _hashes(features: str) -> tuple[Column, Column]:
+    """128 bits of a vector: rows that agree in them are equal, and at equal distances.
+
+    So they tell which row is meant, unlike a number that Spark gives, even when a row is made anew.
+    """
+    return F.xxhash64(quoted(features)), F.xxhash64(F.lit(1), quoted(features))
+
+
+def _ids(table: pa.Table) -> pa.StructArray:
+    hashes = [table.column(name).combine_chunks() for name in (_HIGH, _LOW)]
+    return pa.StructArray.from_arrays(hashes, ["high", "low"])
+
+
+def _copies(table: pa.Table) -> NDArray[np.int32]:
+    """Which row with its hashes each row of a cell is, from 1: those are next to each other."""
+    high, low = (table.column(name).to_numpy() for name in (_HIGH, _LOW))
+    new = np.ones(len(table), np.bool_)
+    new[1:] = (np.diff(high) != 0) | (np.diff(low) != 0)
+    places = np.arange(len(table))
+    return (places - np.maximum.accumulate(np.where(new, places, 0)) + 1).astype(np.int32)
+
+
+def _fetched(
+    features: str, found: DataFrame, left: DataFrame, right: DataFrame, dist_col: str
+) -> DataFrame:
+    """The rows that were found to be neighbours."""
+    high, low = _hashes(features)
+    vector = F.struct(high.alias("high"), low.alias("low"))
+    # Rows with one vector are at one distance: which of them is meant does not matter, as long as
+    # it is the same one when Spark does it again.
+    order = Window.partitionBy("right").orderBy(HASH)
+    # Renamed, so that the structs are made last and columns that nobody asks for are not read.
+    queries = left.select(vector.alias("left"), *_renamed(left, "a"))
+    hashed = content_hash(right, features).alias(HASH)
+    items = right.select(vector.alias("right"), hashed, *_renamed(right, "b"))
+    items = items.withColumn("copy", F.row_number().over(order))
+    return (
+        found.join(queries, "left")
+        .join(items, ["right", "copy"])
+        .select(
+            _struct(left, "a").alias("datasetA"),
+            _struct(right, "b").alias("datasetB"),
+            F.col("distance").alias(dist_col),
+        )
+    )
+
+
+def _renamed(dataset: DataFrame, prefix: str) -> list[Column]:
+    return [
+        F.col(quoted(name)).alias(f"{prefix}{place}") for place, name in enumerate(dataset.columns)
+    ]
+
+
+def _struct(dataset: DataFrame, prefix: str) -> Column:
+    columns = enumerate(dataset.columns)
+    return F.struct(*[F.col(f"{prefix}{place}").alias(name) for place, name in columns])

@@ -1,0 +1,216 @@
+"""Rows on their way through the executors: Arrow batches in, Arrow batches out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark import TaskContext
+from pyspark.sql import functions as F
+from pyspark.sql.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    NumericType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+    from lshjoin._lshjoin import Floats
+
+Batches = Iterator[pa.RecordBatch]
+
+# Of dense vectors that meet a small side together.
+_BLOCK_BYTES = 1 << 27
+# Rows of results that go back at a time: Arrow counts the values of a list column in 32 bits, and
+# Spark's side holds a batch in memory.
+_RESULT_ROWS = 8_192
+
+_PLAIN = (BooleanType, DateType, NumericType, StringType, TimestampType)
+
+
+def threads() -> int:
+    """The cores of this task; on the driver one."""
+    task = TaskContext.get()
+    return int(task.cpus()) if task else 1
+
+
+def blocks(batches: Batches, dim: int) -> Iterator[pa.Table]:
+    """Batches gathered to tables, or cut, since the engine likes many rows at once."""
+    most = max(_BLOCK_BYTES // (8 * dim), 1)
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        for start in range(0, batch.num_rows, most):
+            piece = batch.slice(start, most)
+            if sum(each.num_rows for each in held) + piece.num_rows > most:
+                yield pa.Table.from_batches(held).combine_chunks()
+                held = []
+            held.append(piece)
+    if held:
+        yield pa.Table.from_batches(held).combine_chunks()
+
+
+def with_column(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    """The table with a column, in the place of one of that name."""
+    if name in table.column_names:
+        return table.set_column(table.column_names.index(name), name, column)
+    return table.append_column(name, column)
+
+
+def with_field(schema: StructType, field: StructField) -> StructType:
+    """The schema of :func:`with_column`."""
+    fields = [field if old.name == field.name else old for old in schema.fields]
+    return StructType(fields if field.name in schema.names else [*fields, field])
+
+
+def paired(
+    left: pa.Table,
+    left_rows: NDArray[np.int64],
+    right: pa.Table,
+    right_rows: NDArray[np.int64],
+    distances: Floats,
+    names: list[str],
+) -> Batches:
+    """Pairs of rows as structs, and their distances, in batches."""
+    for start in range(0, len(distances), _RESULT_ROWS):
+        some = slice(start, start + _RESULT_ROWS)
+        yield pa.RecordBatch.from_arrays(
+            [
+                _structs(left.take(left_rows[some])),
+                _structs(right.take(right_rows[some])),
+                pa.array(distances[some].astype(np.float64)),
+            ],
+            names,
+        )
+
+
+def pair_schema(left: StructType, right: StructType, dist_col: str) -> StructType:
+    """The schema of :func:`paired`, as Spark has it."""
+    if dist_col in ("datasetA", "datasetB"):
+        raise ValueError(f"Column {dist_col} already exists.")
+    return (
+        StructType()
+        .add("datasetA", left, False)
+        .add("datasetB", right, False)
+        .add(dist_col, "double", False)
+    )
+
+
+def _structs(table: pa.Table) -> pa.StructArray:
+    columns = [column.combine_chunks() for column in table.columns]
+    return pa.StructArray.from_arrays(columns, fields=list(table.schema))
+
+
+@contextmanager
+def naming_rows(table: pa.Table, features: str, side: str = "") -> Iterator[None]:
+    """Adds the plain columns of a row to an error that is about a row, so that it can be found.
+
+    With a ``side`` to those alone that are about a row of it.
+    """
+    try:
+        yield
+    except ValueError as error:
+        row = re.search(rf"\brow (\d+){side and f' of {side}'}", str(error))
+        if row is None:
+            raise
+        plain = [
+            f"{field.name}={table.column(field.name)[int(row[1])].as_py()!r}"
+            for field in table.schema
+            if field.name != features and not pa.types.is_nested(field.type)
+        ]
+        raise ValueError(f"{error} [{', '.join(plain) or 'no other columns'}]"[:2_000]) from None
+
+
+def content_hash(dataset: DataFrame, features: str) -> Column:
+    """64 bits that depend on nothing but what is in a row: the same when Spark makes it again."""
+    return F.xxhash64(quoted(features), *map(quoted, plain_columns(dataset.schema)))
+
+
+def plain_columns(schema: StructType) -> list[str]:
+    """Those that hold one number or string, or the like."""
+    return [field.name for field in schema.fields if isinstance(field.dataType, _PLAIN)]
+
+
+def broadcast_bytes(dataset: DataFrame) -> int:
+    """The size up to which a side goes to every task."""
+    return _bytes(dataset, "spark.lshjoin.broadcastBytes", "64m")
+
+
+def cell_bytes(dataset: DataFrame) -> int:
+    """The size up to which the vectors of a side go to one task."""
+    return _bytes(dataset, "spark.lshjoin.cellBytes", "512m")
+
+
+def _bytes(dataset: DataFrame, name: str, default: str) -> int:
+    said = str(dataset.sparkSession.conf.get(name, default))
+    found = re.fullmatch(r"(\d+)([bkmgt]?)b?", said.strip().lower())
+    if found is None:
+        raise ValueError(f"{name} must be a size such as 64m, not {said!r}")
+    return int(found[1]) << 10 * "bkmgt".index(found[2] or "b")
+
+
+def quoted(name: str) -> str:
+    """A column's name as an expression, dots and all."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a data frame is."""
+
+    rows: int
+    bytes: int  #: of dense vectors, and of strings beside them
+
+
+def size(dataset: DataFrame, row_bytes: int) -> Size:
+    """Counts the rows, of dense vectors of so many bytes, without looking at the vectors."""
+    strings = [
+        F.sum(F.octet_length(quoted(field.name)))
+        for field in dataset.schema.fields
+        if isinstance(field.dataType, (BinaryType, StringType))
+    ]
+    rows, *lengths = dataset.agg(F.count(F.lit(1)), *strings).collect()[0]
+    return Size(rows, rows * row_bytes + sum(length or 0 for length in lengths))
+
+
+def sample(dataset: DataFrame, measured: Size, rows: int) -> DataFrame:
+    """About so many of the rows."""
+    if measured.rows <= rows:
+        return dataset
+    return dataset.sample(fraction=rows / measured.rows, seed=0)
+
+
+def collect(
+    dataset: DataFrame, prepare: Callable[[pa.Table], pa.Table] = lambda table: table
+) -> pa.Table | None:
+    """All rows, with the types that executors see, each batch of them prepared there.
+
+    ``None`` when there are none.
+    """
+
+    def serialised(batches: Batches) -> Batches:
+        for batch in batches:
+            table = prepare(pa.Table.from_batches([batch]))
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table)
+            yield pa.RecordBatch.from_pydict({"batch": [sink.getvalue().to_pybytes()]})
+
+    found = dataset.mapInArrow(serialised, "batch binary")
+    if hasattr(found, "toArrow"):
+        streams = [each.as_buffer() for each in found.toArrow().column(0)]
+    else:  # Spark 3.5
+        streams = [bytes(row.batch) for row in found.collect()]
+    tables = [pa.ipc.open_stream(stream).read_all() for stream in streams]
+    return pa.concat_tables(tables) if tables else None

@@ -1,0 +1,265 @@
+"""All pairs nearer than a threshold that share a bucket: Spark's ``approxSimilarityJoin``.
+
+A small side goes to every task, and the rows of the other one meet it where they are. Two large
+sides meet by table and bucket: a part is a range of one table's bucket ids, so that a row travels
+once for each table, times the slices of a bucket that is too large for a task. Rows that share
+buckets in several tables meet in several parts and count in that of the first such table: no pair
+is found twice, so that none has to be looked for among the results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lshjoin.spark.cells import (
+    CELLS,
+    HASH,
+    Cells,
+    Cluster,
+    Ints,
+    by_cell,
+    exchanged,
+    routed_schema,
+)
+from lshjoin.spark.hashing import Hasher
+from lshjoin.spark.rows import (
+    Batches,
+    Size,
+    blocks,
+    broadcast_bytes,
+    cell_bytes,
+    collect,
+    content_hash,
+    naming_rows,
+    pair_schema,
+    paired,
+    sample,
+    size,
+    threads,
+)
+from lshjoin.spark.vectors import hash_column
+from lshjoin.vectors import same_dtype
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+    from pyspark.sql.types import StructType
+
+    from lshjoin._lshjoin import Floats, Matrix
+
+# Rows of a side that a plan is made from.
+_SAMPLE_ROWS = 20_000
+# What a row costs on its way, in pairs that are compared in the same time.
+_ROW_IN_PAIRS = 1_000.0
+# Cells that a slot gets at least, so that the tasks end at about the same time.
+_CELLS_A_SLOT = 4
+# Fewer rows are not worth a cell of their own.
+_FEWEST_ROWS = 1_000
+
+
+def similarity_join(
+    hasher: Hasher, left: DataFrame, right: DataFrame, threshold: float, dist_col: str
+) -> DataFrame:
+    """The pairs, as Spark gives them."""
+    schema = pair_schema(
+        hasher.hashed_schema(left.schema), hasher.hashed_schema(right.schema), dist_col
+    )
+    # Spark calls it a self-join when it is one data frame; then the pairs are found once.
+    # (Of names sameSemantics takes no notice.)
+    itself = right is left or (left.schema == right.schema and left.sameSemantics(right))
+    sides = [left] if itself else [left, right]
+    sizes = [size(side, hasher.row_bytes(side)) for side in sides]
+    sizes = sizes * 2 if itself else sizes
+    if min(side.bytes for side in sizes) <= broadcast_bytes(left):
+        return _broadcast(hasher, left, right, sizes, threshold, schema)
+    return _shuffled(hasher, left, None if itself else right, sizes, threshold, schema)
+
+
+def _broadcast(
+    hasher: Hasher,
+    left: DataFrame,
+    right: DataFrame,
+    sizes: list[Size],
+    threshold: float,
+    schema: StructType,
+) -> DataFrame:
+    """The smaller side goes to every task."""
+    small_is_left = sizes[0].bytes < sizes[1].bytes
+    small, large = (left, right) if small_is_left else (right, left)
+    small_rows = collect(small, hasher.hashed)
+
+    def meet(batches: Batches) -> Batches:
+        if small_rows is None:
+            return
+        for block in blocks(batches, hasher.functions.dim):
+            rows = hasher.hashed(block)
+            sides = (small_rows, rows) if small_is_left else (rows, small_rows)
+            a, b, distances = _join(hasher, *sides, threshold)
+            yield from paired(sides[0], a, sides[1], b, distances, schema.names)
+
+    return large.mapInArrow(meet, schema)
+
+
+def _shuffled(
+    hasher: Hasher,
+    left: DataFrame,
+    right: DataFrame | None,
+    sizes: list[Size],
+    threshold: float,
+    schema: StructType,
+) -> DataFrame:
+    """Both sides go to cells by table and bucket; the left one alone where it meets itself."""
+    ids = [_sample(hasher, left, sizes[0])]
+    if right is not None:
+        ids.append(_sample(hasher, right, sizes[1]))
+    cluster = Cluster.of(left.sparkSession)
+    ranges, cells = _plan(ids, sizes, cell_bytes(left), cluster)
+    itself = right is None
+    routed_left = _routed(hasher, left, ranges, cells.of_both if itself else cells.of_left)
+    routed_right = None if right is None else _routed(hasher, right, ranges, cells.of_right)
+
+    def meet(batches: Batches) -> Batches:
+        for cell, lefts, rights in by_cell(batches):
+            if itself and cells.is_diagonal(cell):
+                rights = lefts
+            table = ranges.table_of(cells.part_of(cell))
+            a, b, distances = _join(hasher.of_table(table), lefts, rights, threshold)
+            new = ~_agree_before(hasher, table, lefts, a, rights, b)
+            a, b, distances = a[new], b[new], distances[new]
+            yield from paired(lefts, a, rights, b, distances, schema.names)
+            if itself and rights is not lefts:
+                yield from paired(rights, b, lefts, a, distances, schema.names)
+
+    return exchanged(routed_left, routed_right, cells).mapInArrow(meet, schema)
+
+
+def _join(
+    hasher: Hasher, left: pa.Table, right: pa.Table, threshold: float
+) -> tuple[Ints, Ints, Floats]:
+    """Row numbers of both sides, and distances; each pair both ways when right is left."""
+    sides: tuple[Matrix, Matrix | None] = hasher.vectors(left), None
+    if right is not left:
+        sides = same_dtype(sides[0], hasher.vectors(right))
+    with (
+        naming_rows(left, hasher.features, "the left side"),
+        naming_rows(right, hasher.features, "the right side"),
+    ):
+        return hasher.functions.engine.similarity_join(*sides, threshold, num_threads=threads())
+
+
+def _agree_before(
+    hasher: Hasher, table: int, left: pa.Table, a: Ints, right: pa.Table, b: Ints
+) -> NDArray[np.bool_]:
+    """Which pairs share a bucket in a table before this one."""
+    left_ids = hasher.ids(left)
+    right_ids = left_ids if right is left else hasher.ids(right)
+    agree = np.zeros(len(a), np.bool_)
+    for earlier in range(table):
+        agree |= left_ids[a, earlier] == right_ids[b, earlier]
+    return agree
+
+
+def _routed(
+    hasher: Hasher,
+    dataset: DataFrame,
+    ranges: Ranges,
+    cells_of: Callable[[Ints, Ints], pa.ListArray],
+) -> DataFrame:
+    def route(batches: Batches) -> Batches:
+        for batch in batches:
+            table = pa.Table.from_batches([batch])
+            hashes, rows = table.column(HASH), table.drop_columns([HASH])
+            ids = hasher.ids(rows)
+            if hasher.output not in rows.column_names:
+                rows = rows.append_column(hasher.output, hash_column(ids))
+            rows = rows.append_column(HASH, hashes)
+            rows = rows.append_column(CELLS, cells_of(ranges.parts(ids), hashes.to_numpy()))
+            yield from rows.to_batches()
+
+    hashed = dataset.withColumn(HASH, content_hash(dataset, hasher.features))
+    return hashed.mapInArrow(route, routed_schema(hasher.hashed_schema(dataset.schema)))
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """The bucket ids of each table cut into ranges, which are the parts."""
+
+    edges: tuple[NDArray[np.int32], ...]  #: for each table the first id of each range
+
+    @property
+    def first(self) -> Ints:
+        """The first part of each table."""
+        counts = np.array([len(edges) for edges in self.edges])
+        return np.cumsum(counts) - counts
+
+    def parts(self, ids: NDArray[np.int32]) -> Ints:
+        """The parts (rows, tables) of rows with these ids; ids below all edges are of the first."""
+        parts = np.empty(ids.shape, np.int64)
+        for table, (first, edges) in enumerate(zip(self.first, self.edges, strict=True)):
+            places = np.searchsorted(edges, ids[:, table], side="right") - 1
+            parts[:, table] = first + np.maximum(places, 0)
+        return parts
+
+    def table_of(self, part: int) -> int:
+        """The table that a part is of."""
+        return int(np.searchsorted(self.first, part, side="right")) - 1
+
+
+def _sample(hasher: Hasher, dataset: DataFrame, measured: Size) -> NDArray[np.int32]:
+    """Bucket ids (rows, tables) of some of the rows."""
+
+    def hash_rows(batches: Batches) -> Batches:
+        for batch in batches:
+            ids = hasher.ids(pa.Table.from_batches([batch]))
+            yield pa.RecordBatch.from_pydict({"ids": pa.array(list(ids), pa.list_(pa.int32()))})
+
+    some = sample(dataset, measured, _SAMPLE_ROWS)
+    found = some.mapInArrow(hash_rows, "ids array<int>").collect()
+    return np.array([row.ids for row in found], np.int32)
+
+
+def _plan(
+    ids: list[NDArray[np.int32]],
+    sizes: list[Size],
+    cell_bytes: int,
+    cluster: Cluster,
+) -> tuple[Ranges, Cells]:
+    """Ranges of as many rows as a cell may have; a single bucket of more rows is salted."""
+    tables, rows = ids[0].shape[1], sum(each.rows for each in sizes)
+    row_bytes = sum(each.bytes for each in sizes) / rows
+    capacity = min(cell_bytes / row_bytes, tables * rows / (_CELLS_A_SLOT * cluster.slots))
+    capacity = max(capacity, _FEWEST_ROWS)
+    edges, grids, work = [], [], []
+    for table in range(tables):
+        buckets = np.unique(np.concatenate([each[:, table] for each in ids]))
+        counts = np.zeros((len(buckets), 2))
+        for side in range(2):  # of a self-join both are the same
+            sampled = ids[side % len(ids)][:, table]
+            places, found = np.unique(np.searchsorted(buckets, sampled), return_counts=True)
+            counts[places, side] = found * (sizes[side].rows / len(sampled))
+        starts = _starts(counts.sum(axis=1), capacity)
+        edges.append(buckets[starts])
+        for some in np.split(counts, starts[1:]):
+            both = some.sum(axis=0)
+            too_many = both.sum() > capacity
+            grid = np.ceil(2 * both / capacity) if too_many else np.ones(2)
+            grids.append(grid.astype(np.int64).clip(1))
+            work.append((some[:, 0] * some[:, 1]).sum() + _ROW_IN_PAIRS * both @ grid[::-1])
+    across, down = np.stack(grids, axis=1)
+    return Ranges(tuple(edges)), Cells.seated(across, down, np.array(work), cluster)
+
+
+def _starts(rows: NDArray[np.float64], capacity: float) -> list[int]:
+    """Where to cut buckets of so many rows so that no range has more than the capacity."""
+    starts, held = [0], 0.0
+    for bucket, more in enumerate(rows):
+        if held and held + more > capacity:
+            starts.append(bucket)
+            held = 0.0
+        held += more
+    return starts

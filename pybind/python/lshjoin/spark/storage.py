@@ -1,0 +1,123 @@
+"""Estimators and models on disk, by way of Spark: on whatever file systems it knows.
+
+The layout is Spark's, as in :mod:`lshjoin.storage`. On its own, what is saved carries Spark's class
+name, and Spark loads it. A stage of a pipeline carries ours: Spark's ``PipelineModel.load`` goes by
+that name, and the pipeline is to come back with the stage that it had.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from pyspark.errors import AnalysisException
+from pyspark.ml.base import Model
+from pyspark.ml.linalg import DenseMatrix
+from pyspark.ml.util import BaseReadWrite, DefaultParamsReader, MLReader, MLWriter
+from pyspark.sql import SparkSession
+
+from lshjoin.storage import dense_rows
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lshjoin.spark.lsh import BucketedRandomProjectionLSH, BucketedRandomProjectionLSHModel
+
+_STAGE = re.compile(r"/stages/\d+_[^/]+/?$")
+
+
+class _Session(BaseReadWrite):
+    """Of the two kinds of session the one that there is, which Spark 3.5's own does not find."""
+
+    @property
+    def sparkSession(self) -> SparkSession:
+        return (
+            self._sparkSession
+            or SparkSession.getActiveSession()
+            or SparkSession.builder.getOrCreate()
+        )
+
+
+class Writer(_Session, MLWriter):
+    """Saves an estimator or a model."""
+
+    def __init__(
+        self, instance: BucketedRandomProjectionLSH | BucketedRandomProjectionLSHModel
+    ) -> None:
+        super().__init__()
+        self._instance = instance
+
+    def save(self, path: str) -> None:
+        """Saves to a directory, which must not exist yet without ``overwrite``."""
+        mode = "overwrite" if self.shouldOverwrite else "error"
+        spark, directions = self.sparkSession, getattr(self._instance, "_directions", None)
+        metadata = spark.createDataFrame([(json.dumps(self._metadata(path)),)], "value string")
+        try:
+            metadata.coalesce(1).write.mode(mode).text(f"{path}/metadata")
+        except AnalysisException as error:
+            if "already exists" not in str(error):
+                raise
+            raise FileExistsError(
+                f"Path {path} already exists. To overwrite it, please use "
+                f"write().overwrite().save({path!r})"
+            ) from None
+        if directions is not None:
+            matrix = DenseMatrix(*directions.shape, directions.ravel(), isTransposed=True)
+            data = spark.createDataFrame([(matrix,)], ["randUnitVectors"])
+            data.coalesce(1).write.mode(mode).parquet(f"{path}/data")
+
+    def _metadata(self, path: str) -> dict[str, Any]:
+        instance, cls = self._instance, type(self._instance)
+        return {
+            "class": f"lshjoin.spark.{cls.__name__}" if _STAGE.search(path) else cls.spark_class,
+            "timestamp": int(time.time() * 1000),
+            "sparkVersion": self.sparkSession.version,
+            "uid": instance.uid,
+            "paramMap": {param.name: value for param, value in instance._paramMap.items()},
+            "defaultParamMap": {
+                param.name: value for param, value in instance._defaultParamMap.items()
+            },
+        }
+
+
+class Reader(_Session, MLReader):
+    """Loads an estimator or a model."""
+
+    def __init__(self, cls: type[Any]) -> None:
+        super().__init__()
+        self._cls = cls
+
+    def load(self, path: str) -> Any:
+        """Reads what was saved here, by Spark or by ``lshjoin`` without Spark."""
+        spark, cls = self.sparkSession, self._cls
+        lines = spark.read.text(f"{path}/metadata").head(1)
+        if not lines:
+            raise FileNotFoundError(f"{path}/metadata is empty")
+        metadata = json.loads(lines[0][0])
+        expected = [cls.spark_class, f"lshjoin.spark.{cls.__name__}"]
+        if metadata["class"] not in expected:
+            raise ValueError(
+                f"Error loading metadata: Expected class name {expected[0]} "
+                f"but found class name {metadata['class']}"
+            )
+        instance = cls(self._directions(path, metadata)) if issubclass(cls, Model) else cls()
+        instance._resetUid(metadata["uid"])
+        DefaultParamsReader.getAndSetParams(instance, metadata)
+        return instance
+
+    def _directions(self, path: str, metadata: dict[str, Any]) -> NDArray[np.float64]:
+        rows = self.sparkSession.read.parquet(f"{path}/data").select("randUnitVectors").collect()
+        if len(rows) != 1:
+            raise ValueError(f"{path}/data must hold one row but holds {len(rows)}")
+        matrix = rows[0][0]
+        if not isinstance(matrix, DenseMatrix):
+            raise ValueError(f"{path}/data holds {matrix!r}; hash functions are a dense matrix")
+        return dense_rows(
+            matrix.values,
+            (matrix.numRows, matrix.numCols),
+            matrix.isTransposed,
+            metadata["sparkVersion"],
+        )

@@ -1,0 +1,159 @@
+"""Columns of vectors as Arrow brings them: VectorUDT, ``array<float>`` and ``array<double>``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyspark.ml.linalg import VectorUDT
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DoubleType, FloatType
+
+from lshjoin.spark.rows import quoted
+from lshjoin.vectors import column_matrix
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from lshjoin._lshjoin import Matrix
+
+_SPARSE, _DENSE = 0, 1
+
+#: What a VectorUDT is in Arrow.
+_VECTOR = pa.struct(
+    [
+        pa.field("type", pa.int8(), nullable=False),
+        pa.field("size", pa.int32()),
+        pa.field("indices", pa.list_(pa.field("element", pa.int32(), nullable=False))),
+        pa.field("values", pa.list_(pa.field("element", pa.float64(), nullable=False))),
+    ]
+)
+
+#: The column of hashes, as Spark has it: for each table a vector of length 1.
+HASHES = ArrayType(VectorUDT(), containsNull=True)
+
+
+def value_bytes(dataset: DataFrame, name: str) -> int:
+    """Bytes of a value in a column of vectors; refuses other columns in the words of Spark."""
+    check_exists(dataset, name)
+    spark_type = dataset.schema[name].dataType
+    if isinstance(spark_type, VectorUDT):
+        return 8
+    if isinstance(spark_type, ArrayType) and isinstance(
+        spark_type.elementType, (FloatType, DoubleType)
+    ):
+        return 4 if isinstance(spark_type.elementType, FloatType) else 8
+    raise TypeError(
+        f"Column {name} must be of type vector, array<float> or array<double> "
+        f"but was actually {spark_type.simpleString()}."
+    )
+
+
+def dimension(dataset: DataFrame, name: str) -> int:
+    """The elements of the first row's vector, as Spark has it."""
+    row = dataset.select(F.col(quoted(name))).first()
+    if row is None:
+        raise ValueError("cannot fit on an empty data frame: its first row tells the dimension")
+    if row[0] is None:
+        raise ValueError(f"Column {name}: row 0 is null; drop such rows or fill them")
+    if len(row[0]) == 0:
+        raise ValueError(f"Column {name}: row 0 has no elements")
+    return len(row[0])
+
+
+def check_exists(dataset: DataFrame, name: str) -> None:
+    """Refuses the name of a column that there is not, in the words of Spark."""
+    if name not in dataset.columns:
+        fields = ", ".join(f"`{column}`" for column in dataset.columns)
+        raise ValueError(f"No such struct field `{name}` in {fields}.")
+
+
+def matrix(column: pa.ChunkedArray, name: str, dim: int) -> Matrix:
+    """The vectors, each of ``dim`` elements, one a row; a view where they are dense in one chunk.
+
+    ValueError, naming the row by its number, for nulls and for vectors of another dimension.
+    """
+    if not pa.types.is_struct(column.type):
+        return column_matrix(column, name, dim)
+    if column.null_count:
+        row = pc.index(column.is_null(), True).as_py()
+        raise ValueError(f"Column {name}: row {row} is null; drop such rows or fill them")
+    types = pc.struct_field(column, "type")
+    if not pc.any(pc.equal(types, _SPARSE)).as_py():
+        return column_matrix(pc.struct_field(column, "values"), name, dim)
+    return _with_sparse(column, types.to_numpy(), name, dim)
+
+
+def check_finite(vectors: Matrix) -> None:
+    """Refuses NaN and infinity in the words of the engine, where it is not asked itself."""
+    bad = np.argwhere(~np.isfinite(vectors))
+    if len(bad):
+        row, dimension = bad[0]
+        value = str(vectors[row, dimension]).replace("nan", "NaN")
+        raise ValueError(
+            f"row {row} holds {value} at dimension {dimension}; "
+            "remove or replace values that are not finite"
+        )
+
+
+def key_vector(key: object, dim: int) -> NDArray[np.float64]:
+    """One vector, of Spark's or array-like."""
+    values = np.asarray(key.toArray() if hasattr(key, "toArray") else key, dtype=np.float64)
+    if values.ndim != 1:
+        raise ValueError(
+            f"key must be one vector but has {values.ndim} dimensions; "
+            "for many keys use approxNearestNeighborsJoin"
+        )
+    if len(values) != dim:
+        raise ValueError(
+            "The columns of A don't match the number of elements of x. "
+            f"A: {dim}, x: {len(values)} (key)"
+        )
+    return values
+
+
+def hash_column(ids: NDArray[np.int32]) -> pa.ListArray:
+    """Bucket ids (rows, tables) as the column of hashes."""
+    rows, tables = ids.shape
+    count = rows * tables
+    values = _lists(pa.array(ids.ravel().astype(np.float64)), count, _VECTOR.field("values").type)
+    parts = {
+        "type": pa.array(np.full(count, _DENSE, np.int8)),
+        "size": pa.nulls(count, pa.int32()),
+        "indices": pa.nulls(count, _VECTOR.field("indices").type),
+        "values": values,
+    }
+    vectors = pa.StructArray.from_arrays(list(parts.values()), fields=list(_VECTOR))
+    return _lists(vectors, rows, pa.list_(pa.field("element", _VECTOR)))
+
+
+def _lists(values: pa.Array, count: int, arrow_type: pa.ListType) -> pa.ListArray:
+    """So many lists of equal lengths."""
+    offsets = np.linspace(0, len(values), count + 1).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values, type=arrow_type)
+
+
+def _with_sparse(
+    column: pa.ChunkedArray, types: NDArray[np.int8], name: str, dim: int
+) -> NDArray[np.float64]:
+    """Vectors of which some are sparse: written into rows of zeros."""
+    values = pc.struct_field(column, "values")
+    lengths = pc.list_value_length(values).to_numpy()
+    sizes = pc.fill_null(pc.struct_field(column, "size"), 0).to_numpy()
+    sizes = np.where(types == _SPARSE, sizes, lengths)
+    if (sizes != dim).any():
+        row = int(np.flatnonzero(sizes != dim)[0])
+        raise ValueError(
+            "The columns of A don't match the number of elements of x. "
+            f"A: {dim}, x: {sizes[row]} (column {name}, row {row})"
+        )
+    rows = np.repeat(np.arange(len(column)), lengths)
+    positions = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    of_sparse = np.repeat(types == _SPARSE, lengths)
+    positions[of_sparse] = pc.list_flatten(pc.struct_field(column, "indices")).to_numpy()
+    dense = np.zeros((len(column), dim))
+    dense[rows, positions] = pc.list_flatten(values).to_numpy()
+    return dense

@@ -1,0 +1,86 @@
+"""The shuffle of lshjoin.spark, without a shuffle: which rows meet in which cell."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+cells = pytest.importorskip("lshjoin.spark.cells")
+
+PARTS, ROWS = 7, 200
+CLUSTER = cells.Cluster(4, 5, np.random.default_rng(0).integers(-(2**31), 2**31, 4_096, np.int32))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20041)
+
+
+def hashes(rng):
+    return rng.integers(-(2**63), 2**63, ROWS)
+
+
+def lie_in(rng, parts):
+    """For each row some parts, all different."""
+    return np.array([rng.choice(PARTS, parts, replace=False) for _ in range(ROWS)])
+
+
+def placed(column) -> list[tuple[int, int, bool]]:
+    """(row, cell, right) of a column of cells."""
+    places = enumerate(column.to_pylist())
+    return [(row, at["cell"], at["right"]) for row, ats in places for at in ats]
+
+
+def meetings(left, right) -> list[tuple[int, int, int]]:
+    return [(a, b, cell) for (a, cell), (b, other) in product(left, right) if cell == other]
+
+
+def test_rows_of_a_part_meet_in_one_cell_of_it(rng):
+    across, down = rng.integers(1, 4, (2, PARTS))
+    plan = cells.Cells.seated(across, down, rng.random(PARTS), CLUSTER)
+    parts = [lie_in(rng, 2), lie_in(rng, 1)]
+    left = placed(plan.of_left(parts[0], hashes(rng)))
+    right = placed(plan.of_right(parts[1], hashes(rng)))
+    assert not any(at[2] for at in left)
+    assert all(at[2] for at in right)
+    met = meetings([at[:2] for at in left], [at[:2] for at in right])
+    expected = {
+        (a, b, part)
+        for a, b in product(range(ROWS), repeat=2)
+        for part in set(parts[0][a]) & set(parts[1][b])
+    }
+    assert len(met) == len(expected)
+    assert {(a, b, plan.part_of(cell)) for a, b, cell in met} == expected
+
+
+def test_rows_of_one_side_meet_once_or_as_a_slice_with_itself(rng):
+    slices = rng.integers(1, 4, PARTS)
+    plan = cells.Cells.seated(slices, slices, rng.random(PARTS), CLUSTER)
+    parts = lie_in(rng, 2)
+    at = placed(plan.of_both(parts, hashes(rng)))
+    assert all(not right for _, cell, right in at if plan.is_diagonal(cell))
+    left, right = (
+        [(row, cell) for row, cell, side in at if side == which] for which in (False, True)
+    )
+    pairs = [(min(a, b), max(a, b), plan.part_of(cell)) for a, b, cell in meetings(left, right)]
+    among = [(a, b, cell) for a, b, cell in meetings(left, left) if plan.is_diagonal(cell)]
+    pairs += [(a, b, plan.part_of(cell)) for a, b, cell in among if a <= b]
+    expected = {
+        (a, b, part)
+        for a, b in product(range(ROWS), repeat=2)
+        for part in set(parts[a]) & set(parts[b])
+        if a <= b
+    }
+    assert len(pairs) == len(expected)
+    assert set(pairs) == expected
+
+
+def test_seats_lead_to_all_partitions_and_spread_the_work(rng):
+    one = np.ones(PARTS, np.int64)
+    work = rng.random(PARTS)
+    plan = cells.Cells.seated(one, one, work, CLUSTER)
+    assert plan.partitions == CLUSTER.most_partitions
+    partition = CLUSTER.hashes[plan.seats] % plan.partitions
+    loads = np.bincount(partition, work, minlength=plan.partitions)
+    assert (loads > 0).all()
+    assert loads.max() <= max(work.sum() / plan.partitions + work.max(), work.max())
