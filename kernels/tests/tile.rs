@@ -2,6 +2,7 @@
 
 use lshjoin_kernels::{
     Isa, KernelError, LeftPanel, Level, Near, Quantised, RightPanel, Rows, Scalar, near_pairs,
+    nearest_pairs,
 };
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -217,6 +218,63 @@ fn hostile_row(dim: usize) -> impl Strategy<Value = Vec<f32>> {
     let values = proptest::collection::vec((value, uneven), dim);
     (magnitude, values)
         .prop_map(|(magnitude, values)| values.iter().map(|(v, u)| v * u * magnitude).collect())
+}
+
+#[test]
+fn the_nearest_of_a_panel_are_among_those_it_reports() {
+    let dim = 20;
+    let (left, right) = (gaussian(45, dim, 5), gaussian(150, dim, 6));
+    let rows = |values| Rows::new(values, dim).unwrap();
+    let (left, right) = (rows(&left), rows(&right));
+    let indices = |rows: Rows<'_, f32>| (0..rows.len() as u32).collect::<Vec<_>>();
+    for k in [1, 10, 149, 150, 1000] {
+        // The last left row asks only for what is very near, another for nothing.
+        let mut bounds = vec![f32::INFINITY; left.len()];
+        bounds[44] = 4.0;
+        bounds[7] = -1.0;
+        let found = |isa: Isa| {
+            let (mut left_panel, mut right_panel) = (LeftPanel::new(isa), RightPanel::new(isa));
+            let codes = |rows| Quantised::new(rows, isa).unwrap();
+            left_panel
+                .gather(&codes(left), &indices(left), &bounds)
+                .unwrap();
+            let silent = vec![-1.0; right.len()];
+            right_panel
+                .gather(&codes(right), &indices(right), &silent)
+                .unwrap();
+            let mut near = Vec::new();
+            nearest_pairs(&left_panel, &right_panel, k, &mut near).unwrap();
+            near.sort_by_key(|near| (near.left, near.right));
+            near
+        };
+        let expected = found(Isa::SCALAR);
+        for row in 0..left.len() {
+            let mut distances: Vec<(f64, u32)> = (0..right.len())
+                .map(|other| (distance(left.row(row), right.row(other)), other as u32))
+                .collect();
+            distances.sort_by(|x, y| x.0.total_cmp(&y.0));
+            let of_row: Vec<_> = expected
+                .iter()
+                .filter(|near| near.left as usize == row)
+                .collect();
+            for &(distance, other) in distances.iter().take(k) {
+                let is = of_row.iter().find(|near| near.right == other);
+                assert!(
+                    is.is_some() || distance > f64::from(bounds[row]),
+                    "{k} {row}"
+                );
+                if let Some(near) = is {
+                    let interval = f64::from(near.at_least)..=f64::from(near.at_most);
+                    assert!(interval.contains(&distance));
+                }
+            }
+            assert!(of_row.len() < 2 * k + 10, "{} for {k}", of_row.len());
+        }
+        on_each_isa(|isa| assert_eq!(found(isa), expected, "{isa}"));
+    }
+    let (left, right) = (LeftPanel::new(Isa::SCALAR), RightPanel::new(Isa::SCALAR));
+    let refused = nearest_pairs(&left, &right, 0, &mut Vec::new());
+    assert_eq!(refused, Err(KernelError::NoNeighbours));
 }
 
 fn hostile() -> impl Strategy<Value = (usize, Vec<Vec<f32>>, Vec<(u8, usize)>)> {
