@@ -281,11 +281,7 @@ impl HashFunctions {
     }
 
     /// Sets `projections`, (functions, rows).
-    fn project_block<T: Scalar>(
-        &self,
-        rows: Rows<'_, T>,
-        projections: &mut Vec<T>,
-    ) -> Result<()> {
+    fn project_block<T: Scalar>(&self, rows: Rows<'_, T>, projections: &mut Vec<T>) -> Result<()> {
         let directions = Rows::new(self.directions_in::<T>(), self.dim)?;
         projections.resize(rows.len() * self.len(), T::ZERO);
         project(rows, directions, projections);
@@ -376,7 +372,7 @@ impl HashFunctions {
     }
 
     fn block_rows(&self) -> usize {
-        (BLOCK_VALUES / self.len().max(1)).clamp(64, 1024)
+        (BLOCK_VALUES / self.len().max(1) / 64 * 64).clamp(64, 1024)
     }
 
     fn check_layouts<T: Scalar>(

@@ -248,7 +248,10 @@ fn pack_lanes<'a>(
         }
         if shift > 32 {
             // A field without bits may start at bit 128: its code is 0.
-            let (left, right) = (shift.saturating_sub(64).min(63), 64_u32.saturating_sub(shift));
+            let (left, right) = (
+                shift.saturating_sub(64).min(63),
+                64_u32.saturating_sub(shift),
+            );
             for lane in 0..LANES {
                 upper[lane] |= codes[lane] << left >> right;
             }
