@@ -92,7 +92,8 @@ pub trait Floor: Sized + Copy {
     fn vectors<S: Simd>(simd: S, work: &mut FloorAndHash<'_, Self>) -> usize;
 }
 
-/// Adding and taking away 1.5 · 2^(mantissa bits) rounds to the nearest integer.
+/// Adding 1.5 · 2^(mantissa bits) rounds to the nearest integer and leaves it in the low bits; taking
+/// that away leaves it as a number.
 macro_rules! floor {
     ($float:ident, $shift:expr, $limit:expr, $lanes:ident, $as_simd:ident, $splat:ident, $add:ident,
      $sub:ident, $mul:ident, $abs:ident, $less:ident, $and:ident, $select:ident, $first:ident) => {
@@ -142,9 +143,11 @@ macro_rules! floor {
                         )
                     };
                     let range = vector * S::$lanes..(vector + 1) * S::$lanes;
+                    let id = simd.$add(id, shift);
                     let lanes: &[$float] = bytemuck::cast_slice(std::slice::from_ref(&id));
                     for (id, &lane) in work.ids[range.clone()].iter_mut().zip(lanes) {
-                        *id = lane as i32;
+                        // Converting would look at each lane for what fits no integer.
+                        *id = lane.to_bits().wrapping_sub(<$float>::to_bits($shift)) as i32;
                     }
                     // Comparisons with NaN are false, so "certain" is what has to be proven.
                     let certain = simd.$and(simd.$less(guard, margin), simd.$less(size, limit));

@@ -327,6 +327,37 @@ mod tests {
         }
 
         #[test]
+        fn columns_are_packed_as_rows_are(
+            table in ids_and_ranges(0..9, 1 << 20),
+            rows in 0_usize..40,
+            full in any::<bool>(),
+        ) {
+            let mut ranges: Vec<_> = table.iter().map(|f| (f.0, f.1)).collect();
+            if full {
+                // More than 128 bits: rehashed.
+                ranges.fill((i32::MIN, i32::MAX));
+            }
+            let layout = KeyLayout::new(&ranges);
+            // Either of two ids of each function, or now and then one that is out of range.
+            let id = |function: usize, row: usize| match (row * 31 + function * 17) % 64 {
+                0 => table[function].0.wrapping_sub(1),
+                n if n % 2 == 0 => table[function].2,
+                _ => table[function].3,
+            };
+            let row = |row| (0..table.len()).map(|function| id(function, row)).collect::<Vec<_>>();
+            let expected: Vec<_> = (0..rows).map(|index| layout.pack(&row(index))).collect();
+            let ids: Vec<_> = (0..table.len())
+                .flat_map(|function| (0..rows).map(move |row| (function, row)))
+                .map(|(function, row)| id(function, row))
+                .collect();
+            for &isa in Isa::available() {
+                let mut keys = vec![Some(7); rows];
+                layout.pack_columns(&ids, keys.iter_mut(), isa);
+                prop_assert_eq!(&keys, &expected, "{}", isa);
+            }
+        }
+
+        #[test]
         fn multiplying_in_the_field_agrees_with_doubling_and_adding(a in 0..PRIME, code: u32) {
             let mut expected = 0;
             for bit in (0..32).rev() {

@@ -408,3 +408,90 @@ fn halve<V: Copy>(mut lanes: [V; LANES], combine: impl Fn(V, V) -> V) -> V {
     }
     lanes[0]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::on_each_isa;
+
+    /// Codes and sums one value at a time; the residual in double precision.
+    fn reference<T: Scalar>(values: &[T], scale: f64, largest: f64) -> (Vec<i8>, i32, i32, f64) {
+        let (mut codes, mut square, mut sum, mut residual2) = (Vec::new(), 0, 0, 0.0);
+        for value in values.iter().map(|value| value.to_f64()) {
+            let code = (value / scale).round_ties_even().clamp(-largest, largest);
+            codes.push(code as i8);
+            square += (code * code) as i32;
+            sum += code as i32;
+            residual2 += (value - scale * code).powi(2);
+        }
+        (codes, square, sum, residual2.sqrt())
+    }
+
+    fn agrees<T: Scalar>() {
+        for dim in [1, 7, 31, 32, 33, 64, 65, 100, 384] {
+            // Quarters, so that no product with a scale of a power of two is rounded.
+            let value = |at: usize| f64::from((at * 7919 % 1021) as i32 - 510) / 4.0;
+            let values: Vec<T> = (0..9 * dim).map(|at| T::from_f64(value(at))).collect();
+            on_each_isa(|isa| {
+                let quantised = Quantised::new(Rows::new(&values, dim).unwrap(), isa).unwrap();
+                let scalar = Quantised::new(Rows::new(&values, dim).unwrap(), Isa::SCALAR).unwrap();
+                for (index, row) in values.chunks(dim).enumerate() {
+                    let (got, same) = (quantised.row(index), scalar.row(index));
+                    let bits = |row: Approximation| (row.scale.to_bits(), row.residual.to_bits());
+                    assert_eq!(bits(got), bits(same), "{isa} {dim}");
+                    let scale = f64::from(got.scale);
+                    let expected = reference(row, scale, largest_code(dim));
+                    let (codes, padding) = quantised.codes(index).split_at(dim);
+                    assert!(padding.iter().all(|&code| code == 0));
+                    assert_eq!(codes, expected.0, "{isa} {dim}");
+                    assert_eq!((got.square, got.sum), (expected.1, expected.2));
+                    let residual = f64::from(got.residual);
+                    assert!(residual >= expected.3 && residual <= expected.3 * 1.001 + 1e-6);
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn every_isa_agrees_with_the_reference() {
+        agrees::<f32>();
+        agrees::<f64>();
+    }
+
+    #[test]
+    fn scales_are_the_least_that_fit() {
+        for (extreme, expected) in [
+            (0.0, 1.0),
+            (100.0, 1.0),
+            (50.0, 0.5),
+            (50.1, 1.0),
+            (100.1, 2.0),
+            (200.0, 2.0),
+            (1e6, 16384.0),
+            (f64::from_bits(1), SCALES.0),
+            (f64::MAX, SCALES.1),
+        ] {
+            assert_eq!(scale(extreme, 100.0, 1.0), expected, "{extreme:e}");
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_found_anywhere() {
+        on_each_isa(|isa| {
+            for (at, bad) in [
+                (0, f32::NAN),
+                (31, -f32::NAN),
+                (32, f32::INFINITY),
+                (39, f32::NEG_INFINITY),
+            ] {
+                let mut values = [f32::MAX; 80];
+                values[40 + at] = bad;
+                let error = Quantised::new(Rows::new(&values, 40).unwrap(), isa).unwrap_err();
+                assert!(matches!(
+                    error,
+                    crate::KernelError::NotFinite { row: 1, dimension, .. } if dimension == at
+                ));
+            }
+        });
+    }
+}

@@ -11,7 +11,7 @@ use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use half::f16;
 use lshjoin_kernels::{
     Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Measure, Quantised, RightPanel, Rows,
-    Scalar, Sorter, TopK, check_finite, distances_to, near_pairs, widen_f16,
+    Scalar, Sorter, TopK, check_finite, distances_to, dot_products, near_pairs, widen_f16,
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -160,6 +160,23 @@ fn distances<T: Scalar>(criterion: &mut Criterion, name: &str) {
     }
 }
 
+/// A table's worth of projections in the fixed order.
+fn products(criterion: &mut Criterion) {
+    let values = gaussian(FEW, DIM);
+    let (rows, directions) = (rows(&values, DIM), gaussian(4 * FUNCTIONS, DIM));
+    let directions = Rows::new(&directions, DIM).expect("whole rows");
+    let mut out = vec![0.0; rows.len() * directions.len()];
+    let mut group = criterion.benchmark_group("dot products");
+    group.throughput(Throughput::Elements((out.len() * DIM) as u64));
+    for &isa in Isa::available() {
+        bench(&mut group, isa, "cache", || {
+            dot_products(rows, directions, &mut out, isa).expect("shapes match");
+            out[0]
+        });
+    }
+    group.finish();
+}
+
 /// Keys of 16 tables of 12 functions; the GEMM that this takes, alone, its output in the cache;
 /// and what is left to do when the GEMM is done, on a block in the cache.
 fn hash(criterion: &mut Criterion) {
@@ -298,6 +315,7 @@ fn main() {
     peak::memory(&mut criterion);
     tile(&mut criterion);
     hash(&mut criterion);
+    products(&mut criterion);
     quantise(&mut criterion);
     distances::<f32>(&mut criterion, "f32");
     distances::<f64>(&mut criterion, "f64");
