@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test lint bench-join bench-kernels bench-radius bench-spark
+.PHONY: build demo test test-neon test-memory lint bench-join bench-kernels bench-radius bench-spark
 .SECONDARY:
 
 build: $(VENV)/built
@@ -28,6 +28,36 @@ test-%: $(VENV)/built $(VENV)/with-test
 	@echo "== instruction set: $* =="
 	cargo test --workspace --exclude lshjoin-python
 	$(BIN)/python -m pytest -rs tests
+
+# The tests of the Rust crates on arm64, emulated: a processor without dot products and one with.
+# Debian's Rust, which has an arm64 standard library; it brings libc6:arm64, so no `-L` to the cross
+# libc for QEMU: its loader with that libc hangs at the first thread.
+NEON_DEBS := rustc-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+
+test-neon: export RUSTC = /usr/bin/rustc
+test-neon: export CARGO_TARGET_DIR = target/neon
+test-neon: export CARGO_BUILD_TARGET = aarch64-unknown-linux-gnu
+test-neon: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER = aarch64-linux-gnu-gcc
+test-neon: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER = qemu-aarch64
+test-neon:
+	dpkg --status $(NEON_DEBS) >/dev/null 2>&1 || { dpkg --add-architecture arm64 && apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(NEON_DEBS); }
+	@set -e; for on in neon:cortex-a57 neondot:neoverse-n1; do \
+	    export LSHJOIN_ISA=$${on%:*} QEMU_CPU=$${on#*:}; \
+	    echo "== instruction set: $$LSHJOIN_ISA, on $$QEMU_CPU =="; \
+	    cargo test --profile lean --lib --tests -p lshjoin-kernels -p lshjoin -- $(MINUTES:%=--skip %); \
+	done
+
+# Joins of thousands of rows against brute force: each takes minutes when emulated.
+MINUTES := exact_knn_join_is_brute_force approximate_plans batches_
+
+# The kernels under AddressSanitizer, whose runtime the stable toolchain has, if not by a stable name.
+# What it can't see, the assembly of AMX, runs before fences like all else in tests/fenced.rs.
+test-memory: export RUSTC_BOOTSTRAP = 1
+test-memory: export RUSTFLAGS = -Zsanitizer=address
+test-memory:
+	cargo test --profile lean --lib --tests -p lshjoin-kernels \
+	    --target $(shell rustc -vV | sed -n 's/^host: //p') --target-dir target/memory
 
 lint: $(VENV)/with-lint
 	cargo fmt --all --check

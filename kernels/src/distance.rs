@@ -606,39 +606,4 @@ mod tests {
         }
         assert_eq!(*out, [1.0]);
     }
-
-    /// Rows that end where the next page cannot be read: a read past the end ends the process.
-    #[cfg(unix)]
-    #[test]
-    fn nothing_is_read_past_the_end() {
-        let page = 1 << 16; // a multiple of the page size of every system that we build for
-        // SAFETY: a new anonymous mapping, whose second half is made unreadable and never touched.
-        let values = unsafe {
-            let (prot, flags) = (libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANON);
-            let start = libc::mmap(std::ptr::null_mut(), 2 * page, prot, flags, -1, 0);
-            assert_ne!(start, libc::MAP_FAILED);
-            assert_eq!(
-                libc::mprotect(start.byte_add(page), page, libc::PROT_NONE),
-                0
-            );
-            std::slice::from_raw_parts(start.cast::<f32>(), page / size_of::<f32>())
-        };
-        on_each_isa(|isa| {
-            for (dim, measure) in (1..100).flat_map(|dim| MEASURES.map(|m| (dim, m))) {
-                let rows = Rows::new(&values[values.len() - 3 * dim..], dim).unwrap();
-                let mut out = Vec::new();
-                distances_to(
-                    measure,
-                    rows.row(2),
-                    rows,
-                    &[2, 0, 2, 2, 2, 2],
-                    &mut out,
-                    isa,
-                )
-                .unwrap();
-                distances_of(measure, rows, rows, &[(2, 2), (2, 1)], &mut out, isa).unwrap();
-                assert_eq!(distance(measure, rows.row(2), rows.row(2), isa), Ok(0.0));
-            }
-        });
-    }
 }

@@ -77,6 +77,15 @@ impl PrincipalAxes {
         })
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.axes.len() / self.dim
+    }
+
+    /// The axes as rows.
+    pub(crate) fn rows(&self) -> Result<Rows<'_, f32>> {
+        Ok(Rows::new(&self.axes, self.dim)?)
+    }
+
     /// The functions of table number `table`: uniformly random orthogonal directions inside the
     /// axes, in groups of as many as there are axes, with thresholds from a sample of `rows`.
     ///
@@ -93,7 +102,7 @@ impl PrincipalAxes {
         table: u64,
         run: &Run,
     ) -> Result<TableFunctions> {
-        let count = self.axes.len() / self.dim;
+        let count = self.count();
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(table);
         let mut weights: Vec<f64> = (0..functions * count).map(|_| gaussian(&mut rng)).collect();

@@ -12,6 +12,8 @@ pub(crate) struct HeldOut<'a, T> {
     numbers: Vec<u32>,
     /// For each row, the distance of its k-th neighbour.
     furthest: Vec<T>,
+    /// For each row the numbers of its k nearest.
+    nearest: Vec<Vec<u32>>,
     k: usize,
     run: &'a Run,
 }
@@ -39,15 +41,25 @@ impl<'a, T: Scalar> HeldOut<'a, T> {
             .chunks(places)
             .map(|of_row| of_row[places - 1])
             .collect();
+        let nearest = (0..).zip(&rows).map(|(place, &row)| {
+            let others = found.of(place);
+            // Without itself or, among many equal rows, without one of these.
+            let others = others.filter(|&other| join.left.is_some() || other != row);
+            others
+                .take(k)
+                .map(|other| join.right.number(other))
+                .collect()
+        });
         Ok(Self {
             numbers: rows.iter().map(|&row| left.number(row)).collect(),
             furthest,
+            nearest: nearest.collect(),
             k,
             run: join.run,
         })
     }
 
-    /// Whether `recall` of the neighbours are found, by a standard error at least. Neighbours as
+    /// Whether `recall` of the neighbours are found, by two standard errors at least. Neighbours as
     /// near as the k-th count, whichever they are.
     pub(crate) fn reaches(&self, recall: f64, lists: &NearestLists<'_, T>) -> Result<bool> {
         let mut shares = Vec::with_capacity(self.numbers.len());
@@ -59,13 +71,25 @@ impl<'a, T: Scalar> HeldOut<'a, T> {
                 .count();
             shares.push(found as f64 / self.k as f64);
         }
-        let count = shares.len() as f64;
-        let mean = shares.iter().sum::<f64>() / count;
-        let variance = shares
-            .iter()
-            .map(|share| (share - mean) * (share - mean))
-            .sum::<f64>()
-            / count;
-        Ok(mean - (variance / count).sqrt() >= recall)
+        Ok(Self::at_least(shares.into_iter()) >= recall)
+    }
+
+    /// The numbers of the rows, and of their neighbours.
+    pub(crate) fn neighbors(&self) -> impl Iterator<Item = (u32, &[u32])> {
+        let nearest = self.nearest.iter().map(Vec::as_slice);
+        self.numbers.iter().copied().zip(nearest)
+    }
+
+    /// The mean of what rows found, less two standard errors.
+    pub(crate) fn at_least(shares: impl Iterator<Item = f64>) -> f64 {
+        let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        for share in shares {
+            count += 1.0;
+            sum += share;
+            squares += share * share;
+        }
+        let mean = sum / count;
+        let variance = (squares / count - mean * mean).max(0.0);
+        mean - 2.0 * (variance / count).sqrt()
     }
 }

@@ -6,6 +6,7 @@ use lshjoin_kernels::{Rows, Scalar};
 use rayon::prelude::*;
 
 use crate::{
+    cells::{Cells, Visits},
     directions::{PrincipalAxes, TableFunctions},
     duplicates::Distinct,
     error::{Error, Result},
@@ -15,7 +16,7 @@ use crate::{
     meet::{Meeting, Meetings},
     metric::Metric,
     nearest::Neighbors,
-    plan::{JoinPlan, LshPlan},
+    plan::{CellPlan, JoinPlan, LshPlan},
     run::Run,
     side::Side,
     signs::Signs,
@@ -28,9 +29,9 @@ use crate::{
 ///
 /// [`JoinPlan::Exact`] meets all pairs, as tiles, after tables have brought rough neighbours
 /// together so that nearly all pairs fail the first test. [`JoinPlan::Lsh`] meets the rows of
-/// each bucket, and the neighbours of neighbours. Both compare 8-bit codes and compute the
-/// distances of what these can't tell apart, so that each query gets the nearest of all the items
-/// that it met. Manhattan distance has no such codes, and a side of less than a few thousand rows
+/// each bucket, and the neighbours of neighbours; [`JoinPlan::Cells`] the rows of near cells. All
+/// compare 8-bit codes and compute the distances of what these can't tell apart, so that each
+/// query gets the nearest of all the items that it met. Manhattan distance has no such codes, and a side of less than a few thousand rows
 /// needs no tables: then all pairs are met whatever the plan.
 ///
 /// ```
@@ -101,17 +102,33 @@ fn join_distinct<T: Scalar>(
     if right.codes.is_none() || most.min(right.rows.len()) < MANY {
         return KnnJoin::new(left.as_ref(), &right, k, run)?.exactly();
     }
-    let axes = match plan {
-        JoinPlan::Exact => STRETCH_BITS,
-        JoinPlan::Lsh(plan) => plan.axes,
-    };
-    let axes = PrincipalAxes::of_sample(items, axes, run)?;
-    let stretches = Stretches::new(&mut right, left.as_mut(), &axes, run)?;
-    let join = KnnJoin::new(left.as_ref(), &right, k, run)?;
-    join.fill(&stretches)?;
     match plan {
-        JoinPlan::Exact => join.exactly(),
-        JoinPlan::Lsh(plan) => join.by_tables(plan, &axes),
+        JoinPlan::Exact => {
+            let axes = PrincipalAxes::of_sample(items, STRETCH_BITS, run)?;
+            let stretches = Stretches::new(&mut right, left.as_mut(), &axes, run)?;
+            let join = KnnJoin::new(left.as_ref(), &right, k, run)?;
+            join.fill(&stretches)?;
+            join.exactly()
+        }
+        JoinPlan::Lsh(plan) => {
+            let axes = PrincipalAxes::of_sample(items, plan.axes, run)?;
+            let stretches = Stretches::new(&mut right, left.as_mut(), &axes, run)?;
+            let join = KnnJoin::new(left.as_ref(), &right, k, run)?;
+            join.fill(&stretches)?;
+            join.by_tables(plan, &axes)
+        }
+        JoinPlan::Cells(plan) => {
+            let axes = PrincipalAxes::of_sample(items, plan.axes, run)?;
+            let cells = Cells::of_sample(&axes, &right, plan.cells, plan.seed, run)?;
+            let of_right = cells.table(&mut right, run)?;
+            let of_left = left
+                .as_mut()
+                .map(|left| cells.table(left, run))
+                .transpose()?;
+            let of_left = of_left.as_ref().unwrap_or(&of_right);
+            let visits = Visits::new(&cells, of_left, &of_right, plan.probes);
+            KnnJoin::new(left.as_ref(), &right, k, run)?.by_cells(plan, visits)
+        }
     }
 }
 
@@ -157,6 +174,9 @@ const EXPANDED: usize = 128;
 const STRETCH: usize = 256;
 const STRETCH_BITS: usize = 20;
 
+/// The share of the pairs of a side with itself from which on it is quicker to meet all.
+const ALL: f64 = 0.45;
+
 /// Rows of both sides from which on it pays to do anything but meet all pairs.
 const MANY: usize = 4096;
 
@@ -200,6 +220,28 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             right: 0..right,
         };
         meetings.hold([all].into_iter(), &self.nearest.for_all())?;
+        self.nearest.finish()
+    }
+
+    fn by_cells(self, plan: &CellPlan, mut visits: Visits<'_>) -> Result<Neighbors<T>> {
+        if let Some(recall) = plan.until_recall {
+            let held_out = HeldOut::of(&self)?;
+            visits.extend(recall, &held_out);
+        }
+        // All pairs of a side with itself are met in one go.
+        let most = if self.left.is_none() { ALL } else { 2.0 * ALL };
+        let exact = visits.share() > most;
+        if exact {
+            visits.stay();
+        }
+        visits.hold(self.left(), self.right, &self.nearest, self.run)?;
+        if exact {
+            return self.exactly();
+        }
+        let order: Vec<u32> = (0..self.left().rows.len() as u32).collect();
+        for _ in 0..plan.rounds {
+            self.expand(&order)?;
+        }
         self.nearest.finish()
     }
 

@@ -20,6 +20,7 @@
 //! ```
 
 mod batches;
+mod cells;
 mod directions;
 mod duplicates;
 mod error;
@@ -52,7 +53,7 @@ pub use lshjoin_kernels::{
 pub use metric::Metric;
 pub use model::LshModel;
 pub use nearest::Neighbors;
-pub use plan::{JoinPlan, LshPlan};
+pub use plan::{CellPlan, JoinPlan, LshPlan};
 pub use probe::{Crossing, Prober};
 pub use run::Run;
 pub use similarity::{JoinedPairs, RadiusNeighbors, radius_join, radius_join_batches};

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Rows of a left and of a right panel: both fit a second-level cache at a few hundred dimensions.
-const LEFT: usize = 512;
+pub(crate) const LEFT: usize = 512;
 const RIGHT: usize = 2048;
 /// Left rows that one task meets with its right panel; more are other tasks'.
 const LEFT_OF_TASK: usize = 1 << 15;
@@ -247,6 +247,6 @@ impl<T: Scalar> Meetings<'_, T> {
     }
 }
 
-fn bounds(rows: &[u32], bound: impl Fn(u32) -> f32) -> Vec<f32> {
+pub(crate) fn bounds(rows: &[u32], bound: impl Fn(u32) -> f32) -> Vec<f32> {
     rows.iter().map(|&row| bound(row)).collect()
 }

@@ -22,6 +22,27 @@ pub enum JoinPlan {
     Exact,
     /// Tables of sign bits and rounds of neighbour expansion.
     Lsh(LshPlan),
+    /// Cells around centroids and rounds of neighbour expansion.
+    Cells(CellPlan),
+}
+
+/// The numbers of [`JoinPlan::Cells`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CellPlan {
+    /// Which rows the centroids start from.
+    pub seed: u64,
+    /// Leading principal axes that centroids are learnt and compared in, at least 1.
+    pub axes: usize,
+    /// Cells, 1 to 16384; about 1.5 times the square root of the number of items do well.
+    pub cells: usize,
+    /// Cells that the rows of each cell look into, their own the first; at least 1.
+    pub probes: usize,
+    /// Rounds of neighbour expansion after that.
+    pub rounds: usize,
+    /// Looks into more cells, as many as held-out rows need to reach this recall, which are
+    /// joined exactly first; above 0, at most 1.
+    pub until_recall: Option<f64>,
 }
 
 /// The numbers of [`JoinPlan::Lsh`].
@@ -45,11 +66,11 @@ pub struct LshPlan {
     pub until_recall: Option<f64>,
 }
 
-/// Pairs up to which meeting them all takes no longer than a join by tables, where tiles are quick:
-/// measured at 384 dimensions with AMX and, roughly, with VNNI.
-const FEW_PAIRS: f64 = 1.5e10;
-/// Rows of a bucket that a plan for a recall aims at.
-const BUCKET: usize = 256;
+/// Pairs up to which meeting them all takes no longer than a join by cells: measured at 384
+/// dimensions with AMX.
+const FEW_PAIRS: f64 = 8e9;
+
+const MOST_CELLS: usize = 1 << 14;
 
 impl JoinPlan {
     /// A plan for joining so many queries with so many items that reaches `recall`, the share of
@@ -62,13 +83,12 @@ impl JoinPlan {
         if recall == 1.0 || queries as f64 * items as f64 <= FEW_PAIRS {
             return Ok(Self::Exact);
         }
-        Ok(Self::Lsh(LshPlan {
+        Ok(Self::Cells(CellPlan {
             seed: 0,
             axes: 48,
-            functions: (items / BUCKET).max(2).ilog2() as usize,
-            tables: 2,
-            probes: 6,
-            rounds: 1,
+            cells: (1.5 * (items as f64).sqrt()).min(MOST_CELLS as f64) as usize,
+            probes: 1,
+            rounds: 0,
             until_recall: Some(recall),
         }))
     }
@@ -81,19 +101,37 @@ impl JoinPlan {
         match self {
             Self::Exact => Ok(()),
             Self::Lsh(plan) => plan.check(),
+            Self::Cells(plan) => plan.check(),
+        }
+    }
+}
+
+fn parameter(name: &'static str, must_be: &'static str, value: usize) -> Result<()> {
+    Err(Error::Parameter {
+        name,
+        must_be,
+        value: value.to_string(),
+    })
+}
+
+impl CellPlan {
+    fn check(&self) -> Result<()> {
+        match *self {
+            Self { axes: 0, .. } => parameter("axes", "at least 1", 0),
+            // All are compared with all.
+            Self { cells, .. } if !(1..=MOST_CELLS).contains(&cells) => {
+                parameter("cells", "1 to 16384", cells)
+            }
+            Self { probes: 0, .. } => parameter("probes", "at least 1", 0),
+            Self { until_recall, .. } => {
+                until_recall.map_or(Ok(()), |recall| check_recall("until_recall", recall))
+            }
         }
     }
 }
 
 impl LshPlan {
     fn check(&self) -> Result<()> {
-        let parameter = |name, must_be, value: usize| {
-            Err(Error::Parameter {
-                name,
-                must_be,
-                value: value.to_string(),
-            })
-        };
         match *self {
             Self { axes: 0, .. } => parameter("axes", "at least 1", 0),
             Self { tables: 0, .. } => parameter("tables", "at least 1", 0),

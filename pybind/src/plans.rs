@@ -1,6 +1,6 @@
 //! Plans, which are JSON on the Python side.
 
-use lshjoin::{JoinPlan, LshPlan, Metric};
+use lshjoin::{CellPlan, JoinPlan, LshPlan, Metric};
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::run::to_py;
@@ -44,6 +44,26 @@ pub(crate) fn lsh_plan(
     }))
 }
 
+#[pyfunction]
+#[pyo3(signature = (*, seed, axes, cells, probes, rounds, until_recall))]
+pub(crate) fn cell_plan(
+    seed: u64,
+    axes: usize,
+    cells: usize,
+    probes: usize,
+    rounds: usize,
+    until_recall: Option<f64>,
+) -> PyResult<String> {
+    to_text(JoinPlan::Cells(CellPlan {
+        seed,
+        axes,
+        cells,
+        probes,
+        rounds,
+        until_recall,
+    }))
+}
+
 /// A plan for so many queries and items.
 #[pyfunction]
 #[pyo3(signature = (queries, items, *, metric, recall, seed))]
@@ -57,7 +77,7 @@ pub(crate) fn plan_knn_join(
     // All metrics have the same plans, but what is refused by the join is refused here.
     metric.parse::<Metric>().map_err(to_py)?;
     let mut plan = JoinPlan::for_recall(recall, queries, items).map_err(to_py)?;
-    if let JoinPlan::Lsh(numbers) = &mut plan {
+    if let JoinPlan::Cells(numbers) = &mut plan {
         numbers.seed = seed;
     }
     to_text(plan)

@@ -10,7 +10,15 @@ from lshjoin import JoinPlan, knn_join, plan_knn_join
 
 NUMBERS = {"axes": 16, "functions": 6, "tables": 2, "probes": 3, "rounds": 1}
 LSH = JoinPlan.lsh(**NUMBERS, until_recall=0.9)
-PLANS = [JoinPlan.exact(), JoinPlan.lsh(**NUMBERS, seed=2**64 - 1), LSH]
+CELL_NUMBERS = {"axes": 16, "cells": 100, "probes": 3, "rounds": 1}
+CELLS = JoinPlan.cells(**CELL_NUMBERS, until_recall=0.9)
+PLANS = [
+    JoinPlan.exact(),
+    JoinPlan.lsh(**NUMBERS, seed=2**64 - 1),
+    LSH,
+    JoinPlan.cells(**CELL_NUMBERS, seed=2**64 - 1),
+    CELLS,
+]
 K = 10
 
 
@@ -86,6 +94,9 @@ def test_words():
     lines = str(LSH).splitlines()
     assert [line.split()[0] for line in lines] == ["tables", "axes", "probes", "rounds", "until"]
     assert "recall 0.9 on held-out rows" in lines[-1]
+    lines = str(CELLS).splitlines()
+    assert [line.split()[0] for line in lines] == ["cells", "axes", "probes", "rounds", "until"]
+    assert "recall 0.9 on held-out rows" in lines[-1]
 
 
 def test_plan_for_a_recall(clustered):
@@ -118,10 +129,12 @@ def test_recall(clustered, metric, two_sides):
     exact = knn_join(queries, items, K, metric=metric, recall=1.0)
     np.testing.assert_allclose(exact.distances, truth, rtol=1e-5, atol=1e-6)
     for target in (0.5, 0.8, 0.95):
-        plan = JoinPlan.lsh(**NUMBERS, until_recall=target)
-        assert recall_of(knn_join(queries, items, K, metric=metric, plan=plan), truth) >= (
-            target - 0.02
-        )
+        for plan in (
+            JoinPlan.lsh(**NUMBERS, until_recall=target),
+            JoinPlan.cells(**CELL_NUMBERS, until_recall=target),
+        ):
+            result = knn_join(queries, items, K, metric=metric, plan=plan)
+            assert recall_of(result, truth) >= target - 0.02
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -136,8 +149,9 @@ def test_a_plan_gives_the_same_result_again(clustered, plan, dtype):
 
 
 def test_seeds_differ(clustered):
-    plans = [JoinPlan.lsh(**{**NUMBERS, "rounds": 0}, seed=seed) for seed in (0, 1)]
-    assert not same(*(knn_join(items=clustered[0], k=K, plan=plan) for plan in plans))
+    for make, numbers in ((JoinPlan.lsh, NUMBERS), (JoinPlan.cells, CELL_NUMBERS)):
+        plans = [make(**{**numbers, "rounds": 0}, seed=seed) for seed in (0, 1)]
+        assert not same(*(knn_join(items=clustered[0], k=K, plan=plan) for plan in plans))
 
 
 @pytest.mark.parametrize("plan", PLANS)
@@ -230,6 +244,21 @@ def test_numbers_out_of_range(name, value, message):
         JoinPlan.from_json(text)
     with pytest.raises(TypeError):
         JoinPlan.lsh(**{**NUMBERS, name: 1.5})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("seed", -1, r"seed must be 0 to 2\*\*64 - 1, not -1"),
+        ("axes", 0, "axes must be at least 1, not 0"),
+        ("cells", 0, "cells must be 1 to 16384, not 0"),
+        ("cells", 16_385, "cells must be 1 to 16384, not 16385"),
+        ("probes", 0, "probes must be at least 1, not 0"),
+    ],
+)
+def test_numbers_of_cells_out_of_range(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        JoinPlan.cells(**{**CELL_NUMBERS, name: value})
 
 
 @pytest.mark.parametrize(

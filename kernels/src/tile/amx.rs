@@ -105,17 +105,21 @@ pub(super) unsafe fn multiply(block: &Block, product: &mut Product) -> bool {
             options(nostack),
         );
     }
+    let [low0, low1, high0, high1] = tiles;
     let mut any = 0;
-    for (row, mask) in masks.iter_mut().enumerate() {
-        let floor = _mm512_set1_epi32(floors.rows[row]);
-        let near = |half: usize| {
-            let dots = &tiles[row / SIDE + 2 * half].0[row % SIDE];
-            // SAFETY: a row of a tile is 16 numbers, aligned to 64 bytes.
-            let dots = unsafe { _mm512_load_si512(dots.as_ptr().cast()) };
-            _mm512_cmpge_epi32_mask(dots, floor)
-        };
-        *mask = _mm512_kunpackw(near(1).into(), near(0).into());
-        any |= *mask;
+    // Unrolled, since few instructions in all leave the processor room to look ahead.
+    for (half, (low, high)) in [(low0, high0), (low1, high1)].into_iter().enumerate() {
+        for row in 0..SIDE {
+            let floor = _mm512_set1_epi32(floors.rows[half * SIDE + row]);
+            let near = |dots: &[i32; SIDE]| {
+                // SAFETY: a row of a tile is 16 numbers, aligned to 64 bytes.
+                let dots = unsafe { _mm512_load_si512(dots.as_ptr().cast()) };
+                u32::from(_mm512_cmpge_epi32_mask(dots, floor))
+            };
+            let mask = _mm512_kunpackw(near(&high.0[row]), near(&low.0[row]));
+            masks[half * SIDE + row] = mask;
+            any |= mask;
+        }
     }
     any != 0
 }

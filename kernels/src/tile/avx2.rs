@@ -39,7 +39,7 @@ pub(super) unsafe fn multiply(block: &Block, product: &mut Product) -> bool {
         for first in (0..block.left_band.rows).step_by(ROWS) {
             let mut dots = [columns; ROWS];
             for line in 0..block.lines {
-                let units = (block.units - line * SIDE).min(SIDE);
+                let units = block.units.saturating_sub(line * SIDE).min(SIDE);
                 // SAFETY: the caller vouches for two halves of `tile` lines on each side.
                 unsafe {
                     let at = first / SIDE * tile + line * SIDE + first % SIDE;

@@ -41,7 +41,7 @@ macro_rules! zmm_multiply {
                 }
                 let half = block.lines * SIDE;
                 for line in 0..block.lines {
-                    let units = (block.units - line * SIDE).min(SIDE);
+                    let units = block.units.saturating_sub(line * SIDE).min(SIDE);
                     // SAFETY: the caller vouches for two halves of `half` lines on each side.
                     unsafe {
                         let at = first / SIDE * half + line * SIDE + first % SIDE;

@@ -76,11 +76,16 @@ impl WithSimd for NearestPairs<'_> {
                 intervals.push(Intervals::of(&panels, at, right, &product));
             }
             for row in 0..left.rows {
-                kth.clear();
-                kth.extend(intervals.iter().flat_map(|block| block.at_most[row]));
-                let bound = match kth.get(k - 1) {
-                    Some(_) => *kth.select_nth_unstable_by(k - 1, f32::total_cmp).1,
-                    None => f32::INFINITY,
+                let at_most = intervals.iter().flat_map(|block| block.at_most[row]);
+                let bound = if k == 1 {
+                    at_most.fold(f32::INFINITY, f32::min)
+                } else {
+                    kth.clear();
+                    kth.extend(at_most);
+                    match kth.get(k - 1) {
+                        Some(_) => *kth.select_nth_unstable_by(k - 1, f32::total_cmp).1,
+                        None => f32::INFINITY,
+                    }
                 };
                 for (block, right) in intervals.iter().zip(&panels.right.bands) {
                     for (column, &at_least) in block.at_least[row].iter().enumerate() {

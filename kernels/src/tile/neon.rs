@@ -21,7 +21,7 @@ pub(super) unsafe fn multiply(block: &Block, product: &mut Product) -> bool {
         let starts = starts(&product.floors, half);
         for row in 0..block.left_band.rows {
             // Each product takes two lanes until the end.
-            let mut sums = starts.map(|start| [start, vdupq_n_s32(0)]);
+            let mut sums = [[vdupq_n_s32(0); 2]; VECTORS];
             for line in 0..block.lines {
                 // SAFETY: the caller vouches for two halves of `tile` lines on each side.
                 unsafe {
@@ -39,12 +39,11 @@ pub(super) unsafe fn multiply(block: &Block, product: &mut Product) -> bool {
                     }
                 }
             }
-            finish(
-                product,
-                row,
-                half,
-                sums.map(|[low, high]| vpaddq_s32(low, high)),
-            );
+            let sum = |vector: usize| {
+                let [low, high] = sums[vector];
+                vaddq_s32(starts[vector], vpaddq_s32(low, high))
+            };
+            finish(product, row, half, std::array::from_fn(sum));
         }
     }
     product.masks != [0; _]

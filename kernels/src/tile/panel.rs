@@ -253,6 +253,14 @@ impl LeftPanel {
         });
         Ok(())
     }
+
+    /// Sets the bounds anew, which costs less than to gather again.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`] when there is not one bound a row.
+    pub fn set_bounds(&mut self, bounds: &[f32]) -> Result<()> {
+        self.0.set_bounds(bounds)
+    }
 }
 
 impl RightPanel {

@@ -101,6 +101,15 @@ def knn_join(
 def plan_knn_join(queries: int, items: int, *, metric: str, recall: float, seed: int) -> str:
     """What knn_join is to do for so many rows, as JSON."""
 
+def cell_plan(
+    *,
+    seed: int,
+    axes: int,
+    cells: int,
+    probes: int,
+    rounds: int,
+    until_recall: float | None,
+) -> str: ...
 def lsh_plan(
     *,
     seed: int,

@@ -15,8 +15,16 @@ tables  {tables} of {functions} sign bits each
 axes    {axes} leading principal ones, in which directions are drawn from seed {seed}
 probes  {probes} buckets of each table looked into by each query
 rounds  {rounds} of meeting the neighbours of neighbours"""
-_UNTIL = """
+_LSH_UNTIL = """
 until   recall {until_recall} on held-out rows: fewer rounds, or more of both, as that needs"""
+_CELLS = """\
+cells   {cells} around centroids learnt from a sample, from seed {seed}
+axes    {axes} leading principal ones, in which centroids are compared
+probes  {probes} cells looked into by the rows of each cell, on average
+rounds  {rounds} of meeting the neighbours of neighbours"""
+_CELLS_UNTIL = """
+until   recall {until_recall} on held-out rows: more probes, as that needs"""
+_TEXTS = {"lsh": (_LSH, _LSH_UNTIL), "cells": (_CELLS, _CELLS_UNTIL)}
 
 
 @dataclass(frozen=True, repr=False)
@@ -24,7 +32,8 @@ class JoinPlan:
     """What :func:`lshjoin.knn_join` does: a value to look at, to compare, to save and to pass back.
 
     The same plan gives the same result, bit for bit, on any machine with any number of threads.
-    Made by :func:`lshjoin.plan_knn_join`, :meth:`exact`, :meth:`lsh` or :meth:`from_json`.
+    Made by :func:`lshjoin.plan_knn_join`, :meth:`exact`, :meth:`lsh`, :meth:`cells` or
+    :meth:`from_json`.
 
     Examples:
         >>> from lshjoin import JoinPlan
@@ -86,6 +95,48 @@ class JoinPlan:
         )
 
     @classmethod
+    def cells(
+        cls,
+        *,
+        seed: SupportsIndex = 0,
+        axes: SupportsIndex,
+        cells: SupportsIndex,
+        probes: SupportsIndex,
+        rounds: SupportsIndex = 0,
+        until_recall: float | None = None,
+    ) -> JoinPlan:
+        """Rows are compared that are nearest to the same centroid, or to near ones.
+
+        The source is Paulevé, Jégou and Amsaleg, "Locality sensitive hashing: a comparison of hash
+        function types and querying mechanisms", 2010.
+
+        Args:
+            seed: which rows the centroids start from, 0 to 2**64 - 1.
+            axes: leading principal axes that centroids are learnt and compared in, at least 1.
+            cells: centroids, 1 to 16384; about 1.5 times the square root of the number of items
+                do well.
+            probes: cells that the rows of a cell look into, its own the first, at least 1; on
+                average, since cells among many near ones look into more.
+            rounds: of meeting the neighbours of neighbours, after that.
+            until_recall: if given, held-out rows, whose exact neighbours are computed first, tell
+                how many more probes this recall needs; above 0, at most 1. Where that comes to
+                most of all pairs, all are compared.
+
+        Raises:
+            TypeError, ValueError: for a number of the wrong type or out of its range.
+        """
+        return cls(
+            _lshjoin.cell_plan(
+                seed=natural("seed", seed),
+                axes=natural("axes", axes),
+                cells=natural("cells", cells),
+                probes=natural("probes", probes),
+                rounds=natural("rounds", rounds),
+                until_recall=None if until_recall is None else to_float(until_recall),
+            )
+        )
+
+    @classmethod
     def from_json(cls, text: str) -> JoinPlan:
         """The plan of a :meth:`to_json`; ValueError if ``text`` is none."""
         return cls(_lshjoin.check_plan(text))
@@ -103,8 +154,8 @@ class JoinPlan:
         kind, numbers = self._parts()
         if kind == "exact":
             return "exact  all pairs are compared"
-        until = "" if numbers["until_recall"] is None else _UNTIL
-        return (_LSH + until).format(**numbers)
+        text, until = _TEXTS[kind]
+        return (text + ("" if numbers["until_recall"] is None else until)).format(**numbers)
 
     def _parts(self) -> tuple[str, dict[str, Any]]:
         numbers = json.loads(self._json)

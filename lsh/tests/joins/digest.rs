@@ -1,0 +1,223 @@
+//! Digests of joins, pinned: the same bits on every instruction set, architecture and number of
+//! threads. `make test-neon` runs this on arm64.
+
+use std::fmt::Write;
+
+use lshjoin::{
+    BucketedRandomProjection, CellPlan, Isa, JoinPlan, JoinedPairs, LshModel, LshPlan, Metric,
+    Neighbors, RadiusNeighbors, Rows, Run, Scalar, knn_join, radius_join,
+};
+
+use super::on;
+
+/// What each join must give. Those of plans with tables or cells change when the engine meets other pairs;
+/// when they should, take the lines that the failed test prints.
+const PINNED: &str = "\
+705829efe956761c  82000 k-NN exact
+67ccd29c2147dc25  10000 k-NN exact, two sides
+9c7d734cfbce10aa  10000 k-NN exact, cosine
+2b1cf34ee4fbeecb  10000 k-NN exact, Manhattan
+76ff588d56e3e550  10000 k-NN exact, inner product
+82c1de2851bbb1a1  82000 k-NN tables, two sides
+e05eb183ff6ec641  82000 k-NN tables, until recall
+dfca218a46b11bc9  82000 k-NN cells, two sides
+66f3b920a3233ba2  82000 k-NN cells, until recall
+ec595087593238f1   8205 radius
+97ed09fc454c3a2a   9093 radius, two sides
+f754b2f6b86b2667   2517 radius, cosine
+04152cac2882dbac  16041 radius, Manhattan
+277f0af96e4404a1  12018 similarity
+a5d12f15b75965c7  11850 similarity, two sides
+d9fa200000067e79   9780 similarity, three functions a table
+9847276932b9ebb5   5000 neighbors of a model
+54d060a79754ef87   2500 hashes
+";
+
+const DIM: usize = 20;
+/// Rows of a side that is large enough for tables, and for more than one stretch.
+const MANY: usize = 4100;
+const FEW: usize = 500;
+
+/// Overlapping clusters, all values exact in f32, sums of them not; every fiftieth row is a
+/// duplicate. Only integers are drawn, so that the rows are the same everywhere.
+fn clustered(count: usize) -> Vec<f32> {
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut draw = |bits: u32| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> (64 - bits)) as i64 - (1 << (bits - 1))
+    };
+    let centres: Vec<i64> = (0..32 * DIM).map(|_| draw(20)).collect();
+    let mut values: Vec<f32> = Vec::with_capacity(count * DIM);
+    for row in 0..count {
+        if row % 50 == 49 {
+            let twin = (row / 2) * DIM;
+            values.extend_from_within(twin..twin + DIM);
+            continue;
+        }
+        let centre = &centres[(row * 7 % 32) * DIM..][..DIM];
+        let near = |&centre: &i64| (centre + draw(20) + draw(20)) as f32 / (1 << 18) as f32;
+        values.extend(centre.iter().map(near));
+    }
+    values
+}
+
+/// How many numbers a join gave, and their digest: FNV-1a (Fowler, Noll and Vo).
+struct Digest {
+    count: usize,
+    hash: u64,
+}
+
+impl Digest {
+    fn of<T: Scalar>(distances: &[T], indices: &[&[i64]]) -> Self {
+        let distances = distances.iter().map(|distance| distance.to_f64().to_bits());
+        let indices = indices.iter().copied().flatten();
+        let mut digest = Self {
+            count: 0,
+            hash: 0xcbf2_9ce4_8422_2325,
+        };
+        for number in distances.chain(indices.map(|&index| index as u64)) {
+            digest.count += 1;
+            for byte in number.to_le_bytes() {
+                digest.hash = (digest.hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+            }
+        }
+        digest
+    }
+}
+
+impl<T: Scalar> From<Neighbors<T>> for Digest {
+    fn from(found: Neighbors<T>) -> Self {
+        Self::of(&found.distances, &[&found.indices])
+    }
+}
+
+impl<T: Scalar> From<RadiusNeighbors<T>> for Digest {
+    fn from(found: RadiusNeighbors<T>) -> Self {
+        Self::of(&found.distances, &[&found.lims, &found.indices])
+    }
+}
+
+impl<T: Scalar> From<JoinedPairs<T>> for Digest {
+    fn from(found: JoinedPairs<T>) -> Self {
+        Self::of(&found.distances, &[&found.left, &found.right])
+    }
+}
+
+/// One line a join: the digest, how many numbers it is of, and the name.
+fn digests(values: &[f32], run: &Run) -> String {
+    let (items, queries) = values.split_at(MANY * DIM);
+    let wide: Vec<f64> = values[..2 * FEW * DIM]
+        .iter()
+        .map(|&v| f64::from(v))
+        .collect();
+    let rows = |values| Rows::new(values, DIM).unwrap();
+    let (items, queries) = (rows(items), rows(queries));
+    let (few, others) = (items.slice(0..FEW), queries.slice(0..FEW));
+    let (wide, wide_others) = wide.split_at(FEW * DIM);
+    let wide = Rows::new(wide, DIM).unwrap();
+    let wide_others = Rows::new(wide_others, DIM).unwrap();
+    let tables = |until_recall| {
+        JoinPlan::Lsh(LshPlan {
+            seed: 3,
+            axes: 12,
+            functions: 7,
+            tables: 2,
+            probes: 2,
+            rounds: 1,
+            until_recall,
+        })
+    };
+    let cells = |until_recall| {
+        JoinPlan::Cells(CellPlan {
+            seed: 3,
+            axes: 12,
+            cells: 60,
+            probes: 2,
+            rounds: 1,
+            until_recall,
+        })
+    };
+    let knn = |queries, items, metric, plan: JoinPlan| {
+        Digest::from(knn_join(queries, items, 10, metric, &plan, run).unwrap())
+    };
+    let radius = |queries, metric, radius| {
+        Digest::from(radius_join(queries, few, radius, metric, run).unwrap())
+    };
+    let spark = BucketedRandomProjection { bucket_length: 2.0 };
+    let model = |functions, tables| LshModel::fit(&spark, wide, functions, tables, 5, run).unwrap();
+    let similar = |functions, tables, others| {
+        let model = model(functions, tables);
+        Digest::from(model.similarity_join(wide, others, 8.5, run).unwrap())
+    };
+    use Metric::{Cosine, Euclidean, InnerProduct, Manhattan};
+    let exact = JoinPlan::Exact;
+    let all = [
+        ("k-NN exact", knn(None, items, Euclidean, exact)),
+        (
+            "k-NN exact, two sides",
+            knn(Some(few), queries, Euclidean, exact),
+        ),
+        ("k-NN exact, cosine", knn(Some(few), others, Cosine, exact)),
+        (
+            "k-NN exact, Manhattan",
+            knn(Some(few), others, Manhattan, exact),
+        ),
+        (
+            "k-NN exact, inner product",
+            knn(Some(few), others, InnerProduct, exact),
+        ),
+        (
+            "k-NN tables, two sides",
+            knn(Some(queries), items, Euclidean, tables(None)),
+        ),
+        (
+            "k-NN tables, until recall",
+            knn(None, items, Euclidean, tables(Some(0.9))),
+        ),
+        (
+            "k-NN cells, two sides",
+            knn(Some(queries), items, Euclidean, cells(None)),
+        ),
+        (
+            "k-NN cells, until recall",
+            knn(None, items, Euclidean, cells(Some(0.6))),
+        ),
+        ("radius", radius(None, Euclidean, 8.5)),
+        ("radius, two sides", radius(Some(others), Euclidean, 8.5)),
+        ("radius, cosine", radius(None, Cosine, 0.4)),
+        ("radius, Manhattan", radius(None, Manhattan, 32.0)),
+        ("similarity", similar(1, 5, None)),
+        ("similarity, two sides", similar(1, 5, Some(wide_others))),
+        ("similarity, three functions a table", similar(3, 20, None)),
+        (
+            "neighbors of a model",
+            model(1, 3)
+                .nearest_neighbors(wide_others, wide, 5, run)
+                .unwrap()
+                .into(),
+        ),
+        ("hashes", {
+            let hashes = model(1, 5).hash(wide, run).unwrap();
+            let hashes: Vec<i64> = hashes.into_iter().map(i64::from).collect();
+            Digest::of::<f64>(&[], &[&hashes])
+        }),
+    ];
+    let mut lines = String::new();
+    for (name, digest) in all {
+        writeln!(lines, "{:016x} {:6} {name}", digest.hash, digest.count).unwrap();
+    }
+    lines
+}
+
+#[test]
+fn joins_give_the_same_bits_everywhere() {
+    let values = clustered(2 * MANY);
+    for &isa in Isa::available() {
+        for threads in [1, 2] {
+            let found = on(threads, || digests(&values, &Run::on(isa)));
+            assert!(found == PINNED, "on {isa} and {threads} threads:\n{found}");
+        }
+    }
+}
