@@ -233,12 +233,9 @@ def versions() -> dict[str, str]:
     def run(*command: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    packages = json.loads(run("cargo", "metadata", "--format-version", "1", "--offline"))[
-        "packages"
-    ]
-    wanted = ("lshjoin-kernels", "faer", "pulp", "criterion")
-    found = {package["name"]: package["version"] for package in packages}
-    return {"rustc": run("rustc", "--version").split()[1]} | {name: found[name] for name in wanted}
+    packages = ("lshjoin-kernels", "faer", "pulp", "criterion")
+    found = {name: run("cargo", "pkgid", name).strip().split("@")[-1] for name in packages}
+    return {"rustc": run("rustc", "--version").split()[1]} | found
 
 
 def main() -> None:
