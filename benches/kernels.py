@@ -184,12 +184,16 @@ def draw(found: list[Line], rates: Rates) -> None:
     figure, axes = plt.subplots(figsize=(9, 6), layout="constrained")
     span = [1 / 16, 4096]
     probes = [name for name in rates if name[0] == "peak"]
-    for name in sorted(probes, key=rates.__getitem__):
+    for place, name in enumerate(sorted(probes, key=rates.__getitem__)):
         roof = rates[name]
         ridge = roof / reading
         axes.plot([ridge, span[1]], [roof / 1e9] * 2, color="grey", linewidth=0.8)
         axes.annotate(
-            f"{name[1]} {name[2]}", (span[1], roof / 1e9), ha="right", va="bottom", fontsize=7
+            f"{name[1]} {name[2]}",
+            (span[1] / 2.5 ** (place % 3), roof / 1e9),
+            ha="right",
+            va="bottom",
+            fontsize=7,
         )
     top = max(rates[name] for name in probes) if probes else reading * span[1]
     axes.plot(
