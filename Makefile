@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test test-neon test-memory lint bench-join bench-radius bench-spark \
-    bench-spark-cluster
+.PHONY: build demo test test-neon test-memory lint bench-join bench-kernels bench-radius \
+    bench-spark bench-spark-cluster
 .SECONDARY:
 
 build: $(VENV)/built
@@ -70,6 +70,13 @@ lint: $(VENV)/with-lint
 # k-NN joins by FAISS, hnswlib and here; some of them by, say, CASES='growth identical'.
 bench-join: $(VENV)/built $(VENV)/with-bench
 	$(BIN)/python benches/knn_join.py $(if $(CASES),--cases $(CASES))
+
+# Each kernel on each instruction set, beside what the machine can do at most.
+bench-kernels: export CRITERION_HOME = $(CURDIR)/target/bench-kernels
+bench-kernels: $(VENV)/with-bench
+	rm -rf $(CRITERION_HOME)
+	cargo bench --package lshjoin-kernels --bench kernels -- --noplot
+	$(BIN)/python benches/kernels.py $(CRITERION_HOME)
 
 # Radius joins: of a model's candidates, and of all pairs into a Parquet file.
 bench-radius: $(VENV)/built

@@ -145,6 +145,46 @@ pub fn distances_of<T: Scalar>(
     Ok(())
 }
 
+/// The dot products of all rows of `left` with all rows of `right`, (left rows, right rows),
+/// row-major; for rows that the cache holds.
+///
+/// Each value is bitwise what [`distance`] gives for the same two rows.
+///
+/// ```
+/// use lshjoin_kernels::{Isa, Rows, dot_products};
+///
+/// let left = Rows::new(&[1.0_f32, 2.0, 3.0, 4.0], 2)?;
+/// let right = Rows::new(&[1.0_f32, 10.0], 2)?;
+/// let mut out = [0.0; 2];
+/// dot_products(left, right, &mut out, Isa::best())?;
+/// assert_eq!(out, [21.0, 43.0]);
+/// # Ok::<(), lshjoin_kernels::KernelError>(())
+/// ```
+///
+/// # Errors
+/// [`KernelError::Shape`] when the two sides differ in dimension or `out` is not of their size;
+/// `out` is then untouched.
+pub fn dot_products<T: Scalar>(
+    left: Rows<'_, T>,
+    right: Rows<'_, T>,
+    out: &mut [T],
+    isa: Isa,
+) -> Result<()> {
+    same_dimension("rows of the right side", right.dim(), left.dim())?;
+    let expected = left.len() * right.len();
+    if out.len() != expected {
+        return Err(KernelError::Shape {
+            what: "the dot products",
+            got: out.len(),
+            expected,
+        });
+    }
+    if expected > 0 {
+        dispatch(isa, DotProducts { left, right, out });
+    }
+    Ok(())
+}
+
 fn same_dimension(what: &'static str, got: usize, expected: usize) -> Result<()> {
     if got == expected {
         Ok(())
@@ -234,6 +274,46 @@ where
     }
 }
 
+/// Every left row with every right row, of which there are some.
+struct DotProducts<'a, T> {
+    left: Rows<'a, T>,
+    right: Rows<'a, T>,
+    out: &'a mut [T],
+}
+
+impl<T: Scalar> WithSimd for DotProducts<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        // As many sums as registers hold.
+        if S::F32_LANES == 16 {
+            self.at_once::<4>();
+        } else {
+            self.at_once::<2>();
+        }
+    }
+}
+
+impl<T: Scalar> DotProducts<'_, T> {
+    /// A left row with `N` right rows at once.
+    #[inline(always)]
+    fn at_once<const N: usize>(self) {
+        let Self { left, right, out } = self;
+        for (row, out) in out.chunks_exact_mut(right.len()).enumerate() {
+            let row = left.row(row);
+            let (groups, rest) = out.as_chunks_mut::<N>();
+            for (group, out) in groups.iter_mut().enumerate() {
+                let others = std::array::from_fn(|n| right.row(group * N + n));
+                *out = sums(row, others, product);
+            }
+            for (place, out) in (groups.len() * N..).zip(rest) {
+                *out = sum(row, right.row(place), product);
+            }
+        }
+    }
+}
+
 #[inline(always)]
 fn squared_difference<T: Scalar>(x: T, y: T) -> T {
     let difference = x - y;
@@ -253,28 +333,48 @@ fn product<T: Scalar>(x: T, y: T) -> T {
 /// Σ term(aᵢ, bᵢ) in the order that the module describes.
 #[inline(always)]
 fn sum<T: Scalar>(a: &[T], b: &[T], term: impl Fn(T, T) -> T + Copy) -> T {
-    let mut lanes = [T::ZERO; LANES];
+    let [sum] = sums(a, [b], term);
+    sum
+}
+
+/// [`sum`] of `a` and each `b`, side by side: `a` is loaded once for all.
+#[inline(always)]
+fn sums<T: Scalar, const N: usize>(
+    a: &[T],
+    b: [&[T]; N],
+    term: impl Fn(T, T) -> T + Copy,
+) -> [T; N] {
+    let mut lanes = [[T::ZERO; LANES]; N];
     let (a_chunks, a_rest) = a.as_chunks();
-    let (b_chunks, b_rest) = b.as_chunks();
-    for (a, b) in a_chunks.iter().zip(b_chunks) {
-        add_terms(&mut lanes, a, b, 0, term);
+    let b_chunks = b.map(|b| &b.as_chunks().0[..a_chunks.len()]);
+    for (at, a) in a_chunks.iter().enumerate() {
+        for n in 0..N {
+            add_terms(&mut lanes[n], a, &b_chunks[n][at], 0, term);
+        }
     }
     if !a_rest.is_empty() {
         let skip = LANES - a_rest.len();
-        match (a.last_chunk(), b.last_chunk()) {
-            // The last 32 values, of which the first were added already: no copy, no slow loop.
-            (Some(a), Some(b)) => add_terms(&mut lanes, a, b, skip, term),
-            _ => add_terms(&mut lanes, &padded(a_rest), &padded(b_rest), skip, term),
+        for n in 0..N {
+            match (a.last_chunk(), b[n].last_chunk()) {
+                // The last 32 values, of which the first were added already: no copy, no slow loop.
+                (Some(a), Some(b)) => add_terms(&mut lanes[n], a, b, skip, term),
+                _ => {
+                    let b = padded(&b[n][a.len() - a_rest.len()..]);
+                    add_terms(&mut lanes[n], &padded(a_rest), &b, skip, term);
+                }
+            }
         }
     }
-    let mut width = LANES;
-    while width > 1 {
-        width /= 2;
-        for lane in 0..width {
-            lanes[lane] = lanes[lane] + lanes[lane + width];
+    lanes.map(|mut lanes| {
+        let mut width = LANES;
+        while width > 1 {
+            width /= 2;
+            for lane in 0..width {
+                lanes[lane] = lanes[lane] + lanes[lane + width];
+            }
         }
-    }
-    lanes[0]
+        lanes[0]
+    })
 }
 
 /// Adds the terms from lane `skip` on. The lanes before get +0, which changes no bit of them, as
@@ -409,6 +509,15 @@ mod tests {
                         assert!(same(distance(measure, a, b, isa).unwrap(), expected));
                         assert!(same(distance(measure, b, a, isa).unwrap(), expected));
                     }
+                    if measure == Measure::Dot {
+                        let (left, right) = (rows.slice(0..3), rows.slice(3..14));
+                        let mut out = vec![T::ZERO; 3 * 11];
+                        dot_products(left, right, &mut out, isa).unwrap();
+                        for (at, &got) in out.iter().enumerate() {
+                            let (a, b) = (left.row(at / 11), right.row(at % 11));
+                            assert!(same(got, reference(measure, a, b)), "{dim} {isa}");
+                        }
+                    }
                     let indices = [19, 0, 0, 5, 7, 3];
                     distances_to(measure, rows.row(4), rows, &indices, &mut out, isa).unwrap();
                     assert_eq!(out.len(), indices.len());
@@ -480,6 +589,15 @@ mod tests {
             distances_of(measure, rows, wider, &[], out, isa),
             Err(shape("rows of the right side", 3, 2))
         );
+        assert_eq!(
+            dot_products(rows, wider, out, isa),
+            Err(shape("rows of the right side", 3, 2))
+        );
+        assert_eq!(
+            dot_products(rows, rows, out, isa),
+            Err(shape("the dot products", 1, 9))
+        );
+        assert_eq!(dot_products(rows, rows.slice(0..0), &mut [], isa), Ok(()));
         for (pair, what) in [((3, 0), "left indices"), ((0, 3), "right indices")] {
             assert_eq!(
                 distances_of(measure, rows, rows, &[(0, 0), pair], out, isa),

@@ -77,7 +77,11 @@ impl<T: Floor> WithSimd for FloorAndHash<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let done = T::vectors(simd, &mut self);
+        let done = if self.step.sign {
+            T::vectors::<S, true>(simd, &mut self)
+        } else {
+            T::vectors::<S, false>(simd, &mut self)
+        };
         self.one_by_one(done..self.projections.len());
     }
 }
@@ -89,10 +93,22 @@ pub trait Floor: Sized + Copy {
     fn bucket(step: Step<Self>, projection: Self, norm: Self) -> Option<i32>;
 
     /// Does the whole vectors of the work and returns how many projections that makes.
-    fn vectors<S: Simd>(simd: S, work: &mut FloorAndHash<'_, Self>) -> usize;
+    fn vectors<S: Simd, const SIGN: bool>(simd: S, work: &mut FloorAndHash<'_, Self>) -> usize;
 }
 
-/// Adding and taking away 1.5 · 2^(mantissa bits) rounds to the nearest integer.
+/// Lists the positions from `first` on that are in doubt: few, and so kept out of the loop.
+#[cold]
+#[inline(never)]
+fn undecided<T: PartialOrd>(doubts: &[T], certain: T, first: usize, uncertain: &mut Vec<u32>) {
+    for (at, doubt) in (first as u32..).zip(doubts) {
+        if *doubt > certain {
+            uncertain.push(at);
+        }
+    }
+}
+
+/// Adding 1.5 · 2^(mantissa bits) rounds to the nearest integer and leaves it in the low bits; taking
+/// that away leaves it as a number.
 macro_rules! floor {
     ($float:ident, $shift:expr, $limit:expr, $lanes:ident, $as_simd:ident, $splat:ident, $add:ident,
      $sub:ident, $mul:ident, $abs:ident, $less:ident, $and:ident, $select:ident, $first:ident) => {
@@ -113,14 +129,17 @@ macro_rules! floor {
             }
 
             #[inline(always)]
-            fn vectors<S: Simd>(simd: S, work: &mut FloorAndHash<'_, Self>) -> usize {
+            fn vectors<S: Simd, const SIGN: bool>(
+                simd: S,
+                work: &mut FloorAndHash<'_, Self>,
+            ) -> usize {
                 let step = work.step;
                 let (offset, inverse) = (simd.$splat(step.offset), simd.$splat(step.inverse_width));
                 let (per_norm, fixed) = (simd.$splat(step.guard_per_norm), simd.$splat(step.guard));
                 let relative = simd.$splat(4.0 * $float::EPSILON);
                 let shift = simd.$splat($shift);
                 let (zero, one) = (simd.$splat(0.0), simd.$splat(1.0));
-                let limit = simd.$splat(if step.sign { $float::INFINITY } else { $limit });
+                let limit = simd.$splat(if SIGN { $float::INFINITY } else { $limit });
                 let (projections, norms) = (work.projections, work.norms);
                 let (projections, _) = S::$as_simd(projections);
                 let (norms, _) = S::$as_simd(norms);
@@ -131,7 +150,7 @@ macro_rules! floor {
                         simd.$add(simd.$mul(norm, per_norm), fixed),
                         simd.$mul(size, relative),
                     );
-                    let (id, margin) = if step.sign {
+                    let (id, margin) = if SIGN {
                         (simd.$select(simd.$less(place, zero), zero, one), size)
                     } else {
                         let nearest = simd.$sub(simd.$add(place, shift), shift);
@@ -142,15 +161,18 @@ macro_rules! floor {
                         )
                     };
                     let range = vector * S::$lanes..(vector + 1) * S::$lanes;
+                    let id = simd.$add(id, shift);
                     let lanes: &[$float] = bytemuck::cast_slice(std::slice::from_ref(&id));
                     for (id, &lane) in work.ids[range.clone()].iter_mut().zip(lanes) {
-                        *id = lane as i32;
+                        // Converting would look at each lane for what fits no integer.
+                        *id = lane.to_bits().wrapping_sub(<$float>::to_bits($shift)) as i32;
                     }
                     // Comparisons with NaN are false, so "certain" is what has to be proven.
                     let certain = simd.$and(simd.$less(guard, margin), simd.$less(size, limit));
-                    let undecided = simd.$less(zero, simd.$select(certain, zero, one));
-                    if simd.$first(undecided) < S::$lanes {
-                        work.one_by_one(range);
+                    let doubts = simd.$select(certain, zero, one);
+                    if simd.$first(simd.$less(zero, doubts)) < S::$lanes {
+                        let doubts: &[$float] = bytemuck::cast_slice(std::slice::from_ref(&doubts));
+                        undecided(doubts, 0.0, range.start, work.uncertain);
                     }
                 }
                 projections.len() * S::$lanes

@@ -1,6 +1,8 @@
 //! Rows to bucket ids and keys: projection, floor and packing, block by block, so that
 //! projections never leave the cache.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::{
@@ -93,7 +95,7 @@ impl HashFunctions {
     /// Some of the functions, by their place.
     ///
     /// Panics when the range is out of bounds, as slices do.
-    pub fn slice(&self, functions: std::ops::Range<usize>) -> Self {
+    pub fn slice(&self, functions: Range<usize>) -> Self {
         let values = functions.start * self.dim..functions.end * self.dim;
         Self {
             dim: self.dim,
@@ -208,15 +210,7 @@ impl HashFunctions {
         isa: Isa,
         keys: &mut [Option<u128>],
     ) -> Result<()> {
-        self.check_shape(rows, keys.len(), layouts.len(), "keys")?;
-        let functions: usize = layouts.iter().map(KeyLayout::functions).sum();
-        if functions != self.len() {
-            return Err(KernelError::Shape {
-                what: "key layouts",
-                got: functions,
-                expected: self.len(),
-            });
-        }
+        self.check_layouts(rows, layouts, keys)?;
         if layouts.is_empty() {
             return Ok(());
         }
@@ -224,52 +218,94 @@ impl HashFunctions {
         first_error(
             keys.par_chunks_mut(block * layouts.len())
                 .enumerate()
-                .map(|(index, out)| {
+                .map_init(Vec::new, |projections, (index, keys)| {
                     let first = index * block;
-                    let rows = rows.slice(first..first + out.len() / layouts.len());
-                    let ids = self.block_ids::<T>(rows, first, isa)?;
-                    let mut columns = ids.as_slice();
-                    for (table, layout) in layouts.iter().enumerate() {
-                        let (of_table, rest) = columns.split_at(layout.functions() * rows.len());
-                        columns = rest;
-                        let mut of_row = vec![0; layout.functions()];
-                        for row in 0..rows.len() {
-                            for (function, id) in of_row.iter_mut().enumerate() {
-                                *id = of_table[function * rows.len() + row];
-                            }
-                            out[row * layouts.len() + table] = layout.pack(&of_row);
-                        }
-                    }
-                    Ok(())
+                    let rows = rows.slice(first..first + keys.len() / layouts.len());
+                    self.project_block(rows, projections)?;
+                    self.keys_of_block(rows, first, projections, layouts, isa, keys)
                 }),
         )?;
         Ok(())
     }
 
+    /// [`HashFunctions::keys`] of few rows whose projections are there, (functions, rows): for the
+    /// benchmarks.
+    #[doc(hidden)]
+    pub fn keys_of_projections<T: Scalar>(
+        &self,
+        rows: Rows<'_, T>,
+        projections: &[T],
+        layouts: &[KeyLayout],
+        isa: Isa,
+        keys: &mut [Option<u128>],
+    ) -> Result<()> {
+        self.check_shape(rows, projections.len(), self.len(), "projections")?;
+        self.check_layouts(rows, layouts, keys)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.keys_of_block(rows, 0, projections, layouts, isa, keys)
+    }
+
+    /// The keys of one block, table by table: the ids of one stay in the first-level cache.
+    fn keys_of_block<T: Scalar>(
+        &self,
+        rows: Rows<'_, T>,
+        first: usize,
+        projections: &[T],
+        layouts: &[KeyLayout],
+        isa: Isa,
+        keys: &mut [Option<u128>],
+    ) -> Result<()> {
+        let norms = norms(rows, isa)?;
+        let (mut ids, mut function) = (Vec::new(), 0);
+        for (table, layout) in layouts.iter().enumerate() {
+            let functions = function..function + layout.functions();
+            function = functions.end;
+            ids.resize(functions.len() * rows.len(), 0);
+            self.ids_of_block(functions, rows, first, projections, &norms, isa, &mut ids)?;
+            let keys = keys[table..].iter_mut().step_by(layouts.len());
+            layout.pack_columns(&ids, keys, isa);
+        }
+        Ok(())
+    }
+
     /// The ids of one block, (functions, rows): the ids of one function lie side by side.
     fn block_ids<T: Scalar>(&self, rows: Rows<'_, T>, first: usize, isa: Isa) -> Result<Vec<i32>> {
+        let mut projections = Vec::new();
+        self.project_block(rows, &mut projections)?;
+        let (norms, mut ids) = (norms(rows, isa)?, vec![0; projections.len()]);
+        let all = 0..self.len();
+        self.ids_of_block(all, rows, first, &projections, &norms, isa, &mut ids)?;
+        Ok(ids)
+    }
+
+    /// Sets `projections`, (functions, rows).
+    fn project_block<T: Scalar>(&self, rows: Rows<'_, T>, projections: &mut Vec<T>) -> Result<()> {
+        let directions = Rows::new(self.directions_in::<T>(), self.dim)?;
+        projections.resize(rows.len() * self.len(), T::ZERO);
+        project(rows, directions, projections);
+        Ok(())
+    }
+
+    /// The ids by some functions, (functions, rows), from the projections on all.
+    #[allow(clippy::too_many_arguments)]
+    fn ids_of_block<T: Scalar>(
+        &self,
+        functions: Range<usize>,
+        rows: Rows<'_, T>,
+        first: usize,
+        projections: &[T],
+        norms: &[T],
+        isa: Isa,
+        ids: &mut [i32],
+    ) -> Result<()> {
         let count = rows.len();
-        let mut projections = vec![T::ZERO; count * self.len()];
-        project(
-            rows,
-            Rows::new(self.directions_in::<T>(), self.dim)?,
-            &mut projections,
-        );
-        let norms = (0..count)
-            .map(|row| {
-                let row = rows.row(row);
-                let square = distance(Measure::Dot, row, row, isa)?.to_f64();
-                // A norm too small to square counts as one that is not.
-                Ok(T::from_f64(square.sqrt().max(T::TINY_NORM)))
-            })
-            .collect::<Result<Vec<T>>>()?;
-        let mut ids = vec![0; count * self.len()];
         let mut uncertain = Vec::new();
-        for function in 0..self.len() {
-            let range = function * count..(function + 1) * count;
-            let ids = &mut ids[range.clone()];
+        for (function, ids) in functions.zip(ids.chunks_exact_mut(count)) {
             let step = self.step::<T>(function);
-            floor_and_hash(step, &projections[range], &norms, ids, &mut uncertain, isa);
+            let projections = &projections[function * count..][..count];
+            floor_and_hash(step, projections, norms, ids, &mut uncertain, isa);
             for row in uncertain.drain(..) {
                 let row = row as usize;
                 ids[row] = self
@@ -281,7 +317,7 @@ impl HashFunctions {
                     })?;
             }
         }
-        Ok(ids)
+        Ok(())
     }
 
     /// The id in double precision and a fixed order of summation: the definition.
@@ -336,7 +372,25 @@ impl HashFunctions {
     }
 
     fn block_rows(&self) -> usize {
-        (BLOCK_VALUES / self.len().max(1)).clamp(64, 1024)
+        (BLOCK_VALUES / self.len().max(1) / 64 * 64).clamp(64, 1024)
+    }
+
+    fn check_layouts<T: Scalar>(
+        &self,
+        rows: Rows<'_, T>,
+        layouts: &[KeyLayout],
+        keys: &[Option<u128>],
+    ) -> Result<()> {
+        self.check_shape(rows, keys.len(), layouts.len(), "keys")?;
+        let functions: usize = layouts.iter().map(KeyLayout::functions).sum();
+        if functions != self.len() {
+            return Err(KernelError::Shape {
+                what: "key layouts",
+                got: functions,
+                expected: self.len(),
+            });
+        }
+        Ok(())
     }
 
     fn check_shape<T: Scalar>(
@@ -363,6 +417,14 @@ impl HashFunctions {
         }
         Ok(())
     }
+}
+
+/// Each row's length; one too small to square counts as one that is not.
+fn norms<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Result<Vec<T>> {
+    let square = |row: &[T]| Ok(distance(Measure::Dot, row, row, isa)?.to_f64());
+    (0..rows.len())
+        .map(|row| Ok(T::from_f64(square(rows.row(row))?.sqrt().max(T::TINY_NORM))))
+        .collect()
 }
 
 fn norm(row: &[f64]) -> f64 {

@@ -4,8 +4,11 @@
 //! needs, and the ids can be read back. Where the widths add up to more than 128 bits, the key is
 //! a universal hash of the ids instead ("rehash").
 
+use pulp::{Simd, WithSimd};
 use rand::Rng;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+use crate::{isa::Isa, simd::dispatch};
 
 /// How the ids of one table's functions become a key.
 ///
@@ -141,6 +144,25 @@ impl KeyLayout {
         Some(key)
     }
 
+    /// The keys of many rows, from their ids as (functions, rows): what [`KeyLayout::pack`] gives
+    /// for each row, in order.
+    pub(crate) fn pack_columns<'a>(
+        &self,
+        ids: &[i32],
+        keys: impl ExactSizeIterator<Item = &'a mut Option<u128>>,
+        isa: Isa,
+    ) {
+        debug_assert_eq!(ids.len(), keys.len() * self.functions());
+        dispatch(
+            isa,
+            PackColumns {
+                layout: self,
+                ids,
+                keys,
+            },
+        );
+    }
+
     /// The ids that a key was packed from; `None` in rehash mode.
     pub fn unpack(&self, key: u128) -> Option<Vec<i32>> {
         let Fields::Packed { shifts, bits } = &self.fields else {
@@ -159,6 +181,86 @@ impl KeyLayout {
         let both = |(&(low, high), &(l, h)): (&(i32, i32), &(i32, i32))| (low.min(l), high.max(h));
         Self::new(&self.ranges.iter().zip(other).map(both).collect::<Vec<_>>())
     }
+}
+
+/// Rows that are packed side by side.
+const LANES: usize = 16;
+
+struct PackColumns<'a, K> {
+    layout: &'a KeyLayout,
+    ids: &'a [i32],
+    keys: K,
+}
+
+impl<'a, K: ExactSizeIterator<Item = &'a mut Option<u128>>> WithSimd for PackColumns<'_, K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self {
+            layout,
+            ids,
+            mut keys,
+        } = self;
+        let rows = keys.len();
+        let mut done = 0;
+        if let Fields::Packed { shifts, .. } = &layout.fields {
+            let fields = || shifts.iter().zip(&layout.ranges);
+            while done + LANES <= rows {
+                let columns = ids.chunks_exact(rows).map(|column| &column[done..]);
+                for (packed, key) in pack_lanes(fields(), columns).into_iter().zip(&mut keys) {
+                    *key = packed;
+                }
+                done += LANES;
+            }
+        }
+        let mut of_row = vec![0; layout.functions()];
+        for (row, key) in (done..).zip(keys) {
+            for (function, id) in of_row.iter_mut().enumerate() {
+                *id = ids[function * rows + row];
+            }
+            *key = layout.pack(&of_row);
+        }
+    }
+}
+
+/// Packs the first ids of each column.
+#[inline(always)]
+fn pack_lanes<'a>(
+    fields: impl Iterator<Item = (&'a u32, &'a (i32, i32))>,
+    columns: impl Iterator<Item = &'a [i32]>,
+) -> [Option<u128>; LANES] {
+    // Two halves of 64 bits, as no vector unit shifts 128.
+    let (mut lower, mut upper) = ([0_u64; LANES], [0_u64; LANES]);
+    let mut outside = [false; LANES];
+    for ((&shift, &(low, high)), ids) in fields.zip(columns) {
+        let Some(ids) = ids.first_chunk::<LANES>() else {
+            break;
+        };
+        for lane in 0..LANES {
+            outside[lane] |= (ids[lane] < low) | (ids[lane] > high);
+        }
+        let codes = ids.map(|id| u64::from(id.wrapping_sub(low) as u32));
+        if shift < 64 {
+            for lane in 0..LANES {
+                lower[lane] |= codes[lane] << shift;
+            }
+        }
+        if shift > 32 {
+            // A field without bits may start at bit 128: its code is 0.
+            let (left, right) = (
+                shift.saturating_sub(64).min(63),
+                64_u32.saturating_sub(shift),
+            );
+            for lane in 0..LANES {
+                upper[lane] |= codes[lane] << left >> right;
+            }
+        }
+    }
+    std::array::from_fn(|lane| {
+        let key = u128::from(upper[lane]) << 64 | u128::from(lower[lane]);
+        (!outside[lane]).then_some(key)
+    })
 }
 
 /// The range in which nothing has been seen yet.
@@ -222,6 +324,37 @@ mod tests {
             prop_assert_eq!(layout.mode(), KeyMode::Rehash);
             prop_assert_eq!(layout.pack(&a) == layout.pack(&b), a == b);
             prop_assert_eq!(layout.unpack(0), None);
+        }
+
+        #[test]
+        fn columns_are_packed_as_rows_are(
+            table in ids_and_ranges(0..9, 1 << 20),
+            rows in 0_usize..40,
+            full in any::<bool>(),
+        ) {
+            let mut ranges: Vec<_> = table.iter().map(|f| (f.0, f.1)).collect();
+            if full {
+                // More than 128 bits: rehashed.
+                ranges.fill((i32::MIN, i32::MAX));
+            }
+            let layout = KeyLayout::new(&ranges);
+            // Either of two ids of each function, or now and then one that is out of range.
+            let id = |function: usize, row: usize| match (row * 31 + function * 17) % 64 {
+                0 => table[function].0.wrapping_sub(1),
+                n if n % 2 == 0 => table[function].2,
+                _ => table[function].3,
+            };
+            let row = |row| (0..table.len()).map(|function| id(function, row)).collect::<Vec<_>>();
+            let expected: Vec<_> = (0..rows).map(|index| layout.pack(&row(index))).collect();
+            let ids: Vec<_> = (0..table.len())
+                .flat_map(|function| (0..rows).map(move |row| (function, row)))
+                .map(|(function, row)| id(function, row))
+                .collect();
+            for &isa in Isa::available() {
+                let mut keys = vec![Some(7); rows];
+                layout.pack_columns(&ids, keys.iter_mut(), isa);
+                prop_assert_eq!(&keys, &expected, "{}", isa);
+            }
         }
 
         #[test]

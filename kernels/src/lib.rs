@@ -22,7 +22,7 @@ mod tile;
 mod topk;
 
 pub use convert::widen_f16;
-pub use distance::{Measure, distance, distances_of, distances_to};
+pub use distance::{Measure, distance, distances_of, distances_to, dot_products};
 pub use error::{KernelError, Result};
 pub use finite::check_finite;
 pub use hash::{Bucketing, HashFunctions};

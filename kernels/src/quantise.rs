@@ -1,7 +1,5 @@
 //! Rows as 8-bit codes with a proven error: what the tiles filter on.
 
-use std::ops::Range;
-
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -78,7 +76,7 @@ impl Quantised {
     pub fn new<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Result<Self> {
         let (n, dim) = (rows.len(), rows.dim());
         let stride = dim.next_multiple_of(LINE);
-        let common = common_scale(rows);
+        let common = dispatch(isa, CommonScale(rows));
         // Zeroed by the system as it is touched: the pages are first written by the tasks.
         let mut codes = vec![0; n * stride];
         let mut approximations = vec![Approximation::default(); n];
@@ -176,21 +174,31 @@ fn largest_code(dim: usize) -> f64 {
 /// The scale that fits nearly all of a sample of rows.
 ///
 /// It has 16 significant bits, so that its products with codes are exact in single precision.
-fn common_scale<T: Scalar>(rows: Rows<'_, T>) -> f64 {
-    let step = rows.len().div_ceil(SAMPLE).max(1);
-    let mut extremes: Vec<f64> = (0..rows.len())
-        .step_by(step)
-        .map(|row| extreme::<T, f64>(rows.row(row)))
-        .filter(|&extreme| extreme > 0.0 && extreme.is_finite())
-        .collect();
-    if extremes.is_empty() {
-        return 1.0;
+struct CommonScale<'a, T>(Rows<'a, T>);
+
+impl<T: Scalar> WithSimd for CommonScale<'_, T> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f64 {
+        let rows = self.0;
+        let step = rows.len().div_ceil(SAMPLE).max(1);
+        let mut extremes = Vec::new();
+        for row in (0..rows.len()).step_by(step) {
+            let extreme = extreme(rows.row(row));
+            if extreme > 0.0 && extreme.is_finite() {
+                extremes.push(extreme);
+            }
+        }
+        if extremes.is_empty() {
+            return 1.0;
+        }
+        let place = ((extremes.len() - 1) as f64 * SHARE) as usize;
+        let (_, &mut extreme, _) = extremes.select_nth_unstable_by(place, f64::total_cmp);
+        let scale = (extreme / largest_code(rows.dim())).clamp(SCALES.0, SCALES.1) as f32;
+        let scale = f32::from_bits((scale.to_bits() + 0xff) & !0xff);
+        f64::from(scale)
     }
-    let place = ((extremes.len() - 1) as f64 * SHARE) as usize;
-    let (_, &mut extreme, _) = extremes.select_nth_unstable_by(place, f64::total_cmp);
-    let scale = (extreme / largest_code(rows.dim())).clamp(SCALES.0, SCALES.1) as f32;
-    let scale = f32::from_bits((scale.to_bits() + 0xff) & !0xff);
-    f64::from(scale)
 }
 
 /// `common` times the least power of two with which `extreme` fits `largest`.
@@ -198,8 +206,10 @@ fn scale(extreme: f64, largest: f64, common: f64) -> f64 {
     if extreme == 0.0 {
         return common;
     }
-    let ratio = extreme / (largest * common);
-    let power = ratio.log2().ceil().clamp(-300.0, 300.0) as i32;
+    let bits = (extreme / (largest * common)).to_bits();
+    let exponent = (bits >> (f64::MANTISSA_DIGITS - 1)) as i32 - (f64::MAX_EXP - 1);
+    let fraction = bits << (u64::BITS + 1 - f64::MANTISSA_DIGITS);
+    let power = (exponent + i32::from(fraction != 0)).clamp(-300, 300);
     let (least, most) = SCALES;
     let (mut scale, factor) = (common, if power > 0 { 2.0 } else { 0.5 });
     for _ in 0..power.unsigned_abs() {
@@ -217,37 +227,48 @@ trait Working: Scalar {
     /// Added and taken away, rounds to an integer, and leaves it in the low bits in between.
     const ROUND: Self;
 
+    /// The bits without the sign's, which are in the order of magnitudes: infinity above all
+    /// numbers, NaN above that.
+    type Magnitude: Copy + Ord + Default;
+
     fn of<T: Scalar>(value: T) -> Self;
     fn low_bits(self) -> i8;
+    fn magnitude(self) -> Self::Magnitude;
+    fn of_magnitude(bits: Self::Magnitude) -> Self;
 }
 
-impl Working for f32 {
-    const ROUND: f32 = 12_582_912.0;
+macro_rules! working {
+    ($float:ident, $signed:ident, $round:expr) => {
+        impl Working for $float {
+            const ROUND: $float = $round;
 
-    #[inline(always)]
-    fn of<T: Scalar>(value: T) -> f32 {
-        value.to_f64() as f32
-    }
+            type Magnitude = $signed; // compared in more instruction sets than unsigned
 
-    #[inline(always)]
-    fn low_bits(self) -> i8 {
-        self.to_bits() as i8
-    }
+            #[inline(always)]
+            fn of<T: Scalar>(value: T) -> $float {
+                value.to_f64() as $float
+            }
+
+            #[inline(always)]
+            fn low_bits(self) -> i8 {
+                self.to_bits() as i8
+            }
+
+            #[inline(always)]
+            fn magnitude(self) -> $signed {
+                self.to_bits() as $signed & $signed::MAX
+            }
+
+            #[inline(always)]
+            fn of_magnitude(bits: $signed) -> $float {
+                $float::from_bits(bits as _)
+            }
+        }
+    };
 }
 
-impl Working for f64 {
-    const ROUND: f64 = 6_755_399_441_055_744.0;
-
-    #[inline(always)]
-    fn of<T: Scalar>(value: T) -> f64 {
-        value.to_f64()
-    }
-
-    #[inline(always)]
-    fn low_bits(self) -> i8 {
-        self.to_bits() as i8
-    }
-}
+working!(f32, i32, 12_582_912.0);
+working!(f64, i64, 6_755_399_441_055_744.0);
 
 /// Rows of at most so many values, the largest within these limits, lose nothing that counts when
 /// they are quantised in single precision, if that is what they are given in.
@@ -277,11 +298,7 @@ impl<T: Scalar> WithSimd for QuantiseRows<'_, T> {
             .zip(self.codes.chunks_exact_mut(self.dim.next_multiple_of(LINE)))
             .zip(self.approximations)
         {
-            let extreme = if single {
-                extreme::<T, f32>(values)
-            } else {
-                extreme::<T, f64>(values)
-            };
+            let extreme = extreme(values);
             finite &= extreme.is_finite();
             let scale = scale(extreme, largest, self.common);
             *approximation = if single && SINGLE.contains(&extreme) {
@@ -294,45 +311,44 @@ impl<T: Scalar> WithSimd for QuantiseRows<'_, T> {
     }
 }
 
-const LANES: usize = 16;
+/// Values that are worked on side by side. The functions for them are inlined by force: what is
+/// not is compiled for no instruction set in particular.
+const LANES: usize = 32;
 
-/// `f` on each full group of lanes and on the last one, filled with zeros.
+/// The lanes of a row: full ones, then what is left, filled up with zeros.
 #[inline(always)]
-fn for_lanes<T: Scalar, W: Working>(values: &[T], mut f: impl FnMut(Range<usize>, [W; LANES])) {
-    let (full, rest) = values.as_chunks::<LANES>();
-    for (index, lanes) in full.iter().enumerate() {
-        let start = index * LANES;
-        f(start..start + LANES, lanes.map(W::of));
-    }
-    if !rest.is_empty() {
+fn lanes_of<T: Scalar, W: Working>(values: &[T]) -> impl Iterator<Item = [W; LANES]> {
+    let count = values.len().div_ceil(LANES);
+    (0..count).map(move |index| {
+        let values = &values[index * LANES..];
         let mut lanes = [W::ZERO; LANES];
-        for (lane, &value) in lanes.iter_mut().zip(rest) {
-            *lane = W::of(value);
+        match values.first_chunk::<LANES>() {
+            Some(full) => (0..LANES).for_each(|lane| lanes[lane] = W::of(full[lane])),
+            None => (0..values.len()).for_each(|lane| lanes[lane] = W::of(values[lane])),
         }
-        f(values.len() - rest.len()..values.len(), lanes);
-    }
+        lanes
+    })
 }
 
 /// The largest magnitude in a row; not finite if some value is not.
 #[inline(always)]
-fn extreme<T: Scalar, W: Working>(values: &[T]) -> f64 {
-    let mut extremes = [W::ZERO; LANES];
-    // Products with 0 are 0, or not a number.
-    let mut odd = [W::ZERO; LANES];
-    for_lanes(values, |_, lanes: [W; LANES]| {
+fn extreme<T: Scalar>(values: &[T]) -> f64 {
+    if size_of::<T>() == size_of::<f32>() {
+        extreme_in::<T, f32>(values)
+    } else {
+        extreme_in::<T, f64>(values)
+    }
+}
+
+#[inline(always)]
+fn extreme_in<T: Scalar, W: Working>(values: &[T]) -> f64 {
+    let mut extremes = [W::Magnitude::default(); LANES];
+    for lanes in lanes_of::<T, W>(values) {
         for lane in 0..LANES {
-            let size = lanes[lane].abs();
-            extremes[lane] = if size > extremes[lane] {
-                size
-            } else {
-                extremes[lane]
-            };
-            odd[lane] = odd[lane] + size * W::ZERO;
+            extremes[lane] = extremes[lane].max(lanes[lane].magnitude());
         }
-    });
-    let sum = |sum: f64, &lane: &W| sum + lane.to_f64();
-    let largest = |largest: f64, &lane: &W| largest.max(lane.to_f64());
-    extremes.iter().fold(0.0, largest) + odd.iter().fold(0.0, sum)
+    }
+    W::of_magnitude(halve(extremes, W::Magnitude::max)).to_f64()
 }
 
 /// Quantises one row of finite values. In single precision the products of scale and codes are
@@ -349,8 +365,8 @@ fn quantise_row<T: Scalar, W: Working>(
     let mut residuals = [W::ZERO; LANES];
     let mut squares = [W::ZERO; LANES];
     let mut sums = [W::ZERO; LANES];
-    for_lanes(values, |range, lanes: [W; LANES]| {
-        let mut rounded = [0_i8; LANES];
+    let rounded = codes.as_chunks_mut::<LANES>().0;
+    for (lanes, rounded) in lanes_of::<T, W>(values).zip(rounded) {
         for lane in 0..LANES {
             let code = lanes[lane] * inverse;
             let code = if code > most { most } else { code };
@@ -363,10 +379,8 @@ fn quantise_row<T: Scalar, W: Working>(
             squares[lane] = squares[lane] + code * code;
             sums[lane] = sums[lane] + code;
         }
-        let length = range.len();
-        codes[range].copy_from_slice(&rounded[..length]);
-    });
-    let sum = |lanes: [W; LANES]| lanes.iter().fold(0.0, |sum, lane| sum + lane.to_f64());
+    }
+    let sum = |lanes: [W; LANES]| halve(lanes.map(W::to_f64), |x, y| x + y);
     let (residual2, square) = (sum(residuals), sum(squares));
     let huge = scale * scale * square > HUGE || residual2 > HUGE || residual2.is_nan();
     Approximation {
@@ -379,5 +393,105 @@ fn quantise_row<T: Scalar, W: Working>(
         },
         square: square as i32,
         sum: sum(sums) as i32,
+    }
+}
+
+/// Combines the upper half of the lanes with the lower until one is left.
+#[inline(always)]
+fn halve<V: Copy>(mut lanes: [V; LANES], combine: impl Fn(V, V) -> V) -> V {
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        for lane in 0..width {
+            lanes[lane] = combine(lanes[lane], lanes[lane + width]);
+        }
+    }
+    lanes[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::on_each_isa;
+
+    /// Codes and sums one value at a time; the residual in double precision.
+    fn reference<T: Scalar>(values: &[T], scale: f64, largest: f64) -> (Vec<i8>, i32, i32, f64) {
+        let (mut codes, mut square, mut sum, mut residual2) = (Vec::new(), 0, 0, 0.0);
+        for value in values.iter().map(|value| value.to_f64()) {
+            let code = (value / scale).round_ties_even().clamp(-largest, largest);
+            codes.push(code as i8);
+            square += (code * code) as i32;
+            sum += code as i32;
+            residual2 += (value - scale * code).powi(2);
+        }
+        (codes, square, sum, residual2.sqrt())
+    }
+
+    fn agrees<T: Scalar>() {
+        for dim in [1, 7, 31, 32, 33, 64, 65, 100, 384] {
+            // Quarters, so that no product with a scale of a power of two is rounded.
+            let value = |at: usize| f64::from((at * 7919 % 1021) as i32 - 510) / 4.0;
+            let values: Vec<T> = (0..9 * dim).map(|at| T::from_f64(value(at))).collect();
+            on_each_isa(|isa| {
+                let quantised = Quantised::new(Rows::new(&values, dim).unwrap(), isa).unwrap();
+                let scalar = Quantised::new(Rows::new(&values, dim).unwrap(), Isa::SCALAR).unwrap();
+                for (index, row) in values.chunks(dim).enumerate() {
+                    let (got, same) = (quantised.row(index), scalar.row(index));
+                    let bits = |row: Approximation| (row.scale.to_bits(), row.residual.to_bits());
+                    assert_eq!(bits(got), bits(same), "{isa} {dim}");
+                    let scale = f64::from(got.scale);
+                    let expected = reference(row, scale, largest_code(dim));
+                    let (codes, padding) = quantised.codes(index).split_at(dim);
+                    assert!(padding.iter().all(|&code| code == 0));
+                    assert_eq!(codes, expected.0, "{isa} {dim}");
+                    assert_eq!((got.square, got.sum), (expected.1, expected.2));
+                    let residual = f64::from(got.residual);
+                    assert!(residual >= expected.3 && residual <= expected.3 * 1.001 + 1e-6);
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn every_isa_agrees_with_the_reference() {
+        agrees::<f32>();
+        agrees::<f64>();
+    }
+
+    #[test]
+    fn scales_are_the_least_that_fit() {
+        for (extreme, expected) in [
+            (0.0, 1.0),
+            (100.0, 1.0),
+            (50.0, 0.5),
+            (50.1, 1.0),
+            (100.1, 2.0),
+            (200.0, 2.0),
+            (1e6, 16384.0),
+            (f64::from_bits(1), SCALES.0),
+            (f64::MAX, SCALES.1),
+        ] {
+            assert_eq!(scale(extreme, 100.0, 1.0), expected, "{extreme:e}");
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_found_anywhere() {
+        on_each_isa(|isa| {
+            for (at, bad) in [
+                (0, f32::NAN),
+                (31, -f32::NAN),
+                (32, f32::INFINITY),
+                (39, f32::NEG_INFINITY),
+            ] {
+                let mut values = [f32::MAX; 80];
+                values[40 + at] = bad;
+                let error = Quantised::new(Rows::new(&values, 40).unwrap(), isa).unwrap_err();
+                assert!(matches!(
+                    error,
+                    crate::KernelError::NotFinite { row: 1, dimension, .. } if dimension == at
+                ));
+            }
+        });
     }
 }

@@ -2,9 +2,9 @@
 //! orthogonal within a table, and cut where a sample falls into halves.
 //!
 //! Bits come out the same on every machine and number of threads, since keys are made of them:
-//! dot products have the fixed order of [`distances_of`], all else is scalar arithmetic.
+//! dot products have the fixed order of [`dot_products`], all else is scalar arithmetic.
 
-use lshjoin_kernels::{Measure, Rows, Scalar, distances_of};
+use lshjoin_kernels::{Rows, Scalar, dot_products};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rayon::prelude::*;
 
@@ -158,36 +158,22 @@ pub(crate) fn project<T: Scalar>(
     if functions == 0 {
         return Ok(projections);
     }
-    let pairs: Vec<(u32, u32)> = (0..BLOCK as u32)
-        .flat_map(|row| (0..functions as u32).map(move |function| (row, function)))
-        .collect();
     projections
         .par_chunks_mut(BLOCK * functions)
         .zip(rows.values().par_chunks(BLOCK * dim))
-        .try_for_each_init(
-            || (Vec::new(), Vec::new()),
-            |(block, products), (projections, values)| {
-                run.check()?;
-                block.clear();
-                block.extend(values.iter().map(|value| value.to_f64() as f32));
-                distances_of(
-                    Measure::Dot,
-                    Rows::new(block, dim)?,
-                    directions,
-                    &pairs[..projections.len()],
-                    products,
-                    run.isa(),
-                )?;
-                projections.copy_from_slice(products);
-                for (&(row, function), projection) in pairs.iter().zip(projections) {
-                    if !projection.is_finite() {
-                        let row = &values[row as usize * dim..][..dim];
-                        *projection = clamped_dot(row, directions.row(function as usize));
-                    }
+        .try_for_each_init(Vec::new, |block, (projections, values)| {
+            run.check()?;
+            block.clear();
+            block.extend(values.iter().map(|value| value.to_f64() as f32));
+            dot_products(Rows::new(block, dim)?, directions, projections, run.isa())?;
+            for (at, projection) in projections.iter_mut().enumerate() {
+                if !projection.is_finite() {
+                    let row = &values[at / functions * dim..][..dim];
+                    *projection = clamped_dot(row, directions.row(at % functions));
                 }
-                Ok::<_, Error>(())
-            },
-        )?;
+            }
+            Ok::<_, Error>(())
+        })?;
     Ok(projections)
 }
 
