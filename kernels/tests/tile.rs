@@ -248,7 +248,7 @@ fn the_nearest_of_a_panel_are_among_those_it_reports() {
             near
         };
         let expected = found(Isa::SCALAR);
-        for row in 0..left.len() {
+        for (row, &bound) in bounds.iter().enumerate() {
             let mut distances: Vec<(f64, u32)> = (0..right.len())
                 .map(|other| (distance(left.row(row), right.row(other)), other as u32))
                 .collect();
