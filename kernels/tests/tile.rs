@@ -259,10 +259,7 @@ fn the_nearest_of_a_panel_are_among_those_it_reports() {
                 .collect();
             for &(distance, other) in distances.iter().take(k) {
                 let is = of_row.iter().find(|near| near.right == other);
-                assert!(
-                    is.is_some() || distance > f64::from(bounds[row]),
-                    "{k} {row}"
-                );
+                assert!(is.is_some() || distance > f64::from(bound), "{k} {row}");
                 if let Some(near) = is {
                     let interval = f64::from(near.at_least)..=f64::from(near.at_most);
                     assert!(interval.contains(&distance));
