@@ -50,7 +50,7 @@ test-neon:
 	done
 
 # Joins of thousands of rows against brute force: each takes minutes when emulated.
-MINUTES := exact_knn_join_is_brute_force approximate_plans batches_
+MINUTES := exact_knn_join_is_brute_force approximate_plans batches_ equal_rows_stream
 
 # The kernels under AddressSanitizer, whose runtime the stable toolchain has, if not by a stable name.
 # What it can't see, the assembly of AMX, runs before fences like all else in tests/fenced.rs.
