@@ -19,7 +19,8 @@ use crate::{
     error::Result,
     held_out::HeldOut,
     knn::{Groups, Nearest},
-    meet::{Judge, LEFT, Meeting, Meetings, bounds},
+    knn_join::KnnJoin,
+    meet::{Judge, LEFT, bounds},
     metric::Metric,
     run::Run,
     side::Side,
@@ -62,12 +63,8 @@ impl<'a> Cells<'a> {
             .flat_map(|&row| side.rows.row(row))
             .copied()
             .collect();
-        let mut sample = project(Rows::new(&values, side.rows.dim())?, axes.rows()?, run)?;
-        scale(
-            &mut sample,
-            width,
-            rows.iter().map(|&row| side.direction_scale(row)),
-        );
+        let values = Rows::new(&values, side.rows.dim())?;
+        let sample = projected(axes, side, values, rows.iter().copied(), run)?;
         // Random rows to begin with, each once.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut order: Vec<usize> = (0..rows.len()).collect();
@@ -100,20 +97,9 @@ impl<'a> Cells<'a> {
         let rows = Side::new("rows", Rows::new(projected, width)?, Metric::Euclidean, run)?;
         let centroids = Rows::new(&self.centroids, width)?;
         let centroids = Side::new("centroids", centroids, Metric::Euclidean, run)?;
-        let nearest = Nearest::new(&rows, Some(&centroids), 1, run)?;
-        let numbers = |side: &Side<'_, f32>| (0..side.rows.len() as u32).collect::<Vec<_>>();
-        let meetings = Meetings {
-            left: &rows,
-            left_order: &numbers(&rows),
-            right: Some((&centroids, &numbers(&centroids))),
-            run,
-        };
-        let all = Meeting {
-            left: 0..rows.rows.len(),
-            right: 0..centroids.rows.len(),
-        };
-        meetings.hold([all].into_iter(), &nearest.first())?;
-        let found = nearest.finish()?.indices;
+        let join = KnnJoin::new(Some(&rows), &centroids, 1, run)?;
+        join.meet_all(&join.nearest.first())?;
+        let found = join.nearest.finish()?.indices;
         Ok(found.into_iter().map(|cell| cell as u32).collect())
     }
 
@@ -144,10 +130,7 @@ impl<'a> Cells<'a> {
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn table<T: Scalar>(&self, side: &mut Side<'_, T>, run: &Run) -> Result<CellTable> {
-        let width = self.axes.count();
-        let mut projected = project(side.rows, self.axes.rows()?, run)?;
-        let scales = (0..side.rows.len()).map(|row| side.direction_scale(row));
-        scale(&mut projected, width, scales);
+        let projected = projected(self.axes, side, side.rows, 0..side.rows.len(), run)?;
         let cells = self.nearest(&projected, run)?;
         let mut starts = vec![0; self.len() + 1];
         for &cell in &cells {
@@ -205,10 +188,21 @@ impl CellTable {
     }
 }
 
-fn scale(rows: &mut [f32], width: usize, scales: impl Iterator<Item = f32>) {
-    for (row, scale) in rows.chunks_mut(width).zip(scales) {
+/// The coordinates along the axes of some of the side's rows, of their directions where these are
+/// what the metric compares; `indices` are those of `rows`.
+fn projected<T: Scalar>(
+    axes: &PrincipalAxes,
+    side: &Side<'_, T>,
+    rows: Rows<'_, T>,
+    indices: impl Iterator<Item = usize>,
+    run: &Run,
+) -> Result<Vec<f32>> {
+    let mut projected = project(rows, axes.rows()?, run)?;
+    for (row, index) in projected.chunks_mut(axes.count()).zip(indices) {
+        let scale = side.direction_scale(index);
         row.iter_mut().for_each(|value| *value *= scale);
     }
+    Ok(projected)
 }
 
 /// Left rows by cell, and which cells of right rows they look into.

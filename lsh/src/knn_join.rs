@@ -102,21 +102,9 @@ fn join_distinct<T: Scalar>(
     if right.codes.is_none() || most.min(right.rows.len()) < MANY {
         return KnnJoin::new(left.as_ref(), &right, k, run)?.exactly();
     }
-    match plan {
-        JoinPlan::Exact => {
-            let axes = PrincipalAxes::of_sample(items, STRETCH_BITS, run)?;
-            let stretches = Stretches::new(&mut right, left.as_mut(), &axes, run)?;
-            let join = KnnJoin::new(left.as_ref(), &right, k, run)?;
-            join.fill(&stretches)?;
-            join.exactly()
-        }
-        JoinPlan::Lsh(plan) => {
-            let axes = PrincipalAxes::of_sample(items, plan.axes, run)?;
-            let stretches = Stretches::new(&mut right, left.as_mut(), &axes, run)?;
-            let join = KnnJoin::new(left.as_ref(), &right, k, run)?;
-            join.fill(&stretches)?;
-            join.by_tables(plan, &axes)
-        }
+    let (axes, tables) = match plan {
+        JoinPlan::Exact => (STRETCH_BITS, None),
+        JoinPlan::Lsh(plan) => (plan.axes, Some(plan)),
         JoinPlan::Cells(plan) => {
             let axes = PrincipalAxes::of_sample(items, plan.axes, run)?;
             let cells = Cells::of_sample(&axes, &right, plan.cells, plan.seed, run)?;
@@ -127,8 +115,16 @@ fn join_distinct<T: Scalar>(
                 .transpose()?;
             let of_left = of_left.as_ref().unwrap_or(&of_right);
             let visits = Visits::new(&cells, of_left, &of_right, plan.probes);
-            KnnJoin::new(left.as_ref(), &right, k, run)?.by_cells(plan, visits)
+            return KnnJoin::new(left.as_ref(), &right, k, run)?.by_cells(plan, visits);
         }
+    };
+    let axes = PrincipalAxes::of_sample(items, axes, run)?;
+    let stretches = Stretches::new(&mut right, left.as_mut(), &axes, run)?;
+    let join = KnnJoin::new(left.as_ref(), &right, k, run)?;
+    join.fill(&stretches)?;
+    match tables {
+        None => join.exactly(),
+        Some(plan) => join.by_tables(plan, &axes),
     }
 }
 
@@ -204,8 +200,14 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         })
     }
 
-    /// Meets all pairs.
+    /// Meets all pairs, and ends the join.
     pub(crate) fn exactly(self) -> Result<Neighbors<T>> {
+        self.meet_all(&self.nearest.for_all())?;
+        self.nearest.finish()
+    }
+
+    /// Meets all pairs.
+    pub(crate) fn meet_all(&self, judge: &Nearer<'_, T>) -> Result<()> {
         let (left, right) = (self.left().rows.len(), self.right.rows.len());
         let [left_order, right_order] =
             [left, right].map(|rows| (0..rows as u32).collect::<Vec<_>>());
@@ -219,8 +221,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             left: 0..left,
             right: 0..right,
         };
-        meetings.hold([all].into_iter(), &self.nearest.for_all())?;
-        self.nearest.finish()
+        meetings.hold([all].into_iter(), judge)
     }
 
     fn by_cells(self, plan: &CellPlan, mut visits: Visits<'_>) -> Result<Neighbors<T>> {

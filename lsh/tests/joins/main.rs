@@ -279,15 +279,20 @@ fn a_models_neighbors_are_the_nearest_of_its_candidates() {
     }
 }
 
+/// Within which some, but not many, of the `rows` of nine dimensions are.
+fn radius(metric: Metric) -> f64 {
+    match metric {
+        Metric::Euclidean => 3.25,
+        Metric::Manhattan => 7.25,
+        _ => 0.05,
+    }
+}
+
 #[test]
 fn radius_join_is_brute_force() {
     let run = Run::new().unwrap();
     for metric in METRICS {
-        let radius = match metric {
-            Metric::Euclidean => 3.25,
-            Metric::Manhattan => 7.25,
-            _ => 0.05,
-        };
+        let radius = radius(metric);
         let all = rows(850, 9, 9);
         let (queries, items) = all.split_at(150 * 9);
         let queries = Rows::new(queries, 9).unwrap();
@@ -345,11 +350,7 @@ fn batched_pairs(batches: &[JoinedPairs<f64>], size: usize) -> Vec<(i64, i64, f6
 fn batches_hold_the_pairs_of_the_join() {
     let run = Run::new().unwrap();
     for metric in METRICS {
-        let radius = match metric {
-            Metric::Euclidean => 3.25,
-            Metric::Manhattan => 7.25,
-            _ => 0.05,
-        };
+        let radius = radius(metric);
         let all = rows(2700, 9, 9);
         let (queries, items) = all.split_at(600 * 9);
         let (queries, items) = (Rows::new(queries, 9).unwrap(), Rows::new(items, 9).unwrap());
