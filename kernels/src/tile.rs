@@ -71,7 +71,7 @@ struct Product {
     masks: [u32; BLOCK],
 }
 
-/// Sets a block's product, and says whether any mask is not 0.
+/// Sets a block's tiles and masks, by the floors that are set, and says whether any mask is not 0.
 ///
 /// Unsafe to call on a machine without the instruction set, or with pointers out of bounds.
 type Multiply = unsafe fn(&Block, &mut Product) -> bool;
@@ -351,6 +351,7 @@ impl<'a> Panels<'a> {
             lines: self.lines,
             units: self.units,
         };
+        product.floors.set(block.left_band, block.right_band);
         // SAFETY: the machine has the panels' instruction set, or there would be no `Isa` of it,
         // and both pointers are to a whole band.
         unsafe { (self.multiply)(&block, product) }

@@ -62,7 +62,6 @@ pub(super) unsafe fn multiply(block: &Block, product: &mut Product) -> bool {
         floors,
         masks,
     } = product;
-    floors.set(block.left_band, block.right_band);
     let half = block.lines * SIDE;
     // SAFETY: the caller vouches for two halves of `lines` tiles on each side. All rows of a tile
     // of sums start from the same 16 numbers, at a stride of 0.

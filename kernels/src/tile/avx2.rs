@@ -23,7 +23,6 @@ pub(super) unsafe fn multiply(block: &Block, product: &mut Product) -> bool {
         floors,
         masks,
     } = product;
-    floors.set(block.left_band, block.right_band);
     *masks = [0; _];
     let mut found = false;
     let tile = block.lines * SIDE;

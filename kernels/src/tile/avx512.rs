@@ -22,7 +22,6 @@ macro_rules! zmm_multiply {
                 floors,
                 masks,
             } = product;
-            floors.set(block.left_band, block.right_band);
             // SAFETY: 32 numbers of 32 bits, aligned to 128 bytes.
             let columns: [_; 2] = unsafe {
                 let columns = floors.columns.as_ptr().cast::<__m512i>();

@@ -14,7 +14,6 @@ pub(super) const LANES: usize = SIDE / VECTORS;
 /// The machine must have NEON, and the block's pointers be in bounds.
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn multiply(block: &Block, product: &mut Product) -> bool {
-    product.floors.set(block.left_band, block.right_band);
     product.masks = [0; _];
     let tile = block.lines * SIDE;
     for half in 0..block.right_band.rows.div_ceil(SIDE) {

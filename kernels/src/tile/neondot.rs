@@ -38,7 +38,6 @@ unsafe fn add_dot(mut sum: int32x4_t, left: int32x4_t, right: int32x4_t) -> int3
 /// The machine must have the dot-product extension, and the block's pointers be in bounds.
 #[target_feature(enable = "neon,dotprod")]
 pub(super) unsafe fn multiply(block: &Block, product: &mut Product) -> bool {
-    product.floors.set(block.left_band, block.right_band);
     product.masks = [0; _];
     let tile = block.lines * SIDE;
     for half in 0..block.right_band.rows.div_ceil(SIDE) {

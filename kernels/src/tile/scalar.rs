@@ -12,7 +12,6 @@ pub(super) unsafe fn multiply(block: &Block, product: &mut Product) -> bool {
         floors,
         masks,
     } = product;
-    floors.set(block.left_band, block.right_band);
     *masks = [0; _];
     for (row, mask) in masks[..block.left_band.rows].iter_mut().enumerate() {
         for half in 0..2 {
