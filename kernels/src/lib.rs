@@ -31,5 +31,7 @@ pub use key::{KeyLayout, KeyMode, NO_RANGE};
 pub use quantise::Quantised;
 pub use rows::{Rows, Scalar};
 pub use sort::{Key, Sorter};
-pub use tile::{LeftPanel, Near, RightPanel, near_pairs, nearest_pairs};
+pub use tile::{
+    LeftPanel, Near, RightPanel, code_distances2, near_pairs, near_pairs_of, nearest_pairs,
+};
 pub use topk::{Nearest, TopK, TopKChunk};
