@@ -10,13 +10,10 @@ bench-results/spark_cluster.json and .md, case by case.
 """
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Callable
-from os import environ
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import lshjoin
@@ -24,15 +21,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import record
+import spark
 from descriptors import descriptors
 from embeddings import embeddings
 from lshjoin._lshjoin import isa
 from lshjoin.spark import BucketedRandomProjectionLSH
 from numpy.typing import NDArray
 from pyspark.ml.feature import BucketedRandomProjectionLSH as SparkLSH
-from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from systems import timed
 
 WORKERS = 2
 PARAMS = {
@@ -48,41 +46,17 @@ Rows = NDArray[np.float32]
 
 
 def start(memory: int) -> SparkSession:
-    environ["PYSPARK_PYTHON"] = sys.executable
-    return (
-        SparkSession.builder.master(f"local-cluster[{WORKERS},1,{memory}]")
-        .config("spark.driver.memory", "4g")
-        .config("spark.executor.memory", f"{memory}m")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.sql.shuffle.partitions", "8")
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.log.level", "ERROR")
-        .getOrCreate()
+    return spark.start(
+        f"local-cluster[{WORKERS},1,{memory}]",
+        driver_memory="4g",
+        executor_memory=f"{memory}m",
+        sql_shuffle_partitions="8",
     )
-
-
-def frame(spark: SparkSession, rows: Rows, vectors: bool) -> DataFrame:
-    kind = pa.float64() if vectors else pa.float32()
-    lists = pa.array(list(rows.astype(kind.to_pandas_dtype())), pa.list_(kind))
-    table = spark.createDataFrame(pa.table({"id": np.arange(len(rows)), "features": lists}))
-    if vectors:
-        table = table.select("id", array_to_vector("features").alias("features"))
-    table = table.repartition(WORKERS).cache()
-    table.count()
-    return table
 
 
 def collected(joined: DataFrame) -> dict[tuple[int, int], float]:
     a, b, distances = (column.to_pylist() for column in joined.toArrow().columns)
     return dict(zip(zip(a, b, strict=True), distances, strict=True))
-
-
-def timed(job: Callable[[], Any]) -> tuple[float, Any]:
-    begin = perf_counter()
-    result = job()
-    return perf_counter() - begin, result
 
 
 def join(estimator: type, rows: DataFrame) -> dict[tuple[int, int], float]:
@@ -104,10 +78,7 @@ def nearest(rows: DataFrame, others: DataFrame) -> dict[tuple[int, int], float]:
 
 
 def sparks_nearest(rows: DataFrame, others: DataFrame) -> dict[tuple[int, int], float]:
-    others = others.toDF("b", "others")
-    distance = F.vector_l2_distance(rows.features, others.others)
-    joined = rows.nearestByJoin(others, distance, K, "exact", "distance")
-    return collected(joined.select("id", "b", distance))
+    return collected(spark.nearest_by_join(rows, others, K))
 
 
 def compared(ours: Callable[[], Any], theirs: Callable[[], Any]) -> dict[str, Any]:
@@ -128,9 +99,9 @@ def compared(ours: Callable[[], Any], theirs: Callable[[], Any]) -> dict[str, An
 
 
 def join_case() -> dict[str, Any]:
-    spark = start(3072)
+    session = start(3072)
     data, rows = embeddings(10_000, seed=0)
-    small, both = frame(spark, rows[:500], True), frame(spark, rows, True)
+    small, both = (spark.frame(session, some, WORKERS) for some in (rows[:500], rows))
     for estimator in (SparkLSH, BucketedRandomProjectionLSH):
         join(estimator, small)
     result = compared(lambda: join(BucketedRandomProjectionLSH, both), lambda: join(SparkLSH, both))
@@ -138,10 +109,12 @@ def join_case() -> dict[str, Any]:
 
 
 def nearest_case() -> dict[str, Any]:
-    spark = start(3072)
+    session = start(3072)
     data, rows = embeddings(4_000, seed=0)
-    small = frame(spark, rows[:100], False)
-    a, b = (frame(spark, side, False) for side in (rows[:2_000], rows[2_000:]))
+    small, a, b = (
+        spark.frame(session, some, WORKERS, vectors=False)
+        for some in (rows[:100], rows[:2_000], rows[2_000:])
+    )
     for work in (nearest, sparks_nearest):
         work(small, small)
     result = compared(lambda: nearest(a, b), lambda: sparks_nearest(a, b))
@@ -163,8 +136,8 @@ def million_case() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         source, sink = f"{directory}/rows", f"{directory}/found"
         write_parquet(rows, Path(source))
-        spark = start(3072)
-        items = spark.read.parquet(source)
+        session = start(3072)
+        items = session.read.parquet(source)
         model = BucketedRandomProjectionLSH(**PARAMS).fit(items)
         spark_seconds, _ = timed(
             lambda: (
@@ -173,11 +146,11 @@ def million_case() -> dict[str, Any]:
                 .write.parquet(sink)
             )
         )
-        store = spark.sparkContext._jsc.sc().statusStore()
+        store = session.sparkContext._jsc.sc().statusStore()
         executors = store.executorList(False)
         shuffled = sum(executors.apply(at).totalShuffleWrite() for at in range(executors.size()))
-        found = spark.read.parquet(sink).where(F.col("a").isin(sample.tolist())).toArrow()
-        spark.stop()
+        found = session.read.parquet(sink).where(F.col("a").isin(sample.tolist())).toArrow()
+        session.stop()
     a, b, distances = (column.to_numpy() for column in found.columns)
     limits = dict(zip(sample.tolist(), radius[:, 0], strict=True))
     others = a != b
