@@ -11,6 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    from pip._vendor import tomli as tomllib
+
 ROOT = Path(__file__).resolve().parent.parent
 ANN_SEARCH_RS = ROOT / "benches/ann-search-rs"
 ANN_SEARCH_RS_PEER = ANN_SEARCH_RS / "target/release/ann-search-rs-peer"
@@ -59,12 +64,7 @@ def main() -> None:
 
 
 def requirements(group: str) -> list[str]:
-    """Read by hand: Python 3.10 has no tomllib."""
-    text = (ROOT / "pyproject.toml").read_text()
-    listed = re.search(rf"^{group} = \[(.*?)^?\]", text, re.DOTALL | re.MULTILINE)
-    if not listed:
-        raise SystemExit(f"no group {group} in pyproject.toml")
-    return re.findall(r'"([^"]+)"', listed[1])
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"][group]
 
 
 if __name__ == "__main__":

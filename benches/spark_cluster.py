@@ -5,11 +5,12 @@ bucket of a table, hashing included. nearest: the 10 nearest for each of 2,000 r
 others, beside nearestByJoin, which came with Spark 4.2. Everything from the data frames, which are
 cached, to the collected ids and distances is timed; each side has had a small job before; lshjoin
 runs before and after Spark. million: the 10 nearest others of each of 1,000,000 x 128 rows, out of
-a Parquet file and into one, beside the engine alone on as many cores. Writes
-bench-results/spark_cluster.json and .md, case by case.
+a Parquet file and into one, beside the engine alone on as many cores. parts: how many parts the
+plan has a query visit. Writes bench-results/spark_cluster.json and .md, case by case.
 """
 
 import argparse
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ import spark
 from descriptors import descriptors
 from embeddings import embeddings
 from lshjoin._lshjoin import isa
-from lshjoin.spark import BucketedRandomProjectionLSH
+from lshjoin.spark import BucketedRandomProjectionLSH, nearest
 from numpy.typing import NDArray
 from pyspark.ml.feature import BucketedRandomProjectionLSH as SparkLSH
 from pyspark.sql import DataFrame, SparkSession
@@ -72,7 +73,7 @@ def join(estimator: type, rows: DataFrame) -> dict[tuple[int, int], float]:
     return pairs
 
 
-def nearest(rows: DataFrame, others: DataFrame) -> dict[tuple[int, int], float]:
+def nearest_join(rows: DataFrame, others: DataFrame) -> dict[tuple[int, int], float]:
     model = BucketedRandomProjectionLSH(**PARAMS).fit(rows)
     return collected(model.approxNearestNeighborsJoin(rows, others, K).selectExpr(*IDS))
 
@@ -115,9 +116,9 @@ def nearest_case() -> dict[str, Any]:
         spark.frame(session, some, WORKERS, vectors=False)
         for some in (rows[:100], rows[:2_000], rows[2_000:])
     )
-    for work in (nearest, sparks_nearest):
+    for work in (nearest_join, sparks_nearest):
         work(small, small)
-    result = compared(lambda: nearest(a, b), lambda: sparks_nearest(a, b))
+    result = compared(lambda: nearest_join(a, b), lambda: sparks_nearest(a, b))
     return {"data": f"{data}, 2,000 x 2,000 x 384, k = {K}"} | result
 
 
@@ -167,6 +168,22 @@ def million_case() -> dict[str, Any]:
     }
 
 
+def parts_case() -> dict[str, Any]:
+    """How many parts a query of the k-NN join visits; planned on the driver, without a cluster."""
+    data, rows = embeddings(22_000, seed=0)
+    rows = rows[np.random.default_rng(0).permutation(len(rows))]
+    queries, items = rows[:2_000], rows[2_000:]
+    visited = {}
+    for parts in (16, 64, 512):
+        centres = nearest._centres(items, parts)
+        homes = nearest._nearest_centres(items, centres, 1)
+        visited[parts] = {
+            recall: nearest._parts_for(math.sqrt(recall), queries, items, homes, centres)
+            for recall in (0.8, 0.9, 0.95)
+        }
+    return {"data": f"{data}, a sample of 20,000 x 384 and 2,000 queries", "visited": visited}
+
+
 def write_parquet(rows: Rows, directory: Path) -> None:
     directory.mkdir()
     for part, some in enumerate(np.array_split(np.arange(len(rows)), 8)):
@@ -175,7 +192,12 @@ def write_parquet(rows: Rows, directory: Path) -> None:
         pq.write_table(table, directory / f"part-{part}.parquet")
 
 
-CASES = {"join": join_case, "nearest": nearest_case, "million": million_case}
+CASES = {
+    "join": join_case,
+    "nearest": nearest_case,
+    "million": million_case,
+    "parts": parts_case,
+}
 
 
 def main() -> None:

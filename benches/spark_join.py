@@ -22,6 +22,7 @@ from embeddings import embeddings
 from lshjoin._lshjoin import isa
 from pyspark.ml.feature import BucketedRandomProjectionLSH as SparkLSH
 from pyspark.sql import DataFrame, SparkSession
+from report import spark_table
 
 THREADS = 2
 OURS_A_TURN = 3
@@ -118,7 +119,9 @@ def main() -> None:
         return
 
     session = spark.start(f"local[{THREADS}]", driver_memory="8g")
-    spark_job(spark.frame(session, embeddings(500, seed=1)[1], THREADS))  # warms the JVM up
+    warm = spark.frame(session, embeddings(2_000, seed=1)[1], THREADS)
+    for _ in range(2):  # the JVM compiles what it has run often enough
+        spark_job(warm)
     sizes = [compared(session, rows, chosen.data_seed) for rows in chosen.rows]
     session.stop()
 
@@ -136,23 +139,6 @@ def main() -> None:
     text = report(result)
     record.write(chosen.name, result, text)
     print(text)
-
-
-def table(result: dict[str, Any]) -> list[str]:
-    """How much longer Spark takes, by the number of rows."""
-    lines = [
-        "| rows | pairs found | Spark, 200 partitions, s | Spark, 8 partitions, s | lshjoin, s "
-        "| times as fast |",
-        "|---:|---:|---:|---:|---:|---:|",
-    ]
-    for size in result["sizes"]:
-        theirs = size["spark_seconds_by_shuffle_partitions"]
-        shown = (f"{theirs[n]:.1f}" if n in theirs else "not run" for n in ("200", "8"))
-        lines.append(
-            f"| {size['rows']:,} | {size['agreement']['pairs']:,} | {' | '.join(shown)} "
-            f"| {median(size['lshjoin_seconds']):.3f} | {size['ratio']:.0f} |"
-        )
-    return lines
 
 
 def report(result: dict[str, Any]) -> str:
@@ -174,7 +160,7 @@ def report(result: dict[str, Any]) -> str:
         + ", ".join(f"{name} {number}" for name, number in result["versions"].items())
         + ".",
         "",
-        *table(result),
+        *spark_table(result),
         "",
         f"Of {sum(a['pairs'] for a in agreed):,} pairs {sum(a['only_in_spark'] for a in agreed)} "
         f"are only in Spark's, {sum(a['only_in_lshjoin'] for a in agreed)} only in lshjoin's; "

@@ -50,6 +50,7 @@ PEERS = {
 }
 REPEATED_BELOW = 1.0  # seconds: shorter searches are repeated, and the median counts
 REPEATS = 3
+LOADED = '{"loaded":true}'  # said once, when what is timed begins
 Rows = NDArray[np.float32]
 Indices = NDArray[np.integer[Any]]
 
@@ -157,7 +158,7 @@ def measure_each(
                 process = subprocess.Popen(
                     [*command, json.dumps(job)], env=environment, stdout=out, stderr=err
                 )
-                while not printed.stat().st_size and process.poll() is None:
+                while LOADED not in printed.read_text() and process.poll() is None:
                     sleep(0.01)  # loading counts for nothing
                 if process.wait(limit):
                     error = f"exit code {process.returncode}"
@@ -168,12 +169,9 @@ def measure_each(
                 error = "not built"
         if error and (said := complained.read_text().strip()):
             error = said.splitlines()[-1][:200]
-        lines = [
-            json.loads(line)
-            for line in printed.read_text().splitlines()
-            if line.startswith('{"') and line.endswith("}")
-        ]
-        measured = lines[1:]  # the first says that rows are loaded
+        # Others may print as well.
+        _, _, said = printed.read_text().partition(LOADED)
+        measured = [json.loads(line) for line in said.splitlines() if line.startswith('{"')]
         # What the build and the search in hand had of the time, at least.
         left = (limit or 0) - sum(
             line["search_seconds"] * (REPEATS if line["search_seconds"] < REPEATED_BELOW else 1)
@@ -216,7 +214,7 @@ def main() -> None:
     module, name = PEERS[job["name"]].split(":")
     peer = getattr(import_module(module), name)(job["metric"], job["threads"], **job["build"])
     peer.prepare(items, queries)
-    print('{"loaded": true}', flush=True)
+    print(LOADED, flush=True)
 
     build_seconds, _ = timed(peer.build, items)
     task = getattr(peer, job["task"])

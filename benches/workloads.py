@@ -91,12 +91,10 @@ def usearch(dtype: str) -> Callable[[Data], Sweep]:
     return lambda data: Sweep("usearch", build, each((16, 32, 96), "expansion"))
 
 
-def pynndescent(neighbors: int) -> Callable[[Data], Sweep]:
-    def sweep(data: Data) -> Sweep:
-        searches = [{}] if data.queries is None else each((0.05, 0.1, 0.2), "epsilon")
-        return Sweep("pynndescent", {"n_neighbors": neighbors}, searches)
-
-    return sweep
+def pynndescent(data: Data) -> Sweep:
+    if data.queries is None:  # the neighbour graph
+        return Sweep("pynndescent", {}, each((15, 30), "n_neighbors"))
+    return Sweep("pynndescent", {"n_neighbors": 20}, each((0.05, 0.1, 0.2), "epsilon"))
 
 
 def annoy(data: Data) -> Sweep:
@@ -137,8 +135,7 @@ EVERY = (
     hnswlib,
     usearch("f32"),
     usearch("i8"),
-    pynndescent(15),
-    pynndescent(30),
+    pynndescent,
     annoy,
     scikit_learn,
     ann_search_rs,
@@ -150,26 +147,19 @@ FASTEST = (ours, flat, fast_scan, big_batch, hnswlib)
 
 def every(data: Data) -> list[Sweep]:
     """All of them, but for codes of 8 bits where values don't lie between -1 and 1."""
-    small = data.metric == "cosine"
-    return [
-        sweep
-        for sweep in (make(data) for make in EVERY)
-        if small or sweep.build.get("dtype") != "i8"
-    ]
+    sweeps = [make(data) for make in EVERY]
+    if data.metric == "cosine":
+        return sweeps
+    return [sweep for sweep in sweeps if sweep.build.get("dtype") != "i8"]
 
 
 def some(*makes: Callable[[Data], Sweep]) -> Callable[[Data], list[Sweep]]:
     return lambda data: [make(data) for make in makes]
 
 
-def thinned(sweeps: Callable[[Data], Sequence[Sweep]]) -> Callable[[Data], list[Sweep]]:
-    """Every second search, and one build a system."""
-
-    def few(data: Data) -> list[Sweep]:
-        kept = [Sweep(one.name, one.build, one.searches[::2]) for one in sweeps(data)]
-        return [one for one in kept if one.build != {"n_neighbors": 30}]
-
-    return few
+def thinned(data: Data) -> list[Sweep]:
+    """Every system, every second of its searches."""
+    return [Sweep(one.name, one.build, one.searches[::2]) for one in every(data)]
 
 
 def radius_joins(data: Data) -> list[Sweep]:
@@ -257,7 +247,7 @@ FULL = (
         "two-sided-96",
         "two-sided k-NN join",
         generated(100_000, 96, "euclidean", queries=10_000),
-        some(*FASTEST, ivf_flat, usearch("f32"), pynndescent(15)),
+        some(*FASTEST, ivf_flat, usearch("f32"), pynndescent),
         limit=20,
     ),
     Workload(
@@ -271,7 +261,7 @@ FULL = (
         "docstrings",
         "k-NN self-join",
         docstring_vectors,
-        some(*FASTEST, usearch("i8"), pynndescent(15), ann_search_rs),
+        some(*FASTEST, usearch("i8"), ann_search_rs),
         limit=15,
     ),
     Workload(
@@ -309,7 +299,7 @@ FULL = (
     ),
 )
 QUICK = (
-    Workload("embeddings-10k", "k-NN self-join", text(10_000), thinned(every), limit=8),
+    Workload("embeddings-10k", "k-NN self-join", text(10_000), thinned, limit=8),
     Workload(
         "radius-10k",
         "radius self-join",
@@ -323,7 +313,7 @@ QUICK = (
         "hash-10k",
         "hashing only, 32 functions",
         text(10_000, metric="euclidean"),
-        some(*(lambda data, at=at: hashing(data)[at] for at in range(2))),
+        lambda data: hashing(data)[:2],  # without Spark
         limit=8,
         task="hash",
     ),
