@@ -16,7 +16,7 @@ from typing import Any
 import install
 import record
 import workloads
-from data import K, Data
+from data import Data, K
 from lshjoin._lshjoin import isa
 from systems import THREADS, Failure, Indices, Measurement, System, measure_each
 from workloads import Sweep, Workload
@@ -101,7 +101,9 @@ class Run:
             outcome = measured(data, workload.task, result, found)
             if key(cell) not in self.done:
                 self.append(cell | outcome)
-            print(f"  {System(sweep.name, sweep.build, cell['search'])}: {brief(outcome)}", flush=True)
+            print(
+                f"  {System(sweep.name, sweep.build, cell['search'])}: {brief(outcome)}", flush=True
+            )
 
 
 def key(line: dict[str, Any]) -> str:

@@ -19,7 +19,9 @@ Rows = NDArray[np.float32]
 class Data:
     """Rows in files for the processes that are measured, and their exact neighbours."""
 
-    def __init__(self, name: str, items: Rows, queries: Rows | None = None, metric: str = "euclidean"):
+    def __init__(
+        self, name: str, items: Rows, queries: Rows | None = None, metric: str = "euclidean"
+    ):
         self.name, self.items, self.queries, self.metric = name, items, queries, metric
         self.items_file = _saved(items)
         self.queries_file = None if queries is None else _saved(queries)

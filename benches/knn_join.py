@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import record
-from data import K, Data
+from data import Data, K
 from descriptors import descriptors
 from embeddings import embeddings
 from lshjoin import JoinPlan, cpu_features

@@ -179,7 +179,9 @@ def time_against_rows(results: Results) -> Figure:
 def memory(results: Results) -> Figure:
     """The peak of each system in the largest self-join that most of them took part in."""
     named = [name for name in results.workloads if name.startswith("embeddings-")]
-    name = max(named, key=lambda name: (len(results.of_label(name)), results.workloads[name]["rows"]))
+    name = max(
+        named, key=lambda name: (len(results.of_label(name)), results.workloads[name]["rows"])
+    )
     about = results.workloads[name]
     cells = [chosen(cells) for cells in results.of_label(name).values()]
     cells = sorted((one for one in cells if one.seconds is not None), key=lambda x: -x.peak_bytes)

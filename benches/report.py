@@ -9,7 +9,6 @@ import argparse
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -391,6 +390,8 @@ def ratios(results: Results) -> Iterator[tuple[str, str, float]]:
         ours = chosen([one for one in cells if one.label == "lshjoin"]).seconds
         for one in cells:
             yield workload, f"{one.label}, {one.settings}", one.seconds / ours
+    for size in spark_join(results.name).get("sizes", []):
+        yield "approxSimilarityJoin", f"Spark, {size['rows']:,} rows", size["ratio"]
 
 
 def repeated(first: Results, second: Results) -> str:

@@ -36,7 +36,8 @@ def start(master: str, **settings: str) -> SparkSession:
 def frame(session: SparkSession, rows: Rows, partitions: int, *, vectors: bool = True) -> DataFrame:
     """Columns id and features, of ``VectorUDT`` or array<float>; cached and counted."""
     kind = pa.float64() if vectors else pa.float32()
-    lists = pa.array(list(rows.astype(kind.to_pandas_dtype())), pa.list_(kind))
+    values = pa.array(rows.astype(kind.to_pandas_dtype()).ravel())
+    lists = pa.FixedSizeListArray.from_arrays(values, rows.shape[1]).cast(pa.list_(kind))
     table = session.createDataFrame(pa.table({"id": np.arange(len(rows)), "features": lists}))
     if vectors:
         table = table.select("id", array_to_vector("features").alias("features"))

@@ -227,7 +227,9 @@ def main() -> None:
         # A task that times itself, one query after the other, says so.
         seconds = answer if isinstance(answer, float) else median(runs)
         measured = Measurement(build_seconds, seconds, peer.peak_bytes(), "")
-        measured = asdict(measured) | said_of(answer, peer, queries, Path(job["found"], str(number)))
+        measured = asdict(measured) | said_of(
+            answer, peer, queries, Path(job["found"], str(number))
+        )
         print(json.dumps(measured), flush=True)
 
 

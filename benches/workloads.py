@@ -187,7 +187,10 @@ def single_queries(data: Data) -> list[Sweep]:
         Sweep("FAISS", fast_scan(data).build, each((16,), "nprobe", k_factor_rf=8)),
         Sweep("FAISS", faiss_hnsw(data).build, each((64,), "efSearch")),
         Sweep("hnswlib", hnswlib(data).build, each((64,), "ef")),
-        *(Sweep("usearch", usearch(d)(data).build, each((64,), "expansion")) for d in ("f32", "i8")),
+        *(
+            Sweep("usearch", usearch(d)(data).build, each((64,), "expansion"))
+            for d in ("f32", "i8")
+        ),
         Sweep("annoy", annoy(data).build, each((4_000,), "search_k")),
     ]
 
@@ -205,9 +208,7 @@ def text(rows: int, *, metric: str = "cosine", queries: int = 0) -> Callable[[],
     return make
 
 
-def generated(
-    rows: int, dimensions: int, metric: str, queries: int = 0
-) -> Callable[[], Data]:
+def generated(rows: int, dimensions: int, metric: str, queries: int = 0) -> Callable[[], Data]:
     def make() -> Data:
         vectors = clusters(rows + queries, dimensions, seed=0)
         others = vectors[rows:] if queries else None
@@ -282,9 +283,9 @@ FULL = (
         radius=0.9,
     ),
     Workload(
-        "hash-100k",
+        "hash-30k",
         "hashing only, 32 functions",
-        text(100_000, metric="euclidean"),
+        text(30_000, metric="euclidean"),
         hashing,
         limit=60,
         task="hash",

@@ -68,7 +68,11 @@ def definitions(metric: str) -> Iterator[tuple[str, list[Any], list[tuple[Any, .
         base = [metric if argument == "@metric" else argument for argument in entry["base_args"]]
         for group in entry["run_groups"].values():
             for arguments in combinations(group["args"]):
-                yield entry["constructor"], base + list(arguments), combinations(group["query_args"])
+                yield (
+                    entry["constructor"],
+                    base + list(arguments),
+                    combinations(group["query_args"]),
+                )
 
 
 def combinations(arguments: list[Any]) -> list[tuple[Any, ...]]:

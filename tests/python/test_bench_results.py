@@ -24,7 +24,7 @@ from systems import Failure, Measurement, measure_each, without_itself  # noqa: 
 PAGES = {path.relative_to(ROOT).as_posix(): path for path in report.PAGES}
 # Numbers that look measured: with a unit of time, of memory or of a rate, or a share.
 MEASURED = re.compile(
-    r"\d[\d.,]*(?: |-)?(?:ms|s|seconds?|minutes?|[kMGTP]B|%|×|times(?= as| faster)|(?:rows|pairs) a)"
+    r"\d(?:[\d.,]*\d)?(?: |-)?(?:ms|s|seconds?|minutes?|[kMGTP]B|%|×|times(?= as| faster)|(?:rows|pairs) a)"
     r"(?![\w])"
 )
 # What the pattern takes for measured though it is a limit, a setting or worked out on the spot.
@@ -59,7 +59,8 @@ def test_no_figure_is_typed(page):
 
 
 @pytest.mark.parametrize(
-    "claim", ["in 3.2 s", "216 times as fast", "takes 40 MB", "5 %", "12% of", "90,000 pairs a second"]
+    "claim",
+    ["in 3.2 s", "216 times as fast", "takes 40 MB", "5 %", "12% of", "90,000 pairs a second"],
 )
 def test_a_typed_figure_is_noticed(claim):
     assert MEASURED.search(stand_alone(f"It {claim} there."))
@@ -67,7 +68,9 @@ def test_a_typed_figure_is_noticed(claim):
 
 
 def test_every_block_is_known():
-    used = {name for path in PAGES.values() for _, name, _, _ in report.BLOCK.findall(path.read_text())}
+    used = {
+        name for path in PAGES.values() for _, name, _, _ in report.BLOCK.findall(path.read_text())
+    }
     assert used <= set(report.BLOCKS)
 
 
@@ -89,7 +92,9 @@ def run_of(tmp_path, monkeypatch, name, slower=1.0):
     known = {"variance_of_leading_axes": {"16": 0.25}, "contrast": 1.5, "intrinsic_dimension": 12}
     for workload, task in ((report.MAIN, "knn"), (report.SINGLE, "single")):
         described = {"title": "k-NN self-join", "data": "rows", "rows": 10, "limit": 60}
-        record.append_line(name, {"workload": workload, "task": task, "statistics": known} | described)
+        record.append_line(
+            name, {"workload": workload, "task": task, "statistics": known} | described
+        )
         common = {"workload": workload, "round": 0, "build": {}, "search": {}}
         timed = {"build_seconds": 0.5, "search_seconds": 1.0, "seconds": 1.5, "recall": 0.95}
         ours = timed | {"peak_bytes": 10**8, "rest_bytes": 0}
