@@ -1,9 +1,9 @@
 """The systems that are compared, each behind the same few methods.
 
-``prepare`` is not timed; ``build`` and the tasks are. ``knn`` gives row numbers of the items, (n, k)
-or, in a self-join of a system that returns the row itself, (n, k + 1). ``radius`` gives the number
-of pairs, each once, and whatever was found. ``single`` asks one query after the other and gives the
-median seconds of one.
+``prepare`` is not timed; ``build`` and the tasks are. ``knn`` gives row numbers of the items,
+(n, k) or, in a self-join of a system that returns the row itself, (n, k + 1). ``radius`` gives the
+number of pairs, each once, and whatever was found. ``single`` asks one query after the other and
+gives the median seconds of one.
 """
 
 from collections.abc import Callable

@@ -145,6 +145,7 @@ def report(result: dict[str, Any]) -> str:
     machine, parameters, sizes = result["machine"], result["parameters"], result["sizes"]
     shares = [size["pairs_in_one_bucket_of_a_table"] for size in sizes]
     agreed = [size["agreement"] for size in sizes]
+    farthest = max(one["largest_difference_of_distance"] for one in agreed)
     lines = [
         "# transform and self-approxSimilarityJoin: Spark and lshjoin",
         "",
@@ -164,8 +165,7 @@ def report(result: dict[str, Any]) -> str:
         "",
         f"Of {sum(a['pairs'] for a in agreed):,} pairs {sum(a['only_in_spark'] for a in agreed)} "
         f"are only in Spark's, {sum(a['only_in_lshjoin'] for a in agreed)} only in lshjoin's; "
-        f"distances differ by at most {max(a['largest_difference_of_distance'] for a in agreed):.1e}"
-        " (float32 here, doubles there).",
+        f"distances differ by at most {farthest:.1e} (float32 here, doubles there).",
     ]
     bar = result["bar"]
     lines += [

@@ -171,7 +171,8 @@ def measure_each(
             error = said.splitlines()[-1][:200]
         # Others may print as well.
         _, _, said = printed.read_text().partition(LOADED)
-        measured = [json.loads(line) for line in said.splitlines() if line.startswith('{"')]
+        lines = [line for line in said.splitlines() if line.startswith('{"') and line[-1] == "}"]
+        measured = [json.loads(line) for line in lines]
         # What the build and the search in hand had of the time, at least.
         left = (limit or 0) - sum(
             line["search_seconds"] * (REPEATS if line["search_seconds"] < REPEATED_BELOW else 1)

@@ -1,7 +1,8 @@
-"""lshjoin for ann-benchmarks, to be copied with its neighbours into ann_benchmarks/algorithms/lshjoin.
+"""lshjoin for ann-benchmarks.
 
-It is made for batches: run ann-benchmarks with --batch. There is no index, so fitting only keeps
-the rows, and all work is done while queries are answered.
+To be copied, with config.yml and Dockerfile, into its ann_benchmarks/algorithms/lshjoin. It is made
+for batches: run ann-benchmarks with --batch. There is no index, so fitting only keeps the rows, and
+all work is done while queries are answered.
 """
 
 import numpy as np

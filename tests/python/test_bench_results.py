@@ -24,8 +24,8 @@ from systems import Failure, Measurement, measure_each, without_itself  # noqa: 
 PAGES = {path.relative_to(ROOT).as_posix(): path for path in report.PAGES}
 # Numbers that look measured: with a unit of time, of memory or of a rate, or a share.
 MEASURED = re.compile(
-    r"\d(?:[\d.,]*\d)?(?: |-)?(?:ms|s|seconds?|minutes?|[kMGTP]B|%|×|times(?= as| faster)|(?:rows|pairs) a)"
-    r"(?![\w])"
+    r"\d(?:[\d.,]*\d)?(?: |-)?"
+    r"(?:ms|s|seconds?|minutes?|[kMGTP]B|%|×|times(?= as| faster)|(?:rows|pairs) a)(?!\w)"
 )
 # What the pattern takes for measured though it is a limit, a setting or worked out on the spot.
 NOT_MEASURED = {
