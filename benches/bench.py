@@ -95,7 +95,7 @@ class Run:
             metric=data.metric,
             k=K,
             radius=workload.radius,
-            limit=workload.limit,
+            limit=workload.limit * sweep.patience,
         )
         for cell, (result, found) in zip(cells, results, strict=True):
             outcome = measured(data, workload.task, result, found)

@@ -45,7 +45,8 @@ def draw(results: Results) -> None:
         for name, about in results.workloads.items():
             if about["task"] == "knn" and results.cells(name):
                 save(recall_against_time(results, name), f"{results.name}-{name}")
-        save(time_against_rows(results), f"{results.name}-rows")
+        if len(results.growing) > 1:
+            save(time_against_rows(results), f"{results.name}-rows")
         save(memory(results), f"{results.name}-memory")
         if spark_join(results.name):
             save(spark_bars(results.name), f"{results.name}-spark")
@@ -120,9 +121,15 @@ def side_labels(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
         return
     low, high = (math.log(limit) for limit in axes.get_ylim())
     step = (high - low) / 22
-    place = low
-    for x, y, label in sorted(ends, key=lambda end: end[1]):
-        place = max(math.log(y), place + step)
+    ends = sorted(ends, key=lambda end: end[1])
+    places = [math.log(y) for _, y, _ in ends]
+    # Apart from below to above, then what stands out at the top is pushed down again.
+    for at in range(1, len(places)):
+        places[at] = max(places[at], places[at - 1] + step)
+    for at in reversed(range(len(places))):
+        above = places[at + 1] if at + 1 < len(places) else high + step
+        places[at] = min(places[at], above - step)
+    for (x, y, label), place in zip(ends, places, strict=True):
         axes.annotate(
             label,
             (x, y),
@@ -144,8 +151,7 @@ def plain_seconds(axes: Axes) -> None:
 
 def time_against_rows(results: Results) -> Figure:
     """Self-joins of the same kind of rows, the fastest setting with enough recall."""
-    named = [name for name in results.workloads if name.startswith("embeddings-")]
-    named.sort(key=lambda name: results.workloads[name]["rows"])
+    named = results.growing
     lines: dict[str, list[tuple[int, float]]] = {}
     for name in named:
         for label, cells in results.of_label(name).items():
@@ -156,7 +162,7 @@ def time_against_rows(results: Results) -> Figure:
     figure, axes = plt.subplots(figsize=(8.5, 4.6), layout="constrained")
     ends = []
     for label, points in lines.items():
-        if len(points) < min(2, len(named)):
+        if len(points) == 1:
             continue
         axes.plot(
             *zip(*points, strict=True),
@@ -177,10 +183,10 @@ def time_against_rows(results: Results) -> Figure:
 
 
 def memory(results: Results) -> Figure:
-    """The peak of each system in the largest self-join that most of them took part in."""
-    named = [name for name in results.workloads if name.startswith("embeddings-")]
+    """The peak of each system in the largest k-NN join that most of them took part in."""
     name = max(
-        named, key=lambda name: (len(results.of_label(name)), results.workloads[name]["rows"])
+        (name for name, about in results.workloads.items() if about["task"] == "knn"),
+        key=lambda name: (len(results.of_label(name)), results.workloads[name]["rows"]),
     )
     about = results.workloads[name]
     cells = [chosen(cells) for cells in results.of_label(name).values()]
@@ -201,8 +207,8 @@ def memory(results: Results) -> Figure:
         fontsize=8,
     )
     axes.grid(visible=False, axis="y")
-    axes.set(xlabel="peak memory of the process, MB")
-    axes.set_title(f"Peak memory: {title(about)}", pad=16)
+    axes.set(xlabel=f"MB; {title(about)}")
+    axes.set_title("Peak memory of the process", pad=16)
     return figure
 
 

@@ -73,7 +73,7 @@ class Measurement:
     build_seconds: float
     search_seconds: float
     peak_bytes: int
-    digest: str
+    digest: str = ""
     plan: str | None = None
     pairs: int | None = None
     rest_bytes: int | None = None  # what has to be kept to be asked again, the rows aside
@@ -227,29 +227,27 @@ def main() -> None:
             runs.append(seconds)
         # A task that times itself, one query after the other, says so.
         seconds = answer if isinstance(answer, float) else median(runs)
-        measured = Measurement(build_seconds, seconds, peer.peak_bytes(), "")
-        measured = asdict(measured) | said_of(
-            answer, peer, queries, Path(job["found"], str(number))
-        )
+        measured = asdict(Measurement(build_seconds, seconds, peer.peak_bytes()))
+        if job["task"] == "knn":
+            measured |= kept(answer, peer, queries, Path(job["found"], f"{number}.npy"))
+        elif job["task"] == "radius":
+            measured["pairs"] = answer[0]
+        elif job["task"] == "single":
+            measured["rest_bytes"] = peer.rest_bytes()
         print(json.dumps(measured), flush=True)
 
 
-def said_of(answer: Any, peer: Any, queries: Rows | None, path: Path) -> dict[str, Any]:
-    """What is recorded of an answer; neighbours are saved for their recall to be computed."""
+def kept(found: Indices, peer: Any, queries: Rows | None, path: Path) -> dict[str, Any]:
+    """Saves neighbours, for their recall to be computed."""
+    found = found.astype(np.int64)
+    if queries is None and peer.returns_itself:
+        found = without_itself(found)
+    np.save(path, found)
     digest = blake2b(digest_size=16)
-    about: dict[str, Any] = {"rest_bytes": peer.rest_bytes()}
-    if isinstance(answer, tuple):  # pairs of a radius join: how many, each once
-        about["pairs"] = answer[0]
-    elif isinstance(answer, np.ndarray) and answer.ndim == 2 and answer.dtype.kind in "iu":
-        found = answer.astype(np.int64)
-        if queries is None and peer.returns_itself:
-            found = without_itself(found)
-        np.save(path, found)
-        for array in peer.joined or (found,):
-            digest.update(np.ascontiguousarray(array))
-        if peer.joined is not None:
-            about["plan"] = peer.joined.plan.to_json()
-    return about | {"digest": digest.hexdigest()}
+    for array in peer.joined or (found,):
+        digest.update(np.ascontiguousarray(array))
+    plan = peer.joined and peer.joined.plan.to_json()
+    return {"digest": digest.hexdigest(), "plan": plan}
 
 
 if __name__ == "__main__":

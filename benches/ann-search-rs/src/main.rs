@@ -100,7 +100,6 @@ fn main() -> Result<()> {
             "build_seconds": build_seconds,
             "search_seconds": seconds[seconds.len() / 2],
             "peak_bytes": peak_bytes()?,
-            "digest": "",
         }))?;
     }
     Ok(())
