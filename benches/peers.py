@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.float32]
 Indices = NDArray[np.integer[Any]]
-SINGLE_QUERIES = 200
+SINGLE_QUERIES = 100
 
 
 class Peer:

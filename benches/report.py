@@ -280,14 +280,14 @@ def page(results: Results) -> str:
         cells = results.cells(name)
         if not cells:
             continue
-            lines += [
-                "",
-                f"## {name}: {about['title']}",
-                "",
-                f"{about['data']}; {statistics(about)}.",
-                "",
-                *TABLES[about["task"]](cells, about),
-            ]
+        lines += [
+            "",
+            f"## {name}: {about['title']}",
+            "",
+            f"{about['data']}; {statistics(about)}.",
+            "",
+            *TABLES[about["task"]](cells, about),
+        ]
         if about["task"] == "knn":
             lines += ["", f"![Recall against time]({results.name}-{name}.svg)"]
     if joined := spark_join(results.name):
