@@ -1,12 +1,7 @@
 //! The LSH of the crate `ann-search-rs`, asked as `benches/systems.py` asks its Python peers: the
 //! job as JSON comes as the argument, a line of JSON a finished search goes to standard output.
 
-use std::{
-    fs,
-    io::Write,
-    path::Path,
-    time::Instant,
-};
+use std::{fs, io::Write, path::Path, time::Instant};
 
 use ann_search_rs::{build_lsh_index, query_lsh_index, query_lsh_self};
 use serde::Deserialize;
@@ -48,47 +43,23 @@ fn main() -> Result<()> {
 
     let rows = items.len() / columns;
     let Build { tables, bits } = job.build;
-    let start = Instant::now();
-    let index = build_lsh_index(
-        (&items[..], rows, columns),
-        &job.metric,
-        tables,
-        bits,
-        None,
-        0,
-    )?;
-    let build_seconds = start.elapsed().as_secs_f64();
+    let (build_seconds, index) = timed_often(|| {
+        let matrix = (&items[..], rows, columns);
+        build_lsh_index(matrix, &job.metric, tables, bits, None, 0)
+    });
+    let index = index?;
 
     for (number, search) in job.searches.iter().enumerate() {
-        let mut seconds = Vec::new();
-        let found = loop {
-            let start = Instant::now();
-            let (found, _) = match &queries {
-                Some((queries, _)) => query_lsh_index(
-                    (&queries[..], queries.len() / columns, columns),
-                    &index,
-                    job.k,
-                    search.probes,
-                    search.candidates,
-                    true,
-                    false,
-                )?,
-                // One more, since a row is its own nearest.
-                None => query_lsh_self(
-                    &index,
-                    job.k + 1,
-                    Some(search.probes),
-                    search.candidates,
-                    true,
-                    false,
-                )?,
-            };
-            seconds.push(start.elapsed().as_secs_f64());
-            if seconds[0] >= REPEATED_BELOW || seconds.len() == REPEATS {
-                break found;
+        let Search { probes, candidates } = *search;
+        let (search_seconds, found) = timed_often(|| match &queries {
+            Some((queries, _)) => {
+                let matrix = (&queries[..], queries.len() / columns, columns);
+                query_lsh_index(matrix, &index, job.k, probes, candidates, true, false)
             }
-        };
-        seconds.sort_by(f64::total_cmp);
+            // One more, since a row is its own nearest.
+            None => query_lsh_self(&index, job.k + 1, Some(probes), candidates, true, false),
+        });
+        let (found, _) = found?;
         let itself = queries.is_none();
         write_i64(
             &Path::new(&job.found).join(format!("{number}.npy")),
@@ -98,11 +69,25 @@ fn main() -> Result<()> {
         )?;
         say(json!({
             "build_seconds": build_seconds,
-            "search_seconds": seconds[seconds.len() / 2],
+            "search_seconds": search_seconds,
             "peak_bytes": peak_bytes()?,
         }))?;
     }
     Ok(())
+}
+
+/// The median and the last answer, of what is short.
+fn timed_often<T>(mut call: impl FnMut() -> T) -> (f64, T) {
+    let mut seconds = Vec::new();
+    loop {
+        let start = Instant::now();
+        let answer = call();
+        seconds.push(start.elapsed().as_secs_f64());
+        if seconds[0] >= REPEATED_BELOW || seconds.len() == REPEATS {
+            seconds.sort_by(f64::total_cmp);
+            return (seconds[seconds.len() / 2], answer);
+        }
+    }
 }
 
 fn say(line: serde_json::Value) -> Result<()> {
@@ -149,10 +134,6 @@ fn peak_bytes() -> Result<u64> {
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))
         .ok_or("no VmHWM")?;
-    let kilobytes: u64 = line
-        .split_whitespace()
-        .next()
-        .ok_or("no VmHWM")?
-        .parse()?;
+    let kilobytes: u64 = line.split_whitespace().next().ok_or("no VmHWM")?.parse()?;
     Ok(kilobytes * 1024)
 }
