@@ -133,14 +133,15 @@ $(BENCH_VENV)/built: $(VENV)/built | $(BENCH_VENV)/created
 	VIRTUAL_ENV=$(BENCH_VENV) $(BIN)/maturin develop --release
 	touch $@
 
-$(BENCH_VENV)/with-bench: pyproject.toml $(BENCH_VENV)/built
+$(BENCH_VENV)/with-bench: pyproject.toml | $(BENCH_VENV)/built
 	$(BENCH) benches/install.py bench
 	touch $@
 
-$(BENCH_VENV)/with-peers: $(BENCH_VENV)/with-bench
+$(BENCH_VENV)/with-peers: pyproject.toml | $(BENCH_VENV)/with-bench
 	$(BENCH) benches/install.py peers
 	touch $@
 
-$(BENCH_VENV)/with-compiled-peers: $(BENCH_VENV)/with-bench benches/ann-search-rs/Cargo.lock
+$(BENCH_VENV)/with-compiled-peers: pyproject.toml $(wildcard benches/ann-search-rs/Cargo.*) \
+    benches/ann-search-rs/src/main.rs | $(BENCH_VENV)/with-bench
 	$(BENCH) benches/install.py compiled-peers --rust
 	touch $@

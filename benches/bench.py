@@ -7,6 +7,7 @@ tables and plots of it.
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -48,6 +49,7 @@ class Run:
             "threads": THREADS,
             "versions": record.versions(*PACKAGES) | install.rust_version(),
             "not_installed": install.failures(),
+            "load": os.getloadavg()[0],  # of the machine: others' work makes all times doubtful
         }
         lines = record.read_lines(name)
         goes_on = bool(lines) and not any("finished" in line for line in lines)

@@ -258,7 +258,8 @@ def machine_line(about: Line) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {about['threads']} threads each, instruction "
-        f"set {about['isa']}, {machine['system']}; {about['started']}; {versions}."
+        f"set {about['isa']}, {machine['system']}; load {about['load']:.1f} at the start, "
+        f"{about['started']}; {versions}."
     )
 
 

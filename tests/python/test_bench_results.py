@@ -88,7 +88,8 @@ def run_of(tmp_path, monkeypatch, name, slower=1.0):
     monkeypatch.setattr(record, "RESULTS", tmp_path)
     machine = {"cpu": "a processor", "cores": 2, "system": "a system"}
     about = {"machine": machine, "isa": "avx2", "threads": 2, "versions": {"numpy": "2"}}
-    record.append_line(name, about | {"started": "today", "not_installed": {"falconn": "no wheel"}})
+    about |= {"started": "today", "load": 0.1, "not_installed": {"falconn": "no wheel"}}
+    record.append_line(name, about)
     known = {"variance_of_leading_axes": {"16": 0.25}, "contrast": 1.5, "intrinsic_dimension": 12}
     for workload, task in ((report.MAIN, "knn"), (report.SINGLE, "single")):
         described = {"title": "k-NN self-join", "data": "rows", "rows": 10, "limit": 60}
