@@ -42,12 +42,12 @@ MISSED_AT_LEAST = 0.0005  # of the neighbours: where a recall of 1 is drawn
 def draw(results: Results) -> None:
     mpl.use("Agg")
     with plt.rc_context(STYLE):
-        for name, about in results.workloads.items():
-            if about["task"] == "knn" and results.cells(name):
-                save(recall_against_time(results, name), f"{results.name}-{name}")
+        for name in results.knn:
+            save(recall_against_time(results, name), f"{results.name}-{name}")
         if len(results.growing) > 1:
             save(time_against_rows(results), f"{results.name}-rows")
-        save(memory(results), f"{results.name}-memory")
+        if results.knn:
+            save(memory(results), f"{results.name}-memory")
         if spark_join(results.name):
             save(spark_bars(results.name), f"{results.name}-spark")
 
@@ -185,7 +185,7 @@ def time_against_rows(results: Results) -> Figure:
 def memory(results: Results) -> Figure:
     """The peak of each system in the largest k-NN join that most of them took part in."""
     name = max(
-        (name for name, about in results.workloads.items() if about["task"] == "knn"),
+        results.knn,
         key=lambda name: (len(results.of_label(name)), results.workloads[name]["rows"]),
     )
     about = results.workloads[name]

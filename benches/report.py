@@ -22,9 +22,10 @@ REPEATED_WITHIN = 0.2
 BLOCK = re.compile(r"(<!-- bench:([\w-]+) -->)(.*?)(<!-- /bench -->)", re.DOTALL)
 NOT_RUN = "not measured yet: `make bench`"
 Line = dict[str, Any]
-# By the first of these that its index's factory string has.
+# By the first of these patterns that its index's factory string has.
 FAISS_KINDS = {
-    "LSH": "FAISS LSH, reranked",
+    "LSH.*RFlat": "FAISS LSH, reranked",
+    "LSH": "FAISS LSH",
     "HNSW": "FAISS HNSW",
     "PQ": "FAISS IVF-PQ fast-scan, refined",
     "IVF": "FAISS IVF-Flat",
@@ -65,8 +66,18 @@ class Results:
     @property
     def growing(self) -> list[str]:
         """Workloads on more and more rows of one kind."""
-        named = [name for name in self.workloads if name.startswith("embeddings-")]
+        named = [name for name in self.knn if name.startswith("embeddings-")]
         return sorted(named, key=lambda name: self.workloads[name]["rows"])
+
+    @property
+    def knn(self) -> list[str]:
+        """Workloads of neighbours of which something was measured."""
+        measured = {line["workload"] for line in self.lines}
+        return [
+            name
+            for name, about in self.workloads.items()
+            if about["task"] == "knn" and name in measured
+        ]
 
     def cells(self, workload: str) -> list[Cell]:
         grouped: dict[tuple[str, str], list[Line]] = {}
@@ -86,7 +97,7 @@ def label(line: Line) -> str:
     """The system and, where it has several, its kind of index."""
     name, build = line["system"], line["build"]
     if name == "FAISS":
-        return next(kind for part, kind in FAISS_KINDS.items() if part in build["index"])
+        return next(kind for part, kind in FAISS_KINDS.items() if re.search(part, build["index"]))
     return f"usearch {build['dtype']}" if name == "usearch" else name
 
 
@@ -289,14 +300,15 @@ def page(results: Results) -> str:
             "",
             *TABLES[about["task"]](cells, about),
         ]
-        if about["task"] == "knn":
+        if name in results.knn:
             lines += ["", f"![Recall against time]({results.name}-{name}.svg)"]
     if joined := spark_join(results.name):
         lines += ["", "## Spark's approxSimilarityJoin", "", *spark_table(joined)]
         lines += ["", f"![Spark's join and ours]({results.name}-spark.svg)"]
     if len(results.growing) > 1:
         lines += ["", f"![Time against rows]({results.name}-rows.svg)"]
-    lines += ["", f"![Memory]({results.name}-memory.svg)"]
+    if results.knn:
+        lines += ["", f"![Memory]({results.name}-memory.svg)"]
     return "\n".join([*lines, ""])
 
 
@@ -390,10 +402,8 @@ def filled(text: str) -> str:
 
 def ratios(results: Results) -> Iterator[tuple[str, str, float]]:
     """Workload, setting, and how many times as long as lshjoin's fastest of enough recall."""
-    for workload, about in results.workloads.items():
+    for workload in results.knn:
         cells = [one for one in results.cells(workload) if one.seconds is not None]
-        if about["task"] != "knn" or not cells:
-            continue
         ours = chosen([one for one in cells if one.label == "lshjoin"]).seconds
         for one in cells:
             yield workload, f"{one.label}, {one.settings}", one.seconds / ours
