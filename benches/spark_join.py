@@ -3,7 +3,8 @@
 Sentence embeddings, 2,000 to 20,000 of them; 4 tables, a bucket length at which about 5 % of all
 pairs share a bucket in a table. Neither the start of the JVM nor the making of the frames is
 counted. Spark runs with 8 shuffle partitions, which suit these sizes best, and up to 10,000 rows as
-it comes, with 200; lshjoin runs before, between and after. Writes bench-results/NAME.json and .md.
+it comes, with 200; lshjoin runs before, between and after. Spark gives ids and distances, which is
+all that its plan then carries; lshjoin gives whole rows. Writes bench-results/NAME.json and .md.
 """
 
 import argparse
@@ -152,8 +153,8 @@ def report(result: dict[str, Any]) -> str:
         f"{sizes[0]['data']}, {sizes[0]['dimensions']} float32, seed {result['data_seed']}; "
         f"{parameters['numHashTables']} tables, bucket length {parameters['bucketLength']} "
         f"({min(shares):.1%} to {max(shares):.1%} of all pairs in one bucket of a table), "
-        f"threshold {parameters['threshold']}, hash seed {parameters['seed']}. The last column is "
-        "by Spark's shorter time.",
+        f"threshold {parameters['threshold']}, hash seed {parameters['seed']}. Of Spark ids and "
+        "distances are collected, of lshjoin whole rows. The last column is by Spark's shorter time.",
         "",
         f"{result['date']}; {machine['cpu']}, "
         f"{machine['cores']} cores, {result['threads']} threads each, instruction set "

@@ -185,7 +185,7 @@ def measure_each(
                     np.load(answer) if answer.exists() else None,
                 )
             else:
-                yield Failure(error=error) if error else Failure(over_seconds=left), None
+                yield Failure(error=error) if error else Failure(over_seconds=max(left, 0)), None
 
 
 def without_itself(found: Indices) -> Indices:
