@@ -154,7 +154,8 @@ def report(result: dict[str, Any]) -> str:
         f"{parameters['numHashTables']} tables, bucket length {parameters['bucketLength']} "
         f"({min(shares):.1%} to {max(shares):.1%} of all pairs in one bucket of a table), "
         f"threshold {parameters['threshold']}, hash seed {parameters['seed']}. Of Spark ids and "
-        "distances are collected, of lshjoin whole rows. The last column is by Spark's shorter time.",
+        "distances are collected, of lshjoin whole rows. The last column is by Spark's shorter "
+        "time.",
         "",
         f"{result['date']}; {machine['cpu']}, "
         f"{machine['cores']} cores, {result['threads']} threads each, instruction set "
