@@ -166,7 +166,7 @@ def measure_each(
                 process.kill()
                 process.wait()
             except FileNotFoundError:
-                error = "not built"
+                error = "not built; `make bench` does"
         if error and (said := complained.read_text().strip()):
             error = said.splitlines()[-1][:200]
         # Others may print as well.
