@@ -447,22 +447,23 @@ impl Meetings<'_> {
     /// The meetings of some left stretches, counted from the first of these, with the right
     /// stretches that get the most votes first.
     fn of_group(&self, group: &Range<usize>) -> Vec<Vec<(u32, u32)>> {
-        let mut met: Vec<(u32, u32, f32)> = (0..)
+        let met = (0..)
             .zip(&self.met[group.clone()])
             .flat_map(|(stretch, others)| {
-                others
-                    .iter()
-                    .map(move |&(other, votes)| (other, stretch, votes))
-            })
-            .collect();
+                let met = move |&(other, votes): &(u32, f32)| (other, stretch, votes);
+                others.iter().map(met)
+            });
+        let mut met: Vec<(u32, u32, f32)> = met.collect();
         met.sort_unstable_by_key(|&(other, stretch, _)| (other, stretch));
+        let of_other = |met: &[(u32, u32, f32)]| {
+            let most = met.iter().map(|met| met.2).fold(0.0, f32::max);
+            let pairs = met.iter().map(|met| (met.1, met.0));
+            (most, pairs.collect())
+        };
         let by_other = met.chunk_by(|one, other| one.0 == other.0);
-        let mut by_other: Vec<(f32, &[(u32, u32, f32)])> = by_other
-            .map(|met| (met.iter().map(|met| met.2).fold(0.0, f32::max), met))
-            .collect();
+        let mut by_other: Vec<(f32, Vec<(u32, u32)>)> = by_other.map(of_other).collect();
         by_other.sort_by(|x, y| y.0.total_cmp(&x.0));
-        let pairs = |met: &[(u32, u32, f32)]| met.iter().map(|met| (met.1, met.0)).collect();
-        by_other.into_iter().map(|(_, met)| pairs(met)).collect()
+        by_other.into_iter().map(|(_, met)| met).collect()
     }
 
     /// Calls `hold` for groups of left stretches, on the current rayon pool.
