@@ -116,7 +116,7 @@ fn join_distinct<T: Scalar>(
                 .transpose()?;
             let visits = Visits::new(&cells, of_left.as_ref(), &of_right, run)?;
             drop((of_left, of_right));
-            return KnnJoin::new(left.as_ref(), &right, k, run)?.by_cells(plan, &visits);
+            return KnnJoin::new(left.as_ref(), &right, k, run)?.by_cells(plan, visits);
         }
     };
     let axes = PrincipalAxes::of_sample(items, axes, run)?;
@@ -225,12 +225,12 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         meetings.hold([all].into_iter(), judge)
     }
 
-    fn by_cells(self, plan: &CellPlan, visits: &Visits) -> Result<Neighbors<T>> {
+    fn by_cells(self, plan: &CellPlan, visits: Visits) -> Result<Neighbors<T>> {
         let enough = match plan.until_recall {
             Some(recall) => visits.enough_for_recall(recall, &HeldOut::of(&self)?),
             None => visits.enough_for_share(plan.probes as f64 / plan.cells as f64),
         };
-        let meetings = visits.with(enough);
+        let mut meetings = visits.with(enough);
         let (left, right) = (self.left(), self.right);
         meetings.hold_first(left, right, &self.nearest, self.run)?;
         if meetings.share() > ALL {

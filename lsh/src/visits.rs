@@ -156,9 +156,9 @@ pub(crate) struct Visits {
     right: Stretches,
 }
 
-/// Votes from which on two stretches meet, and the meetings that follow.
-pub(crate) struct Meetings<'a> {
-    visits: &'a Visits,
+/// The meetings of stretches with enough votes for each other.
+pub(crate) struct Meetings {
+    visits: Visits,
     /// For each left stretch those that its rows vote for.
     wanted: Lists,
     /// For each left stretch those that it meets, each pair of stretches once.
@@ -243,7 +243,7 @@ impl Visits {
     }
 
     /// The meetings of stretches with so many votes for each other.
-    pub(crate) fn with(&self, enough: f32) -> Meetings<'_> {
+    pub(crate) fn with(mut self, enough: f32) -> Meetings {
         let wanted = lists(self.left(), &self.right, enough);
         let met = match &self.left {
             None => {
@@ -270,6 +270,10 @@ impl Visits {
                 once_each(straight.chain(turned), left.len())
             }
         };
+        // No longer needed, and large.
+        for side in self.left.iter_mut().chain([&mut self.right]) {
+            side.votes = Vec::new();
+        }
         Meetings {
             visits: self,
             wanted,
@@ -321,7 +325,7 @@ struct Desk {
     groups: Groups,
 }
 
-impl Meetings<'_> {
+impl Meetings {
     /// The share of all pairs that meet, of those of a side with itself once.
     pub(crate) fn share(&self) -> f64 {
         let (left, right) = (self.visits.left(), &self.visits.right);
@@ -349,7 +353,7 @@ impl Meetings<'_> {
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn hold_first<T: Scalar>(
-        &self,
+        &mut self,
         left: &Side<'_, T>,
         right: &Side<'_, T>,
         nearest: &Nearest<'_, T>,
@@ -358,10 +362,11 @@ impl Meetings<'_> {
         let (Some(left_codes), Some(right_codes)) = (&left.codes, &right.codes) else {
             return Ok(());
         };
+        let wanted = std::mem::take(&mut self.wanted);
         let of_right = &self.visits.right;
         let judge = nearest.first();
         self.each_group(FIRST / 2, run, |group, desk| {
-            let mut votes: Vec<(u32, f32)> = self.wanted[group.clone()].concat();
+            let mut votes: Vec<(u32, f32)> = wanted[group.clone()].concat();
             votes.sort_unstable_by(|x, y| x.0.cmp(&y.0).then(y.1.total_cmp(&x.1)));
             let mut sums: Vec<(u32, f32)> = votes
                 .chunk_by(|one, other| one.0 == other.0)
