@@ -181,6 +181,22 @@ impl Removed {
     }
 }
 
+/// The ids of a segment's rows, and the rows by rising id.
+#[derive(Clone, Copy)]
+pub(crate) struct ById<'a> {
+    ids: &'a [i64],
+    rows: &'a [u32],
+}
+
+impl ById<'_> {
+    /// The row of an id.
+    pub(crate) fn row(&self, id: i64) -> Option<usize> {
+        let of = |row: &u32| self.ids.get(*row as usize).copied();
+        let place = self.rows.binary_search_by_key(&Some(id), of);
+        place.ok().map(|place| self.rows[place] as usize)
+    }
+}
+
 impl Segment {
     pub(crate) fn new(
         metric: Metric,
@@ -288,17 +304,17 @@ impl Segment {
         Ok(self.array("ids").values())
     }
 
-    /// The row of an id.
+    /// To look ids up in.
     ///
     /// # Errors
     /// When ids are damaged.
-    pub(crate) fn row_of(&self, id: i64, run: &Run) -> Result<Option<usize>> {
-        let ids = self.ids(run)?;
-        self.array("by_id").check_all(run)?;
-        let by_id: &[u32] = self.array("by_id").values();
-        let of = |row: &u32| ids.get(*row as usize).copied().unwrap_or(i64::MAX);
-        let place = by_id.binary_search_by_key(&id, of);
-        Ok(place.ok().map(|place| by_id[place] as usize))
+    pub(crate) fn by_id(&self, run: &Run) -> Result<ById<'_>> {
+        let rows = self.array("by_id");
+        rows.check_all(run)?;
+        Ok(ById {
+            ids: self.ids(run)?,
+            rows: rows.values(),
+        })
     }
 
     /// The cells, where the metric has any use for them.
