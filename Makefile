@@ -7,8 +7,8 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test test-neon test-memory lint bench bench-quick bench-report bench-join \
-    bench-kernels bench-radius bench-spark bench-spark-cluster
+.PHONY: build demo test test-neon test-memory lint bench bench-quick bench-report bench-index \
+    bench-join bench-kernels bench-radius bench-spark bench-spark-cluster
 .SECONDARY:
 
 build: $(VENV)/built
@@ -85,6 +85,10 @@ bench-quick: $(BENCH_VENV)/with-peers
 # Tables, plots and figures once more from what was measured. SECOND=... compares two runs.
 bench-report: $(BENCH_VENV)/with-bench
 	$(BENCH) benches/report.py $(or $(NAME),bench) $(if $(SECOND),--second $(SECOND))
+
+# An index on disk: opening it, its memory, recall after adding and removing.
+bench-index: $(BENCH_VENV)/with-bench
+	$(BENCH) benches/index.py
 
 # k-NN joins by FAISS, hnswlib and here; some of them by, say, CASES='growth identical'.
 bench-join: $(BENCH_VENV)/with-peers

@@ -13,6 +13,7 @@ mod floor;
 mod hash;
 mod isa;
 mod key;
+mod map;
 mod projection;
 mod quantise;
 mod rows;
@@ -28,7 +29,9 @@ pub use finite::check_finite;
 pub use hash::{Bucketing, HashFunctions};
 pub use isa::{Isa, Level};
 pub use key::{KeyLayout, KeyMode, NO_RANGE};
-pub use quantise::Quantised;
+pub use map::map;
+pub use memmap2::{Mmap, MmapMut};
+pub use quantise::{CommonScale, Quantised};
 pub use rows::{Rows, Scalar};
 pub use sort::{Key, Sorter};
 pub use tile::{

@@ -24,14 +24,19 @@ use crate::{
 const LEARNT_FROM: usize = 24;
 const ROUNDS: usize = 4;
 
+/// Every how manieth of so many rows centroids are learnt from.
+pub(crate) fn sample_step(rows: usize, cells: usize) -> usize {
+    (rows / cells.saturating_mul(LEARNT_FROM)).max(1)
+}
+
 /// Rows that are compared with all centroids at a time.
 pub(crate) const BLOCK: usize = 256;
 
 /// Centroids in the space of the leading principal axes; near ones have near numbers, mostly.
 pub(crate) struct Cells<'a> {
-    axes: &'a PrincipalAxes,
+    pub(crate) axes: &'a PrincipalAxes,
     /// (cells, axes), row-major.
-    centroids: Vec<f32>,
+    pub(crate) centroids: Vec<f32>,
 }
 
 /// The rows of one side by cell.
@@ -39,7 +44,7 @@ pub(crate) struct CellTable {
     /// Rows of one scale and cell follow each other: where they end, and the cell.
     runs: Vec<(usize, u32)>,
     /// The rows' coordinates along the axes.
-    pub(crate) codes: Quantised,
+    pub(crate) codes: Quantised<'static>,
     /// The mean of the squared distances to the nearest centroids.
     pub(crate) spread: f64,
 }
@@ -57,7 +62,7 @@ impl<'a> Cells<'a> {
         run: &Run,
     ) -> Result<Self> {
         let width = axes.count();
-        let step = (side.rows.len() / count.saturating_mul(LEARNT_FROM)).max(1);
+        let step = sample_step(side.rows.len(), count);
         let rows: Vec<usize> = (0..side.rows.len()).step_by(step).collect();
         let values: Vec<T> = rows
             .iter()
@@ -88,6 +93,11 @@ impl<'a> Cells<'a> {
         }
         cells.renumber();
         Ok(cells)
+    }
+
+    /// What was learnt before.
+    pub(crate) fn of_parts(axes: &'a PrincipalAxes, centroids: Vec<f32>) -> Self {
+        Self { axes, centroids }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -290,7 +300,7 @@ pub(crate) fn least(values: &[f32]) -> f32 {
 
 /// The coordinates along the axes of some of the side's rows, of their directions where these are
 /// what the metric compares; `indices` are those of `rows`.
-fn projected<T: Scalar>(
+pub(crate) fn projected<T: Scalar>(
     axes: &PrincipalAxes,
     side: &Side<'_, T>,
     rows: Rows<'_, T>,

@@ -27,6 +27,7 @@ mod error;
 mod family;
 mod held_out;
 mod in_order;
+mod index;
 mod inner_product;
 mod java_random;
 mod knn;
@@ -37,6 +38,7 @@ mod model;
 mod nearest;
 mod plan;
 mod probe;
+mod reach;
 mod run;
 mod side;
 mod signs;
@@ -47,6 +49,7 @@ mod visits;
 
 pub use error::{Error, Result};
 pub use family::{BucketedRandomProjection, CauchyProjection, HashFamily, RandomHyperplanes};
+pub use index::{Index, IndexBuilder, IndexInfo};
 pub use knn_join::knn_join;
 pub use lshjoin_kernels::{
     Bucketing, HashFunctions, Isa, KeyLayout, KeyMode, Rows, Scalar, widen_f16,

@@ -3,7 +3,8 @@
 For data frames (pandas, polars, pyarrow) the estimators and models of Spark ML:
 :class:`BucketedRandomProjectionLSH` and its relatives. For NumPy arrays :func:`knn_join` and
 :func:`radius_join`; a :class:`JoinPlan` is how the former goes about it.
-:func:`radius_join_batches` is for results that need not fit in memory.
+:func:`radius_join_batches` is for results that need not fit in memory. An :class:`Index` keeps
+items ready, in memory or on disk, for joins to come.
 """
 
 from lshjoin._lshjoin import __version__, cpu_features
@@ -23,11 +24,13 @@ from lshjoin.estimators import (
     RandomHyperplaneLSH,
     RandomHyperplaneLSHModel,
 )
+from lshjoin.index import Index
 from lshjoin.plan import JoinPlan
 
 __all__ = [
     "BucketedRandomProjectionLSH",
     "BucketedRandomProjectionLSHModel",
+    "Index",
     "JoinPlan",
     "ManhattanProjectionLSH",
     "ManhattanProjectionLSHModel",
