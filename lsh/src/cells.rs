@@ -16,12 +16,13 @@ use rayon::prelude::*;
 
 use crate::{
     directions::{PrincipalAxes, project},
-    error::Result,
-    held_out::HeldOut,
+    error::{Error, Result},
+    held_out::{HeldOut, Which},
     knn::{Groups, Nearest},
     knn_join::KnnJoin,
     meet::{Judge, LEFT, bounds},
     metric::Metric,
+    report::vouch_for,
     run::Run,
     side::Side,
 };
@@ -56,15 +57,8 @@ impl<'a> Cells<'a> {
         run: &Run,
     ) -> Result<Self> {
         let width = axes.count();
-        let step = (side.rows.len() / count.saturating_mul(LEARNT_FROM)).max(1);
-        let rows: Vec<usize> = (0..side.rows.len()).step_by(step).collect();
-        let values: Vec<T> = rows
-            .iter()
-            .flat_map(|&row| side.rows.row(row))
-            .copied()
-            .collect();
-        let values = Rows::new(&values, side.rows.dim())?;
-        let sample = projected(axes, side, values, rows.iter().copied(), run)?;
+        let rows = Self::learnt_from(side.rows.len(), count);
+        let sample = projected_some(axes, side, &rows, run)?;
         // Random rows to begin with, each once.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut order: Vec<usize> = (0..rows.len()).collect();
@@ -85,6 +79,25 @@ impl<'a> Cells<'a> {
             cells.move_to(&sample, &nearest);
         }
         Ok(cells)
+    }
+
+    /// The rows that so many cells are learnt from.
+    pub(crate) fn learnt_from(rows: usize, count: usize) -> Vec<u32> {
+        let step = (rows / count.saturating_mul(LEARNT_FROM)).max(1);
+        (0..rows as u32).step_by(step).collect()
+    }
+
+    /// The cells of some rows, by index.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn of_rows<T: Scalar>(
+        &self,
+        side: &Side<'_, T>,
+        rows: &[u32],
+        run: &Run,
+    ) -> Result<Vec<u32>> {
+        self.nearest(&projected_some(self.axes, side, rows, run)?, run)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -175,6 +188,21 @@ impl<'a> Cells<'a> {
 }
 
 impl CellTable {
+    /// Of a sample of a side's rows, given by their cells: as if each of `cells` had one row more, so
+    /// that none is passed by for want of a row in the sample.
+    pub(crate) fn of_sample(sample: &[u32], cells: usize) -> Self {
+        let mut counts = vec![1; cells];
+        for &cell in sample {
+            counts[cell as usize] += 1;
+        }
+        let ends = counts.iter().scan(0, |end, count| {
+            *end += count;
+            Some(*end)
+        });
+        let starts = std::iter::once(0).chain(ends).collect();
+        Self { starts }
+    }
+
     fn rows(&self, cell: u32) -> std::ops::Range<u32> {
         self.starts[cell as usize] as u32..self.starts[cell as usize + 1] as u32
     }
@@ -186,6 +214,28 @@ impl CellTable {
             .partition_point(|&start| start <= number as usize);
         after as u32 - 1
     }
+}
+
+/// [`projected`] for some rows, by index.
+fn projected_some<T: Scalar>(
+    axes: &PrincipalAxes,
+    side: &Side<'_, T>,
+    rows: &[u32],
+    run: &Run,
+) -> Result<Vec<f32>> {
+    let values: Vec<T> = rows
+        .iter()
+        .flat_map(|&row| side.rows.row(row as usize))
+        .copied()
+        .collect();
+    let values = Rows::new(&values, side.rows.dim())?;
+    projected(
+        axes,
+        side,
+        values,
+        rows.iter().map(|&row| row as usize),
+        run,
+    )
 }
 
 /// The coordinates along the axes of some of the side's rows, of their directions where these are
@@ -212,6 +262,29 @@ pub(crate) struct Visits<'a> {
     neighbors: Vec<Vec<(f32, u32)>>,
     /// How far, squared, the cells may be that a cell looks into.
     reach: f32,
+    /// How far, squared, cells have looked already.
+    held: f32,
+}
+
+/// For each of some rows, how far, squared, the cells of its neighbours are from its own.
+pub(crate) struct Needed(Vec<Vec<f32>>);
+
+impl Needed {
+    /// The least reach with which these rows vouch for `recall`.
+    pub(crate) fn reach_for(&self, recall: f64) -> f32 {
+        let mut reaches: Vec<f32> = self.0.iter().flatten().copied().collect();
+        reaches.sort_unstable_by(f32::total_cmp);
+        let first = reaches.partition_point(|&reach| !vouch_for(recall, self.found(reach)));
+        reaches.get(first).copied().unwrap_or(f32::INFINITY)
+    }
+
+    /// The share of its neighbours that each row finds.
+    pub(crate) fn found(&self, reach: f32) -> impl Iterator<Item = f64> {
+        self.0.iter().map(move |needed| {
+            let found = needed.iter().filter(|&&other| other <= reach).count();
+            found as f64 / needed.len().max(1) as f64
+        })
+    }
 }
 
 impl<'a> Visits<'a> {
@@ -234,51 +307,54 @@ impl<'a> Visits<'a> {
             right,
             neighbors,
             reach,
+            held: -1.0,
         }
     }
 
-    /// Looks further, if that is what held-out rows need to find `recall` of their neighbours, by two
-    /// standard errors at least.
-    pub(crate) fn extend<T: Scalar>(&mut self, recall: f64, held_out: &HeldOut<'_, T>) {
-        // For each held-out row, how far the cells of its neighbours are.
-        let needed: Vec<Vec<f32>> = held_out
-            .neighbors()
-            .map(|(row, others)| {
-                let mut reaches = vec![f32::INFINITY; self.neighbors.len()];
-                for &(reach, cell) in &self.neighbors[self.left.cell(row) as usize] {
-                    reaches[cell as usize] = reach;
-                }
-                let reach = |&other: &u32| reaches[self.right.cell(other) as usize];
-                others.iter().map(reach).collect()
-            })
-            .collect();
-        let mut reaches: Vec<f32> = needed.iter().flatten().copied().collect();
-        reaches.sort_unstable_by(f32::total_cmp);
-        let enough = |reach: f32| {
-            let share = |needed: &Vec<f32>| {
-                let found = needed.iter().filter(|&&other| other <= reach).count();
-                found as f64 / needed.len().max(1) as f64
-            };
-            HeldOut::<T>::at_least(needed.iter().map(share)) >= recall
+    /// Looks just so far, squared.
+    pub(crate) fn look(&mut self, reach: f32) {
+        self.reach = reach;
+    }
+
+    /// Looks further, if that is what these of the held-out rows need to vouch for `recall`.
+    pub(crate) fn extend<T: Scalar>(&mut self, recall: f64, held_out: &HeldOut<'_, T>, by: Which) {
+        let needed = self.needed(held_out.some(by).map(|row| {
+            let others = row.nearest.iter().map(|&other| self.right.cell(other));
+            (self.left.cell(row.number), others.collect())
+        }));
+        self.reach = self.reach.max(needed.reach_for(recall));
+    }
+
+    /// How far rows have to look to find their neighbours: from their own cells and those of their
+    /// neighbours.
+    pub(crate) fn needed(&self, rows: impl Iterator<Item = (u32, Vec<u32>)>) -> Needed {
+        let of_row = |(cell, others): (u32, Vec<u32>)| {
+            let mut reaches = vec![f32::INFINITY; self.neighbors.len()];
+            for &(reach, cell) in &self.neighbors[cell as usize] {
+                reaches[cell as usize] = reach;
+            }
+            let reach = |&other: &u32| reaches[other as usize];
+            others.iter().map(reach).collect()
         };
-        let first = reaches.partition_point(|&reach| !enough(reach));
-        let reach = reaches.get(first).copied().unwrap_or(f32::INFINITY);
-        self.reach = self.reach.max(reach);
+        Needed(rows.map(of_row).collect())
     }
 
-    /// Looks no further than each cell itself.
-    pub(crate) fn stay(&mut self) {
-        self.reach = 0.0;
-    }
-
-    /// The cells that a cell looks into, nearest first.
+    /// The cells that a cell looks into and has not yet, nearest first.
     fn of(&self, cell: usize) -> impl Iterator<Item = u32> {
         let near = self.neighbors[cell].iter();
-        near.take_while(|&&(far, _)| far <= self.reach)
+        near.skip_while(|&&(far, _)| far <= self.held)
+            .take_while(|&&(far, _)| far <= self.reach)
             .map(|&(_, other)| other)
     }
 
-    /// The share of all pairs that meet.
+    /// How many times two cells are to meet.
+    pub(crate) fn meetings(&self) -> usize {
+        (0..self.neighbors.len())
+            .map(|cell| self.of(cell).count())
+            .sum()
+    }
+
+    /// The share of all pairs that are to meet.
     pub(crate) fn share(&self) -> f64 {
         let pairs = |cell: usize| {
             let items: usize = self
@@ -292,12 +368,12 @@ impl<'a> Visits<'a> {
         pairs / (rows(self.left) * rows(self.right))
     }
 
-    /// Lets each cell's rows look into near cells.
+    /// Lets each cell's rows look into near cells that they have not yet looked into.
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn hold<T: Scalar>(
-        &self,
+        &mut self,
         left: &Side<'_, T>,
         right: &Side<'_, T>,
         nearest: &Nearest<'_, T>,
@@ -352,7 +428,9 @@ impl<'a> Visits<'a> {
                 judge.judge(rows, others, near, groups)?;
             }
             run.advance(1);
-            Ok(())
-        })
+            Ok::<_, Error>(())
+        })?;
+        self.held = self.reach;
+        Ok(())
     }
 }

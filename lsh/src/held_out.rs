@@ -1,95 +1,123 @@
-//! Rows whose exact neighbours are known, to watch the recall of a join by.
+//! Rows whose exact neighbours are known, to choose by and to watch the recall of a join by.
 
 use lshjoin_kernels::{Rows, Scalar};
 
-use crate::{error::Result, knn_join::KnnJoin, nearest::NearestLists, run::Run, side::Side};
+use crate::{
+    error::Result,
+    knn_join::KnnJoin,
+    nearest::NearestLists,
+    report::{Estimate, vouch_for},
+    run::Run,
+    side::Side,
+};
 
-/// How many rows are held out: the recall of a join is then known within about a percent.
-const HELD_OUT: usize = 512;
+/// How many rows are held out: the recall of a join is then known within about a percent. A row of
+/// few neighbours tells less.
+const HELD_OUT: usize = 1024;
+const OF_FEW: usize = 2048;
+const FEW: usize = 3;
 
-/// Some left rows, and how far their k-th neighbours are.
+/// Of a small side no more than one row in so many.
+const SPARED: usize = 8;
+
+/// Some left rows, and how far their k-th neighbours are. Every other row is there to choose by,
+/// the rest to check the choice by.
 pub(crate) struct HeldOut<'a, T> {
-    numbers: Vec<u32>,
-    /// For each row, the distance of its k-th neighbour.
-    furthest: Vec<T>,
-    /// For each row the numbers of its k nearest.
-    nearest: Vec<Vec<u32>>,
+    pub(crate) rows: Vec<HeldOutRow<T>>,
     k: usize,
     run: &'a Run,
 }
 
+pub(crate) struct HeldOutRow<T> {
+    /// Of the left side.
+    pub(crate) number: u32,
+    /// Distance of its k-th neighbour.
+    pub(crate) furthest: T,
+    /// The numbers of its k nearest.
+    pub(crate) nearest: Vec<u32>,
+}
+
+/// Which of the held-out rows are meant.
+#[derive(Clone, Copy)]
+pub(crate) enum Which {
+    ToChooseBy,
+    ToCheckBy,
+    All,
+}
+
 impl<'a, T: Scalar> HeldOut<'a, T> {
-    /// Joins a sample of the left rows exactly.
-    pub(crate) fn of(join: &KnnJoin<'a, T>) -> Result<Self> {
-        let left = join.left.unwrap_or(join.right);
-        let step = left.rows.len().div_ceil(HELD_OUT).max(1);
-        let rows: Vec<u32> = (0..left.rows.len() as u32).step_by(step).collect();
+    /// Joins a sample of the left rows exactly; of the right ones when `left` is `None`.
+    pub(crate) fn of(
+        left: Option<&Side<'_, T>>,
+        right: &Side<'_, T>,
+        k: usize,
+        run: &'a Run,
+    ) -> Result<Self> {
+        let sampled = left.unwrap_or(right);
+        let most = if k <= FEW { OF_FEW } else { HELD_OUT };
+        let step = sampled.rows.len().div_ceil(most).max(SPARED);
+        let rows: Vec<u32> = (0..sampled.rows.len() as u32).step_by(step).collect();
         let values: Vec<T> = rows
             .iter()
-            .flat_map(|&row| left.rows.row(row as usize))
+            .flat_map(|&row| sampled.rows.row(row as usize))
             .copied()
             .collect();
-        let sample = Rows::new(&values, left.rows.dim())?;
-        let sample = Side::new("the sample", sample, left.metric, join.run)?;
+        let sample = Rows::new(&values, sampled.rows.dim())?;
+        let sample = Side::new("the sample", sample, sampled.metric, run)?;
         // One neighbour more where a row finds itself, at distance 0.
-        let k = join.nearest.lists.k();
-        let places = k + usize::from(join.left.is_none());
-        let exact = KnnJoin::new(Some(&sample), join.right, places, join.run)?;
-        let found = exact.exactly()?;
-        let furthest = found
-            .distances
-            .chunks(places)
-            .map(|of_row| of_row[places - 1])
-            .collect();
-        let nearest = (0..).zip(&rows).map(|(place, &row)| {
-            let others = found.of(place);
+        let k = k.min(right.rows.len());
+        let places = (k + usize::from(left.is_none())).min(right.rows.len());
+        let found = KnnJoin::new(Some(&sample), right, places, run)?.exactly()?;
+        let rows = (0..).zip(&rows).map(|(place, &row)| {
             // Without itself or, among many equal rows, without one of these.
-            let others = others.filter(|&other| join.left.is_some() || other != row);
-            others
-                .take(k)
-                .map(|other| join.right.number(other))
-                .collect()
+            let others = found.of(place);
+            let others = others.filter(|&other| left.is_some() || other != row);
+            HeldOutRow {
+                number: sampled.number(row),
+                furthest: found.distances[(place as usize + 1) * places - 1],
+                nearest: others.take(k).map(|other| right.number(other)).collect(),
+            }
         });
         Ok(Self {
-            numbers: rows.iter().map(|&row| left.number(row)).collect(),
-            furthest,
-            nearest: nearest.collect(),
+            rows: rows.collect(),
             k,
-            run: join.run,
+            run,
         })
     }
 
-    /// Whether `recall` of the neighbours are found, by two standard errors at least. Neighbours as
-    /// near as the k-th count, whichever they are.
+    pub(crate) fn some(&self, which: Which) -> impl Iterator<Item = &HeldOutRow<T>> {
+        let (first, step) = match which {
+            Which::ToChooseBy => (0, 2),
+            Which::ToCheckBy => (1, 2),
+            Which::All => (0, 1),
+        };
+        self.rows.iter().skip(first).step_by(step)
+    }
+
+    /// Whether the rows to choose by vouch for `recall`.
     pub(crate) fn reaches(&self, recall: f64, lists: &NearestLists<'_, T>) -> Result<bool> {
-        let mut shares = Vec::with_capacity(self.numbers.len());
-        for (&row, &furthest) in self.numbers.iter().zip(&self.furthest) {
-            let distances = lists.distances_of(row, self.run)?;
-            let found = distances
-                .iter()
-                .filter(|&&distance| distance <= furthest)
-                .count();
-            shares.push(found as f64 / self.k as f64);
-        }
-        Ok(Self::at_least(shares.into_iter()) >= recall)
+        let shares = self.shares(Which::ToChooseBy, lists)?;
+        Ok(vouch_for(recall, shares.into_iter()))
     }
 
-    /// The numbers of the rows, and of their neighbours.
-    pub(crate) fn neighbors(&self) -> impl Iterator<Item = (u32, &[u32])> {
-        let nearest = self.nearest.iter().map(Vec::as_slice);
-        self.numbers.iter().copied().zip(nearest)
+    /// The recall of the rows to check by.
+    pub(crate) fn recall(&self, lists: &NearestLists<'_, T>) -> Result<Estimate> {
+        Ok(Estimate::of(
+            self.shares(Which::ToCheckBy, lists)?.into_iter(),
+        ))
     }
 
-    /// The mean of what rows found, less two standard errors.
-    pub(crate) fn at_least(shares: impl Iterator<Item = f64>) -> f64 {
-        let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
-        for share in shares {
-            count += 1.0;
-            sum += share;
-            squares += share * share;
-        }
-        let mean = sum / count;
-        let variance = (squares / count - mean * mean).max(0.0);
-        mean - 2.0 * (variance / count).sqrt()
+    /// The share of its neighbours that each row found. Neighbours as near as the k-th count,
+    /// whichever they are.
+    fn shares(&self, which: Which, lists: &NearestLists<'_, T>) -> Result<Vec<f64>> {
+        self.some(which)
+            .map(|row| {
+                let distances = lists.distances_of(row.number, self.run)?;
+                let near = distances
+                    .iter()
+                    .filter(|&&distance| distance <= row.furthest);
+                Ok(near.count() as f64 / self.k as f64)
+            })
+            .collect()
     }
 }

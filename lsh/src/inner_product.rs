@@ -7,10 +7,49 @@ use crate::{
     error::Result, knn_join::knn_join, metric::Metric, nearest::Neighbors, plan::JoinPlan, run::Run,
 };
 
+/// Items and queries as rows whose nearest by Euclidean distance have the largest inner products:
+/// (x, √(M² − ‖x‖²)) and (q, 0), M being the longest item's length, so that
+/// ‖q′ − x′‖² = ‖q‖² + M² − 2 q·x (Bachrach et al. 2014).
+pub(crate) struct Longer<T> {
+    items: Vec<T>,
+    queries: Vec<T>,
+    dim: usize,
+}
+
+impl<T: Scalar> Longer<T> {
+    /// The items are the queries too when `queries` is `None`.
+    ///
+    /// # Errors
+    /// When a row holds NaN or infinity.
+    pub(crate) fn of(queries: Option<Rows<'_, T>>, items: Rows<'_, T>, run: &Run) -> Result<Self> {
+        check_finite(items, run.isa()).map_err(|error| ("items", error))?;
+        let queries = queries.unwrap_or(items);
+        check_finite(queries, run.isa()).map_err(|error| ("queries", error))?;
+        let squares: Vec<f64> = (0..items.len())
+            .into_par_iter()
+            .map(|row| square(items.row(row)))
+            .collect();
+        let longest = squares
+            .iter()
+            .fold(0.0, |longest: f64, &square| longest.max(square));
+        Ok(Self {
+            items: longer(items, |row| (longest - squares[row]).max(0.0).sqrt()),
+            queries: longer(queries, |_| 0.0),
+            dim: items.dim() + 1,
+        })
+    }
+
+    pub(crate) fn items(&self) -> Result<Rows<'_, T>> {
+        Ok(Rows::new(&self.items, self.dim)?)
+    }
+
+    pub(crate) fn queries(&self) -> Result<Rows<'_, T>> {
+        Ok(Rows::new(&self.queries, self.dim)?)
+    }
+}
+
 /// For each query the k items of the largest inner product, at the distance −q·x.
 ///
-/// Items become (x, √(M² − ‖x‖²)) and queries (q, 0), M being the longest item's length: then
-/// ‖q′ − x′‖² = ‖q‖² + M² − 2 q·x, so that the nearest are those wanted (Bachrach et al. 2014).
 /// Inner products are computed from the rows as given; which items are at the k-th place is
 /// decided within the rounding of the longer rows.
 pub(crate) fn knn_join_by_inner_product<T: Scalar>(
@@ -20,27 +59,16 @@ pub(crate) fn knn_join_by_inner_product<T: Scalar>(
     plan: &JoinPlan,
     run: &Run,
 ) -> Result<Neighbors<T>> {
-    check_finite(items, run.isa()).map_err(|error| ("items", error))?;
+    let longer = Longer::of(queries, items, run)?;
     let own = queries.is_none();
     let queries = queries.unwrap_or(items);
-    check_finite(queries, run.isa()).map_err(|error| ("queries", error))?;
-    let squares: Vec<f64> = (0..items.len())
-        .into_par_iter()
-        .map(|row| square(items.row(row)))
-        .collect();
-    let longest = squares
-        .iter()
-        .fold(0.0, |longest: f64, &square| longest.max(square));
-    let longer_items = longer(items, |row| (longest - squares[row]).max(0.0).sqrt());
-    let longer_queries = longer(queries, |_| 0.0);
-    let dim = items.dim() + 1;
     // A row of the items may find itself, which is then left out.
     let places = k
         .saturating_add(usize::from(own && k > 0))
         .min(items.len().max(k));
     let found = knn_join(
-        Some(Rows::new(&longer_queries, dim)?),
-        Rows::new(&longer_items, dim)?,
+        Some(longer.queries()?),
+        longer.items()?,
         places,
         Metric::Euclidean,
         plan,

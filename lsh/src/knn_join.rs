@@ -10,13 +10,14 @@ use crate::{
     directions::{PrincipalAxes, TableFunctions},
     duplicates::Distinct,
     error::{Error, Result},
-    held_out::HeldOut,
+    held_out::{HeldOut, Which},
     inner_product::knn_join_by_inner_product,
     knn::{Nearer, Nearest},
     meet::{Meeting, Meetings},
     metric::Metric,
     nearest::Neighbors,
     plan::{CellPlan, JoinPlan, LshPlan},
+    report::Estimate,
     run::Run,
     side::Side,
     signs::Signs,
@@ -61,6 +62,7 @@ pub fn knn_join<T: Scalar>(
     if metric == Metric::InnerProduct {
         return knn_join_by_inner_product(queries, items, k, plan, run);
     }
+    run.begin("distinct");
     let keep = if queries.is_some() {
         k
     } else {
@@ -92,6 +94,7 @@ fn join_distinct<T: Scalar>(
     plan: &JoinPlan,
     run: &Run,
 ) -> Result<Neighbors<T>> {
+    run.begin("codes");
     let mut right = Side::new("items", items, metric, run)?;
     let mut left = queries
         .map(|queries| Side::new("queries", queries, metric, run))
@@ -100,12 +103,13 @@ fn join_distinct<T: Scalar>(
         .as_ref()
         .map_or(right.rows.len(), |left| left.rows.len());
     if right.codes.is_none() || most.min(right.rows.len()) < MANY {
-        return KnnJoin::new(left.as_ref(), &right, k, run)?.exactly();
+        return KnnJoin::new(left.as_ref(), &right, k, run)?.all_pairs();
     }
     let (axes, tables) = match plan {
         JoinPlan::Exact => (STRETCH_BITS, None),
         JoinPlan::Lsh(plan) => (plan.axes, Some(plan)),
         JoinPlan::Cells(plan) => {
+            run.begin("cells");
             let axes = PrincipalAxes::of_sample(items, plan.axes, run)?;
             let cells = Cells::of_sample(&axes, &right, plan.cells, plan.seed, run)?;
             let of_right = cells.table(&mut right, run)?;
@@ -118,12 +122,13 @@ fn join_distinct<T: Scalar>(
             return KnnJoin::new(left.as_ref(), &right, k, run)?.by_cells(plan, visits);
         }
     };
+    run.begin("stretches");
     let axes = PrincipalAxes::of_sample(items, axes, run)?;
     let stretches = Stretches::new(&mut right, left.as_mut(), &axes, run)?;
     let join = KnnJoin::new(left.as_ref(), &right, k, run)?;
     join.fill(&stretches)?;
     match tables {
-        None => join.exactly(),
+        None => join.all_pairs(),
         Some(plan) => join.by_tables(plan, &axes),
     }
 }
@@ -174,7 +179,7 @@ const STRETCH_BITS: usize = 20;
 const ALL: f64 = 0.45;
 
 /// Rows of both sides from which on it pays to do anything but meet all pairs.
-const MANY: usize = 4096;
+pub(crate) const MANY: usize = 4096;
 
 /// How many times its tables a plan may take to reach its recall; then all pairs are met.
 const PATIENCE: usize = 16;
@@ -200,8 +205,20 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         })
     }
 
+    /// Meets all pairs as the one thing that is left to do.
+    fn all_pairs(self) -> Result<Neighbors<T>> {
+        self.run.begin("all pairs");
+        self.run.reached(Estimate::ALL);
+        self.exactly()
+    }
+
     /// Meets all pairs, and ends the join.
     pub(crate) fn exactly(self) -> Result<Neighbors<T>> {
+        let right = self.right.rows.len() as u64;
+        self.run.meets(match self.left {
+            Some(left) => left.rows.len() as u64 * right,
+            None => right * right.saturating_sub(1) / 2,
+        });
         self.meet_all(&self.nearest.for_all())?;
         self.nearest.finish()
     }
@@ -225,34 +242,65 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     }
 
     fn by_cells(self, plan: &CellPlan, mut visits: Visits<'_>) -> Result<Neighbors<T>> {
-        if let Some(recall) = plan.until_recall {
-            let held_out = HeldOut::of(&self)?;
-            visits.extend(recall, &held_out);
+        let run = self.run;
+        let held_out = self.held_out(plan.until_recall)?;
+        if let Some((recall, held_out)) = &held_out {
+            visits.extend(*recall, held_out, Which::ToChooseBy);
         }
         // All pairs of a side with itself are met in one go.
         let most = if self.left.is_none() { ALL } else { 2.0 * ALL };
         let exact = visits.share() > most;
         if exact {
-            visits.stay();
+            // Each cell's own rows, for a start.
+            visits.look(0.0);
         }
-        visits.hold(self.left(), self.right, &self.nearest, self.run)?;
+        run.begin("visits");
+        self.visit(&mut visits)?;
         if exact {
-            return self.exactly();
+            return self.all_pairs();
         }
         let order: Vec<u32> = (0..self.left().rows.len() as u32).collect();
         for _ in 0..plan.rounds {
+            run.begin("rounds");
             self.expand(&order)?;
         }
+        if let Some((recall, held_out)) = &held_out {
+            run.begin("check");
+            let mut reached = held_out.recall(&self.nearest.lists)?;
+            if reached.falls_short(*recall) {
+                visits.extend(*recall, held_out, Which::All);
+                self.visit(&mut visits)?;
+                reached = held_out.recall(&self.nearest.lists)?;
+            }
+            run.reached(reached);
+        }
+        run.begin("finish");
         self.nearest.finish()
     }
 
+    /// The rows to reach a recall by, where one is asked for.
+    fn held_out(&self, recall: Option<f64>) -> Result<Option<(f64, HeldOut<'a, T>)>> {
+        let Some(recall) = recall else {
+            return Ok(None);
+        };
+        self.run.begin("held-out rows");
+        let k = self.nearest.lists.k();
+        let held_out = HeldOut::of(self.left, self.right, k, self.run)?;
+        Ok(Some((recall, held_out)))
+    }
+
+    fn visit(&self, visits: &mut Visits<'_>) -> Result<()> {
+        let pairs = visits.share() * self.left().rows.len() as f64 * self.right.rows.len() as f64;
+        self.run.meets(pairs.round() as u64);
+        visits.hold(self.left(), self.right, &self.nearest, self.run)
+    }
+
     fn by_tables(self, plan: &LshPlan, axes: &PrincipalAxes) -> Result<Neighbors<T>> {
-        let held_out = plan
-            .until_recall
-            .map(|recall| HeldOut::of(&self).map(|held_out| (recall, held_out)))
-            .transpose()?;
+        let run = self.run;
+        let held_out = self.held_out(plan.until_recall)?;
         let mut rounds = 0;
         for table in 0..plan.tables.saturating_mul(PATIENCE) {
+            run.begin("tables");
             let functions = axes.table(
                 self.right.rows,
                 plan.functions,
@@ -266,21 +314,28 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             }
             loop {
                 let reached = match &held_out {
-                    Some((recall, held_out)) => held_out.reaches(*recall, &self.nearest.lists)?,
+                    Some((recall, held_out)) => {
+                        let reached = held_out.recall(&self.nearest.lists)?;
+                        run.reached(reached);
+                        held_out.reaches(*recall, &self.nearest.lists)?
+                            && !reached.falls_short(*recall)
+                    }
                     None => rounds == plan.rounds,
                 };
                 if reached {
+                    run.begin("finish");
                     return self.nearest.finish();
                 }
                 // Past the plan, each further table is followed by a round.
                 if rounds >= plan.rounds.saturating_add(table + 1 - plan.tables) {
                     break;
                 }
+                run.begin("rounds");
                 self.expand(&left_order)?;
                 rounds += 1;
             }
         }
-        self.exactly()
+        self.all_pairs()
     }
 
     fn meet(
@@ -291,6 +346,8 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         judge: &Nearer<'_, T>,
     ) -> Result<()> {
         let right = Some((self.right, right_order));
+        let pairs = met.iter().map(|(left, right)| left.len() * right.len());
+        self.run.meets(pairs.sum::<usize>() as u64);
         let meetings = Meetings {
             left: self.left(),
             left_order,

@@ -1,11 +1,15 @@
 //! Plans, which are JSON on the Python side.
 
-use lshjoin::{CellPlan, JoinPlan, LshPlan, Metric};
+use lshjoin::{CellPlan, JoinPlan, LshPlan, Metric, PredictedPlan};
 use pyo3::{exceptions::PyValueError, prelude::*};
+use serde::Serialize;
 
-use crate::run::to_py;
+use crate::{
+    arrays::{Matrix, Sides, rows, with_sides},
+    run::{Options, to_py},
+};
 
-pub(crate) fn parse(text: &str) -> PyResult<JoinPlan> {
+pub(crate) fn parse(text: &str) -> PyResult<PredictedPlan> {
     serde_json::from_str(text)
         .map_err(|error| PyValueError::new_err(format!("not a join plan: {error}")))
 }
@@ -13,13 +17,18 @@ pub(crate) fn parse(text: &str) -> PyResult<JoinPlan> {
 /// The one text of all equal plans.
 fn to_text(plan: JoinPlan) -> PyResult<String> {
     plan.check().map_err(to_py)?;
-    serde_json::to_string(&plan).map_err(|error| PyValueError::new_err(error.to_string()))
+    to_json(&plan)
 }
 
-/// The plan, in the words of this module.
+pub(crate) fn to_json(value: &impl Serialize) -> PyResult<String> {
+    serde_json::to_string(value).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+/// The plan, in the words of this module, and what is predicted of it.
 #[pyfunction]
-pub(crate) fn check_plan(text: &str) -> PyResult<String> {
-    to_text(parse(text)?)
+pub(crate) fn check_plan(text: &str) -> PyResult<(String, Option<String>)> {
+    let PredictedPlan { plan, predicted } = parse(text)?;
+    Ok((to_text(plan)?, predicted.as_ref().map(to_json).transpose()?))
 }
 
 #[pyfunction]
@@ -64,21 +73,36 @@ pub(crate) fn cell_plan(
     }))
 }
 
-/// A plan for so many queries and items.
+/// What the planner chose, what from, and the seconds that it took.
 #[pyfunction]
-#[pyo3(signature = (queries, items, *, metric, recall, seed))]
+#[pyo3(signature = (
+    queries, items, k, *, metric, recall, seed, num_threads=None, on_progress=None,
+))]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the signature is Python's, by keyword"
+)]
 pub(crate) fn plan_knn_join(
-    queries: usize,
-    items: usize,
+    py: Python<'_>,
+    queries: Option<Matrix<'_>>,
+    items: Matrix<'_>,
+    k: usize,
     metric: &str,
     recall: f64,
     seed: u64,
-) -> PyResult<String> {
-    // All metrics have the same plans, but what is refused by the join is refused here.
-    metric.parse::<Metric>().map_err(to_py)?;
-    let mut plan = JoinPlan::for_recall(recall, queries, items).map_err(to_py)?;
-    if let JoinPlan::Cells(numbers) = &mut plan {
-        numbers.seed = seed;
-    }
-    to_text(plan)
+    num_threads: Option<isize>,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<(String, String)> {
+    let metric: Metric = metric.parse().map_err(to_py)?;
+    let options = Options {
+        num_threads,
+        on_progress,
+    };
+    let (study, report) = with_sides!(&Sides::new(queries, items)?, |queries, items| {
+        options.run(py, |run| {
+            let study = lshjoin::plan_knn_join(queries, items, k, metric, recall, seed, run)?;
+            Ok((study, run.report()))
+        })?
+    });
+    Ok((to_json(&study)?, to_json(&report)?))
 }

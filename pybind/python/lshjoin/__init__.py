@@ -23,22 +23,28 @@ from lshjoin.estimators import (
     RandomHyperplaneLSH,
     RandomHyperplaneLSHModel,
 )
-from lshjoin.plan import JoinPlan
+from lshjoin.plan import JoinPlan, Prediction
+from lshjoin.plot import plot_plan
+from lshjoin.report import Estimate, Report
 
 __all__ = [
     "BucketedRandomProjectionLSH",
     "BucketedRandomProjectionLSHModel",
+    "Estimate",
     "JoinPlan",
     "ManhattanProjectionLSH",
     "ManhattanProjectionLSHModel",
     "Neighbors",
+    "Prediction",
     "RadiusNeighbors",
     "RandomHyperplaneLSH",
     "RandomHyperplaneLSHModel",
+    "Report",
     "__version__",
     "cpu_features",
     "knn_join",
     "plan_knn_join",
+    "plot_plan",
     "radius_join",
     "radius_join_batches",
 ]

@@ -95,11 +95,22 @@ def knn_join(
     plan: str,  # from one of the functions below
     num_threads: int | None = None,
     on_progress: Progress = None,
-) -> tuple[Floats, NDArray[np.int64]]:
-    """Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1."""
+) -> tuple[Floats, NDArray[np.int64], str]:
+    """Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1; and
+    the report as JSON."""
 
-def plan_knn_join(queries: int, items: int, *, metric: str, recall: float, seed: int) -> str:
-    """What knn_join is to do for so many rows, as JSON."""
+def plan_knn_join(
+    queries: Matrix | None,
+    items: Matrix,
+    k: int,
+    *,
+    metric: str,
+    recall: float,
+    seed: int,  # 64 bits
+    num_threads: int | None = None,
+    on_progress: Progress = None,
+) -> tuple[str, str]:
+    """What was chosen ("chosen", a plan), what from, and the report of the planning, as JSON."""
 
 def cell_plan(
     *,
@@ -120,8 +131,9 @@ def lsh_plan(
     rounds: int,
     until_recall: float | None,
 ) -> str: ...
-def check_plan(text: str) -> str:
-    """The plan in the engine's own words, which are the same for equal plans."""
+def check_plan(text: str) -> tuple[str, str | None]:
+    """The plan in the engine's own words, which are the same for equal plans, and what is predicted
+    of it."""
 
 def radius_join(
     queries: Matrix | None,

@@ -1,0 +1,146 @@
+//! What the steps of a join take: tabulated for each instruction set, so that one machine always
+//! makes the same plan.
+//!
+//! Measured by `make bench-kernels` and, for whole joins, `make bench-planner`, on one core of a
+//! Xeon with AMX; for NEON estimated from the number of instructions. What counts for a choice is
+//! how much longer one step takes than another, which differs less between machines than seconds.
+
+use lshjoin_kernels::{Isa, Level};
+
+/// Seconds on one thread, which is what work is counted in: threads make no difference to a choice.
+pub(crate) struct Costs {
+    /// Of comparing the codes of two rows: whatever their dimension, and for each value of it.
+    pair: f64,
+    pair_value: f64,
+    threads: f64,
+}
+
+/// What is joined with what.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) left: usize,
+    pub(crate) right: usize,
+    /// Whether the two sides are one.
+    pub(crate) with_itself: bool,
+    pub(crate) dim: usize,
+    pub(crate) k: usize,
+    /// Bytes of a value.
+    pub(crate) width: usize,
+}
+
+/// Of reading a value and making its code.
+const CODE: f64 = 1.6e-9;
+/// Of multiplying a value of a row with one of a direction.
+const PROJECT: f64 = 1.0e-10;
+/// Of keeping a row's list of the nearest, for each place and for what fills and settles it.
+const LIST: f64 = 4e-6;
+const PLACE: f64 = 5e-7;
+/// Of fetching a value of a neighbour's vector for its exact distance.
+const FETCH: f64 = 6e-10;
+/// Of meeting the rows of two cells, whatever their number.
+const MEETING: f64 = 4e-6;
+
+impl Shape {
+    pub(crate) fn pairs(&self) -> f64 {
+        self.left as f64 * self.right as f64
+    }
+
+    /// Pairs that meet when all do: of a side with itself each once.
+    pub(crate) fn exact_pairs(&self) -> f64 {
+        let right = self.right as f64;
+        if self.with_itself {
+            right * (right - 1.0).max(0.0) / 2.0
+        } else {
+            self.pairs()
+        }
+    }
+
+    /// Rows to be read and coded.
+    fn rows(&self) -> f64 {
+        (self.right + if self.with_itself { 0 } else { self.left }) as f64
+    }
+
+    fn values(&self) -> f64 {
+        self.rows() * self.dim as f64
+    }
+
+    /// Memory of a join, at its peak, beside the rows.
+    pub(crate) fn bytes(&self) -> u64 {
+        let lists = self.left * ((2 * self.k + 10) * 12 + 8);
+        let found = self.left * self.k * (8 + self.width);
+        // Codes twice, while they are put in order or stand in panels.
+        (2.0 * self.values()) as u64 + (lists + found) as u64
+    }
+}
+
+impl Costs {
+    pub(crate) fn of(isa: Isa) -> Self {
+        let (pair, pair_value) = match isa.level() {
+            Level::Scalar => (0.0, 3.6e-10),
+            Level::Avx2 => (0.0, 1.7e-11),
+            Level::Avx512 => (0.0, 1.2e-11),
+            Level::Avx512Vnni => (4.8e-10, 1.9e-12),
+            Level::Amx => (1.4e-10, 2.2e-12),
+            Level::Neon => (0.0, 4.0e-11),
+            Level::NeonDot => (2.0e-10, 1.2e-11),
+            // What there is no number for is like the instruction set that has most in common.
+            _ => (0.0, 1.2e-11),
+        };
+        Self {
+            pair,
+            pair_value,
+            threads: rayon::current_num_threads() as f64,
+        }
+    }
+
+    /// What so much work takes on the threads of this pool.
+    pub(crate) fn seconds(&self, work: f64) -> f64 {
+        work / self.threads
+    }
+
+    fn compare(&self, pairs: f64, dim: usize) -> f64 {
+        pairs * (self.pair + self.pair_value * dim as f64)
+    }
+
+    /// What all joins do: codes, and a list of the nearest for each row.
+    fn always(&self, shape: &Shape) -> f64 {
+        let k = shape.k as f64;
+        let of_row = LIST + PLACE * k + FETCH * shape.dim as f64 * (k + 5.0);
+        shape.values() * CODE + shape.left as f64 * of_row
+    }
+
+    /// Of meeting all pairs.
+    pub(crate) fn exact(&self, shape: &Shape) -> f64 {
+        let keys = shape.values() * 20.0 * PROJECT;
+        self.always(shape) + keys + self.compare(shape.exact_pairs(), shape.dim)
+    }
+
+    /// Of meeting a share of all pairs by so many cells, of which `meetings` pairs meet.
+    pub(crate) fn cells(
+        &self,
+        shape: &Shape,
+        axes: usize,
+        cells: usize,
+        share: f64,
+        meetings: f64,
+    ) -> f64 {
+        let held_out = self.compare(1024.0 * shape.right as f64, shape.dim);
+        let meet = self.compare(share * shape.pairs(), shape.dim) + meetings * MEETING;
+        let assign = self.assign(shape.rows(), cells, axes, shape.dim);
+        (self.always(shape) + held_out + assign + meet) / self.threads
+            + self.study(shape, axes, cells)
+    }
+
+    /// Of learning so many cells from a sample.
+    pub(crate) fn study(&self, shape: &Shape, axes: usize, cells: usize) -> f64 {
+        // As many rows a cell, for as many rounds, as `Cells` takes.
+        self.assign(32.0 * 5.0 * cells as f64, cells, axes, shape.dim)
+    }
+
+    /// Of finding the nearest of so many centroids for each row.
+    fn assign(&self, rows: f64, cells: usize, axes: usize, dim: usize) -> f64 {
+        rows * (dim * axes) as f64 * PROJECT
+            + self.compare(rows * cells as f64, axes)
+            + rows * (LIST + PLACE)
+    }
+}

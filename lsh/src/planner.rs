@@ -1,0 +1,446 @@
+//! The planner: which plan reaches a recall at the least cost, on these rows and this machine.
+//!
+//! Distances of sampled rows to all others tell where neighbours are and how far a random row is
+//! (Slaney, Lifshits and He, "Optimal parameters for locality-sensitive hashing", 2012). What a plan
+//! would find and compare is then counted on the sample, rather than modelled (Dong et al.,
+//! "Modeling LSH for performance tuning", 2008, fit a model instead), and weighed by what the steps
+//! take on the instruction set. The recall that is promised is that of rows which no choice was
+//! made by.
+
+use lshjoin_kernels::{Rows, Scalar};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cells::{CellTable, Cells, Visits},
+    costs::{Costs, Shape},
+    directions::PrincipalAxes,
+    error::Result,
+    held_out::HeldOut,
+    inner_product::Longer,
+    metric::Metric,
+    model::positive,
+    plan::{CellPlan, JoinPlan, MOST_CELLS, check_recall},
+    report::Estimate,
+    run::Run,
+    side::{Side, distance},
+    similarity::same_dimension,
+};
+
+/// A plan, and what to expect of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PredictedPlan {
+    /// What to do.
+    #[serde(flatten)]
+    pub plan: JoinPlan,
+    /// What to expect, if that has been looked into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<Prediction>,
+}
+
+/// What the planner expects of a plan, on the machine that it ran on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prediction {
+    /// The recall, measured on sampled rows that were not used to choose the plan.
+    pub recall: Estimate,
+    /// Pairs compared, as a share of the pairs of a query and an item.
+    pub share: f64,
+    /// Seconds that the join takes.
+    pub seconds: f64,
+    /// Peak memory beside the rows themselves, in bytes.
+    pub bytes: u64,
+    /// How many times as far as its k-th neighbour a random item is, by the medians of sampled rows:
+    /// near 1, no index can tell near from far. `None` where no sample was looked at, or half of the
+    /// neighbours are at distance 0.
+    pub contrast: Option<f64>,
+    /// Why this plan and no other.
+    pub why: String,
+}
+
+/// What the planner looked at, from [`plan_knn_join`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlanStudy {
+    /// The plan of the least predicted time.
+    pub chosen: PredictedPlan,
+    /// The recall and time of the settings considered, the chosen one among them.
+    pub considered: Vec<Setting>,
+    /// Distances of sampled queries to their k-th neighbours.
+    pub near: Vec<f64>,
+    /// Distances of the same queries to random items.
+    pub random: Vec<f64>,
+}
+
+/// A setting that the planner considered.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Setting {
+    /// As a plan.
+    pub plan: JoinPlan,
+    /// Recall on sampled rows that were not used to choose.
+    pub recall: f64,
+    /// Share of the pairs that it compares.
+    pub share: f64,
+    /// Predicted seconds.
+    pub seconds: f64,
+}
+
+/// Rows of either side up to which all pairs are met at once.
+const SMALL: usize = 5000;
+
+/// Work, in seconds on one thread, in which there is nothing to be saved by planning.
+const AT_ONCE: f64 = 0.6;
+
+/// The share of a join's work that looking at one more number of cells may take.
+const PLANNING: f64 = 0.1;
+
+/// Principal axes that centroids are learnt and compared in.
+const AXES: usize = 48;
+
+/// Cells considered, in square roots of the number of items: first what does well mostly.
+const CELLS: [f64; 3] = [1.5, 3.0, 0.75];
+
+/// Recalls to draw the curve of a setting by, beside the one that is asked for.
+const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
+
+/// The contrast up to which the distances of near and random items are said to be alike.
+const NO_CONTRAST: f64 = 1.15;
+
+/// The plan of the least predicted time for the k nearest `items` of each query, or of each item
+/// when `queries` is `None`, with what it was chosen from.
+///
+/// Joins that take less than the planning are exact at once, as is a recall of 1. So are joins by
+/// Manhattan distance, which has no other plan.
+///
+/// ```
+/// use lshjoin::{JoinPlan, Metric, Rows, Run, plan_knn_join};
+///
+/// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
+/// let study = plan_knn_join(None, items, 1, Metric::Euclidean, 0.9, 0, &Run::new()?)?;
+/// assert_eq!(study.chosen.plan, JoinPlan::Exact);
+/// # Ok::<(), lshjoin::Error>(())
+/// ```
+///
+/// # Errors
+/// When dimensions differ, `k` is 0, `recall` is not above 0 and at most 1, a row that is looked at
+/// holds NaN or infinity, or the run is cancelled.
+pub fn plan_knn_join<T: Scalar>(
+    queries: Option<Rows<'_, T>>,
+    items: Rows<'_, T>,
+    k: usize,
+    metric: Metric,
+    recall: f64,
+    seed: u64,
+    run: &Run,
+) -> Result<PlanStudy> {
+    if let Some(queries) = queries {
+        same_dimension(queries, items)?;
+    }
+    positive("k", k)?;
+    check_recall("recall", recall)?;
+    run.check()?;
+    run.begin("plan");
+    let shape = Shape {
+        left: queries.unwrap_or(items).len(),
+        right: items.len(),
+        with_itself: queries.is_none(),
+        dim: items.dim(),
+        k: k.min(items.len()),
+        width: size_of::<T>(),
+    };
+    let costs = Costs::of(run.isa());
+    let exact = costs.exact(&shape);
+    let at_once = if metric == Metric::Manhattan {
+        Some("Manhattan distance has no other plan")
+    } else if recall == 1.0 {
+        Some("all neighbours are asked for")
+    } else if shape.left.min(shape.right) < SMALL {
+        Some("a side is small")
+    } else if exact < AT_ONCE {
+        Some("that takes no longer than planning")
+    } else {
+        None
+    };
+    let exact = costs.seconds(exact);
+    if let Some(why) = at_once {
+        return Ok(PlanStudy {
+            chosen: PredictedPlan::exact(&shape, exact, None, why.into()),
+            considered: vec![exact_setting(&shape, exact)],
+            near: Vec::new(),
+            random: Vec::new(),
+        });
+    }
+    let planner = Planner {
+        shape,
+        costs,
+        recall,
+        seed,
+        run,
+    };
+    if metric == Metric::InnerProduct {
+        let longer = Longer::of(queries, items, run)?;
+        let queries = longer.queries()?;
+        return planner.study(Some(queries), longer.items()?, Metric::Euclidean);
+    }
+    planner.study(queries, items, metric)
+}
+
+struct Planner<'a> {
+    shape: Shape,
+    costs: Costs,
+    recall: f64,
+    seed: u64,
+    run: &'a Run,
+}
+
+/// The settings of one number of cells.
+struct CellStudy {
+    /// The one that reaches the recall asked for.
+    setting: Setting,
+    recall: Estimate,
+    /// It and those that reach others.
+    curve: Vec<Setting>,
+}
+
+impl Planner<'_> {
+    fn study<T: Scalar>(
+        &self,
+        queries: Option<Rows<'_, T>>,
+        items: Rows<'_, T>,
+        metric: Metric,
+    ) -> Result<PlanStudy> {
+        let run = self.run;
+        let right = Side::new("items", items, metric, run)?;
+        let left = queries
+            .map(|queries| Side::new("queries", queries, metric, run))
+            .transpose()?;
+        let sides = (left.as_ref(), &right);
+        run.begin("T held");
+        let held_out = HeldOut::of(left.as_ref(), &right, self.shape.k, run)?;
+        let near: Vec<f64> = held_out
+            .rows
+            .iter()
+            .map(|row| row.furthest.to_f64())
+            .collect();
+        let random = self.random_distances(sides, &held_out)?;
+        let contrast = contrast(&near, &random, metric);
+
+        run.begin("T axes");
+        let axes = PrincipalAxes::of_sample(items, AXES, run)?;
+        let exact = self.costs.seconds(self.costs.exact(&self.shape));
+        let mut considered = vec![exact_setting(&self.shape, exact)];
+        let mut best: Option<CellStudy> = None;
+        for cells in CELLS {
+            let cells = (cells * (items.len() as f64).sqrt()).min(MOST_CELLS as f64) as usize;
+            let seconds = best
+                .as_ref()
+                .map_or(exact, |best| best.setting.seconds.min(exact));
+            let planning = self.costs.study(&self.shape, axes.count(), cells);
+            if best.is_some() && self.costs.seconds(planning) > PLANNING * seconds {
+                continue;
+            }
+            let study = self.cells(cells, &axes, sides, &held_out)?;
+            considered.extend_from_slice(&study.curve);
+            if best
+                .as_ref()
+                .is_none_or(|best| study.setting.seconds < best.setting.seconds)
+            {
+                best = Some(study);
+            }
+        }
+        let chosen = match best {
+            Some(study) if study.setting.seconds < exact => PredictedPlan {
+                plan: study.setting.plan,
+                predicted: Some(Prediction {
+                    recall: study.recall,
+                    share: study.setting.share,
+                    seconds: study.setting.seconds,
+                    bytes: self.shape.bytes(),
+                    contrast,
+                    why: format!("to compare all pairs would take {exact:.1} s"),
+                }),
+            },
+            best => PredictedPlan::exact(
+                &self.shape,
+                exact,
+                contrast,
+                best.map_or_else(String::new, |study| {
+                    self.why_exact(contrast, &study.setting)
+                }),
+            ),
+        };
+        Ok(PlanStudy {
+            chosen,
+            considered,
+            near,
+            random,
+        })
+    }
+
+    fn why_exact(&self, contrast: Option<f64>, cells: &Setting) -> String {
+        let alternative = format!(
+            "cells would compare {:.0} % of the pairs and take {:.1} s",
+            100.0 * cells.share,
+            cells.seconds
+        );
+        let Some(contrast) = contrast.filter(|&contrast| contrast < NO_CONTRAST) else {
+            return alternative;
+        };
+        format!(
+            "distances barely differ: a random item is only {contrast:.2} times as far as the \
+             neighbour at place {}, and {alternative}",
+            self.shape.k
+        )
+    }
+
+    /// From each held-out row to an item chosen without regard to distance.
+    fn random_distances<T: Scalar>(
+        &self,
+        (left, right): (Option<&Side<'_, T>>, &Side<'_, T>),
+        held_out: &HeldOut<'_, T>,
+    ) -> Result<Vec<f64>> {
+        let items = right.rows.len() as u64;
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut other = |row: u32| loop {
+            let other = (rng.next_u64() % items) as u32;
+            if left.is_some() || other != row || items == 1 {
+                return (row, other);
+            }
+        };
+        let pairs: Vec<(u32, u32)> = held_out.rows.iter().map(|row| other(row.number)).collect();
+        let left = left.unwrap_or(right);
+        let mut scores = Vec::new();
+        left.scores(right, &pairs, &mut scores, self.run.isa())?;
+        let distance = |&score: &T| distance(left.metric, score).to_f64();
+        Ok(scores.iter().map(distance).collect())
+    }
+
+    /// What so many cells would compare and find.
+    fn cells<T: Scalar>(
+        &self,
+        cells: usize,
+        axes: &PrincipalAxes,
+        (left, right): (Option<&Side<'_, T>>, &Side<'_, T>),
+        held_out: &HeldOut<'_, T>,
+    ) -> Result<CellStudy> {
+        let run = self.run;
+        let plan = |recall| {
+            JoinPlan::Cells(CellPlan {
+                seed: self.seed,
+                axes: AXES,
+                cells,
+                probes: 1,
+                rounds: 0,
+                until_recall: Some(recall),
+            })
+        };
+        run.begin("T kmeans");
+        let cells = Cells::of_sample(axes, right, cells, self.seed, run)?;
+        run.begin("T assign");
+        // The cells of a sample of items and of the held-out rows' neighbours.
+        let mut items = Cells::learnt_from(right.rows.len(), cells.len());
+        let sampled = items.len();
+        items.extend(held_out.rows.iter().flat_map(|row| &row.nearest));
+        let items = cells.of_rows(right, &items, run)?;
+        let (items, mut neighbors) = items.split_at(sampled);
+        let of_right = CellTable::of_sample(items, cells.len());
+        // Of the held-out rows and, unless it is the items, of a sample of the queries.
+        let mut queries: Vec<u32> = held_out.rows.iter().map(|row| row.number).collect();
+        if let Some(left) = left {
+            queries.extend(Cells::learnt_from(left.rows.len(), cells.len()));
+        }
+        let queries = cells.of_rows(left.unwrap_or(right), &queries, run)?;
+        let (of_held_out, queries) = queries.split_at(held_out.rows.len());
+        let of_queries = left.map(|_| CellTable::of_sample(queries, cells.len()));
+        let of_left = of_queries.as_ref().unwrap_or(&of_right);
+
+        run.begin("T visits");
+        let mut visits = Visits::new(&cells, of_left, &of_right, 1);
+        let rows = held_out.rows.iter().zip(of_held_out).map(|(row, &cell)| {
+            let (of_row, rest) = neighbors.split_at(row.nearest.len());
+            neighbors = rest;
+            (cell, of_row.to_vec())
+        });
+        let rows: Vec<(u32, Vec<u32>)> = rows.collect();
+        let every_other = |first| visits.needed(rows.iter().skip(first).step_by(2).cloned());
+        let (to_choose_by, to_check_by) = (every_other(0), every_other(1));
+        run.begin("T setting");
+        let mut setting = |recall: f64| {
+            let reach = to_choose_by.reach_for(recall);
+            visits.look(reach);
+            let found = Estimate::of(to_check_by.found(reach));
+            let share = visits.share();
+            let seconds = self.costs.cells(
+                &self.shape,
+                axes.count(),
+                cells.len(),
+                share,
+                visits.meetings() as f64,
+            );
+            let setting = Setting {
+                plan: plan(recall),
+                recall: found.value,
+                share,
+                seconds,
+            };
+            (setting, found)
+        };
+        let (asked, recall) = setting(self.recall);
+        let mut curve = vec![asked.clone()];
+        curve.extend(CURVE.map(|recall| setting(recall).0));
+        Ok(CellStudy {
+            setting: asked,
+            recall,
+            curve,
+        })
+    }
+}
+
+impl PredictedPlan {
+    fn exact(shape: &Shape, seconds: f64, contrast: Option<f64>, why: String) -> Self {
+        Self {
+            plan: JoinPlan::Exact,
+            predicted: Some(Prediction {
+                recall: Estimate::ALL,
+                share: shape.exact_pairs() / shape.pairs().max(1.0),
+                seconds,
+                bytes: shape.bytes(),
+                contrast,
+                why,
+            }),
+        }
+    }
+}
+
+fn exact_setting(shape: &Shape, seconds: f64) -> Setting {
+    Setting {
+        plan: JoinPlan::Exact,
+        recall: 1.0,
+        share: shape.exact_pairs() / shape.pairs().max(1.0),
+        seconds,
+    }
+}
+
+/// How many times as far as their neighbours random items are; `None` for neighbours at distance 0.
+fn contrast(near: &[f64], random: &[f64], metric: Metric) -> Option<f64> {
+    // A cosine distance is half the square of a Euclidean one.
+    let length = |distance: f64| match metric {
+        Metric::Cosine => distance.sqrt(),
+        _ => distance,
+    };
+    let (near, random) = (length(median(near)), length(median(random)));
+    (near > 0.0)
+        .then(|| random / near)
+        .filter(|contrast| contrast.is_finite())
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    if values.is_empty() {
+        return 0.0;
+    }
+    let middle = values.len() / 2;
+    *values.select_nth_unstable_by(middle, f64::total_cmp).1
+}
