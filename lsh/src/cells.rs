@@ -17,7 +17,6 @@ use rayon::prelude::*;
 use crate::{
     directions::{PrincipalAxes, project},
     error::{Error, Result},
-    held_out::{HeldOut, Which},
     knn::{Groups, Nearest},
     knn_join::KnnJoin,
     meet::{Judge, LEFT, bounds},
@@ -32,8 +31,8 @@ const LEARNT_FROM: usize = 32;
 const ROUNDS: usize = 5;
 
 /// Centroids in the space of the leading principal axes.
-pub(crate) struct Cells<'a> {
-    axes: &'a PrincipalAxes,
+pub(crate) struct Cells {
+    axes: PrincipalAxes,
     /// (cells, axes), row-major.
     centroids: Vec<f32>,
 }
@@ -44,13 +43,13 @@ pub(crate) struct CellTable {
     starts: Vec<usize>,
 }
 
-impl<'a> Cells<'a> {
+impl Cells {
     /// At most `count` cells, from a sample of the side's rows (Lloyd 1982).
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn of_sample<T: Scalar>(
-        axes: &'a PrincipalAxes,
+        axes: &PrincipalAxes,
         side: &Side<'_, T>,
         count: usize,
         seed: u64,
@@ -71,7 +70,7 @@ impl<'a> Cells<'a> {
             .iter()
             .flat_map(|&row| &sample[row * width..][..width]);
         let mut cells = Self {
-            axes,
+            axes: axes.clone(),
             centroids: first.copied().collect(),
         };
         for _ in 0..ROUNDS {
@@ -97,7 +96,7 @@ impl<'a> Cells<'a> {
         rows: &[u32],
         run: &Run,
     ) -> Result<Vec<u32>> {
-        self.nearest(&projected_some(self.axes, side, rows, run)?, run)
+        self.nearest(&projected_some(&self.axes, side, rows, run)?, run)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -143,7 +142,7 @@ impl<'a> Cells<'a> {
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn table<T: Scalar>(&self, side: &mut Side<'_, T>, run: &Run) -> Result<CellTable> {
-        let projected = projected(self.axes, side, side.rows, 0..side.rows.len(), run)?;
+        let projected = projected(&self.axes, side, side.rows, 0..side.rows.len(), run)?;
         let cells = self.nearest(&projected, run)?;
         let mut starts = vec![0; self.len() + 1];
         for &cell in &cells {
@@ -290,7 +289,7 @@ impl Needed {
 impl<'a> Visits<'a> {
     /// Of the `probes` nearest cells to each cell, on average: near ones have more of them.
     pub(crate) fn new(
-        cells: &Cells<'_>,
+        cells: &Cells,
         left: &'a CellTable,
         right: &'a CellTable,
         probes: usize,
@@ -316,11 +315,12 @@ impl<'a> Visits<'a> {
         self.reach = reach;
     }
 
-    /// Looks further, if that is what these of the held-out rows need to vouch for `recall`.
-    pub(crate) fn extend<T: Scalar>(&mut self, recall: f64, held_out: &HeldOut<'_, T>, by: Which) {
-        let needed = self.needed(held_out.some(by).map(|row| {
-            let others = row.nearest.iter().map(|&other| self.right.cell(other));
-            (self.left.cell(row.number), others.collect())
+    /// Looks further, if that is what held-out rows need to vouch for `recall`: given by their number
+    /// and those of their neighbours.
+    pub(crate) fn extend(&mut self, recall: f64, rows: impl Iterator<Item = (u32, Vec<u32>)>) {
+        let needed = self.needed(rows.map(|(row, others)| {
+            let others = others.iter().map(|&other| self.right.cell(other));
+            (self.left.cell(row), others.collect())
         }));
         self.reach = self.reach.max(needed.reach_for(recall));
     }

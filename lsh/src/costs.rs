@@ -40,6 +40,9 @@ const FETCH: f64 = 6e-10;
 /// Of meeting the rows of two cells, whatever their number.
 const MEETING: f64 = 4e-6;
 
+/// Of sorting a row by its key and going through its bucket.
+const SORT: f64 = 5e-8;
+
 impl Shape {
     pub(crate) fn pairs(&self) -> f64 {
         self.left as f64 * self.right as f64
@@ -129,6 +132,14 @@ impl Costs {
         let assign = self.assign(shape.rows(), cells, axes, shape.dim);
         (self.always(shape) + held_out + assign + meet) / self.threads
             + self.study(shape, axes, cells)
+    }
+
+    /// Of one table of a model of so many functions, which brings a share of the pairs of `rows`, so
+    /// many of this dimension, together.
+    pub(crate) fn table(&self, (rows, dim): (usize, usize), functions: usize, share: f64) -> f64 {
+        let rows = rows as f64;
+        let keys = rows * (dim * functions) as f64 * PROJECT + rows * SORT;
+        keys + self.compare(share * rows * rows / 2.0, dim)
     }
 
     /// Of learning so many cells from a sample.

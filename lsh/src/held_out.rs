@@ -5,7 +5,6 @@ use lshjoin_kernels::{Rows, Scalar};
 use crate::{
     error::Result,
     knn_join::KnnJoin,
-    nearest::NearestLists,
     report::{Estimate, vouch_for},
     run::Run,
     side::Side,
@@ -17,23 +16,24 @@ const HELD_OUT: usize = 1024;
 const OF_FEW: usize = 2048;
 const FEW: usize = 3;
 
-/// Of a small side no more than one row in so many.
+/// Of a small side no more than one row in so many, but at least so many rows.
 const SPARED: usize = 8;
+const LEAST: usize = 64;
 
 /// Some left rows, and how far their k-th neighbours are. Every other row is there to choose by,
 /// the rest to check the choice by.
-pub(crate) struct HeldOut<'a, T> {
+pub(crate) struct HeldOut<T> {
     pub(crate) rows: Vec<HeldOutRow<T>>,
     k: usize,
-    run: &'a Run,
 }
 
+/// Rows are given by index, not by number: they may be numbered anew later on.
 pub(crate) struct HeldOutRow<T> {
     /// Of the left side.
-    pub(crate) number: u32,
+    pub(crate) row: u32,
     /// Distance of its k-th neighbour.
     pub(crate) furthest: T,
-    /// The numbers of its k nearest.
+    /// Its k nearest.
     pub(crate) nearest: Vec<u32>,
 }
 
@@ -45,17 +45,18 @@ pub(crate) enum Which {
     All,
 }
 
-impl<'a, T: Scalar> HeldOut<'a, T> {
+impl<T: Scalar> HeldOut<T> {
     /// Joins a sample of the left rows exactly; of the right ones when `left` is `None`.
     pub(crate) fn of(
         left: Option<&Side<'_, T>>,
         right: &Side<'_, T>,
         k: usize,
-        run: &'a Run,
+        run: &Run,
     ) -> Result<Self> {
         let sampled = left.unwrap_or(right);
         let most = if k <= FEW { OF_FEW } else { HELD_OUT };
-        let step = sampled.rows.len().div_ceil(most).max(SPARED);
+        let most = most.min((sampled.rows.len() / SPARED).max(LEAST));
+        let step = sampled.rows.len().div_ceil(most).max(1);
         let rows: Vec<u32> = (0..sampled.rows.len() as u32).step_by(step).collect();
         let values: Vec<T> = rows
             .iter()
@@ -73,19 +74,31 @@ impl<'a, T: Scalar> HeldOut<'a, T> {
             let others = found.of(place);
             let others = others.filter(|&other| left.is_some() || other != row);
             HeldOutRow {
-                number: sampled.number(row),
+                row,
                 furthest: found.distances[(place as usize + 1) * places - 1],
-                nearest: others.take(k).map(|other| right.number(other)).collect(),
+                nearest: others.take(k).collect(),
             }
         });
         Ok(Self {
             rows: rows.collect(),
             k,
-            run,
         })
     }
 
-    pub(crate) fn some(&self, which: Which) -> impl Iterator<Item = &HeldOutRow<T>> {
+    /// The numbers of some of the rows and of their nearest.
+    pub(crate) fn numbered(
+        &self,
+        join: &KnnJoin<'_, T>,
+        which: Which,
+    ) -> impl Iterator<Item = (u32, Vec<u32>)> {
+        let left = join.left.unwrap_or(join.right);
+        self.some(which).map(move |row| {
+            let nearest = row.nearest.iter().map(|&other| join.right.number(other));
+            (left.number(row.row), nearest.collect())
+        })
+    }
+
+    fn some(&self, which: Which) -> impl Iterator<Item = &HeldOutRow<T>> {
         let (first, step) = match which {
             Which::ToChooseBy => (0, 2),
             Which::ToCheckBy => (1, 2),
@@ -94,25 +107,26 @@ impl<'a, T: Scalar> HeldOut<'a, T> {
         self.rows.iter().skip(first).step_by(step)
     }
 
-    /// Whether the rows to choose by vouch for `recall`.
-    pub(crate) fn reaches(&self, recall: f64, lists: &NearestLists<'_, T>) -> Result<bool> {
-        let shares = self.shares(Which::ToChooseBy, lists)?;
+    /// Whether the rows to choose by vouch for `recall` of a join.
+    pub(crate) fn reaches(&self, recall: f64, join: &KnnJoin<'_, T>) -> Result<bool> {
+        let shares = self.shares(Which::ToChooseBy, join)?;
         Ok(vouch_for(recall, shares.into_iter()))
     }
 
-    /// The recall of the rows to check by.
-    pub(crate) fn recall(&self, lists: &NearestLists<'_, T>) -> Result<Estimate> {
-        Ok(Estimate::of(
-            self.shares(Which::ToCheckBy, lists)?.into_iter(),
-        ))
+    /// The recall of a join, by the rows to check by.
+    pub(crate) fn recall(&self, join: &KnnJoin<'_, T>) -> Result<Estimate> {
+        let shares = self.shares(Which::ToCheckBy, join)?;
+        Ok(Estimate::of(shares.into_iter()))
     }
 
     /// The share of its neighbours that each row found. Neighbours as near as the k-th count,
     /// whichever they are.
-    fn shares(&self, which: Which, lists: &NearestLists<'_, T>) -> Result<Vec<f64>> {
+    fn shares(&self, which: Which, join: &KnnJoin<'_, T>) -> Result<Vec<f64>> {
+        let left = join.left.unwrap_or(join.right);
         self.some(which)
             .map(|row| {
-                let distances = lists.distances_of(row.number, self.run)?;
+                let number = left.number(row.row);
+                let distances = join.nearest.lists.distances_of(number, join.run)?;
                 let near = distances
                     .iter()
                     .filter(|&&distance| distance <= row.furthest);

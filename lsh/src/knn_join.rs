@@ -8,15 +8,16 @@ use rayon::prelude::*;
 use crate::{
     cells::{Cells, Visits},
     directions::{PrincipalAxes, TableFunctions},
-    duplicates::Distinct,
+    duplicates::{Distinct, kept},
     error::{Error, Result},
     held_out::{HeldOut, Which},
-    inner_product::knn_join_by_inner_product,
+    inner_product::by_inner_product,
     knn::{Nearer, Nearest},
     meet::{Meeting, Meetings},
     metric::Metric,
     nearest::Neighbors,
     plan::{CellPlan, JoinPlan, LshPlan},
+    planner::{Planner, PredictedPlan},
     report::Estimate,
     run::Run,
     side::Side,
@@ -59,73 +60,163 @@ pub fn knn_join<T: Scalar>(
         same_dimension(queries, items)?;
     }
     plan.check()?;
-    if metric == Metric::InnerProduct {
-        return knn_join_by_inner_product(queries, items, k, plan, run);
-    }
-    run.begin("distinct");
-    let keep = if queries.is_some() {
-        k
-    } else {
-        k.saturating_add(1)
-    };
-    let Some(distinct) = Distinct::of(items, keep, run)? else {
-        return join_distinct(queries, items, k, metric, plan, run);
-    };
-    let kept: Vec<T> = distinct
-        .kept
-        .iter()
-        .flat_map(|&row| items.row(row as usize))
-        .copied()
-        .collect();
-    let kept = Rows::new(&kept, items.dim())?;
-    let found = join_distinct(queries, kept, k, metric, plan, run)?.renumbered(&distinct.kept);
-    Ok(match queries {
-        Some(_) => found,
-        None => found.copied_to(&distinct.places),
-    })
+    let choose = |_: Sides<'_, '_, T>, _| Ok((Choice::of(*plan), ()));
+    Ok(join(queries, items, k, metric, run, choose)?.0)
 }
 
-/// The join of items without most of their duplicates.
-fn join_distinct<T: Scalar>(
+/// [`knn_join`] by the plan that [`plan_knn_join`](crate::plan_knn_join) makes for the same
+/// arguments, which is returned beside the neighbours.
+///
+/// ```
+/// use lshjoin::{JoinPlan, Metric, Rows, Run, knn_join_for_recall};
+///
+/// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
+/// let run = Run::new()?;
+/// let (near, planned) = knn_join_for_recall(None, items, 1, Metric::Euclidean, 0.9, 0, &run)?;
+/// assert_eq!((near.indices, planned.plan), (vec![1, 0, 1], JoinPlan::Exact));
+/// # Ok::<(), lshjoin::Error>(())
+/// ```
+///
+/// # Errors
+/// As of both.
+pub fn knn_join_for_recall<T: Scalar>(
     queries: Option<Rows<'_, T>>,
     items: Rows<'_, T>,
     k: usize,
     metric: Metric,
-    plan: &JoinPlan,
+    recall: f64,
+    seed: u64,
     run: &Run,
-) -> Result<Neighbors<T>> {
+) -> Result<(Neighbors<T>, PredictedPlan)> {
+    if let Some(queries) = queries {
+        same_dimension(queries, items)?;
+    }
+    let planner = Planner::new(recall, seed, run)?;
+    join(queries, items, k, metric, run, |sides, k| {
+        let (choice, study) = planner.study(sides, k)?;
+        Ok((choice, study.chosen))
+    })
+}
+
+/// The left side of a join, if it is not the right one, and the right one.
+pub(crate) type Sides<'s, 'a, T> = (Option<&'s Side<'a, T>>, &'s Side<'a, T>);
+
+/// A plan, and what the planner made that it starts with.
+pub(crate) struct Choice<T> {
+    pub(crate) plan: JoinPlan,
+    pub(crate) cells: Option<Cells>,
+    pub(crate) held_out: Option<HeldOut<T>>,
+}
+
+impl<T> Choice<T> {
+    pub(crate) fn of(plan: JoinPlan) -> Self {
+        Self {
+            plan,
+            cells: None,
+            held_out: None,
+        }
+    }
+}
+
+/// The join by the plan that is chosen for the rows that take part in it and so many neighbours, with
+/// what else comes of choosing.
+fn join<T: Scalar, E>(
+    queries: Option<Rows<'_, T>>,
+    items: Rows<'_, T>,
+    k: usize,
+    metric: Metric,
+    run: &Run,
+    choose: impl FnOnce(Sides<'_, '_, T>, usize) -> Result<(Choice<T>, E)>,
+) -> Result<(Neighbors<T>, E)> {
+    if metric == Metric::InnerProduct {
+        return by_inner_product(queries, items, k, run, |queries, items, k| {
+            join_distances(Some(queries), items, k, Metric::Euclidean, run, choose)
+        });
+    }
+    join_distances(queries, items, k, metric, run, choose)
+}
+
+fn join_distances<T: Scalar, E>(
+    queries: Option<Rows<'_, T>>,
+    items: Rows<'_, T>,
+    k: usize,
+    metric: Metric,
+    run: &Run,
+    choose: impl FnOnce(Sides<'_, '_, T>, usize) -> Result<(Choice<T>, E)>,
+) -> Result<(Neighbors<T>, E)> {
+    run.begin("distinct");
+    let Some(distinct) = Distinct::of(items, kept(queries.is_none(), k), run)? else {
+        return join_distinct(queries, items, k, metric, run, choose);
+    };
+    let kept = distinct.rows(items);
+    let kept = Rows::new(&kept, items.dim())?;
+    let (found, other) = join_distinct(queries, kept, k, metric, run, choose)?;
+    let found = found.renumbered(&distinct.kept);
+    let found = match queries {
+        Some(_) => found,
+        None => found.copied_to(&distinct.places),
+    };
+    Ok((found, other))
+}
+
+/// The join of items without most of their duplicates.
+fn join_distinct<T: Scalar, E>(
+    queries: Option<Rows<'_, T>>,
+    items: Rows<'_, T>,
+    k: usize,
+    metric: Metric,
+    run: &Run,
+    choose: impl FnOnce(Sides<'_, '_, T>, usize) -> Result<(Choice<T>, E)>,
+) -> Result<(Neighbors<T>, E)> {
     run.begin("codes");
     let mut right = Side::new("items", items, metric, run)?;
     let mut left = queries
         .map(|queries| Side::new("queries", queries, metric, run))
         .transpose()?;
-    let most = left
-        .as_ref()
-        .map_or(right.rows.len(), |left| left.rows.len());
-    if right.codes.is_none() || most.min(right.rows.len()) < MANY {
-        return KnnJoin::new(left.as_ref(), &right, k, run)?.all_pairs();
+    let (choice, other) = choose((left.as_ref(), &right), k)?;
+    let found = join_sides(left.as_mut(), &mut right, k, choice, run)?;
+    Ok((found, other))
+}
+
+fn join_sides<T: Scalar>(
+    mut left: Option<&mut Side<'_, T>>,
+    right: &mut Side<'_, T>,
+    k: usize,
+    choice: Choice<T>,
+    run: &Run,
+) -> Result<Neighbors<T>> {
+    let items = right.rows;
+    let most = left.as_ref().map_or(items.len(), |left| left.rows.len());
+    if right.codes.is_none() || most.min(items.len()) < MANY {
+        return KnnJoin::new(left.as_deref(), right, k, run)?.all_pairs();
     }
-    let (axes, tables) = match plan {
+    let (axes, tables) = match &choice.plan {
         JoinPlan::Exact => (STRETCH_BITS, None),
         JoinPlan::Lsh(plan) => (plan.axes, Some(plan)),
         JoinPlan::Cells(plan) => {
             run.begin("cells");
-            let axes = PrincipalAxes::of_sample(items, plan.axes, run)?;
-            let cells = Cells::of_sample(&axes, &right, plan.cells, plan.seed, run)?;
-            let of_right = cells.table(&mut right, run)?;
+            let cells = match choice.cells {
+                Some(cells) => cells,
+                None => {
+                    let axes = PrincipalAxes::of_sample(items, plan.axes, run)?;
+                    Cells::of_sample(&axes, right, plan.cells, plan.seed, run)?
+                }
+            };
+            let of_right = cells.table(right, run)?;
             let of_left = left
-                .as_mut()
+                .as_deref_mut()
                 .map(|left| cells.table(left, run))
                 .transpose()?;
             let of_left = of_left.as_ref().unwrap_or(&of_right);
             let visits = Visits::new(&cells, of_left, &of_right, plan.probes);
-            return KnnJoin::new(left.as_ref(), &right, k, run)?.by_cells(plan, visits);
+            let join = KnnJoin::new(left.as_deref(), right, k, run)?;
+            return join.by_cells(plan, visits, choice.held_out);
         }
     };
     run.begin("stretches");
     let axes = PrincipalAxes::of_sample(items, axes, run)?;
-    let stretches = Stretches::new(&mut right, left.as_mut(), &axes, run)?;
-    let join = KnnJoin::new(left.as_ref(), &right, k, run)?;
+    let stretches = Stretches::new(right, left.as_deref_mut(), &axes, run)?;
+    let join = KnnJoin::new(left.as_deref(), right, k, run)?;
     join.fill(&stretches)?;
     match tables {
         None => join.all_pairs(),
@@ -241,11 +332,16 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         meetings.hold([all].into_iter(), judge)
     }
 
-    fn by_cells(self, plan: &CellPlan, mut visits: Visits<'_>) -> Result<Neighbors<T>> {
+    fn by_cells(
+        self,
+        plan: &CellPlan,
+        mut visits: Visits<'_>,
+        known: Option<HeldOut<T>>,
+    ) -> Result<Neighbors<T>> {
         let run = self.run;
-        let held_out = self.held_out(plan.until_recall)?;
+        let held_out = self.held_out(plan.until_recall, known)?;
         if let Some((recall, held_out)) = &held_out {
-            visits.extend(*recall, held_out, Which::ToChooseBy);
+            visits.extend(*recall, held_out.numbered(&self, Which::ToChooseBy));
         }
         // All pairs of a side with itself are met in one go.
         let most = if self.left.is_none() { ALL } else { 2.0 * ALL };
@@ -266,11 +362,11 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         }
         if let Some((recall, held_out)) = &held_out {
             run.begin("check");
-            let mut reached = held_out.recall(&self.nearest.lists)?;
+            let mut reached = held_out.recall(&self)?;
             if reached.falls_short(*recall) {
-                visits.extend(*recall, held_out, Which::All);
+                visits.extend(*recall, held_out.numbered(&self, Which::All));
                 self.visit(&mut visits)?;
-                reached = held_out.recall(&self.nearest.lists)?;
+                reached = held_out.recall(&self)?;
             }
             run.reached(reached);
         }
@@ -278,11 +374,18 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         self.nearest.finish()
     }
 
-    /// The rows to reach a recall by, where one is asked for.
-    fn held_out(&self, recall: Option<f64>) -> Result<Option<(f64, HeldOut<'a, T>)>> {
+    /// The rows to reach a recall by, where one is asked for, unless they are known.
+    fn held_out(
+        &self,
+        recall: Option<f64>,
+        known: Option<HeldOut<T>>,
+    ) -> Result<Option<(f64, HeldOut<T>)>> {
         let Some(recall) = recall else {
             return Ok(None);
         };
+        if let Some(known) = known {
+            return Ok(Some((recall, known)));
+        }
         self.run.begin("held-out rows");
         let k = self.nearest.lists.k();
         let held_out = HeldOut::of(self.left, self.right, k, self.run)?;
@@ -297,7 +400,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
 
     fn by_tables(self, plan: &LshPlan, axes: &PrincipalAxes) -> Result<Neighbors<T>> {
         let run = self.run;
-        let held_out = self.held_out(plan.until_recall)?;
+        let held_out = self.held_out(plan.until_recall, None)?;
         let mut rounds = 0;
         for table in 0..plan.tables.saturating_mul(PATIENCE) {
             run.begin("tables");
@@ -315,10 +418,9 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             loop {
                 let reached = match &held_out {
                     Some((recall, held_out)) => {
-                        let reached = held_out.recall(&self.nearest.lists)?;
+                        let reached = held_out.recall(&self)?;
                         run.reached(reached);
-                        held_out.reaches(*recall, &self.nearest.lists)?
-                            && !reached.falls_short(*recall)
+                        held_out.reaches(*recall, &self)? && !reached.falls_short(*recall)
                     }
                     None => rounds == plan.rounds,
                 };

@@ -45,11 +45,12 @@ mod side;
 mod signs;
 mod similarity;
 mod strict_math;
+mod suggest;
 mod table;
 
 pub use error::{Error, Result};
 pub use family::{BucketedRandomProjection, CauchyProjection, HashFamily, RandomHyperplanes};
-pub use knn_join::knn_join;
+pub use knn_join::{knn_join, knn_join_for_recall};
 pub use lshjoin_kernels::{
     Bucketing, HashFunctions, Isa, KeyLayout, KeyMode, Rows, Scalar, widen_f16,
 };
@@ -62,3 +63,4 @@ pub use probe::{Crossing, Prober};
 pub use report::{Estimate, Report};
 pub use run::Run;
 pub use similarity::{JoinedPairs, RadiusNeighbors, radius_join, radius_join_batches};
+pub use suggest::{NearRows, Suggestion, suggest};

@@ -18,9 +18,11 @@ use crate::{
     cells::{CellTable, Cells, Visits},
     costs::{Costs, Shape},
     directions::PrincipalAxes,
+    duplicates::{Distinct, kept},
     error::Result,
     held_out::HeldOut,
     inner_product::Longer,
+    knn_join::{Choice, Sides},
     metric::Metric,
     model::positive,
     plan::{CellPlan, JoinPlan, MOST_CELLS, check_recall},
@@ -139,64 +141,32 @@ pub fn plan_knn_join<T: Scalar>(
         same_dimension(queries, items)?;
     }
     positive("k", k)?;
-    check_recall("recall", recall)?;
-    run.check()?;
-    run.begin("plan");
-    let shape = Shape {
-        left: queries.unwrap_or(items).len(),
-        right: items.len(),
-        with_itself: queries.is_none(),
-        dim: items.dim(),
-        k: k.min(items.len()),
-        width: size_of::<T>(),
-    };
-    let costs = Costs::of(run.isa());
-    let exact = costs.exact(&shape);
-    let at_once = if metric == Metric::Manhattan {
-        Some("Manhattan distance has no other plan")
-    } else if recall == 1.0 {
-        Some("all neighbours are asked for")
-    } else if shape.left.min(shape.right) < SMALL {
-        Some("a side is small")
-    } else if exact < AT_ONCE {
-        Some("that takes no longer than planning")
-    } else {
-        None
-    };
-    let exact = costs.seconds(exact);
-    if let Some(why) = at_once {
-        return Ok(PlanStudy {
-            chosen: PredictedPlan::exact(&shape, exact, None, why.into()),
-            considered: vec![exact_setting(&shape, exact)],
-            near: Vec::new(),
-            random: Vec::new(),
-        });
-    }
-    let planner = Planner {
-        shape,
-        costs,
-        recall,
-        seed,
-        run,
-    };
+    let planner = Planner::new(recall, seed, run)?;
     if metric == Metric::InnerProduct {
-        let longer = Longer::of(queries, items, run)?;
-        let queries = longer.queries()?;
-        return planner.study(Some(queries), longer.items()?, Metric::Euclidean);
+        // What is joined is longer rows, with one place more where a row may find itself.
+        let longer = Longer::of(queries.unwrap_or(items), items, run)?;
+        let k = k.saturating_add(usize::from(queries.is_none()));
+        return planner.study_rows(
+            Some(longer.queries()?),
+            longer.items()?,
+            k,
+            Metric::Euclidean,
+        );
     }
-    planner.study(queries, items, metric)
+    planner.study_rows(queries, items, k, metric)
 }
 
-struct Planner<'a> {
-    shape: Shape,
-    costs: Costs,
+/// What is asked of the planner.
+pub(crate) struct Planner<'a> {
     recall: f64,
     seed: u64,
+    costs: Costs,
     run: &'a Run,
 }
 
 /// The settings of one number of cells.
 struct CellStudy {
+    cells: Cells,
     /// The one that reaches the recall asked for.
     setting: Setting,
     recall: Estimate,
@@ -204,102 +174,155 @@ struct CellStudy {
     curve: Vec<Setting>,
 }
 
-impl Planner<'_> {
-    fn study<T: Scalar>(
+impl<'a> Planner<'a> {
+    /// # Errors
+    /// When `recall` is not above 0 and at most 1.
+    pub(crate) fn new(recall: f64, seed: u64, run: &'a Run) -> Result<Self> {
+        check_recall("recall", recall)?;
+        Ok(Self {
+            recall,
+            seed,
+            costs: Costs::of(run.isa()),
+            run,
+        })
+    }
+
+    /// As the join that the plan is for prepares its rows.
+    fn study_rows<T: Scalar>(
         &self,
         queries: Option<Rows<'_, T>>,
         items: Rows<'_, T>,
+        k: usize,
         metric: Metric,
     ) -> Result<PlanStudy> {
         let run = self.run;
+        run.begin("plan");
+        let distinct = Distinct::of(items, kept(queries.is_none(), k), run)?;
+        let distinct = distinct.map(|distinct| distinct.rows(items));
+        let items = match &distinct {
+            Some(values) => Rows::new(values, items.dim())?,
+            None => items,
+        };
         let right = Side::new("items", items, metric, run)?;
         let left = queries
             .map(|queries| Side::new("queries", queries, metric, run))
             .transpose()?;
-        let sides = (left.as_ref(), &right);
-        run.begin("T held");
-        let held_out = HeldOut::of(left.as_ref(), &right, self.shape.k, run)?;
+        Ok(self.study((left.as_ref(), &right), k)?.1)
+    }
+
+    /// What to do for the k nearest on these sides, and how that was found.
+    pub(crate) fn study<T: Scalar>(
+        &self,
+        sides: Sides<'_, '_, T>,
+        k: usize,
+    ) -> Result<(Choice<T>, PlanStudy)> {
+        let run = self.run;
+        run.begin("plan");
+        let (left, right) = sides;
+        let shape = Shape {
+            left: left.unwrap_or(right).rows.len(),
+            right: right.rows.len(),
+            with_itself: left.is_none(),
+            dim: right.rows.dim(),
+            k: k.min(right.rows.len()),
+            width: size_of::<T>(),
+        };
+        let work = self.costs.exact(&shape);
+        let exact = PredictedPlan::exact(&shape, self.costs.seconds(work));
+        let at_once = if right.codes.is_none() {
+            Some("this distance has no other plan")
+        } else if self.recall == 1.0 {
+            Some("all neighbours are asked for")
+        } else if shape.left.min(shape.right) < SMALL {
+            Some("a side is small")
+        } else if work < AT_ONCE {
+            Some("that takes no longer than planning")
+        } else {
+            None
+        };
+        if let Some(why) = at_once {
+            let study = PlanStudy {
+                considered: vec![exact.setting()],
+                chosen: exact.because(None, why.into()),
+                near: Vec::new(),
+                random: Vec::new(),
+            };
+            return Ok((Choice::of(JoinPlan::Exact), study));
+        }
+
+        let held_out = HeldOut::of(left, right, k, run)?;
         let near: Vec<f64> = held_out
             .rows
             .iter()
             .map(|row| row.furthest.to_f64())
             .collect();
         let random = self.random_distances(sides, &held_out)?;
-        let contrast = contrast(&near, &random, metric);
+        let contrast = contrast(&near, &random, right.metric);
 
-        run.begin("T axes");
-        let axes = PrincipalAxes::of_sample(items, AXES, run)?;
-        let exact = self.costs.seconds(self.costs.exact(&self.shape));
-        let mut considered = vec![exact_setting(&self.shape, exact)];
+        let axes = PrincipalAxes::of_sample(right.rows, AXES, run)?;
+        let mut considered = vec![exact.setting()];
         let mut best: Option<CellStudy> = None;
         for cells in CELLS {
-            let cells = (cells * (items.len() as f64).sqrt()).min(MOST_CELLS as f64) as usize;
-            let seconds = best
-                .as_ref()
-                .map_or(exact, |best| best.setting.seconds.min(exact));
-            let planning = self.costs.study(&self.shape, axes.count(), cells);
-            if best.is_some() && self.costs.seconds(planning) > PLANNING * seconds {
-                continue;
+            let cells = (cells * (shape.right as f64).sqrt()).min(MOST_CELLS as f64) as usize;
+            if let Some(best) = &best {
+                let planning = self.costs.study(&shape, axes.count(), cells);
+                let least = best.setting.seconds.min(exact.predicted.seconds);
+                if self.costs.seconds(planning) > PLANNING * least {
+                    continue;
+                }
             }
-            let study = self.cells(cells, &axes, sides, &held_out)?;
+            let study = self.cells(&shape, cells, &axes, sides, &held_out)?;
             considered.extend_from_slice(&study.curve);
-            if best
-                .as_ref()
-                .is_none_or(|best| study.setting.seconds < best.setting.seconds)
-            {
+            let quicker = |best: &CellStudy| study.setting.seconds < best.setting.seconds;
+            if best.as_ref().is_none_or(quicker) {
                 best = Some(study);
             }
         }
-        let chosen = match best {
-            Some(study) if study.setting.seconds < exact => PredictedPlan {
-                plan: study.setting.plan,
-                predicted: Some(Prediction {
-                    recall: study.recall,
-                    share: study.setting.share,
-                    seconds: study.setting.seconds,
-                    bytes: self.shape.bytes(),
-                    contrast,
-                    why: format!("to compare all pairs would take {exact:.1} s"),
-                }),
-            },
-            best => PredictedPlan::exact(
-                &self.shape,
-                exact,
-                contrast,
-                best.map_or_else(String::new, |study| {
-                    self.why_exact(contrast, &study.setting)
-                }),
-            ),
+        let (choice, chosen) = match best {
+            Some(best) if best.setting.seconds < exact.predicted.seconds => {
+                let why = format!(
+                    "to compare all pairs would take {:.1} s",
+                    exact.predicted.seconds
+                );
+                let chosen = PredictedPlan {
+                    plan: best.setting.plan,
+                    predicted: Some(Prediction {
+                        recall: best.recall,
+                        share: best.setting.share,
+                        seconds: best.setting.seconds,
+                        bytes: shape.bytes(),
+                        contrast,
+                        why,
+                    }),
+                };
+                let choice = Choice {
+                    plan: best.setting.plan,
+                    cells: Some(best.cells),
+                    held_out: Some(held_out),
+                };
+                (choice, chosen)
+            }
+            best => {
+                let why = best.map_or_else(String::new, |best| {
+                    why_exact(shape.k, contrast, &best.setting)
+                });
+                (Choice::of(JoinPlan::Exact), exact.because(contrast, why))
+            }
         };
-        Ok(PlanStudy {
+        let study = PlanStudy {
             chosen,
             considered,
             near,
             random,
-        })
-    }
-
-    fn why_exact(&self, contrast: Option<f64>, cells: &Setting) -> String {
-        let alternative = format!(
-            "cells would compare {:.0} % of the pairs and take {:.1} s",
-            100.0 * cells.share,
-            cells.seconds
-        );
-        let Some(contrast) = contrast.filter(|&contrast| contrast < NO_CONTRAST) else {
-            return alternative;
         };
-        format!(
-            "distances barely differ: a random item is only {contrast:.2} times as far as the \
-             neighbour at place {}, and {alternative}",
-            self.shape.k
-        )
+        Ok((choice, study))
     }
 
     /// From each held-out row to an item chosen without regard to distance.
     fn random_distances<T: Scalar>(
         &self,
-        (left, right): (Option<&Side<'_, T>>, &Side<'_, T>),
-        held_out: &HeldOut<'_, T>,
+        (left, right): Sides<'_, '_, T>,
+        held_out: &HeldOut<T>,
     ) -> Result<Vec<f64>> {
         let items = right.rows.len() as u64;
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
@@ -309,7 +332,7 @@ impl Planner<'_> {
                 return (row, other);
             }
         };
-        let pairs: Vec<(u32, u32)> = held_out.rows.iter().map(|row| other(row.number)).collect();
+        let pairs: Vec<(u32, u32)> = held_out.rows.iter().map(|row| other(row.row)).collect();
         let left = left.unwrap_or(right);
         let mut scores = Vec::new();
         left.scores(right, &pairs, &mut scores, self.run.isa())?;
@@ -320,10 +343,11 @@ impl Planner<'_> {
     /// What so many cells would compare and find.
     fn cells<T: Scalar>(
         &self,
+        shape: &Shape,
         cells: usize,
         axes: &PrincipalAxes,
-        (left, right): (Option<&Side<'_, T>>, &Side<'_, T>),
-        held_out: &HeldOut<'_, T>,
+        (left, right): Sides<'_, '_, T>,
+        held_out: &HeldOut<T>,
     ) -> Result<CellStudy> {
         let run = self.run;
         let plan = |recall| {
@@ -336,9 +360,7 @@ impl Planner<'_> {
                 until_recall: Some(recall),
             })
         };
-        run.begin("T kmeans");
         let cells = Cells::of_sample(axes, right, cells, self.seed, run)?;
-        run.begin("T assign");
         // The cells of a sample of items and of the held-out rows' neighbours.
         let mut items = Cells::learnt_from(right.rows.len(), cells.len());
         let sampled = items.len();
@@ -347,7 +369,7 @@ impl Planner<'_> {
         let (items, mut neighbors) = items.split_at(sampled);
         let of_right = CellTable::of_sample(items, cells.len());
         // Of the held-out rows and, unless it is the items, of a sample of the queries.
-        let mut queries: Vec<u32> = held_out.rows.iter().map(|row| row.number).collect();
+        let mut queries: Vec<u32> = held_out.rows.iter().map(|row| row.row).collect();
         if let Some(left) = left {
             queries.extend(Cells::learnt_from(left.rows.len(), cells.len()));
         }
@@ -356,7 +378,6 @@ impl Planner<'_> {
         let of_queries = left.map(|_| CellTable::of_sample(queries, cells.len()));
         let of_left = of_queries.as_ref().unwrap_or(&of_right);
 
-        run.begin("T visits");
         let mut visits = Visits::new(&cells, of_left, &of_right, 1);
         let rows = held_out.rows.iter().zip(of_held_out).map(|(row, &cell)| {
             let (of_row, rest) = neighbors.split_at(row.nearest.len());
@@ -366,14 +387,13 @@ impl Planner<'_> {
         let rows: Vec<(u32, Vec<u32>)> = rows.collect();
         let every_other = |first| visits.needed(rows.iter().skip(first).step_by(2).cloned());
         let (to_choose_by, to_check_by) = (every_other(0), every_other(1));
-        run.begin("T setting");
         let mut setting = |recall: f64| {
             let reach = to_choose_by.reach_for(recall);
             visits.look(reach);
             let found = Estimate::of(to_check_by.found(reach));
             let share = visits.share();
             let seconds = self.costs.cells(
-                &self.shape,
+                shape,
                 axes.count(),
                 cells.len(),
                 share,
@@ -391,6 +411,7 @@ impl Planner<'_> {
         let mut curve = vec![asked.clone()];
         curve.extend(CURVE.map(|recall| setting(recall).0));
         Ok(CellStudy {
+            cells,
             setting: asked,
             recall,
             curve,
@@ -398,28 +419,62 @@ impl Planner<'_> {
     }
 }
 
+/// The exact plan, which all others are measured by.
+struct Exact {
+    predicted: Prediction,
+}
+
 impl PredictedPlan {
-    fn exact(shape: &Shape, seconds: f64, contrast: Option<f64>, why: String) -> Self {
-        Self {
-            plan: JoinPlan::Exact,
-            predicted: Some(Prediction {
+    fn exact(shape: &Shape, seconds: f64) -> Exact {
+        Exact {
+            predicted: Prediction {
                 recall: Estimate::ALL,
                 share: shape.exact_pairs() / shape.pairs().max(1.0),
                 seconds,
                 bytes: shape.bytes(),
-                contrast,
-                why,
-            }),
+                contrast: None,
+                why: String::new(),
+            },
         }
     }
 }
 
-fn exact_setting(shape: &Shape, seconds: f64) -> Setting {
-    Setting {
-        plan: JoinPlan::Exact,
-        recall: 1.0,
-        share: shape.exact_pairs() / shape.pairs().max(1.0),
-        seconds,
+impl Exact {
+    fn setting(&self) -> Setting {
+        Setting {
+            plan: JoinPlan::Exact,
+            recall: 1.0,
+            share: self.predicted.share,
+            seconds: self.predicted.seconds,
+        }
+    }
+
+    fn because(self, contrast: Option<f64>, why: String) -> PredictedPlan {
+        let predicted = Prediction {
+            contrast,
+            why,
+            ..self.predicted
+        };
+        PredictedPlan {
+            plan: JoinPlan::Exact,
+            predicted: Some(predicted),
+        }
+    }
+}
+
+/// Why not cells.
+fn why_exact(k: usize, contrast: Option<f64>, cells: &Setting) -> String {
+    let alternative = format!(
+        "cells would compare {:.0} % of the pairs and take {:.1} s",
+        100.0 * cells.share,
+        cells.seconds
+    );
+    match contrast.filter(|&contrast| contrast < NO_CONTRAST) {
+        None => alternative,
+        Some(contrast) => format!(
+            "distances barely differ: a random item is only {contrast:.2} times as far as neighbour \
+             {k}, and {alternative}"
+        ),
     }
 }
 

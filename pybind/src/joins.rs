@@ -44,6 +44,43 @@ pub(crate) fn knn_join<'py>(
     })
 }
 
+/// The same by the planner's plan, with the plan and the report.
+#[pyfunction]
+#[pyo3(signature = (
+    queries, items, k, *, metric, recall, seed, num_threads=None, on_progress=None,
+))]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the signature is Python's, by keyword"
+)]
+pub(crate) fn knn_join_for_recall<'py>(
+    py: Python<'py>,
+    queries: Option<Matrix<'py>>,
+    items: Matrix<'py>,
+    k: usize,
+    metric: &str,
+    recall: f64,
+    seed: u64,
+    num_threads: Option<isize>,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<(Distances<'py>, Bound<'py, PyArray2<i64>>, String, String)> {
+    let metric: Metric = metric.parse().map_err(to_py)?;
+    let options = Options {
+        num_threads,
+        on_progress,
+    };
+    with_sides!(&Sides::new(queries, items)?, |queries, items| {
+        let (found, planned, report) = options.run(py, |run| {
+            let (found, planned) =
+                lshjoin::knn_join_for_recall(queries, items, k, metric, recall, seed, run)?;
+            Ok((found, planned, run.report()))
+        })?;
+        let (distances, indices) = neighbors(py, found)?;
+        let [planned, report] = [plans::to_json(&planned)?, plans::to_json(&report)?];
+        Ok((distances, indices, planned, report))
+    })
+}
+
 /// Row limits (n + 1), distances, rows of items: neighbours of query i are at
 /// lims[i]:lims[i + 1].
 #[pyfunction]

@@ -1,11 +1,14 @@
 //! Plans, which are JSON on the Python side.
 
-use lshjoin::{CellPlan, JoinPlan, LshPlan, Metric, PredictedPlan};
+use lshjoin::{
+    BucketedRandomProjection, CauchyProjection, CellPlan, JoinPlan, LshPlan, Metric, NearRows,
+    PredictedPlan,
+};
 use pyo3::{exceptions::PyValueError, prelude::*};
 use serde::Serialize;
 
 use crate::{
-    arrays::{Matrix, Sides, rows, with_sides},
+    arrays::{Matrix, Sides, rows, with_rows, with_sides},
     run::{Options, to_py},
 };
 
@@ -73,7 +76,7 @@ pub(crate) fn cell_plan(
     }))
 }
 
-/// What the planner chose, what from, and the seconds that it took.
+/// What the planner chose, and what from.
 #[pyfunction]
 #[pyo3(signature = (
     queries, items, k, *, metric, recall, seed, num_threads=None, on_progress=None,
@@ -92,17 +95,58 @@ pub(crate) fn plan_knn_join(
     seed: u64,
     num_threads: Option<isize>,
     on_progress: Option<Py<PyAny>>,
-) -> PyResult<(String, String)> {
+) -> PyResult<String> {
     let metric: Metric = metric.parse().map_err(to_py)?;
     let options = Options {
         num_threads,
         on_progress,
     };
-    let (study, report) = with_sides!(&Sides::new(queries, items)?, |queries, items| {
+    let study = with_sides!(&Sides::new(queries, items)?, |queries, items| {
         options.run(py, |run| {
-            let study = lshjoin::plan_knn_join(queries, items, k, metric, recall, seed, run)?;
-            Ok((study, run.report()))
+            lshjoin::plan_knn_join(queries, items, k, metric, recall, seed, run)
         })?
     });
-    Ok((to_json(&study)?, to_json(&report)?))
+    to_json(&study)
+}
+
+/// Numbers for a model of buckets that brings near rows together: the `num_neighbors` nearest of
+/// each or, without that, those nearer than `threshold`.
+#[pyfunction]
+#[pyo3(signature = (
+    rows, *, family, num_neighbors, threshold, recall, seed, num_threads=None, on_progress=None,
+))]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the signature is Python's, by keyword"
+)]
+pub(crate) fn suggest(
+    py: Python<'_>,
+    rows: Matrix<'_>,
+    family: &str,
+    num_neighbors: Option<usize>,
+    threshold: f64,
+    recall: f64,
+    seed: i64,
+    num_threads: Option<isize>,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    let metric: Metric = family.parse().map_err(to_py)?;
+    let near = num_neighbors.map_or(NearRows::Within(threshold), NearRows::Nearest);
+    let options = Options {
+        num_threads,
+        on_progress,
+    };
+    let suggestion = with_rows!(&rows, |rows| {
+        options.run(py, |run| match metric {
+            Metric::Manhattan => {
+                let family = |bucket_length| CauchyProjection { bucket_length };
+                lshjoin::suggest(family, rows, near, recall, seed, run)
+            }
+            _ => {
+                let family = |bucket_length| BucketedRandomProjection { bucket_length };
+                lshjoin::suggest(family, rows, near, recall, seed, run)
+            }
+        })?
+    });
+    to_json(&suggestion)
 }

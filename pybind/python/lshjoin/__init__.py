@@ -23,6 +23,7 @@ from lshjoin.estimators import (
     RandomHyperplaneLSH,
     RandomHyperplaneLSHModel,
 )
+from lshjoin.lsh import Suggestion
 from lshjoin.plan import JoinPlan, Prediction
 from lshjoin.plot import plot_plan
 from lshjoin.report import Estimate, Report
@@ -40,6 +41,7 @@ __all__ = [
     "RandomHyperplaneLSH",
     "RandomHyperplaneLSHModel",
     "Report",
+    "Suggestion",
     "__version__",
     "cpu_features",
     "knn_join",

@@ -109,8 +109,21 @@ def plan_knn_join(
     seed: int,  # 64 bits
     num_threads: int | None = None,
     on_progress: Progress = None,
-) -> tuple[str, str]:
-    """What was chosen ("chosen", a plan), what from, and the report of the planning, as JSON."""
+) -> str:
+    """What was chosen ("chosen", a plan) and what from, as JSON."""
+
+def knn_join_for_recall(
+    queries: Matrix | None,
+    items: Matrix,
+    k: int,
+    *,
+    metric: str,
+    recall: float,
+    seed: int,  # 64 bits
+    num_threads: int | None = None,
+    on_progress: Progress = None,
+) -> tuple[Floats, NDArray[np.int64], str, str]:
+    """As knn_join, by the plan that plan_knn_join chooses: that plan, and the report, as JSON."""
 
 def cell_plan(
     *,
@@ -134,6 +147,19 @@ def lsh_plan(
 def check_plan(text: str) -> tuple[str, str | None]:
     """The plan in the engine's own words, which are the same for equal plans, and what is predicted
     of it."""
+
+def suggest(
+    rows: Matrix,
+    *,
+    family: str,  # "euclidean" or "manhattan"
+    num_neighbors: int | None,
+    threshold: float,  # ignored with num_neighbors
+    recall: float,
+    seed: int,  # 64 bits, signed
+    num_threads: int | None = None,
+    on_progress: Progress = None,
+) -> str:
+    """Numbers for a model that brings near rows together, as JSON."""
 
 def radius_join(
     queries: Matrix | None,

@@ -120,34 +120,35 @@ def knn_join(
     """
     k = at_least_one(k)
     query_rows, item_rows = sides(queries, items)
-    planning: dict[str, float] = {}
-    if plan is None:
-        plan, _, planning = study(
-            query_rows,
-            item_rows,
-            k,
-            metric=metric,
-            recall=0.95 if recall is None else recall,
-            seed=0 if seed is None else seed,
-            num_threads=num_threads,
-            progress=progress,
-        )
-    elif not isinstance(plan, JoinPlan):
+    if plan is not None and not isinstance(plan, JoinPlan):
         raise TypeError(f"plan must be a JoinPlan, not {type(plan).__name__}")
-    elif recall is not None or seed is not None:
+    if plan is not None and (recall is not None or seed is not None):
         raise TypeError("pass either a plan or recall and seed: a plan has its own")
     # The engine need not write more columns than there are items; NumPy pads the rest.
     columns = min(k, max(len(item_rows), 1))
     with reporter(progress, "knn_join") as on_progress:
-        distances, indices, report = _lshjoin.knn_join(
-            query_rows,
-            item_rows,
-            columns,
-            metric=metric,
-            plan=plan._json,
-            num_threads=num_threads,
-            on_progress=on_progress,
-        )
+        if plan is None:
+            distances, indices, planned, report = _lshjoin.knn_join_for_recall(
+                query_rows,
+                item_rows,
+                columns,
+                metric=metric,
+                recall=0.95 if recall is None else to_float(recall),
+                seed=0 if seed is None else natural("seed", seed),
+                num_threads=num_threads,
+                on_progress=on_progress,
+            )
+            plan = JoinPlan.from_json(planned)
+        else:
+            distances, indices, report = _lshjoin.knn_join(
+                query_rows,
+                item_rows,
+                columns,
+                metric=metric,
+                plan=plan._json,
+                num_threads=num_threads,
+                on_progress=on_progress,
+            )
     result = Neighbors(distances, indices)
     if columns < k:
         padding = ((0, 0), (0, k - columns))
@@ -156,7 +157,7 @@ def knn_join(
             np.pad(indices, padding, constant_values=-1),
         )
     result.plan = plan
-    result.report = Report._parse(report, planning)
+    result.report = Report._parse(report)
     return result
 
 
@@ -218,15 +219,7 @@ def plan_knn_join(
         seed=seed,
         num_threads=num_threads,
         progress=progress,
-    ).plan
-
-
-class Study(NamedTuple):
-    """What the planner chose, what from, and the seconds that it took."""
-
-    plan: JoinPlan
-    considered: dict[str, Any]
-    seconds: dict[str, float]
+    )[0]
 
 
 def study(
@@ -239,13 +232,13 @@ def study(
     seed: SupportsIndex,
     num_threads: int | None,
     progress: Progress,
-) -> Study:
-    """Lets the planner look at the rows."""
+) -> tuple[JoinPlan, dict[str, Any]]:
+    """What the planner chose, and what from."""
     with reporter(progress, "plan_knn_join") as on_progress:
-        text, report = _lshjoin.plan_knn_join(
+        text = _lshjoin.plan_knn_join(
             query_rows,
             item_rows,
-            k,
+            min(k, max(len(item_rows), 1)),
             metric=metric,
             recall=to_float(recall),
             seed=natural("seed", seed),
@@ -253,8 +246,7 @@ def study(
             on_progress=on_progress,
         )
     considered = json.loads(text)
-    plan = JoinPlan.from_json(json.dumps(considered.pop("chosen")))
-    return Study(plan, considered, dict(json.loads(report)["seconds"]))
+    return JoinPlan.from_json(json.dumps(considered.pop("chosen"))), considered
 
 
 def radius_join(

@@ -50,7 +50,7 @@ def plot_plan(
         raise ImportError("plot_plan needs matplotlib: pip install 'lshjoin[plot]'") from None
     k = at_least_one(k)
     query_rows, item_rows = sides(queries, items)
-    plan, considered, _ = study(
+    plan, considered = study(
         query_rows,
         item_rows,
         k,
