@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test test-neon test-memory lint bench-join bench-kernels bench-radius \
-    bench-spark bench-spark-cluster
+.PHONY: build demo test test-neon test-memory lint bench-join bench-kernels bench-planner \
+    bench-radius bench-spark bench-spark-cluster
 .SECONDARY:
 
 build: $(VENV)/built
@@ -77,6 +77,10 @@ bench-kernels: $(VENV)/with-bench
 	rm -rf $(CRITERION_HOME)
 	cargo bench --package lshjoin-kernels --bench kernels -- --noplot
 	$(BIN)/python benches/kernels.py $(CRITERION_HOME)
+
+# Joins planned for a recall beside a grid of plans; some of them by, say, CASES='wordnet sphere'.
+bench-planner: $(VENV)/built $(VENV)/with-bench
+	$(BIN)/python benches/planner.py $(if $(CASES),--cases $(CASES))
 
 # Radius joins: of a model's candidates, and of all pairs into a Parquet file.
 bench-radius: $(VENV)/built

@@ -32,9 +32,13 @@ pub(crate) struct Shape {
 const CODE: f64 = 1.6e-9;
 /// Of multiplying a value of a row with one of a direction.
 const PROJECT: f64 = 1.0e-10;
-/// Of keeping a row's list of the nearest, for each place and for what fills and settles it.
+/// Of keeping a row's list of the nearest: for the list, each of its places, and each place that is
+/// moved when a nearer row comes in before it.
 const LIST: f64 = 4e-6;
-const PLACE: f64 = 5e-7;
+const PLACE: f64 = 1.2e-6;
+const MOVE: f64 = 1.2e-8;
+/// Of finding the nearest of some centroids, beside comparing them.
+const NEAREST: f64 = 6e-6;
 /// Of fetching a value of a neighbour's vector for its exact distance.
 const FETCH: f64 = 6e-10;
 /// Of meeting the rows of two cells, whatever their number.
@@ -83,7 +87,7 @@ impl Costs {
             Level::Avx2 => (0.0, 1.7e-11),
             Level::Avx512 => (0.0, 1.2e-11),
             Level::Avx512Vnni => (4.8e-10, 1.9e-12),
-            Level::Amx => (1.4e-10, 2.2e-12),
+            Level::Amx => (1.2e-10, 1.8e-12),
             Level::Neon => (0.0, 4.0e-11),
             Level::NeonDot => (2.0e-10, 1.2e-11),
             // What there is no number for is like the instruction set that has most in common.
@@ -108,7 +112,7 @@ impl Costs {
     /// What all joins do: codes, and a list of the nearest for each row.
     fn always(&self, shape: &Shape) -> f64 {
         let k = shape.k as f64;
-        let of_row = LIST + PLACE * k + FETCH * shape.dim as f64 * (k + 5.0);
+        let of_row = LIST + (PLACE + MOVE * k) * k + FETCH * shape.dim as f64 * (k + 5.0);
         shape.values() * CODE + shape.left as f64 * of_row
     }
 
@@ -152,6 +156,6 @@ impl Costs {
     fn assign(&self, rows: f64, cells: usize, axes: usize, dim: usize) -> f64 {
         rows * (dim * axes) as f64 * PROJECT
             + self.compare(rows * cells as f64, axes)
-            + rows * (LIST + PLACE)
+            + rows * NEAREST
     }
 }

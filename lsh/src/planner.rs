@@ -96,7 +96,7 @@ const SMALL: usize = 5000;
 const AT_ONCE: f64 = 0.6;
 
 /// The share of a join's work that looking at one more number of cells may take.
-const PLANNING: f64 = 0.1;
+const PLANNING: f64 = 0.05;
 
 /// Principal axes that centroids are learnt and compared in.
 const AXES: usize = 48;
@@ -228,7 +228,7 @@ impl<'a> Planner<'a> {
             width: size_of::<T>(),
         };
         let work = self.costs.exact(&shape);
-        let exact = PredictedPlan::exact(&shape, self.costs.seconds(work));
+        let mut exact = Prediction::exact(&shape, self.costs.seconds(work));
         let at_once = if right.codes.is_none() {
             Some("this distance has no other plan")
         } else if self.recall == 1.0 {
@@ -241,9 +241,10 @@ impl<'a> Planner<'a> {
             None
         };
         if let Some(why) = at_once {
+            exact.why = why.into();
             let study = PlanStudy {
-                considered: vec![exact.setting()],
-                chosen: exact.because(None, why.into()),
+                considered: vec![exact.setting(JoinPlan::Exact)],
+                chosen: exact.of(JoinPlan::Exact),
                 near: Vec::new(),
                 random: Vec::new(),
             };
@@ -260,13 +261,13 @@ impl<'a> Planner<'a> {
         let contrast = contrast(&near, &random, right.metric);
 
         let axes = PrincipalAxes::of_sample(right.rows, AXES, run)?;
-        let mut considered = vec![exact.setting()];
+        let mut considered = vec![exact.setting(JoinPlan::Exact)];
         let mut best: Option<CellStudy> = None;
         for cells in CELLS {
             let cells = (cells * (shape.right as f64).sqrt()).min(MOST_CELLS as f64) as usize;
             if let Some(best) = &best {
                 let planning = self.costs.study(&shape, axes.count(), cells);
-                let least = best.setting.seconds.min(exact.predicted.seconds);
+                let least = best.setting.seconds.min(exact.seconds);
                 if self.costs.seconds(planning) > PLANNING * least {
                     continue;
                 }
@@ -278,35 +279,29 @@ impl<'a> Planner<'a> {
                 best = Some(study);
             }
         }
+        exact.contrast = contrast;
         let (choice, chosen) = match best {
-            Some(best) if best.setting.seconds < exact.predicted.seconds => {
-                let why = format!(
-                    "to compare all pairs would take {:.1} s",
-                    exact.predicted.seconds
-                );
-                let chosen = PredictedPlan {
-                    plan: best.setting.plan,
-                    predicted: Some(Prediction {
-                        recall: best.recall,
-                        share: best.setting.share,
-                        seconds: best.setting.seconds,
-                        bytes: shape.bytes(),
-                        contrast,
-                        why,
-                    }),
+            Some(best) if best.setting.seconds < exact.seconds => {
+                let predicted = Prediction {
+                    recall: best.recall,
+                    share: best.setting.share,
+                    seconds: best.setting.seconds,
+                    bytes: shape.bytes(),
+                    contrast,
+                    why: format!("to compare all pairs would take {:.1} s", exact.seconds),
                 };
                 let choice = Choice {
                     plan: best.setting.plan,
                     cells: Some(best.cells),
                     held_out: Some(held_out),
                 };
-                (choice, chosen)
+                (choice, predicted.of(best.setting.plan))
             }
             best => {
-                let why = best.map_or_else(String::new, |best| {
-                    why_exact(shape.k, contrast, &best.setting)
-                });
-                (Choice::of(JoinPlan::Exact), exact.because(contrast, why))
+                if let Some(best) = best {
+                    exact.why = why_exact(shape.k, contrast, &best.setting);
+                }
+                (Choice::of(JoinPlan::Exact), exact.of(JoinPlan::Exact))
             }
         };
         let study = PlanStudy {
@@ -419,45 +414,32 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The exact plan, which all others are measured by.
-struct Exact {
-    predicted: Prediction,
-}
-
-impl PredictedPlan {
-    fn exact(shape: &Shape, seconds: f64) -> Exact {
-        Exact {
-            predicted: Prediction {
-                recall: Estimate::ALL,
-                share: shape.exact_pairs() / shape.pairs().max(1.0),
-                seconds,
-                bytes: shape.bytes(),
-                contrast: None,
-                why: String::new(),
-            },
+impl Prediction {
+    /// Of meeting all pairs.
+    fn exact(shape: &Shape, seconds: f64) -> Self {
+        Self {
+            recall: Estimate::ALL,
+            share: shape.exact_pairs() / shape.pairs().max(1.0),
+            seconds,
+            bytes: shape.bytes(),
+            contrast: None,
+            why: String::new(),
         }
     }
-}
 
-impl Exact {
-    fn setting(&self) -> Setting {
+    fn setting(&self, plan: JoinPlan) -> Setting {
         Setting {
-            plan: JoinPlan::Exact,
-            recall: 1.0,
-            share: self.predicted.share,
-            seconds: self.predicted.seconds,
+            plan,
+            recall: self.recall.value,
+            share: self.share,
+            seconds: self.seconds,
         }
     }
 
-    fn because(self, contrast: Option<f64>, why: String) -> PredictedPlan {
-        let predicted = Prediction {
-            contrast,
-            why,
-            ..self.predicted
-        };
+    fn of(self, plan: JoinPlan) -> PredictedPlan {
         PredictedPlan {
-            plan: JoinPlan::Exact,
-            predicted: Some(predicted),
+            plan,
+            predicted: Some(self),
         }
     }
 }
@@ -498,4 +480,162 @@ fn median(values: &[f64]) -> f64 {
     }
     let middle = values.len() / 2;
     *values.select_nth_unstable_by(middle, f64::total_cmp).1
+}
+
+#[cfg(test)]
+mod tests {
+    use lshjoin_kernels::Isa;
+
+    use super::*;
+    use crate::{
+        family::gaussian,
+        knn_join::{knn_join, knn_join_for_recall},
+    };
+
+    const DIM: usize = 48;
+
+    /// Around so many centres, or none.
+    fn rows(count: usize, centres: usize) -> Vec<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let of_centres: Vec<f64> = (0..centres * DIM)
+            .map(|_| 3.0 * gaussian(&mut rng))
+            .collect();
+        (0..count * DIM)
+            .map(|at| {
+                let (row, value) = (at / DIM, at % DIM);
+                let centre = match centres {
+                    0 => 0.0,
+                    _ => of_centres[row % centres * DIM + value],
+                };
+                (centre + gaussian(&mut rng)) as f32
+            })
+            .collect()
+    }
+
+    #[test]
+    fn contrast_is_that_of_the_medians() {
+        let near = [1.0, 2.0, 90.0];
+        let random = [3.0, 6.0, 1000.0];
+        assert_eq!(contrast(&near, &random, Metric::Euclidean), Some(3.0));
+        let squares = |values: [f64; 3]| values.map(|value| value * value);
+        let cosine = contrast(&squares(near), &squares(random), Metric::Cosine);
+        assert!((cosine.unwrap() - 3.0).abs() < 1e-12);
+        assert_eq!(contrast(&[0.0; 3], &random, Metric::Euclidean), None);
+        assert_eq!(
+            contrast(&near, &[f64::INFINITY; 3], Metric::Euclidean),
+            None
+        );
+    }
+
+    #[test]
+    fn few_pairs_are_compared_where_that_takes_long() {
+        let values = rows(12_000, 100);
+        let rows = Rows::new(&values, DIM).unwrap();
+        let join = |isa| {
+            let run = Run::on(isa);
+            let (found, planned) =
+                knn_join_for_recall(None, rows, 5, Metric::Euclidean, 0.9, 3, &run).unwrap();
+            (found, planned, run.report())
+        };
+        let (found, planned, report) = join(Isa::SCALAR);
+        let predicted = planned.predicted.unwrap();
+        let JoinPlan::Cells(plan) = planned.plan else {
+            panic!("{predicted:?}")
+        };
+        assert_eq!((plan.seed, plan.until_recall), (3, Some(0.9)));
+        assert!(predicted.recall.value >= 0.88 && predicted.share < 0.4 && predicted.seconds > 0.0);
+        assert!(predicted.contrast.unwrap() > 1.5);
+        let recall = report.recall.unwrap();
+        assert!(recall.value >= 0.89 && recall.rows == 512);
+        // What the planner made is what the join would have made.
+        for isa in [Isa::SCALAR, Isa::best()] {
+            let run = Run::on(isa);
+            let again = knn_join(None, rows, 5, Metric::Euclidean, &planned.plan, &run).unwrap();
+            assert!(again == found);
+            assert_eq!(run.report().recall, Some(recall));
+        }
+        let truth = knn_join(
+            None,
+            rows,
+            5,
+            Metric::Euclidean,
+            &JoinPlan::Exact,
+            &Run::on(Isa::best()),
+        )
+        .unwrap();
+        let hits = truth.distances.iter().zip(&found.distances);
+        let hits = hits.filter(|(near, found)| found <= near).count();
+        assert!(hits as f64 / truth.distances.len() as f64 > 0.88);
+    }
+
+    #[test]
+    fn a_study_has_the_settings_that_it_chose_from() {
+        let values = rows(12_000, 100);
+        let rows = Rows::new(&values, DIM).unwrap();
+        let (queries, items) = (rows.slice(0..5000), rows.slice(5000..12_000));
+        let run = Run::on(Isa::SCALAR);
+        for queries in [None, Some(queries)] {
+            for metric in [Metric::Euclidean, Metric::Cosine, Metric::InnerProduct] {
+                let study = plan_knn_join(queries, items, 10, metric, 0.9, 0, &run).unwrap();
+                assert_eq!(study.near.len(), study.random.len());
+                let settings = study.considered.iter();
+                let chosen = settings.clone().find(|one| one.plan == study.chosen.plan);
+                let least = settings.filter(|one| match one.plan {
+                    JoinPlan::Cells(plan) => plan.until_recall == Some(0.9),
+                    _ => true,
+                });
+                let least = least.map(|one| one.seconds).fold(f64::INFINITY, f64::min);
+                assert_eq!(chosen.unwrap().seconds, least);
+                for one in &study.considered {
+                    assert!((0.0..=1.0).contains(&one.recall) && one.share > 0.0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn hard_data_is_compared_in_full_and_said_to_be_hard() {
+        let values = rows(9000, 0);
+        let rows = Rows::new(&values, DIM).unwrap();
+        let run = Run::on(Isa::SCALAR);
+        let study = plan_knn_join(None, rows, 100, Metric::Euclidean, 0.99, 0, &run).unwrap();
+        assert_eq!(study.chosen.plan, JoinPlan::Exact);
+        let predicted = study.chosen.predicted.unwrap();
+        assert!(
+            predicted.why.contains("cells would compare"),
+            "{}",
+            predicted.why
+        );
+    }
+
+    #[test]
+    fn duplicates_do_not_count_as_rows() {
+        let values = rows(9000, 0);
+        let same: Vec<f32> = values[..DIM]
+            .iter()
+            .copied()
+            .cycle()
+            .take(9000 * DIM)
+            .collect();
+        let rows = Rows::new(&same, DIM).unwrap();
+        let run = Run::on(Isa::SCALAR);
+        let study = plan_knn_join(None, rows, 3, Metric::Euclidean, 0.9, 0, &run).unwrap();
+        assert_eq!(study.chosen.predicted.unwrap().why, "a side is small");
+    }
+
+    #[test]
+    fn plans_are_read_as_they_are_written() {
+        let values = rows(12_000, 100);
+        let rows = Rows::new(&values, DIM).unwrap();
+        let run = Run::on(Isa::SCALAR);
+        let study = plan_knn_join(None, rows, 3, Metric::Euclidean, 0.9, 0, &run).unwrap();
+        let text = serde_json::to_string(&study.chosen).unwrap();
+        let read: PredictedPlan = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, study.chosen);
+        let bare = serde_json::to_string(&study.chosen.plan).unwrap();
+        let read: PredictedPlan = serde_json::from_str(&bare).unwrap();
+        assert_eq!((read.plan, read.predicted), (study.chosen.plan, None));
+        let unknown = bare.replace('}', ", \"width\": 3}");
+        assert!(serde_json::from_str::<PredictedPlan>(&unknown).is_err());
+    }
 }
