@@ -27,7 +27,11 @@ from systems import THREADS
 Rows = NDArray[np.float32]
 RECALLS = (0.8, 0.9, 0.95, 0.99)
 TOLERANCE = 0.01  # of the recall
-RATIO, WORST, SHARE = 1.3, 2.0, 0.9  # of the grid's best time: for most, for all, and how many most are
+RATIO, WORST, SHARE = (
+    1.3,
+    2.0,
+    0.9,
+)  # of the grid's best time: for most, for all, and how many most are
 PLANNING, LONG = 0.15, 1.0  # of the join's time, for joins of more seconds
 SMALL = 4_999
 FINALISTS = 3  # of the grid, that are measured again beside the planned join
