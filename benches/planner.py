@@ -197,8 +197,8 @@ def report(written: dict[str, Any]) -> str:
             f"2. Time at most {RATIO} times the grid's best: in {100 * within:.0f} % of the joins; "
             f"the bar is {100 * SHARE:.0f} %. The worst takes {max(ratios):.2f} times; the bar is "
             f"{WORST}.",
-            f"3. Planning of joins over {LONG:.0f} s: at most {100 * max(long, default=0):.0f} % of "
-            f"their time, in {len(long)} joins; the bar is {100 * PLANNING:.0f} %.",
+            f"3. Planning of joins over {LONG:.0f} s: at most {100 * max(long, default=0):.0f} % "
+            f"of their time, in {len(long)} joins; the bar is {100 * PLANNING:.0f} %.",
             f"4. {small['rows']:,} rows, planned: {small['seconds']:.4f} s; exact: "
             f"{small['exact_seconds']:.4f} s.",
             "5. Recall 0.95 on WordNet: see knn_join.md, which plans.",

