@@ -34,16 +34,17 @@ const CODE: f64 = 1.6e-9;
 const PROJECT: f64 = 1.0e-10;
 /// Of keeping a row's list of the nearest: for the list, each of its places, and each place that is
 /// moved when a nearer row comes in before it.
-const LIST: f64 = 4e-6;
-const PLACE: f64 = 1.2e-6;
-const MOVE: f64 = 1.2e-8;
+const LIST: f64 = 2e-6;
+const PLACE: f64 = 4e-7;
+const MOVE: f64 = 1.6e-8;
+/// Of filling it from the stretch that a row is in, before all pairs meet.
+const FILL: f64 = 7e-6;
 /// Of finding the nearest of some centroids, beside comparing them.
 const NEAREST: f64 = 6e-6;
 /// Of fetching a value of a neighbour's vector for its exact distance.
-const FETCH: f64 = 6e-10;
+const FETCH: f64 = 2e-10;
 /// Of meeting the rows of two cells, whatever their number.
 const MEETING: f64 = 4e-6;
-
 /// Of sorting a row by its key and going through its bucket.
 const SORT: f64 = 5e-8;
 
@@ -87,7 +88,7 @@ impl Costs {
             Level::Avx2 => (0.0, 1.7e-11),
             Level::Avx512 => (0.0, 1.2e-11),
             Level::Avx512Vnni => (4.8e-10, 1.9e-12),
-            Level::Amx => (1.2e-10, 1.8e-12),
+            Level::Amx => (1.0e-10, 1.7e-12),
             Level::Neon => (0.0, 4.0e-11),
             Level::NeonDot => (2.0e-10, 1.2e-11),
             // What there is no number for is like the instruction set that has most in common.
@@ -119,7 +120,8 @@ impl Costs {
     /// Of meeting all pairs.
     pub(crate) fn exact(&self, shape: &Shape) -> f64 {
         let keys = shape.values() * 20.0 * PROJECT;
-        self.always(shape) + keys + self.compare(shape.exact_pairs(), shape.dim)
+        let fill = shape.left as f64 * FILL;
+        self.always(shape) + keys + fill + self.compare(shape.exact_pairs(), shape.dim)
     }
 
     /// Of meeting a share of all pairs by so many cells, of which `meetings` pairs meet.
@@ -134,8 +136,7 @@ impl Costs {
         let held_out = self.compare(1024.0 * shape.right as f64, shape.dim);
         let meet = self.compare(share * shape.pairs(), shape.dim) + meetings * MEETING;
         let assign = self.assign(shape.rows(), cells, axes, shape.dim);
-        (self.always(shape) + held_out + assign + meet) / self.threads
-            + self.study(shape, axes, cells)
+        self.always(shape) + held_out + assign + meet + self.study(shape, axes, cells)
     }
 
     /// Of one table of a model of so many functions, which brings a share of the pairs of `rows`, so
@@ -157,5 +158,52 @@ impl Costs {
         rows * (dim * axes) as f64 * PROJECT
             + self.compare(rows * cells as f64, axes)
             + rows * NEAREST
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(rows: usize, dim: usize, k: usize) -> Shape {
+        Shape {
+            left: rows,
+            right: rows,
+            with_itself: true,
+            dim,
+            k,
+            width: 4,
+        }
+    }
+
+    #[test]
+    fn more_work_takes_longer_on_every_instruction_set() {
+        for &isa in Isa::available() {
+            let costs = Costs::of(isa);
+            let exact = |rows, dim, k| costs.exact(&shape(rows, dim, k));
+            assert!(exact(1000, 32, 10) < exact(2000, 32, 10));
+            assert!(exact(1000, 32, 10) < exact(1000, 64, 10));
+            assert!(exact(1000, 32, 10) < exact(1000, 32, 100));
+            let cells =
+                |share, meetings| costs.cells(&shape(100_000, 128, 10), 48, 474, share, meetings);
+            assert!(cells(0.1, 1e4) < cells(0.2, 2e4));
+            // A small share of many pairs is worth the trouble, most of them is not.
+            assert!(cells(0.01, 1e3) < exact(100_000, 128, 10));
+            assert!(cells(0.9, 2e5) > exact(100_000, 128, 10));
+        }
+    }
+
+    #[test]
+    fn a_side_with_itself_is_half_the_pairs() {
+        let with_itself = shape(100, 8, 3);
+        let two = Shape {
+            with_itself: false,
+            ..with_itself
+        };
+        assert_eq!(
+            (with_itself.exact_pairs(), two.exact_pairs()),
+            (4950.0, 10_000.0)
+        );
+        assert!(two.bytes() > with_itself.bytes());
     }
 }

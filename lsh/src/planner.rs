@@ -387,13 +387,14 @@ impl<'a> Planner<'a> {
             visits.look(reach);
             let found = Estimate::of(to_check_by.found(reach));
             let share = visits.share();
-            let seconds = self.costs.cells(
+            let work = self.costs.cells(
                 shape,
                 axes.count(),
                 cells.len(),
                 share,
                 visits.meetings() as f64,
             );
+            let seconds = self.costs.seconds(work);
             let setting = Setting {
                 plan: plan(recall),
                 recall: found.value,
@@ -563,9 +564,9 @@ mod tests {
             &Run::on(Isa::best()),
         )
         .unwrap();
-        let hits = truth.distances.iter().zip(&found.distances);
-        let hits = hits.filter(|(near, found)| found <= near).count();
-        assert!(hits as f64 / truth.distances.len() as f64 > 0.88);
+        let lists = truth.distances.chunks(5).zip(found.distances.chunks(5));
+        let hits = lists.map(|(near, found)| found.iter().filter(|&&far| far <= near[4]).count());
+        assert!(hits.sum::<usize>() as f64 / truth.distances.len() as f64 > 0.88);
     }
 
     #[test]
