@@ -56,7 +56,8 @@ impl Cells {
         run: &Run,
     ) -> Result<Self> {
         let width = axes.count();
-        let rows = Self::learnt_from(side.rows.len(), count);
+        let step = (side.rows.len() / count.saturating_mul(LEARNT_FROM)).max(1);
+        let rows: Vec<u32> = (0..side.rows.len() as u32).step_by(step).collect();
         let sample = projected_some(axes, side, &rows, run)?;
         // Random rows to begin with, each once.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -78,12 +79,6 @@ impl Cells {
             cells.move_to(&sample, &nearest);
         }
         Ok(cells)
-    }
-
-    /// The rows that so many cells are learnt from.
-    pub(crate) fn learnt_from(rows: usize, count: usize) -> Vec<u32> {
-        let step = (rows / count.saturating_mul(LEARNT_FROM)).max(1);
-        (0..rows as u32).step_by(step).collect()
     }
 
     /// The cells of some rows, by index.

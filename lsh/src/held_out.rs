@@ -1,6 +1,10 @@
 //! Rows whose exact neighbours are known, to choose by and to watch the recall of a join by.
 
 use lshjoin_kernels::{Rows, Scalar};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
 
 use crate::{
     error::Result,
@@ -45,6 +49,20 @@ pub(crate) enum Which {
     All,
 }
 
+/// At most `most` of so many rows: one at random of each stretch of some, since rows at equal distances
+/// may be alike.
+pub(crate) fn sample(rows: usize, most: usize) -> Vec<u32> {
+    let step = rows.div_ceil(most).max(1);
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    (0..rows)
+        .step_by(step)
+        .map(|first| {
+            let length = step.min(rows - first);
+            (first + (rng.next_u64() % length as u64) as usize) as u32
+        })
+        .collect()
+}
+
 impl<T: Scalar> HeldOut<T> {
     /// Joins a sample of the left rows exactly; of the right ones when `left` is `None`.
     pub(crate) fn of(
@@ -56,8 +74,7 @@ impl<T: Scalar> HeldOut<T> {
         let sampled = left.unwrap_or(right);
         let most = if k <= FEW { OF_FEW } else { HELD_OUT };
         let most = most.min((sampled.rows.len() / SPARED).max(LEAST));
-        let step = sampled.rows.len().div_ceil(most).max(1);
-        let rows: Vec<u32> = (0..sampled.rows.len() as u32).step_by(step).collect();
+        let rows = sample(sampled.rows.len(), most);
         let values: Vec<T> = rows
             .iter()
             .flat_map(|&row| sampled.rows.row(row as usize))
@@ -133,5 +150,23 @@ impl<T: Scalar> HeldOut<T> {
                 Ok(near.count() as f64 / self.k as f64)
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_spread_over_all_rows_and_knows_no_period() {
+        assert_eq!(sample(0, 5), Vec::<u32>::new());
+        assert_eq!(sample(3, 5), [0, 1, 2]);
+        let rows = sample(12_000, 1024);
+        assert!(rows.len() == 1000 && rows.is_sorted() && rows[999] < 12_000);
+        // Of rows that fall into 100 kinds in turn, rows at equal distances are of 25.
+        let mut kinds: Vec<u32> = rows.iter().map(|row| row % 100).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        assert!(kinds.len() > 90);
     }
 }

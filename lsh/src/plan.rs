@@ -47,7 +47,8 @@ pub struct CellPlan {
     /// Rounds of neighbour expansion after that.
     pub rounds: usize,
     /// Looks into more cells, as many as held-out rows need to reach this recall, which are
-    /// joined exactly first; above 0, at most 1.
+    /// joined exactly first; and into more again, if it turns out that others held out fall short.
+    /// Above 0, at most 1.
     pub until_recall: Option<f64>,
 }
 

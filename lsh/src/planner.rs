@@ -6,6 +6,9 @@
 //! "Modeling LSH for performance tuning", 2008, fit a model instead), and weighed by what the steps
 //! take on the instruction set. The recall that is promised is that of rows which no choice was
 //! made by.
+//!
+//! The candidates are all pairs, and rows by cells. Tables of sign bits are none: at every recall
+//! tried, on AMX as on AVX2, cells got there sooner; `make bench-planner` has them in its grid.
 
 use lshjoin_kernels::{Rows, Scalar};
 use rand_chacha::{
@@ -20,7 +23,7 @@ use crate::{
     directions::PrincipalAxes,
     duplicates::{Distinct, kept},
     error::Result,
-    held_out::HeldOut,
+    held_out::{self, HeldOut},
     inner_product::Longer,
     knn_join::{Choice, Sides},
     metric::Metric,
@@ -103,6 +106,11 @@ const AXES: usize = 48;
 
 /// Cells considered, in square roots of the number of items: first what does well mostly.
 const CELLS: [f64; 3] = [1.5, 3.0, 0.75];
+
+/// Rows a cell whose cells tell how many rows the cells have, and neighbours of a held-out row that
+/// tell how far it has to look.
+const ROWS_OF_CELL: usize = 8;
+const NEIGHBORS: usize = 12;
 
 /// Recalls to draw the curve of a setting by, beside the one that is asked for.
 const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
@@ -356,17 +364,28 @@ impl<'a> Planner<'a> {
             })
         };
         let cells = Cells::of_sample(axes, right, cells, self.seed, run)?;
-        // The cells of a sample of items and of the held-out rows' neighbours.
-        let mut items = Cells::learnt_from(right.rows.len(), cells.len());
+        // The cells of a sample of items and of neighbours of the held-out rows.
+        let mut items = held_out::sample(right.rows.len(), ROWS_OF_CELL * cells.len());
         let sampled = items.len();
-        items.extend(held_out.rows.iter().flat_map(|row| &row.nearest));
+        let nearest: Vec<Vec<u32>> = held_out
+            .rows
+            .iter()
+            .map(|row| {
+                let step = row.nearest.len().div_ceil(NEIGHBORS).max(1);
+                row.nearest.iter().copied().step_by(step).collect()
+            })
+            .collect();
+        items.extend(nearest.iter().flatten());
         let items = cells.of_rows(right, &items, run)?;
         let (items, mut neighbors) = items.split_at(sampled);
         let of_right = CellTable::of_sample(items, cells.len());
         // Of the held-out rows and, unless it is the items, of a sample of the queries.
         let mut queries: Vec<u32> = held_out.rows.iter().map(|row| row.row).collect();
         if let Some(left) = left {
-            queries.extend(Cells::learnt_from(left.rows.len(), cells.len()));
+            queries.extend(held_out::sample(
+                left.rows.len(),
+                ROWS_OF_CELL * cells.len(),
+            ));
         }
         let queries = cells.of_rows(left.unwrap_or(right), &queries, run)?;
         let (of_held_out, queries) = queries.split_at(held_out.rows.len());
@@ -374,8 +393,8 @@ impl<'a> Planner<'a> {
         let of_left = of_queries.as_ref().unwrap_or(&of_right);
 
         let mut visits = Visits::new(&cells, of_left, &of_right, 1);
-        let rows = held_out.rows.iter().zip(of_held_out).map(|(row, &cell)| {
-            let (of_row, rest) = neighbors.split_at(row.nearest.len());
+        let rows = nearest.iter().zip(of_held_out).map(|(nearest, &cell)| {
+            let (of_row, rest) = neighbors.split_at(nearest.len());
             neighbors = rest;
             (cell, of_row.to_vec())
         });

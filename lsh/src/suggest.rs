@@ -21,7 +21,7 @@ use crate::{
     directions::project,
     error::{Error, Result},
     family::HashFamily,
-    held_out::HeldOut,
+    held_out::{self, HeldOut},
     metric::Metric,
     model::{LshModel, positive},
     report::{Estimate, vouch_for},
@@ -248,8 +248,7 @@ fn within<T: Scalar>(
     count: usize,
     run: &Run,
 ) -> Result<Vec<(u32, Vec<u32>)>> {
-    let step = rows.len().div_ceil(count).max(1);
-    let numbers: Vec<u32> = (0..rows.len() as u32).step_by(step).collect();
+    let numbers = held_out::sample(rows.len(), count);
     let values = gather(rows, &numbers);
     let values = Rows::new(&values, rows.dim())?;
     let found = radius_join(Some(values), rows, threshold, metric, run)?;
@@ -382,8 +381,7 @@ fn tables_for(recall: f64, near: &[f64], functions: i32) -> Option<usize> {
 
 /// How many rows share buckets with a row, by those of a sample that do.
 fn candidates<T: Scalar>(model: &LshModel, rows: Rows<'_, T>, run: &Run) -> Result<f64> {
-    let step = rows.len().div_ceil(COUNTED).max(1);
-    let numbers: Vec<u32> = (0..rows.len() as u32).step_by(step).collect();
+    let numbers = held_out::sample(rows.len(), COUNTED);
     let sample = gather(rows, &numbers);
     let ids = model.hash(Rows::new(&sample, rows.dim())?, run)?;
     let (of_table, of_row) = (model.functions_per_table(), model.functions().len());
