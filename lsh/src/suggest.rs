@@ -489,7 +489,11 @@ mod tests {
                 (recall - found.recall.value).abs() < 0.05,
                 "{near:?}: {recall}, {found:?}"
             );
-            assert!(found.candidates < 1500.0, "{found:?}");
+            let most = (found.tables * 2999) as f64;
+            assert!(
+                found.candidates > 0.0 && found.candidates < most,
+                "{found:?}"
+            );
         }
     }
 
