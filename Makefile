@@ -8,7 +8,7 @@ BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
 .PHONY: build demo test test-neon test-memory lint bench bench-quick bench-report bench-index \
-    bench-join bench-kernels bench-radius bench-spark bench-spark-cluster
+    bench-join bench-kernels bench-planner bench-radius bench-spark bench-spark-cluster
 .SECONDARY:
 
 build: $(VENV)/built
@@ -100,6 +100,10 @@ bench-kernels: $(BENCH_VENV)/with-bench
 	rm -rf $(CRITERION_HOME)
 	cargo bench --package lshjoin-kernels --bench kernels -- --noplot
 	$(BENCH) benches/kernels.py $(CRITERION_HOME)
+
+# Joins planned for a recall beside a grid of plans; some of them by, say, CASES='wordnet sphere'.
+bench-planner: $(BENCH_VENV)/with-bench
+	$(BENCH) benches/planner.py $(if $(CASES),--cases $(CASES))
 
 # Radius joins: of a model's candidates, and of all pairs into a Parquet file.
 bench-radius: $(BENCH_VENV)/built

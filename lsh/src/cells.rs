@@ -33,8 +33,8 @@ pub(crate) fn sample_step(rows: usize, cells: usize) -> usize {
 pub(crate) const BLOCK: usize = 256;
 
 /// Centroids in the space of the leading principal axes; near ones have near numbers, mostly.
-pub(crate) struct Cells<'a> {
-    pub(crate) axes: &'a PrincipalAxes,
+pub(crate) struct Cells {
+    pub(crate) axes: PrincipalAxes,
     /// (cells, axes), row-major.
     pub(crate) centroids: Vec<f32>,
 }
@@ -49,13 +49,13 @@ pub(crate) struct CellTable {
     pub(crate) spread: f64,
 }
 
-impl<'a> Cells<'a> {
+impl Cells {
     /// At most `count` cells, from a sample of the side's rows (Lloyd 1982).
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn of_sample<T: Scalar>(
-        axes: &'a PrincipalAxes,
+        axes: &PrincipalAxes,
         side: &Side<'_, T>,
         count: usize,
         seed: u64,
@@ -63,14 +63,8 @@ impl<'a> Cells<'a> {
     ) -> Result<Self> {
         let width = axes.count();
         let step = sample_step(side.rows.len(), count);
-        let rows: Vec<usize> = (0..side.rows.len()).step_by(step).collect();
-        let values: Vec<T> = rows
-            .iter()
-            .flat_map(|&row| side.rows.row(row))
-            .copied()
-            .collect();
-        let values = Rows::new(&values, side.rows.dim())?;
-        let sample = projected(axes, side, values, rows.iter().copied(), run)?;
+        let rows: Vec<u32> = (0..side.rows.len() as u32).step_by(step).collect();
+        let sample = projected_some(axes, side, &rows, run)?;
         // Random rows to begin with, each once.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut order: Vec<usize> = (0..rows.len()).collect();
@@ -83,7 +77,7 @@ impl<'a> Cells<'a> {
             .iter()
             .flat_map(|&row| &sample[row * width..][..width]);
         let mut cells = Self {
-            axes,
+            axes: axes.clone(),
             centroids: first.copied().collect(),
         };
         let codes = Quantised::new(Rows::new(&sample, width)?, run.isa())?;
@@ -96,7 +90,7 @@ impl<'a> Cells<'a> {
     }
 
     /// What was learnt before.
-    pub(crate) fn of_parts(axes: &'a PrincipalAxes, centroids: Vec<f32>) -> Self {
+    pub(crate) fn of_parts(axes: PrincipalAxes, centroids: Vec<f32>) -> Self {
         Self { axes, centroids }
     }
 
@@ -218,7 +212,7 @@ impl<'a> Cells<'a> {
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn table<T: Scalar>(&self, side: &mut Side<'_, T>, run: &Run) -> Result<CellTable> {
-        let projected = projected(self.axes, side, side.rows, 0..side.rows.len(), run)?;
+        let projected = projected(&self.axes, side, side.rows, 0..side.rows.len(), run)?;
         let codes = Quantised::new(Rows::new(&projected, self.axes.count())?, run.isa())?;
         drop(projected);
         let nearest = self.nearest(&codes, run)?;
@@ -296,6 +290,28 @@ pub(crate) fn least(values: &[f32]) -> f32 {
         .chain(rest)
         .copied()
         .fold(f32::INFINITY, smaller)
+}
+
+/// [`projected`] for some rows, by index.
+pub(crate) fn projected_some<T: Scalar>(
+    axes: &PrincipalAxes,
+    side: &Side<'_, T>,
+    rows: &[u32],
+    run: &Run,
+) -> Result<Vec<f32>> {
+    let values: Vec<T> = rows
+        .iter()
+        .flat_map(|&row| side.rows.row(row as usize))
+        .copied()
+        .collect();
+    let values = Rows::new(&values, side.rows.dim())?;
+    projected(
+        axes,
+        side,
+        values,
+        rows.iter().map(|&row| row as usize),
+        run,
+    )
 }
 
 /// The coordinates along the axes of some of the side's rows, of their directions where these are

@@ -26,6 +26,7 @@ const ROUNDS: usize = 4;
 const BLOCK: usize = 64;
 
 /// What all tables share: the leading principal axes of a sample of rows.
+#[derive(Clone)]
 pub(crate) struct PrincipalAxes {
     dim: usize,
     /// Orthonormal, (axes, dim), row-major; by falling variance, roughly.

@@ -20,12 +20,15 @@ use self::{
 use crate::{
     error::{Error, Result},
     metric::Metric,
-    plan::{CellPlan, JoinPlan},
+    plan::{CellPlan, JoinPlan, check_recall},
     run::Run,
 };
 
 pub use self::builder::IndexBuilder;
 pub(crate) use self::segment::{ARRAYS, Kept};
+
+/// Pairs of a query and an item up to which a search meets them all.
+const FEW_PAIRS: f64 = 2e9;
 
 /// Rows of an index that are gathered at a time to be written anew.
 const REWRITTEN: usize = 1 << 16;
@@ -134,8 +137,8 @@ impl Index {
         }
         let (segment, added) = (&self.segment, &self.added);
         let mut plan = segment.plan;
-        if plan == builder::default_plan(segment.len(), plan.seed)? {
-            plan = builder::default_plan(self.len(), plan.seed)?;
+        if plan == builder::default_plan(segment.len(), plan.seed) {
+            plan = builder::default_plan(self.len(), plan.seed);
         }
         let (items, dim, metric) = (self.len(), segment.dim, segment.metric);
         let mut builder = IndexBuilder::new(items, dim, metric, Some(plan), plan.seed, Some(path))?;
@@ -297,13 +300,14 @@ impl Index {
     /// # Errors
     /// When `recall` is not above 0 and at most 1.
     pub fn plan(&self, recall: f64, queries: usize) -> Result<JoinPlan> {
-        Ok(match JoinPlan::for_recall(recall, queries, self.len())? {
-            JoinPlan::Exact => JoinPlan::Exact,
-            _ => JoinPlan::Cells(CellPlan {
-                until_recall: Some(recall),
-                ..self.segment.plan
-            }),
-        })
+        check_recall("recall", recall)?;
+        if recall == 1.0 || queries as f64 * self.len() as f64 <= FEW_PAIRS {
+            return Ok(JoinPlan::Exact);
+        }
+        Ok(JoinPlan::Cells(CellPlan {
+            until_recall: Some(recall),
+            ..self.segment.plan
+        }))
     }
 }
 

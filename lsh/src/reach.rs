@@ -14,13 +14,13 @@ use lshjoin_kernels::{LeftPanel, Near, Quantised, RightPanel, Rows, Scalar};
 use rayon::prelude::*;
 
 use crate::{
-    cells::{Cells, projected},
+    cells::{Cells, projected, projected_some},
     error::Result,
-    held_out::HeldOut,
     knn::{Groups, Nearest},
     knn_join::KnnJoin,
     meet::{Judge, LEFT, bounds},
     metric::Metric,
+    report::vouch_for,
     run::Run,
     side::Side,
 };
@@ -33,7 +33,7 @@ pub(crate) struct CellStarts {
     starts: Vec<usize>,
 }
 
-impl Cells<'_> {
+impl Cells {
     /// The cell of each projected row, exactly.
     fn nearest_exactly(&self, projected: &[f32], run: &Run) -> Result<Vec<u32>> {
         let width = self.axes.count();
@@ -51,7 +51,7 @@ impl Cells<'_> {
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn of_rows<T: Scalar>(&self, side: &Side<'_, T>, run: &Run) -> Result<Vec<u32>> {
-        let projected = projected(self.axes, side, side.rows, 0..side.rows.len(), run)?;
+        let projected = projected(&self.axes, side, side.rows, 0..side.rows.len(), run)?;
         self.nearest_exactly(&projected, run)
     }
 
@@ -82,6 +82,19 @@ impl Cells<'_> {
         Ok(CellStarts { starts })
     }
 
+    /// The cells of some of the side's rows, by index.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn of_some<T: Scalar>(
+        &self,
+        side: &Side<'_, T>,
+        rows: &[u32],
+        run: &Run,
+    ) -> Result<Vec<u32>> {
+        self.nearest_exactly(&projected_some(&self.axes, side, rows, run)?, run)
+    }
+
     /// For each cell the cells that hold items, nearest first, with squared distances.
     pub(crate) fn neighbors(&self, items: &CellStarts) -> Vec<Neighborhood> {
         let width = self.axes.count();
@@ -109,6 +122,21 @@ fn distance2(x: &[f32], y: &[f32]) -> f32 {
 }
 
 impl CellStarts {
+    /// Of a sample of a side's rows, given by their cells: as if each of `cells` had one row more, so
+    /// that none is passed by for want of a row in the sample.
+    pub(crate) fn of_sample(sample: &[u32], cells: usize) -> Self {
+        let mut counts = vec![1; cells];
+        for &cell in sample {
+            counts[cell as usize] += 1;
+        }
+        let ends = counts.iter().scan(0, |end, count| {
+            *end += count;
+            Some(*end)
+        });
+        let starts = std::iter::once(0).chain(ends).collect();
+        Self { starts }
+    }
+
     /// Rows numbered by cell that were so before: where each cell's start, and the end of the last.
     pub(crate) fn of_starts(starts: Vec<usize>) -> Self {
         Self { starts }
@@ -146,6 +174,27 @@ pub(crate) struct Reach<'a> {
     reach: f32,
     /// What panels of right cells may take up at a time.
     panel_bytes: usize,
+}
+
+/// For each of some rows, how far, squared, the cells of its neighbours are from its own.
+pub(crate) struct Needed(Vec<Vec<f32>>);
+
+impl Needed {
+    /// The least reach with which these rows vouch for `recall`.
+    pub(crate) fn reach_for(&self, recall: f64) -> f32 {
+        let mut reaches: Vec<f32> = self.0.iter().flatten().copied().collect();
+        reaches.sort_unstable_by(f32::total_cmp);
+        let first = reaches.partition_point(|&reach| !vouch_for(recall, self.found(reach)));
+        reaches.get(first).copied().unwrap_or(f32::INFINITY)
+    }
+
+    /// The share of its neighbours that each row finds.
+    pub(crate) fn found(&self, reach: f32) -> impl Iterator<Item = f64> {
+        self.0.iter().map(move |needed| {
+            let found = needed.iter().filter(|&&other| other <= reach).count();
+            found as f64 / needed.len().max(1) as f64
+        })
+    }
 }
 
 impl<'a> Reach<'a> {
@@ -212,33 +261,33 @@ impl<'a> Reach<'a> {
         groups
     }
 
-    /// Looks further, if that is what held-out rows need to find `recall` of their neighbours, by two
-    /// standard errors at least.
-    pub(crate) fn extend<T: Scalar>(&mut self, recall: f64, held_out: &HeldOut<'_, T>) {
-        // For each held-out row, how far the cells of its neighbours are.
-        let needed: Vec<Vec<f32>> = held_out
-            .neighbors()
-            .map(|(row, others)| {
-                let mut reaches = vec![f32::INFINITY; self.neighbors.len()];
-                for &(reach, cell) in &self.neighbors[self.left.cell(row) as usize] {
-                    reaches[cell as usize] = reach;
-                }
-                let reach = |&other: &u32| reaches[self.right.cell(other) as usize];
-                others.iter().map(reach).collect()
-            })
-            .collect();
-        let mut reaches: Vec<f32> = needed.iter().flatten().copied().collect();
-        reaches.sort_unstable_by(f32::total_cmp);
-        let enough = |reach: f32| {
-            let share = |needed: &Vec<f32>| {
-                let found = needed.iter().filter(|&&other| other <= reach).count();
-                found as f64 / needed.len().max(1) as f64
-            };
-            HeldOut::<T>::at_least(needed.iter().map(share)) >= recall
+    /// Looks just so far, squared.
+    pub(crate) fn look(&mut self, reach: f32) {
+        self.reach = reach;
+    }
+
+    /// Looks further, if that is what held-out rows need to vouch for `recall`: given by their number
+    /// and those of their neighbours.
+    pub(crate) fn extend(&mut self, recall: f64, rows: impl Iterator<Item = (u32, Vec<u32>)>) {
+        let needed = self.needed(rows.map(|(row, others)| {
+            let others = others.iter().map(|&other| self.right.cell(other));
+            (self.left.cell(row), others.collect())
+        }));
+        self.reach = self.reach.max(needed.reach_for(recall));
+    }
+
+    /// How far rows have to look to find their neighbours: from their own cells and those of their
+    /// neighbours.
+    pub(crate) fn needed(&self, rows: impl Iterator<Item = (u32, Vec<u32>)>) -> Needed {
+        let of_row = |(cell, others): (u32, Vec<u32>)| {
+            let mut reaches = vec![f32::INFINITY; self.neighbors.len()];
+            for &(reach, cell) in &self.neighbors[cell as usize] {
+                reaches[cell as usize] = reach;
+            }
+            let reach = |&other: &u32| reaches[other as usize];
+            others.iter().map(reach).collect()
         };
-        let first = reaches.partition_point(|&reach| !enough(reach));
-        let reach = reaches.get(first).copied().unwrap_or(f32::INFINITY);
-        self.reach = self.reach.max(reach);
+        Needed(rows.map(of_row).collect())
     }
 
     /// The cells that a cell looks into, nearest first.
@@ -246,6 +295,13 @@ impl<'a> Reach<'a> {
         let near = self.neighbors[cell].iter();
         near.take_while(|&&(far, _)| far <= self.reach)
             .map(|&(_, other)| other)
+    }
+
+    /// How many times two cells are to meet.
+    pub(crate) fn meetings(&self) -> usize {
+        (0..self.neighbors.len())
+            .map(|cell| self.of(cell).count())
+            .sum()
     }
 
     /// The share of all pairs that meet.

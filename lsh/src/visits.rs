@@ -21,9 +21,9 @@ use rayon::prelude::*;
 use crate::{
     cells::{self, CellTable, Cells, least},
     error::{Error, Result},
-    held_out::HeldOut,
     knn::{Groups, Nearest},
     meet::{Judge, LEFT, bounds},
+    report::vouch_for,
     run::Run,
     side::Side,
 };
@@ -61,7 +61,7 @@ struct Stretches {
 impl Stretches {
     /// # Errors
     /// When the run is cancelled.
-    fn new(cells: &Cells<'_>, table: &CellTable, other: &CellTable, run: &Run) -> Result<Self> {
+    fn new(cells: &Cells, table: &CellTable, other: &CellTable, run: &Run) -> Result<Self> {
         let rows = table.len();
         let blocks = rows.div_ceil(BLOCK * MANY).max(1).next_power_of_two();
         let length = (BLOCK * blocks).min(cells::BLOCK);
@@ -169,7 +169,7 @@ impl Visits {
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn new(
-        cells: &Cells<'_>,
+        cells: &Cells,
         left: Option<&CellTable>,
         right: &CellTable,
         run: &Run,
@@ -213,18 +213,18 @@ impl Visits {
         }
     }
 
-    /// How many votes are needed for held-out rows to find `recall` of their neighbours, by two
-    /// standard errors at least.
-    pub(crate) fn enough_for_recall<T: Scalar>(
+    /// How many votes these held-out rows need to vouch for `recall`: given by their number and those
+    /// of their neighbours.
+    pub(crate) fn enough_for_recall(
         &self,
         recall: f64,
-        held_out: &HeldOut<'_, T>,
+        rows: impl Iterator<Item = (u32, Vec<u32>)>,
     ) -> f32 {
         let stretch = |row: u32, of: &Stretches| row as usize / of.length;
         // For each held-out row, the votes between it and its neighbours.
-        let rows: Vec<(u32, &[u32])> = held_out.neighbors().collect();
-        let votes = |&(row, others): &(u32, &[u32])| {
-            let left = stretch(row, self.left());
+        let rows: Vec<(u32, Vec<u32>)> = rows.collect();
+        let votes = |(row, others): &(u32, Vec<u32>)| {
+            let left = stretch(*row, self.left());
             let votes = |&other: &u32| self.votes(left, stretch(other, &self.right));
             others.iter().map(votes).collect()
         };
@@ -236,7 +236,7 @@ impl Visits {
                 let found = votes.iter().filter(|&&votes| votes >= least).count();
                 found as f64 / votes.len().max(1) as f64
             };
-            HeldOut::<T>::at_least(votes.iter().map(share)) >= recall
+            vouch_for(recall, votes.iter().map(share))
         };
         let first = known.partition_point(|&votes| !enough(votes));
         known.get(first).copied().unwrap_or(0.0)

@@ -48,7 +48,7 @@ impl Index {
 }
 
 fn cells_of(plan: Option<&str>) -> PyResult<Option<CellPlan>> {
-    match plan.map(parse).transpose()? {
+    match plan.map(parse).transpose()?.map(|planned| planned.plan) {
         None => Ok(None),
         Some(JoinPlan::Cells(plan)) => Ok(Some(plan)),
         Some(_) => Err(PyValueError::new_err(
@@ -142,7 +142,7 @@ impl Index {
         num_threads: Option<isize>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<String> {
-        let (index, plan) = (self.now(py), parse(plan)?);
+        let (index, plan) = (self.now(py), parse(plan)?.plan);
         let queries = queries.as_ref().map(rows).transpose()?;
         let queries = queries.map(|queries| (queries, count));
         let plan = options(num_threads, on_progress)
@@ -160,7 +160,7 @@ impl Index {
         num_threads: Option<isize>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Nearest<'py>> {
-        let (index, plan, queries) = (self.now(py), parse(plan)?, rows(&queries)?);
+        let (index, plan, queries) = (self.now(py), parse(plan)?.plan, rows(&queries)?);
         let found =
             options(num_threads, on_progress).run(py, |run| index.knn(queries, k, &plan, run))?;
         neighbors(py, found)
@@ -197,7 +197,7 @@ impl Index {
         num_threads: Option<isize>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<(Indices<'py>, Nearest<'py>)> {
-        let (index, plan) = (self.now(py), parse(plan)?);
+        let (index, plan) = (self.now(py), parse(plan)?.plan);
         let (ids, found) = options(num_threads, on_progress).run(py, |run| {
             index.knn_of_stretch(start..stop, k, &plan, memory, run)
         })?;

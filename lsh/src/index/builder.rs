@@ -15,10 +15,10 @@ use crate::{
     directions::{self, PrincipalAxes},
     duplicates::hash,
     error::{Error, Result},
-    held_out::held_out,
+    held_out::HELD_OUT,
     inner_product::{longer, square},
     metric::Metric,
-    plan::{CellPlan, JoinPlan},
+    plan::{CellPlan, JoinPlan, MOST_CELLS},
     run::Run,
     side::{Side, common_scale},
 };
@@ -137,7 +137,7 @@ impl IndexBuilder {
         }
         let plan = match plan {
             Some(plan) => plan,
-            None => default_plan(items, seed)?,
+            None => default_plan(items, seed),
         };
         JoinPlan::Cells(plan).check()?;
         let mut builder = Self {
@@ -272,7 +272,7 @@ impl IndexBuilder {
             metric: self.metric,
             axes: learnt.axes_count(),
             cells: count,
-            held_out: held_out(self.items).count(),
+            held_out: self.items.div_ceil(held_out_step(self.items)),
         };
         let directory = self.directory.as_ref();
         let writer = |&name: &&'static str| {
@@ -340,20 +340,20 @@ impl IndexBuilder {
 }
 
 /// The cells that so many items ask for.
-pub(crate) fn default_plan(items: usize, seed: u64) -> Result<CellPlan> {
-    // As for a join of very many queries.
-    match JoinPlan::for_recall(0.95, usize::MAX, items.max(1))? {
-        JoinPlan::Cells(plan) => Ok(CellPlan {
-            seed,
-            cells: plan.cells.max(1),
-            ..plan
-        }),
-        _ => Err(Error::Parameter {
-            name: "plan",
-            must_be: "one of cells",
-            value: "another".into(),
-        }),
+pub(crate) fn default_plan(items: usize, seed: u64) -> CellPlan {
+    CellPlan {
+        seed,
+        axes: 48,
+        cells: ((1.5 * (items as f64).sqrt()) as usize).clamp(1, MOST_CELLS),
+        probes: 1,
+        rounds: 0,
+        until_recall: Some(0.95),
     }
+}
+
+/// Every how manieth of so many items is held out.
+fn held_out_step(items: usize) -> usize {
+    items.div_ceil(HELD_OUT).max(1)
 }
 
 impl Sample {
@@ -395,8 +395,8 @@ impl Learnt {
         self.axes.count()
     }
 
-    fn cells(&self) -> Cells<'_> {
-        Cells::of_parts(&self.axes, self.centroids.clone())
+    fn cells(&self) -> Cells {
+        Cells::of_parts(self.axes.clone(), self.centroids.clone())
     }
 
     /// Rows as they are kept.
@@ -427,7 +427,7 @@ impl Writing {
             items.dim() + usize::from(metric == Metric::InnerProduct),
         )?;
         let side = Side::with_scale("items", rows, compared_by(metric), self.learnt.scale, run)?;
-        let step = held_out(all).nth(1).unwrap_or(all);
+        let step = held_out_step(all);
         for of_cell in order.chunk_by(|&x, &y| cells[x as usize] == cells[y as usize]) {
             run.check()?;
             let cell = cells[of_cell[0] as usize] as usize;

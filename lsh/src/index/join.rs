@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    held_out::{HeldOut, held_out},
+    held_out::{HELD_OUT, HeldOut, Which, sample},
     inner_product::longer,
     knn_join::{KnnJoin, MANY, knn_join},
     metric::Metric,
@@ -363,7 +363,7 @@ impl Index {
         if let Some(recall) = plan.until_recall {
             let k = k.min(right.rows.len());
             let held_out = HeldOut::of_rows(left, right, rows, k, run)?;
-            visits.extend(recall, &held_out);
+            visits.extend(recall, held_out.numbered(left, right, Which::All));
             let most = if left.is_none() { ALL } else { 2.0 * ALL };
             if visits.share() > most {
                 return Ok(None);
@@ -433,7 +433,7 @@ impl Index {
 }
 
 fn held_out_rows(side: &Side<'_, f32>) -> Vec<u32> {
-    held_out(side.rows.len()).map(|row| row as u32).collect()
+    sample(side.rows.len(), HELD_OUT)
 }
 
 /// Lets left rows look into near cells, then at their neighbours' neighbours.
@@ -447,7 +447,7 @@ fn look(
 ) -> Result<Neighbors<f32>> {
     let join = KnnJoin::new(Some(left), right, k, run)?;
     visits.hold(left, right, &join.nearest, run)?;
-    join.expanded(rounds)
+    join.expanded(rounds, None)
 }
 
 /// The lists of rows from `first` on without these rows, one place shorter.

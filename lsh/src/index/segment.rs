@@ -124,8 +124,8 @@ impl std::fmt::Debug for SegmentCells {
 }
 
 impl SegmentCells {
-    pub(crate) fn cells(&self) -> Cells<'_> {
-        Cells::of_parts(&self.axes, self.centroids.clone())
+    pub(crate) fn cells(&self) -> Cells {
+        Cells::of_parts(self.axes.clone(), self.centroids.clone())
     }
 }
 
@@ -299,8 +299,8 @@ impl Segment {
 
     /// Asked before the first answer: all is checked but the rows, which are when they are read.
     fn check_small(&self, run: &Run) -> Result<()> {
-        let small = self.arrays.iter().filter(|(name, _)| *name != "rows");
-        small.map(|(_, array)| array.check_all(run)).collect()
+        let mut small = self.arrays.iter().filter(|(name, _)| *name != "rows");
+        small.try_for_each(|(_, array)| array.check_all(run))
     }
 
     /// The user's ids, row by row.

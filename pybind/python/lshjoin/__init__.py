@@ -25,23 +25,31 @@ from lshjoin.estimators import (
     RandomHyperplaneLSHModel,
 )
 from lshjoin.index import Index
-from lshjoin.plan import JoinPlan
+from lshjoin.lsh import Suggestion
+from lshjoin.plan import JoinPlan, Prediction
+from lshjoin.plot import plot_plan
+from lshjoin.report import Estimate, Report
 
 __all__ = [
     "BucketedRandomProjectionLSH",
     "BucketedRandomProjectionLSHModel",
+    "Estimate",
     "Index",
     "JoinPlan",
     "ManhattanProjectionLSH",
     "ManhattanProjectionLSHModel",
     "Neighbors",
+    "Prediction",
     "RadiusNeighbors",
     "RandomHyperplaneLSH",
     "RandomHyperplaneLSHModel",
+    "Report",
+    "Suggestion",
     "__version__",
     "cpu_features",
     "knn_join",
     "plan_knn_join",
+    "plot_plan",
     "radius_join",
     "radius_join_batches",
 ]

@@ -96,11 +96,35 @@ def knn_join(
     plan: str,  # from one of the functions below
     num_threads: int | None = None,
     on_progress: Progress = None,
-) -> tuple[Floats, NDArray[np.int64]]:
-    """Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1."""
+) -> tuple[Floats, NDArray[np.int64], str]:
+    """Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1; and
+    the report as JSON."""
 
-def plan_knn_join(queries: int, items: int, *, metric: str, recall: float, seed: int) -> str:
-    """What knn_join is to do for so many rows, as JSON."""
+def plan_knn_join(
+    queries: Matrix | None,
+    items: Matrix,
+    k: int,
+    *,
+    metric: str,
+    recall: float,
+    seed: int,  # 64 bits
+    num_threads: int | None = None,
+    on_progress: Progress = None,
+) -> str:
+    """What was chosen ("chosen", a plan) and what from, as JSON."""
+
+def knn_join_for_recall(
+    queries: Matrix | None,
+    items: Matrix,
+    k: int,
+    *,
+    metric: str,
+    recall: float,
+    seed: int,  # 64 bits
+    num_threads: int | None = None,
+    on_progress: Progress = None,
+) -> tuple[Floats, NDArray[np.int64], str, str]:
+    """As knn_join, by the plan that plan_knn_join chooses: that plan, and the report, as JSON."""
 
 def cell_plan(
     *,
@@ -121,8 +145,22 @@ def lsh_plan(
     rounds: int,
     until_recall: float | None,
 ) -> str: ...
-def check_plan(text: str) -> str:
-    """The plan in the engine's own words, which are the same for equal plans."""
+def check_plan(text: str) -> tuple[str, str | None]:
+    """The plan in the engine's own words, which are the same for equal plans, and what is predicted
+    of it."""
+
+def suggest(
+    rows: Matrix,
+    *,
+    family: str,  # "euclidean" or "manhattan"
+    num_neighbors: int | None,
+    threshold: float,  # ignored with num_neighbors
+    recall: float,
+    seed: int,  # 64 bits, signed
+    num_threads: int | None = None,
+    on_progress: Progress = None,
+) -> str:
+    """Numbers for a model that brings near rows together, as JSON."""
 
 def radius_join(
     queries: Matrix | None,
