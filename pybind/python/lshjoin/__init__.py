@@ -3,7 +3,8 @@
 For data frames (pandas, polars, pyarrow) the estimators and models of Spark ML:
 :class:`BucketedRandomProjectionLSH` and its relatives. For NumPy arrays :func:`knn_join` and
 :func:`radius_join`; a :class:`JoinPlan` is how the former goes about it.
-:func:`radius_join_batches` is for results that need not fit in memory.
+:func:`radius_join_batches` is for results that need not fit in memory, :func:`knn_join_files`
+and :func:`radius_join_files` for vectors that need not either.
 """
 
 from lshjoin._lshjoin import __version__, cpu_features
@@ -23,22 +24,36 @@ from lshjoin.estimators import (
     RandomHyperplaneLSH,
     RandomHyperplaneLSHModel,
 )
+from lshjoin.files import (
+    FilesJoin,
+    knn_join_files,
+    plan_knn_join_files,
+    radius_join_files,
+)
+from lshjoin.files_plan import FilesPlan
+from lshjoin.job import OtherJobError
 from lshjoin.plan import JoinPlan
 
 __all__ = [
     "BucketedRandomProjectionLSH",
     "BucketedRandomProjectionLSHModel",
+    "FilesJoin",
+    "FilesPlan",
     "JoinPlan",
     "ManhattanProjectionLSH",
     "ManhattanProjectionLSHModel",
     "Neighbors",
+    "OtherJobError",
     "RadiusNeighbors",
     "RandomHyperplaneLSH",
     "RandomHyperplaneLSHModel",
     "__version__",
     "cpu_features",
     "knn_join",
+    "knn_join_files",
     "plan_knn_join",
+    "plan_knn_join_files",
     "radius_join",
     "radius_join_batches",
+    "radius_join_files",
 ]

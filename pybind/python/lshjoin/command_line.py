@@ -1,0 +1,300 @@
+"""The command ``lshjoin``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from lshjoin import __version__, _lshjoin
+from lshjoin.files import knn_join_files, plan_knn_join_files, radius_join_files
+from lshjoin.job import OtherJobError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+USAGE, INPUT, REFUSED, INTERRUPTED = 2, 3, 4, 130
+
+_EPILOG = f"""\b
+Exit codes:
+  0    done
+  1    failed for another reason, a full disk for instance
+  {USAGE}    wrong options
+  {INPUT}    input that can't be used: no such file or column, NaN, a damaged index
+  {REFUSED}    refused: the file to write exists, or the work directory is another job's
+  {INTERRUPTED}  interrupted; the same command goes on where it was
+
+Patterns like 'data/*.parquet' are to be quoted. Progress is shown on terminals where tqdm is
+installed."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command and exits with its code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code."""
+    try:
+        code = lshjoin.main(arguments, prog_name="lshjoin", standalone_mode=False)
+    except click.Abort:  # Ctrl-C
+        return _fail("interrupted; the same command goes on where it was", INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (OtherJobError, FileExistsError, BlockingIOError) as error:
+        return _fail(error, REFUSED)
+    except (FileNotFoundError, IsADirectoryError, TypeError, ValueError) as error:
+        return _fail(error, INPUT)
+    except (ImportError, MemoryError, OSError, RuntimeError) as error:
+        return _fail(error, 1)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(error: object, code: int) -> int:
+    click.echo(f"Error: {error}", err=True)
+    return code
+
+
+def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(
+            f"lshjoin {__version__}, running on {_lshjoin.isa()} "
+            f"(this machine has {', '.join(_lshjoin.cpu_features())})"
+        )
+        context.exit()
+
+
+@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Version and instruction sets.",
+)
+def lshjoin() -> None:
+    """Nearest neighbours and similarity joins of embeddings in files.
+
+    Files are Parquet, Arrow IPC or .npy, one, a folder of them, or a quoted pattern.
+
+    \b
+    Example:
+      lshjoin knn items.parquet -k 10 --out nearest.parquet
+    """
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_VECTORS = _options(
+    click.option("--column", metavar="NAME", help="Of vectors; needed where there are several."),
+    click.option("--id", "id_column", metavar="NAME", help="Of ids; row numbers without it."),
+)
+_DISTANCES = ["euclidean", "manhattan", "cosine"]
+_METRIC = click.option(
+    "--metric", type=click.Choice(_DISTANCES), default="euclidean", show_default=True
+)
+_NEAREST_METRIC = click.option(
+    "--metric",
+    type=click.Choice([*_DISTANCES, "inner_product"]),
+    default="euclidean",
+    show_default=True,
+)
+_K = click.option("-k", type=click.IntRange(min=1), default=10, show_default=True)
+_RECALL = click.option(
+    "--recall",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.95,
+    show_default=True,
+    help="Share of the true neighbours to find.",
+)
+_MEMORY = click.option(
+    "--memory-limit", metavar="SIZE", help="Like 4GiB; half of the machine's without it."
+)
+_THREADS = click.option(
+    "--threads",
+    "num_threads",
+    type=click.IntRange(min=1),
+    help="As many as there are cores without it.",
+)
+_OUT = click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Parquet file to write."
+)
+_JOB = _options(
+    _OUT,
+    _MEMORY,
+    click.option(
+        "--work-dir",
+        type=click.Path(path_type=Path),
+        help="What is done so far, deleted at the end; OUT.work without it.",
+    ),
+    _THREADS,
+    _JSON,
+)
+_PLOT = click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    callback=lambda context, option, path: _picture(path),
+    help="Picture of distances and neighbours found, .png or .svg.",
+)
+_SIDES = _options(click.argument("a"), click.argument("b", required=False))
+
+
+def _picture(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() not in (".png", ".svg"):
+        raise click.BadParameter(f"{path} must end with .png or .svg")
+    if path is not None and find_spec("matplotlib") is None:
+        raise click.BadParameter("a picture needs matplotlib: pip install 'lshjoin[plot]'")
+    return path
+
+
+@lshjoin.command()
+@_SIDES
+@_K
+@_RECALL
+@_NEAREST_METRIC
+@_VECTORS
+@_JOB
+@_PLOT
+def knn(a: str, b: str | None, k: int, plot: Path | None, as_json: bool, **options: Any) -> None:
+    """The K nearest rows of B for every row of A; of A itself, but for the row, without B.
+
+    \b
+    Example:
+      lshjoin knn queries.parquet items.parquet -k 10 --recall 0.95 \\
+          --column embedding --id id --out pairs.parquet
+    """
+    queries, items = (None, a) if b is None else (a, b)
+    result = knn_join_files(queries, items, k, **options)
+    _joined(result, plot, as_json)
+
+
+@lshjoin.command()
+@_SIDES
+@click.option(
+    "--threshold", type=click.FloatRange(min=0), required=True, help="Pairs nearer than that."
+)
+@_METRIC
+@_VECTORS
+@_JOB
+@_PLOT
+def radius(
+    a: str, b: str | None, threshold: float, plot: Path | None, as_json: bool, **options: Any
+) -> None:
+    """All pairs of a row of A and one of B that are nearer than a threshold.
+
+    Without B the pairs of different rows of A, both ways.
+
+    \b
+    Example:
+      lshjoin radius items.parquet --threshold 0.4 --column embedding --id id --out near.parquet
+    """
+    queries, items = (None, a) if b is None else (a, b)
+    _joined(radius_join_files(queries, items, threshold, **options), plot, as_json)
+
+
+def _joined(result: Any, plot: Path | None, as_json: bool) -> None:
+    if plot is not None:
+        from lshjoin.plots import plot_pairs
+
+        plot_pairs(result.out, plot, result.queries)
+    _print(
+        dataclasses.asdict(result) | {"plan": json.loads(result.plan.to_json())},
+        f"{result.pairs:,} pairs of {result.queries:,} queries and {result.items:,} items in "
+        f"{result.seconds:.1f} s: {result.out}",
+        as_json,
+    )
+
+
+@lshjoin.command()
+@click.argument("items")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(min=0, min_open=True),
+    required=True,
+    help="Rows nearer than that are duplicates.",
+)
+@_METRIC
+@_VECTORS
+@_JOB
+def dedup(items: str, threshold: float, as_json: bool, **options: Any) -> None:
+    """Groups of near-duplicates, and which row of each to keep.
+
+    Writes a row for each row: its id, the id of the first row of its group, and whether to keep
+    it, which is true for that first row. Duplicates of duplicates are in one group.
+
+    \b
+    Example:
+      lshjoin dedup items.parquet --threshold 0.1 --metric cosine --id id --out groups.parquet
+    """
+    from lshjoin.duplicates import dedup_files
+
+    result = dedup_files(items, threshold, **options)
+    _print(
+        dataclasses.asdict(result),
+        f"{result.rows:,} rows, {result.kept:,} to keep; {result.groups:,} groups of duplicates; "
+        f"{result.seconds:.1f} s: {result.out}",
+        as_json,
+    )
+
+
+@lshjoin.command()
+@_SIDES
+@_K
+@_RECALL
+@_NEAREST_METRIC
+@_VECTORS
+@_MEMORY
+@_JSON
+def plan(a: str, b: str | None, k: int, as_json: bool, **options: Any) -> None:
+    """What `lshjoin knn` would do: pairs compared, memory, reading, writing and time.
+
+    \b
+    Example:
+      lshjoin plan items.parquet -k 10 --recall 0.9 --memory-limit 4GiB
+    """
+    queries, items = (None, a) if b is None else (a, b)
+    chosen = plan_knn_join_files(queries, items, k, **options)
+    _print(chosen.as_dict(), str(chosen), as_json)
+
+
+@lshjoin.command()
+@_JSON
+def cpu(as_json: bool) -> None:
+    """The instruction sets of this machine, and the one in use.
+
+    \b
+    Example:
+      lshjoin cpu
+    """
+    used, there, cores = (
+        _lshjoin.isa(),
+        _lshjoin.cpu_features(),
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    )
+    _print(
+        {"version": __version__, "isa": used, "available": there, "cores": cores},
+        f"in use     {used} (LSHJOIN_ISA chooses another)\n"
+        f"available  {', '.join(there)}\n"
+        f"cores      {cores}",
+        as_json,
+    )
+
+
+def _print(result: dict[str, Any], text: str, as_json: bool) -> None:
+    click.echo(json.dumps(result, default=str) if as_json else text)

@@ -1,0 +1,366 @@
+"""Joins of files, from disk to disk: a job that is killed goes on where it was."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+import numpy as np
+
+from lshjoin import _lshjoin
+from lshjoin.arrays import (
+    Metric,
+    NearestMetric,
+    _at_least_one,
+    _radius,
+    knn_join,
+    radius_join_batches,
+)
+from lshjoin.datasets import Dataset, Source, StoragePath, open_dataset
+from lshjoin.files_plan import FilesPlan
+from lshjoin.ids import load_ids, store_ids
+from lshjoin.job import Job, replacing
+from lshjoin.pairs import PairsFile, neighbor_pairs, pairs_schema
+from lshjoin.params import to_float
+from lshjoin.plan import JoinPlan, natural
+from lshjoin.progress import Progress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class FilesJoin:
+    """What a join of files came to."""
+
+    out: Path  #: a Parquet file of the columns query, item and distance
+    queries: int
+    items: int
+    pairs: int
+    seconds: float
+    plan: JoinPlan
+
+
+def knn_join_files(
+    queries: Source | None = None,
+    items: Source | None = None,
+    k: SupportsIndex = 10,
+    *,
+    out: StoragePath,
+    column: str | None = None,
+    id_column: str | None = None,
+    metric: NearestMetric = "euclidean",
+    recall: float | None = None,
+    plan: JoinPlan | None = None,
+    seed: SupportsIndex | None = None,
+    memory_limit: int | str | None = None,
+    work_dir: StoragePath | None = None,
+    num_threads: int | None = None,
+    progress: Progress = None,
+) -> FilesJoin:
+    """:func:`lshjoin.knn_join` of vectors in files, with its pairs written to a Parquet file.
+
+    The same call goes on with what an earlier one left, whatever ended that; a finished job leaves
+    nothing but ``out``.
+
+    Args:
+        queries: files of vectors, as for :func:`lshjoin.open_dataset`.
+        items: files of vectors; alone they are joined with themselves.
+        k: neighbours a query, at least 1.
+        out: the file to write: ``query`` and ``item``, ids or else row numbers, and ``distance``,
+            nearest first for each query; queries in no certain order.
+        column: of vectors, in both sides; needed where files have several of lists.
+        id_column: of ids, in both sides; row numbers if None.
+        metric: as for :func:`lshjoin.knn_join`.
+        recall: as for :func:`lshjoin.knn_join`.
+        plan: as for :func:`lshjoin.knn_join`.
+        seed: as for :func:`lshjoin.knn_join`.
+        memory_limit: bytes that may be in use, or a text like "4GiB"; half of the
+            machine's memory if None.
+        work_dir: what is done so far, until it is finished; ``out`` with ".work" at its end if
+            None.
+        num_threads: threads to use; all cores if None.
+        progress: as for :func:`lshjoin.knn_join`.
+
+    Raises:
+        FileExistsError: when ``out`` is there already.
+        FileNotFoundError: when there are no such files to read.
+        OtherJobError: when ``work_dir`` belongs to another job.
+        TypeError, ValueError: for arguments out of range, files that are not vectors of one
+            length, NaN and infinity.
+
+    Examples:
+        >>> import numpy as np
+        >>> import pyarrow.parquet as pq
+        >>> from lshjoin import knn_join_files
+        >>> np.save("items.npy", np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]))
+        >>> knn_join_files(items="items.npy", k=1, out="nearest.parquet").pairs
+        3
+        >>> pq.read_table("nearest.parquet").to_pydict()["item"]
+        [2, 2, 0]
+    """
+    k = _at_least_one(k)
+    sides = _Sides.open(queries, items, column, id_column)
+    if plan is None:
+        plan = sides.plan(metric, 0.95 if recall is None else recall, 0 if seed is None else seed)
+    elif recall is not None or seed is not None:
+        raise TypeError("pass either a plan or recall and seed: a plan has its own")
+    work = {"command": "knn", "k": k, "metric": metric, "plan": plan.to_json(), **sides.work()}
+
+    def join(job: Job) -> int:
+        found = knn_join(
+            *sides.vectors(),
+            k=k,
+            metric=metric,
+            plan=plan,
+            num_threads=num_threads,
+            progress=progress,
+        )
+        with replacing(Path(out)) as file, sides.pairs_file(job, file) as pairs:
+            rows = np.arange(len(found.indices))
+            for columns in neighbor_pairs(rows, found.distances, found.indices):
+                pairs.write(*columns)
+        return pairs.pairs
+
+    return _run(sides, work, plan, out, work_dir, join)
+
+
+def radius_join_files(
+    queries: Source | None = None,
+    items: Source | None = None,
+    radius: float | None = None,
+    *,
+    out: StoragePath,
+    column: str | None = None,
+    id_column: str | None = None,
+    metric: Metric = "euclidean",
+    memory_limit: int | str | None = None,
+    work_dir: StoragePath | None = None,
+    num_threads: int | None = None,
+    progress: Progress = None,
+) -> FilesJoin:
+    """:func:`lshjoin.radius_join` of vectors in files, with its pairs written to a Parquet file.
+
+    Args:
+        queries: as for :func:`knn_join_files`.
+        items: as for :func:`knn_join_files`; alone they are joined with themselves, and each pair
+            comes both ways.
+        radius: in the units of the metric; pairs nearer than that are found, all of them. Required.
+        out: as for :func:`knn_join_files`; in no certain order.
+        column: as for :func:`knn_join_files`.
+        id_column: as for :func:`knn_join_files`.
+        metric: as for :func:`lshjoin.radius_join`.
+        memory_limit: as for :func:`knn_join_files`.
+        work_dir: as for :func:`knn_join_files`.
+        num_threads: threads to use; all cores if None.
+        progress: as for :func:`lshjoin.knn_join`.
+
+    Raises:
+        OSError, TypeError, ValueError: as :func:`knn_join_files`.
+
+    Examples:
+        >>> import numpy as np
+        >>> import pyarrow.parquet as pq
+        >>> from lshjoin import radius_join_files
+        >>> np.save("items.npy", np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]))
+        >>> radius_join_files(items="items.npy", radius=2, out="near.parquet").pairs
+        2
+        >>> sorted(pq.read_table("near.parquet").to_pydict()["query"])
+        [0, 2]
+    """
+    radius = _radius(radius)
+    sides = _Sides.open(queries, items, column, id_column)
+    plan = JoinPlan.exact()
+    work = {"command": "radius", "radius": radius, "metric": metric, **sides.work()}
+
+    def join(job: Job) -> int:
+        batches = radius_join_batches(
+            *sides.vectors(),
+            radius=radius,
+            metric=metric,
+            num_threads=num_threads,
+            progress=progress,
+        )
+        with replacing(Path(out)) as file, sides.pairs_file(job, file) as pairs:
+            for batch in batches:
+                pairs.write(*(column.to_numpy() for column in batch.columns))
+        return pairs.pairs
+
+    return _run(sides, work, plan, out, work_dir, join)
+
+
+def plan_knn_join_files(
+    queries: Source | None = None,
+    items: Source | None = None,
+    k: SupportsIndex = 10,
+    *,
+    column: str | None = None,
+    id_column: str | None = None,
+    metric: NearestMetric = "euclidean",
+    recall: float = 0.95,
+    seed: SupportsIndex = 0,
+    memory_limit: int | str | None = None,
+) -> FilesPlan:
+    """What :func:`knn_join_files` would do for the same arguments.
+
+    Examples:
+        >>> import numpy as np
+        >>> from lshjoin import plan_knn_join_files
+        >>> np.save("items.npy", np.zeros((1000, 64), np.float32))
+        >>> print(plan_knn_join_files(items="items.npy", memory_limit="1GiB"))
+        exact  all pairs are compared
+        rows    1,000 queries and 1,000 items of 64 dimensions
+        memory  776 kB of 1.07 GB: vectors 256 kB, codes 80 kB, neighbours 440 kB
+        reads   vectors 256 kB
+        writes  pairs 200 kB
+    """
+    k = _at_least_one(k)
+    sides = _Sides.open(queries, items, column, id_column)
+    return sides.files_plan(sides.plan(metric, recall, seed), k, memory_bytes(memory_limit))
+
+
+def memory_bytes(limit: int | str | None) -> int:
+    """A number of bytes from a text like "4GiB" or "500 MB"; half of the machine's for None.
+
+    Examples:
+        >>> from lshjoin.files import memory_bytes
+        >>> memory_bytes("4GiB"), memory_bytes("1.5 kB"), memory_bytes(1 << 20)
+        (4294967296, 1500, 1048576)
+    """
+    if limit is None:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kMGT]?)(i?)B?)?\s*", str(limit), re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"memory_limit must be bytes or a text like '4GiB', not {limit!r}")
+    number, prefix, binary = match.groups()
+    power = " kmgt".index(prefix.lower() if prefix else " ")
+    return int(float(number) * (1024 if binary else 1000) ** power)
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """The datasets to be joined."""
+
+    queries: Dataset | None
+    items: Dataset
+
+    @classmethod
+    def open(
+        cls, queries: Source | None, items: Source | None, column: str | None, ids: str | None
+    ) -> _Sides:
+        if items is None:
+            raise TypeError("items are missing; for a self-join pass items= alone")
+        of_items = open_dataset(items, column, ids)
+        if queries is None:
+            return cls(None, of_items)
+        of_queries = open_dataset(queries, column, ids)
+        if of_queries.dim != of_items.dim:
+            raise ValueError(
+                f"queries have {of_queries.dim} dimensions ({of_queries.files[0].path}) but items "
+                f"have {of_items.dim} ({of_items.files[0].path})"
+            )
+        return cls(of_queries, of_items)
+
+    def all(self) -> dict[str, Dataset]:
+        sides = {"queries": self.queries, "items": self.items}
+        return {name: side for name, side in sides.items() if side is not None}
+
+    def rows(self) -> int:
+        """Of the queries."""
+        return len(self.items if self.queries is None else self.queries)
+
+    def dtype(self) -> np.dtype[Any]:
+        return np.result_type(*(side.dtype for side in self.all().values()))
+
+    def work(self) -> dict[str, Any]:
+        """What tells one job on these from another."""
+        return {
+            name: {"files": side.fingerprint, "column": side.column, "ids": side.id_column}
+            for name, side in self.all().items()
+        }
+
+    def plan(self, metric: NearestMetric, recall: float, seed: SupportsIndex) -> JoinPlan:
+        text = _lshjoin.plan_knn_join(
+            self.rows(),
+            len(self.items),
+            metric=metric,
+            recall=to_float(recall),
+            seed=natural("seed", seed),
+        )
+        return JoinPlan.from_json(text)
+
+    def files_plan(self, join: JoinPlan, k: int, memory_limit: int) -> FilesPlan:
+        rows = sum(len(side) for side in self.all().values())
+        vectors = sum(len(side) * side.row_bytes for side in self.all().values())
+        return FilesPlan(
+            join=join,
+            queries=self.rows(),
+            items=len(self.items),
+            dim=self.items.dim,
+            memory_limit=memory_limit,
+            resident={
+                "vectors": vectors,
+                "codes": rows * (self.items.dim + 16),
+                "neighbours": self.rows() * (2 * k + 10 + k) * 12,
+            },
+            reads={"vectors": vectors},
+            writes={"pairs": self.rows() * k * 20},
+        )
+
+    def vectors(self) -> tuple[Any, Any]:
+        return None if self.queries is None else self.queries.read(), self.items.read()
+
+    def pairs_file(self, job: Job, path: Path) -> PairsFile:
+        ids = {name: row_ids(job, name, side) for name, side in self.all().items()}
+        of_queries = (self.queries or self.items).id_type
+        schema = pairs_schema(of_queries, self.items.id_type, self.dtype())
+        return PairsFile(path, schema, ids.get("queries", ids["items"]), ids["items"])
+
+
+def row_ids(job: Job, side: str, dataset: Dataset) -> pa.Array | None:
+    """The ids of a dataset, kept in the job's directory; None where rows go by their numbers."""
+    if dataset.id_column is None:
+        return None
+    path = job.path(f"{side}-ids")
+    if not path.exists():
+        store_ids(dataset, path)
+    return load_ids(dataset, path)
+
+
+def begin(work: dict[str, Any], out: Path, work_dir: StoragePath | None) -> Job:
+    """A new job, or the one that was begun before, which may have written ``out`` already."""
+    directory = Path(work_dir or out.with_name(f"{out.name}.work"))
+    if out.exists() and not directory.exists():
+        raise FileExistsError(f"{out} exists already; delete it or choose another file to write")
+    return Job(directory, work | {"out": str(out.resolve())})
+
+
+def _run(
+    sides: _Sides,
+    work: dict[str, Any],
+    plan: JoinPlan,
+    out: StoragePath,
+    work_dir: StoragePath | None,
+    join: Callable[[Job], int],
+) -> FilesJoin:
+    import pyarrow.parquet as pq
+
+    start = time.perf_counter()
+    out = Path(out)
+    with closing(begin(work, out, work_dir)) as job:
+        pairs = pq.read_metadata(out).num_rows if out.exists() else join(job)
+        job.finish()
+    return FilesJoin(
+        out=out,
+        queries=sides.rows(),
+        items=len(sides.items),
+        pairs=pairs,
+        seconds=time.perf_counter() - start,
+        plan=plan,
+    )
