@@ -71,7 +71,11 @@ def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
         context.exit()
 
 
-@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+)
 @click.option(
     "--version",
     is_flag=True,
@@ -80,7 +84,8 @@ def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
     callback=_version,
     help="Version and instruction sets.",
 )
-def lshjoin() -> None:
+@click.pass_context
+def lshjoin(context: click.Context) -> None:
     """Nearest neighbours and similarity joins of embeddings in files.
 
     Files are Parquet, Arrow IPC or .npy, one, a folder of them, or a quoted pattern.
@@ -89,6 +94,8 @@ def lshjoin() -> None:
     Example:
       lshjoin knn items.parquet -k 10 --out nearest.parquet
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -210,7 +217,7 @@ def radius(
 
 def _joined(result: Any, plot: Path | None, as_json: bool) -> None:
     if plot is not None:
-        from lshjoin.plots import plot_pairs
+        from lshjoin.histograms import plot_pairs
 
         plot_pairs(result.out, plot, result.queries)
     _print(

@@ -216,7 +216,7 @@ def plan_knn_join_files(
         >>> print(plan_knn_join_files(items="items.npy", memory_limit="1GiB"))
         exact  all pairs are compared
         rows    1,000 queries and 1,000 items of 64 dimensions
-        memory  776 kB of 1.07 GB: vectors 256 kB, codes 80 kB, neighbours 440 kB
+        memory  816 kB of 1.07 GB: vectors 256 kB, codes 80 kB, neighbours 480 kB
         reads   vectors 256 kB
         writes  pairs 200 kB
     """
