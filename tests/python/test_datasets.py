@@ -139,7 +139,7 @@ def damaged(path):
         (no_columns, None, "x.parquet has no columns of lists; say which"),
         (no_columns, "v", "x.parquet has no column v; its columns are x"),
         (cut_short, None, "x.parquet is not a readable parquet file"),
-        (damaged, "v", "x.parquet is damaged"),
+        (damaged, "v", "x.parquet is not a readable parquet file"),
     ],
 )
 def test_refused(make, column, message, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from lshjoin.vectors import array_matrix, column_matrix, engine_dtype
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.dataset as pads
+    import pyarrow.parquet as pq
 
     from lshjoin._lshjoin import Matrix
 
@@ -40,6 +41,9 @@ _FORMATS = {
 #: What one batch of vectors takes in memory, about.
 _BATCH_BYTES = 16 << 20
 _IDS = 1 << 20
+
+#: What pyarrow reads ahead of a column.
+_BUFFER = 1 << 20
 
 
 class Batch(NamedTuple):
@@ -138,8 +142,7 @@ class Dataset:
         assert self.id_column is not None
         for file in self.files:
             first = 0
-            for batch in _record_batches(file.path, [self.id_column], _IDS):
-                ids = batch.column(0)
+            for ids in _column(file.path, self.id_column, _IDS):
                 if ids.null_count:
                     row = first + ids.is_null().index(True).as_py()
                     raise ValueError(
@@ -159,9 +162,9 @@ class Dataset:
         assert self.column is not None
         name = f"{self.column} of {file.path}"
         first = 0
-        for batch in _record_batches(file.path, [self.column], rows):
-            yield column_matrix(_chunked(batch.column(0)), name, self.dim, first)
-            first += batch.num_rows
+        for cells in _column(file.path, self.column, rows):
+            yield column_matrix(_chunked(cells), name, self.dim, first)
+            first += len(cells)
 
     def _check_finite(self, file: VectorFile, first: int, vectors: Matrix) -> None:
         finite = np.isfinite(vectors)
@@ -277,56 +280,68 @@ def _npy_file(path: Path, id_column: str | None) -> VectorFile:
     return VectorFile(path, array.shape[0], array.shape[1], dtype, None)
 
 
-def _arrow_fragment(path: Path) -> pads.Dataset:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Errors of pyarrow as errors of the file."""
     import pyarrow as pa
-    import pyarrow.dataset as pads
 
-    scan = {}
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is not a readable {_format(path)} file: {error}") from None
+
+
+def _open(path: Path) -> pq.ParquetFile | pa.ipc.RecordBatchFileReader:
+    import pyarrow as pa
+    import pyarrow.ipc
+    import pyarrow.parquet as pq
+
     if _format(path) == "parquet":
         # Columns in pieces, not whole: row groups may be larger than the memory there is.
-        options = pads.ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
-        scan["format"] = pads.ParquetFileFormat(default_fragment_scan_options=options)
-    else:
-        scan["format"] = pads.IpcFileFormat()
-    try:
-        dataset = pads.dataset(path, **scan)
-        dataset.count_rows()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is not a readable {_format(path)} file: {error}") from None
-    return dataset
+        return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+    return pa.ipc.open_file(pa.memory_map(str(path)))
 
 
-def _record_batches(path: Path, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
-    import pyarrow as pa
+def _schema_and_rows(path: Path) -> tuple[pa.Schema, int]:
+    with _reading(path):
+        if _format(path) == "parquet":
+            file = _open(path)
+            return file.schema_arrow, file.metadata.num_rows
+        file = _open(path)
+        batches = (file.get_batch(number) for number in range(file.num_record_batches))
+        return file.schema, sum(batch.num_rows for batch in batches)
 
-    batches = _arrow_fragment(path).to_batches(
-        columns=columns, batch_size=rows, batch_readahead=1, fragment_readahead=1
-    )
-    try:
-        for batch in batches:
-            if batch.num_rows:
-                yield batch
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+
+def _column(path: Path, name: str, rows: int) -> Iterator[pa.Array]:
+    """One column, at most so many rows at a time."""
+    with _reading(path):
+        file = _open(path)
+        if _format(path) == "parquet":
+            for batch in file.iter_batches(rows, columns=[name], use_threads=False):
+                yield batch.column(0)
+            return
+        for number in range(file.num_record_batches):
+            column = file.get_batch(number).column(file.schema.get_field_index(name))
+            for start in range(0, len(column), rows):
+                yield column[start : start + rows]
 
 
 def _arrow_file(path: Path, column: str, id_column: str | None) -> VectorFile:
     import pyarrow as pa
 
-    dataset = _arrow_fragment(path)
-    vectors = _field(dataset.schema, column, path).type
+    schema, rows = _schema_and_rows(path)
+    vectors = _field(schema, column, path).type
     # A column of no rows tells whether the type is one of vectors.
     column_matrix(pa.chunked_array([], vectors), f"{column} of {path}")
     value = np.dtype(vectors.value_type.to_pandas_dtype())
     dtype = engine_dtype(value, f"column {column} of {path} must hold real numbers, not {value}")
     dim = vectors.list_size if pa.types.is_fixed_size_list(vectors) else None
-    rows = dataset.count_rows()
     if dim is None and rows:
-        cell = dataset.head(1, columns=[column]).column(0)
-        dim = column_matrix(cell, f"{column} of {path}").shape[1]
+        first = next(_column(path, column, 1))
+        dim = column_matrix(_chunked(first), f"{column} of {path}").shape[1]
     id_type = None
     if id_column is not None:
-        id_type = _field(dataset.schema, id_column, path).type
+        id_type = _field(schema, id_column, path).type
         types = pa.types
         if not (
             types.is_integer(id_type) or types.is_string(id_type) or types.is_large_string(id_type)
@@ -349,7 +364,7 @@ def _field(schema: pa.Schema, name: str, path: Path) -> pa.Field:
 def _only_vector_column(path: Path) -> str:
     import pyarrow as pa
 
-    schema = _arrow_fragment(path).schema
+    schema, _ = _schema_and_rows(path)
     lists = [
         field.name
         for field in schema
