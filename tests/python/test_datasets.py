@@ -40,6 +40,11 @@ def test_rows_come_in_order(suffix, dtype, batch, rng, tmp_path):
     assert max(len(vectors) for _, vectors in batches) <= (batch or 53)
     assert np.array_equal(np.concatenate([vectors for _, vectors in batches]), rows)
     assert np.array_equal(dataset.read(), rows)
+    for start, stop in ((0, 0), (0, 20), (3, 4), (13, 47), (20, 53), (52, 53)):
+        assert np.array_equal(dataset.read(start, stop), rows[start:stop])
+        part = [vectors for _, vectors in dataset.batches(batch, start, stop)]
+        assert max(map(len, part), default=0) <= (batch or 53)
+        assert sum(map(len, part)) == stop - start
 
 
 @pytest.mark.parametrize("ids", [[f"é{n}" * (n % 3) for n in range(30)], list(range(5, 35))])
@@ -193,6 +198,8 @@ def test_files_that_change_while_they_are_read(tmp_path):
     write(path, np.ones((8, 3)))
     with pytest.raises(ValueError, match="held 9 rows but now holds 8"):
         dataset.read()
+    with pytest.raises(ValueError, match="held 9 rows but now holds 8"):
+        dataset.read(7)
 
 
 def test_no_rows(tmp_path):

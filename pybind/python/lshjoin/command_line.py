@@ -221,9 +221,9 @@ def _joined(result: Any, plot: Path | None, as_json: bool) -> None:
 
         plot_pairs(result.out, plot, result.queries)
     _print(
-        dataclasses.asdict(result) | {"plan": json.loads(result.plan.to_json())},
+        dataclasses.asdict(result) | {"plan": result.plan.as_dict()},
         f"{result.pairs:,} pairs of {result.queries:,} queries and {result.items:,} items in "
-        f"{result.seconds:.1f} s: {result.out}",
+        f"{result.seconds['all']:.1f} s: {result.out}",
         as_json,
     )
 

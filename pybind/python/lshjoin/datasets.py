@@ -38,8 +38,8 @@ _FORMATS = {
     ".npy": "npy",
 }
 
-#: What one batch of vectors takes in memory, about.
-_BATCH_BYTES = 16 << 20
+#: Bytes of vectors that are read at a time.
+_PIECE = 16 << 20
 _IDS = 1 << 20
 
 #: What pyarrow reads ahead of a column.
@@ -109,40 +109,70 @@ class Dataset:
             for path, state in states
         ]
 
-    def batches(self, rows: int | None = None) -> Iterator[Batch]:
-        """All rows in order, ``rows`` at a time at most, all of them finite and of one dtype.
+    def batches(
+        self, rows: int | None = None, start: int = 0, stop: int | None = None
+    ) -> Iterator[Batch]:
+        """Rows in order, ``rows`` at a time, all of them finite and of one dtype.
+
+        Args:
+            rows: some 16 MB of them if None; the last batch may be smaller.
+            start: the first row.
+            stop: the row after the last.
 
         Raises:
             ValueError: for nulls, NaN, infinity, or rows of another length, with file and row.
         """
-        rows = rows or max(_BATCH_BYTES // self.row_bytes, 1)
-        first = 0
-        for file in self.files:
-            in_file = 0
-            for vectors in self._vectors(file, rows):
-                self._check_finite(file, in_file, vectors)
-                yield Batch(first, vectors.astype(self.dtype, copy=False))
-                in_file += len(vectors)
-                first += len(vectors)
-            if in_file != file.rows:
-                raise ValueError(
-                    f"{file.path} held {file.rows} rows but now holds {in_file}; "
-                    "leave files as they are while they are read"
-                )
+        rows = rows or self._piece_rows
+        stop = len(self) if stop is None else stop
 
-    def read(self) -> Matrix:
-        """All vectors at once."""
-        vectors = np.empty((len(self), self.dim), self.dtype)
-        for first, batch in self.batches():
-            vectors[first : first + len(batch)] = batch
-        return vectors
+        def empty() -> Matrix:
+            return np.empty((min(rows, stop - start), self.dim), self.dtype)
+
+        batch, filled = empty(), 0
+        for vectors in self._pieces(start, stop, min(rows, self._piece_rows)):
+            taken = 0
+            while taken < len(vectors):
+                part = vectors[taken : taken + len(batch) - filled]
+                batch[filled : filled + len(part)] = part
+                taken, filled = taken + len(part), filled + len(part)
+                if filled == len(batch):
+                    yield Batch(start, batch)
+                    start += filled
+                    batch, filled = empty(), 0
+
+    def read(self, start: int = 0, stop: int | None = None) -> Matrix:
+        """The vectors of some rows at once, of all by default."""
+        stop = len(self) if stop is None else stop
+        for _, vectors in self.batches(max(stop - start, 1), start, stop):
+            return vectors
+        return np.empty((0, self.dim), self.dtype)
+
+    @property
+    def _piece_rows(self) -> int:
+        return max(_PIECE // self.row_bytes, 1)
+
+    def _pieces(self, start: int, stop: int, rows: int) -> Iterator[Matrix]:
+        before = 0
+        for file in self.files:
+            first, last = (min(max(row - before, 0), file.rows) for row in (start, stop))
+            if first < last:
+                for vectors in self._vectors(file, first, last, rows):
+                    self._check_finite(file, first, vectors)
+                    yield vectors
+                    first += len(vectors)
+                if first != last:
+                    raise ValueError(
+                        f"{file.path} held {file.rows} rows but now holds {first}; "
+                        "leave files as they are while they are read"
+                    )
+            before += file.rows
 
     def ids(self) -> Iterator[pa.Array]:
         """The id column, in pieces. ValueError for a null."""
         assert self.id_column is not None
         for file in self.files:
             first = 0
-            for ids in _column(file.path, self.id_column, _IDS):
+            for ids in _column(file.path, self.id_column, 0, file.rows, _IDS):
                 if ids.null_count:
                     row = first + ids.is_null().index(True).as_py()
                     raise ValueError(
@@ -152,17 +182,16 @@ class Dataset:
                 yield ids
                 first += len(ids)
 
-    def _vectors(self, file: VectorFile, rows: int) -> Iterator[Matrix]:
+    def _vectors(self, file: VectorFile, first: int, last: int, rows: int) -> Iterator[Matrix]:
         if _format(file.path) == "npy":
-            for start in range(0, file.rows, rows):
+            for start in range(first, last, rows):
                 # Mapped anew for each batch, so that what was read does not stay resident.
-                array = _open_npy(file.path)[start : start + rows]
+                array = _open_npy(file.path)[start : min(start + rows, last)]
                 yield array_matrix(np.array(array), str(file.path))
             return
         assert self.column is not None
         name = f"{self.column} of {file.path}"
-        first = 0
-        for cells in _column(file.path, self.column, rows):
+        for cells in _column(file.path, self.column, first, last, rows):
             yield column_matrix(_chunked(cells), name, self.dim, first)
             first += len(cells)
 
@@ -312,18 +341,37 @@ def _schema_and_rows(path: Path) -> tuple[pa.Schema, int]:
         return file.schema, sum(batch.num_rows for batch in batches)
 
 
-def _column(path: Path, name: str, rows: int) -> Iterator[pa.Array]:
-    """One column, at most so many rows at a time."""
+def _column(path: Path, name: str, first: int, last: int, rows: int) -> Iterator[pa.Array]:
+    """Rows ``first`` to ``last`` of one column, at most so many at a time."""
     with _reading(path):
-        file = _open(path)
-        if _format(path) == "parquet":
-            for batch in file.iter_batches(rows, columns=[name], use_threads=False):
-                yield batch.column(0)
-            return
+        before = 0
+        for column in _pieces(path, name, first, rows):
+            start, stop = (min(max(row - before, 0), len(column)) for row in (first, last))
+            for at in range(start, stop, rows):
+                yield column[at : min(at + rows, stop)]
+            before += len(column)
+            if before >= last:
+                return
+
+
+def _pieces(path: Path, name: str, first: int, rows: int) -> Iterator[pa.Array]:
+    """A column from its first row on; values before ``first`` need not be its own."""
+    import pyarrow as pa
+
+    file = _open(path)
+    if _format(path) != "parquet":
         for number in range(file.num_record_batches):
-            column = file.get_batch(number).column(file.schema.get_field_index(name))
-            for start in range(0, len(column), rows):
-                yield column[start : start + rows]
+            yield file.get_batch(number).column(file.schema.get_field_index(name))
+        return
+    lengths = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    skipped = 0
+    while skipped < len(lengths) and lengths[skipped] <= first:
+        yield pa.nulls(lengths[skipped])  # not read
+        first -= lengths[skipped]
+        skipped += 1
+    groups = list(range(skipped, len(lengths)))
+    for batch in file.iter_batches(rows, row_groups=groups, columns=[name], use_threads=False):
+        yield batch.column(0)
 
 
 def _arrow_file(path: Path, column: str, id_column: str | None) -> VectorFile:
@@ -337,8 +385,8 @@ def _arrow_file(path: Path, column: str, id_column: str | None) -> VectorFile:
     dtype = engine_dtype(value, f"column {column} of {path} must hold real numbers, not {value}")
     dim = vectors.list_size if pa.types.is_fixed_size_list(vectors) else None
     if dim is None and rows:
-        first = next(_column(path, column, 1))
-        dim = column_matrix(_chunked(first), f"{column} of {path}").shape[1]
+        cell = next(_column(path, column, 0, 1, 1))
+        dim = column_matrix(_chunked(cell), f"{column} of {path}").shape[1]
     id_type = None
     if id_column is not None:
         id_type = _field(schema, id_column, path).type

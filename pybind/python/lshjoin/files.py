@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -23,10 +24,11 @@ from lshjoin.arrays import (
     radius_join_batches,
 )
 from lshjoin.datasets import Dataset, Source, StoragePath, open_dataset
-from lshjoin.files_plan import FilesPlan
+from lshjoin.files_plan import FilesPlan, plan_files
 from lshjoin.ids import load_ids, store_ids
 from lshjoin.job import Job, replacing
-from lshjoin.pairs import PairsFile, neighbor_pairs, pairs_schema
+from lshjoin.out_of_core import Columns, DiskJoin, WritePairs
+from lshjoin.pairs import PairsFile, concatenate, neighbor_pairs, pairs_schema
 from lshjoin.params import to_float
 from lshjoin.plan import JoinPlan, natural
 from lshjoin.progress import Progress
@@ -43,8 +45,8 @@ class FilesJoin:
     queries: int
     items: int
     pairs: int
-    seconds: float
-    plan: JoinPlan
+    seconds: dict[str, float]  #: "all", and out of core by stage, of the last call alone
+    plan: FilesPlan
 
 
 def knn_join_files(
@@ -113,7 +115,7 @@ def knn_join_files(
         raise TypeError("pass either a plan or recall and seed: a plan has its own")
     work = {"command": "knn", "k": k, "metric": metric, "plan": plan.to_json(), **sides.work()}
 
-    def join(job: Job) -> int:
+    def in_memory() -> Iterator[Columns]:
         found = knn_join(
             *sides.vectors(),
             k=k,
@@ -122,13 +124,19 @@ def knn_join_files(
             num_threads=num_threads,
             progress=progress,
         )
-        with replacing(Path(out)) as file, sides.pairs_file(job, file) as pairs:
-            rows = np.arange(len(found.indices))
-            for columns in neighbor_pairs(rows, found.distances, found.indices):
-                pairs.write(*columns)
-        return pairs.pairs
+        return neighbor_pairs(np.arange(len(found.indices)), found.distances, found.indices)
 
-    return _run(sides, work, plan, out, work_dir, join)
+    files_plan = sides.files_plan(plan, k, memory_bytes(memory_limit))
+    return _run(
+        sides,
+        work,
+        files_plan,
+        out,
+        work_dir,
+        in_memory,
+        lambda join, write: join.knn(k, write),
+        (metric, num_threads, progress),
+    )
 
 
 def radius_join_files(
@@ -176,10 +184,9 @@ def radius_join_files(
     """
     radius = _radius(radius)
     sides = _Sides.open(queries, items, column, id_column)
-    plan = JoinPlan.exact()
     work = {"command": "radius", "radius": radius, "metric": metric, **sides.work()}
 
-    def join(job: Job) -> int:
+    def in_memory() -> Iterator[Columns]:
         batches = radius_join_batches(
             *sides.vectors(),
             radius=radius,
@@ -187,12 +194,21 @@ def radius_join_files(
             num_threads=num_threads,
             progress=progress,
         )
-        with replacing(Path(out)) as file, sides.pairs_file(job, file) as pairs:
-            for batch in batches:
-                pairs.write(*(column.to_numpy() for column in batch.columns))
-        return pairs.pairs
+        for batch in batches:
+            queries, items, distances = (column.to_numpy() for column in batch.columns)
+            yield queries, items, distances
 
-    return _run(sides, work, plan, out, work_dir, join)
+    files_plan = sides.files_plan(JoinPlan.exact(), None, memory_bytes(memory_limit))
+    return _run(
+        sides,
+        work,
+        files_plan,
+        out,
+        work_dir,
+        in_memory,
+        lambda join, write: join.radius(radius, write),
+        (metric, num_threads, progress),
+    )
 
 
 def plan_knn_join_files(
@@ -295,32 +311,26 @@ class _Sides:
         )
         return JoinPlan.from_json(text)
 
-    def files_plan(self, join: JoinPlan, k: int, memory_limit: int) -> FilesPlan:
-        rows = sum(len(side) for side in self.all().values())
-        vectors = sum(len(side) * side.row_bytes for side in self.all().values())
-        return FilesPlan(
-            join=join,
-            queries=self.rows(),
-            items=len(self.items),
-            dim=self.items.dim,
-            memory_limit=memory_limit,
-            resident={
-                "vectors": vectors,
-                "codes": rows * (self.items.dim + 16),
-                "neighbours": self.rows() * (2 * k + 10 + k) * 12,
-            },
-            reads={"vectors": vectors},
-            writes={"pairs": self.rows() * k * 20},
-        )
+    def files_plan(self, join: JoinPlan, k: int | None, memory_limit: int) -> FilesPlan:
+        queries = None if self.queries is None else len(self.queries)
+        items, dim = len(self.items), self.items.dim
+        return plan_files(join, queries, items, dim, self.dtype(), k, memory_limit)
 
     def vectors(self) -> tuple[Any, Any]:
         return None if self.queries is None else self.queries.read(), self.items.read()
 
-    def pairs_file(self, job: Job, path: Path) -> PairsFile:
-        ids = {name: row_ids(job, name, side) for name, side in self.all().items()}
+    def schema(self) -> pa.Schema:
         of_queries = (self.queries or self.items).id_type
-        schema = pairs_schema(of_queries, self.items.id_type, self.dtype())
-        return PairsFile(path, schema, ids.get("queries", ids["items"]), ids["items"])
+        return pairs_schema(of_queries, self.items.id_type, self.dtype())
+
+    def write_pairs(self, job: Job, path: Path, found: Iterator[Columns]) -> int:
+        """Writes pairs of rows by their ids; returns how many."""
+        ids = {name: row_ids(job, name, side) for name, side in self.all().items()}
+        of_queries = ids.get("queries", ids["items"])
+        with PairsFile(path, self.schema(), of_queries, ids["items"]) as pairs:
+            for columns in found:
+                pairs.write(*columns)
+        return pairs.pairs
 
 
 def row_ids(job: Job, side: str, dataset: Dataset) -> pa.Array | None:
@@ -344,23 +354,38 @@ def begin(work: dict[str, Any], out: Path, work_dir: StoragePath | None) -> Job:
 def _run(
     sides: _Sides,
     work: dict[str, Any],
-    plan: JoinPlan,
+    plan: FilesPlan,
     out: StoragePath,
     work_dir: StoragePath | None,
-    join: Callable[[Job], int],
+    in_memory: Callable[[], Iterator[Columns]],
+    from_disk: Callable[[DiskJoin, WritePairs], list[Path]],
+    options: tuple[str, int | None, Progress],
 ) -> FilesJoin:
     import pyarrow.parquet as pq
 
     start = time.perf_counter()
+    seconds: dict[str, float] = {}
     out = Path(out)
     with closing(begin(work, out, work_dir)) as job:
-        pairs = pq.read_metadata(out).num_rows if out.exists() else join(job)
+        write = partial(sides.write_pairs, job)
+        if out.exists():
+            pass  # and the process ended before it could say so
+        elif plan.out_of_core:
+            join = DiskJoin(job, sides.queries, sides.items, plan, *options)
+            parts = from_disk(join, write)
+            begun = time.perf_counter()
+            with replacing(out) as file:
+                concatenate(parts, file, sides.schema())
+            seconds = join.seconds | {"write": time.perf_counter() - begun}
+        else:
+            with replacing(out) as file:
+                write(file, in_memory())
         job.finish()
     return FilesJoin(
         out=out,
         queries=sides.rows(),
         items=len(sides.items),
-        pairs=pairs,
-        seconds=time.perf_counter() - start,
+        pairs=pq.read_metadata(out).num_rows,
+        seconds={"all": time.perf_counter() - start} | seconds,
         plan=plan,
     )
