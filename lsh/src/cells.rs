@@ -5,9 +5,13 @@
 //! axes, with one table and many probes. All rows of a cell look into the same other cells, so
 //! that both sides of each meeting lie together in memory and right panels are made once.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    borrow::Cow,
+    ops::Range,
+    sync::{Mutex, PoisonError},
+};
 
-use lshjoin_kernels::{LeftPanel, Near, RightPanel, Rows, Scalar};
+use lshjoin_kernels::{LeftPanel, Near, Quantised, RightPanel, Rows, Scalar};
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -30,11 +34,19 @@ use crate::{
 const LEARNT_FROM: usize = 32;
 const ROUNDS: usize = 5;
 
+/// Every how manieth of so many rows centroids are learnt from.
+pub(crate) fn sample_step(rows: usize, cells: usize) -> usize {
+    (rows / cells.saturating_mul(LEARNT_FROM)).max(1)
+}
+
+/// Cells near a cell: their squared distances and numbers, by rising distance.
+pub(crate) type Neighborhood = Vec<(f32, u32)>;
+
 /// Centroids in the space of the leading principal axes.
 pub(crate) struct Cells<'a> {
     axes: &'a PrincipalAxes,
     /// (cells, axes), row-major.
-    centroids: Vec<f32>,
+    pub(crate) centroids: Vec<f32>,
 }
 
 /// The rows of one side by cell.
@@ -56,7 +68,7 @@ impl<'a> Cells<'a> {
         run: &Run,
     ) -> Result<Self> {
         let width = axes.count();
-        let step = (side.rows.len() / count.saturating_mul(LEARNT_FROM)).max(1);
+        let step = sample_step(side.rows.len(), count);
         let rows: Vec<usize> = (0..side.rows.len()).step_by(step).collect();
         let values: Vec<T> = rows
             .iter()
@@ -85,6 +97,30 @@ impl<'a> Cells<'a> {
             cells.move_to(&sample, &nearest);
         }
         Ok(cells)
+    }
+
+    /// What was learnt before.
+    pub(crate) fn of_parts(axes: &'a PrincipalAxes, centroids: Vec<f32>) -> Self {
+        Self { axes, centroids }
+    }
+
+    /// Numbers the cells so that near ones have near numbers, mostly: each is followed by the
+    /// nearest of those that are left.
+    pub(crate) fn chain(&mut self) {
+        let width = self.axes.count();
+        let mut rest: Vec<&[f32]> = self.centroids.chunks(width).collect();
+        let mut chained = Vec::with_capacity(self.centroids.len());
+        let mut next = 0;
+        while !rest.is_empty() {
+            let last = rest.swap_remove(next);
+            chained.extend_from_slice(last);
+            let far = (0..)
+                .zip(&rest)
+                .map(|(at, other)| (distance2(last, other), at));
+            let nearest = far.min_by(|x, y| x.0.total_cmp(&y.0));
+            next = nearest.map_or(0, |(_, at)| at);
+        }
+        self.centroids = chained;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -125,13 +161,21 @@ impl<'a> Cells<'a> {
         }
     }
 
+    /// The cell of each of the side's rows.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn of_rows<T: Scalar>(&self, side: &Side<'_, T>, run: &Run) -> Result<Vec<u32>> {
+        let projected = projected(self.axes, side, side.rows, 0..side.rows.len(), run)?;
+        self.nearest(&projected, run)
+    }
+
     /// Numbers the side's rows by cell, then as they come.
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn table<T: Scalar>(&self, side: &mut Side<'_, T>, run: &Run) -> Result<CellTable> {
-        let projected = projected(self.axes, side, side.rows, 0..side.rows.len(), run)?;
-        let cells = self.nearest(&projected, run)?;
+        let cells = self.of_rows(side, run)?;
         let mut starts = vec![0; self.len() + 1];
         for &cell in &cells {
             starts[cell as usize + 1] += 1;
@@ -150,19 +194,13 @@ impl<'a> Cells<'a> {
     }
 
     /// For each cell the cells that hold items, nearest first, with squared distances.
-    fn neighbors(&self, items: &CellTable) -> Vec<Vec<(f32, u32)>> {
+    pub(crate) fn neighbors(&self, items: &CellTable) -> Vec<Neighborhood> {
         let width = self.axes.count();
         let centroids: Vec<&[f32]> = self.centroids.chunks(width).collect();
-        let distance2 = |x: &[f32], y: &[f32]| {
-            let differences = x.iter().zip(y).map(|(x, y)| f64::from(x - y));
-            differences
-                .map(|difference| difference * difference)
-                .sum::<f64>() as f32
-        };
         centroids
             .par_iter()
             .map(|centroid| {
-                let mut neighbors: Vec<(f32, u32)> = (0..)
+                let mut neighbors: Neighborhood = (0..)
                     .zip(&centroids)
                     .filter(|&(cell, _)| !items.rows(cell).is_empty())
                     .map(|(cell, other)| (distance2(centroid, other), cell))
@@ -174,8 +212,30 @@ impl<'a> Cells<'a> {
     }
 }
 
+fn distance2(x: &[f32], y: &[f32]) -> f32 {
+    let differences = x.iter().zip(y).map(|(x, y)| f64::from(x - y));
+    differences
+        .map(|difference| difference * difference)
+        .sum::<f64>() as f32
+}
+
 impl CellTable {
-    fn rows(&self, cell: u32) -> std::ops::Range<u32> {
+    /// Rows numbered by cell that were so before: where each cell's start, and the end of the last.
+    pub(crate) fn of_starts(starts: Vec<usize>) -> Self {
+        Self { starts }
+    }
+
+    /// The same of some of the rows, numbered from 0 on.
+    pub(crate) fn slice(&self, rows: &Range<usize>) -> Self {
+        let starts = self.starts.iter();
+        Self {
+            starts: starts
+                .map(|start| start.clamp(&rows.start, &rows.end) - rows.start)
+                .collect(),
+        }
+    }
+
+    fn rows(&self, cell: u32) -> Range<u32> {
         self.starts[cell as usize] as u32..self.starts[cell as usize + 1] as u32
     }
 
@@ -209,9 +269,11 @@ fn projected<T: Scalar>(
 pub(crate) struct Visits<'a> {
     left: &'a CellTable,
     right: &'a CellTable,
-    neighbors: Vec<Vec<(f32, u32)>>,
+    neighbors: Cow<'a, [Neighborhood]>,
     /// How far, squared, the cells may be that a cell looks into.
     reach: f32,
+    /// What panels of right cells may take up at a time.
+    panel_bytes: usize,
 }
 
 impl<'a> Visits<'a> {
@@ -222,7 +284,16 @@ impl<'a> Visits<'a> {
         right: &'a CellTable,
         probes: usize,
     ) -> Self {
-        let neighbors = cells.neighbors(right);
+        Self::over(cells.neighbors(right).into(), left, right, probes)
+    }
+
+    /// The same over neighbours that are known.
+    pub(crate) fn over(
+        neighbors: Cow<'a, [Neighborhood]>,
+        left: &'a CellTable,
+        right: &'a CellTable,
+        probes: usize,
+    ) -> Self {
         let mut distances: Vec<f32> = neighbors.iter().flatten().map(|&(far, _)| far).collect();
         let last = distances.len().min(probes.saturating_mul(neighbors.len()));
         let reach = match last {
@@ -234,7 +305,49 @@ impl<'a> Visits<'a> {
             right,
             neighbors,
             reach,
+            panel_bytes: usize::MAX,
         }
+    }
+
+    /// Lets panels of right cells take up no more than this at a time, or what one left cell needs.
+    pub(crate) fn within(mut self, panel_bytes: usize) -> Self {
+        self.panel_bytes = panel_bytes;
+        self
+    }
+
+    /// The probes that reach as far.
+    pub(crate) fn probes(&self) -> usize {
+        let near = (0..self.neighbors.len()).map(|cell| self.of(cell).count());
+        near.sum::<usize>().div_ceil(self.neighbors.len()).max(1)
+    }
+
+    /// Left cells in groups whose right cells' panels fit, with what each group looks into.
+    fn groups(&self, bytes_of_row: usize) -> Vec<(Range<u32>, Vec<bool>)> {
+        let none = vec![false; self.neighbors.len()];
+        let mut groups = Vec::new();
+        let (mut start, mut wanted, mut bytes) = (0, none.clone(), 0_usize);
+        for cell in 0..self.neighbors.len() {
+            if self.left.rows(cell as u32).is_empty() {
+                continue;
+            }
+            let more = |wanted: &[bool]| {
+                let others = self.of(cell).filter(|&other| !wanted[other as usize]);
+                let rows: usize = others.map(|other| self.right.rows(other).len()).sum();
+                rows * bytes_of_row
+            };
+            let mut new = more(&wanted);
+            if bytes > 0 && bytes.saturating_add(new) > self.panel_bytes {
+                let full = std::mem::replace(&mut wanted, none.clone());
+                groups.push((start..cell as u32, full));
+                (start, bytes) = (cell as u32, 0);
+                new = more(&wanted);
+            }
+            self.of(cell)
+                .for_each(|other| wanted[other as usize] = true);
+            bytes += new;
+        }
+        groups.push((start..self.neighbors.len() as u32, wanted));
+        groups
     }
 
     /// Looks further, if that is what held-out rows need to find `recall` of their neighbours, by two
@@ -306,15 +419,6 @@ impl<'a> Visits<'a> {
         let (Some(left_codes), Some(right_codes)) = (&left.codes, &right.codes) else {
             return Ok(());
         };
-        let panels = (0..self.neighbors.len() as u32)
-            .into_par_iter()
-            .map(|cell| {
-                let mut panel = RightPanel::new(run.isa());
-                let rows: Vec<u32> = self.right.rows(cell).collect();
-                panel.gather(right_codes, &rows, &vec![-1.0; rows.len()])?;
-                Ok((rows, panel))
-            });
-        let panels: Vec<(Vec<u32>, RightPanel)> = panels.collect::<Result<_>>()?;
         let tasks: Vec<(usize, Vec<u32>)> = (0..self.neighbors.len() as u32)
             .flat_map(|cell| {
                 let rows: Vec<u32> = self.left.rows(cell).collect();
@@ -323,6 +427,37 @@ impl<'a> Visits<'a> {
             })
             .collect();
         run.expect(tasks.len());
+        let mut tasks = tasks.as_slice();
+        for (cells, wanted) in self.groups(Quantised::stride(left_codes.dim())) {
+            let panels = wanted.par_iter().zip(0..wanted.len() as u32);
+            let panels = panels.map(|(&wanted, cell)| {
+                let mut panel = RightPanel::new(run.isa());
+                let rows = self
+                    .right
+                    .rows(cell)
+                    .filter(|&row| wanted && !right.is_removed(row));
+                let rows: Vec<u32> = rows.collect();
+                panel.gather(right_codes, &rows, &vec![-1.0; rows.len()])?;
+                Ok((rows, panel))
+            });
+            let panels: Vec<(Vec<u32>, RightPanel)> = panels.collect::<Result<_>>()?;
+            let of_group = tasks.partition_point(|(cell, _)| *cell < cells.end as usize);
+            let (group, rest) = tasks.split_at(of_group);
+            self.hold_group(group, &panels, left_codes, nearest, run)?;
+            tasks = rest;
+        }
+        Ok(())
+    }
+
+    /// Lets the left rows of these tasks, each of a cell, look into near cells.
+    fn hold_group<T: Scalar>(
+        &self,
+        tasks: &[(usize, Vec<u32>)],
+        panels: &[(Vec<u32>, RightPanel)],
+        left_codes: &Quantised<'_>,
+        nearest: &Nearest<'_, T>,
+        run: &Run,
+    ) -> Result<()> {
         let desk = |_| (LeftPanel::new(run.isa()), Vec::new(), Groups::default());
         let desks: Vec<Mutex<(LeftPanel, Vec<Near>, Groups)>> = (0..rayon::current_num_threads())
             .map(desk)

@@ -7,6 +7,11 @@ use crate::{error::Result, knn_join::KnnJoin, nearest::NearestLists, run::Run, s
 /// How many rows are held out: the recall of a join is then known within about a percent.
 const HELD_OUT: usize = 512;
 
+/// Which of so many rows are held out.
+pub(crate) fn held_out(rows: usize) -> impl Iterator<Item = usize> {
+    (0..rows).step_by(rows.div_ceil(HELD_OUT).max(1))
+}
+
 /// Some left rows, and how far their k-th neighbours are.
 pub(crate) struct HeldOut<'a, T> {
     numbers: Vec<u32>,
@@ -21,20 +26,39 @@ pub(crate) struct HeldOut<'a, T> {
 impl<'a, T: Scalar> HeldOut<'a, T> {
     /// Joins a sample of the left rows exactly.
     pub(crate) fn of(join: &KnnJoin<'a, T>) -> Result<Self> {
-        let left = join.left.unwrap_or(join.right);
-        let step = left.rows.len().div_ceil(HELD_OUT).max(1);
-        let rows: Vec<u32> = (0..left.rows.len() as u32).step_by(step).collect();
+        let rows = join.left.unwrap_or(join.right).rows.len();
+        let rows: Vec<u32> = held_out(rows).map(|row| row as u32).collect();
+        Self::of_rows(
+            join.left,
+            join.right,
+            rows,
+            join.nearest.lists.k(),
+            join.run,
+        )
+    }
+
+    /// Joins these rows of the left side exactly; of the right side, with itself, when there is no
+    /// left one.
+    pub(crate) fn of_rows(
+        left: Option<&Side<'_, T>>,
+        right: &Side<'_, T>,
+        rows: Vec<u32>,
+        k: usize,
+        run: &'a Run,
+    ) -> Result<Self> {
+        let with_itself = left.is_none();
+        let left = left.unwrap_or(right);
+        left.check(rows.iter().copied())?;
         let values: Vec<T> = rows
             .iter()
             .flat_map(|&row| left.rows.row(row as usize))
             .copied()
             .collect();
         let sample = Rows::new(&values, left.rows.dim())?;
-        let sample = Side::new("the sample", sample, left.metric, join.run)?;
+        let sample = Side::new("the sample", sample, left.metric, run)?;
         // One neighbour more where a row finds itself, at distance 0.
-        let k = join.nearest.lists.k();
-        let places = k + usize::from(join.left.is_none());
-        let exact = KnnJoin::new(Some(&sample), join.right, places, join.run)?;
+        let places = k + usize::from(with_itself);
+        let exact = KnnJoin::new(Some(&sample), right, places, run)?;
         let found = exact.exactly()?;
         let furthest = found
             .distances
@@ -44,18 +68,15 @@ impl<'a, T: Scalar> HeldOut<'a, T> {
         let nearest = (0..).zip(&rows).map(|(place, &row)| {
             let others = found.of(place);
             // Without itself or, among many equal rows, without one of these.
-            let others = others.filter(|&other| join.left.is_some() || other != row);
-            others
-                .take(k)
-                .map(|other| join.right.number(other))
-                .collect()
+            let others = others.filter(|&other| !with_itself || other != row);
+            others.take(k).map(|other| right.number(other)).collect()
         });
         Ok(Self {
             numbers: rows.iter().map(|&row| left.number(row)).collect(),
             furthest,
             nearest: nearest.collect(),
             k,
-            run: join.run,
+            run,
         })
     }
 

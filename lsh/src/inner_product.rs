@@ -84,7 +84,7 @@ pub(crate) fn knn_join_by_inner_product<T: Scalar>(
 }
 
 /// Rows with one value more at their end.
-fn longer<T: Scalar>(rows: Rows<'_, T>, last: impl Fn(usize) -> f64 + Sync) -> Vec<T> {
+pub(crate) fn longer<T: Scalar>(rows: Rows<'_, T>, last: impl Fn(usize) -> f64 + Sync) -> Vec<T> {
     let mut values = vec![T::ZERO; rows.len() * (rows.dim() + 1)];
     values
         .par_chunks_mut(rows.dim() + 1)
@@ -96,7 +96,7 @@ fn longer<T: Scalar>(rows: Rows<'_, T>, last: impl Fn(usize) -> f64 + Sync) -> V
     values
 }
 
-fn square<T: Scalar>(row: &[T]) -> f64 {
+pub(crate) fn square<T: Scalar>(row: &[T]) -> f64 {
     row.iter()
         .map(|value| value.to_f64() * value.to_f64())
         .sum()

@@ -171,10 +171,10 @@ const STRETCH: usize = 256;
 const STRETCH_BITS: usize = 20;
 
 /// The share of the pairs of a side with itself from which on it is quicker to meet all.
-const ALL: f64 = 0.45;
+pub(crate) const ALL: f64 = 0.45;
 
 /// Rows of both sides from which on it pays to do anything but meet all pairs.
-const MANY: usize = 4096;
+pub(crate) const MANY: usize = 4096;
 
 /// How many times its tables a plan may take to reach its recall; then all pairs are met.
 const PATIENCE: usize = 16;
@@ -208,9 +208,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
 
     /// Meets all pairs.
     pub(crate) fn meet_all(&self, judge: &Nearer<'_, T>) -> Result<()> {
-        let (left, right) = (self.left().rows.len(), self.right.rows.len());
-        let [left_order, right_order] =
-            [left, right].map(|rows| (0..rows as u32).collect::<Vec<_>>());
+        let (left_order, right_order) = (self.left().numbers(), self.right.numbers());
         let meetings = Meetings {
             left: self.left(),
             left_order: &left_order,
@@ -218,8 +216,8 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             run: self.run,
         };
         let all = Meeting {
-            left: 0..left,
-            right: 0..right,
+            left: 0..left_order.len(),
+            right: 0..right_order.len(),
         };
         meetings.hold([all].into_iter(), judge)
     }
@@ -239,8 +237,13 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         if exact {
             return self.exactly();
         }
+        self.expanded(plan.rounds)
+    }
+
+    /// Ends the join after so many rounds of meeting the neighbours of neighbours.
+    pub(crate) fn expanded(self, rounds: usize) -> Result<Neighbors<T>> {
         let order: Vec<u32> = (0..self.left().rows.len() as u32).collect();
-        for _ in 0..plan.rounds {
+        for _ in 0..rounds {
             self.expand(&order)?;
         }
         self.nearest.finish()

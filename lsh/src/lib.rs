@@ -27,6 +27,7 @@ mod error;
 mod family;
 mod held_out;
 mod in_order;
+mod index;
 mod inner_product;
 mod java_random;
 mod knn;
@@ -46,6 +47,7 @@ mod table;
 
 pub use error::{Error, Result};
 pub use family::{BucketedRandomProjection, CauchyProjection, HashFamily, RandomHyperplanes};
+pub use index::{Index, IndexBuilder, IndexInfo};
 pub use knn_join::knn_join;
 pub use lshjoin_kernels::{
     Bucketing, HashFunctions, Isa, KeyLayout, KeyMode, Rows, Scalar, widen_f16,

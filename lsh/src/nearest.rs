@@ -163,7 +163,7 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
             .collect();
         scored.sort_unstable_by(|x, y| {
             let by_score = x.0.partial_cmp(&y.0).unwrap_or(std::cmp::Ordering::Equal);
-            by_score.then_with(|| self.right.row(x.1).cmp(&self.right.row(y.1)))
+            by_score.then_with(|| self.right.rank(x.1).cmp(&self.right.rank(y.1)))
         });
         scored.truncate(self.k);
         list.clear();
@@ -240,16 +240,15 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
 
     /// The k nearest of each left row, rows and neighbours by their index.
     pub(crate) fn finish(self, run: &Run) -> Result<Neighbors<T>> {
-        let found = self.settle(run)?;
-        let numbers = |side: &Side<'_, T>| 0..side.rows.len() as u32;
-        let rows: Vec<u32> = numbers(self.right)
-            .map(|number| self.right.row(number))
-            .collect();
-        let places: Vec<u32> = numbers(self.left)
-            .map(|row| self.left.number(row))
-            .collect();
+        let mut found = self.settle(run)?;
         drop(self.shards);
-        Ok(found.renumbered(&rows).copied_to(&places))
+        if let Some(rows) = self.right.order() {
+            found = found.renumbered(rows);
+        }
+        if let Some(places) = self.left.places() {
+            found = found.copied_to(places);
+        }
+        Ok(found)
     }
 }
 

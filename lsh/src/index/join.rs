@@ -1,0 +1,491 @@
+//! Joins with the items of an index.
+
+use std::{borrow::Cow, ops::Range};
+
+use lshjoin_kernels::{Measure, Rows, distances_of};
+use rayon::prelude::*;
+
+use super::{Index, segment::SegmentCells};
+use crate::{
+    cells::{CellTable, Visits},
+    error::{Error, Result},
+    held_out::{HeldOut, held_out},
+    inner_product::longer,
+    knn_join::{ALL, KnnJoin, MANY, knn_join},
+    metric::Metric,
+    nearest::Neighbors,
+    plan::{CellPlan, JoinPlan},
+    run::Run,
+    side::Side,
+    similarity::{RadiusNeighbors, not_negative, radius_join, stream_sides},
+};
+
+/// Memory that panels of an index's codes may take up at a time: large enough that hardly anything
+/// is gathered twice.
+const PANEL_BYTES: usize = 1 << 30;
+
+impl Index {
+    /// For each query the `k` nearest items, ids in place of rows; ties by id.
+    ///
+    /// # Errors
+    /// When dimensions differ, a query holds NaN or infinity, `k` is 0, the plan is not exact and
+    /// was not made for the cells of this index, the index is damaged, or the run is cancelled.
+    pub fn knn(
+        &self,
+        queries: Rows<'_, f32>,
+        k: usize,
+        plan: &JoinPlan,
+        run: &Run,
+    ) -> Result<Neighbors<f32>> {
+        self.check_dimension(queries)?;
+        let metric = self.segment.metric;
+        let longer = self.longer(queries);
+        let rows = Rows::new(&longer, self.segment.width())?;
+        let mut left = Side::new("queries", rows, super::segment::compared_by(metric), run)?;
+        let right = self
+            .segment
+            .side(&(0..self.segment.len()), &self.removed, run)?;
+        let cells = match self.cells_of(plan, run)? {
+            Some((plan, cells)) if self.segment.len() > 0 => Some((plan, cells)),
+            _ => None,
+        };
+        let found = match cells {
+            None => KnnJoin::new(Some(&left), &right, k, run)?.exactly()?,
+            Some((plan, cells)) => {
+                let of_left = cells.cells().table(&mut left, run)?;
+                let all = left.rows.len();
+                let rows = held_out(all).map(|row| row as u32).collect();
+                let sides = (Some(&left), &right);
+                match self.visits(sides, rows, (&of_left, &cells), k, plan, run)? {
+                    None => KnnJoin::new(Some(&left), &right, k, run)?.exactly()?,
+                    Some(visits) => look(&left, &right, k, plan.rounds, visits, run)?,
+                }
+            }
+        };
+        let found = match metric {
+            Metric::InnerProduct => by_inner_product(found, rows, &right, run)?,
+            _ => found,
+        };
+        if self.added.len() == 0 {
+            return self.with_ids(found, run);
+        }
+        let (ids, values) = self.added.rows();
+        let added = Rows::new(&values, self.segment.dim)?;
+        let added = knn_join(Some(queries), added, k, metric, &JoinPlan::Exact, run)?;
+        Ok(merged([(found, self.segment.ids(run)?), (added, &ids)]))
+    }
+
+    /// The plan with its numbers fixed: `until_recall` becomes probes, by what a sample of the
+    /// queries needs, or the exact plan where that comes to most pairs. The fixed plan gives the
+    /// same neighbours however queries are cut into batches.
+    ///
+    /// `queries` are so many, of which a sample will do, all at the same steps; without them, it
+    /// is about the items joined with themselves.
+    ///
+    /// # Errors
+    /// As [`Index::knn`].
+    pub fn fixed_plan(
+        &self,
+        queries: Option<(Rows<'_, f32>, usize)>,
+        k: usize,
+        plan: &JoinPlan,
+        run: &Run,
+    ) -> Result<JoinPlan> {
+        let items = self.segment.len();
+        let most = queries.map_or(items, |(_, all)| all);
+        let Some((plan, cells)) = self.cells_of(plan, run)? else {
+            return Ok(JoinPlan::Exact);
+        };
+        if most.min(items) < MANY {
+            return Ok(JoinPlan::Exact);
+        }
+        let right = self.segment.side(&(0..items), &self.removed, run)?;
+        let visits = match queries {
+            None => {
+                let rows = self.segment.held_out(run)?;
+                let tables = (&cells.table, &*cells);
+                self.visits((None, &right), rows, tables, k, plan, run)?
+                    .map(|visits| visits.probes())
+            }
+            Some((queries, _)) => {
+                self.check_dimension(queries)?;
+                let longer = self.longer(queries);
+                let rows = Rows::new(&longer, self.segment.width())?;
+                let mut left = Side::new("queries", rows, right.metric, run)?;
+                let of_left = cells.cells().table(&mut left, run)?;
+                let rows = held_out(left.rows.len()).map(|row| row as u32).collect();
+                let tables = (&of_left, &*cells);
+                self.visits((Some(&left), &right), rows, tables, k, plan, run)?
+                    .map(|visits| visits.probes())
+            }
+        };
+        Ok(match visits {
+            None => JoinPlan::Exact,
+            Some(probes) => JoinPlan::Cells(CellPlan {
+                probes,
+                until_recall: None,
+                ..plan
+            }),
+        })
+    }
+
+    /// The ids of some of the items, by cell, and the `k` nearest others of each: a stretch of the
+    /// join of all items with themselves. The stretches `0..len` make up the whole.
+    ///
+    /// Panels of codes take up to `panel_bytes`, beside about 30 bytes for each of k + 7 places of
+    /// each item of the stretch.
+    ///
+    /// # Errors
+    /// When the stretch is not one, something was added or removed, the plan has rounds, or as
+    /// [`Index::knn`].
+    pub fn knn_of_stretch(
+        &self,
+        stretch: Range<usize>,
+        k: usize,
+        plan: &JoinPlan,
+        panel_bytes: usize,
+        run: &Run,
+    ) -> Result<(Vec<i64>, Neighbors<f32>)> {
+        let (left, right) = self.stretch(&stretch, run)?;
+        // One more, since each item finds itself.
+        let places = k.saturating_add(usize::from(k > 0));
+        let found = match self.cells_of(plan, run)? {
+            None => KnnJoin::new(Some(&left), &right, places, run)?.exactly()?,
+            Some((CellPlan { rounds: 1.., .. }, _)) => {
+                return Err(Error::Parameter {
+                    name: "rounds",
+                    must_be: "0 where items are joined stretch by stretch",
+                    value: "more".into(),
+                });
+            }
+            Some((
+                CellPlan {
+                    until_recall: Some(_),
+                    ..
+                },
+                _,
+            )) => {
+                return Err(Error::Parameter {
+                    name: "until_recall",
+                    must_be: "fixed first where items are joined stretch by stretch",
+                    value: "left open".into(),
+                });
+            }
+            Some((plan, cells)) => {
+                let of_left = cells.table.slice(&stretch);
+                let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
+                let visits = Visits::over(neighbors, &of_left, &cells.table, plan.probes);
+                let visits = visits.within(panel_bytes);
+                look(&left, &right, places, 0, visits, run)?
+            }
+        };
+        let found = match self.segment.metric {
+            Metric::InnerProduct => by_inner_product(found, left.rows, &right, run)?,
+            _ => found,
+        };
+        let found = without_itself(found, stretch.start);
+        let ids = self.segment.ids(run)?[stretch].to_vec();
+        Ok((ids, self.with_ids(found, run)?))
+    }
+
+    /// Every item nearer than `radius` (strictly) to each query, ids in place of rows.
+    ///
+    /// # Errors
+    /// When the metric is the inner product, dimensions differ, a query holds NaN or infinity, the
+    /// radius is negative or NaN, the index is damaged, or the run is cancelled.
+    pub fn radius(
+        &self,
+        queries: Rows<'_, f32>,
+        radius: f64,
+        run: &Run,
+    ) -> Result<RadiusNeighbors<f32>> {
+        self.check_dimension(queries)?;
+        let metric = self.distance()?;
+        let left = Side::new("queries", queries, metric, run)?;
+        let right = self
+            .segment
+            .side(&(0..self.segment.len()), &self.removed, run)?;
+        let mut pairs = self.within(&left, &right, radius, |_, _| true, run)?;
+        if self.added.len() > 0 {
+            let (ids, values) = self.added.rows();
+            let added = Rows::new(&values, self.segment.dim)?;
+            let added = radius_join(Some(queries), added, radius, metric, run)?;
+            for query in 0..queries.len() {
+                for at in added.lims[query] as usize..added.lims[query + 1] as usize {
+                    let id = ids[added.indices[at] as usize];
+                    pairs.push((query as u32, id, added.distances[at]));
+                }
+            }
+        }
+        Ok(RadiusNeighbors::sorted(pairs, queries.len()))
+    }
+
+    /// The ids of some of the items, by cell, and every other item nearer than `radius` to each:
+    /// see [`Index::knn_of_stretch`].
+    ///
+    /// # Errors
+    /// When the stretch is not one, something was added or removed, or as [`Index::radius`].
+    pub fn radius_of_stretch(
+        &self,
+        stretch: Range<usize>,
+        radius: f64,
+        run: &Run,
+    ) -> Result<(Vec<i64>, RadiusNeighbors<f32>)> {
+        self.distance()?;
+        let (left, right) = self.stretch(&stretch, run)?;
+        let first = stretch.start as u32;
+        let other = |left: u32, right: u32| first + left != right;
+        let pairs = self.within(&left, &right, radius, other, run)?;
+        let ids = self.segment.ids(run)?[stretch].to_vec();
+        let found = RadiusNeighbors::sorted(pairs, ids.len());
+        Ok((ids, found))
+    }
+
+    fn check_dimension(&self, queries: Rows<'_, f32>) -> Result<()> {
+        if queries.dim() == self.segment.dim {
+            return Ok(());
+        }
+        Err(Error::Dimension {
+            what: "queries",
+            got: queries.dim(),
+            expected: self.segment.dim,
+        })
+    }
+
+    /// The metric, if it is a distance.
+    fn distance(&self) -> Result<Metric> {
+        match self.segment.metric {
+            Metric::InnerProduct => Err(Error::Parameter {
+                name: "metric",
+                must_be: "a distance; inner products have none but in knn",
+                value: Metric::InnerProduct.to_string(),
+            }),
+            metric => Ok(metric),
+        }
+    }
+
+    /// Queries as the items are kept.
+    fn longer<'a>(&self, queries: Rows<'a, f32>) -> Cow<'a, [f32]> {
+        match self.segment.metric {
+            Metric::InnerProduct => longer(queries, |_| 0.0).into(),
+            _ => queries.values().into(),
+        }
+    }
+
+    /// The numbers of the plan and the cells that it is about; none where all pairs are met.
+    fn cells_of(
+        &self,
+        plan: &JoinPlan,
+        run: &Run,
+    ) -> Result<Option<(CellPlan, std::sync::Arc<SegmentCells>)>> {
+        plan.check()?;
+        let plan = match plan {
+            JoinPlan::Exact => return Ok(None),
+            JoinPlan::Cells(plan) => *plan,
+            JoinPlan::Lsh(_) => {
+                return Err(Error::Parameter {
+                    name: "plan",
+                    must_be: "exact or of cells for an index",
+                    value: "one of tables".into(),
+                });
+            }
+        };
+        let own = self.segment.plan;
+        if (plan.seed, plan.axes, plan.cells) != (own.seed, own.axes, own.cells) {
+            return Err(Error::Parameter {
+                name: "plan",
+                must_be: "of the index's own seed, axes and cells",
+                value: format!(
+                    "of seed {}, {} axes and {} cells (the index has seed {}, {} axes and {} cells)",
+                    plan.seed, plan.axes, plan.cells, own.seed, own.axes, own.cells
+                ),
+            });
+        }
+        let cells = self.segment.cells(run)?;
+        Ok(cells.map(|cells| (plan, cells)))
+    }
+
+    /// How left rows look into the cells of the index; none where they had better meet all. `rows`
+    /// are those of the left side that recall is measured by.
+    fn visits<'a>(
+        &self,
+        (left, right): (Option<&Side<'_, f32>>, &Side<'_, f32>),
+        rows: Vec<u32>,
+        (of_left, cells): (&'a CellTable, &'a SegmentCells),
+        k: usize,
+        plan: CellPlan,
+        run: &Run,
+    ) -> Result<Option<Visits<'a>>> {
+        let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
+        let mut visits = Visits::over(neighbors, of_left, &cells.table, plan.probes);
+        if let Some(recall) = plan.until_recall {
+            let k = k.min(right.rows.len());
+            let held_out = HeldOut::of_rows(left, right, rows, k, run)?;
+            visits.extend(recall, &held_out);
+            let most = if left.is_none() { ALL } else { 2.0 * ALL };
+            if visits.share() > most {
+                return Ok(None);
+            }
+        }
+        Ok(Some(visits.within(PANEL_BYTES)))
+    }
+
+    /// Some of the items, and all.
+    fn stretch(&self, stretch: &Range<usize>, run: &Run) -> Result<(Side<'_, f32>, Side<'_, f32>)> {
+        if self.is_changed() {
+            return Err(Error::Parameter {
+                name: "an index joined with itself",
+                must_be: "saved and opened anew after a change",
+                value: "changed".into(),
+            });
+        }
+        if stretch.start > stretch.end || stretch.end > self.segment.len() {
+            return Err(Error::Parameter {
+                name: "the stretch",
+                must_be: "one of the items",
+                value: format!("{stretch:?} of {}", self.segment.len()),
+            });
+        }
+        let side = |range| self.segment.side(range, &self.removed, run);
+        Ok((side(stretch)?, side(&(0..self.segment.len()))?))
+    }
+
+    /// The pairs nearer than `radius` that are wanted, with the ids of the right rows.
+    fn within(
+        &self,
+        left: &Side<'_, f32>,
+        right: &Side<'_, f32>,
+        radius: f64,
+        wanted: impl Fn(u32, u32) -> bool + Sync,
+        run: &Run,
+    ) -> Result<Vec<(u32, i64, f32)>> {
+        not_negative("radius", radius)?;
+        let ids = self.segment.ids(run)?;
+        let mut pairs = Vec::new();
+        stream_sides(Some(left), right, radius, run, |found| {
+            let found = found.into_iter().filter(|pair| wanted(pair.0, pair.1));
+            pairs.extend(found.map(|(left, right, far)| (left, ids[right as usize], far)));
+            Ok(())
+        })?;
+        run.check()?;
+        Ok(pairs)
+    }
+
+    /// Ids in place of row numbers.
+    fn with_ids(&self, mut found: Neighbors<f32>, run: &Run) -> Result<Neighbors<f32>> {
+        let ids = self.segment.ids(run)?;
+        for index in found.indices.iter_mut() {
+            // What is not there has no distance either.
+            *index = usize::try_from(*index).map_or(-1, |row| ids[row]);
+        }
+        Ok(found)
+    }
+}
+
+/// Lets left rows look into near cells, then at their neighbours' neighbours.
+fn look(
+    left: &Side<'_, f32>,
+    right: &Side<'_, f32>,
+    k: usize,
+    rounds: usize,
+    visits: Visits<'_>,
+    run: &Run,
+) -> Result<Neighbors<f32>> {
+    let join = KnnJoin::new(Some(left), right, k, run)?;
+    visits.hold(left, right, &join.nearest, run)?;
+    join.expanded(rounds)
+}
+
+/// The lists of rows from `first` on without these rows, one place shorter.
+fn without_itself(found: Neighbors<f32>, first: usize) -> Neighbors<f32> {
+    let k = found.k - 1;
+    let lists = found
+        .indices
+        .par_chunks(found.k)
+        .zip(found.distances.par_chunks(found.k));
+    let kept = lists
+        .enumerate()
+        .flat_map_iter(|(row, (indices, distances))| {
+            let own = (first + row) as i64;
+            let others = indices.iter().zip(distances);
+            let others = others.filter(move |&(&index, _)| index != own);
+            // Among many equal items it may not have found itself.
+            others.take(k).map(|(&index, &distance)| (index, distance))
+        });
+    let (indices, distances) = kept.collect();
+    Neighbors {
+        k,
+        distances,
+        indices,
+    }
+}
+
+/// What was found by distance, in the order of inner products.
+fn by_inner_product(
+    mut found: Neighbors<f32>,
+    queries: Rows<'_, f32>,
+    items: &Side<'_, f32>,
+    run: &Run,
+) -> Result<Neighbors<f32>> {
+    let k = found.k;
+    let lists = found
+        .distances
+        .par_chunks_mut(k)
+        .zip(found.indices.par_chunks_mut(k));
+    lists
+        .enumerate()
+        .try_for_each_init(Vec::new, |products, (query, (distances, indices))| {
+            run.check()?;
+            let others = indices.iter().take_while(|&&index| index >= 0);
+            let pairs: Vec<(u32, u32)> =
+                others.map(|&index| (query as u32, index as u32)).collect();
+            items.check(pairs.iter().map(|pair| pair.1))?;
+            distances_of(
+                Measure::Dot,
+                queries,
+                items.rows,
+                &pairs,
+                products,
+                run.isa(),
+            )?;
+            let mut scored: Vec<(f32, u32)> = products
+                .iter()
+                .zip(&pairs)
+                .map(|(&product, pair)| (0.0 - product, pair.1))
+                .collect();
+            scored.sort_by(|x, y| {
+                let by_id = || items.rank(x.1).cmp(&items.rank(y.1));
+                x.0.total_cmp(&y.0).then_with(by_id)
+            });
+            for (place, (distance, item)) in scored.into_iter().enumerate() {
+                (distances[place], indices[place]) = (distance, item.into());
+            }
+            Ok::<_, Error>(())
+        })?;
+    Ok(found)
+}
+
+/// The nearest of both, whose rows have these ids.
+fn merged(both: [(Neighbors<f32>, &[i64]); 2]) -> Neighbors<f32> {
+    let (k, values) = (both[0].0.k, both[0].0.indices.len());
+    let mut merged = Neighbors {
+        k,
+        distances: vec![f32::INFINITY; values],
+        indices: vec![-1; values],
+    };
+    let lists = merged.distances.par_chunks_mut(k);
+    let lists = lists.zip(merged.indices.par_chunks_mut(k));
+    lists.enumerate().for_each(|(query, (distances, indices))| {
+        let list = |(found, ids): &(Neighbors<f32>, &[i64])| {
+            let ids = found.of(query as u32).map(|row| ids[row as usize]);
+            let distances = found.distances[query * k..].iter().copied();
+            distances.zip(ids).collect::<Vec<_>>()
+        };
+        let mut all: Vec<(f32, i64)> = both.iter().flat_map(list).collect();
+        all.sort_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
+        for (place, (distance, id)) in all.into_iter().take(k).enumerate() {
+            (distances[place], indices[place]) = (distance, id);
+        }
+    });
+    merged
+}
