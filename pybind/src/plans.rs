@@ -11,7 +11,7 @@ pub(crate) fn parse(text: &str) -> PyResult<JoinPlan> {
 }
 
 /// The one text of all equal plans.
-fn to_text(plan: JoinPlan) -> PyResult<String> {
+pub(crate) fn to_text(plan: JoinPlan) -> PyResult<String> {
     plan.check().map_err(to_py)?;
     serde_json::to_string(&plan).map_err(|error| PyValueError::new_err(error.to_string()))
 }

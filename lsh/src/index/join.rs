@@ -5,7 +5,10 @@ use std::{borrow::Cow, ops::Range};
 use lshjoin_kernels::{Measure, Rows, distances_of};
 use rayon::prelude::*;
 
-use super::{Index, segment::SegmentCells};
+use super::{
+    Index,
+    segment::{SegmentCells, compared_by},
+};
 use crate::{
     cells::{CellTable, Visits},
     error::{Error, Result},
@@ -38,39 +41,13 @@ impl Index {
         run: &Run,
     ) -> Result<Neighbors<f32>> {
         self.check_dimension(queries)?;
-        let metric = self.segment.metric;
-        let longer = self.longer(queries);
-        let rows = Rows::new(&longer, self.segment.width())?;
-        let mut left = Side::new("queries", rows, super::segment::compared_by(metric), run)?;
-        let right = self
-            .segment
-            .side(&(0..self.segment.len()), &self.removed, run)?;
-        let cells = match self.cells_of(plan, run)? {
-            Some((plan, cells)) if self.segment.len() > 0 => Some((plan, cells)),
-            _ => None,
-        };
-        let found = match cells {
-            None => KnnJoin::new(Some(&left), &right, k, run)?.exactly()?,
-            Some((plan, cells)) => {
-                let of_left = cells.cells().table(&mut left, run)?;
-                let all = left.rows.len();
-                let rows = held_out(all).map(|row| row as u32).collect();
-                let sides = (Some(&left), &right);
-                match self.visits(sides, rows, (&of_left, &cells), k, plan, run)? {
-                    None => KnnJoin::new(Some(&left), &right, k, run)?.exactly()?,
-                    Some(visits) => look(&left, &right, k, plan.rounds, visits, run)?,
-                }
-            }
-        };
-        let found = match metric {
-            Metric::InnerProduct => by_inner_product(found, rows, &right, run)?,
-            _ => found,
-        };
+        let found = self.find(queries, k, plan, PANEL_BYTES, run)?;
         if self.added.len() == 0 {
             return self.with_ids(found, run);
         }
         let (ids, values) = self.added.rows();
         let added = Rows::new(&values, self.segment.dim)?;
+        let metric = self.segment.metric;
         let added = knn_join(Some(queries), added, k, metric, &JoinPlan::Exact, run)?;
         Ok(merged([(found, self.segment.ids(run)?), (added, &ids)]))
     }
@@ -100,26 +77,35 @@ impl Index {
             return Ok(JoinPlan::Exact);
         }
         let right = self.segment.side(&(0..items), &self.removed, run)?;
-        let visits = match queries {
+        let own;
+        let (queries, k) = match queries {
+            Some((queries, _)) => (Some(queries), k),
+            // Items are longer than they are as queries: no join of one side with itself.
+            None if self.segment.metric == Metric::InnerProduct => {
+                own = self.items_at(self.segment.held_out(run)?, run)?;
+                (Some(Rows::new(&own, self.segment.dim)?), k + 1)
+            }
+            None => (None, k),
+        };
+        let probes = match queries {
             None => {
                 let rows = self.segment.held_out(run)?;
                 let tables = (&cells.table, &*cells);
-                self.visits((None, &right), rows, tables, k, plan, run)?
-                    .map(|visits| visits.probes())
+                let visits =
+                    self.visits((None, &right), rows, tables, k, plan, PANEL_BYTES, run)?;
+                visits.map(|visits| visits.probes())
             }
-            Some((queries, _)) => {
+            Some(queries) => {
                 self.check_dimension(queries)?;
                 let longer = self.longer(queries);
-                let rows = Rows::new(&longer, self.segment.width())?;
-                let mut left = Side::new("queries", rows, right.metric, run)?;
-                let of_left = cells.cells().table(&mut left, run)?;
-                let rows = held_out(left.rows.len()).map(|row| row as u32).collect();
-                let tables = (&of_left, &*cells);
-                self.visits((Some(&left), &right), rows, tables, k, plan, run)?
-                    .map(|visits| visits.probes())
+                let (left, of_left) = self.left(&longer, &cells, run)?;
+                let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
+                let rows = held_out_rows(&left);
+                let visits = self.visits(sides, rows, tables, k, plan, PANEL_BYTES, run)?;
+                visits.map(|visits| visits.probes())
             }
         };
-        Ok(match visits {
+        Ok(match probes {
             None => JoinPlan::Exact,
             Some(probes) => JoinPlan::Cells(CellPlan {
                 probes,
@@ -146,31 +132,27 @@ impl Index {
         panel_bytes: usize,
         run: &Run,
     ) -> Result<(Vec<i64>, Neighbors<f32>)> {
-        let (left, right) = self.stretch(&stretch, run)?;
         // One more, since each item finds itself.
         let places = k.saturating_add(usize::from(k > 0));
-        let found = match self.cells_of(plan, run)? {
+        let (left, right) = self.stretch(&stretch, run)?;
+        let cells = self.cells_of(plan, run)?;
+        if let Some((plan, _)) = &cells
+            && (plan.until_recall.is_some() || plan.rounds > 0)
+        {
+            return Err(Error::Parameter {
+                name: "plan",
+                must_be: "a fixed one without rounds, where items are joined stretch by stretch",
+                value: format!("{plan:?}"),
+            });
+        }
+        let found = match cells {
+            _ if self.segment.metric == Metric::InnerProduct => {
+                let rows = (stretch.start as u32..stretch.end as u32).collect();
+                let values = self.items_at(rows, run)?;
+                let queries = Rows::new(&values, self.segment.dim)?;
+                self.find(queries, places, plan, panel_bytes, run)?
+            }
             None => KnnJoin::new(Some(&left), &right, places, run)?.exactly()?,
-            Some((CellPlan { rounds: 1.., .. }, _)) => {
-                return Err(Error::Parameter {
-                    name: "rounds",
-                    must_be: "0 where items are joined stretch by stretch",
-                    value: "more".into(),
-                });
-            }
-            Some((
-                CellPlan {
-                    until_recall: Some(_),
-                    ..
-                },
-                _,
-            )) => {
-                return Err(Error::Parameter {
-                    name: "until_recall",
-                    must_be: "fixed first where items are joined stretch by stretch",
-                    value: "left open".into(),
-                });
-            }
             Some((plan, cells)) => {
                 let of_left = cells.table.slice(&stretch);
                 let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
@@ -178,10 +160,6 @@ impl Index {
                 let visits = visits.within(panel_bytes);
                 look(&left, &right, places, 0, visits, run)?
             }
-        };
-        let found = match self.segment.metric {
-            Metric::InnerProduct => by_inner_product(found, left.rows, &right, run)?,
-            _ => found,
         };
         let found = without_itself(found, stretch.start);
         let ids = self.segment.ids(run)?[stretch].to_vec();
@@ -239,6 +217,67 @@ impl Index {
         let ids = self.segment.ids(run)?[stretch].to_vec();
         let found = RadiusNeighbors::sorted(pairs, ids.len());
         Ok((ids, found))
+    }
+
+    /// The `k` nearest of the items by cell, by row.
+    fn find(
+        &self,
+        queries: Rows<'_, f32>,
+        k: usize,
+        plan: &JoinPlan,
+        panel_bytes: usize,
+        run: &Run,
+    ) -> Result<Neighbors<f32>> {
+        let segment = &self.segment;
+        let longer = self.longer(queries);
+        let rows = Rows::new(&longer, segment.width())?;
+        let right = segment.side(&(0..segment.len()), &self.removed, run)?;
+        let exactly = || {
+            let left = Side::new("queries", rows, right.metric, run)?;
+            KnnJoin::new(Some(&left), &right, k, run)?.exactly()
+        };
+        let found = match self.cells_of(plan, run)? {
+            None => exactly()?,
+            Some((plan, cells)) => {
+                let (left, of_left) = self.left(&longer, &cells, run)?;
+                let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
+                let rows = held_out_rows(&left);
+                match self.visits(sides, rows, tables, k, plan, panel_bytes, run)? {
+                    None => exactly()?,
+                    Some(visits) => look(&left, &right, k, plan.rounds, visits, run)?,
+                }
+            }
+        };
+        match segment.metric {
+            Metric::InnerProduct => by_inner_product(found, rows, &right, run),
+            _ => Ok(found),
+        }
+    }
+
+    /// Queries as the items are kept, as one side by cell.
+    fn left<'a>(
+        &self,
+        longer: &'a [f32],
+        cells: &SegmentCells,
+        run: &Run,
+    ) -> Result<(Side<'a, f32>, CellTable)> {
+        let rows = Rows::new(longer, self.segment.width())?;
+        let metric = compared_by(self.segment.metric);
+        let mut left = Side::new("queries", rows, metric, run)?;
+        let table = cells.cells().table(&mut left, run)?;
+        Ok((left, table))
+    }
+
+    /// Some of the items, as they came.
+    fn items_at(&self, rows: Vec<u32>, run: &Run) -> Result<Vec<f32>> {
+        let all = self
+            .segment
+            .side(&(0..self.segment.len()), &self.removed, run)?;
+        all.check(rows.iter().copied())?;
+        let values = rows
+            .iter()
+            .flat_map(|&row| &all.rows.row(row as usize)[..self.segment.dim]);
+        Ok(values.copied().collect())
     }
 
     fn check_dimension(&self, queries: Rows<'_, f32>) -> Result<()> {
@@ -307,6 +346,7 @@ impl Index {
 
     /// How left rows look into the cells of the index; none where they had better meet all. `rows`
     /// are those of the left side that recall is measured by.
+    #[expect(clippy::too_many_arguments, reason = "two sides, and all of a plan")]
     fn visits<'a>(
         &self,
         (left, right): (Option<&Side<'_, f32>>, &Side<'_, f32>),
@@ -314,6 +354,7 @@ impl Index {
         (of_left, cells): (&'a CellTable, &'a SegmentCells),
         k: usize,
         plan: CellPlan,
+        panel_bytes: usize,
         run: &Run,
     ) -> Result<Option<Visits<'a>>> {
         let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
@@ -327,7 +368,7 @@ impl Index {
                 return Ok(None);
             }
         }
-        Ok(Some(visits.within(PANEL_BYTES)))
+        Ok(Some(visits.within(panel_bytes)))
     }
 
     /// Some of the items, and all.
@@ -380,6 +421,10 @@ impl Index {
         }
         Ok(found)
     }
+}
+
+fn held_out_rows(side: &Side<'_, f32>) -> Vec<u32> {
+    held_out(side.rows.len()).map(|row| row as u32).collect()
 }
 
 /// Lets left rows look into near cells, then at their neighbours' neighbours.

@@ -4,7 +4,8 @@ For data frames (pandas, polars, pyarrow) the estimators and models of Spark ML:
 :class:`BucketedRandomProjectionLSH` and its relatives. For NumPy arrays :func:`knn_join` and
 :func:`radius_join`; a :class:`JoinPlan` is how the former goes about it.
 :func:`radius_join_batches` is for results that need not fit in memory, :func:`knn_join_files`
-and :func:`radius_join_files` for vectors that need not either.
+and :func:`radius_join_files` for vectors that need not either. An :class:`Index` keeps items ready,
+in memory or on disk, for joins to come.
 """
 
 from lshjoin._lshjoin import __version__, cpu_features
@@ -31,6 +32,7 @@ from lshjoin.files import (
     radius_join_files,
 )
 from lshjoin.files_plan import FilesPlan
+from lshjoin.index import Index
 from lshjoin.job import OtherJobError
 from lshjoin.plan import JoinPlan
 
@@ -39,6 +41,7 @@ __all__ = [
     "BucketedRandomProjectionLSHModel",
     "FilesJoin",
     "FilesPlan",
+    "Index",
     "JoinPlan",
     "ManhattanProjectionLSH",
     "ManhattanProjectionLSHModel",

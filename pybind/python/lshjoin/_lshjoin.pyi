@@ -6,6 +6,7 @@ widened to float32. Long calls release the GIL, let Ctrl-C through, and call
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,3 +158,108 @@ class RadiusJoinBatches:
 
     def close(self) -> None:
         """Ends the join, and waits until it has ended."""
+
+Rows = NDArray[np.float32]  # 2-D, C-contiguous
+Ids = NDArray[np.int64]  # 1-D, contiguous
+Nearest = tuple[NDArray[np.float32], NDArray[np.int64]]
+Within = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
+
+class Index:
+    """Items by cell, with codes and ids. OSError and ValueError name the file."""
+
+    @staticmethod
+    def load(path: str, *, mmap: bool, num_threads: int | None = None) -> Index: ...
+    def save(
+        self, path: str, *, num_threads: int | None = None, on_progress: Progress = None
+    ) -> None: ...
+    def verify(self, *, num_threads: int | None = None, on_progress: Progress = None) -> None: ...
+    def __len__(self) -> int: ...
+    def info(self) -> dict[str, Any]:
+        """items, removed, added, dim, metric, plan."""
+
+    def add(self, items: Rows, ids: Ids) -> None: ...
+    def remove(self, ids: Ids) -> None: ...
+    def plan(self, recall: float, queries: int) -> str:
+        """What knn is to do for so many queries, as JSON."""
+
+    def fixed_plan(
+        self,
+        queries: Rows | None,  # a sample; None: the items with themselves
+        count: int,  # of all queries
+        k: int,
+        plan: str,
+        *,
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> str:
+        """The plan with probes in place of until_recall."""
+
+    def knn(
+        self,
+        queries: Rows,
+        k: int,
+        plan: str,
+        *,
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> Nearest:
+        """Distances and ids, (n, k), nearest first (ties by id), padded with inf and -1."""
+
+    def radius(
+        self,
+        queries: Rows,
+        radius: float,
+        *,
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> Within:
+        """lims (n + 1), distances, ids."""
+
+    def knn_of_stretch(
+        self,
+        start: int,
+        stop: int,
+        k: int,
+        plan: str,
+        *,
+        memory: int,  # for panels of codes
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> tuple[NDArray[np.int64], Nearest]:
+        """Ids of these items, and the nearest others of each."""
+
+    def radius_of_stretch(
+        self,
+        start: int,
+        stop: int,
+        radius: float,
+        *,
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> tuple[NDArray[np.int64], Within]:
+        """Ids of these items, and the others within the radius of each."""
+
+class IndexBuilder:
+    """All items come in the same batches PASSES times. Of no more use after an error."""
+
+    PASSES: int
+
+    def __new__(
+        cls,
+        items: int,
+        dim: int,
+        *,
+        metric: str,
+        plan: str | None,
+        seed: int,
+        path: str | None,  # None: in memory
+    ) -> IndexBuilder: ...
+    def push(
+        self,
+        items: Rows,
+        ids: Ids,
+        *,
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> None: ...
+    def finish(self, *, num_threads: int | None = None, on_progress: Progress = None) -> Index: ...

@@ -104,7 +104,7 @@ def knn_join(
         >>> print(result.plan)
         exact  all pairs are compared
     """
-    k = _at_least_one(k)
+    k = at_least_one(k)
     query_rows, item_rows = _sides(queries, items)
     if plan is None:
         recall, seed = 0.95 if recall is None else recall, 0 if seed is None else seed
@@ -167,7 +167,7 @@ def plan_knn_join(
         >>> plan_knn_join(items=items, recall=1.0)
         JoinPlan.exact()
     """
-    _at_least_one(k)
+    at_least_one(k)
     query_rows, item_rows = _sides(queries, items)
     return JoinPlan.from_json(
         _lshjoin.plan_knn_join(
@@ -220,7 +220,7 @@ def radius_join(
         [0, 2]
         [1]
     """
-    radius = _radius(radius)
+    radius = to_radius(radius)
     query_rows, item_rows = _sides(queries, items)
     with reporter(progress, "radius_join") as on_progress:
         return RadiusNeighbors(
@@ -286,7 +286,7 @@ def radius_join_batches(
     """
     import pyarrow as pa
 
-    radius = _radius(radius)
+    radius = to_radius(radius)
     batch_size = operator.index(batch_size)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
@@ -318,7 +318,8 @@ def _record_batches(
             yield pa.record_batch(list(columns), schema)
 
 
-def _radius(radius: float | None) -> float:
+def to_radius(radius: float | None) -> float:
+    """A radius that a join can have."""
     if radius is None:
         raise TypeError("a radius is missing; pass radius=")
     radius = float(radius)
@@ -327,7 +328,8 @@ def _radius(radius: float | None) -> float:
     return radius
 
 
-def _at_least_one(k: SupportsIndex) -> int:
+def at_least_one(k: SupportsIndex) -> int:
+    """A number of neighbours."""
     k = operator.index(k)
     if k < 1:
         raise ValueError(f"The number of nearest neighbors cannot be less than 1 (k is {k})")

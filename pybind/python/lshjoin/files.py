@@ -18,10 +18,10 @@ from lshjoin import _lshjoin
 from lshjoin.arrays import (
     Metric,
     NearestMetric,
-    _at_least_one,
-    _radius,
+    at_least_one,
     knn_join,
     radius_join_batches,
+    to_radius,
 )
 from lshjoin.datasets import Dataset, Source, StoragePath, open_dataset
 from lshjoin.files_plan import FilesPlan, plan_files
@@ -107,7 +107,7 @@ def knn_join_files(
         >>> pq.read_table("nearest.parquet").to_pydict()["item"]
         [2, 2, 0]
     """
-    k = _at_least_one(k)
+    k = at_least_one(k)
     sides = _Sides.open(queries, items, column, id_column)
     if plan is None:
         plan = sides.plan(metric, 0.95 if recall is None else recall, 0 if seed is None else seed)
@@ -182,7 +182,7 @@ def radius_join_files(
         >>> sorted(pq.read_table("near.parquet").to_pydict()["query"])
         [0, 2]
     """
-    radius = _radius(radius)
+    radius = to_radius(radius)
     sides = _Sides.open(queries, items, column, id_column)
     work = {"command": "radius", "radius": radius, "metric": metric, **sides.work()}
 
@@ -236,7 +236,7 @@ def plan_knn_join_files(
         reads   vectors 256 kB
         writes  pairs 200 kB
     """
-    k = _at_least_one(k)
+    k = at_least_one(k)
     sides = _Sides.open(queries, items, column, id_column)
     return sides.files_plan(sides.plan(metric, recall, seed), k, memory_bytes(memory_limit))
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lshjoin import _lshjoin
 from lshjoin.datasets import Dataset
 from lshjoin.files_plan import FilesPlan
+from lshjoin.index import Index
 from lshjoin.job import Job, replacing
 from lshjoin.pairs import neighbor_pairs
 from lshjoin.plan import JoinPlan
@@ -25,7 +25,6 @@ WritePairs = Callable[[Path, Iterator[Columns]], int]
 
 #: Queries of the first stretch of a radius join, whose pairs tell how many there will be.
 _FIRST = 4096
-_PAIR_BYTES = 96
 
 #: Queries whose sample tells how far all have to look.
 _SAMPLE = 512
@@ -60,111 +59,104 @@ class DiskJoin:
         """The parts of a k-nearest-neighbour join, made where they are not there yet."""
         index = self._index()
         plan = self._fixed_plan(index, k)
-        start = time.perf_counter()
         stretch = self._plan.stretch or 1
 
-        def join(first: int, last: int, on_progress: Any) -> Iterator[Columns]:
-            options = {"num_threads": self._threads, "on_progress": on_progress}
+        def join(first: int, last: int, progress: Progress) -> Iterator[Columns]:
             if self._queries is None:
-                rows, (distances, indices) = index.knn_of_stretch(
-                    first, last, k, plan, memory=self._plan.panels, **options
+                rows, found = index.knn_of_stretch(
+                    range(first, last),
+                    k,
+                    plan=plan,
+                    memory=2 * self._plan.panels,
+                    num_threads=self._threads,
+                    progress=progress,
                 )
             else:
-                rows = np.arange(first, last)
-                queries = _float32(self._queries.read(first, last))
-                distances, indices = index.knn(queries, k, plan, **options)
-            return neighbor_pairs(rows, distances, indices)
+                rows, queries = np.arange(first, last), self._queries.read(first, last)
+                found = index.knn(
+                    queries, k, plan=plan, num_threads=self._threads, progress=progress
+                )
+            return neighbor_pairs(rows, found.distances, found.indices)
 
-        parts = self._parts(join, write, lambda _: stretch)
-        self.seconds["join"] = time.perf_counter() - start
-        return parts
+        return self._parts(join, write, lambda _: stretch)
 
     def radius(self, radius: float, write: WritePairs) -> list[Path]:
         """The parts of a radius join, made where they are not there yet."""
         index = self._index()
-        start = time.perf_counter()
-        room = (self._plan.stretch or 1) * _PAIR_BYTES
+        most = self._plan.stretch or 1
 
-        def join(first: int, last: int, on_progress: Any) -> Iterator[Columns]:
-            options = {"num_threads": self._threads, "on_progress": on_progress}
+        def join(first: int, last: int, progress: Progress) -> Iterator[Columns]:
+            options = {"num_threads": self._threads, "progress": progress}
             if self._queries is None:
-                rows, found = index.radius_of_stretch(first, last, radius, **options)
+                rows, found = index.radius_of_stretch(range(first, last), radius, **options)
             else:
-                rows = np.arange(first, last)
-                queries = _float32(self._queries.read(first, last))
+                rows, queries = np.arange(first, last), self._queries.read(first, last)
                 found = index.radius(queries, radius, **options)
-            lims, distances, indices = found
-            yield np.repeat(rows, np.diff(lims)), indices, distances
+            yield np.repeat(rows, np.diff(found.lims)), found.indices, found.distances
 
-        def stretch(pairs_of_query: float) -> int:
-            most = self._plan.stretch or 1
-            if pairs_of_query < 0:
+        def stretch(pairs_of_query: float | None) -> int:
+            if pairs_of_query is None:
                 return min(most, _FIRST)
-            return max(min(most, int(room / (_PAIR_BYTES * (pairs_of_query + 1)))), 1)
+            return max(int(most / (pairs_of_query + 1)), 1)
 
-        parts = self._parts(join, write, stretch)
-        self.seconds["join"] = time.perf_counter() - start
-        return parts
+        return self._parts(join, write, stretch)
 
     def _parts(
         self,
-        join: Callable[[int, int, Any], Iterator[Columns]],
+        join: Callable[[int, int, Progress], Iterator[Columns]],
         write: WritePairs,
-        stretch: Callable[[float], int],
+        stretch: Callable[[float | None], int],
     ) -> list[Path]:
-        """``stretch`` is told the pairs of a query so far, -1 at first."""
+        """``stretch`` is told how many pairs a query has had so far."""
+        start = time.perf_counter()
         parts, first = [], 0
         for part in sorted(self._job.directory.glob("pairs-*.parquet")):
-            start, stop = (int(row) for row in part.stem.split("-")[1:])
-            if start == first:
+            begin, end = (int(row) for row in part.stem.split("-")[1:])
+            if begin == first:
                 parts.append(part)
-                first = stop
-        begun, pairs = first, 0
+                first = end
+        begun, pairs, queries = first, 0, self._plan.queries
         with reporter(self._progress, "join") as told:
-            while first < self._plan.queries:
-                of_query = pairs / (first - begun) if first > begun else -1
-                last = min(first + stretch(of_query), self._plan.queries)
+            while first < queries:
+                of_query = pairs / (first - begun) if first > begun else None
+                last = min(first + stretch(of_query), queries)
                 part = self._job.path(f"pairs-{first:012}-{last:012}.parquet")
-                on_progress = told and _part_of(told, first, last, self._plan.queries)
-                found = join(first, last, on_progress)
+                progress = told and _of_stretch(told, first, last, queries)
+                found = join(first, last, progress or False)
                 with replacing(part) as temporary:
                     pairs += write(temporary, found)
                 parts.append(part)
                 first = last
+        self.seconds["join"] = time.perf_counter() - start
         return parts
 
-    def _index(self) -> _lshjoin.Index:
+    def _index(self) -> Index:
         """The index of the items by row number, built if it is not there yet."""
         start = time.perf_counter()
         path = self._job.path("index")
         if not (path / "manifest.json").exists():
-            self._build(path)
-        index = _lshjoin.Index.load(path, mmap=True)
+            join = self._plan.join
+            with reporter(self._progress, "index") as told:
+                Index.build_on_disk(
+                    path,
+                    self._batches,
+                    count=len(self._items),
+                    dim=self._items.dim,
+                    metric=self._metric,
+                    plan=None if join == JoinPlan.exact() else join,
+                    num_threads=self._threads,
+                    progress=told or False,
+                )
+        # Opened anew: what was read to write the index is no longer mapped.
+        index = Index.load(path)
         self.seconds["index"] = time.perf_counter() - start
         return index
 
-    def _build(self, path: Path) -> None:
-        join = self._plan.join
-        rows = len(self._items)
-        builder = _lshjoin.IndexBuilder(
-            rows,
-            self._items.dim,
-            metric=self._metric,
-            plan=None if join == JoinPlan.exact() else join.to_json(),
-            seed=0,
-            path=path,
-        )
-        passes = builder.PASSES
-        with reporter(self._progress, "index") as told:
-            for number in range(passes):
-                for first, batch in self._items.batches(self._plan.batch):
-                    ids = np.arange(first, first + len(batch))
-                    builder.push(_float32(batch), ids, num_threads=self._threads)
-                    if told:
-                        told(number * rows + first + len(batch), passes * rows)
-            builder.finish(num_threads=self._threads)
+    def _batches(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+        for first, vectors in self._items.batches(self._plan.batch):
+            yield vectors, np.arange(first, first + len(vectors))
 
-    def _fixed_plan(self, index: _lshjoin.Index, k: int) -> str:
+    def _fixed_plan(self, index: Index, k: int) -> JoinPlan:
         """The join's plan with as many probes as its recall needs, the same for all stretches."""
         start = time.perf_counter()
         path = self._job.path("plan.json")
@@ -172,24 +164,32 @@ class DiskJoin:
             sample = None
             if self._queries is not None:
                 step = -(-len(self._queries) // _SAMPLE) or 1
-                rows = [batch[-first % step :: step] for first, batch in self._queries.batches()]
-                sample = _float32(np.concatenate(rows))
-            count = self._plan.queries
+                batches = self._queries.batches()
+                sample = np.concatenate([rows[-first % step :: step] for first, rows in batches])
             plan = index.fixed_plan(
-                sample, count, k, self._plan.join.to_json(), num_threads=self._threads
+                k,
+                queries=sample,
+                count=self._plan.queries,
+                plan=self._plan.join,
+                num_threads=self._threads,
+                progress=False,
             )
             with replacing(path) as temporary:
-                temporary.write_text(plan)
+                temporary.write_text(plan.to_json())
         self.seconds["plan"] = time.perf_counter() - start
-        return path.read_text()
+        return JoinPlan.from_json(path.read_text())
 
 
-def _float32(vectors: NDArray[Any]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(vectors, dtype=np.float32)
+def _of_stretch(
+    told: Callable[[int, int], object], first: int, last: int, queries: int
+) -> Callable[[int, int], object]:
+    """What is done of a stretch, told as queries done of all."""
+    most = first
 
+    def progress(done: int, total: int) -> None:
+        nonlocal most
+        # More to do may turn up on the way.
+        most = max(most, first + (last - first) * done // max(total, 1))
+        told(most, queries)
 
-def _part_of(told: Callable[[int, int], object], first: int, last: int, all_: int) -> Any:
-    def on_progress(done: int, total: int) -> None:
-        told(first + (last - first) * done // max(total, 1), all_)
-
-    return on_progress
+    return progress
