@@ -13,8 +13,11 @@ from typing import Any, TypeVar
 
 import click
 
+# What is freed goes back to the system, or a memory limit would be about something else.
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
 from lshjoin import __version__, _lshjoin
-from lshjoin.files import knn_join_files, plan_knn_join_files, radius_join_files
+from lshjoin.files import FilesJoin, knn_join_files, plan_knn_join_files, radius_join_files
 from lshjoin.job import OtherJobError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -215,11 +218,15 @@ def radius(
     _joined(radius_join_files(queries, items, threshold, **options), plot, as_json)
 
 
-def _joined(result: Any, plot: Path | None, as_json: bool) -> None:
+def _plot(pairs: Path, plot: Path | None, queries: int) -> None:
     if plot is not None:
         from lshjoin.histograms import plot_pairs
 
-        plot_pairs(result.out, plot, result.queries)
+        plot_pairs(pairs, plot, queries)
+
+
+def _joined(result: FilesJoin, plot: Path | None, as_json: bool) -> None:
+    _plot(result.out, plot, result.queries)
     _print(
         dataclasses.asdict(result) | {"plan": result.plan.as_dict()},
         f"{result.pairs:,} pairs of {result.queries:,} queries and {result.items:,} items in "
@@ -278,6 +285,121 @@ def plan(a: str, b: str | None, k: int, as_json: bool, **options: Any) -> None:
     queries, items = (None, a) if b is None else (a, b)
     chosen = plan_knn_join_files(queries, items, k, **options)
     _print(chosen.as_dict(), str(chosen), as_json)
+
+
+@lshjoin.group()
+def index() -> None:
+    """Items kept on disk for queries to come.
+
+    \b
+    Example:
+      lshjoin index build items.parquet --id number --out items.index
+    """
+
+
+_INDEX = click.argument("path", metavar="INDEX", type=click.Path(path_type=Path))
+
+
+@index.command()
+@click.argument("items")
+@_NEAREST_METRIC
+@_VECTORS
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Directory of the index."
+)
+@_MEMORY
+@_THREADS
+@_JSON
+def build(items: str, as_json: bool, **options: Any) -> None:
+    """An index of ITEMS, in place of one that is there. Ids are integers.
+
+    \b
+    Example:
+      lshjoin index build items.parquet --id number --out items.index
+    """
+    from lshjoin.index_files import build_index
+
+    built = build_index(items, **options)
+    _print(_index_info(built), str(built), as_json)
+
+
+@index.command()
+@_INDEX
+@click.argument("queries")
+@_K
+@_RECALL
+@_VECTORS
+@_OUT
+@_MEMORY
+@_THREADS
+@_JSON
+@_PLOT
+def query(
+    path: Path, queries: str, k: int, plot: Path | None, as_json: bool, **options: Any
+) -> None:
+    """The K nearest items of an index for every row of QUERIES.
+
+    \b
+    Example:
+      lshjoin index build items.parquet --id number --out items.index
+      lshjoin index query items.index queries.parquet -k 5 --id id --out found.parquet
+    """
+    from lshjoin.index_files import query_index
+
+    found = query_index(path, queries, k, **options)
+    _plot(found.out, plot, found.queries)
+    _print(
+        dataclasses.asdict(found) | {"plan": json.loads(found.plan.to_json())},
+        f"{found.pairs:,} pairs of {found.queries:,} queries and {found.items:,} items in "
+        f"{found.seconds:.1f} s: {found.out}",
+        as_json,
+    )
+
+
+@index.command()
+@_INDEX
+@_JSON
+def info(path: Path, as_json: bool) -> None:
+    """What an index holds.
+
+    \b
+    Example:
+      lshjoin index build items.parquet --out items.index
+      lshjoin index info items.index --json
+    """
+    from lshjoin.index import Index
+
+    facts = _index_info(Index.load(path))
+    facts["bytes"] = sum(file.stat().st_size for file in path.iterdir())
+    text = "\n".join(f"{name:<8} {value}" for name, value in facts.items() if name != "plan")
+    _print(facts, text, as_json)
+
+
+@index.command()
+@_INDEX
+@_THREADS
+@_JSON
+def verify(path: Path, num_threads: int | None, as_json: bool) -> None:
+    """Reads every byte of an index; exit code 3 and the file's name when one is damaged.
+
+    \b
+    Example:
+      lshjoin index build items.parquet --out items.index
+      lshjoin index verify items.index
+    """
+    from lshjoin.index import Index
+
+    Index.load(path).verify(num_threads=num_threads)
+    _print({"path": path, "sound": True}, f"{path} is sound", as_json)
+
+
+def _index_info(index: Any) -> dict[str, Any]:
+    return {
+        "items": len(index),
+        "dim": index.dim,
+        "metric": index.metric,
+        "plan": json.loads(index.plan.to_json()),
+    }
 
 
 @lshjoin.command()

@@ -147,6 +147,12 @@ class Dataset:
             return vectors
         return np.empty((0, self.dim), self.dtype)
 
+    def sample(self, most: int) -> Matrix:
+        """Rows at equal steps, the first one of them, ``most`` of them at most."""
+        step = -(-len(self) // most) or 1
+        rows = [vectors[-first % step :: step] for first, vectors in self.batches()]
+        return np.concatenate([np.empty((0, self.dim), self.dtype), *rows])
+
     @property
     def _piece_rows(self) -> int:
         return max(_PIECE // self.row_bytes, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import re
 import time
@@ -26,7 +28,8 @@ from lshjoin.arrays import (
 from lshjoin.datasets import Dataset, Source, StoragePath, open_dataset
 from lshjoin.files_plan import FilesPlan, plan_files
 from lshjoin.ids import load_ids, store_ids
-from lshjoin.job import Job, replacing
+from lshjoin.index import Index
+from lshjoin.job import MANIFEST, Job, replacing
 from lshjoin.out_of_core import Columns, DiskJoin, WritePairs
 from lshjoin.pairs import PairsFile, concatenate, neighbor_pairs, pairs_schema
 from lshjoin.params import to_float
@@ -35,6 +38,10 @@ from lshjoin.progress import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+#: Rows that are joined to tell how long a join will take, and the power of the number of items by
+#: which a query takes longer: a join by cells grows with the 1.35th power of its rows.
+_SAMPLE, _GROWTH = 30_000, 0.35
 
 
 @dataclass(frozen=True)
@@ -225,20 +232,56 @@ def plan_knn_join_files(
 ) -> FilesPlan:
     """What :func:`knn_join_files` would do for the same arguments.
 
+    The time it gives is that of reading and joining the first 30,000 rows, and of as much more as
+    there is to do: proportional to the pairs for the exact plan, to the queries and the 0.35th
+    power of the items for others. That is a guess, good for "minutes" or "hours".
+
     Examples:
         >>> import numpy as np
         >>> from lshjoin import plan_knn_join_files
         >>> np.save("items.npy", np.zeros((1000, 64), np.float32))
-        >>> print(plan_knn_join_files(items="items.npy", memory_limit="1GiB"))
+        >>> print(plan_knn_join_files(items="items.npy", memory_limit="1GiB"))  # doctest: +ELLIPSIS
         exact  all pairs are compared
         rows    1,000 queries and 1,000 items of 64 dimensions
         memory  816 kB of 1.07 GB: vectors 256 kB, codes 80 kB, neighbours 480 kB
         reads   vectors 256 kB
         writes  pairs 200 kB
+        time    about ... seconds
     """
     k = at_least_one(k)
     sides = _Sides.open(queries, items, column, id_column)
-    return sides.files_plan(sides.plan(metric, recall, seed), k, memory_bytes(memory_limit))
+    plan = sides.files_plan(sides.plan(metric, recall, seed), k, memory_bytes(memory_limit))
+    return dataclasses.replace(plan, seconds=_seconds(sides, plan, k, metric))
+
+
+def _seconds(sides: _Sides, plan: FilesPlan, k: int, metric: NearestMetric) -> float:
+    start = time.perf_counter()
+    sample = sides.items.read(0, _SAMPLE if plan.items > _SAMPLE else plan.items)
+    rows = len(sample)
+    if rows == 0:
+        return 0.0
+    reading = (time.perf_counter() - start) / sample.nbytes
+    numbers = json.loads(plan.join.to_json())
+    if "cells" in numbers:
+        numbers["cells"] = max(int(1.5 * rows**0.5), 1)
+    join = JoinPlan.from_json(json.dumps(numbers))
+    start = time.perf_counter()
+    if plan.out_of_core:
+        cells = None if join == JoinPlan.exact() else join
+        index = Index.build(sample, metric=metric, plan=cells, progress=False)
+        fixed = index.fixed_plan(k, plan=join, progress=False)
+        index.knn_of_stretch(range(rows), k, plan=fixed, progress=False)
+    else:
+        knn_join(items=sample, k=k, metric=metric, plan=join, progress=False)
+    joining = time.perf_counter() - start
+    larger = plan.items / rows
+    if join == JoinPlan.exact():
+        # One side in memory meets each pair once, two sides or stretches both ways.
+        more = larger * (1 if sides.queries is None or plan.out_of_core else 2)
+    else:
+        more = larger**_GROWTH
+    bytes_read = sum(size * times for size, times in plan.reads.values())
+    return reading * bytes_read + joining * plan.queries / rows * more
 
 
 def memory_bytes(limit: int | str | None) -> int:
@@ -343,11 +386,18 @@ def row_ids(job: Job, side: str, dataset: Dataset) -> pa.Array | None:
     return load_ids(dataset, path)
 
 
+def check_new(out: Path) -> Path:
+    """A path that nothing is at. FileExistsError when there is."""
+    if out.exists():
+        raise FileExistsError(f"{out} exists already; delete it or choose another file to write")
+    return out
+
+
 def begin(work: dict[str, Any], out: Path, work_dir: StoragePath | None) -> Job:
     """A new job, or the one that was begun before, which may have written ``out`` already."""
     directory = Path(work_dir or out.with_name(f"{out.name}.work"))
-    if out.exists() and not directory.exists():
-        raise FileExistsError(f"{out} exists already; delete it or choose another file to write")
+    if not (directory / MANIFEST).exists():
+        check_new(out)
     return Job(directory, work | {"out": str(out.resolve())})
 
 
@@ -359,7 +409,7 @@ def _run(
     work_dir: StoragePath | None,
     in_memory: Callable[[], Iterator[Columns]],
     from_disk: Callable[[DiskJoin, WritePairs], list[Path]],
-    options: tuple[str, int | None, Progress],
+    options: tuple[NearestMetric, int | None, Progress],
 ) -> FilesJoin:
     import pyarrow.parquet as pq
 

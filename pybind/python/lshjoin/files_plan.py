@@ -139,6 +139,17 @@ def plan_files(
     return _out_of_core(plan, queries is None, row_bytes, code_bytes, list_bytes, files)
 
 
+def batch_rows(items: int, dim: int, memory_limit: int) -> int:
+    """Vectors on their way to an index of so many items at a time."""
+    room = memory_limit - _BASE - _of_index(items, int(1.5 * items**0.5), 4 * dim)
+    return max(min(room // _COPIES, _BATCH[1]), _BATCH[0]) // (4 * dim) or 1
+
+
+def _of_index(items: int, cells: int, row_bytes: int) -> int:
+    """What cells are learnt from, and for each item its cell, its id and its place by id."""
+    return min(64 * cells, items) * row_bytes * 3 + 20 * items
+
+
 def _out_of_core(
     plan: FilesPlan,
     itself: bool,
@@ -151,8 +162,7 @@ def _out_of_core(
     cells = json.loads(plan.join.to_json()).get("cells") or min(int(1.5 * items**0.5), 1 << 14)
     # For each cell all others by distance; ids, which are mapped, are not counted.
     of_cells = 12 * cells**2
-    # What cells are learnt from, and for each item its cell, its id and its place by id.
-    of_index = min(64 * cells, items) * row_bytes * 3 + 20 * items
+    of_index = _of_index(items, cells, row_bytes)
     of_query = list_bytes + 64 + (0 if itself else 2 * row_bytes + code_bytes)
     codes = items * code_bytes
     # Half of the room for panels at most, so that stretches are not many.

@@ -16,7 +16,7 @@ from typing import Any
 
 from lshjoin import __version__
 
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"
 _TEMPORARY = ".unfinished"
 
 
@@ -56,7 +56,7 @@ class Job:
     def __init__(self, directory: Path, work: dict[str, Any]) -> None:
         self.directory = directory
         work = json.loads(json.dumps({"lshjoin": __version__, **work}))
-        manifest = directory / _MANIFEST
+        manifest = directory / MANIFEST
         if directory.exists() and not manifest.exists() and any(directory.iterdir()):
             raise OtherJobError(
                 f"{directory} is not empty and no work directory; choose another one"
@@ -100,7 +100,7 @@ class Job:
         for entry in self.directory.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)
-            elif entry.name != _MANIFEST:
+            elif entry.name != MANIFEST:
                 entry.unlink()
         shutil.rmtree(self.directory)
 

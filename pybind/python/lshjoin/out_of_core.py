@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lshjoin.arrays import NearestMetric
 from lshjoin.datasets import Dataset
 from lshjoin.files_plan import FilesPlan
 from lshjoin.index import Index
@@ -26,8 +27,8 @@ WritePairs = Callable[[Path, Iterator[Columns]], int]
 #: Queries of the first stretch of a radius join, whose pairs tell how many there will be.
 _FIRST = 4096
 
-#: Queries whose sample tells how far all have to look.
-_SAMPLE = 512
+#: Queries that tell how far all have to look: those that a join in memory asks.
+SAMPLE = 512
 
 
 class DiskJoin:
@@ -42,7 +43,7 @@ class DiskJoin:
         queries: Dataset | None,
         items: Dataset,
         plan: FilesPlan,
-        metric: str,
+        metric: NearestMetric,
         num_threads: int | None,
         progress: Progress,
     ) -> None:
@@ -86,12 +87,14 @@ class DiskJoin:
         most = self._plan.stretch or 1
 
         def join(first: int, last: int, progress: Progress) -> Iterator[Columns]:
-            options = {"num_threads": self._threads, "progress": progress}
+            threads = self._threads
             if self._queries is None:
-                rows, found = index.radius_of_stretch(range(first, last), radius, **options)
+                rows, found = index.radius_of_stretch(
+                    range(first, last), radius, num_threads=threads, progress=progress
+                )
             else:
                 rows, queries = np.arange(first, last), self._queries.read(first, last)
-                found = index.radius(queries, radius, **options)
+                found = index.radius(queries, radius, num_threads=threads, progress=progress)
             yield np.repeat(rows, np.diff(found.lims)), found.indices, found.distances
 
         def stretch(pairs_of_query: float | None) -> int:
@@ -161,14 +164,9 @@ class DiskJoin:
         start = time.perf_counter()
         path = self._job.path("plan.json")
         if not path.exists():
-            sample = None
-            if self._queries is not None:
-                step = -(-len(self._queries) // _SAMPLE) or 1
-                batches = self._queries.batches()
-                sample = np.concatenate([rows[-first % step :: step] for first, rows in batches])
             plan = index.fixed_plan(
                 k,
-                queries=sample,
+                queries=None if self._queries is None else self._queries.sample(SAMPLE),
                 count=self._plan.queries,
                 plan=self._plan.join,
                 num_threads=self._threads,
