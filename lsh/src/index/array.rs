@@ -370,3 +370,98 @@ pub(crate) struct Written {
     pub(crate) stored: StoredArray,
     pub(crate) file: NamedTempFile,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, OpenOptions};
+
+    use safetensors::SafeTensors;
+
+    use super::*;
+
+    fn written(directory: &Path, values: &[f32]) -> Written {
+        let shape = Shape::new(Dtype::F32, &[values.len() / 2, 2]);
+        let mut writer = ArrayWriter::new("rows", shape, Some(directory)).unwrap();
+        let (early, late) = values.split_at(values.len() / 3);
+        writer.write(early.len(), late).unwrap();
+        writer.write(0, early).unwrap();
+        let (array, written) = writer.finish(&Run::new().unwrap()).unwrap();
+        assert_eq!(array.values::<f32>(), values);
+        written.unwrap()
+    }
+
+    #[test]
+    fn a_file_is_what_safetensors_reads() {
+        let directory = tempfile::tempdir().unwrap();
+        for length in [0, 2, 26] {
+            let values: Vec<f32> = (0..length).map(|value| value as f32).collect();
+            let written = written(directory.path(), &values);
+            let bytes = fs::read(written.file.path()).unwrap();
+            let tensors = SafeTensors::deserialize(&bytes).unwrap();
+            let tensor = tensors.tensor("rows").unwrap();
+            assert_eq!((tensor.dtype(), tensor.shape()), (Dtype::F32, &[length / 2, 2][..]));
+            assert_eq!(tensor.data(), bytemuck::cast_slice::<f32, u8>(&values));
+            assert!((bytes.len() - 4 * length).is_multiple_of(ALIGN));
+        }
+    }
+
+    #[test]
+    fn memory_and_files_hold_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = Run::new().unwrap();
+        let values: Vec<f32> = (0..CHUNK).map(|value| value as f32).collect();
+        let written = written(directory.path(), &values);
+        for mapped in [true, false] {
+            let array = Array::open(directory.path(), "rows", &written.stored, mapped).unwrap();
+            array.check_all(&run).unwrap();
+            assert_eq!(array.values::<f32>(), values);
+        }
+        let mut writer = ArrayWriter::new("rows", written.stored.shape.clone(), None).unwrap();
+        writer.write(0, &values).unwrap();
+        let (array, file) = writer.finish(&run).unwrap();
+        assert!(file.is_none());
+        assert_eq!(array.values::<f32>(), values);
+        array.check(0..4 * CHUNK).unwrap();
+    }
+
+    #[test]
+    fn what_is_read_is_checked_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let values = vec![1.0; CHUNK];
+        let written = written(directory.path(), &values);
+        let path = written.file.path();
+        let mut file = OpenOptions::new().write(true).open(path).unwrap();
+        file.seek(SeekFrom::End(-1)).unwrap();
+        file.write_all(&[1]).unwrap();
+        let array = Array::open(directory.path(), "rows", &written.stored, true).unwrap();
+        array.check(0..3 * CHUNK).unwrap();
+        for _ in 0..2 {
+            let Err(Error::Damaged { path: named, .. }) = array.check(3 * CHUNK - 1..3 * CHUNK + 1)
+            else {
+                panic!("not refused");
+            };
+            assert_eq!(named, path);
+        }
+        assert!(array.check_all(&Run::new().unwrap()).is_err());
+    }
+
+    #[test]
+    fn impossible_files_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let written = written(directory.path(), &[1.0, 2.0]);
+        let refused = |change: &dyn Fn(&mut StoredArray)| {
+            let mut stored = written.stored.clone();
+            change(&mut stored);
+            let opened = Array::open(directory.path(), "rows", &stored, true);
+            assert!(matches!(opened, Err(Error::Damaged { .. })), "{stored:?}");
+        };
+        refused(&|stored| stored.shape.shape = vec![usize::MAX, usize::MAX]);
+        refused(&|stored| stored.shape.shape = vec![2, 2]);
+        refused(&|stored| stored.shape.dtype = Dtype::I32);
+        refused(&|stored| stored.xxh3.clear());
+        refused(&|stored| stored.xxh3 = vec!["not a number".into()]);
+        refused(&|stored| stored.chunk_bytes = 1);
+        refused(&|stored| stored.file = format!("../{}", stored.file));
+        assert!(Array::open(directory.path(), "codes", &written.stored, true).is_err());
+    }
+}

@@ -228,3 +228,74 @@ fn names_format(directory: &Path) -> bool {
     text.windows(quoted.len())
         .any(|bytes| bytes == quoted.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use lshjoin_kernels::Rows;
+
+    use super::*;
+    use crate::{index::Index, metric::Metric, run::Run};
+
+    fn saved(path: &Path) -> Index {
+        let values: Vec<f32> = (0..60).map(|value| (value * 7 % 60) as f32).collect();
+        let run = Run::new().unwrap();
+        let rows = Rows::new(&values, 2).unwrap();
+        let ids: Vec<i64> = (0..30).collect();
+        let index = Index::build(rows, &ids, Metric::Cosine, None, 0, &run).unwrap();
+        index.save(path, &run).unwrap();
+        index
+    }
+
+    #[test]
+    fn a_manifest_is_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        saved(directory.path());
+        let manifest = Manifest::read(directory.path()).unwrap();
+        assert_eq!(manifest.checksum, manifest.sum());
+        assert_eq!(manifest.facts.items, 30);
+        assert!(manifest.arrays.keys().eq(super::super::ARRAYS));
+    }
+
+    #[test]
+    fn every_letter_of_a_manifest_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        saved(directory.path());
+        let path = directory.path().join(MANIFEST);
+        let text = fs::read(&path).unwrap();
+        let manifest = Manifest::read(directory.path()).unwrap();
+        for at in 0..text.len() {
+            let mut altered = text.clone();
+            altered[at] ^= 1;
+            fs::write(&path, altered).unwrap();
+            match Manifest::read(directory.path()) {
+                Err(Error::Damaged { path: named, .. }) => assert_eq!(named, path),
+                // White space for other white space.
+                read => assert_eq!(read.unwrap(), manifest, "byte {at}"),
+            }
+        }
+    }
+
+    #[test]
+    fn one_writer_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Directory::create(directory.path()).unwrap();
+        assert!(matches!(
+            Directory::create(directory.path()),
+            Err(Error::Damaged { .. })
+        ));
+        drop(first);
+        Directory::create(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_save_that_is_not_committed_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let index = saved(directory.path());
+        let run = Run::new().unwrap();
+        run.cancel();
+        assert_eq!(index.save(directory.path(), &run), Err(Error::Cancelled));
+        let names = fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(names, super::super::ARRAYS.len() + 1);
+        Index::open(directory.path(), false, &Run::new().unwrap()).unwrap();
+    }
+}
