@@ -152,7 +152,14 @@ impl Index {
                 let queries = Rows::new(&values, self.segment.dim)?;
                 self.find(queries, places, plan, panel_bytes, run)?
             }
-            None => KnnJoin::new(Some(&left), &right, places, run)?.exactly()?,
+            None => match self.segment.cells(run)? {
+                None => KnnJoin::new(Some(&left), &right, places, run)?.exactly()?,
+                Some(cells) => {
+                    let of_left = cells.table.slice(&stretch);
+                    let tables = (&of_left, &*cells);
+                    exactly((&left, &right), tables, places, panel_bytes, run)?
+                }
+            },
             Some((plan, cells)) => {
                 let of_left = cells.table.slice(&stretch);
                 let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
@@ -232,19 +239,25 @@ impl Index {
         let longer = self.longer(queries);
         let rows = Rows::new(&longer, segment.width())?;
         let right = segment.side(&(0..segment.len()), &self.removed, run)?;
-        let exactly = || {
-            let left = Side::new("queries", rows, right.metric, run)?;
-            KnnJoin::new(Some(&left), &right, k, run)?.exactly()
-        };
-        let found = match self.cells_of(plan, run)? {
-            None => exactly()?,
-            Some((plan, cells)) => {
+        let found = match segment.cells(run)? {
+            None => {
+                // A plan for other cells is refused all the same.
+                self.cells_of(plan, run)?;
+                let left = Side::new("queries", rows, right.metric, run)?;
+                KnnJoin::new(Some(&left), &right, k, run)?.exactly()?
+            }
+            Some(cells) => {
                 let (left, of_left) = self.left(&longer, &cells, run)?;
                 let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
-                let rows = held_out_rows(&left);
-                match self.visits(sides, rows, tables, k, plan, panel_bytes, run)? {
-                    None => exactly()?,
-                    Some(visits) => look(&left, &right, k, plan.rounds, visits, run)?,
+                let plan = self.cells_of(plan, run)?.map(|(plan, _)| plan);
+                let visits = plan.map(|plan| {
+                    let rows = held_out_rows(&left);
+                    let visits = self.visits(sides, rows, tables, k, plan, panel_bytes, run)?;
+                    Ok::<_, Error>(visits.map(|visits| (visits, plan.rounds)))
+                });
+                match visits.transpose()?.flatten() {
+                    None => exactly((&left, &right), tables, k, panel_bytes, run)?,
+                    Some((visits, rounds)) => look(&left, &right, k, rounds, visits, run)?,
                 }
             }
         };
@@ -439,6 +452,23 @@ fn look(
     let join = KnnJoin::new(Some(left), right, k, run)?;
     visits.hold(left, right, &join.nearest, run)?;
     join.expanded(rounds)
+}
+
+/// Lets left rows look into their own cells, so that nearly all pairs fail the first test when all
+/// meet after that.
+fn exactly(
+    (left, right): (&Side<'_, f32>, &Side<'_, f32>),
+    (of_left, cells): (&CellTable, &SegmentCells),
+    k: usize,
+    panel_bytes: usize,
+    run: &Run,
+) -> Result<Neighbors<f32>> {
+    let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
+    let mut visits = Visits::over(neighbors, of_left, &cells.table, 1).within(panel_bytes);
+    visits.stay();
+    let join = KnnJoin::new(Some(left), right, k, run)?;
+    visits.hold(left, right, &join.nearest, run)?;
+    join.exactly()
 }
 
 /// The lists of rows from `first` on without these rows, one place shorter.
