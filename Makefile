@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
 .PHONY: build demo test test-neon test-memory lint bench-join bench-kernels bench-radius \
-    bench-spark bench-spark-cluster
+    bench-out-of-core bench-spark bench-spark-cluster
 .SECONDARY:
 
 build: $(VENV)/built
@@ -77,6 +77,10 @@ bench-kernels: $(VENV)/with-bench
 	rm -rf $(CRITERION_HOME)
 	cargo bench --package lshjoin-kernels --bench kernels -- --noplot
 	$(BIN)/python benches/kernels.py $(CRITERION_HOME)
+
+# A self-join of 5,000,000 descriptors on disk in 3 GiB; other numbers by, say, ROWS=20000000.
+bench-out-of-core: $(VENV)/built $(VENV)/with-bench
+	$(BIN)/python benches/out_of_core.py $(if $(ROWS),--rows $(ROWS)) $(if $(CGROUP),--cgroup $(CGROUP))
 
 # Radius joins: of a model's candidates, and of all pairs into a Parquet file.
 bench-radius: $(VENV)/built

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from pathlib import Path
 
 import click
 import numpy as np
@@ -42,7 +43,8 @@ def files(rng, run, tmp_path):
     for name, rows in (("items", 300), ("queries", 20)):
         vectors[name] = rng.standard_normal((rows, 8)).astype(np.float32)
         ids = [f"{name}-{row}" for row in range(rows)]
-        table = pa.table({"id": ids, "embedding": arrow_vectors(vectors[name])})
+        columns = {"id": ids, "number": range(rows), "embedding": arrow_vectors(vectors[name])}
+        table = pa.table({name: pa.array(values) for name, values in columns.items()})
         pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=77)
     return vectors
 
@@ -61,6 +63,19 @@ def test_the_example_of_every_help_runs(path, run, files, capsys):
         code, out, error = run(*words[1:])
         assert (code, error) == (0, "")
         assert out
+
+
+def test_the_commands_of_the_readme_run(run, files, tmp_path):
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)
+             for line in block.splitlines()]  # fmt: skip
+    assert len(lines) >= 4
+    (tmp_path / "items").mkdir()
+    (tmp_path / "items" / "a.parquet").symlink_to(tmp_path / "items.parquet")
+    for line in lines:
+        words = shlex.split(line)
+        assert words[0] == "lshjoin"
+        assert run(*words[1:])[0] == 0
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -132,6 +147,32 @@ def test_dedup(run, rng, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["groups.parquet", "items.parquet"]
 
 
+def test_index(run, files, tmp_path):
+    code, out, _ = run("index", "build", "items.parquet", "--id", "number", "--out", "i", "--json")
+    assert (code, json.loads(out)["items"]) == (0, 300)
+    code, out, _ = run("index", "info", "i", "--json")
+    assert (code, json.loads(out)["dim"], json.loads(out)["metric"]) == (0, 8, "euclidean")
+    query = ("index", "query", "i", "queries.parquet", "-k", 3, "--id", "id")
+    code, out, _ = run(*query, "--out", "p.parquet", "--json")
+    assert (code, json.loads(out)["pairs"]) == (0, 60)
+    expected = knn_join(files["queries"], files["items"], 3)
+    columns = pq.read_table("p.parquet").to_pydict()
+    assert columns["query"] == [f"queries-{row}" for row in range(20) for _ in range(3)]
+    assert columns["item"] == expected.indices.ravel().tolist()
+    assert columns["distance"] == expected.distances.ravel().tolist()
+    assert run("index", "verify", "i")[:2] == (0, "i is sound\n")
+
+    rows = next((tmp_path / "i").glob("rows*"))
+    content = bytearray(rows.read_bytes())
+    content[-5] ^= 1
+    rows.write_bytes(content)
+    code, _, error = run("index", "verify", "i")
+    assert code == command_line.INPUT
+    assert rows.name in error
+    assert run("index", "info", "nothing")[0] == command_line.INPUT
+    assert run("index", "build", "items.parquet", "--id", "id", "--out", "j")[0] == 3
+
+
 def test_cpu(run):
     code, out, _ = run("cpu", "--json")
     assert code == 0
@@ -161,7 +202,7 @@ def test_plots_of_no_pairs(run, files, tmp_path):
         (2, "must end with .png or .svg", ["knn", "items.parquet", "--out", "p", "--plot", "p.g"]),
         (3, "no file, folder or match of the pattern no.pq", ["knn", "no.pq", "--out", "p"]),
         (3, "of no kind that is read here", ["knn", "notes.txt", "--out", "p"]),
-        (3, "no column vec; its columns are id, embedding",
+        (3, "no column vec; its columns are id, number, embedding",
          ["knn", "items.parquet", "--out", "p", "--column", "vec"]),
         (3, "memory_limit must be", ["plan", "items.parquet", "--memory-limit", "much"]),
         (4, "queries.parquet exists already", ["knn", "items.parquet", "--out", "queries.parquet"]),
