@@ -242,9 +242,9 @@ def plan_knn_join_files(
         >>> np.save("items.npy", np.zeros((1000, 64), np.float32))
         >>> print(plan_knn_join_files(items="items.npy", memory_limit="1GiB"))  # doctest: +ELLIPSIS
         exact  all pairs are compared
-        rows    1,000 queries and 1,000 items of 64 dimensions
-        memory  816 kB of 1.07 GB: vectors 256 kB, codes 80 kB, neighbours 480 kB
-        reads   vectors 256 kB
+        rows    1,000 queries, 1,000 items of 64 dimensions, in memory
+        memory  202 MB of 1.07 GB: Python 201 MB, vectors 256 kB, codes 160 kB, neighbours 600 kB
+        reads   items 256 kB
         writes  pairs 200 kB
         time    about ... seconds
     """
