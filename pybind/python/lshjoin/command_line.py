@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-# What is freed goes back to the system, or a memory limit would be about something else.
+# What is freed goes back to the system, or a memory limit would be about something else. Arrow is
+# told before it is loaded, glibc in main().
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 from lshjoin import __version__, _lshjoin
@@ -21,6 +24,9 @@ from lshjoin.files import FilesJoin, knn_join_files, plan_knn_join_files, radius
 from lshjoin.job import OtherJobError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Larger blocks are given back when they are freed; without that, glibc raises it to 32 MB.
+_M_MMAP_THRESHOLD = -3
 
 USAGE, INPUT, REFUSED, INTERRUPTED = 2, 3, 4, 130
 
@@ -39,6 +45,8 @@ installed."""
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command and exits with its code."""
+    with suppress(AttributeError, OSError):  # another libc
+        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, 1 << 20)
     sys.exit(run(arguments))
 
 
