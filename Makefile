@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test test-neon test-memory lint bench-join bench-kernels bench-radius \
-    bench-out-of-core bench-spark bench-spark-cluster
+.PHONY: build demo test test-neon test-memory lint bench-index bench-join bench-kernels \
+    bench-out-of-core bench-radius bench-spark bench-spark-cluster
 .SECONDARY:
 
 build: $(VENV)/built
@@ -66,6 +66,10 @@ lint: $(VENV)/with-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# An index on disk: opening it, its memory, recall after adding and removing.
+bench-index: $(VENV)/built $(VENV)/with-bench
+	$(BIN)/python benches/index.py
 
 # k-NN joins by FAISS, hnswlib and here; some of them by, say, CASES='growth identical'.
 bench-join: $(VENV)/built $(VENV)/with-bench

@@ -42,6 +42,11 @@ def assert_same(left, right):
         np.testing.assert_array_equal(a, b)
 
 
+def pairs_of(left, near):
+    columns = (left, near.indices, near.distances)
+    return set(zip(*(column.tolist() for column in columns), strict=True))
+
+
 def assert_answers_alike(metric, index, other, queries):
     """The same answers where they are exact."""
     exact = JoinPlan.exact()
@@ -58,9 +63,19 @@ def kept(request, tmp_path):
     def keep(index):
         if request.param == "memory":
             return index
-        path = tmp_path / "kept"
-        index.save(path)
-        return Index.load(path, mmap=request.param == "mapped")
+        index.save(tmp_path / "kept")
+        return Index.load(tmp_path / "kept", mmap=request.param == "mapped")
+
+    return keep
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """The same for one way to keep it."""
+
+    def keep(index):
+        index.save(tmp_path / "mapped")
+        return Index.load(tmp_path / "mapped")
 
     return keep
 
@@ -97,16 +112,17 @@ def test_radius_is_that_of_the_join(metric, kept, rng):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_default_ids_give_what_the_join_gives(metric, kept, rng):
-    items, queries = clustered(rng, 5000), clustered(rng, 4500)
-    items[77] = items[4000]  # a tie
-    index = kept(Index.build(items, metric=metric))
+def test_default_ids_give_what_the_join_gives(metric, mapped, rng):
+    n = 4200 if metric in CODED else 500
+    items, queries = clustered(rng, n), clustered(rng, n)
+    items[77] = items[400]  # a tie
+    index = mapped(Index.build(items, metric=metric))
     assert_same(
         index.knn(queries, 6, recall=1.0),
         lshjoin.knn_join(queries, items, 6, metric=metric, recall=1.0),
     )
     if metric in CODED:
-        plan = JoinPlan.cells(axes=48, cells=106, probes=3, rounds=0)
+        plan = JoinPlan.cells(axes=48, cells=97, probes=3, rounds=0)
         found = index.knn(queries, 6, plan=plan)
         assert_same(found, lshjoin.knn_join(queries, items, 6, metric=metric, plan=plan))
         assert found.plan == plan
@@ -116,21 +132,19 @@ def test_default_ids_give_what_the_join_gives(metric, kept, rng):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_stretches_make_up_the_join(metric, kept, rng):
-    items = clustered(rng, 6000)
-    index = kept(Index.build(items, metric=metric, seed=3))
+def test_stretches_make_up_the_join(metric, mapped, rng):
+    items = clustered(rng, 5000 if metric in CODED else 1000)
+    index = mapped(Index.build(items, metric=metric, seed=3))
     plans = [JoinPlan.exact()]
     if metric in CODED:
-        open_plan = JoinPlan.cells(
-            seed=3, axes=48, cells=116, probes=1, rounds=0, until_recall=0.8
-        )
+        open_plan = JoinPlan.cells(seed=3, axes=48, cells=106, probes=1, rounds=0, until_recall=0.8)
         fixed = index.fixed_plan(5, plan=open_plan)
         assert "until_recall=None" in repr(fixed)
         plans.append(fixed)
     for plan in plans:
         expected = lshjoin.knn_join(items=items, k=5, metric=metric, plan=plan)
         found = [np.full_like(array, -7) for array in expected]
-        stretches = index.stretches(5, memory=1_500_000)
+        stretches = index.stretches(5, memory=len(items) * 250)
         assert len(stretches) > 3
         for stretch in stretches:
             ids, near = index.knn_of_stretch(stretch, 5, plan=plan, memory=200_000)
@@ -142,17 +156,19 @@ def test_stretches_make_up_the_join(metric, kept, rng):
 
 
 @pytest.mark.parametrize("metric", DISTANCES)
-def test_radius_stretches_make_up_the_join(metric, kept, rng):
+def test_radius_stretches_make_up_the_join(metric, mapped, rng):
     items = clustered(rng, 800)
     items[5] = items[700]
-    index = kept(Index.build(items, metric=metric))
+    index = mapped(Index.build(items, metric=metric))
     radius = float(np.quantile(distances(metric, items[:50], items), 0.03))
     expected = lshjoin.radius_join(items=items, radius=radius, metric=metric)
     pairs = set()
     for stretch in (range(0, 300), range(300, 301), range(301, 800)):
         ids, near = index.radius_of_stretch(stretch, radius)
         left = np.repeat(ids, np.diff(near.lims))
-        pairs |= set(zip(left.tolist(), near.indices.tolist(), near.distances.tolist(), strict=True))
+        pairs |= set(
+            zip(left.tolist(), near.indices.tolist(), near.distances.tolist(), strict=True)
+        )
     left = np.repeat(np.arange(800), np.diff(expected.lims))
     assert pairs == set(
         zip(left.tolist(), expected.indices.tolist(), expected.distances.tolist(), strict=True)
@@ -185,17 +201,17 @@ def test_added_and_removed_is_rebuilt(metric, kept, rng):
 
 
 @pytest.mark.parametrize("metric", CODED)
-def test_added_and_removed_keep_recall(metric, kept, rng):
-    items, queries = clustered(rng, 9000), clustered(rng, 4500)
-    index = kept(Index.build(items[:8000], metric=metric))
-    index.remove(np.arange(0, 8000, 10))
-    index.add(items[8000:8800], np.arange(8000, 8800))
-    plan = JoinPlan.cells(axes=48, cells=134, probes=1, rounds=0, until_recall=0.8)
+def test_added_and_removed_keep_recall(metric, mapped, rng):
+    items, queries = clustered(rng, 5600), clustered(rng, 4200)
+    index = mapped(Index.build(items[:5000], metric=metric))
+    index.remove(np.arange(0, 5000, 10))
+    index.add(items[5000:5500], np.arange(5000, 5500))
+    plan = JoinPlan.cells(axes=48, cells=106, probes=1, rounds=0, until_recall=0.8)
     exact = index.knn(queries, 5, recall=1.0).indices
     found = index.knn(queries, 5, plan=plan).indices
     recall = np.mean([np.isin(a, b).mean() for a, b in zip(exact, found, strict=True)])
     assert recall >= 0.79
-    assert not np.isin(found, np.arange(0, 8000, 10)).any()
+    assert not np.isin(found, np.arange(0, 5000, 10)).any()
 
 
 def test_saving_leaves_out_what_was_removed(tmp_path, rng):

@@ -43,7 +43,7 @@ def answers(directory, mmap, queries):
         found += [ids, *near]
     found += [*index.knn(queries, 3, plan=plan)]
     index.remove([17])
-    return found + [*index.knn(queries, 2, recall=1.0)]
+    return [*found, *index.knn(queries, 2, recall=1.0)]
 
 
 @pytest.mark.parametrize("mmap", [True, False])
@@ -71,7 +71,7 @@ def test_corrupted_files_are_refused_by_name_or_harmless(mmap, saved, items, tmp
         try:
             found = answers(damaged, mmap, items[:50])
         except ValueError as error:
-            assert name in str(error), (name, kind, at)  # noqa: PT017: which it is, is the point
+            assert name in str(error), (name, kind, at)  # noqa: PT017
         else:
             harmless += 1
             for a, b in zip(found, expected, strict=True):

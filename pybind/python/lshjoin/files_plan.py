@@ -110,7 +110,8 @@ def plan_files(
     pairs = {"pairs": 20 * asked * (k or 1)}
     resident = {
         "Python": _BASE,
-        "vectors": rows * row_bytes,
+        # Where some are equal, they are copied without their duplicates.
+        "vectors": 2 * rows * row_bytes,
         # Once as they come and once by cell.
         "codes": 2 * rows * code_bytes,
         "neighbours": asked * list_bytes,
