@@ -399,7 +399,10 @@ mod tests {
             let bytes = fs::read(written.file.path()).unwrap();
             let tensors = SafeTensors::deserialize(&bytes).unwrap();
             let tensor = tensors.tensor("rows").unwrap();
-            assert_eq!((tensor.dtype(), tensor.shape()), (Dtype::F32, &[length / 2, 2][..]));
+            assert_eq!(
+                (tensor.dtype(), tensor.shape()),
+                (Dtype::F32, &[length / 2, 2][..])
+            );
             assert_eq!(tensor.data(), bytemuck::cast_slice::<f32, u8>(&values));
             assert!((bytes.len() - 4 * length).is_multiple_of(ALIGN));
         }

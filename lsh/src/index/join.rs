@@ -40,8 +40,23 @@ impl Index {
         plan: &JoinPlan,
         run: &Run,
     ) -> Result<Neighbors<f32>> {
+        self.knn_within(queries, k, plan, PANEL_BYTES, run)
+    }
+
+    /// [`Index::knn`] with panels of codes that take up to `panel_bytes` at a time.
+    ///
+    /// # Errors
+    /// As [`Index::knn`].
+    pub fn knn_within(
+        &self,
+        queries: Rows<'_, f32>,
+        k: usize,
+        plan: &JoinPlan,
+        panel_bytes: usize,
+        run: &Run,
+    ) -> Result<Neighbors<f32>> {
         self.check_dimension(queries)?;
-        let found = self.find(queries, k, plan, PANEL_BYTES, run)?;
+        let found = self.find(queries, k, plan, panel_bytes, run)?;
         if self.added.len() == 0 {
             return self.with_ids(found, run);
         }

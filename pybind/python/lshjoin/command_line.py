@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ import click
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 from lshjoin import __version__, _lshjoin
-from lshjoin.files import FilesJoin, knn_join_files, plan_knn_join_files, radius_join_files
+from lshjoin.files import FilesJoin, OnPlan, knn_join_files, plan_knn_join_files, radius_join_files
 from lshjoin.job import OtherJobError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -198,7 +199,7 @@ def knn(a: str, b: str | None, k: int, plot: Path | None, as_json: bool, **optio
           --column embedding --id id --out pairs.parquet
     """
     queries, items = (None, a) if b is None else (a, b)
-    result = knn_join_files(queries, items, k, **options)
+    result = knn_join_files(queries, items, k, on_plan=_on_plan(), **options)
     _joined(result, plot, as_json)
 
 
@@ -223,7 +224,13 @@ def radius(
       lshjoin radius items.parquet --threshold 0.4 --column embedding --id id --out near.parquet
     """
     queries, items = (None, a) if b is None else (a, b)
-    _joined(radius_join_files(queries, items, threshold, **options), plot, as_json)
+    result = radius_join_files(queries, items, threshold, on_plan=_on_plan(), **options)
+    _joined(result, plot, as_json)
+
+
+def _on_plan() -> OnPlan:
+    """Tells the plan on terminals, as progress is."""
+    return partial(click.echo, err=True) if sys.stderr.isatty() else None
 
 
 def _plot(pairs: Path, plot: Path | None, queries: int) -> None:

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from lshjoin import _lshjoin
 from lshjoin.arrays import (
     Metric,
     NearestMetric,
     at_least_one,
     knn_join,
+    plan_knn_join,
     radius_join_batches,
     to_radius,
 )
 from lshjoin.datasets import Dataset, Source, StoragePath, open_dataset
-from lshjoin.files_plan import FilesPlan, plan_files
+from lshjoin.files_plan import FilesPlan, cells_until, plan_files
 from lshjoin.ids import load_ids, store_ids
 from lshjoin.index import Index
 from lshjoin.job import MANIFEST, Job, replacing
@@ -38,6 +38,8 @@ from lshjoin.progress import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+OnPlan = Callable[[FilesPlan], object] | None
 
 #: Rows that are joined to tell how long a join will take, and the power of the number of items by
 #: which a query takes longer: a join by cells grows with the 1.35th power of its rows.
@@ -72,6 +74,7 @@ def knn_join_files(
     work_dir: StoragePath | None = None,
     num_threads: int | None = None,
     progress: Progress = None,
+    on_plan: OnPlan = None,
 ) -> FilesJoin:
     """:func:`lshjoin.knn_join` of vectors in files, with its pairs written to a Parquet file.
 
@@ -96,6 +99,8 @@ def knn_join_files(
             None.
         num_threads: threads to use; all cores if None.
         progress: as for :func:`lshjoin.knn_join`.
+        on_plan: called with the plan, and the time that it will take, before an out-of-core join
+            begins.
 
     Raises:
         FileExistsError: when ``out`` is there already.
@@ -116,34 +121,46 @@ def knn_join_files(
     """
     k = at_least_one(k)
     sides = _Sides.open(queries, items, column, id_column)
+    work = {"command": "knn", "k": k, "metric": metric, **sides.work()}
     if plan is None:
-        plan = sides.plan(metric, 0.95 if recall is None else recall, 0 if seed is None else seed)
+        recall, seed = to_recall(recall), natural("seed", 0 if seed is None else seed)
+        join = cells_until(recall, len(sides.items), seed)
+        work |= {"recall": recall, "seed": seed}
     elif recall is not None or seed is not None:
         raise TypeError("pass either a plan or recall and seed: a plan has its own")
-    work = {"command": "knn", "k": k, "metric": metric, "plan": plan.to_json(), **sides.work()}
+    else:
+        join = plan
+        work["plan"] = plan.to_json()
 
     def in_memory() -> Iterator[Columns]:
+        nonlocal join
         found = knn_join(
             *sides.vectors(),
             k=k,
             metric=metric,
+            recall=recall,
             plan=plan,
+            seed=seed,
             num_threads=num_threads,
             progress=progress,
         )
+        join = found.plan
         return neighbor_pairs(np.arange(len(found.indices)), found.distances, found.indices)
 
-    files_plan = sides.files_plan(plan, k, memory_bytes(memory_limit))
-    return _run(
+    files_plan = sides.files_plan(join, k, memory_bytes(memory_limit))
+    if on_plan and files_plan.out_of_core:
+        on_plan(_timed(sides, files_plan, k, metric))
+    result = _run(
         sides,
         work,
         files_plan,
         out,
         work_dir,
         in_memory,
-        lambda join, write: join.knn(k, write),
+        lambda disk, write: disk.knn(k, write),
         (metric, num_threads, progress),
     )
+    return dataclasses.replace(result, plan=dataclasses.replace(files_plan, join=join))
 
 
 def radius_join_files(
@@ -159,6 +176,7 @@ def radius_join_files(
     work_dir: StoragePath | None = None,
     num_threads: int | None = None,
     progress: Progress = None,
+    on_plan: OnPlan = None,
 ) -> FilesJoin:
     """:func:`lshjoin.radius_join` of vectors in files, with its pairs written to a Parquet file.
 
@@ -175,6 +193,7 @@ def radius_join_files(
         work_dir: as for :func:`knn_join_files`.
         num_threads: threads to use; all cores if None.
         progress: as for :func:`lshjoin.knn_join`.
+        on_plan: as for :func:`knn_join_files`.
 
     Raises:
         OSError, TypeError, ValueError: as :func:`knn_join_files`.
@@ -206,6 +225,9 @@ def radius_join_files(
             yield queries, items, distances
 
     files_plan = sides.files_plan(JoinPlan.exact(), None, memory_bytes(memory_limit))
+    if on_plan and files_plan.out_of_core:
+        # All pairs are compared, as they would be for the nearest.
+        on_plan(_timed(sides, files_plan, 1, metric))
     return _run(
         sides,
         work,
@@ -243,23 +265,28 @@ def plan_knn_join_files(
         >>> print(plan_knn_join_files(items="items.npy", memory_limit="1GiB"))  # doctest: +ELLIPSIS
         exact  all pairs are compared
         rows    1,000 queries, 1,000 items of 64 dimensions, in memory
-        memory  202 MB of 1.07 GB: Python 201 MB, vectors 512 kB, codes 160 kB, neighbours 600 kB
+        memory  203 MB of 1.07 GB: Python 201 MB, vectors 512 kB, codes 160 kB, neighbours 600 kB
         reads   items 256 kB
         writes  pairs 200 kB
         time    about ... seconds
     """
-    k = at_least_one(k)
+    k, recall, seed = at_least_one(k), to_recall(recall), natural("seed", seed)
     sides = _Sides.open(queries, items, column, id_column)
-    plan = sides.files_plan(sides.plan(metric, recall, seed), k, memory_bytes(memory_limit))
-    return dataclasses.replace(plan, seconds=_seconds(sides, plan, k, metric))
+    join = cells_until(recall, len(sides.items), seed)
+    plan = sides.files_plan(join, k, memory_bytes(memory_limit))
+    if not plan.out_of_core:
+        join = plan_knn_join(*sides.vectors(), k=k, metric=metric, recall=recall, seed=seed)
+        plan = dataclasses.replace(plan, join=join)
+    return _timed(sides, plan, k, metric)
 
 
-def _seconds(sides: _Sides, plan: FilesPlan, k: int, metric: NearestMetric) -> float:
+def _timed(sides: _Sides, plan: FilesPlan, k: int, metric: NearestMetric) -> FilesPlan:
+    """The plan with the time that it will take, by a join of the first rows."""
     start = time.perf_counter()
-    sample = sides.items.read(0, _SAMPLE if plan.items > _SAMPLE else plan.items)
+    sample = sides.items.read(0, min(_SAMPLE, plan.items))
     rows = len(sample)
     if rows == 0:
-        return 0.0
+        return dataclasses.replace(plan, seconds=0.0)
     reading = (time.perf_counter() - start) / sample.nbytes
     numbers = json.loads(plan.join.to_json())
     if "cells" in numbers:
@@ -281,7 +308,16 @@ def _seconds(sides: _Sides, plan: FilesPlan, k: int, metric: NearestMetric) -> f
     else:
         more = larger**_GROWTH
     bytes_read = sum(size * times for size, times in plan.reads.values())
-    return reading * bytes_read + joining * plan.queries / rows * more
+    seconds = reading * bytes_read + joining * plan.queries / rows * more
+    return dataclasses.replace(plan, seconds=seconds)
+
+
+def to_recall(recall: float | None) -> float:
+    """A recall that can be asked for; 0.95 if None."""
+    recall = to_float(0.95 if recall is None else recall)
+    if not 0 < recall <= 1:
+        raise ValueError(f"recall must be above 0 and at most 1, not {recall}")
+    return recall
 
 
 def memory_bytes(limit: int | str | None) -> int:
@@ -343,16 +379,6 @@ class _Sides:
             name: {"files": side.fingerprint, "column": side.column, "ids": side.id_column}
             for name, side in self.all().items()
         }
-
-    def plan(self, metric: NearestMetric, recall: float, seed: SupportsIndex) -> JoinPlan:
-        text = _lshjoin.plan_knn_join(
-            self.rows(),
-            len(self.items),
-            metric=metric,
-            recall=to_float(recall),
-            seed=natural("seed", seed),
-        )
-        return JoinPlan.from_json(text)
 
     def files_plan(self, join: JoinPlan, k: int | None, memory_limit: int) -> FilesPlan:
         queries = None if self.queries is None else len(self.queries)

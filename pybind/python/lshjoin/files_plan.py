@@ -77,6 +77,14 @@ class FilesPlan:
         return "\n".join(lines)
 
 
+def cells_until(recall: float, items: int, seed: int) -> JoinPlan:
+    """The plan of an out-of-core join for a recall: that many cells of an index looked into."""
+    if recall == 1:
+        return JoinPlan.exact()
+    cells = min(max(int(1.5 * items**0.5), 1), 1 << 14)
+    return JoinPlan.cells(seed=seed, axes=48, cells=cells, probes=1, until_recall=recall)
+
+
 def plan_files(
     join: JoinPlan,
     queries: int | None,

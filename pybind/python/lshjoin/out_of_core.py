@@ -75,7 +75,12 @@ class DiskJoin:
             else:
                 rows, queries = np.arange(first, last), self._queries.read(first, last)
                 found = index.knn(
-                    queries, k, plan=plan, num_threads=self._threads, progress=progress
+                    queries,
+                    k,
+                    plan=plan,
+                    memory=2 * self._plan.panels,
+                    num_threads=self._threads,
+                    progress=progress,
                 )
             return neighbor_pairs(rows, found.distances, found.indices)
 
