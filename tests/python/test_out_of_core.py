@@ -20,6 +20,7 @@ from lshjoin import (
     plan_knn_join_files,
     radius_join_files,
 )
+from lshjoin.duplicates import dedup_files
 
 CELLS = JoinPlan.cells(axes=8, cells=60, probes=4)
 #: Too little for the rows below, with Python not counted, but for some stretches of them.
@@ -78,6 +79,30 @@ def test_exact(queries, files):
         join = knn_join_files(queries, "items.npy", 5, out=out, **exact)
         assert join.plan.out_of_core is (limit is not None)
     assert pairs("None.parquet").equals(pairs(f"{LIMIT}.parquet"))
+
+
+def test_many_equal_rows(files):
+    rows = np.load("items.npy")
+    rows[::3] = rows[0]
+    np.save("items.npy", rows)
+    for limit in (None, LIMIT):
+        exact = {"plan": JoinPlan.exact(), "memory_limit": limit}
+        join = knn_join_files(items="items.npy", k=5, out=f"{limit}.parquet", **exact)
+        assert join.plan.out_of_core is (limit is not None)
+    assert pairs("None.parquet").equals(pairs(f"{LIMIT}.parquet"))
+
+
+def test_dedup(files):
+    rows = np.load("items.npy")
+    rows[10_000:] = rows[:10_000] + np.float32(1e-3)
+    np.save("items.npy", rows)
+    for limit in (None, LIMIT):
+        groups = dedup_files("items.npy", 0.01, out=f"{limit}.parquet", memory_limit=limit)
+        assert (groups.rows, groups.groups, groups.kept) == (20_000, 10_000, 10_000)
+    table = pq.read_table("None.parquet")
+    assert table.equals(pq.read_table(f"{LIMIT}.parquet"))
+    assert table["group"].to_pylist() == 2 * list(range(10_000))
+    assert not os.path.exists(f"{LIMIT}.parquet.work")
 
 
 @pytest.mark.parametrize("queries", [None, "queries.npy"])
