@@ -164,6 +164,24 @@ impl<'a> Quantised<'a> {
         })
     }
 
+    /// Lets nothing be known of a row, so that its pairs pass every filter: for rows whose distances
+    /// are not those of what was quantised.
+    ///
+    /// # Errors
+    /// [`RowOutOfRange`](KernelError::RowOutOfRange).
+    pub fn doubt(&mut self, row: usize) -> Result<()> {
+        let rows = self.len();
+        let Some(known) = self.rows.to_mut().get_mut(row) else {
+            return Err(KernelError::RowOutOfRange {
+                what: "doubts",
+                index: row,
+                rows,
+            });
+        };
+        known.residual = f32::INFINITY;
+        Ok(())
+    }
+
     /// The rows `range.start..range.end`, where they lie. Panics when out of range, as slices do.
     pub fn slice(&self, range: std::ops::Range<usize>) -> Quantised<'_> {
         let stride = Self::stride(self.dim);

@@ -435,7 +435,7 @@ impl<'a> Visits<'a> {
                 let rows = self
                     .right
                     .rows(cell)
-                    .filter(|&row| wanted && !right.is_removed(row));
+                    .filter(|&row| wanted && right.takes_part(row));
                 let rows: Vec<u32> = rows.collect();
                 panel.gather(right_codes, &rows, &vec![-1.0; rows.len()])?;
                 Ok((rows, panel))

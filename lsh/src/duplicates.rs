@@ -100,7 +100,7 @@ fn bits<T: Scalar>(value: T) -> u64 {
 
 /// Equal for equal rows. Rows that differ in one value never collide, since each step is a
 /// one-to-one function of it; several lanes, so that multiplications need not wait for each other.
-fn hash<T: Scalar>(row: &[T]) -> u64 {
+pub(crate) fn hash<T: Scalar>(row: &[T]) -> u64 {
     let mut lanes = [0_u64; 4];
     let (chunks, rest) = row.as_chunks();
     for &values in chunks {

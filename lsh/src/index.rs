@@ -15,7 +15,7 @@ use self::{
     added::Added,
     array::ArrayWriter,
     directory::Directory,
-    segment::{Removed, Segment},
+    segment::{ById, Removed, Segment},
 };
 use crate::{
     error::{Error, Result},
@@ -237,8 +237,9 @@ impl Index {
         }
         check_finite(items, run.isa()).map_err(|error| ("items", error))?;
         check_unique(ids)?;
+        let by_id = self.segment.by_id(run)?;
         for &id in ids {
-            if self.place(id, run)?.is_some() {
+            if self.place(id, by_id).is_some() {
                 return Err(Error::Id {
                     id,
                     problem: "is in the index already; remove it first to replace its item",
@@ -258,9 +259,10 @@ impl Index {
     /// When an id is not there or comes twice. Nothing is removed then.
     pub fn remove(&mut self, ids: &[i64], run: &Run) -> Result<()> {
         check_unique(ids)?;
+        let by_id = self.segment.by_id(run)?;
         let mut rows = Vec::new();
         for &id in ids {
-            match self.place(id, run)? {
+            match self.place(id, by_id) {
                 Some(Place::Segment(row)) => rows.push(row),
                 Some(Place::Added) => {}
                 None => {
@@ -282,13 +284,12 @@ impl Index {
         Ok(())
     }
 
-    fn place(&self, id: i64, run: &Run) -> Result<Option<Place>> {
+    fn place(&self, id: i64, by_id: ById<'_>) -> Option<Place> {
         if self.added.contains(id) {
-            return Ok(Some(Place::Added));
+            return Some(Place::Added);
         }
-        let row = self.segment.row_of(id, run)?;
-        let row = row.filter(|&row| !self.removed.contains(row));
-        Ok(row.map(Place::Segment))
+        let row = by_id.row(id).filter(|&row| !self.removed.contains(row));
+        row.map(Place::Segment)
     }
 
     /// The plan of a search for `recall` of the neighbours of so many queries.

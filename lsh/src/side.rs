@@ -71,7 +71,13 @@ impl<'a, T: Scalar> Side<'a, T> {
             Metric::Cosine => {
                 let directions = directions(rows, &squares);
                 let directions = Rows::new(&directions, rows.dim())?;
-                Some(quantised(directions, scale, run.isa())?)
+                let mut codes = quantised(directions, scale, run.isa())?;
+                // At distance 1 from all rows, as their codes are from none.
+                let zeros = (0..).zip(&squares).filter(|&(_, &square)| square == 0.0);
+                zeros
+                    .map(|(row, _)| codes.doubt(row))
+                    .collect::<Result<(), _>>()?;
+                Some(codes)
             }
         };
         Ok(Self {
@@ -110,17 +116,17 @@ impl<'a, T: Scalar> Side<'a, T> {
         }
     }
 
-    /// Whether the row of this number is nobody's neighbour any more.
-    pub(crate) fn is_removed(&self, number: u32) -> bool {
+    /// Whether the row of this number may be a neighbour: of an index, not all need be.
+    pub(crate) fn takes_part(&self, number: u32) -> bool {
         self.kept
             .as_ref()
-            .is_some_and(|kept| kept.is_removed(number))
+            .is_none_or(|kept| kept.takes_part(number))
     }
 
     /// The numbers of the rows that may be neighbours.
     pub(crate) fn numbers(&self) -> Vec<u32> {
         let numbers = 0..self.rows.len() as u32;
-        numbers.filter(|&number| !self.is_removed(number)).collect()
+        numbers.filter(|&number| self.takes_part(number)).collect()
     }
 
     /// Asked before [`Side::rows`] are read at these indices: those of an index may be damaged.

@@ -214,6 +214,43 @@ def test_added_and_removed_keep_recall(metric, mapped, rng):
     assert not np.isin(found, np.arange(0, 5000, 10)).any()
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_many_equal_items(metric, mapped, rng):
+    items = np.concatenate([clustered(rng, 200), np.repeat(clustered(rng, 3), 200, axis=0)])
+    items[300] *= -0.0
+    items[301] = 0.0
+    rng.shuffle(items)
+    ids = some_ids(rng, len(items))
+    index = mapped(Index.build(items, ids=ids, metric=metric))
+    by_id = items[np.argsort(ids)]
+    for k in (1, 4):
+        rank = np.searchsorted(np.sort(ids), index.knn(items, k, recall=1.0).indices)
+        expected = lshjoin.knn_join(items, by_id, k, metric=metric, recall=1.0)
+        np.testing.assert_array_equal(rank, expected.indices)
+        found = np.full((len(items), k), -7)
+        for stretch in (range(0, 350), range(350, 800)):
+            of_stretch, near = index.knn_of_stretch(stretch, k, plan=JoinPlan.exact())
+            found[np.searchsorted(np.sort(ids), of_stretch)] = near.indices
+        expected = lshjoin.knn_join(items=by_id, k=k, metric=metric, recall=1.0)
+        np.testing.assert_array_equal(found, np.sort(ids)[expected.indices])
+    # Those of the lowest ids are the first to be found, and the first to go.
+    gone = np.sort(ids)[:600]
+    index.remove(gone)
+    left = ~np.isin(ids, gone)
+    rebuilt = Index.build(items[left], ids=ids[left], metric=metric)
+    assert_answers_alike(metric, index, rebuilt, items[::10])
+
+
+def test_a_cell_of_equal_items_is_no_quadratic_job(rng):
+    items = np.concatenate([np.ones((50_000, 8)), clustered(rng, 1000, dim=8)])
+    index = Index.build(items)
+    plan = JoinPlan.cells(axes=48, cells=338, probes=5, rounds=0)
+    ids, near = index.knn_of_stretch(range(51_000), 3, plan=plan)
+    for id, nearest in zip(ids.tolist(), near.indices.tolist(), strict=True):
+        if id < 50_000:
+            assert nearest == [other for other in range(4) if other != id][:3]
+
+
 def test_saving_leaves_out_what_was_removed(tmp_path, rng):
     items = clustered(rng, 300)
     index = Index.build(items)
@@ -250,7 +287,7 @@ def test_saving_over_a_mapped_index(tmp_path, rng):
     mapped.save(tmp_path / "index")
     assert_answers_alike("euclidean", Index.load(tmp_path / "index"), mapped, queries)
     files = sorted(file.name.split("-")[0] for file in (tmp_path / "index").iterdir())
-    assert len(files) == 11
+    assert len(files) == 12
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -50,7 +50,7 @@ def answers(directory, mmap, queries):
 def test_corrupted_files_are_refused_by_name_or_harmless(mmap, saved, items, tmp_path):
     expected = answers(saved, mmap, items[:50])
     names = [file.name for file in files_of(saved)]
-    assert len(names) == 11
+    assert len(names) == 12
     chosen = random.Random(7)
     damaged, harmless = tmp_path / "damaged", 0
     for number in range(CORRUPTIONS):
@@ -218,7 +218,7 @@ def test_killed_while_it_adds_and_saves(tmp_path):
         if child.returncode == 0:
             break
     assert len(index) == 1030
-    assert len(files_of(path)) == 11  # what kills left has gone
+    assert len(files_of(path)) == 12  # what kills left has gone
 
 
 SAVE = """
@@ -251,7 +251,7 @@ def test_killed_in_a_first_save(tmp_path):
                 Index.load(path)
         Index.build(items[:10]).save(path)  # over what is left
         assert len(Index.load(path)) == 10
-        assert len(files_of(path)) == 11
+        assert len(files_of(path)) == 12
 
 
 FULL = """

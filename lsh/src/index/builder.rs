@@ -13,6 +13,7 @@ use super::{
 use crate::{
     cells::{self, Cells},
     directions::{self, PrincipalAxes},
+    duplicates::hash,
     error::{Error, Result},
     held_out::held_out,
     inner_product::{longer, square},
@@ -29,7 +30,7 @@ const ASSIGNED: usize = 1 << 16;
 ///
 /// All items come in the same batches [`IndexBuilder::PASSES`] times: cells are learnt from a
 /// sample of them, then the items' cells are found, then they are written by cell, to memory or
-/// into the files of a directory. Beside a batch, memory holds the sample and about 20 bytes an
+/// into the files of a directory. Beside a batch, memory holds the sample and about 30 bytes an
 /// item.
 ///
 /// ```
@@ -62,7 +63,7 @@ enum Stage {
     Learn(Sample),
     Assign(Learnt, Vec<u32>),
     Write(Box<Writing>),
-    Done(BTreeMap<&'static str, ArrayWriter>),
+    Done(Done),
 }
 
 /// Items that all is learnt from.
@@ -92,6 +93,16 @@ struct Writing {
     next: Vec<usize>,
     held_out: Vec<(usize, u32)>,
     ids: Vec<i64>,
+    hashes: Vec<u64>,
+    writers: BTreeMap<&'static str, ArrayWriter>,
+}
+
+/// What is left to do when all items are written.
+#[derive(Default)]
+struct Done {
+    /// Equal for equal rows.
+    hashes: Vec<u64>,
+    by_id: Vec<u32>,
     writers: BTreeMap<&'static str, ArrayWriter>,
 }
 
@@ -230,7 +241,7 @@ impl IndexBuilder {
     }
 
     fn end_pass(&mut self, run: &Run) -> Result<()> {
-        let stage = std::mem::replace(&mut self.stage, Stage::Done(BTreeMap::new()));
+        let stage = std::mem::replace(&mut self.stage, Stage::Done(Done::default()));
         self.stage = match stage {
             Stage::Learn(sample) => Stage::Assign(
                 sample.learn(self.metric, self.dim, &self.plan, run)?,
@@ -279,6 +290,7 @@ impl IndexBuilder {
             cells,
             held_out: Vec::new(),
             ids: vec![0; self.items],
+            hashes: vec![0; self.items],
             writers: ARRAYS.iter().map(writer).collect::<Result<_>>()?,
         })
     }
@@ -289,7 +301,8 @@ impl IndexBuilder {
     /// When not all items have come in each pass, a file can't be written, or the run is
     /// cancelled: a directory then has the index that it had before.
     pub fn finish(self, run: &Run) -> Result<super::Index> {
-        let Stage::Done(writers) = self.stage else {
+        let width = self.width();
+        let Stage::Done(mut done) = self.stage else {
             return Err(Error::Parameter {
                 name: "the number of items",
                 must_be: "as announced in each pass",
@@ -298,7 +311,15 @@ impl IndexBuilder {
         };
         let mut arrays: BTreeMap<String, Array> = BTreeMap::new();
         let mut files: Vec<Written> = Vec::new();
-        for (name, writer) in writers {
+        // The rows first, among which there may be twins.
+        for name in std::iter::once("rows").chain(ARRAYS) {
+            let Some(mut writer) = done.writers.remove(name) else {
+                continue;
+            };
+            if name == "twins" {
+                let rows = Rows::new(arrays["rows"].values(), width)?;
+                writer.write(0, &done.twins(rows))?;
+            }
             let (array, written) = writer.finish(run)?;
             arrays.insert(name.into(), array);
             files.extend(written);
@@ -416,6 +437,7 @@ impl Writing {
             let indices = of_cell.iter().map(|&row| row as usize);
             for (place, row) in indices.clone().enumerate() {
                 self.ids[at + place] = ids[row];
+                self.hashes[at + place] = hash(items.row(row));
                 if (first + row).is_multiple_of(step) {
                     self.held_out.push((first + row, (at + place) as u32));
                 }
@@ -439,7 +461,7 @@ impl Writing {
         Ok(())
     }
 
-    fn end(mut self) -> Result<BTreeMap<&'static str, ArrayWriter>> {
+    fn end(mut self) -> Result<Done> {
         let mut by_id: Vec<u32> = (0..self.ids.len() as u32).collect();
         by_id.par_sort_unstable_by_key(|&row| self.ids[row as usize]);
         let id = |row: u32| self.ids[row as usize];
@@ -460,7 +482,31 @@ impl Writing {
         write(writers, "starts", 0, &starts)?;
         write(writers, "axes", 0, &self.learnt.axes.axes)?;
         write(writers, "centroids", 0, &self.learnt.centroids)?;
-        Ok(self.writers)
+        Ok(Done {
+            hashes: self.hashes,
+            by_id,
+            writers: self.writers,
+        })
+    }
+}
+
+impl Done {
+    /// For each row how many equal ones have lower ids.
+    fn twins(&self, rows: Rows<'_, f32>) -> Vec<u32> {
+        let mut twins = vec![0; self.by_id.len()];
+        let hash = |&row: &u32| self.hashes[row as usize];
+        let row = |&row: &u32| rows.row(row as usize);
+        let mut order = self.by_id.clone();
+        order.par_sort_by_key(hash);
+        let groups = order.chunk_by(|x, y| hash(x) == hash(y));
+        for same in groups.filter(|same| same.len() > 1) {
+            // Others of the same hash, if there ever are, count as nobody's twins.
+            let equal = same.iter().filter(|&other| row(other) == row(&same[0]));
+            for (rank, &row) in (0..).zip(equal) {
+                twins[row as usize] = rank;
+            }
+        }
+        twins
     }
 }
 

@@ -91,7 +91,9 @@ impl Index {
         if most.min(items) < MANY {
             return Ok(JoinPlan::Exact);
         }
-        let right = self.segment.side(&(0..items), &self.removed, run)?;
+        let right = self
+            .segment
+            .nearest_of(&self.removed, k.saturating_add(1), run)?;
         let own;
         let (queries, k) = match queries {
             Some((queries, _)) => (Some(queries), k),
@@ -149,7 +151,7 @@ impl Index {
     ) -> Result<(Vec<i64>, Neighbors<f32>)> {
         // One more, since each item finds itself.
         let places = k.saturating_add(usize::from(k > 0));
-        let (left, right) = self.stretch(&stretch, run)?;
+        let (left, right) = self.stretch(&stretch, places, run)?;
         let cells = self.cells_of(plan, run)?;
         if let Some((plan, _)) = &cells
             && (plan.until_recall.is_some() || plan.rounds > 0)
@@ -202,9 +204,7 @@ impl Index {
         self.check_dimension(queries)?;
         let metric = self.distance()?;
         let left = Side::new("queries", queries, metric, run)?;
-        let right = self
-            .segment
-            .side(&(0..self.segment.len()), &self.removed, run)?;
+        let right = self.segment.nearest_of(&self.removed, usize::MAX, run)?;
         let mut pairs = self.within(&left, &right, radius, |_, _| true, run)?;
         if self.added.len() > 0 {
             let (ids, values) = self.added.rows();
@@ -232,7 +232,7 @@ impl Index {
         run: &Run,
     ) -> Result<(Vec<i64>, RadiusNeighbors<f32>)> {
         self.distance()?;
-        let (left, right) = self.stretch(&stretch, run)?;
+        let (left, right) = self.stretch(&stretch, usize::MAX, run)?;
         let first = stretch.start as u32;
         let other = |left: u32, right: u32| first + left != right;
         let pairs = self.within(&left, &right, radius, other, run)?;
@@ -253,7 +253,7 @@ impl Index {
         let segment = &self.segment;
         let longer = self.longer(queries);
         let rows = Rows::new(&longer, segment.width())?;
-        let right = segment.side(&(0..segment.len()), &self.removed, run)?;
+        let right = segment.nearest_of(&self.removed, k, run)?;
         let found = match segment.cells(run)? {
             None => {
                 // A plan for other cells is refused all the same.
@@ -298,9 +298,7 @@ impl Index {
 
     /// Some of the items, as they came.
     fn items_at(&self, rows: Vec<u32>, run: &Run) -> Result<Vec<f32>> {
-        let all = self
-            .segment
-            .side(&(0..self.segment.len()), &self.removed, run)?;
+        let all = self.segment.nearest_of(&self.removed, usize::MAX, run)?;
         all.check(rows.iter().copied())?;
         let values = rows
             .iter()
@@ -399,8 +397,13 @@ impl Index {
         Ok(Some(visits.within(panel_bytes)))
     }
 
-    /// Some of the items, and all.
-    fn stretch(&self, stretch: &Range<usize>, run: &Run) -> Result<(Side<'_, f32>, Side<'_, f32>)> {
+    /// Some of the items, and all, to find the `k` nearest among.
+    fn stretch(
+        &self,
+        stretch: &Range<usize>,
+        k: usize,
+        run: &Run,
+    ) -> Result<(Side<'_, f32>, Side<'_, f32>)> {
         if self.is_changed() {
             return Err(Error::Parameter {
                 name: "an index joined with itself",
@@ -415,8 +418,11 @@ impl Index {
                 value: format!("{stretch:?} of {}", self.segment.len()),
             });
         }
-        let side = |range| self.segment.side(range, &self.removed, run);
-        Ok((side(stretch)?, side(&(0..self.segment.len()))?))
+        let segment = &self.segment;
+        Ok((
+            segment.side(stretch, &self.removed, usize::MAX, run)?,
+            segment.nearest_of(&self.removed, k, run)?,
+        ))
     }
 
     /// The pairs nearer than `radius` that are wanted, with the ids of the right rows.

@@ -34,7 +34,8 @@ use crate::{
 /// - `codes` (rows, stride) and `known` (rows, 16): see [`Quantised::parts`].
 /// - `squares`: squared norms, for the cosine.
 /// - `ids`: of the user's; `by_id`: rows by rising id.
-pub(crate) const ARRAYS: [&str; 10] = [
+/// - `twins`: for each row how many equal ones have lower ids.
+pub(crate) const ARRAYS: [&str; 11] = [
     "axes",
     "by_id",
     "centroids",
@@ -45,6 +46,7 @@ pub(crate) const ARRAYS: [&str; 10] = [
     "rows",
     "squares",
     "starts",
+    "twins",
 ];
 
 /// The shape of each array of an index.
@@ -63,7 +65,7 @@ impl Shapes {
         let coded = if has_codes(self.metric) { self.rows } else { 0 };
         match name {
             "axes" => Shape::new(Dtype::F32, &[self.axes, self.width]),
-            "by_id" => Shape::new(Dtype::U32, &[self.rows]),
+            "by_id" | "twins" => Shape::new(Dtype::U32, &[self.rows]),
             "centroids" => Shape::new(Dtype::F32, &[self.cells, self.axes]),
             "codes" => Shape::new(Dtype::I8, &[coded, Quantised::stride(self.width)]),
             "held_out" => Shape::new(Dtype::U32, &[self.held_out]),
@@ -132,13 +134,18 @@ pub(crate) struct Kept<'a> {
     pub(crate) ids: &'a [i64],
     removed: &'a Removed,
     rows: &'a Array,
+    twins: &'a [u32],
+    /// Of equal rows, so many take part; any more would only be each other's neighbours, which is
+    /// a matter of days where there are a million.
+    most_twins: usize,
     /// The side's first row.
     first: usize,
 }
 
 impl Kept<'_> {
-    pub(crate) fn is_removed(&self, number: u32) -> bool {
-        self.removed.contains(self.first + number as usize)
+    pub(crate) fn takes_part(&self, number: u32) -> bool {
+        (self.twins[number as usize] as usize) < self.most_twins
+            && !self.removed.contains(self.first + number as usize)
     }
 
     /// # Errors
@@ -178,6 +185,22 @@ impl Removed {
 
     pub(crate) fn len(&self) -> usize {
         self.count
+    }
+}
+
+/// The ids of a segment's rows, and the rows by rising id.
+#[derive(Clone, Copy)]
+pub(crate) struct ById<'a> {
+    ids: &'a [i64],
+    rows: &'a [u32],
+}
+
+impl ById<'_> {
+    /// The row of an id.
+    pub(crate) fn row(&self, id: i64) -> Option<usize> {
+        let of = |row: &u32| self.ids.get(*row as usize).copied();
+        let place = self.rows.binary_search_by_key(&Some(id), of);
+        place.ok().map(|place| self.rows[place] as usize)
     }
 }
 
@@ -288,17 +311,17 @@ impl Segment {
         Ok(self.array("ids").values())
     }
 
-    /// The row of an id.
+    /// To look ids up in.
     ///
     /// # Errors
     /// When ids are damaged.
-    pub(crate) fn row_of(&self, id: i64, run: &Run) -> Result<Option<usize>> {
-        let ids = self.ids(run)?;
-        self.array("by_id").check_all(run)?;
-        let by_id: &[u32] = self.array("by_id").values();
-        let of = |row: &u32| ids.get(*row as usize).copied().unwrap_or(i64::MAX);
-        let place = by_id.binary_search_by_key(&id, of);
-        Ok(place.ok().map(|place| by_id[place] as usize))
+    pub(crate) fn by_id(&self, run: &Run) -> Result<ById<'_>> {
+        let rows = self.array("by_id");
+        rows.check_all(run)?;
+        Ok(ById {
+            ids: self.ids(run)?,
+            rows: rows.values(),
+        })
     }
 
     /// The cells, where the metric has any use for them.
@@ -351,6 +374,21 @@ impl Segment {
         Ok(rows.to_vec())
     }
 
+    /// All rows, to find the `k` nearest among.
+    ///
+    /// # Errors
+    /// When something is damaged.
+    pub(crate) fn nearest_of<'a>(
+        &'a self,
+        removed: &'a Removed,
+        k: usize,
+        run: &Run,
+    ) -> Result<Side<'a, f32>> {
+        // Those that were removed may be just the ones of the lowest ids.
+        let most_twins = k.saturating_add(removed.len());
+        self.side(&(0..self.len()), removed, most_twins, run)
+    }
+
     /// Rows `range` as one side of a join.
     ///
     /// # Errors
@@ -359,6 +397,7 @@ impl Segment {
         &'a self,
         range: &Range<usize>,
         removed: &'a Removed,
+        most_twins: usize,
         run: &Run,
     ) -> Result<Side<'a, f32>> {
         self.check_small(run)?;
@@ -379,6 +418,8 @@ impl Segment {
             ids: &self.array("ids").values()[range.clone()],
             removed,
             rows: self.array("rows"),
+            twins: &self.array("twins").values()[range.clone()],
+            most_twins,
             first: range.start,
         };
         let squares = squares.get(range.clone()).unwrap_or_default();

@@ -155,8 +155,8 @@ def batch_rows(items: int, dim: int, memory_limit: int) -> int:
 
 
 def _of_index(items: int, cells: int, row_bytes: int) -> int:
-    """What cells are learnt from, and for each item its cell, its id and its place by id."""
-    return min(64 * cells, items) * row_bytes * 3 + 20 * items
+    """What cells are learnt from, and for each item its cell, id, hash and places in some orders."""
+    return min(64 * cells, items) * row_bytes * 3 + 36 * items
 
 
 def _out_of_core(
@@ -190,7 +190,7 @@ def _out_of_core(
     join = {"cells": of_cells, "panels": panels, "neighbours": stretch * of_query}
     build = {"cells": of_index, "vectors": _COPIES * batch}
     stretches = math.ceil(plan.queries / stretch)
-    index = codes + items * (row_bytes + 12)
+    index = codes + items * (row_bytes + 16)
     reads = {what: (size, 1) for what, size in files.items()}
     reads["items"] = (files["items"], 3)
     reads["codes of the index"] = (codes, stretches)
