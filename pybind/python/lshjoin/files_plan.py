@@ -155,8 +155,12 @@ def batch_rows(items: int, dim: int, memory_limit: int) -> int:
 
 
 def _of_index(items: int, cells: int, row_bytes: int) -> int:
-    """What cells are learnt from, and for each item its cell, id, hash and places in some orders."""
-    return min(64 * cells, items) * row_bytes * 3 + 36 * items
+    """What the builder of an index holds, beside vectors on their way."""
+    # First what cells are learnt from, 32 rows a cell or some more, and copies of that.
+    step = max(items // (32 * max(cells, 1)), 1)
+    learnt_from = 4 * row_bytes * (items // step)
+    # Then, for each item, its cell, id, hash, and places in some orders.
+    return max(learnt_from, 36 * items)
 
 
 def _out_of_core(
@@ -193,7 +197,7 @@ def _out_of_core(
     index = codes + items * (row_bytes + 16)
     reads = {what: (size, 1) for what, size in files.items()}
     reads["items"] = (files["items"], 3)
-    reads["codes of the index"] = (codes, stretches)
+    reads["codes of the index, at most"] = (codes, stretches)
     reads["rows of the index"] = (items * row_bytes, 1)
     return dataclasses.replace(
         plan,
