@@ -217,8 +217,9 @@ def test_added_and_removed_keep_recall(metric, mapped, rng):
 @pytest.mark.parametrize("metric", METRICS)
 def test_many_equal_items(metric, mapped, rng):
     items = np.concatenate([clustered(rng, 200), np.repeat(clustered(rng, 3), 200, axis=0)])
-    items[300] *= -0.0
-    items[301] = 0.0
+    if metric != "inner_product":  # by which all are as near to zero: ties that nothing decides
+        items[300] *= -0.0
+        items[301] = 0.0
     rng.shuffle(items)
     ids = some_ids(rng, len(items))
     index = mapped(Index.build(items, ids=ids, metric=metric))
