@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,9 @@ from lshjoin.progress import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+#: What a container has of the machine's memory: cgroups of version 2 and 1.
+_CGROUP_LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
 
 OnPlan = Callable[[FilesPlan], object] | None
 
@@ -94,7 +97,7 @@ def knn_join_files(
         plan: as for :func:`lshjoin.knn_join`.
         seed: as for :func:`lshjoin.knn_join`.
         memory_limit: bytes that may be in use, or a text like "4GiB"; half of the
-            machine's memory if None.
+            machine's or the container's memory if None.
         work_dir: what is done so far, until it is finished; ``out`` with ".work" at its end if
             None.
         num_threads: threads to use; all cores if None.
@@ -321,7 +324,7 @@ def to_recall(recall: float | None) -> float:
 
 
 def memory_bytes(limit: int | str | None) -> int:
-    """A number of bytes from a text like "4GiB" or "500 MB"; half of the machine's for None.
+    """Bytes from a text like "4GiB" or "500 MB"; half of what machine or container has for None.
 
     Examples:
         >>> from lshjoin.files import memory_bytes
@@ -329,7 +332,11 @@ def memory_bytes(limit: int | str | None) -> int:
         (4294967296, 1500, 1048576)
     """
     if limit is None:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+        for cgroup in _CGROUP_LIMITS:
+            with suppress(OSError, ValueError):  # not this version, or no limit
+                sizes.append(int(Path(cgroup).read_text()))
+        return min(sizes) // 2
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kMGT]?)(i?)B?)?\s*", str(limit), re.IGNORECASE)
     if match is None:
         raise ValueError(f"memory_limit must be bytes or a text like '4GiB', not {limit!r}")
