@@ -401,9 +401,9 @@ fn padded<T: Scalar>(values: &[T]) -> [T; LANES] {
     chunk
 }
 
-/// Asks for the cache lines of a row that will be read soon.
+/// Asks for the cache lines of what will be read soon.
 #[inline(always)]
-fn prefetch<T>(row: &[T]) {
+pub(crate) fn prefetch<T>(row: &[T]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

@@ -233,6 +233,12 @@ impl<'a> Quantised<'a> {
         self.dim
     }
 
+    /// What a code of 1 stands for in row `index`, if there is one. Panels hold rows of one scale
+    /// together.
+    pub fn scale(&self, index: usize) -> Option<f32> {
+        self.rows.get(index).map(|row| row.scale)
+    }
+
     /// The codes of row `index`, zeros up to a whole number of lines.
     pub(crate) fn codes(&self, index: usize) -> &[i8] {
         let stride = self.dim.next_multiple_of(LINE);

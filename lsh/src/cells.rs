@@ -1,17 +1,14 @@
-//! Cells: rows that are nearest to one centroid, met with the rows of the nearest cells.
+//! Cells: rows that are nearest to one centroid.
 //!
 //! K-means as a hash function (L. Paulevé, H. Jégou and L. Amsaleg, "Locality sensitive hashing: a
 //! comparison of hash function types and querying mechanisms", 2010), in the leading principal
-//! axes, with one table and many probes. All rows of a cell look into the same other cells, so
-//! that both sides of each meeting lie together in memory and right panels are made once.
+//! axes, where 8-bit codes tell well enough which centroid is near.
 
-use std::{
-    borrow::Cow,
-    ops::Range,
-    sync::{Mutex, PoisonError},
+use std::ops::Range;
+
+use lshjoin_kernels::{
+    CommonScale, LeftPanel, Quantised, RightPanel, Rows, Scalar, code_distances2,
 };
-
-use lshjoin_kernels::{LeftPanel, Near, Quantised, RightPanel, Rows, Scalar};
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -20,39 +17,38 @@ use rayon::prelude::*;
 
 use crate::{
     directions::{PrincipalAxes, project},
-    error::Result,
-    held_out::HeldOut,
-    knn::{Groups, Nearest},
-    knn_join::KnnJoin,
-    meet::{Judge, LEFT, bounds},
-    metric::Metric,
+    error::{Error, Result},
     run::Run,
     side::Side,
 };
 
 /// Rows of a cell that its centroid is learnt from, and how often centroids are moved.
-const LEARNT_FROM: usize = 32;
-const ROUNDS: usize = 5;
+const LEARNT_FROM: usize = 24;
+const ROUNDS: usize = 4;
+
+/// Rows that are compared with all centroids at a time.
+pub(crate) const BLOCK: usize = 256;
 
 /// Every how manieth of so many rows centroids are learnt from.
 pub(crate) fn sample_step(rows: usize, cells: usize) -> usize {
     (rows / cells.saturating_mul(LEARNT_FROM)).max(1)
 }
 
-/// Cells near a cell: their squared distances and numbers, by rising distance.
-pub(crate) type Neighborhood = Vec<(f32, u32)>;
-
-/// Centroids in the space of the leading principal axes.
+/// Centroids in the space of the leading principal axes; near ones have near numbers, mostly.
 pub(crate) struct Cells<'a> {
     axes: &'a PrincipalAxes,
     /// (cells, axes), row-major.
-    pub(crate) centroids: Vec<f32>,
+    pub(crate) values: Vec<f32>,
 }
 
 /// The rows of one side by cell.
 pub(crate) struct CellTable {
-    /// Where each cell's rows start, and the end of the last.
-    starts: Vec<usize>,
+    /// Rows of one scale and cell follow each other: where they end, and the cell.
+    runs: Vec<(usize, u32)>,
+    /// The rows' coordinates along the axes.
+    pub(crate) codes: Quantised<'static>,
+    /// The mean of the squared distances to the nearest centroids.
+    pub(crate) spread: f64,
 }
 
 impl<'a> Cells<'a> {
@@ -90,68 +86,103 @@ impl<'a> Cells<'a> {
             .flat_map(|&row| &sample[row * width..][..width]);
         let mut cells = Self {
             axes,
-            centroids: first.copied().collect(),
+            values: first.copied().collect(),
         };
+        let codes = Quantised::new(Rows::new(&sample, width)?, run.isa())?;
         for _ in 0..ROUNDS {
-            let nearest = cells.nearest(&sample, run)?;
+            let nearest = cells.nearest(&codes, run)?;
             cells.move_to(&sample, &nearest);
         }
+        cells.renumber();
         Ok(cells)
     }
 
     /// What was learnt before.
-    pub(crate) fn of_parts(axes: &'a PrincipalAxes, centroids: Vec<f32>) -> Self {
-        Self { axes, centroids }
-    }
-
-    /// Numbers the cells so that near ones have near numbers, mostly: each is followed by the
-    /// nearest of those that are left.
-    pub(crate) fn chain(&mut self) {
-        let width = self.axes.count();
-        let mut rest: Vec<&[f32]> = self.centroids.chunks(width).collect();
-        let mut chained = Vec::with_capacity(self.centroids.len());
-        let mut next = 0;
-        while !rest.is_empty() {
-            let last = rest.swap_remove(next);
-            chained.extend_from_slice(last);
-            let far = (0..)
-                .zip(&rest)
-                .map(|(at, other)| (distance2(last, other), at));
-            let nearest = far.min_by(|x, y| x.0.total_cmp(&y.0));
-            next = nearest.map_or(0, |(_, at)| at);
-        }
-        self.centroids = chained;
+    pub(crate) fn of_parts(axes: &'a PrincipalAxes, values: Vec<f32>) -> Self {
+        Self { axes, values }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.centroids.len() / self.axes.count()
+        self.values.len() / self.axes.count()
     }
 
-    /// The cell of each projected row, exactly.
-    fn nearest(&self, projected: &[f32], run: &Run) -> Result<Vec<u32>> {
+    pub(crate) fn centroids(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.chunks(self.axes.count())
+    }
+
+    /// The cell of each of the side's rows, whatever rows they come with.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn of_rows<T: Scalar>(&self, side: &Side<'_, T>, run: &Run) -> Result<Vec<u32>> {
         let width = self.axes.count();
-        let rows = Side::new("rows", Rows::new(projected, width)?, Metric::Euclidean, run)?;
-        let centroids = Rows::new(&self.centroids, width)?;
-        let centroids = Side::new("centroids", centroids, Metric::Euclidean, run)?;
-        let join = KnnJoin::new(Some(&rows), &centroids, 1, run)?;
-        join.meet_all(&join.nearest.first())?;
-        let found = join.nearest.finish()?.indices;
-        Ok(found.into_iter().map(|cell| cell as u32).collect())
+        let scale = CommonScale::of(Rows::new(&self.values, width)?, run.isa());
+        let projected = projected(self.axes, side, side.rows, 0..side.rows.len(), run)?;
+        let codes = Quantised::with_scale(Rows::new(&projected, width)?, scale, run.isa())?;
+        let nearest = self.nearest(&codes, run)?;
+        Ok(nearest.into_iter().map(|(cell, _)| cell).collect())
+    }
+
+    /// Calls `of_block` for blocks of rows, with their squared distances to all centroids: (rows,
+    /// columns) row-major, and the cell of each column, if any.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn each_block<V: Send>(
+        &self,
+        codes: &Quantised<'_>,
+        of_block: impl Fn(&[f32], &[Option<u32>]) -> V + Sync,
+        run: &Run,
+    ) -> Result<Vec<V>> {
+        let centroids = Rows::new(&self.values, self.axes.count())?;
+        let centroids = Quantised::new(centroids, run.isa())?;
+        let all: Vec<u32> = (0..self.len() as u32).collect();
+        let mut right = RightPanel::new(run.isa());
+        right.gather(&centroids, &all, &vec![-1.0; all.len()])?;
+        let columns: Vec<Option<u32>> = right.columns().collect();
+        let starts = (0..codes.len()).into_par_iter().step_by(BLOCK);
+        let desk = || (LeftPanel::new(run.isa()), Vec::new());
+        let blocks = starts.map_init(desk, |(left, distances2), start| {
+            run.check()?;
+            let rows = start as u32..codes.len().min(start + BLOCK) as u32;
+            let rows: Vec<u32> = rows.collect();
+            left.gather(codes, &rows, &vec![-1.0; rows.len()])?;
+            code_distances2(left, &right, distances2)?;
+            Ok::<_, Error>(of_block(distances2, &columns))
+        });
+        blocks.collect()
+    }
+
+    /// The cell of each row, and how far, squared, its centroid is.
+    fn nearest(&self, codes: &Quantised<'_>, run: &Run) -> Result<Vec<(u32, f32)>> {
+        let nearest = |distances2: &[f32], columns: &[Option<u32>]| {
+            let of_row = |distances2: &[f32]| {
+                let least = least(distances2);
+                let column = distances2.iter().position(|&other| other == least);
+                (
+                    column.and_then(|column| columns[column]).unwrap_or(0),
+                    least,
+                )
+            };
+            distances2.chunks(columns.len()).map(of_row).collect()
+        };
+        let blocks: Vec<Vec<_>> = self.each_block(codes, nearest, run)?;
+        Ok(blocks.concat())
     }
 
     /// Moves each centroid to the mean of its rows, if it has any.
-    fn move_to(&mut self, sample: &[f32], nearest: &[u32]) {
+    fn move_to(&mut self, sample: &[f32], nearest: &[(u32, f32)]) {
         let width = self.axes.count();
-        let mut sums = vec![0.0; self.centroids.len()];
+        let mut sums = vec![0.0; self.values.len()];
         let mut counts = vec![0_u32; self.len()];
-        for (row, &cell) in sample.chunks(width).zip(nearest) {
+        for (row, &(cell, _)) in sample.chunks(width).zip(nearest) {
             counts[cell as usize] += 1;
             let sum: &mut [f64] = &mut sums[cell as usize * width..][..width];
             for (sum, &value) in sum.iter_mut().zip(row) {
                 *sum += f64::from(value);
             }
         }
-        let centroids = self.centroids.chunks_mut(width).zip(sums.chunks(width));
+        let centroids = self.values.chunks_mut(width).zip(sums.chunks(width));
         for ((centroid, sum), &count) in centroids.zip(&counts) {
             for (value, sum) in centroid.iter_mut().zip(sum) {
                 if count > 0 {
@@ -161,91 +192,129 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// The cell of each of the side's rows.
-    ///
-    /// # Errors
-    /// When the run is cancelled.
-    pub(crate) fn of_rows<T: Scalar>(&self, side: &Side<'_, T>, run: &Run) -> Result<Vec<u32>> {
-        let projected = projected(self.axes, side, side.rows, 0..side.rows.len(), run)?;
-        self.nearest(&projected, run)
+    /// Numbers the centroids as the leaves of a k-d tree (J. Bentley, "Multidimensional binary
+    /// search trees used for associative searching", 1975).
+    fn renumber(&mut self) {
+        fn in_order(numbers: &mut [usize], centroids: &[f32], width: usize) {
+            if numbers.len() < 2 {
+                return;
+            }
+            let value = |number: usize, axis: usize| f64::from(centroids[number * width + axis]);
+            let count = numbers.len() as f64;
+            let variance = |axis| {
+                let mean = numbers
+                    .iter()
+                    .map(|&number| value(number, axis))
+                    .sum::<f64>()
+                    / count;
+                let off = numbers.iter().map(|&number| value(number, axis) - mean);
+                off.map(|off| off * off).sum::<f64>()
+            };
+            let widest = (0..width).map(|axis| (variance(axis), axis));
+            let axis = widest
+                .max_by(|x, y| x.0.total_cmp(&y.0))
+                .map_or(0, |(_, axis)| axis);
+            let by_value =
+                |&x: &usize, &y: &usize| value(x, axis).total_cmp(&value(y, axis)).then(x.cmp(&y));
+            numbers.sort_unstable_by(by_value);
+            let (low, high) = numbers.split_at_mut(numbers.len() / 2);
+            in_order(low, centroids, width);
+            in_order(high, centroids, width);
+        }
+        let width = self.axes.count();
+        let mut numbers: Vec<usize> = (0..self.len()).collect();
+        in_order(&mut numbers, &self.values, width);
+        self.values = numbers
+            .iter()
+            .flat_map(|&number| &self.values[number * width..][..width])
+            .copied()
+            .collect();
     }
 
-    /// Numbers the side's rows by cell, then as they come.
+    /// Numbers the side's rows by the scale of their codes and by cell, then as they come: most have
+    /// one scale, and panels are of one.
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn table<T: Scalar>(&self, side: &mut Side<'_, T>, run: &Run) -> Result<CellTable> {
-        let cells = self.of_rows(side, run)?;
-        let mut starts = vec![0; self.len() + 1];
-        for &cell in &cells {
-            starts[cell as usize + 1] += 1;
-        }
-        for cell in 0..self.len() {
-            starts[cell + 1] += starts[cell];
-        }
-        let mut order = vec![0; cells.len()];
-        let mut next = starts.clone();
-        for (row, &cell) in (0..).zip(&cells) {
-            order[next[cell as usize]] = row;
-            next[cell as usize] += 1;
-        }
+        let projected = projected(self.axes, side, side.rows, 0..side.rows.len(), run)?;
+        let codes = Quantised::new(Rows::new(&projected, self.axes.count())?, run.isa())?;
+        drop(projected);
+        let nearest = self.nearest(&codes, run)?;
+        let scale = |row: u32| {
+            side.codes
+                .as_ref()
+                .and_then(|codes| codes.scale(row as usize))
+        };
+        let scales = (0..nearest.len() as u32).map(|row| scale(row).unwrap_or(0.0).to_bits());
+        let keyed = scales.zip(&nearest).zip(0..);
+        let mut keyed: Vec<(u32, u32, u32)> = keyed
+            .map(|((scale, nearest), row)| (scale, nearest.0, row))
+            .collect();
+        keyed.par_sort_unstable();
+        let of_cell = keyed.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1));
+        let runs = of_cell.scan(0, |end, rows| {
+            *end += rows.len();
+            Some((*end, rows[0].1))
+        });
+        let runs = runs.collect();
+        let order: Vec<u32> = keyed.iter().map(|&(_, _, row)| row).collect();
+        drop(keyed);
+        let codes = codes.reordered(&order)?;
         side.reorder(order)?;
-        Ok(CellTable { starts })
+        let sum: f64 = nearest.iter().map(|&(_, least)| f64::from(least)).sum();
+        Ok(CellTable {
+            runs,
+            codes,
+            spread: sum / nearest.len().max(1) as f64,
+        })
     }
-
-    /// For each cell the cells that hold items, nearest first, with squared distances.
-    pub(crate) fn neighbors(&self, items: &CellTable) -> Vec<Neighborhood> {
-        let width = self.axes.count();
-        let centroids: Vec<&[f32]> = self.centroids.chunks(width).collect();
-        centroids
-            .par_iter()
-            .map(|centroid| {
-                let mut neighbors: Neighborhood = (0..)
-                    .zip(&centroids)
-                    .filter(|&(cell, _)| !items.rows(cell).is_empty())
-                    .map(|(cell, other)| (distance2(centroid, other), cell))
-                    .collect();
-                neighbors.sort_unstable_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
-                neighbors
-            })
-            .collect()
-    }
-}
-
-fn distance2(x: &[f32], y: &[f32]) -> f32 {
-    let differences = x.iter().zip(y).map(|(x, y)| f64::from(x - y));
-    differences
-        .map(|difference| difference * difference)
-        .sum::<f64>() as f32
 }
 
 impl CellTable {
-    /// Rows numbered by cell that were so before: where each cell's start, and the end of the last.
-    pub(crate) fn of_starts(starts: Vec<usize>) -> Self {
-        Self { starts }
+    pub(crate) fn len(&self) -> usize {
+        self.runs.last().map_or(0, |&(end, _)| end)
     }
 
-    /// The same of some of the rows, numbered from 0 on.
-    pub(crate) fn slice(&self, rows: &Range<usize>) -> Self {
-        let starts = self.starts.iter();
-        Self {
-            starts: starts
-                .map(|start| start.clamp(&rows.start, &rows.end) - rows.start)
-                .collect(),
+    /// How many rows each of `cells` cells has.
+    pub(crate) fn sizes(&self, cells: usize) -> Vec<usize> {
+        let mut sizes = vec![0; cells];
+        for (cell, rows) in self.within(0..self.len()) {
+            sizes[cell as usize] += rows;
+        }
+        sizes
+    }
+
+    /// The cells that rows of this range are in, one after the other, each with how many.
+    pub(crate) fn within(&self, rows: Range<usize>) -> impl Iterator<Item = (u32, usize)> {
+        let first = self.runs.partition_point(|&(end, _)| end <= rows.start);
+        let runs = self.runs[first..].iter();
+        runs.scan(rows.start, move |start, &(end, cell)| {
+            let rows = end
+                .min(rows.end)
+                .checked_sub(*start)
+                .filter(|&rows| rows > 0)?;
+            *start += rows;
+            Some((cell, rows))
+        })
+    }
+}
+
+/// The least of some numbers: in lanes, since one after the other takes eight times as long.
+pub(crate) fn least(values: &[f32]) -> f32 {
+    let smaller = |x: f32, y: f32| if x < y { x } else { y };
+    let (lanes, rest) = values.as_chunks::<16>();
+    let mut least = [f32::INFINITY; 16];
+    for values in lanes {
+        for (least, &value) in least.iter_mut().zip(values) {
+            *least = smaller(value, *least);
         }
     }
-
-    fn rows(&self, cell: u32) -> Range<u32> {
-        self.starts[cell as usize] as u32..self.starts[cell as usize + 1] as u32
-    }
-
-    /// The cell of the row of this number.
-    fn cell(&self, number: u32) -> u32 {
-        let after = self
-            .starts
-            .partition_point(|&start| start <= number as usize);
-        after as u32 - 1
-    }
+    least
+        .iter()
+        .chain(rest)
+        .copied()
+        .fold(f32::INFINITY, smaller)
 }
 
 /// The coordinates along the axes of some of the side's rows, of their directions where these are
@@ -263,231 +332,4 @@ fn projected<T: Scalar>(
         row.iter_mut().for_each(|value| *value *= scale);
     }
     Ok(projected)
-}
-
-/// Left rows by cell, and which cells of right rows they look into.
-pub(crate) struct Visits<'a> {
-    left: &'a CellTable,
-    right: &'a CellTable,
-    neighbors: Cow<'a, [Neighborhood]>,
-    /// How far, squared, the cells may be that a cell looks into.
-    reach: f32,
-    /// What panels of right cells may take up at a time.
-    panel_bytes: usize,
-}
-
-impl<'a> Visits<'a> {
-    /// Of the `probes` nearest cells to each cell, on average: near ones have more of them.
-    pub(crate) fn new(
-        cells: &Cells<'_>,
-        left: &'a CellTable,
-        right: &'a CellTable,
-        probes: usize,
-    ) -> Self {
-        Self::over(cells.neighbors(right).into(), left, right, probes)
-    }
-
-    /// The same over neighbours that are known.
-    pub(crate) fn over(
-        neighbors: Cow<'a, [Neighborhood]>,
-        left: &'a CellTable,
-        right: &'a CellTable,
-        probes: usize,
-    ) -> Self {
-        let mut distances: Vec<f32> = neighbors.iter().flatten().map(|&(far, _)| far).collect();
-        let last = distances.len().min(probes.saturating_mul(neighbors.len()));
-        let reach = match last {
-            0 => 0.0,
-            _ => *distances.select_nth_unstable_by(last - 1, f32::total_cmp).1,
-        };
-        Self {
-            left,
-            right,
-            neighbors,
-            reach,
-            panel_bytes: usize::MAX,
-        }
-    }
-
-    /// Lets panels of right cells take up no more than this at a time, or what one left cell needs.
-    pub(crate) fn within(mut self, panel_bytes: usize) -> Self {
-        self.panel_bytes = panel_bytes;
-        self
-    }
-
-    /// The probes that reach as far.
-    pub(crate) fn probes(&self) -> usize {
-        let near = (0..self.neighbors.len()).map(|cell| self.of(cell).count());
-        near.sum::<usize>().div_ceil(self.neighbors.len()).max(1)
-    }
-
-    /// Left cells in groups whose right cells' panels fit, with what each group looks into.
-    fn groups(&self, bytes_of_row: usize) -> Vec<(Range<u32>, Vec<bool>)> {
-        let none = vec![false; self.neighbors.len()];
-        let mut groups = Vec::new();
-        let (mut start, mut wanted, mut bytes) = (0, none.clone(), 0_usize);
-        for cell in 0..self.neighbors.len() {
-            if self.left.rows(cell as u32).is_empty() {
-                continue;
-            }
-            let more = |wanted: &[bool]| {
-                let others = self.of(cell).filter(|&other| !wanted[other as usize]);
-                let rows: usize = others.map(|other| self.right.rows(other).len()).sum();
-                rows * bytes_of_row
-            };
-            let mut new = more(&wanted);
-            if bytes > 0 && bytes.saturating_add(new) > self.panel_bytes {
-                let full = std::mem::replace(&mut wanted, none.clone());
-                groups.push((start..cell as u32, full));
-                (start, bytes) = (cell as u32, 0);
-                new = more(&wanted);
-            }
-            self.of(cell)
-                .for_each(|other| wanted[other as usize] = true);
-            bytes += new;
-        }
-        groups.push((start..self.neighbors.len() as u32, wanted));
-        groups
-    }
-
-    /// Looks further, if that is what held-out rows need to find `recall` of their neighbours, by two
-    /// standard errors at least.
-    pub(crate) fn extend<T: Scalar>(&mut self, recall: f64, held_out: &HeldOut<'_, T>) {
-        // For each held-out row, how far the cells of its neighbours are.
-        let needed: Vec<Vec<f32>> = held_out
-            .neighbors()
-            .map(|(row, others)| {
-                let mut reaches = vec![f32::INFINITY; self.neighbors.len()];
-                for &(reach, cell) in &self.neighbors[self.left.cell(row) as usize] {
-                    reaches[cell as usize] = reach;
-                }
-                let reach = |&other: &u32| reaches[self.right.cell(other) as usize];
-                others.iter().map(reach).collect()
-            })
-            .collect();
-        let mut reaches: Vec<f32> = needed.iter().flatten().copied().collect();
-        reaches.sort_unstable_by(f32::total_cmp);
-        let enough = |reach: f32| {
-            let share = |needed: &Vec<f32>| {
-                let found = needed.iter().filter(|&&other| other <= reach).count();
-                found as f64 / needed.len().max(1) as f64
-            };
-            HeldOut::<T>::at_least(needed.iter().map(share)) >= recall
-        };
-        let first = reaches.partition_point(|&reach| !enough(reach));
-        let reach = reaches.get(first).copied().unwrap_or(f32::INFINITY);
-        self.reach = self.reach.max(reach);
-    }
-
-    /// Looks no further than each cell itself.
-    pub(crate) fn stay(&mut self) {
-        self.reach = 0.0;
-    }
-
-    /// The cells that a cell looks into, nearest first.
-    fn of(&self, cell: usize) -> impl Iterator<Item = u32> {
-        let near = self.neighbors[cell].iter();
-        near.take_while(|&&(far, _)| far <= self.reach)
-            .map(|&(_, other)| other)
-    }
-
-    /// The share of all pairs that meet.
-    pub(crate) fn share(&self) -> f64 {
-        let pairs = |cell: usize| {
-            let items: usize = self
-                .of(cell)
-                .map(|other| self.right.rows(other).len())
-                .sum();
-            items as f64 * self.left.rows(cell as u32).len() as f64
-        };
-        let rows = |table: &CellTable| table.starts.last().copied().unwrap_or(0) as f64;
-        let pairs: f64 = (0..self.neighbors.len()).map(pairs).sum();
-        pairs / (rows(self.left) * rows(self.right))
-    }
-
-    /// Lets each cell's rows look into near cells.
-    ///
-    /// # Errors
-    /// When the run is cancelled.
-    pub(crate) fn hold<T: Scalar>(
-        &self,
-        left: &Side<'_, T>,
-        right: &Side<'_, T>,
-        nearest: &Nearest<'_, T>,
-        run: &Run,
-    ) -> Result<()> {
-        let (Some(left_codes), Some(right_codes)) = (&left.codes, &right.codes) else {
-            return Ok(());
-        };
-        let tasks: Vec<(usize, Vec<u32>)> = (0..self.neighbors.len() as u32)
-            .flat_map(|cell| {
-                let rows: Vec<u32> = self.left.rows(cell).collect();
-                let chunks = rows.chunks(LEFT).map(|rows| (cell as usize, rows.to_vec()));
-                chunks.collect::<Vec<_>>()
-            })
-            .collect();
-        run.expect(tasks.len());
-        let mut tasks = tasks.as_slice();
-        for (cells, wanted) in self.groups(Quantised::stride(left_codes.dim())) {
-            let panels = wanted.par_iter().zip(0..wanted.len() as u32);
-            let panels = panels.map(|(&wanted, cell)| {
-                let mut panel = RightPanel::new(run.isa());
-                let rows = self
-                    .right
-                    .rows(cell)
-                    .filter(|&row| wanted && right.takes_part(row));
-                let rows: Vec<u32> = rows.collect();
-                panel.gather(right_codes, &rows, &vec![-1.0; rows.len()])?;
-                Ok((rows, panel))
-            });
-            let panels: Vec<(Vec<u32>, RightPanel)> = panels.collect::<Result<_>>()?;
-            let of_group = tasks.partition_point(|(cell, _)| *cell < cells.end as usize);
-            let (group, rest) = tasks.split_at(of_group);
-            self.hold_group(group, &panels, left_codes, nearest, run)?;
-            tasks = rest;
-        }
-        Ok(())
-    }
-
-    /// Lets the left rows of these tasks, each of a cell, look into near cells.
-    fn hold_group<T: Scalar>(
-        &self,
-        tasks: &[(usize, Vec<u32>)],
-        panels: &[(Vec<u32>, RightPanel)],
-        left_codes: &Quantised<'_>,
-        nearest: &Nearest<'_, T>,
-        run: &Run,
-    ) -> Result<()> {
-        let desk = |_| (LeftPanel::new(run.isa()), Vec::new(), Groups::default());
-        let desks: Vec<Mutex<(LeftPanel, Vec<Near>, Groups)>> = (0..rayon::current_num_threads())
-            .map(desk)
-            .map(Mutex::new)
-            .collect();
-        tasks.par_iter().try_for_each(|(cell, rows)| {
-            let desk = &desks[rayon::current_thread_index().unwrap_or(0)];
-            let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
-            let (panel, near, groups) = &mut *desk;
-            for (visit, other) in self.of(*cell).enumerate() {
-                run.check()?;
-                let bounds = bounds(rows, |row| nearest.lists.bound(row));
-                // Rows of like bounds go together, which changes less and less.
-                if visit == 0 || visit.is_power_of_two() {
-                    panel.gather(left_codes, rows, &bounds)?;
-                } else {
-                    panel.set_bounds(&bounds)?;
-                }
-                let judge = if bounds.contains(&f32::INFINITY) {
-                    nearest.first()
-                } else {
-                    nearest.for_left()
-                };
-                let (others, right) = &panels[other as usize];
-                near.clear();
-                judge.pairs(panel, right, near)?;
-                judge.judge(rows, others, near, groups)?;
-            }
-            run.advance(1);
-            Ok(())
-        })
-    }
 }

@@ -6,6 +6,7 @@ mod builder;
 mod directory;
 mod join;
 mod segment;
+mod visits;
 
 use std::{path::Path, sync::Arc};
 
@@ -134,8 +135,8 @@ impl Index {
         }
         let (segment, added) = (&self.segment, &self.added);
         let mut plan = segment.plan;
-        if plan == builder::default_plan(segment.len(), plan.seed)? {
-            plan = builder::default_plan(self.len(), plan.seed)?;
+        if plan == builder::default_plan(segment.len(), plan.seed) {
+            plan = builder::default_plan(self.len(), plan.seed);
         }
         let (items, dim, metric) = (self.len(), segment.dim, segment.metric);
         let mut builder = IndexBuilder::new(items, dim, metric, Some(plan), plan.seed, Some(path))?;

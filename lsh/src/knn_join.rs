@@ -6,7 +6,7 @@ use lshjoin_kernels::{Rows, Scalar};
 use rayon::prelude::*;
 
 use crate::{
-    cells::{Cells, Visits},
+    cells::Cells,
     directions::{PrincipalAxes, TableFunctions},
     duplicates::Distinct,
     error::{Error, Result},
@@ -22,6 +22,7 @@ use crate::{
     signs::Signs,
     similarity::same_dimension,
     table::Table,
+    visits::Visits,
 };
 
 /// For each query its k nearest items; among `items` themselves when `queries` is `None`, a row
@@ -113,8 +114,8 @@ fn join_distinct<T: Scalar>(
                 .as_mut()
                 .map(|left| cells.table(left, run))
                 .transpose()?;
-            let of_left = of_left.as_ref().unwrap_or(&of_right);
-            let visits = Visits::new(&cells, of_left, &of_right, plan.probes);
+            let visits = Visits::new(&cells, of_left.as_ref(), &of_right, run)?;
+            drop((of_left, of_right));
             return KnnJoin::new(left.as_ref(), &right, k, run)?.by_cells(plan, visits);
         }
     };
@@ -170,8 +171,8 @@ const EXPANDED: usize = 128;
 const STRETCH: usize = 256;
 const STRETCH_BITS: usize = 20;
 
-/// The share of the pairs of a side with itself from which on it is quicker to meet all.
-pub(crate) const ALL: f64 = 0.45;
+/// The share of the pairs from which on it is quicker to meet all.
+const ALL: f64 = 0.8;
 
 /// Rows of both sides from which on it pays to do anything but meet all pairs.
 pub(crate) const MANY: usize = 4096;
@@ -222,21 +223,18 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         meetings.hold([all].into_iter(), judge)
     }
 
-    fn by_cells(self, plan: &CellPlan, mut visits: Visits<'_>) -> Result<Neighbors<T>> {
-        if let Some(recall) = plan.until_recall {
-            let held_out = HeldOut::of(&self)?;
-            visits.extend(recall, &held_out);
-        }
-        // All pairs of a side with itself are met in one go.
-        let most = if self.left.is_none() { ALL } else { 2.0 * ALL };
-        let exact = visits.share() > most;
-        if exact {
-            visits.stay();
-        }
-        visits.hold(self.left(), self.right, &self.nearest, self.run)?;
-        if exact {
+    fn by_cells(self, plan: &CellPlan, visits: Visits) -> Result<Neighbors<T>> {
+        let enough = match plan.until_recall {
+            Some(recall) => visits.enough_for_recall(recall, &HeldOut::of(&self)?),
+            None => visits.enough_for_share(plan.probes as f64 / plan.cells as f64),
+        };
+        let mut meetings = visits.with(enough);
+        let (left, right) = (self.left(), self.right);
+        meetings.hold_first(left, right, &self.nearest, self.run)?;
+        if meetings.share() > ALL {
             return self.exactly();
         }
+        meetings.hold(left, right, &self.nearest, self.run)?;
         self.expanded(plan.rounds)
     }
 

@@ -44,6 +44,7 @@ mod signs;
 mod similarity;
 mod strict_math;
 mod table;
+mod visits;
 
 pub use error::{Error, Result};
 pub use family::{BucketedRandomProjection, CauchyProjection, HashFamily, RandomHyperplanes};

@@ -34,7 +34,7 @@ pub struct CellPlan {
     pub seed: u64,
     /// Leading principal axes that centroids are learnt and compared in, at least 1.
     pub axes: usize,
-    /// Cells, 1 to 16384; about 1.5 times the square root of the number of items do well.
+    /// Cells, 1 to 16384; about 3 times the square root of the number of items do well.
     pub cells: usize,
     /// Cells that the rows of each cell look into, their own the first; at least 1.
     pub probes: usize,
@@ -68,7 +68,7 @@ pub struct LshPlan {
 
 /// Pairs up to which meeting them all takes no longer than a join by cells: measured at 384
 /// dimensions with AMX.
-const FEW_PAIRS: f64 = 8e9;
+const FEW_PAIRS: f64 = 2e9;
 
 const MOST_CELLS: usize = 1 << 14;
 
@@ -86,7 +86,7 @@ impl JoinPlan {
         Ok(Self::Cells(CellPlan {
             seed: 0,
             axes: 48,
-            cells: (1.5 * (items as f64).sqrt()).min(MOST_CELLS as f64) as usize,
+            cells: (3.0 * (items as f64).sqrt()).min(MOST_CELLS as f64) as usize,
             probes: 1,
             rounds: 0,
             until_recall: Some(recall),

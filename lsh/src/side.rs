@@ -73,10 +73,8 @@ impl<'a, T: Scalar> Side<'a, T> {
                 let directions = Rows::new(&directions, rows.dim())?;
                 let mut codes = quantised(directions, scale, run.isa())?;
                 // At distance 1 from all rows, as their codes are from none.
-                let zeros = (0..).zip(&squares).filter(|&(_, &square)| square == 0.0);
-                zeros
-                    .map(|(row, _)| codes.doubt(row))
-                    .collect::<Result<(), _>>()?;
+                let mut zeros = (0..).zip(&squares).filter(|&(_, &square)| square == 0.0);
+                zeros.try_for_each(|(row, _)| codes.doubt(row))?;
                 Some(codes)
             }
         };

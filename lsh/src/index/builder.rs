@@ -135,10 +135,7 @@ impl IndexBuilder {
                 value: items.to_string(),
             });
         }
-        let plan = match plan {
-            Some(plan) => plan,
-            None => default_plan(items, seed)?,
-        };
+        let plan = plan.unwrap_or_else(|| default_plan(items, seed));
         JoinPlan::Cells(plan).check()?;
         let mut builder = Self {
             items,
@@ -340,19 +337,15 @@ impl IndexBuilder {
 }
 
 /// The cells that so many items ask for.
-pub(crate) fn default_plan(items: usize, seed: u64) -> Result<CellPlan> {
-    // As for a join of very many queries.
-    match JoinPlan::for_recall(0.95, usize::MAX, items.max(1))? {
-        JoinPlan::Cells(plan) => Ok(CellPlan {
-            seed,
-            cells: plan.cells.max(1),
-            ..plan
-        }),
-        _ => Err(Error::Parameter {
-            name: "plan",
-            must_be: "one of cells",
-            value: "another".into(),
-        }),
+pub(crate) fn default_plan(items: usize, seed: u64) -> CellPlan {
+    CellPlan {
+        seed,
+        axes: 48,
+        // Fewer than a join in memory has: what cells are near each cell is kept for all of them.
+        cells: (1.5 * (items as f64).sqrt()).clamp(1.0, 16384.0) as usize,
+        probes: 1,
+        rounds: 0,
+        until_recall: Some(0.95),
     }
 }
 
@@ -384,9 +377,8 @@ impl Sample {
         let rows = Rows::new(&rows, width)?;
         learnt.scale = Some(common_scale(rows, compared_by(metric), run)?);
         let side = Side::new("items", rows, compared_by(metric), run)?;
-        let mut cells = Cells::of_sample(&learnt.axes, &side, plan.cells, plan.seed, run)?;
-        cells.chain();
-        learnt.centroids = cells.centroids;
+        let cells = Cells::of_sample(&learnt.axes, &side, plan.cells, plan.seed, run)?;
+        learnt.centroids = cells.values;
         Ok(learnt)
     }
 }

@@ -216,9 +216,8 @@ impl Directory {
 
 /// Whether a file of this name is what a save left that did not come to its end, or an index.
 fn is_own(name: &str) -> bool {
-    let array = |name: &str| super::ARRAYS.iter().any(|array| name == *array);
     let prefix = name.split_once('-').map_or("", |(prefix, _)| prefix);
-    (array(prefix) && name.ends_with(".safetensors"))
+    (super::ARRAYS.contains(&prefix) && name.ends_with(".safetensors"))
         || (prefix == "manifest" && name.ends_with(".json"))
 }
 

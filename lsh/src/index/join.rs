@@ -8,13 +8,13 @@ use rayon::prelude::*;
 use super::{
     Index,
     segment::{SegmentCells, compared_by},
+    visits::{CellTable, Visits},
 };
 use crate::{
-    cells::{CellTable, Visits},
     error::{Error, Result},
     held_out::{HeldOut, held_out},
     inner_product::longer,
-    knn_join::{ALL, KnnJoin, MANY, knn_join},
+    knn_join::{KnnJoin, MANY, knn_join},
     metric::Metric,
     nearest::Neighbors,
     plan::{CellPlan, JoinPlan},
@@ -26,6 +26,10 @@ use crate::{
 /// Memory that panels of an index's codes may take up at a time: large enough that hardly anything
 /// is gathered twice.
 const PANEL_BYTES: usize = 1 << 30;
+
+/// The share of the pairs from which on it is quicker to meet all, each of a side with itself twice
+/// by cells and once otherwise.
+const ALL: f64 = 0.45;
 
 impl Index {
     /// For each query the `k` nearest items, ids in place of rows; ties by id.
@@ -292,7 +296,7 @@ impl Index {
         let rows = Rows::new(longer, self.segment.width())?;
         let metric = compared_by(self.segment.metric);
         let mut left = Side::new("queries", rows, metric, run)?;
-        let table = cells.cells().table(&mut left, run)?;
+        let table = CellTable::new(&cells.cells(), &mut left, run)?;
         Ok((left, table))
     }
 

@@ -13,9 +13,10 @@ use safetensors::tensor::Dtype;
 use super::{
     array::{Array, Shape},
     directory::{Facts, Manifest},
+    visits::{CellTable, Neighborhood, neighbors},
 };
 use crate::{
-    cells::{CellTable, Cells, Neighborhood},
+    cells::Cells,
     directions::PrincipalAxes,
     error::{Error, Result},
     metric::Metric,
@@ -298,8 +299,8 @@ impl Segment {
 
     /// Asked before the first answer: all is checked but the rows, which are when they are read.
     fn check_small(&self, run: &Run) -> Result<()> {
-        let small = self.arrays.iter().filter(|(name, _)| *name != "rows");
-        small.map(|(_, array)| array.check_all(run)).collect()
+        let mut small = self.arrays.iter().filter(|(name, _)| *name != "rows");
+        small.try_for_each(|(_, array)| array.check_all(run))
     }
 
     /// The user's ids, row by row.
@@ -356,7 +357,7 @@ impl Segment {
             table: CellTable::of_starts(starts.iter().map(|&start| start as usize).collect()),
             neighbors: Vec::new(),
         };
-        cells.neighbors = cells.cells().neighbors(&cells.table);
+        cells.neighbors = neighbors(&cells.cells(), &cells.table);
         Ok(Some(Arc::new(cells)))
     }
 

@@ -149,7 +149,7 @@ class Dataset:
 
     def sample(self, most: int) -> Matrix:
         """Rows at equal steps, the first one of them, ``most`` of them at most."""
-        step = -(-len(self) // most) or 1
+        step = step_of(len(self), most)
         rows = [vectors[-first % step :: step] for first, vectors in self.batches()]
         return np.concatenate([np.empty((0, self.dim), self.dtype), *rows])
 
@@ -211,6 +211,11 @@ class Dataset:
             f"{file.path}: row {first + row}{column} holds {_name(vectors[row, dimension])} at "
             f"dimension {dimension}; remove or replace values that are not finite"
         )
+
+
+def step_of(rows: int, most: int) -> int:
+    """The step at which so many rows make a sample of ``most`` at most."""
+    return -(-rows // most) or 1
 
 
 def open_dataset(

@@ -25,12 +25,12 @@ from lshjoin.arrays import (
     radius_join_batches,
     to_radius,
 )
-from lshjoin.datasets import Dataset, Source, StoragePath, open_dataset
-from lshjoin.files_plan import FilesPlan, cells_until, plan_files
+from lshjoin.datasets import Dataset, Source, StoragePath, open_dataset, step_of
+from lshjoin.files_plan import FilesPlan, cells_until, is_of_cells, plan_files
 from lshjoin.ids import load_ids, store_ids
 from lshjoin.index import Index
 from lshjoin.job import MANIFEST, Job, replacing
-from lshjoin.out_of_core import Columns, DiskJoin, WritePairs
+from lshjoin.out_of_core import SAMPLE, Columns, DiskJoin, WritePairs
 from lshjoin.pairs import PairsFile, concatenate, neighbor_pairs, pairs_schema
 from lshjoin.params import to_float
 from lshjoin.plan import JoinPlan, natural
@@ -94,7 +94,9 @@ def knn_join_files(
         id_column: of ids, in both sides; row numbers if None.
         metric: as for :func:`lshjoin.knn_join`.
         recall: as for :func:`lshjoin.knn_join`.
-        plan: as for :func:`lshjoin.knn_join`.
+        plan: :meth:`JoinPlan.exact`, as :func:`lshjoin.knn_join` follows it, or a
+            :meth:`JoinPlan.cells`, as a :class:`lshjoin.Index` does; has the same pairs in memory
+            and out of core.
         seed: as for :func:`lshjoin.knn_join`.
         memory_limit: bytes that may be in use, or a text like "4GiB"; half of the
             machine's or the container's memory if None.
@@ -137,8 +139,12 @@ def knn_join_files(
 
     def in_memory() -> Iterator[Columns]:
         nonlocal join
+        vectors = sides.vectors()
+        if plan is not None and is_of_cells(plan) and sides.dtype() != np.float64:
+            # As out of core, where the same plan is to give the same pairs.
+            return _by_index(*vectors, k, metric, plan, num_threads)
         found = knn_join(
-            *sides.vectors(),
+            *vectors,
             k=k,
             metric=metric,
             recall=recall,
@@ -164,6 +170,26 @@ def knn_join_files(
         (metric, num_threads, progress),
     )
     return dataclasses.replace(result, plan=dataclasses.replace(files_plan, join=join))
+
+
+def _by_index(
+    queries: Any,
+    items: Any,
+    k: int,
+    metric: NearestMetric,
+    plan: JoinPlan,
+    num_threads: int | None,
+) -> Iterator[Columns]:
+    index = Index.build(items, metric=metric, plan=plan, num_threads=num_threads, progress=False)
+    sample = None if queries is None else queries[:: step_of(len(queries), SAMPLE)]
+    count = len(items if queries is None else queries)
+    options: dict[str, Any] = {"num_threads": num_threads, "progress": False}
+    fixed = index.fixed_plan(k, queries=sample, count=count, plan=plan, **options)
+    if queries is None:
+        rows, found = index.knn_of_stretch(range(count), k, plan=fixed, **options)
+    else:
+        rows, found = np.arange(count), index.knn(queries, k, plan=fixed, **options)
+    return neighbor_pairs(rows, found.distances, found.indices)
 
 
 def radius_join_files(

@@ -85,6 +85,11 @@ def cells_until(recall: float, items: int, seed: int) -> JoinPlan:
     return JoinPlan.cells(seed=seed, axes=48, cells=cells, probes=1, until_recall=recall)
 
 
+def is_of_cells(plan: JoinPlan) -> bool:
+    """Whether an index can follow the plan by its cells."""
+    return "cells" in json.loads(plan.to_json())
+
+
 def plan_files(
     join: JoinPlan,
     queries: int | None,

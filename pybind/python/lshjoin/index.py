@@ -126,7 +126,7 @@ class Index:
     ) -> Index:
         """An index of items that need not fit in memory, built where it is saved, and mapped.
 
-        Memory holds two batches, the sample that centroids are learnt from and about 20 bytes an
+        Memory holds two batches, the sample that centroids are learnt from and about 30 bytes an
         item. The files take up about 5 bytes a value. Until all is written, the directory has the
         index that it had before, or none.
 
@@ -430,8 +430,10 @@ class Index:
     ) -> tuple[NDArray[np.int64], Neighbors]:
         """Some of the items, and the ``k`` nearest others of each.
 
-        All stretches together are the join of the items with themselves, as
-        :func:`lshjoin.knn_join` makes it of ``items`` alone with the same plan.
+        All stretches together are the join of the items with themselves: with the exact plan, what
+        :func:`lshjoin.knn_join` makes of ``items`` alone. With a plan of cells the neighbours are
+        the same however the items are cut, but may be others than those of
+        :func:`lshjoin.knn_join`, which keeps more in memory to choose what meets.
 
         Args:
             stretch: one of :meth:`stretches`, in the order in which items are kept, by cell.

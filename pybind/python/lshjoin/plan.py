@@ -113,7 +113,7 @@ class JoinPlan:
         Args:
             seed: which rows the centroids start from, 0 to 2**64 - 1.
             axes: leading principal axes that centroids are learnt and compared in, at least 1.
-            cells: centroids, 1 to 16384; about 1.5 times the square root of the number of items
+            cells: centroids, 1 to 16384; about 3 times the square root of the number of items
                 do well.
             probes: cells that the rows of a cell look into, its own the first, at least 1; on
                 average, since cells among many near ones look into more.
