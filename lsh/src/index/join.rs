@@ -489,8 +489,7 @@ fn exactly(
     run: &Run,
 ) -> Result<Neighbors<f32>> {
     let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
-    let mut visits = Visits::over(neighbors, of_left, &cells.table, 1).within(panel_bytes);
-    visits.stay();
+    let visits = Visits::over(neighbors, of_left, &cells.table, 1).within(panel_bytes);
     let join = KnnJoin::new(Some(left), right, k, run)?;
     visits.hold(left, right, &join.nearest, run)?;
     join.exactly()
