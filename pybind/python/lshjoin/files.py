@@ -319,7 +319,7 @@ def _timed(sides: _Sides, plan: FilesPlan, k: int, metric: NearestMetric) -> Fil
     reading = (time.perf_counter() - start) / sample.nbytes
     numbers = json.loads(plan.join.to_json())
     if "cells" in numbers:
-        numbers["cells"] = max(int(1.5 * rows**0.5), 1)
+        numbers["cells"] = max(int(numbers["cells"] * (rows / plan.items) ** 0.5), 1)
     join = JoinPlan.from_json(json.dumps(numbers))
     start = time.perf_counter()
     if plan.out_of_core:
