@@ -163,7 +163,7 @@ def plan_knn_join(
         >>> from lshjoin import plan_knn_join
         >>> items = np.zeros((1_000_000, 2), dtype=np.float32)
         >>> plan_knn_join(items=items, recall=0.9)
-        JoinPlan.cells(seed=0, axes=48, cells=1500, probes=1, rounds=0, until_recall=0.9)
+        JoinPlan.cells(seed=0, axes=48, cells=3000, probes=1, rounds=0, until_recall=0.9)
         >>> plan_knn_join(items=items, recall=1.0)
         JoinPlan.exact()
     """
