@@ -8,7 +8,8 @@ BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
 .PHONY: build demo test test-neon test-memory lint bench bench-quick bench-report bench-index \
-    bench-join bench-kernels bench-planner bench-radius bench-spark bench-spark-cluster
+    bench-join bench-kernels bench-out-of-core bench-planner bench-radius bench-spark \
+    bench-spark-cluster
 .SECONDARY:
 
 build: $(VENV)/built
@@ -104,6 +105,10 @@ bench-kernels: $(BENCH_VENV)/with-bench
 # Joins planned for a recall beside a grid of plans; some of them by, say, CASES='wordnet sphere'.
 bench-planner: $(BENCH_VENV)/with-bench
 	$(BENCH) benches/planner.py $(if $(CASES),--cases $(CASES))
+
+# A self-join of 5,000,000 descriptors on disk in 3 GiB; other numbers by, say, ROWS=20000000.
+bench-out-of-core: $(BENCH_VENV)/built $(BENCH_VENV)/with-bench
+	$(BENCH) benches/out_of_core.py $(if $(ROWS),--rows $(ROWS)) $(if $(CGROUP),--cgroup $(CGROUP))
 
 # Radius joins: of a model's candidates, and of all pairs into a Parquet file.
 bench-radius: $(BENCH_VENV)/built

@@ -150,19 +150,24 @@ impl Index {
         to_text(plan)
     }
 
-    #[pyo3(signature = (queries, k, plan, *, num_threads=None, on_progress=None))]
+    #[pyo3(signature = (queries, k, plan, *, memory, num_threads=None, on_progress=None))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the signature is Python's, by keyword"
+    )]
     fn knn<'py>(
         &self,
         py: Python<'py>,
         queries: Items<'py>,
         k: usize,
         plan: &str,
+        memory: usize,
         num_threads: Option<isize>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Nearest<'py>> {
         let (index, plan, queries) = (self.now(py), parse(plan)?.plan, rows(&queries)?);
-        let found =
-            options(num_threads, on_progress).run(py, |run| index.knn(queries, k, &plan, run))?;
+        let found = options(num_threads, on_progress)
+            .run(py, |run| index.knn_within(queries, k, &plan, memory, run))?;
         neighbors(py, found)
     }
 

@@ -43,8 +43,23 @@ impl Index {
         plan: &JoinPlan,
         run: &Run,
     ) -> Result<Neighbors<f32>> {
+        self.knn_within(queries, k, plan, PANEL_BYTES, run)
+    }
+
+    /// [`Index::knn`] with panels of codes that take up to `panel_bytes` at a time.
+    ///
+    /// # Errors
+    /// As [`Index::knn`].
+    pub fn knn_within(
+        &self,
+        queries: Rows<'_, f32>,
+        k: usize,
+        plan: &JoinPlan,
+        panel_bytes: usize,
+        run: &Run,
+    ) -> Result<Neighbors<f32>> {
         self.check_dimension(queries)?;
-        let found = self.find(queries, k, plan, PANEL_BYTES, run)?;
+        let found = self.find(queries, k, plan, panel_bytes, run)?;
         if self.added.len() == 0 {
             return self.with_ids(found, run);
         }
@@ -157,7 +172,14 @@ impl Index {
                 let queries = Rows::new(&values, self.segment.dim)?;
                 self.find(queries, places, plan, panel_bytes, run)?
             }
-            None => KnnJoin::new(Some(&left), &right, places, run)?.exactly()?,
+            None => match self.segment.cells(run)? {
+                None => KnnJoin::new(Some(&left), &right, places, run)?.exactly()?,
+                Some(cells) => {
+                    let of_left = cells.table.slice(&stretch);
+                    let tables = (&of_left, &*cells);
+                    exactly((&left, &right), tables, places, panel_bytes, run)?
+                }
+            },
             Some((plan, cells)) => {
                 let of_left = cells.table.slice(&stretch);
                 let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
@@ -235,19 +257,25 @@ impl Index {
         let longer = self.longer(queries);
         let rows = Rows::new(&longer, segment.width())?;
         let right = segment.nearest_of(&self.removed, k, run)?;
-        let exactly = || {
-            let left = Side::new("queries", rows, right.metric, run)?;
-            KnnJoin::new(Some(&left), &right, k, run)?.exactly()
-        };
-        let found = match self.cells_of(plan, run)? {
-            None => exactly()?,
-            Some((plan, cells)) => {
+        let found = match segment.cells(run)? {
+            None => {
+                // A plan for other cells is refused all the same.
+                self.cells_of(plan, run)?;
+                let left = Side::new("queries", rows, right.metric, run)?;
+                KnnJoin::new(Some(&left), &right, k, run)?.exactly()?
+            }
+            Some(cells) => {
                 let (left, of_left) = self.left(&longer, &cells, run)?;
                 let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
-                let rows = held_out_rows(&left);
-                match self.visits(sides, rows, tables, k, plan, panel_bytes, run)? {
-                    None => exactly()?,
-                    Some(visits) => look(&left, &right, k, plan.rounds, visits, run)?,
+                let plan = self.cells_of(plan, run)?.map(|(plan, _)| plan);
+                let visits = plan.map(|plan| {
+                    let rows = held_out_rows(&left);
+                    let visits = self.visits(sides, rows, tables, k, plan, panel_bytes, run)?;
+                    Ok::<_, Error>(visits.map(|visits| (visits, plan.rounds)))
+                });
+                match visits.transpose()?.flatten() {
+                    None => exactly((&left, &right), tables, k, panel_bytes, run)?,
+                    Some((visits, rounds)) => look(&left, &right, k, rounds, visits, run)?,
                 }
             }
         };
@@ -448,6 +476,22 @@ fn look(
     let join = KnnJoin::new(Some(left), right, k, run)?;
     visits.hold(left, right, &join.nearest, run)?;
     join.expanded(rounds, None)
+}
+
+/// Lets left rows look into their own cells, so that nearly all pairs fail the first test when all
+/// meet after that.
+fn exactly(
+    (left, right): (&Side<'_, f32>, &Side<'_, f32>),
+    (of_left, cells): (&CellStarts, &SegmentCells),
+    k: usize,
+    panel_bytes: usize,
+    run: &Run,
+) -> Result<Neighbors<f32>> {
+    let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
+    let visits = Reach::over(neighbors, of_left, &cells.table, 1).within(panel_bytes);
+    let join = KnnJoin::new(Some(left), right, k, run)?;
+    visits.hold(left, right, &join.nearest, run)?;
+    join.exactly()
 }
 
 /// The lists of rows from `first` on without these rows, one place shorter.

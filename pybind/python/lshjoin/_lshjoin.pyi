@@ -238,6 +238,7 @@ class Index:
         k: int,
         plan: str,
         *,
+        memory: int,  # for panels of codes
         num_threads: int | None = None,
         on_progress: Progress = None,
     ) -> Nearest:

@@ -217,6 +217,7 @@ class Index:
         *,
         recall: float | None = None,
         plan: JoinPlan | None = None,
+        memory: SupportsIndex = 1 << 31,
         num_threads: int | None = None,
         progress: Progress = None,
     ) -> Neighbors:
@@ -230,6 +231,8 @@ class Index:
                 whose neighbours are computed first, tell how many cells to look into.
             plan: :meth:`JoinPlan.exact`, a :meth:`JoinPlan.cells` with the index's own seed, axes
                 and cells, or an earlier result's ``plan``. Takes the place of ``recall``.
+            memory: bytes that may be used beside the queries and what they find, half of it for
+                codes of the items that are compared at a time; fewer make it slower.
             num_threads: threads to use; all cores if None. Results do not depend on it.
             progress: as for :meth:`build`.
 
@@ -248,7 +251,12 @@ class Index:
         columns = min(k, max(len(self), 1))
         with reporter(progress, "Index.knn") as on_progress:
             found = self._native.knn(
-                rows, columns, plan.to_json(), num_threads=num_threads, on_progress=on_progress
+                rows,
+                columns,
+                plan.to_json(),
+                memory=natural("memory", memory) // 2,
+                num_threads=num_threads,
+                on_progress=on_progress,
             )
         return _neighbors(*found, k, plan)
 
