@@ -24,6 +24,9 @@ use crate::{
 const LEARNT_FROM: usize = 24;
 const ROUNDS: usize = 4;
 
+/// Rows of a side that are told apart by order: a stretch is of one of these, or of several.
+const LEAF: usize = 32;
+
 /// Every how manieth of so many rows centroids are learnt from.
 pub(crate) fn sample_step(rows: usize, cells: usize) -> usize {
     (rows / cells.saturating_mul(LEARNT_FROM)).max(1)
@@ -167,54 +170,26 @@ impl Cells {
         }
     }
 
-    /// Numbers the centroids as the leaves of a k-d tree (J. Bentley, "Multidimensional binary
-    /// search trees used for associative searching", 1975).
+    /// Numbers the centroids so that near ones have near numbers.
     fn renumber(&mut self) {
-        fn in_order(numbers: &mut [usize], centroids: &[f32], width: usize) {
-            if numbers.len() < 2 {
-                return;
-            }
-            let value = |number: usize, axis: usize| f64::from(centroids[number * width + axis]);
-            let count = numbers.len() as f64;
-            let variance = |axis| {
-                let mean = numbers
-                    .iter()
-                    .map(|&number| value(number, axis))
-                    .sum::<f64>()
-                    / count;
-                let off = numbers.iter().map(|&number| value(number, axis) - mean);
-                off.map(|off| off * off).sum::<f64>()
-            };
-            let widest = (0..width).map(|axis| (variance(axis), axis));
-            let axis = widest
-                .max_by(|x, y| x.0.total_cmp(&y.0))
-                .map_or(0, |(_, axis)| axis);
-            let by_value =
-                |&x: &usize, &y: &usize| value(x, axis).total_cmp(&value(y, axis)).then(x.cmp(&y));
-            numbers.sort_unstable_by(by_value);
-            let (low, high) = numbers.split_at_mut(numbers.len() / 2);
-            in_order(low, centroids, width);
-            in_order(high, centroids, width);
-        }
         let width = self.axes.count();
-        let mut numbers: Vec<usize> = (0..self.len()).collect();
-        in_order(&mut numbers, &self.centroids, width);
+        let mut numbers: Vec<u32> = (0..self.len() as u32).collect();
+        in_order(&mut numbers, 0, 1, &self.centroids, width);
         self.centroids = numbers
             .iter()
-            .flat_map(|&number| &self.centroids[number * width..][..width])
+            .flat_map(|&number| &self.centroids[number as usize * width..][..width])
             .copied()
             .collect();
     }
 
-    /// Numbers the side's rows by the scale of their codes and by cell, then as they come: most have
-    /// one scale, and panels are of one.
+    /// Numbers the side's rows by the scale of their codes and by cell, and in a cell so that near ones
+    /// have near numbers: most have one scale, and panels are of one.
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn table<T: Scalar>(&self, side: &mut Side<'_, T>, run: &Run) -> Result<CellTable> {
         let projected = projected(&self.axes, side, side.rows, 0..side.rows.len(), run)?;
         let codes = Quantised::new(Rows::new(&projected, self.axes.count())?, run.isa())?;
-        drop(projected);
         let nearest = self.nearest(&codes, run)?;
         let scale = |row: u32| {
             side.codes
@@ -233,8 +208,20 @@ impl Cells {
             Some((*end, rows[0].1))
         });
         let runs = runs.collect();
-        let order: Vec<u32> = keyed.iter().map(|&(_, _, row)| row).collect();
+        let mut order: Vec<u32> = keyed.iter().map(|&(_, _, row)| row).collect();
         drop(keyed);
+        let runs: Vec<(usize, u32)> = runs;
+        let (mut rest, mut of_runs, mut start) = (order.as_mut_slice(), Vec::new(), 0);
+        for &(end, _) in &runs {
+            let (rows, others) = rest.split_at_mut(end - start);
+            of_runs.push((start, rows));
+            (rest, start) = (others, end);
+        }
+        let width = self.axes.count();
+        of_runs
+            .into_par_iter()
+            .for_each(|(start, rows)| in_order(rows, start, LEAF, &projected, width));
+        drop(projected);
         let codes = codes.reordered(&order)?;
         side.reorder(order)?;
         let sum: f64 = nearest.iter().map(|&(_, least)| f64::from(least)).sum();
@@ -273,6 +260,39 @@ impl CellTable {
             Some((cell, rows))
         })
     }
+}
+
+/// Orders rows as the leaves of a k-d tree (J. Bentley, "Multidimensional binary search trees used
+/// for associative searching", 1975), leaves of `leaf` rows as far as possible, counted from `start`.
+fn in_order(rows: &mut [u32], start: usize, leaf: usize, values: &[f32], width: usize) {
+    // Where the halves of these rows meet, between two leaves.
+    let middle = (start + rows.len() / 2 + leaf / 2) / leaf * leaf;
+    let Some(half) = middle
+        .checked_sub(start)
+        .filter(|half| (1..rows.len()).contains(half))
+    else {
+        return;
+    };
+    let value = |row: u32, axis: usize| values[row as usize * width + axis];
+    let count = rows.len() as f64;
+    let variance = |axis| {
+        let mean = rows
+            .iter()
+            .map(|&row| f64::from(value(row, axis)))
+            .sum::<f64>()
+            / count;
+        let off = rows.iter().map(|&row| f64::from(value(row, axis)) - mean);
+        off.map(|off| off * off).sum::<f64>()
+    };
+    let variances = (0..width).map(|axis| (variance(axis), axis));
+    let axis = variances
+        .max_by(|x, y| x.0.total_cmp(&y.0))
+        .map_or(0, |(_, axis)| axis);
+    let by_value = |&x: &u32, &y: &u32| value(x, axis).total_cmp(&value(y, axis)).then(x.cmp(&y));
+    rows.sort_unstable_by(by_value);
+    let (low, high) = rows.split_at_mut(half);
+    in_order(low, start, leaf, values, width);
+    in_order(high, start + half, leaf, values, width);
 }
 
 /// The least of some numbers: in lanes, since one after the other takes eight times as long.

@@ -152,7 +152,8 @@ def test_a_plan_says_what_to_expect(planned_elsewhere):
     # What it compares is what it said.
     report = knn_join(items=rows, k=10, plan=plan).report
     held_out = 1024 * len(rows)
-    assert (report.pairs - held_out) / len(rows) ** 2 == pytest.approx(predicted.share, rel=0.3)
+    share = (report.pairs - held_out) / len(rows) ** 2
+    assert predicted.share / 2 < share < 2 * predicted.share
     words = [line.split()[0] for line in str(plan).splitlines()]
     assert words == (
         ["cells", "axes", "probes", "rounds", "until", "recall", "pairs", "time", "memory", "why"]
