@@ -274,6 +274,9 @@ const ALL: f64 = 0.8;
 /// Rows of both sides from which on it pays to do anything but meet all pairs.
 pub(crate) const MANY: usize = 4096;
 
+/// Right rows that all left ones meet before they meet the rest, where nothing is known of them.
+const FEW: usize = 512;
+
 /// How many times its tables a plan may take to reach its recall; then all pairs are met.
 const PATIENCE: usize = 16;
 
@@ -319,9 +322,38 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
 
     /// Meets all pairs, and ends the join.
     pub(crate) fn exactly(self) -> Result<Neighbors<T>> {
+        if self.is_unbounded() {
+            self.meet_some()?;
+        }
         self.run.meets(self.pairs());
         self.meet_all(&self.nearest.for_all())?;
         self.nearest.finish()
+    }
+
+    /// Whether rows have no neighbours yet.
+    fn is_unbounded(&self) -> bool {
+        !self.left().rows.is_empty() && self.nearest.lists.bound(0).is_infinite()
+    }
+
+    /// Brings all left rows together with a few right ones, so that most other pairs fail the
+    /// first test. (Without codes there is no such test.)
+    fn meet_some(&self) -> Result<()> {
+        if self.right.codes.is_none() {
+            return Ok(());
+        }
+        let (left_order, right_order) = (self.left().numbers(), self.right.numbers());
+        let meetings = Meetings {
+            left: self.left(),
+            left_order: &left_order,
+            right: Some((self.right, right_order.as_slice())),
+            run: self.run,
+        };
+        let few = FEW.max(4 * self.nearest.lists.k());
+        let some = Meeting {
+            left: 0..left_order.len(),
+            right: 0..right_order.len().min(few),
+        };
+        meetings.hold([some].into_iter(), &self.nearest.first())
     }
 
     /// Meets all pairs.
