@@ -335,25 +335,18 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         !self.left().rows.is_empty() && self.nearest.lists.bound(0).is_infinite()
     }
 
-    /// Brings all left rows together with a few right ones, so that most other pairs fail the
-    /// first test. (Without codes there is no such test.)
+    /// Brings all left rows together with a few right ones from all over, so that most other pairs
+    /// fail the first test. (Without codes there is no such test.)
     fn meet_some(&self) -> Result<()> {
         if self.right.codes.is_none() {
             return Ok(());
         }
-        let (left_order, right_order) = (self.left().numbers(), self.right.numbers());
-        let meetings = Meetings {
-            left: self.left(),
-            left_order: &left_order,
-            right: Some((self.right, right_order.as_slice())),
-            run: self.run,
-        };
+        let (left, right) = (self.left().numbers(), self.right.numbers());
         let few = FEW.max(4 * self.nearest.lists.k());
-        let some = Meeting {
-            left: 0..left_order.len(),
-            right: 0..right_order.len().min(few),
-        };
-        meetings.hold([some].into_iter(), &self.nearest.first())
+        let step = right.len().div_ceil(few).max(1);
+        let some: Vec<u32> = right.into_iter().step_by(step).collect();
+        let met = vec![(0..left.len(), 0..some.len())];
+        self.meet(&left, &some, met, &self.nearest.first())
     }
 
     /// Meets all pairs.
