@@ -97,7 +97,7 @@ pub struct Setting {
 const SMALL: usize = 5000;
 
 /// Work, in seconds on one thread, in which there is nothing to be saved by planning.
-const AT_ONCE: f64 = 0.6;
+const AT_ONCE: f64 = 2.0;
 
 /// The share of a join's work that looking at one more number of cells may take.
 const PLANNING: f64 = 0.05;

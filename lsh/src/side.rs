@@ -307,20 +307,20 @@ fn quantised<T: Scalar>(
 
 /// Rows scaled to length 1, zero rows left as they are.
 fn directions<T: Scalar>(rows: Rows<'_, T>, squares: &[f64]) -> Vec<f32> {
-    let inverse = |&square: &f64| {
-        if square > 0.0 {
-            square.sqrt().recip()
-        } else {
-            0.0
-        }
-    };
-    rows.values()
-        .par_chunks(rows.dim())
+    let mut directions = vec![0.0; rows.values().len()];
+    directions
+        .par_chunks_mut(rows.dim())
+        .zip(rows.values().par_chunks(rows.dim()))
         .zip(squares)
-        .flat_map_iter(|(row, square)| {
-            let inverse = inverse(square);
-            row.iter()
-                .map(move |value| (value.to_f64() * inverse) as f32)
-        })
-        .collect()
+        .for_each(|((direction, row), &square)| {
+            let inverse = if square > 0.0 {
+                square.sqrt().recip()
+            } else {
+                0.0
+            };
+            for (to, value) in direction.iter_mut().zip(row) {
+                *to = (value.to_f64() * inverse) as f32;
+            }
+        });
+    directions
 }
