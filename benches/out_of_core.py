@@ -4,7 +4,7 @@ The command `lshjoin knn` in a process of its own, whose memory is limited from 
 where it runs, in a cgroup of yours (--cgroup, a directory whose limit is set), or else by the system's
 limit of what a process allocates (ulimit -d); a watch notes the most that it had. Every half a minute
 it says how far the join is. Then recall by exact search on a sample, and the same on paper for
-100,000,000 x 384. Writes bench-results/out_of_core.json and .md.
+100,000,000 x 384. Writes bench-results/out_of_core_ROWS.json and .md.
 """
 
 import argparse
@@ -193,12 +193,9 @@ def main() -> None:
     before_join = resource.getrusage(resource.RUSAGE_CHILDREN)
     join, process = watched(command, start, partial(far, work, chosen.rows))
     after_join = resource.getrusage(resource.RUSAGE_CHILDREN)
-    process["cpu_seconds"] = round(
-        after_join.ru_utime
-        - before_join.ru_utime
-        + after_join.ru_stime
-        - before_join.ru_stime
-    )
+    process["cpu_seconds"] = round(sum(after_join[:2]) - sum(before_join[:2]))
+    if join["plan"]["stretch"] is None:
+        sys.exit(f"{chosen.rows:,} rows fit in {chosen.memory:,} bytes: take more, or less memory")
     print(f"joined in {join['seconds']['all']:.0f} s; measuring recall", file=sys.stderr)
     result = {
         "machine": record.machine(),
@@ -220,7 +217,7 @@ def main() -> None:
     }
     pairs.unlink()
     text = report(result)
-    record.write("out_of_core", result, text)
+    record.write(f"out_of_core_{chosen.rows}", result, text)
     print(text)
 
 

@@ -103,9 +103,7 @@ impl JoinPlan {
         match self {
             Self::Exact => Ok(()),
             Self::Lsh(plan) => plan.check(),
-            Self::Cells(plan) => {
-                check_cells(plan.axes, plan.cells, plan.probes, plan.until_recall)
-            }
+            Self::Cells(plan) => check_cells(plan.axes, plan.cells, plan.probes, plan.until_recall),
             Self::Partitions(plan) => {
                 check_cells(plan.axes, plan.cells, plan.probes, plan.until_recall)
             }

@@ -107,7 +107,8 @@ impl Cells {
                     .filter(|&(cell, _)| !items.rows(cell).is_empty())
                     .map(|(cell, other)| (distance2(centroid, other), cell))
                     .collect();
-                let nearer = |x: &(f32, u32), y: &(f32, u32)| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1));
+                let nearer =
+                    |x: &(f32, u32), y: &(f32, u32)| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1));
                 if neighbors.len() > most {
                     neighbors.select_nth_unstable_by(most, nearer);
                     neighbors.truncate(most);

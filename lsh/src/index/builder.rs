@@ -240,9 +240,15 @@ impl IndexBuilder {
         let writer = |name: &'static str| match unfinished.files.get(name) {
             Some(UnfinishedFile { file, shape }) => {
                 let shape = shape.clone();
-                Ok((name, ArrayWriter::reopen(name, shape, directory.path(), file)?))
+                Ok((
+                    name,
+                    ArrayWriter::reopen(name, shape, directory.path(), file)?,
+                ))
             }
-            None => Err(Error::damaged(directory.path(), "of an array that was begun there is no file")),
+            None => Err(Error::damaged(
+                directory.path(),
+                "of an array that was begun there is no file",
+            )),
         };
         let writers = ARRAYS.into_iter().chain(UNDER_WAY).map(writer);
         let writers: BTreeMap<&'static str, ArrayWriter> = writers.collect::<Result<_>>()?;
@@ -370,7 +376,11 @@ impl IndexBuilder {
                 }
             }
             Stage::Assign(writing) => {
-                let Writing { learnt, cells: found, .. } = &mut **writing;
+                let Writing {
+                    learnt,
+                    cells: found,
+                    ..
+                } = &mut **writing;
                 if has_codes(self.metric) {
                     let cells = learnt.cells();
                     for start in (0..items.len()).step_by(ASSIGNED) {
@@ -378,7 +388,8 @@ impl IndexBuilder {
                         let part = items.slice(start..items.len().min(start + ASSIGNED));
                         let values = learnt.kept(part, self.metric);
                         let rows = Rows::new(&values, width(self.metric, self.dim))?;
-                        let side = Side::new("items", rows, compared_by(self.metric), run)?;
+                        let metric = compared_by(self.metric);
+                        let side = Side::without_codes("items", rows, metric, run)?;
                         found.extend(cells.of_rows(&side, run)?);
                     }
                 } else {

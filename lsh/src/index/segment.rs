@@ -255,7 +255,9 @@ impl Segment {
     fn of_arrays(directory: &Path, facts: &Facts, arrays: BTreeMap<String, Array>) -> Result<Self> {
         let damaged = |what| Error::damaged(directory, what);
         let JoinPlan::Partitions(plan) = facts.plan else {
-            return Err(damaged("the manifest has a plan that is not one of partitions"));
+            return Err(damaged(
+                "the manifest has a plan that is not one of partitions",
+            ));
         };
         if !arrays.keys().map(String::as_str).eq(ARRAYS) {
             return Err(damaged("the manifest has other arrays than an index has"));
