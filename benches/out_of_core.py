@@ -1,10 +1,10 @@
 """Self k-NN join of descriptors that lie in Parquet files, in less memory than they take.
 
 The command `lshjoin knn` in a process of its own, whose memory is limited from outside: by systemd
-where it runs, in a cgroup of yours (--cgroup, a directory whose limit is set), or else by the system's
-limit of what a process allocates (ulimit -d); a watch notes the most that it had. Every half a minute
-it says how far the join is. Then recall by exact search on a sample, and the same on paper for
-100,000,000 x 384. Writes bench-results/out_of_core_ROWS.json and .md.
+where it runs, in a cgroup of yours (--cgroup, a directory whose limit is set), or else by the
+system's limit of what a process allocates (ulimit -d); a watch notes the most that it had, and
+says every half a minute how far the join is. Then recall by exact search on a sample, and the same
+on paper for 100,000,000 x 384. Writes bench-results/out_of_core_ROWS.json and .md.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def watched(
         if time.monotonic() - told > TOLD_EVERY:
             told = time.monotonic()
             print(
-                f"{told - begun:6.0f} s: {far()}; {peak['RssAnon'] / 1e9:.2f} GB allocated at most, "
+                f"{told - begun:6.0f} s: {far()}; {peak['RssAnon'] / 1e9:.2f} GB in use at most, "
                 f"{moved['rchar'] / 1e9:.1f} GB read, {moved['wchar'] / 1e9:.1f} GB written",
                 file=sys.stderr,
                 flush=True,
@@ -287,15 +287,15 @@ def report(result: dict[str, Any]) -> str:
         "",
         f"At most {process['RssAnon'] / 2**30:.2f} GiB of memory in use (RssAnon) of "
         f"{process['VmData'] / 2**30:.2f} GiB allocated (VmData), beside mapped files "
-        f"{process['RssFile'] / 2**30:.2f} GiB (RssFile, cache that the system may take back). Read "
-        f"{process['rchar'] / 1e9:.1f} GB and written {process['wchar'] / 1e9:.1f} GB by calls; "
-        f"{process['read_bytes'] / 1e9:.1f} GB and {process['write_bytes'] / 1e9:.1f} GB of it from "
-        "and to the disk, with what was read through maps.",
+        f"{process['RssFile'] / 2**30:.2f} GiB (RssFile, cache that the system may take back). "
+        f"Read {process['rchar'] / 1e9:.1f} GB and written {process['wchar'] / 1e9:.1f} GB by calls; "
+        f"{process['read_bytes'] / 1e9:.1f} GB and {process['write_bytes'] / 1e9:.1f} GB of it "
+        "from and to the disk, with what was read through maps.",
         "",
-        "On paper: reading, storing and sealing by bytes; finding cells by rows and by the larger of "
-        "dimensions and of the root of the rows, as each row is compared with 1.5 times the root of "
-        "the rows as many centroids; the join by the 1.35th power of the rows and by dimensions; the "
-        "file of pairs by rows. A disk that is slower than the processor takes longer: the index "
+        "On paper: reading, storing and sealing by bytes; finding cells by rows and by the larger "
+        "of dimensions and of the root of the rows, as each row is compared with 1.5 times the root "
+        "of the rows as many centroids; the join by the 1.35th power of the rows and by dimensions; "
+        "the file of pairs by rows. A disk that is slower than the processor takes longer: the index "
         f"alone has {PAPER['rows'] * (5 * PAPER['dimensions'] + 28) / 1e9:.0f} GB.",
         "",
     ]

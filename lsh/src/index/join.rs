@@ -97,6 +97,9 @@ impl Index {
         if most.min(items) < MANY {
             return Ok(JoinPlan::Exact);
         }
+        if plan.until_recall.is_none() {
+            return Ok(JoinPlan::Partitions(plan));
+        }
         let right = self
             .segment
             .nearest_of(&self.removed, k.saturating_add(1), run)?;

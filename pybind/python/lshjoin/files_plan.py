@@ -175,7 +175,7 @@ def _out_of_core(
 ) -> FilesPlan:
     if plan.join.kind not in ("exact", "partitions"):
         raise ValueError(
-            f"vectors that take up more than memory_limit, which is {_size(plan.memory_limit)}, are "
+            f"vectors that take up more than memory_limit, {_size(plan.memory_limit)}, are "
             f"joined by a plan that is exact or of partitions, not {plan.join!r}"
         )
     items, limit = plan.items, plan.memory_limit

@@ -60,9 +60,7 @@ class DiskJoin:
         self.seconds: dict[str, float] = {}  #: by stage
 
     def knn(self, k: int, write: WritePairs) -> tuple[list[Path], JoinPlan]:
-        """The parts of a k-nearest-neighbour join, made where they are not there yet, and its plan
-        with fixed numbers.
-        """
+        """The parts of a k-nearest-neighbour join, made where they are missing; its fixed plan."""
         index = self._index()
         plan = self._fixed_plan(index, k)
         stretch = self._plan.stretch or 1
