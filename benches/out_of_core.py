@@ -299,15 +299,16 @@ def report(result: dict[str, Any]) -> str:
         f"At most {process['RssAnon'] / 2**30:.2f} GiB of memory in use (RssAnon) of "
         f"{process['VmData'] / 2**30:.2f} GiB allocated (VmData), beside mapped files "
         f"{process['RssFile'] / 2**30:.2f} GiB (RssFile, cache that the system may take back). "
-        f"Read {process['rchar'] / 1e9:.1f} GB and written {process['wchar'] / 1e9:.1f} GB by calls; "
-        f"{process['read_bytes'] / 1e9:.1f} GB and {process['write_bytes'] / 1e9:.1f} GB of it "
+        f"Read {process['rchar'] / 1e9:.1f} GB and written {process['wchar'] / 1e9:.1f} GB by "
+        f"calls; {process['read_bytes'] / 1e9:.1f} GB and {process['write_bytes'] / 1e9:.1f} GB of it "
         "from and to the disk, with what was read through maps.",
         "",
         "On paper: reading, storing and sealing by bytes; finding cells by rows and by the larger "
-        "of dimensions and of the root of the rows, as each row is compared with 1.5 times the root "
-        "of the rows as many centroids; the join by the 1.35th power of the rows and by dimensions, "
-        "the file of pairs by rows. A disk that is slower than the processor takes longer: the "
-        f"index alone has {PAPER['rows'] * (5 * PAPER['dimensions'] + 28) / 1e9:.0f} GB.",
+        "of dimensions and of the root of the rows, as each row is compared with 1.5 times the "
+        "root of the rows as many centroids; the join by the 1.35th power of the rows and by "
+        "dimensions; the file of pairs by rows. A disk that is slower than the processor takes "
+        "longer: the index alone has "
+        f"{PAPER['rows'] * (5 * PAPER['dimensions'] + 28) / 1e9:.0f} GB.",
         "",
     ]
     return "\n".join(lines)
