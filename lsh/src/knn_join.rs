@@ -280,6 +280,9 @@ const ALL: f64 = 0.8;
 /// Rows of both sides from which on it pays to do anything but meet all pairs.
 pub(crate) const MANY: usize = 4096;
 
+/// Right rows that all left ones meet before they meet the rest, where nothing is known of them.
+const FEW: usize = 512;
+
 /// How many times its tables a plan may take to reach its recall; then all pairs are met.
 const PATIENCE: usize = 16;
 
@@ -325,9 +328,31 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
 
     /// Meets all pairs, and ends the join.
     pub(crate) fn exactly(self) -> Result<Neighbors<T>> {
+        if self.is_unbounded() {
+            self.meet_some()?;
+        }
         self.run.meets(self.pairs());
         self.meet_all(&self.nearest.for_all())?;
         self.nearest.finish()
+    }
+
+    /// Whether rows have no neighbours yet.
+    fn is_unbounded(&self) -> bool {
+        !self.left().rows.is_empty() && self.nearest.lists.bound(0).is_infinite()
+    }
+
+    /// Brings all left rows together with a few right ones from all over, so that most other pairs
+    /// fail the first test. (Without codes there is no such test.)
+    fn meet_some(&self) -> Result<()> {
+        if self.right.codes.is_none() {
+            return Ok(());
+        }
+        let (left, right) = (self.left().numbers(), self.right.numbers());
+        let few = FEW.max(4 * self.nearest.lists.k());
+        let step = right.len().div_ceil(few).max(1);
+        let some: Vec<u32> = right.into_iter().step_by(step).collect();
+        let met = vec![(0..left.len(), 0..some.len())];
+        self.meet(&left, &some, met, &self.nearest.first())
     }
 
     /// Meets all pairs.
