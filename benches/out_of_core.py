@@ -300,8 +300,8 @@ def report(result: dict[str, Any]) -> str:
         f"{process['VmData'] / 2**30:.2f} GiB allocated (VmData), beside mapped files "
         f"{process['RssFile'] / 2**30:.2f} GiB (RssFile, cache that the system may take back). "
         f"Read {process['rchar'] / 1e9:.1f} GB and written {process['wchar'] / 1e9:.1f} GB by "
-        f"calls; {process['read_bytes'] / 1e9:.1f} GB and {process['write_bytes'] / 1e9:.1f} GB of it "
-        "from and to the disk, with what was read through maps.",
+        f"calls; {process['read_bytes'] / 1e9:.1f} GB and {process['write_bytes'] / 1e9:.1f} GB "
+        "of it from and to the disk, with what was read through maps.",
         "",
         "On paper: reading, storing and sealing by bytes; finding cells by rows and by the larger "
         "of dimensions and of the root of the rows, as each row is compared with 1.5 times the "
