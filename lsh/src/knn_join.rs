@@ -11,6 +11,7 @@ use crate::{
     duplicates::{Distinct, kept},
     error::{Error, Result},
     held_out::{HeldOut, Which},
+    index::join_by_index,
     inner_product::by_inner_product,
     knn::{Nearer, Nearest},
     meet::{Meeting, Meetings},
@@ -32,7 +33,8 @@ use crate::{
 ///
 /// [`JoinPlan::Exact`] meets all pairs, as tiles, after tables have brought rough neighbours
 /// together so that nearly all pairs fail the first test. [`JoinPlan::Lsh`] meets the rows of
-/// each bucket, and the neighbours of neighbours; [`JoinPlan::Cells`] the rows of near cells. All
+/// each bucket, and the neighbours of neighbours; [`JoinPlan::Cells`] the rows of near cells;
+/// [`JoinPlan::Partitions`] those of near cells of an [`Index`](crate::Index), as joins out of core do. All
 /// compare 8-bit codes and compute the distances of what these can't tell apart, so that each
 /// query gets the nearest of all the items that it met. Manhattan distance has no such codes, and a side of less than a few thousand rows
 /// needs no tables: then all pairs are met whatever the plan.
@@ -61,6 +63,9 @@ pub fn knn_join<T: Scalar>(
         same_dimension(queries, items)?;
     }
     plan.check()?;
+    if let JoinPlan::Partitions(plan) = plan {
+        return join_by_index(queries, items, k, metric, *plan, run);
+    }
     let choose = |_: Sides<'_, '_, T>, _| Ok((Choice::of(*plan), ()));
     Ok(join(queries, items, k, metric, run, choose)?.0)
 }
@@ -192,7 +197,8 @@ fn join_sides<T: Scalar>(
         return KnnJoin::new(left.as_deref(), right, k, run)?.all_pairs();
     }
     let (axes, tables) = match &choice.plan {
-        JoinPlan::Exact => (STRETCH_BITS, None),
+        // An index has followed it before it comes to this.
+        JoinPlan::Exact | JoinPlan::Partitions(_) => (STRETCH_BITS, None),
         JoinPlan::Lsh(plan) => (plan.axes, Some(plan)),
         JoinPlan::Cells(plan) => {
             run.begin("cells");

@@ -397,7 +397,12 @@ impl<'a> Planner<'a> {
         let of_queries = left.map(|_| CellStarts::of_sample(queries, cells.len()));
         let of_left = of_queries.as_ref().unwrap_or(&of_right);
 
-        let mut visits = Reach::over(cells.neighbors(&of_right).into(), of_left, &of_right, 1);
+        let mut visits = Reach::over(
+            cells.neighbors(&of_right, usize::MAX).into(),
+            of_left,
+            &of_right,
+            1,
+        );
         let rows = nearest.iter().zip(of_held_out).map(|(nearest, &cell)| {
             let (of_row, rest) = neighbors.split_at(nearest.len());
             neighbors = rest;

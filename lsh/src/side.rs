@@ -52,6 +52,34 @@ impl<'a, T: Scalar> Side<'a, T> {
         scale: Option<CommonScale>,
         run: &Run,
     ) -> Result<Self> {
+        let mut side = Self::without_codes(name, rows, metric, run)?;
+        side.codes = match metric {
+            Metric::Euclidean => Some(quantised(rows, scale, run.isa())?),
+            Metric::Manhattan | Metric::InnerProduct => None,
+            Metric::Cosine => {
+                let directions = directions(rows, &side.squares);
+                let directions = Rows::new(&directions, rows.dim())?;
+                let mut codes = quantised(directions, scale, run.isa())?;
+                // At distance 1 from all rows, as their codes are from none.
+                let squares = (0..).zip(side.squares.iter());
+                let mut zeros = squares.filter(|&(_, &square)| square == 0.0);
+                zeros.try_for_each(|(row, _)| codes.doubt(row))?;
+                Some(codes)
+            }
+        };
+        Ok(side)
+    }
+
+    /// For the rows' place along axes alone.
+    ///
+    /// # Errors
+    /// As [`Side::new`].
+    pub(crate) fn without_codes(
+        name: &'static str,
+        rows: Rows<'a, T>,
+        metric: Metric,
+        run: &Run,
+    ) -> Result<Self> {
         if metric == Metric::InnerProduct {
             return Err(Error::Parameter {
                 name: "metric",
@@ -65,23 +93,10 @@ impl<'a, T: Scalar> Side<'a, T> {
             Metric::Cosine => squares(rows),
             _ => Vec::new(),
         };
-        let codes = match metric {
-            Metric::Euclidean => Some(quantised(rows, scale, run.isa())?),
-            Metric::Manhattan | Metric::InnerProduct => None,
-            Metric::Cosine => {
-                let directions = directions(rows, &squares);
-                let directions = Rows::new(&directions, rows.dim())?;
-                let mut codes = quantised(directions, scale, run.isa())?;
-                // At distance 1 from all rows, as their codes are from none.
-                let mut zeros = (0..).zip(&squares).filter(|&(_, &square)| square == 0.0);
-                zeros.try_for_each(|(row, _)| codes.doubt(row))?;
-                Some(codes)
-            }
-        };
         Ok(Self {
             rows,
             metric,
-            codes,
+            codes: None,
             squares: squares.into(),
             order: None,
             kept: None,
