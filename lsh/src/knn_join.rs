@@ -354,8 +354,18 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         }
         let step = right.len().div_ceil(few);
         let some: Vec<u32> = right.into_iter().step_by(step).collect();
-        let met = vec![(0..left.len(), 0..some.len())];
-        self.meet(&left, &some, met, &self.nearest.first())
+        let meetings = Meetings {
+            left: self.left(),
+            left_order: &left,
+            right: Some((self.right, some.as_slice())),
+            run: self.run,
+        };
+        let met = Meeting {
+            left: 0..left.len(),
+            right: 0..some.len(),
+        };
+        // Not counted as met: all of these pairs meet again.
+        meetings.hold([met].into_iter(), &self.nearest.first())
     }
 
     /// Meets all pairs.
