@@ -185,6 +185,33 @@ pub fn dot_products<T: Scalar>(
     Ok(())
 }
 
+/// Each row's length; one too small to square counts as one that is not.
+pub(crate) fn norms<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Vec<T> {
+    dispatch(isa, Norms(rows))
+}
+
+struct Norms<'a, T>(Rows<'a, T>);
+
+impl<T: Scalar> WithSimd for Norms<'_, T> {
+    type Output = Vec<T>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<T> {
+        let mut norms = vec![T::ZERO; self.0.len()];
+        for (row, norm) in norms.iter_mut().enumerate() {
+            let row = self.0.row(row);
+            [[*norm]] = sums(simd, Measure::Dot, [row], [row]);
+        }
+        for norm in &mut norms {
+            *norm = norm.sqrt();
+            if norm.to_f64() < T::TINY_NORM {
+                *norm = T::from_f64(T::TINY_NORM);
+            }
+        }
+        norms
+    }
+}
+
 fn same_dimension(what: &'static str, got: usize, expected: usize) -> Result<()> {
     if got == expected {
         Ok(())
@@ -246,11 +273,12 @@ where
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
+        // One loop for each.
         match self.measure {
-            Measure::SquaredEuclidean => self.sum(squared_difference),
-            Measure::Manhattan => self.sum(absolute_difference),
-            Measure::Dot => self.sum(product),
+            Measure::SquaredEuclidean => self.sum(simd, Measure::SquaredEuclidean),
+            Measure::Manhattan => self.sum(simd, Measure::Manhattan),
+            Measure::Dot => self.sum(simd, Measure::Dot),
         }
     }
 }
@@ -262,14 +290,15 @@ where
     W: FnMut(T),
 {
     #[inline(always)]
-    fn sum(mut self, term: impl Fn(T, T) -> T + Copy) {
+    fn sum<S: Simd>(mut self, simd: S, measure: Measure) {
         for n in 0..self.count {
             if n + AHEAD < self.count {
                 let (_, row) = (self.pair)(n + AHEAD);
                 prefetch(row);
             }
             let (a, b) = (self.pair)(n);
-            (self.write)(sum(a, b, term));
+            let [[sum]] = sums(simd, measure, [a], [b]);
+            (self.write)(sum);
         }
     }
 }
@@ -285,12 +314,12 @@ impl<T: Scalar> WithSimd for DotProducts<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         // As many sums as registers hold.
         if S::F32_LANES == 16 {
-            self.at_once::<4>();
+            self.at_once::<S, 4>(simd);
         } else {
-            self.at_once::<2>();
+            self.at_once::<S, 2>(simd);
         }
     }
 }
@@ -298,107 +327,129 @@ impl<T: Scalar> WithSimd for DotProducts<'_, T> {
 impl<T: Scalar> DotProducts<'_, T> {
     /// A left row with `N` right rows at once.
     #[inline(always)]
-    fn at_once<const N: usize>(self) {
+    fn at_once<S: Simd, const N: usize>(self, simd: S) {
         let Self { left, right, out } = self;
         for (row, out) in out.chunks_exact_mut(right.len()).enumerate() {
             let row = left.row(row);
             let (groups, rest) = out.as_chunks_mut::<N>();
             for (group, out) in groups.iter_mut().enumerate() {
                 let others = std::array::from_fn(|n| right.row(group * N + n));
-                *out = sums(row, others, product);
+                [*out] = sums(simd, Measure::Dot, [row], others);
             }
             for (place, out) in (groups.len() * N..).zip(rest) {
-                *out = sum(row, right.row(place), product);
+                [[*out]] = sums(simd, Measure::Dot, [row], [right.row(place)]);
             }
         }
     }
 }
 
+/// The measure of each `a` with each `b`, all of one dimension, in the order that the module
+/// describes.
 #[inline(always)]
-fn squared_difference<T: Scalar>(x: T, y: T) -> T {
-    let difference = x - y;
-    difference * difference
-}
-
-#[inline(always)]
-fn absolute_difference<T: Scalar>(x: T, y: T) -> T {
-    (x - y).abs()
-}
-
-#[inline(always)]
-fn product<T: Scalar>(x: T, y: T) -> T {
-    x * y
-}
-
-/// Σ term(aᵢ, bᵢ) in the order that the module describes.
-#[inline(always)]
-fn sum<T: Scalar>(a: &[T], b: &[T], term: impl Fn(T, T) -> T + Copy) -> T {
-    let [sum] = sums(a, [b], term);
-    sum
-}
-
-/// [`sum`] of `a` and each `b`, side by side: `a` is loaded once for all.
-#[inline(always)]
-fn sums<T: Scalar, const N: usize>(
-    a: &[T],
-    b: [&[T]; N],
-    term: impl Fn(T, T) -> T + Copy,
-) -> [T; N] {
-    let mut lanes = [[T::ZERO; LANES]; N];
-    let (a_chunks, a_rest) = a.as_chunks();
-    let b_chunks = b.map(|b| &b.as_chunks().0[..a_chunks.len()]);
-    for (at, a) in a_chunks.iter().enumerate() {
-        for n in 0..N {
-            add_terms(&mut lanes[n], a, &b_chunks[n][at], 0, term);
-        }
-    }
-    if !a_rest.is_empty() {
-        let skip = LANES - a_rest.len();
-        for n in 0..N {
-            match (a.last_chunk(), b[n].last_chunk()) {
-                // The last 32 values, of which the first were added already: no copy, no slow loop.
-                (Some(a), Some(b)) => add_terms(&mut lanes[n], a, b, skip, term),
-                _ => {
-                    let b = padded(&b[n][a.len() - a_rest.len()..]);
-                    add_terms(&mut lanes[n], &padded(a_rest), &b, skip, term);
+fn sums<S: Simd, T: Scalar, const R: usize, const C: usize>(
+    simd: S,
+    measure: Measure,
+    a: [&[T]; R],
+    b: [&[T]; C],
+) -> [[T; C]; R] {
+    let vectors = LANES / T::lanes::<S>();
+    let zero = T::splat(simd, T::ZERO);
+    // More than there are vectors of, but for the scalar ones.
+    let mut lanes = [[[zero; LANES]; C]; R];
+    let dim = a[0].len();
+    let (a_chunks, b_chunks) = (a.map(|a| a.as_chunks().0), b.map(|b| b.as_chunks().0));
+    for at in 0..dim / LANES {
+        let a = a_chunks.map(|chunks| vectors_of::<S, T>(&chunks[at]));
+        let b = b_chunks.map(|chunks| vectors_of::<S, T>(&chunks[at]));
+        for vector in 0..vectors {
+            for r in 0..R {
+                for c in 0..C {
+                    let term = term::<S, T>(simd, measure, a[r][vector], b[c][vector]);
+                    lanes[r][c][vector] = T::plus(simd, lanes[r][c][vector], term);
                 }
             }
         }
     }
-    lanes.map(|mut lanes| {
-        let mut width = LANES;
-        while width > 1 {
-            width /= 2;
-            for lane in 0..width {
-                lanes[lane] = lanes[lane] + lanes[lane + width];
+    let rest = dim % LANES;
+    if rest > 0 {
+        // The lanes before get +0, which changes no bit of them: a sum that starts from +0 is never −0.
+        let skip = T::splat(simd, T::from_f64((LANES - rest) as f64));
+        let indices = std::array::from_fn(|lane| T::from_f64(lane as f64));
+        let indices = vectors_of::<S, T>(&indices);
+        let (mut a_last, mut b_last) = ([[T::ZERO; LANES]; R], [[T::ZERO; LANES]; C]);
+        for (last, a) in a_last.iter_mut().zip(a) {
+            set_last(last, a);
+        }
+        for (last, b) in b_last.iter_mut().zip(b) {
+            set_last(last, b);
+        }
+        for vector in 0..vectors {
+            for r in 0..R {
+                for c in 0..C {
+                    let a = vectors_of::<S, T>(&a_last[r])[vector];
+                    let b = vectors_of::<S, T>(&b_last[c])[vector];
+                    let term = term::<S, T>(simd, measure, a, b);
+                    let term = T::zero_if_less(simd, indices[vector], skip, term);
+                    lanes[r][c][vector] = T::plus(simd, lanes[r][c][vector], term);
+                }
             }
         }
-        lanes[0]
-    })
+    }
+    lanes.map(|of_row| of_row.map(|lanes| halve::<S, T>(simd, lanes)))
 }
 
-/// Adds the terms from lane `skip` on. The lanes before get +0, which changes no bit of them, as
-/// a sum that starts from +0 is never −0.
 #[inline(always)]
-fn add_terms<T: Scalar>(
-    lanes: &mut [T; LANES],
-    a: &[T; LANES],
-    b: &[T; LANES],
-    skip: usize,
-    term: impl Fn(T, T) -> T,
-) {
-    for lane in 0..LANES {
-        let term = term(a[lane], b[lane]);
-        lanes[lane] = lanes[lane] + if lane < skip { T::ZERO } else { term };
+fn vectors_of<S: Simd, T: Scalar>(chunk: &[T; LANES]) -> &[T::Vector<S>] {
+    T::vectors::<S>(chunk)
+}
+
+#[inline(always)]
+fn term<S: Simd, T: Scalar>(
+    simd: S,
+    measure: Measure,
+    x: T::Vector<S>,
+    y: T::Vector<S>,
+) -> T::Vector<S> {
+    match measure {
+        Measure::SquaredEuclidean => {
+            let difference = T::minus(simd, x, y);
+            T::times(simd, difference, difference)
+        }
+        Measure::Manhattan => T::absolute(simd, T::minus(simd, x, y)),
+        Measure::Dot => T::times(simd, x, y),
     }
 }
 
-/// The values of a vector shorter than a chunk, at the end of one.
+/// Sets the last 32 values of a vector, of which the first were added already: so no copy of a
+/// variable length, but for vectors that are shorter.
 #[inline(always)]
-fn padded<T: Scalar>(values: &[T]) -> [T; LANES] {
-    let mut chunk = [T::ZERO; LANES];
-    chunk[LANES - values.len()..].copy_from_slice(values);
-    chunk
+fn set_last<T: Scalar>(last: &mut [T; LANES], values: &[T]) {
+    match values.last_chunk() {
+        Some(values) => *last = *values,
+        None => last[LANES - values.len()..].copy_from_slice(values),
+    }
+}
+
+/// Adds the upper half of the lanes to the lower until one is left.
+#[inline(always)]
+fn halve<S: Simd, T: Scalar>(simd: S, mut lanes: [T::Vector<S>; LANES]) -> T {
+    let mut width = LANES / T::lanes::<S>();
+    while width > 1 {
+        width /= 2;
+        for vector in 0..width {
+            lanes[vector] = T::plus(simd, lanes[vector], lanes[vector + width]);
+        }
+    }
+    let mut last = [T::ZERO; LANES];
+    let mut width = T::lanes::<S>();
+    last[..width].copy_from_slice(T::values::<S>(&lanes[..1]));
+    while width > 1 {
+        width /= 2;
+        for lane in 0..width {
+            last[lane] = last[lane] + last[lane + width];
+        }
+    }
+    last[0]
 }
 
 /// Asks for the cache lines of a row that will be read soon.

@@ -20,6 +20,7 @@ mod simd;
 mod sort;
 mod tile;
 mod topk;
+mod vectors;
 
 pub use convert::widen_f16;
 pub use distance::{Measure, distance, distances_of, distances_to, dot_products};
@@ -27,7 +28,7 @@ pub use error::{KernelError, Result};
 pub use finite::check_finite;
 pub use hash::{Bucketing, HashFunctions};
 pub use isa::{Isa, Level};
-pub use key::{KeyLayout, KeyMode, NO_RANGE};
+pub use key::{KeyLayout, KeyMode, NO_KEY, NO_RANGE};
 pub use quantise::Quantised;
 pub use rows::{Rows, Scalar};
 pub use sort::{Key, Sorter};

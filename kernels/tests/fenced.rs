@@ -13,9 +13,9 @@ use std::{
 
 use half::f16;
 use lshjoin_kernels::{
-    Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Level, Measure, Quantised, RightPanel,
-    Rows, Scalar, Sorter, TopK, check_finite, distance, distances_of, distances_to, near_pairs,
-    widen_f16,
+    Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Level, Measure, NO_KEY, Quantised,
+    RightPanel, Rows, Scalar, Sorter, TopK, check_finite, distance, distances_of, distances_to,
+    near_pairs, widen_f16,
 };
 
 struct Fenced;
@@ -164,12 +164,13 @@ fn hashing<T: Scalar>(isa: Isa) {
             functions.bucket_ids(rows, isa, &mut ids).unwrap();
             let ranges = functions.ranges(rows, isa).unwrap();
             let layouts = [KeyLayout::new(&ranges[..1]), KeyLayout::new(&ranges[1..])];
-            let mut keys = vec![None; 2 * n];
-            functions.keys(rows, &layouts, isa, &mut keys).unwrap();
-            for (ids, keys) in ids.chunks(6).zip(keys.chunks(2)) {
+            let (mut first, mut second) = (vec![0; n], vec![0; n]);
+            let mut columns = vec![&mut first[..], &mut second[..]];
+            functions.keys(rows, &layouts, isa, &mut columns).unwrap();
+            for (row, ids) in ids.chunks(6).enumerate() {
                 let last = ids[1..].to_vec();
-                assert_eq!(keys[1], layouts[1].pack(&last));
-                assert!(keys[0].is_some() && keys[1].is_some());
+                assert_eq!(Some(second[row]), layouts[1].pack(&last));
+                assert!(first[row] != NO_KEY);
             }
         }
     }

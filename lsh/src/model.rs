@@ -1,5 +1,5 @@
 use lshjoin_kernels::{
-    Bucketing, HashFunctions, KeyLayout, KeyMode, NO_RANGE, Rows, Scalar, check_finite,
+    Bucketing, HashFunctions, KeyLayout, KeyMode, NO_KEY, NO_RANGE, Rows, Scalar, check_finite,
 };
 
 use crate::{
@@ -164,7 +164,7 @@ impl LshModel {
                 .slice(first..first + layouts.len() * self.per_table);
             let mut layouts = layouts.to_vec();
             let mut of_items = keys(&functions, items, &layouts, run)?;
-            if of_items.iter().any(Option::is_none) {
+            if of_items.iter().any(|column| column.contains(&NO_KEY)) {
                 let ranges = ranges(&functions, items, run)?;
                 for (layout, ranges) in layouts.iter_mut().zip(ranges.chunks(self.per_table)) {
                     *layout = layout.cover(ranges);
@@ -176,15 +176,14 @@ impl LshModel {
                 .transpose()?;
             for (table, layout) in layouts.iter().enumerate() {
                 run.check()?;
-                let build = |keys: &[Option<u128>]| {
-                    let column = keys.iter().skip(table).step_by(layouts.len());
+                let build = |columns: &Vec<Vec<u128>>| {
                     let (rows, keys): (Vec<u32>, Vec<u128>) = (0..)
-                        .zip(column)
-                        .filter_map(|(row, key)| Some((row, (*key)?)))
+                        .zip(&columns[table])
+                        .filter(|(_, key)| **key != NO_KEY)
                         .unzip();
                     Table::build(&rows, &keys, layout.bits())
                 };
-                let of_queries = of_queries.as_deref().map(build).transpose()?;
+                let of_queries = of_queries.as_ref().map(build).transpose()?;
                 meet(&build(&of_items)?, of_queries.as_ref())?;
             }
         }
@@ -207,17 +206,22 @@ impl LshModel {
     }
 }
 
+/// A column for each table.
 fn keys<T: Scalar>(
     functions: &HashFunctions,
     rows: Rows<'_, T>,
     layouts: &[KeyLayout],
     run: &Run,
-) -> Result<Vec<Option<u128>>> {
-    let mut keys = vec![None; rows.len() * layouts.len()];
-    for (chunk, keys) in chunks(rows.len(), run).zip(keys.chunks_mut(CHUNK * layouts.len())) {
+) -> Result<Vec<Vec<u128>>> {
+    let mut keys = vec![vec![0; rows.len()]; layouts.len()];
+    for chunk in chunks(rows.len(), run) {
         run.check()?;
+        let mut of_chunk: Vec<_> = keys
+            .iter_mut()
+            .map(|keys| &mut keys[chunk.clone()])
+            .collect();
         functions
-            .keys(rows.slice(chunk.clone()), layouts, run.isa(), keys)
+            .keys(rows.slice(chunk.clone()), layouts, run.isa(), &mut of_chunk)
             .map_err(|error| error.after(chunk.start))?;
         run.advance(chunk.len());
     }

@@ -226,11 +226,12 @@ fn hash(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("keys");
     group.throughput(products(HASHED));
-    let mut keys = vec![None; HASHED * TABLES];
+    let mut keys = vec![0; HASHED * TABLES];
+    let mut columns: Vec<_> = keys.chunks_mut(HASHED).collect();
     for &isa in Isa::available() {
         bench(&mut group, isa, "memory", || {
             functions
-                .keys(rows, &layouts, isa, &mut keys)
+                .keys(rows, &layouts, isa, &mut columns)
                 .expect("shapes match")
         });
     }
@@ -241,11 +242,11 @@ fn hash(criterion: &mut Criterion) {
     let block = rows.slice(0..FEW);
     let mut projections = vec![0.0; FEW * count];
     gemm(block.values(), &mut projections);
-    let keys = &mut keys[..FEW * TABLES];
+    let mut columns: Vec<_> = keys.chunks_mut(FEW).take(TABLES).collect();
     for &isa in Isa::available() {
         bench(&mut group, isa, "cache", || {
             functions
-                .keys_of_projections(block, &projections, &layouts, isa, keys)
+                .keys_of_projections(block, &projections, &layouts, isa, &mut columns)
                 .expect("shapes match")
         });
     }
