@@ -5,7 +5,9 @@
 //! at the end, fewer than 32, goes to the last lanes; then the upper half of the lanes is added to
 //! the lower half until one is left. Products and sums are rounded separately: a fused
 //! multiply-add would give other bits where there is no hardware for it, and saves nothing on rows
-//! that are gathered from memory, since it is the memory that is waited for.
+//! that are gathered from memory, since it is the memory that is waited for. 32 lanes are two AVX-512,
+//! four AVX2 or eight NEON registers of `f32`: enough sums under way at once to hide the latency of an
+//! addition, few enough to stay in registers for `f64` too.
 
 use pulp::{Simd, WithSimd};
 
@@ -14,11 +16,8 @@ use crate::{
     isa::Isa,
     rows::{Rows, Scalar},
     simd::dispatch,
+    vectors::{LANES, halve},
 };
-
-/// Two AVX-512, four AVX2 or eight NEON registers of `f32`: enough sums under way at once to hide
-/// the latency of an addition, few enough to stay in registers for `f64` too.
-const LANES: usize = 32;
 
 /// How many pairs ahead rows are fetched from memory: measured best among 1, 2, 4, 8 and 16 for rows
 /// of 100 to 384 `f32`, twice as fast as not at all.
@@ -395,7 +394,8 @@ fn sums<S: Simd, T: Scalar, const R: usize, const C: usize>(
             }
         }
     }
-    lanes.map(|of_row| of_row.map(|lanes| halve::<S, T>(simd, lanes)))
+    let sum = |lanes| halve::<S, T>(lanes, |x, y| T::plus(simd, x, y), |x, y| x + y);
+    lanes.map(|of_row| of_row.map(sum))
 }
 
 #[inline(always)]
@@ -430,31 +430,9 @@ fn set_last<T: Scalar>(last: &mut [T; LANES], values: &[T]) {
     }
 }
 
-/// Adds the upper half of the lanes to the lower until one is left.
-#[inline(always)]
-fn halve<S: Simd, T: Scalar>(simd: S, mut lanes: [T::Vector<S>; LANES]) -> T {
-    let mut width = LANES / T::lanes::<S>();
-    while width > 1 {
-        width /= 2;
-        for vector in 0..width {
-            lanes[vector] = T::plus(simd, lanes[vector], lanes[vector + width]);
-        }
-    }
-    let mut last = [T::ZERO; LANES];
-    let mut width = T::lanes::<S>();
-    last[..width].copy_from_slice(T::values::<S>(&lanes[..1]));
-    while width > 1 {
-        width /= 2;
-        for lane in 0..width {
-            last[lane] = last[lane] + last[lane + width];
-        }
-    }
-    last[0]
-}
-
 /// Asks for the cache lines of a row that will be read soon.
 #[inline(always)]
-fn prefetch<T>(row: &[T]) {
+pub(crate) fn prefetch<T>(row: &[T]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

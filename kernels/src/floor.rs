@@ -28,18 +28,31 @@ pub trait Floor: Sized {
     const SHIFT_BITS: u32;
     /// Places from here on have no id, or not by adding [`Floor::SHIFT`].
     const LIMIT: f64;
+    /// The lowest bits.
+    #[doc(hidden)]
+    fn low_byte(self) -> i8;
 }
 
 impl Floor for f32 {
     const SHIFT: f32 = 12_582_912.0;
     const SHIFT_BITS: u32 = Self::SHIFT.to_bits();
     const LIMIT: f64 = 4_194_303.0;
+
+    #[inline(always)]
+    fn low_byte(self) -> i8 {
+        self.to_bits() as i8
+    }
 }
 
 impl Floor for f64 {
     const SHIFT: f64 = 6_755_399_441_055_744.0;
     const SHIFT_BITS: u32 = Self::SHIFT.to_bits() as u32;
     const LIMIT: f64 = 2_147_483_647.0;
+
+    #[inline(always)]
+    fn low_byte(self) -> i8 {
+        self.to_bits() as i8
+    }
 }
 
 /// One hash function's constants, in the precision of the projection.

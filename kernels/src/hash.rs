@@ -52,7 +52,7 @@ pub struct HashFunctions {
 }
 
 /// Projections of a block are kept to this many values, half of a small L2 cache in f32.
-const BLOCK_VALUES: usize = 1 << 16;
+const BLOCK_VALUES: usize = 3 << 14;
 
 /// Rows that faer's kernel for AVX-512 multiplies at once; a rest takes as long as more of them.
 const GEMM_ROWS: usize = 96;

@@ -13,6 +13,7 @@ mod floor;
 mod hash;
 mod isa;
 mod key;
+mod memory;
 mod projection;
 mod quantise;
 mod rows;

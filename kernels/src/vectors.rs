@@ -2,6 +2,8 @@
 
 use pulp::{Simd, bytemuck};
 
+use crate::rows::Scalar;
+
 /// The arithmetic of pulp's vectors, under one name for `f32` and `f64`.
 pub trait Vectors: Sized + Copy {
     /// As many numbers as a register holds.
@@ -34,6 +36,8 @@ pub trait Vectors: Sized + Copy {
     ) -> Self::Vector<S>;
     #[doc(hidden)]
     fn larger<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+    #[doc(hidden)]
+    fn smaller<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
     /// Whether each lane of `a` is less than that of `b`, and so neither is NaN.
     #[doc(hidden)]
     fn all_less<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> bool;
@@ -52,7 +56,7 @@ pub trait Vectors: Sized + Copy {
 
 macro_rules! vectors {
     ($float:ident, $vector:ident, $as_simd:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident,
-     $abs:ident, $mul_add:ident, $max:ident, $less:ident, $not:ident, $first:ident, $select:ident, $low_words:expr) => {
+     $abs:ident, $mul_add:ident, $max:ident, $min:ident, $less:ident, $not:ident, $first:ident, $select:ident, $low_words:expr) => {
         impl Vectors for $float {
             type Vector<S: Simd> = S::$vector;
 
@@ -98,6 +102,10 @@ macro_rules! vectors {
                 simd.$max(a, b)
             }
             #[inline(always)]
+            fn smaller<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$min(a, b)
+            }
+            #[inline(always)]
             fn all_less<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> bool {
                 simd.$first(simd.$not(simd.$less(a, b))) == Self::lanes::<S>()
             }
@@ -129,6 +137,7 @@ vectors!(
     abs_f32s,
     mul_add_e_f32s,
     max_f32s,
+    min_f32s,
     less_than_f32s,
     not_m32s,
     first_true_m32s,
@@ -146,6 +155,7 @@ vectors!(
     abs_f64s,
     mul_add_e_f64s,
     max_f64s,
+    min_f64s,
     less_than_f64s,
     not_m64s,
     first_true_m64s,
@@ -160,3 +170,33 @@ vectors!(
         words
     }
 );
+
+/// Lanes that sums are spread over, whatever the width of a register: so that their order is fixed.
+pub(crate) const LANES: usize = 32;
+
+/// Combines the upper half of the lanes with the lower until one is left. Of the vectors only the
+/// first count, of [`LANES`] lanes together.
+#[inline(always)]
+pub(crate) fn halve<S: Simd, T: Scalar>(
+    mut vectors: [T::Vector<S>; LANES],
+    combine: impl Fn(T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
+    combine_lanes: impl Fn(T, T) -> T,
+) -> T {
+    let mut width = LANES / T::lanes::<S>();
+    while width > 1 {
+        width /= 2;
+        for at in 0..width {
+            vectors[at] = combine(vectors[at], vectors[at + width]);
+        }
+    }
+    let mut lanes = [T::ZERO; LANES];
+    let mut width = T::lanes::<S>();
+    lanes[..width].copy_from_slice(T::values::<S>(&vectors[..1]));
+    while width > 1 {
+        width /= 2;
+        for lane in 0..width {
+            lanes[lane] = combine_lanes(lanes[lane], lanes[lane + width]);
+        }
+    }
+    lanes[0]
+}

@@ -33,9 +33,14 @@ macro_rules! zmm_multiply {
             *masks = [0; _];
             let mut found = false;
             for first in (0..block.left_band.rows).step_by(ROWS) {
+                // Less their floors, the sums that reach them are not negative: one look at the
+                // largest of all tells whether there is any.
+                let floors = &floors.rows[first..][..ROWS];
                 let mut dots = [columns; ROWS];
-                for (dots, &sum) in dots.iter_mut().zip(&block.left_band.sums[first..]) {
-                    let start = _mm512_set1_epi32($start(sum));
+                let sums = &block.left_band.sums[first..];
+                for ((dots, &sum), &floor) in dots.iter_mut().zip(sums).zip(floors) {
+                    let start: i32 = $start(sum);
+                    let start = _mm512_set1_epi32(start.wrapping_sub(floor));
                     *dots = dots.map(|dot| _mm512_add_epi32(dot, start));
                 }
                 let half = block.lines * SIDE;
@@ -60,21 +65,19 @@ macro_rules! zmm_multiply {
                         }
                     }
                 }
-                let mut any = 0;
-                for (row, dots) in dots.iter().enumerate() {
-                    let floor = _mm512_set1_epi32(floors.rows[first + row]);
-                    let [low, high] =
-                        dots.map(|dot| u32::from(_mm512_cmpge_epi32_mask(dot, floor)));
-                    masks[first + row] = low | high << SIDE;
-                    any |= low | high;
-                }
-                if any == 0 {
+                let largest = dots.map(|[low, high]| _mm512_max_epi32(low, high));
+                let largest = largest.into_iter().reduce(|a, b| _mm512_max_epi32(a, b));
+                let largest = largest.unwrap_or(_mm512_setzero_si512());
+                if _mm512_cmpge_epi32_mask(largest, _mm512_setzero_si512()) == 0 {
                     continue;
                 }
                 found = true;
-                for (row, dots) in dots.iter().enumerate() {
+                for (row, (dots, &floor)) in dots.iter().zip(floors).enumerate() {
+                    let floor = _mm512_set1_epi32(floor);
                     for (half, &dots) in dots.iter().enumerate() {
-                        let row = first + row;
+                        let (row, dots) = (first + row, _mm512_add_epi32(dots, floor));
+                        let near = _mm512_cmpge_epi32_mask(dots, floor);
+                        masks[row] |= u32::from(near) << (half * SIDE);
                         let tile = &mut tiles[row / SIDE + 2 * half].0[row % SIDE];
                         // SAFETY: a row of a tile is 64 bytes, aligned to as many.
                         unsafe { _mm512_store_si512(tile.as_mut_ptr().cast(), dots) };
@@ -87,6 +90,6 @@ macro_rules! zmm_multiply {
 }
 pub(super) use zmm_multiply;
 
-zmm_multiply!("avx512f,avx512bw", |_| 0, |sum, right, left| {
+zmm_multiply!("avx512f,avx512bw", |_: i32| 0, |sum, right, left| {
     _mm512_add_epi32(sum, _mm512_madd_epi16(right, left))
 });
