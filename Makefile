@@ -30,7 +30,8 @@ test-%: $(VENV)/built $(VENV)/with-test
 	cargo test --workspace --exclude lshjoin-python
 	$(BIN)/python -m pytest -rs tests
 
-# The tests of the Rust crates on arm64, emulated: a processor without dot products and one with.
+# The tests of the Rust crates on arm64, emulated: all on a processor with dot products, where joins
+# are compared with and without them, and those of the kernels on one that has none.
 # Debian's Rust, which has an arm64 standard library; it brings libc6:arm64, so no `-L` to the cross
 # libc for QEMU: its loader with that libc hangs at the first thread.
 NEON_DEBS := rustc-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
@@ -43,11 +44,10 @@ test-neon: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER = qemu-aarch64
 test-neon:
 	dpkg --status $(NEON_DEBS) >/dev/null 2>&1 || { dpkg --add-architecture arm64 && apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(NEON_DEBS); }
-	@set -e; for on in neon:cortex-a57 neondot:neoverse-n1; do \
-	    export LSHJOIN_ISA=$${on%:*} QEMU_CPU=$${on#*:}; \
-	    echo "== instruction set: $$LSHJOIN_ISA, on $$QEMU_CPU =="; \
-	    cargo test --profile lean --lib --tests -p lshjoin-kernels -p lshjoin -- $(MINUTES:%=--skip %); \
-	done
+	LSHJOIN_ISA=neondot QEMU_CPU=neoverse-n1 $(NEON_TESTS) -p lshjoin-kernels -p lshjoin -- $(MINUTES:%=--skip %)
+	LSHJOIN_ISA=neon QEMU_CPU=cortex-a57 $(NEON_TESTS) -p lshjoin-kernels
+
+NEON_TESTS := cargo test --profile lean --lib --tests
 
 # Joins of thousands of rows against brute force: each takes minutes when emulated.
 MINUTES := exact_knn_join_is_brute_force approximate_plans batches_ equal_rows_stream

@@ -9,6 +9,8 @@
 //! four AVX2 or eight NEON registers of `f32`: enough sums under way at once to hide the latency of an
 //! addition, few enough to stay in registers for `f64` too.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use crate::{
@@ -199,7 +201,7 @@ impl<T: Scalar> WithSimd for Norms<'_, T> {
         let mut norms = vec![T::ZERO; self.0.len()];
         for (row, norm) in norms.iter_mut().enumerate() {
             let row = self.0.row(row);
-            [[*norm]] = sums(simd, Measure::Dot, [row], [row]);
+            *norm = sum(simd, Measure::Dot, row, row);
         }
         for norm in &mut norms {
             *norm = norm.sqrt();
@@ -211,7 +213,7 @@ impl<T: Scalar> WithSimd for Norms<'_, T> {
     }
 }
 
-fn same_dimension(what: &'static str, got: usize, expected: usize) -> Result<()> {
+pub(crate) fn same_dimension(what: &'static str, got: usize, expected: usize) -> Result<()> {
     if got == expected {
         Ok(())
     } else {
@@ -223,7 +225,11 @@ fn same_dimension(what: &'static str, got: usize, expected: usize) -> Result<()>
     }
 }
 
-fn in_range(what: &'static str, indices: impl Iterator<Item = u32>, rows: usize) -> Result<()> {
+pub(crate) fn in_range(
+    what: &'static str,
+    indices: impl Iterator<Item = u32>,
+    rows: usize,
+) -> Result<()> {
     match indices.max() {
         Some(index) if index as usize >= rows => Err(KernelError::RowOutOfRange {
             what,
@@ -296,8 +302,7 @@ where
                 prefetch(row);
             }
             let (a, b) = (self.pair)(n);
-            let [[sum]] = sums(simd, measure, [a], [b]);
-            (self.write)(sum);
+            (self.write)(sum(simd, measure, a, b));
         }
     }
 }
@@ -314,53 +319,105 @@ impl<T: Scalar> WithSimd for DotProducts<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // As many sums as registers hold.
-        if S::F32_LANES == 16 {
-            self.at_once::<S, 4>(simd);
-        } else {
-            self.at_once::<S, 2>(simd);
+        let Self { left, right, out } = self;
+        let width = right.len();
+        let (lefts, rights) = (0..left.len(), 0..width);
+        let (left, right) = (|row| left.row(row), |row| right.row(row));
+        meet(
+            simd,
+            Measure::Dot,
+            (lefts, left),
+            (rights, right),
+            |i, j, dot| {
+                out[i * width + j] = dot;
+            },
+        );
+    }
+}
+
+/// Calls `each(i, j, measure)` for all pairs of a left and a right row, with as many sums under way
+/// at once as registers hold: so rows are loaded once for several pairs.
+#[inline(always)]
+pub(crate) fn meet<'a, S: Simd, T: Scalar>(
+    simd: S,
+    measure: Measure,
+    left: (Range<usize>, impl Fn(usize) -> &'a [T]),
+    right: (Range<usize>, impl Fn(usize) -> &'a [T]),
+    each: impl FnMut(usize, usize, T),
+) {
+    // Registers of a sum, and how many there are of them.
+    match (LANES / T::lanes::<S>(), S::REGISTER_COUNT) {
+        (2, _) => meet_by::<S, T, 2, 2, 4>(simd, measure, left, right, each),
+        (4, 32) => meet_by::<S, T, 4, 2, 2>(simd, measure, left, right, each),
+        (4, _) => meet_by::<S, T, 4, 1, 2>(simd, measure, left, right, each),
+        (8, _) => meet_by::<S, T, 8, 1, 1>(simd, measure, left, right, each),
+        (16, _) => meet_by::<S, T, 16, 1, 1>(simd, measure, left, right, each),
+        _ => meet_by::<S, T, LANES, 1, 1>(simd, measure, left, right, each),
+    }
+}
+
+/// [`meet`] with blocks of `R` × `C` rows, where `V` vectors are all lanes.
+#[inline(always)]
+fn meet_by<'a, S: Simd, T: Scalar, const V: usize, const R: usize, const C: usize>(
+    simd: S,
+    measure: Measure,
+    (lefts, left): (Range<usize>, impl Fn(usize) -> &'a [T]),
+    (rights, right): (Range<usize>, impl Fn(usize) -> &'a [T]),
+    mut each: impl FnMut(usize, usize, T),
+) {
+    for i in lefts.clone().step_by(R) {
+        for j in rights.clone().step_by(C) {
+            if i + R <= lefts.end && j + C <= rights.end {
+                let a = std::array::from_fn(|r| left(i + r));
+                let b = std::array::from_fn(|c| right(j + c));
+                let sums = sums::<S, T, V, R, C>(simd, measure, a, b);
+                for r in 0..R {
+                    for c in 0..C {
+                        each(i + r, j + c, sums[r][c]);
+                    }
+                }
+            } else {
+                for i in i..lefts.end.min(i + R) {
+                    for j in j..rights.end.min(j + C) {
+                        let [[sum]] = sums::<S, T, V, 1, 1>(simd, measure, [left(i)], [right(j)]);
+                        each(i, j, sum);
+                    }
+                }
+            }
         }
     }
 }
 
-impl<T: Scalar> DotProducts<'_, T> {
-    /// A left row with `N` right rows at once.
-    #[inline(always)]
-    fn at_once<S: Simd, const N: usize>(self, simd: S) {
-        let Self { left, right, out } = self;
-        for (row, out) in out.chunks_exact_mut(right.len()).enumerate() {
-            let row = left.row(row);
-            let (groups, rest) = out.as_chunks_mut::<N>();
-            for (group, out) in groups.iter_mut().enumerate() {
-                let others = std::array::from_fn(|n| right.row(group * N + n));
-                [*out] = sums(simd, Measure::Dot, [row], others);
-            }
-            for (place, out) in (groups.len() * N..).zip(rest) {
-                [[*out]] = sums(simd, Measure::Dot, [row], [right.row(place)]);
-            }
-        }
-    }
+/// The measure of two rows of one dimension.
+#[inline(always)]
+fn sum<S: Simd, T: Scalar>(simd: S, measure: Measure, a: &[T], b: &[T]) -> T {
+    let [[sum]] = match LANES / T::lanes::<S>() {
+        2 => sums::<S, T, 2, 1, 1>(simd, measure, [a], [b]),
+        4 => sums::<S, T, 4, 1, 1>(simd, measure, [a], [b]),
+        8 => sums::<S, T, 8, 1, 1>(simd, measure, [a], [b]),
+        16 => sums::<S, T, 16, 1, 1>(simd, measure, [a], [b]),
+        _ => sums::<S, T, LANES, 1, 1>(simd, measure, [a], [b]),
+    };
+    sum
 }
 
 /// The measure of each `a` with each `b`, all of one dimension, in the order that the module
-/// describes.
+/// describes; `V` vectors are all lanes.
 #[inline(always)]
-fn sums<S: Simd, T: Scalar, const R: usize, const C: usize>(
+fn sums<S: Simd, T: Scalar, const V: usize, const R: usize, const C: usize>(
     simd: S,
     measure: Measure,
     a: [&[T]; R],
     b: [&[T]; C],
 ) -> [[T; C]; R] {
-    let vectors = LANES / T::lanes::<S>();
     let zero = T::splat(simd, T::ZERO);
-    // More than there are vectors of, but for the scalar ones.
-    let mut lanes = [[[zero; LANES]; C]; R];
+    let mut lanes = [[[zero; V]; C]; R];
     let dim = a[0].len();
     let (a_chunks, b_chunks) = (a.map(|a| a.as_chunks().0), b.map(|b| b.as_chunks().0));
     for at in 0..dim / LANES {
         let a = a_chunks.map(|chunks| vectors_of::<S, T>(&chunks[at]));
         let b = b_chunks.map(|chunks| vectors_of::<S, T>(&chunks[at]));
-        for vector in 0..vectors {
+        for vector in 0..V {
             for r in 0..R {
                 for c in 0..C {
                     let term = term::<S, T>(simd, measure, a[r][vector], b[c][vector]);
@@ -382,7 +439,7 @@ fn sums<S: Simd, T: Scalar, const R: usize, const C: usize>(
         for (last, b) in b_last.iter_mut().zip(b) {
             set_last(last, b);
         }
-        for vector in 0..vectors {
+        for vector in 0..V {
             for r in 0..R {
                 for c in 0..C {
                     let a = vectors_of::<S, T>(&a_last[r])[vector];
@@ -394,8 +451,14 @@ fn sums<S: Simd, T: Scalar, const R: usize, const C: usize>(
             }
         }
     }
-    let sum = |lanes| halve::<S, T>(lanes, |x, y| T::plus(simd, x, y), |x, y| x + y);
-    lanes.map(|of_row| of_row.map(sum))
+    let mut sums = [[T::ZERO; C]; R];
+    for r in 0..R {
+        for c in 0..C {
+            let add = |x, y| T::plus(simd, x, y);
+            sums[r][c] = halve::<S, T, V>(lanes[r][c], add, |x, y| x + y);
+        }
+    }
+    sums
 }
 
 #[inline(always)]

@@ -294,3 +294,87 @@ fn list<T: Scalar>(off: &[T], rooms: &[T], first: usize, uncertain: &mut Vec<u32
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::on_each_isa;
+
+    fn step<T: Scalar>(sign: bool) -> Step<T> {
+        Step {
+            scale: T::from_f64(2.0),
+            offset: T::from_f64(0.125),
+            sign,
+        }
+    }
+
+    /// Every instruction set against the reference, at sizes around the vector lengths, on
+    /// projections that lie well inside buckets, on boundaries, and on none.
+    fn agrees<T: Scalar>() {
+        let hostile = [
+            0.0,
+            -0.0,
+            0.5,
+            -0.5,
+            1.0,
+            -1.0,
+            0.999_999_9,
+            1e-30,
+            7.25,
+            -1234.75,
+            1e6,
+            -1e6,
+            -0.0625,
+            0.1875,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NAN,
+        ];
+        on_each_isa(|isa| {
+            for sign in [false, true] {
+                for n in [0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 100] {
+                    let value = |at: usize| T::from_f64(hostile[(at * 7 + n) % hostile.len()]);
+                    let projections: Vec<T> = (0..n).map(value).collect();
+                    let room = |at: usize| [0.5, 0.4, -0.01, f64::NEG_INFINITY, f64::NAN][at % 5];
+                    let rooms: Vec<T> = (0..n).map(|at| T::from_f64(room(at))).collect();
+                    let (mut ids, mut uncertain) = (vec![0; n], Vec::new());
+                    let step = step(sign);
+                    floor_and_hash(step, &projections, &rooms, &mut ids, &mut uncertain, isa);
+                    for at in 0..n {
+                        let expected = bucket(step, projections[at], rooms[at]);
+                        let got = (!uncertain.contains(&(at as u32))).then_some(ids[at]);
+                        assert_eq!(got, expected, "{isa} {n} {at} {:?}", projections[at]);
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn every_isa_agrees_with_the_reference() {
+        agrees::<f32>();
+        agrees::<f64>();
+    }
+
+    #[test]
+    fn what_is_decided_is_right() {
+        let step = Step {
+            scale: 1.0_f32,
+            offset: -0.5,
+            sign: false,
+        };
+        assert_eq!(bucket(step, 2.5, 0.49), Some(2));
+        assert_eq!(bucket(step, -0.5, 0.49), Some(-1));
+        assert_eq!(bucket(step, 2.995, 0.49), None, "within the guard");
+        assert_eq!(bucket(step, 3.0, 0.49), None, "on the boundary");
+        assert_eq!(bucket(step, f32::NAN, 0.49), None);
+        let sign = Step {
+            scale: 1.0_f64,
+            offset: 0.0,
+            sign: true,
+        };
+        assert_eq!(bucket(sign, -0.02, -0.01), Some(0));
+        assert_eq!(bucket(sign, 3.0, -0.01), Some(1));
+        assert_eq!(bucket(sign, 0.005, -0.01), None, "too near zero");
+    }
+}

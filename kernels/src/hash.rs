@@ -51,7 +51,8 @@ pub struct HashFunctions {
     bucketing: Bucketing,
 }
 
-/// Projections of a block are kept to this many values, half of a small L2 cache in f32.
+/// Projections of a block are kept to this many values: 192 KB in f32, so that a second-level cache
+/// has room for the rows and directions that they are made of.
 const BLOCK_VALUES: usize = 3 << 14;
 
 /// Rows that faer's kernel for AVX-512 multiplies at once; a rest takes as long as more of them.
@@ -250,6 +251,7 @@ impl HashFunctions {
     }
 
     /// The keys of one block, table by table.
+    #[allow(clippy::too_many_arguments)]
     fn keys_of_block<T: Scalar>(
         &self,
         rows: Rows<'_, T>,

@@ -22,6 +22,7 @@ mod sort;
 mod tile;
 mod topk;
 mod vectors;
+mod within;
 
 pub use convert::widen_f16;
 pub use distance::{Measure, distance, distances_of, distances_to, dot_products};
@@ -35,3 +36,4 @@ pub use rows::{Rows, Scalar};
 pub use sort::{Key, Sorter};
 pub use tile::{LeftPanel, Near, RightPanel, near_pairs, nearest_pairs};
 pub use topk::{Nearest, TopK, TopKChunk};
+pub use within::{Asking, pairs_within};

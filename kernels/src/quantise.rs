@@ -302,9 +302,9 @@ fn extreme<S: Simd, T: Scalar>(simd: S, values: &[T]) -> f64 {
             nothing[at] = T::times_plus(simd, values, zero, nothing[at]);
         }
     }
-    let nothing = halve::<S, T>(nothing, |x, y| T::plus(simd, x, y), |x, y| x + y);
+    let nothing = halve::<S, T, LANES>(nothing, |x, y| T::plus(simd, x, y), |x, y| x + y);
     let larger = |x: T, y: T| if x > y { x } else { y };
-    let largest = halve::<S, T>(largest, |x, y| T::larger(simd, x, y), larger);
+    let largest = halve::<S, T, LANES>(largest, |x, y| T::larger(simd, x, y), larger);
     if nothing == T::ZERO {
         largest.to_f64()
     } else {

@@ -177,8 +177,8 @@ pub(crate) const LANES: usize = 32;
 /// Combines the upper half of the lanes with the lower until one is left. Of the vectors only the
 /// first count, of [`LANES`] lanes together.
 #[inline(always)]
-pub(crate) fn halve<S: Simd, T: Scalar>(
-    mut vectors: [T::Vector<S>; LANES],
+pub(crate) fn halve<S: Simd, T: Scalar, const V: usize>(
+    mut vectors: [T::Vector<S>; V],
     combine: impl Fn(T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
     combine_lanes: impl Fn(T, T) -> T,
 ) -> T {

@@ -13,7 +13,7 @@ use std::{
 
 use half::f16;
 use lshjoin_kernels::{
-    Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Level, Measure, NO_KEY, Quantised,
+    Asking, Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Level, Measure, NO_KEY, Quantised,
     RightPanel, Rows, Scalar, Sorter, TopK, check_finite, distance, distances_of, distances_to,
     near_pairs, widen_f16,
 };
@@ -108,7 +108,15 @@ fn distances<T: Scalar>(isa: Isa) {
         let values = values::<T>(3 * dim);
         let rows = Rows::new(&values, dim).unwrap();
         let (last, indices, pairs) = (rows.row(2), vec![2, 0, 2, 2, 2], vec![(2, 2), (2, 1)]);
+        let side = Asking {
+            rows,
+            indices: &indices,
+            bounds: &vec![T::INFINITY; indices.len()],
+        };
         for measure in [Measure::SquaredEuclidean, Measure::Manhattan, Measure::Dot] {
+            let mut count = 0;
+            pairs_within(measure, side, side, isa, &mut |_, _, _| count += 1).unwrap();
+            assert_eq!(count, indices.len().pow(2));
             distances_to(measure, last, rows, &indices, &mut out, isa).unwrap();
             distances_of(measure, rows, rows, &pairs, &mut out, isa).unwrap();
             assert_eq!(distance(measure, last, last, isa), Ok(out[0]));

@@ -10,8 +10,9 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement:
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use half::f16;
 use lshjoin_kernels::{
-    Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Measure, Quantised, RightPanel, Rows,
-    Scalar, Sorter, TopK, check_finite, distances_to, dot_products, near_pairs, widen_f16,
+    Asking, Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Measure, Quantised, RightPanel,
+    Rows, Scalar, Sorter, TopK, check_finite, distances_to, dot_products, near_pairs, pairs_within,
+    widen_f16,
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -160,6 +161,42 @@ fn distances<T: Scalar>(criterion: &mut Criterion, name: &str) {
     }
 }
 
+/// Panel against panel in the rows' own precision, with bounds that few pairs are within.
+fn within(criterion: &mut Criterion) {
+    const SIDE: usize = 256;
+    let values = gaussian(2 * SIDE, DIM);
+    let order: Vec<u32> = (0..2 * SIDE as u32).collect();
+    // Random pairs are √(2·dim) apart, ± 1.
+    let near = (2.0 * DIM as f32).sqrt() - 4.0;
+    for (measure, of, bound) in [
+        (Measure::SquaredEuclidean, "squared Euclidean", near * near),
+        (
+            Measure::Manhattan,
+            "Manhattan",
+            near * (DIM as f32 / 2.0).sqrt(),
+        ),
+    ] {
+        let bounds = vec![bound; SIDE];
+        let asking = |indices| Asking {
+            rows: rows(&values, DIM),
+            indices,
+            bounds: &bounds,
+        };
+        let (left, right) = (asking(&order[..SIDE]), asking(&order[SIDE..]));
+        let mut group = criterion.benchmark_group(format!("within {of}"));
+        group.throughput(Throughput::Elements((SIDE * SIDE * DIM) as u64));
+        for &isa in Isa::available() {
+            bench(&mut group, isa, "cache", || {
+                let mut near = 0;
+                pairs_within(measure, left, right, isa, &mut |_, _, _| near += 1)
+                    .expect("shapes match");
+                near
+            });
+        }
+        group.finish();
+    }
+}
+
 /// A table's worth of projections in the fixed order.
 fn products(criterion: &mut Criterion) {
     let values = gaussian(FEW, DIM);
@@ -213,7 +250,7 @@ fn hash(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("gemm");
     group.throughput(products(HASHED));
-    for block in [192, 256, 320, 384, 512, 1024] {
+    for block in [192, 288, 384, 480, 960] {
         let mut out = vec![0.0; block * count];
         bench(&mut group, "any", block, || {
             for rows in values.chunks(block * DIM) {
@@ -317,6 +354,7 @@ fn main() {
     tile(&mut criterion);
     hash(&mut criterion);
     products(&mut criterion);
+    within(&mut criterion);
     quantise(&mut criterion);
     distances::<f32>(&mut criterion, "f32");
     distances::<f64>(&mut criterion, "f64");
