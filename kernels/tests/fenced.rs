@@ -15,7 +15,7 @@ use half::f16;
 use lshjoin_kernels::{
     Asking, Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Level, Measure, NO_KEY, Quantised,
     RightPanel, Rows, Scalar, Sorter, TopK, check_finite, distance, distances_of, distances_to,
-    near_pairs, widen_f16,
+    near_pairs, pairs_within, widen_f16,
 };
 
 struct Fenced;
