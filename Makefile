@@ -3,10 +3,13 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH_VENV := .venv-bench
+BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test test-neon test-memory lint bench-join bench-kernels bench-radius \
-    bench-spark bench-spark-cluster
+.PHONY: build demo test test-neon test-memory lint bench bench-quick bench-report bench-index \
+    bench-join bench-kernels bench-out-of-core bench-planner bench-radius bench-spark \
+    bench-spark-cluster
 .SECONDARY:
 
 build: $(VENV)/built
@@ -67,28 +70,57 @@ lint: $(VENV)/with-lint
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# lshjoin beside similar systems, each from its own package: tables and plots in bench-results/, and
+# the figures of README and docs/. NAME=... keeps the results under another name; DATA='FILE ...'
+# joins rows of your own.
+bench: $(BENCH_VENV)/with-peers $(BENCH_VENV)/with-compiled-peers
+	$(BENCH) benches/bench.py $(if $(NAME),--name $(NAME)) $(if $(DATA),--data $(DATA))
+	$(if $(DATA),,$(BENCH) benches/spark_join.py $(if $(NAME),--name $(NAME)_spark_join))
+	$(BENCH) benches/report.py $(or $(NAME),$(if $(DATA),data,bench))
+
+bench-quick: $(BENCH_VENV)/with-peers
+	$(BENCH) benches/bench.py --quick
+	$(BENCH) benches/spark_join.py --rows 2000 --name quick_spark_join
+	$(BENCH) benches/report.py quick
+
+# Tables, plots and figures once more from what was measured. SECOND=... compares two runs.
+bench-report: $(BENCH_VENV)/with-bench
+	$(BENCH) benches/report.py $(or $(NAME),bench) $(if $(SECOND),--second $(SECOND))
+
+# An index on disk: opening it, its memory, recall after adding and removing.
+bench-index: $(BENCH_VENV)/with-bench
+	$(BENCH) benches/index.py
+
 # k-NN joins by FAISS, hnswlib and here; some of them by, say, CASES='growth identical'.
-bench-join: $(VENV)/built $(VENV)/with-bench
-	$(BIN)/python benches/knn_join.py $(if $(CASES),--cases $(CASES))
+bench-join: $(BENCH_VENV)/with-peers
+	$(BENCH) benches/knn_join.py $(if $(CASES),--cases $(CASES))
 
 # Each kernel on each instruction set, beside what the machine can do at most.
 bench-kernels: export CRITERION_HOME = $(CURDIR)/target/bench-kernels
-bench-kernels: $(VENV)/with-bench
+bench-kernels: $(BENCH_VENV)/with-bench
 	rm -rf $(CRITERION_HOME)
 	cargo bench --package lshjoin-kernels --bench kernels -- --noplot
-	$(BIN)/python benches/kernels.py $(CRITERION_HOME)
+	$(BENCH) benches/kernels.py $(CRITERION_HOME)
+
+# Joins planned for a recall beside a grid of plans; some of them by, say, CASES='wordnet sphere'.
+bench-planner: $(BENCH_VENV)/with-bench
+	$(BENCH) benches/planner.py $(if $(CASES),--cases $(CASES))
+
+# A self-join of 5,000,000 descriptors on disk in 3 GiB; other numbers by, say, ROWS=20000000.
+bench-out-of-core: $(BENCH_VENV)/built $(BENCH_VENV)/with-bench
+	$(BENCH) benches/out_of_core.py $(if $(ROWS),--rows $(ROWS)) $(if $(CGROUP),--cgroup $(CGROUP))
 
 # Radius joins: of a model's candidates, and of all pairs into a Parquet file.
-bench-radius: $(VENV)/built
-	$(BIN)/python benches/radius_join.py
+bench-radius: $(BENCH_VENV)/built
+	$(BENCH) benches/radius_join.py
 
 # The main job in Spark and here, in one run; needs Java 17.
-bench-spark: $(VENV)/built $(VENV)/with-test
-	$(BIN)/python benches/spark_join.py
+bench-spark: $(BENCH_VENV)/with-bench
+	$(BENCH) benches/spark_join.py
 
 # Spark and lshjoin.spark on a cluster of two processes; some of it by, say, CASES='join nearest'.
-bench-spark-cluster: $(VENV)/built $(VENV)/with-test
-	$(BIN)/python benches/spark_cluster.py $(if $(CASES),--cases $(CASES))
+bench-spark-cluster: $(BENCH_VENV)/with-bench
+	$(BENCH) benches/spark_cluster.py $(if $(CASES),--cases $(CASES))
 
 $(VENV)/created:
 	python3 -m venv $(VENV)
@@ -102,4 +134,27 @@ $(VENV)/with-%: pyproject.toml | $(VENV)/created
 
 $(VENV)/built: $(RUST) pyproject.toml | $(VENV)/created $(VENV)/with-build
 	$(BIN)/maturin develop --release
+	touch $@
+
+# The environment of the benchmarks: what fails to install is remembered, and reported with them.
+$(BENCH_VENV)/created:
+	python3 -m venv $(BENCH_VENV)
+	$(BENCH) -m pip install --quiet --upgrade pip
+	touch $@
+
+$(BENCH_VENV)/built: $(VENV)/built | $(BENCH_VENV)/created
+	VIRTUAL_ENV=$(BENCH_VENV) $(BIN)/maturin develop --release
+	touch $@
+
+$(BENCH_VENV)/with-bench: pyproject.toml | $(BENCH_VENV)/built
+	$(BENCH) benches/install.py bench
+	touch $@
+
+$(BENCH_VENV)/with-peers: pyproject.toml | $(BENCH_VENV)/with-bench
+	$(BENCH) benches/install.py peers
+	touch $@
+
+$(BENCH_VENV)/with-compiled-peers: pyproject.toml $(wildcard benches/ann-search-rs/Cargo.*) \
+    benches/ann-search-rs/src/main.rs | $(BENCH_VENV)/with-bench
+	$(BENCH) benches/install.py compiled-peers --rust
 	touch $@

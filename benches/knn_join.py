@@ -9,63 +9,25 @@ bench-results/knn_join.json and .md, case by case; runs with --rows are only pri
 
 import argparse
 import math
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
-from functools import cached_property
-from hashlib import blake2b
 from itertools import product
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import record
+from data import Data, K
 from descriptors import descriptors
 from embeddings import embeddings
 from lshjoin import JoinPlan, cpu_features
-from numpy.typing import NDArray
-from recall import Truth, differences
+from recall import differences
 from systems import THREADS, Measurement, System, measure
 
-K = 10
 WORDNET = 117_659
 HELD_OUT = 20_000
 DESCRIPTORS = 1_000_000
 PEERS_LET_OFF = 0.01  # of the recall
-CACHE = Path(tempfile.gettempdir()) / "lshjoin-bench"
-Rows = NDArray[np.float32]
-
-
-class Data:
-    """Rows in files for the processes that are measured, and their exact neighbours."""
-
-    def __init__(self, name: str, items: Rows, queries: Rows | None = None):
-        self.name, self.items, self.queries = name, items, queries
-        self.items_file = _saved(items)
-        self.queries_file = None if queries is None else _saved(queries)
-
-    def __str__(self) -> str:
-        asked = "self-join" if self.queries is None else f"{len(self.queries):,} queries"
-        rows, dimensions = self.items.shape
-        return f"{self.name}, {rows:,} x {dimensions} float32, {asked}"
-
-    @cached_property
-    def truth(self) -> Truth:
-        sides = [path.stem for path in (self.items_file, self.queries_file) if path]
-        kept = CACHE / f"{'-'.join(sides)}.truth{K}.npz"
-        if not kept.exists():
-            np.savez(kept, **vars(Truth.of(self.items, self.queries, K, seed=0)))
-        return Truth(**np.load(kept))
-
-
-def _saved(rows: Rows) -> Path:
-    CACHE.mkdir(exist_ok=True)
-    path = CACHE / f"{blake2b(rows, digest_size=16).hexdigest()}.npy"
-    if not path.exists():
-        np.save(path, rows)
-    return path
 
 
 def wordnet(limit: int, seed: int, share: float = 1) -> Data:
@@ -86,17 +48,17 @@ def generated(limit: int, seed: int, share: float = 1) -> Data:
 
 
 def ours(recall: float, seed: int) -> System:
-    return System("lshjoin", {"recall": recall, "seed": seed})
+    return System("lshjoin", search={"recall": recall, "seed": seed})
 
 
 def ivf(cells: int, code: str, nprobe: int, k_factor_rf: float) -> System:
     """Fast-scan codes in cells, the best scored again; trained on 64 rows a cell."""
-    settings = {"index": f"IVF{cells},{code},RFlat", "train": 64 * cells}
-    return System("FAISS", settings | {"nprobe": nprobe, "k_factor_rf": k_factor_rf})
+    build = {"index": f"IVF{cells},{code},RFlat", "train": 64 * cells}
+    return System("FAISS", build, {"nprobe": nprobe, "k_factor_rf": k_factor_rf})
 
 
 def hnsw(m: int, ef_construction: int, ef: int) -> System:
-    return System("hnswlib", {"M": m, "ef_construction": ef_construction, "ef": ef})
+    return System("hnswlib", {"M": m, "ef_construction": ef_construction}, {"ef": ef})
 
 
 @dataclass(frozen=True)
@@ -120,7 +82,7 @@ class Comparison:
             for number, system in enumerate(systems):
                 measured, found[number] = measure(system, data.items_file, data.queries_file, K)
                 runs[number].append(measured)
-                recalls[number].append(data.truth.recall(data.items, data.queries, found[number]))
+                recalls[number].append(data.recall(found[number]))
                 print_measurement(system, measured, recalls[number][-1])
         rows = [summary(*row) for row in zip(systems, runs, recalls, strict=True)]
         result = {"data": str(data), "recall": self.recall, "systems": rows}
@@ -184,7 +146,7 @@ class Growth:
                 for number, data in enumerate(sizes):
                     measured, found = measure(system, data.items_file, None, K)
                     runs[number].append(measured)
-                    recalls[number].append(data.truth.recall(data.items, None, found))
+                    recalls[number].append(data.recall(found))
                     print_measurement(data, measured, recalls[number][-1])
             rows = [summary(*row) for row in zip(sizes, runs, recalls, strict=True)]
             times = rows[1]["seconds"] / rows[0]["seconds"]
@@ -218,7 +180,7 @@ class Identical:
         results = []
         for plan in self.plans(seed):
             print(f" {plan!r}")
-            system = System("lshjoin", {"plan": plan.to_json()})
+            system = System("lshjoin", search={"plan": plan.to_json()})
             for isa, threads in product(cpu_features(), (1, 2)):
                 measured, _ = measure(system, data.items_file, None, K, threads=threads, isa=isa)
                 print(f"  {isa}, {threads} threads: {measured.digest}", flush=True)
@@ -255,7 +217,7 @@ CASES = {
         wordnet,
         0.99,
         [
-            System("FAISS", {"index": "PQ192x4fs,RFlat", "train": 20_000, "k_factor_rf": 4}),
+            System("FAISS", {"index": "PQ192x4fs,RFlat", "train": 20_000}, {"k_factor_rf": 4}),
             hnsw(16, 60, 100),
         ],
         bar=1 / 6,
@@ -342,7 +304,7 @@ def main() -> None:
         print(f"== {name}", flush=True)
         result = CASES[name].run(chosen.rows or DESCRIPTORS, chosen.seed, chosen.repeats)
         result |= {
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "date": record.now(),
             "machine": record.machine(),
             "versions": record.versions("lshjoin", "faiss-cpu", "hnswlib", "numpy"),
             "threads": THREADS,

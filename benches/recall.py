@@ -12,10 +12,10 @@ Indices = NDArray[np.integer]
 
 @dataclass(frozen=True)
 class Truth:
-    """Sampled queries, and how far the k-th neighbour of each is."""
+    """Sampled queries, and how far the k nearest of each are, nearest first."""
 
     sample: NDArray[np.int64]
-    radius: NDArray[np.float64]
+    distances: NDArray[np.float64]
 
     @classmethod
     def of(cls, items: Rows, queries: Rows | None, k: int, seed: int) -> "Truth":
@@ -27,13 +27,13 @@ class Truth:
         # Twice as many as needed, so that rounding in FAISS's float32 leaves out none of the k.
         _, near = faiss.knn(asked[sample], items, min(2 * k + 1, len(items)))
         distances = _distances(items, queries, sample, near)
-        return cls(sample, np.sort(distances, axis=1)[:, k - 1])
+        return cls(sample, np.sort(distances, axis=1)[:, :k])
 
     def recall(self, items: Rows, queries: Rows | None, found: Indices) -> float:
         """The share of the k nearest that was found; of those at equal distance any will do."""
         distances = _distances(items, queries, self.sample, found[self.sample])
         # Far below the gaps between neighbours, far above the error of a double.
-        return float((distances <= self.radius[:, None] * (1 + 1e-9)).mean())
+        return float((distances <= self.distances[:, -1:] * (1 + 1e-9)).mean())
 
 
 def differences(items: Rows, a: Indices, b: Indices) -> tuple[int, float]:

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 from datetime import datetime, timezone
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,18 @@ def machine() -> dict[str, Any]:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+    """Of Python and of those packages that are installed."""
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def read(name: str) -> dict[str, Any]:
@@ -40,6 +51,18 @@ def read(name: str) -> dict[str, Any]:
 def write(name: str, result: dict[str, Any], markdown: str) -> None:
     """bench-results/NAME.json for programs, bench-results/NAME.md for people."""
     RESULTS.mkdir(exist_ok=True)
-    dated = {"date": datetime.now(timezone.utc).isoformat(timespec="seconds")} | result
+    dated = {"date": now()} | result
     (RESULTS / f"{name}.json").write_text(json.dumps(dated, indent=2) + "\n")
     (RESULTS / f"{name}.md").write_text(markdown)
+
+
+def read_lines(name: str) -> list[dict[str, Any]]:
+    """The lines of bench-results/NAME.jsonl, or none."""
+    path = RESULTS / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def append_line(name: str, line: dict[str, Any]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / f"{name}.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")

@@ -5,18 +5,16 @@ bucket of a table, hashing included. nearest: the 10 nearest for each of 2,000 r
 others, beside nearestByJoin, which came with Spark 4.2. Everything from the data frames, which are
 cached, to the collected ids and distances is timed; each side has had a small job before; lshjoin
 runs before and after Spark. million: the 10 nearest others of each of 1,000,000 x 128 rows, out of
-a Parquet file and into one, beside the engine alone on as many cores. Writes
-bench-results/spark_cluster.json and .md, case by case.
+a Parquet file and into one, beside the engine alone on as many cores. parts: how many parts the
+plan has a query visit. Writes bench-results/spark_cluster.json and .md, case by case.
 """
 
 import argparse
-import sys
+import math
 import tempfile
 from collections.abc import Callable
-from os import environ
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import lshjoin
@@ -24,15 +22,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import record
+import spark
 from descriptors import descriptors
 from embeddings import embeddings
 from lshjoin._lshjoin import isa
-from lshjoin.spark import BucketedRandomProjectionLSH
+from lshjoin.spark import BucketedRandomProjectionLSH, nearest
 from numpy.typing import NDArray
 from pyspark.ml.feature import BucketedRandomProjectionLSH as SparkLSH
-from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from systems import timed
 
 WORKERS = 2
 PARAMS = {
@@ -48,41 +47,17 @@ Rows = NDArray[np.float32]
 
 
 def start(memory: int) -> SparkSession:
-    environ["PYSPARK_PYTHON"] = sys.executable
-    return (
-        SparkSession.builder.master(f"local-cluster[{WORKERS},1,{memory}]")
-        .config("spark.driver.memory", "4g")
-        .config("spark.executor.memory", f"{memory}m")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.sql.shuffle.partitions", "8")
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.log.level", "ERROR")
-        .getOrCreate()
+    return spark.start(
+        f"local-cluster[{WORKERS},1,{memory}]",
+        driver_memory="4g",
+        executor_memory=f"{memory}m",
+        sql_shuffle_partitions="8",
     )
-
-
-def frame(spark: SparkSession, rows: Rows, vectors: bool) -> DataFrame:
-    kind = pa.float64() if vectors else pa.float32()
-    lists = pa.array(list(rows.astype(kind.to_pandas_dtype())), pa.list_(kind))
-    table = spark.createDataFrame(pa.table({"id": np.arange(len(rows)), "features": lists}))
-    if vectors:
-        table = table.select("id", array_to_vector("features").alias("features"))
-    table = table.repartition(WORKERS).cache()
-    table.count()
-    return table
 
 
 def collected(joined: DataFrame) -> dict[tuple[int, int], float]:
     a, b, distances = (column.to_pylist() for column in joined.toArrow().columns)
     return dict(zip(zip(a, b, strict=True), distances, strict=True))
-
-
-def timed(job: Callable[[], Any]) -> tuple[float, Any]:
-    begin = perf_counter()
-    result = job()
-    return perf_counter() - begin, result
 
 
 def join(estimator: type, rows: DataFrame) -> dict[tuple[int, int], float]:
@@ -98,16 +73,13 @@ def join(estimator: type, rows: DataFrame) -> dict[tuple[int, int], float]:
     return pairs
 
 
-def nearest(rows: DataFrame, others: DataFrame) -> dict[tuple[int, int], float]:
+def nearest_join(rows: DataFrame, others: DataFrame) -> dict[tuple[int, int], float]:
     model = BucketedRandomProjectionLSH(**PARAMS).fit(rows)
     return collected(model.approxNearestNeighborsJoin(rows, others, K).selectExpr(*IDS))
 
 
 def sparks_nearest(rows: DataFrame, others: DataFrame) -> dict[tuple[int, int], float]:
-    others = others.toDF("b", "others")
-    distance = F.vector_l2_distance(rows.features, others.others)
-    joined = rows.nearestByJoin(others, distance, K, "exact", "distance")
-    return collected(joined.select("id", "b", distance))
+    return collected(spark.nearest_by_join(rows, others, K))
 
 
 def compared(ours: Callable[[], Any], theirs: Callable[[], Any]) -> dict[str, Any]:
@@ -128,9 +100,9 @@ def compared(ours: Callable[[], Any], theirs: Callable[[], Any]) -> dict[str, An
 
 
 def join_case() -> dict[str, Any]:
-    spark = start(3072)
+    session = start(3072)
     data, rows = embeddings(10_000, seed=0)
-    small, both = frame(spark, rows[:500], True), frame(spark, rows, True)
+    small, both = (spark.frame(session, some, WORKERS) for some in (rows[:500], rows))
     for estimator in (SparkLSH, BucketedRandomProjectionLSH):
         join(estimator, small)
     result = compared(lambda: join(BucketedRandomProjectionLSH, both), lambda: join(SparkLSH, both))
@@ -138,13 +110,15 @@ def join_case() -> dict[str, Any]:
 
 
 def nearest_case() -> dict[str, Any]:
-    spark = start(3072)
+    session = start(3072)
     data, rows = embeddings(4_000, seed=0)
-    small = frame(spark, rows[:100], False)
-    a, b = (frame(spark, side, False) for side in (rows[:2_000], rows[2_000:]))
-    for work in (nearest, sparks_nearest):
+    small, a, b = (
+        spark.frame(session, some, WORKERS, vectors=False)
+        for some in (rows[:100], rows[:2_000], rows[2_000:])
+    )
+    for work in (nearest_join, sparks_nearest):
         work(small, small)
-    result = compared(lambda: nearest(a, b), lambda: sparks_nearest(a, b))
+    result = compared(lambda: nearest_join(a, b), lambda: sparks_nearest(a, b))
     return {"data": f"{data}, 2,000 x 2,000 x 384, k = {K}"} | result
 
 
@@ -163,8 +137,8 @@ def million_case() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         source, sink = f"{directory}/rows", f"{directory}/found"
         write_parquet(rows, Path(source))
-        spark = start(3072)
-        items = spark.read.parquet(source)
+        session = start(3072)
+        items = session.read.parquet(source)
         model = BucketedRandomProjectionLSH(**PARAMS).fit(items)
         spark_seconds, _ = timed(
             lambda: (
@@ -173,11 +147,11 @@ def million_case() -> dict[str, Any]:
                 .write.parquet(sink)
             )
         )
-        store = spark.sparkContext._jsc.sc().statusStore()
+        store = session.sparkContext._jsc.sc().statusStore()
         executors = store.executorList(False)
         shuffled = sum(executors.apply(at).totalShuffleWrite() for at in range(executors.size()))
-        found = spark.read.parquet(sink).where(F.col("a").isin(sample.tolist())).toArrow()
-        spark.stop()
+        found = session.read.parquet(sink).where(F.col("a").isin(sample.tolist())).toArrow()
+        session.stop()
     a, b, distances = (column.to_numpy() for column in found.columns)
     limits = dict(zip(sample.tolist(), radius[:, 0], strict=True))
     others = a != b
@@ -194,6 +168,22 @@ def million_case() -> dict[str, Any]:
     }
 
 
+def parts_case() -> dict[str, Any]:
+    """How many parts a query of the k-NN join visits; planned on the driver, without a cluster."""
+    data, rows = embeddings(22_000, seed=0)
+    rows = rows[np.random.default_rng(0).permutation(len(rows))]
+    queries, items = rows[:2_000], rows[2_000:]
+    visited = {}
+    for parts in (16, 64, 512):
+        centres = nearest._centres(items, parts)
+        homes = nearest._nearest_centres(items, centres, 1)
+        visited[parts] = {
+            recall: nearest._parts_for(math.sqrt(recall), queries, items, homes, centres)
+            for recall in (0.8, 0.9, 0.95)
+        }
+    return {"data": f"{data}, a sample of 20,000 x 384 and 2,000 queries", "visited": visited}
+
+
 def write_parquet(rows: Rows, directory: Path) -> None:
     directory.mkdir()
     for part, some in enumerate(np.array_split(np.arange(len(rows)), 8)):
@@ -202,7 +192,12 @@ def write_parquet(rows: Rows, directory: Path) -> None:
         pq.write_table(table, directory / f"part-{part}.parquet")
 
 
-CASES = {"join": join_case, "nearest": nearest_case, "million": million_case}
+CASES = {
+    "join": join_case,
+    "nearest": nearest_case,
+    "million": million_case,
+    "parts": parts_case,
+}
 
 
 def main() -> None:

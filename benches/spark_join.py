@@ -1,12 +1,15 @@
 """Spark and lshjoin in one run: transform, then approxSimilarityJoin of a frame with itself.
 
-10,000 sentence embeddings, 4 tables, a bucket length at which about 5 % of all pairs share a bucket
-in a table. Neither the start of the JVM nor the making of the frames is counted. Spark runs as it
-comes (200 shuffle partitions) and with 8, which suit this size better; lshjoin runs before, between
-and after. Writes bench-results/spark_join.json and .md.
+Sentence embeddings, 2,000 to 20,000 of them; 4 tables, a bucket length at which about 5 % of all
+pairs share a bucket in a table. Neither the start of the JVM nor the making of the frames is
+counted. Spark runs with 8 shuffle partitions, which suit these sizes best, and up to 10,000 rows as
+it comes, with 200; lshjoin runs before, between and after. Spark gives ids and distances, which is
+all that its plan then carries; lshjoin gives whole rows. Writes bench-results/NAME.json and .md.
 """
 
 import argparse
+from os import environ
+from shutil import which
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -14,16 +17,17 @@ from typing import Any
 import lshjoin
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import record
+import spark
 from embeddings import embeddings
 from lshjoin._lshjoin import isa
-from numpy.typing import NDArray
 from pyspark.ml.feature import BucketedRandomProjectionLSH as SparkLSH
-from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame, SparkSession
+from report import spark_table
 
 THREADS = 2
+OURS_A_TURN = 3
+USUAL_PARTITIONS_UP_TO = 10_000
 THRESHOLD = 0.9
 PARAMS = {
     "inputCol": "features",
@@ -33,30 +37,6 @@ PARAMS = {
     "bucketLength": 0.01,
 }
 Pairs = dict[tuple[int, int], float]
-
-
-def start_spark() -> SparkSession:
-    session = (
-        SparkSession.builder.master(f"local[{THREADS}]")
-        .config("spark.driver.memory", "8g")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.log.level", "ERROR")
-        .getOrCreate()
-    )
-    spark_job(spark_frame(session, embeddings(500, seed=1)[1]))  # warms the JVM up
-    return session
-
-
-def spark_frame(session: SparkSession, rows: NDArray[np.float32]) -> DataFrame:
-    lists = pa.array(rows.astype(np.float64).tolist(), pa.list_(pa.float64()))
-    table = session.createDataFrame(pa.table({"id": np.arange(len(rows)), "features": lists}))
-    vectors = table.select("id", array_to_vector("features").alias("features"))
-    cached = vectors.repartition(THREADS).cache()
-    cached.count()
-    return cached
 
 
 def spark_job(frame: DataFrame) -> tuple[float, Pairs]:
@@ -101,84 +81,102 @@ def agreement(ours: Pairs, spark: Pairs) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rows", type=int, default=10_000)
-    options.add_argument("--data-seed", type=int, default=0)
-    chosen = options.parse_args()
-
-    data, rows = embeddings(chosen.rows, chosen.data_seed)
-    session = start_spark()
-    theirs = spark_frame(session, rows)
-    ours = pl.DataFrame({"id": np.arange(len(rows)), "features": rows})
-
+def compared(session: SparkSession, rows: int, data_seed: int) -> dict[str, Any]:
+    data, vectors = embeddings(rows, data_seed)
+    theirs = spark.frame(session, vectors, THREADS)
+    ours = pl.DataFrame({"id": np.arange(rows), "features": vectors})
     our_job(ours[:500])  # each side has had a small job to warm up
-    our_times, spark_times, agreed = [our_job(ours)[0]], {}, {}
-    for partitions in (session.conf.get("spark.sql.shuffle.partitions"), "8"):
+
+    our_times, spark_times, agreed = [our_job(ours)[0] for _ in range(OURS_A_TURN)], {}, {}
+    for partitions in ("8", "200") if rows <= USUAL_PARTITIONS_UP_TO else ("8",):
         session.conf.set("spark.sql.shuffle.partitions", partitions)
         spark_times[partitions], spark_pairs = spark_job(theirs)
-        seconds, our_pairs = our_job(ours)
-        our_times.append(seconds)
+        for _ in range(OURS_A_TURN):
+            seconds, our_pairs = our_job(ours)
+            our_times.append(seconds)
         agreed = agreement(our_pairs, spark_pairs)
-    session.stop()
-
-    result = {
-        "machine": record.machine(),
-        "versions": record.versions("lshjoin", "pyspark", "numpy", "polars"),
-        "isa": isa(),
-        "threads": THREADS,
+    theirs.unpersist()
+    return {
         "data": data,
-        "rows": chosen.rows,
-        "dimensions": rows.shape[1],
-        "data_seed": chosen.data_seed,
-        "parameters": PARAMS | {"threshold": THRESHOLD},
+        "rows": rows,
+        "dimensions": vectors.shape[1],
         "pairs_in_one_bucket_of_a_table": shared_buckets(ours),
         "agreement": agreed,
         "lshjoin_seconds": our_times,
         "spark_seconds_by_shuffle_partitions": spark_times,
+        "ratio": min(spark_times.values()) / median(our_times),
         "ratio_by_shuffle_partitions": {n: t / median(our_times) for n, t in spark_times.items()},
     }
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rows", type=int, nargs="+", default=[2_000, 5_000, 10_000, 20_000])
+    options.add_argument("--data-seed", type=int, default=0)
+    options.add_argument("--name", default="spark_join", help="of the results")
+    chosen = options.parse_args()
+    if not (which("java") or "JAVA_HOME" in environ):
+        print("Spark is left out: it needs Java 17")
+        return
+
+    session = spark.start(f"local[{THREADS}]", driver_memory="8g")
+    warm = spark.frame(session, embeddings(2_000, seed=1)[1], THREADS)
+    for _ in range(2):  # the JVM compiles what it has run often enough
+        spark_job(warm)
+    sizes = [compared(session, rows, chosen.data_seed) for rows in chosen.rows]
+    session.stop()
+
+    result = {
+        "date": record.now(),
+        "machine": record.machine(),
+        "versions": record.versions("lshjoin", "pyspark", "numpy", "polars"),
+        "isa": isa(),
+        "threads": THREADS,
+        "data_seed": chosen.data_seed,
+        "parameters": PARAMS | {"threshold": THRESHOLD},
+        "bar": {"rows": 10_000, "ratio": 300},
+        "sizes": sizes,
+    }
     text = report(result)
-    record.write("spark_join", result, text)
+    record.write(chosen.name, result, text)
     print(text)
 
 
 def report(result: dict[str, Any]) -> str:
-    machine, parameters, agreed = (
-        result["machine"],
-        result["parameters"],
-        result["agreement"],
-    )
-    seconds = median(result["lshjoin_seconds"])
+    machine, parameters, sizes = result["machine"], result["parameters"], result["sizes"]
+    shares = [size["pairs_in_one_bucket_of_a_table"] for size in sizes]
+    agreed = [size["agreement"] for size in sizes]
+    farthest = max(one["largest_difference_of_distance"] for one in agreed)
     lines = [
         "# transform and self-approxSimilarityJoin: Spark and lshjoin",
         "",
-        f"{result['rows']} x {result['dimensions']} float32, {result['data']}, seed "
-        f"{result['data_seed']}; {parameters['numHashTables']} tables, bucket length "
-        f"{parameters['bucketLength']} ({result['pairs_in_one_bucket_of_a_table']:.1%} of all "
-        f"pairs in one bucket of a table), threshold {parameters['threshold']}, hash seed "
-        f"{parameters['seed']}.",
+        f"{sizes[0]['data']}, {sizes[0]['dimensions']} float32, seed {result['data_seed']}; "
+        f"{parameters['numHashTables']} tables, bucket length {parameters['bucketLength']} "
+        f"({min(shares):.1%} to {max(shares):.1%} of all pairs in one bucket of a table), "
+        f"threshold {parameters['threshold']}, hash seed {parameters['seed']}. Of Spark ids and "
+        "distances are collected, of lshjoin whole rows. The last column is by Spark's shorter "
+        "time.",
         "",
-        f"{machine['cpu']}, {machine['cores']} cores, {result['threads']} threads each, "
-        f"instruction set {result['isa']}, {machine['system']}; "
+        f"{result['date']}; {machine['cpu']}, "
+        f"{machine['cores']} cores, {result['threads']} threads each, instruction set "
+        f"{result['isa']}, {machine['system']}; "
         + ", ".join(f"{name} {number}" for name, number in result["versions"].items())
         + ".",
         "",
-        "| | seconds | times as long |",
-        "|---|---:|---:|",
-        f"| lshjoin, median of {len(result['lshjoin_seconds'])} | {seconds:.3f} | 1 |",
+        *spark_table(result),
+        "",
+        f"Of {sum(a['pairs'] for a in agreed):,} pairs {sum(a['only_in_spark'] for a in agreed)} "
+        f"are only in Spark's, {sum(a['only_in_lshjoin'] for a in agreed)} only in lshjoin's; "
+        f"distances differ by at most {farthest:.1e} (float32 here, doubles there).",
     ]
-    for partitions, took in result["spark_seconds_by_shuffle_partitions"].items():
-        ratio = result["ratio_by_shuffle_partitions"][partitions]
-        lines.append(f"| Spark, {partitions} shuffle partitions | {took:.1f} | {ratio:.0f} |")
+    bar = result["bar"]
     lines += [
-        "",
-        f"Pairs: {agreed['pairs']}; only in Spark {agreed['only_in_spark']}, only in lshjoin "
-        f"{agreed['only_in_lshjoin']}; distances differ by at most "
-        f"{agreed['largest_difference_of_distance']:.1e} (float32 here, doubles there).",
-        "",
+        f"At {size['rows']:,} rows lshjoin is {size['ratio']:.0f} times as fast; the bar is "
+        f"{bar['ratio']}."
+        for size in sizes
+        if size["rows"] == bar["rows"]
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":

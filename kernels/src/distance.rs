@@ -493,7 +493,7 @@ fn set_last<T: Scalar>(last: &mut [T; LANES], values: &[T]) {
     }
 }
 
-/// Asks for the cache lines of a row that will be read soon.
+/// Asks for the cache lines of what will be read soon.
 #[inline(always)]
 pub(crate) fn prefetch<T>(row: &[T]) {
     #[cfg(target_arch = "x86_64")]

@@ -13,6 +13,7 @@ mod floor;
 mod hash;
 mod isa;
 mod key;
+mod map;
 mod memory;
 mod projection;
 mod quantise;
@@ -31,9 +32,13 @@ pub use finite::check_finite;
 pub use hash::{Bucketing, HashFunctions};
 pub use isa::{Isa, Level};
 pub use key::{KeyLayout, KeyMode, NO_KEY, NO_RANGE};
-pub use quantise::Quantised;
+pub use map::map;
+pub use memmap2::{Mmap, MmapMut};
+pub use quantise::{CommonScale, Quantised};
 pub use rows::{Rows, Scalar};
 pub use sort::{Key, Sorter};
-pub use tile::{LeftPanel, Near, RightPanel, near_pairs, nearest_pairs};
+pub use tile::{
+    LeftPanel, Near, RightPanel, code_distances2, near_pairs, near_pairs_of, nearest_pairs,
+};
 pub use topk::{Nearest, TopK, TopKChunk};
 pub use within::{Asking, pairs_within};

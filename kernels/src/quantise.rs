@@ -1,5 +1,8 @@
 //! Rows as 8-bit codes with a proven error: what the tiles filter on.
 
+use std::borrow::Cow;
+
+use bytemuck::{Pod, Zeroable};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -42,14 +45,15 @@ const ROWS_PER_TASK: usize = 128;
 /// # Ok::<(), lshjoin_kernels::KernelError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Quantised {
+pub struct Quantised<'a> {
     dim: usize,
-    codes: Vec<i8>,
-    rows: Vec<Approximation>,
+    codes: Cow<'a, [i8]>,
+    rows: Cow<'a, [Approximation]>,
 }
 
 /// What is known of one row besides its codes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
 pub(crate) struct Approximation {
     /// What a code of 1 stands for; positive.
     pub scale: f32,
@@ -75,15 +79,29 @@ const SCALES: (f64, f64) = (1.0 / (1_u128 << 100) as f64, (1_u128 << 118) as f64
 const SAMPLE: usize = 1000;
 const SHARE: f64 = 0.99;
 
-impl Quantised {
+/// Bytes of what is known of a row besides its codes.
+const KNOWN: usize = size_of::<Approximation>();
+
+impl<'a> Quantised<'a> {
     /// Quantises each row, on the current rayon pool.
     ///
     /// # Errors
     /// [`NotFinite`](crate::KernelError::NotFinite) for NaN or infinity.
     pub fn new<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Result<Self> {
+        Self::with_scale(rows, CommonScale::of(rows, isa), isa)
+    }
+
+    /// The same by the scale of other rows: for rows that come in parts.
+    ///
+    /// # Errors
+    /// As [`Quantised::new`].
+    pub fn with_scale<T: Scalar>(
+        rows: Rows<'_, T>,
+        CommonScale(common): CommonScale,
+        isa: Isa,
+    ) -> Result<Self> {
         let (n, dim) = (rows.len(), rows.dim());
         let stride = dim.next_multiple_of(LINE);
-        let common = dispatch(isa, CommonScale(rows));
         // The pages are first written by the tasks.
         let mut codes = zeroed(n * stride);
         let mut approximations = vec![Approximation::default(); n];
@@ -109,16 +127,83 @@ impl Quantised {
         }
         Ok(Self {
             dim,
-            codes,
-            rows: approximations,
+            codes: codes.into(),
+            rows: approximations.into(),
         })
+    }
+
+    /// Codes per row as they are kept: the dimension, filled up to whole cache lines.
+    pub fn stride(dim: usize) -> usize {
+        dim.next_multiple_of(LINE)
+    }
+
+    /// The codes, (rows, stride), and what is known of each row besides, (rows, 16) bytes: to be
+    /// kept, and viewed by [`Quantised::from_parts`] on any machine of the same byte order.
+    pub fn parts(&self) -> (&[i8], &[u8]) {
+        (&self.codes, bytemuck::cast_slice(&self.rows))
+    }
+
+    /// What [`Quantised::parts`] gave, where it lies. Other numbers than those are no danger to
+    /// memory, but make a filter that is none.
+    ///
+    /// # Errors
+    /// [`NoDimension`](KernelError::NoDimension), or [`Shape`](KernelError::Shape) when the parts
+    /// are not of the same number of rows, or `known` is not aligned to 4 bytes.
+    pub fn from_parts(dim: usize, codes: &'a [i8], known: &'a [u8]) -> Result<Self> {
+        if dim == 0 {
+            return Err(KernelError::NoDimension);
+        }
+        let rows = known.len() / KNOWN;
+        let shape = |what, got, expected| KernelError::Shape {
+            what,
+            got,
+            expected,
+        };
+        if codes.len() != rows * Self::stride(dim) {
+            return Err(shape("codes", codes.len(), rows * Self::stride(dim)));
+        }
+        Ok(Self {
+            dim,
+            codes: codes.into(),
+            rows: bytemuck::try_cast_slice(known)
+                .map_err(|_| shape("what is known of rows", known.len(), rows * KNOWN))?
+                .into(),
+        })
+    }
+
+    /// Lets nothing be known of a row, so that its pairs pass every filter: for rows whose distances
+    /// are not those of what was quantised.
+    ///
+    /// # Errors
+    /// [`RowOutOfRange`](KernelError::RowOutOfRange).
+    pub fn doubt(&mut self, row: usize) -> Result<()> {
+        let rows = self.len();
+        let Some(known) = self.rows.to_mut().get_mut(row) else {
+            return Err(KernelError::RowOutOfRange {
+                what: "doubts",
+                index: row,
+                rows,
+            });
+        };
+        known.residual = f32::INFINITY;
+        Ok(())
+    }
+
+    /// The rows `range.start..range.end`, where they lie. Panics when out of range, as slices do.
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Quantised<'_> {
+        let stride = Self::stride(self.dim);
+        Quantised {
+            dim: self.dim,
+            codes: self.codes[range.start * stride..range.end * stride].into(),
+            rows: self.rows[range].into(),
+        }
     }
 
     /// The same rows in another order: row `order[i]` becomes row i.
     ///
     /// # Errors
     /// [`RowOutOfRange`](crate::KernelError::RowOutOfRange).
-    pub fn reordered(&self, order: &[u32]) -> Result<Self> {
+    pub fn reordered(&self, order: &[u32]) -> Result<Quantised<'static>> {
         if let Some(&row) = order.iter().find(|&&row| row as usize >= self.len()) {
             return Err(KernelError::RowOutOfRange {
                 what: "the order's rows",
@@ -133,9 +218,9 @@ impl Quantised {
             .zip(order)
             .for_each(|(codes, &row)| codes.copy_from_slice(self.codes(row as usize)));
         let rows = order.iter().map(|&row| self.rows[row as usize]).collect();
-        Ok(Self {
+        Ok(Quantised {
             dim: self.dim,
-            codes,
+            codes: codes.into(),
             rows,
         })
     }
@@ -153,6 +238,12 @@ impl Quantised {
     /// Values per row.
     pub fn dim(&self) -> usize {
         self.dim
+    }
+
+    /// What a code of 1 stands for in row `index`, if there is one. Panels hold rows of one scale
+    /// together.
+    pub fn scale(&self, index: usize) -> Option<f32> {
+        self.rows.get(index).map(|row| row.scale)
     }
 
     /// The codes of row `index`, zeros up to a whole number of lines.
@@ -181,9 +272,19 @@ fn largest_code(dim: usize) -> f64 {
 /// The scale that fits nearly all of a sample of rows.
 ///
 /// It has 16 significant bits, so that its products with codes are exact in single precision.
-struct CommonScale<'a, T>(Rows<'a, T>);
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CommonScale(f64);
 
-impl<T: Scalar> WithSimd for CommonScale<'_, T> {
+impl CommonScale {
+    /// The scale for rows like these.
+    pub fn of<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Self {
+        Self(dispatch(isa, ScaleOf(rows)))
+    }
+}
+
+struct ScaleOf<'a, T>(Rows<'a, T>);
+
+impl<T: Scalar> WithSimd for ScaleOf<'_, T> {
     type Output = f64;
 
     #[inline(always)]

@@ -9,6 +9,7 @@
 use pulp::{Simd, WithSimd};
 
 use crate::{
+    distance::prefetch,
     error::{KernelError, Result},
     isa::{Isa, Level},
     quantise::{LINE, rounding},
@@ -31,12 +32,14 @@ mod neon;
 mod neondot;
 mod panel;
 mod scalar;
+mod squares;
 
 pub(crate) use floors::LARGEST_DOT;
 use floors::{Floors, Reckoning};
 pub use nearest::nearest_pairs;
-use panel::{BLOCK, Band, Line, Packed, SIDE};
+use panel::{BLOCK, Band, Bounds, Line, Packed, SIDE, widen};
 pub use panel::{LeftPanel, RightPanel};
+pub use squares::code_distances2;
 
 /// Bytes of right panel that are kept in the first-level cache while all left blocks pass by.
 const CACHED: usize = 24 << 10;
@@ -163,23 +166,59 @@ impl Product {
         }
     }
 
+    /// What [`Product::distances2`] needs to know of the columns.
+    #[inline(always)]
+    fn of_columns(&self, (left, right): (&Band, &Band)) -> Columns {
+        let (s, t) = (left.scale.value, right.scale.value);
+        Columns {
+            of_left: (s * s) as f32,
+            squares: right.squares.map(|square| (t * t) as f32 * square as f32),
+            of_products: (2.0 * s * t) as f32,
+        }
+    }
+
+    /// Sets the squared distances of a left row to all right rows as the codes have them, those
+    /// of padding infinite. All tiles must be defined.
+    #[inline(always)]
+    fn distances2(&self, (left, row): (&Band, usize), right: &Band, of: &Columns, to: &mut [f32]) {
+        let square = of.of_left * left.squares[row] as f32;
+        let starts = &self.floors.columns;
+        for half in 0..2 {
+            let sums = &self.tiles[row / SIDE + 2 * half].0[row % SIDE];
+            for (column, sum) in sums.iter().enumerate() {
+                let at = half * SIDE + column;
+                let dot = sum.wrapping_sub(starts[at]) as f32;
+                to[at] = (square + of.squares[at]) - of.of_products * dot;
+            }
+        }
+        to[right.rows..].fill(f32::INFINITY);
+    }
+
     /// Appends the pairs of the masks that pass the test once more, each by its own bound: the floors
     /// go by the furthest of the left rows.
     #[inline(always)]
-    fn report(&self, left: &Band, right: &Band, rounding: f64, near: &mut Vec<Near>) {
+    fn report(
+        &self,
+        (left, of_left): (&Band, &Bounds),
+        (right, of_right): (&Band, &Bounds),
+        rounding: f64,
+        near: &mut Vec<Near>,
+    ) {
         for (row, &mask) in self.masks.iter().enumerate() {
             let Some(left_index) = left.index(row).filter(|_| mask != 0) else {
                 continue;
             };
-            let reckoning = Reckoning::new((left, row), right, &self.floors, rounding);
+            let reckoning = Reckoning::new((left, row), right, rounding);
             for column in bits(mask) {
                 let Some(right_index) = right.index(column) else {
                     continue;
                 };
                 let tile = &self.tiles[row / SIDE + 2 * (column / SIDE)];
-                let (at_least, at_most) =
-                    reckoning.interval(column, tile.0[row % SIDE][column % SIDE]);
-                if at_least <= left.bounds[row].max(right.bounds[column]) {
+                let sum = tile.0[row % SIDE][column % SIDE];
+                let dot = sum.wrapping_sub(self.floors.columns[column]);
+                let distance2 = reckoning.distance2(column, dot);
+                let (at_least, at_most) = reckoning.interval(column, distance2);
+                if at_least <= of_left.each[row].max(of_right.each[column]) {
                     near.push(Near {
                         left: left_index,
                         right: right_index,
@@ -190,6 +229,13 @@ impl Product {
             }
         }
     }
+}
+
+/// The terms of squared distances, for the right rows of a block.
+struct Columns {
+    of_left: f32,
+    squares: [f32; BLOCK],
+    of_products: f32,
 }
 
 /// The indices of the bits that are set.
@@ -275,9 +321,97 @@ impl WithSimd for NearPairs<'_> {
         for start in (0..rights).step_by(panels.cached()) {
             for left in 0..lefts {
                 for right in start..rights.min(start + panels.cached()) {
-                    if panels.multiply(left, right, &mut product) {
-                        let bands = (&panels.left.bands[left], &panels.right.bands[right]);
-                        product.report(bands.0, bands.1, panels.rounding, near);
+                    let bounds = &panels.right.bounds[right];
+                    panels.near_pairs(left, (right, bounds), &mut product, near);
+                }
+            }
+        }
+    }
+}
+
+/// Appends the pairs of rows that may be near, of those stretches of the panels that meet, given
+/// as (left, right): quickest when meetings of one right stretch follow each other.
+///
+/// Like [`near_pairs`], but right rows ask by `bound`, given the place of one in what was
+/// gathered, so that threads can share a right panel.
+///
+/// ```
+/// use lshjoin_kernels::{Isa, LeftPanel, Quantised, RightPanel, Rows, near_pairs_of};
+///
+/// let isa = Isa::best();
+/// let rows = Quantised::new(Rows::new(&[0.0_f32, 1.0, 2.0, 3.0], 1)?, isa)?;
+/// let (mut left, mut right) = (LeftPanel::new(isa), RightPanel::new(isa));
+/// left.gather_stretches(&rows, &[0, 1, 2, 3], 2, &[-1.0; 4])?;
+/// right.gather_stretches(&rows, &[0, 1, 2, 3], 2, &[-1.0; 4])?;
+/// let mut near = Vec::new();
+/// near_pairs_of(&left, &right, &[(0, 1)], |_| 1.0, &mut near)?;
+/// let found: Vec<_> = near.iter().map(|pair| (pair.left, pair.right)).collect();
+/// assert_eq!(found, [(1, 2)]);
+/// # Ok::<(), lshjoin_kernels::KernelError>(())
+/// ```
+///
+/// # Errors
+/// As [`near_pairs`]; [`KernelError::RowOutOfRange`] for a stretch that is not there.
+pub fn near_pairs_of(
+    left: &LeftPanel,
+    right: &RightPanel,
+    meetings: &[(u32, u32)],
+    bound: impl Fn(u32) -> f32,
+    near: &mut Vec<Near>,
+) -> Result<()> {
+    for &(of_left, of_right) in meetings {
+        left.0.check_stretch("left stretches", of_left)?;
+        right.0.check_stretch("right stretches", of_right)?;
+    }
+    if let Some(panels) = Panels::new(left, right)? {
+        let isa = left.0.isa;
+        dispatch(
+            isa,
+            NearPairsOf {
+                panels,
+                meetings,
+                bound,
+                near,
+            },
+        );
+    }
+    Ok(())
+}
+
+struct NearPairsOf<'a, F> {
+    panels: Panels<'a>,
+    meetings: &'a [(u32, u32)],
+    bound: F,
+    near: &'a mut Vec<Near>,
+}
+
+impl<F: Fn(u32) -> f32> WithSimd for NearPairsOf<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self {
+            panels,
+            meetings,
+            bound,
+            near,
+        } = self;
+        let widen = widen(panels.left.dim);
+        let mut product = Product::new();
+        let mut bounds = Bounds::NONE;
+        let of_right = |one: &(u32, u32), other: &(u32, u32)| one.1 == other.1;
+        let mut stretches = meetings.chunk_by(of_right).peekable();
+        while let Some(meetings) = stretches.next() {
+            if let Some(next) = stretches.peek() {
+                let next = panels.right.stretch(next[0].1);
+                let of_band = BLOCK * panels.lines;
+                prefetch(&panels.right.lines[next.start * of_band..next.end * of_band]);
+            }
+            for right in panels.right.stretch(meetings[0].1) {
+                bounds.set(&panels.right.bands[right], widen, &bound);
+                for &(left, _) in meetings {
+                    for left in panels.left.stretch(left) {
+                        panels.near_pairs(left, (right, &bounds), &mut product, near);
                     }
                 }
             }
@@ -339,9 +473,31 @@ impl<'a> Panels<'a> {
         (CACHED / (BLOCK * self.lines * size_of::<Line>())).max(1)
     }
 
+    /// Appends the pairs of two bands that may be near.
+    #[inline(always)]
+    fn near_pairs(
+        &self,
+        left: usize,
+        (right, right_bounds): (usize, &Bounds),
+        product: &mut Product,
+        near: &mut Vec<Near>,
+    ) {
+        let left_bounds = &self.left.bounds[left];
+        if self.multiply((left, left_bounds), (right, right_bounds), product) {
+            let left = (&self.left.bands[left], left_bounds);
+            let right = (&self.right.bands[right], right_bounds);
+            product.report(left, right, self.rounding, near);
+        }
+    }
+
     /// Multiplies two bands; whether some pair may be near.
     #[inline(always)]
-    fn multiply(&self, left: usize, right: usize, product: &mut Product) -> bool {
+    fn multiply(
+        &self,
+        (left, left_bounds): (usize, &Bounds),
+        (right, right_bounds): (usize, &Bounds),
+        product: &mut Product,
+    ) -> bool {
         let of_band = BLOCK * self.lines;
         let block = Block {
             left_band: &self.left.bands[left],
@@ -351,7 +507,8 @@ impl<'a> Panels<'a> {
             lines: self.lines,
             units: self.units,
         };
-        product.floors.set(block.left_band, block.right_band);
+        let left = (block.left_band, left_bounds);
+        product.floors.set(left, (block.right_band, right_bounds));
         // SAFETY: the machine has the panels' instruction set, or there would be no `Isa` of it,
         // and both pointers are to a whole band.
         unsafe { (self.multiply)(&block, product) }

@@ -14,8 +14,8 @@ use std::{
 use half::f16;
 use lshjoin_kernels::{
     Asking, Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Level, Measure, NO_KEY, Quantised,
-    RightPanel, Rows, Scalar, Sorter, TopK, check_finite, distance, distances_of, distances_to,
-    near_pairs, pairs_within, widen_f16,
+    RightPanel, Rows, Scalar, Sorter, TopK, check_finite, code_distances2, distance, distances_of,
+    distances_to, near_pairs, near_pairs_of, pairs_within, widen_f16,
 };
 
 struct Fenced;
@@ -210,6 +210,11 @@ fn tiles<T: Scalar>(isa: Isa) {
         near.clear();
         near_pairs(&left, &right, &mut near).unwrap();
         assert_eq!(near.len(), n * n);
+        near.clear();
+        near_pairs_of(&left, &right, &[(0, 0)], |_| f32::INFINITY, &mut near).unwrap();
+        assert_eq!(near.len(), n * n);
+        let mut squares = Vec::new();
+        code_distances2(&left, &right, &mut squares).unwrap();
     }
 }
 

@@ -1,13 +1,12 @@
-//! Cells: rows that are nearest to one centroid, met with the rows of the nearest cells.
+//! Cells: rows that are nearest to one centroid.
 //!
 //! K-means as a hash function (L. Paulevé, H. Jégou and L. Amsaleg, "Locality sensitive hashing: a
 //! comparison of hash function types and querying mechanisms", 2010), in the leading principal
-//! axes, with one table and many probes. All rows of a cell look into the same other cells, so
-//! that both sides of each meeting lie together in memory and right panels are made once.
+//! axes, where 8-bit codes tell well enough which centroid is near.
 
-use std::sync::{Mutex, PoisonError};
+use std::ops::Range;
 
-use lshjoin_kernels::{LeftPanel, Near, RightPanel, Rows, Scalar};
+use lshjoin_kernels::{LeftPanel, Quantised, RightPanel, Rows, Scalar, code_distances2};
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -16,55 +15,59 @@ use rayon::prelude::*;
 
 use crate::{
     directions::{PrincipalAxes, project},
-    error::Result,
-    held_out::HeldOut,
-    knn::{Groups, Nearest},
-    knn_join::KnnJoin,
-    meet::{Judge, LEFT, bounds},
-    metric::Metric,
+    error::{Error, Result},
     run::Run,
     side::Side,
 };
 
 /// Rows of a cell that its centroid is learnt from, and how often centroids are moved.
-const LEARNT_FROM: usize = 32;
-const ROUNDS: usize = 5;
+const LEARNT_FROM: usize = 24;
+const ROUNDS: usize = 4;
 
-/// Centroids in the space of the leading principal axes.
-pub(crate) struct Cells<'a> {
-    axes: &'a PrincipalAxes,
+/// Rows of a side that are told apart by order: a stretch is of one of these, or of several.
+const LEAF: usize = 32;
+
+/// Every how manieth of so many rows centroids are learnt from.
+pub(crate) fn sample_step(rows: usize, cells: usize) -> usize {
+    (rows / cells.saturating_mul(LEARNT_FROM)).max(1)
+}
+
+/// Rows that are compared with all centroids at a time.
+pub(crate) const BLOCK: usize = 256;
+
+/// Centroids in the space of the leading principal axes; near ones have near numbers, mostly.
+pub(crate) struct Cells {
+    pub(crate) axes: PrincipalAxes,
     /// (cells, axes), row-major.
-    centroids: Vec<f32>,
+    pub(crate) centroids: Vec<f32>,
 }
 
 /// The rows of one side by cell.
 pub(crate) struct CellTable {
-    /// Where each cell's rows start, and the end of the last.
-    starts: Vec<usize>,
+    /// Rows of one scale and cell follow each other: where they end, and the cell.
+    runs: Vec<(usize, u32)>,
+    /// The rows' coordinates along the axes.
+    pub(crate) codes: Quantised<'static>,
+    /// The mean of the squared distances to the nearest centroids.
+    pub(crate) spread: f64,
 }
 
-impl<'a> Cells<'a> {
+impl Cells {
     /// At most `count` cells, from a sample of the side's rows (Lloyd 1982).
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn of_sample<T: Scalar>(
-        axes: &'a PrincipalAxes,
+        axes: &PrincipalAxes,
         side: &Side<'_, T>,
         count: usize,
         seed: u64,
         run: &Run,
     ) -> Result<Self> {
         let width = axes.count();
-        let step = (side.rows.len() / count.saturating_mul(LEARNT_FROM)).max(1);
-        let rows: Vec<usize> = (0..side.rows.len()).step_by(step).collect();
-        let values: Vec<T> = rows
-            .iter()
-            .flat_map(|&row| side.rows.row(row))
-            .copied()
-            .collect();
-        let values = Rows::new(&values, side.rows.dim())?;
-        let sample = projected(axes, side, values, rows.iter().copied(), run)?;
+        let step = sample_step(side.rows.len(), count);
+        let rows: Vec<u32> = (0..side.rows.len() as u32).step_by(step).collect();
+        let sample = projected_some(axes, side, &rows, run)?;
         // Random rows to begin with, each once.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut order: Vec<usize> = (0..rows.len()).collect();
@@ -77,38 +80,80 @@ impl<'a> Cells<'a> {
             .iter()
             .flat_map(|&row| &sample[row * width..][..width]);
         let mut cells = Self {
-            axes,
+            axes: axes.clone(),
             centroids: first.copied().collect(),
         };
+        let codes = Quantised::new(Rows::new(&sample, width)?, run.isa())?;
         for _ in 0..ROUNDS {
-            let nearest = cells.nearest(&sample, run)?;
+            let nearest = cells.nearest(&codes, run)?;
             cells.move_to(&sample, &nearest);
         }
+        cells.renumber();
         Ok(cells)
+    }
+
+    /// What was learnt before.
+    pub(crate) fn of_parts(axes: PrincipalAxes, centroids: Vec<f32>) -> Self {
+        Self { axes, centroids }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.centroids.len() / self.axes.count()
     }
 
-    /// The cell of each projected row, exactly.
-    fn nearest(&self, projected: &[f32], run: &Run) -> Result<Vec<u32>> {
-        let width = self.axes.count();
-        let rows = Side::new("rows", Rows::new(projected, width)?, Metric::Euclidean, run)?;
-        let centroids = Rows::new(&self.centroids, width)?;
-        let centroids = Side::new("centroids", centroids, Metric::Euclidean, run)?;
-        let join = KnnJoin::new(Some(&rows), &centroids, 1, run)?;
-        join.meet_all(&join.nearest.first())?;
-        let found = join.nearest.finish()?.indices;
-        Ok(found.into_iter().map(|cell| cell as u32).collect())
+    /// Calls `of_block` for blocks of rows, with their squared distances to all centroids: (rows,
+    /// columns) row-major, and the cell of each column, if any.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn each_block<V: Send>(
+        &self,
+        codes: &Quantised,
+        of_block: impl Fn(&[f32], &[Option<u32>]) -> V + Sync,
+        run: &Run,
+    ) -> Result<Vec<V>> {
+        let centroids = Rows::new(&self.centroids, self.axes.count())?;
+        let centroids = Quantised::new(centroids, run.isa())?;
+        let all: Vec<u32> = (0..self.len() as u32).collect();
+        let mut right = RightPanel::new(run.isa());
+        right.gather(&centroids, &all, &vec![-1.0; all.len()])?;
+        let columns: Vec<Option<u32>> = right.columns().collect();
+        let starts = (0..codes.len()).into_par_iter().step_by(BLOCK);
+        let desk = || (LeftPanel::new(run.isa()), Vec::new());
+        let blocks = starts.map_init(desk, |(left, distances2), start| {
+            run.check()?;
+            let rows = start as u32..codes.len().min(start + BLOCK) as u32;
+            let rows: Vec<u32> = rows.collect();
+            left.gather(codes, &rows, &vec![-1.0; rows.len()])?;
+            code_distances2(left, &right, distances2)?;
+            Ok::<_, Error>(of_block(distances2, &columns))
+        });
+        blocks.collect()
+    }
+
+    /// The cell of each row, and how far, squared, its centroid is.
+    fn nearest(&self, codes: &Quantised, run: &Run) -> Result<Vec<(u32, f32)>> {
+        let nearest = |distances2: &[f32], columns: &[Option<u32>]| {
+            let of_row = |distances2: &[f32]| {
+                let least = least(distances2);
+                let column = distances2.iter().position(|&other| other == least);
+                (
+                    column.and_then(|column| columns[column]).unwrap_or(0),
+                    least,
+                )
+            };
+            distances2.chunks(columns.len()).map(of_row).collect()
+        };
+        let blocks: Vec<Vec<_>> = self.each_block(codes, nearest, run)?;
+        Ok(blocks.concat())
     }
 
     /// Moves each centroid to the mean of its rows, if it has any.
-    fn move_to(&mut self, sample: &[f32], nearest: &[u32]) {
+    fn move_to(&mut self, sample: &[f32], nearest: &[(u32, f32)]) {
         let width = self.axes.count();
         let mut sums = vec![0.0; self.centroids.len()];
         let mut counts = vec![0_u32; self.len()];
-        for (row, &cell) in sample.chunks(width).zip(nearest) {
+        for (row, &(cell, _)) in sample.chunks(width).zip(nearest) {
             counts[cell as usize] += 1;
             let sum: &mut [f64] = &mut sums[cell as usize * width..][..width];
             for (sum, &value) in sum.iter_mut().zip(row) {
@@ -125,72 +170,173 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// Numbers the side's rows by cell, then as they come.
+    /// Numbers the centroids so that near ones have near numbers.
+    fn renumber(&mut self) {
+        let width = self.axes.count();
+        let mut numbers: Vec<u32> = (0..self.len() as u32).collect();
+        in_order(&mut numbers, 0, 1, &self.centroids, width);
+        self.centroids = numbers
+            .iter()
+            .flat_map(|&number| &self.centroids[number as usize * width..][..width])
+            .copied()
+            .collect();
+    }
+
+    /// Numbers the side's rows by the scale of their codes and by cell, and in a cell so that near ones
+    /// have near numbers: most have one scale, and panels are of one.
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn table<T: Scalar>(&self, side: &mut Side<'_, T>, run: &Run) -> Result<CellTable> {
-        let projected = projected(self.axes, side, side.rows, 0..side.rows.len(), run)?;
-        let cells = self.nearest(&projected, run)?;
-        let mut starts = vec![0; self.len() + 1];
-        for &cell in &cells {
-            starts[cell as usize + 1] += 1;
-        }
-        for cell in 0..self.len() {
-            starts[cell + 1] += starts[cell];
-        }
-        let mut order = vec![0; cells.len()];
-        let mut next = starts.clone();
-        for (row, &cell) in (0..).zip(&cells) {
-            order[next[cell as usize]] = row;
-            next[cell as usize] += 1;
-        }
-        side.reorder(order)?;
-        Ok(CellTable { starts })
-    }
-
-    /// For each cell the cells that hold items, nearest first, with squared distances.
-    fn neighbors(&self, items: &CellTable) -> Vec<Vec<(f32, u32)>> {
-        let width = self.axes.count();
-        let centroids: Vec<&[f32]> = self.centroids.chunks(width).collect();
-        let distance2 = |x: &[f32], y: &[f32]| {
-            let differences = x.iter().zip(y).map(|(x, y)| f64::from(x - y));
-            differences
-                .map(|difference| difference * difference)
-                .sum::<f64>() as f32
+        let projected = projected(&self.axes, side, side.rows, 0..side.rows.len(), run)?;
+        let codes = Quantised::new(Rows::new(&projected, self.axes.count())?, run.isa())?;
+        let nearest = self.nearest(&codes, run)?;
+        let scale = |row: u32| {
+            side.codes
+                .as_ref()
+                .and_then(|codes| codes.scale(row as usize))
         };
-        centroids
-            .par_iter()
-            .map(|centroid| {
-                let mut neighbors: Vec<(f32, u32)> = (0..)
-                    .zip(&centroids)
-                    .filter(|&(cell, _)| !items.rows(cell).is_empty())
-                    .map(|(cell, other)| (distance2(centroid, other), cell))
-                    .collect();
-                neighbors.sort_unstable_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
-                neighbors
-            })
-            .collect()
+        let scales = (0..nearest.len() as u32).map(|row| scale(row).unwrap_or(0.0).to_bits());
+        let keyed = scales.zip(&nearest).zip(0..);
+        let mut keyed: Vec<(u32, u32, u32)> = keyed
+            .map(|((scale, nearest), row)| (scale, nearest.0, row))
+            .collect();
+        keyed.par_sort_unstable();
+        let of_cell = keyed.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1));
+        let runs = of_cell.scan(0, |end, rows| {
+            *end += rows.len();
+            Some((*end, rows[0].1))
+        });
+        let runs = runs.collect();
+        let mut order: Vec<u32> = keyed.iter().map(|&(_, _, row)| row).collect();
+        drop(keyed);
+        let runs: Vec<(usize, u32)> = runs;
+        let (mut rest, mut of_runs, mut start) = (order.as_mut_slice(), Vec::new(), 0);
+        for &(end, _) in &runs {
+            let (rows, others) = rest.split_at_mut(end - start);
+            of_runs.push((start, rows));
+            (rest, start) = (others, end);
+        }
+        let width = self.axes.count();
+        of_runs
+            .into_par_iter()
+            .for_each(|(start, rows)| in_order(rows, start, LEAF, &projected, width));
+        drop(projected);
+        let codes = codes.reordered(&order)?;
+        side.reorder(order)?;
+        let sum: f64 = nearest.iter().map(|&(_, least)| f64::from(least)).sum();
+        Ok(CellTable {
+            runs,
+            codes,
+            spread: sum / nearest.len().max(1) as f64,
+        })
     }
 }
 
 impl CellTable {
-    fn rows(&self, cell: u32) -> std::ops::Range<u32> {
-        self.starts[cell as usize] as u32..self.starts[cell as usize + 1] as u32
+    pub(crate) fn len(&self) -> usize {
+        self.runs.last().map_or(0, |&(end, _)| end)
     }
 
-    /// The cell of the row of this number.
-    fn cell(&self, number: u32) -> u32 {
-        let after = self
-            .starts
-            .partition_point(|&start| start <= number as usize);
-        after as u32 - 1
+    /// How many rows each of `cells` cells has.
+    pub(crate) fn sizes(&self, cells: usize) -> Vec<usize> {
+        let mut sizes = vec![0; cells];
+        for (cell, rows) in self.within(0..self.len()) {
+            sizes[cell as usize] += rows;
+        }
+        sizes
     }
+
+    /// The cells that rows of this range are in, one after the other, each with how many.
+    pub(crate) fn within(&self, rows: Range<usize>) -> impl Iterator<Item = (u32, usize)> {
+        let first = self.runs.partition_point(|&(end, _)| end <= rows.start);
+        let runs = self.runs[first..].iter();
+        runs.scan(rows.start, move |start, &(end, cell)| {
+            let rows = end
+                .min(rows.end)
+                .checked_sub(*start)
+                .filter(|&rows| rows > 0)?;
+            *start += rows;
+            Some((cell, rows))
+        })
+    }
+}
+
+/// Orders rows as the leaves of a k-d tree (J. Bentley, "Multidimensional binary search trees used
+/// for associative searching", 1975), leaves of `leaf` rows as far as possible, counted from `start`.
+fn in_order(rows: &mut [u32], start: usize, leaf: usize, values: &[f32], width: usize) {
+    // Where the halves of these rows meet, between two leaves.
+    let middle = (start + rows.len() / 2 + leaf / 2) / leaf * leaf;
+    let Some(half) = middle
+        .checked_sub(start)
+        .filter(|half| (1..rows.len()).contains(half))
+    else {
+        return;
+    };
+    let value = |row: u32, axis: usize| values[row as usize * width + axis];
+    let count = rows.len() as f64;
+    let variance = |axis| {
+        let mean = rows
+            .iter()
+            .map(|&row| f64::from(value(row, axis)))
+            .sum::<f64>()
+            / count;
+        let off = rows.iter().map(|&row| f64::from(value(row, axis)) - mean);
+        off.map(|off| off * off).sum::<f64>()
+    };
+    let variances = (0..width).map(|axis| (variance(axis), axis));
+    let axis = variances
+        .max_by(|x, y| x.0.total_cmp(&y.0))
+        .map_or(0, |(_, axis)| axis);
+    let by_value = |&x: &u32, &y: &u32| value(x, axis).total_cmp(&value(y, axis)).then(x.cmp(&y));
+    rows.sort_unstable_by(by_value);
+    let (low, high) = rows.split_at_mut(half);
+    in_order(low, start, leaf, values, width);
+    in_order(high, start + half, leaf, values, width);
+}
+
+/// The least of some numbers: in lanes, since one after the other takes eight times as long.
+pub(crate) fn least(values: &[f32]) -> f32 {
+    let smaller = |x: f32, y: f32| if x < y { x } else { y };
+    let (lanes, rest) = values.as_chunks::<16>();
+    let mut least = [f32::INFINITY; 16];
+    for values in lanes {
+        for (least, &value) in least.iter_mut().zip(values) {
+            *least = smaller(value, *least);
+        }
+    }
+    least
+        .iter()
+        .chain(rest)
+        .copied()
+        .fold(f32::INFINITY, smaller)
+}
+
+/// [`projected`] for some rows, by index.
+pub(crate) fn projected_some<T: Scalar>(
+    axes: &PrincipalAxes,
+    side: &Side<'_, T>,
+    rows: &[u32],
+    run: &Run,
+) -> Result<Vec<f32>> {
+    let values: Vec<T> = rows
+        .iter()
+        .flat_map(|&row| side.rows.row(row as usize))
+        .copied()
+        .collect();
+    let values = Rows::new(&values, side.rows.dim())?;
+    projected(
+        axes,
+        side,
+        values,
+        rows.iter().map(|&row| row as usize),
+        run,
+    )
 }
 
 /// The coordinates along the axes of some of the side's rows, of their directions where these are
 /// what the metric compares; `indices` are those of `rows`.
-fn projected<T: Scalar>(
+pub(crate) fn projected<T: Scalar>(
     axes: &PrincipalAxes,
     side: &Side<'_, T>,
     rows: Rows<'_, T>,
@@ -203,156 +349,4 @@ fn projected<T: Scalar>(
         row.iter_mut().for_each(|value| *value *= scale);
     }
     Ok(projected)
-}
-
-/// Left rows by cell, and which cells of right rows they look into.
-pub(crate) struct Visits<'a> {
-    left: &'a CellTable,
-    right: &'a CellTable,
-    neighbors: Vec<Vec<(f32, u32)>>,
-    /// How far, squared, the cells may be that a cell looks into.
-    reach: f32,
-}
-
-impl<'a> Visits<'a> {
-    /// Of the `probes` nearest cells to each cell, on average: near ones have more of them.
-    pub(crate) fn new(
-        cells: &Cells<'_>,
-        left: &'a CellTable,
-        right: &'a CellTable,
-        probes: usize,
-    ) -> Self {
-        let neighbors = cells.neighbors(right);
-        let mut distances: Vec<f32> = neighbors.iter().flatten().map(|&(far, _)| far).collect();
-        let last = distances.len().min(probes.saturating_mul(neighbors.len()));
-        let reach = match last {
-            0 => 0.0,
-            _ => *distances.select_nth_unstable_by(last - 1, f32::total_cmp).1,
-        };
-        Self {
-            left,
-            right,
-            neighbors,
-            reach,
-        }
-    }
-
-    /// Looks further, if that is what held-out rows need to find `recall` of their neighbours, by two
-    /// standard errors at least.
-    pub(crate) fn extend<T: Scalar>(&mut self, recall: f64, held_out: &HeldOut<'_, T>) {
-        // For each held-out row, how far the cells of its neighbours are.
-        let needed: Vec<Vec<f32>> = held_out
-            .neighbors()
-            .map(|(row, others)| {
-                let mut reaches = vec![f32::INFINITY; self.neighbors.len()];
-                for &(reach, cell) in &self.neighbors[self.left.cell(row) as usize] {
-                    reaches[cell as usize] = reach;
-                }
-                let reach = |&other: &u32| reaches[self.right.cell(other) as usize];
-                others.iter().map(reach).collect()
-            })
-            .collect();
-        let mut reaches: Vec<f32> = needed.iter().flatten().copied().collect();
-        reaches.sort_unstable_by(f32::total_cmp);
-        let enough = |reach: f32| {
-            let share = |needed: &Vec<f32>| {
-                let found = needed.iter().filter(|&&other| other <= reach).count();
-                found as f64 / needed.len().max(1) as f64
-            };
-            HeldOut::<T>::at_least(needed.iter().map(share)) >= recall
-        };
-        let first = reaches.partition_point(|&reach| !enough(reach));
-        let reach = reaches.get(first).copied().unwrap_or(f32::INFINITY);
-        self.reach = self.reach.max(reach);
-    }
-
-    /// Looks no further than each cell itself.
-    pub(crate) fn stay(&mut self) {
-        self.reach = 0.0;
-    }
-
-    /// The cells that a cell looks into, nearest first.
-    fn of(&self, cell: usize) -> impl Iterator<Item = u32> {
-        let near = self.neighbors[cell].iter();
-        near.take_while(|&&(far, _)| far <= self.reach)
-            .map(|&(_, other)| other)
-    }
-
-    /// The share of all pairs that meet.
-    pub(crate) fn share(&self) -> f64 {
-        let pairs = |cell: usize| {
-            let items: usize = self
-                .of(cell)
-                .map(|other| self.right.rows(other).len())
-                .sum();
-            items as f64 * self.left.rows(cell as u32).len() as f64
-        };
-        let rows = |table: &CellTable| table.starts.last().copied().unwrap_or(0) as f64;
-        let pairs: f64 = (0..self.neighbors.len()).map(pairs).sum();
-        pairs / (rows(self.left) * rows(self.right))
-    }
-
-    /// Lets each cell's rows look into near cells.
-    ///
-    /// # Errors
-    /// When the run is cancelled.
-    pub(crate) fn hold<T: Scalar>(
-        &self,
-        left: &Side<'_, T>,
-        right: &Side<'_, T>,
-        nearest: &Nearest<'_, T>,
-        run: &Run,
-    ) -> Result<()> {
-        let (Some(left_codes), Some(right_codes)) = (&left.codes, &right.codes) else {
-            return Ok(());
-        };
-        let panels = (0..self.neighbors.len() as u32)
-            .into_par_iter()
-            .map(|cell| {
-                let mut panel = RightPanel::new(run.isa());
-                let rows: Vec<u32> = self.right.rows(cell).collect();
-                panel.gather(right_codes, &rows, &vec![-1.0; rows.len()])?;
-                Ok((rows, panel))
-            });
-        let panels: Vec<(Vec<u32>, RightPanel)> = panels.collect::<Result<_>>()?;
-        let tasks: Vec<(usize, Vec<u32>)> = (0..self.neighbors.len() as u32)
-            .flat_map(|cell| {
-                let rows: Vec<u32> = self.left.rows(cell).collect();
-                let chunks = rows.chunks(LEFT).map(|rows| (cell as usize, rows.to_vec()));
-                chunks.collect::<Vec<_>>()
-            })
-            .collect();
-        run.expect(tasks.len());
-        let desk = |_| (LeftPanel::new(run.isa()), Vec::new(), Groups::default());
-        let desks: Vec<Mutex<(LeftPanel, Vec<Near>, Groups)>> = (0..rayon::current_num_threads())
-            .map(desk)
-            .map(Mutex::new)
-            .collect();
-        tasks.par_iter().try_for_each(|(cell, rows)| {
-            let desk = &desks[rayon::current_thread_index().unwrap_or(0)];
-            let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
-            let (panel, near, groups) = &mut *desk;
-            for (visit, other) in self.of(*cell).enumerate() {
-                run.check()?;
-                let bounds = bounds(rows, |row| nearest.lists.bound(row));
-                // Rows of like bounds go together, which changes less and less.
-                if visit == 0 || visit.is_power_of_two() {
-                    panel.gather(left_codes, rows, &bounds)?;
-                } else {
-                    panel.set_bounds(&bounds)?;
-                }
-                let judge = if bounds.contains(&f32::INFINITY) {
-                    nearest.first()
-                } else {
-                    nearest.for_left()
-                };
-                let (others, right) = &panels[other as usize];
-                near.clear();
-                judge.pairs(panel, right, near)?;
-                judge.judge(rows, others, near, groups)?;
-            }
-            run.advance(1);
-            Ok(())
-        })
-    }
 }

@@ -26,6 +26,7 @@ const ROUNDS: usize = 4;
 const BLOCK: usize = 64;
 
 /// What all tables share: the leading principal axes of a sample of rows.
+#[derive(Clone)]
 pub(crate) struct PrincipalAxes {
     dim: usize,
     /// Orthonormal, (axes, dim), row-major; by falling variance, roughly.
@@ -75,6 +76,11 @@ impl PrincipalAxes {
             dim,
             axes: rounded(&axes),
         })
+    }
+
+    /// What was learnt before, (axes, dim), row-major.
+    pub(crate) fn of_parts(axes: Vec<f32>, dim: usize) -> Self {
+        Self { dim, axes }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -186,12 +192,16 @@ fn clamped_dot<T: Scalar>(row: &[T], direction: &[f32]) -> f32 {
     clamp(products.sum()) as f32
 }
 
+/// Every how manieth row is in the sample.
+pub(crate) fn sample_step(rows: usize, dim: usize) -> usize {
+    let most = (SAMPLE_VALUES / dim).clamp(SAMPLE_ROWS.0, SAMPLE_ROWS.1);
+    rows.div_ceil(most).max(1)
+}
+
 /// Rows at equal distances from first to last, copied.
 fn sample<T: Scalar>(rows: Rows<'_, T>) -> Vec<T> {
-    let most = (SAMPLE_VALUES / rows.dim()).clamp(SAMPLE_ROWS.0, SAMPLE_ROWS.1);
-    let step = rows.len().div_ceil(most).max(1);
     (0..rows.len())
-        .step_by(step)
+        .step_by(sample_step(rows.len(), rows.dim()))
         .flat_map(|row| rows.row(row))
         .copied()
         .collect()

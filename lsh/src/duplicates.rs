@@ -26,6 +26,11 @@ pub(crate) struct Distinct {
     pub(crate) places: Vec<u32>,
 }
 
+/// How many of equal items a join for the k nearest needs.
+pub(crate) fn kept(with_itself: bool, k: usize) -> usize {
+    k.saturating_add(usize::from(with_itself))
+}
+
 impl Distinct {
     /// `None` when all rows are kept.
     ///
@@ -39,6 +44,15 @@ impl Distinct {
             .collect();
         run.check()?;
         Self::by_hashes(rows, keep, &hashes)
+    }
+
+    /// The rows that take part.
+    pub(crate) fn rows<T: Scalar>(&self, rows: Rows<'_, T>) -> Vec<T> {
+        self.kept
+            .iter()
+            .flat_map(|&row| rows.row(row as usize))
+            .copied()
+            .collect()
     }
 
     /// Compares the rows of equal hashes. At least one row of each group is kept.
@@ -100,7 +114,7 @@ fn bits<T: Scalar>(value: T) -> u64 {
 
 /// Equal for equal rows. Rows that differ in one value never collide, since each step is a
 /// one-to-one function of it; several lanes, so that multiplications need not wait for each other.
-fn hash<T: Scalar>(row: &[T]) -> u64 {
+pub(crate) fn hash<T: Scalar>(row: &[T]) -> u64 {
     let mut lanes = [0_u64; 4];
     let (chunks, rest) = row.as_chunks();
     for &values in chunks {

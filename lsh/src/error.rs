@@ -1,3 +1,8 @@
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
 use lshjoin_kernels::KernelError;
 use thiserror::Error;
 
@@ -42,9 +47,52 @@ pub enum Error {
         /// NaN or an infinity.
         value: f64,
     },
+    /// An id that an index can't take or has not.
+    #[error("id {id} {problem}")]
+    Id {
+        /// The user's id.
+        id: i64,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A file that is not what an index was saved as.
+    #[error("{}: {problem}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// What the system says of a file.
+    #[error("{}: {message}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What kind of error it is.
+        kind: io::ErrorKind,
+        /// The system's words.
+        message: String,
+    },
     /// The run was cancelled by [`crate::Run::cancel`].
     #[error("cancelled")]
     Cancelled,
+}
+
+impl Error {
+    pub(crate) fn damaged(path: &Path, problem: &str) -> Self {
+        Self::Damaged {
+            path: path.into(),
+            problem: problem.into(),
+        }
+    }
+
+    pub(crate) fn io(path: &Path, error: &io::Error) -> Self {
+        Self::Io {
+            path: path.into(),
+            kind: error.kind(),
+            message: error.to_string(),
+        }
+    }
 }
 
 impl From<(&'static str, KernelError)> for Error {

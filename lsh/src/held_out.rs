@@ -1,95 +1,186 @@
-//! Rows whose exact neighbours are known, to watch the recall of a join by.
+//! Rows whose exact neighbours are known, to choose by and to watch the recall of a join by.
 
 use lshjoin_kernels::{Rows, Scalar};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
 
-use crate::{error::Result, knn_join::KnnJoin, nearest::NearestLists, run::Run, side::Side};
+use crate::{
+    error::Result,
+    knn_join::KnnJoin,
+    report::{Estimate, vouch_for},
+    run::Run,
+    side::Side,
+};
 
-/// How many rows are held out: the recall of a join is then known within about a percent.
-const HELD_OUT: usize = 512;
+/// How many rows are held out: the recall of a join is then known within about a percent. A row of
+/// few neighbours tells less.
+pub(crate) const HELD_OUT: usize = 1024;
+const OF_FEW: usize = 2048;
+const FEW: usize = 3;
 
-/// Some left rows, and how far their k-th neighbours are.
-pub(crate) struct HeldOut<'a, T> {
-    numbers: Vec<u32>,
-    /// For each row, the distance of its k-th neighbour.
-    furthest: Vec<T>,
-    /// For each row the numbers of its k nearest.
-    nearest: Vec<Vec<u32>>,
+/// Of a small side no more than one row in so many, but at least so many rows.
+const SPARED: usize = 8;
+const LEAST: usize = 64;
+
+/// Some left rows, and how far their k-th neighbours are. Every other row is there to choose by,
+/// the rest to check the choice by.
+pub(crate) struct HeldOut<T> {
+    pub(crate) rows: Vec<HeldOutRow<T>>,
     k: usize,
-    run: &'a Run,
 }
 
-impl<'a, T: Scalar> HeldOut<'a, T> {
-    /// Joins a sample of the left rows exactly.
-    pub(crate) fn of(join: &KnnJoin<'a, T>) -> Result<Self> {
-        let left = join.left.unwrap_or(join.right);
-        let step = left.rows.len().div_ceil(HELD_OUT).max(1);
-        let rows: Vec<u32> = (0..left.rows.len() as u32).step_by(step).collect();
+/// Rows are given by index, not by number: they may be numbered anew later on.
+pub(crate) struct HeldOutRow<T> {
+    /// Of the left side.
+    pub(crate) row: u32,
+    /// Distance of its k-th neighbour.
+    pub(crate) furthest: T,
+    /// Its k nearest.
+    pub(crate) nearest: Vec<u32>,
+}
+
+/// Which of the held-out rows are meant.
+#[derive(Clone, Copy)]
+pub(crate) enum Which {
+    ToChooseBy,
+    ToCheckBy,
+    All,
+}
+
+/// At most `most` of so many rows: one at random of each stretch of some, since rows at equal distances
+/// may be alike.
+pub(crate) fn sample(rows: usize, most: usize) -> Vec<u32> {
+    let step = rows.div_ceil(most).max(1);
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    (0..rows)
+        .step_by(step)
+        .map(|first| {
+            let length = step.min(rows - first);
+            (first + (rng.next_u64() % length as u64) as usize) as u32
+        })
+        .collect()
+}
+
+impl<T: Scalar> HeldOut<T> {
+    /// Joins a sample of the left rows exactly; of the right ones when `left` is `None`.
+    pub(crate) fn of(
+        left: Option<&Side<'_, T>>,
+        right: &Side<'_, T>,
+        k: usize,
+        run: &Run,
+    ) -> Result<Self> {
+        let sampled = left.unwrap_or(right);
+        let most = if k <= FEW { OF_FEW } else { HELD_OUT };
+        let most = most.min((sampled.rows.len() / SPARED).max(LEAST));
+        let rows = sample(sampled.rows.len(), most);
+        Self::of_rows(left, right, rows, k, run)
+    }
+
+    /// Joins these rows of the left side exactly; of the right one when `left` is `None`.
+    pub(crate) fn of_rows(
+        left: Option<&Side<'_, T>>,
+        right: &Side<'_, T>,
+        rows: Vec<u32>,
+        k: usize,
+        run: &Run,
+    ) -> Result<Self> {
+        let sampled = left.unwrap_or(right);
+        sampled.check(rows.iter().copied())?;
         let values: Vec<T> = rows
             .iter()
-            .flat_map(|&row| left.rows.row(row as usize))
+            .flat_map(|&row| sampled.rows.row(row as usize))
             .copied()
             .collect();
-        let sample = Rows::new(&values, left.rows.dim())?;
-        let sample = Side::new("the sample", sample, left.metric, join.run)?;
+        let sample = Rows::new(&values, sampled.rows.dim())?;
+        let sample = Side::new("the sample", sample, sampled.metric, run)?;
         // One neighbour more where a row finds itself, at distance 0.
-        let k = join.nearest.lists.k();
-        let places = k + usize::from(join.left.is_none());
-        let exact = KnnJoin::new(Some(&sample), join.right, places, join.run)?;
-        let found = exact.exactly()?;
-        let furthest = found
-            .distances
-            .chunks(places)
-            .map(|of_row| of_row[places - 1])
-            .collect();
-        let nearest = (0..).zip(&rows).map(|(place, &row)| {
-            let others = found.of(place);
+        let k = k.min(right.rows.len());
+        let places = (k + usize::from(left.is_none())).min(right.rows.len());
+        let found = KnnJoin::new(Some(&sample), right, places, run)?.exactly()?;
+        let rows = (0..).zip(&rows).map(|(place, &row)| {
             // Without itself or, among many equal rows, without one of these.
-            let others = others.filter(|&other| join.left.is_some() || other != row);
-            others
-                .take(k)
-                .map(|other| join.right.number(other))
-                .collect()
+            let others = found.of(place);
+            let others = others.filter(|&other| left.is_some() || other != row);
+            HeldOutRow {
+                row,
+                furthest: found.distances[(place as usize + 1) * places - 1],
+                nearest: others.take(k).collect(),
+            }
         });
         Ok(Self {
-            numbers: rows.iter().map(|&row| left.number(row)).collect(),
-            furthest,
-            nearest: nearest.collect(),
+            rows: rows.collect(),
             k,
-            run: join.run,
         })
     }
 
-    /// Whether `recall` of the neighbours are found, by two standard errors at least. Neighbours as
-    /// near as the k-th count, whichever they are.
-    pub(crate) fn reaches(&self, recall: f64, lists: &NearestLists<'_, T>) -> Result<bool> {
-        let mut shares = Vec::with_capacity(self.numbers.len());
-        for (&row, &furthest) in self.numbers.iter().zip(&self.furthest) {
-            let distances = lists.distances_of(row, self.run)?;
-            let found = distances
-                .iter()
-                .filter(|&&distance| distance <= furthest)
-                .count();
-            shares.push(found as f64 / self.k as f64);
-        }
-        Ok(Self::at_least(shares.into_iter()) >= recall)
+    /// The numbers of some of the rows and of their nearest, on these sides.
+    pub(crate) fn numbered<'s>(
+        &'s self,
+        left: Option<&'s Side<'_, T>>,
+        right: &'s Side<'_, T>,
+        which: Which,
+    ) -> impl Iterator<Item = (u32, Vec<u32>)> + 's {
+        let left = left.unwrap_or(right);
+        self.some(which).map(move |row| {
+            let nearest = row.nearest.iter().map(|&other| right.number(other));
+            (left.number(row.row), nearest.collect())
+        })
     }
 
-    /// The numbers of the rows, and of their neighbours.
-    pub(crate) fn neighbors(&self) -> impl Iterator<Item = (u32, &[u32])> {
-        let nearest = self.nearest.iter().map(Vec::as_slice);
-        self.numbers.iter().copied().zip(nearest)
+    fn some(&self, which: Which) -> impl Iterator<Item = &HeldOutRow<T>> {
+        let (first, step) = match which {
+            Which::ToChooseBy => (0, 2),
+            Which::ToCheckBy => (1, 2),
+            Which::All => (0, 1),
+        };
+        self.rows.iter().skip(first).step_by(step)
     }
 
-    /// The mean of what rows found, less two standard errors.
-    pub(crate) fn at_least(shares: impl Iterator<Item = f64>) -> f64 {
-        let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
-        for share in shares {
-            count += 1.0;
-            sum += share;
-            squares += share * share;
-        }
-        let mean = sum / count;
-        let variance = (squares / count - mean * mean).max(0.0);
-        mean - 2.0 * (variance / count).sqrt()
+    /// Whether the rows to choose by vouch for `recall` of a join.
+    pub(crate) fn reaches(&self, recall: f64, join: &KnnJoin<'_, T>) -> Result<bool> {
+        let shares = self.shares(Which::ToChooseBy, join)?;
+        Ok(vouch_for(recall, shares.into_iter()))
+    }
+
+    /// The recall of a join, by the rows to check by.
+    pub(crate) fn recall(&self, join: &KnnJoin<'_, T>) -> Result<Estimate> {
+        let shares = self.shares(Which::ToCheckBy, join)?;
+        Ok(Estimate::of(shares.into_iter()))
+    }
+
+    /// The share of its neighbours that each row found. Neighbours as near as the k-th count,
+    /// whichever they are.
+    fn shares(&self, which: Which, join: &KnnJoin<'_, T>) -> Result<Vec<f64>> {
+        let left = join.left.unwrap_or(join.right);
+        self.some(which)
+            .map(|row| {
+                let number = left.number(row.row);
+                let distances = join.nearest.lists.distances_of(number, join.run)?;
+                let near = distances
+                    .iter()
+                    .filter(|&&distance| distance <= row.furthest);
+                Ok(near.count() as f64 / self.k as f64)
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_spread_over_all_rows_and_knows_no_period() {
+        assert_eq!(sample(0, 5), Vec::<u32>::new());
+        assert_eq!(sample(3, 5), [0, 1, 2]);
+        let rows = sample(12_000, 1024);
+        assert!(rows.len() == 1000 && rows.is_sorted() && rows[999] < 12_000);
+        // Of rows that fall into 100 kinds in turn, rows at equal distances are of 25.
+        let mut kinds: Vec<u32> = rows.iter().map(|row| row % 100).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        assert!(kinds.len() > 90);
     }
 }

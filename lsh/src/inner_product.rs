@@ -3,49 +3,66 @@
 use lshjoin_kernels::{Measure, Rows, Scalar, check_finite, distances_of};
 use rayon::prelude::*;
 
-use crate::{
-    error::Result, knn_join::knn_join, metric::Metric, nearest::Neighbors, plan::JoinPlan, run::Run,
-};
+use crate::{error::Result, nearest::Neighbors, run::Run};
 
-/// For each query the k items of the largest inner product, at the distance −q·x.
+/// Items and queries as rows of which the nearest have the largest inner products: (x, √(M² − ‖x‖²))
+/// and (q, 0), M being the longest item's length, so that ‖q′ − x′‖² = ‖q‖² + M² − 2 q·x (Bachrach
+/// et al. 2014).
+pub(crate) struct Longer<T> {
+    queries: Vec<T>,
+    items: Vec<T>,
+    dim: usize,
+}
+
+impl<T: Scalar> Longer<T> {
+    /// # Errors
+    /// When a row holds NaN or infinity.
+    pub(crate) fn of(queries: Rows<'_, T>, items: Rows<'_, T>, run: &Run) -> Result<Self> {
+        check_finite(items, run.isa()).map_err(|error| ("items", error))?;
+        check_finite(queries, run.isa()).map_err(|error| ("queries", error))?;
+        let squares: Vec<f64> = (0..items.len())
+            .into_par_iter()
+            .map(|row| square(items.row(row)))
+            .collect();
+        let longest = squares
+            .iter()
+            .fold(0.0, |longest: f64, &square| longest.max(square));
+        Ok(Self {
+            queries: longer(queries, |_| 0.0),
+            items: longer(items, |row| (longest - squares[row]).max(0.0).sqrt()),
+            dim: items.dim() + 1,
+        })
+    }
+
+    pub(crate) fn queries(&self) -> Result<Rows<'_, T>> {
+        Ok(Rows::new(&self.queries, self.dim)?)
+    }
+
+    pub(crate) fn items(&self) -> Result<Rows<'_, T>> {
+        Ok(Rows::new(&self.items, self.dim)?)
+    }
+}
+
+/// For each query the k items of the largest inner product, at the distance −q·x: of those that
+/// `join` finds among [`Longer`] rows, with what else it returns.
 ///
-/// Items become (x, √(M² − ‖x‖²)) and queries (q, 0), M being the longest item's length: then
-/// ‖q′ − x′‖² = ‖q‖² + M² − 2 q·x, so that the nearest are those wanted (Bachrach et al. 2014).
 /// Inner products are computed from the rows as given; which items are at the k-th place is
 /// decided within the rounding of the longer rows.
-pub(crate) fn knn_join_by_inner_product<T: Scalar>(
+pub(crate) fn by_inner_product<T: Scalar, E>(
     queries: Option<Rows<'_, T>>,
     items: Rows<'_, T>,
     k: usize,
-    plan: &JoinPlan,
     run: &Run,
-) -> Result<Neighbors<T>> {
-    check_finite(items, run.isa()).map_err(|error| ("items", error))?;
+    join: impl FnOnce(Rows<'_, T>, Rows<'_, T>, usize) -> Result<(Neighbors<T>, E)>,
+) -> Result<(Neighbors<T>, E)> {
     let own = queries.is_none();
     let queries = queries.unwrap_or(items);
-    check_finite(queries, run.isa()).map_err(|error| ("queries", error))?;
-    let squares: Vec<f64> = (0..items.len())
-        .into_par_iter()
-        .map(|row| square(items.row(row)))
-        .collect();
-    let longest = squares
-        .iter()
-        .fold(0.0, |longest: f64, &square| longest.max(square));
-    let longer_items = longer(items, |row| (longest - squares[row]).max(0.0).sqrt());
-    let longer_queries = longer(queries, |_| 0.0);
-    let dim = items.dim() + 1;
+    let longer = Longer::of(queries, items, run)?;
     // A row of the items may find itself, which is then left out.
     let places = k
         .saturating_add(usize::from(own && k > 0))
         .min(items.len().max(k));
-    let found = knn_join(
-        Some(Rows::new(&longer_queries, dim)?),
-        Rows::new(&longer_items, dim)?,
-        places,
-        Metric::Euclidean,
-        plan,
-        run,
-    )?;
+    let (found, other) = join(longer.queries()?, longer.items()?, places)?;
     let mut neighbors = Neighbors {
         k,
         distances: vec![T::INFINITY; queries.len() * k],
@@ -80,11 +97,11 @@ pub(crate) fn knn_join_by_inner_product<T: Scalar>(
             }
             Ok::<_, crate::Error>(())
         })?;
-    Ok(neighbors)
+    Ok((neighbors, other))
 }
 
 /// Rows with one value more at their end.
-fn longer<T: Scalar>(rows: Rows<'_, T>, last: impl Fn(usize) -> f64 + Sync) -> Vec<T> {
+pub(crate) fn longer<T: Scalar>(rows: Rows<'_, T>, last: impl Fn(usize) -> f64 + Sync) -> Vec<T> {
     let mut values = vec![T::ZERO; rows.len() * (rows.dim() + 1)];
     values
         .par_chunks_mut(rows.dim() + 1)
@@ -96,7 +113,7 @@ fn longer<T: Scalar>(rows: Rows<'_, T>, last: impl Fn(usize) -> f64 + Sync) -> V
     values
 }
 
-fn square<T: Scalar>(row: &[T]) -> f64 {
+pub(crate) fn square<T: Scalar>(row: &[T]) -> f64 {
     row.iter()
         .map(|value| value.to_f64() * value.to_f64())
         .sum()

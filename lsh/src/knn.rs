@@ -131,9 +131,8 @@ impl<'a, T: Scalar> Nearest<'a, T> {
 /// A thread's buffers for one block of pairs.
 #[derive(Default)]
 pub(crate) struct Groups {
-    /// The end of each row's group.
-    ends: Vec<usize>,
-    candidates: Vec<Candidate>,
+    /// Candidates by their row's place and their upper end, as bits: in that order.
+    candidates: Vec<(u64, Candidate)>,
     merged: Vec<Candidate>,
 }
 
@@ -143,37 +142,28 @@ impl<T: Scalar> Nearer<'_, T> {
         &self,
         rows: &[u32],
         others: &[u32],
-        near: impl Iterator<Item = (u32, u32, Near)> + Clone,
+        near: impl Iterator<Item = (u32, u32, Near)>,
         groups: &mut Groups,
     ) -> Result<()> {
-        // Sorted by counting, so that a list is looked up once for all that is new to it.
-        let ends = &mut groups.ends;
-        ends.clear();
-        ends.resize(rows.len() + 1, 0);
-        for (row, _, _) in near.clone() {
-            ends[row as usize + 1] += 1;
-        }
-        for row in 0..rows.len() {
-            ends[row + 1] += ends[row];
-        }
-        groups
-            .candidates
-            .resize(ends[rows.len()], Candidate::default());
-        for (row, other, pair) in near {
-            let end = &mut ends[row as usize];
-            groups.candidates[*end] = Candidate {
+        // Sorted, so that a list is looked up once for all that is new to it.
+        let Groups { candidates, merged } = groups;
+        candidates.clear();
+        let Nearest { lists, run, .. } = self.nearest;
+        let near = near.filter(|(row, _, pair)| pair.at_least <= lists.bound(rows[*row as usize]));
+        candidates.extend(near.map(|(row, other, pair)| {
+            let candidate = Candidate {
                 index: others[other as usize],
                 at_least: pair.at_least,
                 at_most: pair.at_most,
             };
-            *end += 1;
-        }
-        let Nearest { lists, run, .. } = self.nearest;
-        let mut start = 0;
-        for (&row, &end) in rows.iter().zip(&groups.ends) {
-            let candidates = &mut groups.candidates[start..end];
-            lists.insert(row, candidates, &mut groups.merged, run)?;
-            start = end;
+            // Bits of positive numbers order as they do.
+            let key = u64::from(row) << 32 | u64::from(pair.at_most.to_bits());
+            (key, candidate)
+        }));
+        candidates.sort_unstable_by_key(|candidate| candidate.0);
+        for group in candidates.chunk_by(|one, other| one.0 >> 32 == other.0 >> 32) {
+            let row = rows[(group[0].0 >> 32) as usize];
+            lists.insert(row, group.iter().map(|new| new.1), merged, run)?;
         }
         Ok(())
     }

@@ -6,22 +6,25 @@ use lshjoin_kernels::{Rows, Scalar};
 use rayon::prelude::*;
 
 use crate::{
-    cells::{Cells, Visits},
+    cells::Cells,
     directions::{PrincipalAxes, TableFunctions},
-    duplicates::Distinct,
+    duplicates::{Distinct, kept},
     error::{Error, Result},
-    held_out::HeldOut,
-    inner_product::knn_join_by_inner_product,
+    held_out::{HeldOut, Which},
+    inner_product::by_inner_product,
     knn::{Nearer, Nearest},
     meet::{Meeting, Meetings},
     metric::Metric,
     nearest::Neighbors,
     plan::{CellPlan, JoinPlan, LshPlan},
+    planner::{Planner, PredictedPlan},
+    report::Estimate,
     run::Run,
     side::Side,
     signs::Signs,
     similarity::same_dimension,
     table::Table,
+    visits::Visits,
 };
 
 /// For each query its k nearest items; among `items` themselves when `queries` is `None`, a row
@@ -58,72 +61,167 @@ pub fn knn_join<T: Scalar>(
         same_dimension(queries, items)?;
     }
     plan.check()?;
-    if metric == Metric::InnerProduct {
-        return knn_join_by_inner_product(queries, items, k, plan, run);
-    }
-    let keep = if queries.is_some() {
-        k
-    } else {
-        k.saturating_add(1)
-    };
-    let Some(distinct) = Distinct::of(items, keep, run)? else {
-        return join_distinct(queries, items, k, metric, plan, run);
-    };
-    let kept: Vec<T> = distinct
-        .kept
-        .iter()
-        .flat_map(|&row| items.row(row as usize))
-        .copied()
-        .collect();
-    let kept = Rows::new(&kept, items.dim())?;
-    let found = join_distinct(queries, kept, k, metric, plan, run)?.renumbered(&distinct.kept);
-    Ok(match queries {
-        Some(_) => found,
-        None => found.copied_to(&distinct.places),
-    })
+    let choose = |_: Sides<'_, '_, T>, _| Ok((Choice::of(*plan), ()));
+    Ok(join(queries, items, k, metric, run, choose)?.0)
 }
 
-/// The join of items without most of their duplicates.
-fn join_distinct<T: Scalar>(
+/// [`knn_join`] by the plan that [`plan_knn_join`](crate::plan_knn_join) makes for the same
+/// arguments, which is returned beside the neighbours.
+///
+/// ```
+/// use lshjoin::{JoinPlan, Metric, Rows, Run, knn_join_for_recall};
+///
+/// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
+/// let run = Run::new()?;
+/// let (near, planned) = knn_join_for_recall(None, items, 1, Metric::Euclidean, 0.9, 0, &run)?;
+/// assert_eq!((near.indices, planned.plan), (vec![1, 0, 1], JoinPlan::Exact));
+/// # Ok::<(), lshjoin::Error>(())
+/// ```
+///
+/// # Errors
+/// As of both.
+pub fn knn_join_for_recall<T: Scalar>(
     queries: Option<Rows<'_, T>>,
     items: Rows<'_, T>,
     k: usize,
     metric: Metric,
-    plan: &JoinPlan,
+    recall: f64,
+    seed: u64,
     run: &Run,
-) -> Result<Neighbors<T>> {
+) -> Result<(Neighbors<T>, PredictedPlan)> {
+    if let Some(queries) = queries {
+        same_dimension(queries, items)?;
+    }
+    let planner = Planner::new(recall, seed, run)?;
+    join(queries, items, k, metric, run, |sides, k| {
+        let (choice, study) = planner.study(sides, k)?;
+        Ok((choice, study.chosen))
+    })
+}
+
+/// The left side of a join, if it is not the right one, and the right one.
+pub(crate) type Sides<'s, 'a, T> = (Option<&'s Side<'a, T>>, &'s Side<'a, T>);
+
+/// A plan, and what the planner made that it starts with.
+pub(crate) struct Choice<T> {
+    pub(crate) plan: JoinPlan,
+    pub(crate) cells: Option<Cells>,
+    pub(crate) held_out: Option<HeldOut<T>>,
+}
+
+impl<T> Choice<T> {
+    pub(crate) fn of(plan: JoinPlan) -> Self {
+        Self {
+            plan,
+            cells: None,
+            held_out: None,
+        }
+    }
+}
+
+/// The join by the plan that is chosen for the rows that take part in it and so many neighbours, with
+/// what else comes of choosing.
+fn join<T: Scalar, E>(
+    queries: Option<Rows<'_, T>>,
+    items: Rows<'_, T>,
+    k: usize,
+    metric: Metric,
+    run: &Run,
+    choose: impl FnOnce(Sides<'_, '_, T>, usize) -> Result<(Choice<T>, E)>,
+) -> Result<(Neighbors<T>, E)> {
+    if metric == Metric::InnerProduct {
+        return by_inner_product(queries, items, k, run, |queries, items, k| {
+            join_distances(Some(queries), items, k, Metric::Euclidean, run, choose)
+        });
+    }
+    join_distances(queries, items, k, metric, run, choose)
+}
+
+fn join_distances<T: Scalar, E>(
+    queries: Option<Rows<'_, T>>,
+    items: Rows<'_, T>,
+    k: usize,
+    metric: Metric,
+    run: &Run,
+    choose: impl FnOnce(Sides<'_, '_, T>, usize) -> Result<(Choice<T>, E)>,
+) -> Result<(Neighbors<T>, E)> {
+    run.begin("distinct");
+    let Some(distinct) = Distinct::of(items, kept(queries.is_none(), k), run)? else {
+        return join_distinct(queries, items, k, metric, run, choose);
+    };
+    let kept = distinct.rows(items);
+    let kept = Rows::new(&kept, items.dim())?;
+    let (found, other) = join_distinct(queries, kept, k, metric, run, choose)?;
+    let found = found.renumbered(&distinct.kept);
+    let found = match queries {
+        Some(_) => found,
+        None => found.copied_to(&distinct.places),
+    };
+    Ok((found, other))
+}
+
+/// The join of items without most of their duplicates.
+fn join_distinct<T: Scalar, E>(
+    queries: Option<Rows<'_, T>>,
+    items: Rows<'_, T>,
+    k: usize,
+    metric: Metric,
+    run: &Run,
+    choose: impl FnOnce(Sides<'_, '_, T>, usize) -> Result<(Choice<T>, E)>,
+) -> Result<(Neighbors<T>, E)> {
+    run.begin("codes");
     let mut right = Side::new("items", items, metric, run)?;
     let mut left = queries
         .map(|queries| Side::new("queries", queries, metric, run))
         .transpose()?;
-    let most = left
-        .as_ref()
-        .map_or(right.rows.len(), |left| left.rows.len());
-    if right.codes.is_none() || most.min(right.rows.len()) < MANY {
-        return KnnJoin::new(left.as_ref(), &right, k, run)?.exactly();
+    let (choice, other) = choose((left.as_ref(), &right), k)?;
+    let found = join_sides(left.as_mut(), &mut right, k, choice, run)?;
+    Ok((found, other))
+}
+
+fn join_sides<T: Scalar>(
+    mut left: Option<&mut Side<'_, T>>,
+    right: &mut Side<'_, T>,
+    k: usize,
+    choice: Choice<T>,
+    run: &Run,
+) -> Result<Neighbors<T>> {
+    let items = right.rows;
+    let most = left.as_ref().map_or(items.len(), |left| left.rows.len());
+    if right.codes.is_none() || most.min(items.len()) < MANY {
+        return KnnJoin::new(left.as_deref(), right, k, run)?.all_pairs();
     }
-    let (axes, tables) = match plan {
+    let (axes, tables) = match &choice.plan {
         JoinPlan::Exact => (STRETCH_BITS, None),
         JoinPlan::Lsh(plan) => (plan.axes, Some(plan)),
         JoinPlan::Cells(plan) => {
-            let axes = PrincipalAxes::of_sample(items, plan.axes, run)?;
-            let cells = Cells::of_sample(&axes, &right, plan.cells, plan.seed, run)?;
-            let of_right = cells.table(&mut right, run)?;
+            run.begin("cells");
+            let cells = match choice.cells {
+                Some(cells) => cells,
+                None => {
+                    let axes = PrincipalAxes::of_sample(items, plan.axes, run)?;
+                    Cells::of_sample(&axes, right, plan.cells, plan.seed, run)?
+                }
+            };
+            let of_right = cells.table(right, run)?;
             let of_left = left
-                .as_mut()
+                .as_deref_mut()
                 .map(|left| cells.table(left, run))
                 .transpose()?;
-            let of_left = of_left.as_ref().unwrap_or(&of_right);
-            let visits = Visits::new(&cells, of_left, &of_right, plan.probes);
-            return KnnJoin::new(left.as_ref(), &right, k, run)?.by_cells(plan, visits);
+            run.begin("votes");
+            let visits = Visits::new(&cells, of_left.as_ref(), &of_right, run)?;
+            drop((of_left, of_right));
+            let join = KnnJoin::new(left.as_deref(), right, k, run)?;
+            return join.by_cells(plan, visits, choice.held_out);
         }
     };
+    run.begin("stretches");
     let axes = PrincipalAxes::of_sample(items, axes, run)?;
-    let stretches = Stretches::new(&mut right, left.as_mut(), &axes, run)?;
-    let join = KnnJoin::new(left.as_ref(), &right, k, run)?;
+    let stretches = Stretches::new(right, left.as_deref_mut(), &axes, run)?;
+    let join = KnnJoin::new(left.as_deref(), right, k, run)?;
     join.fill(&stretches)?;
     match tables {
-        None => join.exactly(),
+        None => join.all_pairs(),
         Some(plan) => join.by_tables(plan, &axes),
     }
 }
@@ -170,14 +268,17 @@ const EXPANDED: usize = 128;
 const STRETCH: usize = 256;
 const STRETCH_BITS: usize = 20;
 
-/// The share of the pairs of a side with itself from which on it is quicker to meet all.
-const ALL: f64 = 0.45;
+/// The share of the pairs from which on it is quicker to meet all.
+const ALL: f64 = 0.8;
 
 /// Rows of both sides from which on it pays to do anything but meet all pairs.
-const MANY: usize = 4096;
+pub(crate) const MANY: usize = 4096;
 
 /// How many times its tables a plan may take to reach its recall; then all pairs are met.
 const PATIENCE: usize = 16;
+
+/// Rounds beyond the plan, where a recall is not reached, before all pairs are met.
+const MORE_ROUNDS: usize = 3;
 
 impl<'a, T: Scalar> KnnJoin<'a, T> {
     fn left(&self) -> &'a Side<'a, T> {
@@ -200,17 +301,32 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         })
     }
 
+    /// How many pairs there are, of a side with itself each once.
+    fn pairs(&self) -> u64 {
+        let right = self.right.rows.len() as u64;
+        match self.left {
+            Some(left) => left.rows.len() as u64 * right,
+            None => right * right.saturating_sub(1) / 2,
+        }
+    }
+
+    /// Meets all pairs as the one thing that is left to do.
+    fn all_pairs(self) -> Result<Neighbors<T>> {
+        self.run.begin("all pairs");
+        self.run.reached(Estimate::ALL);
+        self.exactly()
+    }
+
     /// Meets all pairs, and ends the join.
     pub(crate) fn exactly(self) -> Result<Neighbors<T>> {
+        self.run.meets(self.pairs());
         self.meet_all(&self.nearest.for_all())?;
         self.nearest.finish()
     }
 
     /// Meets all pairs.
     pub(crate) fn meet_all(&self, judge: &Nearer<'_, T>) -> Result<()> {
-        let (left, right) = (self.left().rows.len(), self.right.rows.len());
-        let [left_order, right_order] =
-            [left, right].map(|rows| (0..rows as u32).collect::<Vec<_>>());
+        let (left_order, right_order) = (self.left().numbers(), self.right.numbers());
         let meetings = Meetings {
             left: self.left(),
             left_order: &left_order,
@@ -218,41 +334,95 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             run: self.run,
         };
         let all = Meeting {
-            left: 0..left,
-            right: 0..right,
+            left: 0..left_order.len(),
+            right: 0..right_order.len(),
         };
         meetings.hold([all].into_iter(), judge)
     }
 
-    fn by_cells(self, plan: &CellPlan, mut visits: Visits<'_>) -> Result<Neighbors<T>> {
-        if let Some(recall) = plan.until_recall {
-            let held_out = HeldOut::of(&self)?;
-            visits.extend(recall, &held_out);
+    fn by_cells(
+        self,
+        plan: &CellPlan,
+        visits: Visits,
+        known: Option<HeldOut<T>>,
+    ) -> Result<Neighbors<T>> {
+        let run = self.run;
+        let (left, right) = (self.left(), self.right);
+        let held_out = self.held_out(plan.until_recall, known)?;
+        run.begin("visits");
+        let enough = match &held_out {
+            Some((recall, held_out)) => {
+                let rows = held_out.numbered(self.left, right, Which::ToChooseBy);
+                visits.enough_for_recall(*recall, rows)
+            }
+            None => visits.enough_for_share(plan.probes as f64 / plan.cells as f64),
+        };
+        let mut meetings = visits.with(enough);
+        meetings.hold_first(left, right, &self.nearest, run)?;
+        if meetings.share() > ALL {
+            return self.all_pairs();
         }
-        // All pairs of a side with itself are met in one go.
-        let most = if self.left.is_none() { ALL } else { 2.0 * ALL };
-        let exact = visits.share() > most;
-        if exact {
-            visits.stay();
-        }
-        visits.hold(self.left(), self.right, &self.nearest, self.run)?;
-        if exact {
-            return self.exactly();
-        }
+        run.meets((meetings.share() * self.pairs() as f64).round() as u64);
+        meetings.hold(left, right, &self.nearest, run)?;
+        drop(meetings);
+        self.expanded(plan.rounds, held_out)
+    }
+
+    /// Ends the join after so many rounds of meeting the neighbours of neighbours, and more where
+    /// a recall is not reached.
+    pub(crate) fn expanded(
+        self,
+        rounds: usize,
+        held_out: Option<(f64, HeldOut<T>)>,
+    ) -> Result<Neighbors<T>> {
+        let run = self.run;
         let order: Vec<u32> = (0..self.left().rows.len() as u32).collect();
-        for _ in 0..plan.rounds {
+        for _ in 0..rounds {
+            run.begin("rounds");
             self.expand(&order)?;
         }
+        if let Some((recall, held_out)) = &held_out {
+            run.begin("check");
+            let mut reached = held_out.recall(&self)?;
+            for _ in 0..MORE_ROUNDS {
+                if reached.falls_short(*recall) {
+                    self.expand(&order)?;
+                    reached = held_out.recall(&self)?;
+                }
+            }
+            if reached.falls_short(*recall) {
+                return self.all_pairs();
+            }
+            run.reached(reached);
+        }
+        run.begin("finish");
         self.nearest.finish()
     }
 
+    /// The rows to reach a recall by, where one is asked for, unless they are known.
+    fn held_out(
+        &self,
+        recall: Option<f64>,
+        known: Option<HeldOut<T>>,
+    ) -> Result<Option<(f64, HeldOut<T>)>> {
+        let Some(recall) = recall else {
+            return Ok(None);
+        };
+        if let Some(known) = known {
+            return Ok(Some((recall, known)));
+        }
+        self.run.begin("held-out rows");
+        let k = self.nearest.lists.k();
+        let held_out = HeldOut::of(self.left, self.right, k, self.run)?;
+        Ok(Some((recall, held_out)))
+    }
+
     fn by_tables(self, plan: &LshPlan, axes: &PrincipalAxes) -> Result<Neighbors<T>> {
-        let held_out = plan
-            .until_recall
-            .map(|recall| HeldOut::of(&self).map(|held_out| (recall, held_out)))
-            .transpose()?;
+        let run = self.run;
+        let held_out = self.held_out(plan.until_recall, None)?;
         let mut rounds = 0;
         for table in 0..plan.tables.saturating_mul(PATIENCE) {
+            run.begin("tables");
             let functions = axes.table(
                 self.right.rows,
                 plan.functions,
@@ -266,21 +436,27 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             }
             loop {
                 let reached = match &held_out {
-                    Some((recall, held_out)) => held_out.reaches(*recall, &self.nearest.lists)?,
+                    Some((recall, held_out)) => {
+                        let reached = held_out.recall(&self)?;
+                        run.reached(reached);
+                        held_out.reaches(*recall, &self)? && !reached.falls_short(*recall)
+                    }
                     None => rounds == plan.rounds,
                 };
                 if reached {
+                    run.begin("finish");
                     return self.nearest.finish();
                 }
                 // Past the plan, each further table is followed by a round.
                 if rounds >= plan.rounds.saturating_add(table + 1 - plan.tables) {
                     break;
                 }
+                run.begin("rounds");
                 self.expand(&left_order)?;
                 rounds += 1;
             }
         }
-        self.exactly()
+        self.all_pairs()
     }
 
     fn meet(
@@ -291,6 +467,8 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         judge: &Nearer<'_, T>,
     ) -> Result<()> {
         let right = Some((self.right, right_order));
+        let pairs = met.iter().map(|(left, right)| left.len() * right.len());
+        self.run.meets(pairs.sum::<usize>() as u64);
         let meetings = Meetings {
             left: self.left(),
             left_order,

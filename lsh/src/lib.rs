@@ -2,8 +2,8 @@
 //!
 //! A [`HashFamily`] draws hash functions `h`; a table combines k of them by AND (`g`), a model L
 //! tables by OR. [`LshModel`] is Spark's `BucketedRandomProjectionLSH` (k = 1) and more;
-//! [`knn_join`] and [`radius_join`] join two arrays, exactly or to a recall;
-//! [`radius_join_batches`] is for results that need not fit in memory. Work is spread over the
+//! [`knn_join`] and [`radius_join`] join two arrays; [`plan_knn_join`] finds the quickest way to a
+//! recall; [`radius_join_batches`] is for results that need not fit in memory. Work is spread over the
 //! rayon pool that a call is made in; [`Run`] watches and cancels it.
 //!
 //! ```
@@ -21,12 +21,14 @@
 
 mod batches;
 mod cells;
+mod costs;
 mod directions;
 mod duplicates;
 mod error;
 mod family;
 mod held_out;
 mod in_order;
+mod index;
 mod inner_product;
 mod java_random;
 mod knn;
@@ -36,17 +38,23 @@ mod metric;
 mod model;
 mod nearest;
 mod plan;
+mod planner;
 mod probe;
+mod reach;
+mod report;
 mod run;
 mod side;
 mod signs;
 mod similarity;
 mod strict_math;
+mod suggest;
 mod table;
+mod visits;
 
 pub use error::{Error, Result};
 pub use family::{BucketedRandomProjection, CauchyProjection, HashFamily, RandomHyperplanes};
-pub use knn_join::knn_join;
+pub use index::{Index, IndexBuilder, IndexInfo};
+pub use knn_join::{knn_join, knn_join_for_recall};
 pub use lshjoin_kernels::{
     Bucketing, HashFunctions, Isa, KeyLayout, KeyMode, Rows, Scalar, widen_f16,
 };
@@ -54,6 +62,9 @@ pub use metric::Metric;
 pub use model::LshModel;
 pub use nearest::Neighbors;
 pub use plan::{CellPlan, JoinPlan, LshPlan};
+pub use planner::{PlanStudy, PredictedPlan, Prediction, Setting, plan_knn_join};
 pub use probe::{Crossing, Prober};
+pub use report::{Estimate, Report};
 pub use run::Run;
 pub use similarity::{JoinedPairs, RadiusNeighbors, radius_join, radius_join_batches};
+pub use suggest::{NearRows, Suggestion, suggest};

@@ -86,21 +86,20 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         f32::from_bits(self.bounds[row as usize].load(Ordering::Relaxed))
     }
 
-    /// Adds to the list of `row` what is new and near enough of `candidates`, all of different
-    /// rows. What `merged` holds is of no matter; its memory is used.
+    /// Adds to the list of `row` what is new and near enough of `candidates`: of different rows, by
+    /// rising `at_most`. What `merged` holds is of no matter; its memory is used.
     pub(crate) fn insert(
         &self,
         row: u32,
-        candidates: &mut [Candidate],
+        candidates: impl Iterator<Item = Candidate> + Clone,
         merged: &mut Vec<Candidate>,
         run: &Run,
     ) -> Result<()> {
         let bound = self.bound(row);
         let far = |candidate: &Candidate| candidate.at_least > bound;
-        if candidates.iter().all(far) {
+        if candidates.clone().all(|candidate| far(&candidate)) {
             return Ok(());
         }
-        candidates.sort_unstable_by(|x, y| x.at_most.total_cmp(&y.at_most));
         let mut shard = self.shard(row);
         let known = &shard.candidates[self.places(&shard, row)];
         merged.clear();
@@ -111,8 +110,8 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
             }
         };
         let mut old = known;
-        for new in candidates.iter() {
-            if far(new) || known.iter().any(|other| other.index == new.index) {
+        for new in candidates {
+            if far(&new) || known.iter().any(|other| other.index == new.index) {
                 continue;
             }
             while let Some((first, rest)) = old.split_first()
@@ -121,7 +120,7 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
                 keep(first);
                 old = rest;
             }
-            keep(new);
+            keep(&new);
         }
         old.iter().for_each(keep);
         if merged.len() > self.room {
@@ -163,7 +162,7 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
             .collect();
         scored.sort_unstable_by(|x, y| {
             let by_score = x.0.partial_cmp(&y.0).unwrap_or(std::cmp::Ordering::Equal);
-            by_score.then_with(|| self.right.row(x.1).cmp(&self.right.row(y.1)))
+            by_score.then_with(|| self.right.rank(x.1).cmp(&self.right.rank(y.1)))
         });
         scored.truncate(self.k);
         list.clear();
@@ -240,16 +239,15 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
 
     /// The k nearest of each left row, rows and neighbours by their index.
     pub(crate) fn finish(self, run: &Run) -> Result<Neighbors<T>> {
-        let found = self.settle(run)?;
-        let numbers = |side: &Side<'_, T>| 0..side.rows.len() as u32;
-        let rows: Vec<u32> = numbers(self.right)
-            .map(|number| self.right.row(number))
-            .collect();
-        let places: Vec<u32> = numbers(self.left)
-            .map(|row| self.left.number(row))
-            .collect();
+        let mut found = self.settle(run)?;
         drop(self.shards);
-        Ok(found.renumbered(&rows).copied_to(&places))
+        if let Some(rows) = self.right.order() {
+            found = found.renumbered(rows);
+        }
+        if let Some(places) = self.left.places() {
+            found = found.copied_to(places);
+        }
+        Ok(found)
     }
 }
 

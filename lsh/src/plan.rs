@@ -3,16 +3,22 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 /// What a nearest-neighbour join does: a value that can be printed, compared, saved and passed
-/// back for the same result on any machine.
+/// back for the same result on any machine; [`plan_knn_join`](crate::plan_knn_join) makes one.
 ///
 /// ```
-/// use lshjoin::JoinPlan;
+/// use lshjoin::{JoinPlan, LshPlan};
 ///
-/// let plan = JoinPlan::for_recall(0.95, 1_000_000, 1_000_000)?;
+/// let plan = JoinPlan::Lsh(LshPlan {
+///     seed: 0,
+///     axes: 48,
+///     functions: 12,
+///     tables: 4,
+///     probes: 8,
+///     rounds: 2,
+///     until_recall: Some(0.9),
+/// });
 /// let text = serde_json::to_string(&plan).unwrap();
 /// assert_eq!(serde_json::from_str::<JoinPlan>(&text).unwrap(), plan);
-/// assert_eq!(JoinPlan::for_recall(1.0, 1_000_000, 1_000_000)?, JoinPlan::Exact);
-/// # Ok::<(), lshjoin::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "plan", rename_all = "snake_case")]
@@ -34,14 +40,15 @@ pub struct CellPlan {
     pub seed: u64,
     /// Leading principal axes that centroids are learnt and compared in, at least 1.
     pub axes: usize,
-    /// Cells, 1 to 16384; about 1.5 times the square root of the number of items do well.
+    /// Cells, 1 to 16384; about 3 times the square root of the number of items do well.
     pub cells: usize,
     /// Cells that the rows of each cell look into, their own the first; at least 1.
     pub probes: usize,
     /// Rounds of neighbour expansion after that.
     pub rounds: usize,
     /// Looks into more cells, as many as held-out rows need to reach this recall, which are
-    /// joined exactly first; above 0, at most 1.
+    /// joined exactly first; and into more again, if it turns out that others held out fall short.
+    /// Above 0, at most 1.
     pub until_recall: Option<f64>,
 }
 
@@ -66,33 +73,9 @@ pub struct LshPlan {
     pub until_recall: Option<f64>,
 }
 
-/// Pairs up to which meeting them all takes no longer than a join by cells: measured at 384
-/// dimensions with AMX.
-const FEW_PAIRS: f64 = 8e9;
-
-const MOST_CELLS: usize = 1 << 14;
+pub(crate) const MOST_CELLS: usize = 1 << 14;
 
 impl JoinPlan {
-    /// A plan for joining so many queries with so many items that reaches `recall`, the share of
-    /// the true nearest neighbours that are found: exact for 1 and for small joins.
-    ///
-    /// # Errors
-    /// When `recall` is not above 0 and at most 1.
-    pub fn for_recall(recall: f64, queries: usize, items: usize) -> Result<Self> {
-        check_recall("recall", recall)?;
-        if recall == 1.0 || queries as f64 * items as f64 <= FEW_PAIRS {
-            return Ok(Self::Exact);
-        }
-        Ok(Self::Cells(CellPlan {
-            seed: 0,
-            axes: 48,
-            cells: (1.5 * (items as f64).sqrt()).min(MOST_CELLS as f64) as usize,
-            probes: 1,
-            rounds: 0,
-            until_recall: Some(recall),
-        }))
-    }
-
     /// Whether all numbers are in range, as [`knn_join`](crate::knn_join) asks first.
     ///
     /// # Errors
@@ -149,7 +132,7 @@ impl LshPlan {
     }
 }
 
-fn check_recall(name: &'static str, recall: f64) -> Result<()> {
+pub(crate) fn check_recall(name: &'static str, recall: f64) -> Result<()> {
     if recall > 0.0 && recall <= 1.0 {
         return Ok(());
     }

@@ -1,8 +1,14 @@
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 use lshjoin_kernels::Isa;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    report::{Estimate, Log, Report},
+};
 
 /// One run of a join: which instruction set it uses, how far it is, and whether to go on.
 ///
@@ -24,6 +30,7 @@ pub struct Run {
     cancelled: AtomicBool,
     done: AtomicU64,
     total: AtomicU64,
+    log: Mutex<Log>,
 }
 
 impl Run {
@@ -42,6 +49,7 @@ impl Run {
             cancelled: AtomicBool::new(false),
             done: AtomicU64::new(0),
             total: AtomicU64::new(0),
+            log: Mutex::default(),
         }
     }
 
@@ -61,6 +69,41 @@ impl Run {
             self.done.load(Ordering::Relaxed),
             self.total.load(Ordering::Relaxed),
         )
+    }
+
+    /// What has been done since the run was made, by nearest-neighbour joins and their planning.
+    ///
+    /// ```
+    /// use lshjoin::{JoinPlan, Metric, Rows, Run, knn_join};
+    ///
+    /// let run = Run::new()?;
+    /// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
+    /// knn_join(None, items, 1, Metric::Euclidean, &JoinPlan::Exact, &run)?;
+    /// let report = run.report();
+    /// assert_eq!((report.pairs, report.recall.unwrap().value), (3, 1.0));
+    /// # Ok::<(), lshjoin::Error>(())
+    /// ```
+    pub fn report(&self) -> Report {
+        self.log().report()
+    }
+
+    /// Ends a stage of the work and begins another; not for what is part of one.
+    pub(crate) fn begin(&self, stage: &'static str) {
+        self.log().begin(stage);
+    }
+
+    /// So many pairs are compared.
+    pub(crate) fn meets(&self, pairs: u64) {
+        self.log().add_pairs(pairs);
+    }
+
+    /// The join reached this recall.
+    pub(crate) fn reached(&self, recall: Estimate) {
+        self.log().set_recall(recall);
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asked once per block of work.

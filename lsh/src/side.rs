@@ -1,12 +1,16 @@
 //! One side of a join: its rows, and what it takes to compare them.
 
+use std::borrow::Cow;
+
 use lshjoin_kernels::{
-    Asking, Isa, Measure, Quantised, Rows, Scalar, check_finite, distances_of, pairs_within,
+    Asking, CommonScale, Isa, Measure, Quantised, Rows, Scalar, check_finite, distances_of,
+    pairs_within,
 };
 use rayon::prelude::*;
 
 use crate::{
     error::{Error, Result},
+    index::Kept,
     metric::Metric,
     run::Run,
 };
@@ -17,11 +21,13 @@ pub(crate) struct Side<'a, T> {
     pub(crate) metric: Metric,
     /// 8-bit codes of the rows (of their directions, for the cosine), where the metric has a
     /// filter that works on them.
-    pub(crate) codes: Option<Quantised>,
-    squares: Vec<f64>,
+    pub(crate) codes: Option<Quantised<'a>>,
+    pub(crate) squares: Cow<'a, [f64]>,
     /// Where rows are numbered by their place in another order: the row at each place, and the
     /// place of each row.
     order: Option<(Vec<u32>, Vec<u32>)>,
+    /// Where the rows are some of an index.
+    kept: Option<Kept<'a>>,
 }
 
 impl<'a, T: Scalar> Side<'a, T> {
@@ -33,6 +39,20 @@ impl<'a, T: Scalar> Side<'a, T> {
         metric: Metric,
         run: &Run,
     ) -> Result<Self> {
+        Self::with_scale(name, rows, metric, None, run)
+    }
+
+    /// With codes of the scale that was made for rows like these.
+    ///
+    /// # Errors
+    /// As [`Side::new`].
+    pub(crate) fn with_scale(
+        name: &'static str,
+        rows: Rows<'a, T>,
+        metric: Metric,
+        scale: Option<CommonScale>,
+        run: &Run,
+    ) -> Result<Self> {
         if metric == Metric::InnerProduct {
             return Err(Error::Parameter {
                 name: "metric",
@@ -42,31 +62,78 @@ impl<'a, T: Scalar> Side<'a, T> {
         }
         check_finite(rows, run.isa()).map_err(|error| (name, error))?;
         run.check()?;
-        let squares: Vec<f64> = match metric {
-            Metric::Cosine => (0..rows.len())
-                .into_par_iter()
-                .map(|row| dot(rows.row(row), rows.row(row)))
-                .collect(),
+        let squares = match metric {
+            Metric::Cosine => squares(rows),
             _ => Vec::new(),
         };
         let codes = match metric {
-            Metric::Euclidean => Some(Quantised::new(rows, run.isa())?),
+            Metric::Euclidean => Some(quantised(rows, scale, run.isa())?),
             Metric::Manhattan | Metric::InnerProduct => None,
             Metric::Cosine => {
                 let directions = directions(rows, &squares);
-                Some(Quantised::new(
-                    Rows::new(&directions, rows.dim())?,
-                    run.isa(),
-                )?)
+                let directions = Rows::new(&directions, rows.dim())?;
+                let mut codes = quantised(directions, scale, run.isa())?;
+                // At distance 1 from all rows, as their codes are from none.
+                let mut zeros = (0..).zip(&squares).filter(|&(_, &square)| square == 0.0);
+                zeros.try_for_each(|(row, _)| codes.doubt(row))?;
+                Some(codes)
             }
         };
         Ok(Self {
             rows,
             metric,
             codes,
-            squares,
+            squares: squares.into(),
             order: None,
+            kept: None,
         })
+    }
+
+    /// Of rows that were made ready before.
+    pub(crate) fn of_index(
+        rows: Rows<'a, T>,
+        metric: Metric,
+        codes: Option<Quantised<'a>>,
+        squares: &'a [f64],
+        kept: Kept<'a>,
+    ) -> Self {
+        Self {
+            rows,
+            metric,
+            codes,
+            squares: squares.into(),
+            order: None,
+            kept: Some(kept),
+        }
+    }
+
+    /// What orders rows at the same distance: their index, or the user's id in an index.
+    pub(crate) fn rank(&self, number: u32) -> i64 {
+        match &self.kept {
+            Some(kept) => kept.ids[number as usize],
+            None => self.row(number).into(),
+        }
+    }
+
+    /// Whether the row of this number may be a neighbour: of an index, not all need be.
+    pub(crate) fn takes_part(&self, number: u32) -> bool {
+        self.kept
+            .as_ref()
+            .is_none_or(|kept| kept.takes_part(number))
+    }
+
+    /// The numbers of the rows that may be neighbours.
+    pub(crate) fn numbers(&self) -> Vec<u32> {
+        let numbers = 0..self.rows.len() as u32;
+        numbers.filter(|&number| self.takes_part(number)).collect()
+    }
+
+    /// Asked before [`Side::rows`] are read at these indices: those of an index may be damaged.
+    pub(crate) fn check(&self, rows: impl Iterator<Item = u32>) -> Result<()> {
+        match &self.kept {
+            Some(kept) => kept.check(rows, self.rows.dim()),
+            None => Ok(()),
+        }
     }
 
     /// Numbers the rows by their place in `order` from here on, for all but [`Side::rows`]: rows
@@ -88,6 +155,16 @@ impl<'a, T: Scalar> Side<'a, T> {
         self.order
             .as_ref()
             .map_or(number, |(rows, _)| rows[number as usize])
+    }
+
+    /// The row of each number, where that is not the same.
+    pub(crate) fn order(&self) -> Option<&[u32]> {
+        self.order.as_ref().map(|(rows, _)| rows.as_slice())
+    }
+
+    /// The number of each row, where that is not the same.
+    pub(crate) fn places(&self) -> Option<&[u32]> {
+        self.order.as_ref().map(|(_, places)| places.as_slice())
     }
 
     /// The number of the row at this index of [`Side::rows`].
@@ -150,6 +227,8 @@ impl<'a, T: Scalar> Side<'a, T> {
         };
         let rows = |&(left, right): &(u32, u32)| (self.row(left), other.row(right));
         let pairs: Vec<(u32, u32)> = pairs.iter().map(rows).collect();
+        self.check(pairs.iter().map(|pair| pair.0))?;
+        other.check(pairs.iter().map(|pair| pair.1))?;
         distances_of(measure, self.rows, other.rows, &pairs, scores, isa)?;
         if self.metric == Metric::Cosine {
             for (score, &(left, right)) in scores.iter_mut().zip(&pairs) {
@@ -173,6 +252,21 @@ fn widened<T: Scalar>(bound: f32, dim: usize) -> T {
     let error = (dim + 8) as f64 * T::UNIT_ROUNDOFF + f64::from(f32::EPSILON);
     let bound = f64::from(bound);
     T::from_f64(bound + bound.abs() * 4.0 * error + f64::from(f32::MIN_POSITIVE))
+}
+
+/// The scale that a side of rows like these has its codes in.
+pub(crate) fn common_scale<T: Scalar>(
+    rows: Rows<'_, T>,
+    metric: Metric,
+    run: &Run,
+) -> Result<CommonScale> {
+    Ok(match metric {
+        Metric::Cosine => {
+            let directions = directions(rows, &squares(rows));
+            CommonScale::of(Rows::new(&directions, rows.dim())?, run.isa())
+        }
+        _ => CommonScale::of(rows, run.isa()),
+    })
 }
 
 /// The distance that a score stands for.
@@ -231,6 +325,22 @@ fn dot<T: Scalar>(left: &[T], right: &[T]) -> f64 {
         .zip(right)
         .map(|(x, y)| x.to_f64() * y.to_f64())
         .sum()
+}
+
+fn squares<T: Scalar>(rows: Rows<'_, T>) -> Vec<f64> {
+    (0..rows.len())
+        .into_par_iter()
+        .map(|row| dot(rows.row(row), rows.row(row)))
+        .collect()
+}
+
+fn quantised<T: Scalar>(
+    rows: Rows<'_, T>,
+    scale: Option<CommonScale>,
+    isa: Isa,
+) -> Result<Quantised<'static>> {
+    let scale = scale.unwrap_or_else(|| CommonScale::of(rows, isa));
+    Ok(Quantised::with_scale(rows, scale, isa)?)
 }
 
 /// Rows scaled to length 1, zero rows left as they are.

@@ -248,32 +248,42 @@ fn stream_within_radius<T: Scalar>(
             Some(Side::new("queries", queries, metric, run)?)
         }
     };
-    let in_order = |side: &Side<T>| (0..side.rows.len() as u32).collect::<Vec<u32>>();
-    let right_order = in_order(&right);
-    let left_order = left.as_ref().map_or(Vec::new(), in_order);
-    let (judge, meetings) = match &left {
+    stream_sides(left.as_ref(), &right, radius, run, hand_over)
+}
+
+/// The pairs nearer than `radius`, by number; of `right` with itself when `left` is `None`.
+pub(crate) fn stream_sides<T: Scalar>(
+    left: Option<&Side<'_, T>>,
+    right: &Side<'_, T>,
+    radius: f64,
+    run: &Run,
+    hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
+) -> Result<()> {
+    let right_order = right.numbers();
+    let left_order = left.map_or(Vec::new(), Side::numbers);
+    let (judge, meetings) = match left {
         None => (
-            Within::new(&right, None, radius, run),
+            Within::new(right, None, radius, run),
             Meetings {
-                left: &right,
+                left: right,
                 left_order: &right_order,
                 right: None,
                 run,
             },
         ),
         Some(left) => (
-            Within::new(left, Some(&right), radius, run),
+            Within::new(left, Some(right), radius, run),
             Meetings {
                 left,
                 left_order: &left_order,
-                right: Some((&right, &right_order)),
+                right: Some((right, &right_order)),
                 run,
             },
         ),
     };
     let all = Meeting {
         left: 0..meetings.left_order.len(),
-        right: 0..items.len(),
+        right: 0..right_order.len(),
     };
     let take = |notes: &mut Found<T>| judge.take(notes);
     meetings.hold_in_order([all].into_iter(), &judge, take, hand_over)
@@ -463,7 +473,11 @@ impl<T: Scalar> JoinedPairs<T> {
 }
 
 impl<T: Scalar> RadiusNeighbors<T> {
-    fn sorted(mut pairs: Vec<Pair<T>>, queries: usize) -> Self {
+    /// Of queries, items and distances.
+    pub(crate) fn sorted<I>(mut pairs: Vec<(u32, I, T)>, queries: usize) -> Self
+    where
+        I: Into<i64> + Ord + Copy + Send + Sync,
+    {
         pairs.par_sort_unstable_by(|x, y| {
             let by_distance = || x.2.partial_cmp(&y.2).unwrap_or(std::cmp::Ordering::Equal);
             x.0.cmp(&y.0).then_with(by_distance).then(x.1.cmp(&y.1))
@@ -478,12 +492,12 @@ impl<T: Scalar> RadiusNeighbors<T> {
         Self {
             lims,
             distances: pairs.par_iter().map(|pair| pair.2).collect(),
-            indices: pairs.par_iter().map(|pair| i64::from(pair.1)).collect(),
+            indices: pairs.par_iter().map(|pair| pair.1.into()).collect(),
         }
     }
 }
 
-fn not_negative(name: &'static str, value: f64) -> Result<()> {
+pub(crate) fn not_negative(name: &'static str, value: f64) -> Result<()> {
     if value >= 0.0 {
         return Ok(());
     }

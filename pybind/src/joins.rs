@@ -10,7 +10,8 @@ use crate::{
     run::{Options, to_py},
 };
 
-/// Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1.
+/// Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1; and the
+/// report.
 #[pyfunction]
 #[pyo3(signature = (queries, items, k, *, metric, plan, num_threads=None, on_progress=None))]
 #[expect(
@@ -26,18 +27,57 @@ pub(crate) fn knn_join<'py>(
     plan: &str,
     num_threads: Option<isize>,
     on_progress: Option<Py<PyAny>>,
-) -> PyResult<(Distances<'py>, Bound<'py, PyArray2<i64>>)> {
+) -> PyResult<(Distances<'py>, Bound<'py, PyArray2<i64>>, String)> {
     let metric: Metric = metric.parse().map_err(to_py)?;
-    let plan = plans::parse(plan)?;
+    let plan = plans::parse(plan)?.plan;
     let options = Options {
         num_threads,
         on_progress,
     };
     with_sides!(&Sides::new(queries, items)?, |queries, items| {
-        let found = options.run(py, |run| {
-            lshjoin::knn_join(queries, items, k, metric, &plan, run)
+        let (found, report) = options.run(py, |run| {
+            let found = lshjoin::knn_join(queries, items, k, metric, &plan, run)?;
+            Ok((found, run.report()))
         })?;
-        neighbors(py, found)
+        let (distances, indices) = neighbors(py, found)?;
+        Ok((distances, indices, plans::to_json(&report)?))
+    })
+}
+
+/// The same by the planner's plan, with the plan and the report.
+#[pyfunction]
+#[pyo3(signature = (
+    queries, items, k, *, metric, recall, seed, num_threads=None, on_progress=None,
+))]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the signature is Python's, by keyword"
+)]
+pub(crate) fn knn_join_for_recall<'py>(
+    py: Python<'py>,
+    queries: Option<Matrix<'py>>,
+    items: Matrix<'py>,
+    k: usize,
+    metric: &str,
+    recall: f64,
+    seed: u64,
+    num_threads: Option<isize>,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<(Distances<'py>, Bound<'py, PyArray2<i64>>, String, String)> {
+    let metric: Metric = metric.parse().map_err(to_py)?;
+    let options = Options {
+        num_threads,
+        on_progress,
+    };
+    with_sides!(&Sides::new(queries, items)?, |queries, items| {
+        let (found, planned, report) = options.run(py, |run| {
+            let (found, planned) =
+                lshjoin::knn_join_for_recall(queries, items, k, metric, recall, seed, run)?;
+            Ok((found, planned, run.report()))
+        })?;
+        let (distances, indices) = neighbors(py, found)?;
+        let [planned, report] = [plans::to_json(&planned)?, plans::to_json(&report)?];
+        Ok((distances, indices, planned, report))
     })
 }
 

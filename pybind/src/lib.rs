@@ -2,6 +2,7 @@
 
 mod arrays;
 mod batches;
+mod index;
 mod joins;
 mod model;
 mod plans;
@@ -16,12 +17,16 @@ fn _lshjoin(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(cpu_features, m)?)?;
     m.add_function(wrap_pyfunction!(isa, m)?)?;
     m.add_function(wrap_pyfunction!(joins::knn_join, m)?)?;
+    m.add_function(wrap_pyfunction!(joins::knn_join_for_recall, m)?)?;
     m.add_function(wrap_pyfunction!(joins::radius_join, m)?)?;
     m.add_function(wrap_pyfunction!(plans::check_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::cell_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::lsh_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::plan_knn_join, m)?)?;
+    m.add_function(wrap_pyfunction!(plans::suggest, m)?)?;
     m.add_class::<batches::RadiusJoinBatches>()?;
+    m.add_class::<index::Index>()?;
+    m.add_class::<index::IndexBuilder>()?;
     m.add_class::<model::Model>()
 }
 

@@ -1,25 +1,37 @@
 //! Plans, which are JSON on the Python side.
 
-use lshjoin::{CellPlan, JoinPlan, LshPlan, Metric};
+use lshjoin::{
+    BucketedRandomProjection, CauchyProjection, CellPlan, JoinPlan, LshPlan, Metric, NearRows,
+    PredictedPlan,
+};
 use pyo3::{exceptions::PyValueError, prelude::*};
+use serde::Serialize;
 
-use crate::run::to_py;
+use crate::{
+    arrays::{Matrix, Sides, rows, with_rows, with_sides},
+    run::{Options, to_py},
+};
 
-pub(crate) fn parse(text: &str) -> PyResult<JoinPlan> {
+pub(crate) fn parse(text: &str) -> PyResult<PredictedPlan> {
     serde_json::from_str(text)
         .map_err(|error| PyValueError::new_err(format!("not a join plan: {error}")))
 }
 
 /// The one text of all equal plans.
-fn to_text(plan: JoinPlan) -> PyResult<String> {
+pub(crate) fn to_text(plan: JoinPlan) -> PyResult<String> {
     plan.check().map_err(to_py)?;
-    serde_json::to_string(&plan).map_err(|error| PyValueError::new_err(error.to_string()))
+    to_json(&plan)
 }
 
-/// The plan, in the words of this module.
+pub(crate) fn to_json(value: &impl Serialize) -> PyResult<String> {
+    serde_json::to_string(value).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+/// The plan, in the words of this module, and what is predicted of it.
 #[pyfunction]
-pub(crate) fn check_plan(text: &str) -> PyResult<String> {
-    to_text(parse(text)?)
+pub(crate) fn check_plan(text: &str) -> PyResult<(String, Option<String>)> {
+    let PredictedPlan { plan, predicted } = parse(text)?;
+    Ok((to_text(plan)?, predicted.as_ref().map(to_json).transpose()?))
 }
 
 #[pyfunction]
@@ -64,21 +76,77 @@ pub(crate) fn cell_plan(
     }))
 }
 
-/// A plan for so many queries and items.
+/// What the planner chose, and what from.
 #[pyfunction]
-#[pyo3(signature = (queries, items, *, metric, recall, seed))]
+#[pyo3(signature = (
+    queries, items, k, *, metric, recall, seed, num_threads=None, on_progress=None,
+))]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the signature is Python's, by keyword"
+)]
 pub(crate) fn plan_knn_join(
-    queries: usize,
-    items: usize,
+    py: Python<'_>,
+    queries: Option<Matrix<'_>>,
+    items: Matrix<'_>,
+    k: usize,
     metric: &str,
     recall: f64,
     seed: u64,
+    num_threads: Option<isize>,
+    on_progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
-    // All metrics have the same plans, but what is refused by the join is refused here.
-    metric.parse::<Metric>().map_err(to_py)?;
-    let mut plan = JoinPlan::for_recall(recall, queries, items).map_err(to_py)?;
-    if let JoinPlan::Cells(numbers) = &mut plan {
-        numbers.seed = seed;
-    }
-    to_text(plan)
+    let metric: Metric = metric.parse().map_err(to_py)?;
+    let options = Options {
+        num_threads,
+        on_progress,
+    };
+    let study = with_sides!(&Sides::new(queries, items)?, |queries, items| {
+        options.run(py, |run| {
+            lshjoin::plan_knn_join(queries, items, k, metric, recall, seed, run)
+        })?
+    });
+    to_json(&study)
+}
+
+/// Numbers for a model of buckets that brings near rows together: the `num_neighbors` nearest of
+/// each or, without that, those nearer than `threshold`.
+#[pyfunction]
+#[pyo3(signature = (
+    rows, *, family, num_neighbors, threshold, recall, seed, num_threads=None, on_progress=None,
+))]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the signature is Python's, by keyword"
+)]
+pub(crate) fn suggest(
+    py: Python<'_>,
+    rows: Matrix<'_>,
+    family: &str,
+    num_neighbors: Option<usize>,
+    threshold: f64,
+    recall: f64,
+    seed: i64,
+    num_threads: Option<isize>,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    let metric: Metric = family.parse().map_err(to_py)?;
+    let near = num_neighbors.map_or(NearRows::Within(threshold), NearRows::Nearest);
+    let options = Options {
+        num_threads,
+        on_progress,
+    };
+    let suggestion = with_rows!(&rows, |rows| {
+        options.run(py, |run| match metric {
+            Metric::Manhattan => {
+                let family = |bucket_length| CauchyProjection { bucket_length };
+                lshjoin::suggest(family, rows, near, recall, seed, run)
+            }
+            _ => {
+                let family = |bucket_length| BucketedRandomProjection { bucket_length };
+                lshjoin::suggest(family, rows, near, recall, seed, run)
+            }
+        })?
+    });
+    to_json(&suggestion)
 }

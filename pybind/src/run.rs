@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    io,
     sync::mpsc::{RecvTimeoutError, channel},
     thread,
     time::Duration,
@@ -91,9 +92,12 @@ pub(crate) fn poll(run: &Run, on_progress: Option<&Py<PyAny>>) -> PyResult<()> {
     })
 }
 
-/// An error of the engine as a ValueError.
+/// An error of the engine as a ValueError, or as the OSError that it is.
 pub(crate) fn to_py(error: Error) -> PyErr {
-    PyValueError::new_err(error.to_string())
+    match &error {
+        Error::Io { kind, .. } => io::Error::new(*kind, error.to_string()).into(),
+        _ => PyValueError::new_err(error.to_string()),
+    }
 }
 
 /// A panic of the engine as a RuntimeError.

@@ -104,6 +104,21 @@ def test_padding(rng):
     assert knn_join(items, items, 5).indices[:, 3:].tolist() == [[-1, -1]] * 3
 
 
+def test_zero_rows_are_at_cosine_distance_1(rng):
+    items = rng.standard_normal((300, 64)).astype(np.float32)
+    items[[7, 200]] = 0
+    queries = np.concatenate([rng.standard_normal((50, 64)), np.zeros((1, 64))])
+    queries = queries.astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        expected = np.nan_to_num(distances("cosine", queries, items), nan=1.0)
+    for k in (1, 5):
+        found = knn_join(queries, items, k, metric="cosine", recall=1.0)
+        np.testing.assert_allclose(found.distances, np.sort(expected)[:, :k], atol=1e-5)
+        assert found.indices[50].tolist() == list(range(k))  # ties
+    near = radius_join(queries, items, 1.0, metric="cosine")
+    assert not np.isin(near.indices, [7, 200]).any()
+
+
 def test_ties_by_row():
     items = np.array([[1.0], [-1.0], [1.0], [0.0], [-1.0]])
     assert knn_join([[0.0]], items, 5).indices.tolist() == [[3, 0, 1, 2, 4]]

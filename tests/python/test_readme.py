@@ -15,7 +15,8 @@ def test_every_example_is_found():
 
 
 @pytest.mark.parametrize(("code", "printed"), EXAMPLES)
-def test_example(code, printed, capsys):
+def test_example(code, printed, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some write files
     exec(compile(code, "README.md", "exec"), {})
     assert capsys.readouterr().out == printed
 

@@ -9,7 +9,7 @@
 //! right rows one s′, and one τ and e are taken for the left rows together. So the products start
 //! from what the right row takes, and are compared, as integers, with what the left row asks.
 
-use super::panel::{BLOCK, Band};
+use super::panel::{BLOCK, Band, Bounds};
 
 /// The terms of a block's floors, as integers that never ask too much.
 #[repr(C, align(128))]
@@ -42,7 +42,13 @@ impl Floors {
 
     /// For the rows of two bands. To be inlined where an instruction set is enabled.
     #[inline(always)]
-    pub(super) fn set(&mut self, left: &Band, right: &Band) {
+    pub(super) fn set(
+        &mut self,
+        (left, of_left): (&Band, &Bounds),
+        (right, of_right): (&Band, &Bounds),
+    ) {
+        let furthest = of_left.furthest;
+        let bounds = &of_right.each;
         let (s, t) = (left.scale, right.scale);
         let of_left = 0.5 * s.value * t.inverse;
         let of_right = 0.5 * t.value * s.inverse;
@@ -62,7 +68,7 @@ impl Floors {
         let of_right = of_right as f32 * LESS;
         let unit = (s.root * t.root) as f32;
         for (column, start) in self.columns.iter_mut().enumerate() {
-            let bound = larger(right.bounds[column], left.furthest_bound);
+            let bound = larger(bounds[column], furthest);
             let reach = bound + (right.residuals[column] + left.widest_residual);
             // −∞ + ∞, of rows that ask nothing, is nothing.
             let reach = larger(reach, 0.0) * unit;
@@ -74,7 +80,7 @@ impl Floors {
 
 /// The second number if the first is not one.
 #[inline(always)]
-fn larger(first: f32, second: f32) -> f32 {
+pub(super) fn larger(first: f32, second: f32) -> f32 {
     if first > second { first } else { second }
 }
 
@@ -95,7 +101,6 @@ pub(super) struct Reckoning<'a> {
     /// What squares, and twice the products, of codes stand for.
     of_right: f32,
     of_products: f32,
-    columns: &'a [i32; BLOCK],
     right: &'a Band,
     rounding: f32,
 }
@@ -106,32 +111,43 @@ const ROUNDING: f32 = 1.0 / (1 << 20) as f32;
 impl<'a> Reckoning<'a> {
     /// `rounding` is the relative error of the distances that are meant.
     #[inline(always)]
-    pub(super) fn new(
-        (left, row): (&Band, usize),
-        right: &'a Band,
-        floors: &'a Floors,
-        rounding: f64,
-    ) -> Self {
+    pub(super) fn new((left, row): (&Band, usize), right: &'a Band, rounding: f64) -> Self {
         let (s, t) = (left.scale.value, right.scale.value);
         Self {
             square: (s * s) as f32 * left.squares[row] as f32,
             residual: left.residuals[row],
             of_right: (t * t) as f32,
             of_products: (2.0 * s * t) as f32,
-            columns: &floors.columns,
             right,
             rounding: rounding as f32 + ROUNDING,
         }
     }
 
-    /// Between what the distance to a right row lies, computed in single precision or better, given
-    /// what its column of a tile holds.
+    /// The squared distance to a right row as the codes have it, given their product.
     #[inline(always)]
-    pub(super) fn interval(&self, column: usize, sum: i32) -> (f32, f32) {
-        let dot = sum.wrapping_sub(self.columns[column]) as f32;
-        let squares = self.square + self.of_right * self.right.squares[column] as f32;
-        let distance2 = squares - self.of_products * dot;
-        let error = squares * ROUNDING;
+    pub(super) fn distance2(&self, column: usize, dot: i32) -> f32 {
+        self.squares(column) - self.of_products * dot as f32
+    }
+
+    /// Squared distances above this, as codes have them, are of rows that are beyond a bound.
+    #[inline(always)]
+    pub(super) fn limit(&self, bound: f32) -> f32 {
+        let residuals = self.residual + self.right.widest_residual;
+        let reach = (bound / (1.0 - self.rounding) + residuals) * MORE;
+        let squares = self.square + self.of_right * self.right.largest_square as f32;
+        larger(reach, 0.0) * reach * MORE + squares * (2.0 * ROUNDING)
+    }
+
+    #[inline(always)]
+    fn squares(&self, column: usize) -> f32 {
+        self.square + self.of_right * self.right.squares[column] as f32
+    }
+
+    /// Between what the distance to a right row lies, computed in single precision or better, given
+    /// [`Reckoning::distance2`].
+    #[inline(always)]
+    pub(super) fn interval(&self, column: usize, distance2: f32) -> (f32, f32) {
+        let error = self.squares(column) * ROUNDING;
         let residuals = self.residual + self.right.residuals[column];
         let nearest = larger(distance2 - error, 0.0).sqrt() - residuals;
         let furthest = larger(distance2 + error, 0.0).sqrt() + residuals;

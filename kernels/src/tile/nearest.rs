@@ -2,7 +2,9 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::{BLOCK, LeftPanel, Near, Panels, Product, Reckoning, RightPanel, SIDE};
+use super::{
+    BLOCK, Bounds, LeftPanel, Near, Panels, Product, Reckoning, RightPanel, floors::larger,
+};
 use crate::{
     error::{KernelError, Result},
     simd::dispatch,
@@ -53,87 +55,79 @@ struct NearestPairs<'a> {
     near: &'a mut Vec<Near>,
 }
 
-/// The intervals of 32 left rows with 32 right rows.
-struct Intervals {
-    at_least: [[f32; BLOCK]; BLOCK],
-    at_most: [[f32; BLOCK]; BLOCK],
-}
-
 impl WithSimd for NearestPairs<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Self { panels, k, near } = self;
-        let rights = panels.right.bands.len();
+        let rights = &panels.right.bands;
+        let columns = rights.len() * BLOCK;
         let mut product = Product::new();
-        let mut intervals: Vec<Intervals> = Vec::new();
-        let mut kth = Vec::new();
+        let mut squares = vec![f32::INFINITY; BLOCK * columns];
+        let mut smallest = Vec::new();
         for (at, left) in panels.left.bands.iter().enumerate() {
-            intervals.clear();
-            for right in 0..rights {
-                panels.multiply(at, right, &mut product);
-                intervals.push(Intervals::of(&panels, at, right, &product));
+            for (other, right) in rights.iter().enumerate() {
+                panels.multiply((at, &Bounds::ALL), (other, &Bounds::NONE), &mut product);
+                let of_columns = product.of_columns((left, right));
+                for row in 0..left.rows {
+                    let to = &mut squares[row * columns + other * BLOCK..][..BLOCK];
+                    product.distances2((left, row), right, &of_columns, to);
+                }
             }
-            for row in 0..left.rows {
-                let at_most = intervals.iter().flat_map(|block| block.at_most[row]);
-                let bound = if k == 1 {
-                    at_most.fold(f32::INFINITY, f32::min)
-                } else {
-                    kth.clear();
-                    kth.extend(at_most);
-                    match kth.get(k - 1) {
-                        Some(_) => *kth.select_nth_unstable_by(k - 1, f32::total_cmp).1,
-                        None => f32::INFINITY,
+            for (row, squares) in squares.chunks_exact(columns).enumerate().take(left.rows) {
+                let Some(index) = left.index(row) else {
+                    continue;
+                };
+                // The k smallest as codes have them are no further than the furthest of them may
+                // be. What overflows single precision may be infinitely far.
+                let told = |&square: &f32| {
+                    if square < f32::INFINITY {
+                        square
+                    } else {
+                        f32::INFINITY
                     }
                 };
-                for (block, right) in intervals.iter().zip(&panels.right.bands) {
-                    for (column, &at_least) in block.at_least[row].iter().enumerate() {
-                        // Infinite for pairs that are not near at all.
+                smallest.clear();
+                smallest.extend(squares.iter().map(told));
+                let kth = match smallest.get(k - 1) {
+                    Some(_) => *smallest.select_nth_unstable_by(k - 1, f32::total_cmp).1,
+                    None => f32::INFINITY,
+                };
+                let mut furthest = 0.0;
+                for (right, squares) in rights.iter().zip(squares.chunks_exact(BLOCK)) {
+                    let reckoning = Reckoning::new((left, row), right, panels.rounding);
+                    for (column, &square) in squares[..right.rows].iter().enumerate() {
+                        if square <= kth {
+                            furthest = larger(reckoning.interval(column, square).1, furthest);
+                        }
+                    }
+                }
+                let mut bound = panels.left.bounds[at].each[row];
+                if kth < f32::INFINITY {
+                    bound = bound.min(furthest);
+                }
+                for (right, squares) in rights.iter().zip(squares.chunks_exact(BLOCK)) {
+                    let reckoning = Reckoning::new((left, row), right, panels.rounding);
+                    let limit = reckoning.limit(bound);
+                    for (column, &square) in squares[..right.rows].iter().enumerate() {
+                        if square > limit {
+                            continue;
+                        }
+                        let (at_least, at_most) = reckoning.interval(column, square);
                         if at_least <= bound
-                            && at_least < f32::INFINITY
-                            && let Some(index) = left.index(row)
                             && let Some(other) = right.index(column)
                         {
                             near.push(Near {
                                 left: index,
                                 right: other,
                                 at_least,
-                                at_most: block.at_most[row][column],
+                                at_most,
                             });
                         }
                     }
                 }
             }
         }
-    }
-}
-
-impl Intervals {
-    #[inline(always)]
-    fn of(panels: &Panels, left: usize, right: usize, product: &Product) -> Self {
-        let (left, right) = (&panels.left.bands[left], &panels.right.bands[right]);
-        let mut intervals = Self {
-            at_least: [[f32::INFINITY; BLOCK]; BLOCK],
-            at_most: [[f32::INFINITY; BLOCK]; BLOCK],
-        };
-        for row in 0..left.rows {
-            let mask = product.masks[row];
-            if mask == 0 {
-                continue;
-            }
-            let reckoning = Reckoning::new((left, row), right, &product.floors, panels.rounding);
-            for half in 0..2 {
-                let sums = &product.tiles[row / SIDE + 2 * half].0[row % SIDE];
-                for (at, &sum) in sums.iter().enumerate() {
-                    let column = half * SIDE + at;
-                    let (at_least, at_most) = reckoning.interval(column, sum);
-                    let near = mask >> column & 1 == 1 && column < right.rows;
-                    intervals.at_least[row][column] = if near { at_least } else { f32::INFINITY };
-                    intervals.at_most[row][column] = if near { at_most } else { f32::INFINITY };
-                }
-            }
-        }
-        intervals
     }
 }

@@ -1,5 +1,7 @@
 //! Rows gathered into panels: blocks of 32 rows of one scale, packed for one instruction set.
 
+use std::ops::Range;
+
 use super::Packing;
 use crate::{
     error::{KernelError, Result},
@@ -37,18 +39,54 @@ pub(super) struct Band {
     /// Σ q.
     pub(super) sums: [i32; BLOCK],
     pub(super) residuals: [f32; BLOCK],
-    /// The distance at which a row asks for pairs, with room for the rounding of computed ones;
-    /// −∞ where it asks for nothing.
-    pub(super) bounds: [f32; BLOCK],
     /// The rows' places in what was gathered.
     indices: [u32; BLOCK],
     /// That of all of them.
     pub(super) scale: Scale,
     pub(super) largest_square: i32,
     pub(super) widest_residual: f32,
-    pub(super) furthest_bound: f32,
     /// How many are not padding.
     pub(super) rows: usize,
+}
+
+/// The distances at which the rows of a band ask for pairs, with room for the rounding of computed
+/// ones; −∞ where one asks for nothing.
+#[repr(C, align(64))]
+#[derive(Clone)]
+pub(super) struct Bounds {
+    pub(super) each: [f32; BLOCK],
+    pub(super) furthest: f32,
+}
+
+impl Bounds {
+    pub(super) const NONE: Self = Self {
+        each: [f32::NEG_INFINITY; BLOCK],
+        furthest: f32::NEG_INFINITY,
+    };
+
+    /// For all pairs.
+    pub(super) const ALL: Self = Self {
+        each: [f32::INFINITY; BLOCK],
+        furthest: f32::INFINITY,
+    };
+
+    /// Those of a band's rows, by their places in what was gathered.
+    #[inline(always)]
+    pub(super) fn set(&mut self, band: &Band, widen: f32, bound: impl Fn(u32) -> f32) {
+        self.furthest = f32::NEG_INFINITY;
+        for (to, &index) in self.each.iter_mut().zip(&band.indices[..band.rows]) {
+            let bound = bound(index);
+            *to = if bound < 0.0 {
+                f32::NEG_INFINITY
+            } else if bound.is_nan() {
+                f32::INFINITY
+            } else {
+                bound * widen
+            };
+            self.furthest = self.furthest.max(*to);
+        }
+        self.each[band.rows..].fill(f32::NEG_INFINITY);
+    }
 }
 
 impl Band {
@@ -64,12 +102,10 @@ impl Band {
             squares: [i32::MAX; BLOCK],
             sums: [0; BLOCK],
             residuals: [0.0; BLOCK],
-            bounds: [f32::NEG_INFINITY; BLOCK],
             indices: [PADDING; BLOCK],
             scale,
             largest_square: 0,
             widest_residual: 0.0,
-            furthest_bound: f32::NEG_INFINITY,
             rows: 0,
         }
     }
@@ -90,21 +126,6 @@ impl Band {
         self.widest_residual = self.widest_residual.max(known.residual);
         self.rows += 1;
     }
-
-    fn set_bounds(&mut self, bounds: &[f32], widen: f32) {
-        self.furthest_bound = f32::NEG_INFINITY;
-        for (to, &index) in self.bounds.iter_mut().zip(&self.indices[..self.rows]) {
-            let bound = bounds[index as usize];
-            *to = if bound < 0.0 {
-                f32::NEG_INFINITY
-            } else if bound.is_nan() {
-                f32::INFINITY
-            } else {
-                bound * widen
-            };
-            self.furthest_bound = self.furthest_bound.max(*to);
-        }
-    }
 }
 
 /// Codes and constants of some rows, packed for one instruction set and side.
@@ -116,8 +137,11 @@ pub(super) struct Packed {
     /// Half a band after the other; of each, the first line of its 16 rows, then their second.
     pub(super) lines: Vec<Line>,
     pub(super) bands: Vec<Band>,
-    /// The rows by scale; kept from one gather to the next for its memory.
-    order: Vec<(u32, u32, u32)>,
+    pub(super) bounds: Vec<Bounds>,
+    /// Where each stretch's bands start, and the end of the last.
+    stretches: Vec<usize>,
+    /// The rows by stretch and scale; kept from one gather to the next for its memory.
+    order: Vec<(u32, u32, u32, u32)>,
 }
 
 impl Packed {
@@ -128,12 +152,14 @@ impl Packed {
             len: 0,
             lines: Vec::new(),
             bands: Vec::new(),
+            bounds: Vec::new(),
+            stretches: Vec::new(),
             order: Vec::new(),
         }
     }
 
-    /// Lays the rows out in bands of one scale, by rising bound if `by_bound`; the caller packs
-    /// the codes.
+    /// Lays the rows out in bands of one stretch and scale, by rising bound if `by_bound`; the
+    /// caller packs the codes.
     ///
     /// # Errors
     /// When indices or bounds do not fit; nothing is changed then.
@@ -141,6 +167,7 @@ impl Packed {
         &mut self,
         from: &Quantised,
         rows: &[u32],
+        stretch: usize,
         bounds: &[f32],
         by_bound: bool,
     ) -> Result<()> {
@@ -160,15 +187,28 @@ impl Packed {
             .map(|(index, (&row, &bound))| {
                 // Bits of positive numbers order as they do; which others come first does not matter.
                 let bound = if by_bound { bound.to_bits() } else { 0 };
-                (from.row(row as usize).scale.to_bits(), bound, index)
+                let stretch = (index as usize / stretch.max(1)) as u32;
+                (
+                    stretch,
+                    from.row(row as usize).scale.to_bits(),
+                    bound,
+                    index,
+                )
             });
         self.order.extend(keyed);
         self.order.sort_unstable();
         self.bands.clear();
-        for &(scale, _, index) in &self.order {
+        self.stretches.clear();
+        for &(stretch, scale, _, index) in &self.order {
             let scale = f32::from_bits(scale);
+            let first = stretch as usize == self.stretches.len();
+            if first {
+                self.stretches.push(self.bands.len());
+            }
             match self.bands.last_mut() {
-                Some(band) if band.rows < BLOCK && band.scale.value == f64::from(scale) => {
+                Some(band)
+                    if !first && band.rows < BLOCK && band.scale.value == f64::from(scale) =>
+                {
                     band.push(from, rows[index as usize] as usize, index);
                 }
                 _ => {
@@ -178,6 +218,8 @@ impl Packed {
                 }
             }
         }
+        self.stretches.push(self.bands.len());
+        self.bounds.resize(self.bands.len(), Bounds::NONE);
         let lines = self.bands.len() * BLOCK * Packing::of(self.isa).lines(self.dim);
         // What was there before may stay: products of padding are never looked at.
         self.lines.resize(lines, Line([0; SIDE]));
@@ -186,11 +228,32 @@ impl Packed {
 
     fn set_bounds(&mut self, bounds: &[f32]) -> Result<()> {
         check_bounds(bounds, self.len)?;
-        let widen = 1.0 + rounding(self.dim) as f32;
-        for band in &mut self.bands {
-            band.set_bounds(bounds, widen);
+        for (to, band) in self.bounds.iter_mut().zip(&self.bands) {
+            to.set(band, widen(self.dim), |index| bounds[index as usize]);
         }
         Ok(())
+    }
+
+    pub(super) fn check_stretch(&self, what: &'static str, number: u32) -> Result<()> {
+        let stretches = self.stretches.len().saturating_sub(1);
+        if number as usize >= stretches {
+            return Err(KernelError::RowOutOfRange {
+                what,
+                index: number as usize,
+                rows: stretches,
+            });
+        }
+        Ok(())
+    }
+
+    /// How many rows were gathered.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The bands of a stretch, which must be there.
+    pub(super) fn stretch(&self, number: u32) -> Range<usize> {
+        self.stretches[number as usize]..self.stretches[number as usize + 1]
     }
 
     /// Calls `pack(lines of 16 rows, place among them, codes)` for each row.
@@ -207,6 +270,11 @@ impl Packed {
             }
         }
     }
+}
+
+/// What bounds are multiplied by, to have room for the rounding of distances.
+pub(super) fn widen(dim: usize) -> f32 {
+    1.0 + rounding(dim) as f32
 }
 
 fn check_bounds(bounds: &[f32], rows: usize) -> Result<()> {
@@ -242,8 +310,23 @@ impl LeftPanel {
     /// [`KernelError::RowOutOfRange`], or [`KernelError::Shape`] when there is not one bound a
     /// row; the panel is then as before.
     pub fn gather(&mut self, from: &Quantised, rows: &[u32], bounds: &[f32]) -> Result<()> {
+        self.gather_stretches(from, rows, rows.len(), bounds)
+    }
+
+    /// Fills the panel so that stretches of `length` rows, the last perhaps shorter, can be named
+    /// to [`near_pairs_of`](super::near_pairs_of).
+    ///
+    /// # Errors
+    /// As [`LeftPanel::gather`].
+    pub fn gather_stretches(
+        &mut self,
+        from: &Quantised,
+        rows: &[u32],
+        length: usize,
+        bounds: &[f32],
+    ) -> Result<()> {
         // A block is tested with the furthest of its left rows' bounds, so like goes with like.
-        self.0.lay_out(from, rows, bounds, true)?;
+        self.0.lay_out(from, rows, length, bounds, true)?;
         let packing = Packing::of(self.0.isa);
         self.0.pack(from, rows, |lines, row, codes| {
             let codes = codes.chunks_exact(packing.per_line());
@@ -274,7 +357,21 @@ impl RightPanel {
     /// # Errors
     /// As there.
     pub fn gather(&mut self, from: &Quantised, rows: &[u32], bounds: &[f32]) -> Result<()> {
-        self.0.lay_out(from, rows, bounds, false)?;
+        self.gather_stretches(from, rows, rows.len(), bounds)
+    }
+
+    /// Fills the panel as [`LeftPanel::gather_stretches`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn gather_stretches(
+        &mut self,
+        from: &Quantised,
+        rows: &[u32],
+        length: usize,
+        bounds: &[f32],
+    ) -> Result<()> {
+        self.0.lay_out(from, rows, length, bounds, false)?;
         let packing = Packing::of(self.0.isa);
         let flip = match packing {
             Packing::Shifted => 0x8080_8080,
@@ -289,6 +386,12 @@ impl RightPanel {
             }
         });
         Ok(())
+    }
+
+    /// For each column the place, in what was gathered, of the row it is of; `None` for padding.
+    pub fn columns(&self) -> impl Iterator<Item = Option<u32>> {
+        let of_band = |band: &'_ Band| (0..BLOCK).map(|row| band.index(row)).collect::<Vec<_>>();
+        self.0.bands.iter().flat_map(of_band)
     }
 
     /// Sets the bounds anew, which costs less than to gather again.

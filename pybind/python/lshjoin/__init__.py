@@ -3,7 +3,9 @@
 For data frames (pandas, polars, pyarrow) the estimators and models of Spark ML:
 :class:`BucketedRandomProjectionLSH` and its relatives. For NumPy arrays :func:`knn_join` and
 :func:`radius_join`; a :class:`JoinPlan` is how the former goes about it.
-:func:`radius_join_batches` is for results that need not fit in memory.
+:func:`radius_join_batches` is for results that need not fit in memory, :func:`knn_join_files`
+and :func:`radius_join_files` for vectors that need not either. An :class:`Index` keeps items ready,
+in memory or on disk, for joins to come.
 """
 
 from lshjoin._lshjoin import __version__, cpu_features
@@ -23,22 +25,46 @@ from lshjoin.estimators import (
     RandomHyperplaneLSH,
     RandomHyperplaneLSHModel,
 )
-from lshjoin.plan import JoinPlan
+from lshjoin.files import (
+    FilesJoin,
+    knn_join_files,
+    plan_knn_join_files,
+    radius_join_files,
+)
+from lshjoin.files_plan import FilesPlan
+from lshjoin.index import Index
+from lshjoin.job import OtherJobError
+from lshjoin.lsh import Suggestion
+from lshjoin.plan import JoinPlan, Prediction
+from lshjoin.plot import plot_plan
+from lshjoin.report import Estimate, Report
 
 __all__ = [
     "BucketedRandomProjectionLSH",
     "BucketedRandomProjectionLSHModel",
+    "Estimate",
+    "FilesJoin",
+    "FilesPlan",
+    "Index",
     "JoinPlan",
     "ManhattanProjectionLSH",
     "ManhattanProjectionLSHModel",
     "Neighbors",
+    "OtherJobError",
+    "Prediction",
     "RadiusNeighbors",
     "RandomHyperplaneLSH",
     "RandomHyperplaneLSHModel",
+    "Report",
+    "Suggestion",
     "__version__",
     "cpu_features",
     "knn_join",
+    "knn_join_files",
     "plan_knn_join",
+    "plan_knn_join_files",
+    "plot_plan",
     "radius_join",
     "radius_join_batches",
+    "radius_join_files",
 ]

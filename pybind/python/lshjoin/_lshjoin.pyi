@@ -6,6 +6,7 @@ widened to float32. Long calls release the GIL, let Ctrl-C through, and call
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,11 +96,35 @@ def knn_join(
     plan: str,  # from one of the functions below
     num_threads: int | None = None,
     on_progress: Progress = None,
-) -> tuple[Floats, NDArray[np.int64]]:
-    """Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1."""
+) -> tuple[Floats, NDArray[np.int64], str]:
+    """Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1; and
+    the report as JSON."""
 
-def plan_knn_join(queries: int, items: int, *, metric: str, recall: float, seed: int) -> str:
-    """What knn_join is to do for so many rows, as JSON."""
+def plan_knn_join(
+    queries: Matrix | None,
+    items: Matrix,
+    k: int,
+    *,
+    metric: str,
+    recall: float,
+    seed: int,  # 64 bits
+    num_threads: int | None = None,
+    on_progress: Progress = None,
+) -> str:
+    """What was chosen ("chosen", a plan) and what from, as JSON."""
+
+def knn_join_for_recall(
+    queries: Matrix | None,
+    items: Matrix,
+    k: int,
+    *,
+    metric: str,
+    recall: float,
+    seed: int,  # 64 bits
+    num_threads: int | None = None,
+    on_progress: Progress = None,
+) -> tuple[Floats, NDArray[np.int64], str, str]:
+    """As knn_join, by the plan that plan_knn_join chooses: that plan, and the report, as JSON."""
 
 def cell_plan(
     *,
@@ -120,8 +145,22 @@ def lsh_plan(
     rounds: int,
     until_recall: float | None,
 ) -> str: ...
-def check_plan(text: str) -> str:
-    """The plan in the engine's own words, which are the same for equal plans."""
+def check_plan(text: str) -> tuple[str, str | None]:
+    """The plan in the engine's own words, which are the same for equal plans, and what is predicted
+    of it."""
+
+def suggest(
+    rows: Matrix,
+    *,
+    family: str,  # "euclidean" or "manhattan"
+    num_neighbors: int | None,
+    threshold: float,  # ignored with num_neighbors
+    recall: float,
+    seed: int,  # 64 bits, signed
+    num_threads: int | None = None,
+    on_progress: Progress = None,
+) -> str:
+    """Numbers for a model that brings near rows together, as JSON."""
 
 def radius_join(
     queries: Matrix | None,
@@ -157,3 +196,109 @@ class RadiusJoinBatches:
 
     def close(self) -> None:
         """Ends the join, and waits until it has ended."""
+
+Rows = NDArray[np.float32]  # 2-D, C-contiguous
+Ids = NDArray[np.int64]  # 1-D, contiguous
+Nearest = tuple[NDArray[np.float32], NDArray[np.int64]]
+Within = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
+
+class Index:
+    """Items by cell, with codes and ids. OSError and ValueError name the file."""
+
+    @staticmethod
+    def load(path: str, *, mmap: bool, num_threads: int | None = None) -> Index: ...
+    def save(
+        self, path: str, *, num_threads: int | None = None, on_progress: Progress = None
+    ) -> None: ...
+    def verify(self, *, num_threads: int | None = None, on_progress: Progress = None) -> None: ...
+    def __len__(self) -> int: ...
+    def info(self) -> dict[str, Any]:
+        """items, removed, added, dim, metric, plan."""
+
+    def add(self, items: Rows, ids: Ids) -> None: ...
+    def remove(self, ids: Ids) -> None: ...
+    def plan(self, recall: float, queries: int) -> str:
+        """What knn is to do for so many queries, as JSON."""
+
+    def fixed_plan(
+        self,
+        queries: Rows | None,  # a sample; None: the items with themselves
+        count: int,  # of all queries
+        k: int,
+        plan: str,
+        *,
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> str:
+        """The plan with probes in place of until_recall."""
+
+    def knn(
+        self,
+        queries: Rows,
+        k: int,
+        plan: str,
+        *,
+        memory: int,  # for panels of codes
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> Nearest:
+        """Distances and ids, (n, k), nearest first (ties by id), padded with inf and -1."""
+
+    def radius(
+        self,
+        queries: Rows,
+        radius: float,
+        *,
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> Within:
+        """lims (n + 1), distances, ids."""
+
+    def knn_of_stretch(
+        self,
+        start: int,
+        stop: int,
+        k: int,
+        plan: str,
+        *,
+        memory: int,  # for panels of codes
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> tuple[NDArray[np.int64], Nearest]:
+        """Ids of these items, and the nearest others of each."""
+
+    def radius_of_stretch(
+        self,
+        start: int,
+        stop: int,
+        radius: float,
+        *,
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> tuple[NDArray[np.int64], Within]:
+        """Ids of these items, and the others within the radius of each."""
+
+class IndexBuilder:
+    """All items come in the same batches PASSES times. Of no more use after an error."""
+
+    PASSES: int
+
+    def __new__(
+        cls,
+        items: int,
+        dim: int,
+        *,
+        metric: str,
+        plan: str | None,
+        seed: int,
+        path: str | None,  # None: in memory
+    ) -> IndexBuilder: ...
+    def push(
+        self,
+        items: Rows,
+        ids: Ids,
+        *,
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> None: ...
+    def finish(self, *, num_threads: int | None = None, on_progress: Progress = None) -> Index: ...

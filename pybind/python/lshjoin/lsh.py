@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, SupportsIndex, TypeVar, cast, overload
 
 import numpy as np
@@ -14,6 +16,7 @@ from lshjoin import _lshjoin
 from lshjoin.frames import Dataset, Frame, open_frame, open_pair
 from lshjoin.params import ParamMap, Params, declare, to_float, to_int, to_string
 from lshjoin.progress import Progress, reporter
+from lshjoin.report import Estimate
 from lshjoin.storage import Storable, read_functions, write_functions
 from lshjoin.vectors import key_and_rows, same_dtype
 
@@ -266,8 +269,18 @@ class LSH(LSHParams, Storable, Generic[Model]):
         return estimator
 
 
+@dataclass(frozen=True)
+class Suggestion:
+    """What to expect of the parameters that an estimator's ``suggest`` chose."""
+
+    recall: Estimate  #: of near rows, measured on sampled rows that were not used to choose
+    candidates: float  #: rows that each row shares buckets with, counted once for each table
+
+
 class BucketedLSH(BucketLengthParam, LSH[Model]):
     """An estimator with a bucket length."""
+
+    suggestion: Suggestion | None = None  #: of the estimators that :meth:`suggest` returns
 
     def __init__(
         self,
@@ -307,6 +320,84 @@ class BucketedLSH(BucketLengthParam, LSH[Model]):
             numHashFunctions=numHashFunctions,
         )
         return self._set(bucketLength=bucketLength)
+
+    @classmethod
+    def suggest(
+        cls,
+        dataset: object,
+        *,
+        inputCol: str = "features",
+        threshold: float | None = None,
+        numNeighbors: SupportsIndex | None = None,
+        recall: float = 0.95,
+        seed: int = DEFAULT_SEED,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> Self:
+        """An estimator whose parameters find near rows of this data at the least cost.
+
+        How near and random rows of a sample spread along the family's directions tells, for each
+        bucket length and number of functions a table, how many tables the recall takes and how many
+        rows they compare (Slaney, Lifshits and He, "Optimal parameters for locality-sensitive
+        hashing", 2012; Dong et al., "Modeling LSH for performance tuning", 2008). The tables of the
+        quickest combination are then tried on sampled rows, and their number corrected by these.
+
+        Args:
+            dataset: a data frame, as for :meth:`fit`, of at least two rows: what is joined with
+                itself, or like both sides of the join.
+            inputCol: the column of vectors.
+            threshold: for :meth:`~LSHModel.approxSimilarityJoin` with this threshold.
+            numNeighbors: for :meth:`~LSHModel.approxNearestNeighborsJoin` with so many neighbours.
+                Exactly one of the two is given.
+            recall: the share of the near rows to find, above 0 and below 1.
+            seed: that of the estimator.
+            num_threads: threads to use; all cores if None.
+            progress: as for :func:`lshjoin.knn_join`.
+
+        Returns:
+            An estimator with ``inputCol``, ``seed``, ``bucketLength``, ``numHashTables`` and
+            ``numHashFunctions`` set; its ``suggestion`` holds the predicted recall and candidates.
+
+        Raises:
+            TypeError: for both or neither of ``threshold`` and ``numNeighbors``.
+            ValueError: for a recall out of range, a threshold so small that no sampled row has a
+                neighbour, rows that are all duplicates, or vectors that ``fit`` would refuse.
+
+        Examples:
+            >>> import numpy as np, pandas as pd
+            >>> from lshjoin import BucketedRandomProjectionLSH
+            >>> rng = np.random.default_rng(0)
+            >>> rows = rng.standard_normal((50, 1, 8)) * 5 + rng.standard_normal((50, 20, 8))
+            >>> df = pd.DataFrame({"features": list(rows.reshape(1000, 8))})
+            >>> brp = BucketedRandomProjectionLSH.suggest(df, numNeighbors=5, recall=0.9)
+            >>> brp.suggestion.recall.value > 0.85, brp.suggestion.candidates < 1000
+            (True, True)
+            >>> model = brp.fit(df)
+        """
+        if (threshold is None) == (numNeighbors is None):
+            raise TypeError("pass either threshold or numNeighbors")
+        rows = open_frame(dataset).features(inputCol)
+        with reporter(progress, "suggest") as on_progress:
+            text = _lshjoin.suggest(
+                rows,
+                family=cls.family,
+                num_neighbors=None if numNeighbors is None else _count(numNeighbors),
+                threshold=0.0 if threshold is None else to_float(threshold),
+                recall=to_float(recall),
+                seed=seed,
+                num_threads=num_threads,
+                on_progress=on_progress,
+            )
+        found = json.loads(text)
+        estimator = cls(
+            inputCol=inputCol,
+            seed=seed,
+            numHashTables=found["tables"],
+            bucketLength=found["bucket_length"],
+            numHashFunctions=found["functions"],
+        )
+        estimator.suggestion = Suggestion(Estimate(**found["recall"]), found["candidates"])
+        return estimator
 
     def setBucketLength(self, value: float) -> Self:
         """Sets the width of a bucket, in the units of the vectors; there is no default."""

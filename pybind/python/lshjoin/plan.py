@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import operator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, SupportsIndex
 
 from lshjoin import _lshjoin
 from lshjoin.params import to_float
+from lshjoin.report import Estimate
 
 _LSH = """\
 tables  {tables} of {functions} sign bits each
@@ -27,13 +28,47 @@ until   recall {until_recall} on held-out rows: more probes, as that needs"""
 _TEXTS = {"lsh": (_LSH, _LSH_UNTIL), "cells": (_CELLS, _CELLS_UNTIL)}
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What the planner expects of a plan, on the machine that it ran on."""
+
+    recall: Estimate  #: measured on sampled rows that were not used to choose the plan
+    share: float  #: of the pairs of a query and an item, how many are compared
+    seconds: float  #: that the join takes
+    bytes: int  #: peak memory beside the rows themselves
+    #: How many times as far as its k-th neighbour a random item is, by the medians of sampled rows:
+    #: near 1, no index can tell near from far. None where no sample was looked at.
+    contrast: float | None
+    why: str  #: this plan and no other
+
+    @classmethod
+    def _parse(cls, text: str) -> Prediction:
+        numbers = json.loads(text)
+        return cls(**{**numbers, "recall": Estimate(**numbers["recall"])})
+
+    def _to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "recall": self.recall._asdict()}
+
+    def __str__(self) -> str:
+        """A line for each number."""
+        seconds = f"{self.seconds:.1f}" if self.seconds >= 0.05 else "under 0.1"
+        memory = f"{self.bytes / 1e6:.0f}" if self.bytes >= 1e6 else "under 1"
+        return (
+            f"recall  {self.recall}\n"
+            f"pairs   {100 * self.share:.3g} % of all\n"
+            f"time    {seconds} s\n"
+            f"memory  {memory} MB beside the rows\n"
+            f"why     {self.why}"
+        )
+
+
 @dataclass(frozen=True, repr=False)
 class JoinPlan:
     """What :func:`lshjoin.knn_join` does: a value to look at, to compare, to save and to pass back.
 
     The same plan gives the same result, bit for bit, on any machine with any number of threads.
     Made by :func:`lshjoin.plan_knn_join`, :meth:`exact`, :meth:`lsh`, :meth:`cells` or
-    :meth:`from_json`.
+    :meth:`from_json`. Plans are equal when they do the same, whatever is predicted of them.
 
     Examples:
         >>> from lshjoin import JoinPlan
@@ -48,6 +83,8 @@ class JoinPlan:
     """
 
     _json: str  # in the engine's own words, which are the same for equal plans
+    #: What the planner expects; None for a plan that it has not looked at.
+    predicted: Prediction | None = field(default=None, compare=False)
 
     @classmethod
     def exact(cls) -> JoinPlan:
@@ -113,7 +150,7 @@ class JoinPlan:
         Args:
             seed: which rows the centroids start from, 0 to 2**64 - 1.
             axes: leading principal axes that centroids are learnt and compared in, at least 1.
-            cells: centroids, 1 to 16384; about 1.5 times the square root of the number of items
+            cells: centroids, 1 to 16384; about 3 times the square root of the number of items
                 do well.
             probes: cells that the rows of a cell look into, its own the first, at least 1; on
                 average, since cells among many near ones look into more.
@@ -139,11 +176,14 @@ class JoinPlan:
     @classmethod
     def from_json(cls, text: str) -> JoinPlan:
         """The plan of a :meth:`to_json`; ValueError if ``text`` is none."""
-        return cls(_lshjoin.check_plan(text))
+        plan, predicted = _lshjoin.check_plan(text)
+        return cls(plan, None if predicted is None else Prediction._parse(predicted))
 
     def to_json(self) -> str:
-        """The plan as a JSON object: ``"plan"``, its kind, and its numbers."""
-        return self._json
+        """The plan as a JSON object: ``"plan"``, its kind, its numbers and what is predicted."""
+        if self.predicted is None:
+            return self._json
+        return json.dumps({**json.loads(self._json), "predicted": self.predicted._to_json()})
 
     def __repr__(self) -> str:
         kind, numbers = self._parts()
@@ -151,11 +191,14 @@ class JoinPlan:
         return f"JoinPlan.{kind}({arguments})"
 
     def __str__(self) -> str:
+        """What it does and, if predicted, what comes of it."""
+        predicted = "" if self.predicted is None else f"\n{self.predicted}"
         kind, numbers = self._parts()
         if kind == "exact":
-            return "exact  all pairs are compared"
+            return "exact   all pairs are compared" + predicted
         text, until = _TEXTS[kind]
-        return (text + ("" if numbers["until_recall"] is None else until)).format(**numbers)
+        until = "" if numbers["until_recall"] is None else until
+        return (text + until).format(**numbers) + predicted
 
     def _parts(self) -> tuple[str, dict[str, Any]]:
         numbers = json.loads(self._json)

@@ -40,13 +40,16 @@ def array_matrix(array: object, name: str) -> Matrix:
     return _engine_layout(values)
 
 
-def column_matrix(column: pa.ChunkedArray, name: str, dim: int | None = None) -> Matrix:
+def column_matrix(
+    column: pa.ChunkedArray, name: str, dim: int | None = None, first_row: int = 0
+) -> Matrix:
     """An Arrow column of lists or fixed-size lists; a view of it when it is one chunk.
 
-    ``dim`` is the number of elements asked for; without it, that of the first row.
+    ``dim`` is the number of elements asked for; without it, that of the first row. Messages count
+    rows from ``first_row``.
     """
     parts: list[NDArray[Any]] = []
-    row = 0
+    row = first_row
     for chunk in column.chunks:
         if len(chunk):
             part = _chunk_matrix(chunk, name, dim, row)
@@ -99,18 +102,23 @@ def key_and_rows(key: object, rows: Matrix) -> tuple[Matrix, Matrix]:
     return same_dtype(query, rows)
 
 
-def _floating(values: NDArray[Any], refusal: str) -> NDArray[Any]:
-    """The values in the narrowest of float16, float32 and float64 that holds them exactly."""
-    dtype = values.dtype.newbyteorder("=")
+def engine_dtype(dtype: np.dtype[Any], refusal: str) -> np.dtype[Any]:
+    """The narrowest of float16, float32 and float64 that holds such values exactly."""
+    dtype = dtype.newbyteorder("=")
     if dtype.kind in "iu":
-        if dtype.itemsize == 8 and values.size:
-            low, high = int(values.min()), int(values.max())
-            if max(-low, high) > _EXACT:
-                largest = high if high > -low else low
-                raise ValueError(f"the integer {largest} is beyond 2**53 and not exact in float64")
-        dtype = np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
-    elif dtype.kind != "f" or dtype.itemsize > 8:
+        return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
+    if dtype.kind != "f" or dtype.itemsize > 8:
         raise TypeError(refusal)
+    return dtype
+
+
+def _floating(values: NDArray[Any], refusal: str) -> NDArray[Any]:
+    dtype = engine_dtype(values.dtype, refusal)
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size:
+        low, high = int(values.min()), int(values.max())
+        if max(-low, high) > _EXACT:
+            largest = high if high > -low else low
+            raise ValueError(f"the integer {largest} is beyond 2**53 and not exact in float64")
     return values.astype(dtype, copy=False)
 
 

@@ -1,0 +1,209 @@
+//! What the steps of a join take: tabulated for each instruction set, so that one machine always
+//! makes the same plan.
+//!
+//! Measured by `make bench-kernels` and, for whole joins, `make bench-planner`, on one core of a
+//! Xeon with AMX; for NEON estimated from the number of instructions. What counts for a choice is
+//! how much longer one step takes than another, which differs less between machines than seconds.
+
+use lshjoin_kernels::{Isa, Level};
+
+/// Seconds on one thread, which is what work is counted in: threads make no difference to a choice.
+pub(crate) struct Costs {
+    /// Of comparing the codes of two rows: whatever their dimension, and for each value of it.
+    pair: f64,
+    pair_value: f64,
+    threads: f64,
+}
+
+/// What is joined with what.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) left: usize,
+    pub(crate) right: usize,
+    /// Whether the two sides are one.
+    pub(crate) with_itself: bool,
+    pub(crate) dim: usize,
+    pub(crate) k: usize,
+    /// Bytes of a value.
+    pub(crate) width: usize,
+}
+
+/// Of reading a value and making its code.
+const CODE: f64 = 1.6e-9;
+/// Of multiplying a value of a row with one of a direction.
+const PROJECT: f64 = 1.0e-10;
+/// Of keeping a row's list of the nearest: for the list, each of its places, and each place that is
+/// moved when a nearer row comes in before it.
+const LIST: f64 = 2e-6;
+const PLACE: f64 = 4e-7;
+const MOVE: f64 = 1.6e-8;
+/// Of filling it from the stretch that a row is in, before all pairs meet.
+const FILL: f64 = 7e-6;
+/// Of finding the nearest of some centroids, beside comparing them.
+const NEAREST: f64 = 6e-6;
+/// Of fetching a value of a neighbour's vector for its exact distance.
+const FETCH: f64 = 2e-10;
+/// Of meeting the rows of two cells, whatever their number.
+const MEETING: f64 = 4e-6;
+/// Of sorting a row by its key and going through its bucket.
+const SORT: f64 = 5e-8;
+
+impl Shape {
+    pub(crate) fn pairs(&self) -> f64 {
+        self.left as f64 * self.right as f64
+    }
+
+    /// Pairs that meet when all do: of a side with itself each once.
+    pub(crate) fn exact_pairs(&self) -> f64 {
+        let right = self.right as f64;
+        if self.with_itself {
+            right * (right - 1.0).max(0.0) / 2.0
+        } else {
+            self.pairs()
+        }
+    }
+
+    /// Rows to be read and coded.
+    fn rows(&self) -> f64 {
+        (self.right + if self.with_itself { 0 } else { self.left }) as f64
+    }
+
+    fn values(&self) -> f64 {
+        self.rows() * self.dim as f64
+    }
+
+    /// Memory of a join, at its peak, beside the rows.
+    pub(crate) fn bytes(&self) -> u64 {
+        let lists = self.left * ((2 * self.k + 10) * 12 + 8);
+        let found = self.left * self.k * (8 + self.width);
+        // Codes twice, while they are put in order or stand in panels.
+        (2.0 * self.values()) as u64 + (lists + found) as u64
+    }
+}
+
+impl Costs {
+    pub(crate) fn of(isa: Isa) -> Self {
+        let (pair, pair_value) = match isa.level() {
+            Level::Scalar => (0.0, 3.6e-10),
+            Level::Avx2 => (0.0, 1.7e-11),
+            Level::Avx512 => (0.0, 1.2e-11),
+            Level::Avx512Vnni => (4.8e-10, 1.9e-12),
+            Level::Amx => (1.0e-10, 1.7e-12),
+            Level::Neon => (0.0, 4.0e-11),
+            Level::NeonDot => (2.0e-10, 1.2e-11),
+            // What there is no number for is like the instruction set that has most in common.
+            _ => (0.0, 1.2e-11),
+        };
+        Self {
+            pair,
+            pair_value,
+            threads: rayon::current_num_threads() as f64,
+        }
+    }
+
+    /// What so much work takes on the threads of this pool.
+    pub(crate) fn seconds(&self, work: f64) -> f64 {
+        work / self.threads
+    }
+
+    fn compare(&self, pairs: f64, dim: usize) -> f64 {
+        pairs * (self.pair + self.pair_value * dim as f64)
+    }
+
+    /// What all joins do: codes, and a list of the nearest for each row.
+    fn always(&self, shape: &Shape) -> f64 {
+        let k = shape.k as f64;
+        let of_row = LIST + (PLACE + MOVE * k) * k + FETCH * shape.dim as f64 * (k + 5.0);
+        shape.values() * CODE + shape.left as f64 * of_row
+    }
+
+    /// Of meeting all pairs.
+    pub(crate) fn exact(&self, shape: &Shape) -> f64 {
+        let keys = shape.values() * 20.0 * PROJECT;
+        let fill = shape.left as f64 * FILL;
+        self.always(shape) + keys + fill + self.compare(shape.exact_pairs(), shape.dim)
+    }
+
+    /// Of meeting a share of all pairs by so many cells, of which `meetings` pairs meet.
+    pub(crate) fn cells(
+        &self,
+        shape: &Shape,
+        axes: usize,
+        cells: usize,
+        share: f64,
+        meetings: f64,
+    ) -> f64 {
+        let held_out = self.compare(1024.0 * shape.right as f64, shape.dim);
+        let meet = self.compare(share * shape.pairs(), shape.dim) + meetings * MEETING;
+        let assign = self.assign(shape.rows(), cells, axes, shape.dim);
+        self.always(shape) + held_out + assign + meet + self.study(shape, axes, cells)
+    }
+
+    /// Of one table of a model of so many functions, which brings a share of the pairs of `rows`, so
+    /// many of this dimension, together.
+    pub(crate) fn table(&self, (rows, dim): (usize, usize), functions: usize, share: f64) -> f64 {
+        let rows = rows as f64;
+        let keys = rows * (dim * functions) as f64 * PROJECT + rows * SORT;
+        keys + self.compare(share * rows * rows / 2.0, dim)
+    }
+
+    /// Of learning so many cells from a sample.
+    pub(crate) fn study(&self, shape: &Shape, axes: usize, cells: usize) -> f64 {
+        // As many rows a cell, for as many rounds, as `Cells` takes.
+        self.assign(32.0 * 5.0 * cells as f64, cells, axes, shape.dim)
+    }
+
+    /// Of finding the nearest of so many centroids for each row.
+    fn assign(&self, rows: f64, cells: usize, axes: usize, dim: usize) -> f64 {
+        rows * (dim * axes) as f64 * PROJECT
+            + self.compare(rows * cells as f64, axes)
+            + rows * NEAREST
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(rows: usize, dim: usize, k: usize) -> Shape {
+        Shape {
+            left: rows,
+            right: rows,
+            with_itself: true,
+            dim,
+            k,
+            width: 4,
+        }
+    }
+
+    #[test]
+    fn more_work_takes_longer_on_every_instruction_set() {
+        for &isa in Isa::available() {
+            let costs = Costs::of(isa);
+            let exact = |rows, dim, k| costs.exact(&shape(rows, dim, k));
+            assert!(exact(1000, 32, 10) < exact(2000, 32, 10));
+            assert!(exact(1000, 32, 10) < exact(1000, 64, 10));
+            assert!(exact(1000, 32, 10) < exact(1000, 32, 100));
+            let cells =
+                |share, meetings| costs.cells(&shape(100_000, 128, 10), 48, 474, share, meetings);
+            assert!(cells(0.1, 1e4) < cells(0.2, 2e4));
+            // A small share of many pairs is worth the trouble, most of them is not.
+            assert!(cells(0.01, 1e3) < exact(100_000, 128, 10));
+            assert!(cells(0.9, 2e5) > exact(100_000, 128, 10));
+        }
+    }
+
+    #[test]
+    fn a_side_with_itself_is_half_the_pairs() {
+        let with_itself = shape(100, 8, 3);
+        let two = Shape {
+            with_itself: false,
+            ..with_itself
+        };
+        assert_eq!(
+            (with_itself.exact_pairs(), two.exact_pairs()),
+            (4950.0, 10_000.0)
+        );
+        assert!(two.bytes() > with_itself.bytes());
+    }
+}

@@ -1,0 +1,470 @@
+//! The arrays of an index: each the one tensor of a safetensors file, or of the same bytes in
+//! memory.
+
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom, Write},
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use bytemuck::Pod;
+use lshjoin_kernels::{Mmap, MmapMut, map};
+use rayon::prelude::*;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{
+    error::{Error, Result},
+    run::Run,
+};
+
+// What is mapped is read as it lies there.
+const _: () = assert!(
+    cfg!(target_endian = "little"),
+    "safetensors are little-endian"
+);
+
+/// Bytes that have a checksum of their own, read and checked together.
+const CHUNK: usize = 1 << 20;
+
+/// Data start at a whole cache line.
+const ALIGN: usize = 64;
+
+/// What an array is, in words that go into a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Shape {
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+}
+
+impl Shape {
+    pub(crate) fn new(dtype: Dtype, shape: &[usize]) -> Self {
+        let shape = shape.to_vec();
+        Self { dtype, shape }
+    }
+
+    /// The first bytes of the file, up to the data, and the number of bytes of these.
+    fn header(&self, name: &str) -> Option<(Vec<u8>, usize)> {
+        let values = self
+            .shape
+            .iter()
+            .try_fold(1_usize, |values, &length| values.checked_mul(length))?;
+        let bytes = values.checked_mul(self.dtype.bitsize() / 8)?;
+        let info = TensorInfo {
+            dtype: self.dtype,
+            shape: self.shape.clone(),
+            data_offsets: (0, bytes),
+        };
+        let metadata = Metadata::new(None, vec![(name.into(), info)]).ok()?;
+        let mut text = serde_json::to_vec(&metadata).ok()?;
+        let length = (text.len() + 8).next_multiple_of(ALIGN) - 8;
+        text.resize(length, b' ');
+        let mut header = (length as u64).to_le_bytes().to_vec();
+        header.extend(text);
+        Some((header, bytes))
+    }
+}
+
+/// A file as a manifest names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StoredArray {
+    pub(crate) file: String,
+    #[serde(flatten)]
+    pub(crate) shape: Shape,
+    chunk_bytes: usize,
+    /// Of each chunk of the data, in hexadecimal.
+    xxh3: Vec<String>,
+}
+
+/// An array that is complete, where it lies.
+#[derive(Debug)]
+pub(crate) struct Array {
+    bytes: Mmap,
+    /// Where the data start.
+    start: usize,
+    shape: Shape,
+    check: Option<Check>,
+}
+
+/// What the data of a file have to be, and which chunks have been looked at.
+#[derive(Debug)]
+struct Check {
+    path: PathBuf,
+    checksums: Vec<u64>,
+    sound: Vec<AtomicBool>,
+}
+
+impl Array {
+    /// Opens a file of `directory`; data are mapped, and checked when they are read first, or else
+    /// read into memory.
+    ///
+    /// # Errors
+    /// When it is not there, or it is not the file that the manifest tells of.
+    pub(crate) fn open(
+        directory: &Path,
+        name: &str,
+        stored: &StoredArray,
+        mapped: bool,
+    ) -> Result<Self> {
+        let path = directory.join(&stored.file);
+        let altered = |what: &str| Error::damaged(&path, what);
+        if Path::new(&stored.file).file_name() != Some(stored.file.as_ref()) {
+            return Err(altered("the manifest names a file outside its directory"));
+        }
+        let (header, bytes) = stored
+            .shape
+            .header(name)
+            .ok_or_else(|| altered("the manifest gives it an impossible shape"))?;
+        let checksum = |text: &String| u64::from_str_radix(text, 16).ok();
+        let checksums: Option<Vec<u64>> = stored.xxh3.iter().map(checksum).collect();
+        let checksums = checksums
+            .filter(|sums| stored.chunk_bytes == CHUNK && sums.len() == bytes.div_ceil(CHUNK))
+            .ok_or_else(|| altered("the manifest has other checksums than it needs"))?;
+        let io = |error| Error::io(&path, &error);
+        let mut file = File::open(&path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        let expected = (header.len() + bytes) as u64;
+        if length != expected {
+            return Err(altered(&format!(
+                "it has {length} bytes where {expected} were written"
+            )));
+        }
+        let contents = if mapped {
+            map(&file).map_err(io)?
+        } else {
+            let mut contents = MmapMut::map_anon(header.len() + bytes).map_err(io)?;
+            file.read_exact(&mut contents).map_err(io)?;
+            contents.make_read_only().map_err(io)?
+        };
+        if !contents.starts_with(&header) {
+            return Err(altered("its header is not the one that was written"));
+        }
+        Ok(Self {
+            bytes: contents,
+            start: header.len(),
+            shape: stored.shape.clone(),
+            check: Some(Check {
+                sound: checksums.iter().map(|_| AtomicBool::new(false)).collect(),
+                path,
+                checksums,
+            }),
+        })
+    }
+
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// All data; without a check.
+    pub(crate) fn data(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// The data as the numbers that the array was made of.
+    pub(crate) fn values<V: Pod>(&self) -> &[V] {
+        // Aligned and of whole numbers, as every file is laid out.
+        bytemuck::try_cast_slice(self.data()).unwrap_or_default()
+    }
+
+    /// An error about this array's file.
+    pub(crate) fn damaged(&self, problem: &str) -> Error {
+        let path = self.check.as_ref().map(|check| check.path.as_path());
+        Error::damaged(path.unwrap_or(Path::new("the index")), problem)
+    }
+
+    /// Asked before these bytes of the data are read.
+    ///
+    /// # Errors
+    /// When they are not what was written.
+    pub(crate) fn check(&self, bytes: Range<usize>) -> Result<()> {
+        let Some(check) = &self.check else {
+            return Ok(());
+        };
+        for chunk in bytes.start / CHUNK..bytes.end.div_ceil(CHUNK) {
+            if !check.sound[chunk].load(Ordering::Relaxed) {
+                self.check_chunk(check, chunk)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn check_chunk(&self, check: &Check, chunk: usize) -> Result<()> {
+        let start = chunk * CHUNK;
+        let end = self.data().len().min(start + CHUNK);
+        if xxh3_64(&self.data()[start..end]) != check.checksums[chunk] {
+            return Err(Error::damaged(
+                &check.path,
+                &format!("bytes {start} to {end} of its data are not what was written"),
+            ));
+        }
+        check.sound[chunk].store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// # Errors
+    /// When any byte is not what was written, or the run is cancelled.
+    pub(crate) fn check_all(&self, run: &Run) -> Result<()> {
+        let Some(check) = &self.check else {
+            return Ok(());
+        };
+        (0..check.sound.len())
+            .into_par_iter()
+            .try_for_each(|chunk| {
+                if check.sound[chunk].load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                run.check()?;
+                self.check_chunk(check, chunk)
+            })
+    }
+}
+
+/// A file of a name of its own, which goes away when it is dropped. Others may read it, as far as
+/// the user lets them read new files.
+pub(crate) fn new_file(directory: &Path, name: &str, suffix: &str) -> Result<NamedTempFile> {
+    let prefix = format!("{name}-");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(suffix);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let file = builder.tempfile_in(directory);
+    file.map_err(|error| Error::io(directory, &error))
+}
+
+/// An array that is being written.
+#[derive(Debug)]
+pub(crate) struct ArrayWriter {
+    name: &'static str,
+    shape: Shape,
+    start: usize,
+    sink: Sink,
+}
+
+#[derive(Debug)]
+enum Sink {
+    Memory(MmapMut),
+    File(NamedTempFile),
+}
+
+impl ArrayWriter {
+    /// In memory, or in a new file of `directory` that is gone again if it is not kept.
+    ///
+    /// # Errors
+    /// When memory or disk have no room, or the shape is impossible.
+    pub(crate) fn new(name: &'static str, shape: Shape, directory: Option<&Path>) -> Result<Self> {
+        let (header, bytes) = shape.header(name).ok_or_else(|| Error::Parameter {
+            name,
+            must_be: "an array that can be addressed",
+            value: format!("{:?}", shape.shape),
+        })?;
+        let length = header.len() + bytes;
+        let sink = match directory {
+            None => {
+                let io = |error| Error::io(Path::new(name), &error);
+                let mut memory = MmapMut::map_anon(length).map_err(io)?;
+                memory[..header.len()].copy_from_slice(&header);
+                Sink::Memory(memory)
+            }
+            Some(directory) => {
+                let io = |error| Error::io(directory, &error);
+                let mut file = new_file(directory, name, ".safetensors")?;
+                file.as_file().set_len(length as u64).map_err(io)?;
+                file.write_all(&header).map_err(io)?;
+                Sink::File(file)
+            }
+        };
+        Ok(Self {
+            name,
+            shape,
+            start: header.len(),
+            sink,
+        })
+    }
+
+    /// Writes values from the one of this number on.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn write<V: Pod>(&mut self, first: usize, values: &[V]) -> Result<()> {
+        let (at, bytes) = (first * size_of::<V>(), bytemuck::cast_slice(values));
+        match &mut self.sink {
+            Sink::Memory(memory) => {
+                memory[self.start + at..][..bytes.len()].copy_from_slice(bytes);
+            }
+            Sink::File(file) => {
+                let io = |error| Error::io(file.path(), &error);
+                let mut file = file.as_file();
+                file.seek(SeekFrom::Start((self.start + at) as u64))
+                    .map_err(io)?;
+                file.write_all(bytes).map_err(io)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The finished array, and the file that has to be kept for it to stay.
+    ///
+    /// # Errors
+    /// What the system says, or when the run is cancelled.
+    pub(crate) fn finish(self, run: &Run) -> Result<(Array, Option<Written>)> {
+        let (bytes, file) = match self.sink {
+            Sink::Memory(memory) => {
+                let io = |error| Error::io(Path::new(self.name), &error);
+                (memory.make_read_only().map_err(io)?, None)
+            }
+            Sink::File(file) => {
+                let io = |error| Error::io(file.path(), &error);
+                file.as_file().sync_all().map_err(io)?;
+                (map(file.as_file()).map_err(io)?, Some(file))
+            }
+        };
+        let array = Array {
+            bytes,
+            start: self.start,
+            shape: self.shape,
+            check: None,
+        };
+        let written = match file {
+            None => None,
+            Some(file) => Some(Written {
+                name: self.name,
+                stored: array.stored(file.path(), run)?,
+                file,
+            }),
+        };
+        Ok((array, written))
+    }
+}
+
+impl Array {
+    fn stored(&self, path: &Path, run: &Run) -> Result<StoredArray> {
+        let name = path.file_name().map(|name| name.to_string_lossy().into());
+        let checksum = |chunk: &[u8]| {
+            run.check()?;
+            Ok(format!("{:016x}", xxh3_64(chunk)))
+        };
+        Ok(StoredArray {
+            file: name.unwrap_or_default(),
+            shape: self.shape.clone(),
+            chunk_bytes: CHUNK,
+            xxh3: self
+                .data()
+                .par_chunks(CHUNK)
+                .map(checksum)
+                .collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// A file that is complete and on disk, but not yet named by a manifest.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) name: &'static str,
+    pub(crate) stored: StoredArray,
+    pub(crate) file: NamedTempFile,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, OpenOptions};
+
+    use safetensors::SafeTensors;
+
+    use super::*;
+
+    fn written(directory: &Path, values: &[f32]) -> Written {
+        let shape = Shape::new(Dtype::F32, &[values.len() / 2, 2]);
+        let mut writer = ArrayWriter::new("rows", shape, Some(directory)).unwrap();
+        let (early, late) = values.split_at(values.len() / 3);
+        writer.write(early.len(), late).unwrap();
+        writer.write(0, early).unwrap();
+        let (array, written) = writer.finish(&Run::new().unwrap()).unwrap();
+        assert_eq!(array.values::<f32>(), values);
+        written.unwrap()
+    }
+
+    #[test]
+    fn a_file_is_what_safetensors_reads() {
+        let directory = tempfile::tempdir().unwrap();
+        for length in [0, 2, 26] {
+            let values: Vec<f32> = (0..length).map(|value| value as f32).collect();
+            let written = written(directory.path(), &values);
+            let bytes = fs::read(written.file.path()).unwrap();
+            let tensors = SafeTensors::deserialize(&bytes).unwrap();
+            let tensor = tensors.tensor("rows").unwrap();
+            assert_eq!(
+                (tensor.dtype(), tensor.shape()),
+                (Dtype::F32, &[length / 2, 2][..])
+            );
+            assert_eq!(tensor.data(), bytemuck::cast_slice::<f32, u8>(&values));
+            assert!((bytes.len() - 4 * length).is_multiple_of(ALIGN));
+        }
+    }
+
+    #[test]
+    fn memory_and_files_hold_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = Run::new().unwrap();
+        let values: Vec<f32> = (0..CHUNK).map(|value| value as f32).collect();
+        let written = written(directory.path(), &values);
+        for mapped in [true, false] {
+            let array = Array::open(directory.path(), "rows", &written.stored, mapped).unwrap();
+            array.check_all(&run).unwrap();
+            assert_eq!(array.values::<f32>(), values);
+        }
+        let mut writer = ArrayWriter::new("rows", written.stored.shape.clone(), None).unwrap();
+        writer.write(0, &values).unwrap();
+        let (array, file) = writer.finish(&run).unwrap();
+        assert!(file.is_none());
+        assert_eq!(array.values::<f32>(), values);
+        array.check(0..4 * CHUNK).unwrap();
+    }
+
+    #[test]
+    fn what_is_read_is_checked_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let values = vec![1.0; CHUNK];
+        let written = written(directory.path(), &values);
+        let path = written.file.path();
+        let mut file = OpenOptions::new().write(true).open(path).unwrap();
+        file.seek(SeekFrom::End(-1)).unwrap();
+        file.write_all(&[1]).unwrap();
+        let array = Array::open(directory.path(), "rows", &written.stored, true).unwrap();
+        array.check(0..3 * CHUNK).unwrap();
+        for _ in 0..2 {
+            let Err(Error::Damaged { path: named, .. }) = array.check(3 * CHUNK - 1..3 * CHUNK + 1)
+            else {
+                panic!("not refused");
+            };
+            assert_eq!(named, path);
+        }
+        assert!(array.check_all(&Run::new().unwrap()).is_err());
+    }
+
+    #[test]
+    fn impossible_files_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let written = written(directory.path(), &[1.0, 2.0]);
+        let refused = |change: &dyn Fn(&mut StoredArray)| {
+            let mut stored = written.stored.clone();
+            change(&mut stored);
+            let opened = Array::open(directory.path(), "rows", &stored, true);
+            assert!(matches!(opened, Err(Error::Damaged { .. })), "{stored:?}");
+        };
+        refused(&|stored| stored.shape.shape = vec![usize::MAX, usize::MAX]);
+        refused(&|stored| stored.shape.shape = vec![2, 2]);
+        refused(&|stored| stored.shape.dtype = Dtype::I32);
+        refused(&|stored| stored.xxh3.clear());
+        refused(&|stored| stored.xxh3 = vec!["not a number".into()]);
+        refused(&|stored| stored.chunk_bytes = 1);
+        refused(&|stored| stored.file = format!("../{}", stored.file));
+        assert!(Array::open(directory.path(), "codes", &written.stored, true).is_err());
+    }
+}

@@ -1,0 +1,301 @@
+//! The directory of an index: a manifest, and the files that it names.
+//!
+//! Files are never written to again. A new index in the same place has files of new names, and
+//! exists from the moment that its manifest is renamed over the old one; the old files are removed
+//! after that. Whoever has them mapped keeps them.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::array::{Array, ArrayWriter, Shape, StoredArray, Written, new_file};
+use crate::{
+    error::{Error, Result},
+    plan::JoinPlan,
+};
+
+const MANIFEST: &str = "manifest.json";
+const FORMAT: &str = "lshjoin index";
+const FORMAT_VERSION: u32 = 1;
+
+/// What is known of an index without a look at its arrays.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manifest {
+    format: String,
+    format_version: u32,
+    library_version: String,
+    pub(crate) facts: Facts,
+    pub(crate) arrays: BTreeMap<String, StoredArray>,
+    /// Of this manifest, with nothing in this place.
+    checksum: String,
+}
+
+/// What an index is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Facts {
+    pub(crate) items: usize,
+    pub(crate) dim: usize,
+    /// By its name.
+    pub(crate) metric: String,
+    /// By which the cells were made.
+    pub(crate) plan: JoinPlan,
+}
+
+impl Manifest {
+    fn new(facts: Facts, arrays: BTreeMap<String, StoredArray>) -> Self {
+        let mut manifest = Self {
+            format: FORMAT.into(),
+            format_version: FORMAT_VERSION,
+            library_version: env!("CARGO_PKG_VERSION").into(),
+            facts,
+            arrays,
+            checksum: String::new(),
+        };
+        manifest.checksum = manifest.sum();
+        manifest
+    }
+
+    fn sum(&self) -> String {
+        let mut unsigned = self.clone();
+        unsigned.checksum.clear();
+        // Strings and numbers: they can be written.
+        let text = serde_json::to_vec(&unsigned).unwrap_or_default();
+        format!("{:016x}", xxh3_64(&text))
+    }
+
+    /// Reads the manifest of a directory.
+    ///
+    /// # Errors
+    /// When there is none, it is of something else or of a later version, or it was altered.
+    pub(crate) fn read(directory: &Path) -> Result<Self> {
+        let path = directory.join(MANIFEST);
+        let text = fs::read(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory if directory.exists() => {
+                Error::damaged(
+                    directory,
+                    "it is not an lshjoin index: it has no manifest.json",
+                )
+            }
+            _ => Error::io(&path, &error),
+        })?;
+        let damaged = |what: &str| Error::damaged(&path, what);
+        let json: serde_json::Value = serde_json::from_slice(&text)
+            .map_err(|error| damaged(&format!("it is no manifest: {error}")))?;
+        if json["format"] != FORMAT {
+            return Err(damaged("it is not the manifest of an lshjoin index"));
+        }
+        match json["format_version"].as_u64() {
+            Some(version) if version <= FORMAT_VERSION.into() => {}
+            Some(version) => {
+                return Err(damaged(&format!(
+                    "it has format version {version}, by lshjoin {}, and this lshjoin reads up to \
+                     {FORMAT_VERSION}: upgrade lshjoin",
+                    json["library_version"]
+                )));
+            }
+            None => return Err(damaged("its format version is not a number")),
+        }
+        let manifest: Self = serde_json::from_slice(&text)
+            .map_err(|error| damaged(&format!("it is damaged: {error}")))?;
+        if manifest.checksum != manifest.sum() {
+            return Err(damaged("it was altered: its checksum does not fit"));
+        }
+        Ok(manifest)
+    }
+
+    /// Opens the arrays, to be mapped or read into memory.
+    ///
+    /// # Errors
+    /// When a file is missing or is not the one that was written.
+    pub(crate) fn open(&self, directory: &Path, mapped: bool) -> Result<BTreeMap<String, Array>> {
+        let open = |(name, stored): (&String, _)| {
+            let array = Array::open(directory, name, stored, mapped)?;
+            Ok((name.clone(), array))
+        };
+        self.arrays.iter().map(open).collect()
+    }
+}
+
+/// A directory that an index is written to. Nobody else writes to it meanwhile.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    /// The directory itself, locked until it is closed, by a kill too.
+    lock: File,
+}
+
+impl Directory {
+    /// Makes the directory, if there is none.
+    ///
+    /// # Errors
+    /// When it holds anything but an index, or another process is writing to it.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        let io = |error| Error::io(path, &error);
+        fs::create_dir_all(path).map_err(io)?;
+        let lock = File::open(path).map_err(io)?;
+        lock.try_lock().map_err(|error| match error {
+            fs::TryLockError::WouldBlock => {
+                Error::damaged(path, "another index is being saved there just now")
+            }
+            fs::TryLockError::Error(error) => io(error),
+        })?;
+        let directory = Self {
+            path: path.into(),
+            lock,
+        };
+        for name in directory.names()? {
+            if name != MANIFEST && !is_own(&name) {
+                return Err(Error::damaged(
+                    path,
+                    &format!("it holds {name:?} and is no lshjoin index: give another directory"),
+                ));
+            }
+        }
+        if path.join(MANIFEST).exists() {
+            // An index may be replaced, also one of another version; anything else may not.
+            match Manifest::read(path) {
+                Err(error @ Error::Damaged { .. }) if !names_format(path) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(directory)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn writer(&self, name: &'static str, shape: Shape) -> Result<ArrayWriter> {
+        ArrayWriter::new(name, shape, Some(&self.path))
+    }
+
+    /// Makes these files the index of this directory.
+    ///
+    /// # Errors
+    /// What the system says. The directory has its old index then, or the new one.
+    pub(crate) fn commit(self, facts: Facts, files: Vec<Written>) -> Result<Manifest> {
+        let io = |error| Error::io(&self.path, &error);
+        let stored = |written: &Written| (written.name.into(), written.stored.clone());
+        let manifest = Manifest::new(facts, files.iter().map(stored).collect());
+        let text = serde_json::to_vec_pretty(&manifest).map_err(|error| io(error.into()))?;
+        let mut file = new_file(&self.path, "manifest", ".json")?;
+        file.write_all(&text).map_err(io)?;
+        file.as_file().sync_all().map_err(io)?;
+        for written in files {
+            written.file.keep().map_err(|error| io(error.error))?;
+        }
+        self.lock.sync_all().map_err(io)?;
+        file.persist(self.path.join(MANIFEST))
+            .map_err(|error| io(error.error))?;
+        self.lock.sync_all().map_err(io)?;
+        for name in self.names()? {
+            let named = manifest.arrays.values().any(|stored| stored.file == name);
+            if name != MANIFEST && !named {
+                fs::remove_file(self.path.join(name)).map_err(io)?;
+            }
+        }
+        Ok(manifest)
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let io = |error| Error::io(&self.path, &error);
+        let entries = fs::read_dir(&self.path).map_err(io)?;
+        entries
+            .map(|entry| Ok(entry.map_err(io)?.file_name().to_string_lossy().into()))
+            .collect()
+    }
+}
+
+/// Whether a file of this name is what a save left that did not come to its end, or an index.
+fn is_own(name: &str) -> bool {
+    let array = |name: &str| super::ARRAYS.contains(&name);
+    let prefix = name.split_once('-').map_or("", |(prefix, _)| prefix);
+    (array(prefix) && name.ends_with(".safetensors"))
+        || (prefix == "manifest" && name.ends_with(".json"))
+}
+
+fn names_format(directory: &Path) -> bool {
+    let text = fs::read(directory.join(MANIFEST)).unwrap_or_default();
+    let quoted = format!("\"{FORMAT}\"");
+    text.windows(quoted.len())
+        .any(|bytes| bytes == quoted.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use lshjoin_kernels::Rows;
+
+    use super::*;
+    use crate::{index::Index, metric::Metric, run::Run};
+
+    fn saved(path: &Path) -> Index {
+        let values: Vec<f32> = (0..60).map(|value| (value * 7 % 60) as f32).collect();
+        let run = Run::new().unwrap();
+        let rows = Rows::new(&values, 2).unwrap();
+        let ids: Vec<i64> = (0..30).collect();
+        let index = Index::build(rows, &ids, Metric::Cosine, None, 0, &run).unwrap();
+        index.save(path, &run).unwrap();
+        index
+    }
+
+    #[test]
+    fn a_manifest_is_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        saved(directory.path());
+        let manifest = Manifest::read(directory.path()).unwrap();
+        assert_eq!(manifest.checksum, manifest.sum());
+        assert_eq!(manifest.facts.items, 30);
+        assert!(manifest.arrays.keys().eq(super::super::ARRAYS));
+    }
+
+    #[test]
+    fn every_letter_of_a_manifest_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        saved(directory.path());
+        let path = directory.path().join(MANIFEST);
+        let text = fs::read(&path).unwrap();
+        let manifest = Manifest::read(directory.path()).unwrap();
+        for at in 0..text.len() {
+            let mut altered = text.clone();
+            altered[at] ^= 1;
+            fs::write(&path, altered).unwrap();
+            match Manifest::read(directory.path()) {
+                Err(Error::Damaged { path: named, .. }) => assert_eq!(named, path),
+                // White space for other white space.
+                read => assert_eq!(read.unwrap(), manifest, "byte {at}"),
+            }
+        }
+    }
+
+    #[test]
+    fn one_writer_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Directory::create(directory.path()).unwrap();
+        assert!(matches!(
+            Directory::create(directory.path()),
+            Err(Error::Damaged { .. })
+        ));
+        drop(first);
+        Directory::create(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_save_that_is_not_committed_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let index = saved(directory.path());
+        let run = Run::new().unwrap();
+        run.cancel();
+        assert_eq!(index.save(directory.path(), &run), Err(Error::Cancelled));
+        let names = fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(names, super::super::ARRAYS.len() + 1);
+        Index::open(directory.path(), false, &Run::new().unwrap()).unwrap();
+    }
+}

@@ -1,0 +1,589 @@
+//! Joins with the items of an index.
+
+use std::{borrow::Cow, ops::Range};
+
+use lshjoin_kernels::{Measure, Rows, distances_of};
+use rayon::prelude::*;
+
+use super::{
+    Index,
+    segment::{SegmentCells, compared_by},
+};
+use crate::{
+    error::{Error, Result},
+    held_out::{HELD_OUT, HeldOut, Which, sample},
+    inner_product::longer,
+    knn_join::{KnnJoin, MANY, knn_join},
+    metric::Metric,
+    nearest::Neighbors,
+    plan::{CellPlan, JoinPlan},
+    reach::{CellStarts, Reach},
+    run::Run,
+    side::Side,
+    similarity::{RadiusNeighbors, not_negative, radius_join, stream_sides},
+};
+
+/// Memory that panels of an index's codes may take up at a time: large enough that hardly anything
+/// is gathered twice.
+const PANEL_BYTES: usize = 1 << 30;
+
+/// The share of the pairs of a side with itself from which on it is quicker to meet all, each once.
+const ALL: f64 = 0.45;
+
+impl Index {
+    /// For each query the `k` nearest items, ids in place of rows; ties by id.
+    ///
+    /// # Errors
+    /// When dimensions differ, a query holds NaN or infinity, `k` is 0, the plan is not exact and
+    /// was not made for the cells of this index, the index is damaged, or the run is cancelled.
+    pub fn knn(
+        &self,
+        queries: Rows<'_, f32>,
+        k: usize,
+        plan: &JoinPlan,
+        run: &Run,
+    ) -> Result<Neighbors<f32>> {
+        self.knn_within(queries, k, plan, PANEL_BYTES, run)
+    }
+
+    /// [`Index::knn`] with panels of codes that take up to `panel_bytes` at a time.
+    ///
+    /// # Errors
+    /// As [`Index::knn`].
+    pub fn knn_within(
+        &self,
+        queries: Rows<'_, f32>,
+        k: usize,
+        plan: &JoinPlan,
+        panel_bytes: usize,
+        run: &Run,
+    ) -> Result<Neighbors<f32>> {
+        self.check_dimension(queries)?;
+        let found = self.find(queries, k, plan, panel_bytes, run)?;
+        if self.added.len() == 0 {
+            return self.with_ids(found, run);
+        }
+        let (ids, values) = self.added.rows();
+        let added = Rows::new(&values, self.segment.dim)?;
+        let metric = self.segment.metric;
+        let added = knn_join(Some(queries), added, k, metric, &JoinPlan::Exact, run)?;
+        Ok(merged([(found, self.segment.ids(run)?), (added, &ids)]))
+    }
+
+    /// The plan with its numbers fixed: `until_recall` becomes probes, by what a sample of the
+    /// queries needs, or the exact plan where that comes to most pairs. The fixed plan gives the
+    /// same neighbours however queries are cut into batches.
+    ///
+    /// `queries` are so many, of which a sample will do, all at the same steps; without them, it
+    /// is about the items joined with themselves.
+    ///
+    /// # Errors
+    /// As [`Index::knn`].
+    pub fn fixed_plan(
+        &self,
+        queries: Option<(Rows<'_, f32>, usize)>,
+        k: usize,
+        plan: &JoinPlan,
+        run: &Run,
+    ) -> Result<JoinPlan> {
+        let items = self.segment.len();
+        let most = queries.map_or(items, |(_, all)| all);
+        let Some((plan, cells)) = self.cells_of(plan, run)? else {
+            return Ok(JoinPlan::Exact);
+        };
+        if most.min(items) < MANY {
+            return Ok(JoinPlan::Exact);
+        }
+        let right = self
+            .segment
+            .nearest_of(&self.removed, k.saturating_add(1), run)?;
+        let own;
+        let (queries, k) = match queries {
+            Some((queries, _)) => (Some(queries), k),
+            // Items are longer than they are as queries: no join of one side with itself.
+            None if self.segment.metric == Metric::InnerProduct => {
+                own = self.items_at(self.segment.held_out(run)?, run)?;
+                (Some(Rows::new(&own, self.segment.dim)?), k + 1)
+            }
+            None => (None, k),
+        };
+        let probes = match queries {
+            None => {
+                let rows = self.segment.held_out(run)?;
+                let tables = (&cells.table, &*cells);
+                let visits =
+                    self.visits((None, &right), rows, tables, k, plan, PANEL_BYTES, run)?;
+                visits.map(|visits| visits.probes())
+            }
+            Some(queries) => {
+                self.check_dimension(queries)?;
+                let longer = self.longer(queries);
+                let (left, of_left) = self.left(&longer, &cells, run)?;
+                let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
+                let rows = held_out_rows(&left);
+                let visits = self.visits(sides, rows, tables, k, plan, PANEL_BYTES, run)?;
+                visits.map(|visits| visits.probes())
+            }
+        };
+        Ok(match probes {
+            None => JoinPlan::Exact,
+            Some(probes) => JoinPlan::Cells(CellPlan {
+                probes,
+                until_recall: None,
+                ..plan
+            }),
+        })
+    }
+
+    /// The ids of some of the items, by cell, and the `k` nearest others of each: a stretch of the
+    /// join of all items with themselves. The stretches `0..len` make up the whole.
+    ///
+    /// Panels of codes take up to `panel_bytes`, beside about 30 bytes for each of k + 7 places of
+    /// each item of the stretch.
+    ///
+    /// # Errors
+    /// When the stretch is not one, something was added or removed, the plan has rounds, or as
+    /// [`Index::knn`].
+    pub fn knn_of_stretch(
+        &self,
+        stretch: Range<usize>,
+        k: usize,
+        plan: &JoinPlan,
+        panel_bytes: usize,
+        run: &Run,
+    ) -> Result<(Vec<i64>, Neighbors<f32>)> {
+        // One more, since each item finds itself.
+        let places = k.saturating_add(usize::from(k > 0));
+        let (left, right) = self.stretch(&stretch, places, run)?;
+        let cells = self.cells_of(plan, run)?;
+        if let Some((plan, _)) = &cells
+            && (plan.until_recall.is_some() || plan.rounds > 0)
+        {
+            return Err(Error::Parameter {
+                name: "plan",
+                must_be: "a fixed one without rounds, where items are joined stretch by stretch",
+                value: format!("{plan:?}"),
+            });
+        }
+        let found = match cells {
+            _ if self.segment.metric == Metric::InnerProduct => {
+                let rows = (stretch.start as u32..stretch.end as u32).collect();
+                let values = self.items_at(rows, run)?;
+                let queries = Rows::new(&values, self.segment.dim)?;
+                self.find(queries, places, plan, panel_bytes, run)?
+            }
+            None => match self.segment.cells(run)? {
+                None => KnnJoin::new(Some(&left), &right, places, run)?.exactly()?,
+                Some(cells) => {
+                    let of_left = cells.table.slice(&stretch);
+                    let tables = (&of_left, &*cells);
+                    exactly((&left, &right), tables, places, panel_bytes, run)?
+                }
+            },
+            Some((plan, cells)) => {
+                let of_left = cells.table.slice(&stretch);
+                let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
+                let visits = Reach::over(neighbors, &of_left, &cells.table, plan.probes);
+                let visits = visits.within(panel_bytes);
+                look(&left, &right, places, 0, visits, run)?
+            }
+        };
+        let found = without_itself(found, stretch.start);
+        let ids = self.segment.ids(run)?[stretch].to_vec();
+        Ok((ids, self.with_ids(found, run)?))
+    }
+
+    /// Every item nearer than `radius` (strictly) to each query, ids in place of rows.
+    ///
+    /// # Errors
+    /// When the metric is the inner product, dimensions differ, a query holds NaN or infinity, the
+    /// radius is negative or NaN, the index is damaged, or the run is cancelled.
+    pub fn radius(
+        &self,
+        queries: Rows<'_, f32>,
+        radius: f64,
+        run: &Run,
+    ) -> Result<RadiusNeighbors<f32>> {
+        self.check_dimension(queries)?;
+        let metric = self.distance()?;
+        let left = Side::new("queries", queries, metric, run)?;
+        let right = self.segment.nearest_of(&self.removed, usize::MAX, run)?;
+        let mut pairs = self.within(&left, &right, radius, |_, _| true, run)?;
+        if self.added.len() > 0 {
+            let (ids, values) = self.added.rows();
+            let added = Rows::new(&values, self.segment.dim)?;
+            let added = radius_join(Some(queries), added, radius, metric, run)?;
+            for query in 0..queries.len() {
+                for at in added.lims[query] as usize..added.lims[query + 1] as usize {
+                    let id = ids[added.indices[at] as usize];
+                    pairs.push((query as u32, id, added.distances[at]));
+                }
+            }
+        }
+        Ok(RadiusNeighbors::sorted(pairs, queries.len()))
+    }
+
+    /// The ids of some of the items, by cell, and every other item nearer than `radius` to each:
+    /// see [`Index::knn_of_stretch`].
+    ///
+    /// # Errors
+    /// When the stretch is not one, something was added or removed, or as [`Index::radius`].
+    pub fn radius_of_stretch(
+        &self,
+        stretch: Range<usize>,
+        radius: f64,
+        run: &Run,
+    ) -> Result<(Vec<i64>, RadiusNeighbors<f32>)> {
+        self.distance()?;
+        let (left, right) = self.stretch(&stretch, usize::MAX, run)?;
+        let first = stretch.start as u32;
+        let other = |left: u32, right: u32| first + left != right;
+        let pairs = self.within(&left, &right, radius, other, run)?;
+        let ids = self.segment.ids(run)?[stretch].to_vec();
+        let found = RadiusNeighbors::sorted(pairs, ids.len());
+        Ok((ids, found))
+    }
+
+    /// The `k` nearest of the items by cell, by row.
+    fn find(
+        &self,
+        queries: Rows<'_, f32>,
+        k: usize,
+        plan: &JoinPlan,
+        panel_bytes: usize,
+        run: &Run,
+    ) -> Result<Neighbors<f32>> {
+        let segment = &self.segment;
+        let longer = self.longer(queries);
+        let rows = Rows::new(&longer, segment.width())?;
+        let right = segment.nearest_of(&self.removed, k, run)?;
+        let found = match segment.cells(run)? {
+            None => {
+                // A plan for other cells is refused all the same.
+                self.cells_of(plan, run)?;
+                let left = Side::new("queries", rows, right.metric, run)?;
+                KnnJoin::new(Some(&left), &right, k, run)?.exactly()?
+            }
+            Some(cells) => {
+                let (left, of_left) = self.left(&longer, &cells, run)?;
+                let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
+                let plan = self.cells_of(plan, run)?.map(|(plan, _)| plan);
+                let visits = plan.map(|plan| {
+                    let rows = held_out_rows(&left);
+                    let visits = self.visits(sides, rows, tables, k, plan, panel_bytes, run)?;
+                    Ok::<_, Error>(visits.map(|visits| (visits, plan.rounds)))
+                });
+                match visits.transpose()?.flatten() {
+                    None => exactly((&left, &right), tables, k, panel_bytes, run)?,
+                    Some((visits, rounds)) => look(&left, &right, k, rounds, visits, run)?,
+                }
+            }
+        };
+        match segment.metric {
+            Metric::InnerProduct => by_inner_product(found, rows, &right, run),
+            _ => Ok(found),
+        }
+    }
+
+    /// Queries as the items are kept, as one side by cell.
+    fn left<'a>(
+        &self,
+        longer: &'a [f32],
+        cells: &SegmentCells,
+        run: &Run,
+    ) -> Result<(Side<'a, f32>, CellStarts)> {
+        let rows = Rows::new(longer, self.segment.width())?;
+        let metric = compared_by(self.segment.metric);
+        let mut left = Side::new("queries", rows, metric, run)?;
+        let table = cells.cells().starts(&mut left, run)?;
+        Ok((left, table))
+    }
+
+    /// Some of the items, as they came.
+    fn items_at(&self, rows: Vec<u32>, run: &Run) -> Result<Vec<f32>> {
+        let all = self.segment.nearest_of(&self.removed, usize::MAX, run)?;
+        all.check(rows.iter().copied())?;
+        let values = rows
+            .iter()
+            .flat_map(|&row| &all.rows.row(row as usize)[..self.segment.dim]);
+        Ok(values.copied().collect())
+    }
+
+    fn check_dimension(&self, queries: Rows<'_, f32>) -> Result<()> {
+        if queries.dim() == self.segment.dim {
+            return Ok(());
+        }
+        Err(Error::Dimension {
+            what: "queries",
+            got: queries.dim(),
+            expected: self.segment.dim,
+        })
+    }
+
+    /// The metric, if it is a distance.
+    fn distance(&self) -> Result<Metric> {
+        match self.segment.metric {
+            Metric::InnerProduct => Err(Error::Parameter {
+                name: "metric",
+                must_be: "a distance; inner products have none but in knn",
+                value: Metric::InnerProduct.to_string(),
+            }),
+            metric => Ok(metric),
+        }
+    }
+
+    /// Queries as the items are kept.
+    fn longer<'a>(&self, queries: Rows<'a, f32>) -> Cow<'a, [f32]> {
+        match self.segment.metric {
+            Metric::InnerProduct => longer(queries, |_| 0.0).into(),
+            _ => queries.values().into(),
+        }
+    }
+
+    /// The numbers of the plan and the cells that it is about; none where all pairs are met.
+    fn cells_of(
+        &self,
+        plan: &JoinPlan,
+        run: &Run,
+    ) -> Result<Option<(CellPlan, std::sync::Arc<SegmentCells>)>> {
+        plan.check()?;
+        let plan = match plan {
+            JoinPlan::Exact => return Ok(None),
+            JoinPlan::Cells(plan) => *plan,
+            JoinPlan::Lsh(_) => {
+                return Err(Error::Parameter {
+                    name: "plan",
+                    must_be: "exact or of cells for an index",
+                    value: "one of tables".into(),
+                });
+            }
+        };
+        let own = self.segment.plan;
+        if (plan.seed, plan.axes, plan.cells) != (own.seed, own.axes, own.cells) {
+            return Err(Error::Parameter {
+                name: "plan",
+                must_be: "of the index's own seed, axes and cells",
+                value: format!(
+                    "of seed {}, {} axes and {} cells (the index has seed {}, {} axes and {} cells)",
+                    plan.seed, plan.axes, plan.cells, own.seed, own.axes, own.cells
+                ),
+            });
+        }
+        let cells = self.segment.cells(run)?;
+        Ok(cells.map(|cells| (plan, cells)))
+    }
+
+    /// How left rows look into the cells of the index; none where they had better meet all. `rows`
+    /// are those of the left side that recall is measured by.
+    #[expect(clippy::too_many_arguments, reason = "two sides, and all of a plan")]
+    fn visits<'a>(
+        &self,
+        (left, right): (Option<&Side<'_, f32>>, &Side<'_, f32>),
+        rows: Vec<u32>,
+        (of_left, cells): (&'a CellStarts, &'a SegmentCells),
+        k: usize,
+        plan: CellPlan,
+        panel_bytes: usize,
+        run: &Run,
+    ) -> Result<Option<Reach<'a>>> {
+        let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
+        let mut visits = Reach::over(neighbors, of_left, &cells.table, plan.probes);
+        if let Some(recall) = plan.until_recall {
+            let k = k.min(right.rows.len());
+            let held_out = HeldOut::of_rows(left, right, rows, k, run)?;
+            visits.extend(recall, held_out.numbered(left, right, Which::All));
+            let most = if left.is_none() { ALL } else { 2.0 * ALL };
+            if visits.share() > most {
+                return Ok(None);
+            }
+        }
+        Ok(Some(visits.within(panel_bytes)))
+    }
+
+    /// Some of the items, and all, to find the `k` nearest among.
+    fn stretch(
+        &self,
+        stretch: &Range<usize>,
+        k: usize,
+        run: &Run,
+    ) -> Result<(Side<'_, f32>, Side<'_, f32>)> {
+        if self.is_changed() {
+            return Err(Error::Parameter {
+                name: "an index joined with itself",
+                must_be: "saved and opened anew after a change",
+                value: "changed".into(),
+            });
+        }
+        if stretch.start > stretch.end || stretch.end > self.segment.len() {
+            return Err(Error::Parameter {
+                name: "the stretch",
+                must_be: "one of the items",
+                value: format!("{stretch:?} of {}", self.segment.len()),
+            });
+        }
+        let segment = &self.segment;
+        Ok((
+            segment.side(stretch, &self.removed, usize::MAX, run)?,
+            segment.nearest_of(&self.removed, k, run)?,
+        ))
+    }
+
+    /// The pairs nearer than `radius` that are wanted, with the ids of the right rows.
+    fn within(
+        &self,
+        left: &Side<'_, f32>,
+        right: &Side<'_, f32>,
+        radius: f64,
+        wanted: impl Fn(u32, u32) -> bool + Sync,
+        run: &Run,
+    ) -> Result<Vec<(u32, i64, f32)>> {
+        not_negative("radius", radius)?;
+        let ids = self.segment.ids(run)?;
+        let mut pairs = Vec::new();
+        stream_sides(Some(left), right, radius, run, |found| {
+            let found = found.into_iter().filter(|pair| wanted(pair.0, pair.1));
+            pairs.extend(found.map(|(left, right, far)| (left, ids[right as usize], far)));
+            Ok(())
+        })?;
+        run.check()?;
+        Ok(pairs)
+    }
+
+    /// Ids in place of row numbers.
+    fn with_ids(&self, mut found: Neighbors<f32>, run: &Run) -> Result<Neighbors<f32>> {
+        let ids = self.segment.ids(run)?;
+        for index in found.indices.iter_mut() {
+            // What is not there has no distance either.
+            *index = usize::try_from(*index).map_or(-1, |row| ids[row]);
+        }
+        Ok(found)
+    }
+}
+
+fn held_out_rows(side: &Side<'_, f32>) -> Vec<u32> {
+    sample(side.rows.len(), HELD_OUT)
+}
+
+/// Lets left rows look into near cells, then at their neighbours' neighbours.
+fn look(
+    left: &Side<'_, f32>,
+    right: &Side<'_, f32>,
+    k: usize,
+    rounds: usize,
+    visits: Reach<'_>,
+    run: &Run,
+) -> Result<Neighbors<f32>> {
+    let join = KnnJoin::new(Some(left), right, k, run)?;
+    visits.hold(left, right, &join.nearest, run)?;
+    join.expanded(rounds, None)
+}
+
+/// Lets left rows look into their own cells, so that nearly all pairs fail the first test when all
+/// meet after that.
+fn exactly(
+    (left, right): (&Side<'_, f32>, &Side<'_, f32>),
+    (of_left, cells): (&CellStarts, &SegmentCells),
+    k: usize,
+    panel_bytes: usize,
+    run: &Run,
+) -> Result<Neighbors<f32>> {
+    let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
+    let visits = Reach::over(neighbors, of_left, &cells.table, 1).within(panel_bytes);
+    let join = KnnJoin::new(Some(left), right, k, run)?;
+    visits.hold(left, right, &join.nearest, run)?;
+    join.exactly()
+}
+
+/// The lists of rows from `first` on without these rows, one place shorter.
+fn without_itself(found: Neighbors<f32>, first: usize) -> Neighbors<f32> {
+    let k = found.k - 1;
+    let lists = found
+        .indices
+        .par_chunks(found.k)
+        .zip(found.distances.par_chunks(found.k));
+    let kept = lists
+        .enumerate()
+        .flat_map_iter(|(row, (indices, distances))| {
+            let own = (first + row) as i64;
+            let others = indices.iter().zip(distances);
+            let others = others.filter(move |&(&index, _)| index != own);
+            // Among many equal items it may not have found itself.
+            others.take(k).map(|(&index, &distance)| (index, distance))
+        });
+    let (indices, distances) = kept.collect();
+    Neighbors {
+        k,
+        distances,
+        indices,
+    }
+}
+
+/// What was found by distance, in the order of inner products.
+fn by_inner_product(
+    mut found: Neighbors<f32>,
+    queries: Rows<'_, f32>,
+    items: &Side<'_, f32>,
+    run: &Run,
+) -> Result<Neighbors<f32>> {
+    let k = found.k;
+    let lists = found
+        .distances
+        .par_chunks_mut(k)
+        .zip(found.indices.par_chunks_mut(k));
+    lists
+        .enumerate()
+        .try_for_each_init(Vec::new, |products, (query, (distances, indices))| {
+            run.check()?;
+            let others = indices.iter().take_while(|&&index| index >= 0);
+            let pairs: Vec<(u32, u32)> =
+                others.map(|&index| (query as u32, index as u32)).collect();
+            items.check(pairs.iter().map(|pair| pair.1))?;
+            distances_of(
+                Measure::Dot,
+                queries,
+                items.rows,
+                &pairs,
+                products,
+                run.isa(),
+            )?;
+            let mut scored: Vec<(f32, u32)> = products
+                .iter()
+                .zip(&pairs)
+                .map(|(&product, pair)| (0.0 - product, pair.1))
+                .collect();
+            scored.sort_by(|x, y| {
+                let by_id = || items.rank(x.1).cmp(&items.rank(y.1));
+                x.0.total_cmp(&y.0).then_with(by_id)
+            });
+            for (place, (distance, item)) in scored.into_iter().enumerate() {
+                (distances[place], indices[place]) = (distance, item.into());
+            }
+            Ok::<_, Error>(())
+        })?;
+    Ok(found)
+}
+
+/// The nearest of both, whose rows have these ids.
+fn merged(both: [(Neighbors<f32>, &[i64]); 2]) -> Neighbors<f32> {
+    let (k, values) = (both[0].0.k, both[0].0.indices.len());
+    let mut merged = Neighbors {
+        k,
+        distances: vec![f32::INFINITY; values],
+        indices: vec![-1; values],
+    };
+    let lists = merged.distances.par_chunks_mut(k);
+    let lists = lists.zip(merged.indices.par_chunks_mut(k));
+    lists.enumerate().for_each(|(query, (distances, indices))| {
+        let list = |(found, ids): &(Neighbors<f32>, &[i64])| {
+            let ids = found.of(query as u32).map(|row| ids[row as usize]);
+            let distances = found.distances[query * k..].iter().copied();
+            distances.zip(ids).collect::<Vec<_>>()
+        };
+        let mut all: Vec<(f32, i64)> = both.iter().flat_map(list).collect();
+        all.sort_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
+        for (place, (distance, id)) in all.into_iter().take(k).enumerate() {
+            (distances[place], indices[place]) = (distance, id);
+        }
+    });
+    merged
+}

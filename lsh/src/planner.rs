@@ -1,0 +1,656 @@
+//! The planner: which plan reaches a recall at the least cost, on these rows and this machine.
+//!
+//! Distances of sampled rows to all others tell where neighbours are and how far a random row is
+//! (Slaney, Lifshits and He, "Optimal parameters for locality-sensitive hashing", 2012). What a plan
+//! would find and compare is then counted on the sample, rather than modelled (Dong et al.,
+//! "Modeling LSH for performance tuning", 2008, fit a model instead), and weighed by what the steps
+//! take on the instruction set. The recall that is promised is that of rows which no choice was
+//! made by.
+//!
+//! The candidates are all pairs, and rows by cells. Tables of sign bits are none: at every recall
+//! tried, on AMX as on AVX2, cells got there sooner; `make bench-planner` has them in its grid.
+
+use lshjoin_kernels::{Rows, Scalar};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cells::Cells,
+    costs::{Costs, Shape},
+    directions::PrincipalAxes,
+    duplicates::{Distinct, kept},
+    error::Result,
+    held_out::{self, HeldOut},
+    inner_product::Longer,
+    knn_join::{Choice, Sides},
+    metric::Metric,
+    model::positive,
+    plan::{CellPlan, JoinPlan, MOST_CELLS, check_recall},
+    reach::{CellStarts, Reach},
+    report::Estimate,
+    run::Run,
+    side::{Side, distance},
+    similarity::same_dimension,
+};
+
+/// A plan, and what to expect of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PredictedPlan {
+    /// What to do.
+    #[serde(flatten)]
+    pub plan: JoinPlan,
+    /// What to expect, if that has been looked into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<Prediction>,
+}
+
+/// What the planner expects of a plan, on the machine that it ran on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prediction {
+    /// The recall, measured on sampled rows that were not used to choose the plan.
+    pub recall: Estimate,
+    /// Pairs compared, as a share of the pairs of a query and an item.
+    pub share: f64,
+    /// Seconds that the join takes.
+    pub seconds: f64,
+    /// Peak memory beside the rows themselves, in bytes.
+    pub bytes: u64,
+    /// How many times as far as its k-th neighbour a random item is, by the medians of sampled rows:
+    /// near 1, no index can tell near from far. `None` where no sample was looked at, or half of the
+    /// neighbours are at distance 0.
+    pub contrast: Option<f64>,
+    /// Why this plan and no other.
+    pub why: String,
+}
+
+/// What the planner looked at, from [`plan_knn_join`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlanStudy {
+    /// The plan of the least predicted time.
+    pub chosen: PredictedPlan,
+    /// The recall and time of the settings considered, the chosen one among them.
+    pub considered: Vec<Setting>,
+    /// Distances of sampled queries to their k-th neighbours.
+    pub near: Vec<f64>,
+    /// Distances of the same queries to random items.
+    pub random: Vec<f64>,
+}
+
+/// A setting that the planner considered.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Setting {
+    /// As a plan.
+    pub plan: JoinPlan,
+    /// Recall on sampled rows that were not used to choose.
+    pub recall: f64,
+    /// Share of the pairs that it compares.
+    pub share: f64,
+    /// Predicted seconds.
+    pub seconds: f64,
+}
+
+/// Rows of either side up to which all pairs are met at once.
+const SMALL: usize = 5000;
+
+/// Work, in seconds on one thread, in which there is nothing to be saved by planning.
+const AT_ONCE: f64 = 0.6;
+
+/// The share of a join's work that looking at one more number of cells may take.
+const PLANNING: f64 = 0.05;
+
+/// Principal axes that centroids are learnt and compared in.
+const AXES: usize = 48;
+
+/// Cells considered, in square roots of the number of items: first what does well mostly.
+const CELLS: [f64; 3] = [3.0, 6.0, 1.5];
+
+/// The share of the pairs that a join by votes compares, for each one of what it would compare by the
+/// distances of centroids, by which a sample tells: measured on WordNet's glosses.
+const BY_VOTES: f64 = 0.6;
+
+/// Rows a cell whose cells tell how many rows the cells have, and neighbours of a held-out row that
+/// tell how far it has to look.
+const ROWS_OF_CELL: usize = 8;
+const NEIGHBORS: usize = 12;
+
+/// Recalls to draw the curve of a setting by, beside the one that is asked for.
+const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
+
+/// The contrast up to which the distances of near and random items are said to be alike.
+const NO_CONTRAST: f64 = 1.15;
+
+/// The plan of the least predicted time for the k nearest `items` of each query, or of each item
+/// when `queries` is `None`, with what it was chosen from.
+///
+/// Joins that take less than the planning are exact at once, as is a recall of 1. So are joins by
+/// Manhattan distance, which has no other plan.
+///
+/// ```
+/// use lshjoin::{JoinPlan, Metric, Rows, Run, plan_knn_join};
+///
+/// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
+/// let study = plan_knn_join(None, items, 1, Metric::Euclidean, 0.9, 0, &Run::new()?)?;
+/// assert_eq!(study.chosen.plan, JoinPlan::Exact);
+/// # Ok::<(), lshjoin::Error>(())
+/// ```
+///
+/// # Errors
+/// When dimensions differ, `k` is 0, `recall` is not above 0 and at most 1, a row that is looked at
+/// holds NaN or infinity, or the run is cancelled.
+pub fn plan_knn_join<T: Scalar>(
+    queries: Option<Rows<'_, T>>,
+    items: Rows<'_, T>,
+    k: usize,
+    metric: Metric,
+    recall: f64,
+    seed: u64,
+    run: &Run,
+) -> Result<PlanStudy> {
+    if let Some(queries) = queries {
+        same_dimension(queries, items)?;
+    }
+    positive("k", k)?;
+    let planner = Planner::new(recall, seed, run)?;
+    if metric == Metric::InnerProduct {
+        // What is joined is longer rows, with one place more where a row may find itself.
+        let longer = Longer::of(queries.unwrap_or(items), items, run)?;
+        let k = k.saturating_add(usize::from(queries.is_none()));
+        return planner.study_rows(
+            Some(longer.queries()?),
+            longer.items()?,
+            k,
+            Metric::Euclidean,
+        );
+    }
+    planner.study_rows(queries, items, k, metric)
+}
+
+/// What is asked of the planner.
+pub(crate) struct Planner<'a> {
+    recall: f64,
+    seed: u64,
+    costs: Costs,
+    run: &'a Run,
+}
+
+/// The settings of one number of cells.
+struct CellStudy {
+    cells: Cells,
+    /// The one that reaches the recall asked for.
+    setting: Setting,
+    recall: Estimate,
+    /// It and those that reach others.
+    curve: Vec<Setting>,
+}
+
+impl<'a> Planner<'a> {
+    /// # Errors
+    /// When `recall` is not above 0 and at most 1.
+    pub(crate) fn new(recall: f64, seed: u64, run: &'a Run) -> Result<Self> {
+        check_recall("recall", recall)?;
+        Ok(Self {
+            recall,
+            seed,
+            costs: Costs::of(run.isa()),
+            run,
+        })
+    }
+
+    /// As the join that the plan is for prepares its rows.
+    fn study_rows<T: Scalar>(
+        &self,
+        queries: Option<Rows<'_, T>>,
+        items: Rows<'_, T>,
+        k: usize,
+        metric: Metric,
+    ) -> Result<PlanStudy> {
+        let run = self.run;
+        run.begin("plan");
+        let distinct = Distinct::of(items, kept(queries.is_none(), k), run)?;
+        let distinct = distinct.map(|distinct| distinct.rows(items));
+        let items = match &distinct {
+            Some(values) => Rows::new(values, items.dim())?,
+            None => items,
+        };
+        let right = Side::new("items", items, metric, run)?;
+        let left = queries
+            .map(|queries| Side::new("queries", queries, metric, run))
+            .transpose()?;
+        Ok(self.study((left.as_ref(), &right), k)?.1)
+    }
+
+    /// What to do for the k nearest on these sides, and how that was found.
+    pub(crate) fn study<T: Scalar>(
+        &self,
+        sides: Sides<'_, '_, T>,
+        k: usize,
+    ) -> Result<(Choice<T>, PlanStudy)> {
+        let run = self.run;
+        run.begin("plan");
+        let (left, right) = sides;
+        let shape = Shape {
+            left: left.unwrap_or(right).rows.len(),
+            right: right.rows.len(),
+            with_itself: left.is_none(),
+            dim: right.rows.dim(),
+            k: k.min(right.rows.len()),
+            width: size_of::<T>(),
+        };
+        let work = self.costs.exact(&shape);
+        let mut exact = Prediction::exact(&shape, self.costs.seconds(work));
+        let at_once = if right.codes.is_none() {
+            Some("this distance has no other plan")
+        } else if self.recall == 1.0 {
+            Some("all neighbours are asked for")
+        } else if shape.left.min(shape.right) < SMALL {
+            Some("a side is small")
+        } else if work < AT_ONCE {
+            Some("that takes no longer than planning")
+        } else {
+            None
+        };
+        if let Some(why) = at_once {
+            exact.why = why.into();
+            let study = PlanStudy {
+                considered: vec![exact.setting(JoinPlan::Exact)],
+                chosen: exact.of(JoinPlan::Exact),
+                near: Vec::new(),
+                random: Vec::new(),
+            };
+            return Ok((Choice::of(JoinPlan::Exact), study));
+        }
+
+        let held_out = HeldOut::of(left, right, k, run)?;
+        let near: Vec<f64> = held_out
+            .rows
+            .iter()
+            .map(|row| row.furthest.to_f64())
+            .collect();
+        let random = self.random_distances(sides, &held_out)?;
+        let contrast = contrast(&near, &random, right.metric);
+
+        let axes = PrincipalAxes::of_sample(right.rows, AXES, run)?;
+        let mut considered = vec![exact.setting(JoinPlan::Exact)];
+        let mut best: Option<CellStudy> = None;
+        for cells in CELLS {
+            let cells = (cells * (shape.right as f64).sqrt()).min(MOST_CELLS as f64) as usize;
+            if let Some(best) = &best {
+                let planning = self.costs.study(&shape, axes.count(), cells);
+                let least = best.setting.seconds.min(exact.seconds);
+                if self.costs.seconds(planning) > PLANNING * least {
+                    continue;
+                }
+            }
+            let study = self.cells(&shape, cells, &axes, sides, &held_out)?;
+            considered.extend_from_slice(&study.curve);
+            let quicker = |best: &CellStudy| study.setting.seconds < best.setting.seconds;
+            if best.as_ref().is_none_or(quicker) {
+                best = Some(study);
+            }
+        }
+        exact.contrast = contrast;
+        let (choice, chosen) = match best {
+            Some(best) if best.setting.seconds < exact.seconds => {
+                let predicted = Prediction {
+                    recall: best.recall,
+                    share: best.setting.share,
+                    seconds: best.setting.seconds,
+                    bytes: shape.bytes(),
+                    contrast,
+                    why: format!("to compare all pairs would take {:.1} s", exact.seconds),
+                };
+                let choice = Choice {
+                    plan: best.setting.plan,
+                    cells: Some(best.cells),
+                    held_out: Some(held_out),
+                };
+                (choice, predicted.of(best.setting.plan))
+            }
+            best => {
+                if let Some(best) = best {
+                    exact.why = why_exact(shape.k, contrast, &best.setting);
+                }
+                (Choice::of(JoinPlan::Exact), exact.of(JoinPlan::Exact))
+            }
+        };
+        let study = PlanStudy {
+            chosen,
+            considered,
+            near,
+            random,
+        };
+        Ok((choice, study))
+    }
+
+    /// From each held-out row to an item chosen without regard to distance.
+    fn random_distances<T: Scalar>(
+        &self,
+        (left, right): Sides<'_, '_, T>,
+        held_out: &HeldOut<T>,
+    ) -> Result<Vec<f64>> {
+        let items = right.rows.len() as u64;
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut other = |row: u32| loop {
+            let other = (rng.next_u64() % items) as u32;
+            if left.is_some() || other != row || items == 1 {
+                return (row, other);
+            }
+        };
+        let pairs: Vec<(u32, u32)> = held_out.rows.iter().map(|row| other(row.row)).collect();
+        let left = left.unwrap_or(right);
+        let mut scores = Vec::new();
+        left.scores(right, &pairs, &mut scores, self.run.isa())?;
+        let distance = |&score: &T| distance(left.metric, score).to_f64();
+        Ok(scores.iter().map(distance).collect())
+    }
+
+    /// What so many cells would compare and find.
+    fn cells<T: Scalar>(
+        &self,
+        shape: &Shape,
+        cells: usize,
+        axes: &PrincipalAxes,
+        (left, right): Sides<'_, '_, T>,
+        held_out: &HeldOut<T>,
+    ) -> Result<CellStudy> {
+        let run = self.run;
+        let plan = |recall| {
+            JoinPlan::Cells(CellPlan {
+                seed: self.seed,
+                axes: AXES,
+                cells,
+                probes: 1,
+                rounds: 0,
+                until_recall: Some(recall),
+            })
+        };
+        let cells = Cells::of_sample(axes, right, cells, self.seed, run)?;
+        // The cells of a sample of items and of neighbours of the held-out rows.
+        let mut items = held_out::sample(right.rows.len(), ROWS_OF_CELL * cells.len());
+        let sampled = items.len();
+        let nearest: Vec<Vec<u32>> = held_out
+            .rows
+            .iter()
+            .map(|row| {
+                let step = row.nearest.len().div_ceil(NEIGHBORS).max(1);
+                row.nearest.iter().copied().step_by(step).collect()
+            })
+            .collect();
+        items.extend(nearest.iter().flatten());
+        let items = cells.of_some(right, &items, run)?;
+        let (items, mut neighbors) = items.split_at(sampled);
+        let of_right = CellStarts::of_sample(items, cells.len());
+        // Of the held-out rows and, unless it is the items, of a sample of the queries.
+        let mut queries: Vec<u32> = held_out.rows.iter().map(|row| row.row).collect();
+        if let Some(left) = left {
+            queries.extend(held_out::sample(
+                left.rows.len(),
+                ROWS_OF_CELL * cells.len(),
+            ));
+        }
+        let queries = cells.of_some(left.unwrap_or(right), &queries, run)?;
+        let (of_held_out, queries) = queries.split_at(held_out.rows.len());
+        let of_queries = left.map(|_| CellStarts::of_sample(queries, cells.len()));
+        let of_left = of_queries.as_ref().unwrap_or(&of_right);
+
+        let mut visits = Reach::over(cells.neighbors(&of_right).into(), of_left, &of_right, 1);
+        let rows = nearest.iter().zip(of_held_out).map(|(nearest, &cell)| {
+            let (of_row, rest) = neighbors.split_at(nearest.len());
+            neighbors = rest;
+            (cell, of_row.to_vec())
+        });
+        let rows: Vec<(u32, Vec<u32>)> = rows.collect();
+        let every_other = |first| visits.needed(rows.iter().skip(first).step_by(2).cloned());
+        let (to_choose_by, to_check_by) = (every_other(0), every_other(1));
+        let mut setting = |recall: f64| {
+            let reach = to_choose_by.reach_for(recall);
+            visits.look(reach);
+            let found = Estimate::of(to_check_by.found(reach));
+            let share = BY_VOTES * visits.share() * shape.exact_pairs() / shape.pairs().max(1.0);
+            let work = self.costs.cells(
+                shape,
+                axes.count(),
+                cells.len(),
+                share,
+                visits.meetings() as f64,
+            );
+            let seconds = self.costs.seconds(work);
+            let setting = Setting {
+                plan: plan(recall),
+                recall: found.value,
+                share,
+                seconds,
+            };
+            (setting, found)
+        };
+        let (asked, recall) = setting(self.recall);
+        let mut curve = vec![asked.clone()];
+        curve.extend(CURVE.map(|recall| setting(recall).0));
+        Ok(CellStudy {
+            cells,
+            setting: asked,
+            recall,
+            curve,
+        })
+    }
+}
+
+impl Prediction {
+    /// Of meeting all pairs.
+    fn exact(shape: &Shape, seconds: f64) -> Self {
+        Self {
+            recall: Estimate::ALL,
+            share: shape.exact_pairs() / shape.pairs().max(1.0),
+            seconds,
+            bytes: shape.bytes(),
+            contrast: None,
+            why: String::new(),
+        }
+    }
+
+    fn setting(&self, plan: JoinPlan) -> Setting {
+        Setting {
+            plan,
+            recall: self.recall.value,
+            share: self.share,
+            seconds: self.seconds,
+        }
+    }
+
+    fn of(self, plan: JoinPlan) -> PredictedPlan {
+        PredictedPlan {
+            plan,
+            predicted: Some(self),
+        }
+    }
+}
+
+/// Why not cells.
+fn why_exact(k: usize, contrast: Option<f64>, cells: &Setting) -> String {
+    let alternative = format!(
+        "cells would compare {:.0} % of the pairs and take {:.1} s",
+        100.0 * cells.share,
+        cells.seconds
+    );
+    match contrast.filter(|&contrast| contrast < NO_CONTRAST) {
+        None => alternative,
+        Some(contrast) => format!(
+            "distances barely differ: a random item is only {contrast:.2} times as far as neighbour \
+             {k}, and {alternative}"
+        ),
+    }
+}
+
+/// How many times as far as their neighbours random items are; `None` for neighbours at distance 0.
+fn contrast(near: &[f64], random: &[f64], metric: Metric) -> Option<f64> {
+    // A cosine distance is half the square of a Euclidean one.
+    let length = |distance: f64| match metric {
+        Metric::Cosine => distance.sqrt(),
+        _ => distance,
+    };
+    let (near, random) = (length(median(near)), length(median(random)));
+    (near > 0.0)
+        .then(|| random / near)
+        .filter(|contrast| contrast.is_finite())
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    if values.is_empty() {
+        return 0.0;
+    }
+    let middle = values.len() / 2;
+    *values.select_nth_unstable_by(middle, f64::total_cmp).1
+}
+
+#[cfg(test)]
+mod tests {
+    use lshjoin_kernels::Isa;
+
+    use super::*;
+    use crate::{
+        family::gaussian,
+        knn_join::{knn_join, knn_join_for_recall},
+    };
+
+    const DIM: usize = 48;
+
+    /// Around so many centres, or none.
+    fn rows(count: usize, centres: usize) -> Vec<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let of_centres: Vec<f64> = (0..centres * DIM)
+            .map(|_| 3.0 * gaussian(&mut rng))
+            .collect();
+        (0..count * DIM)
+            .map(|at| {
+                let (row, value) = (at / DIM, at % DIM);
+                let centre = match centres {
+                    0 => 0.0,
+                    _ => of_centres[row % centres * DIM + value],
+                };
+                (centre + gaussian(&mut rng)) as f32
+            })
+            .collect()
+    }
+
+    #[test]
+    fn contrast_is_that_of_the_medians() {
+        let near = [1.0, 2.0, 90.0];
+        let random = [3.0, 6.0, 1000.0];
+        assert_eq!(contrast(&near, &random, Metric::Euclidean), Some(3.0));
+        let squares = |values: [f64; 3]| values.map(|value| value * value);
+        let cosine = contrast(&squares(near), &squares(random), Metric::Cosine);
+        assert!((cosine.unwrap() - 3.0).abs() < 1e-12);
+        assert_eq!(contrast(&[0.0; 3], &random, Metric::Euclidean), None);
+        assert_eq!(
+            contrast(&near, &[f64::INFINITY; 3], Metric::Euclidean),
+            None
+        );
+    }
+
+    #[test]
+    fn few_pairs_are_compared_where_that_takes_long() {
+        let values = rows(12_000, 100);
+        let rows = Rows::new(&values, DIM).unwrap();
+        let join = |isa| {
+            let run = Run::on(isa);
+            let (found, planned) =
+                knn_join_for_recall(None, rows, 5, Metric::Euclidean, 0.9, 3, &run).unwrap();
+            (found, planned, run.report())
+        };
+        let (found, planned, report) = join(Isa::SCALAR);
+        let predicted = planned.predicted.unwrap();
+        let JoinPlan::Cells(plan) = planned.plan else {
+            panic!("{predicted:?}")
+        };
+        assert_eq!((plan.seed, plan.until_recall), (3, Some(0.9)));
+        assert!(predicted.recall.value >= 0.88 && predicted.share < 0.4 && predicted.seconds > 0.0);
+        assert!(predicted.contrast.unwrap() > 1.5);
+        let recall = report.recall.unwrap();
+        assert!(recall.value >= 0.89 && recall.rows == 500);
+        // What the planner made is what the join would have made.
+        let run = Run::on(Isa::best());
+        let again = knn_join(None, rows, 5, Metric::Euclidean, &planned.plan, &run).unwrap();
+        assert!(again == found);
+        assert_eq!(run.report().recall, Some(recall));
+        let truth = knn_join(None, rows, 5, Metric::Euclidean, &JoinPlan::Exact, &run).unwrap();
+        let lists = truth.distances.chunks(5).zip(found.distances.chunks(5));
+        let hits = lists.map(|(near, found)| found.iter().filter(|&&far| far <= near[4]).count());
+        assert!(hits.sum::<usize>() as f64 / truth.distances.len() as f64 > 0.88);
+    }
+
+    #[test]
+    fn a_study_has_the_settings_that_it_chose_from() {
+        let values = rows(12_000, 100);
+        let rows = Rows::new(&values, DIM).unwrap();
+        let (queries, items) = (rows.slice(0..5000), rows.slice(5000..12_000));
+        let run = Run::on(Isa::SCALAR);
+        for queries in [None, Some(queries)] {
+            for metric in [Metric::Cosine, Metric::InnerProduct] {
+                let study = plan_knn_join(queries, items, 10, metric, 0.9, 0, &run).unwrap();
+                assert_eq!(study.near.len(), study.random.len());
+                let settings = study.considered.iter();
+                let chosen = settings.clone().find(|one| one.plan == study.chosen.plan);
+                let least = settings.filter(|one| match one.plan {
+                    JoinPlan::Cells(plan) => plan.until_recall == Some(0.9),
+                    _ => true,
+                });
+                let least = least.map(|one| one.seconds).fold(f64::INFINITY, f64::min);
+                assert_eq!(chosen.unwrap().seconds, least);
+                for one in &study.considered {
+                    assert!((0.0..=1.0).contains(&one.recall) && one.share > 0.0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn hard_data_is_compared_in_full_and_said_to_be_hard() {
+        let values = rows(9000, 0);
+        let rows = Rows::new(&values, DIM).unwrap();
+        let run = Run::on(Isa::SCALAR);
+        let study = plan_knn_join(None, rows, 100, Metric::Euclidean, 0.99, 0, &run).unwrap();
+        assert_eq!(study.chosen.plan, JoinPlan::Exact);
+        let predicted = study.chosen.predicted.unwrap();
+        assert!(
+            predicted.why.contains("cells would compare"),
+            "{}",
+            predicted.why
+        );
+    }
+
+    #[test]
+    fn duplicates_do_not_count_as_rows() {
+        let values = rows(9000, 0);
+        let same: Vec<f32> = values[..DIM]
+            .iter()
+            .copied()
+            .cycle()
+            .take(9000 * DIM)
+            .collect();
+        let rows = Rows::new(&same, DIM).unwrap();
+        let run = Run::on(Isa::SCALAR);
+        let study = plan_knn_join(None, rows, 3, Metric::Euclidean, 0.9, 0, &run).unwrap();
+        assert_eq!(study.chosen.predicted.unwrap().why, "a side is small");
+    }
+
+    #[test]
+    fn plans_are_read_as_they_are_written() {
+        let values = rows(12_000, 100);
+        let rows = Rows::new(&values, DIM).unwrap();
+        let run = Run::on(Isa::SCALAR);
+        let study = plan_knn_join(None, rows, 3, Metric::Euclidean, 0.9, 0, &run).unwrap();
+        let text = serde_json::to_string(&study.chosen).unwrap();
+        let read: PredictedPlan = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, study.chosen);
+        let bare = serde_json::to_string(&study.chosen.plan).unwrap();
+        let read: PredictedPlan = serde_json::from_str(&bare).unwrap();
+        assert_eq!((read.plan, read.predicted), (study.chosen.plan, None));
+        let unknown = bare.replace('}', ", \"width\": 3}");
+        assert!(serde_json::from_str::<PredictedPlan>(&unknown).is_err());
+    }
+}

@@ -1,0 +1,220 @@
+//! What a join did: the recall that it reached, the pairs that it compared, and its time by stage.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+/// What a join did, from [`Run::report`](crate::Run::report).
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Report {
+    /// Measured on held-out rows that no choice was made by; `None` where a plan holds out none.
+    pub recall: Option<Estimate>,
+    /// Pairs of rows that were compared, those of held-out rows among them; a pair that met twice
+    /// counts twice.
+    pub pairs: u64,
+    /// Seconds of each stage, in the order in which they began.
+    pub seconds: Vec<(&'static str, f64)>,
+}
+
+/// The mean of shares measured on some rows, with its 95 % confidence interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Estimate {
+    /// The mean.
+    pub value: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+    /// How many rows; none where all pairs are compared and there is nothing to measure.
+    pub rows: usize,
+}
+
+/// Standard errors on either side of a 95 % confidence interval.
+const CONFIDENCE: f64 = 1.96;
+
+/// How far below its target a recall may end up, and by how many standard errors that is ruled out.
+const TOLERANCE: f64 = 0.01;
+const CERTAINTY: f64 = 3.0;
+
+impl Estimate {
+    /// Of a join that compares all pairs.
+    pub(crate) const ALL: Self = Self {
+        value: 1.0,
+        low: 1.0,
+        high: 1.0,
+        rows: 0,
+    };
+
+    /// Of the share that each row found.
+    pub(crate) fn of(shares: impl Iterator<Item = f64>) -> Self {
+        let shares = Shares::of(shares);
+        let (low, high) = shares.interval(CONFIDENCE);
+        Self {
+            value: shares.mean,
+            low,
+            high,
+            rows: shares.rows as usize,
+        }
+    }
+
+    /// Whether the mean is below `recall` by more than is tolerated.
+    pub(crate) fn falls_short(&self, recall: f64) -> bool {
+        self.value < recall - TOLERANCE
+    }
+}
+
+/// Whether rows that found these shares vouch for `recall`: their mean reaches it, and no likely
+/// error puts the recall of all rows below it by more than is tolerated.
+pub(crate) fn vouch_for(recall: f64, shares: impl Iterator<Item = f64>) -> bool {
+    let shares = Shares::of(shares);
+    shares.mean >= recall && shares.interval(CERTAINTY).0 >= recall - TOLERANCE
+}
+
+/// Mean and spread of numbers between 0 and 1.
+struct Shares {
+    rows: f64,
+    mean: f64,
+    variance: f64,
+}
+
+impl Shares {
+    fn of(shares: impl Iterator<Item = f64>) -> Self {
+        let (mut rows, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        for share in shares {
+            rows += 1.0;
+            sum += share;
+            squares += share * share;
+        }
+        // No rows miss nothing.
+        let mean = if rows > 0.0 { sum / rows } else { 1.0 };
+        Self {
+            rows,
+            mean,
+            variance: (squares / f64::max(rows, 1.0) - mean * mean).max(0.0),
+        }
+    }
+
+    /// Wilson's score interval (1927), which holds near 1 where the normal one has no width: for as
+    /// many yes-or-no trials as would vary like these shares.
+    fn interval(&self, errors: f64) -> (f64, f64) {
+        let spread = self.mean * (1.0 - self.mean);
+        let trials = match self.variance > 0.0 {
+            true => self.rows * (spread / self.variance).max(1.0),
+            false => self.rows,
+        };
+        if trials == 0.0 {
+            return (0.0, 1.0);
+        }
+        let square = errors * errors / trials;
+        let middle = self.mean + square / 2.0;
+        let half = errors * (spread / trials + square / (4.0 * trials)).sqrt();
+        let end = |value: f64| (value / (1.0 + square)).clamp(0.0, 1.0);
+        (
+            end(middle - half).min(self.mean),
+            end(middle + half).max(self.mean),
+        )
+    }
+}
+
+/// A report under way.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    report: Report,
+    /// The stage that is under way, and since when.
+    stage: Option<(&'static str, Instant)>,
+}
+
+impl Log {
+    /// Ends the stage that is under way and begins, or goes on with, another.
+    pub(crate) fn begin(&mut self, stage: &'static str) {
+        self.end();
+        self.stage = Some((stage, Instant::now()));
+    }
+
+    fn end(&mut self) {
+        let Some((name, start)) = self.stage.take() else {
+            return;
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        match self.report.seconds.iter_mut().find(|stage| stage.0 == name) {
+            Some(stage) => stage.1 += seconds,
+            None => self.report.seconds.push((name, seconds)),
+        }
+    }
+
+    pub(crate) fn add_pairs(&mut self, pairs: u64) {
+        self.report.pairs += pairs;
+    }
+
+    pub(crate) fn set_recall(&mut self, recall: Estimate) {
+        self.report.recall = Some(recall);
+    }
+
+    /// The report so far. What a stage under way has taken is in it, and the stage ends.
+    pub(crate) fn report(&mut self) -> Report {
+        self.end();
+        self.report.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some(found: usize, of: usize) -> impl Iterator<Item = f64> {
+        (0..of).map(move |row| f64::from(u8::from(row < found)))
+    }
+
+    #[test]
+    fn intervals_are_wilsons() {
+        // 81 of 263 (Newcombe 1998, table I).
+        let (low, high) = Shares::of(some(81, 263)).interval(1.959_964);
+        assert!((low - 0.2553).abs() < 1e-4 && (high - 0.3662).abs() < 1e-4);
+        // None of 20.
+        let (low, high) = Shares::of(some(0, 20)).interval(1.959_964);
+        assert!(low == 0.0 && (high - 0.1611).abs() < 1e-4);
+    }
+
+    #[test]
+    fn intervals_hold_the_mean_and_shrink_with_more_rows() {
+        for found in [0, 1, 50, 99, 100] {
+            let few = Estimate::of(some(found, 100));
+            let many = Estimate::of(some(found * 100, 10_000));
+            assert!(few.low <= few.value && few.value <= few.high && few.rows == 100);
+            assert!(many.high - many.low < few.high - few.low);
+        }
+        // Shares that vary less than yes and no are known better.
+        let halves = Estimate::of((0..100).map(|row| f64::from(row % 3) / 2.0));
+        let trials = Estimate::of(some(50, 100));
+        assert!(halves.high - halves.low < trials.high - trials.low);
+    }
+
+    #[test]
+    fn rows_vouch_for_what_they_found_less_their_error() {
+        assert!(vouch_for(0.9, some(5_000, 5_000)));
+        assert!(!vouch_for(0.9, some(4_499, 5_000)));
+        // The mean reaches it, but 50 rows could be lucky.
+        assert!(!vouch_for(0.9, some(45, 50)));
+        assert!(vouch_for(0.9, some(46_000, 50_000)));
+        // All of a few rows prove little.
+        assert!(!vouch_for(0.99, some(100, 100)));
+        assert!(Estimate::of(some(88, 100)).falls_short(0.9));
+        assert!(!Estimate::of(some(90, 100)).falls_short(0.9));
+    }
+
+    #[test]
+    fn stages_add_up() {
+        let mut log = Log::default();
+        log.begin("sort");
+        log.begin("meet");
+        log.begin("sort");
+        log.add_pairs(3);
+        log.add_pairs(4);
+        let report = log.report();
+        let names: Vec<&str> = report.seconds.iter().map(|stage| stage.0).collect();
+        assert_eq!((names, report.pairs), (vec!["sort", "meet"], 7));
+        // The clock stands still between stages.
+        assert_eq!(log.report(), report);
+    }
+}

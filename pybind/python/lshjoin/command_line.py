@@ -1,0 +1,444 @@
+"""The command ``lshjoin``."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+# What is freed goes back to the system, or a memory limit would be about something else. Arrow is
+# told before it is loaded, glibc in main().
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
+from lshjoin import __version__, _lshjoin
+from lshjoin.files import FilesJoin, OnPlan, knn_join_files, plan_knn_join_files, radius_join_files
+from lshjoin.job import OtherJobError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Larger blocks are given back when they are freed; without that, glibc raises it to 32 MB.
+_M_MMAP_THRESHOLD = -3
+
+USAGE, INPUT, REFUSED, INTERRUPTED = 2, 3, 4, 130
+
+_EPILOG = f"""\b
+Exit codes:
+  0    done
+  1    failed for another reason, a full disk for instance
+  {USAGE}    wrong options
+  {INPUT}    input that can't be used: no such file or column, NaN, a damaged index
+  {REFUSED}    refused: the file to write exists, or the work directory is another job's
+  {INTERRUPTED}  interrupted; the same command goes on where it was
+
+Patterns like 'data/*.parquet' are to be quoted. Progress is shown on terminals where tqdm is
+installed."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command and exits with its code."""
+    with suppress(AttributeError, OSError):  # another libc
+        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code."""
+    try:
+        code = lshjoin.main(arguments, prog_name="lshjoin", standalone_mode=False)
+    except click.Abort:  # Ctrl-C
+        return _fail("interrupted; the same command goes on where it was", INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (OtherJobError, FileExistsError, BlockingIOError) as error:
+        return _fail(error, REFUSED)
+    except (FileNotFoundError, IsADirectoryError, TypeError, ValueError) as error:
+        return _fail(error, INPUT)
+    except (ImportError, MemoryError, OSError, RuntimeError) as error:
+        return _fail(error, 1)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(error: object, code: int) -> int:
+    click.echo(f"Error: {error}", err=True)
+    return code
+
+
+def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(
+            f"lshjoin {__version__}, running on {_lshjoin.isa()} "
+            f"(this machine has {', '.join(_lshjoin.cpu_features())})"
+        )
+        context.exit()
+
+
+@click.group(
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Version and instruction sets.",
+)
+@click.pass_context
+def lshjoin(context: click.Context) -> None:
+    """Nearest neighbours and similarity joins of embeddings in files.
+
+    Files are Parquet, Arrow IPC or .npy, one, a folder of them, or a quoted pattern.
+
+    \b
+    Example:
+      lshjoin knn items.parquet -k 10 --out nearest.parquet
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_VECTORS = _options(
+    click.option("--column", metavar="NAME", help="Of vectors; needed where there are several."),
+    click.option("--id", "id_column", metavar="NAME", help="Of ids; row numbers without it."),
+)
+_DISTANCES = ["euclidean", "manhattan", "cosine"]
+_METRIC = click.option(
+    "--metric", type=click.Choice(_DISTANCES), default="euclidean", show_default=True
+)
+_NEAREST_METRIC = click.option(
+    "--metric",
+    type=click.Choice([*_DISTANCES, "inner_product"]),
+    default="euclidean",
+    show_default=True,
+)
+_K = click.option("-k", type=click.IntRange(min=1), default=10, show_default=True)
+_RECALL = click.option(
+    "--recall",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.95,
+    show_default=True,
+    help="Share of the true neighbours to find.",
+)
+_MEMORY = click.option(
+    "--memory-limit", metavar="SIZE", help="Like 4GiB; half of the machine's without it."
+)
+_THREADS = click.option(
+    "--threads",
+    "num_threads",
+    type=click.IntRange(min=1),
+    help="As many as there are cores without it.",
+)
+_OUT = click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Parquet file to write."
+)
+_JOB = _options(
+    _OUT,
+    _MEMORY,
+    click.option(
+        "--work-dir",
+        type=click.Path(path_type=Path),
+        help="What is done so far, deleted at the end; OUT.work without it.",
+    ),
+    _THREADS,
+    _JSON,
+)
+_PLOT = click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    callback=lambda context, option, path: _picture(path),
+    help="Picture of distances and neighbours found, .png or .svg.",
+)
+_SIDES = _options(click.argument("a"), click.argument("b", required=False))
+
+
+def _picture(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() not in (".png", ".svg"):
+        raise click.BadParameter(f"{path} must end with .png or .svg")
+    if path is not None and find_spec("matplotlib") is None:
+        raise click.BadParameter("a picture needs matplotlib: pip install 'lshjoin[plot]'")
+    return path
+
+
+@lshjoin.command()
+@_SIDES
+@_K
+@_RECALL
+@_NEAREST_METRIC
+@_VECTORS
+@_JOB
+@_PLOT
+def knn(a: str, b: str | None, k: int, plot: Path | None, as_json: bool, **options: Any) -> None:
+    """The K nearest rows of B for every row of A; of A itself, but for the row, without B.
+
+    \b
+    Example:
+      lshjoin knn queries.parquet items.parquet -k 10 --recall 0.95 \\
+          --column embedding --id id --out pairs.parquet
+    """
+    queries, items = (None, a) if b is None else (a, b)
+    result = knn_join_files(queries, items, k, on_plan=_on_plan(), **options)
+    _joined(result, plot, as_json)
+
+
+@lshjoin.command()
+@_SIDES
+@click.option(
+    "--threshold", type=click.FloatRange(min=0), required=True, help="Pairs nearer than that."
+)
+@_METRIC
+@_VECTORS
+@_JOB
+@_PLOT
+def radius(
+    a: str, b: str | None, threshold: float, plot: Path | None, as_json: bool, **options: Any
+) -> None:
+    """All pairs of a row of A and one of B that are nearer than a threshold.
+
+    Without B the pairs of different rows of A, both ways.
+
+    \b
+    Example:
+      lshjoin radius items.parquet --threshold 0.4 --column embedding --id id --out near.parquet
+    """
+    queries, items = (None, a) if b is None else (a, b)
+    result = radius_join_files(queries, items, threshold, on_plan=_on_plan(), **options)
+    _joined(result, plot, as_json)
+
+
+def _on_plan() -> OnPlan:
+    """Tells the plan on terminals, as progress is."""
+    return partial(click.echo, err=True) if sys.stderr.isatty() else None
+
+
+def _plot(pairs: Path, plot: Path | None, queries: int) -> None:
+    if plot is not None:
+        from lshjoin.histograms import plot_pairs
+
+        plot_pairs(pairs, plot, queries)
+
+
+def _joined(result: FilesJoin, plot: Path | None, as_json: bool) -> None:
+    _plot(result.out, plot, result.queries)
+    _print(
+        dataclasses.asdict(result) | {"plan": result.plan.as_dict()},
+        f"{result.pairs:,} pairs of {result.queries:,} queries and {result.items:,} items in "
+        f"{result.seconds['all']:.1f} s: {result.out}",
+        as_json,
+    )
+
+
+@lshjoin.command()
+@click.argument("items")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(min=0, min_open=True),
+    required=True,
+    help="Rows nearer than that are duplicates.",
+)
+@_METRIC
+@_VECTORS
+@_JOB
+def dedup(items: str, threshold: float, as_json: bool, **options: Any) -> None:
+    """Groups of near-duplicates, and which row of each to keep.
+
+    Writes a row for each row: its id, the id of the first row of its group, and whether to keep
+    it, which is true for that first row. Duplicates of duplicates are in one group.
+
+    \b
+    Example:
+      lshjoin dedup items.parquet --threshold 0.1 --metric cosine --id id --out groups.parquet
+    """
+    from lshjoin.duplicates import dedup_files
+
+    result = dedup_files(items, threshold, **options)
+    _print(
+        dataclasses.asdict(result),
+        f"{result.rows:,} rows, {result.kept:,} to keep; {result.groups:,} groups of duplicates; "
+        f"{result.seconds:.1f} s: {result.out}",
+        as_json,
+    )
+
+
+@lshjoin.command()
+@_SIDES
+@_K
+@_RECALL
+@_NEAREST_METRIC
+@_VECTORS
+@_MEMORY
+@_JSON
+def plan(a: str, b: str | None, k: int, as_json: bool, **options: Any) -> None:
+    """What `lshjoin knn` would do: pairs compared, memory, reading, writing and time.
+
+    \b
+    Example:
+      lshjoin plan items.parquet -k 10 --recall 0.9 --memory-limit 4GiB
+    """
+    queries, items = (None, a) if b is None else (a, b)
+    chosen = plan_knn_join_files(queries, items, k, **options)
+    _print(chosen.as_dict(), str(chosen), as_json)
+
+
+@lshjoin.group()
+def index() -> None:
+    """Items kept on disk for queries to come.
+
+    \b
+    Example:
+      lshjoin index build items.parquet --id number --out items.index
+    """
+
+
+_INDEX = click.argument("path", metavar="INDEX", type=click.Path(path_type=Path))
+
+
+@index.command()
+@click.argument("items")
+@_NEAREST_METRIC
+@_VECTORS
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Directory of the index."
+)
+@_MEMORY
+@_THREADS
+@_JSON
+def build(items: str, as_json: bool, **options: Any) -> None:
+    """An index of ITEMS, in place of one that is there. Ids are integers.
+
+    \b
+    Example:
+      lshjoin index build items.parquet --id number --out items.index
+    """
+    from lshjoin.index_files import build_index
+
+    built = build_index(items, **options)
+    _print(_index_info(built), str(built), as_json)
+
+
+@index.command()
+@_INDEX
+@click.argument("queries")
+@_K
+@_RECALL
+@_VECTORS
+@_OUT
+@_MEMORY
+@_THREADS
+@_JSON
+@_PLOT
+def query(
+    path: Path, queries: str, k: int, plot: Path | None, as_json: bool, **options: Any
+) -> None:
+    """The K nearest items of an index for every row of QUERIES.
+
+    \b
+    Example:
+      lshjoin index build items.parquet --id number --out items.index
+      lshjoin index query items.index queries.parquet -k 5 --id id --out found.parquet
+    """
+    from lshjoin.index_files import query_index
+
+    found = query_index(path, queries, k, **options)
+    _plot(found.out, plot, found.queries)
+    _print(
+        dataclasses.asdict(found) | {"plan": json.loads(found.plan.to_json())},
+        f"{found.pairs:,} pairs of {found.queries:,} queries and {found.items:,} items in "
+        f"{found.seconds:.1f} s: {found.out}",
+        as_json,
+    )
+
+
+@index.command()
+@_INDEX
+@_JSON
+def info(path: Path, as_json: bool) -> None:
+    """What an index holds.
+
+    \b
+    Example:
+      lshjoin index build items.parquet --out items.index
+      lshjoin index info items.index --json
+    """
+    from lshjoin.index import Index
+
+    facts = _index_info(Index.load(path))
+    facts["bytes"] = sum(file.stat().st_size for file in path.iterdir())
+    text = "\n".join(f"{name:<8} {value}" for name, value in facts.items() if name != "plan")
+    _print(facts, text, as_json)
+
+
+@index.command()
+@_INDEX
+@_THREADS
+@_JSON
+def verify(path: Path, num_threads: int | None, as_json: bool) -> None:
+    """Reads every byte of an index; exit code 3 and the file's name when one is damaged.
+
+    \b
+    Example:
+      lshjoin index build items.parquet --out items.index
+      lshjoin index verify items.index
+    """
+    from lshjoin.index import Index
+
+    Index.load(path).verify(num_threads=num_threads)
+    _print({"path": path, "sound": True}, f"{path} is sound", as_json)
+
+
+def _index_info(index: Any) -> dict[str, Any]:
+    return {
+        "items": len(index),
+        "dim": index.dim,
+        "metric": index.metric,
+        "plan": json.loads(index.plan.to_json()),
+    }
+
+
+@lshjoin.command()
+@_JSON
+def cpu(as_json: bool) -> None:
+    """The instruction sets of this machine, and the one in use.
+
+    \b
+    Example:
+      lshjoin cpu
+    """
+    used, there, cores = (
+        _lshjoin.isa(),
+        _lshjoin.cpu_features(),
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    )
+    _print(
+        {"version": __version__, "isa": used, "available": there, "cores": cores},
+        f"in use     {used} (LSHJOIN_ISA chooses another)\n"
+        f"available  {', '.join(there)}\n"
+        f"cores      {cores}",
+        as_json,
+    )
+
+
+def _print(result: dict[str, Any], text: str, as_json: bool) -> None:
+    click.echo(json.dumps(result, default=str) if as_json else text)

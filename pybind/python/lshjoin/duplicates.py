@@ -1,0 +1,161 @@
+"""Near-duplicates in files: groups of rows that chains of near pairs hold together."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lshjoin.arrays import Metric
+from lshjoin.datasets import Source, StoragePath, open_dataset
+from lshjoin.files import begin, radius_join_files, row_ids
+from lshjoin.job import replacing
+from lshjoin.pairs import ROW_GROUP
+from lshjoin.progress import Progress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Deduplication:
+    """What :func:`dedup_files` came to."""
+
+    out: Path  #: a Parquet file of the columns id, group and keep
+    rows: int
+    groups: int  #: of more than one row
+    kept: int
+    seconds: float
+
+
+def dedup_files(
+    items: Source,
+    threshold: float,
+    *,
+    out: StoragePath,
+    column: str | None = None,
+    id_column: str | None = None,
+    metric: Metric = "euclidean",
+    memory_limit: int | str | None = None,
+    work_dir: StoragePath | None = None,
+    num_threads: int | None = None,
+    progress: Progress = None,
+) -> Deduplication:
+    """Groups of near-duplicates: the connected components of the pairs nearer than a threshold.
+
+    Args:
+        items: files of vectors, as for :func:`lshjoin.knn_join_files`.
+        threshold: rows nearer than that are duplicates, and so are duplicates of duplicates.
+        out: the file to write, a row for each of the items: its ``id`` (row number without
+            ``id_column``), the ``group``, which is the id of the group's first row, and ``keep``,
+            true for first rows.
+        column: as for :func:`lshjoin.knn_join_files`.
+        id_column: as for :func:`lshjoin.knn_join_files`.
+        metric: as for :func:`lshjoin.radius_join`.
+        memory_limit: as for :func:`lshjoin.knn_join_files`; groups need 24 bytes a row besides.
+        work_dir: as for :func:`lshjoin.knn_join_files`.
+        num_threads: threads to use; all cores if None.
+        progress: as for :func:`lshjoin.knn_join`.
+
+    Raises:
+        ImportError: without scipy.
+        OSError, TypeError, ValueError: as :func:`lshjoin.radius_join_files`.
+
+    Examples:
+        >>> import numpy as np
+        >>> import pyarrow.parquet as pq
+        >>> from lshjoin.duplicates import dedup_files
+        >>> np.save("items.npy", np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 0.1], [0.0, 0.2]]))
+        >>> dedup_files("items.npy", 0.15, out="groups.parquet").kept
+        2
+        >>> pq.read_table("groups.parquet").to_pydict()["group"]
+        [0, 1, 0, 0]
+    """
+    try:
+        import scipy.sparse.csgraph  # noqa: F401
+    except ImportError:
+        raise ImportError("near-duplicates need scipy: pip install 'lshjoin[dedup]'") from None
+    start = time.perf_counter()
+    dataset = open_dataset(items, column, id_column)
+    work = {
+        "command": "dedup",
+        "threshold": threshold,
+        "metric": metric,
+        "items": {"files": dataset.fingerprint, "column": column, "ids": id_column},
+    }
+    out = Path(out)
+    with closing(begin(work, out, work_dir)) as job:
+        if not out.exists():
+            pairs = job.path("pairs.parquet")
+            if not job.done(pairs.name):
+                radius_join_files(
+                    items=items,
+                    radius=threshold,
+                    out=pairs,
+                    column=column,
+                    metric=metric,
+                    memory_limit=memory_limit,
+                    num_threads=num_threads,
+                    progress=progress,
+                )
+            first = _first_of_group(pairs, len(dataset))
+            with replacing(out) as temporary:
+                _write(temporary, first, row_ids(job, "items", dataset), dataset.id_type)
+        result = _summary(out, start)
+        job.finish()
+    return result
+
+
+def _first_of_group(pairs: Path, rows: int) -> NDArray[np.int64]:
+    """For each row the first row of its connected component; a row group of pairs at a time."""
+    import pyarrow.parquet as pq
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    labels = np.arange(rows)
+    count = rows
+    for batch in pq.ParquetFile(pairs).iter_batches(ROW_GROUP, columns=["query", "item"]):
+        left, right = (labels[column.to_numpy()] for column in batch.columns)
+        edges = coo_array((np.ones(len(left), bool), (left, right)), shape=(count, count))
+        count, joined = connected_components(edges, directed=False)
+        labels = joined[labels]
+    _, first = np.unique(labels, return_index=True)
+    of_group: NDArray[np.int64] = first[labels]
+    return of_group
+
+
+def _write(path: Path, first: NDArray[np.int64], ids: pa.Array | None, id_type: Any) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {"id": id_type, "group": id_type, "keep": pa.bool_()}
+    schema = pa.schema([pa.field(*column, nullable=False) for column in types.items()])
+    with pq.ParquetWriter(path, schema, compression="zstd") as file:
+        for start in range(0, len(first), ROW_GROUP):
+            group = first[start : start + ROW_GROUP]
+            rows = np.arange(start, start + len(group))
+            named = [
+                pa.array(part) if ids is None else ids.take(pa.array(part))
+                for part in (rows, group)
+            ]
+            file.write_table(pa.table([*named, pa.array(rows == group)], schema=schema))
+
+
+def _summary(out: Path, start: float) -> Deduplication:
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(out, columns=["group", "keep"])
+    sizes = pc.value_counts(table["group"]).field("counts").to_numpy()
+    return Deduplication(
+        out=out,
+        rows=len(table),
+        groups=int((sizes > 1).sum()),
+        kept=len(sizes),
+        seconds=time.perf_counter() - start,
+    )

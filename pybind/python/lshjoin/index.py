@@ -1,0 +1,574 @@
+"""Indexes: items kept ready, in memory or on disk, for joins to come."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lshjoin import _lshjoin
+from lshjoin.arrays import (
+    NearestMetric,
+    Neighbors,
+    RadiusNeighbors,
+    at_least_one,
+    to_radius,
+)
+from lshjoin.params import to_float
+from lshjoin.plan import JoinPlan, natural
+from lshjoin.progress import Progress, reporter
+from lshjoin.vectors import array_matrix
+
+IndexPath = str | os.PathLike[str]
+Batches = Callable[[], Iterable[tuple[ArrayLike, ArrayLike]]]
+
+# What a stretch takes in memory for each row: lists of candidates, and results on their way.
+_BYTES_A_ROW, _BYTES_A_NEIGHBOR = 160, 80
+
+
+class Index:
+    """Items that queries are joined with, again and again, and that are saved in between.
+
+    Items are float32 under 64-bit ids of your own; float64 is rounded. They lie by cell, around
+    centroids learnt from a sample, with 8-bit codes that queries are compared with first: what
+    :func:`lshjoin.knn_join` makes of them in each call is here made once.
+
+    Made by :meth:`build`, :meth:`load` or, of items larger than memory, :meth:`build_on_disk`.
+    ``len(index)`` is the number of items. Indexes can be used from several threads. They can be
+    pickled, which copies all items; to hand a large one on, save it and pass the path.
+
+    Examples:
+        >>> import numpy as np
+        >>> from lshjoin import Index
+        >>> items = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+        >>> index = Index.build(items, ids=[10, 20, 30])
+        >>> distances, ids = index.knn([[0.0, 0.0]], k=2)
+        >>> ids
+        array([[10, 30]])
+        >>> index.remove([10])
+        >>> index.add([[0.0, 2.0]], ids=[40])
+        >>> index.save("items.index")
+        >>> index = Index.load("items.index")
+        >>> index.knn([[0.0, 0.0]], k=2).indices
+        array([[30, 40]])
+        >>> index
+        <lshjoin.Index: 3 items, 2 dimensions, euclidean>
+    """
+
+    def __init__(self, native: _lshjoin.Index) -> None:
+        """Of the engine's own index: use :meth:`build` or :meth:`load`."""
+        self._native = native
+
+    @classmethod
+    def build(
+        cls,
+        items: ArrayLike,
+        *,
+        ids: ArrayLike | None = None,
+        metric: NearestMetric = "euclidean",
+        plan: JoinPlan | None = None,
+        seed: SupportsIndex = 0,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> Index:
+        """An index of an array, in memory.
+
+        Args:
+            items: (n, d) array-like, one vector a row, of float16, float32 or integers; float64
+                is rounded to float32.
+            ids: (n,) integers of 64 bits, each once; 0 to n - 1 if None.
+            metric: "euclidean", "manhattan", "cosine" (1 - cosine similarity) or "inner_product"
+                (its negative is the distance: the largest come first).
+            plan: a :meth:`JoinPlan.cells` whose seed, axes and cells to use; about 1.5 times the
+                square root of n cells if None. Manhattan distance has no use for cells.
+            seed: which items centroids start from, 0 to 2**64 - 1, without a plan.
+            num_threads: threads to use; all cores if None. The index does not depend on it.
+            progress: True for a tqdm bar, False for none, or a function of (done, total). None,
+                the default, shows a bar on terminals after a second, if tqdm is installed.
+
+        Raises:
+            TypeError: for arrays that do not hold real numbers, or ids that are no integers.
+            ValueError: for NaN or infinity (also of numbers beyond float32), arrays that are not
+                2-D, ids that come twice or are not as many as items.
+
+        Examples:
+            >>> from lshjoin import Index
+            >>> len(Index.build([[1.0, 2.0], [3.0, 4.0]], metric="cosine"))
+            2
+        """
+        rows = _float32(items, "items")
+        numbers = np.arange(len(rows)) if ids is None else _ids(ids)
+        builder = _builder(len(rows), rows.shape[1], metric, plan, seed, None)
+        with reporter(progress, "Index.build") as on_progress:
+            for _ in range(builder.PASSES):
+                builder.push(rows, numbers, num_threads=num_threads, on_progress=on_progress)
+            return cls(builder.finish(num_threads=num_threads))
+
+    @classmethod
+    def build_on_disk(
+        cls,
+        path: IndexPath,
+        batches: Batches,
+        *,
+        count: SupportsIndex,
+        dim: SupportsIndex,
+        metric: NearestMetric = "euclidean",
+        plan: JoinPlan | None = None,
+        seed: SupportsIndex = 0,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> Index:
+        """An index of items that need not fit in memory, built where it is saved, and mapped.
+
+        Memory holds two batches, the sample that centroids are learnt from and about 20 bytes an
+        item. The files take up about 5 bytes a value. Until all is written, the directory has the
+        index that it had before, or none.
+
+        Args:
+            path: a directory, which is made; an index in it is replaced.
+            batches: called three times, each time for the same (items, ids) in the same order. The
+                larger the batches, the fewer and longer the writes.
+            count: how many items there are in all.
+            dim: values of an item.
+            metric: as for :meth:`build`.
+            plan: as for :meth:`build`.
+            seed: as for :meth:`build`.
+            num_threads: threads to use; all cores if None.
+            progress: as for :meth:`build`; counts items, each three times.
+
+        Raises:
+            TypeError, ValueError: as :meth:`build`, and when there are more or fewer items than
+                ``count``.
+            OSError: when files can't be written.
+
+        Examples:
+            >>> import numpy as np
+            >>> from lshjoin import Index
+            >>> def batches():
+            ...     for first in range(0, 1000, 100):
+            ...         yield np.random.default_rng(first).random((100, 8)), first + np.arange(100)
+            >>> Index.build_on_disk("large.index", batches, count=1000, dim=8)
+            <lshjoin.Index: 1000 items, 8 dimensions, euclidean>
+        """
+        count, dim = natural("count", count), natural("dim", dim)
+        builder = _builder(count, dim, metric, plan, seed, os.fspath(path))
+        with reporter(progress, "Index.build_on_disk") as on_progress:
+            done = 0
+            for _ in range(builder.PASSES):
+                for items, ids in batches():
+                    rows = _float32(items, "items")
+                    builder.push(rows, _ids(ids), num_threads=num_threads)
+                    done += len(rows)
+                    if on_progress:
+                        on_progress(done, builder.PASSES * count)
+        return cls(builder.finish(num_threads=num_threads))
+
+    @classmethod
+    def load(cls, path: IndexPath, *, mmap: bool = True, num_threads: int | None = None) -> Index:
+        """Opens what :meth:`save` or :meth:`build_on_disk` wrote.
+
+        Args:
+            path: the directory.
+            mmap: whether files are mapped, so that opening takes milliseconds and memory holds
+                what queries touch. Then manifest and sizes are checked now, codes and ids before
+                the first answer, and each megabyte of the items before it is made use of. False
+                reads and checks all now. Mapped files must not be changed or cut short by others.
+            num_threads: threads to use; all cores if None.
+
+        Raises:
+            FileNotFoundError: when there is nothing; other OSErrors as they come.
+            ValueError: when it is no index, or damaged, or of a later version; names the file.
+        """
+        return cls(_lshjoin.Index.load(os.fspath(path), mmap=mmap, num_threads=num_threads))
+
+    def save(
+        self, path: IndexPath, *, num_threads: int | None = None, progress: Progress = None
+    ) -> None:
+        """Saves to a directory, in place of the index that may be there.
+
+        What was removed is left out, and what was added goes to its cell: cells are made anew for
+        that, in memory bounded as for :meth:`build_on_disk`. However it ends, the directory has
+        the old index or the new one. This index itself stays as it is; :meth:`load` what was saved
+        to go on with that.
+
+        Raises:
+            ValueError: when the directory holds anything but an index, another process is saving
+                there, or this index is damaged.
+            OSError: when files can't be written.
+        """
+        with reporter(progress, "Index.save") as on_progress:
+            self._native.save(os.fspath(path), num_threads=num_threads, on_progress=on_progress)
+
+    def verify(self, *, num_threads: int | None = None, progress: Progress = None) -> None:
+        """Looks at every byte of the files; ValueError naming the file that is damaged."""
+        with reporter(progress, "Index.verify") as on_progress:
+            self._native.verify(num_threads=num_threads, on_progress=on_progress)
+
+    def knn(
+        self,
+        queries: ArrayLike,
+        k: SupportsIndex = 10,
+        *,
+        recall: float | None = None,
+        plan: JoinPlan | None = None,
+        memory: SupportsIndex = 1 << 31,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> Neighbors:
+        """For every row of ``queries``, the ``k`` nearest items.
+
+        Args:
+            queries: (n, d) array-like, rounded to float32.
+            k: neighbours a query, at least 1. Queries with fewer are padded with inf and -1.
+            recall: the share of the true neighbours to find, above 0; 0.95 if None. 1.0 compares
+                all pairs, as do few queries whatever the recall. Otherwise some of the queries,
+                whose neighbours are computed first, tell how many cells to look into.
+            plan: :meth:`JoinPlan.exact`, a :meth:`JoinPlan.cells` with the index's own seed, axes
+                and cells, or an earlier result's ``plan``. Takes the place of ``recall``.
+            memory: bytes that may be used beside the queries and what they find, half of it for
+                codes of the items that are compared at a time; fewer make it slower.
+            num_threads: threads to use; all cores if None. Results do not depend on it.
+            progress: as for :meth:`build`.
+
+        Returns:
+            ``distances``, float32, and ``indices``, which are ids: both (n, k), nearest first,
+            ties by id. The attribute ``plan`` is what was done.
+
+        Raises:
+            TypeError, ValueError: as :func:`lshjoin.knn_join`; ValueError when a file is damaged,
+                which it names.
+        """
+        k = at_least_one(k)
+        rows = _float32(queries, "queries")
+        plan = self._plan(recall, plan, len(rows))
+        # The engine need not write more columns than there are items; NumPy pads the rest.
+        columns = min(k, max(len(self), 1))
+        with reporter(progress, "Index.knn") as on_progress:
+            found = self._native.knn(
+                rows,
+                columns,
+                plan.to_json(),
+                memory=natural("memory", memory) // 2,
+                num_threads=num_threads,
+                on_progress=on_progress,
+            )
+        return _neighbors(*found, k, plan)
+
+    def radius(
+        self,
+        queries: ArrayLike,
+        radius: float,
+        *,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> RadiusNeighbors:
+        """For every row of ``queries``, all items nearer than ``radius`` (strictly). Exact.
+
+        Args:
+            queries: (n, d) array-like, rounded to float32.
+            radius: in the units of the metric, which must not be "inner_product".
+            num_threads: threads to use; all cores if None.
+            progress: as for :meth:`build`.
+
+        Returns:
+            ``lims``, ``distances`` and ``indices``, which are ids, as :func:`lshjoin.radius_join`.
+
+        Raises:
+            TypeError, ValueError: as :func:`lshjoin.radius_join`; ValueError when a file is
+                damaged, which it names.
+
+        Examples:
+            >>> from lshjoin import Index
+            >>> index = Index.build([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]], ids=[7, 8, 9])
+            >>> index.radius([[0.0, 0.0]], radius=2).indices
+            array([7, 9])
+        """
+        radius, rows = to_radius(radius), _float32(queries, "queries")
+        with reporter(progress, "Index.radius") as on_progress:
+            return RadiusNeighbors(
+                *self._native.radius(rows, radius, num_threads=num_threads, on_progress=on_progress)
+            )
+
+    def add(self, items: ArrayLike, ids: ArrayLike) -> None:
+        """Adds items. Until the index is saved, they are compared with every query.
+
+        Args:
+            items: (n, d) array-like, rounded to float32.
+            ids: (n,) integers of 64 bits, none of them in the index.
+
+        Raises:
+            TypeError, ValueError: as :meth:`build`, and for an id that is there already, which it
+                names. Nothing is added then.
+        """
+        self._native.add(_float32(items, "items"), _ids(ids))
+
+    def remove(self, ids: ArrayLike) -> None:
+        """Removes the items of these ids.
+
+        Raises:
+            TypeError, ValueError: for ids that are no integers, come twice, or are not in the
+                index; the message names the id. Nothing is removed then.
+        """
+        self._native.remove(_ids(ids))
+
+    def __len__(self) -> int:
+        return len(self._native)
+
+    @property
+    def dim(self) -> int:
+        """Values of an item."""
+        return int(self._native.info()["dim"])
+
+    @property
+    def metric(self) -> str:
+        """What "near" means."""
+        return str(self._native.info()["metric"])
+
+    @property
+    def plan(self) -> JoinPlan:
+        """Its seed, axes and cells: what a plan for :meth:`knn` has to have too."""
+        return JoinPlan.from_json(self._native.info()["plan"])
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Counts of ``items`` saved by cell, of those ``removed`` and ``added`` since; and more."""
+        return {**self._native.info(), "plan": self.plan}
+
+    def __repr__(self) -> str:
+        return f"<lshjoin.Index: {len(self)} items, {self.dim} dimensions, {self.metric}>"
+
+    def __reduce__(self) -> tuple[Callable[[dict[str, bytes]], Index], tuple[dict[str, bytes]]]:
+        with tempfile.TemporaryDirectory() as directory:
+            self.save(directory, progress=False)
+            return _unpickle, (
+                {file.name: file.read_bytes() for file in Path(directory).iterdir()},
+            )
+
+    # Joins of all items with themselves, larger than memory: stretch by stretch.
+
+    def fixed_plan(
+        self,
+        k: SupportsIndex = 10,
+        *,
+        queries: ArrayLike | None = None,
+        count: SupportsIndex | None = None,
+        recall: float | None = None,
+        plan: JoinPlan | None = None,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> JoinPlan:
+        """The plan with its numbers fixed: with it, results do not depend on how queries are cut.
+
+        A plan for a recall leaves open how many cells are looked into, which held-out queries tell;
+        the fixed one has the number.
+
+        Args:
+            k: neighbours a query, at least 1.
+            queries: a sample of the queries, at equal steps; None for the items themselves, each
+                joined with the others.
+            count: how many queries there are in all; as many as the sample if None.
+            recall: as for :meth:`knn`.
+            plan: as for :meth:`knn`.
+            num_threads: threads to use; all cores if None.
+            progress: as for :meth:`build`.
+
+        Examples:
+            >>> import numpy as np
+            >>> from lshjoin import Index, JoinPlan
+            >>> index = Index.build(np.random.default_rng(0).random((5000, 2)))
+            >>> index.fixed_plan(recall=0.9, plan=None)
+            JoinPlan.exact()
+            >>> plan = JoinPlan.cells(axes=48, cells=106, probes=1, until_recall=0.9)
+            >>> index.fixed_plan(plan=plan)
+            JoinPlan.cells(seed=0, axes=48, cells=106, probes=3, rounds=0, until_recall=None)
+        """
+        k = at_least_one(k)
+        rows = None if queries is None else _float32(queries, "queries")
+        asked = len(self) if rows is None else len(rows)
+        number = asked if count is None else natural("count", count)
+        plan = self._plan(recall, plan, number)
+        with reporter(progress, "Index.fixed_plan") as on_progress:
+            return JoinPlan.from_json(
+                self._native.fixed_plan(
+                    rows,
+                    number,
+                    k,
+                    plan.to_json(),
+                    num_threads=num_threads,
+                    on_progress=on_progress,
+                )
+            )
+
+    def stretches(self, k: SupportsIndex = 10, *, memory: SupportsIndex = 1 << 30) -> list[range]:
+        """Stretches of items that :meth:`knn_of_stretch` can take, each in that much memory.
+
+        Examples:
+            >>> from lshjoin import Index
+            >>> Index.build([[0.0], [1.0], [5.0]]).stretches(1)
+            [range(0, 3)]
+        """
+        row = _BYTES_A_ROW + _BYTES_A_NEIGHBOR * (at_least_one(k) + 1)
+        rows = max(natural("memory", memory) // 2 // row, 1)
+        items = int(self._native.info()["items"])
+        return [range(start, min(start + rows, items)) for start in range(0, items, rows)]
+
+    def knn_of_stretch(
+        self,
+        stretch: range,
+        k: SupportsIndex = 10,
+        *,
+        plan: JoinPlan,
+        memory: SupportsIndex = 1 << 30,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> tuple[NDArray[np.int64], Neighbors]:
+        """Some of the items, and the ``k`` nearest others of each.
+
+        All stretches together are the join of the items with themselves, as
+        :func:`lshjoin.knn_join` makes it of ``items`` alone with the same plan.
+
+        Args:
+            stretch: one of :meth:`stretches`, in the order in which items are kept, by cell.
+            k: neighbours an item, at least 1.
+            plan: a :meth:`fixed_plan`.
+            memory: bytes that it may take up beside the files that are mapped.
+            num_threads: threads to use; all cores if None.
+            progress: as for :meth:`build`.
+
+        Returns:
+            The ids of the items, (n,), and ``distances`` and ids of their neighbours, (n, k).
+
+        Raises:
+            ValueError: for a plan that is not fixed or has rounds, after a change of the index that
+                was not saved, and as :meth:`knn`.
+
+        Examples:
+            >>> from lshjoin import Index, JoinPlan
+            >>> index = Index.build([[0.0], [1.0], [5.0]], ids=[7, 8, 9])
+            >>> for stretch in index.stretches(1):
+            ...     ids, near = index.knn_of_stretch(stretch, 1, plan=JoinPlan.exact())
+            >>> sorted(zip(ids.tolist(), near.indices[:, 0].tolist()))
+            [(7, 8), (8, 7), (9, 8)]
+        """
+        k = at_least_one(k)
+        columns = min(k, max(len(self), 1))
+        with reporter(progress, "Index.knn_of_stretch") as on_progress:
+            ids, found = self._native.knn_of_stretch(
+                *_limits(stretch),
+                columns,
+                plan.to_json(),
+                memory=natural("memory", memory) // 2,
+                num_threads=num_threads,
+                on_progress=on_progress,
+            )
+        return ids, _neighbors(*found, k, plan)
+
+    def radius_of_stretch(
+        self,
+        stretch: range,
+        radius: float,
+        *,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> tuple[NDArray[np.int64], RadiusNeighbors]:
+        """Some of the items, and all others nearer than ``radius`` (strictly) to each. Exact.
+
+        Args:
+            stretch: a range of items in the order in which they are kept.
+            radius: in the units of the metric, which must not be "inner_product".
+            num_threads: threads to use; all cores if None.
+            progress: as for :meth:`build`.
+
+        Returns:
+            The ids of the items, (n,), and their neighbours as of :meth:`radius`.
+
+        Examples:
+            >>> from lshjoin import Index
+            >>> index = Index.build([[0.0], [1.0], [5.0]], ids=[7, 8, 9])
+            >>> ids, near = index.radius_of_stretch(range(3), 2)
+            >>> ids[near.lims[1:] > near.lims[:-1]], near.indices  # no others are near 9
+            (array([7, 8]), array([8, 7]))
+        """
+        with reporter(progress, "Index.radius_of_stretch") as on_progress:
+            ids, found = self._native.radius_of_stretch(
+                *_limits(stretch),
+                to_radius(radius),
+                num_threads=num_threads,
+                on_progress=on_progress,
+            )
+        return ids, RadiusNeighbors(*found)
+
+    def _plan(self, recall: float | None, plan: JoinPlan | None, queries: int) -> JoinPlan:
+        if plan is None:
+            recall = 0.95 if recall is None else to_float(recall)
+            return JoinPlan.from_json(self._native.plan(recall, queries))
+        if not isinstance(plan, JoinPlan):
+            raise TypeError(f"plan must be a JoinPlan, not {type(plan).__name__}")
+        if recall is not None:
+            raise TypeError("pass either a plan or a recall: a plan has its own")
+        return plan
+
+
+def _builder(
+    count: int,
+    dim: int,
+    metric: str,
+    plan: JoinPlan | None,
+    seed: SupportsIndex,
+    path: str | None,
+) -> _lshjoin.IndexBuilder:
+    text = None if plan is None else plan.to_json()
+    return _lshjoin.IndexBuilder(
+        count, dim, metric=metric, plan=text, seed=natural("seed", seed), path=path
+    )
+
+
+def _unpickle(files: dict[str, bytes]) -> Index:
+    with tempfile.TemporaryDirectory() as directory:
+        for name, contents in files.items():
+            (Path(directory) / Path(name).name).write_bytes(contents)
+        return Index.load(directory, mmap=False)
+
+
+def _neighbors(
+    distances: NDArray[np.float32], ids: NDArray[np.int64], k: int, plan: JoinPlan
+) -> Neighbors:
+    padding = ((0, 0), (0, k - distances.shape[1]))
+    result = Neighbors(distances, ids)
+    if padding[1][1]:
+        result = Neighbors(
+            np.pad(distances, padding, constant_values=math.inf),
+            np.pad(ids, padding, constant_values=-1),
+        )
+    result.plan = plan
+    return result
+
+
+def _limits(stretch: range) -> tuple[int, int]:
+    if stretch.step != 1:
+        raise ValueError(f"a stretch must be a range without gaps, not {stretch!r}")
+    return natural("stretch.start", stretch.start), natural("stretch.stop", stretch.stop)
+
+
+def _float32(array: ArrayLike, name: str) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # infinity is refused by row
+        return array_matrix(array, name).astype(np.float32, copy=False)
+
+
+def _ids(ids: ArrayLike) -> NDArray[np.int64]:
+    values = np.asarray(ids)
+    if values.ndim != 1:
+        raise ValueError(f"ids must be 1-D, one an item, but have {values.ndim} dimensions")
+    if values.size == 0:
+        return np.empty(0, np.int64)
+    if values.dtype.kind not in "iu":
+        raise TypeError(f"ids must be integers, not {values.dtype}")
+    if values.dtype.kind == "u" and values.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"id {values.max()} does not fit 64 bits with sign")
+    return np.ascontiguousarray(values, dtype=np.int64)

@@ -1,0 +1,151 @@
+"""Indexes of items in files, and queries from files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lshjoin.arrays import NearestMetric
+from lshjoin.datasets import Source, StoragePath, open_dataset
+from lshjoin.files import check_new, memory_bytes
+from lshjoin.files_plan import batch_rows
+from lshjoin.index import Index
+from lshjoin.job import replacing
+from lshjoin.out_of_core import SAMPLE
+from lshjoin.pairs import PairsFile, neighbor_pairs, pairs_schema
+from lshjoin.plan import JoinPlan
+from lshjoin.progress import Progress, reporter
+
+
+@dataclass(frozen=True)
+class FoundInIndex:
+    """What :func:`query_index` came to."""
+
+    out: Path  #: a Parquet file of the columns query, item and distance
+    queries: int
+    items: int
+    pairs: int
+    seconds: float
+    plan: JoinPlan
+
+
+def build_index(
+    items: Source,
+    *,
+    out: StoragePath,
+    column: str | None = None,
+    id_column: str | None = None,
+    metric: NearestMetric = "euclidean",
+    memory_limit: int | str | None = None,
+    num_threads: int | None = None,
+    progress: Progress = None,
+) -> Index:
+    """:meth:`lshjoin.Index.build_on_disk` of vectors in files.
+
+    Args:
+        items: files of vectors, as for :func:`lshjoin.knn_join_files`.
+        out: the directory of the index.
+        column: as for :func:`lshjoin.knn_join_files`.
+        id_column: of integers; row numbers if None.
+        metric: as for :class:`lshjoin.Index`.
+        memory_limit: as for :func:`lshjoin.knn_join_files`.
+        num_threads: threads to use; all cores if None.
+        progress: as for :func:`lshjoin.knn_join`.
+
+    Raises:
+        TypeError, ValueError, OSError: as :func:`lshjoin.knn_join_files`, and for ids that are no
+            integers or come twice.
+    """
+    dataset = open_dataset(items, column, id_column)
+    if not pa.types.is_integer(dataset.id_type):
+        raise TypeError(
+            f"column {id_column} holds {dataset.id_type}; the ids of an index are integers"
+        )
+    ids = np.arange(len(dataset))
+    if id_column is not None:
+        ids = np.concatenate([ids[:0], *(part.to_numpy() for part in dataset.ids())])
+    rows = batch_rows(len(dataset), dataset.dim, memory_bytes(memory_limit))
+
+    def batches() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        for first, vectors in dataset.batches(rows):
+            yield vectors, ids[first : first + len(vectors)]
+
+    Index.build_on_disk(
+        out,
+        batches,
+        count=len(dataset),
+        dim=dataset.dim,
+        metric=metric,
+        num_threads=num_threads,
+        progress=progress,
+    )
+    return Index.load(out)
+
+
+def query_index(
+    path: StoragePath,
+    queries: Source,
+    k: int = 10,
+    *,
+    out: StoragePath,
+    recall: float | None = None,
+    column: str | None = None,
+    id_column: str | None = None,
+    memory_limit: int | str | None = None,
+    num_threads: int | None = None,
+    progress: Progress = None,
+) -> FoundInIndex:
+    """:meth:`lshjoin.Index.knn` of queries in files, with its pairs written to a Parquet file.
+
+    Args:
+        path: the directory of the index.
+        queries: files of vectors, as for :func:`lshjoin.knn_join_files`.
+        k: neighbours a query, at least 1.
+        out: as for :func:`lshjoin.knn_join_files`; queries in their order.
+        recall: as for :meth:`lshjoin.Index.knn`.
+        column: as for :func:`lshjoin.knn_join_files`.
+        id_column: of the queries; row numbers if None.
+        memory_limit: as for :func:`lshjoin.knn_join_files`.
+        num_threads: threads to use; all cores if None.
+        progress: as for :func:`lshjoin.knn_join`.
+
+    Raises:
+        FileExistsError: when ``out`` is there already.
+        TypeError, ValueError, OSError: as :func:`lshjoin.knn_join_files`, and for a damaged index.
+    """
+    start = time.perf_counter()
+    out = check_new(Path(out))
+    index = Index.load(path)
+    dataset = open_dataset(queries, column, id_column)
+    plan = index.fixed_plan(
+        k,
+        queries=dataset.sample(SAMPLE),
+        count=len(dataset),
+        recall=recall,
+        num_threads=num_threads,
+        progress=False,
+    )
+    rows = batch_rows(0, dataset.dim + 16 * k, memory_bytes(memory_limit))
+    ids = None if id_column is None else pa.concat_arrays(list(dataset.ids()))
+    schema = pairs_schema(dataset.id_type, pa.int64(), np.dtype(np.float32))
+    with (
+        replacing(out) as file,
+        PairsFile(file, schema, ids, None) as pairs,
+        reporter(progress, "query_index") as told,
+    ):
+        for first, vectors in dataset.batches(rows):
+            found = index.knn(vectors, k, plan=plan, num_threads=num_threads, progress=False)
+            numbers = np.arange(first, first + len(vectors))
+            for columns in neighbor_pairs(numbers, found.distances, found.indices):
+                pairs.write(*columns)
+            if told:
+                told(first + len(vectors), len(dataset))
+    seconds = time.perf_counter() - start
+    return FoundInIndex(out, len(dataset), len(index), pairs.pairs, seconds, plan)

@@ -1,0 +1,198 @@
+"""Joins of more vectors than memory holds: stretch by stretch against an index on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lshjoin.arrays import NearestMetric
+from lshjoin.datasets import Dataset
+from lshjoin.files_plan import FilesPlan
+from lshjoin.index import Index
+from lshjoin.job import Job, replacing
+from lshjoin.pairs import neighbor_pairs
+from lshjoin.plan import JoinPlan
+from lshjoin.progress import Progress, reporter
+
+#: Rows of queries, rows of items, distances.
+Columns = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]
+#: Writes them to a file, and returns how many pairs there were.
+WritePairs = Callable[[Path, Iterator[Columns]], int]
+
+#: Queries of the first stretch of a radius join, whose pairs tell how many there will be.
+_FIRST = 4096
+
+#: Queries that tell how far all have to look: those that a join in memory asks.
+SAMPLE = 512
+
+
+class DiskJoin:
+    """The join of an index on disk with itself, or with queries from files.
+
+    Each stretch of queries is a part in the job's directory, named by where it starts and stops.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        queries: Dataset | None,
+        items: Dataset,
+        plan: FilesPlan,
+        metric: NearestMetric,
+        num_threads: int | None,
+        progress: Progress,
+    ) -> None:
+        self._job = job
+        self._queries = queries
+        self._items = items
+        self._metric = metric
+        self._plan = plan
+        self._threads = num_threads
+        self._progress = progress
+        self.seconds: dict[str, float] = {}  #: by stage
+
+    def knn(self, k: int, write: WritePairs) -> list[Path]:
+        """The parts of a k-nearest-neighbour join, made where they are not there yet."""
+        index = self._index()
+        plan = self._fixed_plan(index, k)
+        stretch = self._plan.stretch or 1
+
+        def join(first: int, last: int, progress: Progress) -> Iterator[Columns]:
+            if self._queries is None:
+                rows, found = index.knn_of_stretch(
+                    range(first, last),
+                    k,
+                    plan=plan,
+                    memory=2 * self._plan.panels,
+                    num_threads=self._threads,
+                    progress=progress,
+                )
+            else:
+                rows, queries = np.arange(first, last), self._queries.read(first, last)
+                found = index.knn(
+                    queries,
+                    k,
+                    plan=plan,
+                    memory=2 * self._plan.panels,
+                    num_threads=self._threads,
+                    progress=progress,
+                )
+            return neighbor_pairs(rows, found.distances, found.indices)
+
+        return self._parts(join, write, lambda _: stretch)
+
+    def radius(self, radius: float, write: WritePairs) -> list[Path]:
+        """The parts of a radius join, made where they are not there yet."""
+        index = self._index()
+        most = self._plan.stretch or 1
+
+        def join(first: int, last: int, progress: Progress) -> Iterator[Columns]:
+            threads = self._threads
+            if self._queries is None:
+                rows, found = index.radius_of_stretch(
+                    range(first, last), radius, num_threads=threads, progress=progress
+                )
+            else:
+                rows, queries = np.arange(first, last), self._queries.read(first, last)
+                found = index.radius(queries, radius, num_threads=threads, progress=progress)
+            yield np.repeat(rows, np.diff(found.lims)), found.indices, found.distances
+
+        def stretch(pairs_of_query: float | None) -> int:
+            if pairs_of_query is None:
+                return min(most, _FIRST)
+            return max(int(most / (pairs_of_query + 1)), 1)
+
+        return self._parts(join, write, stretch)
+
+    def _parts(
+        self,
+        join: Callable[[int, int, Progress], Iterator[Columns]],
+        write: WritePairs,
+        stretch: Callable[[float | None], int],
+    ) -> list[Path]:
+        """``stretch`` is told how many pairs a query has had so far."""
+        start = time.perf_counter()
+        parts, first = [], 0
+        for part in sorted(self._job.directory.glob("pairs-*.parquet")):
+            begin, end = (int(row) for row in part.stem.split("-")[1:])
+            if begin == first:
+                parts.append(part)
+                first = end
+        begun, pairs, queries = first, 0, self._plan.queries
+        with reporter(self._progress, "join") as told:
+            while first < queries:
+                of_query = pairs / (first - begun) if first > begun else None
+                last = min(first + stretch(of_query), queries)
+                part = self._job.path(f"pairs-{first:012}-{last:012}.parquet")
+                progress = told and _of_stretch(told, first, last, queries)
+                found = join(first, last, progress or False)
+                with replacing(part) as temporary:
+                    pairs += write(temporary, found)
+                parts.append(part)
+                first = last
+        self.seconds["join"] = time.perf_counter() - start
+        return parts
+
+    def _index(self) -> Index:
+        """The index of the items by row number, built if it is not there yet."""
+        start = time.perf_counter()
+        path = self._job.path("index")
+        if not (path / "manifest.json").exists():
+            join = self._plan.join
+            with reporter(self._progress, "index") as told:
+                Index.build_on_disk(
+                    path,
+                    self._batches,
+                    count=len(self._items),
+                    dim=self._items.dim,
+                    metric=self._metric,
+                    plan=None if join == JoinPlan.exact() else join,
+                    num_threads=self._threads,
+                    progress=told or False,
+                )
+        # Opened anew: what was read to write the index is no longer mapped.
+        index = Index.load(path)
+        self.seconds["index"] = time.perf_counter() - start
+        return index
+
+    def _batches(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+        for first, vectors in self._items.batches(self._plan.batch):
+            yield vectors, np.arange(first, first + len(vectors))
+
+    def _fixed_plan(self, index: Index, k: int) -> JoinPlan:
+        """The join's plan with as many probes as its recall needs, the same for all stretches."""
+        start = time.perf_counter()
+        path = self._job.path("plan.json")
+        if not path.exists():
+            plan = index.fixed_plan(
+                k,
+                queries=None if self._queries is None else self._queries.sample(SAMPLE),
+                count=self._plan.queries,
+                plan=self._plan.join,
+                num_threads=self._threads,
+                progress=False,
+            )
+            with replacing(path) as temporary:
+                temporary.write_text(plan.to_json())
+        self.seconds["plan"] = time.perf_counter() - start
+        return JoinPlan.from_json(path.read_text())
+
+
+def _of_stretch(
+    told: Callable[[int, int], object], first: int, last: int, queries: int
+) -> Callable[[int, int], object]:
+    """What is done of a stretch, told as queries done of all."""
+    most = first
+
+    def progress(done: int, total: int) -> None:
+        nonlocal most
+        # More to do may turn up on the way.
+        most = max(most, first + (last - first) * done // max(total, 1))
+        told(most, queries)
+
+    return progress

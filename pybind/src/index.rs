@@ -1,0 +1,328 @@
+//! Indexes.
+
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
+
+use lshjoin::{CellPlan, JoinPlan, Metric};
+use numpy::{IntoPyArray, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
+use pyo3::{
+    exceptions::{PyRuntimeError, PyValueError},
+    prelude::*,
+    types::PyDict,
+};
+
+use crate::{
+    arrays::{Distances, Indices, neighbors, rows},
+    plans::{parse, to_text},
+    run::{Options, to_py},
+};
+
+type Items<'py> = PyReadonlyArray2<'py, f32>;
+type Ids<'py> = PyReadonlyArray1<'py, i64>;
+type Nearest<'py> = (Distances<'py>, Bound<'py, PyArray2<i64>>);
+type Within<'py> = (Indices<'py>, Bound<'py, PyAny>, Indices<'py>);
+
+/// Items made ready for joins to come.
+#[pyclass(frozen, module = "lshjoin._lshjoin")]
+pub(crate) struct Index {
+    /// Held for as long as it takes to look or to change, never while a join runs.
+    index: Mutex<lshjoin::Index>,
+}
+
+impl Index {
+    fn of(index: lshjoin::Index) -> Self {
+        Self {
+            index: Mutex::new(index),
+        }
+    }
+
+    /// The index as it is now.
+    fn now(&self, py: Python<'_>) -> lshjoin::Index {
+        py.detach(|| {
+            let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+            index.clone()
+        })
+    }
+}
+
+fn cells_of(plan: Option<&str>) -> PyResult<Option<CellPlan>> {
+    match plan.map(parse).transpose()?.map(|planned| planned.plan) {
+        None => Ok(None),
+        Some(JoinPlan::Cells(plan)) => Ok(Some(plan)),
+        Some(_) => Err(PyValueError::new_err(
+            "an index is built by a plan of cells, JoinPlan.cells",
+        )),
+    }
+}
+
+#[pymethods]
+impl Index {
+    #[staticmethod]
+    #[pyo3(signature = (path, *, mmap, num_threads=None))]
+    fn load(
+        py: Python<'_>,
+        path: PathBuf,
+        mmap: bool,
+        num_threads: Option<isize>,
+    ) -> PyResult<Self> {
+        let index =
+            options(num_threads, None).run(py, |run| lshjoin::Index::open(&path, mmap, run))?;
+        Ok(Self::of(index))
+    }
+
+    #[pyo3(signature = (path, *, num_threads=None, on_progress=None))]
+    fn save(
+        &self,
+        py: Python<'_>,
+        path: PathBuf,
+        num_threads: Option<isize>,
+        on_progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let index = self.now(py);
+        options(num_threads, on_progress).run(py, |run| index.save(&path, run))
+    }
+
+    #[pyo3(signature = (*, num_threads=None, on_progress=None))]
+    fn verify(
+        &self,
+        py: Python<'_>,
+        num_threads: Option<isize>,
+        on_progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let index = self.now(py);
+        options(num_threads, on_progress).run(py, |run| index.verify(run))
+    }
+
+    fn __len__(&self, py: Python<'_>) -> usize {
+        self.now(py).len()
+    }
+
+    /// What is known of it, by name.
+    fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let info = self.now(py).info();
+        let facts = PyDict::new(py);
+        facts.set_item("items", info.items)?;
+        facts.set_item("removed", info.removed)?;
+        facts.set_item("added", info.added)?;
+        facts.set_item("dim", info.dim)?;
+        facts.set_item("metric", info.metric.name())?;
+        facts.set_item("plan", to_text(JoinPlan::Cells(info.plan))?)?;
+        Ok(facts)
+    }
+
+    fn add(&self, py: Python<'_>, items: Items<'_>, ids: Ids<'_>) -> PyResult<()> {
+        let (items, ids) = (rows(&items)?, ids.as_slice()?);
+        self.change(py, |index, run| index.add(items, ids, run))
+    }
+
+    fn remove(&self, py: Python<'_>, ids: Ids<'_>) -> PyResult<()> {
+        let ids = ids.as_slice()?;
+        self.change(py, |index, run| index.remove(ids, run))
+    }
+
+    /// The plan for a recall, with what is not fixed left open.
+    fn plan(&self, py: Python<'_>, recall: f64, queries: usize) -> PyResult<String> {
+        to_text(self.now(py).plan(recall, queries).map_err(to_py)?)
+    }
+
+    #[pyo3(signature = (queries, count, k, plan, *, num_threads=None, on_progress=None))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the signature is Python's, by keyword"
+    )]
+    fn fixed_plan(
+        &self,
+        py: Python<'_>,
+        queries: Option<Items<'_>>,
+        count: usize,
+        k: usize,
+        plan: &str,
+        num_threads: Option<isize>,
+        on_progress: Option<Py<PyAny>>,
+    ) -> PyResult<String> {
+        let (index, plan) = (self.now(py), parse(plan)?.plan);
+        let queries = queries.as_ref().map(rows).transpose()?;
+        let queries = queries.map(|queries| (queries, count));
+        let plan = options(num_threads, on_progress)
+            .run(py, |run| index.fixed_plan(queries, k, &plan, run))?;
+        to_text(plan)
+    }
+
+    #[pyo3(signature = (queries, k, plan, *, memory, num_threads=None, on_progress=None))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the signature is Python's, by keyword"
+    )]
+    fn knn<'py>(
+        &self,
+        py: Python<'py>,
+        queries: Items<'py>,
+        k: usize,
+        plan: &str,
+        memory: usize,
+        num_threads: Option<isize>,
+        on_progress: Option<Py<PyAny>>,
+    ) -> PyResult<Nearest<'py>> {
+        let (index, plan, queries) = (self.now(py), parse(plan)?.plan, rows(&queries)?);
+        let found = options(num_threads, on_progress)
+            .run(py, |run| index.knn_within(queries, k, &plan, memory, run))?;
+        neighbors(py, found)
+    }
+
+    #[pyo3(signature = (queries, radius, *, num_threads=None, on_progress=None))]
+    fn radius<'py>(
+        &self,
+        py: Python<'py>,
+        queries: Items<'py>,
+        radius: f64,
+        num_threads: Option<isize>,
+        on_progress: Option<Py<PyAny>>,
+    ) -> PyResult<Within<'py>> {
+        let (index, queries) = (self.now(py), rows(&queries)?);
+        let found =
+            options(num_threads, on_progress).run(py, |run| index.radius(queries, radius, run))?;
+        Ok(within(py, found))
+    }
+
+    #[pyo3(signature = (start, stop, k, plan, *, memory, num_threads=None, on_progress=None))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the signature is Python's, by keyword"
+    )]
+    fn knn_of_stretch<'py>(
+        &self,
+        py: Python<'py>,
+        start: usize,
+        stop: usize,
+        k: usize,
+        plan: &str,
+        memory: usize,
+        num_threads: Option<isize>,
+        on_progress: Option<Py<PyAny>>,
+    ) -> PyResult<(Indices<'py>, Nearest<'py>)> {
+        let (index, plan) = (self.now(py), parse(plan)?.plan);
+        let (ids, found) = options(num_threads, on_progress).run(py, |run| {
+            index.knn_of_stretch(start..stop, k, &plan, memory, run)
+        })?;
+        Ok((ids.into_pyarray(py), neighbors(py, found)?))
+    }
+
+    #[pyo3(signature = (start, stop, radius, *, num_threads=None, on_progress=None))]
+    fn radius_of_stretch<'py>(
+        &self,
+        py: Python<'py>,
+        start: usize,
+        stop: usize,
+        radius: f64,
+        num_threads: Option<isize>,
+        on_progress: Option<Py<PyAny>>,
+    ) -> PyResult<(Indices<'py>, Within<'py>)> {
+        let index = self.now(py);
+        let (ids, found) = options(num_threads, on_progress)
+            .run(py, |run| index.radius_of_stretch(start..stop, radius, run))?;
+        Ok((ids.into_pyarray(py), within(py, found)))
+    }
+}
+
+impl Index {
+    fn change(
+        &self,
+        py: Python<'_>,
+        change: impl FnOnce(&mut lshjoin::Index, &lshjoin::Run) -> lshjoin::Result<()> + Send,
+    ) -> PyResult<()> {
+        options(None, None).run(py, |run| {
+            let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut index, run)
+        })
+    }
+}
+
+fn options(num_threads: Option<isize>, on_progress: Option<Py<PyAny>>) -> Options {
+    Options {
+        num_threads,
+        on_progress,
+    }
+}
+
+fn within<'py>(py: Python<'py>, found: lshjoin::RadiusNeighbors<f32>) -> Within<'py> {
+    (
+        found.lims.into_pyarray(py),
+        found.distances.into_pyarray(py).into_any(),
+        found.indices.into_pyarray(py),
+    )
+}
+
+/// Items that come in batches made into an index.
+#[pyclass(frozen, module = "lshjoin._lshjoin")]
+pub(crate) struct IndexBuilder {
+    /// `None` once it is finished or has failed.
+    builder: Mutex<Option<lshjoin::IndexBuilder>>,
+}
+
+#[pymethods]
+impl IndexBuilder {
+    #[classattr]
+    const PASSES: usize = lshjoin::IndexBuilder::PASSES;
+
+    #[new]
+    #[pyo3(signature = (items, dim, *, metric, plan, seed, path))]
+    fn new(
+        items: usize,
+        dim: usize,
+        metric: &str,
+        plan: Option<&str>,
+        seed: u64,
+        path: Option<PathBuf>,
+    ) -> PyResult<Self> {
+        let metric: Metric = metric.parse().map_err(to_py)?;
+        let plan = cells_of(plan)?;
+        let builder = lshjoin::IndexBuilder::new(items, dim, metric, plan, seed, path.as_deref());
+        Ok(Self {
+            builder: Mutex::new(Some(builder.map_err(to_py)?)),
+        })
+    }
+
+    #[pyo3(signature = (items, ids, *, num_threads=None, on_progress=None))]
+    fn push(
+        &self,
+        py: Python<'_>,
+        items: Items<'_>,
+        ids: Ids<'_>,
+        num_threads: Option<isize>,
+        on_progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let mut builder = self.take(py)?;
+        let (items, ids) = (rows(&items)?, ids.as_slice()?);
+        options(num_threads, on_progress).run(py, |run| builder.push(items, ids, run))?;
+        py.detach(|| {
+            let mut place = self.builder.lock().unwrap_or_else(PoisonError::into_inner);
+            *place = Some(builder);
+        });
+        Ok(())
+    }
+
+    #[pyo3(signature = (*, num_threads=None, on_progress=None))]
+    fn finish(
+        &self,
+        py: Python<'_>,
+        num_threads: Option<isize>,
+        on_progress: Option<Py<PyAny>>,
+    ) -> PyResult<Index> {
+        let builder = self.take(py)?;
+        let index = options(num_threads, on_progress).run(py, |run| builder.finish(run))?;
+        Ok(Index::of(index))
+    }
+}
+
+impl IndexBuilder {
+    /// The builder, which is not there again until it is put back.
+    fn take(&self, py: Python<'_>) -> PyResult<lshjoin::IndexBuilder> {
+        let builder = py.detach(|| {
+            let mut place = self.builder.lock().unwrap_or_else(PoisonError::into_inner);
+            place.take()
+        });
+        builder.ok_or_else(|| PyRuntimeError::new_err("this builder has ended: begin a new one"))
+    }
+}

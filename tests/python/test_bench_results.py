@@ -1,0 +1,240 @@
+"""What README and docs/ say was measured is in bench-results/, and the benches' own parts work."""
+
+import json
+import re
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "benches/ann-benchmarks")]
+
+import data  # noqa: E402
+import harness  # noqa: E402
+import record  # noqa: E402
+import report  # noqa: E402
+from peers import Lshjoin  # noqa: E402
+from systems import Failure, Measurement, measure_each, without_itself  # noqa: E402
+
+PAGES = {path.relative_to(ROOT).as_posix(): path for path in report.PAGES}
+# Numbers that look measured: with a unit of time, of memory or of a rate, or a share.
+MEASURED = re.compile(
+    r"\d(?:[\d.,]*\d)?(?: |-)?"
+    r"(?:ms|s|seconds?|minutes?|[kMGTP]B|%|×|times(?= as| faster)|(?:rows|pairs) a)(?!\w)"
+)
+# What the pattern takes for measured though it is a limit, a setting or worked out on the spot.
+NOT_MEASURED = {
+    "docs/spark.md": [
+        "128 MB",  # how large a message of Spark Connect may be
+        "5 ×",  # a setting to start from
+        # Arithmetic: nb, L, s, c, m and the number of executors stand beside them.
+        *("154 GB", "1.2 TB", "3 PB", "0.01 %", "614 GB", "6 GB", "1 %", "3.7 TB"),
+        *("44 TB", "440 GB", "4.1 TB", "41 GB", "1.0 TB"),
+    ],
+}
+
+
+def stand_alone(text):
+    """The text without what report.py fills in, and without code."""
+    text = report.BLOCK.sub("", text)
+    return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_figures_are_those_recorded(page):
+    text = PAGES[page].read_text()
+    assert report.filled(text) == text, "run `make bench-report`"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_figure_is_typed(page):
+    typed = set(MEASURED.findall(stand_alone(PAGES[page].read_text())))
+    typed -= set(NOT_MEASURED.get(page, []))
+    assert not typed, "put measured numbers into a <!-- bench:… --> block"
+
+
+@pytest.mark.parametrize(
+    "claim",
+    ["in 3.2 s", "216 times as fast", "takes 40 MB", "5 %", "12% of", "90,000 pairs a second"],
+)
+def test_a_typed_figure_is_noticed(claim):
+    assert MEASURED.search(stand_alone(f"It {claim} there."))
+    assert not MEASURED.search(stand_alone(f"It <!-- bench:join -->{claim}<!-- /bench --> there."))
+
+
+def test_every_block_is_known():
+    used = {
+        name for path in PAGES.values() for _, name, _, _ in report.BLOCK.findall(path.read_text())
+    }
+    assert used <= set(report.BLOCKS)
+
+
+def test_a_changed_result_changes_the_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    page = "<!-- bench:spark-ratio -->321<!-- /bench --> times"
+    size = {"rows": 10_000, "ratio": 321.4}
+    for ratio, unchanged in ((321.4, True), (400.0, False)):
+        record.write("spark_join", {"sizes": [size | {"ratio": ratio}]}, "")
+        assert (report.filled(page) == page) is unchanged
+
+
+def run_of(tmp_path, monkeypatch, name, slower=1.0):
+    """A run in which FAISS takes longer than lshjoin, and what happened to others."""
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    machine = {"cpu": "a processor", "cores": 2, "system": "a system"}
+    about = {"machine": machine, "isa": "avx2", "threads": 2, "versions": {"numpy": "2"}}
+    about |= {"started": "today", "load": 0.1, "not_installed": {"falconn": "no wheel"}}
+    record.append_line(name, about)
+    known = {"variance_of_leading_axes": {"16": 0.25}, "contrast": 1.5, "intrinsic_dimension": 12}
+    for workload, task in ((report.MAIN, "knn"), (report.SINGLE, "single")):
+        described = {"title": "k-NN self-join", "data": "rows", "rows": 10, "limit": 60}
+        record.append_line(
+            name, {"workload": workload, "task": task, "statistics": known} | described
+        )
+        common = {"workload": workload, "round": 0, "build": {}, "search": {}}
+        timed = {"build_seconds": 0.5, "search_seconds": 1.0, "seconds": 1.5, "recall": 0.95}
+        ours = timed | {"peak_bytes": 10**8, "rest_bytes": 0}
+        record.append_line(name, common | {"system": "lshjoin"} | ours)
+        theirs = ours | {"seconds": 6.0 * slower, "rest_bytes": 10**7}
+        index = {"system": "FAISS", "build": {"index": "IVF64,PQ8x4fs,RFlat"}}
+        record.append_line(name, common | index | theirs)
+        record.append_line(name, common | {"system": "annoy", "over_seconds": 57.2})
+        record.append_line(name, common | {"system": "FALCONN", "error": "no module"})
+    return report.Results(name)
+
+
+def test_tables_tell_times_ratios_limits_and_failures(tmp_path, monkeypatch):
+    results = run_of(tmp_path, monkeypatch, "bench")
+    page = report.page(results)
+    for part in ("over 57 s", "failed: no module", "Not installed: falconn", "contrast 1.50"):
+        assert part in page
+    table = report.filled("<!-- bench:join --><!-- /bench -->")
+    assert "| **lshjoin** | 0.5 | 1.0 | 1.5 | 0.950 | 100 | 1.0 |" in table
+    assert "| FAISS IVF-PQ fast-scan, refined | 0.5 | 1.0 | 6.0 | 0.950 | 100 | 4.0 |" in table
+    assert "| 1000.00 | 10 |" in report.filled("<!-- bench:single --><!-- /bench -->")
+
+
+def test_two_runs_are_compared_by_their_ratios(tmp_path, monkeypatch):
+    first = run_of(tmp_path, monkeypatch, "bench")
+    second = run_of(tmp_path, monkeypatch, "second", slower=1.5)
+    text = report.repeated(first, second)
+    assert "1 of 2 within 20%" in text
+    assert "| 4.00 | 6.00 | +50% ! |" in text
+
+
+def test_vecs_are_read(tmp_path, rng):
+    for suffix, dtype, code in ((".fvecs", np.float32, "f"), (".bvecs", np.uint8, "B")):
+        rows = rng.integers(0, 256, (5, 7)).astype(dtype)
+        path = tmp_path / f"rows{suffix}"
+        path.write_bytes(b"".join(struct.pack(f"<i7{code}", 7, *row) for row in rows))
+        read = data.read(path)
+        assert read.items.dtype == np.float32
+        np.testing.assert_array_equal(read.items, rows)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "too few"),
+        (struct.pack("<i2f", 3, 1, 2), "not a number of vectors of 3 values"),
+        (struct.pack("<i1fi1f", 1, 1, 2, 1), "vector 1 is not of 1 values"),
+        (struct.pack("<i1f", -1, 1), "-1 values"),
+    ],
+)
+def test_broken_vecs_are_refused(tmp_path, content, complaint):
+    path = tmp_path / "rows.fvecs"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=complaint):
+        data.read(path)
+
+
+def test_npy_parquet_and_hdf5_are_read(tmp_path, rng):
+    h5py = pytest.importorskip("h5py")
+    rows = rng.standard_normal((30, 4)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows.astype(np.float16))
+    table = pa.table({"id": np.arange(30), "vector": list(rows)})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    with h5py.File(tmp_path / "rows.hdf5", "w") as file:
+        file["train"], file["test"] = rows[5:], rows[:5]
+        file.attrs["distance"] = "angular"
+    for name, exactly in (("rows.npy", rows.astype(np.float16)), ("rows.parquet", rows)):
+        read = data.read(tmp_path / name)
+        assert (read.metric, read.queries) == ("euclidean", None)
+        np.testing.assert_array_equal(read.items, exactly)
+    read = data.read(tmp_path / "rows.hdf5")
+    assert read.metric == "cosine"
+    np.testing.assert_array_equal(read.items, rows[5:])
+    np.testing.assert_array_equal(read.queries, rows[:5])
+    pq.write_table(pa.table({"id": [1]}), tmp_path / "none.parquet")
+    with pytest.raises(ValueError, match="no column of lists among id"):
+        data.read(tmp_path / "none.parquet")
+    with pytest.raises(ValueError, match="not one of"):
+        data.read(tmp_path / "rows.csv")
+
+
+def test_intrinsic_dimension_is_that_of_a_uniform_cube(rng):
+    rows = rng.random((4_000, 3))
+    near = np.sort(np.linalg.norm(rows[:300, None] - rows[None], axis=2), axis=1)[:, 1:11]
+    assert 2.6 < data.intrinsic_dimension(near) < 3.4
+
+
+def test_a_row_is_dropped_from_its_own_neighbours():
+    found = np.array([[0, 1, 2], [2, 1, 0], [0, 1, 5]])  # a duplicate took the place of the last
+    assert without_itself(found).tolist() == [[1, 2], [2, 0], [0, 1]]
+
+
+def test_a_system_in_its_own_process_tells_of_every_search(tmp_path, rng):
+    rows = rng.standard_normal((200, 8)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    (first, found), (second, _) = measure_each(
+        "lshjoin", {}, [{"recall": 1.0}, {"recall": 2.0}], tmp_path / "rows.npy", None, k=3
+    )
+    assert isinstance(first, Measurement)
+    assert first.seconds > 0
+    assert first.peak_bytes > rows.nbytes
+    peer = Lshjoin("euclidean", 1)
+    peer.prepare(rows, None)
+    peer.build(rows)
+    np.testing.assert_array_equal(found, peer.knn(None, 3, recall=1.0))
+    assert isinstance(second, Failure)
+    assert "recall" in second.error
+
+
+def test_a_system_that_takes_too_long_is_stopped(tmp_path, rng):
+    np.save(tmp_path / "rows.npy", rng.standard_normal((20_000, 64)).astype(np.float32))
+    [(result, found)] = measure_each(
+        "lshjoin", {}, [{"recall": 1.0}], tmp_path / "rows.npy", None, limit=1e-3
+    )
+    assert found is None
+    assert result == Failure(over_seconds=1e-3)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "angular"])
+def test_the_adapter_for_ann_benchmarks_runs_as_it_is_run_there(metric, rng):
+    rows = rng.standard_normal((500, 16)).astype(np.float32)
+    outcomes = list(harness.run(rows[20:], rows[:20], metric, 10))
+    assert len(outcomes) == len({outcome.name for outcome in outcomes}) == 8
+    assert all(outcome.recall == 1 for outcome in outcomes)  # so few are compared with all
+    algorithm = harness.adapter().LshJoin(metric)
+    algorithm.fit(rows[:4])
+    assert sorted(algorithm.query(rows[0], 10)) == [0, 1, 2, 3]
+    algorithm.batch_query(rows[:2], 10)
+    assert [sorted(near) for near in algorithm.get_batch_results()] == [[0, 1, 2, 3]] * 2
+
+
+def test_an_unknown_metric_is_refused_by_the_adapter():
+    with pytest.raises(ValueError, match="jaccard"):
+        harness.adapter().LshJoin("jaccard")
+    assert list(harness.definitions("jaccard")) == []
+
+
+def test_recorded_runs_are_complete():
+    """A run that is published has ended."""
+    for path in record.RESULTS.glob("*.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        assert any("finished" in line for line in lines), f"{path.name} was interrupted"

@@ -1,0 +1,223 @@
+"""The command lshjoin: its examples, its exit codes, what it prints for scripts."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import click
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import arrow_vectors
+from lshjoin import command_line, knn_join, radius_join
+
+
+def commands(command=command_line.lshjoin, path=("lshjoin",)):
+    """Every command with the words that call it."""
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*path, name))
+
+
+COMMANDS = dict(commands())
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs a command in a directory of its own; its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        code = command_line.run([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def files(rng, run, tmp_path):
+    """items.parquet and queries.parquet: the vectors in them."""
+    vectors = {}
+    for name, rows in (("items", 300), ("queries", 20)):
+        vectors[name] = rng.standard_normal((rows, 8)).astype(np.float32)
+        ids = [f"{name}-{row}" for row in range(rows)]
+        columns = {"id": ids, "number": range(rows), "embedding": arrow_vectors(vectors[name])}
+        table = pa.table({name: pa.array(values) for name, values in columns.items()})
+        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=77)
+    return vectors
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_the_example_of_every_help_runs(path, run, files, capsys):
+    code, text, _ = run(*path[1:], "--help")
+    assert code == 0
+    example = re.search(r"Examples?:\n((?: {4,}\S.*\n)+)", text)
+    assert example, f"{' '.join(path)} --help has no example"
+    lines = example[1].replace("\\\n", " ").splitlines()
+    assert lines[-1].split()[: len(path)] == list(path) or path == ("lshjoin",)
+    for line in lines:
+        words = shlex.split(line)
+        assert words[0] == "lshjoin"
+        code, out, error = run(*words[1:])
+        assert (code, error) == (0, "")
+        assert out
+
+
+def test_the_commands_of_the_readme_run(run, files, tmp_path):
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)
+             for line in block.splitlines()]  # fmt: skip
+    assert len(lines) >= 4
+    (tmp_path / "items").mkdir()
+    (tmp_path / "items" / "a.parquet").symlink_to(tmp_path / "items.parquet")
+    for line in lines:
+        words = shlex.split(line)
+        assert words[0] == "lshjoin"
+        assert run(*words[1:])[0] == 0
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_option_and_command_is_explained(path):
+    command = COMMANDS[path]
+    assert command.help
+    unexplained = {"--metric", "-k"}  # which say it all
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not set(parameter.opts) & unexplained:
+            assert parameter.help, parameter.opts
+
+
+def pairs(path):
+    columns = pq.read_table(path).to_pydict()
+    return list(zip(columns["query"], columns["item"], columns["distance"], strict=True))
+
+
+def test_knn(run, files):
+    code, out, _ = run(
+        "knn", "queries.parquet", "items.parquet", "-k", 3, "--id", "id", "--out", "p.pq"
+    )
+    assert (code, out.split(" in ")[0]) == (0, "60 pairs of 20 queries and 300 items")
+    expected = knn_join(files["queries"], files["items"], 3)
+    assert pairs("p.pq") == [
+        (f"queries-{query}", f"items-{item}", distance)
+        for query in range(20)
+        for item, distance in zip(
+            expected.indices[query], expected.distances[query].tolist(), strict=True
+        )
+    ]
+
+
+def test_radius(run, files):
+    code, out, _ = run("radius", "items.parquet", "--threshold", 2, "--out", "p.parquet", "--json")
+    lims, distances, indices = radius_join(items=files["items"], radius=2.0)
+    queries = np.repeat(np.arange(300), np.diff(lims))
+    expected = sorted(zip(queries.tolist(), indices.tolist(), distances.tolist(), strict=True))
+    assert len(expected) > 50
+    assert sorted(pairs("p.parquet")) == expected
+    result = json.loads(out)
+    assert (code, result["pairs"], result["out"]) == (0, len(expected), "p.parquet")
+    assert (result["queries"], result["items"]) == (300, 300)
+
+
+def test_dedup(run, rng, tmp_path):
+    # Chains: 0, 2, 4 and 1, 3, and 5 alone.
+    rows = np.array([[0, 0], [9, 9], [0.4, 0], [9, 9], [0.8, 0], [5, 5]], np.float64)
+    table = pa.table({"key": [10, 11, 12, 13, 14, 15], "v": arrow_vectors(rows)})
+    pq.write_table(table, tmp_path / "items.parquet")
+    command = (
+        "dedup",
+        "items.parquet",
+        "--threshold",
+        0.5,
+        "--id",
+        "key",
+        "--out",
+        "groups.parquet",
+    )
+    code, out, _ = run(*command, "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert (result["rows"], result["kept"], result["groups"]) == (6, 3, 2)
+    assert pq.read_table("groups.parquet").to_pydict() == {
+        "id": [10, 11, 12, 13, 14, 15],
+        "group": [10, 11, 10, 11, 10, 15],
+        "keep": [True, True, False, False, False, True],
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["groups.parquet", "items.parquet"]
+
+
+def test_index(run, files, tmp_path):
+    code, out, _ = run("index", "build", "items.parquet", "--id", "number", "--out", "i", "--json")
+    assert (code, json.loads(out)["items"]) == (0, 300)
+    code, out, _ = run("index", "info", "i", "--json")
+    assert (code, json.loads(out)["dim"], json.loads(out)["metric"]) == (0, 8, "euclidean")
+    query = ("index", "query", "i", "queries.parquet", "-k", 3, "--id", "id")
+    code, out, _ = run(*query, "--out", "p.parquet", "--json")
+    assert (code, json.loads(out)["pairs"]) == (0, 60)
+    expected = knn_join(files["queries"], files["items"], 3)
+    columns = pq.read_table("p.parquet").to_pydict()
+    assert columns["query"] == [f"queries-{row}" for row in range(20) for _ in range(3)]
+    assert columns["item"] == expected.indices.ravel().tolist()
+    assert columns["distance"] == expected.distances.ravel().tolist()
+    assert run("index", "verify", "i")[:2] == (0, "i is sound\n")
+
+    rows = next((tmp_path / "i").glob("rows*"))
+    content = bytearray(rows.read_bytes())
+    content[-5] ^= 1
+    rows.write_bytes(content)
+    code, _, error = run("index", "verify", "i")
+    assert code == command_line.INPUT
+    assert rows.name in error
+    assert run("index", "info", "nothing")[0] == command_line.INPUT
+    assert run("index", "build", "items.parquet", "--id", "id", "--out", "j")[0] == 3
+
+
+def test_cpu(run):
+    code, out, _ = run("cpu", "--json")
+    assert code == 0
+    assert json.loads(out)["isa"] in json.loads(out)["available"]
+
+
+@pytest.mark.parametrize("picture", ["p.png", "p.svg"])
+def test_plot(picture, run, files, tmp_path):
+    code, _, _ = run("knn", "items.parquet", "--out", "p.parquet", "--plot", picture)
+    assert code == 0
+    starts = {"p.png": b"\x89PNG", "p.svg": b"<?xml"}
+    assert (tmp_path / picture).read_bytes().startswith(starts[picture])
+
+
+def test_plots_of_no_pairs(run, files, tmp_path):
+    command = ("radius", "items.parquet", "--threshold", 0, "--out", "p.parquet", "--plot", "p.svg")
+    assert run(*command)[0] == 0
+    assert (tmp_path / "p.svg").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "arguments"),
+    [
+        (2, "No such command", ["knm"]),
+        (2, "Missing option '--out'", ["knn", "items.parquet"]),
+        (2, "0 is not in the range", ["knn", "items.parquet", "--out", "p", "-k", "0"]),
+        (2, "must end with .png or .svg", ["knn", "items.parquet", "--out", "p", "--plot", "p.g"]),
+        (3, "no file, folder or match of the pattern no.pq", ["knn", "no.pq", "--out", "p"]),
+        (3, "of no kind that is read here", ["knn", "notes.txt", "--out", "p"]),
+        (3, "no column vec; its columns are id, number, embedding",
+         ["knn", "items.parquet", "--out", "p", "--column", "vec"]),
+        (3, "memory_limit must be", ["plan", "items.parquet", "--memory-limit", "much"]),
+        (4, "queries.parquet exists already", ["knn", "items.parquet", "--out", "queries.parquet"]),
+    ],
+)  # fmt: skip
+def test_exit_codes(code, message, arguments, run, files, tmp_path):
+    (tmp_path / "notes.txt").write_text("no vectors")
+    before = sorted(tmp_path.iterdir())
+    got, out, error = run(*arguments)
+    assert (got, out) == (code, "")
+    assert message in error
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_exit_codes_are_documented(run):
+    _, text, _ = run("--help")
+    for code in (0, 1, command_line.USAGE, command_line.INPUT, command_line.REFUSED, 130):
+        assert re.search(rf"^ +{code}  ", text, re.MULTILINE)

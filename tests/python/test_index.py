@@ -1,0 +1,532 @@
+"""Indexes against brute force and against the joins of arrays."""
+
+import copy
+import pickle
+import threading
+
+import lshjoin
+import numpy as np
+import pytest
+from lshjoin import Index, JoinPlan
+
+METRICS = ["euclidean", "manhattan", "cosine", "inner_product"]
+DISTANCES = METRICS[:3]
+CODED = ["euclidean", "cosine", "inner_product"]
+
+
+def clustered(rng, n, dim=12, clusters=60):
+    centres = 4 * rng.standard_normal((clusters, dim))
+    rows = centres[rng.integers(clusters, size=n)] + rng.standard_normal((n, dim))
+    return rows.astype(np.float32)
+
+
+def some_ids(rng, n):
+    """Ids in no order, some negative, some beyond 32 bits."""
+    return rng.choice(10 * n, n, replace=False) * 2**30 - 2**33
+
+
+def distances(metric, a, b):
+    a, b = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
+    if metric == "euclidean":
+        return np.sqrt(((a - b) ** 2).sum(-1))
+    if metric == "manhattan":
+        return np.abs(a - b).sum(-1)
+    products = (a * b).sum(-1)
+    if metric == "inner_product":
+        return -products
+    return 1 - products / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+
+
+def assert_same(left, right):
+    for a, b in zip(left, right, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def recall_of(exact, found):
+    return np.mean([np.isin(a, b).mean() for a, b in zip(exact, found, strict=True)])
+
+
+def pairs_of(left, near):
+    columns = (left, near.indices, near.distances)
+    return set(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def assert_answers_alike(metric, index, other, queries):
+    """The same answers where they are exact."""
+    exact = JoinPlan.exact()
+    assert_same(index.knn(queries, 7, plan=exact), other.knn(queries, 7, plan=exact))
+    if metric != "inner_product":
+        radius = float(index.knn(queries, 4, plan=exact).distances[:, 3].mean())
+        assert_same(index.radius(queries, radius), other.radius(queries, radius))
+
+
+@pytest.fixture(params=["memory", "mapped", "read"])
+def kept(request, tmp_path):
+    """What to do with an index before it is asked."""
+
+    def keep(index):
+        if request.param == "memory":
+            return index
+        index.save(tmp_path / "kept")
+        return Index.load(tmp_path / "kept", mmap=request.param == "mapped")
+
+    return keep
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """The same for one way to keep it."""
+
+    def keep(index):
+        index.save(tmp_path / "mapped")
+        return Index.load(tmp_path / "mapped")
+
+    return keep
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("n", [1, 5, 400])
+def test_exact_search_is_brute_force(metric, n, kept, rng):
+    items, queries = clustered(rng, n), clustered(rng, 30)
+    ids = some_ids(rng, n)
+    index = kept(Index.build(items, ids=ids, metric=metric))
+    assert (len(index), index.dim, index.metric) == (n, 12, metric)
+    found = index.knn(queries, 5, recall=1.0)
+    expected = distances(metric, queries, items)
+    nearest = np.sort(expected)[:, :5]
+    there = found.indices != -1
+    assert (there.sum(1) == min(n, 5)).all()
+    np.testing.assert_allclose(
+        np.where(there, found.distances, 0)[:, : nearest.shape[1]], nearest, rtol=1e-4, atol=1e-4
+    )
+    row_of = {id: row for row, id in enumerate(ids.tolist())}
+    for query, place in np.argwhere(there):
+        of_item = expected[query, row_of[int(found.indices[query, place])]]
+        np.testing.assert_allclose(found.distances[query, place], of_item, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("metric", DISTANCES)
+def test_radius_is_that_of_the_join(metric, kept, rng):
+    items, queries = clustered(rng, 700), clustered(rng, 50)
+    index = kept(Index.build(items, metric=metric))
+    radius = float(np.quantile(distances(metric, queries, items), 0.05))
+    expected = lshjoin.radius_join(queries, items, radius, metric=metric)
+    assert len(expected.indices)
+    assert_same(index.radius(queries, radius), expected)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_default_ids_give_what_the_join_gives(metric, mapped, rng):
+    n = 4200 if metric in CODED else 500
+    items, queries = clustered(rng, n), clustered(rng, n)
+    items[77] = items[400]  # a tie
+    index = mapped(Index.build(items, metric=metric))
+    assert_same(
+        index.knn(queries, 6, recall=1.0),
+        lshjoin.knn_join(queries, items, 6, metric=metric, recall=1.0),
+    )
+    if metric in CODED:
+        plan = JoinPlan.cells(axes=48, cells=97, probes=3, rounds=0)
+        found = index.knn(queries, 6, plan=plan)
+        assert found.plan == plan
+        # However queries are cut into batches.
+        for start in (0, 1000, 1001):
+            batch = index.knn(queries[start:], 6, plan=plan)
+            assert_same(batch, [array[start:] for array in found])
+        exact = index.knn(queries, 6, recall=1.0).indices
+        assert 0.3 < recall_of(exact, found.indices) < 1
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_stretches_make_up_the_join(metric, mapped, rng):
+    items = clustered(rng, 5000 if metric in CODED else 1000)
+    index = mapped(Index.build(items, metric=metric, seed=3))
+    plans = [JoinPlan.exact()]
+    if metric in CODED:
+        open_plan = JoinPlan.cells(seed=3, axes=48, cells=106, probes=1, rounds=0, until_recall=0.8)
+        fixed = index.fixed_plan(5, plan=open_plan)
+        assert "until_recall=None" in repr(fixed)
+        plans.append(fixed)
+    expected = lshjoin.knn_join(items=items, k=5, metric=metric, plan=JoinPlan.exact())
+    for plan in plans:
+        whole = None
+        for memory in (len(items) * 250, 1 << 30):
+            found = [np.full_like(array, -7) for array in expected]
+            stretches = index.stretches(5, memory=memory)
+            assert (len(stretches) > 3) == (whole is None)
+            for stretch in stretches:
+                ids, near = index.knn_of_stretch(stretch, 5, plan=plan, memory=memory // 8)
+                assert near.plan == plan
+                for array, part in zip(found, near, strict=True):
+                    assert (array[ids] == -7).all()
+                    array[ids] = part
+            if whole is not None:
+                assert_same(found, whole)
+            whole = found
+        if plan == JoinPlan.exact():
+            assert_same(whole, expected)
+        assert recall_of(expected.indices, whole[1]) >= 0.78
+
+
+@pytest.mark.parametrize("metric", DISTANCES)
+def test_radius_stretches_make_up_the_join(metric, mapped, rng):
+    items = clustered(rng, 800)
+    items[5] = items[700]
+    index = mapped(Index.build(items, metric=metric))
+    radius = float(np.quantile(distances(metric, items[:50], items), 0.03))
+    expected = lshjoin.radius_join(items=items, radius=radius, metric=metric)
+    pairs = set()
+    for stretch in (range(0, 300), range(300, 301), range(301, 800)):
+        ids, near = index.radius_of_stretch(stretch, radius)
+        left = np.repeat(ids, np.diff(near.lims))
+        pairs |= set(
+            zip(left.tolist(), near.indices.tolist(), near.distances.tolist(), strict=True)
+        )
+    left = np.repeat(np.arange(800), np.diff(expected.lims))
+    assert pairs == set(
+        zip(left.tolist(), expected.indices.tolist(), expected.distances.tolist(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_added_and_removed_is_rebuilt(metric, kept, rng):
+    items, queries = clustered(rng, 900), clustered(rng, 40)
+    ids = some_ids(rng, 900)
+    index = kept(Index.build(items[:600], ids=ids[:600], metric=metric))
+    here = dict(zip(ids[:600].tolist(), range(600), strict=True))
+    for step in range(3):
+        gone = rng.choice(list(here), 100, replace=False)
+        index.remove(gone)
+        for id in gone.tolist():
+            del here[id]
+        new = np.arange(600 + 100 * step, 700 + 100 * step)
+        index.add(items[new], ids[new])
+        here |= dict(zip(ids[new].tolist(), new.tolist(), strict=True))
+        # Under an id that was there before, another item.
+        index.add(items[:1] + 1, gone[:1])
+        index.remove(gone[:1])
+        assert len(index) == len(here)
+        rebuilt = Index.build(items[list(here.values())], ids=list(here), metric=metric)
+        assert_answers_alike(metric, index, rebuilt, queries)
+    index = kept(index)
+    assert index.info["added"] == 0 or len(index) == len(here)
+    assert_answers_alike(metric, index, rebuilt, queries)
+
+
+@pytest.mark.parametrize("metric", CODED)
+def test_added_and_removed_keep_recall(metric, mapped, rng):
+    items, queries = clustered(rng, 5600), clustered(rng, 4200)
+    index = mapped(Index.build(items[:5000], metric=metric))
+    index.remove(np.arange(0, 5000, 10))
+    index.add(items[5000:5500], np.arange(5000, 5500))
+    plan = JoinPlan.cells(axes=48, cells=106, probes=1, rounds=0, until_recall=0.8)
+    exact = index.knn(queries, 5, recall=1.0).indices
+    found = index.knn(queries, 5, plan=plan).indices
+    assert recall_of(exact, found) >= 0.79
+    assert not np.isin(found, np.arange(0, 5000, 10)).any()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_many_equal_items(metric, mapped, rng):
+    items = np.concatenate([clustered(rng, 200), np.repeat(clustered(rng, 3), 200, axis=0)])
+    if metric != "inner_product":  # by which all are as near to zero: ties that nothing decides
+        items[300] *= -0.0
+        items[301] = 0.0
+    rng.shuffle(items)
+    ids = some_ids(rng, len(items))
+    index = mapped(Index.build(items, ids=ids, metric=metric))
+    by_id = items[np.argsort(ids)]
+    for k in (1, 4):
+        rank = np.searchsorted(np.sort(ids), index.knn(items, k, recall=1.0).indices)
+        expected = lshjoin.knn_join(items, by_id, k, metric=metric, recall=1.0)
+        np.testing.assert_array_equal(rank, expected.indices)
+        found = np.full((len(items), k), -7)
+        for stretch in (range(0, 350), range(350, 800)):
+            of_stretch, near = index.knn_of_stretch(stretch, k, plan=JoinPlan.exact())
+            found[np.searchsorted(np.sort(ids), of_stretch)] = near.indices
+        expected = lshjoin.knn_join(items=by_id, k=k, metric=metric, recall=1.0)
+        np.testing.assert_array_equal(found, np.sort(ids)[expected.indices])
+    # Those of the lowest ids are the first to be found, and the first to go.
+    gone = np.sort(ids)[:600]
+    index.remove(gone)
+    left = ~np.isin(ids, gone)
+    rebuilt = Index.build(items[left], ids=ids[left], metric=metric)
+    assert_answers_alike(metric, index, rebuilt, items[::10])
+
+
+def test_a_cell_of_equal_items_is_no_quadratic_job(rng):
+    items = np.concatenate([np.ones((50_000, 8)), clustered(rng, 1000, dim=8)])
+    index = Index.build(items)
+    plan = JoinPlan.cells(axes=48, cells=338, probes=5, rounds=0)
+    ids, near = index.knn_of_stretch(range(51_000), 3, plan=plan)
+    for id, nearest in zip(ids.tolist(), near.indices.tolist(), strict=True):
+        if id < 50_000:
+            assert nearest == [other for other in range(4) if other != id][:3]
+
+
+def test_saving_leaves_out_what_was_removed(tmp_path, rng):
+    items = clustered(rng, 300)
+    index = Index.build(items)
+    index.remove(np.arange(200))
+    index.add(items[:50], np.arange(1000, 1050))
+    index.save(tmp_path / "index")
+    saved = Index.load(tmp_path / "index")
+    assert {name: saved.info[name] for name in ("items", "removed", "added")} == {
+        "items": 150,
+        "removed": 0,
+        "added": 0,
+    }
+    assert_answers_alike("euclidean", index, saved, items)
+    saved.remove(np.r_[200:300, 1000:1050])
+    assert len(saved) == 0
+    saved.save(tmp_path / "index")  # over what it has mapped
+    empty = Index.load(tmp_path / "index")
+    assert empty.knn(items[:2], 3).indices.tolist() == [[-1] * 3] * 2
+    assert empty.radius(items[:2], 1e9).lims.tolist() == [0, 0, 0]
+    empty.add(items[:1], [5])
+    assert empty.knn(items[:1], 2).indices.tolist() == [[5, -1]]
+    assert len(Index.load(tmp_path / "index")) == 0
+
+
+def test_saving_over_a_mapped_index(tmp_path, rng):
+    items, queries = clustered(rng, 500), clustered(rng, 20)
+    Index.build(items).save(tmp_path / "index")
+    mapped = Index.load(tmp_path / "index")
+    other = Index.build(items[:100])
+    other.save(tmp_path / "index")
+    # Its first answer comes after its files have gone.
+    assert_answers_alike("euclidean", mapped, Index.build(items), queries)
+    mapped.verify()
+    mapped.save(tmp_path / "index")
+    assert_answers_alike("euclidean", Index.load(tmp_path / "index"), mapped, queries)
+    files = sorted(file.name.split("-")[0] for file in (tmp_path / "index").iterdir())
+    assert len(files) == 12
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("batch", [1000, 137])
+def test_building_on_disk_is_building(metric, batch, tmp_path, rng):
+    items, ids = clustered(rng, 1000), some_ids(rng, 1000)
+    passes = []
+
+    def batches():
+        passes.append(None)
+        for start in range(0, 1000, batch):
+            yield items[start : start + batch], ids[start : start + batch]
+        yield items[:0], ids[:0]
+
+    told = []
+    index = Index.build_on_disk(
+        tmp_path / "index",
+        batches,
+        count=1000,
+        dim=12,
+        metric=metric,
+        progress=lambda *counts: told.append(counts),
+    )
+    assert len(passes) == 3
+    assert told[-1] == (3000, 3000)
+    expected = Index.build(items, ids=ids, metric=metric)
+    assert_answers_alike(metric, index, expected, items[:30])
+    plan = JoinPlan.cells(axes=48, cells=47, probes=2, rounds=0)
+    assert_same(index.knn(items, 5, plan=plan), expected.knn(items, 5, plan=plan))
+    index.verify()
+    again = Index.load(tmp_path / "index", mmap=False)
+    assert_answers_alike(metric, again, expected, items[:30])
+
+
+def test_building_on_disk_wants_the_items_it_was_told_of(tmp_path, rng):
+    items = clustered(rng, 100)
+
+    def build(count, rows=items, ids=range(100)):
+        return Index.build_on_disk(
+            tmp_path / "index", lambda: [(rows, list(ids))], count=count, dim=12
+        )
+
+    for count in (99, 101):
+        with pytest.raises(ValueError, match="number of items must be as announced in each pass"):
+            build(count)
+    with pytest.raises(ValueError, match="id 7 is given twice"):
+        build(100, ids=[7, *range(99)])
+    with pytest.raises(ValueError, match="items have dimension 5, but 12 is needed"):
+        build(100, rows=items[:, :5])
+    with pytest.raises(FileNotFoundError):
+        Index.load(tmp_path / "index" / "nothing")
+    with pytest.raises(ValueError, match="not an lshjoin index"):
+        Index.load(tmp_path / "index")
+    assert list((tmp_path / "index").iterdir()) == []  # what was begun has gone
+    assert len(build(100)) == 100
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_make_no_difference(threads, rng):
+    items, queries = clustered(rng, 5000), clustered(rng, 4200)
+    plan = JoinPlan.cells(axes=48, cells=106, probes=1, rounds=1, until_recall=0.8)
+    expected = Index.build(items).knn(queries, 5, plan=plan)
+    index = Index.build(items, num_threads=threads)
+    assert_same(index.knn(queries, 5, plan=plan, num_threads=threads), expected)
+
+
+def test_pickle(rng):
+    items, queries = clustered(rng, 200), clustered(rng, 20)
+    index = Index.build(items, metric="cosine")
+    index.remove([3])
+    index.add(items[3:4], [10**15])
+    for again in (pickle.loads(pickle.dumps(index)), copy.deepcopy(index)):
+        assert_answers_alike("cosine", again, index, queries)
+        again.remove([4])
+        assert (len(again), len(index)) == (199, 200)
+
+
+def test_other_types_of_numbers(rng):
+    items = rng.integers(-100, 100, (50, 4))
+    expected = Index.build(items.astype(np.float32)).knn(items, 3)
+    for dtype in (np.int8, np.int64, np.float16, np.float64):
+        found = Index.build(items.astype(dtype)).knn(items.astype(dtype), 3)
+        assert found.distances.dtype == np.float32
+        assert_same(found, expected)
+
+
+def test_hostile_ids(rng):
+    items = clustered(rng, 10)
+    index = Index.build(items, ids=np.arange(10) + 5)
+    before = index.knn(items, 3)
+    with pytest.raises(ValueError, match="id 7 is in the index already"):
+        index.add(items[:2], [99, 7])
+    with pytest.raises(ValueError, match="id 99 is given twice"):
+        index.add(items[:2], [99, 99])
+    with pytest.raises(ValueError, match="id 99 is not in the index"):
+        index.remove([7, 99])
+    with pytest.raises(ValueError, match="id 7 is given twice"):
+        index.remove([7, 7])
+    with pytest.raises(ValueError, match="number of ids must be that of items, not 1"):
+        index.add(items[:2], [99])
+    with pytest.raises(ValueError, match="id 3 is given twice"):
+        Index.build(items, ids=[3] * 10)
+    with pytest.raises(TypeError, match="ids must be integers, not float64"):
+        index.add(items[:1], [1.0])
+    with pytest.raises(TypeError, match="ids must be integers, not bool"):
+        index.remove([True])
+    with pytest.raises(ValueError, match="ids must be 1-D"):
+        index.remove([[7]])
+    with pytest.raises(ValueError, match=f"id {2**63} does not fit 64 bits"):
+        index.remove(np.array([2**63], np.uint64))
+    index.add(items[:0], [])
+    index.remove([])
+    assert_same(index.knn(items, 3), before)
+    index.add(items[:2], np.array([2**63 - 1, 2**31], np.uint64))
+    index.add(items[:1], [-(2**63)])
+    index.remove([2**63 - 1, -(2**63), 2**31])
+    index.remove([7])
+    with pytest.raises(ValueError, match="id 7 is not in the index"):
+        index.remove([7])
+
+
+def test_hostile_items(rng):
+    items = clustered(rng, 10)
+    index = Index.build(items)
+    bad = items.astype(np.float64)
+    bad[3, 2] = np.nan
+    for refused in (Index.build, lambda rows: index.add(rows, np.arange(10) + 50)):
+        with pytest.raises(ValueError, match="row 3 of items holds NaN at dimension 2"):
+            refused(bad)
+    bad[3, 2] = 1e300  # finite in float64, not in float32
+    with pytest.raises(ValueError, match="row 3 of items holds inf"):
+        Index.build(bad)
+    bad[3, 2] = np.inf
+    for refused in (index.knn, lambda rows: index.radius(rows, 1)):
+        with pytest.raises(ValueError, match="row 3 of queries holds inf"):
+            refused(bad)
+        with pytest.raises(ValueError, match="queries have dimension 11, but 12 is needed"):
+            refused(items[:, :11])
+        with pytest.raises(ValueError, match="queries must be 2-D"):
+            refused(items[0])
+    with pytest.raises(ValueError, match="items have dimension 11, but 12 is needed"):
+        index.add(items[:, :11], range(10))
+    with pytest.raises(TypeError, match="must hold real numbers"):
+        Index.build([["a"]])
+    assert len(index) == 10
+
+
+def test_parameters(rng):
+    index = Index.build(clustered(rng, 10))
+    queries = clustered(rng, 2)
+    with pytest.raises(ValueError, match="k is 0"):
+        index.knn(queries, 0)
+    assert index.knn(queries, 50).indices.shape == (2, 50)
+    assert index.knn(queries[:0], 3).indices.shape == (0, 3)
+    assert index.radius(queries[:0], 3).lims.tolist() == [0]
+    with pytest.raises(ValueError, match="radius must not be negative"):
+        index.radius(queries, -1)
+    with pytest.raises(ValueError, match="recall must be above 0 and at most 1, not 2"):
+        index.knn(queries, 3, recall=2)
+    with pytest.raises(TypeError, match="either a plan or a recall"):
+        index.knn(queries, 3, recall=1.0, plan=JoinPlan.exact())
+    with pytest.raises(TypeError, match="plan must be a JoinPlan"):
+        index.knn(queries, 3, plan="exact")
+    with pytest.raises(ValueError, match="the index has seed 0, 48 axes and 4 cells"):
+        index.knn(queries, 3, plan=JoinPlan.cells(axes=4, cells=4, probes=1))
+    lsh = JoinPlan.lsh(axes=4, functions=3, tables=1, probes=1, rounds=1)
+    with pytest.raises(ValueError, match="plan must be exact or of cells"):
+        index.knn(queries, 3, plan=lsh)
+    with pytest.raises(ValueError, match="a plan of cells"):
+        Index.build(queries, plan=lsh)
+    with pytest.raises(ValueError, match="metric must be"):
+        Index.build(queries, metric="hamming")
+    with pytest.raises(ValueError, match="distance; inner products have none"):
+        Index.build(queries, metric="inner_product").radius(queries, 1)
+    with pytest.raises(ValueError, match="num_threads must be at least 1"):
+        index.knn(queries, num_threads=0)
+    plan = JoinPlan.cells(axes=48, cells=4, probes=1)
+    for stretch in (range(5, 11), range(7, 3)):
+        with pytest.raises(ValueError, match="the stretch must be"):
+            index.knn_of_stretch(stretch, 2, plan=plan)
+    with pytest.raises(ValueError, match="range without gaps"):
+        index.knn_of_stretch(range(0, 10, 2), 2, plan=plan)
+    for open_plan in ({"until_recall": 0.9}, {"rounds": 1}):
+        with pytest.raises(ValueError, match="a fixed one without rounds"):
+            index.knn_of_stretch(
+                range(10), 2, plan=JoinPlan.cells(axes=48, cells=4, probes=1, **open_plan)
+            )
+    index.remove([1])
+    with pytest.raises(ValueError, match="saved and opened anew"):
+        index.knn_of_stretch(range(10), 2, plan=plan)
+
+
+def test_several_threads_ask_while_one_changes(rng):
+    items = clustered(rng, 3000)
+    index = Index.build(items[:2000])
+    lengths, failures = set(), []
+
+    def ask():
+        try:
+            for _ in range(20):
+                near = index.knn(items[:5], 1, recall=1.0)
+                lengths.add(len(near.indices))
+                assert (near.distances == 0).all()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for start in range(2000, 3000, 100):
+        index.add(items[start : start + 100], range(start, start + 100))
+        index.remove(range(start, start + 50))
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(index) == 2500
+
+
+def test_cancelled_by_its_progress(rng):
+    items = clustered(rng, 50_000)
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    index = Index.build(items)
+    with pytest.raises(KeyboardInterrupt):
+        index.knn(items, 5, recall=1.0, progress=stop)
+    with pytest.raises(KeyboardInterrupt):
+        Index.build(items, progress=stop)

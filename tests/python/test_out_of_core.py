@@ -1,0 +1,294 @@
+"""Joins of files out of core: the pairs of a join in memory, whatever happens on the way."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from lshjoin import (
+    JoinPlan,
+    OtherJobError,
+    files_plan,
+    knn_join_files,
+    plan_knn_join_files,
+    radius_join_files,
+)
+from lshjoin.duplicates import dedup_files
+
+CELLS = JoinPlan.cells(axes=8, cells=60, probes=4)
+#: Too little for the rows below, with Python not counted, but for some stretches of them.
+LIMIT = 4_000_000
+
+
+def clusters(rng, rows):
+    centres = np.random.default_rng(5).standard_normal((200, 16))
+    noise = 0.3 * rng.standard_normal((rows, 16))
+    return (centres[rng.integers(200, size=rows)] + noise).astype(np.float32)
+
+
+@pytest.fixture
+def files(rng, tmp_path, monkeypatch):
+    """items.npy and queries.npy, for small limits: Python's own memory does not count."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(files_plan, "_BASE", 0)
+    monkeypatch.setattr(files_plan, "_BATCH", (1 << 16, 1 << 20))
+    np.save("items.npy", clusters(rng, 20_000))
+    np.save("queries.npy", clusters(rng, 15_000))
+
+
+def pairs(path):
+    order = [(name, "ascending") for name in ("query", "distance", "item")]
+    return pq.read_table(path).sort_by(order)
+
+
+@pytest.mark.parametrize("queries", [None, "queries.npy"])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "inner_product"])
+def test_knn_pairs_are_those_in_memory(metric, queries, files):
+    common = {"metric": metric, "plan": CELLS}
+    inside = knn_join_files(queries, "items.npy", 5, out="inside.parquet", **common)
+    disk = knn_join_files(queries, "items.npy", 5, out="disk.parquet", memory_limit=LIMIT, **common)
+    assert not inside.plan.out_of_core
+    assert disk.plan.out_of_core
+    assert disk.plan.queries > 2 * disk.plan.stretch
+    assert disk.pairs == inside.pairs == 5 * disk.queries
+    assert pairs("disk.parquet").equals(pairs("inside.parquet"))
+    assert sorted(os.listdir()) == ["disk.parquet", "inside.parquet", "items.npy", "queries.npy"]
+
+
+@pytest.mark.parametrize("queries", [None, "queries.npy"])
+def test_radius_pairs_are_those_in_memory(queries, files):
+    inside = radius_join_files(queries, "items.npy", 1.2, out="inside.parquet")
+    disk = radius_join_files(queries, "items.npy", 1.2, out="disk.parquet", memory_limit=LIMIT)
+    assert (inside.plan.out_of_core, disk.plan.out_of_core) == (False, True)
+    assert disk.pairs == inside.pairs > 10_000
+    assert pairs("disk.parquet").equals(pairs("inside.parquet"))
+
+
+@pytest.mark.parametrize("queries", [None, "queries.npy"])
+def test_exact(queries, files):
+    for limit in (None, LIMIT):
+        out = f"{limit}.parquet"
+        exact = {"plan": JoinPlan.exact(), "memory_limit": limit}
+        join = knn_join_files(queries, "items.npy", 5, out=out, **exact)
+        assert join.plan.out_of_core is (limit is not None)
+    assert pairs("None.parquet").equals(pairs(f"{LIMIT}.parquet"))
+
+
+def test_many_equal_rows(files):
+    rows = np.load("items.npy")
+    rows[::3] = rows[0]
+    np.save("items.npy", rows)
+    for limit in (None, LIMIT):
+        exact = {"plan": JoinPlan.exact(), "memory_limit": limit}
+        join = knn_join_files(items="items.npy", k=5, out=f"{limit}.parquet", **exact)
+        assert join.plan.out_of_core is (limit is not None)
+    assert pairs("None.parquet").equals(pairs(f"{LIMIT}.parquet"))
+
+
+def test_dedup(files):
+    rows = np.load("items.npy")
+    rows[10_000:] = rows[:10_000] + np.float32(1e-3)
+    np.save("items.npy", rows)
+    for limit in (None, LIMIT):
+        groups = dedup_files("items.npy", 0.01, out=f"{limit}.parquet", memory_limit=limit)
+        assert (groups.rows, groups.groups, groups.kept) == (20_000, 10_000, 10_000)
+    table = pq.read_table("None.parquet")
+    assert table.equals(pq.read_table(f"{LIMIT}.parquet"))
+    assert table["group"].to_pylist() == 2 * list(range(10_000))
+    assert not os.path.exists(f"{LIMIT}.parquet.work")
+
+
+@pytest.mark.parametrize("queries", [None, "queries.npy"])
+def test_manhattan(queries, files):
+    """Without codes, and slow: few rows."""
+    for name in ("items.npy", "queries.npy"):
+        np.save(name, np.load(name)[:3000])
+    for limit in (None, 1_200_000):
+        out = f"{limit}.parquet"
+        common = {"metric": "manhattan", "memory_limit": limit}
+        join = knn_join_files(queries, "items.npy", 5, out=out, **common)
+        assert join.plan.out_of_core is (limit is not None)
+    assert pairs("None.parquet").equals(pairs("1200000.parquet"))
+
+
+def test_a_recall_is_reached(files):
+    plan = JoinPlan.cells(axes=8, cells=60, probes=1, until_recall=0.9)
+    knn_join_files(items="items.npy", k=5, out="p.parquet", plan=plan, memory_limit=LIMIT)
+    knn_join_files(items="items.npy", k=5, out="exact.parquet", plan=JoinPlan.exact())
+    found, true = (
+        set(zip(*pq.read_table(path, columns=["query", "item"]).to_pydict().values(), strict=True))
+        for path in ("p.parquet", "exact.parquet")
+    )
+    assert len(found & true) >= 0.9 * len(true)
+
+
+JOB = f"""
+    import sys
+    from lshjoin import JoinPlan, files_plan, knn_join_files, out_of_core
+    files_plan._BASE, files_plan._BATCH = 0, (1 << 16, 1 << 20)
+    plan = JoinPlan.cells(axes=8, cells=60, probes=4)
+    knn_join_files(items="items.npy", k=5, out="p.parquet", plan=plan, memory_limit={LIMIT})
+"""
+
+
+def start(script):
+    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stderr=subprocess.PIPE)
+
+
+def test_killed_at_random_moments(files):
+    begun = time.monotonic()
+    process = start(JOB)
+    assert process.wait() == 0
+    whole = time.monotonic() - begun
+    os.rename("p.parquet", "undisturbed.parquet")
+
+    moments = random.Random(7)
+    kills = 0
+    while kills < 10:
+        process = start(JOB)
+        try:
+            # From the imports to the last rename. What is left to do gets shorter.
+            process.wait(moments.uniform(0, whole))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            kills += 1
+        if process.wait() == 0:
+            assert pq.read_table("p.parquet").equals(pq.read_table("undisturbed.parquet"))
+            os.unlink("p.parquet")
+    process = start(JOB)
+    _, error = process.communicate()
+    assert (process.returncode, error) == (0, b"")
+    assert pq.read_table("p.parquet").equals(pq.read_table("undisturbed.parquet"))
+    assert not os.path.exists("p.parquet.work")
+
+
+def test_finished_stretches_are_not_joined_again(files, monkeypatch):
+    def stop_after(stretches):
+        told = []
+
+        def progress(done, total):
+            told.append((done, total))
+            if len(list(os.scandir("work"))) - len(others) > stretches:
+                raise KeyboardInterrupt
+
+        others = ["index", "manifest.json", "plan.json"]
+        return progress
+
+    common = {"items": "items.npy", "k": 5, "plan": CELLS, "memory_limit": LIMIT}
+    with pytest.raises(KeyboardInterrupt):
+        knn_join_files(out="p.parquet", work_dir="work", progress=stop_after(1), **common)
+    parts = {path.name: path.stat().st_mtime_ns for path in os.scandir("work")}
+    assert len([name for name in parts if name.startswith("pairs")]) >= 1
+    with pytest.raises(KeyboardInterrupt):
+        knn_join_files(out="p.parquet", work_dir="work", progress=stop_after(2), **common)
+    again = {path.name: path.stat().st_mtime_ns for path in os.scandir("work")}
+    assert again.items() > parts.items()
+    knn_join_files(out="p.parquet", work_dir="work", **common)
+    knn_join_files(out="q.parquet", **common)
+    assert pq.read_table("p.parquet").equals(pq.read_table("q.parquet"))
+
+
+def test_more_memory_may_go_on_with_less(files):
+    """The limit is no part of what the job is."""
+    common = {"items": "items.npy", "k": 5, "plan": CELLS, "work_dir": "work"}
+
+    def stop(done, total):
+        if any(name.startswith("pairs") for name in os.listdir("work")):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        knn_join_files(out="p.parquet", memory_limit=LIMIT, progress=stop, **common)
+    knn_join_files(out="p.parquet", memory_limit=LIMIT - 500_000, **common)
+    del common["work_dir"]
+    knn_join_files(out="q.parquet", **common)
+    assert pairs("p.parquet").equals(pairs("q.parquet"))
+
+
+def test_another_command_is_refused(files):
+    common = {"items": "items.npy", "out": "p.parquet", "work_dir": "work"}
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        knn_join_files(k=5, progress=stop, **common)
+    with pytest.raises(OtherJobError, match="work belongs to another job: k is 5 there but 6 here"):
+        knn_join_files(k=6, **common)
+    with pytest.raises(OtherJobError, match='command is "knn" there but "radius" here'):
+        radius_join_files(radius=1.0, **common)
+    np.save("items.npy", np.load("items.npy"))  # the same, but who knows
+    with pytest.raises(OtherJobError, match="items files 0 changed is"):
+        knn_join_files(k=5, **common)
+
+
+def test_ctrl_c_leaves_a_job_to_go_on_with(files):
+    command = [sys.executable, "-m", "lshjoin", "radius", "items.npy", "--threshold", "1"]
+    np.save("items.npy", np.random.default_rng(0).random((200_000, 16), np.float32))
+    process = subprocess.Popen([*command, "--out", "p.parquet"], stderr=subprocess.PIPE, text=True)
+    while not os.path.exists("p.parquet.work/manifest.json"):
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.endswith("Error: interrupted; the same command goes on where it was\n")
+    assert os.path.exists("p.parquet.work/manifest.json")
+    assert not os.path.exists("p.parquet")
+
+
+def test_the_plan_says_what_will_be_done(files):
+    text = str(plan_knn_join_files(items="items.npy", k=5, memory_limit=LIMIT))
+    assert "20,000 queries, 20,000 items of 16 dimensions, out of core: " in text
+    assert "items 1.28 MB 3 times, codes of the index" in text
+    plan = plan_knn_join_files(items="items.npy", k=5, memory_limit=LIMIT).as_dict()
+    assert json.loads(json.dumps(plan))["stretch"] * 2 < 20_000
+    assert sum(plan["resident"].values()) <= LIMIT
+    with pytest.raises(ValueError, match="memory_limit is 1 MB, but this join needs .* at least"):
+        plan_knn_join_files(items="items.npy", k=5, memory_limit=1_000_000)
+
+
+def test_float64_is_not_rounded(files):
+    np.save("items.npy", np.load("items.npy").astype(np.float64))
+    with pytest.raises(ValueError, match="float64 vectors are joined in memory alone"):
+        knn_join_files(items="items.npy", out="p.parquet", memory_limit=LIMIT)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_memory_limit_is_kept(tmp_path, rng):
+    """By what is not mapped, which would be half as much again in memory."""
+    np.save(tmp_path / "items.npy", rng.random((300_000, 32), np.float32))
+    limit = 300 << 20
+    script = f"""
+        import threading, time
+        from lshjoin import JoinPlan, knn_join_files
+        peak = 0
+        def watch():
+            global peak
+            while True:
+                with open("/proc/self/status") as status:
+                    anonymous = next(line for line in status if line.startswith("RssAnon"))
+                peak = max(peak, int(anonymous.split()[1]) << 10)
+                time.sleep(0.005)
+        threading.Thread(target=watch, daemon=True).start()
+        plan = JoinPlan.cells(axes=16, cells=600, probes=1)
+        join = knn_join_files(items="items.npy", out="p.parquet", plan=plan, memory_limit={limit})
+        assert join.plan.out_of_core
+        print(peak)
+    """
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system"},
+    )
+    assert process.stderr == ""
+    assert int(process.stdout) < limit
