@@ -18,7 +18,7 @@ use crate::{
     isa::Isa,
     rows::{Rows, Scalar},
     simd::dispatch,
-    vectors::{LANES, halve},
+    vectors::{LANES, halve_lanes},
 };
 
 /// How many pairs ahead rows are fetched from memory: measured best among 1, 2, 4, 8 and 16 for rows
@@ -455,7 +455,7 @@ fn sums<S: Simd, T: Scalar, const V: usize, const R: usize, const C: usize>(
     for r in 0..R {
         for c in 0..C {
             let add = |x, y| T::plus(simd, x, y);
-            sums[r][c] = halve::<S, T, V>(lanes[r][c], add, |x, y| x + y);
+            sums[r][c] = halve_lanes::<S, T>(&mut lanes[r][c], add, |x, y| x + y);
         }
     }
     sums

@@ -14,7 +14,7 @@ use pulp::{Simd, WithSimd, bytemuck};
 
 use crate::{
     isa::Isa,
-    key::{Limb, Packer},
+    key::{Limb, Packer, ROWS},
     rows::Scalar,
     simd::dispatch,
 };
@@ -160,7 +160,9 @@ impl<T: Scalar> FloorAndHash<'_, T> {
             );
             let ids = simd.sub_u32s(words, bits);
             self.ids[at..][..lanes].copy_from_slice(bytemuck::cast_slice(&[ids]));
-            in_doubt(simd, off, &self.rooms[at..][..lanes], at, self.uncertain);
+            let inside = [simd.splat_u32s(0)];
+            let rooms = &self.rooms[at..][..lanes];
+            in_doubt(simd, &off, &inside, rooms, at, self.uncertain);
         }
         for at in whole..self.ids.len() {
             match bucket(step, self.projections[at], self.rooms[at]) {
@@ -172,15 +174,16 @@ impl<T: Scalar> FloorAndHash<'_, T> {
 }
 
 /// Writes the keys of the rows of a block in one table, by its functions' `steps`, `limbs` and
-/// `projections`, (functions, rows). Appends to `uncertain` the positions of rows with an id that
-/// may be wrong, and of the last ones that make no whole vector: their keys are not written.
+/// `projections`, (functions, rows). Appends to `unpacked` the positions of rows without a right key:
+/// those with an id that may be wrong or is outside its field, and those after the last whole
+/// [`ROWS`].
 pub(crate) fn floor_and_pack<T: Scalar>(
     steps: &[Step<T>],
     limbs: &[Limb],
     projections: &[T],
     rooms: &[T],
     keys: &mut [u128],
-    uncertain: &mut Vec<u32>,
+    unpacked: &mut Vec<u32>,
     isa: Isa,
 ) {
     debug_assert!(projections.len() == rooms.len() * steps.len() && rooms.len() == keys.len());
@@ -192,7 +195,7 @@ pub(crate) fn floor_and_pack<T: Scalar>(
             projections,
             rooms,
             keys,
-            uncertain,
+            unpacked,
         },
     );
 }
@@ -203,7 +206,7 @@ struct FloorAndPack<'a, T> {
     projections: &'a [T],
     rooms: &'a [T],
     keys: &'a mut [u128],
-    uncertain: &'a mut Vec<u32>,
+    unpacked: &'a mut Vec<u32>,
 }
 
 impl<T: Scalar> WithSimd for FloorAndPack<'_, T> {
@@ -223,74 +226,81 @@ impl<T: Scalar> FloorAndPack<'_, T> {
     fn with_sign<S: Simd>(self, simd: S, sign: bool) {
         let rows = self.rooms.len();
         let lanes = S::U32_LANES;
-        let whole = rows / lanes * lanes;
-        for at in (0..whole).step_by(lanes) {
-            let (mut packer, mut outside) = (Packer::default(), simd.splat_u32s(0));
-            let mut furthest = [T::splat(simd, T::ZERO - T::INFINITY); 2];
+        let (vectors, each) = (ROWS / lanes, lanes / T::lanes::<S>());
+        let whole = rows / ROWS * ROWS;
+        for at in (0..whole).step_by(ROWS) {
+            let (mut packer, mut outside) = (Packer::default(), [simd.splat_u32s(0); ROWS]);
+            // A NaN may be lost in there, but only a row without any room has one.
+            let mut furthest = [T::splat(simd, T::ZERO - T::INFINITY); ROWS];
             let mut columns = self.steps.iter().zip(self.projections.chunks_exact(rows));
             for limb in self.limbs {
-                let mut bits = simd.splat_u32s(0);
+                let mut bits = [simd.splat_u32s(0); ROWS];
                 for (field, (&step, column)) in limb.fields.iter().zip(&mut columns) {
                     let step = Step { sign, ..step };
-                    let (words, off) = buckets(simd, step, T::vectors::<S>(&column[at..][..lanes]));
-                    for vector in 0..lanes / T::lanes::<S>() {
-                        furthest[vector] = T::larger(simd, furthest[vector], off[vector]);
-                    }
-                    let low = (field.low as u32).wrapping_add(T::SHIFT_BITS);
-                    let codes = simd.sub_u32s(words, simd.splat_u32s(low));
-                    // Where it is the span that is the larger, they differ in nothing.
+                    let low = simd.splat_u32s((field.low as u32).wrapping_add(T::SHIFT_BITS));
                     let span = simd.splat_u32s(field.span);
-                    let beyond = simd.xor_u32s(simd.max_u32s(codes, span), span);
-                    outside = simd.or_u32s(outside, beyond);
                     let shift = simd.splat_u32s(field.shift);
-                    bits = simd.or_u32s(bits, simd.wrapping_dyn_shl_u32s(codes, shift));
+                    let projections = T::vectors::<S>(&column[at..][..ROWS]);
+                    for vector in 0..vectors {
+                        let projections = &projections[vector * each..][..each];
+                        let (words, off) = buckets(simd, step, projections);
+                        for half in 0..each {
+                            let furthest = &mut furthest[vector * each + half];
+                            *furthest = T::larger(simd, *furthest, off[half]);
+                        }
+                        let codes = simd.sub_u32s(words, low);
+                        // Where it is the span that is the larger, they differ in nothing.
+                        let beyond = simd.xor_u32s(simd.max_u32s(codes, span), span);
+                        outside[vector] = simd.or_u32s(outside[vector], beyond);
+                        let placed = simd.wrapping_dyn_shl_u32s(codes, shift);
+                        bits[vector] = simd.or_u32s(bits[vector], placed);
+                    }
                 }
-                packer.add(limb.start, bytemuck::cast_slice(&[bits]));
+                packer.add(limb.start, bytemuck::cast_slice(&bits[..vectors]));
             }
-            packer.write(
-                bytemuck::cast_slice(&[outside]),
-                &mut self.keys[at..][..lanes],
-            );
+            packer.write(&mut self.keys[at..][..ROWS]);
             in_doubt(
                 simd,
-                furthest,
-                &self.rooms[at..][..lanes],
+                &furthest[..vectors * each],
+                &outside[..vectors],
+                &self.rooms[at..][..ROWS],
                 at,
-                self.uncertain,
+                self.unpacked,
             );
         }
-        self.uncertain.extend(whole as u32..rows as u32);
+        self.unpacked.extend(whole as u32..rows as u32);
     }
 }
 
-/// Lists the rows from `first` on whose room does not suffice.
+/// Lists the rows from `first` on whose room does not suffice, or that are outside.
 #[inline(always)]
 fn in_doubt<S: Simd, T: Scalar>(
     simd: S,
-    off: [T::Vector<S>; 2],
+    off: &[T::Vector<S>],
+    outside: &[S::u32s],
     rooms: &[T],
     first: usize,
-    uncertain: &mut Vec<u32>,
+    found: &mut Vec<u32>,
 ) {
-    let rooms_of = T::vectors::<S>(rooms);
-    let certain = rooms_of
+    let outside: &[u32] = bytemuck::cast_slice(outside);
+    let certain = T::vectors::<S>(rooms)
         .iter()
         .zip(off)
-        .all(|(&room, off)| T::all_less(simd, off, room));
-    if !certain {
-        list(T::values::<S>(&off), rooms, first, uncertain);
+        .all(|(&room, &off)| T::all_less(simd, off, room));
+    if !certain || outside.iter().fold(0, |any, outside| any | outside) != 0 {
+        list(T::values::<S>(off), outside, rooms, first, found);
     }
 }
 
 /// Few are in doubt, and so this is kept out of the loop.
 #[cold]
 #[inline(never)]
-fn list<T: Scalar>(off: &[T], rooms: &[T], first: usize, uncertain: &mut Vec<u32>) {
-    for (at, (off, room)) in (first as u32..).zip(off.iter().zip(rooms)) {
+fn list<T: Scalar>(off: &[T], outside: &[u32], rooms: &[T], first: usize, found: &mut Vec<u32>) {
+    for (at, (off, room)) in off.iter().zip(rooms).enumerate() {
         // Comparisons with NaN are false, so it is certainty that has to be proven.
-        let certain = off < room;
+        let certain = off < room && outside[at] == 0;
         if !certain {
-            uncertain.push(at);
+            found.push((first + at) as u32);
         }
     }
 }

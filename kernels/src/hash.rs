@@ -10,7 +10,7 @@ use crate::{
     error::{KernelError, Result},
     floor::{Step, bucket, floor_and_hash, floor_and_pack},
     isa::Isa,
-    key::{KeyLayout, NO_KEY, NO_RANGE},
+    key::{KeyLayout, NO_RANGE},
     projection::project,
     rows::{Rows, Scalar},
 };
@@ -203,7 +203,8 @@ impl HashFunctions {
     }
 
     /// Writes the keys of `rows`, a column for each table: table t takes the functions after those
-    /// of tables 0 to t − 1. [`NO_KEY`] is the key of a row with an id outside the layout.
+    /// of tables 0 to t − 1. Returns for each table the rows that have an id outside the layout,
+    /// and so no key: rising, and what is written for them means nothing.
     ///
     /// # Errors
     /// As [`HashFunctions::bucket_ids`]; also when the layouts' functions are not as many as these.
@@ -213,7 +214,7 @@ impl HashFunctions {
         layouts: &[KeyLayout],
         isa: Isa,
         keys: &mut [&mut [u128]],
-    ) -> Result<()> {
+    ) -> Result<Vec<Vec<usize>>> {
         self.check_layouts(rows, layouts, keys)?;
         let block = self.block_rows();
         let mut columns: Vec<_> = keys.iter_mut().map(|keys| keys.chunks_mut(block)).collect();
@@ -221,7 +222,7 @@ impl HashFunctions {
             .map(|_| columns.iter_mut().filter_map(Iterator::next).collect())
             .collect();
         let steps = self.steps();
-        first_error(blocks.into_par_iter().enumerate().map_init(
+        let keyless = first_error(blocks.into_par_iter().enumerate().map_init(
             Vec::new,
             |projections, (index, mut keys)| {
                 let first = index * block;
@@ -230,7 +231,11 @@ impl HashFunctions {
                 self.keys_of_block(rows, first, projections, layouts, &steps, isa, &mut keys)
             },
         ))?;
-        Ok(())
+        let mut by_table = vec![Vec::new(); layouts.len()];
+        for (table, row) in keyless.into_iter().flatten() {
+            by_table[table].push(row);
+        }
+        Ok(by_table)
     }
 
     /// [`HashFunctions::keys`] of few rows whose projections are there, (functions, rows): for the
@@ -243,14 +248,14 @@ impl HashFunctions {
         layouts: &[KeyLayout],
         isa: Isa,
         keys: &mut [&mut [u128]],
-    ) -> Result<()> {
+    ) -> Result<Vec<(usize, usize)>> {
         self.check_shape(rows, projections.len(), self.len(), "projections")?;
         self.check_layouts(rows, layouts, keys)?;
         let steps = self.steps();
         self.keys_of_block(rows, 0, projections, layouts, &steps, isa, keys)
     }
 
-    /// The keys of one block, table by table.
+    /// The keys of one block, table by table; returns the tables and rows without one.
     #[allow(clippy::too_many_arguments)]
     fn keys_of_block<T: Scalar>(
         &self,
@@ -261,23 +266,23 @@ impl HashFunctions {
         steps: &[Step<T>],
         isa: Isa,
         keys: &mut [&mut [u128]],
-    ) -> Result<()> {
+    ) -> Result<Vec<(usize, usize)>> {
         let count = rows.len();
         let rooms = self.rooms(rows, isa);
-        let (mut uncertain, mut ids, mut wide) = (Vec::new(), Vec::new(), Vec::new());
-        let mut function = 0;
-        for (layout, keys) in layouts.iter().zip(keys) {
+        let (mut unpacked, mut ids, mut wide) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut keyless, mut function) = (Vec::new(), 0);
+        for (table, (layout, keys)) in layouts.iter().zip(keys).enumerate() {
             let functions = function..function + layout.functions();
             function = functions.end;
             let steps = &steps[functions.clone()];
             let projections = &projections[functions.start * count..functions.end * count];
             match layout.limbs() {
                 Some(limbs) => {
-                    floor_and_pack(steps, limbs, projections, &rooms, keys, &mut uncertain, isa);
+                    floor_and_pack(steps, limbs, projections, &rooms, keys, &mut unpacked, isa);
                 }
-                None => uncertain.extend(0..count as u32),
+                None => unpacked.extend(0..count as u32),
             }
-            for row in uncertain.drain(..) {
+            for row in unpacked.drain(..) {
                 let row = row as usize;
                 ids.clear();
                 for (function, (&step, column)) in functions
@@ -291,10 +296,13 @@ impl HashFunctions {
                         }
                     });
                 }
-                keys[row] = layout.pack(&ids).unwrap_or(NO_KEY);
+                match layout.pack(&ids) {
+                    Some(key) => keys[row] = key,
+                    None => keyless.push((table, first + row)),
+                }
             }
         }
-        Ok(())
+        Ok(keyless)
     }
 
     /// The ids of one block, (functions, rows): the ids of one function lie side by side.

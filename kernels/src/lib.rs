@@ -31,7 +31,7 @@ pub use error::{KernelError, Result};
 pub use finite::check_finite;
 pub use hash::{Bucketing, HashFunctions};
 pub use isa::{Isa, Level};
-pub use key::{KeyLayout, KeyMode, NO_KEY, NO_RANGE};
+pub use key::{KeyLayout, KeyMode, NO_RANGE};
 pub use map::map;
 pub use memmap2::{Mmap, MmapMut};
 pub use quantise::{CommonScale, Quantised};

@@ -5,12 +5,12 @@
 /// Of the time to write what is fresh, most is spent on making small pages, one at a time.
 pub(crate) fn zeroed<T: Copy + Default>(len: usize) -> Vec<T> {
     let zeroed = vec![T::default(); len];
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     ask_for_huge_pages(&zeroed);
     zeroed
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 fn ask_for_huge_pages<T>(memory: &[T]) {
     const HUGE: usize = 2 << 20;
     let range = memory.as_ptr_range();

@@ -15,7 +15,7 @@ use crate::{
     rows::{Rows, Scalar},
     simd::dispatch,
     tile::LARGEST_DOT,
-    vectors::{LANES, halve},
+    vectors::{LANES, halve, halve_lanes},
 };
 
 /// Codes are stored in rows of whole cache lines: 64 codes, one step of an AMX tile.
@@ -403,9 +403,9 @@ fn extreme<S: Simd, T: Scalar>(simd: S, values: &[T]) -> f64 {
             nothing[at] = T::times_plus(simd, values, zero, nothing[at]);
         }
     }
-    let nothing = halve::<S, T, LANES>(nothing, |x, y| T::plus(simd, x, y), |x, y| x + y);
+    let nothing = halve_lanes::<S, T>(&mut nothing, |x, y| T::plus(simd, x, y), |x, y| x + y);
     let larger = |x: T, y: T| if x > y { x } else { y };
-    let largest = halve::<S, T, LANES>(largest, |x, y| T::larger(simd, x, y), larger);
+    let largest = halve_lanes::<S, T>(&mut largest, |x, y| T::larger(simd, x, y), larger);
     if nothing == T::ZERO {
         largest.to_f64()
     } else {
@@ -463,14 +463,7 @@ fn quantise_row<S: Simd, T: Scalar>(
         for (lane, value) in lanes.iter_mut().zip(T::values::<S>(vectors)) {
             *lane = value.to_f64();
         }
-        let mut width = LANES;
-        while width > 1 {
-            width /= 2;
-            for lane in 0..width {
-                lanes[lane] += lanes[lane + width];
-            }
-        }
-        lanes[0]
+        halve(&mut lanes, |x, y| x + y)
     };
     let (residual2, square) = (sum(residuals), sum(squares));
     let huge = scale * scale * square > HUGE || residual2 > HUGE || residual2.is_nan();

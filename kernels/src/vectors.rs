@@ -174,29 +174,29 @@ vectors!(
 /// Lanes that sums are spread over, whatever the width of a register: so that their order is fixed.
 pub(crate) const LANES: usize = 32;
 
-/// Combines the upper half of the lanes with the lower until one is left. Of the vectors only the
-/// first count, of [`LANES`] lanes together.
+/// Combines the upper half with the lower until one is left: of a power of two, at least one.
 #[inline(always)]
-pub(crate) fn halve<S: Simd, T: Scalar, const V: usize>(
-    mut vectors: [T::Vector<S>; V],
-    combine: impl Fn(T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
-    combine_lanes: impl Fn(T, T) -> T,
-) -> T {
-    let mut width = LANES / T::lanes::<S>();
+pub(crate) fn halve<V: Copy>(values: &mut [V], combine: impl Fn(V, V) -> V) -> V {
+    let mut width = values.len();
     while width > 1 {
         width /= 2;
         for at in 0..width {
-            vectors[at] = combine(vectors[at], vectors[at + width]);
+            values[at] = combine(values[at], values[at + width]);
         }
     }
-    let mut lanes = [T::ZERO; LANES];
-    let mut width = T::lanes::<S>();
-    lanes[..width].copy_from_slice(T::values::<S>(&vectors[..1]));
-    while width > 1 {
-        width /= 2;
-        for lane in 0..width {
-            lanes[lane] = combine_lanes(lanes[lane], lanes[lane + width]);
-        }
-    }
-    lanes[0]
+    values[0]
+}
+
+/// [`halve`] of the lanes of the first vectors, [`LANES`] together.
+#[inline(always)]
+pub(crate) fn halve_lanes<S: Simd, T: Scalar>(
+    vectors: &mut [T::Vector<S>],
+    combine: impl Fn(T::Vector<S>, T::Vector<S>) -> T::Vector<S>,
+    combine_lanes: impl Fn(T, T) -> T,
+) -> T {
+    let lanes = T::lanes::<S>();
+    let vector = halve(&mut vectors[..LANES / lanes], combine);
+    let mut values = [T::ZERO; LANES];
+    values[..lanes].copy_from_slice(T::values::<S>(&[vector]));
+    halve(&mut values[..lanes], combine_lanes)
 }

@@ -13,7 +13,7 @@ use std::{
 
 use half::f16;
 use lshjoin_kernels::{
-    Asking, Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Level, Measure, NO_KEY, Quantised,
+    Asking, Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Level, Measure, Quantised,
     RightPanel, Rows, Scalar, Sorter, TopK, check_finite, code_distances2, distance, distances_of,
     distances_to, near_pairs, near_pairs_of, pairs_within, widen_f16,
 };
@@ -174,11 +174,11 @@ fn hashing<T: Scalar>(isa: Isa) {
             let layouts = [KeyLayout::new(&ranges[..1]), KeyLayout::new(&ranges[1..])];
             let (mut first, mut second) = (vec![0; n], vec![0; n]);
             let mut columns = vec![&mut first[..], &mut second[..]];
-            functions.keys(rows, &layouts, isa, &mut columns).unwrap();
+            let keyless = functions.keys(rows, &layouts, isa, &mut columns).unwrap();
+            assert_eq!(keyless, [[], []]);
             for (row, ids) in ids.chunks(6).enumerate() {
-                let last = ids[1..].to_vec();
-                assert_eq!(Some(second[row]), layouts[1].pack(&last));
-                assert!(first[row] != NO_KEY);
+                assert_eq!(Some(second[row]), layouts[1].pack(&ids[1..]));
+                assert_eq!(Some(first[row]), layouts[0].pack(&ids[..1]));
             }
         }
     }

@@ -198,6 +198,8 @@ impl<'a, T: Scalar> Side<'a, T> {
         let (bounds, other_bounds) = (widen(bounds), widen(other_bounds));
         let indices: Vec<u32> = rows.iter().map(|&row| self.row(row)).collect();
         let other_indices: Vec<u32> = other_rows.iter().map(|&row| other.row(row)).collect();
+        self.check(indices.iter().copied())?;
+        other.check(other_indices.iter().copied())?;
         let left = Asking {
             rows: self.rows,
             indices: &indices,
