@@ -371,9 +371,9 @@ fn meet_by<'a, S: Simd, T: Scalar, const V: usize, const R: usize, const C: usiz
                 let a = std::array::from_fn(|r| left(i + r));
                 let b = std::array::from_fn(|c| right(j + c));
                 let sums = sums::<S, T, V, R, C>(simd, measure, a, b);
-                for r in 0..R {
-                    for c in 0..C {
-                        each(i + r, j + c, sums[r][c]);
+                for (i, sums) in (i..).zip(sums) {
+                    for (j, sum) in (j..).zip(sums) {
+                        each(i, j, sum);
                     }
                 }
             } else {

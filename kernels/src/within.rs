@@ -161,10 +161,10 @@ mod tests {
                 let of_left = bounds(lefts.len(), &|i| exact(i, i / 2));
                 let of_right = bounds(rights.len(), &|j| exact(j % lefts.len(), j));
                 let mut expected = Vec::new();
-                for i in 0..lefts.len() {
-                    for j in 0..rights.len() {
+                for (i, of_left) in of_left.iter().enumerate() {
+                    for (j, of_right) in of_right.iter().enumerate() {
                         let score = exact(i, j);
-                        if score <= of_left[i] || score <= of_right[j] {
+                        if score <= *of_left || score <= *of_right {
                             expected.push((i as u32, j as u32, score.to_f64().to_bits()));
                         }
                     }

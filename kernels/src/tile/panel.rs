@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{LARGEST_DOT, Packing};
+use super::Packing;
 use crate::{
     error::{KernelError, Result},
     isa::Isa,
@@ -98,8 +98,8 @@ impl Band {
             root: (std::f64::consts::SQRT_2 * value).sqrt().recip(),
         };
         Self {
-            // Padding asks for as much as a row can: few products reach that, and no sum overflows.
-            squares: [LARGEST_DOT; BLOCK],
+            // Padding asks for more than any product has.
+            squares: [i32::MAX; BLOCK],
             sums: [0; BLOCK],
             residuals: [0.0; BLOCK],
             indices: [PADDING; BLOCK],
