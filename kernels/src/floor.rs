@@ -160,9 +160,8 @@ impl<T: Scalar> FloorAndHash<'_, T> {
             );
             let ids = simd.sub_u32s(words, bits);
             self.ids[at..][..lanes].copy_from_slice(bytemuck::cast_slice(&[ids]));
-            let inside = [simd.splat_u32s(0)];
             let rooms = &self.rooms[at..][..lanes];
-            in_doubt(simd, &off, &inside, rooms, at, self.uncertain);
+            in_doubt(simd, off, simd.splat_u32s(0), rooms, at, self.uncertain);
         }
         for at in whole..self.ids.len() {
             match bucket(step, self.projections[at], self.rooms[at]) {
@@ -224,29 +223,39 @@ impl<T: Scalar> WithSimd for FloorAndPack<'_, T> {
 impl<T: Scalar> FloorAndPack<'_, T> {
     #[inline(always)]
     fn with_sign<S: Simd>(self, simd: S, sign: bool) {
+        match ROWS / S::U32_LANES {
+            1 => self.by::<S, 1>(simd, sign),
+            2 => self.by::<S, 2>(simd, sign),
+            4 => self.by::<S, 4>(simd, sign),
+            _ => self.by::<S, ROWS>(simd, sign),
+        }
+    }
+
+    /// With `V` vectors for [`ROWS`].
+    #[inline(always)]
+    fn by<S: Simd, const V: usize>(self, simd: S, sign: bool) {
         let rows = self.rooms.len();
         let lanes = S::U32_LANES;
-        let (vectors, each) = (ROWS / lanes, lanes / T::lanes::<S>());
         let whole = rows / ROWS * ROWS;
+        let none = T::splat(simd, T::ZERO - T::INFINITY);
         for at in (0..whole).step_by(ROWS) {
-            let (mut packer, mut outside) = (Packer::default(), [simd.splat_u32s(0); ROWS]);
+            let (mut packer, mut outside) = (Packer::default(), [simd.splat_u32s(0); V]);
             // A NaN may be lost in there, but only a row without any room has one.
-            let mut furthest = [T::splat(simd, T::ZERO - T::INFINITY); ROWS];
+            let mut furthest = [[none; 2]; V];
             let mut columns = self.steps.iter().zip(self.projections.chunks_exact(rows));
             for limb in self.limbs {
-                let mut bits = [simd.splat_u32s(0); ROWS];
+                let mut bits = [simd.splat_u32s(0); V];
                 for (field, (&step, column)) in limb.fields.iter().zip(&mut columns) {
                     let step = Step { sign, ..step };
                     let low = simd.splat_u32s((field.low as u32).wrapping_add(T::SHIFT_BITS));
                     let span = simd.splat_u32s(field.span);
                     let shift = simd.splat_u32s(field.shift);
-                    let projections = T::vectors::<S>(&column[at..][..ROWS]);
-                    for vector in 0..vectors {
-                        let projections = &projections[vector * each..][..each];
+                    let column = &column[at..][..ROWS];
+                    for vector in 0..V {
+                        let projections = T::vectors::<S>(&column[vector * lanes..][..lanes]);
                         let (words, off) = buckets(simd, step, projections);
-                        for half in 0..each {
-                            let furthest = &mut furthest[vector * each + half];
-                            *furthest = T::larger(simd, *furthest, off[half]);
+                        for (furthest, off) in furthest[vector].iter_mut().zip(off) {
+                            *furthest = T::larger(simd, *furthest, off);
                         }
                         let codes = simd.sub_u32s(words, low);
                         // Where it is the span that is the larger, they differ in nothing.
@@ -256,17 +265,14 @@ impl<T: Scalar> FloorAndPack<'_, T> {
                         bits[vector] = simd.or_u32s(bits[vector], placed);
                     }
                 }
-                packer.add(limb.start, bytemuck::cast_slice(&bits[..vectors]));
+                packer.add(limb.start, bytemuck::cast_slice(&bits));
             }
             packer.write(&mut self.keys[at..][..ROWS]);
-            in_doubt(
-                simd,
-                &furthest[..vectors * each],
-                &outside[..vectors],
-                &self.rooms[at..][..ROWS],
-                at,
-                self.unpacked,
-            );
+            for (vector, (off, outside)) in furthest.into_iter().zip(outside).enumerate() {
+                let first = at + vector * lanes;
+                let rooms = &self.rooms[first..][..lanes];
+                in_doubt(simd, off, outside, rooms, first, self.unpacked);
+            }
         }
         self.unpacked.extend(whole as u32..rows as u32);
     }
@@ -276,19 +282,20 @@ impl<T: Scalar> FloorAndPack<'_, T> {
 #[inline(always)]
 fn in_doubt<S: Simd, T: Scalar>(
     simd: S,
-    off: &[T::Vector<S>],
-    outside: &[S::u32s],
+    off: [T::Vector<S>; 2],
+    outside: S::u32s,
     rooms: &[T],
     first: usize,
     found: &mut Vec<u32>,
 ) {
-    let outside: &[u32] = bytemuck::cast_slice(outside);
+    let outside = [outside];
+    let outside: &[u32] = bytemuck::cast_slice(&outside);
     let certain = T::vectors::<S>(rooms)
         .iter()
         .zip(off)
-        .all(|(&room, &off)| T::all_less(simd, off, room));
-    if !certain || outside.iter().fold(0, |any, outside| any | outside) != 0 {
-        list(T::values::<S>(off), outside, rooms, first, found);
+        .all(|(&room, off)| T::all_less(simd, off, room));
+    if !certain || outside.iter().any(|&outside| outside != 0) {
+        list(T::values::<S>(&off), outside, rooms, first, found);
     }
 }
 
