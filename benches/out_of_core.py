@@ -1,23 +1,27 @@
 """Self k-NN join of descriptors that lie in Parquet files, in less memory than they take.
 
 The command `lshjoin knn` in a process of its own, whose memory is limited from outside: by systemd
-where it runs, in a cgroup of yours (--cgroup, a directory whose limit is set), or else by a watch
-that kills it when what it has allocated goes beyond. Then recall by exact search on a sample, and
-the same on paper for 100,000,000 x 384. Writes bench-results/out_of_core.json and .md.
+where it runs, in a cgroup of yours (--cgroup, a directory whose limit is set), or else by the
+system's limit of what a process allocates (ulimit -d); a watch notes the most that it had, and
+says every half a minute how far the join is. Then recall by exact search on a sample, and the same
+on paper for 100,000,000 x 384. Writes bench-results/out_of_core_ROWS.json and .md.
 """
 
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -25,13 +29,16 @@ import pyarrow.parquet as pq
 import record
 from descriptors import descriptor_batches
 from lshjoin._lshjoin import isa
-from lshjoin.datasets import open_dataset
-from recall import SAMPLE, Truth
+from lshjoin.datasets import Dataset, open_dataset
+from numpy.typing import NDArray
 
 DIMENSIONS = 96
 K = 10
 FILE_ROWS = 500_000
+SAMPLE = 1_000
 PAPER = {"rows": 100_000_000, "dimensions": 384}
+TOLD_EVERY = 30  # seconds
+RESERVED = 1 << 29  # bytes of stacks and of allocators, which count as allocated but are not in use
 
 
 def write_descriptors(directory: Path, rows: int, seed: int) -> None:
@@ -47,33 +54,47 @@ def write_descriptors(directory: Path, rows: int, seed: int) -> None:
         ids = np.arange(number * FILE_ROWS, number * FILE_ROWS + len(batch))
         table = pa.table({"id": ids, "embedding": vectors})
         path = directory / f"part-{number:05}.parquet"
-        pq.write_table(table, path, row_group_size=100_000, use_dictionary=False)
+        # As large as embeddings would be, which do not compress.
+        plain = {"use_dictionary": False, "compression": "none"}
+        pq.write_table(table, path, row_group_size=100_000, **plain)
     done.touch()
 
 
-def limiter(memory: int, cgroup: Path | None) -> tuple[str, list[str], Callable[[], None] | None]:
-    """How memory is limited, the words before the command, and what its process does first."""
+Limiter = tuple[str, list[str], Callable[[], None] | None, int]
+
+
+def limiter(memory: int, cgroup: Path | None) -> Limiter:
+    """How memory is limited, the words before the command, what its process does first, and what
+    of the memory is for use.
+    """
     if cgroup is not None:
         procs = cgroup / "cgroup.procs"
-        return f"cgroup {cgroup}", [], lambda: print(os.getpid(), file=procs.open("w"), flush=True)
+
+        def enter() -> None:
+            procs.write_text(str(os.getpid()))
+
+        return f"cgroup {cgroup}", [], enter, memory
     limits = ["-p", f"MemoryMax={memory}", "-p", "MemorySwapMax=0"]
     scope = ["systemd-run", "--scope", "--quiet", *limits]
     if shutil.which(scope[0]):
         tried = subprocess.run([*scope, "true"], check=False, capture_output=True)
         if tried.returncode == 0:
-            return "systemd-run with MemoryMax", scope, None
-    return "a watch on RssAnon, ten times a second", [], None
+            return "systemd-run with MemoryMax", scope, None, memory
+    limit = partial(resource.setrlimit, resource.RLIMIT_DATA, (memory, memory))
+    how = "RLIMIT_DATA (ulimit -d), of which 512 MiB are for what is reserved but not in use"
+    return how, [], limit, memory - RESERVED
 
 
 def watched(
-    command: list[str], start: Callable[[], None] | None, memory: int
+    command: list[str], start: Callable[[], None] | None, far: Callable[[], str]
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """What the command prints, and the most memory and the input and output of its process."""
-    peak = {"RssAnon": 0, "RssFile": 0}
+    peak = {"VmData": 0, "RssAnon": 0, "RssFile": 0}
     moved: dict[str, int] = {}
     # Its errors go to ours.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=start)
     proc = Path(f"/proc/{process.pid}")
+    begun = told = time.monotonic()
     while process.poll() is None:
         try:
             status = (proc / "status").read_text().splitlines()
@@ -84,8 +105,14 @@ def watched(
             if name in peak:
                 peak[name] = max(peak[name], int(value.split()[0]) << 10)
         moved = {name: int(value) for name, value in (line.split(": ") for line in counts)}
-        if peak["RssAnon"] > memory:
-            process.kill()
+        if time.monotonic() - told > TOLD_EVERY:
+            told = time.monotonic()
+            print(
+                f"{told - begun:6.0f} s: {far()}; {peak['RssAnon'] / 1e9:.2f} GB in use at most, "
+                f"{moved['rchar'] / 1e9:.1f} GB read, {moved['wchar'] / 1e9:.1f} GB written",
+                file=sys.stderr,
+                flush=True,
+            )
         time.sleep(0.1)
     output, _ = process.communicate()
     if process.returncode:
@@ -93,22 +120,62 @@ def watched(
     return json.loads(output), peak | moved
 
 
+def far(work: Path, rows: int) -> str:
+    """How far a join is, by its work directory."""
+    stretches = sorted(work.glob("pairs-*.parquet"))
+    if stretches:
+        done = int(stretches[-1].stem.split("-")[2])
+        return f"joined {done:,} of {rows:,} rows in {len(stretches)} stretches"
+    if (work / "index" / "manifest.json").exists():
+        return "joining the first stretch"
+    try:
+        unfinished = json.loads((work / "index" / "manifest-unfinished.json").read_text())
+    except OSError:
+        return "learning cells"
+    doing = "stored" if unfinished["writing"] else "assigned to cells"
+    return f"{doing} {unfinished['seen']:,} of {rows:,} rows"
+
+
+def gathered(items: Dataset, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """These rows, which rise."""
+    parts = []
+    for first, batch in items.batches():
+        low, high = np.searchsorted(rows, (first, first + len(batch)))
+        parts.append(batch[rows[low:high] - first].astype(np.float64))
+    return np.concatenate(parts)
+
+
+def furthest(items: Dataset, sample: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How far the K-th neighbour of each sampled row is, by exact search."""
+    queries = gathered(items, sample)
+    nearest = np.full((len(sample), K), np.inf)
+    for first, batch in items.batches(FILE_ROWS):
+        # Twice as many as needed, so that rounding in FAISS's float32 leaves out none of them.
+        few = min(2 * K + 1, len(batch))
+        _, near = faiss.knn(queries.astype(np.float32), batch, few)
+        distances = np.linalg.norm(batch[near] - queries[:, None], axis=2)
+        distances[first + near == sample[:, None]] = np.inf
+        nearest = np.sort(np.concatenate([nearest, distances], axis=1), axis=1)[:, :K]
+    return nearest[:, -1]
+
+
 def recall(data: Path, pairs: Path, seed: int) -> float:
-    """The share of the k nearest that was found, by exact search on sampled rows."""
-    items = open_dataset(data, "embedding").read()
-    truth = Truth.of(items, None, K, seed)
-    # Zeros that are not touched take no memory. Places that stay empty are the row itself.
-    found = np.zeros((len(items), K), np.int64)
-    found[truth.sample] = truth.sample[:, None]
-    places = np.zeros(len(items), np.int64)
-    wanted = pads.field("query").isin(pa.array(truth.sample))
-    for batch in pads.dataset(pairs).to_batches(filter=wanted):
-        for query, item in zip(
-            *(batch[name].to_numpy() for name in ("query", "item")), strict=True
-        ):
-            found[query, places[query]] = item
-            places[query] += 1
-    return truth.recall(items, None, found)
+    """The share of the K nearest that was found, by exact search on sampled rows."""
+    items = open_dataset(data, "embedding")
+    chosen = np.random.default_rng(seed).choice(len(items), SAMPLE, replace=False)
+    sample = np.sort(chosen)
+    wanted = pads.field("query").isin(pa.array(sample))
+    found = pads.dataset(pairs).to_table(columns=["query", "item"], filter=wanted)
+    columns = [found[name].to_numpy() for name in ("query", "item")]
+    query, item = np.unique(columns, axis=1)
+    rows = np.union1d(query, item)
+    vectors = gathered(items, rows)
+    ends = [vectors[np.searchsorted(rows, column)] for column in (query, item)]
+    distances = np.linalg.norm(ends[0] - ends[1], axis=1)
+    # Far below the gaps between neighbours, far above the error of a double.
+    bounds = furthest(items, sample)[np.searchsorted(sample, query)] * (1 + 1e-9)
+    right = (distances <= bounds) & (query != item)
+    return float(np.minimum(np.bincount(query[right], minlength=1), K).sum() / (K * SAMPLE))
 
 
 def main() -> None:
@@ -125,14 +192,22 @@ def main() -> None:
     write_descriptors(data, chosen.rows, chosen.seed)
     pairs = chosen.directory / "pairs.parquet"
     pairs.unlink(missing_ok=True)
-    limit, before, start = limiter(chosen.memory, chosen.cgroup)
+    work = chosen.directory / "pairs.parquet.work"
+    shutil.rmtree(work, ignore_errors=True)
+    limit, before, start, for_use = limiter(chosen.memory, chosen.cgroup)
     command = [
         *(*before, sys.executable, "-m", "lshjoin", "knn", str(data), "-k", str(K)),
         *("--recall", str(chosen.recall), "--column", "embedding", "--id", "id"),
-        *("--memory-limit", str(chosen.memory), "--out", str(pairs), "--json"),
+        *("--memory-limit", str(for_use), "--out", str(pairs), "--json"),
     ]
     print(" ".join(command), file=sys.stderr)
-    join, process = watched(command, start, chosen.memory)
+    before_join = resource.getrusage(resource.RUSAGE_CHILDREN)
+    join, process = watched(command, start, partial(far, work, chosen.rows))
+    after_join = resource.getrusage(resource.RUSAGE_CHILDREN)
+    process["cpu_seconds"] = round(sum(after_join[:2]) - sum(before_join[:2]))
+    if join["plan"]["stretch"] is None:
+        sys.exit(f"{chosen.rows:,} rows fit in {chosen.memory:,} bytes: take more, or less memory")
+    print(f"joined in {join['seconds']['all']:.0f} s; measuring recall", file=sys.stderr)
     result = {
         "machine": record.machine(),
         "versions": record.versions("lshjoin", "numpy", "pyarrow", "faiss-cpu"),
@@ -153,29 +228,48 @@ def main() -> None:
     }
     pairs.unlink()
     text = report(result)
-    record.write("out_of_core", result, text)
+    record.write(f"out_of_core_{chosen.rows}", result, text)
     print(text)
 
 
+STAGES = {
+    "learn": "learn cells from a sample: read all",
+    "assign": "find each row's cell: read all",
+    "store": "write rows and codes by cell: read all",
+    "seal": "duplicates, checksums, to disk",
+    "plan": "how far to look, by exact search on 1,024 rows",
+    "join": "join, stretch by stretch",
+    "write": "one file of the pairs",
+}
+
+
 def on_paper(result: dict[str, Any]) -> dict[str, float]:
-    """Hours for 100,000,000 x 384: reading and writing by their bytes, the join with the 1.35th
-    power of the rows and with the dimensions.
-    """
-    seconds = result["join"]["seconds"]
+    """Hours of each stage for 100,000,000 x 384."""
     rows = PAPER["rows"] / result["rows"]
     dimensions = PAPER["dimensions"] / result["dimensions"]
-    return {
+    more = {
+        "learn": rows * dimensions,
         # Each row is compared with all centroids, whose number grows with the root of the rows.
-        "index": seconds["index"] * rows * max(rows**0.5, dimensions) / 3600,
-        "join": (seconds["plan"] + seconds["join"]) * rows**1.35 * dimensions / 3600,
-        "write": seconds["write"] * rows / 3600,
+        "assign": rows * max(rows**0.5, dimensions),
+        "store": rows * dimensions,
+        "seal": rows * dimensions,
+        "plan": rows * dimensions,
+        "join": rows**1.35 * dimensions,
+        "write": rows,
     }
+    seconds = result["join"]["seconds"]
+    return {stage: seconds[stage] * factor / 3600 for stage, factor in more.items()}
 
 
 def report(result: dict[str, Any]) -> str:
     machine, join, process = result["machine"], result["join"], result["process"]
     plan = join["plan"]
     seconds, paper = join["seconds"], on_paper(result)
+    stages = [
+        f"| {text} | {seconds[stage]:.0f} s | {100 * seconds[stage] / seconds['all']:.0f} % | "
+        f"{paper[stage]:.1f} h |"
+        for stage, text in STAGES.items()
+    ]
     lines = [
         "# Out of core",
         "",
@@ -189,29 +283,31 @@ def report(result: dict[str, Any]) -> str:
         + ", ".join(f"{name} {number}" for name, number in result["versions"].items())
         + ".",
         "",
-        f"| | {result['rows']:,} x {result['dimensions']} | "
+        f"| | {result['rows']:,} x {result['dimensions']} | | "
         f"{PAPER['rows']:,} x {PAPER['dimensions']}, on paper |",
-        "|---|---:|---:|",
-        f"| index: reading three times, writing | {seconds['index']:.0f} s | "
-        f"{paper['index']:.1f} h |",
-        f"| plan and join, {-(-plan['queries'] // plan['stretch'])} stretches | "
-        f"{seconds['plan'] + seconds['join']:.0f} s | {paper['join']:.1f} h |",
-        f"| one file of the pairs | {seconds['write']:.0f} s | {paper['write']:.1f} h |",
-        f"| in all | {seconds['all']:.0f} s | {sum(paper.values()):.1f} h |",
+        "|---|---:|---:|---:|",
+        *stages,
+        f"| in all | {seconds['all']:.0f} s | | {sum(paper.values()):.1f} h |",
+        "",
+        f"{-(-plan['queries'] // plan['stretch'])} stretches; {plan['join']['cells']:,} cells, of "
+        f"which each row looks into {plan['join']['probes']} on average. The processor was at work "
+        f"for {process['cpu_seconds']:,} s in all.",
         "",
         f"Recall {result['recall']:.3f} on {result['recall_sample']:,} rows by exact search; "
         f"{join['pairs']:,} pairs in {result['pairs_bytes'] / 1e9:.2f} GB.",
         "",
-        f"Most memory allocated {process['RssAnon'] / 2**30:.2f} GiB (RssAnon), beside mapped "
-        f"files {process['RssFile'] / 2**30:.2f} GiB (RssFile, cache that the system may take "
-        f"back). Read {process['rchar'] / 1e9:.1f} GB and written {process['wchar'] / 1e9:.1f} GB "
-        f"by calls; {process['read_bytes'] / 1e9:.1f} GB and {process['write_bytes'] / 1e9:.1f} GB "
+        f"At most {process['RssAnon'] / 2**30:.2f} GiB of memory in use (RssAnon) of "
+        f"{process['VmData'] / 2**30:.2f} GiB allocated (VmData), beside mapped files "
+        f"{process['RssFile'] / 2**30:.2f} GiB (RssFile, cache that the system may take back). "
+        f"Read {process['rchar'] / 1e9:.1f} GB and written {process['wchar'] / 1e9:.1f} GB by "
+        f"calls; {process['read_bytes'] / 1e9:.1f} GB and {process['write_bytes'] / 1e9:.1f} GB "
         "of it from and to the disk, with what was read through maps.",
         "",
-        f"On paper: the index by rows and by the larger of its dimensions and of the root of the "
-        f"rows, as each row is compared with 1.5 times the root of the rows as many centroids; "
-        f"the join by the 1.35th power of the rows and by dimensions; the file of pairs by rows. "
-        f"A disk that is slower than the processor takes longer: the index alone has "
+        "On paper: reading, storing and sealing by bytes; finding cells by rows and by the larger "
+        "of dimensions and of the root of the rows, as each row is compared with 1.5 times the "
+        "root of the rows as many centroids; the join by the 1.35th power of the rows and by "
+        "dimensions; the file of pairs by rows. A disk that is slower than the processor takes "
+        "longer: the index alone has "
         f"{PAPER['rows'] * (5 * PAPER['dimensions'] + 28) / 1e9:.0f} GB.",
         "",
     ]

@@ -13,6 +13,7 @@ import argparse
 import math
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -122,8 +123,8 @@ def nearest_case() -> dict[str, Any]:
     return {"data": f"{data}, 2,000 x 2,000 x 384, k = {K}"} | result
 
 
-def million_case() -> dict[str, Any]:
-    rows = descriptors(1_000_000, seed=0)
+def million_case(count: int) -> dict[str, Any]:
+    rows = descriptors(count, seed=0)
     seconds, alone = timed(
         lambda: lshjoin.knn_join(items=rows, k=K, recall=RECALL, num_threads=WORKERS)
     )
@@ -138,6 +139,8 @@ def million_case() -> dict[str, Any]:
         source, sink = f"{directory}/rows", f"{directory}/found"
         write_parquet(rows, Path(source))
         session = start(3072)
+        # Fewer rows take the way of a million.
+        session.conf.set("spark.lshjoin.broadcastBytes", "0")
         items = session.read.parquet(source)
         model = BucketedRandomProjectionLSH(**PARAMS).fit(items)
         spark_seconds, _ = timed(
@@ -157,7 +160,7 @@ def million_case() -> dict[str, Any]:
     others = a != b
     near = sum(distances[others] <= np.array([limits[row] for row in a[others]]))
     return {
-        "data": f"SIFT-like descriptors, 1,000,000 x 128 float32, self-join, k = {K}",
+        "data": f"SIFT-like descriptors, {count:,} x 128 float32, self-join, k = {K}",
         "recall_asked": RECALL,
         "lshjoin_seconds": spark_seconds,
         "lshjoin_recall": float(near) / (K * len(sample)),
@@ -195,7 +198,7 @@ def write_parquet(rows: Rows, directory: Path) -> None:
 CASES = {
     "join": join_case,
     "nearest": nearest_case,
-    "million": million_case,
+    "million": partial(million_case, 1_000_000),
     "parts": parts_case,
 }
 
@@ -204,20 +207,28 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     options.add_argument("--remark", default="", help="what else the machine did meanwhile")
+    options.add_argument("--rows", type=int, help="try the case million with fewer: only printed")
     chosen = options.parse_args()
+    if chosen.rows:
+        print(report({"million": about() | million_case(chosen.rows)}))
+        return
     result = record.read("spark_cluster")
     for name in chosen.cases:
-        case = {
-            "machine": record.machine(),
-            "versions": record.versions("lshjoin", "pyspark", "numpy", "pyarrow"),
-            "isa": isa(),
-            "remark": chosen.remark,
-        } | CASES[name]()
+        case = about(chosen.remark) | CASES[name]()
         if session := SparkSession.getActiveSession():
             session.stop()
         result = {**result, name: case}
         record.write("spark_cluster", result, report(result))
     print(report(result))
+
+
+def about(remark: str = "") -> dict[str, Any]:
+    return {
+        "machine": record.machine(),
+        "versions": record.versions("lshjoin", "pyspark", "numpy", "pyarrow"),
+        "isa": isa(),
+        "remark": remark,
+    }
 
 
 def report(result: dict[str, Any]) -> str:

@@ -280,6 +280,26 @@ impl CommonScale {
     pub fn of<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Self {
         Self(dispatch(isa, ScaleOf(rows)))
     }
+
+    /// The number to keep it as.
+    pub fn to_bits(self) -> u32 {
+        (self.0 as f32).to_bits()
+    }
+
+    /// The scale that was kept as this number; `None` when there is no such scale.
+    ///
+    /// ```
+    /// use lshjoin_kernels::{CommonScale, Isa, Rows};
+    ///
+    /// let scale = CommonScale::of(Rows::new(&[0.5_f32, -3.0], 2).unwrap(), Isa::Scalar);
+    /// assert_eq!(CommonScale::from_bits(scale.to_bits()), Some(scale));
+    /// assert_eq!(CommonScale::from_bits(f32::NAN.to_bits()), None);
+    /// ```
+    pub fn from_bits(bits: u32) -> Option<Self> {
+        let scale = f64::from(f32::from_bits(bits));
+        let (least, most) = SCALES;
+        (bits & 0xff == 0 && (least..=most).contains(&scale)).then_some(Self(scale))
+    }
 }
 
 struct ScaleOf<'a, T>(Rows<'a, T>);

@@ -319,11 +319,11 @@ pub(crate) fn projected_some<T: Scalar>(
     rows: &[u32],
     run: &Run,
 ) -> Result<Vec<f32>> {
-    let values: Vec<T> = rows
+    let values = rows
         .iter()
-        .flat_map(|&row| side.rows.row(row as usize))
-        .copied()
-        .collect();
+        .map(|&row| side.rows.row(row as usize))
+        .collect::<Vec<_>>()
+        .concat();
     let values = Rows::new(&values, side.rows.dim())?;
     projected(
         axes,

@@ -202,9 +202,9 @@ pub(crate) fn sample_step(rows: usize, dim: usize) -> usize {
 fn sample<T: Scalar>(rows: Rows<'_, T>) -> Vec<T> {
     (0..rows.len())
         .step_by(sample_step(rows.len(), rows.dim()))
-        .flat_map(|row| rows.row(row))
-        .copied()
-        .collect()
+        .map(|row| rows.row(row))
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 /// The rows less their mean, scaled so that squares of ordinary rows neither
@@ -221,11 +221,13 @@ fn centre<T: Scalar>(values: &[T], dim: usize) -> Vec<f32> {
             *mean += value.to_f64() * scale * share;
         }
     }
-    values
-        .chunks(dim)
-        .flat_map(|row| row.iter().zip(&mean))
-        .map(|(value, mean)| (value.to_f64() * scale - mean) as f32)
-        .collect()
+    let mut centred = vec![0.0; values.len()];
+    for (to, row) in centred.chunks_mut(dim).zip(values.chunks(dim)) {
+        for ((to, value), mean) in to.iter_mut().zip(row).zip(&mean) {
+            *to = (value.to_f64() * scale - mean) as f32;
+        }
+    }
+    centred
 }
 
 /// Makes the vectors, at most `dim`, orthonormal by Gram–Schmidt, twice for full precision. A
@@ -277,10 +279,14 @@ fn rounded(values: &[f64]) -> Vec<f32> {
 
 /// A row-major matrix of `width` columns, column by column.
 fn transpose(values: &[f32], width: usize) -> Vec<f32> {
-    (0..width)
-        .flat_map(|column| values.iter().skip(column).step_by(width))
-        .copied()
-        .collect()
+    let mut transposed = vec![0.0; values.len()];
+    let height = values.len() / width;
+    for (row, values) in values.chunks(width).enumerate() {
+        for (column, &value) in values.iter().enumerate() {
+            transposed[column * height + row] = value;
+        }
+    }
+    transposed
 }
 
 #[cfg(test)]

@@ -50,9 +50,9 @@ impl Distinct {
     pub(crate) fn rows<T: Scalar>(&self, rows: Rows<'_, T>) -> Vec<T> {
         self.kept
             .iter()
-            .flat_map(|&row| rows.row(row as usize))
-            .copied()
-            .collect()
+            .map(|&row| rows.row(row as usize))
+            .collect::<Vec<_>>()
+            .concat()
     }
 
     /// Compares the rows of equal hashes. At least one row of each group is kept.

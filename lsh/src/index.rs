@@ -20,17 +20,19 @@ use self::{
 use crate::{
     error::{Error, Result},
     metric::Metric,
-    plan::{CellPlan, JoinPlan, check_recall},
+    plan::{JoinPlan, PartitionPlan, check_recall},
     run::Run,
 };
 
 pub use self::builder::IndexBuilder;
-pub(crate) use self::segment::{ARRAYS, Kept};
+pub(crate) use self::join::join_by_index;
+pub(crate) use self::segment::Kept;
+use self::segment::{ARRAYS, UNDER_WAY};
 
 /// Pairs of a query and an item up to which a search meets them all.
 const FEW_PAIRS: f64 = 2e9;
 
-/// Rows of an index that are gathered at a time to be written anew.
+/// Rows that are gathered at a time to be written to an index.
 const REWRITTEN: usize = 1 << 16;
 
 /// Items to join queries with, again and again: by cell, with their 8-bit codes, under ids of the
@@ -76,7 +78,7 @@ pub struct IndexInfo {
     /// What "near" means.
     pub metric: Metric,
     /// By which the cells were made.
-    pub plan: CellPlan,
+    pub plan: PartitionPlan,
 }
 
 impl Index {
@@ -98,7 +100,7 @@ impl Index {
         items: Rows<'_, f32>,
         ids: &[i64],
         metric: Metric,
-        plan: Option<CellPlan>,
+        plan: Option<PartitionPlan>,
         seed: u64,
         run: &Run,
     ) -> Result<Self> {
@@ -304,7 +306,7 @@ impl Index {
         if recall == 1.0 || queries as f64 * self.len() as f64 <= FEW_PAIRS {
             return Ok(JoinPlan::Exact);
         }
-        Ok(JoinPlan::Cells(CellPlan {
+        Ok(JoinPlan::Partitions(PartitionPlan {
             until_recall: Some(recall),
             ..self.segment.plan
         }))

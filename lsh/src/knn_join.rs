@@ -11,6 +11,7 @@ use crate::{
     duplicates::{Distinct, kept},
     error::{Error, Result},
     held_out::{HeldOut, Which},
+    index::join_by_index,
     inner_product::by_inner_product,
     knn::{Nearer, Nearest},
     meet::{Meeting, Meetings},
@@ -32,7 +33,8 @@ use crate::{
 ///
 /// [`JoinPlan::Exact`] meets all pairs, as tiles, after tables have brought rough neighbours
 /// together so that nearly all pairs fail the first test. [`JoinPlan::Lsh`] meets the rows of
-/// each bucket, and the neighbours of neighbours; [`JoinPlan::Cells`] the rows of near cells. All
+/// each bucket, and the neighbours of neighbours; [`JoinPlan::Cells`] the rows of near cells;
+/// [`JoinPlan::Partitions`] those of near cells of an [`Index`](crate::Index), as joins out of core do. All
 /// compare 8-bit codes and compute the distances of what these can't tell apart, so that each
 /// query gets the nearest of all the items that it met. Manhattan distance has no such codes, and a side of less than a few thousand rows
 /// needs no tables: then all pairs are met whatever the plan.
@@ -61,6 +63,9 @@ pub fn knn_join<T: Scalar>(
         same_dimension(queries, items)?;
     }
     plan.check()?;
+    if let JoinPlan::Partitions(plan) = plan {
+        return join_by_index(queries, items, k, metric, *plan, run);
+    }
     let choose = |_: Sides<'_, '_, T>, _| Ok((Choice::of(*plan), ()));
     Ok(join(queries, items, k, metric, run, choose)?.0)
 }
@@ -192,7 +197,8 @@ fn join_sides<T: Scalar>(
         return KnnJoin::new(left.as_deref(), right, k, run)?.all_pairs();
     }
     let (axes, tables) = match &choice.plan {
-        JoinPlan::Exact => (STRETCH_BITS, None),
+        // An index has followed it before it comes to this.
+        JoinPlan::Exact | JoinPlan::Partitions(_) => (STRETCH_BITS, None),
         JoinPlan::Lsh(plan) => (plan.axes, Some(plan)),
         JoinPlan::Cells(plan) => {
             run.begin("cells");
@@ -274,6 +280,9 @@ const ALL: f64 = 0.8;
 /// Rows of both sides from which on it pays to do anything but meet all pairs.
 pub(crate) const MANY: usize = 4096;
 
+/// Right rows that all left ones meet before they meet the rest, where nothing is known of them.
+const FEW: usize = 512;
+
 /// How many times its tables a plan may take to reach its recall; then all pairs are met.
 const PATIENCE: usize = 16;
 
@@ -319,9 +328,31 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
 
     /// Meets all pairs, and ends the join.
     pub(crate) fn exactly(self) -> Result<Neighbors<T>> {
+        if self.is_unbounded() {
+            self.meet_some()?;
+        }
         self.run.meets(self.pairs());
         self.meet_all(&self.nearest.for_all())?;
         self.nearest.finish()
+    }
+
+    /// Whether rows have no neighbours yet.
+    fn is_unbounded(&self) -> bool {
+        !self.left().rows.is_empty() && self.nearest.lists.bound(0).is_infinite()
+    }
+
+    /// Brings all left rows together with a few right ones from all over, so that most other pairs
+    /// fail the first test. (Without codes there is no such test.)
+    fn meet_some(&self) -> Result<()> {
+        if self.right.codes.is_none() {
+            return Ok(());
+        }
+        let (left, right) = (self.left().numbers(), self.right.numbers());
+        let few = FEW.max(4 * self.nearest.lists.k());
+        let step = right.len().div_ceil(few).max(1);
+        let some: Vec<u32> = right.into_iter().step_by(step).collect();
+        let met = vec![(0..left.len(), 0..some.len())];
+        self.meet(&left, &some, met, &self.nearest.first())
     }
 
     /// Meets all pairs.

@@ -61,7 +61,7 @@ pub use lshjoin_kernels::{
 pub use metric::Metric;
 pub use model::LshModel;
 pub use nearest::Neighbors;
-pub use plan::{CellPlan, JoinPlan, LshPlan};
+pub use plan::{CellPlan, JoinPlan, LshPlan, PartitionPlan};
 pub use planner::{PlanStudy, PredictedPlan, Prediction, Setting, plan_knn_join};
 pub use probe::{Crossing, Prober};
 pub use report::{Estimate, Report};

@@ -30,6 +30,25 @@ pub enum JoinPlan {
     Lsh(LshPlan),
     /// Cells around centroids and rounds of neighbour expansion.
     Cells(CellPlan),
+    /// Cells of an [`Index`](crate::Index), as a join out of core follows them.
+    Partitions(PartitionPlan),
+}
+
+/// The numbers of [`JoinPlan::Partitions`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartitionPlan {
+    /// Which rows the centroids start from.
+    pub seed: u64,
+    /// Leading principal axes that centroids are learnt and compared in, at least 1.
+    pub axes: usize,
+    /// Cells, 1 to 16384; about 1.5 times the square root of the number of items do well.
+    pub cells: usize,
+    /// Cells that the rows of each cell look into, their own the first, on average; at least 1.
+    pub probes: usize,
+    /// Looks into more cells, as many as held-out rows need to reach this recall, which are
+    /// joined exactly first. Above 0, at most 1.
+    pub until_recall: Option<f64>,
 }
 
 /// The numbers of [`JoinPlan::Cells`].
@@ -84,7 +103,10 @@ impl JoinPlan {
         match self {
             Self::Exact => Ok(()),
             Self::Lsh(plan) => plan.check(),
-            Self::Cells(plan) => plan.check(),
+            Self::Cells(plan) => check_cells(plan.axes, plan.cells, plan.probes, plan.until_recall),
+            Self::Partitions(plan) => {
+                check_cells(plan.axes, plan.cells, plan.probes, plan.until_recall)
+            }
         }
     }
 }
@@ -97,20 +119,18 @@ fn parameter(name: &'static str, must_be: &'static str, value: usize) -> Result<
     })
 }
 
-impl CellPlan {
-    fn check(&self) -> Result<()> {
-        match *self {
-            Self { axes: 0, .. } => parameter("axes", "at least 1", 0),
-            // All are compared with all.
-            Self { cells, .. } if !(1..=MOST_CELLS).contains(&cells) => {
-                parameter("cells", "1 to 16384", cells)
-            }
-            Self { probes: 0, .. } => parameter("probes", "at least 1", 0),
-            Self { until_recall, .. } => {
-                until_recall.map_or(Ok(()), |recall| check_recall("until_recall", recall))
-            }
-        }
+fn check_cells(axes: usize, cells: usize, probes: usize, until: Option<f64>) -> Result<()> {
+    if axes == 0 {
+        return parameter("axes", "at least 1", 0);
     }
+    // All are compared with all.
+    if !(1..=MOST_CELLS).contains(&cells) {
+        return parameter("cells", "1 to 16384", cells);
+    }
+    if probes == 0 {
+        return parameter("probes", "at least 1", 0);
+    }
+    until.map_or(Ok(()), |recall| check_recall("until_recall", recall))
 }
 
 impl LshPlan {

@@ -97,7 +97,7 @@ pub struct Setting {
 const SMALL: usize = 5000;
 
 /// Work, in seconds on one thread, in which there is nothing to be saved by planning.
-const AT_ONCE: f64 = 0.6;
+const AT_ONCE: f64 = 2.0;
 
 /// The share of a join's work that looking at one more number of cells may take.
 const PLANNING: f64 = 0.05;
@@ -397,7 +397,12 @@ impl<'a> Planner<'a> {
         let of_queries = left.map(|_| CellStarts::of_sample(queries, cells.len()));
         let of_left = of_queries.as_ref().unwrap_or(&of_right);
 
-        let mut visits = Reach::over(cells.neighbors(&of_right).into(), of_left, &of_right, 1);
+        let mut visits = Reach::over(
+            cells.neighbors(&of_right, usize::MAX).into(),
+            of_left,
+            &of_right,
+            1,
+        );
         let rows = nearest.iter().zip(of_held_out).map(|(nearest, &cell)| {
             let (of_row, rest) = neighbors.split_at(nearest.len());
             neighbors = rest;

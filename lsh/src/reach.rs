@@ -95,8 +95,8 @@ impl Cells {
         self.nearest_exactly(&projected_some(&self.axes, side, rows, run)?, run)
     }
 
-    /// For each cell the cells that hold items, nearest first, with squared distances.
-    pub(crate) fn neighbors(&self, items: &CellStarts) -> Vec<Neighborhood> {
+    /// For each cell the `most` nearest cells that hold items, nearest first, with squared distances.
+    pub(crate) fn neighbors(&self, items: &CellStarts, most: usize) -> Vec<Neighborhood> {
         let width = self.axes.count();
         let centroids: Vec<&[f32]> = self.centroids.chunks(width).collect();
         centroids
@@ -107,7 +107,14 @@ impl Cells {
                     .filter(|&(cell, _)| !items.rows(cell).is_empty())
                     .map(|(cell, other)| (distance2(centroid, other), cell))
                     .collect();
-                neighbors.sort_unstable_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
+                let nearer =
+                    |x: &(f32, u32), y: &(f32, u32)| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1));
+                if neighbors.len() > most {
+                    neighbors.select_nth_unstable_by(most, nearer);
+                    neighbors.truncate(most);
+                    neighbors.shrink_to_fit();
+                }
+                neighbors.sort_unstable_by(nearer);
                 neighbors
             })
             .collect()
@@ -172,6 +179,8 @@ pub(crate) struct Reach<'a> {
     neighbors: Cow<'a, [Neighborhood]>,
     /// How far, squared, the cells may be that a cell looks into.
     reach: f32,
+    /// Further cells are looked into until there are so many rows.
+    least: usize,
     /// What panels of right cells may take up at a time.
     panel_bytes: usize,
 }
@@ -216,8 +225,15 @@ impl<'a> Reach<'a> {
             right,
             neighbors,
             reach,
+            least: 0,
             panel_bytes: usize::MAX,
         }
+    }
+
+    /// Lets each cell look into at least so many rows, however far they are.
+    pub(crate) fn at_least(mut self, rows: usize) -> Self {
+        self.least = rows;
+        self
     }
 
     /// Lets panels of right cells take up no more than this at a time, or what one left cell needs.
@@ -261,6 +277,11 @@ impl<'a> Reach<'a> {
         groups
     }
 
+    /// Whether it is known how far to look: not where needed cells are beyond those that are listed.
+    pub(crate) fn is_known(&self) -> bool {
+        self.reach < f32::INFINITY
+    }
+
     /// Looks just so far, squared.
     pub(crate) fn look(&mut self, reach: f32) {
         self.reach = reach;
@@ -293,8 +314,11 @@ impl<'a> Reach<'a> {
     /// The cells that a cell looks into, nearest first.
     fn of(&self, cell: usize) -> impl Iterator<Item = u32> {
         let near = self.neighbors[cell].iter();
-        near.take_while(|&&(far, _)| far <= self.reach)
-            .map(|&(_, other)| other)
+        near.scan(0, move |rows, &(far, other)| {
+            let looks = far <= self.reach || *rows < self.least;
+            *rows += self.right.rows(other).len();
+            looks.then_some(other)
+        })
     }
 
     /// How many times two cells are to meet.
@@ -306,6 +330,11 @@ impl<'a> Reach<'a> {
 
     /// The share of all pairs that meet.
     pub(crate) fn share(&self) -> f64 {
+        let rows = |table: &CellStarts| table.starts.last().copied().unwrap_or(0) as f64;
+        self.pairs() / (rows(self.left) * rows(self.right))
+    }
+
+    fn pairs(&self) -> f64 {
         let pairs = |cell: usize| {
             let items: usize = self
                 .of(cell)
@@ -313,9 +342,7 @@ impl<'a> Reach<'a> {
                 .sum();
             items as f64 * self.left.rows(cell as u32).len() as f64
         };
-        let rows = |table: &CellStarts| table.starts.last().copied().unwrap_or(0) as f64;
-        let pairs: f64 = (0..self.neighbors.len()).map(pairs).sum();
-        pairs / (rows(self.left) * rows(self.right))
+        (0..self.neighbors.len()).map(pairs).sum()
     }
 
     /// Lets each cell's rows look into near cells.
@@ -340,6 +367,7 @@ impl<'a> Reach<'a> {
             })
             .collect();
         run.expect(tasks.len());
+        run.meets(self.pairs() as u64);
         let mut tasks = tasks.as_slice();
         for (cells, wanted) in self.groups(Quantised::stride(left_codes.dim())) {
             let panels = wanted.par_iter().zip(0..wanted.len() as u32);

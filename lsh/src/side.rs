@@ -53,6 +53,34 @@ impl<'a, T: Scalar> Side<'a, T> {
         scale: Option<CommonScale>,
         run: &Run,
     ) -> Result<Self> {
+        let mut side = Self::without_codes(name, rows, metric, run)?;
+        side.codes = match metric {
+            Metric::Euclidean => Some(quantised(rows, scale, run.isa())?),
+            Metric::Manhattan | Metric::InnerProduct => None,
+            Metric::Cosine => {
+                let directions = directions(rows, &side.squares);
+                let directions = Rows::new(&directions, rows.dim())?;
+                let mut codes = quantised(directions, scale, run.isa())?;
+                // At distance 1 from all rows, as their codes are from none.
+                let squares = (0..).zip(side.squares.iter());
+                let mut zeros = squares.filter(|&(_, &square)| square == 0.0);
+                zeros.try_for_each(|(row, _)| codes.doubt(row))?;
+                Some(codes)
+            }
+        };
+        Ok(side)
+    }
+
+    /// For the rows' place along axes alone.
+    ///
+    /// # Errors
+    /// As [`Side::new`].
+    pub(crate) fn without_codes(
+        name: &'static str,
+        rows: Rows<'a, T>,
+        metric: Metric,
+        run: &Run,
+    ) -> Result<Self> {
         if metric == Metric::InnerProduct {
             return Err(Error::Parameter {
                 name: "metric",
@@ -66,23 +94,10 @@ impl<'a, T: Scalar> Side<'a, T> {
             Metric::Cosine => squares(rows),
             _ => Vec::new(),
         };
-        let codes = match metric {
-            Metric::Euclidean => Some(quantised(rows, scale, run.isa())?),
-            Metric::Manhattan | Metric::InnerProduct => None,
-            Metric::Cosine => {
-                let directions = directions(rows, &squares);
-                let directions = Rows::new(&directions, rows.dim())?;
-                let mut codes = quantised(directions, scale, run.isa())?;
-                // At distance 1 from all rows, as their codes are from none.
-                let mut zeros = (0..).zip(&squares).filter(|&(_, &square)| square == 0.0);
-                zeros.try_for_each(|(row, _)| codes.doubt(row))?;
-                Some(codes)
-            }
-        };
         Ok(Self {
             rows,
             metric,
-            codes,
+            codes: None,
             squares: squares.into(),
             order: None,
             kept: None,
@@ -347,20 +362,20 @@ fn quantised<T: Scalar>(
 
 /// Rows scaled to length 1, zero rows left as they are.
 fn directions<T: Scalar>(rows: Rows<'_, T>, squares: &[f64]) -> Vec<f32> {
-    let inverse = |&square: &f64| {
-        if square > 0.0 {
-            square.sqrt().recip()
-        } else {
-            0.0
-        }
-    };
-    rows.values()
-        .par_chunks(rows.dim())
+    let mut directions = vec![0.0; rows.values().len()];
+    directions
+        .par_chunks_mut(rows.dim())
+        .zip(rows.values().par_chunks(rows.dim()))
         .zip(squares)
-        .flat_map_iter(|(row, square)| {
-            let inverse = inverse(square);
-            row.iter()
-                .map(move |value| (value.to_f64() * inverse) as f32)
-        })
-        .collect()
+        .for_each(|((direction, row), &square)| {
+            let inverse = if square > 0.0 {
+                square.sqrt().recip()
+            } else {
+                0.0
+            };
+            for (to, value) in direction.iter_mut().zip(row) {
+                *to = (value.to_f64() * inverse) as f32;
+            }
+        });
+    directions
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use lshjoin::{CellPlan, JoinPlan, Metric};
+use lshjoin::{JoinPlan, Metric, PartitionPlan};
 use numpy::{IntoPyArray, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
@@ -47,12 +47,12 @@ impl Index {
     }
 }
 
-fn cells_of(plan: Option<&str>) -> PyResult<Option<CellPlan>> {
+fn partitions_of(plan: Option<&str>) -> PyResult<Option<PartitionPlan>> {
     match plan.map(parse).transpose()?.map(|planned| planned.plan) {
         None => Ok(None),
-        Some(JoinPlan::Cells(plan)) => Ok(Some(plan)),
+        Some(JoinPlan::Partitions(plan)) => Ok(Some(plan)),
         Some(_) => Err(PyValueError::new_err(
-            "an index is built by a plan of cells, JoinPlan.cells",
+            "an index is built by a plan of partitions, JoinPlan.partitions",
         )),
     }
 }
@@ -108,7 +108,7 @@ impl Index {
         facts.set_item("added", info.added)?;
         facts.set_item("dim", info.dim)?;
         facts.set_item("metric", info.metric.name())?;
-        facts.set_item("plan", to_text(JoinPlan::Cells(info.plan))?)?;
+        facts.set_item("plan", to_text(JoinPlan::Partitions(info.plan))?)?;
         Ok(facts)
     }
 
@@ -267,7 +267,7 @@ impl IndexBuilder {
     const PASSES: usize = lshjoin::IndexBuilder::PASSES;
 
     #[new]
-    #[pyo3(signature = (items, dim, *, metric, plan, seed, path))]
+    #[pyo3(signature = (items, dim, *, metric, plan, seed, path, resume=false))]
     fn new(
         items: usize,
         dim: usize,
@@ -275,13 +275,27 @@ impl IndexBuilder {
         plan: Option<&str>,
         seed: u64,
         path: Option<PathBuf>,
+        resume: bool,
     ) -> PyResult<Self> {
         let metric: Metric = metric.parse().map_err(to_py)?;
-        let plan = cells_of(plan)?;
-        let builder = lshjoin::IndexBuilder::new(items, dim, metric, plan, seed, path.as_deref());
+        let plan = partitions_of(plan)?;
+        let builder = match path {
+            Some(path) if resume => {
+                lshjoin::IndexBuilder::resume(items, dim, metric, plan, seed, &path)
+            }
+            path => lshjoin::IndexBuilder::new(items, dim, metric, plan, seed, path.as_deref()),
+        };
         Ok(Self {
             builder: Mutex::new(Some(builder.map_err(to_py)?)),
         })
+    }
+
+    /// The pass and the item in it that are to come next.
+    fn next(&self, py: Python<'_>) -> PyResult<(usize, usize)> {
+        let builder = self.take(py)?;
+        let next = builder.next();
+        self.put(py, builder);
+        Ok(next)
     }
 
     #[pyo3(signature = (items, ids, *, num_threads=None, on_progress=None))]
@@ -296,10 +310,7 @@ impl IndexBuilder {
         let mut builder = self.take(py)?;
         let (items, ids) = (rows(&items)?, ids.as_slice()?);
         options(num_threads, on_progress).run(py, |run| builder.push(items, ids, run))?;
-        py.detach(|| {
-            let mut place = self.builder.lock().unwrap_or_else(PoisonError::into_inner);
-            *place = Some(builder);
-        });
+        self.put(py, builder);
         Ok(())
     }
 
@@ -324,5 +335,12 @@ impl IndexBuilder {
             place.take()
         });
         builder.ok_or_else(|| PyRuntimeError::new_err("this builder has ended: begin a new one"))
+    }
+
+    fn put(&self, py: Python<'_>, builder: lshjoin::IndexBuilder) {
+        py.detach(|| {
+            let mut place = self.builder.lock().unwrap_or_else(PoisonError::into_inner);
+            *place = Some(builder);
+        });
     }
 }

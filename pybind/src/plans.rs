@@ -2,7 +2,7 @@
 
 use lshjoin::{
     BucketedRandomProjection, CauchyProjection, CellPlan, JoinPlan, LshPlan, Metric, NearRows,
-    PredictedPlan,
+    PartitionPlan, PredictedPlan,
 };
 use pyo3::{exceptions::PyValueError, prelude::*};
 use serde::Serialize;
@@ -72,6 +72,24 @@ pub(crate) fn cell_plan(
         cells,
         probes,
         rounds,
+        until_recall,
+    }))
+}
+
+#[pyfunction]
+#[pyo3(signature = (*, seed, axes, cells, probes, until_recall))]
+pub(crate) fn partition_plan(
+    seed: u64,
+    axes: usize,
+    cells: usize,
+    probes: usize,
+    until_recall: Option<f64>,
+) -> PyResult<String> {
+    to_text(JoinPlan::Partitions(PartitionPlan {
+        seed,
+        axes,
+        cells,
+        probes,
         until_recall,
     }))
 }

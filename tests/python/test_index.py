@@ -126,7 +126,7 @@ def test_default_ids_give_what_the_join_gives(metric, mapped, rng):
         lshjoin.knn_join(queries, items, 6, metric=metric, recall=1.0),
     )
     if metric in CODED:
-        plan = JoinPlan.cells(axes=48, cells=97, probes=3, rounds=0)
+        plan = JoinPlan.partitions(axes=48, cells=97, probes=3)
         found = index.knn(queries, 6, plan=plan)
         assert found.plan == plan
         # However queries are cut into batches.
@@ -143,7 +143,7 @@ def test_stretches_make_up_the_join(metric, mapped, rng):
     index = mapped(Index.build(items, metric=metric, seed=3))
     plans = [JoinPlan.exact()]
     if metric in CODED:
-        open_plan = JoinPlan.cells(seed=3, axes=48, cells=106, probes=1, rounds=0, until_recall=0.8)
+        open_plan = JoinPlan.partitions(seed=3, axes=48, cells=106, probes=1, until_recall=0.8)
         fixed = index.fixed_plan(5, plan=open_plan)
         assert "until_recall=None" in repr(fixed)
         plans.append(fixed)
@@ -219,7 +219,7 @@ def test_added_and_removed_keep_recall(metric, mapped, rng):
     index = mapped(Index.build(items[:5000], metric=metric))
     index.remove(np.arange(0, 5000, 10))
     index.add(items[5000:5500], np.arange(5000, 5500))
-    plan = JoinPlan.cells(axes=48, cells=106, probes=1, rounds=0, until_recall=0.8)
+    plan = JoinPlan.partitions(axes=48, cells=106, probes=1, until_recall=0.8)
     exact = index.knn(queries, 5, recall=1.0).indices
     found = index.knn(queries, 5, plan=plan).indices
     assert recall_of(exact, found) >= 0.79
@@ -257,7 +257,7 @@ def test_many_equal_items(metric, mapped, rng):
 def test_a_cell_of_equal_items_is_no_quadratic_job(rng):
     items = np.concatenate([np.ones((50_000, 8)), clustered(rng, 1000, dim=8)])
     index = Index.build(items)
-    plan = JoinPlan.cells(axes=48, cells=338, probes=5, rounds=0)
+    plan = JoinPlan.partitions(axes=48, cells=338, probes=5)
     ids, near = index.knn_of_stretch(range(51_000), 3, plan=plan)
     for id, nearest in zip(ids.tolist(), near.indices.tolist(), strict=True):
         if id < 50_000:
@@ -309,9 +309,9 @@ def test_building_on_disk_is_building(metric, batch, tmp_path, rng):
     items, ids = clustered(rng, 1000), some_ids(rng, 1000)
     passes = []
 
-    def batches():
-        passes.append(None)
-        for start in range(0, 1000, batch):
+    def batches(first):
+        passes.append(first)
+        for start in range(first, 1000, batch):
             yield items[start : start + batch], ids[start : start + batch]
         yield items[:0], ids[:0]
 
@@ -324,11 +324,11 @@ def test_building_on_disk_is_building(metric, batch, tmp_path, rng):
         metric=metric,
         progress=lambda *counts: told.append(counts),
     )
-    assert len(passes) == 3
+    assert passes == [0, 0, 0]
     assert told[-1] == (3000, 3000)
     expected = Index.build(items, ids=ids, metric=metric)
     assert_answers_alike(metric, index, expected, items[:30])
-    plan = JoinPlan.cells(axes=48, cells=47, probes=2, rounds=0)
+    plan = JoinPlan.partitions(axes=48, cells=47, probes=2)
     assert_same(index.knn(items, 5, plan=plan), expected.knn(items, 5, plan=plan))
     index.verify()
     again = Index.load(tmp_path / "index", mmap=False)
@@ -340,7 +340,7 @@ def test_building_on_disk_wants_the_items_it_was_told_of(tmp_path, rng):
 
     def build(count, rows=items, ids=range(100)):
         return Index.build_on_disk(
-            tmp_path / "index", lambda: [(rows, list(ids))], count=count, dim=12
+            tmp_path / "index", lambda _: [(rows, list(ids))], count=count, dim=12
         )
 
     for count in (99, 101):
@@ -358,10 +358,70 @@ def test_building_on_disk_wants_the_items_it_was_told_of(tmp_path, rng):
     assert len(build(100)) == 100
 
 
+def test_a_build_goes_on_where_it_was(tmp_path, rng):
+    items, ids = clustered(rng, 1000), some_ids(rng, 1000)
+    asked = []
+
+    def build(stop_after, batch, **options):
+        def batches(first):
+            for start in range(first, 1000, batch):
+                if len(asked) == stop_after:
+                    raise KeyboardInterrupt
+                asked.append(start)
+                yield items[start : start + batch], ids[start : start + batch]
+
+        asked.clear()
+        options = {"count": 1000, "dim": 12, "metric": "cosine", "resume": True} | options
+        return Index.build_on_disk(tmp_path / "index", batches, **options)
+
+    for stop_after, batch, first in ((12, 100, 0), (3, 50, 200), (20, 64, 350)):
+        with pytest.raises(KeyboardInterrupt):
+            build(stop_after, batch)
+        assert asked[0] == first
+        with pytest.raises(ValueError, match="not an lshjoin index"):
+            Index.load(tmp_path / "index")
+    index = build(None, 100)
+    assert asked[0] == 9 * 64  # in the last pass: the 11 batches before were of the second
+    expected = Index.build(items, ids=ids, metric="cosine")
+    assert_answers_alike("cosine", index, expected, items[:30])
+    index.verify()
+    assert len(list((tmp_path / "index").iterdir())) == 12
+    # What was begun with other arguments is of no use, and goes.
+    with pytest.raises(KeyboardInterrupt):
+        build(12, 100)
+    with pytest.raises(KeyboardInterrupt):
+        build(1, 100, seed=5)
+    assert asked == [0]
+    assert len(list((tmp_path / "index").iterdir())) == 12
+    assert len(Index.load(tmp_path / "index")) == 1000
+
+
+def test_a_build_that_was_tampered_with_is_refused(tmp_path, rng):
+    items = clustered(rng, 1000)
+
+    def batches(first):
+        for start in range(first, 1000, 500):
+            if start == 500 and (tmp_path / "index" / "manifest-unfinished.json").exists():
+                raise KeyboardInterrupt
+            yield items[start : start + 500], np.arange(start, start + 500)
+
+    arguments = {"count": 1000, "dim": 12, "resume": True}
+    with pytest.raises(KeyboardInterrupt):
+        Index.build_on_disk(tmp_path / "index", batches, **arguments)
+    (cells,) = (tmp_path / "index").glob("cells-*")
+    whole = cells.read_bytes()
+    cells.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=f"{cells.name}: it is not the file that was begun"):
+        Index.build_on_disk(tmp_path / "index", batches, **arguments)
+    cells.write_bytes(whole[:-4000] + b"\xff" * 4000)
+    with pytest.raises(ValueError, match="is not an index of these items"):
+        Index.build_on_disk(tmp_path / "index", batches, **arguments)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_make_no_difference(threads, rng):
     items, queries = clustered(rng, 5000), clustered(rng, 4200)
-    plan = JoinPlan.cells(axes=48, cells=106, probes=1, rounds=1, until_recall=0.8)
+    plan = JoinPlan.partitions(axes=48, cells=106, probes=1, until_recall=0.8)
     expected = Index.build(items).knn(queries, 5, plan=plan)
     index = Index.build(items, num_threads=threads)
     assert_same(index.knn(queries, 5, plan=plan, num_threads=threads), expected)
@@ -465,11 +525,13 @@ def test_parameters(rng):
     with pytest.raises(TypeError, match="plan must be a JoinPlan"):
         index.knn(queries, 3, plan="exact")
     with pytest.raises(ValueError, match="the index has seed 0, 48 axes and 4 cells"):
-        index.knn(queries, 3, plan=JoinPlan.cells(axes=4, cells=4, probes=1))
+        index.knn(queries, 3, plan=JoinPlan.partitions(axes=4, cells=4, probes=1))
     lsh = JoinPlan.lsh(axes=4, functions=3, tables=1, probes=1, rounds=1)
-    with pytest.raises(ValueError, match="plan must be exact or of cells"):
+    with pytest.raises(ValueError, match="plan must be exact or of partitions"):
         index.knn(queries, 3, plan=lsh)
-    with pytest.raises(ValueError, match="a plan of cells"):
+    with pytest.raises(ValueError, match="plan must be exact or of partitions"):
+        index.knn(queries, 3, plan=JoinPlan.cells(axes=48, cells=4, probes=1))
+    with pytest.raises(ValueError, match="a plan of partitions"):
         Index.build(queries, plan=lsh)
     with pytest.raises(ValueError, match="metric must be"):
         Index.build(queries, metric="hamming")
@@ -477,17 +539,15 @@ def test_parameters(rng):
         Index.build(queries, metric="inner_product").radius(queries, 1)
     with pytest.raises(ValueError, match="num_threads must be at least 1"):
         index.knn(queries, num_threads=0)
-    plan = JoinPlan.cells(axes=48, cells=4, probes=1)
+    plan = JoinPlan.partitions(axes=48, cells=4, probes=1)
     for stretch in (range(5, 11), range(7, 3)):
         with pytest.raises(ValueError, match="the stretch must be"):
             index.knn_of_stretch(stretch, 2, plan=plan)
     with pytest.raises(ValueError, match="range without gaps"):
         index.knn_of_stretch(range(0, 10, 2), 2, plan=plan)
-    for open_plan in ({"until_recall": 0.9}, {"rounds": 1}):
-        with pytest.raises(ValueError, match="a fixed one without rounds"):
-            index.knn_of_stretch(
-                range(10), 2, plan=JoinPlan.cells(axes=48, cells=4, probes=1, **open_plan)
-            )
+    until = JoinPlan.partitions(axes=48, cells=4, probes=1, until_recall=0.9)
+    with pytest.raises(ValueError, match="plan must be a fixed one"):
+        index.knn_of_stretch(range(10), 2, plan=until)
     index.remove([1])
     with pytest.raises(ValueError, match="saved and opened anew"):
         index.knn_of_stretch(range(10), 2, plan=plan)

@@ -25,7 +25,7 @@ def items(rng):
 @pytest.fixture
 def saved(items, tmp_path):
     """The directory of an index that has every array."""
-    plan = JoinPlan.cells(axes=8, cells=20, probes=1)
+    plan = JoinPlan.partitions(axes=8, cells=20, probes=1)
     Index.build(items, metric="cosine", plan=plan).save(tmp_path / "index")
     return tmp_path / "index"
 
@@ -36,7 +36,7 @@ def files_of(directory):
 
 def answers(directory, mmap, queries):
     index = Index.load(directory, mmap=mmap)
-    plan = JoinPlan.cells(axes=8, cells=20, probes=1, until_recall=0.9)
+    plan = JoinPlan.partitions(axes=8, cells=20, probes=1, until_recall=0.9)
     found = [*index.knn(queries, 5, recall=1.0), *index.radius(queries, 0.6)]
     for start in (0, 200):
         ids, near = index.knn_of_stretch(range(start, start + 200), 3, plan=JoinPlan.exact())
@@ -82,7 +82,7 @@ def test_corrupted_files_are_refused_by_name_or_harmless(mmap, saved, items, tmp
 
 def test_large_files_are_checked_where_they_are_read(tmp_path, rng):
     items = rng.standard_normal((40_000, 16)).astype(np.float32)  # 2.5 MB: three chunks
-    index = Index.build(items, plan=JoinPlan.cells(axes=16, cells=2, probes=1))
+    index = Index.build(items, plan=JoinPlan.partitions(axes=16, cells=2, probes=1))
     index.save(tmp_path / "index")
     (rows,) = (tmp_path / "index").glob("rows-*")
     with rows.open("r+b") as file:
@@ -134,7 +134,7 @@ def test_other_versions_and_other_things(saved, tmp_path):
 
 def test_a_missing_or_foreign_array_is_named(saved, items, tmp_path):
     other = tmp_path / "other"
-    plan = JoinPlan.cells(axes=8, cells=20, probes=1)
+    plan = JoinPlan.partitions(axes=8, cells=20, probes=1)
     Index.build(items[::-1], metric="cosine", plan=plan).save(other)
     for name in ("rows", "codes", "ids"):
         (own,) = saved.glob(f"{name}-*")
@@ -252,6 +252,55 @@ def test_killed_in_a_first_save(tmp_path):
         Index.build(items[:10]).save(path)  # over what is left
         assert len(Index.load(path)) == 10
         assert len(files_of(path)) == 12
+
+
+BUILD = """
+import sys, time
+import numpy as np
+from lshjoin import Index
+items = np.random.default_rng(1).standard_normal((20000, 16)).astype(np.float32)
+def batches(first):
+    for start in range(first, 20000, 500):
+        time.sleep(0.01)
+        yield items[start : start + 500], np.arange(start, min(start + 500, 20000))
+print("begun", flush=True)
+Index.build_on_disk(sys.argv[1], batches, count=20000, dim=16, resume=True)
+"""
+
+
+def test_killed_while_it_builds(tmp_path):
+    path = tmp_path / "index"
+    chosen, kills, done = random.Random(6), 0, []
+    while True:
+        child = subprocess.Popen(
+            [sys.executable, "-c", BUILD, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout.readline() == "begun\n"
+        try:
+            # Up to as long as all passes take.
+            child.wait(1.5 * chosen.random() if kills < KILLS else None)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+            kills += 1
+        child.stdout.close()
+        if child.returncode == 0 and kills == KILLS:
+            break
+        if child.returncode == 0:
+            shutil.rmtree(path)
+            done = []
+        elif (path / "manifest-unfinished.json").exists():
+            state = json.loads((path / "manifest-unfinished.json").read_text())
+            done.append((state["writing"], state["seen"]))
+    assert done == sorted(done)  # nothing recorded is lost
+    items = np.random.default_rng(1).standard_normal((20000, 16)).astype(np.float32)
+    index, expected = Index.load(path), Index.build(items)
+    index.verify()
+    plan = JoinPlan.partitions(axes=48, cells=212, probes=4)
+    np.testing.assert_array_equal(
+        index.knn(items[::40], 3, plan=plan), expected.knn(items[::40], 3, plan=plan)
+    )
+    assert len(files_of(path)) == 12
 
 
 FULL = """

@@ -10,19 +10,21 @@ import textwrap
 import time
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from lshjoin import (
     JoinPlan,
     OtherJobError,
     files_plan,
+    knn_join,
     knn_join_files,
     plan_knn_join_files,
     radius_join_files,
 )
 from lshjoin.duplicates import dedup_files
 
-CELLS = JoinPlan.cells(axes=8, cells=60, probes=4)
+PARTITIONS = JoinPlan.partitions(axes=8, cells=60, probes=4)
 #: Too little for the rows below, with Python not counted, but for some stretches of them.
 LIMIT = 4_000_000
 
@@ -51,7 +53,7 @@ def pairs(path):
 @pytest.mark.parametrize("queries", [None, "queries.npy"])
 @pytest.mark.parametrize("metric", ["euclidean", "cosine", "inner_product"])
 def test_knn_pairs_are_those_in_memory(metric, queries, files):
-    common = {"metric": metric, "plan": CELLS}
+    common = {"metric": metric, "plan": PARTITIONS}
     inside = knn_join_files(queries, "items.npy", 5, out="inside.parquet", **common)
     disk = knn_join_files(queries, "items.npy", 5, out="disk.parquet", memory_limit=LIMIT, **common)
     assert not inside.plan.out_of_core
@@ -59,7 +61,48 @@ def test_knn_pairs_are_those_in_memory(metric, queries, files):
     assert disk.plan.queries > 2 * disk.plan.stretch
     assert disk.pairs == inside.pairs == 5 * disk.queries
     assert pairs("disk.parquet").equals(pairs("inside.parquet"))
+    found = pairs_of_arrays(queries, 5, **common)
+    assert found.to_pydict() == pairs("disk.parquet").to_pydict()
     assert sorted(os.listdir()) == ["disk.parquet", "inside.parquet", "items.npy", "queries.npy"]
+
+
+def pairs_of_arrays(queries, k, **options):
+    queries = None if queries is None else np.load(queries)
+    found = knn_join(queries, np.load("items.npy"), k, **options)
+    columns = {
+        "query": np.repeat(np.arange(len(found.indices)), k),
+        "item": found.indices.ravel(),
+        "distance": found.distances.ravel(),
+    }
+    order = [(name, "ascending") for name in ("query", "distance", "item")]
+    return pa.table(columns).sort_by(order)
+
+
+@pytest.mark.parametrize("queries", [None, "queries.npy"])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "inner_product"])
+def test_the_plan_of_a_recall_gives_the_same_pairs_in_memory(metric, queries, files):
+    common = {"metric": metric, "recall": 0.8, "memory_limit": LIMIT}
+    disk = knn_join_files(queries, "items.npy", 5, out="disk.parquet", **common)
+    assert disk.plan.out_of_core
+    fixed = JoinPlan.from_json(disk.plan.join.to_json())
+    asked = plan_knn_join_files(queries, "items.npy", 5, **common).join
+    for plan in (fixed, asked) if metric == "euclidean" else (fixed,):
+        found = pairs_of_arrays(queries, 5, metric=metric, plan=plan)
+        assert found.to_pydict() == pairs("disk.parquet").to_pydict()
+    assert fixed.kind == "partitions"
+
+
+def test_plans_that_only_memory_can_follow(files):
+    cells = JoinPlan.cells(axes=8, cells=60, probes=4)
+    common = {"items": "items.npy", "k": 5, "plan": cells}
+    knn_join_files(out="inside.parquet", **common)
+    found = pairs_of_arrays(None, 5, plan=cells)
+    assert found.to_pydict() == pairs("inside.parquet").to_pydict()
+    with pytest.raises(ValueError, match=r"exact or of partitions, not JoinPlan\.cells"):
+        knn_join_files(out="disk.parquet", memory_limit=LIMIT, **common)
+    doubles = np.load("items.npy").astype(np.float64)
+    with pytest.raises(ValueError, match="an index holds 32 bits a value"):
+        knn_join(items=doubles, plan=PARTITIONS)
 
 
 @pytest.mark.parametrize("queries", [None, "queries.npy"])
@@ -119,7 +162,7 @@ def test_manhattan(queries, files):
 
 
 def test_a_recall_is_reached(files):
-    plan = JoinPlan.cells(axes=8, cells=60, probes=1, until_recall=0.9)
+    plan = JoinPlan.partitions(axes=8, cells=60, probes=1, until_recall=0.9)
     knn_join_files(items="items.npy", k=5, out="p.parquet", plan=plan, memory_limit=LIMIT)
     knn_join_files(items="items.npy", k=5, out="exact.parquet", plan=JoinPlan.exact())
     found, true = (
@@ -133,7 +176,7 @@ JOB = f"""
     import sys
     from lshjoin import JoinPlan, files_plan, knn_join_files, out_of_core
     files_plan._BASE, files_plan._BATCH = 0, (1 << 16, 1 << 20)
-    plan = JoinPlan.cells(axes=8, cells=60, probes=4)
+    plan = JoinPlan.partitions(axes=8, cells=60, probes=4)
     knn_join_files(items="items.npy", k=5, out="p.parquet", plan=plan, memory_limit={LIMIT})
 """
 
@@ -181,7 +224,7 @@ def test_finished_stretches_are_not_joined_again(files, monkeypatch):
         others = ["index", "manifest.json", "plan.json"]
         return progress
 
-    common = {"items": "items.npy", "k": 5, "plan": CELLS, "memory_limit": LIMIT}
+    common = {"items": "items.npy", "k": 5, "plan": PARTITIONS, "memory_limit": LIMIT}
     with pytest.raises(KeyboardInterrupt):
         knn_join_files(out="p.parquet", work_dir="work", progress=stop_after(1), **common)
     parts = {path.name: path.stat().st_mtime_ns for path in os.scandir("work")}
@@ -197,7 +240,7 @@ def test_finished_stretches_are_not_joined_again(files, monkeypatch):
 
 def test_more_memory_may_go_on_with_less(files):
     """The limit is no part of what the job is."""
-    common = {"items": "items.npy", "k": 5, "plan": CELLS, "work_dir": "work"}
+    common = {"items": "items.npy", "k": 5, "plan": PARTITIONS, "work_dir": "work"}
 
     def stop(done, total):
         if any(name.startswith("pairs") for name in os.listdir("work")):
@@ -277,7 +320,7 @@ def test_the_memory_limit_is_kept(tmp_path, rng):
                 peak = max(peak, int(anonymous.split()[1]) << 10)
                 time.sleep(0.005)
         threading.Thread(target=watch, daemon=True).start()
-        plan = JoinPlan.cells(axes=16, cells=600, probes=1)
+        plan = JoinPlan.partitions(axes=16, cells=600, probes=1)
         join = knn_join_files(items="items.npy", out="p.parquet", plan=plan, memory_limit={limit})
         assert join.plan.out_of_core
         print(peak)

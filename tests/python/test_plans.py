@@ -19,6 +19,7 @@ PLANS = [
     JoinPlan.cells(**CELL_NUMBERS, seed=2**64 - 1),
     CELLS,
 ]
+PARTITIONS = JoinPlan.partitions(axes=16, cells=100, probes=3, until_recall=0.9)
 K = 10
 
 
@@ -68,7 +69,7 @@ def test_result_unpacks_and_has_the_plan(clustered):
         assert same(other, result)
 
 
-@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("plan", [*PLANS, PARTITIONS])
 def test_plans_are_values(plan):
     for other in (
         JoinPlan.from_json(plan.to_json()),
@@ -77,7 +78,8 @@ def test_plans_are_values(plan):
         pickle.loads(pickle.dumps(plan)),
     ):
         assert (other, hash(other), str(other)) == (plan, hash(plan), str(plan))
-    assert len(set(PLANS)) == len({str(plan) for plan in PLANS}) == len(PLANS)
+    plans = [*PLANS, PARTITIONS]
+    assert len(set(plans)) == len({str(plan) for plan in plans}) == len(plans)
     with pytest.raises(AttributeError):
         plan._json = "{}"
 
@@ -120,6 +122,7 @@ def test_recall(clustered, metric, two_sides):
         for plan in (
             JoinPlan.lsh(**NUMBERS, until_recall=target),
             JoinPlan.cells(**CELL_NUMBERS, until_recall=target),
+            JoinPlan.partitions(axes=16, cells=100, probes=1, until_recall=target),
         ):
             result = knn_join(queries, items, K, metric=metric, plan=plan)
             assert recall_of(result, truth) >= target - 0.02

@@ -2,7 +2,7 @@
 //! memory.
 
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io::{Read, Seek, SeekFrom, Write},
     ops::Range,
     path::{Path, PathBuf},
@@ -14,7 +14,7 @@ use lshjoin_kernels::{Mmap, MmapMut, map};
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
@@ -286,6 +286,94 @@ impl ArrayWriter {
             start: header.len(),
             sink,
         })
+    }
+
+    /// Goes on with the file of this name in `directory`.
+    ///
+    /// # Errors
+    /// What the system says, or when it is not a file that was begun with this name and shape.
+    pub(crate) fn reopen(
+        name: &'static str,
+        shape: Shape,
+        directory: &Path,
+        file: &str,
+    ) -> Result<Self> {
+        let path = directory.join(file);
+        let other = || Error::damaged(&path, "it is not the file that was begun");
+        let (header, bytes) = shape.header(name).ok_or_else(other)?;
+        let io = |error| Error::io(&path, &error);
+        let opened = OpenOptions::new().read(true).write(true).open(&path);
+        let mut opened = opened.map_err(io)?;
+        let mut start = vec![0; header.len()];
+        let length = opened.metadata().map_err(io)?.len();
+        if length != (header.len() + bytes) as u64 {
+            return Err(other());
+        }
+        opened.read_exact(&mut start).map_err(io)?;
+        if start != header {
+            return Err(other());
+        }
+        let kept = TempPath::try_from_path(&path).map_err(io)?;
+        let mut writer = Self {
+            name,
+            shape,
+            start: header.len(),
+            sink: Sink::File(NamedTempFile::from_parts(opened, kept)),
+        };
+        writer.keep();
+        Ok(writer)
+    }
+
+    /// Leaves the file where it is, whatever becomes of the writer.
+    pub(crate) fn keep(&mut self) {
+        if let Sink::File(file) = &mut self.sink {
+            file.disable_cleanup(true);
+        }
+    }
+
+    /// The name of the file, if it is one.
+    pub(crate) fn file(&self) -> Option<String> {
+        let Sink::File(file) = &self.sink else {
+            return None;
+        };
+        let name = file.path().file_name()?;
+        Some(name.to_string_lossy().into())
+    }
+
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Brings to disk what was written so far.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn sync(&self) -> Result<()> {
+        match &self.sink {
+            Sink::Memory(_) => Ok(()),
+            Sink::File(file) => {
+                let io = |error| Error::io(file.path(), &error);
+                file.as_file().sync_data().map_err(io)
+            }
+        }
+    }
+
+    /// All values as they are now.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn values<V: Pod>(&self) -> Result<Vec<V>> {
+        let cast = |bytes: &[u8]| {
+            let values = bytemuck::try_cast_slice(&bytes[self.start..]).unwrap_or_default();
+            values.to_vec()
+        };
+        match &self.sink {
+            Sink::Memory(memory) => Ok(cast(memory)),
+            Sink::File(file) => {
+                let io = |error| Error::io(file.path(), &error);
+                Ok(cast(&map(file.as_file()).map_err(io)?))
+            }
+        }
     }
 
     /// Writes values from the one of this number on.

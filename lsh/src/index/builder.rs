@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 use super::{
     array::{Array, ArrayWriter, Written},
-    directory::Directory,
-    segment::{ARRAYS, Segment, Shapes, compared_by, has_codes, width},
+    directory::{Directory, Facts, Unfinished, UnfinishedFile},
+    segment::{ARRAYS, Segment, Shapes, UNDER_WAY, compared_by, has_codes, width},
 };
 use crate::{
     cells::{self, Cells},
@@ -18,7 +18,7 @@ use crate::{
     held_out::HELD_OUT,
     inner_product::{longer, square},
     metric::Metric,
-    plan::{CellPlan, JoinPlan, MOST_CELLS},
+    plan::{JoinPlan, MOST_CELLS, PartitionPlan},
     run::Run,
     side::{Side, common_scale},
 };
@@ -26,11 +26,14 @@ use crate::{
 /// Rows that are brought to their cells at a time.
 const ASSIGNED: usize = 1 << 16;
 
+/// How many times in a pass it is recorded what is done, where building can be resumed.
+const RECORDS: usize = 32;
+
 /// Builds an [`Index`](super::Index) from items that need not fit in memory.
 ///
 /// All items come in the same batches [`IndexBuilder::PASSES`] times: cells are learnt from a
 /// sample of them, then the items' cells are found, then they are written by cell, to memory or
-/// into the files of a directory. Beside a batch, memory holds the sample and about 30 bytes an
+/// into the files of a directory. Beside a batch, memory holds the sample and about 20 bytes an
 /// item.
 ///
 /// ```
@@ -52,16 +55,20 @@ pub struct IndexBuilder {
     items: usize,
     dim: usize,
     metric: Metric,
-    plan: CellPlan,
+    plan: PartitionPlan,
     directory: Option<Directory>,
+    /// Whether what is done stays in the directory, however this ends.
+    resumable: bool,
     /// Items that have come in this pass.
     seen: usize,
+    /// Of these, those that a builder that goes on from here need not have again.
+    recorded: usize,
     stage: Stage,
 }
 
 enum Stage {
     Learn(Sample),
-    Assign(Learnt, Vec<u32>),
+    Assign(Box<Writing>),
     Write(Box<Writing>),
     Done(Done),
 }
@@ -86,23 +93,19 @@ struct Learnt {
 
 struct Writing {
     learnt: Learnt,
-    /// The cell of each item.
+    /// The cell of each item that was brought to one.
     cells: Vec<u32>,
-    starts: Vec<usize>,
     /// Where each cell's next row goes.
     next: Vec<usize>,
-    held_out: Vec<(usize, u32)>,
-    ids: Vec<i64>,
-    hashes: Vec<u64>,
     writers: BTreeMap<&'static str, ArrayWriter>,
 }
 
 /// What is left to do when all items are written.
 #[derive(Default)]
 struct Done {
-    /// Equal for equal rows.
-    hashes: Vec<u64>,
-    by_id: Vec<u32>,
+    /// The cell of each item.
+    cells: Vec<u32>,
+    starts: Vec<usize>,
     writers: BTreeMap<&'static str, ArrayWriter>,
 }
 
@@ -123,7 +126,7 @@ impl IndexBuilder {
         items: usize,
         dim: usize,
         metric: Metric,
-        plan: Option<CellPlan>,
+        plan: Option<PartitionPlan>,
         seed: u64,
         directory: Option<&Path>,
     ) -> Result<Self> {
@@ -139,14 +142,16 @@ impl IndexBuilder {
             Some(plan) => plan,
             None => default_plan(items, seed),
         };
-        JoinPlan::Cells(plan).check()?;
+        JoinPlan::Partitions(plan).check()?;
         let mut builder = Self {
             items,
             dim,
             metric,
             plan,
             directory: directory.map(Directory::create).transpose()?,
+            resumable: false,
             seen: 0,
+            recorded: 0,
             stage: Stage::Learn(Sample::default()),
         };
         if items == 0 {
@@ -156,10 +161,168 @@ impl IndexBuilder {
                 scale: None,
                 longest: 0.0,
             };
-            builder.stage = Stage::Write(Box::new(builder.begin_writing(learnt, Vec::new())?));
+            let mut writing = builder.begin_writing(learnt)?;
+            writing.next = writing.starts(0);
+            builder.stage = Stage::Write(Box::new(writing));
             builder.end_pass(&Run::new()?)?;
         }
         Ok(builder)
+    }
+
+    /// A builder that leaves in its directory what it has done, however it ends, and that goes on
+    /// with what an earlier one of the same arguments left: [`IndexBuilder::next`] tells from
+    /// where. The items have to be the same.
+    ///
+    /// ```
+    /// use lshjoin::{IndexBuilder, Metric, Rows, Run};
+    ///
+    /// let directory = tempfile::tempdir().unwrap();
+    /// let begin = || IndexBuilder::resume(2, 1, Metric::Euclidean, None, 0, directory.path());
+    /// let (items, run) = (Rows::new(&[0.0_f32, 1.0], 1)?, Run::new()?);
+    /// let mut builder = begin()?;
+    /// builder.push(items, &[10, 11], &run)?;
+    /// drop(builder);
+    /// let mut builder = begin()?;
+    /// assert_eq!(builder.next(), (1, 0));
+    /// builder.push(items, &[10, 11], &run)?;
+    /// builder.push(items, &[10, 11], &run)?;
+    /// assert_eq!(builder.finish(&run)?.len(), 2);
+    /// # Ok::<(), lshjoin::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`IndexBuilder::new`], and when the files that were left are not those that were begun.
+    pub fn resume(
+        items: usize,
+        dim: usize,
+        metric: Metric,
+        plan: Option<PartitionPlan>,
+        seed: u64,
+        directory: &Path,
+    ) -> Result<Self> {
+        let mut builder = Self::new(items, dim, metric, plan, seed, Some(directory))?;
+        builder.resumable = items > 0;
+        if let (true, Some(directory)) = (builder.resumable, &builder.directory) {
+            match directory.unfinished(&builder.facts()) {
+                None => directory.clear()?,
+                Some(unfinished) => builder.go_on(&unfinished)?,
+            }
+        }
+        Ok(builder)
+    }
+
+    /// The pass, from 0 to [`IndexBuilder::PASSES`], which is past the last, and the item in it that
+    /// are to come next.
+    pub fn next(&self) -> (usize, usize) {
+        let pass = match self.stage {
+            Stage::Learn(_) => 0,
+            Stage::Assign(_) => 1,
+            Stage::Write(_) => 2,
+            Stage::Done(_) => Self::PASSES,
+        };
+        (pass, self.seen)
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            items: self.items,
+            dim: self.dim,
+            metric: self.metric.to_string(),
+            plan: JoinPlan::Partitions(self.plan),
+        }
+    }
+
+    /// Goes on from where another builder was.
+    fn go_on(&mut self, unfinished: &Unfinished) -> Result<()> {
+        let Some(directory) = &self.directory else {
+            return Ok(());
+        };
+        let writer = |name: &'static str| match unfinished.files.get(name) {
+            Some(UnfinishedFile { file, shape }) => {
+                let shape = shape.clone();
+                Ok((
+                    name,
+                    ArrayWriter::reopen(name, shape, directory.path(), file)?,
+                ))
+            }
+            None => Err(Error::damaged(
+                directory.path(),
+                "of an array that was begun there is no file",
+            )),
+        };
+        let writers = ARRAYS.into_iter().chain(UNDER_WAY).map(writer);
+        let writers: BTreeMap<&'static str, ArrayWriter> = writers.collect::<Result<_>>()?;
+        let learnt = Learnt {
+            axes: PrincipalAxes::of_parts(writers["axes"].values()?, self.width()),
+            centroids: writers["centroids"].values()?,
+            scale: unfinished.scale.and_then(CommonScale::from_bits),
+            longest: f64::from_bits(unfinished.longest),
+        };
+        let mut cells: Vec<u32> = writers["cells"].values()?;
+        if !unfinished.writing {
+            cells.truncate(unfinished.seen);
+        }
+        let mut writing = Writing {
+            learnt,
+            cells,
+            next: Vec::new(),
+            writers,
+        };
+        let count = writing.count();
+        let shapes = self.shapes(&writing.learnt);
+        let mut shaped = writing.writers.iter();
+        if unfinished.seen > self.items
+            || !shaped.all(|(&name, writer)| *writer.shape() == shapes.of(name))
+            || writing.cells.iter().any(|&cell| cell as usize >= count)
+        {
+            return Err(Error::damaged(
+                directory.path(),
+                "what was begun there is not an index of these items",
+            ));
+        }
+        (self.seen, self.recorded) = (unfinished.seen, unfinished.seen);
+        if unfinished.writing {
+            writing.next = writing.starts(unfinished.seen);
+            self.stage = Stage::Write(writing.into());
+        } else {
+            self.stage = Stage::Assign(writing.into());
+        }
+        if self.seen == self.items {
+            self.end_pass(&Run::new()?)?;
+        }
+        Ok(())
+    }
+
+    /// Brings to disk what was done, and then notes that it is there.
+    fn record(&mut self) -> Result<()> {
+        let facts = self.facts();
+        let (Some(directory), true) = (&self.directory, self.resumable) else {
+            return Ok(());
+        };
+        let (writing, is_writing) = match &mut self.stage {
+            Stage::Assign(writing) => (writing, false),
+            Stage::Write(writing) => (writing, true),
+            Stage::Learn(_) | Stage::Done(_) => return Ok(()),
+        };
+        if !is_writing {
+            let cells = &writing.cells[self.recorded..];
+            write(&mut writing.writers, "cells", self.recorded, cells)?;
+        }
+        let mut files = BTreeMap::new();
+        for (&name, writer) in &writing.writers {
+            writer.sync()?;
+            if let Some(file) = writer.file() {
+                let shape = writer.shape().clone();
+                files.insert(name.into(), UnfinishedFile { file, shape });
+            }
+        }
+        let mut unfinished = Unfinished::new(facts, files);
+        (unfinished.writing, unfinished.seen) = (is_writing, self.seen);
+        unfinished.scale = writing.learnt.scale.map(CommonScale::to_bits);
+        unfinished.longest = writing.learnt.longest.to_bits();
+        directory.record(&unfinished)?;
+        self.recorded = self.seen;
+        Ok(())
     }
 
     fn width(&self) -> usize {
@@ -170,8 +333,8 @@ impl IndexBuilder {
     ///
     /// # Errors
     /// When there are more items than were announced, or not an id for each, of another dimension,
-    /// when one holds NaN or infinity, an id comes twice, a file can't be written, or the run is
-    /// cancelled. The builder is of no more use then.
+    /// when one holds NaN or infinity, a file can't be written, or the run is cancelled. The
+    /// builder is of no more use then.
     pub fn push(&mut self, items: Rows<'_, f32>, ids: &[i64], run: &Run) -> Result<()> {
         let count = |what, must_be, value: usize| {
             Err(Error::Parameter {
@@ -212,7 +375,12 @@ impl IndexBuilder {
                     sample.longest = sample.longest.max(squares.reduce(|| 0.0, f64::max));
                 }
             }
-            Stage::Assign(learnt, found) => {
+            Stage::Assign(writing) => {
+                let Writing {
+                    learnt,
+                    cells: found,
+                    ..
+                } = &mut **writing;
                 if has_codes(self.metric) {
                     let cells = learnt.cells();
                     for start in (0..items.len()).step_by(ASSIGNED) {
@@ -220,7 +388,8 @@ impl IndexBuilder {
                         let part = items.slice(start..items.len().min(start + ASSIGNED));
                         let values = learnt.kept(part, self.metric);
                         let rows = Rows::new(&values, width(self.metric, self.dim))?;
-                        let side = Side::new("items", rows, compared_by(self.metric), run)?;
+                        let metric = compared_by(self.metric);
+                        let side = Side::without_codes("items", rows, metric, run)?;
                         found.extend(cells.of_rows(&side, run)?);
                     }
                 } else {
@@ -228,70 +397,74 @@ impl IndexBuilder {
                 }
             }
             Stage::Write(writing) => {
-                writing.add(items, ids, first, (self.items, self.metric), run)?;
+                writing.add(items, ids, first, self.metric, run)?;
             }
             Stage::Done(_) => {}
         }
         self.seen += items.len();
+        if self.seen == self.items || (self.seen - self.recorded) * RECORDS >= self.items {
+            self.record()?;
+        }
         if self.seen == self.items {
-            self.seen = 0;
             self.end_pass(run)?;
         }
         Ok(())
     }
 
     fn end_pass(&mut self, run: &Run) -> Result<()> {
+        (self.seen, self.recorded) = (0, 0);
         let stage = std::mem::replace(&mut self.stage, Stage::Done(Done::default()));
         self.stage = match stage {
-            Stage::Learn(sample) => Stage::Assign(
-                sample.learn(self.metric, self.dim, &self.plan, run)?,
-                Vec::new(),
-            ),
-            Stage::Assign(learnt, cells) => {
-                Stage::Write(Box::new(self.begin_writing(learnt, cells)?))
+            Stage::Learn(sample) => {
+                let learnt = sample.learn(self.metric, self.dim, &self.plan, run)?;
+                Stage::Assign(self.begin_writing(learnt)?.into())
             }
-            Stage::Write(writing) => Stage::Done(writing.end()?),
+            Stage::Assign(mut writing) => {
+                writing.next = writing.starts(0);
+                Stage::Write(writing)
+            }
+            Stage::Write(writing) => Stage::Done(writing.end()),
             done => done,
         };
-        Ok(())
+        self.record()
     }
 
-    fn begin_writing(&self, learnt: Learnt, cells: Vec<u32>) -> Result<Writing> {
-        let count = learnt.centroids.len() / learnt.axes_count().max(1);
-        // Where there are no cells, all rows are of one.
-        let mut starts = vec![0; count.max(1) + 1];
-        for &cell in &cells {
-            starts[cell as usize + 1] += 1;
-        }
-        for cell in 1..starts.len() {
-            starts[cell] += starts[cell - 1];
-        }
-        let shapes = Shapes {
+    fn shapes(&self, learnt: &Learnt) -> Shapes {
+        Shapes {
             rows: self.items,
             width: self.width(),
             metric: self.metric,
             axes: learnt.axes_count(),
-            cells: count,
+            cells: learnt.centroids.len() / learnt.axes_count().max(1),
             held_out: self.items.div_ceil(held_out_step(self.items)),
-        };
+        }
+    }
+
+    fn begin_writing(&self, learnt: Learnt) -> Result<Writing> {
+        let shapes = self.shapes(&learnt);
         let directory = self.directory.as_ref();
-        let writer = |&name: &&'static str| {
+        let writer = |name: &'static str| {
             let shape = shapes.of(name);
-            let writer = match directory {
-                None => ArrayWriter::new(name, shape, None),
-                Some(directory) => directory.writer(name, shape),
+            let mut writer = match directory {
+                None => ArrayWriter::new(name, shape, None)?,
+                Some(directory) => directory.writer(name, shape)?,
             };
-            Ok((name, writer?))
+            if self.resumable {
+                writer.keep();
+            }
+            Ok((name, writer))
         };
+        let under_way = UNDER_WAY.into_iter();
+        let under_way = under_way.filter(|&name| self.resumable || name != "cells");
+        let writers = ARRAYS.into_iter().chain(under_way).map(writer);
+        let mut writers = writers.collect::<Result<_>>()?;
+        write(&mut writers, "axes", 0, &learnt.axes.axes)?;
+        write(&mut writers, "centroids", 0, &learnt.centroids)?;
         Ok(Writing {
-            next: starts.clone(),
-            starts: if count == 0 { vec![0] } else { starts },
             learnt,
-            cells,
-            held_out: Vec::new(),
-            ids: vec![0; self.items],
-            hashes: vec![0; self.items],
-            writers: ARRAYS.iter().map(writer).collect::<Result<_>>()?,
+            cells: Vec::new(),
+            next: Vec::new(),
+            writers,
         })
     }
 
@@ -311,18 +484,25 @@ impl IndexBuilder {
         };
         let mut arrays: BTreeMap<String, Array> = BTreeMap::new();
         let mut files: Vec<Written> = Vec::new();
-        // The rows first, among which there may be twins.
-        for name in std::iter::once("rows").chain(ARRAYS) {
-            let Some(mut writer) = done.writers.remove(name) else {
-                continue;
-            };
-            if name == "twins" {
-                let rows = Rows::new(arrays["rows"].values(), width)?;
-                writer.write(0, &done.twins(rows))?;
-            }
-            let (array, written) = writer.finish(run)?;
-            arrays.insert(name.into(), array);
-            files.extend(written);
+        // What others are made of.
+        for name in ["ids", "hashes", "rows"] {
+            done.finish(name, &mut arrays, &mut files, run)?;
+        }
+        let by_id = by_id(arrays["ids"].values())?;
+        let rows = Rows::new(arrays["rows"].values(), width)?;
+        let twins = twins(&by_id, arrays["hashes"].values(), rows);
+        write(&mut done.writers, "by_id", 0, &by_id)?;
+        write(&mut done.writers, "twins", 0, &twins)?;
+        let held_out = done.held_out();
+        write(&mut done.writers, "held_out", 0, &held_out)?;
+        let starts: Vec<u64> = done.starts.iter().map(|&start| start as u64).collect();
+        write(&mut done.writers, "starts", 0, &starts)?;
+        for name in ARRAYS {
+            done.finish(name, &mut arrays, &mut files, run)?;
+        }
+        for name in UNDER_WAY {
+            arrays.remove(name);
+            files.retain(|written| written.name != name);
         }
         let segment = Segment::new(self.metric, self.dim, self.plan, arrays);
         let segment = match self.directory {
@@ -340,13 +520,12 @@ impl IndexBuilder {
 }
 
 /// The cells that so many items ask for.
-pub(crate) fn default_plan(items: usize, seed: u64) -> CellPlan {
-    CellPlan {
+pub(crate) fn default_plan(items: usize, seed: u64) -> PartitionPlan {
+    PartitionPlan {
         seed,
         axes: 48,
         cells: ((1.5 * (items as f64).sqrt()) as usize).clamp(1, MOST_CELLS),
         probes: 1,
-        rounds: 0,
         until_recall: Some(0.95),
     }
 }
@@ -367,7 +546,7 @@ impl Sample {
         take(cells, &mut self.cells);
     }
 
-    fn learn(self, metric: Metric, dim: usize, plan: &CellPlan, run: &Run) -> Result<Learnt> {
+    fn learn(self, metric: Metric, dim: usize, plan: &PartitionPlan, run: &Run) -> Result<Learnt> {
         let width = width(metric, dim);
         let mut learnt = Learnt {
             axes: PrincipalAxes::of_parts(Vec::new(), width),
@@ -410,12 +589,34 @@ impl Learnt {
 }
 
 impl Writing {
+    /// How many cells there are; where there are none, all rows are of one.
+    fn count(&self) -> usize {
+        let count = self.learnt.centroids.len() / self.learnt.axes_count().max(1);
+        count.max(1)
+    }
+
+    /// Where each cell's rows go after the first `seen` items; of none, where they start, with their
+    /// end.
+    fn starts(&self, seen: usize) -> Vec<usize> {
+        let mut starts = vec![0; self.count() + 1];
+        for &cell in &self.cells {
+            starts[cell as usize + 1] += 1;
+        }
+        for cell in 1..starts.len() {
+            starts[cell] += starts[cell - 1];
+        }
+        for &cell in &self.cells[..seen] {
+            starts[cell as usize] += 1;
+        }
+        starts
+    }
+
     fn add(
         &mut self,
         items: Rows<'_, f32>,
         ids: &[i64],
         first: usize,
-        (all, metric): (usize, Metric),
+        metric: Metric,
         run: &Run,
     ) -> Result<()> {
         let cells = &self.cells[first..first + items.len()];
@@ -427,20 +628,16 @@ impl Writing {
             items.dim() + usize::from(metric == Metric::InnerProduct),
         )?;
         let side = Side::with_scale("items", rows, compared_by(metric), self.learnt.scale, run)?;
-        let step = held_out_step(all);
         for of_cell in order.chunk_by(|&x, &y| cells[x as usize] == cells[y as usize]) {
             run.check()?;
             let cell = cells[of_cell[0] as usize] as usize;
             let at = self.next[cell];
             self.next[cell] += of_cell.len();
             let indices = of_cell.iter().map(|&row| row as usize);
-            for (place, row) in indices.clone().enumerate() {
-                self.ids[at + place] = ids[row];
-                self.hashes[at + place] = hash(items.row(row));
-                if (first + row).is_multiple_of(step) {
-                    self.held_out.push((first + row, (at + place) as u32));
-                }
-            }
+            let of_rows: Vec<i64> = gather(ids, 1, indices.clone());
+            write(&mut self.writers, "ids", at, &of_rows)?;
+            let hashes: Vec<u64> = indices.clone().map(|row| hash(items.row(row))).collect();
+            write(&mut self.writers, "hashes", at, &hashes)?;
             let width = rows.dim();
             let values: Vec<f32> = gather(rows.values(), width, indices.clone());
             write(&mut self.writers, "rows", at * width, &values)?;
@@ -460,53 +657,76 @@ impl Writing {
         Ok(())
     }
 
-    fn end(mut self) -> Result<Done> {
-        let mut by_id: Vec<u32> = (0..self.ids.len() as u32).collect();
-        by_id.par_sort_unstable_by_key(|&row| self.ids[row as usize]);
-        let id = |row: u32| self.ids[row as usize];
-        if let Some(twice) = by_id.windows(2).find(|pair| id(pair[0]) == id(pair[1])) {
-            return Err(Error::Id {
-                id: id(twice[0]),
-                problem: "is given twice; ids tell items apart",
-            });
-        }
-        // In the order in which the items came.
-        self.held_out.sort_unstable();
-        let held_out: Vec<u32> = self.held_out.iter().map(|&(_, row)| row).collect();
-        let starts: Vec<u64> = self.starts.iter().map(|&start| start as u64).collect();
-        let writers = &mut self.writers;
-        write(writers, "by_id", 0, &by_id)?;
-        write(writers, "ids", 0, &self.ids)?;
-        write(writers, "held_out", 0, &held_out)?;
-        write(writers, "starts", 0, &starts)?;
-        write(writers, "axes", 0, &self.learnt.axes.axes)?;
-        write(writers, "centroids", 0, &self.learnt.centroids)?;
-        Ok(Done {
-            hashes: self.hashes,
-            by_id,
+    fn end(self) -> Done {
+        let has_cells = !self.learnt.centroids.is_empty();
+        Done {
+            starts: if has_cells { self.starts(0) } else { vec![0] },
+            cells: self.cells,
             writers: self.writers,
-        })
+        }
     }
 }
 
 impl Done {
-    /// For each row how many equal ones have lower ids.
-    fn twins(&self, rows: Rows<'_, f32>) -> Vec<u32> {
-        let mut twins = vec![0; self.by_id.len()];
-        let hash = |&row: &u32| self.hashes[row as usize];
-        let row = |&row: &u32| rows.row(row as usize);
-        let mut order = self.by_id.clone();
-        order.par_sort_by_key(hash);
-        let groups = order.chunk_by(|x, y| hash(x) == hash(y));
-        for same in groups.filter(|same| same.len() > 1) {
-            // Others of the same hash, if there ever are, count as nobody's twins.
-            let equal = same.iter().filter(|&other| row(other) == row(&same[0]));
-            for (rank, &row) in (0..).zip(equal) {
-                twins[row as usize] = rank;
-            }
+    /// Ends an array that all is written of, if that was not done before.
+    fn finish(
+        &mut self,
+        name: &str,
+        arrays: &mut BTreeMap<String, Array>,
+        files: &mut Vec<Written>,
+        run: &Run,
+    ) -> Result<()> {
+        if let Some(writer) = self.writers.remove(name) {
+            let (array, written) = writer.finish(run)?;
+            files.extend(written);
+            arrays.insert(name.into(), array);
         }
-        twins
+        Ok(())
     }
+
+    /// The rows of every so manieth item, in the order in which the items came.
+    fn held_out(&self) -> Vec<u32> {
+        let step = held_out_step(self.cells.len());
+        let mut next = self.starts.clone();
+        let places = self.cells.iter().map(|&cell| {
+            let place = next[cell as usize];
+            next[cell as usize] += 1;
+            place as u32
+        });
+        places.step_by(step).collect()
+    }
+}
+
+/// The rows by rising id.
+fn by_id(ids: &[i64]) -> Result<Vec<u32>> {
+    let id = |row: u32| ids[row as usize];
+    let mut by_id: Vec<u32> = (0..ids.len() as u32).collect();
+    by_id.par_sort_unstable_by_key(|&row| id(row));
+    match by_id.windows(2).find(|pair| id(pair[0]) == id(pair[1])) {
+        None => Ok(by_id),
+        Some(twice) => Err(Error::Id {
+            id: id(twice[0]),
+            problem: "is given twice; ids tell items apart",
+        }),
+    }
+}
+
+/// For each row how many equal ones have lower ids.
+fn twins(by_id: &[u32], hashes: &[u64], rows: Rows<'_, f32>) -> Vec<u32> {
+    let mut twins = vec![0; by_id.len()];
+    let hash = |&row: &u32| hashes[row as usize];
+    let row = |&row: &u32| rows.row(row as usize);
+    let mut order = by_id.to_vec();
+    order.par_sort_by_key(hash);
+    let groups = order.chunk_by(|x, y| hash(x) == hash(y));
+    for same in groups.filter(|same| same.len() > 1) {
+        // Others of the same hash, if there ever are, count as nobody's twins.
+        let equal = same.iter().filter(|&other| row(other) == row(&same[0]));
+        for (rank, &row) in (0..).zip(equal) {
+            twins[row as usize] = rank;
+        }
+    }
+    twins
 }
 
 fn write<V: bytemuck::Pod>(

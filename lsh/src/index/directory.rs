@@ -21,6 +21,7 @@ use crate::{
 };
 
 const MANIFEST: &str = "manifest.json";
+const UNFINISHED: &str = "manifest-unfinished.json";
 const FORMAT: &str = "lshjoin index";
 const FORMAT_VERSION: u32 = 1;
 
@@ -47,6 +48,45 @@ pub(crate) struct Facts {
     pub(crate) metric: String,
     /// By which the cells were made.
     pub(crate) plan: JoinPlan,
+}
+
+/// How far an index is that is being built.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Unfinished {
+    library_version: String,
+    facts: Facts,
+    /// Whether items are being written by cell, or cells are being found.
+    pub(crate) writing: bool,
+    /// Items that were done in this pass.
+    pub(crate) seen: usize,
+    /// As bits: the scale of codes, and the largest squared norm.
+    pub(crate) scale: Option<u32>,
+    pub(crate) longest: u64,
+    /// By array.
+    pub(crate) files: BTreeMap<String, UnfinishedFile>,
+}
+
+/// A file that is being written.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UnfinishedFile {
+    pub(crate) file: String,
+    pub(crate) shape: Shape,
+}
+
+impl Unfinished {
+    pub(crate) fn new(facts: Facts, files: BTreeMap<String, UnfinishedFile>) -> Self {
+        Self {
+            library_version: env!("CARGO_PKG_VERSION").into(),
+            facts,
+            writing: false,
+            seen: 0,
+            scale: None,
+            longest: 0,
+            files,
+        }
+    }
 }
 
 impl Manifest {
@@ -185,24 +225,70 @@ impl Directory {
         let io = |error| Error::io(&self.path, &error);
         let stored = |written: &Written| (written.name.into(), written.stored.clone());
         let manifest = Manifest::new(facts, files.iter().map(stored).collect());
-        let text = serde_json::to_vec_pretty(&manifest).map_err(|error| io(error.into()))?;
-        let mut file = new_file(&self.path, "manifest", ".json")?;
-        file.write_all(&text).map_err(io)?;
-        file.as_file().sync_all().map_err(io)?;
         for written in files {
             written.file.keep().map_err(|error| io(error.error))?;
         }
         self.lock.sync_all().map_err(io)?;
-        file.persist(self.path.join(MANIFEST))
-            .map_err(|error| io(error.error))?;
-        self.lock.sync_all().map_err(io)?;
-        for name in self.names()? {
+        self.write_json(MANIFEST, &manifest)?;
+        self.sweep(&manifest)?;
+        Ok(manifest)
+    }
+
+    /// Removes what belongs to no index: what builders left that did not come to their end.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn clear(&self) -> Result<()> {
+        // One that can't be read may be of a later version.
+        match self.path.join(MANIFEST).exists() {
+            true => Manifest::read(&self.path).map_or(Ok(()), |manifest| self.sweep(&manifest)),
+            false => self.remove(|_| true),
+        }
+    }
+
+    fn sweep(&self, manifest: &Manifest) -> Result<()> {
+        self.remove(|name| {
             let named = manifest.arrays.values().any(|stored| stored.file == name);
-            if name != MANIFEST && !named {
-                fs::remove_file(self.path.join(name)).map_err(io)?;
+            name != MANIFEST && !named
+        })
+    }
+
+    fn remove(&self, unwanted: impl Fn(&str) -> bool) -> Result<()> {
+        for name in self.names()? {
+            if unwanted(&name) {
+                let path = self.path.join(name);
+                fs::remove_file(&path).map_err(|error| Error::io(&path, &error))?;
             }
         }
-        Ok(manifest)
+        Ok(())
+    }
+
+    /// Writes a file, on disk when this returns, in place of one of the same name.
+    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let io = |error| Error::io(&self.path, &error);
+        let text = serde_json::to_vec_pretty(value).map_err(|error| io(error.into()))?;
+        let mut file = new_file(&self.path, "manifest", ".json")?;
+        file.write_all(&text).map_err(io)?;
+        file.as_file().sync_all().map_err(io)?;
+        file.persist(self.path.join(name))
+            .map_err(|error| io(error.error))?;
+        self.lock.sync_all().map_err(io)
+    }
+
+    /// Writes what a builder needs to go on from here.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn record(&self, unfinished: &Unfinished) -> Result<()> {
+        self.write_json(UNFINISHED, unfinished)
+    }
+
+    /// What a builder of the same index left, if there is something of the kind.
+    pub(crate) fn unfinished(&self, facts: &Facts) -> Option<Unfinished> {
+        let text = fs::read(self.path.join(UNFINISHED)).ok()?;
+        let unfinished: Unfinished = serde_json::from_slice(&text).ok()?;
+        let same = unfinished.library_version == env!("CARGO_PKG_VERSION");
+        (same && unfinished.facts == *facts).then_some(unfinished)
     }
 
     fn names(&self) -> Result<Vec<String>> {
@@ -216,7 +302,7 @@ impl Directory {
 
 /// Whether a file of this name is what a save left that did not come to its end, or an index.
 fn is_own(name: &str) -> bool {
-    let array = |name: &str| super::ARRAYS.contains(&name);
+    let array = |name: &str| super::ARRAYS.contains(&name) || super::UNDER_WAY.contains(&name);
     let prefix = name.split_once('-').map_or("", |(prefix, _)| prefix);
     (array(prefix) && name.ends_with(".safetensors"))
         || (prefix == "manifest" && name.ends_with(".json"))

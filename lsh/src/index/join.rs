@@ -2,11 +2,11 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use lshjoin_kernels::{Measure, Rows, distances_of};
+use lshjoin_kernels::{Measure, Rows, Scalar, distances_of};
 use rayon::prelude::*;
 
 use super::{
-    Index,
+    Index, IndexBuilder, REWRITTEN,
     segment::{SegmentCells, compared_by},
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     knn_join::{KnnJoin, MANY, knn_join},
     metric::Metric,
     nearest::Neighbors,
-    plan::{CellPlan, JoinPlan},
+    plan::{JoinPlan, PartitionPlan},
     reach::{CellStarts, Reach},
     run::Run,
     side::Side,
@@ -26,6 +26,9 @@ use crate::{
 /// Memory that panels of an index's codes may take up at a time: large enough that hardly anything
 /// is gathered twice.
 const PANEL_BYTES: usize = 1 << 30;
+
+/// Queries that tell how far all have to look, where these are not items; of files as many.
+const SAMPLE: usize = 512;
 
 /// The share of the pairs of a side with itself from which on it is quicker to meet all, each once.
 const ALL: f64 = 0.45;
@@ -94,6 +97,9 @@ impl Index {
         if most.min(items) < MANY {
             return Ok(JoinPlan::Exact);
         }
+        if plan.until_recall.is_none() {
+            return Ok(JoinPlan::Partitions(plan));
+        }
         let right = self
             .segment
             .nearest_of(&self.removed, k.saturating_add(1), run)?;
@@ -127,7 +133,7 @@ impl Index {
         };
         Ok(match probes {
             None => JoinPlan::Exact,
-            Some(probes) => JoinPlan::Cells(CellPlan {
+            Some(probes) => JoinPlan::Partitions(PartitionPlan {
                 probes,
                 until_recall: None,
                 ..plan
@@ -142,7 +148,7 @@ impl Index {
     /// each item of the stretch.
     ///
     /// # Errors
-    /// When the stretch is not one, something was added or removed, the plan has rounds, or as
+    /// When the stretch is not one, something was added or removed, the plan is not fixed, or as
     /// [`Index::knn`].
     pub fn knn_of_stretch(
         &self,
@@ -157,11 +163,11 @@ impl Index {
         let (left, right) = self.stretch(&stretch, places, run)?;
         let cells = self.cells_of(plan, run)?;
         if let Some((plan, _)) = &cells
-            && (plan.until_recall.is_some() || plan.rounds > 0)
+            && plan.until_recall.is_some()
         {
             return Err(Error::Parameter {
                 name: "plan",
-                must_be: "a fixed one without rounds, where items are joined stretch by stretch",
+                must_be: "a fixed one, where items are joined stretch by stretch",
                 value: format!("{plan:?}"),
             });
         }
@@ -185,7 +191,7 @@ impl Index {
                 let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
                 let visits = Reach::over(neighbors, &of_left, &cells.table, plan.probes);
                 let visits = visits.within(panel_bytes);
-                look(&left, &right, places, 0, visits, run)?
+                look(&left, &right, places, visits, run)?
             }
         };
         let found = without_itself(found, stretch.start);
@@ -270,12 +276,11 @@ impl Index {
                 let plan = self.cells_of(plan, run)?.map(|(plan, _)| plan);
                 let visits = plan.map(|plan| {
                     let rows = held_out_rows(&left);
-                    let visits = self.visits(sides, rows, tables, k, plan, panel_bytes, run)?;
-                    Ok::<_, Error>(visits.map(|visits| (visits, plan.rounds)))
+                    self.visits(sides, rows, tables, k, plan, panel_bytes, run)
                 });
                 match visits.transpose()?.flatten() {
                     None => exactly((&left, &right), tables, k, panel_bytes, run)?,
-                    Some((visits, rounds)) => look(&left, &right, k, rounds, visits, run)?,
+                    Some(visits) => look(&left, &right, k, visits, run)?,
                 }
             }
         };
@@ -345,16 +350,16 @@ impl Index {
         &self,
         plan: &JoinPlan,
         run: &Run,
-    ) -> Result<Option<(CellPlan, std::sync::Arc<SegmentCells>)>> {
+    ) -> Result<Option<(PartitionPlan, std::sync::Arc<SegmentCells>)>> {
         plan.check()?;
         let plan = match plan {
             JoinPlan::Exact => return Ok(None),
-            JoinPlan::Cells(plan) => *plan,
-            JoinPlan::Lsh(_) => {
+            JoinPlan::Partitions(plan) => *plan,
+            JoinPlan::Lsh(_) | JoinPlan::Cells(_) => {
                 return Err(Error::Parameter {
                     name: "plan",
-                    must_be: "exact or of cells for an index",
-                    value: "one of tables".into(),
+                    must_be: "exact or of partitions for an index",
+                    value: format!("{plan:?}"),
                 });
             }
         };
@@ -382,7 +387,7 @@ impl Index {
         rows: Vec<u32>,
         (of_left, cells): (&'a CellStarts, &'a SegmentCells),
         k: usize,
-        plan: CellPlan,
+        plan: PartitionPlan,
         panel_bytes: usize,
         run: &Run,
     ) -> Result<Option<Reach<'a>>> {
@@ -393,7 +398,7 @@ impl Index {
             let held_out = HeldOut::of_rows(left, right, rows, k, run)?;
             visits.extend(recall, held_out.numbered(left, right, Which::All));
             let most = if left.is_none() { ALL } else { 2.0 * ALL };
-            if visits.share() > most {
+            if visits.share() > most || !visits.is_known() {
                 return Ok(None);
             }
         }
@@ -460,22 +465,86 @@ impl Index {
     }
 }
 
+/// [`knn_join`](crate::knn_join) by the cells of an index, which is made for it: the pairs of a join
+/// out of core by the same plan.
+pub(crate) fn join_by_index<T: Scalar>(
+    queries: Option<Rows<'_, T>>,
+    items: Rows<'_, T>,
+    k: usize,
+    metric: Metric,
+    plan: PartitionPlan,
+    run: &Run,
+) -> Result<Neighbors<T>> {
+    if size_of::<T>() > size_of::<f32>() {
+        return Err(Error::Parameter {
+            name: "plan",
+            must_be: "another one for vectors of 64 bits: an index holds 32 bits a value",
+            value: "one of partitions".into(),
+        });
+    }
+    let single = |rows: Rows<'_, T>| -> Vec<f32> {
+        let values = rows.values().par_iter();
+        values.map(|value| value.to_f64() as f32).collect()
+    };
+    let (count, dim) = (items.len(), items.dim());
+    run.begin("index");
+    let mut builder = IndexBuilder::new(count, dim, metric, Some(plan), plan.seed, None)?;
+    for _ in 0..IndexBuilder::PASSES {
+        for start in (0..count).step_by(REWRITTEN) {
+            let range = start..count.min(start + REWRITTEN);
+            let ids: Vec<i64> = range.clone().map(|row| row as i64).collect();
+            builder.push(Rows::new(&single(items.slice(range)), dim)?, &ids, run)?;
+        }
+    }
+    let index = builder.finish(run)?;
+    let plan = JoinPlan::Partitions(plan);
+    run.begin("plan");
+    let found = match queries {
+        Some(queries) => {
+            let values = single(queries);
+            let queries = Rows::new(&values, dim)?;
+            let sample = (0..queries.len()).step_by(queries.len().div_ceil(SAMPLE).max(1));
+            let sample = sample.flat_map(|row| queries.row(row)).copied();
+            let sample: Vec<f32> = sample.collect();
+            let sample = (Rows::new(&sample, dim)?, queries.len());
+            let plan = index.fixed_plan(Some(sample), k, &plan, run)?;
+            run.begin("visits");
+            index.knn(queries, k, &plan, run)?
+        }
+        None => {
+            let plan = index.fixed_plan(None, k, &plan, run)?;
+            run.begin("visits");
+            let (rows, found) = index.knn_of_stretch(0..count, k, &plan, PANEL_BYTES, run)?;
+            let mut places = vec![0; rows.len()];
+            for (place, &row) in (0..).zip(&rows) {
+                places[row as usize] = place;
+            }
+            found.copied_to(&places)
+        }
+    };
+    let distances = found.distances.iter();
+    Ok(Neighbors {
+        k: found.k,
+        distances: distances.map(|&far| T::from_f64(far.into())).collect(),
+        indices: found.indices,
+    })
+}
+
 fn held_out_rows(side: &Side<'_, f32>) -> Vec<u32> {
     sample(side.rows.len(), HELD_OUT)
 }
 
-/// Lets left rows look into near cells, then at their neighbours' neighbours.
+/// Lets left rows look into near cells, and further where these hold fewer than `k` rows.
 fn look(
     left: &Side<'_, f32>,
     right: &Side<'_, f32>,
     k: usize,
-    rounds: usize,
     visits: Reach<'_>,
     run: &Run,
 ) -> Result<Neighbors<f32>> {
     let join = KnnJoin::new(Some(left), right, k, run)?;
-    visits.hold(left, right, &join.nearest, run)?;
-    join.expanded(rounds, None)
+    visits.at_least(k).hold(left, right, &join.nearest, run)?;
+    join.nearest.finish()
 }
 
 /// Lets left rows look into their own cells, so that nearly all pairs fail the first test when all

@@ -19,7 +19,7 @@ use crate::{
     directions::PrincipalAxes,
     error::{Error, Result},
     metric::Metric,
-    plan::{CellPlan, JoinPlan},
+    plan::{JoinPlan, PartitionPlan},
     reach::{CellStarts, Neighborhood},
     run::Run,
     side::Side,
@@ -50,6 +50,16 @@ pub(crate) const ARRAYS: [&str; 11] = [
     "twins",
 ];
 
+/// The arrays that are there only while an index is built.
+///
+/// - `cells`: that of each item, as they come; where building can be resumed.
+/// - `hashes`: equal for equal rows; row by row.
+pub(crate) const UNDER_WAY: [&str; 2] = ["cells", "hashes"];
+
+/// Cells near a cell that are listed, which is as far as a query of it can look: a list of all for
+/// each of 16384 would take up 2 GB.
+const NEAR_CELLS: usize = 1024;
+
 /// The shape of each array of an index.
 pub(crate) struct Shapes {
     pub(crate) rows: usize,
@@ -66,9 +76,10 @@ impl Shapes {
         let coded = if has_codes(self.metric) { self.rows } else { 0 };
         match name {
             "axes" => Shape::new(Dtype::F32, &[self.axes, self.width]),
-            "by_id" | "twins" => Shape::new(Dtype::U32, &[self.rows]),
+            "by_id" | "cells" | "twins" => Shape::new(Dtype::U32, &[self.rows]),
             "centroids" => Shape::new(Dtype::F32, &[self.cells, self.axes]),
             "codes" => Shape::new(Dtype::I8, &[coded, Quantised::stride(self.width)]),
+            "hashes" => Shape::new(Dtype::U64, &[self.rows]),
             "held_out" => Shape::new(Dtype::U32, &[self.held_out]),
             "ids" => Shape::new(Dtype::I64, &[self.rows]),
             "known" => Shape::new(Dtype::U8, &[coded, 16]),
@@ -104,7 +115,7 @@ pub(crate) struct Segment {
     pub(crate) metric: Metric,
     pub(crate) dim: usize,
     /// By which the cells were made.
-    pub(crate) plan: CellPlan,
+    pub(crate) plan: PartitionPlan,
     arrays: BTreeMap<String, Array>,
     cells: OnceLock<Option<Arc<SegmentCells>>>,
 }
@@ -209,7 +220,7 @@ impl Segment {
     pub(crate) fn new(
         metric: Metric,
         dim: usize,
-        plan: CellPlan,
+        plan: PartitionPlan,
         arrays: BTreeMap<String, Array>,
     ) -> Self {
         Self {
@@ -243,8 +254,10 @@ impl Segment {
 
     fn of_arrays(directory: &Path, facts: &Facts, arrays: BTreeMap<String, Array>) -> Result<Self> {
         let damaged = |what| Error::damaged(directory, what);
-        let JoinPlan::Cells(plan) = facts.plan else {
-            return Err(damaged("the manifest has a plan that is not one of cells"));
+        let JoinPlan::Partitions(plan) = facts.plan else {
+            return Err(damaged(
+                "the manifest has a plan that is not one of partitions",
+            ));
         };
         if !arrays.keys().map(String::as_str).eq(ARRAYS) {
             return Err(damaged("the manifest has other arrays than an index has"));
@@ -271,7 +284,7 @@ impl Segment {
             items: self.len(),
             dim: self.dim,
             metric: self.metric.to_string(),
-            plan: JoinPlan::Cells(self.plan),
+            plan: JoinPlan::Partitions(self.plan),
         }
     }
 
@@ -357,7 +370,7 @@ impl Segment {
             table: CellStarts::of_starts(starts.iter().map(|&start| start as usize).collect()),
             neighbors: Vec::new(),
         };
-        cells.neighbors = cells.cells().neighbors(&cells.table);
+        cells.neighbors = cells.cells().neighbors(&cells.table, NEAR_CELLS);
         Ok(Some(Arc::new(cells)))
     }
 

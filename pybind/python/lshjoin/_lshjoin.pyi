@@ -135,6 +135,14 @@ def cell_plan(
     rounds: int,
     until_recall: float | None,
 ) -> str: ...
+def partition_plan(
+    *,
+    seed: int,
+    axes: int,
+    cells: int,
+    probes: int,
+    until_recall: float | None,
+) -> str: ...
 def lsh_plan(
     *,
     seed: int,
@@ -292,7 +300,11 @@ class IndexBuilder:
         plan: str | None,
         seed: int,
         path: str | None,  # None: in memory
+        resume: bool = False,
     ) -> IndexBuilder: ...
+    def next(self) -> tuple[int, int]:
+        """The pass, and the item in it, that are to come next; (PASSES, 0) where all have come."""
+
     def push(
         self,
         items: Rows,

@@ -25,12 +25,11 @@ from lshjoin.arrays import (
     radius_join_batches,
     to_radius,
 )
-from lshjoin.datasets import Dataset, Source, StoragePath, open_dataset, step_of
-from lshjoin.files_plan import FilesPlan, cells_until, is_of_cells, plan_files
+from lshjoin.datasets import Dataset, Source, StoragePath, open_dataset
+from lshjoin.files_plan import FilesPlan, partitions_until, plan_files
 from lshjoin.ids import load_ids, store_ids
-from lshjoin.index import Index
 from lshjoin.job import MANIFEST, Job, replacing
-from lshjoin.out_of_core import SAMPLE, Columns, DiskJoin, WritePairs
+from lshjoin.out_of_core import Columns, DiskJoin, WritePairs
 from lshjoin.pairs import PairsFile, concatenate, neighbor_pairs, pairs_schema
 from lshjoin.params import to_float
 from lshjoin.plan import JoinPlan, natural
@@ -57,7 +56,9 @@ class FilesJoin:
     queries: int
     items: int
     pairs: int
-    seconds: dict[str, float]  #: "all", and out of core by stage, of the last call alone
+    #: "all", and out of core by stage, of the last call alone: an index is made by "learn",
+    #: "assign", "store" and "seal"; then come "plan", "join" and "write".
+    seconds: dict[str, float]
     plan: FilesPlan
 
 
@@ -94,9 +95,8 @@ def knn_join_files(
         id_column: of ids, in both sides; row numbers if None.
         metric: as for :func:`lshjoin.knn_join`.
         recall: as for :func:`lshjoin.knn_join`.
-        plan: :meth:`JoinPlan.exact`, as :func:`lshjoin.knn_join` follows it, or a
-            :meth:`JoinPlan.cells`, as a :class:`lshjoin.Index` does; has the same pairs in memory
-            and out of core.
+        plan: as for :func:`lshjoin.knn_join`, which has the same pairs by the same plan. Out of
+            core it is :meth:`JoinPlan.exact` or a :meth:`JoinPlan.partitions`.
         seed: as for :func:`lshjoin.knn_join`.
         memory_limit: bytes that may be in use, or a text like "4GiB"; half of the
             machine's or the container's memory if None.
@@ -129,7 +129,7 @@ def knn_join_files(
     work = {"command": "knn", "k": k, "metric": metric, **sides.work()}
     if plan is None:
         recall, seed = to_recall(recall), natural("seed", 0 if seed is None else seed)
-        join = cells_until(recall, len(sides.items), seed)
+        join = partitions_until(recall, len(sides.items), seed)
         work |= {"recall": recall, "seed": seed}
     elif recall is not None or seed is not None:
         raise TypeError("pass either a plan or recall and seed: a plan has its own")
@@ -139,12 +139,8 @@ def knn_join_files(
 
     def in_memory() -> Iterator[Columns]:
         nonlocal join
-        vectors = sides.vectors()
-        if plan is not None and is_of_cells(plan) and sides.dtype() != np.float64:
-            # As out of core, where the same plan is to give the same pairs.
-            return _by_index(*vectors, k, metric, plan, num_threads)
         found = knn_join(
-            *vectors,
+            *sides.vectors(),
             k=k,
             metric=metric,
             recall=recall,
@@ -156,6 +152,11 @@ def knn_join_files(
         join = found.plan
         return neighbor_pairs(np.arange(len(found.indices)), found.distances, found.indices)
 
+    def from_disk(disk: DiskJoin, write: WritePairs) -> list[Path]:
+        nonlocal join
+        parts, join = disk.knn(k, write)
+        return parts
+
     files_plan = sides.files_plan(join, k, memory_bytes(memory_limit))
     if on_plan and files_plan.out_of_core:
         on_plan(_timed(sides, files_plan, k, metric))
@@ -166,30 +167,10 @@ def knn_join_files(
         out,
         work_dir,
         in_memory,
-        lambda disk, write: disk.knn(k, write),
+        from_disk,
         (metric, num_threads, progress),
     )
     return dataclasses.replace(result, plan=dataclasses.replace(files_plan, join=join))
-
-
-def _by_index(
-    queries: Any,
-    items: Any,
-    k: int,
-    metric: NearestMetric,
-    plan: JoinPlan,
-    num_threads: int | None,
-) -> Iterator[Columns]:
-    index = Index.build(items, metric=metric, plan=plan, num_threads=num_threads, progress=False)
-    sample = None if queries is None else queries[:: step_of(len(queries), SAMPLE)]
-    count = len(items if queries is None else queries)
-    options: dict[str, Any] = {"num_threads": num_threads, "progress": False}
-    fixed = index.fixed_plan(k, queries=sample, count=count, plan=plan, **options)
-    if queries is None:
-        rows, found = index.knn_of_stretch(range(count), k, plan=fixed, **options)
-    else:
-        rows, found = np.arange(count), index.knn(queries, k, plan=fixed, **options)
-    return neighbor_pairs(rows, found.distances, found.indices)
 
 
 def radius_join_files(
@@ -301,7 +282,7 @@ def plan_knn_join_files(
     """
     k, recall, seed = at_least_one(k), to_recall(recall), natural("seed", seed)
     sides = _Sides.open(queries, items, column, id_column)
-    join = cells_until(recall, len(sides.items), seed)
+    join = partitions_until(recall, len(sides.items), seed)
     plan = sides.files_plan(join, k, memory_bytes(memory_limit))
     if not plan.out_of_core:
         join = plan_knn_join(*sides.vectors(), k=k, metric=metric, recall=recall, seed=seed)
@@ -322,18 +303,12 @@ def _timed(sides: _Sides, plan: FilesPlan, k: int, metric: NearestMetric) -> Fil
         numbers["cells"] = max(int(numbers["cells"] * (rows / plan.items) ** 0.5), 1)
     join = JoinPlan.from_json(json.dumps(numbers))
     start = time.perf_counter()
-    if plan.out_of_core:
-        cells = None if join == JoinPlan.exact() else join
-        index = Index.build(sample, metric=metric, plan=cells, progress=False)
-        fixed = index.fixed_plan(k, plan=join, progress=False)
-        index.knn_of_stretch(range(rows), k, plan=fixed, progress=False)
-    else:
-        knn_join(items=sample, k=k, metric=metric, plan=join, progress=False)
+    knn_join(items=sample, k=k, metric=metric, plan=join, progress=False)
     joining = time.perf_counter() - start
     larger = plan.items / rows
     if join == JoinPlan.exact():
         # One side in memory meets each pair once, two sides or stretches both ways.
-        more = larger * (1 if sides.queries is None or plan.out_of_core else 2)
+        more = larger * (1 if sides.queries is None and not plan.out_of_core else 2)
     else:
         more = larger**_GROWTH
     bytes_read = sum(size * times for size, times in plan.reads.values())

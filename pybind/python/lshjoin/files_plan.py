@@ -18,6 +18,8 @@ _BASE = 192 << 20
 #: What an out-of-core join has to have room for beside all that it must hold, and what more does
 #: not speed up: bytes of a batch of vectors on the way to the index.
 _BATCH = 1 << 20, 256 << 20
+#: Near cells that an index lists for each cell, at most.
+_NEAR_CELLS = 1024
 #: The fewest rows of a stretch, for which the index is gone through once.
 _STRETCH = 1024
 #: Copies of a batch while its rows are brought to their cells.
@@ -77,17 +79,12 @@ class FilesPlan:
         return "\n".join(lines)
 
 
-def cells_until(recall: float, items: int, seed: int) -> JoinPlan:
+def partitions_until(recall: float, items: int, seed: int) -> JoinPlan:
     """The plan of an out-of-core join for a recall: that many cells of an index looked into."""
     if recall == 1:
         return JoinPlan.exact()
     cells = min(max(int(1.5 * items**0.5), 1), 1 << 14)
-    return JoinPlan.cells(seed=seed, axes=48, cells=cells, probes=1, until_recall=recall)
-
-
-def is_of_cells(plan: JoinPlan) -> bool:
-    """Whether an index can follow the plan by its cells."""
-    return "cells" in json.loads(plan.to_json())
+    return JoinPlan.partitions(seed=seed, axes=48, cells=cells, probes=1, until_recall=recall)
 
 
 def plan_files(
@@ -164,8 +161,8 @@ def _of_index(items: int, cells: int, row_bytes: int) -> int:
     # First what cells are learnt from, 32 rows a cell or some more, and copies of that.
     step = max(items // (32 * max(cells, 1)), 1)
     learnt_from = 4 * row_bytes * (items // step)
-    # Then, for each item, its cell, id, hash, and places in some orders.
-    return max(learnt_from, 36 * items)
+    # Then, for each item, its cell, and places in some orders.
+    return max(learnt_from, 24 * items)
 
 
 def _out_of_core(
@@ -176,10 +173,15 @@ def _out_of_core(
     list_bytes: int,
     files: dict[str, int],
 ) -> FilesPlan:
+    if plan.join.kind not in ("exact", "partitions"):
+        raise ValueError(
+            f"vectors that take up more than memory_limit, {_size(plan.memory_limit)}, are "
+            f"joined by a plan that is exact or of partitions, not {plan.join!r}"
+        )
     items, limit = plan.items, plan.memory_limit
     cells = json.loads(plan.join.to_json()).get("cells") or min(int(1.5 * items**0.5), 1 << 14)
-    # For each cell all others by distance; ids, which are mapped, are not counted.
-    of_cells = 12 * cells**2
+    # For each cell others by distance; ids, which are mapped, are not counted.
+    of_cells = 12 * cells * min(cells, _NEAR_CELLS)
     of_index = _of_index(items, cells, row_bytes)
     of_query = list_bytes + 64 + (0 if itself else 2 * row_bytes + code_bytes)
     codes = items * code_bytes

@@ -26,7 +26,7 @@ from lshjoin.progress import Progress, reporter
 from lshjoin.vectors import array_matrix
 
 IndexPath = str | os.PathLike[str]
-Batches = Callable[[], Iterable[tuple[ArrayLike, ArrayLike]]]
+Batches = Callable[[int], Iterable[tuple[ArrayLike, ArrayLike]]]
 
 # What a stretch takes in memory for each row: lists of candidates, and results on their way.
 _BYTES_A_ROW, _BYTES_A_NEIGHBOR = 160, 80
@@ -85,8 +85,8 @@ class Index:
             ids: (n,) integers of 64 bits, each once; 0 to n - 1 if None.
             metric: "euclidean", "manhattan", "cosine" (1 - cosine similarity) or "inner_product"
                 (its negative is the distance: the largest come first).
-            plan: a :meth:`JoinPlan.cells` whose seed, axes and cells to use; about 1.5 times the
-                square root of n cells if None. Manhattan distance has no use for cells.
+            plan: a :meth:`JoinPlan.partitions` whose seed, axes and cells to use; about 1.5 times
+                the square root of n cells if None. Manhattan distance has no use for cells.
             seed: which items centroids start from, 0 to 2**64 - 1, without a plan.
             num_threads: threads to use; all cores if None. The index does not depend on it.
             progress: True for a tqdm bar, False for none, or a function of (done, total). None,
@@ -121,6 +121,7 @@ class Index:
         metric: NearestMetric = "euclidean",
         plan: JoinPlan | None = None,
         seed: SupportsIndex = 0,
+        resume: bool = False,
         num_threads: int | None = None,
         progress: Progress = None,
     ) -> Index:
@@ -132,13 +133,17 @@ class Index:
 
         Args:
             path: a directory, which is made; an index in it is replaced.
-            batches: called three times, each time for the same (items, ids) in the same order. The
+            batches: called three times, each time for the same (items, ids) in the same order, from
+                the item of the number that it is given on: 0, but where building is resumed. The
                 larger the batches, the fewer and longer the writes.
             count: how many items there are in all.
             dim: values of an item.
             metric: as for :meth:`build`.
             plan: as for :meth:`build`.
             seed: as for :meth:`build`.
+            resume: leaves in the directory what is done, however the call ends, and goes on with
+                what an earlier call of the same arguments left there, for the same items: of each
+                pass but the first at most a 32nd part is done again.
             num_threads: threads to use; all cores if None.
             progress: as for :meth:`build`; counts items, each three times.
 
@@ -150,23 +155,25 @@ class Index:
         Examples:
             >>> import numpy as np
             >>> from lshjoin import Index
-            >>> def batches():
-            ...     for first in range(0, 1000, 100):
+            >>> def batches(start):
+            ...     for first in range(start, 1000, 100):
             ...         yield np.random.default_rng(first).random((100, 8)), first + np.arange(100)
             >>> Index.build_on_disk("large.index", batches, count=1000, dim=8)
             <lshjoin.Index: 1000 items, 8 dimensions, euclidean>
         """
         count, dim = natural("count", count), natural("dim", dim)
-        builder = _builder(count, dim, metric, plan, seed, os.fspath(path))
+        builder = _builder(count, dim, metric, plan, seed, os.fspath(path), resume)
         with reporter(progress, "Index.build_on_disk") as on_progress:
-            done = 0
-            for _ in range(builder.PASSES):
-                for items, ids in batches():
+            begun, start = builder.next()
+            for number in range(begun, builder.PASSES):
+                done = number * count + start
+                for items, ids in batches(start):
                     rows = _float32(items, "items")
                     builder.push(rows, _ids(ids), num_threads=num_threads)
                     done += len(rows)
                     if on_progress:
                         on_progress(done, builder.PASSES * count)
+                start = 0
         return cls(builder.finish(num_threads=num_threads))
 
     @classmethod
@@ -229,8 +236,8 @@ class Index:
             recall: the share of the true neighbours to find, above 0; 0.95 if None. 1.0 compares
                 all pairs, as do few queries whatever the recall. Otherwise some of the queries,
                 whose neighbours are computed first, tell how many cells to look into.
-            plan: :meth:`JoinPlan.exact`, a :meth:`JoinPlan.cells` with the index's own seed, axes
-                and cells, or an earlier result's ``plan``. Takes the place of ``recall``.
+            plan: :meth:`JoinPlan.exact`, a :meth:`JoinPlan.partitions` with the index's own seed,
+                axes and cells, or an earlier result's ``plan``. Takes the place of ``recall``.
             memory: bytes that may be used beside the queries and what they find, half of it for
                 codes of the items that are compared at a time; fewer make it slower.
             num_threads: threads to use; all cores if None. Results do not depend on it.
@@ -384,9 +391,9 @@ class Index:
             >>> index = Index.build(np.random.default_rng(0).random((5000, 2)))
             >>> index.fixed_plan(recall=0.9, plan=None)
             JoinPlan.exact()
-            >>> plan = JoinPlan.cells(axes=48, cells=106, probes=1, until_recall=0.9)
+            >>> plan = JoinPlan.partitions(axes=48, cells=106, probes=1, until_recall=0.9)
             >>> index.fixed_plan(plan=plan)
-            JoinPlan.cells(seed=0, axes=48, cells=106, probes=3, rounds=0, until_recall=None)
+            JoinPlan.partitions(seed=0, axes=48, cells=106, probes=3, until_recall=None)
         """
         k = at_least_one(k)
         rows = None if queries is None else _float32(queries, "queries")
@@ -445,7 +452,7 @@ class Index:
             The ids of the items, (n,), and ``distances`` and ids of their neighbours, (n, k).
 
         Raises:
-            ValueError: for a plan that is not fixed or has rounds, after a change of the index that
+            ValueError: for a plan that is not fixed, after a change of the index that
                 was not saved, and as :meth:`knn`.
 
         Examples:
@@ -522,10 +529,12 @@ def _builder(
     plan: JoinPlan | None,
     seed: SupportsIndex,
     path: str | None,
+    resume: bool = False,
 ) -> _lshjoin.IndexBuilder:
     text = None if plan is None else plan.to_json()
+    seed = natural("seed", seed)
     return _lshjoin.IndexBuilder(
-        count, dim, metric=metric, plan=text, seed=natural("seed", seed), path=path
+        count, dim, metric=metric, plan=text, seed=seed, path=path, resume=resume
     )
 
 

@@ -73,8 +73,8 @@ def build_index(
         ids = np.concatenate([ids[:0], *(part.to_numpy() for part in dataset.ids())])
     rows = batch_rows(len(dataset), dataset.dim, memory_bytes(memory_limit))
 
-    def batches() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        for first, vectors in dataset.batches(rows):
+    def batches(start: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        for first, vectors in dataset.batches(rows, start):
             yield vectors, ids[first : first + len(vectors)]
 
     Index.build_on_disk(

@@ -27,6 +27,9 @@ WritePairs = Callable[[Path, Iterator[Columns]], int]
 #: Queries of the first stretch of a radius join, whose pairs tell how many there will be.
 _FIRST = 4096
 
+#: What building an index is spent on, pass by pass.
+_PASSES = "learn", "assign", "store"
+
 #: Queries that tell how far all have to look: those that a join in memory asks.
 SAMPLE = 512
 
@@ -56,8 +59,8 @@ class DiskJoin:
         self._progress = progress
         self.seconds: dict[str, float] = {}  #: by stage
 
-    def knn(self, k: int, write: WritePairs) -> list[Path]:
-        """The parts of a k-nearest-neighbour join, made where they are not there yet."""
+    def knn(self, k: int, write: WritePairs) -> tuple[list[Path], JoinPlan]:
+        """The parts of a k-nearest-neighbour join, made where they are missing; its fixed plan."""
         index = self._index()
         plan = self._fixed_plan(index, k)
         stretch = self._plan.stretch or 1
@@ -84,7 +87,7 @@ class DiskJoin:
                 )
             return neighbor_pairs(rows, found.distances, found.indices)
 
-        return self._parts(join, write, lambda _: stretch)
+        return self._parts(join, write, lambda _: stretch), plan
 
     def radius(self, radius: float, write: WritePairs) -> list[Path]:
         """The parts of a radius join, made where they are not there yet."""
@@ -140,29 +143,33 @@ class DiskJoin:
 
     def _index(self) -> Index:
         """The index of the items by row number, built if it is not there yet."""
-        start = time.perf_counter()
         path = self._job.path("index")
         if not (path / "manifest.json").exists():
-            join = self._plan.join
+            join, begun, passes = self._plan.join, time.perf_counter(), list[float]()
+
+            def batches(start: int) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+                first_of_pass = time.perf_counter()
+                for first, vectors in self._items.batches(self._plan.batch, start):
+                    yield vectors, np.arange(first, first + len(vectors))
+                passes.append(time.perf_counter() - first_of_pass)
+
             with reporter(self._progress, "index") as told:
                 Index.build_on_disk(
                     path,
-                    self._batches,
+                    batches,
                     count=len(self._items),
                     dim=self._items.dim,
                     metric=self._metric,
                     plan=None if join == JoinPlan.exact() else join,
+                    resume=True,
                     num_threads=self._threads,
                     progress=told or False,
                 )
+            # A resumed build has fewer passes.
+            self.seconds |= dict(zip(_PASSES[-len(passes) :], passes, strict=False))
+            self.seconds["seal"] = time.perf_counter() - begun - sum(passes)
         # Opened anew: what was read to write the index is no longer mapped.
-        index = Index.load(path)
-        self.seconds["index"] = time.perf_counter() - start
-        return index
-
-    def _batches(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
-        for first, vectors in self._items.batches(self._plan.batch):
-            yield vectors, np.arange(first, first + len(vectors))
+        return Index.load(path)
 
     def _fixed_plan(self, index: Index, k: int) -> JoinPlan:
         """The join's plan with as many probes as its recall needs, the same for all stretches."""

@@ -25,7 +25,15 @@ probes  {probes} cells looked into by the rows of each cell, on average
 rounds  {rounds} of meeting the neighbours of neighbours"""
 _CELLS_UNTIL = """
 until   recall {until_recall} on held-out rows: more probes, as that needs"""
-_TEXTS = {"lsh": (_LSH, _LSH_UNTIL), "cells": (_CELLS, _CELLS_UNTIL)}
+_PARTITIONS = """\
+cells   {cells} of an index, around centroids learnt from a sample, from seed {seed}
+axes    {axes} leading principal ones, in which centroids are compared
+probes  {probes} nearest cells looked into by the rows of each cell, on average"""
+_TEXTS = {
+    "lsh": (_LSH, _LSH_UNTIL),
+    "cells": (_CELLS, _CELLS_UNTIL),
+    "partitions": (_PARTITIONS, _CELLS_UNTIL),
+}
 
 
 @dataclass(frozen=True)
@@ -67,8 +75,9 @@ class JoinPlan:
     """What :func:`lshjoin.knn_join` does: a value to look at, to compare, to save and to pass back.
 
     The same plan gives the same result, bit for bit, on any machine with any number of threads.
-    Made by :func:`lshjoin.plan_knn_join`, :meth:`exact`, :meth:`lsh`, :meth:`cells` or
-    :meth:`from_json`. Plans are equal when they do the same, whatever is predicted of them.
+    Made by :func:`lshjoin.plan_knn_join`, :meth:`exact`, :meth:`lsh`, :meth:`cells`,
+    :meth:`partitions` or :meth:`from_json`. Plans are equal when they do the same, whatever is
+    predicted of them.
 
     Examples:
         >>> from lshjoin import JoinPlan
@@ -174,6 +183,51 @@ class JoinPlan:
         )
 
     @classmethod
+    def partitions(
+        cls,
+        *,
+        seed: SupportsIndex = 0,
+        axes: SupportsIndex,
+        cells: SupportsIndex,
+        probes: SupportsIndex,
+        until_recall: float | None = None,
+    ) -> JoinPlan:
+        """Rows are compared that are in the same cell of an index, or in near ones.
+
+        What a :class:`lshjoin.Index` and joins out of core do: of vectors of 32 bits at most, and
+        with the same pairs wherever the vectors lie. In memory, :meth:`cells` is quicker.
+
+        Args:
+            seed: which rows the centroids start from, 0 to 2**64 - 1.
+            axes: leading principal axes that centroids are learnt and compared in, at least 1.
+            cells: centroids, 1 to 16384; about 1.5 times the square root of the number of items
+                do well.
+            probes: cells that the rows of a cell look into, its own the first, at least 1; on
+                average, since cells among many near ones look into more, up to the 1024 nearest.
+            until_recall: as for :meth:`cells`.
+
+        Raises:
+            TypeError, ValueError: for a number of the wrong type or out of its range.
+
+        Examples:
+            >>> import numpy as np
+            >>> from lshjoin import JoinPlan, knn_join
+            >>> items = np.random.default_rng(0).random((5000, 2), np.float32)
+            >>> plan = JoinPlan.partitions(axes=2, cells=106, probes=3)
+            >>> knn_join(items=items, k=3, plan=plan).indices.shape
+            (5000, 3)
+        """
+        return cls(
+            _lshjoin.partition_plan(
+                seed=natural("seed", seed),
+                axes=natural("axes", axes),
+                cells=natural("cells", cells),
+                probes=natural("probes", probes),
+                until_recall=None if until_recall is None else to_float(until_recall),
+            )
+        )
+
+    @classmethod
     def from_json(cls, text: str) -> JoinPlan:
         """The plan of a :meth:`to_json`; ValueError if ``text`` is none."""
         plan, predicted = _lshjoin.check_plan(text)
@@ -199,6 +253,11 @@ class JoinPlan:
         text, until = _TEXTS[kind]
         until = "" if numbers["until_recall"] is None else until
         return (text + until).format(**numbers) + predicted
+
+    @property
+    def kind(self) -> str:
+        """The name of the method that makes plans like it."""
+        return self._parts()[0]
 
     def _parts(self) -> tuple[str, dict[str, Any]]:
         numbers = json.loads(self._json)

@@ -75,9 +75,10 @@ _ROUNDS = 10
 _HIGH, _LOW = "__lshjoin_high", "__lshjoin_low"
 
 _FOUND_ROWS = 1 << 16
-_FOUND = (
-    "left struct<high: bigint, low: bigint>, right struct<high: bigint, low: bigint>, "
-    "copy int, distance double"
+# Plain columns: Spark sorts by the first of them without looking into rows, unlike by structs.
+_LEFT, _RIGHT = ("left_high", "left_low"), ("right_high", "right_low")
+_FOUND = ", ".join(
+    [*(f"{name} bigint" for name in (*_LEFT, *_RIGHT)), "copy int", "distance double"]
 )
 
 
@@ -115,7 +116,7 @@ def nearest_join(
     plan = _plan(hasher, left, right, queries, items, recall)
     found = _found(hasher, left, right, k, plan)
     if plan.visits > 1:
-        order = Window.partitionBy("left").orderBy("distance", "right", "copy")
+        order = Window.partitionBy(*_LEFT).orderBy("distance", *_RIGHT, "copy")
         found = found.withColumn("rank", F.row_number().over(order)).where(F.col("rank") <= k)
     return _fetched(hasher.features, found, left, right, dist_col)
 
@@ -285,12 +286,12 @@ def _found(hasher: Hasher, left: DataFrame, right: DataFrame, k: int, plan: Plan
                 hasher, queries, items, hasher.vectors(items), k, recall=plan.recall
             )
             found = indices >= 0
-            rows = np.nonzero(found)[0]
+            rows, others = np.nonzero(found)[0], indices[found]
             yield from pa.table(
-                {
-                    "left": _ids(queries).take(rows),
-                    "right": _ids(items).take(indices[found]),
-                    "copy": _copies(items)[indices[found]],
+                _ids(queries, rows, _LEFT)
+                | _ids(items, others, _RIGHT)
+                | {
+                    "copy": _copies(items)[others],
                     "distance": distances[found].astype(np.float64),
                 }
             ).to_batches(_FOUND_ROWS)
@@ -340,9 +341,10 @@ def _hashes(features: str) -> tuple[Column, Column]:
     return F.xxhash64(quoted(features)), F.xxhash64(F.lit(1), quoted(features))
 
 
-def _ids(table: pa.Table) -> pa.StructArray:
-    hashes = [table.column(name).combine_chunks() for name in (_HIGH, _LOW)]
-    return pa.StructArray.from_arrays(hashes, ["high", "low"])
+def _ids(table: pa.Table, rows: Ints, names: tuple[str, str]) -> dict[str, Ints]:
+    """The hashes of these rows, as columns of such names."""
+    hashes = zip(names, (_HIGH, _LOW), strict=True)
+    return {name: table.column(column).to_numpy()[rows] for name, column in hashes}
 
 
 def _copies(table: pa.Table) -> NDArray[np.int32]:
@@ -359,18 +361,17 @@ def _fetched(
 ) -> DataFrame:
     """The rows that were found to be neighbours."""
     high, low = _hashes(features)
-    vector = F.struct(high.alias("high"), low.alias("low"))
     # Rows with one vector are at one distance: which of them is meant does not matter, as long as
     # it is the same one when Spark does it again.
-    order = Window.partitionBy("right").orderBy(HASH)
+    order = Window.partitionBy(*_RIGHT).orderBy(HASH)
     # Renamed, so that the structs are made last and columns that nobody asks for are not read.
-    queries = left.select(vector.alias("left"), *_renamed(left, "a"))
+    queries = left.select(high.alias(_LEFT[0]), low.alias(_LEFT[1]), *_renamed(left, "a"))
     hashed = content_hash(right, features).alias(HASH)
-    items = right.select(vector.alias("right"), hashed, *_renamed(right, "b"))
+    items = right.select(high.alias(_RIGHT[0]), low.alias(_RIGHT[1]), hashed, *_renamed(right, "b"))
     items = items.withColumn("copy", F.row_number().over(order))
     return (
-        found.join(queries, "left")
-        .join(items, ["right", "copy"])
+        found.join(queries, list(_LEFT))
+        .join(items, [*_RIGHT, "copy"])
         .select(
             _struct(left, "a").alias("datasetA"),
             _struct(right, "b").alias("datasetB"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -174,14 +174,28 @@ class Size:
 
 
 def size(dataset: DataFrame, row_bytes: int) -> Size:
-    """Counts the rows, of dense vectors of so many bytes, without looking at the vectors."""
-    strings = [
-        F.sum(F.octet_length(quoted(field.name)))
+    """Counts the rows, of dense vectors of so many bytes, without looking at the vectors.
+
+    Each task counts its own: a sum by Spark would need a shuffle, and that takes as long as many
+    a join.
+    """
+    lengths = [
+        F.coalesce(F.octet_length(quoted(field.name)), F.lit(0)).cast("long")
         for field in dataset.schema.fields
         if isinstance(field.dataType, (BinaryType, StringType))
     ]
-    rows, *lengths = dataset.agg(F.count(F.lit(1)), *strings).collect()[0]
-    return Size(rows, rows * row_bytes + sum(length or 0 for length in lengths))
+    measured = dataset.select(sum(lengths, F.lit(0).cast("long")).alias("strings"))
+
+    def count(batches: Batches) -> Batches:
+        rows = strings = 0
+        for batch in batches:
+            rows += batch.num_rows
+            strings += int(batch.column(0).to_numpy().sum())
+        yield pa.RecordBatch.from_pydict({"rows": [rows], "strings": [strings]})
+
+    found = measured.mapInArrow(count, "rows long, strings long").collect()
+    rows = sum(row.rows for row in found)
+    return Size(rows, rows * row_bytes + sum(row.strings for row in found))
 
 
 def sample(dataset: DataFrame, measured: Size, rows: int) -> DataFrame:
@@ -191,26 +205,22 @@ def sample(dataset: DataFrame, measured: Size, rows: int) -> DataFrame:
     return dataset.sample(fraction=rows / measured.rows, seed=0)
 
 
-def collect(
-    dataset: DataFrame, prepare: Callable[[pa.Table], pa.Table] = lambda table: table
-) -> pa.Table | None:
-    """All rows, with the types that executors see, each batch of them prepared there.
+def collect(dataset: DataFrame) -> pa.Table | None:
+    """All rows, with the types that executors see, in one chunk; ``None`` when there are none."""
+    table = dataset.toArrow() if hasattr(dataset, "toArrow") else _collected_batches(dataset)
+    return table.combine_chunks() if table else None
 
-    ``None`` when there are none.
-    """
+
+def _collected_batches(dataset: DataFrame) -> pa.Table | None:
+    """What ``toArrow`` does, on Spark 3.5."""
 
     def serialised(batches: Batches) -> Batches:
         for batch in batches:
-            table = prepare(pa.Table.from_batches([batch]))
             sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, table.schema) as writer:
-                writer.write_table(table)
+            with pa.ipc.new_stream(sink, batch.schema) as writer:
+                writer.write_batch(batch)
             yield pa.RecordBatch.from_pydict({"batch": [sink.getvalue().to_pybytes()]})
 
-    found = dataset.mapInArrow(serialised, "batch binary")
-    if hasattr(found, "toArrow"):
-        streams = [each.as_buffer() for each in found.toArrow().column(0)]
-    else:  # Spark 3.5
-        streams = [bytes(row.batch) for row in found.collect()]
-    tables = [pa.ipc.open_stream(stream).read_all() for stream in streams]
+    found = dataset.mapInArrow(serialised, "batch binary").collect()
+    tables = [pa.ipc.open_stream(bytes(row.batch)).read_all() for row in found]
     return pa.concat_tables(tables) if tables else None

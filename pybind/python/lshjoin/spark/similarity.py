@@ -91,7 +91,8 @@ def _broadcast(
     """The smaller side goes to every task."""
     small_is_left = sizes[0].bytes < sizes[1].bytes
     small, large = (left, right) if small_is_left else (right, left)
-    small_rows = collect(small, hasher.hashed)
+    collected = collect(small)
+    small_rows = None if collected is None else hasher.hashed(collected)
 
     def meet(batches: Batches) -> Batches:
         if small_rows is None:
