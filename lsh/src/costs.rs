@@ -74,7 +74,7 @@ impl Shape {
 
     /// Memory of a join, at its peak, beside the rows.
     pub(crate) fn bytes(&self) -> u64 {
-        let lists = self.left * ((2 * self.k + 10) * 12 + 8);
+        let lists = self.left * ((self.k + self.k / 2 + 8) * 12 + 8);
         let found = self.left * self.k * (8 + self.width);
         // Codes twice, while they are put in order or stand in panels.
         (2.0 * self.values()) as u64 + (lists + found) as u64

@@ -279,8 +279,10 @@ fn rounded(values: &[f64]) -> Vec<f32> {
 
 /// A row-major matrix of `width` columns, column by column.
 fn transpose(values: &[f32], width: usize) -> Vec<f32> {
+    let Some(height) = values.len().checked_div(width) else {
+        return Vec::new();
+    };
     let mut transposed = vec![0.0; values.len()];
-    let height = values.len() / width;
     for (row, values) in values.chunks(width).enumerate() {
         for (column, &value) in values.iter().enumerate() {
             transposed[column * height + row] = value;

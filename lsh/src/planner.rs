@@ -559,7 +559,7 @@ mod tests {
 
     #[test]
     fn few_pairs_are_compared_where_that_takes_long() {
-        let values = rows(12_000, 100);
+        let values = rows(15_000, 100);
         let rows = Rows::new(&values, DIM).unwrap();
         let join = |isa| {
             let run = Run::on(isa);
@@ -590,9 +590,9 @@ mod tests {
 
     #[test]
     fn a_study_has_the_settings_that_it_chose_from() {
-        let values = rows(12_000, 100);
+        let values = rows(24_000, 100);
         let rows = Rows::new(&values, DIM).unwrap();
-        let (queries, items) = (rows.slice(0..5000), rows.slice(5000..12_000));
+        let (queries, items) = (rows.slice(0..8000), rows.slice(8000..24_000));
         let run = Run::on(Isa::SCALAR);
         for queries in [None, Some(queries)] {
             for metric in [Metric::Cosine, Metric::InnerProduct] {
@@ -645,7 +645,7 @@ mod tests {
 
     #[test]
     fn plans_are_read_as_they_are_written() {
-        let values = rows(12_000, 100);
+        let values = rows(15_000, 100);
         let rows = Rows::new(&values, DIM).unwrap();
         let run = Run::on(Isa::SCALAR);
         let study = plan_knn_join(None, rows, 3, Metric::Euclidean, 0.9, 0, &run).unwrap();

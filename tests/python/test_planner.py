@@ -118,7 +118,7 @@ np.savez(sys.argv[2], *result)
 def planned_elsewhere(tmp_path_factory):
     """Rows, and what a slow machine plans and finds: there it pays to compare few pairs."""
     directory = tmp_path_factory.mktemp("elsewhere")
-    rows = clusters(np.random.default_rng(6), 12_000, 48)
+    rows = clusters(np.random.default_rng(6), 16_000, 48)
     np.save(directory / "rows.npy", rows)
     plan = subprocess.run(
         [sys.executable, "-c", SCALAR, directory / "rows.npy", directory / "found.npz"],
