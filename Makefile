@@ -7,8 +7,8 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test test-neon test-memory lint bench bench-quick bench-report bench-index \
-    bench-join bench-kernels bench-out-of-core bench-planner bench-radius bench-spark \
+.PHONY: build demo test test-neon test-memory test-miri lint bench bench-quick bench-report \
+    bench-index bench-join bench-kernels bench-out-of-core bench-planner bench-radius bench-spark \
     bench-spark-cluster
 .SECONDARY:
 
@@ -62,6 +62,18 @@ test-memory: export RUSTFLAGS = -Zsanitizer=address
 test-memory:
 	cargo test --profile lean --lib --tests -p lshjoin-kernels \
 	    --target $(shell rustc -vV | sed -n 's/^host: //p') --target-dir target/memory
+
+# The portable kernels in Miri, which sees all undefined behaviour: the smallest of tests, since it is
+# a thousand times as slow. Needs `rustup toolchain install nightly --component miri`. It has no map
+# of files, and of rayon's memory it understands no more than with trees.
+test-miri: export MIRIFLAGS = -Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-tree-borrows
+test-miri: export PROPTEST_CASES = 4
+test-miri:
+	$(MIRI) --doc -- --skip map
+	$(MIRI) --lib -- key:: floor:: quantise::
+	$(MIRI) --test hash -- ids_may_use
+
+MIRI := cargo +nightly miri test -p lshjoin-kernels --target-dir target/miri
 
 lint: $(VENV)/with-lint
 	cargo fmt --all --check

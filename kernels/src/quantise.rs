@@ -291,7 +291,7 @@ impl CommonScale {
     /// ```
     /// use lshjoin_kernels::{CommonScale, Isa, Rows};
     ///
-    /// let scale = CommonScale::of(Rows::new(&[0.5_f32, -3.0], 2).unwrap(), Isa::Scalar);
+    /// let scale = CommonScale::of(Rows::new(&[0.5_f32, -3.0], 2).unwrap(), Isa::SCALAR);
     /// assert_eq!(CommonScale::from_bits(scale.to_bits()), Some(scale));
     /// assert_eq!(CommonScale::from_bits(f32::NAN.to_bits()), None);
     /// ```
