@@ -280,8 +280,10 @@ const ALL: f64 = 0.8;
 /// Rows of both sides from which on it pays to do anything but meet all pairs.
 pub(crate) const MANY: usize = 4096;
 
-/// Right rows that all left ones meet before they meet the rest, where nothing is known of them.
+/// Right rows that all left ones meet before they meet the rest, where nothing is known of them, and
+/// of how many that is one at most.
 const FEW: usize = 512;
+const FEW_OF: usize = 8;
 
 /// How many times its tables a plan may take to reach its recall; then all pairs are met.
 const PATIENCE: usize = 16;
@@ -344,15 +346,26 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     /// Brings all left rows together with a few right ones from all over, so that most other pairs
     /// fail the first test. (Without codes there is no such test.)
     fn meet_some(&self) -> Result<()> {
-        if self.right.codes.is_none() {
+        let (left, right) = (self.left().numbers(), self.right.numbers());
+        let k = self.nearest.lists.k();
+        let few = FEW.max(4 * k).min(right.len() / FEW_OF);
+        if self.right.codes.is_none() || few < 2 * k {
             return Ok(());
         }
-        let (left, right) = (self.left().numbers(), self.right.numbers());
-        let few = FEW.max(4 * self.nearest.lists.k());
-        let step = right.len().div_ceil(few).max(1);
+        let step = right.len().div_ceil(few);
         let some: Vec<u32> = right.into_iter().step_by(step).collect();
-        let met = vec![(0..left.len(), 0..some.len())];
-        self.meet(&left, &some, met, &self.nearest.first())
+        let meetings = Meetings {
+            left: self.left(),
+            left_order: &left,
+            right: Some((self.right, some.as_slice())),
+            run: self.run,
+        };
+        let met = Meeting {
+            left: 0..left.len(),
+            right: 0..some.len(),
+        };
+        // Not counted as met: all of these pairs meet again.
+        meetings.hold([met].into_iter(), &self.nearest.first())
     }
 
     /// Meets all pairs.
