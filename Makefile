@@ -7,8 +7,8 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test test-neon test-memory lint bench bench-quick bench-report bench-index \
-    bench-join bench-kernels bench-out-of-core bench-planner bench-radius bench-spark \
+.PHONY: build demo test test-neon test-memory test-miri lint bench bench-quick bench-report \
+    bench-index bench-join bench-kernels bench-out-of-core bench-planner bench-radius bench-spark \
     bench-spark-cluster
 .SECONDARY:
 
@@ -33,7 +33,8 @@ test-%: $(VENV)/built $(VENV)/with-test
 	cargo test --workspace --exclude lshjoin-python
 	$(BIN)/python -m pytest -rs tests
 
-# The tests of the Rust crates on arm64, emulated: a processor without dot products and one with.
+# The tests of the Rust crates on arm64, emulated: all on a processor with dot products, where joins
+# are compared with and without them, and those of the kernels on one that has none.
 # Debian's Rust, which has an arm64 standard library; it brings libc6:arm64, so no `-L` to the cross
 # libc for QEMU: its loader with that libc hangs at the first thread.
 NEON_DEBS := rustc-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
@@ -46,11 +47,10 @@ test-neon: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER = qemu-aarch64
 test-neon:
 	dpkg --status $(NEON_DEBS) >/dev/null 2>&1 || { dpkg --add-architecture arm64 && apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(NEON_DEBS); }
-	@set -e; for on in neon:cortex-a57 neondot:neoverse-n1; do \
-	    export LSHJOIN_ISA=$${on%:*} QEMU_CPU=$${on#*:}; \
-	    echo "== instruction set: $$LSHJOIN_ISA, on $$QEMU_CPU =="; \
-	    cargo test --profile lean --lib --tests -p lshjoin-kernels -p lshjoin -- $(MINUTES:%=--skip %); \
-	done
+	LSHJOIN_ISA=neondot QEMU_CPU=neoverse-n1 $(NEON_TESTS) -p lshjoin-kernels -p lshjoin -- $(MINUTES:%=--skip %)
+	LSHJOIN_ISA=neon QEMU_CPU=cortex-a57 $(NEON_TESTS) -p lshjoin-kernels
+
+NEON_TESTS := cargo test --profile lean --lib --tests
 
 # Joins of thousands of rows against brute force: each takes minutes when emulated.
 MINUTES := exact_knn_join_is_brute_force approximate_plans batches_ equal_rows_stream
@@ -62,6 +62,18 @@ test-memory: export RUSTFLAGS = -Zsanitizer=address
 test-memory:
 	cargo test --profile lean --lib --tests -p lshjoin-kernels \
 	    --target $(shell rustc -vV | sed -n 's/^host: //p') --target-dir target/memory
+
+# The portable kernels in Miri, which sees all undefined behaviour: the smallest of tests, since it is
+# a thousand times as slow. Needs `rustup toolchain install nightly --component miri`. It has no map
+# of files, and of rayon's memory it understands no more than with trees.
+test-miri: export MIRIFLAGS = -Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-tree-borrows
+test-miri: export PROPTEST_CASES = 4
+test-miri:
+	$(MIRI) --doc -- --skip map
+	$(MIRI) --lib -- key:: floor:: quantise::
+	$(MIRI) --test hash -- ids_may_use
+
+MIRI := cargo +nightly miri test -p lshjoin-kernels --target-dir target/miri
 
 lint: $(VENV)/with-lint
 	cargo fmt --all --check

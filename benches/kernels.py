@@ -120,9 +120,11 @@ def lines(rates: Rates) -> list[Line]:
             unit = "multiply-adds" if kernel in ("tile", "floor-hash-pack") else "bytes"
             scalar = rates.get((kernel, "scalar", case))
             add((kernel, simd, case), unit, "the same, scalar", scalar, 4, 6)
-    add(("gemm", "any", "512"), "multiply-adds", "fma", rates.get(("peak", "fma", "avx512")))
-    for isa, fma in (("avx2", "avx2"), ("avx512", "avx512")):
-        add(("dot products", isa, "cache"), "multiply-adds", "fma", rates.get(("peak", "fma", fma)))
+    add(("gemm", "any", "192"), "multiply-adds", "fma", rates.get(("peak", "fma", "avx512")))
+    for kernel in ("dot products", "within squared Euclidean", "within Manhattan"):
+        for isa in ("avx2", "avx512"):
+            name = (kernel, isa, "cache")
+            add(name, "multiply-adds", "fma", rates.get(("peak", "fma", isa)))
     add(("widen f16", "any", "cache"), "bytes", "reading memory", reading)
     return found
 

@@ -5,7 +5,11 @@
 //! at the end, fewer than 32, goes to the last lanes; then the upper half of the lanes is added to
 //! the lower half until one is left. Products and sums are rounded separately: a fused
 //! multiply-add would give other bits where there is no hardware for it, and saves nothing on rows
-//! that are gathered from memory, since it is the memory that is waited for.
+//! that are gathered from memory, since it is the memory that is waited for. 32 lanes are two AVX-512,
+//! four AVX2 or eight NEON registers of `f32`: enough sums under way at once to hide the latency of an
+//! addition, few enough to stay in registers for `f64` too.
+
+use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
@@ -14,11 +18,8 @@ use crate::{
     isa::Isa,
     rows::{Rows, Scalar},
     simd::dispatch,
+    vectors::{LANES, halve_lanes},
 };
-
-/// Two AVX-512, four AVX2 or eight NEON registers of `f32`: enough sums under way at once to hide
-/// the latency of an addition, few enough to stay in registers for `f64` too.
-const LANES: usize = 32;
 
 /// How many pairs ahead rows are fetched from memory: measured best among 1, 2, 4, 8 and 16 for rows
 /// of 100 to 384 `f32`, twice as fast as not at all.
@@ -185,7 +186,34 @@ pub fn dot_products<T: Scalar>(
     Ok(())
 }
 
-fn same_dimension(what: &'static str, got: usize, expected: usize) -> Result<()> {
+/// Each row's length; one too small to square counts as one that is not.
+pub(crate) fn norms<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Vec<T> {
+    dispatch(isa, Norms(rows))
+}
+
+struct Norms<'a, T>(Rows<'a, T>);
+
+impl<T: Scalar> WithSimd for Norms<'_, T> {
+    type Output = Vec<T>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<T> {
+        let mut norms = vec![T::ZERO; self.0.len()];
+        for (row, norm) in norms.iter_mut().enumerate() {
+            let row = self.0.row(row);
+            *norm = sum(simd, Measure::Dot, row, row);
+        }
+        for norm in &mut norms {
+            *norm = norm.sqrt();
+            if norm.to_f64() < T::TINY_NORM {
+                *norm = T::from_f64(T::TINY_NORM);
+            }
+        }
+        norms
+    }
+}
+
+pub(crate) fn same_dimension(what: &'static str, got: usize, expected: usize) -> Result<()> {
     if got == expected {
         Ok(())
     } else {
@@ -197,7 +225,11 @@ fn same_dimension(what: &'static str, got: usize, expected: usize) -> Result<()>
     }
 }
 
-fn in_range(what: &'static str, indices: impl Iterator<Item = u32>, rows: usize) -> Result<()> {
+pub(crate) fn in_range(
+    what: &'static str,
+    indices: impl Iterator<Item = u32>,
+    rows: usize,
+) -> Result<()> {
     match indices.max() {
         Some(index) if index as usize >= rows => Err(KernelError::RowOutOfRange {
             what,
@@ -246,11 +278,12 @@ where
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
+        // One loop for each.
         match self.measure {
-            Measure::SquaredEuclidean => self.sum(squared_difference),
-            Measure::Manhattan => self.sum(absolute_difference),
-            Measure::Dot => self.sum(product),
+            Measure::SquaredEuclidean => self.sum(simd, Measure::SquaredEuclidean),
+            Measure::Manhattan => self.sum(simd, Measure::Manhattan),
+            Measure::Dot => self.sum(simd, Measure::Dot),
         }
     }
 }
@@ -262,14 +295,14 @@ where
     W: FnMut(T),
 {
     #[inline(always)]
-    fn sum(mut self, term: impl Fn(T, T) -> T + Copy) {
+    fn sum<S: Simd>(mut self, simd: S, measure: Measure) {
         for n in 0..self.count {
             if n + AHEAD < self.count {
                 let (_, row) = (self.pair)(n + AHEAD);
                 prefetch(row);
             }
             let (a, b) = (self.pair)(n);
-            (self.write)(sum(a, b, term));
+            (self.write)(sum(simd, measure, a, b));
         }
     }
 }
@@ -285,120 +318,179 @@ impl<T: Scalar> WithSimd for DotProducts<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        // As many sums as registers hold.
-        if S::F32_LANES == 16 {
-            self.at_once::<4>();
-        } else {
-            self.at_once::<2>();
-        }
-    }
-}
-
-impl<T: Scalar> DotProducts<'_, T> {
-    /// A left row with `N` right rows at once.
-    #[inline(always)]
-    fn at_once<const N: usize>(self) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { left, right, out } = self;
-        for (row, out) in out.chunks_exact_mut(right.len()).enumerate() {
-            let row = left.row(row);
-            let (groups, rest) = out.as_chunks_mut::<N>();
-            for (group, out) in groups.iter_mut().enumerate() {
-                let others = std::array::from_fn(|n| right.row(group * N + n));
-                *out = sums(row, others, product);
-            }
-            for (place, out) in (groups.len() * N..).zip(rest) {
-                *out = sum(row, right.row(place), product);
-            }
-        }
+        let width = right.len();
+        let (lefts, rights) = (0..left.len(), 0..width);
+        let (left, right) = (|row| left.row(row), |row| right.row(row));
+        meet(
+            simd,
+            Measure::Dot,
+            (lefts, left),
+            (rights, right),
+            |i, j, dot| {
+                out[i * width + j] = dot;
+            },
+        );
     }
 }
 
+/// Calls `each(i, j, measure)` for all pairs of a left and a right row, with as many sums under way
+/// at once as registers hold: so rows are loaded once for several pairs.
 #[inline(always)]
-fn squared_difference<T: Scalar>(x: T, y: T) -> T {
-    let difference = x - y;
-    difference * difference
-}
-
-#[inline(always)]
-fn absolute_difference<T: Scalar>(x: T, y: T) -> T {
-    (x - y).abs()
-}
-
-#[inline(always)]
-fn product<T: Scalar>(x: T, y: T) -> T {
-    x * y
-}
-
-/// Σ term(aᵢ, bᵢ) in the order that the module describes.
-#[inline(always)]
-fn sum<T: Scalar>(a: &[T], b: &[T], term: impl Fn(T, T) -> T + Copy) -> T {
-    let [sum] = sums(a, [b], term);
-    sum
-}
-
-/// [`sum`] of `a` and each `b`, side by side: `a` is loaded once for all.
-#[inline(always)]
-fn sums<T: Scalar, const N: usize>(
-    a: &[T],
-    b: [&[T]; N],
-    term: impl Fn(T, T) -> T + Copy,
-) -> [T; N] {
-    let mut lanes = [[T::ZERO; LANES]; N];
-    let (a_chunks, a_rest) = a.as_chunks();
-    let b_chunks = b.map(|b| &b.as_chunks().0[..a_chunks.len()]);
-    for (at, a) in a_chunks.iter().enumerate() {
-        for n in 0..N {
-            add_terms(&mut lanes[n], a, &b_chunks[n][at], 0, term);
-        }
+pub(crate) fn meet<'a, S: Simd, T: Scalar>(
+    simd: S,
+    measure: Measure,
+    left: (Range<usize>, impl Fn(usize) -> &'a [T]),
+    right: (Range<usize>, impl Fn(usize) -> &'a [T]),
+    each: impl FnMut(usize, usize, T),
+) {
+    // Registers of a sum, and how many there are of them.
+    match (LANES / T::lanes::<S>(), S::REGISTER_COUNT) {
+        (2, _) => meet_by::<S, T, 2, 2, 4>(simd, measure, left, right, each),
+        (4, 32) => meet_by::<S, T, 4, 2, 2>(simd, measure, left, right, each),
+        (4, _) => meet_by::<S, T, 4, 1, 2>(simd, measure, left, right, each),
+        (8, _) => meet_by::<S, T, 8, 1, 1>(simd, measure, left, right, each),
+        (16, _) => meet_by::<S, T, 16, 1, 1>(simd, measure, left, right, each),
+        _ => meet_by::<S, T, LANES, 1, 1>(simd, measure, left, right, each),
     }
-    if !a_rest.is_empty() {
-        let skip = LANES - a_rest.len();
-        for n in 0..N {
-            match (a.last_chunk(), b[n].last_chunk()) {
-                // The last 32 values, of which the first were added already: no copy, no slow loop.
-                (Some(a), Some(b)) => add_terms(&mut lanes[n], a, b, skip, term),
-                _ => {
-                    let b = padded(&b[n][a.len() - a_rest.len()..]);
-                    add_terms(&mut lanes[n], &padded(a_rest), &b, skip, term);
+}
+
+/// [`meet`] with blocks of `R` × `C` rows, where `V` vectors are all lanes.
+#[inline(always)]
+fn meet_by<'a, S: Simd, T: Scalar, const V: usize, const R: usize, const C: usize>(
+    simd: S,
+    measure: Measure,
+    (lefts, left): (Range<usize>, impl Fn(usize) -> &'a [T]),
+    (rights, right): (Range<usize>, impl Fn(usize) -> &'a [T]),
+    mut each: impl FnMut(usize, usize, T),
+) {
+    for i in lefts.clone().step_by(R) {
+        for j in rights.clone().step_by(C) {
+            if i + R <= lefts.end && j + C <= rights.end {
+                let a = std::array::from_fn(|r| left(i + r));
+                let b = std::array::from_fn(|c| right(j + c));
+                let sums = sums::<S, T, V, R, C>(simd, measure, a, b);
+                for (i, sums) in (i..).zip(sums) {
+                    for (j, sum) in (j..).zip(sums) {
+                        each(i, j, sum);
+                    }
+                }
+            } else {
+                for i in i..lefts.end.min(i + R) {
+                    for j in j..rights.end.min(j + C) {
+                        let [[sum]] = sums::<S, T, V, 1, 1>(simd, measure, [left(i)], [right(j)]);
+                        each(i, j, sum);
+                    }
                 }
             }
         }
     }
-    lanes.map(|mut lanes| {
-        let mut width = LANES;
-        while width > 1 {
-            width /= 2;
-            for lane in 0..width {
-                lanes[lane] = lanes[lane] + lanes[lane + width];
-            }
-        }
-        lanes[0]
-    })
 }
 
-/// Adds the terms from lane `skip` on. The lanes before get +0, which changes no bit of them, as
-/// a sum that starts from +0 is never −0.
+/// The measure of two rows of one dimension.
 #[inline(always)]
-fn add_terms<T: Scalar>(
-    lanes: &mut [T; LANES],
-    a: &[T; LANES],
-    b: &[T; LANES],
-    skip: usize,
-    term: impl Fn(T, T) -> T,
-) {
-    for lane in 0..LANES {
-        let term = term(a[lane], b[lane]);
-        lanes[lane] = lanes[lane] + if lane < skip { T::ZERO } else { term };
+fn sum<S: Simd, T: Scalar>(simd: S, measure: Measure, a: &[T], b: &[T]) -> T {
+    let [[sum]] = match LANES / T::lanes::<S>() {
+        2 => sums::<S, T, 2, 1, 1>(simd, measure, [a], [b]),
+        4 => sums::<S, T, 4, 1, 1>(simd, measure, [a], [b]),
+        8 => sums::<S, T, 8, 1, 1>(simd, measure, [a], [b]),
+        16 => sums::<S, T, 16, 1, 1>(simd, measure, [a], [b]),
+        _ => sums::<S, T, LANES, 1, 1>(simd, measure, [a], [b]),
+    };
+    sum
+}
+
+/// The measure of each `a` with each `b`, all of one dimension, in the order that the module
+/// describes; `V` vectors are all lanes.
+#[inline(always)]
+fn sums<S: Simd, T: Scalar, const V: usize, const R: usize, const C: usize>(
+    simd: S,
+    measure: Measure,
+    a: [&[T]; R],
+    b: [&[T]; C],
+) -> [[T; C]; R] {
+    let zero = T::splat(simd, T::ZERO);
+    let mut lanes = [[[zero; V]; C]; R];
+    let dim = a[0].len();
+    let (a_chunks, b_chunks) = (a.map(|a| a.as_chunks().0), b.map(|b| b.as_chunks().0));
+    for at in 0..dim / LANES {
+        let a = a_chunks.map(|chunks| vectors_of::<S, T>(&chunks[at]));
+        let b = b_chunks.map(|chunks| vectors_of::<S, T>(&chunks[at]));
+        for vector in 0..V {
+            for r in 0..R {
+                for c in 0..C {
+                    let term = term::<S, T>(simd, measure, a[r][vector], b[c][vector]);
+                    lanes[r][c][vector] = T::plus(simd, lanes[r][c][vector], term);
+                }
+            }
+        }
+    }
+    let rest = dim % LANES;
+    if rest > 0 {
+        // The lanes before get +0, which changes no bit of them: a sum that starts from +0 is never −0.
+        let skip = T::splat(simd, T::from_f64((LANES - rest) as f64));
+        let indices = std::array::from_fn(|lane| T::from_f64(lane as f64));
+        let indices = vectors_of::<S, T>(&indices);
+        let (mut a_last, mut b_last) = ([[T::ZERO; LANES]; R], [[T::ZERO; LANES]; C]);
+        for (last, a) in a_last.iter_mut().zip(a) {
+            set_last(last, a);
+        }
+        for (last, b) in b_last.iter_mut().zip(b) {
+            set_last(last, b);
+        }
+        for vector in 0..V {
+            for r in 0..R {
+                for c in 0..C {
+                    let a = vectors_of::<S, T>(&a_last[r])[vector];
+                    let b = vectors_of::<S, T>(&b_last[c])[vector];
+                    let term = term::<S, T>(simd, measure, a, b);
+                    let term = T::zero_if_less(simd, indices[vector], skip, term);
+                    lanes[r][c][vector] = T::plus(simd, lanes[r][c][vector], term);
+                }
+            }
+        }
+    }
+    let mut sums = [[T::ZERO; C]; R];
+    for r in 0..R {
+        for c in 0..C {
+            let add = |x, y| T::plus(simd, x, y);
+            sums[r][c] = halve_lanes::<S, T>(&mut lanes[r][c], add, |x, y| x + y);
+        }
+    }
+    sums
+}
+
+#[inline(always)]
+fn vectors_of<S: Simd, T: Scalar>(chunk: &[T; LANES]) -> &[T::Vector<S>] {
+    T::vectors::<S>(chunk)
+}
+
+#[inline(always)]
+fn term<S: Simd, T: Scalar>(
+    simd: S,
+    measure: Measure,
+    x: T::Vector<S>,
+    y: T::Vector<S>,
+) -> T::Vector<S> {
+    match measure {
+        Measure::SquaredEuclidean => {
+            let difference = T::minus(simd, x, y);
+            T::times(simd, difference, difference)
+        }
+        Measure::Manhattan => T::absolute(simd, T::minus(simd, x, y)),
+        Measure::Dot => T::times(simd, x, y),
     }
 }
 
-/// The values of a vector shorter than a chunk, at the end of one.
+/// Sets the last 32 values of a vector, of which the first were added already: so no copy of a
+/// variable length, but for vectors that are shorter.
 #[inline(always)]
-fn padded<T: Scalar>(values: &[T]) -> [T; LANES] {
-    let mut chunk = [T::ZERO; LANES];
-    chunk[LANES - values.len()..].copy_from_slice(values);
-    chunk
+fn set_last<T: Scalar>(last: &mut [T; LANES], values: &[T]) {
+    match values.last_chunk() {
+        Some(values) => *last = *values,
+        None => last[LANES - values.len()..].copy_from_slice(values),
+    }
 }
 
 /// Asks for the cache lines of what will be read soon.

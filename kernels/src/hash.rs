@@ -6,9 +6,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::{
-    distance::{Measure, distance},
+    distance::{Measure, distance, norms},
     error::{KernelError, Result},
-    floor::{Step, floor_and_hash},
+    floor::{Step, bucket, floor_and_hash, floor_and_pack},
     isa::Isa,
     key::{KeyLayout, NO_RANGE},
     projection::project,
@@ -51,8 +51,12 @@ pub struct HashFunctions {
     bucketing: Bucketing,
 }
 
-/// Projections of a block are kept to this many values, half of a small L2 cache in f32.
-const BLOCK_VALUES: usize = 1 << 16;
+/// Projections of a block are kept to this many values: 192 KB in f32, so that a second-level cache
+/// has room for the rows and directions that they are made of.
+const BLOCK_VALUES: usize = 3 << 14;
+
+/// Rows that faer's kernel for AVX-512 multiplies at once; a rest takes as long as more of them.
+const GEMM_ROWS: usize = 96;
 
 impl HashFunctions {
     /// Functions with the given `directions` (functions, dim), row-major, and one offset each.
@@ -198,8 +202,9 @@ impl HashFunctions {
         Ok(ranges)
     }
 
-    /// Writes the keys of `rows`, (rows, tables), row-major: table t takes the functions after
-    /// those of tables 0 to t − 1. `None` is the key of a row with an id outside the layout.
+    /// Writes the keys of `rows`, a column for each table: table t takes the functions after those
+    /// of tables 0 to t − 1. Returns for each table the rows that have an id outside the layout,
+    /// and so no key: rising, and what is written for them means nothing.
     ///
     /// # Errors
     /// As [`HashFunctions::bucket_ids`]; also when the layouts' functions are not as many as these.
@@ -208,24 +213,29 @@ impl HashFunctions {
         rows: Rows<'_, T>,
         layouts: &[KeyLayout],
         isa: Isa,
-        keys: &mut [Option<u128>],
-    ) -> Result<()> {
+        keys: &mut [&mut [u128]],
+    ) -> Result<Vec<Vec<usize>>> {
         self.check_layouts(rows, layouts, keys)?;
-        if layouts.is_empty() {
-            return Ok(());
-        }
         let block = self.block_rows();
-        first_error(
-            keys.par_chunks_mut(block * layouts.len())
-                .enumerate()
-                .map_init(Vec::new, |projections, (index, keys)| {
-                    let first = index * block;
-                    let rows = rows.slice(first..first + keys.len() / layouts.len());
-                    self.project_block(rows, projections)?;
-                    self.keys_of_block(rows, first, projections, layouts, isa, keys)
-                }),
-        )?;
-        Ok(())
+        let mut columns: Vec<_> = keys.iter_mut().map(|keys| keys.chunks_mut(block)).collect();
+        let blocks: Vec<Vec<&mut [u128]>> = (0..rows.len().div_ceil(block))
+            .map(|_| columns.iter_mut().filter_map(Iterator::next).collect())
+            .collect();
+        let steps = self.steps();
+        let keyless = first_error(blocks.into_par_iter().enumerate().map_init(
+            Vec::new,
+            |projections, (index, mut keys)| {
+                let first = index * block;
+                let rows = rows.slice(first..rows.len().min(first + block));
+                self.project_block(rows, projections)?;
+                self.keys_of_block(rows, first, projections, layouts, &steps, isa, &mut keys)
+            },
+        ))?;
+        let mut by_table = vec![Vec::new(); layouts.len()];
+        for (table, row) in keyless.into_iter().flatten() {
+            by_table[table].push(row);
+        }
+        Ok(by_table)
     }
 
     /// [`HashFunctions::keys`] of few rows whose projections are there, (functions, rows): for the
@@ -237,46 +247,80 @@ impl HashFunctions {
         projections: &[T],
         layouts: &[KeyLayout],
         isa: Isa,
-        keys: &mut [Option<u128>],
-    ) -> Result<()> {
+        keys: &mut [&mut [u128]],
+    ) -> Result<Vec<(usize, usize)>> {
         self.check_shape(rows, projections.len(), self.len(), "projections")?;
         self.check_layouts(rows, layouts, keys)?;
-        if rows.is_empty() {
-            return Ok(());
-        }
-        self.keys_of_block(rows, 0, projections, layouts, isa, keys)
+        let steps = self.steps();
+        self.keys_of_block(rows, 0, projections, layouts, &steps, isa, keys)
     }
 
-    /// The keys of one block, table by table: the ids of one stay in the first-level cache.
+    /// The keys of one block, table by table; returns the tables and rows without one.
+    #[allow(clippy::too_many_arguments)]
     fn keys_of_block<T: Scalar>(
         &self,
         rows: Rows<'_, T>,
         first: usize,
         projections: &[T],
         layouts: &[KeyLayout],
+        steps: &[Step<T>],
         isa: Isa,
-        keys: &mut [Option<u128>],
-    ) -> Result<()> {
-        let norms = norms(rows, isa)?;
-        let (mut ids, mut function) = (Vec::new(), 0);
-        for (table, layout) in layouts.iter().enumerate() {
+        keys: &mut [&mut [u128]],
+    ) -> Result<Vec<(usize, usize)>> {
+        let count = rows.len();
+        let rooms = self.rooms(rows, isa);
+        let (mut unpacked, mut ids, mut wide) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut keyless, mut function) = (Vec::new(), 0);
+        for (table, (layout, keys)) in layouts.iter().zip(keys).enumerate() {
             let functions = function..function + layout.functions();
             function = functions.end;
-            ids.resize(functions.len() * rows.len(), 0);
-            self.ids_of_block(functions, rows, first, projections, &norms, isa, &mut ids)?;
-            let keys = keys[table..].iter_mut().step_by(layouts.len());
-            layout.pack_columns(&ids, keys, isa);
+            let steps = &steps[functions.clone()];
+            let projections = &projections[functions.start * count..functions.end * count];
+            match layout.limbs() {
+                Some(limbs) => {
+                    floor_and_pack(steps, limbs, projections, &rooms, keys, &mut unpacked, isa);
+                }
+                None => unpacked.extend(0..count as u32),
+            }
+            for row in unpacked.drain(..) {
+                let row = row as usize;
+                ids.clear();
+                for (function, (&step, column)) in functions
+                    .clone()
+                    .zip(steps.iter().zip(projections.chunks_exact(count)))
+                {
+                    ids.push(match bucket(step, column[row], rooms[row]) {
+                        Some(id) => id,
+                        None => {
+                            self.exact_id(rows.row(row), &mut wide, first + row, function, isa)?
+                        }
+                    });
+                }
+                match layout.pack(&ids) {
+                    Some(key) => keys[row] = key,
+                    None => keyless.push((table, first + row)),
+                }
+            }
         }
-        Ok(())
+        Ok(keyless)
     }
 
     /// The ids of one block, (functions, rows): the ids of one function lie side by side.
     fn block_ids<T: Scalar>(&self, rows: Rows<'_, T>, first: usize, isa: Isa) -> Result<Vec<i32>> {
         let mut projections = Vec::new();
         self.project_block(rows, &mut projections)?;
-        let (norms, mut ids) = (norms(rows, isa)?, vec![0; projections.len()]);
-        let all = 0..self.len();
-        self.ids_of_block(all, rows, first, &projections, &norms, isa, &mut ids)?;
+        let rooms = self.rooms(rows, isa);
+        let mut ids = vec![0; projections.len()];
+        let (mut uncertain, mut wide) = (Vec::new(), Vec::new());
+        let columns = projections.chunks_exact(rows.len());
+        let by_function = ids.chunks_exact_mut(rows.len()).zip(columns);
+        for (function, ((ids, column), step)) in by_function.zip(self.steps()).enumerate() {
+            floor_and_hash(step, column, &rooms, ids, &mut uncertain, isa);
+            for row in uncertain.drain(..) {
+                let row = row as usize;
+                ids[row] = self.exact_id(rows.row(row), &mut wide, first + row, function, isa)?;
+            }
+        }
         Ok(ids)
     }
 
@@ -288,66 +332,68 @@ impl HashFunctions {
         Ok(())
     }
 
-    /// The ids by some functions, (functions, rows), from the projections on all.
-    #[allow(clippy::too_many_arguments)]
-    fn ids_of_block<T: Scalar>(
+    /// The id in double precision and a fixed order of summation: the definition. `wide` is room for
+    /// the row, `index` its number, for the error.
+    #[cold]
+    fn exact_id<T: Scalar>(
         &self,
-        functions: Range<usize>,
-        rows: Rows<'_, T>,
-        first: usize,
-        projections: &[T],
-        norms: &[T],
+        row: &[T],
+        wide: &mut Vec<f64>,
+        index: usize,
+        function: usize,
         isa: Isa,
-        ids: &mut [i32],
-    ) -> Result<()> {
-        let count = rows.len();
-        let mut uncertain = Vec::new();
-        for (function, ids) in functions.zip(ids.chunks_exact_mut(count)) {
-            let step = self.step::<T>(function);
-            let projections = &projections[function * count..][..count];
-            floor_and_hash(step, projections, norms, ids, &mut uncertain, isa);
-            for row in uncertain.drain(..) {
-                let row = row as usize;
-                ids[row] = self
-                    .exact_id(rows.row(row), function, isa)
-                    .map_err(|bucket| KernelError::BucketOverflow {
-                        row: first + row,
-                        function,
-                        bucket,
-                    })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The id in double precision and a fixed order of summation: the definition.
-    fn exact_id<T: Scalar>(&self, row: &[T], function: usize, isa: Isa) -> Result<i32, f64> {
-        let row: Vec<f64> = row.iter().map(|value| value.to_f64()).collect();
+    ) -> Result<i32> {
+        wide.clear();
+        wide.extend(row.iter().map(|value| value.to_f64()));
         let direction = &self.directions[function * self.dim..][..self.dim];
-        let projection = distance(Measure::Dot, &row, direction, isa).map_err(|_| f64::NAN)?;
-        let place = projection + self.offsets[function];
+        let place = distance(Measure::Dot, wide, direction, isa)? + self.offsets[function];
         match self.bucketing {
             Bucketing::Sign => Ok(i32::from(place >= 0.0)),
             Bucketing::Width(width) => {
                 let bucket = (place * (1.0 / width)).floor();
-                let fits = (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&bucket);
-                if fits { Ok(bucket as i32) } else { Err(bucket) }
+                if (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&bucket) {
+                    Ok(bucket as i32)
+                } else {
+                    Err(KernelError::BucketOverflow {
+                        row: index,
+                        function,
+                        bucket,
+                    })
+                }
             }
         }
     }
 
-    /// The constants of the fast path, its guard included.
-    ///
-    /// The projection is off by at most γ‖x‖‖r‖ with γ = n·u / (1 − n·u), u the unit roundoff and
-    /// n the dimension, plus 3 for rounding r, b and the scaling; the definition's own rounding,
-    /// of the same form in double precision, is added.
-    fn step<T: Scalar>(&self, function: usize) -> Step<T> {
-        let inverse_width = match self.bucketing {
+    fn inverse_width(&self) -> f64 {
+        match self.bucketing {
             Bucketing::Width(width) => 1.0 / width,
             Bucketing::Sign => 1.0,
+        }
+    }
+
+    /// The constants of the fast path, for each function.
+    fn steps<T: Scalar>(&self) -> Vec<Step<T>> {
+        let scale = self.inverse_width();
+        let sign = self.bucketing == Bucketing::Sign;
+        let middle = if sign { 0.0 } else { 0.5 };
+        let step = |offset: &f64| Step {
+            scale: T::from_f64(scale),
+            offset: T::from_f64(offset * scale - middle),
+            sign,
         };
+        self.offsets.iter().map(step).collect()
+    }
+
+    /// For each row how far a projection may be from the middle of a bucket (for signs: minus how
+    /// far it has to be from zero) for the fast path to be right, by whatever function.
+    ///
+    /// The projection is off by at most γ‖x‖‖r‖ with γ = n·u / (1 − n·u), u the unit roundoff and
+    /// n the dimension; some more for rounding r, the constants and the place, which is no larger
+    /// than ‖x‖‖r‖/w + |b|/w + 1. The definition's own rounding, of the same form in double
+    /// precision, is added.
+    fn rooms<T: Scalar>(&self, rows: Rows<'_, T>, isa: Isa) -> Vec<T> {
         let gamma = |roundoff: f64| {
-            let nu = (self.dim + 3) as f64 * roundoff;
+            let nu = (self.dim + 12) as f64 * roundoff;
             if nu < 0.5 {
                 nu / (1.0 - nu)
             } else {
@@ -355,16 +401,33 @@ impl HashFunctions {
             }
         };
         let error = gamma(T::UNIT_ROUNDOFF) + gamma(f64::UNIT_ROUNDOFF);
-        // The guard itself is rounded a few times, and the norm is off by some γ.
+        // Norms are off by some γ, their products with this by some roundings.
         let slack = 1.0 + 8.0 * gamma(T::UNIT_ROUNDOFF);
-        let offset = self.offsets[function];
-        Step {
-            offset: T::from_f64(offset),
-            inverse_width: T::from_f64(inverse_width),
-            guard_per_norm: T::from_f64(error * self.norms[function] * inverse_width * slack),
-            guard: T::from_f64(8.0 * T::UNIT_ROUNDOFF * offset.abs() * inverse_width),
-            sign: self.bucketing == Bucketing::Sign,
-        }
+        let most = |values: &[f64], least: f64| values.iter().fold(least, |a, &b| a.max(b.abs()));
+        let norm = most(&self.norms, T::TINY_NORM) * slack;
+        let scale = self.inverse_width();
+        let offset = most(&self.offsets, 0.0) * scale + 1.0;
+        let guard = 8.0 * T::UNIT_ROUNDOFF * offset;
+        let sign = self.bucketing == Bucketing::Sign;
+        let (limit, middle) = if sign {
+            (f64::INFINITY, 0.0)
+        } else {
+            (T::LIMIT, 0.5)
+        };
+        let room = |length: T| {
+            let product = length.to_f64() * norm;
+            let place = product * scale;
+            let decided = place + offset < limit && product < T::LARGEST / 8.0;
+            let room = if decided {
+                middle - (place * error + guard)
+            } else {
+                f64::NEG_INFINITY
+            };
+            T::from_f64(room)
+        };
+        let mut rooms = norms(rows, isa);
+        rooms.iter_mut().for_each(|of_row| *of_row = room(*of_row));
+        rooms
     }
 
     fn directions_in<T: Scalar>(&self) -> &[T] {
@@ -372,25 +435,30 @@ impl HashFunctions {
     }
 
     fn block_rows(&self) -> usize {
-        (BLOCK_VALUES / self.len().max(1) / 64 * 64).clamp(64, 1024)
+        (BLOCK_VALUES / self.len().max(1) / GEMM_ROWS * GEMM_ROWS).clamp(GEMM_ROWS, 960)
     }
 
     fn check_layouts<T: Scalar>(
         &self,
         rows: Rows<'_, T>,
         layouts: &[KeyLayout],
-        keys: &[Option<u128>],
+        keys: &[&mut [u128]],
     ) -> Result<()> {
-        self.check_shape(rows, keys.len(), layouts.len(), "keys")?;
-        let functions: usize = layouts.iter().map(KeyLayout::functions).sum();
-        if functions != self.len() {
-            return Err(KernelError::Shape {
-                what: "key layouts",
-                got: functions,
-                expected: self.len(),
-            });
+        let shape = |what, got, expected| match got == expected {
+            true => Ok(()),
+            false => Err(KernelError::Shape {
+                what,
+                got,
+                expected,
+            }),
+        };
+        self.check_shape(rows, 0, 0, "keys")?;
+        shape("key columns", keys.len(), layouts.len())?;
+        for column in keys {
+            shape("keys", column.len(), rows.len())?;
         }
-        Ok(())
+        let functions = layouts.iter().map(KeyLayout::functions).sum();
+        shape("key layouts", functions, self.len())
     }
 
     fn check_shape<T: Scalar>(
@@ -417,14 +485,6 @@ impl HashFunctions {
         }
         Ok(())
     }
-}
-
-/// Each row's length; one too small to square counts as one that is not.
-fn norms<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Result<Vec<T>> {
-    let square = |row: &[T]| Ok(distance(Measure::Dot, row, row, isa)?.to_f64());
-    (0..rows.len())
-        .map(|row| Ok(T::from_f64(square(rows.row(row))?.sqrt().max(T::TINY_NORM))))
-        .collect()
 }
 
 fn norm(row: &[f64]) -> f64 {

@@ -4,11 +4,8 @@
 //! needs, and the ids can be read back. Where the widths add up to more than 128 bits, the key is
 //! a universal hash of the ids instead ("rehash").
 
-use pulp::{Simd, WithSimd};
 use rand::Rng;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-
-use crate::{isa::Isa, simd::dispatch};
 
 /// How the ids of one table's functions become a key.
 ///
@@ -30,8 +27,8 @@ pub struct KeyLayout {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Fields {
-    /// The lowest bit of each function's field.
-    Packed { shifts: Vec<u32>, bits: u32 },
+    /// Each function's ids in bits of their own.
+    Packed { limbs: Vec<Limb>, bits: u32 },
     /// One coefficient a function.
     Rehash { coefficients: Vec<u128> },
 }
@@ -64,15 +61,35 @@ impl KeyLayout {
     ///
     /// A range whose lowest is above its highest stands for "nothing seen" and takes no bits.
     pub fn new(ranges: &[(i32, i32)]) -> Self {
-        let mut shifts = Vec::with_capacity(ranges.len());
-        let mut bits = 0;
+        let (mut limbs, mut bits): (Vec<Limb>, u32) = (Vec::new(), 0);
         for &(low, high) in ranges {
-            shifts.push(bits);
-            let last = (i64::from(high) - i64::from(low)).max(0);
-            bits += i64::BITS - last.leading_zeros();
+            // Nothing seen: no id that was decided by floats is as large as this one.
+            let (low, high) = if low > high {
+                (i32::MAX, i32::MAX)
+            } else {
+                (low, high)
+            };
+            let span = high.wrapping_sub(low) as u32;
+            let end = bits + u32::BITS - span.leading_zeros();
+            let fits = |limb: &Limb| end <= limb.start + u32::BITS;
+            if !limbs.last().is_some_and(fits) {
+                limbs.push(Limb {
+                    start: bits,
+                    fields: Vec::new(),
+                });
+            }
+            if let Some(limb) = limbs.last_mut() {
+                limb.fields.push(Field {
+                    low,
+                    span,
+                    // A field without bits may come after a full limb: its zero goes anywhere.
+                    shift: (bits - limb.start) % u32::BITS,
+                });
+            }
+            bits = end;
         }
         let fields = if bits <= u128::BITS {
-            Fields::Packed { shifts, bits }
+            Fields::Packed { limbs, bits }
         } else {
             // Public, fixed coefficients: the bound is over their choice, not against an
             // adversary who picks rows with the coefficients before him.
@@ -125,55 +142,42 @@ impl KeyLayout {
         if ids.len() != self.ranges.len() {
             return None;
         }
-        let mut key = 0;
-        for (function, (&id, &(low, high))) in ids.iter().zip(&self.ranges).enumerate() {
-            if id < low || id > high {
-                return None;
+        let codes = ids.iter().zip(&self.ranges).map(|(&id, &(low, high))| {
+            let inside = low <= id && id <= high;
+            inside.then(|| id.wrapping_sub(low) as u32)
+        });
+        match &self.fields {
+            Fields::Packed { limbs, .. } => {
+                let mut places = codes.zip(limbs.iter().flat_map(Limb::places));
+                places.try_fold(0, |key, (code, (_, bit))| {
+                    Some(key | u128::from(code?) << bit)
+                })
             }
-            let code = id.wrapping_sub(low) as u32;
-            match &self.fields {
-                // A field without bits may start at bit 128, where there is nothing to shift to.
-                Fields::Packed { shifts, .. } => {
-                    key |= u128::from(code).checked_shl(shifts[function]).unwrap_or(0);
-                }
-                Fields::Rehash { coefficients } => {
-                    key = reduce(key + times(coefficients[function], code));
-                }
+            Fields::Rehash { coefficients } => {
+                let mut terms = codes.zip(coefficients);
+                terms.try_fold(0, |key, (code, &by)| Some(reduce(key + times(by, code?))))
             }
         }
-        Some(key)
     }
 
-    /// The keys of many rows, from their ids as (functions, rows): what [`KeyLayout::pack`] gives
-    /// for each row, in order.
-    pub(crate) fn pack_columns<'a>(
-        &self,
-        ids: &[i32],
-        keys: impl ExactSizeIterator<Item = &'a mut Option<u128>>,
-        isa: Isa,
-    ) {
-        debug_assert_eq!(ids.len(), keys.len() * self.functions());
-        dispatch(
-            isa,
-            PackColumns {
-                layout: self,
-                ids,
-                keys,
-            },
-        );
+    /// Where each function's ids go; `None` in rehash mode.
+    pub(crate) fn limbs(&self) -> Option<&[Limb]> {
+        match &self.fields {
+            Fields::Packed { limbs, .. } => Some(limbs),
+            Fields::Rehash { .. } => None,
+        }
     }
 
     /// The ids that a key was packed from; `None` in rehash mode.
     pub fn unpack(&self, key: u128) -> Option<Vec<i32>> {
-        let Fields::Packed { shifts, bits } = &self.fields else {
-            return None;
+        let places = self.limbs()?.iter().flat_map(Limb::places);
+        let id = |(field, bit): (&Field, u32)| {
+            let mask = u32::MAX
+                .checked_shr(field.span.leading_zeros())
+                .unwrap_or(0);
+            field.low.wrapping_add(((key >> bit) as u32 & mask) as i32)
         };
-        let ends = shifts.iter().skip(1).chain([bits]);
-        let id = |((&shift, &end), &(low, _)): ((&u32, &u32), &(i32, i32))| {
-            let mask = (1_u128 << (end - shift)) - 1;
-            low.wrapping_add((key.checked_shr(shift).unwrap_or(0) & mask) as i32)
-        };
-        Some(shifts.iter().zip(ends).zip(&self.ranges).map(id).collect())
+        Some(places.map(id).collect())
     }
 
     /// The layout for these ranges and those of `other` together.
@@ -184,83 +188,69 @@ impl KeyLayout {
 }
 
 /// Rows that are packed side by side.
-const LANES: usize = 16;
+pub(crate) const ROWS: usize = 16;
 
-struct PackColumns<'a, K> {
-    layout: &'a KeyLayout,
-    ids: &'a [i32],
-    keys: K,
+/// Functions whose fields, side by side in a key from bit `start` on, fit 32 bits: no vector unit
+/// shifts 128 bits, and none has many lanes of 64.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Limb {
+    pub(crate) start: u32,
+    pub(crate) fields: Vec<Field>,
 }
 
-impl<'a, K: ExactSizeIterator<Item = &'a mut Option<u128>>> WithSimd for PackColumns<'_, K> {
-    type Output = ();
+/// What becomes of one function's ids: less `low` they are at most `span`, and go to bit `shift` of
+/// their limb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Field {
+    pub(crate) low: i32,
+    pub(crate) span: u32,
+    pub(crate) shift: u32,
+}
+
+impl Limb {
+    /// The fields, each with the bit of the key at which it starts.
+    fn places(&self) -> impl Iterator<Item = (&Field, u32)> {
+        self.fields
+            .iter()
+            .map(|field| (field, self.start + field.shift))
+    }
+}
+
+/// Keys of rows side by side, limb by limb: what [`KeyLayout::pack`] gives for each.
+#[derive(Default)]
+pub(crate) struct Packer {
+    lower: [u64; ROWS],
+    upper: [u64; ROWS],
+}
+
+impl Packer {
+    /// Adds each row's limb that starts at bit `start` of the keys.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, start: u32, limbs: &[u32]) {
+        const HALF: u32 = u64::BITS;
+        if start < HALF {
+            for (lower, &limb) in self.lower.iter_mut().zip(limbs) {
+                *lower |= u64::from(limb) << start;
+            }
+        }
+        if start >= HALF {
+            for (upper, &limb) in self.upper.iter_mut().zip(limbs) {
+                *upper |= u64::from(limb) << (start - HALF);
+            }
+        } else if start > HALF - u32::BITS {
+            for (upper, &limb) in self.upper.iter_mut().zip(limbs) {
+                *upper |= u64::from(limb) >> (HALF - start);
+            }
+        }
+    }
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Self {
-            layout,
-            ids,
-            mut keys,
-        } = self;
-        let rows = keys.len();
-        let mut done = 0;
-        if let Fields::Packed { shifts, .. } = &layout.fields {
-            let fields = || shifts.iter().zip(&layout.ranges);
-            while done + LANES <= rows {
-                let columns = ids.chunks_exact(rows).map(|column| &column[done..]);
-                for (packed, key) in pack_lanes(fields(), columns).into_iter().zip(&mut keys) {
-                    *key = packed;
-                }
-                done += LANES;
-            }
-        }
-        let mut of_row = vec![0; layout.functions()];
-        for (row, key) in (done..).zip(keys) {
-            for (function, id) in of_row.iter_mut().enumerate() {
-                *id = ids[function * rows + row];
-            }
-            *key = layout.pack(&of_row);
+    pub(crate) fn write(&self, keys: &mut [u128]) {
+        let halves = self.lower.iter().zip(&self.upper);
+        for (key, (&lower, &upper)) in keys.iter_mut().zip(halves) {
+            *key = u128::from(upper) << 64 | u128::from(lower);
         }
     }
-}
-
-/// Packs the first ids of each column.
-#[inline(always)]
-fn pack_lanes<'a>(
-    fields: impl Iterator<Item = (&'a u32, &'a (i32, i32))>,
-    columns: impl Iterator<Item = &'a [i32]>,
-) -> [Option<u128>; LANES] {
-    // Two halves of 64 bits, as no vector unit shifts 128.
-    let (mut lower, mut upper) = ([0_u64; LANES], [0_u64; LANES]);
-    let mut outside = [false; LANES];
-    for ((&shift, &(low, high)), ids) in fields.zip(columns) {
-        let Some(ids) = ids.first_chunk::<LANES>() else {
-            break;
-        };
-        for lane in 0..LANES {
-            outside[lane] |= (ids[lane] < low) | (ids[lane] > high);
-        }
-        let codes = ids.map(|id| u64::from(id.wrapping_sub(low) as u32));
-        if shift < 64 {
-            for lane in 0..LANES {
-                lower[lane] |= codes[lane] << shift;
-            }
-        }
-        if shift > 32 {
-            // A field without bits may start at bit 128: its code is 0.
-            let (left, right) = (
-                shift.saturating_sub(64).min(63),
-                64_u32.saturating_sub(shift),
-            );
-            for lane in 0..LANES {
-                upper[lane] |= codes[lane] << left >> right;
-            }
-        }
-    }
-    std::array::from_fn(|lane| {
-        let key = u128::from(upper[lane]) << 64 | u128::from(lower[lane]);
-        (!outside[lane]).then_some(key)
-    })
 }
 
 /// The range in which nothing has been seen yet.
@@ -324,37 +314,6 @@ mod tests {
             prop_assert_eq!(layout.mode(), KeyMode::Rehash);
             prop_assert_eq!(layout.pack(&a) == layout.pack(&b), a == b);
             prop_assert_eq!(layout.unpack(0), None);
-        }
-
-        #[test]
-        fn columns_are_packed_as_rows_are(
-            table in ids_and_ranges(0..9, 1 << 20),
-            rows in 0_usize..40,
-            full in any::<bool>(),
-        ) {
-            let mut ranges: Vec<_> = table.iter().map(|f| (f.0, f.1)).collect();
-            if full {
-                // More than 128 bits: rehashed.
-                ranges.fill((i32::MIN, i32::MAX));
-            }
-            let layout = KeyLayout::new(&ranges);
-            // Either of two ids of each function, or now and then one that is out of range.
-            let id = |function: usize, row: usize| match (row * 31 + function * 17) % 64 {
-                0 => table[function].0.wrapping_sub(1),
-                n if n % 2 == 0 => table[function].2,
-                _ => table[function].3,
-            };
-            let row = |row| (0..table.len()).map(|function| id(function, row)).collect::<Vec<_>>();
-            let expected: Vec<_> = (0..rows).map(|index| layout.pack(&row(index))).collect();
-            let ids: Vec<_> = (0..table.len())
-                .flat_map(|function| (0..rows).map(move |row| (function, row)))
-                .map(|(function, row)| id(function, row))
-                .collect();
-            for &isa in Isa::available() {
-                let mut keys = vec![Some(7); rows];
-                layout.pack_columns(&ids, keys.iter_mut(), isa);
-                prop_assert_eq!(&keys, &expected, "{}", isa);
-            }
         }
 
         #[test]

@@ -14,6 +14,7 @@ mod hash;
 mod isa;
 mod key;
 mod map;
+mod memory;
 mod projection;
 mod quantise;
 mod rows;
@@ -21,6 +22,8 @@ mod simd;
 mod sort;
 mod tile;
 mod topk;
+mod vectors;
+mod within;
 
 pub use convert::widen_f16;
 pub use distance::{Measure, distance, distances_of, distances_to, dot_products};
@@ -38,3 +41,4 @@ pub use tile::{
     LeftPanel, Near, RightPanel, code_distances2, near_pairs, near_pairs_of, nearest_pairs,
 };
 pub use topk::{Nearest, TopK, TopKChunk};
+pub use within::{Asking, pairs_within};

@@ -7,16 +7,23 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::{
+    distance::prefetch,
     error::{KernelError, Result},
     finite::check_finite,
     isa::Isa,
+    memory::zeroed,
     rows::{Rows, Scalar},
     simd::dispatch,
     tile::LARGEST_DOT,
+    vectors::{LANES, halve, halve_lanes},
 };
 
 /// Codes are stored in rows of whole cache lines: 64 codes, one step of an AMX tile.
 pub(crate) const LINE: usize = 64;
+
+/// How many rows ahead they are fetched from memory: a row is waited for while it is looked at for
+/// the first time, and not while it is quantised.
+const AHEAD: usize = 4;
 
 /// Rows that one task of the thread pool quantises.
 const ROWS_PER_TASK: usize = 128;
@@ -95,8 +102,8 @@ impl<'a> Quantised<'a> {
     ) -> Result<Self> {
         let (n, dim) = (rows.len(), rows.dim());
         let stride = dim.next_multiple_of(LINE);
-        // Zeroed by the system as it is touched: the pages are first written by the tasks.
-        let mut codes = vec![0; n * stride];
+        // The pages are first written by the tasks.
+        let mut codes = zeroed(n * stride);
         let mut approximations = vec![Approximation::default(); n];
         let finite = codes
             .par_chunks_mut(ROWS_PER_TASK * stride)
@@ -205,7 +212,7 @@ impl<'a> Quantised<'a> {
             });
         }
         let stride = self.dim.next_multiple_of(LINE);
-        let mut codes = vec![0; order.len() * stride];
+        let mut codes = zeroed(order.len() * stride);
         codes
             .par_chunks_mut(stride)
             .zip(order)
@@ -284,7 +291,7 @@ impl CommonScale {
     /// ```
     /// use lshjoin_kernels::{CommonScale, Isa, Rows};
     ///
-    /// let scale = CommonScale::of(Rows::new(&[0.5_f32, -3.0], 2).unwrap(), Isa::Scalar);
+    /// let scale = CommonScale::of(Rows::new(&[0.5_f32, -3.0], 2).unwrap(), Isa::SCALAR);
     /// assert_eq!(CommonScale::from_bits(scale.to_bits()), Some(scale));
     /// assert_eq!(CommonScale::from_bits(f32::NAN.to_bits()), None);
     /// ```
@@ -301,12 +308,12 @@ impl<T: Scalar> WithSimd for ScaleOf<'_, T> {
     type Output = f64;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> f64 {
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
         let rows = self.0;
         let step = rows.len().div_ceil(SAMPLE).max(1);
         let mut extremes = Vec::new();
         for row in (0..rows.len()).step_by(step) {
-            let extreme = extreme(rows.row(row));
+            let extreme = extreme(simd, rows.row(row));
             if extreme > 0.0 && extreme.is_finite() {
                 extremes.push(extreme);
             }
@@ -343,54 +350,6 @@ fn scale(extreme: f64, largest: f64, common: f64) -> f64 {
     scale
 }
 
-/// The numbers that a row is quantised in.
-trait Working: Scalar {
-    /// Added and taken away, rounds to an integer, and leaves it in the low bits in between.
-    const ROUND: Self;
-
-    /// The bits without the sign's, which are in the order of magnitudes: infinity above all
-    /// numbers, NaN above that.
-    type Magnitude: Copy + Ord + Default;
-
-    fn of<T: Scalar>(value: T) -> Self;
-    fn low_bits(self) -> i8;
-    fn magnitude(self) -> Self::Magnitude;
-    fn of_magnitude(bits: Self::Magnitude) -> Self;
-}
-
-macro_rules! working {
-    ($float:ident, $signed:ident, $round:expr) => {
-        impl Working for $float {
-            const ROUND: $float = $round;
-
-            type Magnitude = $signed; // compared in more instruction sets than unsigned
-
-            #[inline(always)]
-            fn of<T: Scalar>(value: T) -> $float {
-                value.to_f64() as $float
-            }
-
-            #[inline(always)]
-            fn low_bits(self) -> i8 {
-                self.to_bits() as i8
-            }
-
-            #[inline(always)]
-            fn magnitude(self) -> $signed {
-                self.to_bits() as $signed & $signed::MAX
-            }
-
-            #[inline(always)]
-            fn of_magnitude(bits: $signed) -> $float {
-                $float::from_bits(bits as _)
-            }
-        }
-    };
-}
-
-working!(f32, i32, 12_582_912.0);
-working!(f64, i64, 6_755_399_441_055_744.0);
-
 /// Rows of at most so many values, the largest within these limits, lose nothing that counts when
 /// they are quantised in single precision, if that is what they are given in.
 const SINGLE_DIM: usize = 8192;
@@ -409,99 +368,123 @@ impl<T: Scalar> WithSimd for QuantiseRows<'_, T> {
     type Output = bool;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> bool {
+    fn with_simd<S: Simd>(self, simd: S) -> bool {
         let largest = largest_code(self.dim);
-        let single = size_of::<T>() == size_of::<f32>() && self.dim <= SINGLE_DIM;
+        let double = size_of::<T>() == size_of::<f64>();
+        let small = self.dim <= SINGLE_DIM;
+        let mut wide = Vec::new();
         let mut finite = true;
+        let mut ahead = self.values.chunks_exact(self.dim).skip(AHEAD);
         for ((values, codes), approximation) in self
             .values
             .chunks_exact(self.dim)
             .zip(self.codes.chunks_exact_mut(self.dim.next_multiple_of(LINE)))
             .zip(self.approximations)
         {
-            let extreme = extreme(values);
+            if let Some(row) = ahead.next() {
+                prefetch(row);
+            }
+            let extreme = extreme(simd, values);
             finite &= extreme.is_finite();
             let scale = scale(extreme, largest, self.common);
-            *approximation = if single && SINGLE.contains(&extreme) {
-                quantise_row::<T, f32>(values, codes, scale, largest)
+            *approximation = if double || small && SINGLE.contains(&extreme) {
+                quantise_row(simd, values, codes, scale, largest)
             } else {
-                quantise_row::<T, f64>(values, codes, scale, largest)
+                wide.clear();
+                wide.extend(values.iter().map(|value| value.to_f64()));
+                quantise_row(simd, &wide, codes, scale, largest)
             };
         }
         finite
     }
 }
 
-/// Values that are worked on side by side. The functions for them are inlined by force: what is
-/// not is compiled for no instruction set in particular.
-const LANES: usize = 32;
-
-/// The lanes of a row: full ones, then what is left, filled up with zeros.
+/// What is left of a row after whole chunks, filled up with zeros.
 #[inline(always)]
-fn lanes_of<T: Scalar, W: Working>(values: &[T]) -> impl Iterator<Item = [W; LANES]> {
-    let count = values.len().div_ceil(LANES);
-    (0..count).map(move |index| {
-        let values = &values[index * LANES..];
-        let mut lanes = [W::ZERO; LANES];
-        match values.first_chunk::<LANES>() {
-            Some(full) => (0..LANES).for_each(|lane| lanes[lane] = W::of(full[lane])),
-            None => (0..values.len()).for_each(|lane| lanes[lane] = W::of(values[lane])),
-        }
-        lanes
-    })
+fn padded<T: Scalar>(rest: &[T]) -> [T; LANES] {
+    let mut lanes = [T::ZERO; LANES];
+    lanes[..rest.len()].copy_from_slice(rest);
+    lanes
 }
 
-/// The largest magnitude in a row; not finite if some value is not.
+/// The largest magnitude in a row; infinite if some value is not finite.
 #[inline(always)]
-fn extreme<T: Scalar>(values: &[T]) -> f64 {
-    if size_of::<T>() == size_of::<f32>() {
-        extreme_in::<T, f32>(values)
+fn extreme<S: Simd, T: Scalar>(simd: S, values: &[T]) -> f64 {
+    let zero = T::splat(simd, T::ZERO);
+    // Zero times what is not finite is NaN.
+    let (mut largest, mut nothing) = ([zero; LANES], [zero; LANES]);
+    let (chunks, rest) = values.as_chunks();
+    let rest = padded(rest);
+    // Zeros change nothing, where there is no rest.
+    for chunk in 0..chunks.len() + 1 {
+        let lanes = chunks.get(chunk).unwrap_or(&rest);
+        for (at, &values) in T::vectors::<S>(lanes).iter().enumerate() {
+            largest[at] = T::larger(simd, T::absolute(simd, values), largest[at]);
+            nothing[at] = T::times_plus(simd, values, zero, nothing[at]);
+        }
+    }
+    let nothing = halve_lanes::<S, T>(&mut nothing, |x, y| T::plus(simd, x, y), |x, y| x + y);
+    let larger = |x: T, y: T| if x > y { x } else { y };
+    let largest = halve_lanes::<S, T>(&mut largest, |x, y| T::larger(simd, x, y), larger);
+    if nothing == T::ZERO {
+        largest.to_f64()
     } else {
-        extreme_in::<T, f64>(values)
+        f64::INFINITY
     }
-}
-
-#[inline(always)]
-fn extreme_in<T: Scalar, W: Working>(values: &[T]) -> f64 {
-    let mut extremes = [W::Magnitude::default(); LANES];
-    for lanes in lanes_of::<T, W>(values) {
-        for lane in 0..LANES {
-            extremes[lane] = extremes[lane].max(lanes[lane].magnitude());
-        }
-    }
-    W::of_magnitude(halve(extremes, W::Magnitude::max)).to_f64()
 }
 
 /// Quantises one row of finite values. In single precision the products of scale and codes are
-/// exact, and so are the sums of codes and squares.
+/// exact, and so are the sums of codes and squares: no matter then whether they are fused.
 #[inline(always)]
-fn quantise_row<T: Scalar, W: Working>(
+fn quantise_row<S: Simd, T: Scalar>(
+    simd: S,
     values: &[T],
     codes: &mut [i8],
     scale: f64,
     largest: f64,
 ) -> Approximation {
-    let (s, inverse) = (W::from_f64(scale), W::from_f64(1.0 / scale));
-    let (most, least) = (W::from_f64(largest), W::from_f64(-largest));
-    let mut residuals = [W::ZERO; LANES];
-    let mut squares = [W::ZERO; LANES];
-    let mut sums = [W::ZERO; LANES];
-    let rounded = codes.as_chunks_mut::<LANES>().0;
-    for (lanes, rounded) in lanes_of::<T, W>(values).zip(rounded) {
+    let splat = |value: f64| T::splat(simd, T::from_f64(value));
+    let (inverse, minus_scale) = (splat(1.0 / scale), splat(-scale));
+    let (most, least) = (splat(largest), splat(-largest));
+    // Added and taken away, it rounds to an integer, and leaves it in the low bits in between.
+    let shift = T::splat(simd, T::SHIFT);
+    let zero = splat(0.0);
+    let (mut residuals, mut squares, mut sums) = ([zero; LANES], [zero; LANES], [zero; LANES]);
+    let (chunks, rest) = values.as_chunks();
+    let rest = padded(rest);
+    // Beyond the rest there is padding, of zeros already.
+    let to_codes = codes.as_chunks_mut::<LANES>().0;
+    for (chunk, to_codes) in to_codes
+        .iter_mut()
+        .enumerate()
+        .take(values.len().div_ceil(LANES))
+    {
+        let lanes = T::vectors::<S>(chunks.get(chunk).unwrap_or(&rest));
+        let mut words = [shift; LANES];
+        for (at, &values) in lanes.iter().enumerate() {
+            let code = T::times(simd, values, inverse);
+            let code = T::larger(simd, T::smaller(simd, code, most), least);
+            words[at] = T::plus(simd, code, shift);
+            let code = T::minus(simd, words[at], shift);
+            let off = T::times_plus(simd, code, minus_scale, values);
+            residuals[at] = T::plus(simd, residuals[at], T::times(simd, off, off));
+            squares[at] = T::times_plus(simd, code, code, squares[at]);
+            sums[at] = T::plus(simd, sums[at], code);
+        }
+        let mut rounded = [T::ZERO; LANES];
+        rounded.copy_from_slice(T::values::<S>(&words[..lanes.len()]));
         for lane in 0..LANES {
-            let code = lanes[lane] * inverse;
-            let code = if code > most { most } else { code };
-            let code = if code < least { least } else { code };
-            let code = code + W::ROUND;
-            rounded[lane] = code.low_bits();
-            let code = code - W::ROUND;
-            let off = lanes[lane] - s * code;
-            residuals[lane] = residuals[lane] + off * off;
-            squares[lane] = squares[lane] + code * code;
-            sums[lane] = sums[lane] + code;
+            to_codes[lane] = rounded[lane].low_byte();
         }
     }
-    let sum = |lanes: [W; LANES]| halve(lanes.map(W::to_f64), |x, y| x + y);
+    let sum = |vectors: [T::Vector<S>; LANES]| {
+        let mut lanes = [0.0; LANES];
+        let vectors = &vectors[..LANES / T::lanes::<S>()];
+        for (lane, value) in lanes.iter_mut().zip(T::values::<S>(vectors)) {
+            *lane = value.to_f64();
+        }
+        halve(&mut lanes, |x, y| x + y)
+    };
     let (residual2, square) = (sum(residuals), sum(squares));
     let huge = scale * scale * square > HUGE || residual2 > HUGE || residual2.is_nan();
     Approximation {
@@ -515,19 +498,6 @@ fn quantise_row<T: Scalar, W: Working>(
         square: square as i32,
         sum: sum(sums) as i32,
     }
-}
-
-/// Combines the upper half of the lanes with the lower until one is left.
-#[inline(always)]
-fn halve<V: Copy>(mut lanes: [V; LANES], combine: impl Fn(V, V) -> V) -> V {
-    let mut width = LANES;
-    while width > 1 {
-        width /= 2;
-        for lane in 0..width {
-            lanes[lane] = combine(lanes[lane], lanes[lane + width]);
-        }
-    }
-    lanes[0]
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use crate::{
     error::{KernelError, Result},
     floor::Floor,
     projection::Gemm,
+    vectors::Vectors,
 };
 
 /// A borrowed row-major matrix: one vector a row, all of one dimension.
@@ -82,6 +83,7 @@ impl<'a, T> Rows<'a, T> {
 pub trait Scalar:
     Floor
     + Gemm
+    + Vectors
     + Copy
     + Send
     + Sync
@@ -108,6 +110,8 @@ pub trait Scalar:
     const TINY_NORM: f64;
     /// Whichever slice is of this type.
     fn pick<'a>(single: &'a [f32], double: &'a [f64]) -> &'a [Self];
+    /// The largest number.
+    const LARGEST: f64;
     /// Positive zero.
     const ZERO: Self;
     /// Positive infinity.
@@ -140,6 +144,7 @@ impl Scalar for f32 {
         single
     }
     const TINY_NORM: f64 = 1e-15;
+    const LARGEST: f64 = f32::MAX as f64;
     const UNIT_ROUNDOFF: f64 = f32::EPSILON as f64 / 2.0;
     const ZERO: Self = 0.0;
     const INFINITY: Self = f32::INFINITY;
@@ -171,6 +176,7 @@ impl Scalar for f64 {
         double
     }
     const TINY_NORM: f64 = 1e-140;
+    const LARGEST: f64 = f64::MAX;
     const UNIT_ROUNDOFF: f64 = f64::EPSILON / 2.0;
     const ZERO: Self = 0.0;
     const INFINITY: Self = f64::INFINITY;

@@ -511,6 +511,8 @@ impl<'a> Panels<'a> {
         product.floors.set(left, (block.right_band, right_bounds));
         // SAFETY: the machine has the panels' instruction set, or there would be no `Isa` of it,
         // and both pointers are to a whole band.
-        unsafe { (self.multiply)(&block, product) }
+        let near = unsafe { (self.multiply)(&block, product) };
+        debug_assert_eq!(near, product.masks != [0; BLOCK]);
+        near
     }
 }

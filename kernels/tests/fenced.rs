@@ -13,9 +13,9 @@ use std::{
 
 use half::f16;
 use lshjoin_kernels::{
-    Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Level, Measure, Quantised, RightPanel,
-    Rows, Scalar, Sorter, TopK, check_finite, code_distances2, distance, distances_of,
-    distances_to, near_pairs, near_pairs_of, widen_f16,
+    Asking, Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Level, Measure, Quantised,
+    RightPanel, Rows, Scalar, Sorter, TopK, check_finite, code_distances2, distance, distances_of,
+    distances_to, near_pairs, near_pairs_of, pairs_within, widen_f16,
 };
 
 struct Fenced;
@@ -108,7 +108,15 @@ fn distances<T: Scalar>(isa: Isa) {
         let values = values::<T>(3 * dim);
         let rows = Rows::new(&values, dim).unwrap();
         let (last, indices, pairs) = (rows.row(2), vec![2, 0, 2, 2, 2], vec![(2, 2), (2, 1)]);
+        let side = Asking {
+            rows,
+            indices: &indices,
+            bounds: &vec![T::INFINITY; indices.len()],
+        };
         for measure in [Measure::SquaredEuclidean, Measure::Manhattan, Measure::Dot] {
+            let mut count = 0;
+            pairs_within(measure, side, side, isa, &mut |_, _, _| count += 1).unwrap();
+            assert_eq!(count, indices.len().pow(2));
             distances_to(measure, last, rows, &indices, &mut out, isa).unwrap();
             distances_of(measure, rows, rows, &pairs, &mut out, isa).unwrap();
             assert_eq!(distance(measure, last, last, isa), Ok(out[0]));
@@ -164,12 +172,13 @@ fn hashing<T: Scalar>(isa: Isa) {
             functions.bucket_ids(rows, isa, &mut ids).unwrap();
             let ranges = functions.ranges(rows, isa).unwrap();
             let layouts = [KeyLayout::new(&ranges[..1]), KeyLayout::new(&ranges[1..])];
-            let mut keys = vec![None; 2 * n];
-            functions.keys(rows, &layouts, isa, &mut keys).unwrap();
-            for (ids, keys) in ids.chunks(6).zip(keys.chunks(2)) {
-                let last = ids[1..].to_vec();
-                assert_eq!(keys[1], layouts[1].pack(&last));
-                assert!(keys[0].is_some() && keys[1].is_some());
+            let (mut first, mut second) = (vec![0; n], vec![0; n]);
+            let mut columns = vec![&mut first[..], &mut second[..]];
+            let keyless = functions.keys(rows, &layouts, isa, &mut columns).unwrap();
+            assert_eq!(keyless, [[], []]);
+            for (row, ids) in ids.chunks(6).enumerate() {
+                assert_eq!(Some(second[row]), layouts[1].pack(&ids[1..]));
+                assert_eq!(Some(first[row]), layouts[0].pack(&ids[..1]));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Hashing rows, against the definition in double precision, on every instruction set.
 
 use lshjoin_kernels::{
-    Bucketing, HashFunctions, Isa, KernelError, KeyLayout, Measure, Rows, Scalar, distance,
+    Bucketing, HashFunctions, Isa, KernelError, KeyLayout, KeyMode, Measure, Rows, Scalar, distance,
 };
 use proptest::prelude::*;
 use rand::Rng;
@@ -45,6 +45,25 @@ fn ids<T: Scalar>(functions: &HashFunctions, rows: Rows<'_, T>, isa: Isa) -> Vec
     let mut ids = vec![0; rows.len() * functions.len()];
     functions.bucket_ids(rows, isa, &mut ids).unwrap();
     ids
+}
+
+/// A column for each table; `None` for a row without a key.
+fn keys<T: Scalar>(
+    functions: &HashFunctions,
+    rows: Rows<'_, T>,
+    layouts: &[KeyLayout],
+    isa: Isa,
+) -> Vec<Vec<Option<u128>>> {
+    let mut keys = vec![vec![7; rows.len()]; layouts.len()];
+    let mut columns: Vec<&mut [u128]> = keys.iter_mut().map(Vec::as_mut_slice).collect();
+    let keyless = functions.keys(rows, layouts, isa, &mut columns).unwrap();
+    let with_gaps = |(keys, keyless): (&Vec<u128>, &Vec<usize>)| {
+        assert!(keyless.is_sorted_by(|row, next| row < next));
+        let mut keys: Vec<_> = keys.iter().copied().map(Some).collect();
+        keyless.iter().for_each(|&row| keys[row] = None);
+        keys
+    };
+    keys.iter().zip(&keyless).map(with_gaps).collect()
 }
 
 #[test]
@@ -121,6 +140,52 @@ fn rows_of_any_magnitude_hash_by_the_definition() {
 }
 
 #[test]
+fn ids_may_use_all_128_bits_of_a_key() {
+    const FULL: (i32, i32) = (i32::MIN, i32::MAX);
+    // Each function reads a dimension of its own; the last never varies.
+    let (count, layout) = (5, KeyLayout::new(&[FULL, FULL, FULL, FULL, (7, 7)]));
+    assert_eq!((layout.mode(), layout.bits()), (KeyMode::Packed, 128));
+    let directions = (0..count * count).map(|at| f64::from(at % (count + 1) == 0));
+    let functions = HashFunctions::new(
+        count as usize,
+        directions.collect(),
+        vec![0.0; count as usize],
+        Bucketing::Width(1.0),
+    )
+    .unwrap();
+    let places = [i32::MAX, i32::MAX, i32::MAX, i32::MIN, 0, -1, 1 << 30];
+    let mut expected = Vec::new();
+    for row in 0..100 {
+        let of_row = (0..4).map(|function| places[row % 7 * function % 7]);
+        expected.push(
+            of_row
+                .chain([7 + (row % 10 / 9) as i32])
+                .collect::<Vec<_>>(),
+        );
+    }
+    let values: Vec<f64> = expected
+        .concat()
+        .into_iter()
+        .map(|id| f64::from(id) + 0.5)
+        .collect();
+    let rows = Rows::new(&values, count as usize).unwrap();
+    for &isa in Isa::available() {
+        let keys = keys(&functions, rows, std::slice::from_ref(&layout), isa).concat();
+        assert!(
+            keys.contains(&None) && keys.contains(&Some(u128::MAX)),
+            "{isa}"
+        );
+        for (ids, key) in expected.iter().zip(keys) {
+            assert_eq!(key, layout.pack(ids), "{isa}");
+            assert_eq!(
+                key.and_then(|key| layout.unpack(key)).as_ref(),
+                key.map(|_| ids)
+            );
+        }
+    }
+}
+
+#[test]
 fn ranges_and_keys_follow_from_ids() {
     let (count, dim, n) = (6, 20, 1500);
     let functions = functions(count, dim, Bucketing::Width(0.25));
@@ -137,20 +202,15 @@ fn ranges_and_keys_follow_from_ids() {
             );
         }
         let layouts = [KeyLayout::new(&ranges[..2]), KeyLayout::new(&ranges[2..])];
-        let mut keys = vec![None; n * 2];
-        functions.keys(rows, &layouts, isa, &mut keys).unwrap();
-        for (ids, keys) in ids.chunks(count).zip(keys.chunks(2)) {
-            assert_eq!(
-                keys,
-                [layouts[0].pack(&ids[..2]), layouts[1].pack(&ids[2..])]
-            );
+        let keys = keys(&functions, rows, &layouts, isa);
+        for (row, ids) in ids.chunks(count).enumerate() {
+            assert_eq!(keys[0][row], layouts[0].pack(&ids[..2]));
+            assert_eq!(keys[1][row], layouts[1].pack(&ids[2..]));
         }
         // Rows beyond what was measured have no key, rather than another bucket's.
         let far: Vec<f64> = double.iter().map(|value| value * 1000.0).collect();
-        functions
-            .keys(Rows::new(&far, dim).unwrap(), &layouts, isa, &mut keys)
-            .unwrap();
-        assert!(keys.iter().any(Option::is_none));
+        let far = self::keys(&functions, Rows::new(&far, dim).unwrap(), &layouts, isa);
+        assert!(far.concat().contains(&None));
     }
 }
 
@@ -215,5 +275,48 @@ proptest! {
         let rows = row.repeat(copies);
         let ids = ids(&functions, Rows::new(&rows, 24).unwrap(), Isa::best());
         prop_assert!(ids.chunks(5).all(|of_row| of_row == &ids[..5]));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..Default::default() })]
+
+    /// Fields of all widths at all places of a key, ids in and out of their ranges, empty ranges.
+    #[test]
+    fn keys_are_the_ids_packed(
+        ranges in prop::collection::vec((any::<i32>(), 0_u32..33, any::<bool>()), 1..9),
+        n in 0_usize..120,
+        near in prop::collection::vec(-20_f64..20.0, 120 * 8),
+    ) {
+        // Row i of one dimension, the function's direction 1: ids are floors of the values.
+        let count = ranges.len();
+        let full: Vec<(i32, i32)> = ranges.iter().map(|&(low, bits, empty)| {
+            let low = low >> 1;
+            let high = i64::from(low) + ((1_i64 << bits) - 1);
+            let high = high.min(i64::from(i32::MAX)) as i32;
+            if empty && bits == 0 { (high, low.wrapping_sub(1)) } else { (low, high) }
+        }).collect();
+        let layout = KeyLayout::new(&full);
+        // Each function reads a dimension of its own.
+        let mut directions = vec![0.0; count * count];
+        (0..count).for_each(|at| directions[at * count + at] = 1.0);
+        let functions =
+            HashFunctions::new(count, directions, vec![0.0; count], Bucketing::Width(1.0)).unwrap();
+        let values: Vec<f64> = (0..n * count)
+            .map(|at| {
+                let (low, high) = full[at % count];
+                let edge = if near[at] < 0.0 { low } else { high };
+                let place = f64::from(edge) + near[at] * f64::from(at as u32 % 3) / 2.0 + 0.5;
+                place.clamp(-2e9, 2e9)
+            })
+            .collect();
+        let rows = Rows::new(&values, count).unwrap();
+        for &isa in Isa::available() {
+            let ids = ids(&functions, rows, isa);
+            let keys = keys(&functions, rows, std::slice::from_ref(&layout), isa);
+            for (row, of_row) in ids.chunks(count).enumerate() {
+                prop_assert_eq!(keys[0][row], layout.pack(of_row), "{} {:?}", isa, layout.mode());
+            }
+        }
     }
 }

@@ -223,27 +223,27 @@ impl<T: Scalar> Meetings<'_, T> {
     ) -> Result<()> {
         let (right_side, _) = self.right.unwrap_or((self.left, self.left_order));
         let (metric, dim) = (self.left.metric, self.left.rows.dim());
-        let (mut pairs, mut scores) = (Vec::new(), Vec::new());
-        for (left, &row) in (0..).zip(left_rows) {
-            pairs.clear();
-            pairs.extend(right_rows.iter().map(|&right| (row, right)));
-            self.left
-                .scores(right_side, &pairs, &mut scores, self.run.isa())?;
-            let bound = judge.left_bound(row);
-            for (right, (&score, &(_, right_row))) in (0..).zip(scores.iter().zip(&pairs)) {
-                let distance = distance(metric, score).to_f64();
-                let (at_least, at_most) = filter_interval::<T>(metric, distance, dim);
-                if at_least <= bound.max(judge.right_bound(right_row)) {
-                    near.push(Near {
-                        left,
-                        right,
-                        at_least,
-                        at_most,
-                    });
-                }
+        let of_left = bounds(left_rows, |row| judge.left_bound(row));
+        let of_right = bounds(right_rows, |row| judge.right_bound(row));
+        let mut found = |left: u32, right: u32, score: T| {
+            let distance = distance(metric, score).to_f64();
+            let (at_least, at_most) = filter_interval::<T>(metric, distance, dim);
+            if at_least <= of_left[left as usize].max(of_right[right as usize]) {
+                near.push(Near {
+                    left,
+                    right,
+                    at_least,
+                    at_most,
+                });
             }
-        }
-        Ok(())
+        };
+        let isa = self.run.isa();
+        self.left.within(
+            (left_rows, &of_left),
+            (right_side, right_rows, &of_right),
+            isa,
+            &mut found,
+        )
     }
 }
 

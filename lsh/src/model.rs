@@ -164,7 +164,7 @@ impl LshModel {
                 .slice(first..first + layouts.len() * self.per_table);
             let mut layouts = layouts.to_vec();
             let mut of_items = keys(&functions, items, &layouts, run)?;
-            if of_items.iter().any(Option::is_none) {
+            if of_items.keyless.iter().any(|rows| !rows.is_empty()) {
                 let ranges = ranges(&functions, items, run)?;
                 for (layout, ranges) in layouts.iter_mut().zip(ranges.chunks(self.per_table)) {
                     *layout = layout.cover(ranges);
@@ -176,15 +176,15 @@ impl LshModel {
                 .transpose()?;
             for (table, layout) in layouts.iter().enumerate() {
                 run.check()?;
-                let build = |keys: &[Option<u128>]| {
-                    let column = keys.iter().skip(table).step_by(layouts.len());
+                let build = |keys: &Keys| {
+                    let mut keyless = keys.keyless[table].iter().peekable();
                     let (rows, keys): (Vec<u32>, Vec<u128>) = (0..)
-                        .zip(column)
-                        .filter_map(|(row, key)| Some((row, (*key)?)))
+                        .zip(&keys.columns[table])
+                        .filter(|(row, _)| keyless.next_if_eq(&row).is_none())
                         .unzip();
                     Table::build(&rows, &keys, layout.bits())
                 };
-                let of_queries = of_queries.as_deref().map(build).transpose()?;
+                let of_queries = of_queries.as_ref().map(build).transpose()?;
                 meet(&build(&of_items)?, of_queries.as_ref())?;
             }
         }
@@ -207,21 +207,35 @@ impl LshModel {
     }
 }
 
+/// The keys of rows, a column for each table, and the rows of each that have none, rising.
+struct Keys {
+    columns: Vec<Vec<u128>>,
+    keyless: Vec<Vec<u32>>,
+}
+
 fn keys<T: Scalar>(
     functions: &HashFunctions,
     rows: Rows<'_, T>,
     layouts: &[KeyLayout],
     run: &Run,
-) -> Result<Vec<Option<u128>>> {
-    let mut keys = vec![None; rows.len() * layouts.len()];
-    for (chunk, keys) in chunks(rows.len(), run).zip(keys.chunks_mut(CHUNK * layouts.len())) {
+) -> Result<Keys> {
+    let mut columns = vec![vec![0; rows.len()]; layouts.len()];
+    let mut keyless = vec![Vec::new(); layouts.len()];
+    for chunk in chunks(rows.len(), run) {
         run.check()?;
-        functions
-            .keys(rows.slice(chunk.clone()), layouts, run.isa(), keys)
+        let mut of_chunk: Vec<_> = columns
+            .iter_mut()
+            .map(|keys| &mut keys[chunk.clone()])
+            .collect();
+        let found = functions
+            .keys(rows.slice(chunk.clone()), layouts, run.isa(), &mut of_chunk)
             .map_err(|error| error.after(chunk.start))?;
+        for (keyless, found) in keyless.iter_mut().zip(found) {
+            keyless.extend(found.iter().map(|row| (chunk.start + row) as u32));
+        }
         run.advance(chunk.len());
     }
-    Ok(keys)
+    Ok(Keys { columns, keyless })
 }
 
 fn ranges<T: Scalar>(

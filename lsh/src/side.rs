@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use lshjoin_kernels::{
-    CommonScale, Isa, Measure, Quantised, Rows, Scalar, check_finite, distances_of,
+    Asking, CommonScale, Isa, Measure, Quantised, Rows, Scalar, check_finite, distances_of,
+    pairs_within,
 };
 use rayon::prelude::*;
 
@@ -196,6 +197,37 @@ impl<'a, T: Scalar> Side<'a, T> {
         }
     }
 
+    /// Calls `found(i, j, score)` for pairs of the i-th of `rows` and the j-th of the other side's,
+    /// by number: all whose distance may be within one of their bounds. For the Manhattan distance.
+    pub(crate) fn within(
+        &self,
+        (rows, bounds): (&[u32], &[f32]),
+        (other, other_rows, other_bounds): (&Self, &[u32], &[f32]),
+        isa: Isa,
+        found: &mut dyn FnMut(u32, u32, T),
+    ) -> Result<()> {
+        let widen = |bounds: &[f32]| -> Vec<T> {
+            let dim = self.rows.dim();
+            bounds.iter().map(|&bound| widened(bound, dim)).collect()
+        };
+        let (bounds, other_bounds) = (widen(bounds), widen(other_bounds));
+        let indices: Vec<u32> = rows.iter().map(|&row| self.row(row)).collect();
+        let other_indices: Vec<u32> = other_rows.iter().map(|&row| other.row(row)).collect();
+        self.check(indices.iter().copied())?;
+        other.check(other_indices.iter().copied())?;
+        let left = Asking {
+            rows: self.rows,
+            indices: &indices,
+            bounds: &bounds,
+        };
+        let right = Asking {
+            rows: other.rows,
+            indices: &other_indices,
+            bounds: &other_bounds,
+        };
+        Ok(pairs_within(Measure::Manhattan, left, right, isa, found)?)
+    }
+
     /// Exact scores of pairs of rows, by number, of this side and of `other`: what [`distance`] makes a
     /// distance of, and in the same order.
     pub(crate) fn scores(
@@ -229,6 +261,14 @@ impl<'a, T: Scalar> Side<'a, T> {
         }
         Ok(())
     }
+}
+
+/// The largest score for which [`filter_interval`] starts within `bound`, or a larger one; of the
+/// metrics without codes, whose scores are distances.
+fn widened<T: Scalar>(bound: f32, dim: usize) -> T {
+    let error = (dim + 8) as f64 * T::UNIT_ROUNDOFF + f64::from(f32::EPSILON);
+    let bound = f64::from(bound);
+    T::from_f64(bound + bound.abs() * 4.0 * error + f64::from(f32::MIN_POSITIVE))
 }
 
 /// The scale that a side of rows like these has its codes in.

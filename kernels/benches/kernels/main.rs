@@ -10,8 +10,9 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement:
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use half::f16;
 use lshjoin_kernels::{
-    Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Measure, Quantised, RightPanel, Rows,
-    Scalar, Sorter, TopK, check_finite, distances_to, dot_products, near_pairs, widen_f16,
+    Asking, Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Measure, Quantised, RightPanel,
+    Rows, Scalar, Sorter, TopK, check_finite, distances_to, dot_products, near_pairs, pairs_within,
+    widen_f16,
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -25,8 +26,10 @@ const DIM: usize = 384;
 const MANY: usize = 1_000_000;
 const FEW: usize = 512;
 
-/// Rows that are hashed: the rate does not depend on their number from thousands on.
+/// Rows that are hashed: the rate does not depend on their number from thousands on. And rows of a
+/// block of them, whose projections stay in a second-level cache.
 const HASHED: usize = 100_000;
+const BLOCK: usize = 192;
 
 /// Tables, and functions of a table.
 const TABLES: usize = 16;
@@ -160,6 +163,42 @@ fn distances<T: Scalar>(criterion: &mut Criterion, name: &str) {
     }
 }
 
+/// Panel against panel in the rows' own precision, with bounds that few pairs are within.
+fn within(criterion: &mut Criterion) {
+    const SIDE: usize = 256;
+    let values = gaussian(2 * SIDE, DIM);
+    let order: Vec<u32> = (0..2 * SIDE as u32).collect();
+    // Random pairs are √(2·dim) apart, ± 1.
+    let near = (2.0 * DIM as f32).sqrt() - 4.0;
+    for (measure, of, bound) in [
+        (Measure::SquaredEuclidean, "squared Euclidean", near * near),
+        (
+            Measure::Manhattan,
+            "Manhattan",
+            near * (DIM as f32 / 2.0).sqrt(),
+        ),
+    ] {
+        let bounds = vec![bound; SIDE];
+        let asking = |indices| Asking {
+            rows: rows(&values, DIM),
+            indices,
+            bounds: &bounds,
+        };
+        let (left, right) = (asking(&order[..SIDE]), asking(&order[SIDE..]));
+        let mut group = criterion.benchmark_group(format!("within {of}"));
+        group.throughput(Throughput::Elements((SIDE * SIDE * DIM) as u64));
+        for &isa in Isa::available() {
+            bench(&mut group, isa, "cache", || {
+                let mut near = 0;
+                pairs_within(measure, left, right, isa, &mut |_, _, _| near += 1)
+                    .expect("shapes match");
+                near
+            });
+        }
+        group.finish();
+    }
+}
+
 /// A table's worth of projections in the fixed order.
 fn products(criterion: &mut Criterion) {
     let values = gaussian(FEW, DIM);
@@ -213,7 +252,7 @@ fn hash(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("gemm");
     group.throughput(products(HASHED));
-    for block in [192, 256, 320, 384, 512, 1024] {
+    for block in [192, 288, 384, 480, 960] {
         let mut out = vec![0.0; block * count];
         bench(&mut group, "any", block, || {
             for rows in values.chunks(block * DIM) {
@@ -226,26 +265,27 @@ fn hash(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("keys");
     group.throughput(products(HASHED));
-    let mut keys = vec![None; HASHED * TABLES];
+    let mut keys = vec![0; HASHED * TABLES];
+    let mut columns: Vec<_> = keys.chunks_mut(HASHED).collect();
     for &isa in Isa::available() {
         bench(&mut group, isa, "memory", || {
             functions
-                .keys(rows, &layouts, isa, &mut keys)
+                .keys(rows, &layouts, isa, &mut columns)
                 .expect("shapes match")
         });
     }
     group.finish();
 
     let mut group = criterion.benchmark_group("floor-hash-pack");
-    group.throughput(products(FEW));
-    let block = rows.slice(0..FEW);
-    let mut projections = vec![0.0; FEW * count];
+    group.throughput(products(BLOCK));
+    let block = rows.slice(0..BLOCK);
+    let mut projections = vec![0.0; BLOCK * count];
     gemm(block.values(), &mut projections);
-    let keys = &mut keys[..FEW * TABLES];
+    let mut columns: Vec<_> = keys.chunks_mut(BLOCK).take(TABLES).collect();
     for &isa in Isa::available() {
         bench(&mut group, isa, "cache", || {
             functions
-                .keys_of_projections(block, &projections, &layouts, isa, keys)
+                .keys_of_projections(block, &projections, &layouts, isa, &mut columns)
                 .expect("shapes match")
         });
     }
@@ -316,6 +356,7 @@ fn main() {
     tile(&mut criterion);
     hash(&mut criterion);
     products(&mut criterion);
+    within(&mut criterion);
     quantise(&mut criterion);
     distances::<f32>(&mut criterion, "f32");
     distances::<f64>(&mut criterion, "f64");

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Block, Product, SIDE, avx512};
+use super::{BLOCK, Block, Floors, Product, SIDE, Tile, avx512};
 
 /// Rows of left panel that are multiplied at once, with 32 of the right: 16 accumulators.
 const ROWS: usize = 8;

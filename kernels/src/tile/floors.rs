@@ -21,7 +21,7 @@ pub(super) struct Floors {
     pub(super) rows: [i32; BLOCK],
 }
 
-/// Dot products of codes stay within ± this, and so do the floors' left terms.
+/// Dot products of codes stay within ± this, and so do the floors' terms of squares.
 pub(crate) const LARGEST_DOT: i32 = 1 << 29;
 /// Starting from this every dot product reaches every left term.
 const ALL: i32 = 1 << 30;
@@ -63,7 +63,7 @@ impl Floors {
         }
         let of_left = of_left as f32 * LESS;
         for (floor, &square) in self.rows.iter_mut().zip(&left.squares) {
-            *floor = integer(square as f32 * of_left) - UNITS;
+            *floor = integer(square as f32 * of_left).min(LARGEST_DOT) - UNITS;
         }
         let of_right = of_right as f32 * LESS;
         let unit = (s.root * t.root) as f32;
@@ -84,12 +84,13 @@ pub(super) fn larger(first: f32, second: f32) -> f32 {
     if first > second { first } else { second }
 }
 
-/// Rounds towards zero, within ± [`ALL`].
+/// Rounds towards zero, from −[`LARGEST_DOT`] to [`ALL`]: so that not even products of padding, less
+/// their floors, overflow.
 #[inline(always)]
 fn integer(value: f32) -> i32 {
-    let most = ALL as f32;
+    let (least, most) = (-LARGEST_DOT as f32, ALL as f32);
     let value = if value < most { value } else { most };
-    let value = larger(value, -most);
+    let value = larger(value, least);
     // SAFETY: between two 32-bit integers.
     unsafe { value.to_int_unchecked() }
 }
