@@ -66,7 +66,8 @@ test-memory:
 # The portable kernels in Miri, which sees all undefined behaviour: the smallest of tests, since it is
 # a thousand times as slow. Needs `rustup toolchain install nightly --component miri`. It has no map
 # of files, and of rayon's memory it understands no more than with trees.
-test-miri: export MIRIFLAGS = -Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-tree-borrows
+test-miri: export MIRIFLAGS = -Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-tree-borrows \
+    -Zmiri-permissive-provenance
 test-miri: export PROPTEST_CASES = 4
 test-miri:
 	$(MIRI) --doc -- --skip map
