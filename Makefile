@@ -18,8 +18,8 @@ build: $(VENV)/built
 demo: $(VENV)/built $(VENV)/with-demo
 	$(BIN)/python benches/docstrings.py
 
-# The whole suite on the best instruction set of this machine, on none, and on plain AVX-512 where
-# there is better than that.
+# The whole suite on the best instruction set of this machine; without Spark, to which they are all
+# one, on none and on plain AVX-512 where there is better than that.
 test: $(VENV)/built
 	@set -e; for isa in best scalar $$($(BIN)/python -c "$(PLAIN_AVX512)"); do \
 	    $(MAKE) --no-print-directory test-$$isa; \
@@ -31,7 +31,7 @@ test-%: export LSHJOIN_ISA = $(filter-out best,$*)
 test-%: $(VENV)/built $(VENV)/with-test
 	@echo "== instruction set: $* =="
 	cargo test --workspace --exclude lshjoin-python
-	$(BIN)/python -m pytest -rs tests
+	$(BIN)/python -m pytest -rs tests/python $(if $(filter best,$*),tests/spark)
 
 # The tests of the Rust crates on arm64, emulated: all on a processor with dot products, where joins
 # are compared with and without them, and those of the kernels on one that has none.
