@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import arrow_vectors
+from frames import arrow_vectors
 from lshjoin import command_line, knn_join, radius_join
 
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
-from conftest import arrow_vectors
+from frames import arrow_vectors
 from lshjoin.datasets import open_dataset
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from conftest import make_frame, rows_of
+from frames import make_frame, rows_of
 from lshjoin import BucketedRandomProjectionLSH, ManhattanProjectionLSH, RandomHyperplaneLSH
 
 KINDS = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.Table, "stream": pa.Table}

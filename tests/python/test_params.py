@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import make_frame
+from frames import make_frame
 from lshjoin import (
     BucketedRandomProjectionLSH,
     ManhattanProjectionLSH,

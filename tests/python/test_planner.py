@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError
 import lshjoin
 import numpy as np
 import pytest
-from conftest import make_frame, rows_of
+from frames import make_frame, rows_of
 from lshjoin import (
     BucketedRandomProjectionLSH,
     JoinPlan,

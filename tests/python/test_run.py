@@ -13,7 +13,7 @@ import threading
 import lshjoin
 import numpy as np
 import pytest
-from conftest import make_frame, rows_of
+from frames import make_frame, rows_of
 from lshjoin import BucketedRandomProjectionLSH, knn_join, radius_join
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import make_frame
+from frames import make_frame
 from lshjoin import (
     BucketedRandomProjectionLSH,
     BucketedRandomProjectionLSHModel,

@@ -5,7 +5,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from conftest import arrow_vectors
+from frames import arrow_vectors
 from lshjoin.frames import open_frame
 from lshjoin.vectors import array_matrix, key_and_rows
 
