@@ -71,6 +71,23 @@ impl<'a, T> Rows<'a, T> {
         }
     }
 
+    /// Copies of these rows, one after the other. Panics when one is out of range, as slices do.
+    ///
+    /// ```
+    /// use lshjoin_kernels::Rows;
+    ///
+    /// let rows = Rows::new(&[1.0_f32, 2.0, 3.0, 4.0], 2)?;
+    /// assert_eq!(rows.gather(&[1, 0]), [3.0, 4.0, 1.0, 2.0]);
+    /// # Ok::<(), lshjoin_kernels::KernelError>(())
+    /// ```
+    pub fn gather(&self, rows: &[u32]) -> Vec<T>
+    where
+        T: Copy,
+    {
+        let rows: Vec<&[T]> = rows.iter().map(|&row| self.row(row as usize)).collect();
+        rows.concat()
+    }
+
     /// All values, row after row.
     pub fn values(&self) -> &'a [T] {
         self.values

@@ -207,10 +207,9 @@ impl Cells {
             *end += rows.len();
             Some((*end, rows[0].1))
         });
-        let runs = runs.collect();
+        let runs: Vec<(usize, u32)> = runs.collect();
         let mut order: Vec<u32> = keyed.iter().map(|&(_, _, row)| row).collect();
         drop(keyed);
-        let runs: Vec<(usize, u32)> = runs;
         let (mut rest, mut of_runs, mut start) = (order.as_mut_slice(), Vec::new(), 0);
         for &(end, _) in &runs {
             let (rows, others) = rest.split_at_mut(end - start);
@@ -319,11 +318,7 @@ pub(crate) fn projected_some<T: Scalar>(
     rows: &[u32],
     run: &Run,
 ) -> Result<Vec<f32>> {
-    let values = rows
-        .iter()
-        .map(|&row| side.rows.row(row as usize))
-        .collect::<Vec<_>>()
-        .concat();
+    let values = side.rows.gather(rows);
     let values = Rows::new(&values, side.rows.dim())?;
     projected(
         axes,

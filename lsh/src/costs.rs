@@ -7,6 +7,8 @@
 
 use lshjoin_kernels::{Isa, Level};
 
+use crate::nearest::{Candidate, room};
+
 /// Seconds on one thread, which is what work is counted in: threads make no difference to a choice.
 pub(crate) struct Costs {
     /// Of comparing the codes of two rows: whatever their dimension, and for each value of it.
@@ -74,7 +76,7 @@ impl Shape {
 
     /// Memory of a join, at its peak, beside the rows.
     pub(crate) fn bytes(&self) -> u64 {
-        let lists = self.left * ((self.k + self.k / 2 + 8) * 12 + 8);
+        let lists = self.left * (room(self.k) * size_of::<Candidate>() + 8);
         let found = self.left * self.k * (8 + self.width);
         // Codes twice, while they are put in order or stand in panels.
         (2.0 * self.values()) as u64 + (lists + found) as u64

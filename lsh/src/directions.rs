@@ -200,11 +200,9 @@ pub(crate) fn sample_step(rows: usize, dim: usize) -> usize {
 
 /// Rows at equal distances from first to last, copied.
 fn sample<T: Scalar>(rows: Rows<'_, T>) -> Vec<T> {
-    (0..rows.len())
-        .step_by(sample_step(rows.len(), rows.dim()))
-        .map(|row| rows.row(row))
-        .collect::<Vec<_>>()
-        .concat()
+    let step = sample_step(rows.len(), rows.dim());
+    let sampled: Vec<u32> = (0..rows.len() as u32).step_by(step).collect();
+    rows.gather(&sampled)
 }
 
 /// The rows less their mean, scaled so that squares of ordinary rows neither

@@ -48,11 +48,7 @@ impl Distinct {
 
     /// The rows that take part.
     pub(crate) fn rows<T: Scalar>(&self, rows: Rows<'_, T>) -> Vec<T> {
-        self.kept
-            .iter()
-            .map(|&row| rows.row(row as usize))
-            .collect::<Vec<_>>()
-            .concat()
+        rows.gather(&self.kept)
     }
 
     /// Compares the rows of equal hashes. At least one row of each group is kept.
@@ -153,11 +149,6 @@ mod tests {
     use super::*;
     use crate::{JoinPlan, knn_join, metric::Metric, nearest::Neighbors};
 
-    fn gather(rows: Rows<'_, f32>, kept: &[u32]) -> Vec<f32> {
-        let rows = kept.iter().flat_map(|&row| rows.row(row as usize));
-        rows.copied().collect()
-    }
-
     /// The lists of all queries, from those of the queries at their `places`; the items' numbers
     /// are places in `items`.
     fn expand(near: &Neighbors<f32>, places: &[u32], items: &[u32]) -> Vec<(f32, i64)> {
@@ -184,7 +175,7 @@ mod tests {
             })
         };
         let (queries, items, both) = (distinct(1), distinct(k), distinct(k + 1));
-        let [q, i, b] = [&queries, &items, &both].map(|side| gather(rows, &side.kept));
+        let [q, i, b] = [&queries, &items, &both].map(|side| rows.gather(&side.kept));
         let [q, i, b] = [&q, &i, &b].map(|values| Rows::new(values, dim).unwrap());
         let run = Run::new().unwrap();
         for metric in [Metric::Euclidean, Metric::Manhattan, Metric::Cosine] {

@@ -88,11 +88,7 @@ impl<T: Scalar> HeldOut<T> {
     ) -> Result<Self> {
         let sampled = left.unwrap_or(right);
         sampled.check(rows.iter().copied())?;
-        let values = rows
-            .iter()
-            .map(|&row| sampled.rows.row(row as usize))
-            .collect::<Vec<_>>()
-            .concat();
+        let values = sampled.rows.gather(&rows);
         let sample = Rows::new(&values, sampled.rows.dim())?;
         let sample = Side::new("the sample", sample, sampled.metric, run)?;
         // One neighbour more where a row finds itself, at distance 0.

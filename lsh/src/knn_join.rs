@@ -354,18 +354,9 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         }
         let step = right.len().div_ceil(few);
         let some: Vec<u32> = right.into_iter().step_by(step).collect();
-        let meetings = Meetings {
-            left: self.left(),
-            left_order: &left,
-            right: Some((self.right, some.as_slice())),
-            run: self.run,
-        };
-        let met = Meeting {
-            left: 0..left.len(),
-            right: 0..some.len(),
-        };
         // Not counted as met: all of these pairs meet again.
-        meetings.hold([met].into_iter(), &self.nearest.first())
+        let met = vec![(0..left.len(), 0..some.len())];
+        self.hold(&left, &some, met, &self.nearest.first())
     }
 
     /// Meets all pairs.
@@ -414,11 +405,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
 
     /// Ends the join after so many rounds of meeting the neighbours of neighbours, and more where
     /// a recall is not reached.
-    pub(crate) fn expanded(
-        self,
-        rounds: usize,
-        held_out: Option<(f64, HeldOut<T>)>,
-    ) -> Result<Neighbors<T>> {
+    fn expanded(self, rounds: usize, held_out: Option<(f64, HeldOut<T>)>) -> Result<Neighbors<T>> {
         let run = self.run;
         let order: Vec<u32> = (0..self.left().rows.len() as u32).collect();
         for _ in 0..rounds {
@@ -503,6 +490,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         self.all_pairs()
     }
 
+    /// Lets places of two orders meet, and counts their pairs.
     fn meet(
         &self,
         left_order: &[u32],
@@ -510,9 +498,19 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         met: Vec<(Range<usize>, Range<usize>)>,
         judge: &Nearer<'_, T>,
     ) -> Result<()> {
-        let right = Some((self.right, right_order));
         let pairs = met.iter().map(|(left, right)| left.len() * right.len());
         self.run.meets(pairs.sum::<usize>() as u64);
+        self.hold(left_order, right_order, met, judge)
+    }
+
+    fn hold(
+        &self,
+        left_order: &[u32],
+        right_order: &[u32],
+        met: Vec<(Range<usize>, Range<usize>)>,
+        judge: &Nearer<'_, T>,
+    ) -> Result<()> {
+        let right = Some((self.right, right_order));
         let meetings = Meetings {
             left: self.left(),
             left_order,

@@ -22,6 +22,7 @@
 mod batches;
 mod cells;
 mod costs;
+mod desks;
 mod directions;
 mod duplicates;
 mod error;

@@ -1,14 +1,12 @@
 //! Stretches of rows met with stretches of rows, as tiles: the loop that every join runs.
 
-use std::{
-    ops::Range,
-    sync::{Mutex, PoisonError},
-};
+use std::ops::Range;
 
 use lshjoin_kernels::{LeftPanel, Near, RightPanel, Scalar, near_pairs};
 use rayon::prelude::*;
 
 use crate::{
+    desks::Desks,
     error::Result,
     in_order::InOrder,
     run::Run,
@@ -97,9 +95,7 @@ impl<T: Scalar> Meetings<'_, T> {
         let desks = self.desks(judge);
         tasks.par_iter().try_for_each(|task| {
             run.check()?;
-            let desk = &desks[rayon::current_thread_index().unwrap_or(0)];
-            let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
-            self.work(task, &mut desk, judge)?;
+            self.work(task, &mut desks.own(), judge)?;
             run.advance(1);
             Ok(())
         })
@@ -130,8 +126,7 @@ impl<T: Scalar> Meetings<'_, T> {
             .try_for_each(|(number, task)| {
                 let turn = order.turn(number);
                 run.check()?;
-                let desk = &desks[rayon::current_thread_index().unwrap_or(0)];
-                let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut desk = desks.own();
                 self.work(task, &mut desk, judge)?;
                 turn.finish(take(&mut desk.notes))?;
                 run.advance(1);
@@ -139,16 +134,14 @@ impl<T: Scalar> Meetings<'_, T> {
             })
     }
 
-    fn desks<J: Judge<T>>(&self, judge: &J) -> Vec<Mutex<Desk<J::Notes>>> {
-        let desk = |_| Desk {
+    fn desks<J: Judge<T>>(&self, judge: &J) -> Desks<Desk<J::Notes>> {
+        Desks::new(|| Desk {
             left: LeftPanel::new(self.run.isa()),
             right: RightPanel::new(self.run.isa()),
             gathered: 0..0,
             near: Vec::new(),
             notes: judge.notes(),
-        };
-        let threads = 0..rayon::current_num_threads();
-        threads.map(desk).map(Mutex::new).collect()
+        })
     }
 
     /// Each right panel with stretches of `length` left rows, told to the run as steps.

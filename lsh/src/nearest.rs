@@ -29,6 +29,11 @@ pub(crate) struct Candidate {
     pub(crate) at_most: f32,
 }
 
+/// Places of a list: beside the k nearest, those that overlap with the k-th.
+pub(crate) const fn room(k: usize) -> usize {
+    k + k / 2 + 8
+}
+
 /// The lists of some rows.
 struct Shard {
     /// Candidates of each row.
@@ -57,8 +62,7 @@ pub(crate) struct NearestLists<'a, T> {
 impl<'a, T: Scalar> NearestLists<'a, T> {
     pub(crate) fn new(left: &'a Side<'a, T>, right: &'a Side<'a, T>, k: usize) -> Self {
         let rows = left.rows.len();
-        // Beside the k nearest, those that overlap with the k-th.
-        let room = k + k / 2 + 8;
+        let room = room(k);
         let shard = |first: usize| {
             Mutex::new(Shard {
                 lengths: [0; SHARD],

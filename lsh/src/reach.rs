@@ -4,17 +4,14 @@
 //! So rows look into whole cells here, by the distance of their own cell's centroid; a join in
 //! memory goes by [`visits`](crate::visits).
 
-use std::{
-    borrow::Cow,
-    ops::Range,
-    sync::{Mutex, PoisonError},
-};
+use std::{borrow::Cow, ops::Range};
 
-use lshjoin_kernels::{LeftPanel, Near, Quantised, RightPanel, Rows, Scalar};
+use lshjoin_kernels::{LeftPanel, Quantised, RightPanel, Rows, Scalar};
 use rayon::prelude::*;
 
 use crate::{
     cells::{Cells, projected, projected_some},
+    desks::Desks,
     error::Result,
     knn::{Groups, Nearest},
     knn_join::KnnJoin,
@@ -399,14 +396,9 @@ impl<'a> Reach<'a> {
         nearest: &Nearest<'_, T>,
         run: &Run,
     ) -> Result<()> {
-        let desk = |_| (LeftPanel::new(run.isa()), Vec::new(), Groups::default());
-        let desks: Vec<Mutex<(LeftPanel, Vec<Near>, Groups)>> = (0..rayon::current_num_threads())
-            .map(desk)
-            .map(Mutex::new)
-            .collect();
+        let desks = Desks::new(|| (LeftPanel::new(run.isa()), Vec::new(), Groups::default()));
         tasks.par_iter().try_for_each(|(cell, rows)| {
-            let desk = &desks[rayon::current_thread_index().unwrap_or(0)];
-            let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut desk = desks.own();
             let (panel, near, groups) = &mut *desk;
             for (visit, other) in self.of(*cell).enumerate() {
                 run.check()?;

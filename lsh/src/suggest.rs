@@ -199,7 +199,7 @@ impl Sample {
     ) -> Result<Vec<Vec<usize>>> {
         let length = model.functions().len();
         let ids = |numbers: &[u32]| {
-            let values: Vec<T> = gather(rows, numbers);
+            let values: Vec<T> = rows.gather(numbers);
             model.hash(Rows::new(&values, rows.dim())?, run)
         };
         let some = self.near.iter().skip(start).step_by(2);
@@ -249,7 +249,7 @@ fn within<T: Scalar>(
     run: &Run,
 ) -> Result<Vec<(u32, Vec<u32>)>> {
     let numbers = held_out::sample(rows.len(), count);
-    let values = gather(rows, &numbers);
+    let values = rows.gather(&numbers);
     let values = Rows::new(&values, rows.dim())?;
     let found = radius_join(Some(values), rows, threshold, metric, run)?;
     let places = found
@@ -261,11 +261,6 @@ fn within<T: Scalar>(
         (row, others.filter(|&other| other != row).collect())
     });
     Ok(others.collect())
-}
-
-fn gather<T: Scalar>(rows: Rows<'_, T>, numbers: &[u32]) -> Vec<T> {
-    let values = numbers.iter().flat_map(|&row| rows.row(row as usize));
-    values.copied().collect()
 }
 
 /// The bucket length, functions and tables of the least predicted time.
@@ -382,7 +377,7 @@ fn tables_for(recall: f64, near: &[f64], functions: i32) -> Option<usize> {
 /// How many rows share buckets with a row, by those of a sample that do.
 fn candidates<T: Scalar>(model: &LshModel, rows: Rows<'_, T>, run: &Run) -> Result<f64> {
     let numbers = held_out::sample(rows.len(), COUNTED);
-    let sample = gather(rows, &numbers);
+    let sample = rows.gather(&numbers);
     let ids = model.hash(Rows::new(&sample, rows.dim())?, run)?;
     let (of_table, of_row) = (model.functions_per_table(), model.functions().len());
     let pairs = |table: usize| {

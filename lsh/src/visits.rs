@@ -9,17 +9,14 @@
 //! points say which those are: Y. Dong et al., "Learning space partitions for nearest neighbor
 //! search", 2020.)
 
-use std::{
-    cmp::Reverse,
-    ops::Range,
-    sync::{Mutex, PoisonError},
-};
+use std::{cmp::Reverse, ops::Range};
 
 use lshjoin_kernels::{LeftPanel, Near, RightPanel, Scalar, near_pairs_of};
 use rayon::prelude::*;
 
 use crate::{
     cells::{self, CellTable, Cells, least},
+    desks::Desks,
     error::{Error, Result},
     knn::{Groups, Nearest},
     meet::{Judge, LEFT, bounds},
@@ -488,25 +485,17 @@ impl Meetings {
         let meetings = |group: &Range<usize>| self.met[group.clone()].iter().map(Vec::len).sum();
         groups.sort_by_cached_key(|group| Reverse::<usize>(meetings(group)));
         run.expect(groups.len());
-        let desk = |_| Desk {
+        let desks = Desks::new(|| Desk {
             left: LeftPanel::new(run.isa()),
             near: Vec::new(),
             groups: Groups::default(),
-        };
-        let desks: Vec<Mutex<Desk>> = (0..rayon::current_num_threads())
-            .map(desk)
-            .map(Mutex::new)
-            .collect();
+        });
         groups
             .into_par_iter()
             .with_max_len(1)
             .try_for_each(|group| {
                 run.check()?;
-                let desk = &desks[rayon::current_thread_index().unwrap_or(0)];
-                hold(
-                    group,
-                    &mut desk.lock().unwrap_or_else(PoisonError::into_inner),
-                )?;
+                hold(group, &mut desks.own())?;
                 run.advance(1);
                 Ok::<_, Error>(())
             })
