@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from frames import arrow_vectors
 from lshjoin import command_line, knn_join, radius_join
+from lshjoin.datasets import Dataset
 
 
 def commands(command=command_line.lshjoin, path=("lshjoin",)):
@@ -171,6 +172,38 @@ def test_index(run, files, tmp_path):
     assert rows.name in error
     assert run("index", "info", "nothing")[0] == command_line.INPUT
     assert run("index", "build", "items.parquet", "--id", "id", "--out", "j")[0] == 3
+
+
+def test_an_index_that_was_interrupted_goes_on(run, files, tmp_path, monkeypatch):
+    build = ("index", "build", "items.parquet", "--id", "number", "--out", "i", "--json")
+    read, starts = Dataset.batches, []
+
+    def interrupted(dataset, rows=None, start=0, stop=None):
+        starts.append(start)
+        if len(starts) == 3:
+            raise KeyboardInterrupt
+        return read(dataset, rows, start, stop)
+
+    monkeypatch.setattr(Dataset, "batches", interrupted)
+    assert run(*build)[0] == command_line.INTERRUPTED
+    assert not (tmp_path / "i").exists()
+    code, _, error = run(*build, "--metric", "cosine")
+    assert code == command_line.REFUSED
+    assert '"euclidean"' in error
+    code, out, _ = run(*build)
+    assert (code, json.loads(out)["items"]) == (0, 300)
+    assert len(starts) == 4  # the last of three passes once more
+    assert run("index", "verify", "i")[0] == 0
+    assert not (tmp_path / "i.work").exists()
+    # Once more, in place of it.
+    code, out, _ = run(*build, "--metric", "cosine")
+    assert (code, json.loads(out)["metric"]) == (0, "cosine")
+    (tmp_path / "i" / "foreign").touch()
+    for path in (tmp_path / "i").glob("*.json"):
+        path.unlink()
+    code, _, error = run(*build)
+    assert code == command_line.INPUT
+    assert not (tmp_path / "i.work").exists()
 
 
 def test_cpu(run):

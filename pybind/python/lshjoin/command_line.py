@@ -328,6 +328,8 @@ _INDEX = click.argument("path", metavar="INDEX", type=click.Path(path_type=Path)
 def build(items: str, as_json: bool, **options: Any) -> None:
     """An index of ITEMS, in place of one that is there. Ids are integers.
 
+    The same command goes on where it was interrupted: what is done is kept in OUT.work.
+
     \b
     Example:
       lshjoin index build items.parquet --id number --out items.index

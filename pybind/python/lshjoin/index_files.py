@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from lshjoin.datasets import Source, StoragePath, open_dataset
 from lshjoin.files import check_new, memory_bytes
 from lshjoin.files_plan import batch_rows
 from lshjoin.index import Index
-from lshjoin.job import replacing
+from lshjoin.job import Job, replacing
 from lshjoin.out_of_core import SAMPLE
 from lshjoin.pairs import PairsFile, neighbor_pairs, pairs_schema
 from lshjoin.plan import JoinPlan
@@ -49,9 +50,11 @@ def build_index(
 ) -> Index:
     """:meth:`lshjoin.Index.build_on_disk` of vectors in files.
 
+    What is done is kept in the directory ``OUT.work``: the same call goes on where it ended.
+
     Args:
         items: files of vectors, as for :func:`lshjoin.knn_join_files`.
-        out: the directory of the index.
+        out: the directory of the index; an index in it is replaced when the new one is whole.
         column: as for :func:`lshjoin.knn_join_files`.
         id_column: of integers; row numbers if None.
         metric: as for :class:`lshjoin.Index`.
@@ -60,9 +63,12 @@ def build_index(
         progress: as for :func:`lshjoin.knn_join`.
 
     Raises:
-        TypeError, ValueError, OSError: as :func:`lshjoin.knn_join_files`, and for ids that are no
-            integers or come twice.
+        TypeError, ValueError, OSError: as :func:`lshjoin.knn_join_files`, for ids that are no
+            integers or come twice, and when ``out`` holds anything but a sound index.
     """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        Index.load(out)  # which tells, before hours of work, whether it is one
     dataset = open_dataset(items, column, id_column)
     if not pa.types.is_integer(dataset.id_type):
         raise TypeError(
@@ -77,15 +83,24 @@ def build_index(
         for first, vectors in dataset.batches(rows, start):
             yield vectors, ids[first : first + len(vectors)]
 
-    Index.build_on_disk(
-        out,
-        batches,
-        count=len(dataset),
-        dim=dataset.dim,
-        metric=metric,
-        num_threads=num_threads,
-        progress=progress,
-    )
+    work = {"command": "index build", "metric": metric, "files": dataset.fingerprint}
+    work |= {"column": dataset.column, "ids": id_column}
+    with closing(Job(out.with_name(f"{out.name}.work"), work)) as job:
+        built = Index.build_on_disk(
+            job.path("index"),
+            batches,
+            count=len(dataset),
+            dim=dataset.dim,
+            metric=metric,
+            resume=True,
+            num_threads=num_threads,
+            progress=progress,
+        )
+        if out.exists():
+            built.save(out, num_threads=num_threads, progress=progress)
+        else:
+            job.path("index").rename(out)
+        job.finish()
     return Index.load(out)
 
 
