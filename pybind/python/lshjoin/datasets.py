@@ -101,13 +101,14 @@ class Dataset:
         return self.dim * self.dtype.itemsize
 
     @cached_property
-    def fingerprint(self) -> list[dict[str, Any]]:
-        """What tells whether the files are still the same: paths, sizes and times of change."""
+    def identity(self) -> dict[str, Any]:
+        """What tells whether it is still the same: files, sizes and times of change, columns."""
         states = [(file.path.resolve(), file.path.stat()) for file in self.files]
-        return [
+        files = [
             {"path": str(path), "size": state.st_size, "changed": state.st_mtime_ns}
             for path, state in states
         ]
+        return {"files": files, "column": self.column, "ids": self.id_column}
 
     def batches(
         self, rows: int | None = None, start: int = 0, stop: int | None = None

@@ -86,7 +86,7 @@ def dedup_files(
         "command": "dedup",
         "threshold": threshold,
         "metric": metric,
-        "items": {"files": dataset.fingerprint, "column": column, "ids": id_column},
+        "items": dataset.identity,
     }
     out = Path(out)
     with closing(begin(work, out, work_dir)) as job:

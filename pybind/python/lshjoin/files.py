@@ -383,10 +383,7 @@ class _Sides:
 
     def work(self) -> dict[str, Any]:
         """What tells one job on these from another."""
-        return {
-            name: {"files": side.fingerprint, "column": side.column, "ids": side.id_column}
-            for name, side in self.all().items()
-        }
+        return {name: side.identity for name, side in self.all().items()}
 
     def files_plan(self, join: JoinPlan, k: int | None, memory_limit: int) -> FilesPlan:
         queries = None if self.queries is None else len(self.queries)

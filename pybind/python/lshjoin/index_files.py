@@ -83,8 +83,7 @@ def build_index(
         for first, vectors in dataset.batches(rows, start):
             yield vectors, ids[first : first + len(vectors)]
 
-    work = {"command": "index build", "metric": metric, "files": dataset.fingerprint}
-    work |= {"column": dataset.column, "ids": id_column}
+    work = {"command": "index build", "metric": metric, "items": dataset.identity}
     with closing(Job(out.with_name(f"{out.name}.work"), work)) as job:
         built = Index.build_on_disk(
             job.path("index"),
