@@ -366,7 +366,8 @@ impl<'a> Reach<'a> {
         run.expect(tasks.len());
         run.meets(self.pairs() as u64);
         let mut tasks = tasks.as_slice();
-        for (cells, wanted) in self.groups(Quantised::stride(left_codes.dim())) {
+        let of_row = RightPanel::bytes_a_row(run.isa(), left_codes.dim()) + size_of::<u32>();
+        for (cells, wanted) in self.groups(of_row) {
             let panels = wanted.par_iter().zip(0..wanted.len() as u32);
             let panels = panels.map(|(&wanted, cell)| {
                 let mut panel = RightPanel::new(run.isa());

@@ -352,6 +352,14 @@ impl RightPanel {
         Self(Packed::new(isa))
     }
 
+    /// What a panel takes up in memory for each of its rows, at most, if it has many of each scale.
+    pub fn bytes_a_row(isa: Isa, dim: usize) -> usize {
+        let codes = Packing::of(isa).lines(dim) * size_of::<Line>();
+        // A list that grows has room for up to twice as many.
+        let of_band = 2 * size_of::<Band>() + size_of::<Bounds>();
+        codes + of_band / BLOCK + size_of::<(u32, u32, u32, u32)>()
+    }
+
     /// Fills the panel as [`LeftPanel::gather`] does.
     ///
     /// # Errors
@@ -400,5 +408,38 @@ impl RightPanel {
     /// [`KernelError::Shape`] when there is not one bound a row.
     pub fn set_bounds(&mut self, bounds: &[f32]) -> Result<()> {
         self.0.set_bounds(bounds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rows;
+
+    #[test]
+    fn panels_take_up_what_they_say() -> Result<()> {
+        let (dim, rows) = (96, 10_000);
+        let values: Vec<f32> = (0..dim * rows).map(|value| (value % 1013) as f32).collect();
+        let codes = Quantised::new(Rows::new(&values, dim)?, Isa::best())?;
+        let all: Vec<u32> = (0..rows as u32).collect();
+        for &isa in Isa::available() {
+            let mut panel = RightPanel::new(isa);
+            panel.gather(&codes, &all, &vec![0.0; rows])?;
+            let Packed {
+                lines,
+                bands,
+                bounds,
+                order,
+                ..
+            } = &panel.0;
+            let bytes = lines.capacity() * size_of::<Line>()
+                + bands.capacity() * size_of::<Band>()
+                + bounds.capacity() * size_of::<Bounds>()
+                + order.capacity() * size_of_val(&order[0]);
+            let said = RightPanel::bytes_a_row(isa, dim) * rows;
+            assert!(bytes <= said, "{isa}: {bytes} of {said}");
+            assert!(bytes > said * 3 / 4, "{isa}: {bytes} of {said}");
+        }
+        Ok(())
     }
 }

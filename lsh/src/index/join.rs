@@ -563,28 +563,26 @@ fn exactly(
     join.exactly()
 }
 
-/// The lists of rows from `first` on without these rows, one place shorter.
-fn without_itself(found: Neighbors<f32>, first: usize) -> Neighbors<f32> {
-    let k = found.k - 1;
-    let lists = found
-        .indices
-        .par_chunks(found.k)
-        .zip(found.distances.par_chunks(found.k));
-    let kept = lists
-        .enumerate()
-        .flat_map_iter(|(row, (indices, distances))| {
-            let own = (first + row) as i64;
-            let others = indices.iter().zip(distances);
-            let others = others.filter(move |&(&index, _)| index != own);
-            // Among many equal items it may not have found itself.
-            others.take(k).map(|(&index, &distance)| (index, distance))
-        });
-    let (indices, distances) = kept.collect();
-    Neighbors {
-        k,
-        distances,
-        indices,
+/// The lists of rows from `first` on without these rows, one place shorter. In place: lists take up
+/// much of what memory a stretch has.
+fn without_itself(mut found: Neighbors<f32>, first: usize) -> Neighbors<f32> {
+    let (before, after) = (found.k, found.k - 1);
+    let rows = found.indices.len() / before;
+    for row in 0..rows {
+        let own = (first + row) as i64;
+        let list = &found.indices[row * before..][..before];
+        // Among many equal items it may not have found itself.
+        let at = list.iter().position(|&index| index == own);
+        let at = at.unwrap_or(after);
+        for place in 0..after {
+            let from = row * before + place + usize::from(place >= at);
+            found.indices[row * after + place] = found.indices[from];
+            found.distances[row * after + place] = found.distances[from];
+        }
     }
+    found.indices.truncate(rows * after);
+    found.distances.truncate(rows * after);
+    Neighbors { k: after, ..found }
 }
 
 /// What was found by distance, in the order of inner products.

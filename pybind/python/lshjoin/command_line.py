@@ -26,8 +26,9 @@ from lshjoin.job import OtherJobError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-# Larger blocks are given back when they are freed; without that, glibc raises it to 32 MB.
-_M_MMAP_THRESHOLD = -3
+# Larger blocks are given back when they are freed; without that, glibc raises it to 32 MB. And what
+# one thread frees, others can have; each has a heap of its own otherwise.
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 
 USAGE, INPUT, REFUSED, INTERRUPTED = 2, 3, 4, 130
 
@@ -47,7 +48,9 @@ installed."""
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command and exits with its code."""
     with suppress(AttributeError, OSError):  # another libc
-        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+        libc.mallopt(_M_ARENA_MAX, 1)
     sys.exit(run(arguments))
 
 

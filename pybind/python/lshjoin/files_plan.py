@@ -24,6 +24,8 @@ _NEAR_CELLS = 1024
 _STRETCH = 1024
 #: Copies of a batch while its rows are brought to their cells.
 _COPIES = 5
+#: What is known of a row of a panel beside its codes, in bytes.
+_OF_PANEL = 48
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def _out_of_core(
     codes = items * code_bytes
     # Half of the room for panels at most, so that stretches are not many.
     room = limit - _BASE - of_cells
-    panels = max(min(codes, room // 2), _BATCH[0])
+    panels = max(min(items * (code_bytes + _OF_PANEL), room // 2), _BATCH[0])
     stretch = min((room - panels) // of_query, plan.queries)
     batch = min((limit - _BASE - of_index) // _COPIES, _BATCH[1])
     if stretch < min(_STRETCH, plan.queries) or batch < _BATCH[0]:
