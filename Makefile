@@ -50,7 +50,7 @@ test-neon:
 	LSHJOIN_ISA=neondot QEMU_CPU=neoverse-n1 $(NEON_TESTS) -p lshjoin-kernels -p lshjoin -- $(MINUTES:%=--skip %)
 	LSHJOIN_ISA=neon QEMU_CPU=cortex-a57 $(NEON_TESTS) -p lshjoin-kernels
 
-NEON_TESTS := cargo test --profile lean --lib --tests
+NEON_TESTS := cargo test --lib --tests
 
 # Joins of thousands of rows against brute force: each takes minutes when emulated.
 MINUTES := exact_knn_join_is_brute_force approximate_plans batches_ equal_rows_stream
@@ -60,7 +60,7 @@ MINUTES := exact_knn_join_is_brute_force approximate_plans batches_ equal_rows_s
 test-memory: export RUSTC_BOOTSTRAP = 1
 test-memory: export RUSTFLAGS = -Zsanitizer=address
 test-memory:
-	cargo test --profile lean --lib --tests -p lshjoin-kernels \
+	cargo test --lib --tests -p lshjoin-kernels \
 	    --target $(shell rustc -vV | sed -n 's/^host: //p') --target-dir target/memory
 
 # The portable kernels in Miri, which sees all undefined behaviour: the smallest of tests, since it is
