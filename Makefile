@@ -19,13 +19,12 @@ demo: $(VENV)/built $(VENV)/with-demo
 	$(BIN)/python benches/docstrings.py
 
 # The whole suite on the best instruction set of this machine; without Spark, to which they are all
-# one, on none and on plain AVX-512 where there is better than that.
-test: $(VENV)/built
-	@set -e; for isa in best scalar $$($(BIN)/python -c "$(PLAIN_AVX512)"); do \
-	    $(MAKE) --no-print-directory test-$$isa; \
-	done
+# one, on none and on plain AVX-512 where there is better than that. Two at a time: much of it waits.
+test: $(VENV)/built $(VENV)/with-test
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-best test-scalar \
+	    $$($(BIN)/python -c "$(PLAIN_AVX512)")
 
-PLAIN_AVX512 := import lshjoin; print('avx512' * ('avx512' in lshjoin.cpu_features()[:-1]))
+PLAIN_AVX512 := import lshjoin; print('test-avx512' * ('avx512' in lshjoin.cpu_features()[:-1]))
 
 test-%: export LSHJOIN_ISA = $(filter-out best,$*)
 test-%: $(VENV)/built $(VENV)/with-test
