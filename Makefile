@@ -29,7 +29,7 @@ PLAIN_AVX512 := import lshjoin; print('test-avx512' * ('avx512' in lshjoin.cpu_f
 test-%: export LSHJOIN_ISA = $(filter-out best,$*)
 test-%: $(VENV)/built $(VENV)/with-test
 	@echo "== instruction set: $* =="
-	cargo test --workspace --exclude lshjoin-python
+	MAKEFLAGS= cargo test --workspace --exclude lshjoin-python  # rustdoc has no use for its jobs
 	$(BIN)/python -m pytest -rs tests/python $(if $(filter best,$*),tests/spark)
 
 # The tests of the Rust crates on arm64, emulated: all on a processor with dot products, where joins
