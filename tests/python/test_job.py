@@ -1,5 +1,7 @@
 """Work directories: whole files or none, one job, one process."""
 
+import os
+
 import pytest
 from lshjoin import OtherJobError
 from lshjoin.job import Job, replacing
@@ -82,3 +84,52 @@ def test_what_a_crash_left_of_a_write_is_no_result(tmp_path):
     again.finish()
     again.close()
     assert not tmp_path.exists()
+
+
+@pytest.mark.parametrize("calls", range(7))
+def test_what_a_crash_left_of_a_finished_job_is_begun_anew(calls, tmp_path, monkeypatch):
+    """Whichever call was its last: no step is there in part."""
+    work = tmp_path / "work"
+    job = Job(work, WORK)
+    (job.path("index")).mkdir()
+    for path in ("index/manifest.json", "index/rows", "part"):
+        job.path(path).write_text("done")
+
+    class Crash(BaseException):
+        pass
+
+    left = calls
+
+    def crashing(call):
+        def counted(*args, **kwargs):
+            nonlocal left
+            if left == 0:
+                raise Crash
+            left -= 1
+            return call(*args, **kwargs)
+
+        return counted
+
+    with monkeypatch.context() as patched:
+        for name in ("replace", "unlink", "rmdir"):
+            patched.setattr(os, name, crashing(getattr(os, name)))
+        with pytest.raises(Crash):
+            job.finish()
+    job.close()
+    again = Job(work, WORK)
+    whole = [again.done(name) for name in ("index/manifest.json", "index/rows", "part")]
+    assert whole == [calls == 0] * 3
+    again.finish()
+    again.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_that_was_hardly_begun_is_begun_anew(tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / ".manifest.json.unfinished").write_text('{"comm')  # as a crash leaves it
+    job = Job(work, WORK)
+    assert not job.resumed
+    job.finish()
+    job.close()
+    assert list(tmp_path.iterdir()) == []

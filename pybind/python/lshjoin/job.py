@@ -30,7 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A crash leaves what was there before, or the new file, never half of one.
     """
-    temporary = path.with_name(f".{path.name}{_TEMPORARY}")
+    temporary = _temporary(path)
     try:
         yield temporary
         _sync(temporary)
@@ -57,7 +57,8 @@ class Job:
         self.directory = directory
         work = json.loads(json.dumps({"lshjoin": __version__, **work}))
         manifest = directory / MANIFEST
-        if directory.exists() and not manifest.exists() and any(directory.iterdir()):
+        ours = manifest.exists() or _temporary(manifest).exists()
+        if directory.exists() and not ours and any(directory.iterdir()):
             raise OtherJobError(
                 f"{directory} is not empty and no work directory; choose another one"
             )
@@ -83,6 +84,7 @@ class Job:
                     "again, or delete the directory, or choose another one"
                 )
         else:
+            self._clear()
             with replacing(manifest) as temporary:
                 temporary.write_text(json.dumps(work, indent=2) + "\n")
 
@@ -96,17 +98,29 @@ class Job:
 
     def finish(self) -> None:
         """Deletes the directory: the job's result is elsewhere."""
-        # The manifest last, so that a crash in between leaves a job that is known.
+        # At once no job to go on with: a crash from here on leaves files, but no step half deleted.
+        (self.directory / MANIFEST).replace(_temporary(self.directory / MANIFEST))
+        self._clear()
+        self.directory.rmdir()
+
+    def _clear(self) -> None:
+        """Deletes what a job left that was just being begun or finished."""
+        unfinished = _temporary(self.directory / MANIFEST)
         for entry in self.directory.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)
-            elif entry.name != MANIFEST:
+            elif entry != unfinished:
                 entry.unlink()
-        shutil.rmtree(self.directory)
+        # Last: it says whose the directory is.
+        unfinished.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Lets another process have the directory."""
         os.close(self._lock)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}{_TEMPORARY}")
 
 
 def _sync(path: Path) -> None:
