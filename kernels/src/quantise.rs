@@ -171,12 +171,45 @@ impl<'a> Quantised<'a> {
         })
     }
 
-    /// Lets nothing be known of a row, so that its pairs pass every filter: for rows whose distances
-    /// are not those of what was quantised.
+    /// Codes of no rows, of this dimension.
+    ///
+    /// # Errors
+    /// [`NoDimension`](KernelError::NoDimension).
+    pub fn empty(dim: usize) -> Result<Quantised<'static>> {
+        if dim == 0 {
+            return Err(KernelError::NoDimension);
+        }
+        Ok(Quantised {
+            dim,
+            codes: Cow::default(),
+            rows: Cow::default(),
+        })
+    }
+
+    /// Adds the rows of `other` after these.
+    ///
+    /// # Errors
+    /// [`Shape`](KernelError::Shape) when they are of another dimension.
+    pub fn append(&mut self, other: &Quantised<'_>) -> Result<()> {
+        if other.dim != self.dim {
+            return Err(KernelError::Shape {
+                what: "rows to append",
+                got: other.dim,
+                expected: self.dim,
+            });
+        }
+        self.codes.to_mut().extend_from_slice(&other.codes);
+        self.rows.to_mut().extend_from_slice(&other.rows);
+        Ok(())
+    }
+
+    /// Lets a row be so much further from where its codes are, in Euclidean distance; infinity lets
+    /// nothing be known of it, so that its pairs pass every filter. For rows whose distances are not
+    /// quite, or not at all, those of what was quantised.
     ///
     /// # Errors
     /// [`RowOutOfRange`](KernelError::RowOutOfRange).
-    pub fn doubt(&mut self, row: usize) -> Result<()> {
+    pub fn doubt(&mut self, row: usize, error: f32) -> Result<()> {
         let rows = self.len();
         let Some(known) = self.rows.to_mut().get_mut(row) else {
             return Err(KernelError::RowOutOfRange {
@@ -185,7 +218,8 @@ impl<'a> Quantised<'a> {
                 rows,
             });
         };
-        known.residual = f32::INFINITY;
+        // What is not a number, or below 0, is no error.
+        known.residual = (known.residual + error.max(0.0)).next_up();
         Ok(())
     }
 
@@ -516,6 +550,34 @@ mod tests {
             residual2 += (value - scale * code).powi(2);
         }
         (codes, square, sum, residual2.sqrt())
+    }
+
+    #[test]
+    fn appended_rows_are_those_of_both() {
+        let values: Vec<f32> = (0..6 * 70).map(|at| (at * 7919 % 1021) as f32).collect();
+        let rows = |range: std::ops::Range<usize>| {
+            Rows::new(&values[range.start * 70..range.end * 70], 70).unwrap()
+        };
+        let scale = CommonScale::of(rows(0..6), Isa::SCALAR);
+        let of = |range| Quantised::with_scale(rows(range), scale, Isa::SCALAR).unwrap();
+        let mut parts = Quantised::empty(70).unwrap();
+        parts.append(&of(0..2)).unwrap();
+        parts.append(&of(2..6)).unwrap();
+        assert_eq!(parts.parts(), of(0..6).parts());
+        assert!(parts.append(&Quantised::empty(71).unwrap()).is_err());
+        assert!(Quantised::empty(0).is_err());
+    }
+
+    #[test]
+    fn doubts_add_up() {
+        let rows = Rows::new(&[1.0_f32, 0.3, -2.0, 0.7], 2).unwrap();
+        let mut codes = Quantised::new(rows, Isa::SCALAR).unwrap();
+        let before = codes.row(1).residual;
+        codes.doubt(1, 0.25).unwrap();
+        assert!(codes.row(1).residual >= before + 0.25 && codes.row(1).residual < before + 0.26);
+        codes.doubt(1, f32::INFINITY).unwrap();
+        assert_eq!(codes.row(1).residual, f32::INFINITY);
+        assert!(codes.doubt(2, 0.0).is_err());
     }
 
     fn agrees<T: Scalar>() {

@@ -45,6 +45,12 @@ const FILL: f64 = 7e-6;
 const NEAREST: f64 = 6e-6;
 /// Of fetching a value of a neighbour's vector for its exact distance.
 const FETCH: f64 = 2e-10;
+/// Of a pair of rows that is handed on to be measured.
+const MEASURE: f64 = 5e-8;
+/// Of finding principal axes in a sample: of each value of an axis, and for each axis before it, this
+/// on one thread.
+const TURN: f64 = 3e-6;
+const ORTHONORMALISE: f64 = 5e-9;
 /// Of meeting the rows of two cells, whatever their number.
 const MEETING: f64 = 4e-6;
 /// Of sorting a row by its key and going through its bucket.
@@ -108,7 +114,8 @@ impl Costs {
         work / self.threads
     }
 
-    fn compare(&self, pairs: f64, dim: usize) -> f64 {
+    /// Of comparing the codes of so many pairs.
+    pub(crate) fn compare(&self, pairs: f64, dim: usize) -> f64 {
         pairs * (self.pair + self.pair_value * dim as f64)
     }
 
@@ -139,6 +146,22 @@ impl Costs {
         let meet = self.compare(share * shape.pairs(), shape.dim) + meetings * MEETING;
         let assign = self.assign(shape.rows(), cells, axes, shape.dim);
         self.always(shape) + held_out + assign + meet + self.study(shape, axes, cells)
+    }
+
+    /// Of meeting so many pairs of so many rows by a few values that stand for all of them, of which a
+    /// share is near by these and measured.
+    pub(crate) fn leading(
+        &self,
+        (rows, dim): (usize, usize),
+        pairs: f64,
+        values: usize,
+        near: f64,
+    ) -> f64 {
+        let (rows, dim, axes) = (rows as f64, dim as f64, values as f64);
+        let find = dim * axes * (TURN + self.threads * ORTHONORMALISE * axes);
+        let turn = rows * dim * axes * PROJECT + rows * axes * CODE;
+        let measure = near * pairs * (MEASURE + FETCH * dim);
+        find + turn + self.compare(pairs, values) + measure
     }
 
     /// Of one table of a model of so many functions, which brings a share of the pairs of `rows`, so

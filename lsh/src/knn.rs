@@ -40,6 +40,7 @@ impl LshModel {
                 left: &left,
                 left_order: &queries.order,
                 right: Some((&right, &items.order)),
+                leading: None,
                 run,
             };
             let met = queries.matches(items).into_iter();

@@ -366,6 +366,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             left: self.left(),
             left_order: &left_order,
             right: self.left.map(|_| (self.right, right_order.as_slice())),
+            leading: None,
             run: self.run,
         };
         let all = Meeting {
@@ -515,6 +516,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             left: self.left(),
             left_order,
             right,
+            leading: None,
             run: self.run,
         };
         let met = met.into_iter().map(|(left, right)| Meeting { left, right });

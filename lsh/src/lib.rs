@@ -34,6 +34,7 @@ mod inner_product;
 mod java_random;
 mod knn;
 mod knn_join;
+mod leading;
 mod meet;
 mod metric;
 mod model;

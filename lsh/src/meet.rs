@@ -9,6 +9,7 @@ use crate::{
     desks::Desks,
     error::Result,
     in_order::InOrder,
+    leading::Leading,
     run::Run,
     side::{Side, distance, filter_interval},
 };
@@ -33,6 +34,9 @@ pub(crate) struct Meetings<'a, T> {
     pub(crate) left: &'a Side<'a, T>,
     pub(crate) left_order: &'a [u32],
     pub(crate) right: Option<(&'a Side<'a, T>, &'a [u32])>,
+    /// What tiles compare in place of the sides' codes. Of what they find then, only the lower ends
+    /// of intervals are right.
+    pub(crate) leading: Option<&'a Leading>,
     pub(crate) run: &'a Run,
 }
 
@@ -166,7 +170,11 @@ impl<T: Scalar> Meetings<'_, T> {
     fn work<J: Judge<T>>(&self, task: &Task, desk: &mut Desk<J::Notes>, judge: &J) -> Result<()> {
         let (right_side, right_order) = self.right.unwrap_or((self.left, self.left_order));
         let right_rows = &right_order[task.right.clone()];
-        if let Some(codes) = &right_side.codes
+        let (of_left, of_right) = match self.leading {
+            Some(leading) => (Some(leading.left()), Some(leading.right())),
+            None => (self.left.codes.as_ref(), right_side.codes.as_ref()),
+        };
+        if let Some(codes) = of_right
             && desk.gathered != task.right
         {
             let bounds = bounds(right_rows, |row| judge.right_bound(row));
@@ -184,10 +192,10 @@ impl<T: Scalar> Meetings<'_, T> {
             }
             let left_rows = &self.left_order[start..end];
             desk.near.clear();
-            match &self.left.codes {
+            match of_left {
                 Some(codes) => {
-                    let of_left = bounds(left_rows, |row| judge.left_bound(row));
-                    desk.left.gather(codes, left_rows, &of_left)?;
+                    let bounds_left = bounds(left_rows, |row| judge.left_bound(row));
+                    desk.left.gather(codes, left_rows, &bounds_left)?;
                     desk.right
                         .set_bounds(&bounds(right_rows, |row| judge.right_bound(row)))?;
                     judge.pairs(&desk.left, &desk.right, &mut desk.near)?;

@@ -62,9 +62,8 @@ impl<'a, T: Scalar> Side<'a, T> {
                 let directions = Rows::new(&directions, rows.dim())?;
                 let mut codes = quantised(directions, scale, run.isa())?;
                 // At distance 1 from all rows, as their codes are from none.
-                let squares = (0..).zip(side.squares.iter());
-                let mut zeros = squares.filter(|&(_, &square)| square == 0.0);
-                zeros.try_for_each(|(row, _)| codes.doubt(row))?;
+                let mut zeros = (0..rows.len()).filter(|&row| side.lacks_direction(row));
+                zeros.try_for_each(|row| codes.doubt(row, f32::INFINITY))?;
                 Some(codes)
             }
         };
@@ -195,6 +194,16 @@ impl<'a, T: Scalar> Side<'a, T> {
             Some(&square) if square > 0.0 => square.sqrt().recip() as f32,
             _ => 1.0,
         }
+    }
+
+    /// Whether the metric compares directions and the row has none.
+    pub(crate) fn lacks_direction(&self, row: usize) -> bool {
+        self.squares.get(row) == Some(&0.0)
+    }
+
+    /// Whether the rows are some of an index.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept.is_some()
     }
 
     /// Calls `found(i, j, score)` for pairs of the i-th of `rows` and the j-th of the other side's,

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use crate::{
     batches::{Batches, Pair},
     error::{Error, Result},
+    leading::Leading,
     meet::{Judge, Meeting, Meetings},
     metric::Metric,
     model::{LshModel, positive},
@@ -106,6 +107,7 @@ impl LshModel {
                         left: &left,
                         left_order: &queries.order,
                         right: Some((right, &items.order)),
+                        leading: None,
                         run,
                     };
                     let met = matches
@@ -119,6 +121,7 @@ impl LshModel {
                         left: &left,
                         left_order: &items.order,
                         right: None,
+                        leading: None,
                         run,
                     };
                     let met = items
@@ -156,7 +159,8 @@ pub struct RadiusNeighbors<T> {
 /// Every item nearer than `radius` (strictly) to each query; among `items` themselves when
 /// `queries` is `None`, a row then not being its own neighbour.
 ///
-/// Exact: all pairs are met, as tiles.
+/// Exact: all pairs are met, as tiles; by a part of their principal dimensions first, where most
+/// pairs are too far apart by these.
 ///
 /// ```
 /// use lshjoin::{Metric, Rows, Run, radius_join};
@@ -260,26 +264,18 @@ pub(crate) fn stream_sides<T: Scalar>(
     hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
 ) -> Result<()> {
     let right_order = right.numbers();
-    let left_order = left.map_or(Vec::new(), Side::numbers);
-    let (judge, meetings) = match left {
-        None => (
-            Within::new(right, None, radius, run),
-            Meetings {
-                left: right,
-                left_order: &right_order,
-                right: None,
-                run,
-            },
-        ),
-        Some(left) => (
-            Within::new(left, Some(right), radius, run),
-            Meetings {
-                left,
-                left_order: &left_order,
-                right: Some((right, &right_order)),
-                run,
-            },
-        ),
+    let left_order = left.map(Side::numbers);
+    let judge = match left {
+        None => Within::new(right, None, radius, run),
+        Some(left) => Within::new(left, Some(right), radius, run),
+    };
+    let leading = Leading::where_it_pays(left, right, judge.bound, run)?;
+    let meetings = Meetings {
+        left: left.unwrap_or(right),
+        left_order: left_order.as_ref().unwrap_or(&right_order),
+        right: left.map(|_| (right, right_order.as_slice())),
+        leading: leading.as_ref(),
+        run,
     };
     let all = Meeting {
         left: 0..meetings.left_order.len(),
