@@ -286,13 +286,18 @@ def test_killed_while_it_builds(tmp_path):
         child.stdout.close()
         if child.returncode == 0 and kills == KILLS:
             break
-        if child.returncode == 0:
+        unfinished = path / "manifest-unfinished.json"
+        if unfinished.exists():
+            state = json.loads(unfinished.read_text())
+            done.append((state["writing"], state["seen"]))
+            assert done == sorted(done)  # nothing recorded is lost
+        elif (path / "manifest.json").exists():  # it came to its end, killed after that or not
+            Index.load(path).verify()
             shutil.rmtree(path)
             done = []
-        elif (path / "manifest-unfinished.json").exists():
-            state = json.loads((path / "manifest-unfinished.json").read_text())
-            done.append((state["writing"], state["seen"]))
-    assert done == sorted(done)  # nothing recorded is lost
+        else:
+            assert child.returncode != 0
+            assert done == []
     items = np.random.default_rng(1).standard_normal((20000, 16)).astype(np.float32)
     index, expected = Index.load(path), Index.build(items)
     index.verify()

@@ -254,7 +254,10 @@ impl Directory {
     }
 
     fn remove(&self, unwanted: impl Fn(&str) -> bool) -> Result<()> {
-        for name in self.names()? {
+        let mut names = self.names()?;
+        // First what names others, so that it never names a file that is not there.
+        names.sort_by_key(|name| name != UNFINISHED);
+        for name in names {
             if unwanted(&name) {
                 let path = self.path.join(name);
                 fs::remove_file(&path).map_err(|error| Error::io(&path, &error))?;
@@ -371,6 +374,17 @@ mod tests {
         ));
         drop(first);
         Directory::create(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn what_names_others_is_removed_before_them() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(UNFINISHED), "{}").unwrap();
+        // It can't be removed as a file is.
+        fs::create_dir(directory.path().join("cells-1.safetensors")).unwrap();
+        let of = Directory::create(directory.path()).unwrap();
+        assert!(matches!(of.clear(), Err(Error::Io { .. })));
+        assert_eq!(of.names().unwrap(), ["cells-1.safetensors"]);
     }
 
     #[test]
