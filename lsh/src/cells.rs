@@ -48,8 +48,9 @@ pub(crate) struct CellTable {
     runs: Vec<(usize, u32)>,
     /// The rows' coordinates along the axes.
     pub(crate) codes: Quantised<'static>,
-    /// The mean of the squared distances to the nearest centroids.
-    pub(crate) spread: f64,
+    /// The median of the squared distances to the nearest centroids, those of 0 aside: a few rows far
+    /// from all others make no difference to it.
+    pub(crate) spread: f32,
 }
 
 impl Cells {
@@ -223,11 +224,16 @@ impl Cells {
         drop(projected);
         let codes = codes.reordered(&order)?;
         side.reorder(order)?;
-        let sum: f64 = nearest.iter().map(|&(_, least)| f64::from(least)).sum();
+        let distances2 = nearest.iter().map(|&(_, distance2)| distance2);
+        let mut distances2: Vec<f32> = distances2.filter(|&distance2| distance2 > 0.0).collect();
+        let spread = match distances2.len() / 2 {
+            0 => 0.0,
+            half => *distances2.select_nth_unstable_by(half, f32::total_cmp).1,
+        };
         Ok(CellTable {
             runs,
             codes,
-            spread: sum / nearest.len().max(1) as f64,
+            spread,
         })
     }
 }

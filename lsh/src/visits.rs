@@ -39,9 +39,9 @@ const FIRST: usize = 256;
 /// most pairs of the last part fail the first test.
 const PARTS: [f64; 4] = [0.0, 1.0 / 64.0, 1.0 / 8.0, 1.0];
 
-/// The share of the mean squared distance to a row's own centroid by which another may be further
+/// The share of the median squared distance to a row's own centroid by which another may be further
 /// for a vote of 1/e.
-const SOFTNESS: f64 = 0.1;
+const SOFTNESS: f32 = 0.1;
 
 /// One side by cell, cut into stretches.
 struct Stretches {
@@ -68,7 +68,7 @@ impl Stretches {
             let share = move |(cell, rows)| (cell, rows as f32 / count);
             table.within(rows).map(share).collect()
         };
-        let softness = (SOFTNESS * table.spread).max(f64::MIN_POSITIVE).recip() as f32;
+        let softness = (SOFTNESS * table.spread).max(f32::MIN_POSITIVE).recip();
         // Stretches divide blocks of rows, both being powers of two.
         let votes = cells.each_block(
             &table.codes,
