@@ -52,7 +52,7 @@ test-neon:
 NEON_TESTS := cargo test --lib --tests
 
 # Joins of thousands of rows against brute force: each takes minutes when emulated.
-MINUTES := exact_knn_join_is_brute_force approximate_plans batches_ equal_rows_stream
+MINUTES := exact_knn_join_is_brute_force the_pairs_are_those_of_whole_rows approximate_plans batches_ equal_rows_stream
 
 # The kernels under AddressSanitizer, whose runtime the stable toolchain has, if not by a stable name.
 # What it can't see, the assembly of AMX, runs before fences like all else in tests/fenced.rs.

@@ -7,7 +7,10 @@
 
 use lshjoin_kernels::{Isa, Level};
 
-use crate::nearest::{Candidate, room};
+use crate::{
+    held_out,
+    nearest::{Candidate, room},
+};
 
 /// Seconds on one thread, which is what work is counted in: threads make no difference to a choice.
 pub(crate) struct Costs {
@@ -37,22 +40,25 @@ const PROJECT: f64 = 1.0e-10;
 /// Of keeping a row's list of the nearest: for the list, each of its places, and each place that is
 /// moved when a nearer row comes in before it.
 const LIST: f64 = 2e-6;
-const PLACE: f64 = 4e-7;
-const MOVE: f64 = 1.6e-8;
+const PLACE: f64 = 2.5e-7;
+const MOVE: f64 = 1.2e-8;
 /// Of filling it from the stretch that a row is in, before all pairs meet.
-const FILL: f64 = 7e-6;
-/// Of finding the nearest of some centroids, beside comparing them.
-const NEAREST: f64 = 6e-6;
+const FILL: f64 = 5e-6;
+/// Of finding the nearest of some centroids, and of each of them, beside comparing them.
+const NEAREST: f64 = 1e-6;
+const OF_EACH: f64 = 2e-9;
 /// Of fetching a value of a neighbour's vector for its exact distance.
-const FETCH: f64 = 2e-10;
+const FETCH: f64 = 5e-10;
 /// Of a pair of rows that is handed on to be measured.
 const MEASURE: f64 = 5e-8;
 /// Of finding principal axes in a sample: of each value of an axis, and for each axis before it, this
 /// on one thread.
 const TURN: f64 = 3e-6;
 const ORTHONORMALISE: f64 = 5e-9;
+/// Of gathering a value of a row for each of the cells that it meets.
+const GATHER: f64 = 1.3e-8;
 /// Of meeting the rows of two cells, whatever their number.
-const MEETING: f64 = 4e-6;
+const MEETING: f64 = 1.5e-6;
 /// Of sorting a row by its key and going through its bucket.
 const SORT: f64 = 5e-8;
 
@@ -119,10 +125,12 @@ impl Costs {
         pairs * (self.pair + self.pair_value * dim as f64)
     }
 
-    /// What all joins do: codes, and a list of the nearest for each row.
-    fn always(&self, shape: &Shape) -> f64 {
+    /// What all joins do: codes, and a list of the nearest for each row, in which the fewer places are
+    /// moved, the sooner the nearest come.
+    fn always(&self, shape: &Shape, share: f64) -> f64 {
         let k = shape.k as f64;
-        let of_row = LIST + (PLACE + MOVE * k) * k + FETCH * shape.dim as f64 * (k + 5.0);
+        let moved = MOVE * k * share.sqrt().sqrt();
+        let of_row = LIST + (PLACE + moved) * k + FETCH * shape.dim as f64 * (k + 5.0);
         shape.values() * CODE + shape.left as f64 * of_row
     }
 
@@ -130,7 +138,7 @@ impl Costs {
     pub(crate) fn exact(&self, shape: &Shape) -> f64 {
         let keys = shape.values() * 20.0 * PROJECT;
         let fill = shape.left as f64 * FILL;
-        self.always(shape) + keys + fill + self.compare(shape.exact_pairs(), shape.dim)
+        self.always(shape, 1.0) + keys + fill + self.compare(shape.exact_pairs(), shape.dim)
     }
 
     /// Of meeting a share of all pairs by so many cells, of which `meetings` pairs meet.
@@ -142,10 +150,13 @@ impl Costs {
         share: f64,
         meetings: f64,
     ) -> f64 {
-        let held_out = self.compare(1024.0 * shape.right as f64, shape.dim);
+        let held_out = self.held_out(shape);
         let meet = self.compare(share * shape.pairs(), shape.dim) + meetings * MEETING;
-        let assign = self.assign(shape.rows(), cells, axes, shape.dim);
-        self.always(shape) + held_out + assign + meet + self.study(shape, axes, cells)
+        let rows = shape.rows();
+        let assign = self.project(rows, axes, shape.dim) + self.nearest(rows, cells, axes);
+        let gather = shape.values() * GATHER;
+        let always = self.always(shape, share);
+        always + held_out + assign + gather + meet + self.study(shape, axes, cells)
     }
 
     /// Of meeting so many pairs of so many rows by a few values that stand for all of them, of which a
@@ -157,8 +168,8 @@ impl Costs {
         values: usize,
         near: f64,
     ) -> f64 {
+        let find = self.axes(dim, values);
         let (rows, dim, axes) = (rows as f64, dim as f64, values as f64);
-        let find = dim * axes * (TURN + self.threads * ORTHONORMALISE * axes);
         let turn = rows * dim * axes * PROJECT + rows * axes * CODE;
         let measure = near * pairs * (MEASURE + FETCH * dim);
         find + turn + self.compare(pairs, values) + measure
@@ -172,17 +183,33 @@ impl Costs {
         keys + self.compare(share * rows * rows / 2.0, dim)
     }
 
+    /// Of finding so many principal axes of a sample.
+    fn axes(&self, dim: usize, axes: usize) -> f64 {
+        let (dim, axes) = (dim as f64, axes as f64);
+        dim * axes * (TURN + self.threads * ORTHONORMALISE * axes)
+    }
+
+    /// Of the neighbours of rows to choose and check by.
+    fn held_out(&self, shape: &Shape) -> f64 {
+        let rows = held_out::count(shape.left, shape.k) as f64;
+        self.compare(rows * shape.right as f64, shape.dim)
+    }
+
     /// Of learning so many cells from a sample.
     pub(crate) fn study(&self, shape: &Shape, axes: usize, cells: usize) -> f64 {
         // As many rows a cell, for as many rounds, as `Cells` takes.
-        self.assign(32.0 * 5.0 * cells as f64, cells, axes, shape.dim)
+        let (rows, rounds) = (24.0 * cells as f64, 4.0);
+        self.project(rows, axes, shape.dim) + rounds * self.nearest(rows, cells, axes)
+    }
+
+    fn project(&self, rows: f64, axes: usize, dim: usize) -> f64 {
+        rows * (dim * axes) as f64 * PROJECT
     }
 
     /// Of finding the nearest of so many centroids for each row.
-    fn assign(&self, rows: f64, cells: usize, axes: usize, dim: usize) -> f64 {
-        rows * (dim * axes) as f64 * PROJECT
-            + self.compare(rows * cells as f64, axes)
-            + rows * NEAREST
+    fn nearest(&self, rows: f64, cells: usize, axes: usize) -> f64 {
+        let each = NEAREST + OF_EACH * cells as f64;
+        self.compare(rows * cells as f64, axes) + rows * each
     }
 }
 

@@ -63,6 +63,12 @@ pub(crate) fn sample(rows: usize, most: usize) -> Vec<u32> {
         .collect()
 }
 
+/// How many of so many rows are held out, at most.
+pub(crate) fn count(rows: usize, k: usize) -> usize {
+    let most = if k <= FEW { OF_FEW } else { HELD_OUT };
+    most.min((rows / SPARED).max(LEAST))
+}
+
 impl<T: Scalar> HeldOut<T> {
     /// Joins a sample of the left rows exactly; of the right ones when `left` is `None`.
     pub(crate) fn of(
@@ -72,9 +78,7 @@ impl<T: Scalar> HeldOut<T> {
         run: &Run,
     ) -> Result<Self> {
         let sampled = left.unwrap_or(right);
-        let most = if k <= FEW { OF_FEW } else { HELD_OUT };
-        let most = most.min((sampled.rows.len() / SPARED).max(LEAST));
-        let rows = sample(sampled.rows.len(), most);
+        let rows = sample(sampled.rows.len(), count(sampled.rows.len(), k));
         Self::of_rows(left, right, rows, k, run)
     }
 

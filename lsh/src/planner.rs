@@ -96,21 +96,32 @@ pub struct Setting {
 /// Rows of either side up to which all pairs are met at once.
 const SMALL: usize = 5000;
 
-/// Work, in seconds on one thread, in which there is nothing to be saved by planning.
-const AT_ONCE: f64 = 2.0;
+/// The share of the work of meeting all pairs that cells must promise to get along with, before that
+/// is looked into; and the share of the pairs that they would meet if all went well.
+const SAVED: f64 = 0.66;
+const LUCKY: f64 = 0.01;
+
+/// The share of the time of meeting all pairs that cells have to leave: what is predicted of them is the
+/// less certain.
+const WORTH: f64 = 0.85;
 
 /// The share of a join's work that looking at one more number of cells may take.
-const PLANNING: f64 = 0.05;
+const MORE_PLANNING: f64 = 0.05;
 
 /// Principal axes that centroids are learnt and compared in.
 const AXES: usize = 48;
 
-/// Cells considered, in square roots of the number of items: first what does well mostly.
-const CELLS: [f64; 3] = [3.0, 6.0, 1.5];
+/// Cells considered, in square roots of the number of items: first what does well mostly, with few
+/// items or with many.
+const CELLS: [[f64; 3]; 2] = [[1.5, 3.0, 6.0], [3.0, 6.0, 1.5]];
+const MANY: usize = 100_000;
 
-/// The share of the pairs that a join by votes compares, for each one of what it would compare by the
-/// distances of centroids, by which a sample tells: measured on WordNet's glosses.
-const BY_VOTES: f64 = 0.6;
+/// The share of the pairs that a join by votes compares, where it would compare so many by the
+/// distances of centroids, by which a sample tells: half of a few, as measured on WordNet's glosses and
+/// on descriptors, and all of nearly all, as with Gaussian rows.
+fn by_votes(share: f64) -> f64 {
+    share * (1.0 + share) / 2.0
+}
 
 /// Rows a cell whose cells tell how many rows the cells have, and neighbours of a held-out row that
 /// tell how far it has to look.
@@ -242,14 +253,18 @@ impl<'a> Planner<'a> {
         };
         let work = self.costs.exact(&shape);
         let mut exact = Prediction::exact(&shape, self.costs.seconds(work));
+        let cells = CELLS[usize::from(shape.right >= MANY)].map(|times| {
+            let cells = times * (shape.right as f64).sqrt();
+            cells.min(MOST_CELLS as f64) as usize
+        });
         let at_once = if right.codes.is_none() {
             Some("this distance has no other plan")
         } else if self.recall == 1.0 {
             Some("all neighbours are asked for")
         } else if shape.left.min(shape.right) < SMALL {
             Some("a side is small")
-        } else if work < AT_ONCE {
-            Some("that takes no longer than planning")
+        } else if self.least(&shape, cells[0]) > SAVED * work {
+            Some("planning would take as long as it saves")
         } else {
             None
         };
@@ -276,12 +291,11 @@ impl<'a> Planner<'a> {
         let axes = PrincipalAxes::of_sample(right.rows, AXES, run)?;
         let mut considered = vec![exact.setting(JoinPlan::Exact)];
         let mut best: Option<CellStudy> = None;
-        for cells in CELLS {
-            let cells = (cells * (shape.right as f64).sqrt()).min(MOST_CELLS as f64) as usize;
+        for cells in cells {
             if let Some(best) = &best {
                 let planning = self.costs.study(&shape, axes.count(), cells);
                 let least = best.setting.seconds.min(exact.seconds);
-                if self.costs.seconds(planning) > PLANNING * least {
+                if self.costs.seconds(planning) > MORE_PLANNING * least {
                     continue;
                 }
             }
@@ -294,7 +308,7 @@ impl<'a> Planner<'a> {
         }
         exact.contrast = contrast;
         let (choice, chosen) = match best {
-            Some(best) if best.setting.seconds < exact.seconds => {
+            Some(best) if best.setting.seconds < WORTH * exact.seconds => {
                 let predicted = Prediction {
                     recall: best.recall,
                     share: best.setting.share,
@@ -324,6 +338,13 @@ impl<'a> Planner<'a> {
             random,
         };
         Ok((choice, study))
+    }
+
+    /// The work of a join by so many cells, if all goes well.
+    fn least(&self, shape: &Shape, cells: usize) -> f64 {
+        let meetings = LUCKY * (cells as f64).powi(2);
+        self.costs
+            .cells(shape, AXES.min(shape.dim), cells, LUCKY, meetings)
     }
 
     /// From each held-out row to an item chosen without regard to distance.
@@ -415,7 +436,7 @@ impl<'a> Planner<'a> {
             let reach = to_choose_by.reach_for(recall);
             visits.look(reach);
             let found = Estimate::of(to_check_by.found(reach));
-            let share = BY_VOTES * visits.share() * shape.exact_pairs() / shape.pairs().max(1.0);
+            let share = by_votes(visits.share()) * shape.exact_pairs() / shape.pairs().max(1.0);
             let work = self.costs.cells(
                 shape,
                 axes.count(),

@@ -92,6 +92,15 @@ def test_recall_of_cells_is_as_asked_for_and_as_reported(rows, k, two_sides):
         assert recall_of(result, items, queries, k) >= target - 0.01 - error
 
 
+def test_a_few_huge_rows_cost_nothing(rng):
+    rows = clusters(rng, ROWS, 32)
+    plan = JoinPlan.cells(**CELLS, until_recall=0.9)
+    before = knn_join(items=rows, k=10, plan=plan).report.pairs
+    rows[rng.choice(ROWS, 5, replace=False)] *= 1e4
+    after = knn_join(items=rows, k=10, plan=plan).report.pairs
+    assert after < 1.2 * before < ROWS**2 / 4
+
+
 @pytest.mark.parametrize("target", [0.8, 0.99])
 def test_recall_of_what_is_planned(rows, target):
     result = knn_join(items=rows, k=10, recall=target)
