@@ -224,9 +224,9 @@ impl<T: Scalar> FloorAndPack<'_, T> {
     #[inline(always)]
     fn with_sign<S: Simd>(self, simd: S, sign: bool) {
         match ROWS / S::U32_LANES {
-            1 => self.by::<S, 1>(simd, sign),
             2 => self.by::<S, 2>(simd, sign),
             4 => self.by::<S, 4>(simd, sign),
+            8 => self.by::<S, 8>(simd, sign),
             _ => self.by::<S, ROWS>(simd, sign),
         }
     }

@@ -188,7 +188,7 @@ impl KeyLayout {
 }
 
 /// Rows that are packed side by side.
-pub(crate) const ROWS: usize = 16;
+pub(crate) const ROWS: usize = 32;
 
 /// Functions whose fields, side by side in a key from bit `start` on, fit 32 bits: no vector unit
 /// shifts 128 bits, and none has many lanes of 64.
