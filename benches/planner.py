@@ -35,6 +35,8 @@ RATIO, WORST, SHARE = (
 PLANNING, LONG = 0.15, 1.0  # of the join's time, for joins of more seconds
 SMALL = 4_999
 FINALISTS = 3  # of the grid, that are measured again beside the planned join
+SHORT = 0.5  # seconds; shorter joins are measured more often by
+OFTEN = 3  # times
 
 
 def wordnet(rows: int, seed: int) -> Rows:
@@ -118,17 +120,19 @@ def run(case: str, limit: int | None, seed: int, repeats: int) -> dict[str, Any]
     results = []
     for recall in RECALLS:
         enough = [trial for trial in tried if trial[1] >= recall - TOLERANCE]
-        finalists = [plan for _, _, plan in sorted(enough, key=lambda trial: trial[0])[:FINALISTS]]
+        best = sorted(enough, key=lambda trial: trial[0])[:FINALISTS]
+        finalists = [plan for _, _, plan in best]
+        rounds = repeats * (OFTEN if best[0][0] < SHORT else 1)
         ours: list[tuple[float, Neighbors]] = []
         replayed: list[float] = []
         theirs: list[list[float]] = [[] for _ in finalists]
-        for _ in range(repeats):
+        for _ in range(rounds):
             ours.append(timed(items, queries, k, recall=recall, seed=seed))
             replayed.append(timed(items, queries, k, plan=ours[-1][1].plan)[0])
             for times, plan in zip(theirs, finalists, strict=True):
                 times.append(timed(items, queries, k, plan=plan)[0])
         seconds = median(taken for taken, _ in ours)
-        best, plan = min(zip(map(median, theirs), finalists, strict=True), key=lambda x: x[0])
+        least, plan = min(zip(map(median, theirs), finalists, strict=True), key=lambda x: x[0])
         result = ours[-1][1]
         results.append(
             {
@@ -139,9 +143,9 @@ def run(case: str, limit: int | None, seed: int, repeats: int) -> dict[str, Any]
                 "seconds_predicted": result.plan.predicted.seconds,
                 "planning": 1 - median(replayed) / seconds,
                 "plan": result.plan.to_json(),
-                "best_seconds": best,
+                "best_seconds": least,
                 "best_plan": plan.to_json(),
-                "ratio": seconds / best,
+                "ratio": seconds / least,
             }
         )
         print(table_row(case, results[-1]), flush=True)
@@ -210,7 +214,8 @@ def report(written: dict[str, Any]) -> str:
             f"{written['date']}; {machine['cpu']}, {machine['cores']} cores, {THREADS} threads, "
             f"{machine['system']}; "
             + ", ".join(f"{name} {number}" for name, number in written["versions"].items())
-            + f"; seed {written['seed']}, median of {written['repeats']}.",
+            + f"; seed {written['seed']}, median of {written['repeats']}, or of "
+            f"{OFTEN * written['repeats']} where the grid's best took less than {SHORT} s.",
             "",
         ]
     )
