@@ -137,8 +137,8 @@ def report(result: dict[str, Any], found: list[Line], rates: Rates) -> str:
     text = [
         "# Kernels",
         "",
-        "By `make bench-kernels`: medians of the fastest of three rounds, one thread for kernels and "
-        "peaks alike, in one run.",
+        "By `make bench-kernels`: medians of the fastest of three rounds, one thread for kernels "
+        "and peaks alike, in one run.",
         "",
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}; {versions}.",
         "",

@@ -16,7 +16,7 @@ use crate::{
     knn::{Nearer, Nearest},
     meet::{Meeting, Meetings},
     metric::Metric,
-    nearest::Neighbors,
+    nearest::{Neighbors, to_begin_with},
     plan::{CellPlan, JoinPlan, LshPlan},
     planner::{Planner, PredictedPlan},
     report::Estimate,
@@ -270,8 +270,7 @@ pub(crate) struct KnnJoin<'a, T> {
 /// Left rows that are expanded together: near each other, they have neighbours in common.
 const EXPANDED: usize = 128;
 
-/// Rows of the stretches that meet before buckets do, and bits of the keys that order them.
-const STRETCH: usize = 256;
+/// Bits of the keys that order the rows of the stretches that meet before buckets do.
 const STRETCH_BITS: usize = 20;
 
 /// The share of the pairs from which on it is quicker to meet all.
@@ -527,12 +526,13 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     /// already fail the test.
     fn fill(&self, stretches: &Stretches) -> Result<()> {
         let items = &stretches.items;
+        let length = to_begin_with(self.nearest.lists.k());
         let (queries, met) = match &stretches.queries {
             None => {
-                let met = items.stretches(STRETCH);
+                let met = items.stretches(length);
                 (items, met.map(|rows| (rows.clone(), rows)).collect())
             }
-            Some(queries) => (queries, queries.stretches_of(items, STRETCH)),
+            Some(queries) => (queries, queries.stretches_of(items, length)),
         };
         self.meet(&queries.order, &items.order, met, &self.nearest.first())
     }

@@ -34,6 +34,12 @@ pub(crate) const fn room(k: usize) -> usize {
     k + k / 2 + 8
 }
 
+/// Rows that fill a list before all others come: of several times as many as it has places, most of the
+/// others are too far. What they cost rises with their number, what they save with that of the places.
+pub(crate) fn to_begin_with(k: usize) -> usize {
+    k.saturating_mul(16).clamp(256, 2048).next_power_of_two()
+}
+
 /// The lists of some rows.
 struct Shard {
     /// Candidates of each row.

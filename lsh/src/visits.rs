@@ -20,6 +20,7 @@ use crate::{
     error::{Error, Result},
     knn::{Groups, Nearest},
     meet::{Judge, LEFT, bounds},
+    nearest::to_begin_with,
     report::vouch_for,
     run::Run,
     side::Side,
@@ -30,10 +31,10 @@ use crate::{
 const BLOCK: usize = 32;
 const MANY: usize = 1 << 13;
 
-/// Right rows that meet a group of left stretches between two looks at the bounds, and those that
-/// meet it first.
+/// Right rows that meet a group of left stretches between two looks at the bounds, and left rows of a
+/// group before there are any.
 const RIGHT: usize = 1024;
-const FIRST: usize = 256;
+const FIRST: usize = 128;
 
 /// Where the parts of a stretch's meetings end: all rows meet the more promising ones first, so that
 /// most pairs of the last part fail the first test.
@@ -361,8 +362,8 @@ impl Meetings {
         };
         let wanted = std::mem::take(&mut self.wanted);
         let of_right = &self.visits.right;
-        let judge = nearest.first();
-        self.each_group(FIRST / 2, run, |group, desk| {
+        let (judge, first) = (nearest.first(), to_begin_with(nearest.lists.k()));
+        self.each_group(FIRST, run, |group, desk| {
             let mut votes: Vec<(u32, f32)> = wanted[group.clone()].concat();
             votes.sort_unstable_by(|x, y| x.0.cmp(&y.0).then(y.1.total_cmp(&x.1)));
             let mut sums: Vec<(u32, f32)> = votes
@@ -370,7 +371,7 @@ impl Meetings {
                 .map(|votes| (votes[0].0, votes.iter().map(|votes| votes.1).sum()))
                 .collect();
             sums.sort_unstable_by(|x, y| y.1.total_cmp(&x.1).then(x.0.cmp(&y.0)));
-            sums.truncate((FIRST / of_right.length).max(1));
+            sums.truncate((first / of_right.length).max(1));
             let rows: Vec<u32> = rows(self.visits.left().rows(group));
             let others: Vec<u32> = sums
                 .iter()
