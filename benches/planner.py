@@ -216,8 +216,7 @@ def report(written: dict[str, Any]) -> str:
             f"{written['date']}; {machine['cpu']}, {machine['cores']} cores, {THREADS} threads, "
             f"{machine['system']}; "
             + ", ".join(f"{name} {number}" for name, number in written["versions"].items())
-            + f"; seed {written['seed']}, median of "
-            f"{' or '.join(map(str, times))}.",
+            + f"; seed {written['seed']}, median of {' or '.join(map(str, times))}.",
             "",
         ]
     )

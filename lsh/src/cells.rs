@@ -16,13 +16,14 @@ use rayon::prelude::*;
 use crate::{
     directions::{PrincipalAxes, project},
     error::{Error, Result},
+    median::median,
     run::Run,
     side::Side,
 };
 
 /// Rows of a cell that its centroid is learnt from, and how often centroids are moved.
-const LEARNT_FROM: usize = 24;
-const ROUNDS: usize = 4;
+pub(crate) const LEARNT_FROM: usize = 24;
+pub(crate) const ROUNDS: usize = 4;
 
 /// Rows of a side that are told apart by order: a stretch is of one of these, or of several.
 const LEAF: usize = 32;
@@ -225,15 +226,11 @@ impl Cells {
         let codes = codes.reordered(&order)?;
         side.reorder(order)?;
         let distances2 = nearest.iter().map(|&(_, distance2)| distance2);
-        let mut distances2: Vec<f32> = distances2.filter(|&distance2| distance2 > 0.0).collect();
-        let spread = match distances2.len() / 2 {
-            0 => 0.0,
-            half => *distances2.select_nth_unstable_by(half, f32::total_cmp).1,
-        };
+        let distances2: Vec<f32> = distances2.filter(|&distance2| distance2 > 0.0).collect();
         Ok(CellTable {
             runs,
             codes,
-            spread,
+            spread: median(&distances2).unwrap_or(0.0),
         })
     }
 }

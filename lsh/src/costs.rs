@@ -8,6 +8,7 @@
 use lshjoin_kernels::{Isa, Level};
 
 use crate::{
+    cells::{LEARNT_FROM, ROUNDS},
     held_out,
     nearest::{Candidate, room},
 };
@@ -197,9 +198,8 @@ impl Costs {
 
     /// Of learning so many cells from a sample.
     pub(crate) fn study(&self, shape: &Shape, axes: usize, cells: usize) -> f64 {
-        // As many rows a cell, for as many rounds, as `Cells` takes.
-        let (rows, rounds) = (24.0 * cells as f64, 4.0);
-        self.project(rows, axes, shape.dim) + rounds * self.nearest(rows, cells, axes)
+        let rows = (LEARNT_FROM * cells) as f64;
+        self.project(rows, axes, shape.dim) + ROUNDS as f64 * self.nearest(rows, cells, axes)
     }
 
     fn project(&self, rows: f64, axes: usize, dim: usize) -> f64 {

@@ -20,6 +20,7 @@ use crate::{
     costs::Costs,
     directions::PrincipalAxes,
     error::{Error, Result},
+    held_out::sample,
     run::Run,
     side::Side,
 };
@@ -113,7 +114,7 @@ struct Turn {
 
 impl Turn {
     fn of_sample<T: Scalar>(side: &Side<'_, T>, axes: usize, run: &Run) -> Result<Self> {
-        let some = spread(&side.numbers(), SAMPLE.1);
+        let some = sample(side.rows.len(), SAMPLE.1);
         let mut mean = vec![0.0; side.rows.dim()];
         for &number in &some {
             let scale = side.direction_scale(side.row(number) as usize);
@@ -139,11 +140,11 @@ impl Turn {
         run: &Run,
     ) -> Result<(f64, CommonScale)> {
         let isa = run.isa();
-        let some_right = spread(&right.numbers(), SAMPLE.1);
-        let some_left = spread(&left.unwrap_or(right).numbers(), SAMPLE.0);
-        let (rows, _) = self.rows(right, &some_right, values, run)?;
-        let scale = CommonScale::of(Rows::new(&rows, values)?, isa);
-        let of_right = self.codes(right, &some_right, values, scale, run)?;
+        let some_right = sample(right.rows.len(), SAMPLE.1);
+        let some_left = sample(left.unwrap_or(right).rows.len(), SAMPLE.0);
+        let cut = self.rows(right, &some_right, values, run)?;
+        let scale = CommonScale::of(Rows::new(&cut.0, values)?, isa);
+        let of_right = coded(&cut, values, scale, run)?;
         let of_left = self.codes(left.unwrap_or(right), &some_left, values, scale, run)?;
         let all = |codes: &Quantised<'_>| (0..codes.len() as u32).collect::<Vec<u32>>();
         let (mut lefts, mut rights) = (LeftPanel::new(isa), RightPanel::new(isa));
@@ -169,12 +170,8 @@ impl Turn {
     ) -> Result<Quantised<'static>> {
         let mut codes = Quantised::empty(values)?;
         for numbers in numbers.chunks(PART) {
-            let (rows, errors) = self.rows(side, numbers, values, run)?;
-            let mut part = Quantised::with_scale(Rows::new(&rows, values)?, scale, run.isa())?;
-            for (row, &error) in errors.iter().enumerate() {
-                part.doubt(row, error)?;
-            }
-            codes.append(&part)?;
+            let cut = self.rows(side, numbers, values, run)?;
+            codes.append(&coded(&cut, values, scale, run)?)?;
         }
         Ok(codes)
     }
@@ -231,6 +228,20 @@ impl Turn {
     }
 }
 
+/// Codes of rows that were cut to so many values, each with how far it may be off.
+fn coded(
+    (rows, errors): &(Vec<f32>, Vec<f32>),
+    values: usize,
+    scale: CommonScale,
+    run: &Run,
+) -> Result<Quantised<'static>> {
+    let mut codes = Quantised::with_scale(Rows::new(rows, values)?, scale, run.isa())?;
+    for (row, &error) in errors.iter().enumerate() {
+        codes.doubt(row, error)?;
+    }
+    Ok(codes)
+}
+
 /// What single precision does to rows of a dimension, turned to some axes.
 struct Precision {
     /// Relative error, at most, of what is inside of the axes: of the dot products, in any order of
@@ -274,12 +285,6 @@ impl Precision {
             (0.0, f32::INFINITY)
         }
     }
-}
-
-/// At most `count` of them, at equal distances.
-fn spread(numbers: &[u32], count: usize) -> Vec<u32> {
-    let step = numbers.len().div_ceil(count).max(1);
-    numbers.iter().copied().step_by(step).collect()
 }
 
 #[cfg(test)]

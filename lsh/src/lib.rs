@@ -35,6 +35,7 @@ mod java_random;
 mod knn;
 mod knn_join;
 mod leading;
+mod median;
 mod meet;
 mod metric;
 mod model;

@@ -26,6 +26,7 @@ use crate::{
     held_out::{self, HeldOut},
     inner_product::Longer,
     knn_join::{Choice, Sides},
+    median::median,
     metric::Metric,
     model::positive,
     plan::{CellPlan, JoinPlan, MOST_CELLS, check_recall},
@@ -518,19 +519,10 @@ fn contrast(near: &[f64], random: &[f64], metric: Metric) -> Option<f64> {
         Metric::Cosine => distance.sqrt(),
         _ => distance,
     };
-    let (near, random) = (length(median(near)), length(median(random)));
+    let (near, random) = (length(median(near)?), length(median(random)?));
     (near > 0.0)
         .then(|| random / near)
         .filter(|contrast| contrast.is_finite())
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    if values.is_empty() {
-        return 0.0;
-    }
-    let middle = values.len() / 2;
-    *values.select_nth_unstable_by(middle, f64::total_cmp).1
 }
 
 #[cfg(test)]

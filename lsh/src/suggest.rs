@@ -22,6 +22,7 @@ use crate::{
     error::{Error, Result},
     family::HashFamily,
     held_out::{self, HeldOut},
+    median::median,
     metric::Metric,
     model::{LshModel, positive},
     report::{Estimate, vouch_for},
@@ -292,7 +293,7 @@ fn quickest<T: Scalar, F: HashFamily>(
     let random: Vec<(u32, u32)> = (0..PAIRS).map(|_| (row(), row())).collect();
     let (near, random) = (apart(&near)?, apart(&random)?);
 
-    let scale = median(&near);
+    let scale = median(&near).map_or(0.0, f64::from);
     if scale == 0.0 {
         return refuse(
             "the distance of near rows",
@@ -395,12 +396,6 @@ fn candidates<T: Scalar>(model: &LshModel, rows: Rows<'_, T>, run: &Run) -> Resu
     let pairs: usize = (0..model.tables()).into_par_iter().map(pairs).sum();
     let all = numbers.len() * (numbers.len() - 1);
     Ok(pairs as f64 / all as f64 * (rows.len() - 1) as f64)
-}
-
-fn median(values: &[f32]) -> f64 {
-    let mut values = values.to_vec();
-    let middle = values.len() / 2;
-    f64::from(*values.select_nth_unstable_by(middle, f32::total_cmp).1)
 }
 
 #[cfg(test)]
