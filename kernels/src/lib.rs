@@ -37,8 +37,6 @@ pub use memmap2::{Mmap, MmapMut};
 pub use quantise::{CommonScale, Quantised};
 pub use rows::{Rows, Scalar};
 pub use sort::{Key, Sorter};
-pub use tile::{
-    LeftPanel, Near, RightPanel, code_distances2, near_pairs, near_pairs_of, nearest_pairs,
-};
+pub use tile::{LeftPanel, Near, RightPanel, code_distances2, near_pairs, nearest_pairs};
 pub use topk::{Nearest, TopK, TopKChunk};
 pub use within::{Asking, pairs_within};

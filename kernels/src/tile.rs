@@ -9,7 +9,6 @@
 use pulp::{Simd, WithSimd};
 
 use crate::{
-    distance::prefetch,
     error::{KernelError, Result},
     isa::{Isa, Level},
     quantise::{LINE, rounding},
@@ -37,7 +36,7 @@ mod squares;
 pub(crate) use floors::LARGEST_DOT;
 use floors::{Floors, Reckoning};
 pub use nearest::nearest_pairs;
-use panel::{BLOCK, Band, Bounds, Line, Packed, SIDE, widen};
+use panel::{BLOCK, Band, Bounds, Line, Packed, SIDE};
 pub use panel::{LeftPanel, RightPanel};
 pub use squares::code_distances2;
 
@@ -323,96 +322,6 @@ impl WithSimd for NearPairs<'_> {
                 for right in start..rights.min(start + panels.cached()) {
                     let bounds = &panels.right.bounds[right];
                     panels.near_pairs(left, (right, bounds), &mut product, near);
-                }
-            }
-        }
-    }
-}
-
-/// Appends the pairs of rows that may be near, of those stretches of the panels that meet, given
-/// as (left, right): quickest when meetings of one right stretch follow each other.
-///
-/// Like [`near_pairs`], but right rows ask by `bound`, given the place of one in what was
-/// gathered, so that threads can share a right panel.
-///
-/// ```
-/// use lshjoin_kernels::{Isa, LeftPanel, Quantised, RightPanel, Rows, near_pairs_of};
-///
-/// let isa = Isa::best();
-/// let rows = Quantised::new(Rows::new(&[0.0_f32, 1.0, 2.0, 3.0], 1)?, isa)?;
-/// let (mut left, mut right) = (LeftPanel::new(isa), RightPanel::new(isa));
-/// left.gather_stretches(&rows, &[0, 1, 2, 3], 2, &[-1.0; 4])?;
-/// right.gather_stretches(&rows, &[0, 1, 2, 3], 2, &[-1.0; 4])?;
-/// let mut near = Vec::new();
-/// near_pairs_of(&left, &right, &[(0, 1)], |_| 1.0, &mut near)?;
-/// let found: Vec<_> = near.iter().map(|pair| (pair.left, pair.right)).collect();
-/// assert_eq!(found, [(1, 2)]);
-/// # Ok::<(), lshjoin_kernels::KernelError>(())
-/// ```
-///
-/// # Errors
-/// As [`near_pairs`]; [`KernelError::RowOutOfRange`] for a stretch that is not there.
-pub fn near_pairs_of(
-    left: &LeftPanel,
-    right: &RightPanel,
-    meetings: &[(u32, u32)],
-    bound: impl Fn(u32) -> f32,
-    near: &mut Vec<Near>,
-) -> Result<()> {
-    for &(of_left, of_right) in meetings {
-        left.0.check_stretch("left stretches", of_left)?;
-        right.0.check_stretch("right stretches", of_right)?;
-    }
-    if let Some(panels) = Panels::new(left, right)? {
-        let isa = left.0.isa;
-        dispatch(
-            isa,
-            NearPairsOf {
-                panels,
-                meetings,
-                bound,
-                near,
-            },
-        );
-    }
-    Ok(())
-}
-
-struct NearPairsOf<'a, F> {
-    panels: Panels<'a>,
-    meetings: &'a [(u32, u32)],
-    bound: F,
-    near: &'a mut Vec<Near>,
-}
-
-impl<F: Fn(u32) -> f32> WithSimd for NearPairsOf<'_, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Self {
-            panels,
-            meetings,
-            bound,
-            near,
-        } = self;
-        let widen = widen(panels.left.dim);
-        let mut product = Product::new();
-        let mut bounds = Bounds::NONE;
-        let of_right = |one: &(u32, u32), other: &(u32, u32)| one.1 == other.1;
-        let mut stretches = meetings.chunk_by(of_right).peekable();
-        while let Some(meetings) = stretches.next() {
-            if let Some(next) = stretches.peek() {
-                let next = panels.right.stretch(next[0].1);
-                let of_band = BLOCK * panels.lines;
-                prefetch(&panels.right.lines[next.start * of_band..next.end * of_band]);
-            }
-            for right in panels.right.stretch(meetings[0].1) {
-                bounds.set(&panels.right.bands[right], widen, &bound);
-                for &(left, _) in meetings {
-                    for left in panels.left.stretch(left) {
-                        panels.near_pairs(left, (right, &bounds), &mut product, near);
-                    }
                 }
             }
         }

@@ -15,7 +15,7 @@ use half::f16;
 use lshjoin_kernels::{
     Asking, Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Level, Measure, Quantised,
     RightPanel, Rows, Scalar, Sorter, TopK, check_finite, code_distances2, distance, distances_of,
-    distances_to, near_pairs, near_pairs_of, pairs_within, widen_f16,
+    distances_to, near_pairs, pairs_within, widen_f16,
 };
 
 struct Fenced;
@@ -209,9 +209,6 @@ fn tiles<T: Scalar>(isa: Isa) {
         right.set_bounds(&vec![f32::INFINITY; n]).unwrap();
         near.clear();
         near_pairs(&left, &right, &mut near).unwrap();
-        assert_eq!(near.len(), n * n);
-        near.clear();
-        near_pairs_of(&left, &right, &[(0, 0)], |_| f32::INFINITY, &mut near).unwrap();
         assert_eq!(near.len(), n * n);
         let mut squares = Vec::new();
         code_distances2(&left, &right, &mut squares).unwrap();

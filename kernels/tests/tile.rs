@@ -2,7 +2,7 @@
 
 use lshjoin_kernels::{
     Isa, KernelError, LeftPanel, Level, Near, Quantised, RightPanel, Rows, Scalar, code_distances2,
-    near_pairs, near_pairs_of, nearest_pairs,
+    near_pairs, nearest_pairs,
 };
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -218,65 +218,6 @@ fn hostile_row(dim: usize) -> impl Strategy<Value = Vec<f32>> {
     let values = proptest::collection::vec((value, uneven), dim);
     (magnitude, values)
         .prop_map(|(magnitude, values)| values.iter().map(|(v, u)| v * u * magnitude).collect())
-}
-
-#[test]
-fn stretches_find_what_panels_of_them_find() {
-    let (dim, length) = (20, 40);
-    let (left, right) = (gaussian(100, dim, 7), gaussian(130, dim, 8));
-    let left: Vec<f32> = left
-        .iter()
-        .zip(0..)
-        .map(|(x, at)| if at % 90 == 0 { 4.0 * x } else { *x })
-        .collect();
-    let meetings = [(2, 0), (0, 1), (1, 1), (0, 3)];
-    on_each_isa(|isa| {
-        let codes = |values: &[f32]| Quantised::new(Rows::new(values, dim).unwrap(), isa).unwrap();
-        let (left, right) = (codes(&left), codes(&right));
-        let bounds = |rows: &[u32]| {
-            rows.iter()
-                .map(|row| (row % 7) as f32 - 1.0)
-                .collect::<Vec<_>>()
-        };
-        let places = |rows: &Quantised| (0..rows.len() as u32).collect::<Vec<_>>();
-        let (mut of_left, mut of_right) = (LeftPanel::new(isa), RightPanel::new(isa));
-        of_left
-            .gather_stretches(&left, &places(&left), length, &bounds(&places(&left)))
-            .unwrap();
-        let silent = vec![-1.0; right.len()];
-        of_right
-            .gather_stretches(&right, &places(&right), length, &silent)
-            .unwrap();
-        let mut found = Vec::new();
-        let bound = |row: u32| bounds(&[row])[0];
-        near_pairs_of(&of_left, &of_right, &meetings, bound, &mut found).unwrap();
-
-        let mut expected = Vec::new();
-        for (stretch, other) in meetings {
-            let rows = |stretch: u32, of: &Quantised| {
-                let start = stretch * length as u32;
-                (start..(start + length as u32).min(of.len() as u32)).collect::<Vec<_>>()
-            };
-            let (rows, others) = (rows(stretch, &left), rows(other, &right));
-            of_left.gather(&left, &rows, &bounds(&rows)).unwrap();
-            of_right.gather(&right, &others, &bounds(&others)).unwrap();
-            let start = expected.len();
-            near_pairs(&of_left, &of_right, &mut expected).unwrap();
-            for pair in &mut expected[start..] {
-                (pair.left, pair.right) = (rows[pair.left as usize], others[pair.right as usize]);
-            }
-        }
-        let by_rows = |near: &Near| (near.left, near.right);
-        found.sort_by_key(by_rows);
-        expected.sort_by_key(by_rows);
-        assert!(!found.is_empty());
-        assert_eq!(found, expected);
-        let missing = [(0, 4)];
-        of_right
-            .gather_stretches(&right, &places(&right), length, &silent)
-            .unwrap();
-        assert!(near_pairs_of(&of_left, &of_right, &missing, bound, &mut found).is_err());
-    });
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! Rows gathered into panels: blocks of 32 rows of one scale, packed for one instruction set.
 
-use std::ops::Range;
-
 use super::Packing;
 use crate::{
     error::{KernelError, Result},
@@ -138,10 +136,8 @@ pub(super) struct Packed {
     pub(super) lines: Vec<Line>,
     pub(super) bands: Vec<Band>,
     pub(super) bounds: Vec<Bounds>,
-    /// Where each stretch's bands start, and the end of the last.
-    stretches: Vec<usize>,
-    /// The rows by stretch and scale; kept from one gather to the next for its memory.
-    order: Vec<(u32, u32, u32, u32)>,
+    /// The rows by scale; kept from one gather to the next for its memory.
+    order: Vec<(u32, u32, u32)>,
 }
 
 impl Packed {
@@ -153,13 +149,12 @@ impl Packed {
             lines: Vec::new(),
             bands: Vec::new(),
             bounds: Vec::new(),
-            stretches: Vec::new(),
             order: Vec::new(),
         }
     }
 
-    /// Lays the rows out in bands of one stretch and scale, by rising bound if `by_bound`; the
-    /// caller packs the codes.
+    /// Lays the rows out in bands of one scale, by rising bound if `by_bound`; the caller packs the
+    /// codes.
     ///
     /// # Errors
     /// When indices or bounds do not fit; nothing is changed then.
@@ -167,7 +162,6 @@ impl Packed {
         &mut self,
         from: &Quantised,
         rows: &[u32],
-        stretch: usize,
         bounds: &[f32],
         by_bound: bool,
     ) -> Result<()> {
@@ -187,28 +181,15 @@ impl Packed {
             .map(|(index, (&row, &bound))| {
                 // Bits of positive numbers order as they do; which others come first does not matter.
                 let bound = if by_bound { bound.to_bits() } else { 0 };
-                let stretch = (index as usize / stretch.max(1)) as u32;
-                (
-                    stretch,
-                    from.row(row as usize).scale.to_bits(),
-                    bound,
-                    index,
-                )
+                (from.row(row as usize).scale.to_bits(), bound, index)
             });
         self.order.extend(keyed);
         self.order.sort_unstable();
         self.bands.clear();
-        self.stretches.clear();
-        for &(stretch, scale, _, index) in &self.order {
+        for &(scale, _, index) in &self.order {
             let scale = f32::from_bits(scale);
-            let first = stretch as usize == self.stretches.len();
-            if first {
-                self.stretches.push(self.bands.len());
-            }
             match self.bands.last_mut() {
-                Some(band)
-                    if !first && band.rows < BLOCK && band.scale.value == f64::from(scale) =>
-                {
+                Some(band) if band.rows < BLOCK && band.scale.value == f64::from(scale) => {
                     band.push(from, rows[index as usize] as usize, index);
                 }
                 _ => {
@@ -218,7 +199,6 @@ impl Packed {
                 }
             }
         }
-        self.stretches.push(self.bands.len());
         self.bounds.resize(self.bands.len(), Bounds::NONE);
         let lines = self.bands.len() * BLOCK * Packing::of(self.isa).lines(self.dim);
         // What was there before may stay: products of padding are never looked at.
@@ -234,26 +214,9 @@ impl Packed {
         Ok(())
     }
 
-    pub(super) fn check_stretch(&self, what: &'static str, number: u32) -> Result<()> {
-        let stretches = self.stretches.len().saturating_sub(1);
-        if number as usize >= stretches {
-            return Err(KernelError::RowOutOfRange {
-                what,
-                index: number as usize,
-                rows: stretches,
-            });
-        }
-        Ok(())
-    }
-
     /// How many rows were gathered.
     pub(super) fn len(&self) -> usize {
         self.len
-    }
-
-    /// The bands of a stretch, which must be there.
-    pub(super) fn stretch(&self, number: u32) -> Range<usize> {
-        self.stretches[number as usize]..self.stretches[number as usize + 1]
     }
 
     /// Calls `pack(lines of 16 rows, place among them, codes)` for each row.
@@ -310,23 +273,8 @@ impl LeftPanel {
     /// [`KernelError::RowOutOfRange`], or [`KernelError::Shape`] when there is not one bound a
     /// row; the panel is then as before.
     pub fn gather(&mut self, from: &Quantised, rows: &[u32], bounds: &[f32]) -> Result<()> {
-        self.gather_stretches(from, rows, rows.len(), bounds)
-    }
-
-    /// Fills the panel so that stretches of `length` rows, the last perhaps shorter, can be named
-    /// to [`near_pairs_of`](super::near_pairs_of).
-    ///
-    /// # Errors
-    /// As [`LeftPanel::gather`].
-    pub fn gather_stretches(
-        &mut self,
-        from: &Quantised,
-        rows: &[u32],
-        length: usize,
-        bounds: &[f32],
-    ) -> Result<()> {
         // A block is tested with the furthest of its left rows' bounds, so like goes with like.
-        self.0.lay_out(from, rows, length, bounds, true)?;
+        self.0.lay_out(from, rows, bounds, true)?;
         let packing = Packing::of(self.0.isa);
         self.0.pack(from, rows, |lines, row, codes| {
             let codes = codes.chunks_exact(packing.per_line());
@@ -357,7 +305,7 @@ impl RightPanel {
         let codes = Packing::of(isa).lines(dim) * size_of::<Line>();
         // A list that grows has room for up to twice as many.
         let of_band = 2 * size_of::<Band>() + size_of::<Bounds>();
-        codes + of_band / BLOCK + size_of::<(u32, u32, u32, u32)>()
+        codes + of_band / BLOCK + size_of::<(u32, u32, u32)>()
     }
 
     /// Fills the panel as [`LeftPanel::gather`] does.
@@ -365,21 +313,7 @@ impl RightPanel {
     /// # Errors
     /// As there.
     pub fn gather(&mut self, from: &Quantised, rows: &[u32], bounds: &[f32]) -> Result<()> {
-        self.gather_stretches(from, rows, rows.len(), bounds)
-    }
-
-    /// Fills the panel as [`LeftPanel::gather_stretches`] does.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn gather_stretches(
-        &mut self,
-        from: &Quantised,
-        rows: &[u32],
-        length: usize,
-        bounds: &[f32],
-    ) -> Result<()> {
-        self.0.lay_out(from, rows, length, bounds, false)?;
+        self.0.lay_out(from, rows, bounds, false)?;
         let packing = Packing::of(self.0.isa);
         let flip = match packing {
             Packing::Shifted => 0x8080_8080,
