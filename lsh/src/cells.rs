@@ -1,12 +1,12 @@
 //! Cells: rows that are nearest to one centroid.
 //!
 //! K-means as a hash function (L. Paulevé, H. Jégou and L. Amsaleg, "Locality sensitive hashing: a
-//! comparison of hash function types and querying mechanisms", 2010), in the leading principal
-//! axes, where 8-bit codes tell well enough which centroid is near.
+//! comparison of hash function types and querying mechanisms", 2010), on 8-bit codes, which tell
+//! well enough which centroid is near.
 
 use std::ops::Range;
 
-use lshjoin_kernels::{LeftPanel, Quantised, RightPanel, Rows, Scalar, code_distances2};
+use lshjoin_kernels::{LeftPanel, Quantised, RightPanel, Rows, code_distances2};
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -14,19 +14,13 @@ use rand_chacha::{
 use rayon::prelude::*;
 
 use crate::{
-    directions::{PrincipalAxes, project},
     error::{Error, Result},
-    median::median,
     run::Run,
-    side::Side,
 };
 
 /// Rows of a cell that its centroid is learnt from, and how often centroids are moved.
 pub(crate) const LEARNT_FROM: usize = 24;
 pub(crate) const ROUNDS: usize = 4;
-
-/// Rows of a side that are told apart by order: a stretch is of one of these, or of several.
-const LEAF: usize = 32;
 
 /// Every how manieth of so many rows centroids are learnt from.
 pub(crate) fn sample_step(rows: usize, cells: usize) -> usize {
@@ -34,271 +28,236 @@ pub(crate) fn sample_step(rows: usize, cells: usize) -> usize {
 }
 
 /// Rows that are compared with all centroids at a time.
-pub(crate) const BLOCK: usize = 256;
+pub(crate) const BLOCK: usize = 128;
 
-/// Centroids in the space of the leading principal axes; near ones have near numbers, mostly.
+/// Centroids; near ones have near numbers, mostly.
 pub(crate) struct Cells {
-    pub(crate) axes: PrincipalAxes,
-    /// (cells, axes), row-major.
-    pub(crate) centroids: Vec<f32>,
-}
-
-/// The rows of one side by cell.
-pub(crate) struct CellTable {
-    /// Rows of one scale and cell follow each other: where they end, and the cell.
-    runs: Vec<(usize, u32)>,
-    /// The rows' coordinates along the axes.
-    pub(crate) codes: Quantised<'static>,
-    /// The median of the squared distances to the nearest centroids, those of 0 aside: a few rows far
-    /// from all others make no difference to it.
-    pub(crate) spread: f32,
+    /// Values of a centroid.
+    width: usize,
+    /// (cells, width), row-major.
+    centroids: Vec<f32>,
 }
 
 impl Cells {
-    /// At most `count` cells, from a sample of the side's rows (Lloyd 1982).
+    /// At most `count` cells, from a sample of rows (Lloyd 1982).
     ///
     /// # Errors
     /// When the run is cancelled.
-    pub(crate) fn of_sample<T: Scalar>(
-        axes: &PrincipalAxes,
-        side: &Side<'_, T>,
+    pub(crate) fn of_sample(
+        sample: Rows<'_, f32>,
         count: usize,
         seed: u64,
         run: &Run,
     ) -> Result<Self> {
-        let width = axes.count();
-        let step = sample_step(side.rows.len(), count);
-        let rows: Vec<u32> = (0..side.rows.len() as u32).step_by(step).collect();
-        let sample = projected_some(axes, side, &rows, run)?;
         // Random rows to begin with, each once.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut order: Vec<usize> = (0..rows.len()).collect();
+        let mut order: Vec<usize> = (0..sample.len()).collect();
         let count = count.clamp(1, order.len());
         for place in 0..count {
             let other = place + (rng.next_u64() % (order.len() - place) as u64) as usize;
             order.swap(place, other);
         }
-        let first = order[..count]
-            .iter()
-            .flat_map(|&row| &sample[row * width..][..width]);
-        let mut cells = Self {
-            axes: axes.clone(),
-            centroids: first.copied().collect(),
-        };
-        let codes = Quantised::new(Rows::new(&sample, width)?, run.isa())?;
+        let first = order[..count].iter().flat_map(|&row| sample.row(row));
+        let mut cells = Self::of_parts(first.copied().collect(), sample.dim());
+        let codes = Quantised::new(sample, run.isa())?;
+        let rows: Vec<u32> = (0..sample.len() as u32).collect();
         for _ in 0..ROUNDS {
-            let nearest = cells.nearest(&codes, run)?;
-            cells.move_to(&sample, &nearest);
+            let nearest = cells.each_row(&codes, &rows, |_, distances| distances.nearest(), run)?;
+            cells.move_to(sample, &nearest);
         }
         cells.renumber();
         Ok(cells)
     }
 
-    /// What was learnt before.
-    pub(crate) fn of_parts(axes: PrincipalAxes, centroids: Vec<f32>) -> Self {
-        Self { axes, centroids }
+    /// Of centroids as rows of `width` values.
+    pub(crate) fn of_parts(centroids: Vec<f32>, width: usize) -> Self {
+        Self { width, centroids }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.centroids.len() / self.axes.count()
+        self.centroids.len() / self.width
     }
 
-    /// Calls `of_block` for blocks of rows, with their squared distances to all centroids: (rows,
-    /// columns) row-major, and the cell of each column, if any.
+    /// The centroids.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &[f32]> {
+        self.centroids.chunks(self.width)
+    }
+
+    /// The centroids, row-major.
+    pub(crate) fn into_centroids(self) -> Vec<f32> {
+        self.centroids
+    }
+
+    pub(crate) fn centroids(&self) -> Result<Rows<'_, f32>> {
+        Ok(Rows::new(&self.centroids, self.width)?)
+    }
+
+    /// What `of_row` makes of the place of each of these rows and its distances to all centroids.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn each_row<V: Send>(
+        &self,
+        codes: &Quantised,
+        rows: &[u32],
+        of_row: impl Fn(usize, &Distances) -> V + Sync,
+        run: &Run,
+    ) -> Result<Vec<V>> {
+        let of_block = |distances: &mut dyn Iterator<Item = Distances>| {
+            let of_rows = distances.map(|distances| of_row(distances.place, &distances));
+            of_rows.collect()
+        };
+        let blocks: Vec<Vec<V>> = self.each_block(codes, rows, of_block, run)?;
+        Ok(blocks.into_iter().flatten().collect())
+    }
+
+    /// What `of_block` makes of the distances of rows to all centroids, a block of them at a time.
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn each_block<V: Send>(
         &self,
         codes: &Quantised,
-        of_block: impl Fn(&[f32], &[Option<u32>]) -> V + Sync,
+        rows: &[u32],
+        of_block: impl Fn(&mut dyn Iterator<Item = Distances>) -> V + Sync,
         run: &Run,
     ) -> Result<Vec<V>> {
-        let centroids = Rows::new(&self.centroids, self.axes.count())?;
-        let centroids = Quantised::new(centroids, run.isa())?;
+        let centroids = Quantised::new(self.centroids()?, run.isa())?;
         let all: Vec<u32> = (0..self.len() as u32).collect();
         let mut right = RightPanel::new(run.isa());
         right.gather(&centroids, &all, &vec![-1.0; all.len()])?;
         let columns: Vec<Option<u32>> = right.columns().collect();
-        let starts = (0..codes.len()).into_par_iter().step_by(BLOCK);
         let desk = || (LeftPanel::new(run.isa()), Vec::new());
-        let blocks = starts.map_init(desk, |(left, distances2), start| {
+        let blocks = rows.par_chunks(BLOCK).enumerate();
+        let blocks = blocks.map_init(desk, |(left, squares), (block, rows)| {
             run.check()?;
-            let rows = start as u32..codes.len().min(start + BLOCK) as u32;
-            let rows: Vec<u32> = rows.collect();
-            left.gather(codes, &rows, &vec![-1.0; rows.len()])?;
-            code_distances2(left, &right, distances2)?;
-            Ok::<_, Error>(of_block(distances2, &columns))
+            left.gather(codes, rows, &vec![-1.0; rows.len()])?;
+            code_distances2(left, &right, squares)?;
+            let of_rows = squares.chunks(columns.len()).enumerate();
+            Ok::<_, Error>(of_block(&mut of_rows.map(|(row, squares)| Distances {
+                place: block * BLOCK + row,
+                least: least(squares),
+                squares,
+                columns: &columns,
+            })))
         });
         blocks.collect()
     }
 
-    /// The cell of each row, and how far, squared, its centroid is.
-    fn nearest(&self, codes: &Quantised, run: &Run) -> Result<Vec<(u32, f32)>> {
-        let nearest = |distances2: &[f32], columns: &[Option<u32>]| {
-            let of_row = |distances2: &[f32]| {
-                let least = least(distances2);
-                let column = distances2.iter().position(|&other| other == least);
-                (
-                    column.and_then(|column| columns[column]).unwrap_or(0),
-                    least,
-                )
-            };
-            distances2.chunks(columns.len()).map(of_row).collect()
-        };
-        let blocks: Vec<Vec<_>> = self.each_block(codes, nearest, run)?;
-        Ok(blocks.concat())
+    /// Moves each centroid to the mean of its rows, if it has any.
+    fn move_to(&mut self, sample: Rows<'_, f32>, nearest: &[u32]) {
+        let starts = CellStarts::new(nearest.iter().copied(), self.len());
+        let order = starts.order(nearest);
+        let centroids = self.centroids.par_chunks_mut(self.width);
+        centroids.enumerate().for_each(|(cell, centroid)| {
+            let rows = &order[starts.of(cell as u32)];
+            let mut sums = vec![0.0; centroid.len()];
+            for &row in rows {
+                for (sum, &value) in sums.iter_mut().zip(sample.row(row as usize)) {
+                    *sum += f64::from(value);
+                }
+            }
+            if !rows.is_empty() {
+                for (value, sum) in centroid.iter_mut().zip(sums) {
+                    *value = (sum / rows.len() as f64) as f32;
+                }
+            }
+        });
     }
 
-    /// Moves each centroid to the mean of its rows, if it has any.
-    fn move_to(&mut self, sample: &[f32], nearest: &[(u32, f32)]) {
-        let width = self.axes.count();
-        let mut sums = vec![0.0; self.centroids.len()];
-        let mut counts = vec![0_u32; self.len()];
-        for (row, &(cell, _)) in sample.chunks(width).zip(nearest) {
-            counts[cell as usize] += 1;
-            let sum: &mut [f64] = &mut sums[cell as usize * width..][..width];
-            for (sum, &value) in sum.iter_mut().zip(row) {
-                *sum += f64::from(value);
-            }
-        }
-        let centroids = self.centroids.chunks_mut(width).zip(sums.chunks(width));
-        for ((centroid, sum), &count) in centroids.zip(&counts) {
-            for (value, sum) in centroid.iter_mut().zip(sum) {
-                if count > 0 {
-                    *value = (sum / f64::from(count)) as f32;
+    /// Numbers the centroids so that near ones have near numbers.
+    fn renumber(&mut self) {
+        let mut numbers: Vec<u32> = (0..self.len() as u32).collect();
+        in_order(&mut numbers, &self.centroids, self.width);
+        self.centroids = numbers
+            .iter()
+            .flat_map(|&number| &self.centroids[number as usize * self.width..][..self.width])
+            .copied()
+            .collect();
+    }
+}
+
+/// A row's squared distances to all centroids, as far as codes tell: the same on every machine.
+pub(crate) struct Distances<'a> {
+    /// Of the row, among those that were asked for.
+    place: usize,
+    least: f32,
+    /// In the order of a panel's columns, of which some are of no centroid and infinitely far.
+    squares: &'a [f32],
+    columns: &'a [Option<u32>],
+}
+
+impl Distances<'_> {
+    /// The cell of the row.
+    pub(crate) fn nearest(&self) -> u32 {
+        let mut nearest = None;
+        self.each(
+            |square| square <= self.least,
+            |cell, _| nearest = nearest.or(Some(cell)),
+        );
+        nearest.unwrap_or(0)
+    }
+
+    /// Calls `found` with the cells whose centroids are further than the nearest by no more than `margin`,
+    /// and with by how much.
+    pub(crate) fn within(&self, margin: f32, mut found: impl FnMut(u32, f32)) {
+        // Of infinities there is no difference.
+        let near = |square| square <= self.least || square - self.least <= margin;
+        self.each(near, |cell, square| found(cell, square - self.least));
+    }
+
+    fn each(&self, near: impl Fn(f32) -> bool, mut found: impl FnMut(u32, f32)) {
+        let of_chunks = self.squares.chunks(16).zip(self.columns.chunks(16));
+        for (squares, columns) in of_chunks {
+            // Few are near; without a branch for each, sixteen are looked at as one.
+            if squares
+                .iter()
+                .fold(false, |any, &square| any | near(square))
+            {
+                for (&square, column) in squares.iter().zip(columns) {
+                    if let Some(cell) = column
+                        && near(square)
+                    {
+                        found(*cell, square);
+                    }
                 }
             }
         }
     }
 
-    /// Numbers the centroids so that near ones have near numbers.
-    fn renumber(&mut self) {
-        let width = self.axes.count();
-        let mut numbers: Vec<u32> = (0..self.len() as u32).collect();
-        in_order(&mut numbers, 0, 1, &self.centroids, width);
-        self.centroids = numbers
-            .iter()
-            .flat_map(|&number| &self.centroids[number as usize * width..][..width])
-            .copied()
-            .collect();
-    }
-
-    /// Numbers the side's rows by the scale of their codes and by cell, and in a cell so that near ones
-    /// have near numbers: most have one scale, and panels are of one.
-    ///
-    /// # Errors
-    /// When the run is cancelled.
-    pub(crate) fn table<T: Scalar>(&self, side: &mut Side<'_, T>, run: &Run) -> Result<CellTable> {
-        let projected = projected(&self.axes, side, side.rows, 0..side.rows.len(), run)?;
-        let codes = Quantised::new(Rows::new(&projected, self.axes.count())?, run.isa())?;
-        let nearest = self.nearest(&codes, run)?;
-        let scale = |row: u32| {
-            side.codes
-                .as_ref()
-                .and_then(|codes| codes.scale(row as usize))
-        };
-        let scales = (0..nearest.len() as u32).map(|row| scale(row).unwrap_or(0.0).to_bits());
-        let keyed = scales.zip(&nearest).zip(0..);
-        let mut keyed: Vec<(u32, u32, u32)> = keyed
-            .map(|((scale, nearest), row)| (scale, nearest.0, row))
-            .collect();
-        keyed.par_sort_unstable();
-        let of_cell = keyed.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1));
-        let runs = of_cell.scan(0, |end, rows| {
-            *end += rows.len();
-            Some((*end, rows[0].1))
+    /// How much further than the nearest each centroid is, by cell.
+    pub(crate) fn margins(&self) -> Vec<f32> {
+        let mut margins = vec![f32::INFINITY; self.columns.iter().flatten().count()];
+        self.within(f32::INFINITY, |cell, margin| {
+            margins[cell as usize] = margin;
         });
-        let runs: Vec<(usize, u32)> = runs.collect();
-        let mut order: Vec<u32> = keyed.iter().map(|&(_, _, row)| row).collect();
-        drop(keyed);
-        let (mut rest, mut of_runs, mut start) = (order.as_mut_slice(), Vec::new(), 0);
-        for &(end, _) in &runs {
-            let (rows, others) = rest.split_at_mut(end - start);
-            of_runs.push((start, rows));
-            (rest, start) = (others, end);
+        margins
+    }
+
+    /// How much further than the nearest one centroid is.
+    pub(crate) fn margin(&self, cell: u32) -> f32 {
+        let column = self.columns.iter().position(|&column| column == Some(cell));
+        column.map_or(f32::INFINITY, |column| self.squares[column] - self.least)
+    }
+
+    /// The nearest cells, so many of them, nearest first.
+    pub(crate) fn first(&self, count: usize) -> Vec<u32> {
+        let cells = self.squares.iter().zip(self.columns);
+        let mut cells: Vec<(f32, u32)> = cells
+            .filter_map(|(&square, &cell)| Some((square, cell?)))
+            .collect();
+        let nearer = |x: &(f32, u32), y: &(f32, u32)| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1));
+        if count < cells.len() {
+            cells.select_nth_unstable_by(count, nearer);
+            cells.truncate(count);
         }
-        let width = self.axes.count();
-        of_runs
-            .into_par_iter()
-            .for_each(|(start, rows)| in_order(rows, start, LEAF, &projected, width));
-        drop(projected);
-        let codes = codes.reordered(&order)?;
-        side.reorder(order)?;
-        let distances2 = nearest.iter().map(|&(_, distance2)| distance2);
-        let distances2: Vec<f32> = distances2.filter(|&distance2| distance2 > 0.0).collect();
-        Ok(CellTable {
-            runs,
-            codes,
-            spread: median(&distances2).unwrap_or(0.0),
-        })
+        cells.sort_unstable_by(nearer);
+        cells.into_iter().map(|(_, cell)| cell).collect()
     }
-}
-
-impl CellTable {
-    pub(crate) fn len(&self) -> usize {
-        self.runs.last().map_or(0, |&(end, _)| end)
-    }
-
-    /// How many rows each of `cells` cells has.
-    pub(crate) fn sizes(&self, cells: usize) -> Vec<usize> {
-        let mut sizes = vec![0; cells];
-        for (cell, rows) in self.within(0..self.len()) {
-            sizes[cell as usize] += rows;
-        }
-        sizes
-    }
-
-    /// The cells that rows of this range are in, one after the other, each with how many.
-    pub(crate) fn within(&self, rows: Range<usize>) -> impl Iterator<Item = (u32, usize)> {
-        let first = self.runs.partition_point(|&(end, _)| end <= rows.start);
-        let runs = self.runs[first..].iter();
-        runs.scan(rows.start, move |start, &(end, cell)| {
-            let rows = end
-                .min(rows.end)
-                .checked_sub(*start)
-                .filter(|&rows| rows > 0)?;
-            *start += rows;
-            Some((cell, rows))
-        })
-    }
-}
-
-/// Orders rows as the leaves of a k-d tree (J. Bentley, "Multidimensional binary search trees used
-/// for associative searching", 1975), leaves of `leaf` rows as far as possible, counted from `start`.
-fn in_order(rows: &mut [u32], start: usize, leaf: usize, values: &[f32], width: usize) {
-    // Where the halves of these rows meet, between two leaves.
-    let middle = (start + rows.len() / 2 + leaf / 2) / leaf * leaf;
-    let Some(half) = middle
-        .checked_sub(start)
-        .filter(|half| (1..rows.len()).contains(half))
-    else {
-        return;
-    };
-    let value = |row: u32, axis: usize| values[row as usize * width + axis];
-    let count = rows.len() as f64;
-    let variance = |axis| {
-        let mean = rows
-            .iter()
-            .map(|&row| f64::from(value(row, axis)))
-            .sum::<f64>()
-            / count;
-        let off = rows.iter().map(|&row| f64::from(value(row, axis)) - mean);
-        off.map(|off| off * off).sum::<f64>()
-    };
-    let variances = (0..width).map(|axis| (variance(axis), axis));
-    let axis = variances
-        .max_by(|x, y| x.0.total_cmp(&y.0))
-        .map_or(0, |(_, axis)| axis);
-    let by_value = |&x: &u32, &y: &u32| value(x, axis).total_cmp(&value(y, axis)).then(x.cmp(&y));
-    rows.sort_unstable_by(by_value);
-    let (low, high) = rows.split_at_mut(half);
-    in_order(low, start, leaf, values, width);
-    in_order(high, start + half, leaf, values, width);
 }
 
 /// The least of some numbers: in lanes, since one after the other takes eight times as long.
-pub(crate) fn least(values: &[f32]) -> f32 {
+fn least(values: &[f32]) -> f32 {
     let smaller = |x: f32, y: f32| if x < y { x } else { y };
     let (lanes, rest) = values.as_chunks::<16>();
     let mut least = [f32::INFINITY; 16];
@@ -314,37 +273,121 @@ pub(crate) fn least(values: &[f32]) -> f32 {
         .fold(f32::INFINITY, smaller)
 }
 
-/// [`projected`] for some rows, by index.
-pub(crate) fn projected_some<T: Scalar>(
-    axes: &PrincipalAxes,
-    side: &Side<'_, T>,
-    rows: &[u32],
-    run: &Run,
-) -> Result<Vec<f32>> {
-    let values = side.rows.gather(rows);
-    let values = Rows::new(&values, side.rows.dim())?;
-    projected(
-        axes,
-        side,
-        values,
-        rows.iter().map(|&row| row as usize),
-        run,
-    )
+/// Rows numbered by cell: where each cell's start, and the end of the last.
+#[derive(Clone)]
+pub(crate) struct CellStarts(Vec<usize>);
+
+impl CellStarts {
+    /// Of rows in these of `count` cells.
+    pub(crate) fn new(cells: impl Iterator<Item = u32>, count: usize) -> Self {
+        Self::with(cells, vec![0; count])
+    }
+
+    /// Of a sample of a side's rows, given by their cells: as if each of `count` had one row more, so
+    /// that none is passed by for want of a row in the sample.
+    pub(crate) fn of_sample(sample: impl Iterator<Item = u32>, count: usize) -> Self {
+        Self::with(sample, vec![1; count])
+    }
+
+    fn with(cells: impl Iterator<Item = u32>, mut counts: Vec<usize>) -> Self {
+        for cell in cells {
+            counts[cell as usize] += 1;
+        }
+        let ends = counts.iter().scan(0, |end, count| {
+            *end += count;
+            Some(*end)
+        });
+        Self(std::iter::once(0).chain(ends).collect())
+    }
+
+    /// Rows numbered by cell that were so before: where each cell's start, and the end of the last.
+    pub(crate) fn of_starts(starts: Vec<usize>) -> Self {
+        Self(starts)
+    }
+
+    /// The rows in these cells by cell, then as they come.
+    pub(crate) fn order(&self, cells: &[u32]) -> Vec<u32> {
+        let (mut order, mut next) = (vec![0; cells.len()], self.clone());
+        for (row, &cell) in (0..).zip(cells) {
+            order[next.take(cell)] = row;
+        }
+        order
+    }
+
+    /// The first row of a cell, which starts at the next one from then on.
+    pub(crate) fn take(&mut self, cell: u32) -> usize {
+        let start = &mut self.0[cell as usize];
+        *start += 1;
+        *start - 1
+    }
+
+    /// The same of some of the rows, numbered from 0 on.
+    pub(crate) fn slice(&self, rows: &Range<usize>) -> Self {
+        let starts = self.0.iter();
+        Self(
+            starts
+                .map(|start| start.clamp(&rows.start, &rows.end) - rows.start)
+                .collect(),
+        )
+    }
+
+    /// How many cells.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len() - 1
+    }
+
+    /// How many rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.0[self.len()]
+    }
+
+    /// The rows of a cell.
+    pub(crate) fn of(&self, cell: u32) -> Range<usize> {
+        self.0[cell as usize]..self.0[cell as usize + 1]
+    }
+
+    /// The same as numbers.
+    pub(crate) fn numbers(&self, cell: u32) -> Range<u32> {
+        let Range { start, end } = self.of(cell);
+        start as u32..end as u32
+    }
+
+    /// The cell of the row of this number.
+    pub(crate) fn cell(&self, number: u32) -> u32 {
+        let after = self.0.partition_point(|&start| start <= number as usize);
+        after as u32 - 1
+    }
 }
 
-/// The coordinates along the axes of some of the side's rows, of their directions where these are
-/// what the metric compares; `indices` are those of `rows`.
-pub(crate) fn projected<T: Scalar>(
-    axes: &PrincipalAxes,
-    side: &Side<'_, T>,
-    rows: Rows<'_, T>,
-    indices: impl Iterator<Item = usize>,
-    run: &Run,
-) -> Result<Vec<f32>> {
-    let mut projected = project(rows, axes.rows()?, run)?;
-    for (row, index) in projected.chunks_mut(axes.count()).zip(indices) {
-        let scale = side.direction_scale(index);
-        row.iter_mut().for_each(|value| *value *= scale);
+/// Orders rows as the leaves of a k-d tree (J. Bentley, "Multidimensional binary search trees used
+/// for associative searching", 1975).
+fn in_order(rows: &mut [u32], values: &[f32], width: usize) {
+    if rows.len() < 2 {
+        return;
     }
-    Ok(projected)
+    let value = |row: u32, axis: usize| values[row as usize * width + axis];
+    let count = rows.len() as f64;
+    // Row by row, as the values lie.
+    let of_row = |&row: &u32| values[row as usize * width..][..width].iter();
+    let (mut means, mut variances) = (vec![0.0; width], vec![0.0; width]);
+    for row in rows.iter() {
+        for (mean, &value) in means.iter_mut().zip(of_row(row)) {
+            *mean += f64::from(value);
+        }
+    }
+    means.iter_mut().for_each(|mean| *mean /= count);
+    for row in rows.iter() {
+        for ((variance, mean), &value) in variances.iter_mut().zip(&means).zip(of_row(row)) {
+            let off = f64::from(value) - mean;
+            *variance += off * off;
+        }
+    }
+    let axis = (0..width)
+        .max_by(|&x, &y| variances[x].total_cmp(&variances[y]))
+        .unwrap_or(0);
+    let by_value = |&x: &u32, &y: &u32| value(x, axis).total_cmp(&value(y, axis)).then(x.cmp(&y));
+    rows.sort_unstable_by(by_value);
+    let (low, high) = rows.split_at_mut(rows.len() / 2);
+    in_order(low, values, width);
+    in_order(high, values, width);
 }

@@ -43,11 +43,11 @@ const PROJECT: f64 = 1.0e-10;
 const LIST: f64 = 2e-6;
 const PLACE: f64 = 2.5e-7;
 const MOVE: f64 = 1.2e-8;
-/// Of filling it from the stretch that a row is in, before all pairs meet.
+/// Of filling it from the rows that come first.
 const FILL: f64 = 5e-6;
 /// Of finding the nearest of some centroids, and of each of them, beside comparing them.
-const NEAREST: f64 = 1e-6;
-const OF_EACH: f64 = 2e-9;
+const NEAREST: f64 = 7e-7;
+const OF_EACH: f64 = 1e-9;
 /// Of fetching a value of a neighbour's vector for its exact distance.
 const FETCH: f64 = 5e-10;
 /// Of a pair of rows that is handed on to be measured.
@@ -56,10 +56,9 @@ const MEASURE: f64 = 5e-8;
 /// on one thread.
 const TURN: f64 = 3e-6;
 const ORTHONORMALISE: f64 = 5e-9;
-/// Of gathering a value of a row for each of the cells that it meets.
-const GATHER: f64 = 1.3e-8;
-/// Of meeting the rows of two cells, whatever their number.
-const MEETING: f64 = 1.5e-6;
+/// Of gathering a row for each of the cells that it looks into, and each of its values.
+const LOOK: f64 = 1e-7;
+const GATHER: f64 = 2e-10;
 /// Of sorting a row by its key and going through its bucket.
 const SORT: f64 = 5e-8;
 
@@ -103,7 +102,7 @@ impl Costs {
             Level::Avx2 => (0.0, 1.7e-11),
             Level::Avx512 => (0.0, 1.2e-11),
             Level::Avx512Vnni => (4.8e-10, 1.9e-12),
-            Level::Amx => (1.0e-10, 1.7e-12),
+            Level::Amx => (1.6e-10, 1.7e-12),
             Level::Neon => (0.0, 4.0e-11),
             Level::NeonDot => (2.0e-10, 1.2e-11),
             // What there is no number for is like the instruction set that has most in common.
@@ -131,33 +130,23 @@ impl Costs {
     fn always(&self, shape: &Shape, share: f64) -> f64 {
         let k = shape.k as f64;
         let moved = MOVE * k * share.sqrt().sqrt();
-        let of_row = LIST + (PLACE + moved) * k + FETCH * shape.dim as f64 * (k + 5.0);
+        let of_row = LIST + FILL + (PLACE + moved) * k + FETCH * shape.dim as f64 * (k + 5.0);
         shape.values() * CODE + shape.left as f64 * of_row
     }
 
     /// Of meeting all pairs.
     pub(crate) fn exact(&self, shape: &Shape) -> f64 {
         let keys = shape.values() * 20.0 * PROJECT;
-        let fill = shape.left as f64 * FILL;
-        self.always(shape, 1.0) + keys + fill + self.compare(shape.exact_pairs(), shape.dim)
+        self.always(shape, 1.0) + keys + self.compare(shape.exact_pairs(), shape.dim)
     }
 
-    /// Of meeting a share of all pairs by so many cells, of which `meetings` pairs meet.
-    pub(crate) fn cells(
-        &self,
-        shape: &Shape,
-        axes: usize,
-        cells: usize,
-        share: f64,
-        meetings: f64,
-    ) -> f64 {
-        let held_out = self.held_out(shape);
-        let meet = self.compare(share * shape.pairs(), shape.dim) + meetings * MEETING;
-        let rows = shape.rows();
-        let assign = self.project(rows, axes, shape.dim) + self.nearest(rows, cells, axes);
-        let gather = shape.values() * GATHER;
-        let always = self.always(shape, share);
-        always + held_out + assign + gather + meet + self.study(shape, axes, cells)
+    /// Of meeting a share of all pairs by so many cells, of which each row looks into some.
+    pub(crate) fn cells(&self, shape: &Shape, cells: usize, share: f64, looks: f64) -> f64 {
+        let meet = self.compare(share * shape.pairs(), shape.dim);
+        let gather = shape.left as f64 * looks * (LOOK + GATHER * shape.dim as f64);
+        let assign = self.nearest(shape.rows(), cells, shape.dim);
+        let held_out = self.held_out(shape) + self.study(shape, cells);
+        self.always(shape, share) + held_out + assign + gather + meet
     }
 
     /// Of meeting so many pairs of so many rows by a few values that stand for all of them, of which a
@@ -197,19 +186,15 @@ impl Costs {
     }
 
     /// Of learning so many cells from a sample.
-    pub(crate) fn study(&self, shape: &Shape, axes: usize, cells: usize) -> f64 {
+    pub(crate) fn study(&self, shape: &Shape, cells: usize) -> f64 {
         let rows = (LEARNT_FROM * cells) as f64;
-        self.project(rows, axes, shape.dim) + ROUNDS as f64 * self.nearest(rows, cells, axes)
-    }
-
-    fn project(&self, rows: f64, axes: usize, dim: usize) -> f64 {
-        rows * (dim * axes) as f64 * PROJECT
+        ROUNDS as f64 * self.nearest(rows, cells, shape.dim)
     }
 
     /// Of finding the nearest of so many centroids for each row.
-    fn nearest(&self, rows: f64, cells: usize, axes: usize) -> f64 {
+    fn nearest(&self, rows: f64, cells: usize, dim: usize) -> f64 {
         let each = NEAREST + OF_EACH * cells as f64;
-        self.compare(rows * cells as f64, axes) + rows * each
+        self.compare(rows * cells as f64, dim) + rows * each
     }
 }
 
@@ -236,12 +221,11 @@ mod tests {
             assert!(exact(1000, 32, 10) < exact(2000, 32, 10));
             assert!(exact(1000, 32, 10) < exact(1000, 64, 10));
             assert!(exact(1000, 32, 10) < exact(1000, 32, 100));
-            let cells =
-                |share, meetings| costs.cells(&shape(100_000, 128, 10), 48, 474, share, meetings);
-            assert!(cells(0.1, 1e4) < cells(0.2, 2e4));
+            let cells = |share, looks| costs.cells(&shape(100_000, 128, 10), 474, share, looks);
+            assert!(cells(0.1, 50.0) < cells(0.2, 100.0));
             // A small share of many pairs is worth the trouble, most of them is not.
-            assert!(cells(0.01, 1e3) < exact(100_000, 128, 10));
-            assert!(cells(0.9, 2e5) > exact(100_000, 128, 10));
+            assert!(cells(0.01, 5.0) < exact(100_000, 128, 10));
+            assert!(cells(0.9, 450.0) > exact(100_000, 128, 10));
         }
     }
 

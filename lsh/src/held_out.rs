@@ -24,6 +24,12 @@ const FEW: usize = 3;
 const SPARED: usize = 8;
 const LEAST: usize = 64;
 
+/// Neighbours of a row that tell how far it has to look.
+const NEIGHBORS: usize = 12;
+
+/// A left row, by index, and some of its nearest.
+pub(crate) type Known = (u32, Vec<u32>);
+
 /// Some left rows, and how far their k-th neighbours are. Every other row is there to choose by,
 /// the rest to check the choice by.
 pub(crate) struct HeldOut<T> {
@@ -127,6 +133,16 @@ impl<T: Scalar> HeldOut<T> {
             let nearest = row.nearest.iter().map(|&other| right.number(other));
             (left.number(row.row), nearest.collect())
         })
+    }
+
+    /// Some of the rows with a few of their nearest, as evenly spread as may be.
+    pub(crate) fn known(&self, which: Which) -> Vec<Known> {
+        let known = |row: &HeldOutRow<T>| {
+            let step = row.nearest.len().div_ceil(NEIGHBORS).max(1);
+            let nearest = row.nearest.iter().step_by(step);
+            (row.row, nearest.copied().collect())
+        };
+        self.some(which).map(known).collect()
     }
 
     fn some(&self, which: Which) -> impl Iterator<Item = &HeldOutRow<T>> {

@@ -132,8 +132,11 @@ impl<'a, T: Scalar> Nearest<'a, T> {
 /// A thread's buffers for one block of pairs.
 #[derive(Default)]
 pub(crate) struct Groups {
-    /// Candidates by their row's place and their upper end, as bits: in that order.
-    candidates: Vec<(u64, Candidate)>,
+    bounds: Vec<f32>,
+    found: Vec<(u32, Candidate)>,
+    /// Where the candidates of each row end, once they are in the order of rows.
+    ends: Vec<usize>,
+    candidates: Vec<Candidate>,
     merged: Vec<Candidate>,
 }
 
@@ -146,25 +149,56 @@ impl<T: Scalar> Nearer<'_, T> {
         near: impl Iterator<Item = (u32, u32, Near)>,
         groups: &mut Groups,
     ) -> Result<()> {
-        // Sorted, so that a list is looked up once for all that is new to it.
-        let Groups { candidates, merged } = groups;
-        candidates.clear();
         let Nearest { lists, run, .. } = self.nearest;
-        let near = near.filter(|(row, _, pair)| pair.at_least <= lists.bound(rows[*row as usize]));
-        candidates.extend(near.map(|(row, other, pair)| {
-            let candidate = Candidate {
-                index: others[other as usize],
-                at_least: pair.at_least,
-                at_most: pair.at_most,
-            };
-            // Bits of positive numbers order as they do.
-            let key = u64::from(row) << 32 | u64::from(pair.at_most.to_bits());
-            (key, candidate)
-        }));
-        candidates.sort_unstable_by_key(|candidate| candidate.0);
-        for group in candidates.chunk_by(|one, other| one.0 >> 32 == other.0 >> 32) {
-            let row = rows[(group[0].0 >> 32) as usize];
-            lists.insert(row, group.iter().map(|new| new.1), merged, run)?;
+        let Groups {
+            bounds,
+            found,
+            ends,
+            candidates,
+            merged,
+        } = groups;
+        bounds.clear();
+        bounds.extend(rows.iter().map(|&row| lists.bound(row)));
+        found.clear();
+        ends.clear();
+        ends.resize(rows.len(), 0);
+        for (
+            row,
+            other,
+            Near {
+                at_least, at_most, ..
+            },
+        ) in near
+        {
+            if at_least <= bounds[row as usize] {
+                let index = others[other as usize];
+                ends[row as usize] += 1;
+                let candidate = Candidate {
+                    index,
+                    at_least,
+                    at_most,
+                };
+                found.push((row, candidate));
+            }
+        }
+        // By counting, so that a list is looked up once for all that is new to it.
+        let mut start = 0;
+        for end in ends.iter_mut() {
+            start += std::mem::replace(end, start);
+        }
+        candidates.resize(found.len(), Candidate::default());
+        for &(row, candidate) in found.iter() {
+            candidates[ends[row as usize]] = candidate;
+            ends[row as usize] += 1;
+        }
+        let mut start = 0;
+        for (&row, &end) in rows.iter().zip(ends.iter()) {
+            let group = &mut candidates[start..end];
+            if !group.is_empty() {
+                group.sort_unstable_by(|x, y| x.at_most.total_cmp(&y.at_most));
+                lists.insert(row, group, merged, run)?;
+            }
+            start = end;
         }
         Ok(())
     }

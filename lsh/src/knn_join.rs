@@ -25,7 +25,7 @@ use crate::{
     signs::Signs,
     similarity::same_dimension,
     table::Table,
-    visits::Visits,
+    visits::{Visits, cells_of, extents, margin_of, needed},
 };
 
 /// For each query its k nearest items; among `items` themselves when `queries` is `None`, a row
@@ -33,11 +33,12 @@ use crate::{
 ///
 /// [`JoinPlan::Exact`] meets all pairs, as tiles, after tables have brought rough neighbours
 /// together so that nearly all pairs fail the first test. [`JoinPlan::Lsh`] meets the rows of
-/// each bucket, and the neighbours of neighbours; [`JoinPlan::Cells`] the rows of near cells;
-/// [`JoinPlan::Partitions`] those of near cells of an [`Index`](crate::Index), as joins out of core do. All
-/// compare 8-bit codes and compute the distances of what these can't tell apart, so that each
-/// query gets the nearest of all the items that it met. Manhattan distance has no such codes, and a side of less than a few thousand rows
-/// needs no tables: then all pairs are met whatever the plan.
+/// each bucket, and the neighbours of neighbours; [`JoinPlan::Cells`] those of a cell and the rows
+/// that look into it; [`JoinPlan::Partitions`] those of near cells of an [`Index`](crate::Index), as
+/// joins out of core do. All compare 8-bit codes and compute the distances of what these can't tell
+/// apart, so that each query gets the nearest of all the items that it met. Manhattan distance has no
+/// such codes, and a side of less than a few thousand rows needs no tables: then all pairs are met
+/// whatever the plan.
 ///
 /// ```
 /// use lshjoin::{JoinPlan, Metric, Rows, Run, knn_join};
@@ -201,24 +202,30 @@ fn join_sides<T: Scalar>(
         JoinPlan::Exact | JoinPlan::Partitions(_) => (STRETCH_BITS, None),
         JoinPlan::Lsh(plan) => (plan.axes, Some(plan)),
         JoinPlan::Cells(plan) => {
+            let held_out = match (plan.until_recall, choice.held_out) {
+                (Some(recall), Some(known)) => Some((recall, known)),
+                (until, _) => held_out(until, left.as_deref(), right, k, run)?,
+            };
             run.begin("cells");
             let cells = match choice.cells {
                 Some(cells) => cells,
-                None => {
-                    let axes = PrincipalAxes::of_sample(items, plan.axes, run)?;
-                    Cells::of_sample(&axes, right, plan.cells, plan.seed, run)?
-                }
+                None => cells_of(right, plan.cells, plan.seed, run)?,
             };
-            let of_right = cells.table(right, run)?;
-            let of_left = left
-                .as_deref_mut()
-                .map(|left| cells.table(left, run))
-                .transpose()?;
-            run.begin("votes");
-            let visits = Visits::new(&cells, of_left.as_ref(), &of_right, run)?;
-            drop((of_left, of_right));
-            let join = KnnJoin::new(left.as_deref(), right, k, run)?;
-            return join.by_cells(plan, visits, choice.held_out);
+            let margin = match &held_out {
+                Some((recall, held_out)) => {
+                    let known = held_out.known(Which::ToChooseBy);
+                    needed(&cells, left.as_deref(), right, &known, run)?.reach_for(*recall)
+                }
+                None => margin_of(&cells, left.as_deref().unwrap_or(right), plan.probes, run)?,
+            };
+            let extent = extents(&cells, left.as_deref(), right, &[margin], run)?[0];
+            let most = if left.is_none() { ALL / 2.0 } else { ALL };
+            if extent.share <= most {
+                let visits = Visits::new(&cells, left.as_deref_mut(), right, margin, run)?;
+                let join = KnnJoin::new(left.as_deref(), right, k, run)?;
+                return join.by_cells(plan, visits, held_out);
+            }
+            (STRETCH_BITS, None)
         }
     };
     run.begin("stretches");
@@ -230,6 +237,21 @@ fn join_sides<T: Scalar>(
         None => join.all_pairs(),
         Some(plan) => join.by_tables(plan, &axes),
     }
+}
+
+/// The rows to reach a recall by, where one is asked for.
+fn held_out<T: Scalar>(
+    recall: Option<f64>,
+    left: Option<&Side<'_, T>>,
+    right: &Side<'_, T>,
+    k: usize,
+    run: &Run,
+) -> Result<Option<(f64, HeldOut<T>)>> {
+    let Some(recall) = recall else {
+        return Ok(None);
+    };
+    run.begin("held-out rows");
+    Ok(Some((recall, HeldOut::of(left, right, k, run)?)))
 }
 
 /// Both sides in the order of one key of many bits, by which their rows are numbered from then on.
@@ -379,27 +401,18 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         self,
         plan: &CellPlan,
         visits: Visits,
-        known: Option<HeldOut<T>>,
+        held_out: Option<(f64, HeldOut<T>)>,
     ) -> Result<Neighbors<T>> {
         let run = self.run;
-        let (left, right) = (self.left(), self.right);
-        let held_out = self.held_out(plan.until_recall, known)?;
         run.begin("visits");
-        let enough = match &held_out {
-            Some((recall, held_out)) => {
-                let rows = held_out.numbered(self.left, right, Which::ToChooseBy);
-                visits.enough_for_recall(*recall, rows)
-            }
-            None => visits.enough_for_share(plan.probes as f64 / plan.cells as f64),
-        };
-        let mut meetings = visits.with(enough);
-        meetings.hold_first(left, right, &self.nearest, run)?;
-        if meetings.share() > ALL {
-            return self.all_pairs();
+        let (left, right) = (self.left().numbers(), self.right.numbers());
+        let (near, met) = visits.first(to_begin_with(self.nearest.lists.k()));
+        self.meet(&left, &near, met, &self.nearest.first())?;
+        drop((left, near));
+        for met in visits.parts() {
+            self.meet(visits.order(), &right, met, &self.nearest.for_all())?;
         }
-        run.meets((meetings.share() * self.pairs() as f64).round() as u64);
-        meetings.hold(left, right, &self.nearest, run)?;
-        drop(meetings);
+        drop(visits);
         self.expanded(plan.rounds, held_out)
     }
 
@@ -430,27 +443,10 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         self.nearest.finish()
     }
 
-    /// The rows to reach a recall by, where one is asked for, unless they are known.
-    fn held_out(
-        &self,
-        recall: Option<f64>,
-        known: Option<HeldOut<T>>,
-    ) -> Result<Option<(f64, HeldOut<T>)>> {
-        let Some(recall) = recall else {
-            return Ok(None);
-        };
-        if let Some(known) = known {
-            return Ok(Some((recall, known)));
-        }
-        self.run.begin("held-out rows");
-        let k = self.nearest.lists.k();
-        let held_out = HeldOut::of(self.left, self.right, k, self.run)?;
-        Ok(Some((recall, held_out)))
-    }
-
     fn by_tables(self, plan: &LshPlan, axes: &PrincipalAxes) -> Result<Neighbors<T>> {
         let run = self.run;
-        let held_out = self.held_out(plan.until_recall, None)?;
+        let k = self.nearest.lists.k();
+        let held_out = held_out(plan.until_recall, self.left, self.right, k, run)?;
         let mut rounds = 0;
         for table in 0..plan.tables.saturating_mul(PATIENCE) {
             run.begin("tables");

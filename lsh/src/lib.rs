@@ -40,6 +40,7 @@ mod meet;
 mod metric;
 mod model;
 mod nearest;
+mod needed;
 mod plan;
 mod planner;
 mod probe;

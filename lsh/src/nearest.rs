@@ -101,13 +101,13 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
     pub(crate) fn insert(
         &self,
         row: u32,
-        candidates: impl Iterator<Item = Candidate> + Clone,
+        candidates: &[Candidate],
         merged: &mut Vec<Candidate>,
         run: &Run,
     ) -> Result<()> {
         let bound = self.bound(row);
         let far = |candidate: &Candidate| candidate.at_least > bound;
-        if candidates.clone().all(|candidate| far(&candidate)) {
+        if candidates.iter().all(far) {
             return Ok(());
         }
         let mut shard = self.shard(row);
@@ -121,7 +121,7 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         };
         let mut old = known;
         for new in candidates {
-            if far(&new) || known.iter().any(|other| other.index == new.index) {
+            if far(new) || known.iter().any(|other| other.index == new.index) {
                 continue;
             }
             while let Some((first, rest)) = old.split_first()
@@ -130,7 +130,7 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
                 keep(first);
                 old = rest;
             }
-            keep(&new);
+            keep(new);
         }
         old.iter().for_each(keep);
         if merged.len() > self.room {
@@ -261,6 +261,14 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
     }
 }
 
+/// For each of `places` the `k` values there.
+fn copied_to<V: Copy + Send + Sync>(values: &[V], k: usize, places: &[u32], none: V) -> Vec<V> {
+    let mut copied = vec![none; places.len() * k];
+    let rows = copied.par_chunks_mut(k).zip(places);
+    rows.for_each(|(row, &place)| row.copy_from_slice(&values[place as usize * k..][..k]));
+    copied
+}
+
 /// The k nearest items of each query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Neighbors<T> {
@@ -285,27 +293,17 @@ impl<T: Scalar> Neighbors<T> {
 
     /// The same with the indices of items that were themselves numbered by `rows`.
     pub(crate) fn renumbered(mut self, rows: &[u32]) -> Self {
-        for index in self.indices.iter_mut().filter(|index| **index >= 0) {
-            *index = i64::from(rows[*index as usize]);
-        }
+        let known = self.indices.par_iter_mut().filter(|index| **index >= 0);
+        known.for_each(|index| *index = i64::from(rows[*index as usize]));
         self
     }
 
     /// For each of `places` the list at that place.
     pub(crate) fn copied_to(self, places: &[u32]) -> Self {
-        let range = |&place: &u32| place as usize * self.k..(place as usize + 1) * self.k;
         Self {
             k: self.k,
-            distances: places
-                .iter()
-                .flat_map(|place| &self.distances[range(place)])
-                .copied()
-                .collect(),
-            indices: places
-                .iter()
-                .flat_map(|place| &self.indices[range(place)])
-                .copied()
-                .collect(),
+            distances: copied_to(&self.distances, self.k, places, T::INFINITY),
+            indices: copied_to(&self.indices, self.k, places, -1),
         }
     }
 

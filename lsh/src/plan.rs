@@ -57,11 +57,9 @@ pub struct PartitionPlan {
 pub struct CellPlan {
     /// Which rows the centroids start from.
     pub seed: u64,
-    /// Leading principal axes that centroids are learnt and compared in, at least 1.
-    pub axes: usize,
-    /// Cells, 1 to 16384; about 3 times the square root of the number of items do well.
+    /// Cells, 1 to 16384; about the square root of the number of items do well.
     pub cells: usize,
-    /// Cells that the rows of each cell look into, their own the first; at least 1.
+    /// Cells that each row looks into, its own the first, on average; at least 1.
     pub probes: usize,
     /// Rounds of neighbour expansion after that.
     pub rounds: usize,
@@ -103,10 +101,9 @@ impl JoinPlan {
         match self {
             Self::Exact => Ok(()),
             Self::Lsh(plan) => plan.check(),
-            Self::Cells(plan) => check_cells(plan.axes, plan.cells, plan.probes, plan.until_recall),
-            Self::Partitions(plan) => {
-                check_cells(plan.axes, plan.cells, plan.probes, plan.until_recall)
-            }
+            Self::Cells(plan) => check_cells(plan.cells, plan.probes, plan.until_recall),
+            Self::Partitions(PartitionPlan { axes: 0, .. }) => parameter("axes", "at least 1", 0),
+            Self::Partitions(plan) => check_cells(plan.cells, plan.probes, plan.until_recall),
         }
     }
 }
@@ -119,10 +116,7 @@ fn parameter(name: &'static str, must_be: &'static str, value: usize) -> Result<
     })
 }
 
-fn check_cells(axes: usize, cells: usize, probes: usize, until: Option<f64>) -> Result<()> {
-    if axes == 0 {
-        return parameter("axes", "at least 1", 0);
-    }
+fn check_cells(cells: usize, probes: usize, until: Option<f64>) -> Result<()> {
     // All are compared with all.
     if !(1..=MOST_CELLS).contains(&cells) {
         return parameter("cells", "1 to 16384", cells);

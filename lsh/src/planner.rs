@@ -20,21 +20,21 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cells::Cells,
     costs::{Costs, Shape},
-    directions::PrincipalAxes,
     duplicates::{Distinct, kept},
     error::Result,
-    held_out::{self, HeldOut},
+    held_out::{HeldOut, Which},
     inner_product::Longer,
     knn_join::{Choice, Sides},
     median::median,
     metric::Metric,
     model::positive,
+    nearest::to_begin_with,
     plan::{CellPlan, JoinPlan, MOST_CELLS, check_recall},
-    reach::{CellStarts, Reach},
     report::Estimate,
     run::Run,
     side::{Side, distance},
     similarity::same_dimension,
+    visits::{LOOK_BYTES, cells_of, extents, needed},
 };
 
 /// A plan, and what to expect of it.
@@ -99,41 +99,25 @@ const SMALL: usize = 5000;
 
 /// The share of the work of meeting all pairs that cells must promise to get along with, before that
 /// is looked into; and the share of the pairs that they would meet if all went well.
-const SAVED: f64 = 0.66;
+const SAVED: f64 = 0.9;
 const LUCKY: f64 = 0.01;
 
 /// The share of the time of meeting all pairs that cells have to leave: what is predicted of them is the
 /// less certain.
-const WORTH: f64 = 0.85;
+const WORTH: f64 = 0.9;
 
-/// The share of a join's work that looking at one more number of cells may take.
+/// The share of a join's time that looking at one more number of cells may take.
 const MORE_PLANNING: f64 = 0.05;
 
-/// Principal axes that centroids are learnt and compared in.
-const AXES: usize = 48;
-
-/// Cells considered, in square roots of the number of items: first what does well mostly, with few
-/// items or with many.
-const CELLS: [[f64; 3]; 2] = [[1.5, 3.0, 6.0], [3.0, 6.0, 1.5]];
-const MANY: usize = 100_000;
-
-/// The share of the pairs that a join by votes compares, where it would compare so many by the
-/// distances of centroids, by which a sample tells: half of a few, as measured on WordNet's glosses and
-/// on descriptors, and all of nearly all, as with Gaussian rows.
-fn by_votes(share: f64) -> f64 {
-    share * (1.0 + share) / 2.0
-}
-
-/// Rows a cell whose cells tell how many rows the cells have, and neighbours of a held-out row that
-/// tell how far it has to look.
-const ROWS_OF_CELL: usize = 8;
-const NEIGHBORS: usize = 12;
+/// Cells considered, in square roots of the number of items: first what does well mostly.
+const CELLS: [f64; 3] = [0.75, 1.5, 3.0];
 
 /// Recalls to draw the curve of a setting by, beside the one that is asked for.
 const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
 
-/// The contrast up to which the distances of near and random items are said to be alike.
-const NO_CONTRAST: f64 = 1.15;
+/// The contrast up to which the distances of near and random items are said to be alike: cells are then
+/// looked into only if that takes next to nothing.
+const NO_CONTRAST: f64 = 1.2;
 
 /// The plan of the least predicted time for the k nearest `items` of each query, or of each item
 /// when `queries` is `None`, with what it was chosen from.
@@ -195,6 +179,8 @@ struct CellStudy {
     /// The one that reaches the recall asked for.
     setting: Setting,
     recall: Estimate,
+    /// Cells that a row looks into.
+    looks: f64,
     /// It and those that reach others.
     curve: Vec<Setting>,
 }
@@ -254,7 +240,7 @@ impl<'a> Planner<'a> {
         };
         let work = self.costs.exact(&shape);
         let mut exact = Prediction::exact(&shape, self.costs.seconds(work));
-        let cells = CELLS[usize::from(shape.right >= MANY)].map(|times| {
+        let cells = CELLS.map(|times| {
             let cells = times * (shape.right as f64).sqrt();
             cells.min(MOST_CELLS as f64) as usize
         });
@@ -288,19 +274,18 @@ impl<'a> Planner<'a> {
             .collect();
         let random = self.random_distances(sides, &held_out)?;
         let contrast = contrast(&near, &random, right.metric);
+        let is_hard = contrast.is_some_and(|contrast| contrast < NO_CONTRAST);
 
-        let axes = PrincipalAxes::of_sample(right.rows, AXES, run)?;
         let mut considered = vec![exact.setting(JoinPlan::Exact)];
         let mut best: Option<CellStudy> = None;
         for cells in cells {
-            if let Some(best) = &best {
-                let planning = self.costs.study(&shape, axes.count(), cells);
-                let least = best.setting.seconds.min(exact.seconds);
-                if self.costs.seconds(planning) > MORE_PLANNING * least {
-                    continue;
-                }
+            let planning = self.costs.seconds(self.costs.study(&shape, cells));
+            let best_yet = best.as_ref().map(|best| best.setting.seconds);
+            let least = best_yet.unwrap_or(f64::INFINITY).min(exact.seconds);
+            if (best.is_some() || is_hard) && planning > MORE_PLANNING * least {
+                continue;
             }
-            let study = self.cells(&shape, cells, &axes, sides, &held_out)?;
+            let study = self.cells(&shape, cells, sides, &held_out)?;
             considered.extend_from_slice(&study.curve);
             let quicker = |best: &CellStudy| study.setting.seconds < best.setting.seconds;
             if best.as_ref().is_none_or(quicker) {
@@ -310,11 +295,12 @@ impl<'a> Planner<'a> {
         exact.contrast = contrast;
         let (choice, chosen) = match best {
             Some(best) if best.setting.seconds < WORTH * exact.seconds => {
+                let looks = best.looks * (shape.left * LOOK_BYTES) as f64;
                 let predicted = Prediction {
                     recall: best.recall,
                     share: best.setting.share,
                     seconds: best.setting.seconds,
-                    bytes: shape.bytes(),
+                    bytes: shape.bytes() + looks as u64,
                     contrast,
                     why: format!("to compare all pairs would take {:.1} s", exact.seconds),
                 };
@@ -326,9 +312,8 @@ impl<'a> Planner<'a> {
                 (choice, predicted.of(best.setting.plan))
             }
             best => {
-                if let Some(best) = best {
-                    exact.why = why_exact(shape.k, contrast, &best.setting);
-                }
+                let best = best.map(|best| best.setting);
+                exact.why = why_exact(shape.k, contrast.filter(|_| is_hard), best);
                 (Choice::of(JoinPlan::Exact), exact.of(JoinPlan::Exact))
             }
         };
@@ -343,9 +328,8 @@ impl<'a> Planner<'a> {
 
     /// The work of a join by so many cells, if all goes well.
     fn least(&self, shape: &Shape, cells: usize) -> f64 {
-        let meetings = LUCKY * (cells as f64).powi(2);
-        self.costs
-            .cells(shape, AXES.min(shape.dim), cells, LUCKY, meetings)
+        let looks = LUCKY * cells as f64;
+        self.costs.cells(shape, cells, LUCKY, looks)
     }
 
     /// From each held-out row to an item chosen without regard to distance.
@@ -375,7 +359,6 @@ impl<'a> Planner<'a> {
         &self,
         shape: &Shape,
         cells: usize,
-        axes: &PrincipalAxes,
         (left, right): Sides<'_, '_, T>,
         held_out: &HeldOut<T>,
     ) -> Result<CellStudy> {
@@ -383,84 +366,41 @@ impl<'a> Planner<'a> {
         let plan = |recall| {
             JoinPlan::Cells(CellPlan {
                 seed: self.seed,
-                axes: AXES,
                 cells,
                 probes: 1,
                 rounds: 0,
                 until_recall: Some(recall),
             })
         };
-        let cells = Cells::of_sample(axes, right, cells, self.seed, run)?;
-        // The cells of a sample of items and of neighbours of the held-out rows.
-        let mut items = held_out::sample(right.rows.len(), ROWS_OF_CELL * cells.len());
-        let sampled = items.len();
-        let nearest: Vec<Vec<u32>> = held_out
-            .rows
-            .iter()
-            .map(|row| {
-                let step = row.nearest.len().div_ceil(NEIGHBORS).max(1);
-                row.nearest.iter().copied().step_by(step).collect()
-            })
-            .collect();
-        items.extend(nearest.iter().flatten());
-        let items = cells.of_some(right, &items, run)?;
-        let (items, mut neighbors) = items.split_at(sampled);
-        let of_right = CellStarts::of_sample(items, cells.len());
-        // Of the held-out rows and, unless it is the items, of a sample of the queries.
-        let mut queries: Vec<u32> = held_out.rows.iter().map(|row| row.row).collect();
-        if let Some(left) = left {
-            queries.extend(held_out::sample(
-                left.rows.len(),
-                ROWS_OF_CELL * cells.len(),
-            ));
-        }
-        let queries = cells.of_some(left.unwrap_or(right), &queries, run)?;
-        let (of_held_out, queries) = queries.split_at(held_out.rows.len());
-        let of_queries = left.map(|_| CellStarts::of_sample(queries, cells.len()));
-        let of_left = of_queries.as_ref().unwrap_or(&of_right);
-
-        let mut visits = Reach::over(
-            cells.neighbors(&of_right, usize::MAX).into(),
-            of_left,
-            &of_right,
-            1,
-        );
-        let rows = nearest.iter().zip(of_held_out).map(|(nearest, &cell)| {
-            let (of_row, rest) = neighbors.split_at(nearest.len());
-            neighbors = rest;
-            (cell, of_row.to_vec())
-        });
-        let rows: Vec<(u32, Vec<u32>)> = rows.collect();
-        let every_other = |first| visits.needed(rows.iter().skip(first).step_by(2).cloned());
-        let (to_choose_by, to_check_by) = (every_other(0), every_other(1));
-        let mut setting = |recall: f64| {
-            let reach = to_choose_by.reach_for(recall);
-            visits.look(reach);
-            let found = Estimate::of(to_check_by.found(reach));
-            let share = by_votes(visits.share()) * shape.exact_pairs() / shape.pairs().max(1.0);
-            let work = self.costs.cells(
-                shape,
-                axes.count(),
-                cells.len(),
-                share,
-                visits.meetings() as f64,
-            );
-            let seconds = self.costs.seconds(work);
+        let cells = cells_of(right, cells, self.seed, run)?;
+        let needed = |which| needed(&cells, left, right, &held_out.known(which), run);
+        let (to_choose_by, to_check_by) = (needed(Which::ToChooseBy)?, needed(Which::ToCheckBy)?);
+        let recalls: Vec<f64> = std::iter::once(self.recall).chain(CURVE).collect();
+        let margins = recalls.iter().map(|&recall| to_choose_by.reach_for(recall));
+        let margins: Vec<f32> = margins.collect();
+        let extents = extents(&cells, left, right, &margins, run)?;
+        // What fills the lists comes to this.
+        let first = to_begin_with(shape.k) as f64 / shape.right as f64;
+        let setting = |place: usize| {
+            let extent = extents[place];
+            let found = Estimate::of(to_check_by.found(margins[place]));
+            let looks = extent.cells;
+            let work = self.costs.cells(shape, cells.len(), extent.share, looks);
             let setting = Setting {
-                plan: plan(recall),
+                plan: plan(recalls[place]),
                 recall: found.value,
-                share,
-                seconds,
+                share: (extent.share + first).min(1.0),
+                seconds: self.costs.seconds(work),
             };
             (setting, found)
         };
-        let (asked, recall) = setting(self.recall);
-        let mut curve = vec![asked.clone()];
-        curve.extend(CURVE.map(|recall| setting(recall).0));
+        let (asked, recall) = setting(0);
+        let curve = (0..recalls.len()).map(|place| setting(place).0).collect();
         Ok(CellStudy {
             cells,
             setting: asked,
             recall,
+            looks: extents[0].cells,
             curve,
         })
     }
@@ -497,19 +437,21 @@ impl Prediction {
 }
 
 /// Why not cells.
-fn why_exact(k: usize, contrast: Option<f64>, cells: &Setting) -> String {
-    let alternative = format!(
-        "cells would compare {:.0} % of the pairs and take {:.1} s",
-        100.0 * cells.share,
-        cells.seconds
-    );
-    match contrast.filter(|&contrast| contrast < NO_CONTRAST) {
-        None => alternative,
-        Some(contrast) => format!(
-            "distances barely differ: a random item is only {contrast:.2} times as far as neighbour \
-             {k}, and {alternative}"
-        ),
-    }
+fn why_exact(k: usize, hard: Option<f64>, cells: Option<Setting>) -> String {
+    let hard = hard.map(|contrast| {
+        format!(
+            "distances barely differ: a random item is only {contrast:.2} times as far as neighbour {k}"
+        )
+    });
+    let cells = cells.map(|cells| {
+        let share = 100.0 * cells.share;
+        format!(
+            "cells would compare {share:.0} % of the pairs and take {:.1} s",
+            cells.seconds
+        )
+    });
+    let reasons: Vec<String> = hard.into_iter().chain(cells).collect();
+    reasons.join(", and ")
 }
 
 /// How many times as far as their neighbours random items are; `None` for neighbours at distance 0.

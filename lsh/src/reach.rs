@@ -10,14 +10,15 @@ use lshjoin_kernels::{LeftPanel, Quantised, RightPanel, Rows, Scalar};
 use rayon::prelude::*;
 
 use crate::{
-    cells::{Cells, projected, projected_some},
+    cells::{CellStarts, Cells, sample_step},
     desks::Desks,
+    directions::{PrincipalAxes, project},
     error::Result,
     knn::{Groups, Nearest},
     knn_join::KnnJoin,
     meet::{Judge, LEFT, bounds},
     metric::Metric,
-    report::vouch_for,
+    needed::Needed,
     run::Run,
     side::Side,
 };
@@ -25,31 +26,62 @@ use crate::{
 /// Cells near a cell: their squared distances and numbers, by rising distance.
 pub(crate) type Neighborhood = Vec<(f32, u32)>;
 
-/// Rows numbered by cell: where each cell's start, and the end of the last.
-pub(crate) struct CellStarts {
-    starts: Vec<usize>,
+/// Cells of an index, in the space of the leading principal axes of its rows.
+pub(crate) struct AxisCells {
+    axes: PrincipalAxes,
+    cells: Cells,
 }
 
-impl Cells {
-    /// The cell of each projected row, exactly.
-    fn nearest_exactly(&self, projected: &[f32], run: &Run) -> Result<Vec<u32>> {
-        let width = self.axes.count();
-        let rows = Side::new("rows", Rows::new(projected, width)?, Metric::Euclidean, run)?;
-        let centroids = Rows::new(&self.centroids, width)?;
-        let centroids = Side::new("centroids", centroids, Metric::Euclidean, run)?;
-        let join = KnnJoin::new(Some(&rows), &centroids, 1, run)?;
-        join.meet_all(&join.nearest.first())?;
-        let found = join.nearest.finish()?.indices;
-        Ok(found.into_iter().map(|cell| cell as u32).collect())
+impl AxisCells {
+    /// At most `count` cells, from a sample of the side's rows.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn of_sample<T: Scalar>(
+        axes: &PrincipalAxes,
+        side: &Side<'_, T>,
+        count: usize,
+        seed: u64,
+        run: &Run,
+    ) -> Result<Self> {
+        let rows = (0..side.rows.len() as u32).step_by(sample_step(side.rows.len(), count));
+        let rows: Vec<u32> = rows.collect();
+        let values = side.rows.gather(&rows);
+        let values = Rows::new(&values, side.rows.dim())?;
+        let indices = rows.iter().map(|&row| row as usize);
+        let sample = projected(axes, side, values, indices, run)?;
+        let sample = Rows::new(&sample, axes.count())?;
+        Ok(Self {
+            axes: axes.clone(),
+            cells: Cells::of_sample(sample, count, seed, run)?,
+        })
     }
 
-    /// The cell of each of the side's rows.
+    /// What was learnt before.
+    pub(crate) fn of_parts(axes: PrincipalAxes, centroids: Vec<f32>) -> Self {
+        let cells = Cells::of_parts(centroids, axes.count());
+        Self { axes, cells }
+    }
+
+    /// The centroids, row-major.
+    pub(crate) fn into_centroids(self) -> Vec<f32> {
+        self.cells.into_centroids()
+    }
+
+    /// The cell of each of the side's rows, exactly.
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn of_rows<T: Scalar>(&self, side: &Side<'_, T>, run: &Run) -> Result<Vec<u32>> {
         let projected = projected(&self.axes, side, side.rows, 0..side.rows.len(), run)?;
-        self.nearest_exactly(&projected, run)
+        let rows = Rows::new(&projected, self.axes.count())?;
+        let rows = Side::new("rows", rows, Metric::Euclidean, run)?;
+        let centroids = self.cells.centroids()?;
+        let centroids = Side::new("centroids", centroids, Metric::Euclidean, run)?;
+        let join = KnnJoin::new(Some(&rows), &centroids, 1, run)?;
+        join.meet_all(&join.nearest.first())?;
+        let found = join.nearest.finish()?.indices;
+        Ok(found.into_iter().map(|cell| cell as u32).collect())
     }
 
     /// Numbers the side's rows by cell, then as they come.
@@ -62,46 +94,20 @@ impl Cells {
         run: &Run,
     ) -> Result<CellStarts> {
         let cells = self.of_rows(side, run)?;
-        let mut starts = vec![0; self.len() + 1];
-        for &cell in &cells {
-            starts[cell as usize + 1] += 1;
-        }
-        for cell in 0..self.len() {
-            starts[cell + 1] += starts[cell];
-        }
-        let mut order = vec![0; cells.len()];
-        let mut next = starts.clone();
-        for (row, &cell) in (0..).zip(&cells) {
-            order[next[cell as usize]] = row;
-            next[cell as usize] += 1;
-        }
-        side.reorder(order)?;
-        Ok(CellStarts { starts })
-    }
-
-    /// The cells of some of the side's rows, by index.
-    ///
-    /// # Errors
-    /// When the run is cancelled.
-    pub(crate) fn of_some<T: Scalar>(
-        &self,
-        side: &Side<'_, T>,
-        rows: &[u32],
-        run: &Run,
-    ) -> Result<Vec<u32>> {
-        self.nearest_exactly(&projected_some(&self.axes, side, rows, run)?, run)
+        let starts = CellStarts::new(cells.iter().copied(), self.cells.len());
+        side.reorder(starts.order(&cells))?;
+        Ok(starts)
     }
 
     /// For each cell the `most` nearest cells that hold items, nearest first, with squared distances.
     pub(crate) fn neighbors(&self, items: &CellStarts, most: usize) -> Vec<Neighborhood> {
-        let width = self.axes.count();
-        let centroids: Vec<&[f32]> = self.centroids.chunks(width).collect();
+        let centroids: Vec<&[f32]> = self.cells.each().collect();
         centroids
             .par_iter()
             .map(|centroid| {
                 let mut neighbors: Neighborhood = (0..)
                     .zip(&centroids)
-                    .filter(|&(cell, _)| !items.rows(cell).is_empty())
+                    .filter(|&(cell, _)| !items.of(cell).is_empty())
                     .map(|(cell, other)| (distance2(centroid, other), cell))
                     .collect();
                 let nearer =
@@ -118,55 +124,28 @@ impl Cells {
     }
 }
 
+/// The coordinates along the axes of some of the side's rows, of their directions where these are
+/// what the metric compares; `indices` are those of `rows`.
+fn projected<T: Scalar>(
+    axes: &PrincipalAxes,
+    side: &Side<'_, T>,
+    rows: Rows<'_, T>,
+    indices: impl Iterator<Item = usize>,
+    run: &Run,
+) -> Result<Vec<f32>> {
+    let mut projected = project(rows, axes.rows()?, run)?;
+    for (row, index) in projected.chunks_mut(axes.count()).zip(indices) {
+        let scale = side.direction_scale(index);
+        row.iter_mut().for_each(|value| *value *= scale);
+    }
+    Ok(projected)
+}
+
 fn distance2(x: &[f32], y: &[f32]) -> f32 {
     let differences = x.iter().zip(y).map(|(x, y)| f64::from(x - y));
     differences
         .map(|difference| difference * difference)
         .sum::<f64>() as f32
-}
-
-impl CellStarts {
-    /// Of a sample of a side's rows, given by their cells: as if each of `cells` had one row more, so
-    /// that none is passed by for want of a row in the sample.
-    pub(crate) fn of_sample(sample: &[u32], cells: usize) -> Self {
-        let mut counts = vec![1; cells];
-        for &cell in sample {
-            counts[cell as usize] += 1;
-        }
-        let ends = counts.iter().scan(0, |end, count| {
-            *end += count;
-            Some(*end)
-        });
-        let starts = std::iter::once(0).chain(ends).collect();
-        Self { starts }
-    }
-
-    /// Rows numbered by cell that were so before: where each cell's start, and the end of the last.
-    pub(crate) fn of_starts(starts: Vec<usize>) -> Self {
-        Self { starts }
-    }
-
-    /// The same of some of the rows, numbered from 0 on.
-    pub(crate) fn slice(&self, rows: &Range<usize>) -> Self {
-        let starts = self.starts.iter();
-        Self {
-            starts: starts
-                .map(|start| start.clamp(&rows.start, &rows.end) - rows.start)
-                .collect(),
-        }
-    }
-
-    fn rows(&self, cell: u32) -> Range<u32> {
-        self.starts[cell as usize] as u32..self.starts[cell as usize + 1] as u32
-    }
-
-    /// The cell of the row of this number.
-    fn cell(&self, number: u32) -> u32 {
-        let after = self
-            .starts
-            .partition_point(|&start| start <= number as usize);
-        after as u32 - 1
-    }
 }
 
 /// Left rows by cell, and which cells of right rows they look into.
@@ -180,27 +159,6 @@ pub(crate) struct Reach<'a> {
     least: usize,
     /// What panels of right cells may take up at a time.
     panel_bytes: usize,
-}
-
-/// For each of some rows, how far, squared, the cells of its neighbours are from its own.
-pub(crate) struct Needed(Vec<Vec<f32>>);
-
-impl Needed {
-    /// The least reach with which these rows vouch for `recall`.
-    pub(crate) fn reach_for(&self, recall: f64) -> f32 {
-        let mut reaches: Vec<f32> = self.0.iter().flatten().copied().collect();
-        reaches.sort_unstable_by(f32::total_cmp);
-        let first = reaches.partition_point(|&reach| !vouch_for(recall, self.found(reach)));
-        reaches.get(first).copied().unwrap_or(f32::INFINITY)
-    }
-
-    /// The share of its neighbours that each row finds.
-    pub(crate) fn found(&self, reach: f32) -> impl Iterator<Item = f64> {
-        self.0.iter().map(move |needed| {
-            let found = needed.iter().filter(|&&other| other <= reach).count();
-            found as f64 / needed.len().max(1) as f64
-        })
-    }
 }
 
 impl<'a> Reach<'a> {
@@ -251,12 +209,12 @@ impl<'a> Reach<'a> {
         let mut groups = Vec::new();
         let (mut start, mut wanted, mut bytes) = (0, none.clone(), 0_usize);
         for cell in 0..self.neighbors.len() {
-            if self.left.rows(cell as u32).is_empty() {
+            if self.left.of(cell as u32).is_empty() {
                 continue;
             }
             let more = |wanted: &[bool]| {
                 let others = self.of(cell).filter(|&other| !wanted[other as usize]);
-                let rows: usize = others.map(|other| self.right.rows(other).len()).sum();
+                let rows: usize = others.map(|other| self.right.of(other).len()).sum();
                 rows * bytes_of_row
             };
             let mut new = more(&wanted);
@@ -279,11 +237,6 @@ impl<'a> Reach<'a> {
         self.reach < f32::INFINITY
     }
 
-    /// Looks just so far, squared.
-    pub(crate) fn look(&mut self, reach: f32) {
-        self.reach = reach;
-    }
-
     /// Looks further, if that is what held-out rows need to vouch for `recall`: given by their number
     /// and those of their neighbours.
     pub(crate) fn extend(&mut self, recall: f64, rows: impl Iterator<Item = (u32, Vec<u32>)>) {
@@ -296,7 +249,7 @@ impl<'a> Reach<'a> {
 
     /// How far rows have to look to find their neighbours: from their own cells and those of their
     /// neighbours.
-    pub(crate) fn needed(&self, rows: impl Iterator<Item = (u32, Vec<u32>)>) -> Needed {
+    fn needed(&self, rows: impl Iterator<Item = (u32, Vec<u32>)>) -> Needed {
         let of_row = |(cell, others): (u32, Vec<u32>)| {
             let mut reaches = vec![f32::INFINITY; self.neighbors.len()];
             for &(reach, cell) in &self.neighbors[cell as usize] {
@@ -313,31 +266,20 @@ impl<'a> Reach<'a> {
         let near = self.neighbors[cell].iter();
         near.scan(0, move |rows, &(far, other)| {
             let looks = far <= self.reach || *rows < self.least;
-            *rows += self.right.rows(other).len();
+            *rows += self.right.of(other).len();
             looks.then_some(other)
         })
     }
 
-    /// How many times two cells are to meet.
-    pub(crate) fn meetings(&self) -> usize {
-        (0..self.neighbors.len())
-            .map(|cell| self.of(cell).count())
-            .sum()
-    }
-
     /// The share of all pairs that meet.
     pub(crate) fn share(&self) -> f64 {
-        let rows = |table: &CellStarts| table.starts.last().copied().unwrap_or(0) as f64;
-        self.pairs() / (rows(self.left) * rows(self.right))
+        self.pairs() / (self.left.rows() as f64 * self.right.rows() as f64)
     }
 
     fn pairs(&self) -> f64 {
         let pairs = |cell: usize| {
-            let items: usize = self
-                .of(cell)
-                .map(|other| self.right.rows(other).len())
-                .sum();
-            items as f64 * self.left.rows(cell as u32).len() as f64
+            let items: usize = self.of(cell).map(|other| self.right.of(other).len()).sum();
+            items as f64 * self.left.of(cell as u32).len() as f64
         };
         (0..self.neighbors.len()).map(pairs).sum()
     }
@@ -358,7 +300,7 @@ impl<'a> Reach<'a> {
         };
         let tasks: Vec<(usize, Vec<u32>)> = (0..self.neighbors.len() as u32)
             .flat_map(|cell| {
-                let rows: Vec<u32> = self.left.rows(cell).collect();
+                let rows: Vec<u32> = self.left.numbers(cell).collect();
                 let chunks = rows.chunks(LEFT).map(|rows| (cell as usize, rows.to_vec()));
                 chunks.collect::<Vec<_>>()
             })
@@ -373,7 +315,7 @@ impl<'a> Reach<'a> {
                 let mut panel = RightPanel::new(run.isa());
                 let rows = self
                     .right
-                    .rows(cell)
+                    .numbers(cell)
                     .filter(|&row| wanted && right.takes_part(row));
                 let rows: Vec<u32> = rows.collect();
                 panel.gather(right_codes, &rows, &vec![-1.0; rows.len()])?;

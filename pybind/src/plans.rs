@@ -57,10 +57,9 @@ pub(crate) fn lsh_plan(
 }
 
 #[pyfunction]
-#[pyo3(signature = (*, seed, axes, cells, probes, rounds, until_recall))]
+#[pyo3(signature = (*, seed, cells, probes, rounds, until_recall))]
 pub(crate) fn cell_plan(
     seed: u64,
-    axes: usize,
     cells: usize,
     probes: usize,
     rounds: usize,
@@ -68,7 +67,6 @@ pub(crate) fn cell_plan(
 ) -> PyResult<String> {
     to_text(JoinPlan::Cells(CellPlan {
         seed,
-        axes,
         cells,
         probes,
         rounds,

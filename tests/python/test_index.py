@@ -530,7 +530,7 @@ def test_parameters(rng):
     with pytest.raises(ValueError, match="plan must be exact or of partitions"):
         index.knn(queries, 3, plan=lsh)
     with pytest.raises(ValueError, match="plan must be exact or of partitions"):
-        index.knn(queries, 3, plan=JoinPlan.cells(axes=48, cells=4, probes=1))
+        index.knn(queries, 3, plan=JoinPlan.cells(cells=4, probes=1))
     with pytest.raises(ValueError, match="a plan of partitions"):
         Index.build(queries, plan=lsh)
     with pytest.raises(ValueError, match="metric must be"):

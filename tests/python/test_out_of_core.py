@@ -93,7 +93,7 @@ def test_the_plan_of_a_recall_gives_the_same_pairs_in_memory(metric, queries, fi
 
 
 def test_plans_that_only_memory_can_follow(files):
-    cells = JoinPlan.cells(axes=8, cells=60, probes=4)
+    cells = JoinPlan.cells(cells=60, probes=4)
     common = {"items": "items.npy", "k": 5, "plan": cells}
     knn_join_files(out="inside.parquet", **common)
     found = pairs_of_arrays(None, 5, plan=cells)

@@ -21,7 +21,7 @@ from lshjoin import (
 from test_plans import same
 
 ROWS = 6_000
-CELLS = {"axes": 16, "cells": 120, "probes": 1}
+CELLS = {"cells": 120, "probes": 1}
 
 
 def clusters(rng, rows, dimensions, spread=1.0):
@@ -165,7 +165,7 @@ def test_a_plan_says_what_to_expect(planned_elsewhere):
     assert predicted.share / 2 < share < 2 * predicted.share
     words = [line.split()[0] for line in str(plan).splitlines()]
     assert words == (
-        ["cells", "axes", "probes", "rounds", "until", "recall", "pairs", "time", "memory", "why"]
+        ["cells", "probes", "rounds", "until", "recall", "pairs", "time", "memory", "why"]
     )
 
 

@@ -10,7 +10,7 @@ from lshjoin import JoinPlan, knn_join, plan_knn_join
 
 NUMBERS = {"axes": 16, "functions": 6, "tables": 2, "probes": 3, "rounds": 1}
 LSH = JoinPlan.lsh(**NUMBERS, until_recall=0.9)
-CELL_NUMBERS = {"axes": 16, "cells": 100, "probes": 3, "rounds": 1}
+CELL_NUMBERS = {"cells": 100, "probes": 3, "rounds": 1}
 CELLS = JoinPlan.cells(**CELL_NUMBERS, until_recall=0.9)
 PLANS = [
     JoinPlan.exact(),
@@ -97,7 +97,7 @@ def test_words():
     assert [line.split()[0] for line in lines] == ["tables", "axes", "probes", "rounds", "until"]
     assert "recall 0.9 on held-out rows" in lines[-1]
     lines = str(CELLS).splitlines()
-    assert [line.split()[0] for line in lines] == ["cells", "axes", "probes", "rounds", "until"]
+    assert [line.split()[0] for line in lines] == ["cells", "probes", "rounds", "until"]
     assert "recall 0.9 on held-out rows" in lines[-1]
 
 
@@ -241,7 +241,6 @@ def test_numbers_out_of_range(name, value, message):
     ("name", "value", "message"),
     [
         ("seed", -1, r"seed must be 0 to 2\*\*64 - 1, not -1"),
-        ("axes", 0, "axes must be at least 1, not 0"),
         ("cells", 0, "cells must be 1 to 16384, not 0"),
         ("cells", 16_385, "cells must be 1 to 16384, not 16385"),
         ("probes", 0, "probes must be at least 1, not 0"),

@@ -11,7 +11,7 @@ use super::{
     segment::{ARRAYS, Segment, Shapes, UNDER_WAY, compared_by, has_codes, width},
 };
 use crate::{
-    cells::{self, Cells},
+    cells,
     directions::{self, PrincipalAxes},
     duplicates::hash,
     error::{Error, Result},
@@ -19,6 +19,7 @@ use crate::{
     inner_product::{longer, square},
     metric::Metric,
     plan::{JoinPlan, MOST_CELLS, PartitionPlan},
+    reach::AxisCells,
     run::Run,
     side::{Side, common_scale},
 };
@@ -563,8 +564,8 @@ impl Sample {
         let rows = Rows::new(&rows, width)?;
         learnt.scale = Some(common_scale(rows, compared_by(metric), run)?);
         let side = Side::new("items", rows, compared_by(metric), run)?;
-        let cells = Cells::of_sample(&learnt.axes, &side, plan.cells, plan.seed, run)?;
-        learnt.centroids = cells.centroids;
+        let cells = AxisCells::of_sample(&learnt.axes, &side, plan.cells, plan.seed, run)?;
+        learnt.centroids = cells.into_centroids();
         Ok(learnt)
     }
 }
@@ -574,8 +575,8 @@ impl Learnt {
         self.axes.count()
     }
 
-    fn cells(&self) -> Cells {
-        Cells::of_parts(self.axes.clone(), self.centroids.clone())
+    fn cells(&self) -> AxisCells {
+        AxisCells::of_parts(self.axes.clone(), self.centroids.clone())
     }
 
     /// Rows as they are kept.

@@ -10,6 +10,7 @@ use super::{
     segment::{SegmentCells, compared_by},
 };
 use crate::{
+    cells::CellStarts,
     error::{Error, Result},
     held_out::{HELD_OUT, HeldOut, Which, sample},
     inner_product::longer,
@@ -17,7 +18,7 @@ use crate::{
     metric::Metric,
     nearest::Neighbors,
     plan::{JoinPlan, PartitionPlan},
-    reach::{CellStarts, Reach},
+    reach::Reach,
     run::Run,
     side::Side,
     similarity::{RadiusNeighbors, not_negative, radius_join, stream_sides},

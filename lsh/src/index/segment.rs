@@ -15,12 +15,12 @@ use super::{
     directory::{Facts, Manifest},
 };
 use crate::{
-    cells::Cells,
+    cells::CellStarts,
     directions::PrincipalAxes,
     error::{Error, Result},
     metric::Metric,
     plan::{JoinPlan, PartitionPlan},
-    reach::{CellStarts, Neighborhood},
+    reach::{AxisCells, Neighborhood},
     run::Run,
     side::Side,
 };
@@ -130,13 +130,13 @@ pub(crate) struct SegmentCells {
 
 impl std::fmt::Debug for SegmentCells {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} cells", self.cells().len())
+        write!(f, "{} cells", self.table.len())
     }
 }
 
 impl SegmentCells {
-    pub(crate) fn cells(&self) -> Cells {
-        Cells::of_parts(self.axes.clone(), self.centroids.clone())
+    pub(crate) fn cells(&self) -> AxisCells {
+        AxisCells::of_parts(self.axes.clone(), self.centroids.clone())
     }
 }
 

@@ -711,7 +711,6 @@ fn lsh_plan(until_recall: Option<f64>) -> JoinPlan {
 fn cell_plan(until_recall: Option<f64>) -> JoinPlan {
     JoinPlan::Cells(CellPlan {
         seed: 3,
-        axes: 16,
         cells: 80,
         probes: 3,
         rounds: 0,
@@ -826,7 +825,6 @@ fn plans_out_of_range_are_refused() {
         unreachable!()
     };
     for bad in [
-        CellPlan { axes: 0, ..good },
         CellPlan { cells: 0, ..good },
         CellPlan {
             cells: 16_385,

@@ -129,7 +129,6 @@ def knn_join_for_recall(
 def cell_plan(
     *,
     seed: int,
-    axes: int,
     cells: int,
     probes: int,
     rounds: int,

@@ -20,8 +20,7 @@ _LSH_UNTIL = """
 until   recall {until_recall} on held-out rows: fewer rounds, or more of both, as that needs"""
 _CELLS = """\
 cells   {cells} around centroids learnt from a sample, from seed {seed}
-axes    {axes} leading principal ones, in which centroids are compared
-probes  {probes} cells looked into by the rows of each cell, on average
+probes  {probes} cells looked into by each row, on average
 rounds  {rounds} of meeting the neighbours of neighbours"""
 _CELLS_UNTIL = """
 until   recall {until_recall} on held-out rows: more probes, as that needs"""
@@ -145,24 +144,23 @@ class JoinPlan:
         cls,
         *,
         seed: SupportsIndex = 0,
-        axes: SupportsIndex,
         cells: SupportsIndex,
         probes: SupportsIndex,
         rounds: SupportsIndex = 0,
         until_recall: float | None = None,
     ) -> JoinPlan:
-        """Rows are compared that are nearest to the same centroid, or to near ones.
+        """Rows are compared with those of the cells whose centroids are nearest to them.
 
         The source is Paulevé, Jégou and Amsaleg, "Locality sensitive hashing: a comparison of hash
         function types and querying mechanisms", 2010.
 
         Args:
             seed: which rows the centroids start from, 0 to 2**64 - 1.
-            axes: leading principal axes that centroids are learnt and compared in, at least 1.
-            cells: centroids, 1 to 16384; about 3 times the square root of the number of items
-                do well.
-            probes: cells that the rows of a cell look into, its own the first, at least 1; on
-                average, since cells among many near ones look into more.
+            cells: centroids, 1 to 16384; about the square root of the number of items do well.
+            probes: cells that a row looks into, its own the first, at least 1; on average, since
+                a row with many centroids about as near as its own looks into more. Where items
+                are joined with themselves, two rows are compared when either looks into the
+                other's cell.
             rounds: of meeting the neighbours of neighbours, after that.
             until_recall: if given, held-out rows, whose exact neighbours are computed first, tell
                 how many more probes this recall needs; above 0, at most 1. Where that comes to
@@ -174,7 +172,6 @@ class JoinPlan:
         return cls(
             _lshjoin.cell_plan(
                 seed=natural("seed", seed),
-                axes=natural("axes", axes),
                 cells=natural("cells", cells),
                 probes=natural("probes", probes),
                 rounds=natural("rounds", rounds),
