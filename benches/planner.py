@@ -94,7 +94,7 @@ def grid(items: int, seed: int) -> Iterator[JoinPlan]:
     yield JoinPlan.exact()
     for factor, probes in product((0.5, 1, 1.5, 3), (1, 4, 10, 25, 60, 150)):
         cells = int(factor * items**0.5)
-        yield JoinPlan.cells(seed=seed, axes=48, cells=cells, probes=min(probes, cells))
+        yield JoinPlan.cells(seed=seed, cells=cells, probes=min(probes, cells))
     for functions, tables, probes, rounds in product((7, 10, 13), (2, 6), (1, 6, 20), (0, 1)):
         numbers = {"functions": functions, "tables": tables, "probes": probes, "rounds": rounds}
         yield JoinPlan.lsh(seed=seed, axes=48, **numbers)
