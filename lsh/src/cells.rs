@@ -6,7 +6,9 @@
 
 use std::ops::Range;
 
-use lshjoin_kernels::{LeftPanel, Quantised, RightPanel, Rows, code_distances2};
+use lshjoin_kernels::{
+    Isa, LeftPanel, Quantised, RightPanel, Rows, code_distances2, each_near_least, least,
+};
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -136,9 +138,10 @@ impl Cells {
             let of_rows = squares.chunks(columns.len()).enumerate();
             Ok::<_, Error>(of_block(&mut of_rows.map(|(row, squares)| Distances {
                 place: block * BLOCK + row,
-                least: least(squares),
+                least: least(squares, run.isa()),
                 squares,
                 columns: &columns,
+                isa: run.isa(),
             })))
         });
         blocks.collect()
@@ -185,44 +188,26 @@ pub(crate) struct Distances<'a> {
     /// In the order of a panel's columns, of which some are of no centroid and infinitely far.
     squares: &'a [f32],
     columns: &'a [Option<u32>],
+    isa: Isa,
 }
 
 impl Distances<'_> {
     /// The cell of the row.
     pub(crate) fn nearest(&self) -> u32 {
         let mut nearest = None;
-        self.each(
-            |square| square <= self.least,
-            |cell, _| nearest = nearest.or(Some(cell)),
-        );
+        self.within(0.0, |cell, _| nearest = nearest.or(Some(cell)));
         nearest.unwrap_or(0)
     }
 
     /// Calls `found` with the cells whose centroids are further than the nearest by no more than `margin`,
     /// and with by how much.
     pub(crate) fn within(&self, margin: f32, mut found: impl FnMut(u32, f32)) {
-        // Of infinities there is no difference.
-        let near = |square| square <= self.least || square - self.least <= margin;
-        self.each(near, |cell, square| found(cell, square - self.least));
-    }
-
-    fn each(&self, near: impl Fn(f32) -> bool, mut found: impl FnMut(u32, f32)) {
-        let of_chunks = self.squares.chunks(16).zip(self.columns.chunks(16));
-        for (squares, columns) in of_chunks {
-            // Few are near; without a branch for each, sixteen are looked at as one.
-            if squares
-                .iter()
-                .fold(false, |any, &square| any | near(square))
-            {
-                for (&square, column) in squares.iter().zip(columns) {
-                    if let Some(cell) = column
-                        && near(square)
-                    {
-                        found(*cell, square);
-                    }
-                }
+        let found = |column: usize| {
+            if let Some(cell) = self.columns[column] {
+                found(cell, self.squares[column] - self.least);
             }
-        }
+        };
+        each_near_least(self.squares, self.least, margin, found, self.isa);
     }
 
     /// How much further than the nearest each centroid is, by cell.
@@ -254,23 +239,6 @@ impl Distances<'_> {
         cells.sort_unstable_by(nearer);
         cells.into_iter().map(|(_, cell)| cell).collect()
     }
-}
-
-/// The least of some numbers: in lanes, since one after the other takes eight times as long.
-fn least(values: &[f32]) -> f32 {
-    let smaller = |x: f32, y: f32| if x < y { x } else { y };
-    let (lanes, rest) = values.as_chunks::<16>();
-    let mut least = [f32::INFINITY; 16];
-    for values in lanes {
-        for (least, &value) in least.iter_mut().zip(values) {
-            *least = smaller(value, *least);
-        }
-    }
-    least
-        .iter()
-        .chain(rest)
-        .copied()
-        .fold(f32::INFINITY, smaller)
 }
 
 /// Rows numbered by cell: where each cell's start, and the end of the last.

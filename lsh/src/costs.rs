@@ -10,7 +10,8 @@ use lshjoin_kernels::{Isa, Level};
 use crate::{
     cells::{LEARNT_FROM, ROUNDS},
     held_out,
-    nearest::{Candidate, room},
+    nearest::{Candidate, room, to_begin_with},
+    visits::Extent,
 };
 
 /// Seconds on one thread, which is what work is counted in: threads make no difference to a choice.
@@ -40,14 +41,16 @@ const CODE: f64 = 1.6e-9;
 const PROJECT: f64 = 1.0e-10;
 /// Of keeping a row's list of the nearest: for the list, each of its places, and each place that is
 /// moved when a nearer row comes in before it.
-const LIST: f64 = 2e-6;
+const LIST: f64 = 5e-7;
 const PLACE: f64 = 2.5e-7;
 const MOVE: f64 = 1.2e-8;
 /// Of filling it from the rows that come first.
-const FILL: f64 = 5e-6;
+const FILL: f64 = 2e-6;
+/// For each of these, beside comparing it.
+const FILL_FROM: f64 = 5e-10;
 /// Of finding the nearest of some centroids, and of each of them, beside comparing them.
 const NEAREST: f64 = 7e-7;
-const OF_EACH: f64 = 1e-9;
+const OF_EACH: f64 = 6e-10;
 /// Of fetching a value of a neighbour's vector for its exact distance.
 const FETCH: f64 = 5e-10;
 /// Of a pair of rows that is handed on to be measured.
@@ -134,15 +137,28 @@ impl Costs {
         shape.values() * CODE + shape.left as f64 * of_row
     }
 
+    /// Of filling the lists from a share of all pairs.
+    fn fill(&self, shape: &Shape, share: f64) -> f64 {
+        let pairs = share * shape.pairs();
+        pairs * FILL_FROM + self.compare(pairs, shape.dim)
+    }
+
     /// Of meeting all pairs.
     pub(crate) fn exact(&self, shape: &Shape) -> f64 {
         let keys = shape.values() * 20.0 * PROJECT;
-        self.always(shape, 1.0) + keys + self.compare(shape.exact_pairs(), shape.dim)
+        let filling = to_begin_with(shape.k, shape.right) as f64 / shape.right.max(1) as f64;
+        let meet = self.compare(shape.exact_pairs(), shape.dim);
+        self.always(shape, 1.0) + keys + self.fill(shape, filling) + meet
     }
 
-    /// Of meeting a share of all pairs by so many cells, of which each row looks into some.
-    pub(crate) fn cells(&self, shape: &Shape, cells: usize, share: f64, looks: f64) -> f64 {
-        let meet = self.compare(share * shape.pairs(), shape.dim);
+    /// Of so many cells, into which rows look so far.
+    pub(crate) fn cells(&self, shape: &Shape, cells: usize, extent: Extent) -> f64 {
+        let Extent {
+            cells: looks,
+            share,
+            filling,
+        } = extent;
+        let meet = self.fill(shape, filling) + self.compare(share * shape.pairs(), shape.dim);
         let gather = shape.left as f64 * looks * (LOOK + GATHER * shape.dim as f64);
         let assign = self.nearest(shape.rows(), cells, shape.dim);
         let held_out = self.held_out(shape) + self.study(shape, cells);
@@ -221,11 +237,18 @@ mod tests {
             assert!(exact(1000, 32, 10) < exact(2000, 32, 10));
             assert!(exact(1000, 32, 10) < exact(1000, 64, 10));
             assert!(exact(1000, 32, 10) < exact(1000, 32, 100));
-            let cells = |share, looks| costs.cells(&shape(100_000, 128, 10), 474, share, looks);
-            assert!(cells(0.1, 50.0) < cells(0.2, 100.0));
+            let cells = |share| {
+                let extent = Extent {
+                    cells: 500.0 * share,
+                    share,
+                    filling: 0.002,
+                };
+                costs.cells(&shape(100_000, 128, 10), 500, extent)
+            };
+            assert!(cells(0.1) < cells(0.2));
             // A small share of many pairs is worth the trouble, most of them is not.
-            assert!(cells(0.01, 5.0) < exact(100_000, 128, 10));
-            assert!(cells(0.9, 450.0) > exact(100_000, 128, 10));
+            assert!(cells(0.01) < exact(100_000, 128, 10));
+            assert!(cells(0.9) > exact(100_000, 128, 10));
         }
     }
 

@@ -218,10 +218,11 @@ fn join_sides<T: Scalar>(
                 }
                 None => margin_of(&cells, left.as_deref().unwrap_or(right), plan.probes, run)?,
             };
-            let extent = extents(&cells, left.as_deref(), right, &[margin], run)?[0];
+            let filling = to_begin_with(k, items.len());
+            let extent = extents(&cells, left.as_deref(), right, &[margin], filling, run)?[0];
             let most = if left.is_none() { ALL / 2.0 } else { ALL };
             if extent.share <= most {
-                let visits = Visits::new(&cells, left.as_deref_mut(), right, margin, run)?;
+                let visits = Visits::new(&cells, left.as_deref_mut(), right, margin, filling, run)?;
                 let join = KnnJoin::new(left.as_deref(), right, k, run)?;
                 return join.by_cells(plan, visits, held_out);
             }
@@ -406,7 +407,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         let run = self.run;
         run.begin("visits");
         let (left, right) = (self.left().numbers(), self.right.numbers());
-        let (near, met) = visits.first(to_begin_with(self.nearest.lists.k()));
+        let (near, met) = visits.first();
         self.meet(&left, &near, met, &self.nearest.first())?;
         drop((left, near));
         for met in visits.parts() {
@@ -522,7 +523,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     /// already fail the test.
     fn fill(&self, stretches: &Stretches) -> Result<()> {
         let items = &stretches.items;
-        let length = to_begin_with(self.nearest.lists.k());
+        let length = to_begin_with(self.nearest.lists.k(), self.right.rows.len());
         let (queries, met) = match &stretches.queries {
             None => {
                 let met = items.stretches(length);

@@ -34,10 +34,13 @@ pub(crate) const fn room(k: usize) -> usize {
     k + k / 2 + 8
 }
 
-/// Rows that fill a list before all others come: of several times as many as it has places, most of the
-/// others are too far. What they cost rises with their number, what they save with that of the places.
-pub(crate) fn to_begin_with(k: usize) -> usize {
-    k.saturating_mul(16).clamp(256, 2048).next_power_of_two()
+/// Of so many rows those that fill a list before all others come: of many times as many as it has
+/// places, most of the others are too far. What they cost rises with their number, what they save with
+/// that of the places.
+pub(crate) fn to_begin_with(k: usize, of: usize) -> usize {
+    let most = (of / 16).next_power_of_two();
+    let enough = k.saturating_mul(64).clamp(256, 2048);
+    enough.next_power_of_two().min(most)
 }
 
 /// The lists of some rows.
@@ -81,7 +84,11 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
             right,
             k,
             room,
-            shards: (0..rows).step_by(SHARD).map(shard).collect(),
+            shards: (0..rows)
+                .into_par_iter()
+                .step_by(SHARD)
+                .map(shard)
+                .collect(),
             bounds: std::iter::repeat_with(unbounded).take(rows).collect(),
         }
     }

@@ -22,7 +22,7 @@ use crate::{
     costs::{Costs, Shape},
     duplicates::{Distinct, kept},
     error::Result,
-    held_out::{HeldOut, Which},
+    held_out::{self, HeldOut, Which},
     inner_product::Longer,
     knn_join::{Choice, Sides},
     median::median,
@@ -34,7 +34,7 @@ use crate::{
     run::Run,
     side::{Side, distance},
     similarity::same_dimension,
-    visits::{LOOK_BYTES, cells_of, extents, needed},
+    visits::{Extent, LOOK_BYTES, cells_of, extents, needed},
 };
 
 /// A plan, and what to expect of it.
@@ -328,8 +328,12 @@ impl<'a> Planner<'a> {
 
     /// The work of a join by so many cells, if all goes well.
     fn least(&self, shape: &Shape, cells: usize) -> f64 {
-        let looks = LUCKY * cells as f64;
-        self.costs.cells(shape, cells, LUCKY, looks)
+        let extent = Extent {
+            cells: LUCKY * cells as f64,
+            share: LUCKY,
+            filling: to_begin_with(shape.k, shape.right) as f64 / shape.right as f64,
+        };
+        self.costs.cells(shape, cells, extent)
     }
 
     /// From each held-out row to an item chosen without regard to distance.
@@ -378,18 +382,23 @@ impl<'a> Planner<'a> {
         let recalls: Vec<f64> = std::iter::once(self.recall).chain(CURVE).collect();
         let margins = recalls.iter().map(|&recall| to_choose_by.reach_for(recall));
         let margins: Vec<f32> = margins.collect();
-        let extents = extents(&cells, left, right, &margins, run)?;
-        // What fills the lists comes to this.
-        let first = to_begin_with(shape.k) as f64 / shape.right as f64;
+        let extents = extents(
+            &cells,
+            left,
+            right,
+            &margins,
+            to_begin_with(shape.k, shape.right),
+            run,
+        )?;
+        let of_held_out = held_out::count(shape.left, shape.k) as f64 / shape.left as f64;
         let setting = |place: usize| {
             let extent = extents[place];
             let found = Estimate::of(to_check_by.found(margins[place]));
-            let looks = extent.cells;
-            let work = self.costs.cells(shape, cells.len(), extent.share, looks);
+            let work = self.costs.cells(shape, cells.len(), extent);
             let setting = Setting {
                 plan: plan(recalls[place]),
                 recall: found.value,
-                share: (extent.share + first).min(1.0),
+                share: (extent.share + extent.filling + of_held_out).min(1.0),
                 seconds: self.costs.seconds(work),
             };
             (setting, found)

@@ -39,6 +39,8 @@ const LARGEST: f64 = 1e18;
 
 /// Left and right rows by cell, and which left rows look into each.
 pub(crate) struct Visits {
+    /// Right rows that each left one meets to begin with, if there are as many near.
+    filling: usize,
     /// The cells nearest to each, itself first.
     near: Vec<Vec<u32>>,
     /// `None` when the right side meets itself.
@@ -47,7 +49,8 @@ pub(crate) struct Visits {
     looks: Looks,
 }
 
-/// The rows that look into each cell, by part and cell.
+/// The rows that look into each cell, by part and cell: into their own only where it is not among what
+/// fills their lists.
 struct Looks {
     starts: CellStarts,
     rows: Vec<u32>,
@@ -152,9 +155,11 @@ pub(crate) struct Extent {
     pub(crate) cells: f64,
     /// The share of the right rows that are in them.
     pub(crate) share: f64,
+    /// The share of them that fill its list before.
+    pub(crate) filling: f64,
 }
 
-/// How far left rows look with each of these margins.
+/// How far left rows look with each of these margins, after `filling` right ones filled their lists.
 ///
 /// # Errors
 /// When the run is cancelled.
@@ -163,21 +168,41 @@ pub(crate) fn extents<T: Scalar>(
     left: Option<&Side<'_, T>>,
     right: &Side<'_, T>,
     margins: &[f32],
+    filling: usize,
     run: &Run,
 ) -> Result<Vec<Extent>> {
     let rows = held_out::sample(right.rows.len(), ROWS_OF_CELL * cells.len());
     let of_rows = each_row(cells, right, &rows, |_, distances| distances.nearest(), run)?;
     let starts = CellStarts::of_sample(of_rows.into_iter(), cells.len());
+    let share = |cell| starts.of(cell).len() as f64 / starts.rows() as f64;
+    let filling = filling as f64 / right.rows.len().max(1) as f64;
     let left = left.unwrap_or(right);
     let looking = held_out::sample(left.rows.len(), SAMPLED);
     let most = margins.iter().copied().fold(0.0, f32::max);
+    let none = Extent {
+        cells: 0.0,
+        share: 0.0,
+        filling: 0.0,
+    };
     let looks = |_: usize, distances: &Distances| {
-        let mut looks = vec![(0, 0); margins.len()];
+        let own = distances.nearest();
+        let parts = (share(own) / (2.0 * filling)).ceil();
+        let filled = (share(own) / parts).max(filling).min(1.0);
+        let mut looks = vec![
+            Extent {
+                filling: filled,
+                ..none
+            };
+            margins.len()
+        ];
         distances.within(most, |cell, further| {
+            if cell == own && parts <= 1.0 {
+                return;
+            }
             for (look, &margin) in looks.iter_mut().zip(margins) {
                 if further <= margin {
-                    look.0 += 1;
-                    look.1 += starts.of(cell).len();
+                    look.cells += 1.0;
+                    look.share += share(cell);
                 }
             }
         });
@@ -185,18 +210,15 @@ pub(crate) fn extents<T: Scalar>(
     };
     let looks = each_row(cells, left, &looking, looks, run)?;
     let count = (looks.len() as f64).max(1.0);
-    let extent = |place: usize| {
-        let (mut cells, mut rows) = (0, 0);
-        for looks in &looks {
-            cells += looks[place].0;
-            rows += looks[place].1;
-        }
-        Extent {
-            cells: f64::from(cells) / count,
-            share: rows as f64 / count / starts.rows() as f64,
-        }
+    let mean = |place: usize| {
+        let of_rows = looks.iter().map(|looks| looks[place]);
+        of_rows.fold(none, |sum, look| Extent {
+            cells: sum.cells + look.cells / count,
+            share: sum.share + look.share / count,
+            filling: sum.filling + look.filling / count,
+        })
     };
-    Ok((0..margins.len()).map(extent).collect())
+    Ok((0..margins.len()).map(mean).collect())
 }
 
 /// [`Cells::each_row`] for some of a side's rows, by index.
@@ -214,11 +236,13 @@ fn each_row<T: Scalar, V: Send>(
     cells.each_row(codes, &numbers, of_row, run)
 }
 
-/// Numbers the side's rows by cell, and lists which look into each if there is a margin.
+/// Numbers the side's rows by cell, and lists which look into each if there is a margin: into their own
+/// only if `in_full` of it is false, given the starts of the side's cells.
 fn by_cell<T: Scalar>(
     cells: &Cells,
     side: &mut Side<'_, T>,
     margin: Option<f32>,
+    in_full: impl Fn(&CellStarts, u32) -> bool,
     run: &Run,
 ) -> Result<(CellStarts, Looks)> {
     let looks = |of_block: &mut dyn Iterator<Item = Distances>| {
@@ -245,7 +269,7 @@ fn by_cell<T: Scalar>(
     let of_rows: Vec<u32> = of_rows.copied().collect();
     let starts = CellStarts::new(of_rows.iter().copied(), cells.len());
     let order = starts.order(&of_rows);
-    let looks = Looks::new(&blocks, &order, cells.len());
+    let looks = Looks::new(&blocks, &order, cells.len(), |cell| in_full(&starts, cell));
     drop(blocks);
     side.reorder(order)?;
     Ok((starts, looks))
@@ -257,15 +281,23 @@ fn key(part: usize, cell: u32, cells: usize) -> u32 {
 }
 
 impl Looks {
-    /// Of all rows, block by block, which are numbered by `order`.
-    fn new(blocks: &[OfBlock], order: &[u32], cells: usize) -> Self {
-        let keys = blocks.iter().flat_map(|block| &block.keys);
-        let starts = CellStarts::new(keys.map(|&key| key.into()), PARTS.len() * cells);
+    /// Of all rows, block by block, which are numbered by `order`; none into their own cell where that is
+    /// `in_full`.
+    fn new(
+        blocks: &[OfBlock],
+        order: &[u32],
+        cells: usize,
+        in_full: impl Fn(u32) -> bool + Copy,
+    ) -> Self {
+        let keys = blocks.iter().flat_map(|block| {
+            (0..block.cells.len()).flat_map(move |row| block.keys_of(row, in_full))
+        });
+        let starts = CellStarts::new(keys, PARTS.len() * cells);
         let (mut rows, mut next) = (vec![0; starts.rows()], starts.clone());
         for (number, &row) in (0..).zip(order) {
-            let block = &blocks[row as usize / BLOCK];
-            for &key in block.keys_of(row as usize % BLOCK) {
-                rows[next.take(key.into())] = number;
+            let (block, row) = (&blocks[row as usize / BLOCK], row as usize % BLOCK);
+            for key in block.keys_of(row, in_full) {
+                rows[next.take(key)] = number;
             }
         }
         Self { starts, rows }
@@ -273,14 +305,20 @@ impl Looks {
 }
 
 impl OfBlock {
-    fn keys_of(&self, row: usize) -> &[u16] {
+    fn keys_of(&self, row: usize, in_full: impl Fn(u32) -> bool) -> impl Iterator<Item = u32> {
         let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.keys[start as usize..self.ends[row] as usize]
+        let keys = &self.keys[start as usize..self.ends[row] as usize];
+        // Of the first part, that of a cell is its number.
+        let own = self.cells[row];
+        let skipped = in_full(own);
+        let keys = keys.iter().map(|&key| u32::from(key));
+        keys.filter(move |&key| !(skipped && key == own))
     }
 }
 
 impl Visits {
-    /// Numbers both sides' rows by cell, of which left ones look as far as `margin`.
+    /// Numbers both sides' rows by cell, of which left ones look as far as `margin` after `filling` right
+    /// ones filled their lists.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -289,23 +327,27 @@ impl Visits {
         left: Option<&mut Side<'_, T>>,
         right: &mut Side<'_, T>,
         margin: f32,
+        filling: usize,
         run: &Run,
     ) -> Result<Self> {
         let centroids = Quantised::new(cells.centroids()?, run.isa())?;
         let all: Vec<u32> = (0..cells.len() as u32).collect();
         let near = cells.each_row(&centroids, &all, |_, distances| distances.first(NEAR), run)?;
+        let in_full = |right: &CellStarts, cell| right.of(cell).len() <= 2 * filling;
         let ((left, looks), right) = match left {
             None => {
-                let (right, looks) = by_cell(cells, right, Some(margin), run)?;
+                let (right, looks) = by_cell(cells, right, Some(margin), in_full, run)?;
                 ((None, looks), right)
             }
             Some(left) => {
-                let right = by_cell(cells, right, None, run)?.0;
-                let (left, looks) = by_cell(cells, left, Some(margin), run)?;
+                let right = by_cell(cells, right, None, in_full, run)?.0;
+                let in_full = |_: &CellStarts, cell| in_full(&right, cell);
+                let (left, looks) = by_cell(cells, left, Some(margin), in_full, run)?;
                 ((Some(left), looks), right)
             }
         };
         Ok(Self {
+            filling,
             near,
             left,
             right,
@@ -331,9 +373,9 @@ impl Visits {
         })
     }
 
-    /// What is to meet before: left rows with about so many right ones of their own and the nearest cells,
-    /// as ranges of all left rows and of the right ones that are returned.
-    pub(crate) fn first(&self, count: usize) -> (Vec<u32>, Met) {
+    /// What is to meet before: left rows with those of their own cell and of the nearest, as ranges of all
+    /// left rows and of the right ones that are returned.
+    pub(crate) fn first(&self) -> (Vec<u32>, Met) {
         let (mut order, mut met) = (Vec::new(), Vec::new());
         let left = self.left.as_ref().unwrap_or(&self.right);
         for (cell, near) in (0..).zip(&self.near) {
@@ -342,13 +384,13 @@ impl Visits {
                 continue;
             }
             let start = order.len();
-            for &cell in near {
-                if order.len() - start < count {
-                    order.extend(self.right.numbers(cell));
-                }
+            order.extend(self.right.numbers(cell));
+            for &cell in near.iter().filter(|&&other| other != cell) {
+                let missing = self.filling.saturating_sub(order.len() - start);
+                order.extend(self.right.numbers(cell).take(missing));
             }
             // Of large cells some rows each.
-            let parts = (order.len() - start).div_ceil(2 * count).max(1);
+            let parts = (order.len() - start).div_ceil(2 * self.filling).max(1);
             let (of_left, of_right) = (rows.len(), order.len() - start);
             met.extend((0..parts).map(|part| {
                 let cut = |length| part * length / parts..(part + 1) * length / parts;
@@ -386,7 +428,7 @@ mod tests {
             let rows = Rows::new(values, DIM).unwrap();
             Side::new("rows", rows, Metric::Euclidean, &run).unwrap()
         };
-        for two_sided in [false, true] {
+        for (two_sided, filling) in [(false, 10), (false, 100), (true, 10), (true, 100)] {
             let (mut left, mut right) = (two_sided.then(|| side(&queries)), side(&items));
             let looking = side(if two_sided { &queries } else { &items });
             let cells = cells_of(&right, 20, 3, &run).unwrap();
@@ -395,7 +437,9 @@ mod tests {
             let margins = each_row(&cells, &looking, &all, |_, of| of.margins(), &run).unwrap();
             let all: Vec<u32> = (0..right.rows.len() as u32).collect();
             let of_items = each_row(&cells, &right, &all, |_, of| of.nearest(), &run).unwrap();
-            let visits = Visits::new(&cells, left.as_mut(), &mut right, margin, &run).unwrap();
+            let extents = extents(&cells, left.as_ref(), &right, &[margin], filling, &run).unwrap();
+            let visits =
+                Visits::new(&cells, left.as_mut(), &mut right, margin, filling, &run).unwrap();
             let left = left.as_ref().unwrap_or(&right);
 
             let mut found = BTreeSet::new();
@@ -413,21 +457,33 @@ mod tests {
                     }
                 }
             }
+            let in_full = |cell: u32| visits.right.of(cell).len() <= 2 * filling;
             let looks = (0..).zip(&margins).flat_map(|(row, margins)| {
-                let near = (0..)
-                    .zip(margins)
-                    .filter(|&(_, &further)| further <= margin);
-                near.map(move |(cell, _)| (row, cell))
+                let looks = (0..).zip(margins).filter(|&(cell, &further)| {
+                    further <= margin && !(further == 0.0 && in_full(cell))
+                });
+                looks.map(move |(cell, _)| (row, cell))
             });
             assert_eq!(found, looks.collect());
             let average = found.len() as f64 / margins.len() as f64;
-            assert!((3.5..4.5).contains(&average), "{average}");
+            let extent = &extents[0];
+            assert!(
+                (average - extent.cells).abs() < 0.2,
+                "{average}, {}",
+                extent.cells
+            );
 
-            let (order, met) = visits.first(100);
+            let (order, met) = visits.first();
+            let of_left = visits.left.as_ref().unwrap_or(&visits.right);
             let mut filled: Vec<usize> = Vec::new();
-            for (of_left, of_right) in met {
-                assert!(of_right.len() >= 50 && of_right.end <= order.len());
-                filled.extend(of_left);
+            for (left_rows, of_right) in met {
+                assert!((filling..=2 * filling).contains(&of_right.len()));
+                let cell = of_left.cell(left_rows.start as u32);
+                let with = &order[of_right];
+                assert!(
+                    !in_full(cell) || visits.right.numbers(cell).all(|row| with.contains(&row))
+                );
+                filled.extend(left_rows);
             }
             assert_eq!(filled, (0..left.rows.len()).collect::<Vec<_>>());
         }

@@ -98,7 +98,7 @@ def test_a_few_huge_rows_cost_nothing(rng):
     before = knn_join(items=rows, k=10, plan=plan).report.pairs
     rows[rng.choice(ROWS, 5, replace=False)] *= 1e4
     after = knn_join(items=rows, k=10, plan=plan).report.pairs
-    assert after < 1.2 * before < ROWS**2 / 4
+    assert after < 1.2 * before < ROWS**2 / 2
 
 
 @pytest.mark.parametrize("target", [0.8, 0.99])
@@ -160,9 +160,8 @@ def test_a_plan_says_what_to_expect(planned_elsewhere):
     assert predicted.why.startswith("to compare all pairs would take ")
     # What it compares is what it said.
     report = knn_join(items=rows, k=10, plan=plan).report
-    held_out = 1024 * len(rows)
-    share = (report.pairs - held_out) / len(rows) ** 2
-    assert predicted.share / 2 < share < 2 * predicted.share
+    share = report.pairs / len(rows) ** 2
+    assert predicted.share / 1.2 < share < 1.2 * predicted.share
     words = [line.split()[0] for line in str(plan).splitlines()]
     assert words == (
         ["cells", "probes", "rounds", "until", "recall", "pairs", "time", "memory", "why"]

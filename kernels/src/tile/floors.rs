@@ -130,15 +130,6 @@ impl<'a> Reckoning<'a> {
         self.squares(column) - self.of_products * dot as f32
     }
 
-    /// Squared distances above this, as codes have them, are of rows that are beyond a bound.
-    #[inline(always)]
-    pub(super) fn limit(&self, bound: f32) -> f32 {
-        let residuals = self.residual + self.right.widest_residual;
-        let reach = (bound / (1.0 - self.rounding) + residuals) * MORE;
-        let squares = self.square + self.of_right * self.right.largest_square as f32;
-        larger(reach, 0.0) * reach * MORE + squares * (2.0 * ROUNDING)
-    }
-
     #[inline(always)]
     fn squares(&self, column: usize) -> f32 {
         self.square + self.of_right * self.right.squares[column] as f32
@@ -162,5 +153,54 @@ impl<'a> Reckoning<'a> {
                 f32::INFINITY
             },
         )
+    }
+}
+
+/// The largest of right rows' squares and residuals.
+pub(super) struct Widest {
+    square: f32,
+    residual: f32,
+}
+
+impl Widest {
+    pub(super) fn of(right: &[Band]) -> Self {
+        let squares = right.iter().map(|band| {
+            let scale = band.scale.value;
+            (scale * scale) as f32 * band.largest_square as f32
+        });
+        let residuals = right.iter().map(|band| band.widest_residual);
+        Self {
+            square: squares.fold(0.0, f32::max),
+            residual: residuals.fold(0.0, f32::max),
+        }
+    }
+
+    /// At most how far from a left row others are computed to be whose squared distance is up to
+    /// `square`, as codes have it.
+    #[inline(always)]
+    pub(super) fn furthest(&self, left: (&Band, usize), square: f32, rounding: f64) -> f32 {
+        let error = self.squares(left) * (2.0 * ROUNDING);
+        let furthest = larger(square + error, 0.0).sqrt() + self.residuals(left);
+        furthest * (1.0 + rounding as f32 + ROUNDING) * MORE
+    }
+
+    /// Squared distances of a left row above this, as codes have them, are of rows that are beyond
+    /// `bound`.
+    #[inline(always)]
+    pub(super) fn limit(&self, left: (&Band, usize), bound: f32, rounding: f64) -> f32 {
+        let bound = bound / (1.0 - rounding as f32 - ROUNDING);
+        let reach = (bound + self.residuals(left)) * MORE;
+        larger(reach, 0.0) * reach * MORE + self.squares(left) * (2.0 * ROUNDING)
+    }
+
+    #[inline(always)]
+    fn squares(&self, (left, row): (&Band, usize)) -> f32 {
+        let scale = left.scale.value;
+        (scale * scale) as f32 * left.squares[row] as f32 + self.square
+    }
+
+    #[inline(always)]
+    fn residuals(&self, (left, row): (&Band, usize)) -> f32 {
+        left.residuals[row] + self.residual
     }
 }

@@ -3,10 +3,11 @@
 use pulp::{Simd, WithSimd};
 
 use super::{
-    BLOCK, Bounds, LeftPanel, Near, Panels, Product, Reckoning, RightPanel, floors::larger,
+    BLOCK, Bounds, LeftPanel, Near, Panels, Product, Reckoning, RightPanel, floors::Widest,
 };
 use crate::{
     error::{KernelError, Result},
+    least::{each_place, least_of_lanes},
     simd::dispatch,
 };
 
@@ -65,7 +66,8 @@ impl WithSimd for NearestPairs<'_> {
         let columns = rights.len() * BLOCK;
         let mut product = Product::new();
         let mut squares = vec![f32::INFINITY; BLOCK * columns];
-        let mut smallest = Vec::new();
+        let (mut ends, mut found) = (Vec::new(), Vec::new());
+        let widest = Widest::of(rights);
         for (at, left) in panels.left.bands.iter().enumerate() {
             for (other, right) in rights.iter().enumerate() {
                 panels.multiply((at, &Bounds::ALL), (other, &Bounds::NONE), &mut product);
@@ -79,55 +81,52 @@ impl WithSimd for NearestPairs<'_> {
                 let Some(index) = left.index(row) else {
                     continue;
                 };
-                // The k smallest as codes have them are no further than the furthest of them may
-                // be. What overflows single precision may be infinitely far.
-                let told = |&square: &f32| {
-                    if square < f32::INFINITY {
-                        square
-                    } else {
-                        f32::INFINITY
+                let asked = panels.left.bounds[at].each[row];
+                let left = (left, row);
+                let kth = not_below_kth(squares, k, &mut ends);
+                let bound = asked.min(widest.furthest(left, kth, panels.rounding));
+                let limit = widest.limit(left, bound, panels.rounding);
+                found.clear();
+                // Not a number where single precision overflows.
+                let near_enough = |square: f32| (square <= limit) | square.is_nan();
+                each_place(squares, near_enough, |place| {
+                    let (band, column) = (place / BLOCK, place % BLOCK);
+                    let reckoning = Reckoning::new(left, &rights[band], panels.rounding);
+                    let (at_least, at_most) = reckoning.interval(column, squares[place]);
+                    if let Some(right) = rights[band].index(column) {
+                        found.push(Near {
+                            left: index,
+                            right,
+                            at_least,
+                            at_most,
+                        });
                     }
-                };
-                smallest.clear();
-                smallest.extend(squares.iter().map(told));
-                let kth = match smallest.get(k - 1) {
-                    Some(_) => *smallest.select_nth_unstable_by(k - 1, f32::total_cmp).1,
-                    None => f32::INFINITY,
-                };
-                let mut furthest = 0.0;
-                for (right, squares) in rights.iter().zip(squares.chunks_exact(BLOCK)) {
-                    let reckoning = Reckoning::new((left, row), right, panels.rounding);
-                    for (column, &square) in squares[..right.rows].iter().enumerate() {
-                        if square <= kth {
-                            furthest = larger(reckoning.interval(column, square).1, furthest);
-                        }
-                    }
-                }
-                let mut bound = panels.left.bounds[at].each[row];
-                if kth < f32::INFINITY {
-                    bound = bound.min(furthest);
-                }
-                for (right, squares) in rights.iter().zip(squares.chunks_exact(BLOCK)) {
-                    let reckoning = Reckoning::new((left, row), right, panels.rounding);
-                    let limit = reckoning.limit(bound);
-                    for (column, &square) in squares[..right.rows].iter().enumerate() {
-                        if square > limit {
-                            continue;
-                        }
-                        let (at_least, at_most) = reckoning.interval(column, square);
-                        if at_least <= bound
-                            && let Some(other) = right.index(column)
-                        {
-                            near.push(Near {
-                                left: index,
-                                right: other,
-                                at_least,
-                                at_most,
-                            });
-                        }
-                    }
-                }
+                });
+                ends.clear();
+                ends.extend(found.iter().map(|pair| pair.at_most));
+                let bound = asked.min(kth_smallest(&mut ends, k));
+                near.extend(found.iter().filter(|pair| pair.at_least <= bound));
             }
         }
+    }
+}
+
+/// No less than the k-th smallest number, and little more: the k-th of the smallest of some groups, of
+/// which there are twice as many. What `smallest` holds is of no matter; its memory is used.
+#[inline(always)]
+fn not_below_kth(numbers: &[f32], k: usize, smallest: &mut Vec<f32>) -> f32 {
+    smallest.clear();
+    let stretch = (numbers.len() / k.div_ceil(BLOCK / 2)).max(1);
+    for numbers in numbers.chunks(stretch.next_multiple_of(BLOCK)) {
+        smallest.extend(least_of_lanes::<BLOCK>(numbers));
+    }
+    kth_smallest(smallest, k)
+}
+
+/// The k-th smallest, infinite where there are fewer than k.
+fn kth_smallest(numbers: &mut [f32], k: usize) -> f32 {
+    match numbers.get(k - 1) {
+        Some(_) => *numbers.select_nth_unstable_by(k - 1, f32::total_cmp).1,
+        None => f32::INFINITY,
     }
 }
