@@ -315,7 +315,11 @@ fn the_nearest_of_a_panel_are_among_those_it_reports() {
                     assert!(interval.contains(&distance));
                 }
             }
-            assert!(of_row.len() / 2 < k.saturating_add(5), "{} for {k}", of_row.len());
+            assert!(
+                of_row.len() / 2 < k.saturating_add(5),
+                "{} for {k}",
+                of_row.len()
+            );
         }
         on_each_isa(|isa| assert_eq!(found(isa), expected, "{isa}"));
     }
