@@ -68,7 +68,7 @@ def rows(request):
 
 
 def recall_of(result, items, queries, k):
-    """Against brute force, on 300 random queries: centroids are learnt from every so manieth row."""
+    """Against brute force, on 300 random queries: centroids are learnt from every few rows."""
     count = len(items if queries is None else queries)
     asked = np.random.default_rng(1).choice(count, 300, replace=False)
     points = (items if queries is None else queries)[asked].astype(np.float64)
