@@ -2,7 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::{isa::Isa, simd::dispatch};
+use crate::{isa::Isa, simd::dispatch, tile::bits};
 
 /// Numbers that are looked at as one.
 const LANES: usize = 16;
@@ -114,15 +114,12 @@ pub(crate) fn each_place(
             .iter()
             .fold(false, |any, &number| any | near(number))
         {
-            let mut bits = [0; LANES];
-            for (at, bit) in bits.iter_mut().enumerate() {
+            let mut near_ones = [0; LANES];
+            for (at, bit) in near_ones.iter_mut().enumerate() {
                 *bit = u32::from(near(numbers[at])) << at;
             }
-            let mut mask = bits.iter().fold(0, |mask, bit| mask | bit);
-            while mask != 0 {
-                found(chunk * LANES + mask.trailing_zeros() as usize);
-                mask &= mask - 1;
-            }
+            let mask = near_ones.iter().fold(0, |mask, bit| mask | bit);
+            bits(mask).for_each(|at| found(chunk * LANES + at));
         }
     }
     for (at, &number) in rest.iter().enumerate() {

@@ -238,7 +238,8 @@ struct Columns {
 }
 
 /// The indices of the bits that are set.
-fn bits(mut mask: u32) -> impl Iterator<Item = usize> {
+#[inline(always)]
+pub(crate) fn bits(mut mask: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         (mask != 0).then(|| {
             let lowest = mask.trailing_zeros() as usize;
@@ -320,8 +321,7 @@ impl WithSimd for NearPairs<'_> {
         for start in (0..rights).step_by(panels.cached()) {
             for left in 0..lefts {
                 for right in start..rights.min(start + panels.cached()) {
-                    let bounds = &panels.right.bounds[right];
-                    panels.near_pairs(left, (right, bounds), &mut product, near);
+                    panels.near_pairs(left, right, &mut product, near);
                 }
             }
         }
@@ -384,14 +384,8 @@ impl<'a> Panels<'a> {
 
     /// Appends the pairs of two bands that may be near.
     #[inline(always)]
-    fn near_pairs(
-        &self,
-        left: usize,
-        (right, right_bounds): (usize, &Bounds),
-        product: &mut Product,
-        near: &mut Vec<Near>,
-    ) {
-        let left_bounds = &self.left.bounds[left];
+    fn near_pairs(&self, left: usize, right: usize, product: &mut Product, near: &mut Vec<Near>) {
+        let (left_bounds, right_bounds) = (&self.left.bounds[left], &self.right.bounds[right]);
         if self.multiply((left, left_bounds), (right, right_bounds), product) {
             let left = (&self.left.bands[left], left_bounds);
             let right = (&self.right.bands[right], right_bounds);

@@ -115,7 +115,7 @@ impl<'a> Reckoning<'a> {
     pub(super) fn new((left, row): (&Band, usize), right: &'a Band, rounding: f64) -> Self {
         let (s, t) = (left.scale.value, right.scale.value);
         Self {
-            square: (s * s) as f32 * left.squares[row] as f32,
+            square: left.scale.square(left.squares[row]),
             residual: left.residuals[row],
             of_right: (t * t) as f32,
             of_products: (2.0 * s * t) as f32,
@@ -160,43 +160,44 @@ impl<'a> Reckoning<'a> {
 pub(super) struct Widest {
     square: f32,
     residual: f32,
+    rounding: f32,
 }
 
 impl Widest {
-    pub(super) fn of(right: &[Band]) -> Self {
-        let squares = right.iter().map(|band| {
-            let scale = band.scale.value;
-            (scale * scale) as f32 * band.largest_square as f32
-        });
+    /// `rounding` is as in [`Reckoning::new`].
+    pub(super) fn of(right: &[Band], rounding: f64) -> Self {
+        let squares = right
+            .iter()
+            .map(|band| band.scale.square(band.largest_square));
         let residuals = right.iter().map(|band| band.widest_residual);
         Self {
             square: squares.fold(0.0, f32::max),
             residual: residuals.fold(0.0, f32::max),
+            rounding: rounding as f32 + ROUNDING,
         }
     }
 
     /// At most how far from a left row others are computed to be whose squared distance is up to
     /// `square`, as codes have it.
     #[inline(always)]
-    pub(super) fn furthest(&self, left: (&Band, usize), square: f32, rounding: f64) -> f32 {
+    pub(super) fn furthest(&self, left: (&Band, usize), square: f32) -> f32 {
         let error = self.squares(left) * (2.0 * ROUNDING);
         let furthest = larger(square + error, 0.0).sqrt() + self.residuals(left);
-        furthest * (1.0 + rounding as f32 + ROUNDING) * MORE
+        furthest * (1.0 + self.rounding) * MORE
     }
 
     /// Squared distances of a left row above this, as codes have them, are of rows that are beyond
     /// `bound`.
     #[inline(always)]
-    pub(super) fn limit(&self, left: (&Band, usize), bound: f32, rounding: f64) -> f32 {
-        let bound = bound / (1.0 - rounding as f32 - ROUNDING);
+    pub(super) fn limit(&self, left: (&Band, usize), bound: f32) -> f32 {
+        let bound = bound / (1.0 - self.rounding);
         let reach = (bound + self.residuals(left)) * MORE;
         larger(reach, 0.0) * reach * MORE + self.squares(left) * (2.0 * ROUNDING)
     }
 
     #[inline(always)]
     fn squares(&self, (left, row): (&Band, usize)) -> f32 {
-        let scale = left.scale.value;
-        (scale * scale) as f32 * left.squares[row] as f32 + self.square
+        left.scale.square(left.squares[row]) + self.square
     }
 
     #[inline(always)]

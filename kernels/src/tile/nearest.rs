@@ -67,7 +67,7 @@ impl WithSimd for NearestPairs<'_> {
         let mut product = Product::new();
         let mut squares = vec![f32::INFINITY; BLOCK * columns];
         let (mut ends, mut found) = (Vec::new(), Vec::new());
-        let widest = Widest::of(rights);
+        let widest = Widest::of(rights, panels.rounding);
         for (at, left) in panels.left.bands.iter().enumerate() {
             for (other, right) in rights.iter().enumerate() {
                 panels.multiply((at, &Bounds::ALL), (other, &Bounds::NONE), &mut product);
@@ -84,8 +84,8 @@ impl WithSimd for NearestPairs<'_> {
                 let asked = panels.left.bounds[at].each[row];
                 let left = (left, row);
                 let kth = not_below_kth(squares, k, &mut ends);
-                let bound = asked.min(widest.furthest(left, kth, panels.rounding));
-                let limit = widest.limit(left, bound, panels.rounding);
+                let bound = asked.min(widest.furthest(left, kth));
+                let limit = widest.limit(left, bound);
                 found.clear();
                 // Not a number where single precision overflows.
                 let near_enough = |square: f32| (square <= limit) | square.is_nan();

@@ -28,6 +28,14 @@ pub(super) struct Scale {
     pub(super) root: f64,
 }
 
+impl Scale {
+    /// What so large a square of codes stands for.
+    #[inline(always)]
+    pub(super) fn square(self, of_codes: i32) -> f32 {
+        (self.value * self.value) as f32 * of_codes as f32
+    }
+}
+
 /// What is known of 32 rows besides their codes.
 #[repr(C, align(64))]
 #[derive(Clone)]
@@ -236,7 +244,7 @@ impl Packed {
 }
 
 /// What bounds are multiplied by, to have room for the rounding of distances.
-pub(super) fn widen(dim: usize) -> f32 {
+fn widen(dim: usize) -> f32 {
     1.0 + rounding(dim) as f32
 }
 
