@@ -162,21 +162,13 @@ impl<T: Scalar> Nearer<'_, T> {
         found.clear();
         ends.clear();
         ends.resize(rows.len(), 0);
-        for (
-            row,
-            other,
-            Near {
-                at_least, at_most, ..
-            },
-        ) in near
-        {
-            if at_least <= bounds[row as usize] {
-                let index = others[other as usize];
+        for (row, other, pair) in near {
+            if pair.at_least <= bounds[row as usize] {
                 ends[row as usize] += 1;
                 let candidate = Candidate {
-                    index,
-                    at_least,
-                    at_most,
+                    index: others[other as usize],
+                    at_least: pair.at_least,
+                    at_most: pair.at_most,
                 };
                 found.push((row, candidate));
             }

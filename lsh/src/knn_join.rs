@@ -25,7 +25,7 @@ use crate::{
     signs::Signs,
     similarity::same_dimension,
     table::Table,
-    visits::{Visits, cells_of, extents, margin_of, needed},
+    visits::{Extent, Visits, cells_of, extents, margin_of, needed},
 };
 
 /// For each query its k nearest items; among `items` themselves when `queries` is `None`, a row
@@ -108,19 +108,26 @@ pub fn knn_join_for_recall<T: Scalar>(
 /// The left side of a join, if it is not the right one, and the right one.
 pub(crate) type Sides<'s, 'a, T> = (Option<&'s Side<'a, T>>, &'s Side<'a, T>);
 
-/// A plan, and what the planner made that it starts with.
+/// A plan, and what it starts with if the planner made that.
 pub(crate) struct Choice<T> {
     pub(crate) plan: JoinPlan,
-    pub(crate) cells: Option<Cells>,
-    pub(crate) held_out: Option<HeldOut<T>>,
+    pub(crate) prepared: Option<Prepared<T>>,
+}
+
+/// What a join by cells starts with.
+pub(crate) struct Prepared<T> {
+    pub(crate) cells: Cells,
+    /// The rows to reach a recall by, where one is asked for.
+    pub(crate) held_out: Option<(f64, HeldOut<T>)>,
+    pub(crate) margin: f32,
+    pub(crate) extent: Extent,
 }
 
 impl<T> Choice<T> {
     pub(crate) fn of(plan: JoinPlan) -> Self {
         Self {
             plan,
-            cells: None,
-            held_out: None,
+            prepared: None,
         }
     }
 }
@@ -202,24 +209,18 @@ fn join_sides<T: Scalar>(
         JoinPlan::Exact | JoinPlan::Partitions(_) => (STRETCH_BITS, None),
         JoinPlan::Lsh(plan) => (plan.axes, Some(plan)),
         JoinPlan::Cells(plan) => {
-            let held_out = match (plan.until_recall, choice.held_out) {
-                (Some(recall), Some(known)) => Some((recall, known)),
-                (until, _) => held_out(until, left.as_deref(), right, k, run)?,
-            };
-            run.begin("cells");
-            let cells = match choice.cells {
-                Some(cells) => cells,
-                None => cells_of(right, plan.cells, plan.seed, run)?,
-            };
-            let margin = match &held_out {
-                Some((recall, held_out)) => {
-                    let known = held_out.known(Which::ToChooseBy);
-                    needed(&cells, left.as_deref(), right, &known, run)?.reach_for(*recall)
-                }
-                None => margin_of(&cells, left.as_deref().unwrap_or(right), plan.probes, run)?,
-            };
             let filling = to_begin_with(k, items.len());
-            let extent = extents(&cells, left.as_deref(), right, &[margin], filling, run)?[0];
+            let prepared = match choice.prepared {
+                Some(prepared) => prepared,
+                None => Prepared::new(plan, (left.as_deref(), right), k, filling, run)?,
+            };
+            let Prepared {
+                cells,
+                held_out,
+                margin,
+                extent,
+            } = prepared;
+            run.begin("cells");
             let most = if left.is_none() { ALL / 2.0 } else { ALL };
             if extent.share <= most {
                 let visits = Visits::new(&cells, left.as_deref_mut(), right, margin, filling, run)?;
@@ -237,6 +238,34 @@ fn join_sides<T: Scalar>(
     match tables {
         None => join.all_pairs(),
         Some(plan) => join.by_tables(plan, &axes),
+    }
+}
+
+impl<T: Scalar> Prepared<T> {
+    fn new(
+        plan: &CellPlan,
+        (left, right): Sides<'_, '_, T>,
+        k: usize,
+        filling: usize,
+        run: &Run,
+    ) -> Result<Self> {
+        let held_out = held_out(plan.until_recall, left, right, k, run)?;
+        run.begin("cells");
+        let cells = cells_of(right, plan.cells, plan.seed, run)?;
+        let margin = match &held_out {
+            Some((recall, held_out)) => {
+                let known = held_out.known(Which::ToChooseBy);
+                needed(&cells, left, right, &known, run)?.reach_for(*recall)
+            }
+            None => margin_of(&cells, left.unwrap_or(right), plan.probes, run)?,
+        };
+        let extent = extents(&cells, left, right, &[margin], filling, run)?[0];
+        Ok(Self {
+            cells,
+            held_out,
+            margin,
+            extent,
+        })
     }
 }
 

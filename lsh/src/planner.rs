@@ -22,9 +22,9 @@ use crate::{
     costs::{Costs, Shape},
     duplicates::{Distinct, kept},
     error::Result,
-    held_out::{self, HeldOut, Which},
+    held_out::{HeldOut, Which},
     inner_product::Longer,
-    knn_join::{Choice, Sides},
+    knn_join::{Choice, Prepared, Sides},
     median::median,
     metric::Metric,
     model::positive,
@@ -179,8 +179,9 @@ struct CellStudy {
     /// The one that reaches the recall asked for.
     setting: Setting,
     recall: Estimate,
-    /// Cells that a row looks into.
-    looks: f64,
+    /// How far it looks.
+    margin: f32,
+    extent: Extent,
     /// It and those that reach others.
     curve: Vec<Setting>,
 }
@@ -295,7 +296,7 @@ impl<'a> Planner<'a> {
         exact.contrast = contrast;
         let (choice, chosen) = match best {
             Some(best) if best.setting.seconds < WORTH * exact.seconds => {
-                let looks = best.looks * (shape.left * LOOK_BYTES) as f64;
+                let looks = best.extent.cells * (shape.left * LOOK_BYTES) as f64;
                 let predicted = Prediction {
                     recall: best.recall,
                     share: best.setting.share,
@@ -306,8 +307,12 @@ impl<'a> Planner<'a> {
                 };
                 let choice = Choice {
                     plan: best.setting.plan,
-                    cells: Some(best.cells),
-                    held_out: Some(held_out),
+                    prepared: Some(Prepared {
+                        cells: best.cells,
+                        held_out: Some((self.recall, held_out)),
+                        margin: best.margin,
+                        extent: best.extent,
+                    }),
                 };
                 (choice, predicted.of(best.setting.plan))
             }
@@ -390,7 +395,7 @@ impl<'a> Planner<'a> {
             to_begin_with(shape.k, shape.right),
             run,
         )?;
-        let of_held_out = held_out::count(shape.left, shape.k) as f64 / shape.left as f64;
+        let of_held_out = held_out.rows.len() as f64 / shape.left as f64;
         let setting = |place: usize| {
             let extent = extents[place];
             let found = Estimate::of(to_check_by.found(margins[place]));
@@ -409,7 +414,8 @@ impl<'a> Planner<'a> {
             cells,
             setting: asked,
             recall,
-            looks: extents[0].cells,
+            margin: margins[0],
+            extent: extents[0],
             curve,
         })
     }

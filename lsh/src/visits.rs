@@ -149,7 +149,7 @@ pub(crate) fn margin_of<T: Scalar>(
 }
 
 /// How far rows look with a margin, as a sample has it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Extent {
     /// Cells that a row looks into.
     pub(crate) cells: f64,
@@ -175,28 +175,21 @@ pub(crate) fn extents<T: Scalar>(
     let of_rows = each_row(cells, right, &rows, |_, distances| distances.nearest(), run)?;
     let starts = CellStarts::of_sample(of_rows.into_iter(), cells.len());
     let share = |cell| starts.of(cell).len() as f64 / starts.rows() as f64;
-    let filling = filling as f64 / right.rows.len().max(1) as f64;
+    let all = right.rows.len() as f64;
     let left = left.unwrap_or(right);
     let looking = held_out::sample(left.rows.len(), SAMPLED);
     let most = margins.iter().copied().fold(0.0, f32::max);
-    let none = Extent {
-        cells: 0.0,
-        share: 0.0,
-        filling: 0.0,
-    };
     let looks = |_: usize, distances: &Distances| {
         let own = distances.nearest();
-        let parts = (share(own) / (2.0 * filling)).ceil();
-        let filled = (share(own) / parts).max(filling).min(1.0);
-        let mut looks = vec![
-            Extent {
-                filling: filled,
-                ..none
-            };
-            margins.len()
-        ];
+        let parts = parts((share(own) * all).ceil() as usize, filling);
+        let filled = (share(own) / parts as f64).max(filling as f64 / all);
+        let look = Extent {
+            filling: filled.min(1.0),
+            ..Extent::default()
+        };
+        let mut looks = vec![look; margins.len()];
         distances.within(most, |cell, further| {
-            if cell == own && parts <= 1.0 {
+            if cell == own && parts == 1 {
                 return;
             }
             for (look, &margin) in looks.iter_mut().zip(margins) {
@@ -212,13 +205,18 @@ pub(crate) fn extents<T: Scalar>(
     let count = (looks.len() as f64).max(1.0);
     let mean = |place: usize| {
         let of_rows = looks.iter().map(|looks| looks[place]);
-        of_rows.fold(none, |sum, look| Extent {
+        of_rows.fold(Extent::default(), |sum, look| Extent {
             cells: sum.cells + look.cells / count,
             share: sum.share + look.share / count,
             filling: sum.filling + look.filling / count,
         })
     };
     Ok((0..margins.len()).map(mean).collect())
+}
+
+/// Into how many parts right rows are cut to fill the lists of a cell: of large cells some rows each.
+fn parts(rows: usize, filling: usize) -> usize {
+    rows.div_ceil(2 * filling).max(1)
 }
 
 /// [`Cells::each_row`] for some of a side's rows, by index.
@@ -237,12 +235,13 @@ fn each_row<T: Scalar, V: Send>(
 }
 
 /// Numbers the side's rows by cell, and lists which look into each if there is a margin: into their own
-/// only if `in_full` of it is false, given the starts of the side's cells.
+/// only if not all of it fills their lists. `right` is of the other side's rows, if there is one.
 fn by_cell<T: Scalar>(
     cells: &Cells,
     side: &mut Side<'_, T>,
+    right: Option<&CellStarts>,
     margin: Option<f32>,
-    in_full: impl Fn(&CellStarts, u32) -> bool,
+    filling: usize,
     run: &Run,
 ) -> Result<(CellStarts, Looks)> {
     let looks = |of_block: &mut dyn Iterator<Item = Distances>| {
@@ -269,7 +268,9 @@ fn by_cell<T: Scalar>(
     let of_rows: Vec<u32> = of_rows.copied().collect();
     let starts = CellStarts::new(of_rows.iter().copied(), cells.len());
     let order = starts.order(&of_rows);
-    let looks = Looks::new(&blocks, &order, cells.len(), |cell| in_full(&starts, cell));
+    let right = right.unwrap_or(&starts);
+    let in_full = |cell| parts(right.of(cell).len(), filling) == 1;
+    let looks = Looks::new(&blocks, &order, cells.len(), in_full);
     drop(blocks);
     side.reorder(order)?;
     Ok((starts, looks))
@@ -333,16 +334,14 @@ impl Visits {
         let centroids = Quantised::new(cells.centroids()?, run.isa())?;
         let all: Vec<u32> = (0..cells.len() as u32).collect();
         let near = cells.each_row(&centroids, &all, |_, distances| distances.first(NEAR), run)?;
-        let in_full = |right: &CellStarts, cell| right.of(cell).len() <= 2 * filling;
         let ((left, looks), right) = match left {
             None => {
-                let (right, looks) = by_cell(cells, right, Some(margin), in_full, run)?;
+                let (right, looks) = by_cell(cells, right, None, Some(margin), filling, run)?;
                 ((None, looks), right)
             }
             Some(left) => {
-                let right = by_cell(cells, right, None, in_full, run)?.0;
-                let in_full = |_: &CellStarts, cell| in_full(&right, cell);
-                let (left, looks) = by_cell(cells, left, Some(margin), in_full, run)?;
+                let right = by_cell(cells, right, None, None, filling, run)?.0;
+                let (left, looks) = by_cell(cells, left, Some(&right), Some(margin), filling, run)?;
                 ((Some(left), looks), right)
             }
         };
@@ -389,9 +388,8 @@ impl Visits {
                 let missing = self.filling.saturating_sub(order.len() - start);
                 order.extend(self.right.numbers(cell).take(missing));
             }
-            // Of large cells some rows each.
-            let parts = (order.len() - start).div_ceil(2 * self.filling).max(1);
             let (of_left, of_right) = (rows.len(), order.len() - start);
+            let parts = parts(of_right, self.filling);
             met.extend((0..parts).map(|part| {
                 let cut = |length| part * length / parts..(part + 1) * length / parts;
                 let (left, right) = (cut(of_left), cut(of_right));
