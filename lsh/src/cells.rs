@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use lshjoin_kernels::{
-    Isa, LeftPanel, Quantised, RightPanel, Rows, code_distances2, each_near_least, least,
+    Isa, LeftPanel, Quantised, RightPanel, Rows, code_distances2, each_near_least, least, sum_rows,
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -65,7 +65,7 @@ impl Cells {
         let rows: Vec<u32> = (0..sample.len() as u32).collect();
         for _ in 0..ROUNDS {
             let nearest = cells.each_row(&codes, &rows, |_, distances| distances.nearest(), run)?;
-            cells.move_to(sample, &nearest);
+            cells.move_to(sample, &nearest, run.isa())?;
         }
         cells.renumber();
         Ok(cells)
@@ -148,24 +148,20 @@ impl Cells {
     }
 
     /// Moves each centroid to the mean of its rows, if it has any.
-    fn move_to(&mut self, sample: Rows<'_, f32>, nearest: &[u32]) {
+    fn move_to(&mut self, sample: Rows<'_, f32>, nearest: &[u32], isa: Isa) -> Result<()> {
         let starts = CellStarts::new(nearest.iter().copied(), self.len());
         let order = starts.order(nearest);
         let centroids = self.centroids.par_chunks_mut(self.width);
-        centroids.enumerate().for_each(|(cell, centroid)| {
+        centroids.enumerate().try_for_each(|(cell, centroid)| {
             let rows = &order[starts.of(cell as u32)];
-            let mut sums = vec![0.0; centroid.len()];
-            for &row in rows {
-                for (sum, &value) in sums.iter_mut().zip(sample.row(row as usize)) {
-                    *sum += f64::from(value);
-                }
-            }
             if !rows.is_empty() {
+                let sums = sum_rows(sample, rows, isa)?;
                 for (value, sum) in centroid.iter_mut().zip(sums) {
                     *value = (sum / rows.len() as f64) as f32;
                 }
             }
-        });
+            Ok(())
+        })
     }
 
     /// Numbers the centroids so that near ones have near numbers.

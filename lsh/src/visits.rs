@@ -86,12 +86,12 @@ pub(crate) fn cells_of<T: Scalar>(
 ) -> Result<Cells> {
     let step = sample_step(side.rows.len(), count);
     let rows = (0..side.rows.len()).step_by(step);
-    let values = rows.flat_map(|row| {
+    let mut values = Vec::with_capacity(rows.len() * side.rows.dim());
+    for row in rows {
         let scale = f64::from(side.direction_scale(row));
-        let value = move |value: &T| (value.to_f64() * scale).clamp(-LARGEST, LARGEST) as f32;
-        side.rows.row(row).iter().map(value)
-    });
-    let values: Vec<f32> = values.collect();
+        let value = |value: &T| (value.to_f64() * scale).clamp(-LARGEST, LARGEST) as f32;
+        values.extend(side.rows.row(row).iter().map(value));
+    }
     Cells::of_sample(Rows::new(&values, side.rows.dim())?, count, seed, run)
 }
 
