@@ -42,17 +42,19 @@ const PROJECT: f64 = 1.0e-10;
 /// Of keeping a row's list of the nearest: for the list, each of its places, and each place that is
 /// moved when a nearer row comes in before it.
 const LIST: f64 = 5e-7;
-const PLACE: f64 = 2.5e-7;
-const MOVE: f64 = 1.2e-8;
+const PLACE: f64 = 2e-7;
+const MOVE: f64 = 6e-9;
 /// Of filling it from the rows that come first.
-const FILL: f64 = 2e-6;
+const FILL: f64 = 5e-7;
 /// For each of these, beside comparing it.
-const FILL_FROM: f64 = 5e-10;
+const FILL_FROM: f64 = 2e-9;
 /// Of finding the nearest of some centroids, and of each of them, beside comparing them.
-const NEAREST: f64 = 7e-7;
-const OF_EACH: f64 = 6e-10;
+const NEAREST: f64 = 4e-7;
+const OF_EACH: f64 = 5e-10;
+/// Of copying a value of the sample that centroids are learnt from, and of adding it up in all rounds.
+const LEARN: f64 = 1e-8;
 /// Of fetching a value of a neighbour's vector for its exact distance.
-const FETCH: f64 = 5e-10;
+const FETCH: f64 = 1e-9;
 /// Of a pair of rows that is handed on to be measured.
 const MEASURE: f64 = 5e-8;
 /// Of finding principal axes in a sample: of each value of an axis, and for each axis before it, this
@@ -61,7 +63,7 @@ const TURN: f64 = 3e-6;
 const ORTHONORMALISE: f64 = 5e-9;
 /// Of gathering a row for each of the cells that it looks into, and each of its values.
 const LOOK: f64 = 1e-7;
-const GATHER: f64 = 2e-10;
+const GATHER: f64 = 1e-10;
 /// Of sorting a row by its key and going through its bucket.
 const SORT: f64 = 5e-8;
 
@@ -105,7 +107,7 @@ impl Costs {
             Level::Avx2 => (0.0, 1.7e-11),
             Level::Avx512 => (0.0, 1.2e-11),
             Level::Avx512Vnni => (4.8e-10, 1.9e-12),
-            Level::Amx => (1.6e-10, 1.7e-12),
+            Level::Amx => (2.6e-10, 9.0e-13),
             Level::Neon => (0.0, 4.0e-11),
             Level::NeonDot => (2.0e-10, 1.2e-11),
             // What there is no number for is like the instruction set that has most in common.
@@ -204,7 +206,8 @@ impl Costs {
     /// Of learning so many cells from a sample.
     pub(crate) fn study(&self, shape: &Shape, cells: usize) -> f64 {
         let rows = (LEARNT_FROM * cells) as f64;
-        ROUNDS as f64 * self.nearest(rows, cells, shape.dim)
+        let learn = rows * shape.dim as f64 * LEARN;
+        learn + ROUNDS as f64 * self.nearest(rows, cells, shape.dim)
     }
 
     /// Of finding the nearest of so many centroids for each row.

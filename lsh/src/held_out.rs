@@ -14,15 +14,19 @@ use crate::{
     side::Side,
 };
 
-/// How many rows are held out: the recall of a join is then known within about a percent. A row of
+/// How many rows are held out: the recall of a join is then known within a percent or two. A row of
 /// few neighbours tells less.
-pub(crate) const HELD_OUT: usize = 1024;
-const OF_FEW: usize = 2048;
+pub(crate) const HELD_OUT: usize = 768;
+const OF_FEW: usize = 1536;
 const FEW: usize = 3;
 
-/// Of a small side no more than one row in so many, but at least so many rows.
-const SPARED: usize = 8;
-const LEAST: usize = 64;
+/// Of a small side no more than one row in so many, twice as many of few neighbours, but at least so
+/// many rows.
+const SPARED: usize = 32;
+const LEAST: usize = 256;
+
+/// Every how manieth row is there to check by.
+const CHECKING: usize = 3;
 
 /// Neighbours of a row that tell how far it has to look.
 const NEIGHBORS: usize = 12;
@@ -30,8 +34,8 @@ const NEIGHBORS: usize = 12;
 /// A left row, by index, and some of its nearest.
 pub(crate) type Known = (u32, Vec<u32>);
 
-/// Some left rows, and how far their k-th neighbours are. Every other row is there to choose by,
-/// the rest to check the choice by.
+/// Some left rows, and how far their k-th neighbours are: most to choose by, the rest to check the
+/// choice by.
 pub(crate) struct HeldOut<T> {
     pub(crate) rows: Vec<HeldOutRow<T>>,
     k: usize,
@@ -71,8 +75,11 @@ pub(crate) fn sample(rows: usize, most: usize) -> Vec<u32> {
 
 /// How many of so many rows are held out, at most.
 pub(crate) fn count(rows: usize, k: usize) -> usize {
-    let most = if k <= FEW { OF_FEW } else { HELD_OUT };
-    most.min((rows / SPARED).max(LEAST))
+    let (most, spared) = match k <= FEW {
+        true => (OF_FEW, SPARED / 2),
+        false => (HELD_OUT, SPARED),
+    };
+    most.min((rows / spared).max(LEAST))
 }
 
 impl<T: Scalar> HeldOut<T> {
@@ -146,12 +153,13 @@ impl<T: Scalar> HeldOut<T> {
     }
 
     fn some(&self, which: Which) -> impl Iterator<Item = &HeldOutRow<T>> {
-        let (first, step) = match which {
-            Which::ToChooseBy => (0, 2),
-            Which::ToCheckBy => (1, 2),
-            Which::All => (0, 1),
-        };
-        self.rows.iter().skip(first).step_by(step)
+        let rows = self.rows.iter().enumerate();
+        let meant = rows.filter(move |(place, _)| match which {
+            Which::ToChooseBy => place % CHECKING != 0,
+            Which::ToCheckBy => place % CHECKING == 0,
+            Which::All => true,
+        });
+        meant.map(|(_, row)| row)
     }
 
     /// Whether the rows to choose by vouch for `recall` of a join.

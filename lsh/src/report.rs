@@ -58,9 +58,9 @@ impl Estimate {
         }
     }
 
-    /// Whether the mean is below `recall` by more than is tolerated.
+    /// Whether the mean is below `recall` by more than is tolerated, and not by chance.
     pub(crate) fn falls_short(&self, recall: f64) -> bool {
-        self.value < recall - TOLERANCE
+        self.value < recall - TOLERANCE && self.high < recall
     }
 }
 
@@ -199,8 +199,10 @@ mod tests {
         assert!(vouch_for(0.9, some(46_000, 50_000)));
         // All of a few rows prove little.
         assert!(!vouch_for(0.99, some(100, 100)));
-        assert!(Estimate::of(some(88, 100)).falls_short(0.9));
-        assert!(!Estimate::of(some(90, 100)).falls_short(0.9));
+        assert!(Estimate::of(some(880, 1000)).falls_short(0.9));
+        assert!(!Estimate::of(some(900, 1000)).falls_short(0.9));
+        assert!(!Estimate::of(some(88, 100)).falls_short(0.9));
+        assert!(!Estimate::of(some(44_800, 50_000)).falls_short(0.9));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 use std::ops::Range;
 
 use lshjoin_kernels::{Quantised, Rows, Scalar};
+use rayon::prelude::*;
 
 use crate::{
     cells::{BLOCK, CellStarts, Cells, Distances, sample_step},
@@ -85,14 +86,19 @@ pub(crate) fn cells_of<T: Scalar>(
     run: &Run,
 ) -> Result<Cells> {
     let step = sample_step(side.rows.len(), count);
-    let rows = (0..side.rows.len()).step_by(step);
-    let mut values = Vec::with_capacity(rows.len() * side.rows.dim());
-    for row in rows {
-        let scale = f64::from(side.direction_scale(row));
-        let value = |value: &T| (value.to_f64() * scale).clamp(-LARGEST, LARGEST) as f32;
-        values.extend(side.rows.row(row).iter().map(value));
-    }
-    Cells::of_sample(Rows::new(&values, side.rows.dim())?, count, seed, run)
+    let (sampled, dim) = (side.rows.len().div_ceil(step), side.rows.dim());
+    let mut values = vec![0.0; sampled * dim];
+    values
+        .par_chunks_mut(dim)
+        .enumerate()
+        .for_each(|(place, copy)| {
+            let row = place * step;
+            let scale = f64::from(side.direction_scale(row));
+            for (copy, value) in copy.iter_mut().zip(side.rows.row(row)) {
+                *copy = (value.to_f64() * scale).clamp(-LARGEST, LARGEST) as f32;
+            }
+        });
+    Cells::of_sample(Rows::new(&values, dim)?, count, seed, run)
 }
 
 /// The margins by which rows find those nearest to them: where a side meets itself, the least of the
