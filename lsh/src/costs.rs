@@ -42,10 +42,10 @@ const PROJECT: f64 = 1.0e-10;
 /// Of keeping a row's list of the nearest: for the list, each of its places, and each place that is
 /// moved when a nearer row comes in before it.
 const LIST: f64 = 5e-7;
-const PLACE: f64 = 2e-7;
+const PLACE: f64 = 1.2e-7;
 const MOVE: f64 = 6e-9;
 /// Of filling it from the rows that come first.
-const FILL: f64 = 5e-7;
+const FILL: f64 = 9e-7;
 /// For each of these, beside comparing it.
 const FILL_FROM: f64 = 2e-9;
 /// Of finding the nearest of some centroids, and of each of them, beside comparing them.

@@ -14,14 +14,14 @@ use crate::{
     side::Side,
 };
 
-/// How many rows are held out: the recall of a join is then known within a percent or two. A row of
-/// few neighbours tells less.
+/// How many rows are held out: the recall of a join is then known within a percent or two. Twice as
+/// many if they have few neighbours, which tell less of a row, and half as many if many, which take
+/// longer to find.
 pub(crate) const HELD_OUT: usize = 768;
-const OF_FEW: usize = 1536;
 const FEW: usize = 3;
+const MANY: usize = 32;
 
-/// Of a small side no more than one row in so many, twice as many of few neighbours, but at least so
-/// many rows.
+/// Of a small side no more than about one row in so many, but at least so many rows.
 const SPARED: usize = 32;
 const LEAST: usize = 256;
 
@@ -75,11 +75,13 @@ pub(crate) fn sample(rows: usize, most: usize) -> Vec<u32> {
 
 /// How many of so many rows are held out, at most.
 pub(crate) fn count(rows: usize, k: usize) -> usize {
-    let (most, spared) = match k <= FEW {
-        true => (OF_FEW, SPARED / 2),
-        false => (HELD_OUT, SPARED),
+    let of_ten = HELD_OUT.min(rows / SPARED);
+    let of_k = match k {
+        ..=FEW => 2 * of_ten,
+        MANY.. => of_ten / 2,
+        _ => of_ten,
     };
-    most.min((rows / spared).max(LEAST))
+    of_k.max(LEAST)
 }
 
 impl<T: Scalar> HeldOut<T> {

@@ -333,7 +333,7 @@ pub(crate) const MANY: usize = 4096;
 
 /// Right rows that all left ones meet before they meet the rest, where nothing is known of them, and
 /// of how many that is one at most.
-const FEW: usize = 512;
+const FEW: usize = 2048;
 const FEW_OF: usize = 8;
 
 /// How many times its tables a plan may take to reach its recall; then all pairs are met.

@@ -6,12 +6,14 @@ use crate::report::vouch_for;
 pub(crate) struct Needed(pub(crate) Vec<Vec<f32>>);
 
 impl Needed {
-    /// The least reach with which these rows vouch for `recall`.
+    /// The least reach with which these rows vouch for `recall`; what they all need where they are too
+    /// few to vouch for it whatever they find.
     pub(crate) fn reach_for(&self, recall: f64) -> f32 {
         let mut reaches: Vec<f32> = self.0.iter().flatten().copied().collect();
         reaches.sort_unstable_by(f32::total_cmp);
         let first = reaches.partition_point(|&reach| !vouch_for(recall, self.found(reach)));
-        reaches.get(first).copied().unwrap_or(f32::INFINITY)
+        let reach = reaches.get(first).or(reaches.last());
+        reach.copied().unwrap_or(f32::INFINITY)
     }
 
     /// The share of its neighbours that each row finds.

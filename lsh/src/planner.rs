@@ -103,7 +103,7 @@ const SAVED: f64 = 0.9;
 const LUCKY: f64 = 0.01;
 
 /// The share of a join's time that looking at one more number of cells may take.
-const MORE_PLANNING: f64 = 0.05;
+const MORE_PLANNING: f64 = 0.04;
 
 /// Cells considered, in square roots of the number of items: first what does well mostly.
 const CELLS: [f64; 3] = [0.85, 1.7, 3.4];
