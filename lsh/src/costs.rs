@@ -33,6 +33,8 @@ pub(crate) struct Shape {
     pub(crate) k: usize,
     /// Bytes of a value.
     pub(crate) width: usize,
+    /// The share of the pairs that codes can't tell from near ones.
+    pub(crate) crowd: f64,
 }
 
 /// Of reading a value and making its code.
@@ -145,12 +147,19 @@ impl Costs {
         pairs * FILL_FROM + self.compare(pairs, shape.dim)
     }
 
+    /// Of the exact distances of what codes can't tell from near among so many pairs that meet.
+    fn settle(&self, shape: &Shape, pairs: f64) -> f64 {
+        let ways = if shape.with_itself { 2.0 } else { 1.0 };
+        ways * pairs * shape.crowd * (MEASURE + FETCH * shape.dim as f64)
+    }
+
     /// Of meeting all pairs.
     pub(crate) fn exact(&self, shape: &Shape) -> f64 {
         let keys = shape.values() * 20.0 * PROJECT;
         let filling = to_begin_with(shape.k, shape.right) as f64 / shape.right.max(1) as f64;
         let meet = self.compare(shape.exact_pairs(), shape.dim);
-        self.always(shape, 1.0) + keys + self.fill(shape, filling) + meet
+        let settle = self.settle(shape, shape.exact_pairs());
+        self.always(shape, 1.0) + keys + self.fill(shape, filling) + meet + settle
     }
 
     /// Of so many cells, into which rows look so far.
@@ -164,7 +173,8 @@ impl Costs {
         let gather = shape.left as f64 * looks * (LOOK + GATHER * shape.dim as f64);
         let assign = self.nearest(shape.rows(), cells, shape.dim);
         let held_out = self.held_out(shape) + self.study(shape, cells);
-        self.always(shape, share) + held_out + assign + gather + meet
+        let settle = self.settle(shape, share * shape.pairs());
+        self.always(shape, share) + held_out + assign + gather + meet + settle
     }
 
     /// Of meeting so many pairs of so many rows by a few values that stand for all of them, of which a
@@ -229,6 +239,7 @@ mod tests {
             dim,
             k,
             width: 4,
+            crowd: 0.0,
         }
     }
 

@@ -32,7 +32,7 @@ use crate::{
     plan::{CellPlan, JoinPlan, MOST_CELLS, check_recall},
     report::Estimate,
     run::Run,
-    side::{Side, distance},
+    side::{Side, distance, filter_interval},
     similarity::same_dimension,
     visits::{Extent, LOOK_BYTES, cells_of, extents, needed},
 };
@@ -111,6 +111,9 @@ const CELLS: [f64; 3] = [0.85, 1.7, 3.4];
 /// Recalls to draw the curve of a setting by, beside the one that is asked for.
 const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
 
+/// Random items that the distances of a held-out row are measured to.
+const OTHERS: usize = 8;
+
 /// The contrast up to which the distances of near and random items are said to be alike: cells are then
 /// looked into only if that takes next to nothing.
 const NO_CONTRAST: f64 = 1.2;
@@ -182,6 +185,14 @@ struct CellStudy {
     curve: Vec<Setting>,
 }
 
+/// How held-out rows lie to random items.
+struct Random {
+    /// Of each row to one.
+    distances: Vec<f64>,
+    /// The share of such pairs that codes can't tell from near ones.
+    crowd: f64,
+}
+
 impl<'a> Planner<'a> {
     /// # Errors
     /// When `recall` is not above 0 and at most 1.
@@ -227,13 +238,14 @@ impl<'a> Planner<'a> {
         let run = self.run;
         run.begin("plan");
         let (left, right) = sides;
-        let shape = Shape {
+        let mut shape = Shape {
             left: left.unwrap_or(right).rows.len(),
             right: right.rows.len(),
             with_itself: left.is_none(),
             dim: right.rows.dim(),
             k: k.min(right.rows.len()),
             width: size_of::<T>(),
+            crowd: 0.0,
         };
         let work = self.costs.exact(&shape);
         let mut exact = Prediction::exact(&shape, self.costs.seconds(work));
@@ -269,8 +281,10 @@ impl<'a> Planner<'a> {
             .iter()
             .map(|row| row.furthest.to_f64())
             .collect();
-        let random = self.random_distances(sides, &held_out)?;
-        let contrast = contrast(&near, &random, right.metric);
+        let random = self.random(sides, &held_out)?;
+        let contrast = contrast(&near, &random.distances, right.metric);
+        shape.crowd = random.crowd;
+        exact.seconds = self.costs.seconds(self.costs.exact(&shape));
         let is_hard = contrast.is_some_and(|contrast| contrast < NO_CONTRAST);
 
         let mut considered = vec![exact.setting(JoinPlan::Exact)];
@@ -322,7 +336,7 @@ impl<'a> Planner<'a> {
             chosen,
             considered,
             near,
-            random,
+            random: random.distances,
         };
         Ok((choice, study))
     }
@@ -337,12 +351,12 @@ impl<'a> Planner<'a> {
         self.costs.cells(shape, cells, extent)
     }
 
-    /// From each held-out row to an item chosen without regard to distance.
-    fn random_distances<T: Scalar>(
+    /// How each held-out row lies to items chosen without regard to distance.
+    fn random<T: Scalar>(
         &self,
         (left, right): Sides<'_, '_, T>,
         held_out: &HeldOut<T>,
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Random> {
         let items = right.rows.len() as u64;
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let mut other = |row: u32| loop {
@@ -351,12 +365,25 @@ impl<'a> Planner<'a> {
                 return (row, other);
             }
         };
-        let pairs: Vec<(u32, u32)> = held_out.rows.iter().map(|row| other(row.row)).collect();
+        let rows = held_out.rows.iter();
+        let rows = rows.flat_map(|row| std::iter::repeat_n(row, OTHERS));
+        let pairs: Vec<(u32, u32)> = rows.clone().map(|row| other(row.row)).collect();
         let left = left.unwrap_or(right);
         let mut scores = Vec::new();
         left.scores(right, &pairs, &mut scores, self.run.isa())?;
-        let distance = |&score: &T| distance(left.metric, score).to_f64();
-        Ok(scores.iter().map(distance).collect())
+        let distances = scores.into_iter().map(|score| distance(left.metric, score));
+        let distances: Vec<f64> = distances.map(Scalar::to_f64).collect();
+        let (metric, dim) = (left.metric, right.rows.dim());
+        let crowd = rows.zip(&pairs).zip(&distances);
+        let crowd = crowd.filter(|&((row, &(number, other)), &random)| {
+            let (_, near) = filter_interval::<T>(metric, row.furthest.to_f64(), dim);
+            let (random, _) = filter_interval::<T>(metric, random, dim);
+            random <= near + left.code_error(number) + right.code_error(other)
+        });
+        Ok(Random {
+            crowd: crowd.count() as f64 / pairs.len().max(1) as f64,
+            distances: distances.into_iter().step_by(OTHERS).collect(),
+        })
     }
 
     /// What so many cells would compare and find.

@@ -196,6 +196,13 @@ impl<'a, T: Scalar> Side<'a, T> {
         }
     }
 
+    /// How far a row is from its code, if what rounding takes from a value is like a random number.
+    pub(crate) fn code_error(&self, number: u32) -> f32 {
+        let codes = self.codes.as_ref();
+        let scale = codes.and_then(|codes| codes.scale(number as usize));
+        scale.unwrap_or(0.0) * (self.rows.dim() as f32 / 12.0).sqrt()
+    }
+
     /// Whether the metric compares directions and the row has none.
     pub(crate) fn lacks_direction(&self, row: usize) -> bool {
         self.squares.get(row) == Some(&0.0)
