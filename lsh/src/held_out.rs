@@ -17,7 +17,7 @@ use crate::{
 /// How many rows are held out: the recall of a join is then known within a percent or two. Twice as
 /// many if they have few neighbours, which tell less of a row, and half as many if many, which take
 /// longer to find.
-pub(crate) const HELD_OUT: usize = 768;
+const HELD_OUT: usize = 768;
 const FEW: usize = 3;
 const MANY: usize = 32;
 

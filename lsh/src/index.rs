@@ -32,6 +32,9 @@ use self::segment::{ARRAYS, UNDER_WAY};
 /// Pairs of a query and an item up to which a search meets them all.
 const FEW_PAIRS: f64 = 2e9;
 
+/// Items whose neighbours tell how far rows have to look; none are needed to check the choice by.
+const HELD_OUT: usize = 1024;
+
 /// Rows that are gathered at a time to be written to an index.
 const REWRITTEN: usize = 1 << 16;
 

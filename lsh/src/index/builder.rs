@@ -6,6 +6,7 @@ use lshjoin_kernels::{CommonScale, Rows, check_finite};
 use rayon::prelude::*;
 
 use super::{
+    HELD_OUT,
     array::{Array, ArrayWriter, Written},
     directory::{Directory, Facts, Unfinished, UnfinishedFile},
     segment::{ARRAYS, Segment, Shapes, UNDER_WAY, compared_by, has_codes, width},
@@ -15,7 +16,6 @@ use crate::{
     directions::{self, PrincipalAxes},
     duplicates::hash,
     error::{Error, Result},
-    held_out::HELD_OUT,
     inner_product::{longer, square},
     metric::Metric,
     plan::{JoinPlan, MOST_CELLS, PartitionPlan},

@@ -6,13 +6,13 @@ use lshjoin_kernels::{Measure, Rows, Scalar, distances_of};
 use rayon::prelude::*;
 
 use super::{
-    Index, IndexBuilder, REWRITTEN,
+    HELD_OUT, Index, IndexBuilder, REWRITTEN,
     segment::{SegmentCells, compared_by},
 };
 use crate::{
     cells::CellStarts,
     error::{Error, Result},
-    held_out::{HELD_OUT, HeldOut, Which, sample},
+    held_out::{HeldOut, Which, sample},
     inner_product::longer,
     knn_join::{KnnJoin, MANY, knn_join},
     metric::Metric,
