@@ -1,9 +1,12 @@
 //! The nearest of a panel, without bounds to begin with.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use super::{
     BLOCK, Bounds, LeftPanel, Near, Panels, Product, Reckoning, RightPanel, floors::Widest,
+    panel::Band,
 };
 use crate::{
     error::{KernelError, Result},
@@ -50,6 +53,29 @@ pub fn nearest_pairs(
     Ok(())
 }
 
+/// Right rows of one scale: of a few much larger ones the codes tell less, which is not to be held
+/// against the others.
+struct Kind {
+    /// Of their squared distances, among those to all right rows.
+    places: Range<usize>,
+    widest: Widest,
+}
+
+impl Kind {
+    fn of(rights: &[Band], rounding: f64) -> Vec<Self> {
+        let same = |x: &Band, y: &Band| x.scale.value == y.scale.value;
+        let kinds = rights.chunk_by(same).scan(0, |start, bands| {
+            let places = *start..*start + bands.len() * BLOCK;
+            *start = places.end;
+            Some(Self {
+                places,
+                widest: Widest::of(bands, rounding),
+            })
+        });
+        kinds.collect()
+    }
+}
+
 struct NearestPairs<'a> {
     panels: Panels<'a>,
     k: usize,
@@ -67,7 +93,7 @@ impl WithSimd for NearestPairs<'_> {
         let mut product = Product::new();
         let mut squares = vec![f32::INFINITY; BLOCK * columns];
         let (mut ends, mut found) = (Vec::new(), Vec::new());
-        let widest = Widest::of(rights, panels.rounding);
+        let kinds = Kind::of(rights, panels.rounding);
         for (at, left) in panels.left.bands.iter().enumerate() {
             for (other, right) in rights.iter().enumerate() {
                 panels.multiply((at, &Bounds::ALL), (other, &Bounds::NONE), &mut product);
@@ -83,25 +109,31 @@ impl WithSimd for NearestPairs<'_> {
                 };
                 let asked = panels.left.bounds[at].each[row];
                 let left = (left, row);
-                let kth = not_below_kth(squares, k, &mut ends);
-                let bound = asked.min(widest.furthest(left, kth));
-                let limit = widest.limit(left, bound);
-                found.clear();
-                // Not a number where single precision overflows.
-                let near_enough = |square: f32| (square <= limit) | square.is_nan();
-                each_place(squares, near_enough, |place| {
-                    let (band, column) = (place / BLOCK, place % BLOCK);
-                    let reckoning = Reckoning::new(left, &rights[band], panels.rounding);
-                    let (at_least, at_most) = reckoning.interval(column, squares[place]);
-                    if let Some(right) = rights[band].index(column) {
-                        found.push(Near {
-                            left: index,
-                            right,
-                            at_least,
-                            at_most,
-                        });
-                    }
+                let furthest = kinds.iter().map(|kind| {
+                    let kth = not_below_kth(&squares[kind.places.clone()], k, &mut ends);
+                    kind.widest.furthest(left, kth)
                 });
+                let bound = furthest.fold(asked, f32::min);
+                found.clear();
+                for Kind { places, widest } in &kinds {
+                    let limit = widest.limit(left, bound);
+                    // Not a number where single precision overflows.
+                    let near_enough = |square: f32| (square <= limit) | square.is_nan();
+                    each_place(&squares[places.clone()], near_enough, |place| {
+                        let place = places.start + place;
+                        let (band, column) = (place / BLOCK, place % BLOCK);
+                        let reckoning = Reckoning::new(left, &rights[band], panels.rounding);
+                        let (at_least, at_most) = reckoning.interval(column, squares[place]);
+                        if let Some(right) = rights[band].index(column) {
+                            found.push(Near {
+                                left: index,
+                                right,
+                                at_least,
+                                at_most,
+                            });
+                        }
+                    });
+                }
                 ends.clear();
                 ends.extend(found.iter().map(|pair| pair.at_most));
                 let bound = asked.min(kth_smallest(&mut ends, k));
