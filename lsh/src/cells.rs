@@ -7,7 +7,8 @@
 use std::ops::Range;
 
 use lshjoin_kernels::{
-    Isa, LeftPanel, Quantised, RightPanel, Rows, code_distances2, each_near_least, least, sum_rows,
+    Isa, LeftPanel, Quantised, RightPanel, Rows, Scalar, code_distances2, each_near_least, least,
+    sum_rows,
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -18,6 +19,7 @@ use rayon::prelude::*;
 use crate::{
     error::{Error, Result},
     run::Run,
+    side::Side,
 };
 
 /// Rows of a cell that its centroid is learnt from, and how often centroids are moved.
@@ -28,6 +30,9 @@ pub(crate) const ROUNDS: usize = 4;
 pub(crate) fn sample_step(rows: usize, cells: usize) -> usize {
     (rows / cells.saturating_mul(LEARNT_FROM)).max(1)
 }
+
+/// The largest value of a row that centroids are learnt from: its square fits single precision.
+const LARGEST: f64 = 1e18;
 
 /// Rows that are compared with all centroids at a time.
 pub(crate) const BLOCK: usize = 128;
@@ -41,6 +46,33 @@ pub(crate) struct Cells {
 }
 
 impl Cells {
+    /// At most `count` cells of a side's rows, or of their directions where these are what its metric
+    /// compares.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn of_side<T: Scalar>(
+        side: &Side<'_, T>,
+        count: usize,
+        seed: u64,
+        run: &Run,
+    ) -> Result<Self> {
+        let step = sample_step(side.rows.len(), count);
+        let (sampled, dim) = (side.rows.len().div_ceil(step), side.rows.dim());
+        let mut values = vec![0.0; sampled * dim];
+        values
+            .par_chunks_mut(dim)
+            .enumerate()
+            .for_each(|(place, copy)| {
+                let row = place * step;
+                let scale = f64::from(side.direction_scale(row));
+                for (copy, value) in copy.iter_mut().zip(side.rows.row(row)) {
+                    *copy = (value.to_f64() * scale).clamp(-LARGEST, LARGEST) as f32;
+                }
+            });
+        Self::of_sample(Rows::new(&values, dim)?, count, seed, run)
+    }
+
     /// At most `count` cells, from a sample of rows (Lloyd 1982).
     ///
     /// # Errors
@@ -111,6 +143,24 @@ impl Cells {
         };
         let blocks: Vec<Vec<V>> = self.each_block(codes, rows, of_block, run)?;
         Ok(blocks.into_iter().flatten().collect())
+    }
+
+    /// [`Cells::each_row`] for some of a side's rows, by index; none where the side has no codes.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn each_row_of<T: Scalar, V: Send>(
+        &self,
+        side: &Side<'_, T>,
+        rows: &[u32],
+        of_row: impl Fn(usize, &Distances) -> V + Sync,
+        run: &Run,
+    ) -> Result<Vec<V>> {
+        let Some(codes) = &side.codes else {
+            return Ok(Vec::new());
+        };
+        let numbers: Vec<u32> = rows.iter().map(|&row| side.number(row)).collect();
+        self.each_row(codes, &numbers, of_row, run)
     }
 
     /// What `of_block` makes of the distances of rows to all centroids, a block of them at a time.

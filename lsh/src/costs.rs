@@ -10,8 +10,8 @@ use lshjoin_kernels::{Isa, Level};
 use crate::{
     cells::{LEARNT_FROM, ROUNDS},
     held_out,
+    margins::Extent,
     nearest::{Candidate, room, to_begin_with},
-    visits::Extent,
 };
 
 /// Seconds on one thread, which is what work is counted in: threads make no difference to a choice.
@@ -41,11 +41,13 @@ pub(crate) struct Shape {
 const CODE: f64 = 1.6e-9;
 /// Of multiplying a value of a row with one of a direction.
 const PROJECT: f64 = 1.0e-10;
-/// Of keeping a row's list of the nearest: for the list, each of its places, and each place that is
-/// moved when a nearer row comes in before it.
+/// Of keeping a row's list of the nearest: for the list, each of its places, and each place for each
+/// neighbour that comes in after the list is filled.
 const LIST: f64 = 5e-7;
 const PLACE: f64 = 1.2e-7;
-const MOVE: f64 = 6e-9;
+const MOVE: f64 = 1.3e-8;
+/// The share of the neighbours that come so late when all pairs meet.
+const LATE: f64 = 0.25;
 /// Of filling it from the rows that come first.
 const FILL: f64 = 9e-7;
 /// For each of these, beside comparing it.
@@ -132,12 +134,12 @@ impl Costs {
         pairs * (self.pair + self.pair_value * dim as f64)
     }
 
-    /// What all joins do: codes, and a list of the nearest for each row, in which the fewer places are
-    /// moved, the sooner the nearest come.
-    fn always(&self, shape: &Shape, share: f64) -> f64 {
+    /// What all joins do: codes, and a list of the nearest for each row, of which a share comes in after
+    /// it is filled.
+    fn always(&self, shape: &Shape, late: f64) -> f64 {
         let k = shape.k as f64;
-        let moved = MOVE * k * share.sqrt().sqrt();
-        let of_row = LIST + FILL + (PLACE + moved) * k + FETCH * shape.dim as f64 * (k + 5.0);
+        let of_row =
+            LIST + FILL + (PLACE + MOVE * k * late) * k + FETCH * shape.dim as f64 * (k + 5.0);
         shape.values() * CODE + shape.left as f64 * of_row
     }
 
@@ -150,7 +152,7 @@ impl Costs {
     /// Of the exact distances of what codes can't tell from near among so many pairs that meet.
     fn settle(&self, shape: &Shape, pairs: f64) -> f64 {
         let ways = if shape.with_itself { 2.0 } else { 1.0 };
-        ways * pairs * shape.crowd * (MEASURE + FETCH * shape.dim as f64)
+        ways * pairs * shape.crowd * FETCH * shape.dim as f64
     }
 
     /// Of meeting all pairs.
@@ -159,11 +161,11 @@ impl Costs {
         let filling = to_begin_with(shape.k, shape.right) as f64 / shape.right.max(1) as f64;
         let meet = self.compare(shape.exact_pairs(), shape.dim);
         let settle = self.settle(shape, shape.exact_pairs());
-        self.always(shape, 1.0) + keys + self.fill(shape, filling) + meet + settle
+        self.always(shape, LATE) + keys + self.fill(shape, filling) + meet + settle
     }
 
-    /// Of so many cells, into which rows look so far.
-    pub(crate) fn cells(&self, shape: &Shape, cells: usize, extent: Extent) -> f64 {
+    /// Of so many cells, into which rows look so far and find a share of their neighbours thereby.
+    pub(crate) fn cells(&self, shape: &Shape, cells: usize, extent: Extent, late: f64) -> f64 {
         let Extent {
             cells: looks,
             share,
@@ -174,7 +176,7 @@ impl Costs {
         let assign = self.nearest(shape.rows(), cells, shape.dim);
         let held_out = self.held_out(shape) + self.study(shape, cells);
         let settle = self.settle(shape, share * shape.pairs());
-        self.always(shape, share) + held_out + assign + gather + meet + settle
+        self.always(shape, late) + held_out + assign + gather + meet + settle
     }
 
     /// Of meeting so many pairs of so many rows by a few values that stand for all of them, of which a
@@ -257,7 +259,7 @@ mod tests {
                     share,
                     filling: 0.002,
                 };
-                costs.cells(&shape(100_000, 128, 10), 500, extent)
+                costs.cells(&shape(100_000, 128, 10), 500, extent, 0.2)
             };
             assert!(cells(0.1) < cells(0.2));
             // A small share of many pairs is worth the trouble, most of them is not.

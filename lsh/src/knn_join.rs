@@ -10,10 +10,12 @@ use crate::{
     directions::{PrincipalAxes, TableFunctions},
     duplicates::{Distinct, kept},
     error::{Error, Result},
+    filling::Filling,
     held_out::{HeldOut, Which},
     index::join_by_index,
     inner_product::by_inner_product,
     knn::{Nearer, Nearest},
+    margins::{Extent, extents, margin_of, needed},
     meet::{Meeting, Meetings},
     metric::Metric,
     nearest::{Neighbors, to_begin_with},
@@ -25,7 +27,7 @@ use crate::{
     signs::Signs,
     similarity::same_dimension,
     table::Table,
-    visits::{Extent, Visits, cells_of, extents, margin_of, needed},
+    visits::Visits,
 };
 
 /// For each query its k nearest items; among `items` themselves when `queries` is `None`, a row
@@ -117,6 +119,7 @@ pub(crate) struct Choice<T> {
 /// What a join by cells starts with.
 pub(crate) struct Prepared<T> {
     pub(crate) cells: Cells,
+    pub(crate) filling: Filling,
     /// The rows to reach a recall by, where one is asked for.
     pub(crate) held_out: Option<(f64, HeldOut<T>)>,
     pub(crate) margin: f32,
@@ -209,13 +212,13 @@ fn join_sides<T: Scalar>(
         JoinPlan::Exact | JoinPlan::Partitions(_) => (STRETCH_BITS, None),
         JoinPlan::Lsh(plan) => (plan.axes, Some(plan)),
         JoinPlan::Cells(plan) => {
-            let filling = to_begin_with(k, items.len());
             let prepared = match choice.prepared {
                 Some(prepared) => prepared,
-                None => Prepared::new(plan, (left.as_deref(), right), k, filling, run)?,
+                None => Prepared::new(plan, (left.as_deref(), right), k, run)?,
             };
             let Prepared {
                 cells,
+                filling,
                 held_out,
                 margin,
                 extent,
@@ -223,9 +226,10 @@ fn join_sides<T: Scalar>(
             run.begin("cells");
             let most = if left.is_none() { ALL / 2.0 } else { ALL };
             if extent.share <= most {
-                let visits = Visits::new(&cells, left.as_deref_mut(), right, margin, filling, run)?;
+                let visits =
+                    Visits::new(&cells, &filling, left.as_deref_mut(), right, margin, run)?;
                 let join = KnnJoin::new(left.as_deref(), right, k, run)?;
-                return join.by_cells(plan, visits, held_out);
+                return join.by_cells(plan, (filling, visits), held_out);
             }
             (STRETCH_BITS, None)
         }
@@ -242,26 +246,23 @@ fn join_sides<T: Scalar>(
 }
 
 impl<T: Scalar> Prepared<T> {
-    fn new(
-        plan: &CellPlan,
-        (left, right): Sides<'_, '_, T>,
-        k: usize,
-        filling: usize,
-        run: &Run,
-    ) -> Result<Self> {
+    fn new(plan: &CellPlan, (left, right): Sides<'_, '_, T>, k: usize, run: &Run) -> Result<Self> {
         let held_out = held_out(plan.until_recall, left, right, k, run)?;
         run.begin("cells");
-        let cells = cells_of(right, plan.cells, plan.seed, run)?;
+        let cells = Cells::of_side(right, plan.cells, plan.seed, run)?;
+        let filling = to_begin_with(k, right.rows.len());
+        let filling = Filling::new(&cells, right, left.is_none(), filling, run)?;
         let margin = match &held_out {
             Some((recall, held_out)) => {
                 let known = held_out.known(Which::ToChooseBy);
-                needed(&cells, left, right, &known, run)?.reach_for(*recall)
+                needed(&cells, &filling, left, right, &known, run)?.reach_for(*recall)
             }
             None => margin_of(&cells, left.unwrap_or(right), plan.probes, run)?,
         };
-        let extent = extents(&cells, left, right, &[margin], filling, run)?[0];
+        let extent = extents(&cells, &filling, left.unwrap_or(right), &[margin], run)?[0];
         Ok(Self {
             cells,
+            filling,
             held_out,
             margin,
             extent,
@@ -430,15 +431,15 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     fn by_cells(
         self,
         plan: &CellPlan,
-        visits: Visits,
+        (filling, visits): (Filling, Visits),
         held_out: Option<(f64, HeldOut<T>)>,
     ) -> Result<Neighbors<T>> {
         let run = self.run;
         run.begin("visits");
         let (left, right) = (self.left().numbers(), self.right.numbers());
-        let (near, met) = visits.first();
+        let (near, met) = visits.first(&filling);
         self.meet(&left, &near, met, &self.nearest.first())?;
-        drop((left, near));
+        drop((left, near, filling));
         for met in visits.parts() {
             self.meet(visits.order(), &right, met, &self.nearest.for_all())?;
         }

@@ -22,9 +22,11 @@ use crate::{
     costs::{Costs, Shape},
     duplicates::{Distinct, kept},
     error::Result,
+    filling::Filling,
     held_out::{HeldOut, Which},
     inner_product::Longer,
     knn_join::{Choice, Prepared, Sides},
+    margins::{Extent, extents, needed},
     median::median,
     metric::Metric,
     model::positive,
@@ -34,7 +36,7 @@ use crate::{
     run::Run,
     side::{Side, distance, filter_interval},
     similarity::same_dimension,
-    visits::{Extent, LOOK_BYTES, cells_of, extents, needed},
+    visits::LOOK_BYTES,
 };
 
 /// A plan, and what to expect of it.
@@ -175,6 +177,7 @@ pub(crate) struct Planner<'a> {
 /// The settings of one number of cells.
 struct CellStudy {
     cells: Cells,
+    filling: Filling,
     /// The one that reaches the recall asked for.
     setting: Setting,
     recall: Estimate,
@@ -319,6 +322,7 @@ impl<'a> Planner<'a> {
                     plan: best.setting.plan,
                     prepared: Some(Prepared {
                         cells: best.cells,
+                        filling: best.filling,
                         held_out: Some((self.recall, held_out)),
                         margin: best.margin,
                         extent: best.extent,
@@ -348,7 +352,7 @@ impl<'a> Planner<'a> {
             share: LUCKY,
             filling: to_begin_with(shape.k, shape.right) as f64 / shape.right as f64,
         };
-        self.costs.cells(shape, cells, extent)
+        self.costs.cells(shape, cells, extent, 0.0)
     }
 
     /// How each held-out row lies to items chosen without regard to distance.
@@ -404,25 +408,26 @@ impl<'a> Planner<'a> {
                 until_recall: Some(recall),
             })
         };
-        let cells = cells_of(right, cells, self.seed, run)?;
-        let needed = |which| needed(&cells, left, right, &held_out.known(which), run);
+        let cells = Cells::of_side(right, cells, self.seed, run)?;
+        let filling = to_begin_with(shape.k, shape.right);
+        let filling = Filling::new(&cells, right, left.is_none(), filling, run)?;
+        let needed = |which| {
+            let known = held_out.known(which);
+            needed(&cells, &filling, left, right, &known, run)
+        };
         let (to_choose_by, to_check_by) = (needed(Which::ToChooseBy)?, needed(Which::ToCheckBy)?);
         let recalls: Vec<f64> = std::iter::once(self.recall).chain(CURVE).collect();
         let margins = recalls.iter().map(|&recall| to_choose_by.reach_for(recall));
         let margins: Vec<f32> = margins.collect();
-        let extents = extents(
-            &cells,
-            left,
-            right,
-            &margins,
-            to_begin_with(shape.k, shape.right),
-            run,
-        )?;
+        let extents = extents(&cells, &filling, left.unwrap_or(right), &margins, run)?;
         let of_held_out = held_out.rows.len() as f64 / shape.left as f64;
+        let found = |margin| Estimate::of(to_check_by.found(margin));
+        let soon = found(0.0).value;
         let setting = |place: usize| {
             let extent = extents[place];
-            let found = Estimate::of(to_check_by.found(margins[place]));
-            let work = self.costs.cells(shape, cells.len(), extent);
+            let found = found(margins[place]);
+            let late = found.value - soon;
+            let work = self.costs.cells(shape, cells.len(), extent, late);
             let setting = Setting {
                 plan: plan(recalls[place]),
                 recall: found.value,
@@ -435,6 +440,7 @@ impl<'a> Planner<'a> {
         let curve = (0..recalls.len()).map(|place| setting(place).0).collect();
         Ok(CellStudy {
             cells,
+            filling,
             setting: asked,
             recall,
             margin: margins[0],

@@ -20,8 +20,8 @@ const PINNED: &str = "\
 76ff588d56e3e550  10000 k-NN exact, inner product
 82c1de2851bbb1a1  82000 k-NN tables, two sides
 e05eb183ff6ec641  82000 k-NN tables, until recall
-bacce53fd90b457b  82000 k-NN cells, two sides
-f361c232f4ee1b9f  82000 k-NN cells, until recall
+5f0a85090e825f4c  82000 k-NN cells, two sides
+4269978777e64241  82000 k-NN cells, until recall
 ec595087593238f1   8205 radius
 97ed09fc454c3a2a   9093 radius, two sides
 f754b2f6b86b2667   2517 radius, cosine
