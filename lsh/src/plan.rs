@@ -59,7 +59,8 @@ pub struct CellPlan {
     pub seed: u64,
     /// Cells, 1 to 16384; about the square root of the number of items do well.
     pub cells: usize,
-    /// Cells that each row looks into, its own the first, on average; at least 1.
+    /// Cells that each row looks into, its own the first, on average; at least 1. Those whose rows fill
+    /// its list to begin with count among them.
     pub probes: usize,
     /// Rounds of neighbour expansion after that.
     pub rounds: usize,

@@ -3,8 +3,8 @@
 //! A row looks into the cells whose centroids are about as near as that of its own, but for those that
 //! filled its list. All queries being known, those that look into a cell are gathered from all over and
 //! meet its rows as tiles, as in FAISS's `big_batch_search`. A side joined with itself needs a third of
-//! the pairs, since two rows meet when either looks into the other's cell. (To look into the buckets that probably hold neighbours: Q. Lv
-//! et al., "Multi-probe LSH", 2007.)
+//! the pairs, since two rows meet when either looks into the other's cell. (To look into the buckets
+//! that probably hold neighbours: Q. Lv et al., "Multi-probe LSH", 2007.)
 
 use std::ops::Range;
 

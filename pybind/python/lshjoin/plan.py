@@ -158,9 +158,9 @@ class JoinPlan:
             seed: which rows the centroids start from, 0 to 2**64 - 1.
             cells: centroids, 1 to 16384; about the square root of the number of items do well.
             probes: cells that a row looks into, its own the first, at least 1; on average, since
-                a row with many centroids about as near as its own looks into more. Where items
-                are joined with themselves, two rows are compared when either looks into the
-                other's cell.
+                a row with many centroids about as near as its own looks into more. Those whose
+                rows fill its list to begin with count among them. Where items are joined with
+                themselves, two rows are compared when either looks into the other's cell.
             rounds: of meeting the neighbours of neighbours, after that.
             until_recall: if given, held-out rows, whose exact neighbours are computed first, tell
                 how many more probes this recall needs; above 0, at most 1. Where that comes to
