@@ -22,6 +22,8 @@ pub(crate) struct Filling {
     /// The share of the right rows that each cell has, by a sample.
     shares: Vec<f64>,
     of_cells: Vec<OfCell>,
+    /// What the left rows of each need not look into, by number.
+    met: Vec<Vec<u32>>,
 }
 
 struct OfCell {
@@ -29,8 +31,12 @@ struct OfCell {
     from: Vec<u32>,
     /// Of a large cell's rows only some fill the lists of some: the parts that they are cut into.
     parts: usize,
-    /// What its rows need not look into, by number.
-    met: Vec<u32>,
+}
+
+impl OfCell {
+    fn is_from(&self, other: u32) -> bool {
+        self.parts == 1 && self.from.contains(&other)
+    }
 }
 
 impl Filling {
@@ -70,23 +76,25 @@ impl Filling {
             OfCell {
                 from,
                 parts: (share / (2.0 * wanted)).ceil() as usize,
-                met: Vec::new(),
             }
         };
         let centroids = Quantised::new(cells.centroids()?, run.isa())?;
         let of_cells = cells.each_row(&centroids, &all, fill, run)?;
-        let mut filling = Self { shares, of_cells };
-        for cell in all {
-            let from = filling.from(cell).iter().copied();
+        let met = |(cell, of_cell): (u32, &OfCell)| {
+            let from = of_cell.from.iter().copied();
             // Where a side meets itself, what a row finds is found by both.
             let met = from.filter(|&other| {
-                filling.is_from(cell, other) && (!with_itself || filling.is_from(other, cell))
+                of_cell.is_from(other) && (!with_itself || of_cells[other as usize].is_from(cell))
             });
             let mut met: Vec<u32> = met.collect();
             met.sort_unstable();
-            filling.of_cells[cell as usize].met = met;
-        }
-        Ok(filling)
+            met
+        };
+        Ok(Self {
+            shares,
+            met: (0..).zip(&of_cells).map(met).collect(),
+            of_cells,
+        })
     }
 
     /// The share of the right rows that a cell has.
@@ -112,12 +120,11 @@ impl Filling {
 
     /// Whether all right rows of `other` fill the lists of all left ones of `cell`.
     pub(crate) fn is_from(&self, cell: u32, other: u32) -> bool {
-        self.parts(cell) == 1 && self.from(cell).contains(&other)
+        self.of_cells[cell as usize].is_from(other)
     }
 
     /// Whether left rows of `cell` need not look into `other`.
     pub(crate) fn is_met(&self, cell: u32, other: u32) -> bool {
-        let met = &self.of_cells[cell as usize].met;
-        met.binary_search(&other).is_ok()
+        self.met[cell as usize].binary_search(&other).is_ok()
     }
 }

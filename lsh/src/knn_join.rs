@@ -226,10 +226,9 @@ fn join_sides<T: Scalar>(
             run.begin("cells");
             let most = if left.is_none() { ALL / 2.0 } else { ALL };
             if extent.share <= most {
-                let visits =
-                    Visits::new(&cells, &filling, left.as_deref_mut(), right, margin, run)?;
+                let visits = Visits::new(&cells, filling, left.as_deref_mut(), right, margin, run)?;
                 let join = KnnJoin::new(left.as_deref(), right, k, run)?;
-                return join.by_cells(plan, (filling, visits), held_out);
+                return join.by_cells(plan, visits, held_out);
             }
             (STRETCH_BITS, None)
         }
@@ -431,15 +430,15 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     fn by_cells(
         self,
         plan: &CellPlan,
-        (filling, visits): (Filling, Visits),
+        visits: Visits,
         held_out: Option<(f64, HeldOut<T>)>,
     ) -> Result<Neighbors<T>> {
         let run = self.run;
         run.begin("visits");
         let (left, right) = (self.left().numbers(), self.right.numbers());
-        let (near, met) = visits.first(&filling);
+        let (near, met) = visits.first();
         self.meet(&left, &near, met, &self.nearest.first())?;
-        drop((left, near, filling));
+        drop((left, near));
         for met in visits.parts() {
             self.meet(visits.order(), &right, met, &self.nearest.for_all())?;
         }

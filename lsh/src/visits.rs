@@ -23,8 +23,9 @@ use crate::{
 /// rows before the others come, so that most pairs of the last part fail the first test.
 const PARTS: [f32; 2] = [0.5, 1.0];
 
-/// Left and right rows by cell, and which left rows look into each.
+/// Left and right rows by cell, what fills the lists of each, and which left rows look into it.
 pub(crate) struct Visits {
+    filling: Filling,
     /// `None` when the right side meets itself.
     left: Option<CellStarts>,
     right: CellStarts,
@@ -54,13 +55,12 @@ const _: () = assert!(PARTS.len() * MOST_CELLS <= 1 << 16);
 /// Ranges of two orders of rows that are to meet.
 pub(crate) type Met = Vec<(Range<usize>, Range<usize>)>;
 
-/// Numbers the side's rows by cell, and lists which look into each cell, if there is a margin, that
-/// they don't meet otherwise.
+/// Numbers the side's rows by cell and, if they look anywhere, lists which look into each cell: as far as
+/// a margin, but for what fills their lists.
 fn by_cell<T: Scalar>(
     cells: &Cells,
     side: &mut Side<'_, T>,
-    filling: &Filling,
-    margin: Option<f32>,
+    look: Option<(&Filling, f32)>,
     run: &Run,
 ) -> Result<(CellStarts, Looks)> {
     let looks = |of_block: &mut dyn Iterator<Item = Distances>| {
@@ -68,7 +68,7 @@ fn by_cell<T: Scalar>(
         for distances in of_block {
             let own = distances.nearest();
             block.cells.push(own);
-            if let Some(margin) = margin {
+            if let Some((filling, margin)) = look {
                 distances.within(margin, |cell, further| {
                     if filling.is_met(own, cell) {
                         return;
@@ -134,24 +134,30 @@ impl Visits {
     /// When the run is cancelled.
     pub(crate) fn new<T: Scalar>(
         cells: &Cells,
-        filling: &Filling,
+        filling: Filling,
         left: Option<&mut Side<'_, T>>,
         right: &mut Side<'_, T>,
         margin: f32,
         run: &Run,
     ) -> Result<Self> {
+        let look = Some((&filling, margin));
         let ((left, looks), right) = match left {
             None => {
-                let (right, looks) = by_cell(cells, right, filling, Some(margin), run)?;
+                let (right, looks) = by_cell(cells, right, look, run)?;
                 ((None, looks), right)
             }
             Some(left) => {
-                let right = by_cell(cells, right, filling, None, run)?.0;
-                let (left, looks) = by_cell(cells, left, filling, Some(margin), run)?;
+                let right = by_cell(cells, right, None, run)?.0;
+                let (left, looks) = by_cell(cells, left, look, run)?;
                 ((Some(left), looks), right)
             }
         };
-        Ok(Self { left, right, looks })
+        Ok(Self {
+            filling,
+            left,
+            right,
+            looks,
+        })
     }
 
     /// The left rows that look into cells, in the order that [`Visits::parts`] goes by.
@@ -174,7 +180,7 @@ impl Visits {
 
     /// What fills the lists: left rows with right ones, as ranges of all left rows and of the right ones
     /// that are returned.
-    pub(crate) fn first(&self, filling: &Filling) -> (Vec<u32>, Met) {
+    pub(crate) fn first(&self) -> (Vec<u32>, Met) {
         let (mut order, mut met) = (Vec::new(), Vec::new());
         let left = self.left.as_ref().unwrap_or(&self.right);
         for cell in 0..left.len() as u32 {
@@ -183,10 +189,10 @@ impl Visits {
                 continue;
             }
             let start = order.len();
-            let from = filling.from(cell).iter();
+            let from = self.filling.from(cell).iter();
             order.extend(from.flat_map(|&cell| self.right.numbers(cell)));
             let (of_left, of_right) = (rows.len(), order.len() - start);
-            let parts = filling.parts(cell);
+            let parts = self.filling.parts(cell);
             met.extend((0..parts).map(|part| {
                 let cut = |length| part * length / parts..(part + 1) * length / parts;
                 let (left, right) = (cut(of_left), cut(of_right));
@@ -243,7 +249,8 @@ mod tests {
             let of_items = cells.each_row_of(&right, &all, nearest, &run).unwrap();
             let extents = extents(&cells, &filling, &looking, &[margin], &run).unwrap();
             let visits =
-                Visits::new(&cells, &filling, left.as_mut(), &mut right, margin, &run).unwrap();
+                Visits::new(&cells, filling, left.as_mut(), &mut right, margin, &run).unwrap();
+            let filling = &visits.filling;
             let left = left.as_ref().unwrap_or(&right);
 
             let mut found = BTreeSet::new();
@@ -276,7 +283,7 @@ mod tests {
                 extent.cells
             );
 
-            let (order, met) = visits.first(&filling);
+            let (order, met) = visits.first();
             let of_left = visits.left.as_ref().unwrap_or(&visits.right);
             let mut filled: Vec<usize> = Vec::new();
             for (left_rows, of_right) in met {
