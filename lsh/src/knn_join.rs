@@ -373,7 +373,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     }
 
     /// Meets all pairs as the one thing that is left to do.
-    fn all_pairs(self) -> Result<Neighbors<T>> {
+    pub(crate) fn all_pairs(self) -> Result<Neighbors<T>> {
         self.run.begin("all pairs");
         self.run.reached(Estimate::ALL);
         self.exactly()

@@ -147,8 +147,8 @@ impl Log {
         self.report.pairs += pairs;
     }
 
-    pub(crate) fn set_recall(&mut self, recall: Estimate) {
-        self.report.recall = Some(recall);
+    pub(crate) fn set_recall(&mut self, recall: Option<Estimate>) {
+        self.report.recall = recall;
     }
 
     /// The report so far. What a stage under way has taken is in it, and the stage ends.

@@ -99,7 +99,12 @@ impl Run {
 
     /// The join reached this recall.
     pub(crate) fn reached(&self, recall: Estimate) {
-        self.log().set_recall(recall);
+        self.log().set_recall(Some(recall));
+    }
+
+    /// Nobody knows the recall of the join, whatever joins that were part of it reached.
+    pub(crate) fn reached_unknown(&self) {
+        self.log().set_recall(None);
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {

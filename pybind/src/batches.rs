@@ -16,7 +16,7 @@ use rayon::ThreadPool;
 
 use crate::{
     arrays::{Distances, Indices, Matrix, Sides, rows},
-    run::{POLL, panicked, poll, pool, to_py},
+    run::{NumThreads, POLL, panicked, poll, pool, to_py},
 };
 
 /// Batches that wait to be taken, beside the one that is being made.
@@ -54,7 +54,7 @@ impl RadiusJoinBatches {
         radius: f64,
         metric: &str,
         batch_size: usize,
-        num_threads: Option<isize>,
+        num_threads: Option<NumThreads>,
     ) -> PyResult<Self> {
         let metric: Metric = metric.parse().map_err(to_py)?;
         let run = Arc::new(Run::new().map_err(to_py)?);

@@ -15,13 +15,14 @@ use pyo3::{
 
 use crate::{
     arrays::{Distances, Indices, neighbors, rows},
-    plans::{parse, to_text},
-    run::{Options, to_py},
+    plans::{parse, to_json, to_text},
+    run::{NumThreads, Options, to_py},
 };
 
 type Items<'py> = PyReadonlyArray2<'py, f32>;
 type Ids<'py> = PyReadonlyArray1<'py, i64>;
-type Nearest<'py> = (Distances<'py>, Bound<'py, PyArray2<i64>>);
+/// Distances and ids, and the report.
+type Nearest<'py> = (Distances<'py>, Bound<'py, PyArray2<i64>>, String);
 type Within<'py> = (Indices<'py>, Bound<'py, PyAny>, Indices<'py>);
 
 /// Items made ready for joins to come.
@@ -65,7 +66,7 @@ impl Index {
         py: Python<'_>,
         path: PathBuf,
         mmap: bool,
-        num_threads: Option<isize>,
+        num_threads: Option<NumThreads>,
     ) -> PyResult<Self> {
         let index =
             options(num_threads, None).run(py, |run| lshjoin::Index::open(&path, mmap, run))?;
@@ -77,7 +78,7 @@ impl Index {
         &self,
         py: Python<'_>,
         path: PathBuf,
-        num_threads: Option<isize>,
+        num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let index = self.now(py);
@@ -88,7 +89,7 @@ impl Index {
     fn verify(
         &self,
         py: Python<'_>,
-        num_threads: Option<isize>,
+        num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let index = self.now(py);
@@ -139,7 +140,7 @@ impl Index {
         count: usize,
         k: usize,
         plan: &str,
-        num_threads: Option<isize>,
+        num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<String> {
         let (index, plan) = (self.now(py), parse(plan)?.plan);
@@ -162,13 +163,15 @@ impl Index {
         k: usize,
         plan: &str,
         memory: usize,
-        num_threads: Option<isize>,
+        num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Nearest<'py>> {
         let (index, plan, queries) = (self.now(py), parse(plan)?.plan, rows(&queries)?);
-        let found = options(num_threads, on_progress)
-            .run(py, |run| index.knn_within(queries, k, &plan, memory, run))?;
-        neighbors(py, found)
+        let (found, report) = options(num_threads, on_progress).run(py, |run| {
+            let found = index.knn_within(queries, k, &plan, memory, run)?;
+            Ok((found, run.report()))
+        })?;
+        nearest(py, found, &report)
     }
 
     #[pyo3(signature = (queries, radius, *, num_threads=None, on_progress=None))]
@@ -177,7 +180,7 @@ impl Index {
         py: Python<'py>,
         queries: Items<'py>,
         radius: f64,
-        num_threads: Option<isize>,
+        num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Within<'py>> {
         let (index, queries) = (self.now(py), rows(&queries)?);
@@ -199,14 +202,15 @@ impl Index {
         k: usize,
         plan: &str,
         memory: usize,
-        num_threads: Option<isize>,
+        num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<(Indices<'py>, Nearest<'py>)> {
         let (index, plan) = (self.now(py), parse(plan)?.plan);
-        let (ids, found) = options(num_threads, on_progress).run(py, |run| {
-            index.knn_of_stretch(start..stop, k, &plan, memory, run)
+        let (ids, found, report) = options(num_threads, on_progress).run(py, |run| {
+            let (ids, found) = index.knn_of_stretch(start..stop, k, &plan, memory, run)?;
+            Ok((ids, found, run.report()))
         })?;
-        Ok((ids.into_pyarray(py), neighbors(py, found)?))
+        Ok((ids.into_pyarray(py), nearest(py, found, &report)?))
     }
 
     #[pyo3(signature = (start, stop, radius, *, num_threads=None, on_progress=None))]
@@ -216,7 +220,7 @@ impl Index {
         start: usize,
         stop: usize,
         radius: f64,
-        num_threads: Option<isize>,
+        num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<(Indices<'py>, Within<'py>)> {
         let index = self.now(py);
@@ -239,11 +243,20 @@ impl Index {
     }
 }
 
-fn options(num_threads: Option<isize>, on_progress: Option<Py<PyAny>>) -> Options {
+fn options(num_threads: Option<NumThreads>, on_progress: Option<Py<PyAny>>) -> Options {
     Options {
         num_threads,
         on_progress,
     }
+}
+
+fn nearest<'py>(
+    py: Python<'py>,
+    found: lshjoin::Neighbors<f32>,
+    report: &lshjoin::Report,
+) -> PyResult<Nearest<'py>> {
+    let (distances, ids) = neighbors(py, found)?;
+    Ok((distances, ids, to_json(report)?))
 }
 
 fn within<'py>(py: Python<'py>, found: lshjoin::RadiusNeighbors<f32>) -> Within<'py> {
@@ -304,7 +317,7 @@ impl IndexBuilder {
         py: Python<'_>,
         items: Items<'_>,
         ids: Ids<'_>,
-        num_threads: Option<isize>,
+        num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let mut builder = self.take(py)?;
@@ -318,7 +331,7 @@ impl IndexBuilder {
     fn finish(
         &self,
         py: Python<'_>,
-        num_threads: Option<isize>,
+        num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Index> {
         let builder = self.take(py)?;

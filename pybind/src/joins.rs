@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use crate::{
     arrays::{Distances, Indices, Matrix, Sides, neighbors, rows, with_sides},
     plans,
-    run::{Options, to_py},
+    run::{NumThreads, Options, to_py},
 };
 
 /// Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1; and the
@@ -25,7 +25,7 @@ pub(crate) fn knn_join<'py>(
     k: usize,
     metric: &str,
     plan: &str,
-    num_threads: Option<isize>,
+    num_threads: Option<NumThreads>,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<(Distances<'py>, Bound<'py, PyArray2<i64>>, String)> {
     let metric: Metric = metric.parse().map_err(to_py)?;
@@ -61,7 +61,7 @@ pub(crate) fn knn_join_for_recall<'py>(
     metric: &str,
     recall: f64,
     seed: u64,
-    num_threads: Option<isize>,
+    num_threads: Option<NumThreads>,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<(Distances<'py>, Bound<'py, PyArray2<i64>>, String, String)> {
     let metric: Metric = metric.parse().map_err(to_py)?;
@@ -91,7 +91,7 @@ pub(crate) fn radius_join<'py>(
     items: Matrix<'py>,
     radius: f64,
     metric: &str,
-    num_threads: Option<isize>,
+    num_threads: Option<NumThreads>,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<(Indices<'py>, Bound<'py, PyAny>, Indices<'py>)> {
     let metric: Metric = metric.parse().map_err(to_py)?;

@@ -14,8 +14,18 @@ use crate::{
     arrays::{
         Distances, Indices, Matrix, Sides, c_contiguous, neighbors, rows, with_rows, with_sides,
     },
-    run::{Options, to_py},
+    run::{NumThreads, Options, to_py},
 };
+
+/// The arguments of [`Model::from_directions`].
+type Parts<'py> = (
+    Bound<'py, PyArray2<f64>>,
+    Bound<'py, PyArray1<f64>>,
+    &'static str,
+    usize,
+    usize,
+    f64,
+);
 
 /// L tables of k hash functions each. Immutable.
 #[pyclass(frozen, module = "lshjoin._lshjoin")]
@@ -40,7 +50,7 @@ impl Model {
         num_hash_tables: usize,
         bucket_length: f64,
         seed: i64,
-        num_threads: Option<isize>,
+        num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let family: Box<dyn HashFamily + Send + Sync> = match family.parse().map_err(to_py)? {
@@ -64,7 +74,7 @@ impl Model {
 
     #[staticmethod]
     #[pyo3(signature = (
-        directions, offsets, *, family, num_hash_functions, num_hash_tables, bucket_length,
+        directions, offsets, family, num_hash_functions, num_hash_tables, bucket_length,
     ))]
     fn from_directions(
         directions: PyReadonlyArray2<'_, f64>,
@@ -94,6 +104,24 @@ impl Model {
             .map_err(to_py)
     }
 
+    /// For pickle and copy: how to make it, and of what.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Parts<'py>)> {
+        let (model, py) = (&slf.get().0, slf.py());
+        let width = match model.functions().bucketing() {
+            Bucketing::Width(width) => width,
+            _ => 1.0, // which signs do not depend on
+        };
+        let parts = (
+            slf.get().directions(py)?,
+            slf.get().offsets(py),
+            model.metric().name(),
+            model.functions_per_table(),
+            model.tables(),
+            width,
+        );
+        Ok((slf.get_type().getattr("from_directions")?, parts))
+    }
+
     #[getter]
     fn dim(&self) -> usize {
         self.0.functions().dim()
@@ -120,7 +148,7 @@ impl Model {
         &self,
         py: Python<'py>,
         rows: Matrix<'py>,
-        num_threads: Option<isize>,
+        num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyArray3<i32>>> {
         let options = Options {
@@ -141,7 +169,7 @@ impl Model {
         a: Matrix<'py>,
         b: Option<Matrix<'py>>,
         threshold: f64,
-        num_threads: Option<isize>,
+        num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<(Indices<'py>, Indices<'py>, Bound<'py, PyAny>)> {
         let options = Options {
@@ -166,7 +194,7 @@ impl Model {
         queries: Matrix<'py>,
         items: Matrix<'py>,
         k: usize,
-        num_threads: Option<isize>,
+        num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<(Distances<'py>, Bound<'py, PyArray2<i64>>)> {
         let options = Options {

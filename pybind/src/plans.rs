@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     arrays::{Matrix, Sides, rows, with_rows, with_sides},
-    run::{Options, to_py},
+    run::{NumThreads, Options, to_py},
 };
 
 pub(crate) fn parse(text: &str) -> PyResult<PredictedPlan> {
@@ -109,7 +109,7 @@ pub(crate) fn plan_knn_join(
     metric: &str,
     recall: f64,
     seed: u64,
-    num_threads: Option<isize>,
+    num_threads: Option<NumThreads>,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
     let metric: Metric = metric.parse().map_err(to_py)?;
@@ -143,7 +143,7 @@ pub(crate) fn suggest(
     threshold: f64,
     recall: f64,
     seed: i64,
-    num_threads: Option<isize>,
+    num_threads: Option<NumThreads>,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
     let metric: Metric = family.parse().map_err(to_py)?;

@@ -10,7 +10,7 @@ use std::{
 
 use lshjoin::{Error, Run};
 use pyo3::{
-    exceptions::{PyRuntimeError, PyValueError},
+    exceptions::{PyOverflowError, PyRuntimeError, PyValueError},
     prelude::*,
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -18,9 +18,27 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 /// How often signals and progress are looked at.
 pub(crate) const POLL: Duration = Duration::from_millis(50);
 
+/// A number of threads from Python, where numbers have no end: beyond a machine's, the largest.
+#[derive(Clone, Copy)]
+pub(crate) struct NumThreads(isize);
+
+impl<'py> FromPyObject<'_, 'py> for NumThreads {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        match object.extract::<isize>() {
+            Err(error) if error.is_instance_of::<PyOverflowError>(object.py()) => {
+                let negative = object.lt(0)?;
+                Ok(Self(if negative { isize::MIN } else { isize::MAX }))
+            }
+            number => number.map(Self),
+        }
+    }
+}
+
 /// How a call is to be run.
 pub(crate) struct Options {
-    pub(crate) num_threads: Option<isize>,
+    pub(crate) num_threads: Option<NumThreads>,
     pub(crate) on_progress: Option<Py<PyAny>>,
 }
 
@@ -63,10 +81,10 @@ impl Options {
 }
 
 /// Threads for one call; as many as there are cores for `None`.
-pub(crate) fn pool(num_threads: Option<isize>) -> PyResult<ThreadPool> {
+pub(crate) fn pool(num_threads: Option<NumThreads>) -> PyResult<ThreadPool> {
     let threads = match num_threads {
         None => 0, // rayon's word for all cores
-        Some(number) => usize::try_from(number)
+        Some(NumThreads(number)) => usize::try_from(number)
             .ok()
             .filter(|&number| number > 0)
             .ok_or_else(|| {

@@ -1,8 +1,16 @@
 """knn_join and radius_join against brute force."""
 
+import copy
+import pickle
+import sys
+
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
-from lshjoin import knn_join, radius_join
+from frames import arrow_vectors
+from lshjoin import Neighbors, knn_join, radius_join, radius_join_batches
 
 METRICS = ["euclidean", "manhattan", "cosine"]
 
@@ -92,6 +100,24 @@ def test_names(rng):
     assert radius_join(items=rows, radius=1.0)._fields == ("lims", "distances", "indices")
 
 
+def test_results_are_values(rng):
+    result = knn_join(items=rng.standard_normal((50, 4)), k=70)
+    replaced = [result._replace(indices=result.indices), result._replace()]
+    if sys.version_info >= (3, 13):
+        replaced.append(copy.replace(result, distances=result.distances))
+    pickled = [pickle.loads(pickle.dumps(result, version)) for version in range(6)]
+    for again in (*replaced, *pickled, copy.copy(result), copy.deepcopy(result)):
+        assert type(again) is Neighbors
+        assert (again.plan, again.report) == (result.plan, result.report)
+        distances, indices = again
+        np.testing.assert_array_equal(distances, result.distances)
+        np.testing.assert_array_equal(indices, result.indices)
+    assert result._replace(indices=None) == (result.distances, None)
+    assert result._replace(plan=None).plan is None
+    with pytest.raises(TypeError):
+        result._replace(neighbours=None)
+
+
 def test_padding(rng):
     items = rng.standard_normal((3, 4))
     for k in (3, 4, 10):
@@ -152,3 +178,76 @@ def test_layouts(rng, layout):
     result = knn_join(items=items, k=3)
     np.testing.assert_array_equal(result.indices, expected.indices)
     np.testing.assert_array_equal(result.distances, expected.distances)
+
+
+def column_kinds(rows):
+    """The same vectors as columns of every kind."""
+    arrow, number = arrow_vectors(rows), pa.from_numpy_dtype(rows.dtype)
+    lists = rows.tolist()
+    cells = np.empty(len(rows), object)
+    cells[:] = list(rows)
+    views = pa.array(lists, pa.list_view(number))
+    length = rows.shape[1]
+    starts = np.arange(len(rows), dtype=np.int32)[::-1] * length
+    backwards = pa.array(rows[::-1].ravel())
+    tensor = pa.fixed_shape_tensor(number, [length])
+    tensors = pa.ExtensionArray.from_storage(tensor, arrow)
+    return {
+        "pandas": pd.Series(list(rows), index=np.arange(len(rows))[::-1]),
+        "pandas of lists": pd.Series([list(row) for row in rows], dtype=object),
+        "pandas of Arrow": pd.Series(pd.arrays.ArrowExtensionArray(pa.chunked_array([arrow]))),
+        "cells": cells,
+        "polars lists": pl.Series(pa.array(lists, pa.large_list(number))),
+        "polars arrays": pl.Series(arrow),
+        "lists": pa.array(lists, pa.list_(number)),
+        "fixed lists": arrow,
+        "views": views,
+        "large views": pa.array(lists, pa.large_list_view(number)),
+        "views in another order": pa.ListViewArray.from_arrays(
+            starts, np.full(len(rows), length, np.int32), backwards
+        ),
+        "tensors": tensors,
+        "sliced": pa.array([[0.0], *lists], pa.list_(number))[1:],
+        "sliced views": pa.array([[0.0], *lists], pa.list_view(number))[1:],
+        "sliced tensors": pa.ExtensionArray.from_storage(
+            tensor, arrow_vectors(np.concatenate([rows[:2], rows]))
+        )[2:],
+        "chunks": pa.chunked_array([arrow[:2], arrow[2:2], arrow[2:]]),
+        "chunks of tensors": pa.chunked_array([tensors[:3], tensors[3:]]),
+        "chunks of views": pa.chunked_array([views[:3], views[3:]]),
+    }
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+def test_columns_are_arrays(dtype, rng):
+    rows = (10 * rng.standard_normal((7, 3))).astype(dtype)
+    expected = knn_join(rows[:4], rows, 3)
+    near = radius_join(items=rows, radius=5.0)
+    whole, few = column_kinds(rows), column_kinds(rows[:4])
+    for kind in whole:
+        found = knn_join(few[kind], whole[kind], 3)
+        assert found.indices.tolist() == expected.indices.tolist(), kind
+        assert found.distances.tolist() == expected.distances.tolist(), kind
+        assert found.distances.dtype == expected.distances.dtype, kind
+        assert radius_join(items=whole[kind], radius=5.0)[0].tolist() == near[0].tolist(), kind
+        batches = radius_join_batches(items=whole[kind], radius=5.0).read_all()
+        assert len(batches) == len(near.indices), kind
+
+
+def test_columns_without_rows(rng):
+    rows = rng.standard_normal((5, 3)).astype(np.float32)
+    lists = pa.list_(pa.float32())
+    for none in (
+        pd.Series([], dtype=object),
+        pl.Series([], dtype=pl.List(pl.Float32)),
+        pl.Series([], dtype=pl.Array(pl.Float32, 3)),
+        pa.array([], lists),
+        pa.chunked_array([], lists),
+        pa.array([], pa.list_view(pa.float32())),
+    ):
+        assert knn_join(none, rows, 2).indices.shape == (0, 2)
+        assert knn_join(rows, none, 2).indices.tolist() == [[-1, -1]] * 5
+        assert knn_join(items=none, k=2).indices.shape == (0, 2)
+        assert len(radius_join(rows, none, 1.0).indices) == 0
+    # The type of a column tells that of the distances, whether there are rows or not.
+    assert knn_join(pa.array([], lists), rows, 2).distances.dtype == np.float32

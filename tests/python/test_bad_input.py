@@ -1,19 +1,30 @@
 """Bad input ends in an exception that says what was wrong, or in a right answer."""
 
+import re
+from pathlib import Path
+
 import lshjoin
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import scipy.sparse
 from frames import make_frame, rows_of
 from lshjoin import (
     BucketedRandomProjectionLSH,
+    Index,
+    JoinPlan,
     RandomHyperplaneLSH,
     knn_join,
+    knn_join_files,
+    plan_knn_join,
     radius_join,
     radius_join_batches,
+    radius_join_files,
 )
+from lshjoin.duplicates import dedup_files
+from lshjoin.index_files import build_index, query_index
 
 ROWS = np.arange(12, dtype=np.float64).reshape(4, 3)
 
@@ -435,3 +446,180 @@ def test_engine_checks_too():
             engine.knn_join(None, rows, 1, **exact)
     with pytest.raises((TypeError, ValueError)):
         engine.knn_join(ROWS.astype(np.float32), ROWS, 1, **exact)
+
+
+def test_masked_arrays():
+    masked = np.ma.masked_less(ROWS, 0.5)
+    whole = np.ma.masked_array(ROWS)
+    joins = {
+        "knn": lambda *sides: knn_join(*sides, 1),
+        "plan": lambda *sides: plan_knn_join(*sides, 1),
+        "radius": lambda *sides: radius_join(*sides, 9.0),
+        "batches": lambda *sides: radius_join_batches(*sides, 9.0),
+    }
+    for join in joins.values():
+        for hidden in (masked, np.ma.masked_array(ROWS, mask=True)):
+            with pytest.raises(ValueError, match=r"items is masked, first at \[0, 0\]"):
+                join(None, hidden)
+            with pytest.raises(ValueError, match="queries is masked"):
+                join(hidden, ROWS)
+        for rows in (list(masked), tuple(masked), [*ROWS[:1], masked[0]]):
+            with pytest.raises(ValueError, match="row . of items is masked"):
+                join(None, rows)
+    # Nothing is hidden by a mask that hides nothing.
+    for rows in (whole, list(whole)):
+        assert knn_join(items=rows, k=2).indices.tolist() == knn_join(items=ROWS, k=2)[1].tolist()
+    index = Index.build(ROWS)
+    for use in (
+        Index.build,
+        lambda rows: index.knn(rows, 1),
+        lambda rows: index.radius(rows, 1.0),
+        lambda rows: index.add(rows, range(10, 14)),
+    ):
+        with pytest.raises(ValueError, match="is masked"):
+            use(masked)
+    cells = pd.DataFrame({"features": list(masked)})
+    with pytest.raises(ValueError, match="row 0 of column features is masked"):
+        estimator().fit(cells)
+    with pytest.raises(ValueError, match="is masked"):
+        knn_join(items=cells["features"], k=1)
+
+
+def test_masked_keys(model):
+    key = np.ma.masked_equal([0.0, 1.0, 2.0], 1.0)
+    with pytest.raises(ValueError, match=r"key is masked, first at \[1\]"):
+        model.approxNearestNeighbors(make_frame("polars", ROWS), key, 1)
+
+
+def test_keys_that_are_rows_of_columns(model):
+    frame = make_frame("polars", ROWS)
+    expected = rows_of(model.approxNearestNeighbors(frame, ROWS[1], 2))
+    column = make_frame("pyarrow", ROWS)["features"]
+    keys = [column[1], pa.array(ROWS.tolist())[1], frame["features"][1], pd.Series(ROWS[1])]
+    for key in keys:
+        assert rows_of(model.approxNearestNeighbors(frame, key, 2)) == expected
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "lil", "dok", "bsr"])
+@pytest.mark.parametrize("container", ["array", "matrix"])
+def test_sparse_matrices(kind, container):
+    rows = getattr(scipy.sparse, f"{kind}_{container}")(ROWS)
+    for name, sides in (("items", (None, rows)), ("queries", (rows, ROWS))):
+        message = rf"{name} must be a dense array, not a {kind}_{container}; pass {name}.toarray()"
+        with pytest.raises(TypeError, match=re.escape(message)):
+            knn_join(*sides, 1)
+        with pytest.raises(TypeError, match=re.escape(message)):
+            radius_join(*sides, 1.0)
+    with pytest.raises(TypeError, match=r"pass items.toarray\(\)"):
+        Index.build(rows)
+
+
+def test_columns_that_hold_no_vectors():
+    words = pd.Series(["a", "b"])
+    for column, error in (
+        (words, TypeError),
+        (pd.Series([1.0, 2.0]), TypeError),
+        (pl.Series(["a", "b"]), TypeError),
+        (pl.Series([object(), object()]), TypeError),
+        (pa.array([1.0, 2.0]), TypeError),
+        (pa.nulls(3), TypeError),
+        (pa.array([["a"], ["b"]]), TypeError),
+        (pd.Series([[1.0, 2.0], [1.0]]), ValueError),
+        (pd.Series([[1.0, 2.0], None]), ValueError),
+        (pl.Series([[1.0, 2.0], None]), ValueError),
+        (pa.array([[1.0, None]]), ValueError),
+        (pa.array([[1.0], None], pa.list_view(pa.float64())), ValueError),
+        (pa.array([[1.0], [1.0, 2.0]], pa.list_view(pa.float64())), ValueError),
+        (np.array([[1.0], None, 3], dtype=object), (TypeError, ValueError)),
+    ):
+        with pytest.raises(error, match="(?i)(column )?items"):
+            knn_join(items=column, k=1)
+    matrices = pa.fixed_shape_tensor(pa.float64(), [2, 2])
+    storage = pa.array([[1.0] * 4] * 3, pa.list_(pa.float64(), 4))
+    with pytest.raises(TypeError, match="must be of type list of numbers but was actually ext"):
+        knn_join(items=pa.ExtensionArray.from_storage(matrices, storage), k=1)
+
+
+HUGE = [10**400, -(10**400), 10**10_000]
+
+
+@pytest.mark.parametrize("number", HUGE, ids=["400 digits", "negative", "10,000 digits"])
+def test_numbers_of_hundreds_of_digits(number, model, tmp_path):
+    frame, index = make_frame("polars", ROWS), Index.build(ROWS)
+    np.save(tmp_path / "items.npy", ROWS)
+    files = {"items": tmp_path / "items.npy", "out": tmp_path / "p.parquet"}
+    for use in (
+        lambda: knn_join(items=ROWS, k=number),
+        lambda: knn_join(items=ROWS, recall=number),
+        lambda: knn_join(items=ROWS, seed=number),
+        lambda: plan_knn_join(items=ROWS, recall=number),
+        lambda: radius_join(items=ROWS, radius=number),
+        lambda: radius_join_batches(items=ROWS, radius=number),
+        lambda: radius_join_batches(items=ROWS, radius=1.0, batch_size=number),
+        lambda: index.knn(ROWS, number),
+        lambda: index.knn(ROWS, recall=number),
+        lambda: index.knn(ROWS, memory=number),
+        lambda: index.radius(ROWS, number),
+        lambda: index.knn_of_stretch(range(number, 0), plan=JoinPlan.exact()),
+        lambda: Index.build_on_disk(tmp_path / "i", None, count=number, dim=1),
+        lambda: JoinPlan.cells(cells=number, probes=1),
+        lambda: JoinPlan.cells(cells=1, probes=1, until_recall=number),
+        lambda: model.approxSimilarityJoin(frame, frame, number),
+        lambda: estimator(numHashTables=number),
+        lambda: BucketedRandomProjectionLSH.suggest(frame, threshold=number),
+        lambda: BucketedRandomProjectionLSH.suggest(frame, numNeighbors=2, recall=number),
+        lambda: knn_join_files(k=number, **files),
+        lambda: knn_join_files(recall=number, **files),
+        lambda: knn_join_files(memory_limit=number, **files),
+        lambda: radius_join_files(radius=number, **files),
+    ):
+        with pytest.raises(ValueError, match=r"\S") as caught:
+            use()
+        assert len(str(caught.value)) < 300
+    if number > 0:  # so many neighbours there are not
+        assert len(model.approxNearestNeighbors(frame, ROWS[0], number)) == 4
+        assert len(model.approxNearestNeighborsJoin(frame, frame, number)) == 16
+    assert [path.name for path in tmp_path.iterdir()] == ["items.npy"]
+
+
+@pytest.mark.parametrize("radius", ["1", True, None, [1.0], 1j])
+def test_radii_that_are_no_numbers(radius):
+    for join in (radius_join, radius_join_batches):
+        with pytest.raises(TypeError, match=r"convert|missing"):
+            join(items=ROWS, radius=radius)
+
+
+def test_urls(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("items.npy", ROWS)
+    for url in ("s3://bucket/k.parquet", "gs:/b/k.parquet", Path("https://host/k.parquet")):
+        for use in (
+            lambda url: knn_join_files(items="items.npy", out=url),
+            lambda url: radius_join_files(items="items.npy", radius=1.0, out=url),
+            lambda url: dedup_files("items.npy", 1.0, out=url),
+            lambda url: knn_join_files(items="items.npy", out="k.parquet", work_dir=url),
+            lambda url: knn_join_files(items=url, out="k.parquet"),
+            lambda url: build_index("items.npy", out=url),
+            lambda url: query_index(url, "items.npy", out="k.parquet"),
+            model.save,
+            type(model).load,
+        ):
+            with pytest.raises(ValueError, match="is a URL, but files are read and written"):
+                use(url)
+    assert [path.name for path in tmp_path.iterdir()] == ["items.npy"]
+
+
+@pytest.mark.parametrize("name", ["k.csv", "k", "k.parquet.gz", "k.npy", ".parquet"])
+def test_names_that_are_not_those_of_parquet_files(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("items.npy", ROWS)
+    Index.build(ROWS).save("i")
+    for use in (
+        lambda: knn_join_files(items="items.npy", out=name),
+        lambda: radius_join_files(items="items.npy", radius=1.0, out=name),
+        lambda: dedup_files("items.npy", 1.0, out=name),
+        lambda: query_index("i", "items.npy", out=name),
+    ):
+        with pytest.raises(ValueError, match=f"{name} is to be a Parquet file; give it a name"):
+            use()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["i", "items.npy"]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from frames import arrow_vectors
-from lshjoin import command_line, knn_join, radius_join
+from lshjoin import command_line, ids, knn_join, radius_join
 from lshjoin.datasets import Dataset
 
 
@@ -231,13 +231,14 @@ def test_plots_of_no_pairs(run, files, tmp_path):
     [
         (2, "No such command", ["knm"]),
         (2, "Missing option '--out'", ["knn", "items.parquet"]),
-        (2, "0 is not in the range", ["knn", "items.parquet", "--out", "p", "-k", "0"]),
-        (2, "must end with .png or .svg", ["knn", "items.parquet", "--out", "p", "--plot", "p.g"]),
-        (3, "no file, folder or match of the pattern no.pq", ["knn", "no.pq", "--out", "p"]),
-        (3, "of no kind that is read here", ["knn", "notes.txt", "--out", "p"]),
+        (2, "0 is not in the range", ["knn", "items.parquet", "--out", "p.pq", "-k", "0"]),
+        (2, "must end with .png or .svg",
+         ["knn", "items.parquet", "--out", "p.pq", "--plot", "p.g"]),
+        (3, "no file, folder or match of the pattern no.pq", ["knn", "no.pq", "--out", "p.pq"]),
+        (3, "of no kind that is read here", ["knn", "notes.txt", "--out", "p.pq"]),
         (3, "no column vec; its columns are id, number, embedding",
-         ["knn", "items.parquet", "--out", "p", "--column", "vec"]),
-        (3, "memory_limit must be", ["plan", "items.parquet", "--memory-limit", "much"]),
+         ["knn", "items.parquet", "--out", "p.pq", "--column", "vec"]),
+        (2, "memory_limit must be", ["plan", "items.parquet", "--memory-limit", "much"]),
         (4, "queries.parquet exists already", ["knn", "items.parquet", "--out", "queries.parquet"]),
     ],
 )  # fmt: skip
@@ -254,3 +255,123 @@ def test_exit_codes_are_documented(run):
     _, text, _ = run("--help")
     for code in (0, 1, command_line.USAGE, command_line.INPUT, command_line.REFUSED, 130):
         assert re.search(rf"^ +{code}  ", text, re.MULTILINE)
+
+
+LONG = "9" * 400
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("memory_limit must be bytes", ["knn", "--memory-limit", "lots"]),
+        ("memory_limit must be below", ["knn", "--memory-limit", LONG]),
+        ("memory_limit must be below", ["plan", "--memory-limit", f"{LONG}GiB"]),
+        ("memory_limit must be bytes", ["dedup", "--threshold", "1", "--memory-limit", "-1"]),
+        ("must be below 2**63", ["knn", "-k", LONG]),
+        ("recall must be above 0", ["knn", "--recall", "nan"]),
+        ("radius must not be", ["radius", "--threshold", "nan"]),
+        ("k.csv is to be a Parquet file", ["knn", "--out", "k.csv"]),
+        ("k.json is to be a Parquet file", ["radius", "--threshold", "1", "--out", "k.json"]),
+        ("k is to be a Parquet file", ["dedup", "--threshold", "1", "--out", "k"]),
+        ("k.csv is to be a Parquet file", ["index", "query", "i", "--out", "k.csv"]),
+        ("is a URL", ["knn", "--out", "s3://bucket/k.parquet"]),
+        ("is a URL", ["knn", "--work-dir", "s3://bucket/work"]),
+        ("is a URL", ["knn", "--plot", "s3://bucket/k.png"]),
+        ("is a URL", ["index", "build", "--out", "s3://bucket/i"]),
+    ],
+)
+def test_options_that_will_not_do(message, arguments, run, files, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    words = [*arguments, "items.parquet"]
+    if "--out" not in words and "plan" not in words:
+        words += ["--out", "k.parquet"]
+    code, out, error = run(*words)
+    assert (code, out) == (command_line.USAGE, "")
+    assert message in error
+    assert len(error) < 1000
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_sources_that_are_urls(run):
+    code, _, error = run("knn", "s3://bucket/items.parquet", "--out", "k.parquet")
+    assert code == command_line.INPUT
+    assert "s3://bucket/items.parquet is a URL" in error
+
+
+@pytest.mark.parametrize("keys", [[1, 2, 1, 3, 1], ["a", "b", "a", "c", "a"]])
+def test_dedup_wants_ids_of_their_own(keys, run, tmp_path):
+    rows = np.array([[0, 0], [1, 0], [5, 5], [5, 6], [50, 50]], np.float32)
+    for column in (pa.array(keys), pa.array(keys).dictionary_encode()):
+        pq.write_table(pa.table({"key": column, "v": arrow_vectors(rows)}), "items.parquet")
+        dedup = ("dedup", "items.parquet", "--threshold", 1.5, "--out", "groups.parquet", "--json")
+        code, _, error = run(*dedup, "--id", "key")
+        assert code == command_line.INPUT
+        assert f"id {keys[0]} is that of rows 0 and 2" in error
+        assert [path.name for path in tmp_path.iterdir()] == ["items.parquet"]
+    code, out, _ = run(*dedup)
+    assert (code, json.loads(out)["kept"], json.loads(out)["groups"]) == (0, 3, 2)
+    groups = pq.read_table("groups.parquet").to_pydict()
+    assert groups["group"] == [0, 0, 2, 2, 4]
+    assert sum(groups["keep"]) == 3
+
+
+def test_many_distinct_ids(monkeypatch, rng):
+    monkeypatch.setattr(ids, "ROW_GROUP", 7)
+    for numbers in (np.arange(50), rng.permutation(50) - 25, np.arange(0), np.arange(1)):
+        for column in (pa.array(numbers), pa.array(numbers.astype(str))):
+            ids.check_distinct(column)
+            for row in range(1, len(numbers), 6):
+                twice = pa.concat_arrays([column, column[row - 1 : row]])
+                with pytest.raises(ValueError, match=f"of rows {row - 1} and {len(numbers)};"):
+                    ids.check_distinct(twice)
+
+
+def test_an_index_of_any_integers(run, files, tmp_path):
+    """Ids below 0, and of types without sign, as of any other numbers."""
+    items, queries = files["items"], files["queries"]
+    expected = knn_join(queries, items, 3)
+    for number, column in enumerate((
+        pa.array(range(-150, 150)),
+        pa.array(range(300), pa.uint64()),
+        pa.array(range(300), pa.uint16()),
+        pa.array(range(-150, 150)).dictionary_encode(),
+    )):  # fmt: skip
+        table = pa.table({"n": column, "v": arrow_vectors(items)})
+        pq.write_table(table, "numbered.parquet", row_group_size=77)
+        build = ("index", "build", "numbered.parquet", "--id", "n", "--out", f"i{number}")
+        assert run(*build)[0] == 0
+        out = f"found{number}.parquet"
+        query = ("index", "query", f"i{number}", "queries.parquet", "-k", 3, "--out", out)
+        assert run(*query)[:1] == (0,)
+        columns = pq.read_table(out).to_pydict()
+        assert columns["query"] == [row for row in range(20) for _ in range(3)]
+        assert columns["item"] == [column[row].as_py() for row in expected.indices.ravel().tolist()]
+        assert columns["distance"] == expected.distances.ravel().tolist()
+    pq.write_table(table.set_column(0, "n", pa.array([2**63] * 300, pa.uint64())), "large.parquet")
+    code, _, error = run("index", "build", "large.parquet", "--id", "n", "--out", "large")
+    assert code == command_line.INPUT
+    assert f"id {2**63} is beyond 2**63 - 1" in error
+
+
+def test_fewer_items_than_neighbours_in_an_index(run, files):
+    numbers = [-5, -1, -3, 7, 0]
+    table = pa.table({"n": numbers, "v": arrow_vectors(files["items"][:5])})
+    pq.write_table(table, "few.parquet")
+    assert run("index", "build", "few.parquet", "--id", "n", "--out", "i")[0] == 0
+    for k, pairs_of_query in ((2, 2), (5, 5), (9, 5)):
+        out = f"{k}.parquet"
+        query = ("index", "query", "i", "few.parquet", "-k", k, "--out", out)
+        assert run(*query)[0] == 0
+        columns = pq.read_table(out).to_pydict()
+        assert len(columns["item"]) == 5 * pairs_of_query
+        assert set(columns["item"]) == set(numbers)
+        assert np.isfinite(columns["distance"]).all()
+
+
+def test_queries_with_ids_but_no_rows(run, files):
+    assert run("index", "build", "items.parquet", "--out", "i")[0] == 0
+    nothing = pq.read_table("queries.parquet")[:0]
+    pq.write_table(nothing, "none.parquet")
+    query = ("index", "query", "i", "none.parquet", "--id", "id", "--out", "p.parquet")
+    assert run(*query)[0] == 0
+    assert pq.read_metadata("p.parquet").num_rows == 0

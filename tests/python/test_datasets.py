@@ -1,11 +1,14 @@
 """Vectors in files: what is read, in which order, and what is refused."""
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 from frames import arrow_vectors
+from lshjoin import knn_join, knn_join_files
 from lshjoin.datasets import open_dataset
 
 
@@ -206,3 +209,109 @@ def test_no_rows(tmp_path):
     write(tmp_path / "a.parquet", np.ones((0, 3), np.float32))
     dataset = open_dataset(tmp_path)
     assert (len(dataset), dataset.dim, dataset.read().shape) == (0, 3, (0, 3))
+
+
+def id_columns():
+    """The same ids in every type, and the type that they come in."""
+    words = [f"wört-{n % 5}" * (n % 3) for n in range(30)]
+    numbers = [n % 7 * 10**9 for n in range(30)]
+    large = pa.large_string()
+    return {
+        "string": (pa.array(words), pa.string()),
+        "large": (pa.array(words, large), large),
+        "view": (pa.array(words, pa.string_view()), large),
+        "dictionary": (pa.array(words).dictionary_encode(), pa.string()),
+        "dictionary of large": (pa.array(words, large).dictionary_encode(), large),
+        "dictionary of views": (dictionary_of_views(words), large),
+        "pandas": (pa.array(pd.Categorical(words)), large),
+        "uint64": (pa.array(numbers, pa.uint64()), pa.uint64()),
+        "dictionary of numbers": (pa.array(numbers).dictionary_encode(), pa.int64()),
+    }
+
+
+def dictionary_of_views(words):
+    values = sorted(set(words))
+    indices = pa.array([values.index(word) for word in words], pa.uint8())
+    return pa.DictionaryArray.from_arrays(indices, pa.array(values, pa.string_view()))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+@pytest.mark.parametrize("kind", id_columns())
+def test_ids_of_any_type(kind, suffix, rng, tmp_path):
+    stored, expected = id_columns()[kind]
+    rows = rng.standard_normal((30, 3))
+    try:
+        dataset = open_dataset(write(tmp_path / f"a{suffix}", rows, stored), id_column="id")
+    except pa.ArrowNotImplementedError:
+        pytest.skip(f"pyarrow {pa.__version__} writes no {stored.type} to Parquet")
+    if not pa.types.is_integer(expected) and expected != dataset.id_type:
+        assert suffix == ".parquet"  # which knows strings alone, of no length
+        expected = dataset.id_type
+    assert dataset.id_type == expected
+    assert {piece.type for piece in dataset.ids()} == {expected}
+    assert pa.chunked_array(list(dataset.ids())).to_pylist() == stored.to_pylist()
+    found = knn_join_files(
+        items=tmp_path / f"a{suffix}", k=2, out=tmp_path / "out.parquet", id_column="id"
+    )
+    near = knn_join(items=rows, k=2).indices
+    pairs = pq.read_table(found.out)
+    assert pairs["query"].to_pylist() == [stored[row].as_py() for row in range(30) for _ in "12"]
+    assert pairs["item"].to_pylist() == [stored[row].as_py() for row in near.ravel().tolist()]
+    assert pa.types.is_integer(pairs.schema.field("item").type) == pa.types.is_integer(expected)
+
+
+def test_ids_of_polars(rng, tmp_path):
+    rows = rng.standard_normal((9, 3))
+    words = [f"w{n}" for n in range(9)]
+    vectors = pl.Series(rows, dtype=pl.Array(pl.Float64, 3))
+    types = [pl.String, pl.Categorical, pl.Enum(words)]
+    for number, of_ids in enumerate(types):
+        frame = pl.DataFrame({"id": pl.Series(words, dtype=of_ids), "v": vectors})
+        frame.write_ipc(tmp_path / f"{number}.arrow")
+        frame.write_parquet(tmp_path / f"{number}.parquet")
+    pq.write_table(
+        pa.table({"id": words, "v": arrow_vectors(rows)}), tmp_path / "of_pyarrow.parquet"
+    )
+    # Strings are strings, however the one or the other file has them.
+    dataset = open_dataset(tmp_path, id_column="id")
+    assert dataset.id_type == pa.large_string()
+    assert pa.chunked_array(list(dataset.ids())).to_pylist() == words * 7
+    assert np.array_equal(dataset.read(), np.tile(rows, (7, 1)))
+
+
+def test_nulls_of_dictionaries(tmp_path):
+    rows = np.ones((3, 2))
+    for indices, values in (([0, None, 1], ["a", "b"]), ([0, 1, 2], ["a", None, "b"])):
+        ids = pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(values))
+        dataset = open_dataset(write(tmp_path / "a.arrow", rows, ids), id_column="id")
+        with pytest.raises(ValueError, match="column id is null in row 1"):
+            list(dataset.ids())
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_vectors_of_any_type(suffix, rng, tmp_path):
+    rows = rng.standard_normal((30, 3)).astype(np.float32)
+    tensor = pa.fixed_shape_tensor(pa.float32(), [3])
+    columns = {
+        "lists": pa.array(rows.tolist(), pa.list_(pa.float32())),
+        "large": pa.array(rows.tolist(), pa.large_list(pa.float32())),
+        "views": pa.array(rows.tolist(), pa.list_view(pa.float32())),
+        "large views": pa.array(rows.tolist(), pa.large_list_view(pa.float32())),
+        "tensors": pa.ExtensionArray.from_storage(tensor, arrow_vectors(rows)),
+    }
+    for kind, column in columns.items():
+        path = tmp_path / f"{kind}{suffix}"
+        table = pa.table({"n": range(30), "v": column})
+        try:
+            if suffix == ".parquet":
+                pq.write_table(table, path, row_group_size=7)
+            else:
+                with pa.ipc.new_file(path, table.schema) as file:
+                    file.write_table(table, max_chunksize=7)
+        except pa.ArrowNotImplementedError:  # Parquet has no views
+            assert "views" in kind
+            continue
+        dataset = open_dataset(path)
+        assert (dataset.dim, dataset.dtype) == (3, np.float32)
+        assert np.array_equal(dataset.read(), rows)
+        assert np.array_equal(dataset.read(5, 16), rows[5:16])

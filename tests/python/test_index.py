@@ -1,13 +1,18 @@
 """Indexes against brute force and against the joins of arrays."""
 
 import copy
+import json
 import pickle
 import threading
+from pathlib import Path
 
 import lshjoin
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
-from lshjoin import Index, JoinPlan
+from lshjoin import Index, JoinPlan, knn_join
 
 METRICS = ["euclidean", "manhattan", "cosine", "inner_product"]
 DISTANCES = METRICS[:3]
@@ -469,7 +474,7 @@ def test_hostile_ids(rng):
         index.remove([True])
     with pytest.raises(ValueError, match="ids must be 1-D"):
         index.remove([[7]])
-    with pytest.raises(ValueError, match=f"id {2**63} does not fit 64 bits"):
+    with pytest.raises(ValueError, match=f"id {2**63} is beyond"):
         index.remove(np.array([2**63], np.uint64))
     index.add(items[:0], [])
     index.remove([])
@@ -590,3 +595,96 @@ def test_cancelled_by_its_progress(rng):
         index.knn(items, 5, recall=1.0, progress=stop)
     with pytest.raises(KeyboardInterrupt):
         Index.build(items, progress=stop)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_ids_may_be_negative(metric, kept, rng):
+    items, ids = clustered(rng, 5), np.array([-5, -1, -(2**63), 7, 0])
+    index = kept(Index.build(items, ids=ids, metric=metric))
+    expected = knn_join(items, items, 5, metric=metric)
+    found = index.knn(items, 7)
+    assert found.distances[:, :5].tolist() == expected.distances.tolist()
+    assert found.indices[:, :5].tolist() == ids[expected.indices].tolist()
+    assert np.isinf(found.distances[:, 5:]).all()
+    index.remove([-1])
+    assert -1 not in index.knn(items, 4).indices
+    index.add(items[1:2], [-1])
+    assert_same(index.knn(items, 7), found)
+
+
+def test_what_a_join_reports(kept, rng):
+    items, queries = clustered(rng, 4000), clustered(rng, 3000)
+    index = kept(Index.build(items))
+    exact = index.knn(queries, 5, plan=JoinPlan.exact())
+    assert exact.report.recall.value == 1.0
+    assert exact.report.pairs >= 4000 * 3000
+    cells = JoinPlan.from_json(index.plan.to_json()).to_json()
+    few = index.knn(queries, 5, plan=JoinPlan.from_json(cells))
+    assert few.report.pairs < exact.report.pairs
+    assert {"codes", "visits"} <= few.report.seconds.keys()
+    # Held-out rows tell how far to look: their own exact join is not this one's recall.
+    assert few.report.recall is None
+    numbers = {"axes": 48, "cells": json.loads(cells)["cells"], "probes": 1}
+    until = index.knn(queries, 5, plan=JoinPlan.partitions(**numbers, until_recall=0.5))
+    assert until.report.recall is None
+    _, near = index.knn_of_stretch(range(100), 5, plan=JoinPlan.exact())
+    assert near.report.recall.value == 1.0
+    # Nor that of the items that were added, which are all compared.
+    index.add(items[:1], [10**6])
+    assert index.knn(queries, 5, plan=few.plan).report.recall is None
+    for again in (pickle.loads(pickle.dumps(few)), copy.deepcopy(few), copy.copy(few)):
+        assert_same(again, few)
+        assert (again.plan, again.report) == (few.plan, few.report)
+
+
+def test_ids_of_any_layout(rng):
+    items, ids = clustered(rng, 9), np.arange(9) * 5 - 20
+    expected = Index.build(items, ids=ids).knn(items, 3)
+    misaligned = np.zeros(9 * 8 + 1, np.int8)[1:].view(np.int64)
+    misaligned[:] = ids
+    for other in (
+        misaligned,
+        ids.astype(">i8"),
+        np.repeat(ids, 2)[::2],
+        ids.astype(np.int8),
+        ids.tolist(),
+        pd.Series(ids),
+        pd.Series(ids, dtype="Int64"),
+        pl.Series(ids),
+        pa.array(ids),
+        pa.chunked_array([ids[:4], ids[4:]]),
+        pa.array(ids).dictionary_encode(),
+        np.ma.masked_array(ids),
+    ):
+        index = Index.build(items, ids=other)
+        assert_same(index.knn(items, 3), expected)
+        index.remove(other[:4])
+        assert len(index) == 5
+        index.add(items[:4], other[:4])
+        assert_same(index.knn(items, 3), expected)
+    with pytest.raises(ValueError, match=r"ids is masked, first at \[2\]"):
+        Index.build(items, ids=np.ma.masked_equal(ids, ids[2]))
+
+
+def test_queries_that_are_a_column(rng):
+    items, queries = clustered(rng, 9), clustered(rng, 4)
+    index = Index.build(pd.Series(list(items)))
+    expected = Index.build(items).knn(queries, 3)
+    assert_same(index.knn(pl.Series(queries), 3), expected)
+    assert index.knn(pd.Series([], dtype=object), 3).indices.shape == (0, 3)
+    index.add(pa.array(queries.tolist()), range(10, 14))
+    assert len(index) == 13
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/i", Path("s3://bucket/i"), "file:///tmp/i"])
+def test_urls(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    index = Index.build(np.eye(3))
+    for use in (
+        index.save,
+        Index.load,
+        lambda path: Index.build_on_disk(path, lambda start: [], count=1, dim=1),
+    ):
+        with pytest.raises(ValueError, match="is a URL"):
+            use(path)
+    assert list(tmp_path.iterdir()) == []

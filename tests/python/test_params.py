@@ -1,8 +1,12 @@
 """Parameters behave as PySpark's do."""
 
+import copy
+import pickle
+from fractions import Fraction
+
 import numpy as np
 import pytest
-from frames import make_frame
+from frames import make_frame, rows_of
 from lshjoin import (
     BucketedRandomProjectionLSH,
     ManhattanProjectionLSH,
@@ -184,6 +188,7 @@ def test_bucket_length_of_a_copy_holds(frame, rng):
         ("bucketLength", float("nan")),
         ("bucketLength", float("inf")),
         ("numHashTables", 0),
+        ("numHashTables", 2**31),
         ("numHashFunctions", -1),
         ("seed", 2**63),
     ],
@@ -246,3 +251,54 @@ def test_same_seed_same_hashes(frame):
     assert hashes() == hashes(seed=772209414)
     assert hashes(seed=1, numHashTables=4) == hashes(seed=1, numHashTables=4)
     assert hashes(seed=1, numHashTables=4) != hashes(seed=2, numHashTables=4)
+
+
+@pytest.mark.parametrize("name", ["numHashTables", "numHashFunctions", "seed", "bucketLength"])
+def test_numbers_of_any_length(name):
+    for digits in (400, 10_000):
+        for value in (10**digits, -(10**digits), Fraction(10**digits, 3)):
+            with pytest.raises(ValueError, match=f'param.* {name}|"{name}"') as caught:
+                BucketedRandomProjectionLSH(**{name: value})
+            assert len(str(caught.value)) < 300
+
+
+COPIES = [lambda thing: pickle.loads(pickle.dumps(thing)), copy.copy, copy.deepcopy]
+
+
+@pytest.mark.parametrize("again", COPIES, ids=["pickle", "copy", "deepcopy"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_estimators_and_models_are_pickled_and_copied(estimator, again, kind, rng):
+    frame = make_frame(kind, rng.standard_normal((30, 3)))
+    lsh = estimator(inputCol="features", outputCol="h", seed=5, numHashTables=4)
+    lsh.setNumHashFunctions(2)
+    if estimator in BUCKETED:
+        lsh.setBucketLength(1.5)
+    copied = again(lsh)
+    assert copied.explainParams() == lsh.explainParams()
+    assert copied.uid == lsh.uid
+    assert lsh.copy({copied.seed: 6}).getSeed() == 6
+    assert (copied.setSeed(7).getSeed(), lsh.getSeed()) == (7, 5)
+    model = lsh.fit(frame)
+    same = again(model)
+    assert same.explainParams() == model.explainParams()
+    for use in (
+        lambda model: model.transform(frame),
+        lambda model: model.approxSimilarityJoin(frame, frame, 2.0),
+    ):
+        assert rows_of(use(same)) == rows_of(use(model))
+        assert repr(rows_of(again(use(model)))) == repr(rows_of(use(model)))
+    if estimator in BUCKETED:
+        same.set(same.bucketLength, 3.0)
+        assert model.getBucketLength() == 1.5
+        model.set(model.bucketLength, 3.0)
+        assert rows_of(same.transform(frame)) == rows_of(model.transform(frame))
+
+
+def test_suggestions_are_pickled(rng):
+    frame = make_frame("pandas", rng.standard_normal((300, 3)))
+    lsh = BucketedRandomProjectionLSH.suggest(frame, numNeighbors=3, recall=0.8)
+    assert pickle.loads(pickle.dumps(lsh)).suggestion == lsh.suggestion
+    with pytest.raises(ValueError, match="seed given invalid value 1000"):
+        BucketedRandomProjectionLSH.suggest(frame, numNeighbors=3, seed=10**400)
+    with pytest.raises(ValueError, match="larger than any float"):
+        BucketedRandomProjectionLSH.suggest(frame, threshold=10**400)

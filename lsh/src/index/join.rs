@@ -63,14 +63,16 @@ impl Index {
         run: &Run,
     ) -> Result<Neighbors<f32>> {
         self.check_dimension(queries)?;
-        let found = self.find(queries, k, plan, panel_bytes, run)?;
         if self.added.len() == 0 {
+            let found = self.find(queries, k, plan, panel_bytes, run)?;
             return self.with_ids(found, run);
         }
+        // Those first: the recall that is reported is that of the items by cell.
         let (ids, values) = self.added.rows();
         let added = Rows::new(&values, self.segment.dim)?;
         let metric = self.segment.metric;
         let added = knn_join(Some(queries), added, k, metric, &JoinPlan::Exact, run)?;
+        let found = self.find(queries, k, plan, panel_bytes, run)?;
         Ok(merged([(found, self.segment.ids(run)?), (added, &ids)]))
     }
 
@@ -159,6 +161,7 @@ impl Index {
         panel_bytes: usize,
         run: &Run,
     ) -> Result<(Vec<i64>, Neighbors<f32>)> {
+        run.begin("codes");
         // One more, since each item finds itself.
         let places = k.saturating_add(usize::from(k > 0));
         let (left, right) = self.stretch(&stretch, places, run)?;
@@ -180,7 +183,7 @@ impl Index {
                 self.find(queries, places, plan, panel_bytes, run)?
             }
             None => match self.segment.cells(run)? {
-                None => KnnJoin::new(Some(&left), &right, places, run)?.exactly()?,
+                None => KnnJoin::new(Some(&left), &right, places, run)?.all_pairs()?,
                 Some(cells) => {
                     let of_left = cells.table.slice(&stretch);
                     let tables = (&of_left, &*cells);
@@ -261,6 +264,7 @@ impl Index {
         run: &Run,
     ) -> Result<Neighbors<f32>> {
         let segment = &self.segment;
+        run.begin("codes");
         let longer = self.longer(queries);
         let rows = Rows::new(&longer, segment.width())?;
         let right = segment.nearest_of(&self.removed, k, run)?;
@@ -269,7 +273,7 @@ impl Index {
                 // A plan for other cells is refused all the same.
                 self.cells_of(plan, run)?;
                 let left = Side::new("queries", rows, right.metric, run)?;
-                KnnJoin::new(Some(&left), &right, k, run)?.exactly()?
+                KnnJoin::new(Some(&left), &right, k, run)?.all_pairs()?
             }
             Some(cells) => {
                 let (left, of_left) = self.left(&longer, &cells, run)?;
@@ -395,6 +399,7 @@ impl Index {
         let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
         let mut visits = Reach::over(neighbors, of_left, &cells.table, plan.probes);
         if let Some(recall) = plan.until_recall {
+            run.begin("held-out rows");
             let k = k.min(right.rows.len());
             let held_out = HeldOut::of_rows(left, right, rows, k, run)?;
             visits.extend(recall, held_out.numbered(left, right, Which::All));
@@ -509,12 +514,10 @@ pub(crate) fn join_by_index<T: Scalar>(
             let sample: Vec<f32> = sample.collect();
             let sample = (Rows::new(&sample, dim)?, queries.len());
             let plan = index.fixed_plan(Some(sample), k, &plan, run)?;
-            run.begin("visits");
             index.knn(queries, k, &plan, run)?
         }
         None => {
             let plan = index.fixed_plan(None, k, &plan, run)?;
-            run.begin("visits");
             let (rows, found) = index.knn_of_stretch(0..count, k, &plan, PANEL_BYTES, run)?;
             let mut places = vec![0; rows.len()];
             for (place, &row) in (0..).zip(&rows) {
@@ -543,8 +546,10 @@ fn look(
     visits: Reach<'_>,
     run: &Run,
 ) -> Result<Neighbors<f32>> {
+    run.begin("visits");
     let join = KnnJoin::new(Some(left), right, k, run)?;
     visits.at_least(k).hold(left, right, &join.nearest, run)?;
+    run.reached_unknown();
     join.nearest.finish()
 }
 
@@ -558,10 +563,11 @@ fn exactly(
     run: &Run,
 ) -> Result<Neighbors<f32>> {
     let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
+    run.begin("visits");
     let visits = Reach::over(neighbors, of_left, &cells.table, 1).within(panel_bytes);
     let join = KnnJoin::new(Some(left), right, k, run)?;
     visits.hold(left, right, &join.nearest, run)?;
-    join.exactly()
+    join.all_pairs()
 }
 
 /// The lists of rows from `first` on without these rows, one place shorter. In place: lists take up

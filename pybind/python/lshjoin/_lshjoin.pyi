@@ -42,7 +42,6 @@ class Model:
     def from_directions(
         directions: NDArray[np.float64],  # (L * k, dim)
         offsets: NDArray[np.float64],  # (L * k,)
-        *,
         family: str,
         num_hash_functions: int,
         num_hash_tables: int,
@@ -206,7 +205,7 @@ class RadiusJoinBatches:
 
 Rows = NDArray[np.float32]  # 2-D, C-contiguous
 Ids = NDArray[np.int64]  # 1-D, contiguous
-Nearest = tuple[NDArray[np.float32], NDArray[np.int64]]
+Nearest = tuple[NDArray[np.float32], NDArray[np.int64], str]  # the report as JSON
 Within = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
 
 class Index:
@@ -249,7 +248,8 @@ class Index:
         num_threads: int | None = None,
         on_progress: Progress = None,
     ) -> Nearest:
-        """Distances and ids, (n, k), nearest first (ties by id), padded with inf and -1."""
+        """Distances and ids, (n, k), nearest first (ties by id), padded with inf and -1; and the
+        report."""
 
     def radius(
         self,
@@ -272,7 +272,7 @@ class Index:
         num_threads: int | None = None,
         on_progress: Progress = None,
     ) -> tuple[NDArray[np.int64], Nearest]:
-        """Ids of these items, and the nearest others of each."""
+        """Ids of these items, and the nearest others of each with the report."""
 
     def radius_of_stretch(
         self,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lshjoin import _lshjoin
-from lshjoin.params import to_float
+from lshjoin.params import short, to_float
 from lshjoin.plan import JoinPlan, natural
 from lshjoin.progress import Progress, reporter
 from lshjoin.report import Report
@@ -21,8 +21,9 @@ from lshjoin.vectors import array_matrix, same_dtype
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from typing_extensions import Self
 
-    from lshjoin._lshjoin import Matrix
+    from lshjoin._lshjoin import Floats, Matrix
 
 Metric = Literal["euclidean", "manhattan", "cosine"]
 NearestMetric = Metric | Literal["inner_product"]
@@ -41,6 +42,39 @@ class Neighbors(_Neighbors):
 
     plan: JoinPlan  #: what was to be done
     report: Report  #: the recall that was reached, the pairs compared, the time of each stage
+
+    def __new__(
+        cls, distances: NDArray[Any], indices: NDArray[np.int64], plan: JoinPlan, report: Report
+    ) -> Self:
+        """Of the two arrays, and how they came about."""
+        self = super().__new__(cls, distances, indices)
+        self.plan, self.report = plan, report
+        return self
+
+    @classmethod
+    def _of(
+        cls, distances: Floats, indices: NDArray[np.int64], report: str, k: int, plan: JoinPlan
+    ) -> Self:
+        """What the engine found, which writes no more columns than there are items."""
+        padded: tuple[NDArray[Any], NDArray[np.int64]] = distances, indices
+        if distances.shape[1] < k:
+            padding = ((0, 0), (0, k - distances.shape[1]))
+            padded = (
+                np.pad(distances, padding, constant_values=math.inf),
+                np.pad(indices, padding, constant_values=-1),
+            )
+        return cls(*padded, plan, Report._parse(report))
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """For pickle and copy."""
+        return (*self, self.plan, self.report)
+
+    def _replace(self, **changes: Any) -> Self:
+        """As of all named tuples, with the plan and the report."""
+        named = {**self._asdict(), "plan": self.plan, "report": self.report}
+        return type(self)(**named | changes)
+
+    __replace__ = _replace
 
 
 class RadiusNeighbors(NamedTuple):
@@ -69,9 +103,9 @@ def knn_join(
     are).
 
     Args:
-        queries: (n, d) array-like, one vector a row. float16, float32 and float64 are used as they
-            are, without a copy when C-contiguous; 8- and 16-bit integers are widened to float32,
-            other integers to float64.
+        queries: (n, d) array-like, one vector a row, or a column of vectors of pandas, polars or
+            pyarrow. float16, float32 and float64 are used as they are, without a copy when
+            C-contiguous; 8- and 16-bit integers are widened to float32, other integers to float64.
         items: (m, d) array-like.
         k: neighbours a query, at least 1. Queries with fewer are padded with inf and -1.
         metric: "euclidean", "manhattan", "cosine" (1 - cosine similarity) or "inner_product" (its
@@ -92,9 +126,10 @@ def knn_join(
         it: the recall of held-out rows, the pairs that were compared, the time of each stage.
 
     Raises:
-        TypeError: for arrays that do not hold real numbers, or a plan with a recall or seed.
-        ValueError: for NaN or infinity, arrays that are not 2-D, different numbers of columns,
-            ``k`` below 1, a recall that is not above 0 and at most 1.
+        TypeError: for arrays that do not hold real numbers, sparse ones among them, or a plan with
+            a recall or seed.
+        ValueError: for NaN, infinity or anything masked, arrays that are not 2-D, different numbers
+            of columns, ``k`` below 1, a recall that is not above 0 and at most 1.
 
     Examples:
         >>> import numpy as np
@@ -124,7 +159,6 @@ def knn_join(
         raise TypeError(f"plan must be a JoinPlan, not {type(plan).__name__}")
     if plan is not None and (recall is not None or seed is not None):
         raise TypeError("pass either a plan or recall and seed: a plan has its own")
-    # The engine need not write more columns than there are items; NumPy pads the rest.
     columns = min(k, max(len(item_rows), 1))
     with reporter(progress, "knn_join") as on_progress:
         if plan is None:
@@ -149,16 +183,7 @@ def knn_join(
                 num_threads=num_threads,
                 on_progress=on_progress,
             )
-    result = Neighbors(distances, indices)
-    if columns < k:
-        padding = ((0, 0), (0, k - columns))
-        result = Neighbors(
-            np.pad(distances, padding, constant_values=math.inf),
-            np.pad(indices, padding, constant_values=-1),
-        )
-    result.plan = plan
-    result.report = Report._parse(report)
-    return result
+    return Neighbors._of(distances, indices, report, k, plan)
 
 
 def plan_knn_join(
@@ -358,7 +383,9 @@ def radius_join_batches(
     radius = to_radius(radius)
     batch_size = operator.index(batch_size)
     if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        raise ValueError(f"batch_size must be at least 1, not {short(batch_size)}")
+    if batch_size >= 2**63:
+        raise ValueError(f"batch_size must be below 2**63, not {short(batch_size)}")
     query_rows, item_rows = sides(queries, items)
     distance = pa.float64() if item_rows.dtype == np.float64 else pa.float32()
     types = {"query": pa.int64(), "item": pa.int64(), "distance": distance}
@@ -391,7 +418,7 @@ def to_radius(radius: float | None) -> float:
     """A radius that a join can have."""
     if radius is None:
         raise TypeError("a radius is missing; pass radius=")
-    radius = float(radius)
+    radius = to_float(radius)
     if not radius >= 0:
         raise ValueError(f"radius must not be negative or NaN, but is {radius}")
     return radius
@@ -401,7 +428,9 @@ def at_least_one(k: SupportsIndex) -> int:
     """A number of neighbours."""
     k = operator.index(k)
     if k < 1:
-        raise ValueError(f"The number of nearest neighbors cannot be less than 1 (k is {k})")
+        raise ValueError(f"The number of nearest neighbors cannot be less than 1 (k is {short(k)})")
+    if k >= 2**63:
+        raise ValueError(f"The number of nearest neighbors must be below 2**63 (k is {short(k)})")
     return k
 
 
@@ -412,7 +441,9 @@ def sides(queries: ArrayLike | None, items: ArrayLike | None) -> tuple[Matrix | 
     item_rows = array_matrix(items, "items")
     if queries is None:
         return None, item_rows
-    query_rows = array_matrix(queries, "queries")
+    query_rows = array_matrix(queries, "queries", item_rows.shape[1])
+    if len(item_rows) == 0:  # now it is known how long they would be, if they are a column
+        item_rows = array_matrix(items, "items", query_rows.shape[1])
     if query_rows.shape[1] != item_rows.shape[1]:
         raise ValueError(
             f"queries have {query_rows.shape[1]} columns but items have {item_rows.shape[1]}"

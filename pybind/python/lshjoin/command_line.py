@@ -21,8 +21,18 @@ import click
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 from lshjoin import __version__, _lshjoin
-from lshjoin.files import FilesJoin, OnPlan, knn_join_files, plan_knn_join_files, radius_join_files
+from lshjoin.arrays import at_least_one, to_radius
+from lshjoin.files import (
+    FilesJoin,
+    OnPlan,
+    knn_join_files,
+    memory_bytes,
+    plan_knn_join_files,
+    radius_join_files,
+    to_recall,
+)
 from lshjoin.job import OtherJobError
+from lshjoin.paths import local_path, parquet_path
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -122,6 +132,18 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
+def _checked(check: Callable[[Any], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """What the functions behind the commands would refuse, as a wrong option."""
+
+    def callback(context: click.Context, option: click.Parameter, value: Any) -> Any:
+        try:
+            return None if value is None else check(value)
+        except (TypeError, ValueError) as error:
+            raise click.BadParameter(str(error)) from None
+
+    return callback
+
+
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _VECTORS = _options(
     click.option("--column", metavar="NAME", help="Of vectors; needed where there are several."),
@@ -137,16 +159,26 @@ _NEAREST_METRIC = click.option(
     default="euclidean",
     show_default=True,
 )
-_K = click.option("-k", type=click.IntRange(min=1), default=10, show_default=True)
+_K = click.option(
+    "-k",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    callback=_checked(at_least_one),
+)
 _RECALL = click.option(
     "--recall",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.95,
     show_default=True,
+    callback=_checked(to_recall),
     help="Share of the true neighbours to find.",
 )
 _MEMORY = click.option(
-    "--memory-limit", metavar="SIZE", help="Like 4GiB; half of the machine's without it."
+    "--memory-limit",
+    metavar="SIZE",
+    callback=_checked(memory_bytes),
+    help="Like 4GiB; half of the machine's without it.",
 )
 _THREADS = click.option(
     "--threads",
@@ -155,7 +187,11 @@ _THREADS = click.option(
     help="As many as there are cores without it.",
 )
 _OUT = click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="Parquet file to write."
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    callback=_checked(parquet_path),
+    help="Parquet file to write, .parquet or .pq.",
 )
 _JOB = _options(
     _OUT,
@@ -163,6 +199,7 @@ _JOB = _options(
     click.option(
         "--work-dir",
         type=click.Path(path_type=Path),
+        callback=_checked(local_path),
         help="What is done so far, deleted at the end; OUT.work without it.",
     ),
     _THREADS,
@@ -171,18 +208,18 @@ _JOB = _options(
 _PLOT = click.option(
     "--plot",
     type=click.Path(path_type=Path),
-    callback=lambda context, option, path: _picture(path),
+    callback=_checked(lambda path: _picture(path)),
     help="Picture of distances and neighbours found, .png or .svg.",
 )
 _SIDES = _options(click.argument("a"), click.argument("b", required=False))
 
 
-def _picture(path: Path | None) -> Path | None:
-    if path is not None and path.suffix.lower() not in (".png", ".svg"):
+def _picture(path: Path) -> Path:
+    if path.suffix.lower() not in (".png", ".svg"):
         raise click.BadParameter(f"{path} must end with .png or .svg")
-    if path is not None and find_spec("matplotlib") is None:
+    if find_spec("matplotlib") is None:
         raise click.BadParameter("a picture needs matplotlib: pip install 'lshjoin[plot]'")
-    return path
+    return local_path(path)
 
 
 @lshjoin.command()
@@ -209,7 +246,11 @@ def knn(a: str, b: str | None, k: int, plot: Path | None, as_json: bool, **optio
 @lshjoin.command()
 @_SIDES
 @click.option(
-    "--threshold", type=click.FloatRange(min=0), required=True, help="Pairs nearer than that."
+    "--threshold",
+    type=click.FloatRange(min=0),
+    required=True,
+    callback=_checked(to_radius),
+    help="Pairs nearer than that.",
 )
 @_METRIC
 @_VECTORS
@@ -259,6 +300,7 @@ def _joined(result: FilesJoin, plot: Path | None, as_json: bool) -> None:
     "--threshold",
     type=click.FloatRange(min=0, min_open=True),
     required=True,
+    callback=_checked(to_radius),
     help="Rows nearer than that are duplicates.",
 )
 @_METRIC
@@ -323,7 +365,11 @@ _INDEX = click.argument("path", metavar="INDEX", type=click.Path(path_type=Path)
 @_NEAREST_METRIC
 @_VECTORS
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="Directory of the index."
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    callback=_checked(local_path),
+    help="Directory of the index.",
 )
 @_MEMORY
 @_THREADS

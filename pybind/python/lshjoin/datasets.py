@@ -6,7 +6,6 @@ Rows are numbered through all files of a dataset, which come in the order of the
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lshjoin.vectors import array_matrix, column_matrix, engine_dtype
+from lshjoin.ids import are_strings, id_type, plain_ids
+from lshjoin.paths import StoragePath, local_path
+from lshjoin.vectors import array_matrix, column_matrix, engine_dtype, list_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from lshjoin._lshjoin import Matrix
 
-StoragePath = str | os.PathLike[str]
 #: A file, a folder, a glob pattern, or several of them.
 Source = StoragePath | Sequence[StoragePath]
 
@@ -90,10 +90,11 @@ class Dataset:
 
     @property
     def id_type(self) -> pa.DataType:
-        """That of the id column; int64 for row numbers."""
+        """Of integers or strings, as what :meth:`ids` gives; int64 for row numbers."""
         import pyarrow as pa
 
-        return self.files[0].id_type or pa.int64()
+        types = {file.id_type or pa.int64() for file in self.files}
+        return pa.large_string() if len(types) > 1 else types.pop()
 
     @property
     def row_bytes(self) -> int:
@@ -175,11 +176,12 @@ class Dataset:
             before += file.rows
 
     def ids(self) -> Iterator[pa.Array]:
-        """The id column, in pieces. ValueError for a null."""
+        """The id column, in pieces of its type, whatever files have. ValueError for a null."""
         assert self.id_column is not None
         for file in self.files:
             first = 0
-            for ids in _column(file.path, self.id_column, 0, file.rows, _IDS):
+            for stored in _column(file.path, self.id_column, 0, file.rows, _IDS):
+                ids = plain_ids(stored, self.id_type)
                 if ids.null_count:
                     row = first + ids.is_null().index(True).as_py()
                     raise ValueError(
@@ -227,10 +229,10 @@ def open_dataset(
     Args:
         source: of .parquet, .arrow (also .feather, .ipc) and .npy files; folders are searched
             for them to any depth, names that start with a dot or underscore left out.
-        column: of lists or fixed-size lists of float16, float32 or float64 (integers are
-            widened), all of one length; needed where there are several. A .npy file is 2-D and
-            has none.
-        id_column: of integers or strings. Row numbers if None.
+        column: of lists, list views, fixed-size lists or tensors of one dimension, of float16,
+            float32 or float64 (integers are widened), all of one length; needed where there are
+            several. A .npy file is 2-D and has none.
+        id_column: of integers or strings, dictionaries of them among these. Row numbers if None.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -246,7 +248,8 @@ def open_dataset(
             column = column or _only_vector_column(path)
             files.append(_arrow_file(path, column, id_column))
     for file in files:
-        if file.id_type != files[0].id_type:
+        # Strings are one kind, however long they may get.
+        if file.id_type != files[0].id_type and not are_strings(file.id_type, files[0].id_type):
             raise TypeError(
                 f"column {id_column} holds {files[0].id_type} in {files[0].path} but "
                 f"{file.id_type} in {file.path}; write ids of one type"
@@ -273,7 +276,7 @@ def _paths(source: Source) -> list[Path]:
         if not paths:
             raise FileNotFoundError("no files are given; pass a file, a folder or a glob pattern")
         return paths
-    path = Path(source)
+    path = local_path(source)
     if path.is_dir():
         found = [
             file
@@ -360,7 +363,10 @@ def _column(path: Path, name: str, first: int, last: int, rows: int) -> Iterator
         for column in _pieces(path, name, first, rows):
             start, stop = (min(max(row - before, 0), len(column)) for row in (first, last))
             for at in range(start, stop, rows):
-                yield column[at : min(at + rows, stop)]
+                piece = column[at : min(at + rows, stop)]
+                if _format(path) == "ipc":  # which is read as it lies, wherever its offsets lead
+                    piece.validate(full=True)
+                yield piece
             before += len(column)
             if before >= last:
                 return
@@ -391,25 +397,22 @@ def _arrow_file(path: Path, column: str, id_column: str | None) -> VectorFile:
 
     schema, rows = _schema_and_rows(path)
     vectors = _field(schema, column, path).type
-    # A column of no rows tells whether the type is one of vectors.
-    column_matrix(pa.chunked_array([], vectors), f"{column} of {path}")
-    value = np.dtype(vectors.value_type.to_pandas_dtype())
-    dtype = engine_dtype(value, f"column {column} of {path} must hold real numbers, not {value}")
-    dim = vectors.list_size if pa.types.is_fixed_size_list(vectors) else None
+    # A column of no rows tells whether the type is one of vectors, and of which.
+    dtype = column_matrix(pa.chunked_array([], vectors), f"{column} of {path}").dtype
+    lists = list_type(vectors)
+    dim = lists.list_size if lists and pa.types.is_fixed_size_list(lists) else None
     if dim is None and rows:
         cell = next(_column(path, column, 0, 1, 1))
         dim = column_matrix(_chunked(cell), f"{column} of {path}").shape[1]
-    id_type = None
+    of_ids = None
     if id_column is not None:
-        id_type = _field(schema, id_column, path).type
-        types = pa.types
-        if not (
-            types.is_integer(id_type) or types.is_string(id_type) or types.is_large_string(id_type)
-        ):
+        stored = _field(schema, id_column, path).type
+        of_ids = id_type(stored)
+        if of_ids is None:
             raise TypeError(
-                f"column {id_column} of {path} holds {id_type}; ids are integers or strings"
+                f"column {id_column} of {path} holds {stored}; ids are integers or strings"
             )
-    return VectorFile(path, rows, dim, dtype, id_type)
+    return VectorFile(path, rows, dim, dtype, of_ids)
 
 
 def _field(schema: pa.Schema, name: str, path: Path) -> pa.Field:
@@ -422,16 +425,8 @@ def _field(schema: pa.Schema, name: str, path: Path) -> pa.Field:
 
 
 def _only_vector_column(path: Path) -> str:
-    import pyarrow as pa
-
     schema, _ = _schema_and_rows(path)
-    lists = [
-        field.name
-        for field in schema
-        if pa.types.is_list(field.type)
-        or pa.types.is_large_list(field.type)
-        or pa.types.is_fixed_size_list(field.type)
-    ]
+    lists = [field.name for field in schema if list_type(field.type)]
     if len(lists) != 1:
         raise ValueError(
             f"{path} has {len(lists) or 'no'} columns of lists{': ' if lists else ''}"

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lshjoin.arrays import Metric
-from lshjoin.datasets import Source, StoragePath, open_dataset
+from lshjoin.datasets import Source, open_dataset
 from lshjoin.files import begin, radius_join_files, row_ids
+from lshjoin.ids import check_distinct
 from lshjoin.job import replacing
 from lshjoin.pairs import ROW_GROUP
+from lshjoin.paths import StoragePath, parquet_path
 from lshjoin.progress import Progress
 
 if TYPE_CHECKING:
@@ -51,11 +53,11 @@ def dedup_files(
     Args:
         items: files of vectors, as for :func:`lshjoin.knn_join_files`.
         threshold: rows nearer than that are duplicates, and so are duplicates of duplicates.
-        out: the file to write, a row for each of the items: its ``id`` (row number without
+        out: the Parquet file to write, a row for each of the items: its ``id`` (row number without
             ``id_column``), the ``group``, which is the id of the group's first row, and ``keep``,
             true for first rows.
         column: as for :func:`lshjoin.knn_join_files`.
-        id_column: as for :func:`lshjoin.knn_join_files`.
+        id_column: as for :func:`lshjoin.knn_join_files`, each id once.
         metric: as for :func:`lshjoin.radius_join`.
         memory_limit: as for :func:`lshjoin.knn_join_files`; groups need 24 bytes a row besides.
         work_dir: as for :func:`lshjoin.knn_join_files`.
@@ -64,7 +66,8 @@ def dedup_files(
 
     Raises:
         ImportError: without scipy.
-        OSError, TypeError, ValueError: as :func:`lshjoin.radius_join_files`.
+        OSError, TypeError, ValueError: as :func:`lshjoin.radius_join_files`; ValueError for an id
+            that comes twice, which would be two groups of one name.
 
     Examples:
         >>> import numpy as np
@@ -88,9 +91,15 @@ def dedup_files(
         "metric": metric,
         "items": dataset.identity,
     }
-    out = Path(out)
+    out = parquet_path(out)
     with closing(begin(work, out, work_dir)) as job:
         if not out.exists():
+            ids = row_ids(job, "items", dataset)
+            try:
+                check_distinct(ids)
+            except ValueError:
+                job.finish()  # there is nothing to go on with
+                raise
             pairs = job.path("pairs.parquet")
             if not job.done(pairs.name):
                 radius_join_files(
@@ -105,7 +114,7 @@ def dedup_files(
                 )
             first = _first_of_group(pairs, len(dataset))
             with replacing(out) as temporary:
-                _write(temporary, first, row_ids(job, "items", dataset), dataset.id_type)
+                _write(temporary, first, ids, dataset.id_type)
         result = _summary(out, start)
         job.finish()
     return result
@@ -156,6 +165,6 @@ def _summary(out: Path, start: float) -> Deduplication:
         out=out,
         rows=len(table),
         groups=int((sizes > 1).sum()),
-        kept=len(sizes),
+        kept=int(pc.sum(table["keep"]).as_py() or 0),
         seconds=time.perf_counter() - start,
     )

@@ -25,13 +25,14 @@ from lshjoin.arrays import (
     radius_join_batches,
     to_radius,
 )
-from lshjoin.datasets import Dataset, Source, StoragePath, open_dataset
+from lshjoin.datasets import Dataset, Source, open_dataset
 from lshjoin.files_plan import FilesPlan, partitions_until, plan_files
 from lshjoin.ids import load_ids, store_ids
 from lshjoin.job import MANIFEST, Job, replacing
 from lshjoin.out_of_core import Columns, DiskJoin, WritePairs
 from lshjoin.pairs import PairsFile, concatenate, neighbor_pairs, pairs_schema
-from lshjoin.params import to_float
+from lshjoin.params import short, to_float
+from lshjoin.paths import StoragePath, local_path, parquet_path
 from lshjoin.plan import JoinPlan, natural
 from lshjoin.progress import Progress
 
@@ -89,8 +90,9 @@ def knn_join_files(
         queries: files of vectors, as for :func:`lshjoin.open_dataset`.
         items: files of vectors; alone they are joined with themselves.
         k: neighbours a query, at least 1.
-        out: the file to write: ``query`` and ``item``, ids or else row numbers, and ``distance``,
-            nearest first for each query; queries in no certain order.
+        out: the Parquet file to write, of a name that ends with .parquet or .pq: ``query`` and
+            ``item``, ids or else row numbers, and ``distance``, nearest first for each query;
+            queries in no certain order.
         column: of vectors, in both sides; needed where files have several of lists.
         id_column: of ids, in both sides; row numbers if None.
         metric: as for :func:`lshjoin.knn_join`.
@@ -340,10 +342,13 @@ def memory_bytes(limit: int | str | None) -> int:
         return min(sizes) // 2
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kMGT]?)(i?)B?)?\s*", str(limit), re.IGNORECASE)
     if match is None:
-        raise ValueError(f"memory_limit must be bytes or a text like '4GiB', not {limit!r}")
+        raise ValueError(f"memory_limit must be bytes or a text like '4GiB', not {short(limit)!r}")
     number, prefix, binary = match.groups()
     power = " kmgt".index(prefix.lower() if prefix else " ")
-    return int(float(number) * (1024 if binary else 1000) ** power)
+    size = float(number) * (1024 if binary else 1000) ** power
+    if size >= 2**63:
+        raise ValueError(f"memory_limit must be below 2**63 bytes, not {short(limit)}")
+    return int(size)
 
 
 @dataclass(frozen=True)
@@ -426,7 +431,7 @@ def check_new(out: Path) -> Path:
 
 def begin(work: dict[str, Any], out: Path, work_dir: StoragePath | None) -> Job:
     """A new job, or the one that was begun before, which may have written ``out`` already."""
-    directory = Path(work_dir or out.with_name(f"{out.name}.work"))
+    directory = local_path(work_dir or out.with_name(f"{out.name}.work"))
     if not (directory / MANIFEST).exists():
         check_new(out)
     return Job(directory, work | {"out": str(out.resolve())})
@@ -446,7 +451,7 @@ def _run(
 
     start = time.perf_counter()
     seconds: dict[str, float] = {}
-    out = Path(out)
+    out = parquet_path(out)
     with closing(begin(work, out, work_dir)) as job:
         write = partial(sides.write_pairs, job)
         if out.exists():

@@ -88,7 +88,7 @@ class ArrowFrame(Frame):
         return list(self.data.column_names)
 
     def _features(self, name: str, dim: int | None) -> Matrix:
-        return vectors.column_matrix(self.data.column(name), name, dim)
+        return vectors.series_matrix(self.data.column(name), name, dim)
 
     def take(self, rows: Rows) -> Self:
         import pyarrow as pa
@@ -125,9 +125,7 @@ class PolarsFrame(Frame):
     data: pl.DataFrame
 
     def _features(self, name: str, dim: int | None) -> Matrix:
-        import pyarrow as pa
-
-        return vectors.column_matrix(pa.chunked_array(self.data.get_column(name)), name, dim)
+        return vectors.series_matrix(self.data.get_column(name), name, dim)
 
     def take(self, rows: Rows) -> Self:
         return type(self)(self.data[rows])
@@ -163,16 +161,7 @@ class PandasFrame(Frame):
     data: pd.DataFrame
 
     def _features(self, name: str, dim: int | None) -> Matrix:
-        import pandas as pd
-
-        column = self.data[name]
-        if isinstance(column.dtype, pd.ArrowDtype):
-            return vectors.column_matrix(column.array.__arrow_array__(), name, dim)
-        if column.dtype != object:
-            raise TypeError(
-                f"Column {name} must be of type list of numbers but was actually {column.dtype}."
-            )
-        return vectors.cells_matrix(column.to_numpy(), name, dim)
+        return vectors.series_matrix(self.data[name], name, dim)
 
     def take(self, rows: Rows) -> Self:
         return type(self)(self.data.take(rows))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,12 +18,13 @@ from lshjoin.arrays import (
     at_least_one,
     to_radius,
 )
+from lshjoin.ids import integer_ids
 from lshjoin.params import to_float
+from lshjoin.paths import StoragePath, local_path
 from lshjoin.plan import JoinPlan, natural
 from lshjoin.progress import Progress, reporter
 from lshjoin.vectors import array_matrix
 
-IndexPath = str | os.PathLike[str]
 Batches = Callable[[int], Iterable[tuple[ArrayLike, ArrayLike]]]
 
 # What a stretch takes in memory for each row: lists of candidates, and results on their way.
@@ -103,7 +102,7 @@ class Index:
             2
         """
         rows = _float32(items, "items")
-        numbers = np.arange(len(rows)) if ids is None else _ids(ids)
+        numbers = np.arange(len(rows)) if ids is None else integer_ids(ids)
         builder = _builder(len(rows), rows.shape[1], metric, plan, seed, None)
         with reporter(progress, "Index.build") as on_progress:
             for _ in range(builder.PASSES):
@@ -113,7 +112,7 @@ class Index:
     @classmethod
     def build_on_disk(
         cls,
-        path: IndexPath,
+        path: StoragePath,
         batches: Batches,
         *,
         count: SupportsIndex,
@@ -162,14 +161,14 @@ class Index:
             <lshjoin.Index: 1000 items, 8 dimensions, euclidean>
         """
         count, dim = natural("count", count), natural("dim", dim)
-        builder = _builder(count, dim, metric, plan, seed, os.fspath(path), resume)
+        builder = _builder(count, dim, metric, plan, seed, str(local_path(path)), resume)
         with reporter(progress, "Index.build_on_disk") as on_progress:
             begun, start = builder.next()
             for number in range(begun, builder.PASSES):
                 done = number * count + start
                 for items, ids in batches(start):
-                    rows = _float32(items, "items")
-                    builder.push(rows, _ids(ids), num_threads=num_threads)
+                    rows = _float32(items, "items", dim)
+                    builder.push(rows, integer_ids(ids), num_threads=num_threads)
                     done += len(rows)
                     if on_progress:
                         on_progress(done, builder.PASSES * count)
@@ -177,7 +176,7 @@ class Index:
         return cls(builder.finish(num_threads=num_threads))
 
     @classmethod
-    def load(cls, path: IndexPath, *, mmap: bool = True, num_threads: int | None = None) -> Index:
+    def load(cls, path: StoragePath, *, mmap: bool = True, num_threads: int | None = None) -> Index:
         """Opens what :meth:`save` or :meth:`build_on_disk` wrote.
 
         Args:
@@ -192,10 +191,10 @@ class Index:
             FileNotFoundError: when there is nothing; other OSErrors as they come.
             ValueError: when it is no index, or damaged, or of a later version; names the file.
         """
-        return cls(_lshjoin.Index.load(os.fspath(path), mmap=mmap, num_threads=num_threads))
+        return cls(_lshjoin.Index.load(str(local_path(path)), mmap=mmap, num_threads=num_threads))
 
     def save(
-        self, path: IndexPath, *, num_threads: int | None = None, progress: Progress = None
+        self, path: StoragePath, *, num_threads: int | None = None, progress: Progress = None
     ) -> None:
         """Saves to a directory, in place of the index that may be there.
 
@@ -210,7 +209,9 @@ class Index:
             OSError: when files can't be written.
         """
         with reporter(progress, "Index.save") as on_progress:
-            self._native.save(os.fspath(path), num_threads=num_threads, on_progress=on_progress)
+            self._native.save(
+                str(local_path(path)), num_threads=num_threads, on_progress=on_progress
+            )
 
     def verify(self, *, num_threads: int | None = None, progress: Progress = None) -> None:
         """Looks at every byte of the files; ValueError naming the file that is damaged."""
@@ -231,7 +232,7 @@ class Index:
         """For every row of ``queries``, the ``k`` nearest items.
 
         Args:
-            queries: (n, d) array-like, rounded to float32.
+            queries: (n, d) array-like or a column, rounded to float32.
             k: neighbours a query, at least 1. Queries with fewer are padded with inf and -1.
             recall: the share of the true neighbours to find, above 0; 0.95 if None. 1.0 compares
                 all pairs, as do few queries whatever the recall. Otherwise some of the queries,
@@ -245,16 +246,16 @@ class Index:
 
         Returns:
             ``distances``, float32, and ``indices``, which are ids: both (n, k), nearest first,
-            ties by id. The attribute ``plan`` is what was done.
+            ties by id. An id may be -1 too: where there is no neighbour, the distance is inf. The
+            attributes ``plan`` and ``report`` tell what was done, and what came of it.
 
         Raises:
             TypeError, ValueError: as :func:`lshjoin.knn_join`; ValueError when a file is damaged,
                 which it names.
         """
         k = at_least_one(k)
-        rows = _float32(queries, "queries")
+        rows = _float32(queries, "queries", self.dim)
         plan = self._plan(recall, plan, len(rows))
-        # The engine need not write more columns than there are items; NumPy pads the rest.
         columns = min(k, max(len(self), 1))
         with reporter(progress, "Index.knn") as on_progress:
             found = self._native.knn(
@@ -265,7 +266,7 @@ class Index:
                 num_threads=num_threads,
                 on_progress=on_progress,
             )
-        return _neighbors(*found, k, plan)
+        return Neighbors._of(*found, k, plan)
 
     def radius(
         self,
@@ -296,7 +297,7 @@ class Index:
             >>> index.radius([[0.0, 0.0]], radius=2).indices
             array([7, 9])
         """
-        radius, rows = to_radius(radius), _float32(queries, "queries")
+        radius, rows = to_radius(radius), _float32(queries, "queries", self.dim)
         with reporter(progress, "Index.radius") as on_progress:
             return RadiusNeighbors(
                 *self._native.radius(rows, radius, num_threads=num_threads, on_progress=on_progress)
@@ -313,7 +314,7 @@ class Index:
             TypeError, ValueError: as :meth:`build`, and for an id that is there already, which it
                 names. Nothing is added then.
         """
-        self._native.add(_float32(items, "items"), _ids(ids))
+        self._native.add(_float32(items, "items", self.dim), integer_ids(ids))
 
     def remove(self, ids: ArrayLike) -> None:
         """Removes the items of these ids.
@@ -322,7 +323,7 @@ class Index:
             TypeError, ValueError: for ids that are no integers, come twice, or are not in the
                 index; the message names the id. Nothing is removed then.
         """
-        self._native.remove(_ids(ids))
+        self._native.remove(integer_ids(ids))
 
     def __len__(self) -> int:
         return len(self._native)
@@ -396,7 +397,7 @@ class Index:
             JoinPlan.partitions(seed=0, axes=48, cells=106, probes=3, until_recall=None)
         """
         k = at_least_one(k)
-        rows = None if queries is None else _float32(queries, "queries")
+        rows = None if queries is None else _float32(queries, "queries", self.dim)
         asked = len(self) if rows is None else len(rows)
         number = asked if count is None else natural("count", count)
         plan = self._plan(recall, plan, number)
@@ -474,7 +475,7 @@ class Index:
                 num_threads=num_threads,
                 on_progress=on_progress,
             )
-        return ids, _neighbors(*found, k, plan)
+        return ids, Neighbors._of(*found, k, plan)
 
     def radius_of_stretch(
         self,
@@ -545,39 +546,12 @@ def _unpickle(files: dict[str, bytes]) -> Index:
         return Index.load(directory, mmap=False)
 
 
-def _neighbors(
-    distances: NDArray[np.float32], ids: NDArray[np.int64], k: int, plan: JoinPlan
-) -> Neighbors:
-    padding = ((0, 0), (0, k - distances.shape[1]))
-    result = Neighbors(distances, ids)
-    if padding[1][1]:
-        result = Neighbors(
-            np.pad(distances, padding, constant_values=math.inf),
-            np.pad(ids, padding, constant_values=-1),
-        )
-    result.plan = plan
-    return result
-
-
 def _limits(stretch: range) -> tuple[int, int]:
     if stretch.step != 1:
         raise ValueError(f"a stretch must be a range without gaps, not {stretch!r}")
     return natural("stretch.start", stretch.start), natural("stretch.stop", stretch.stop)
 
 
-def _float32(array: ArrayLike, name: str) -> NDArray[np.float32]:
+def _float32(array: ArrayLike, name: str, dim: int | None = None) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # infinity is refused by row
-        return array_matrix(array, name).astype(np.float32, copy=False)
-
-
-def _ids(ids: ArrayLike) -> NDArray[np.int64]:
-    values = np.asarray(ids)
-    if values.ndim != 1:
-        raise ValueError(f"ids must be 1-D, one an item, but have {values.ndim} dimensions")
-    if values.size == 0:
-        return np.empty(0, np.int64)
-    if values.dtype.kind not in "iu":
-        raise TypeError(f"ids must be integers, not {values.dtype}")
-    if values.dtype.kind == "u" and values.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"id {values.max()} does not fit 64 bits with sign")
-    return np.ascontiguousarray(values, dtype=np.int64)
+        return array_matrix(array, name, dim).astype(np.float32, copy=False)

@@ -14,13 +14,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lshjoin.arrays import NearestMetric
-from lshjoin.datasets import Source, StoragePath, open_dataset
+from lshjoin.datasets import Source, open_dataset
 from lshjoin.files import check_new, memory_bytes
 from lshjoin.files_plan import batch_rows
+from lshjoin.ids import integer_ids
 from lshjoin.index import Index
 from lshjoin.job import Job, replacing
 from lshjoin.out_of_core import SAMPLE
 from lshjoin.pairs import PairsFile, neighbor_pairs, pairs_schema
+from lshjoin.paths import StoragePath, local_path, parquet_path
 from lshjoin.plan import JoinPlan
 from lshjoin.progress import Progress, reporter
 
@@ -66,7 +68,7 @@ def build_index(
         TypeError, ValueError, OSError: as :func:`lshjoin.knn_join_files`, for ids that are no
             integers or come twice, and when ``out`` holds anything but a sound index.
     """
-    out = Path(out)
+    out = local_path(out)
     if out.exists() and any(out.iterdir()):
         Index.load(out)  # which tells, before hours of work, whether it is one
     dataset = open_dataset(items, column, id_column)
@@ -76,7 +78,7 @@ def build_index(
         )
     ids = np.arange(len(dataset))
     if id_column is not None:
-        ids = np.concatenate([ids[:0], *(part.to_numpy() for part in dataset.ids())])
+        ids = np.concatenate([ids[:0], *(integer_ids(part.to_numpy()) for part in dataset.ids())])
     rows = batch_rows(len(dataset), dataset.dim, memory_bytes(memory_limit))
 
     def batches(start: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
@@ -135,7 +137,7 @@ def query_index(
         TypeError, ValueError, OSError: as :func:`lshjoin.knn_join_files`, and for a damaged index.
     """
     start = time.perf_counter()
-    out = check_new(Path(out))
+    out = check_new(parquet_path(out))
     index = Index.load(path)
     dataset = open_dataset(queries, column, id_column)
     plan = index.fixed_plan(
@@ -147,8 +149,11 @@ def query_index(
         progress=False,
     )
     rows = batch_rows(0, dataset.dim + 16 * k, memory_bytes(memory_limit))
-    ids = None if id_column is None else pa.concat_arrays(list(dataset.ids()))
-    schema = pairs_schema(dataset.id_type, pa.int64(), np.dtype(np.float32))
+    of_queries = dataset.id_type
+    ids = None
+    if id_column is not None:
+        ids = pa.chunked_array(dataset.ids(), of_queries).combine_chunks()
+    schema = pairs_schema(of_queries, pa.int64(), np.dtype(np.float32))
     with (
         replacing(out) as file,
         PairsFile(file, schema, ids, None) as pairs,

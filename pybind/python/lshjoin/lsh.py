@@ -14,7 +14,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from lshjoin import _lshjoin
 from lshjoin.frames import Dataset, Frame, open_frame, open_pair
-from lshjoin.params import ParamMap, Params, declare, to_float, to_int, to_string
+from lshjoin.params import (
+    ParamMap,
+    Params,
+    declare,
+    finite_positive,
+    signed_64_bits,
+    to_float,
+    to_int,
+    to_string,
+    whole_positive,
+)
 from lshjoin.progress import Progress, reporter
 from lshjoin.report import Estimate
 from lshjoin.storage import Storable, read_functions, write_functions
@@ -41,14 +51,14 @@ class LSHParams(Params):
         "number of hash tables, where increasing number of hash tables lowers the false negative "
         "rate, and decreasing it improves the running performance.",
         to_int,
-        lambda value: value > 0,
+        whole_positive,
     )
     numHashFunctions = declare(
         "numHashFunctions",
         "number of hash functions a table, all of which must agree for two rows to share a "
         "bucket: more of them mean fewer candidates and more false negatives.",
         to_int,
-        lambda value: value > 0,
+        whole_positive,
     )
 
     def __init__(self, uid: str | None = None) -> None:
@@ -93,7 +103,7 @@ class BucketLengthParam(LSHParams):
         "bucketLength",
         "the length of each hash bucket, a larger bucket lowers the false negative rate.",
         to_float,
-        lambda value: 0 < value < float("inf"),
+        finite_positive,
     )
 
     def getBucketLength(self) -> float:
@@ -112,7 +122,7 @@ class LSH(LSHParams, Storable, Generic[Model]):
 
     model_class: ClassVar[type[LSHModel]]
 
-    seed = declare("seed", "random seed.", to_int, lambda value: -(2**63) <= value < 2**63)
+    seed = declare("seed", "random seed.", to_int, signed_64_bits)
 
     def __init__(
         self,
@@ -376,22 +386,22 @@ class BucketedLSH(BucketLengthParam, LSH[Model]):
         """
         if (threshold is None) == (numNeighbors is None):
             raise TypeError("pass either threshold or numNeighbors")
+        estimator = cls(inputCol=inputCol, seed=seed)
         rows = open_frame(dataset).features(inputCol)
+        near = None if numNeighbors is None else min(_count(numNeighbors), max(len(rows), 1))
         with reporter(progress, "suggest") as on_progress:
             text = _lshjoin.suggest(
                 rows,
                 family=cls.family,
-                num_neighbors=None if numNeighbors is None else _count(numNeighbors),
+                num_neighbors=near,
                 threshold=0.0 if threshold is None else to_float(threshold),
                 recall=to_float(recall),
-                seed=seed,
+                seed=estimator.getSeed(),
                 num_threads=num_threads,
                 on_progress=on_progress,
             )
         found = json.loads(text)
-        estimator = cls(
-            inputCol=inputCol,
-            seed=seed,
+        estimator._set(
             numHashTables=found["tables"],
             bucketLength=found["bucket_length"],
             numHashFunctions=found["functions"],

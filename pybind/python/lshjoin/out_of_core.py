@@ -187,7 +187,10 @@ class DiskJoin:
             with replacing(path) as temporary:
                 temporary.write_text(plan.to_json())
         self.seconds["plan"] = time.perf_counter() - start
-        return JoinPlan.from_json(path.read_text())
+        try:
+            return JoinPlan.from_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}; delete it, and run it again") from None
 
 
 def _of_stretch(

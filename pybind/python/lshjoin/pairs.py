@@ -30,11 +30,14 @@ def pairs_schema(
 def neighbor_pairs(
     queries: NDArray[np.int64], distances: NDArray[Any], indices: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]]:
-    """The columns of a k-nearest-neighbour join, (queries, k), in pieces; -1 is nobody."""
+    """The columns of a k-nearest-neighbour join, (queries, k), in pieces.
+
+    Who is infinitely far is nobody: of ids, any number may be somebody's.
+    """
     rows = max(ROW_GROUP // distances.shape[1], 1)
     for start in range(0, len(queries), rows):
         part = slice(start, start + rows)
-        found = indices[part] >= 0
+        found = distances[part] < np.inf
         of_query = np.repeat(queries[part], found.sum(axis=1))
         yield of_query, indices[part][found], distances[part][found]
 
@@ -81,7 +84,13 @@ def concatenate(parts: list[Path], path: Path, schema: pa.Schema) -> int:
     pairs = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as file:
         for part in parts:
-            for batch in pq.ParquetFile(part).iter_batches(ROW_GROUP):
-                file.write_table(pa.Table.from_batches([batch]), row_group_size=ROW_GROUP)
-                pairs += len(batch)
+            try:
+                batches = pq.ParquetFile(part).iter_batches(ROW_GROUP)
+                for batch in batches:
+                    file.write_table(pa.Table.from_batches([batch], schema), ROW_GROUP)
+                    pairs += len(batch)
+            except (pa.ArrowException, OSError) as error:
+                raise ValueError(
+                    f"{part} is damaged: {error}; delete it, and run it again"
+                ) from None
     return pairs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import numbers
 import uuid
@@ -21,16 +20,31 @@ def to_int(value: object) -> int:
         raise TypeError(f"Could not convert {value} to int")
     if isinstance(value, numbers.Integral):
         return int(value)  # not by way of float: seeds have 64 bits
-    if float(value).is_integer():
-        return int(float(value))
+    number = to_float(value)
+    if number.is_integer():
+        return int(number)
     raise TypeError(f"Could not convert {value} to int")
 
 
 def to_float(value: object) -> float:
     """A float, of any real number. As in Spark, booleans are not numbers."""
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(f"Could not convert {value} to float")
+    try:
         return float(value)
-    raise TypeError(f"Could not convert {value} to float")
+    except OverflowError:
+        raise ValueError(
+            f"Could not convert {short(value)} to float: it is larger than any float"
+        ) from None
+
+
+def short(value: object) -> str:
+    """A number for a message, however many digits it has."""
+    try:
+        text = str(value)
+    except ValueError:  # thousands of digits, which Python refuses to write
+        return "a number of thousands of digits"
+    return text if len(text) <= 40 else f"{text[:20]}... ({len(text)} digits)"
 
 
 def to_string(value: object) -> str:
@@ -48,20 +62,41 @@ class Param(Generic[T]):
     name: str
     doc: str = dataclasses.field(compare=False)
     typeConverter: Callable[[object], T] = dataclasses.field(compare=False, repr=False)
-    isValid: Callable[[T], bool] = dataclasses.field(
-        default=lambda value: True, compare=False, repr=False
-    )
+    isValid: Callable[[T], bool] = dataclasses.field(compare=False, repr=False)
 
     def __str__(self) -> str:
         """The owner's uid and the name."""
         return f"{self.parent}__{self.name}"
 
 
+# Functions with names of their own, not lambdas: parameters are pickled with those that own them.
+
+
+def any_value(value: object) -> bool:
+    """Whatever was converted."""
+    return True
+
+
+def whole_positive(value: int) -> bool:
+    """From 1 to the largest int of Spark's."""
+    return 0 < value < 2**31
+
+
+def finite_positive(value: float) -> bool:
+    """Above 0, and not infinite or NaN."""
+    return 0 < value < float("inf")
+
+
+def signed_64_bits(value: int) -> bool:
+    """What Spark has for a long."""
+    return -(2**63) <= value < 2**63
+
+
 def declare(
     name: str,
     doc: str,
     convert: Callable[[object], T],
-    valid: Callable[[T], bool] = lambda value: True,
+    valid: Callable[[T], bool] = any_value,
 ) -> Param[T]:
     """A parameter in a class body; every instance gets a copy of its own."""
     return Param("undefined", name, doc, convert, valid)
@@ -162,7 +197,8 @@ class Params:
 
     def copy(self, extra: ParamMap | None = None) -> Self:
         """The same, uid included, with ``extra`` set as well."""
-        that = copy.copy(self)
+        that = type(self).__new__(type(self))
+        vars(that).update(vars(self))
         that._paramMap = dict(self._paramMap)
         that._defaultParamMap = dict(self._defaultParamMap)
         for param, value in (extra or {}).items():
@@ -173,6 +209,9 @@ class Params:
                 )
             that.set(param, value)
         return that
+
+    def __copy__(self) -> Self:
+        return self.copy()
 
     def _set(self, **values: object) -> Self:
         """Sets by name; None leaves a parameter as it is."""
@@ -189,12 +228,14 @@ class Params:
     def _checked(self, param: Param[T], value: object) -> T:
         try:
             converted = param.typeConverter(value)
-        except TypeError as error:
-            raise TypeError(
+        except (TypeError, ValueError) as error:
+            raise type(error)(
                 f'Invalid param value given for param "{param.name}". {error}'
             ) from None
         if not param.isValid(converted):
-            raise ValueError(f"{self.uid} parameter {param.name} given invalid value {converted}.")
+            raise ValueError(
+                f"{self.uid} parameter {param.name} given invalid value {short(converted)}."
+            )
         return converted
 
     def _resolve(self, param: str | Param[Any]) -> Param[Any]:

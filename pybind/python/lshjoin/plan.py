@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, SupportsIndex
 
 from lshjoin import _lshjoin
-from lshjoin.params import to_float
+from lshjoin.params import short, to_float
 from lshjoin.report import Estimate
 
 _LSH = """\
@@ -265,5 +265,5 @@ def natural(name: str, value: SupportsIndex) -> int:
     """A whole number of 64 bits, without sign."""
     number = operator.index(value)
     if not 0 <= number < 2**64:
-        raise ValueError(f"{name} must be 0 to 2**64 - 1, not {number}")
+        raise ValueError(f"{name} must be 0 to 2**64 - 1, not {short(number)}")
     return number

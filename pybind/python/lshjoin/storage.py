@@ -8,7 +8,6 @@ which Spark refuses, and the offsets of its hash functions.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 import uuid
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lshjoin.params import ParamMap, Params
+from lshjoin.paths import StoragePath, local_path
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -30,7 +30,6 @@ _SPARK_VERSION = "4.0.5"
 _DECLARES_LAYOUT = (3, 2)
 
 Stored = TypeVar("Stored", bound="Storable")
-StoragePath = str | os.PathLike[str]
 
 
 class Storable(Params):
@@ -95,7 +94,7 @@ class Writer:
 
     def save(self, path: StoragePath) -> None:
         """Writes to a new directory, then moves it into place: no half-written model is left."""
-        target = Path(path)
+        target = local_path(path)
         if target.exists() and not self._overwrite:
             raise FileExistsError(
                 f"Path {target} already exists. To overwrite it, please use "
@@ -124,14 +123,14 @@ class Reader(Generic[Stored]):
 
     def load(self, path: StoragePath) -> Stored:
         """Reads a directory. FileNotFoundError when it is none, ValueError for another class."""
-        metadata = _read_metadata(Path(path) / "metadata")
+        metadata = _read_metadata(local_path(path) / "metadata")
         names = self._cls._class_names()
         if metadata["class"] not in names:
             raise ValueError(
                 f"Error loading metadata: Expected class name {names[0]} "
                 f"but found class name {metadata['class']}"
             )
-        instance = self._cls._restore(Path(path) / "data", metadata)
+        instance = self._cls._restore(local_path(path) / "data", metadata)
         # Spark before 2.4 kept defaults and values in one map.
         instance._setDefault(**metadata.get("defaultParamMap", {}))
         return instance._set(**metadata["paramMap"])

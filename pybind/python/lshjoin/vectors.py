@@ -5,6 +5,7 @@ Nothing is rounded on the way: values are viewed where they lie or widened exact
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,16 +16,33 @@ if TYPE_CHECKING:
 
     from lshjoin._lshjoin import Matrix
 
+# Looked at only when it is already imported, as in frames.py.
+_COLUMNS = (
+    ("pandas", "Series"),
+    ("polars", "Series"),
+    ("pyarrow", "Array"),
+    ("pyarrow", "ChunkedArray"),
+)
+
 # Whole numbers up to here are exact in float64.
 _EXACT = 2**53
 
 
-def array_matrix(array: object, name: str) -> Matrix:
-    """A 2-D array-like of real numbers, one vector a row; ``name`` is for error messages.
+def array_matrix(array: object, name: str, dim: int | None = None) -> Matrix:
+    """A 2-D array-like of real numbers, or a column of vectors; ``name`` is for error messages.
 
     float16, float32 and float64 stay, without a copy when aligned and C-contiguous; 8- and 16-bit
-    integers become float32, wider ones float64.
+    integers become float32, wider ones float64. ``dim`` is for columns without rows, which do not
+    tell how long their vectors would be.
     """
+    if _is_column(array):
+        matrix = series_matrix(array, name)
+        return matrix if len(matrix) or dim is None else matrix[:, :1].repeat(dim, axis=1)
+    if (sparse := sys.modules.get("scipy.sparse")) and sparse.issparse(array):
+        raise TypeError(
+            f"{name} must be a dense array, not a {type(array).__name__}; pass {name}.toarray()"
+        )
+    refuse_masked(array, name)
     try:
         values = np.asarray(array)
     except ValueError as error:  # what NumPy says of ragged lists
@@ -38,6 +56,48 @@ def array_matrix(array: object, name: str) -> Matrix:
     if values.shape[1] == 0:
         raise ValueError(f"{name} has no columns: vectors must have at least one element")
     return _engine_layout(values)
+
+
+def refuse_masked(array: object, name: str) -> None:
+    """ValueError for a masked array, or a list of them, in which anything is masked."""
+    if isinstance(array, (list, tuple)):
+        # NumPy would make one array of the values, those under masks among them.
+        for row, part in enumerate(array):
+            if isinstance(part, np.ma.MaskedArray):
+                refuse_masked(part, f"row {row} of {name}")
+    elif isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        place = np.argwhere(np.ma.getmaskarray(array))[0].tolist()
+        raise ValueError(
+            f"{name} is masked, first at {place}; fill what is masked, or leave out such rows"
+        )
+
+
+def series_matrix(column: object, name: str, dim: int | None = None) -> Matrix:
+    """A column of vectors of pandas, polars or pyarrow, or an array of their cells."""
+    if (pandas := sys.modules.get("pandas")) and isinstance(column, pandas.Series):
+        if not isinstance(column.dtype, pandas.ArrowDtype):
+            if column.dtype != object:
+                raise TypeError(_type_message(name, column.dtype))
+            return _cells_matrix(column.to_numpy(), name, dim)
+        column = column.array.__arrow_array__()
+    if isinstance(column, np.ndarray):
+        return _cells_matrix(column, name, dim)
+    import pyarrow as pa
+
+    if hasattr(column, "__arrow_c_array__"):
+        column = pa.chunked_array([pa.array(column)])
+    return column_matrix(pa.chunked_array(column), name, dim)
+
+
+def _is_column(array: object) -> bool:
+    """Whether it is a column, or an array of a column's cells, in which NumPy sees no matrix."""
+    if isinstance(array, np.ndarray):
+        return array.dtype == object and array.ndim == 1
+    return any(
+        isinstance(array, getattr(sys.modules[library], kind))
+        for library, kind in _COLUMNS
+        if library in sys.modules
+    )
 
 
 def column_matrix(
@@ -57,15 +117,16 @@ def column_matrix(
             row += len(part)
             dim = part.shape[1]
     if not parts:
-        _check_list_type(column.type, name)
-        return np.empty((0, dim or 1))
+        numbers = _check_list_type(column.type, name).value_type.to_pandas_dtype()
+        return np.empty((0, dim or 1), engine_dtype(np.dtype(numbers), name))
     return _engine_layout(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
 
-def cells_matrix(cells: NDArray[Any], name: str, dim: int | None = None) -> Matrix:
+def _cells_matrix(cells: NDArray[Any], name: str, dim: int | None) -> Matrix:
     """A pandas column of Python objects: a list or an array a cell."""
     if len(cells) == 0:
         return np.empty((0, dim or 1))
+    refuse_masked(list(cells), f"column {name}")
     try:
         values = np.stack(list(cells))
     except ValueError:  # cells of different shapes
@@ -88,6 +149,9 @@ def key_and_rows(key: object, rows: Matrix) -> tuple[Matrix, Matrix]:
 
     The rows are widened (which copies them) only for a key that their type cannot express.
     """
+    if (arrow := sys.modules.get("pyarrow")) and isinstance(key, arrow.ListScalar):
+        key = key.values  # a row of a column
+    refuse_masked(key, "key")
     vector = np.asarray(key)
     if vector.ndim != 1:
         raise ValueError(
@@ -132,6 +196,8 @@ def _chunk_matrix(chunk: pa.Array, name: str, dim: int | None, first_row: int) -
     import pyarrow as pa
 
     _check_list_type(chunk.type, name)
+    if isinstance(chunk, pa.ExtensionArray):
+        chunk = chunk.storage
     if chunk.null_count:
         row = first_row + _first_null(chunk)
         raise ValueError(f"Column {name}: row {row} is null; drop such rows or fill them")
@@ -139,7 +205,7 @@ def _chunk_matrix(chunk: pa.Array, name: str, dim: int | None, first_row: int) -
         length = chunk.type.list_size
         _check_dim(length, dim, name, first_row)
     else:
-        lengths = np.diff(chunk.offsets.to_numpy())
+        lengths = chunk.value_lengths().to_numpy()
         length = int(lengths[0]) if dim is None else dim
         uneven = np.flatnonzero(lengths != length)
         if len(uneven):
@@ -153,19 +219,33 @@ def _chunk_matrix(chunk: pa.Array, name: str, dim: int | None, first_row: int) -
     return _floating(numbers, _type_message(name, chunk.type))
 
 
-def _check_list_type(arrow_type: pa.DataType, name: str) -> None:
+def _check_list_type(arrow_type: pa.DataType, name: str) -> pa.DataType:
     import pyarrow as pa
 
-    types = pa.types
-    is_list = (
-        types.is_list(arrow_type)
-        or types.is_large_list(arrow_type)
-        or types.is_fixed_size_list(arrow_type)
-    )
-    if not is_list or not (
-        types.is_floating(arrow_type.value_type) or types.is_integer(arrow_type.value_type)
+    stored = list_type(arrow_type)
+    if stored is None or not (
+        pa.types.is_floating(stored.value_type) or pa.types.is_integer(stored.value_type)
     ):
         raise TypeError(_type_message(name, arrow_type))
+    return stored
+
+
+def list_type(arrow_type: pa.DataType) -> pa.DataType | None:
+    """The type of lists by which a column of this type holds vectors; None if it holds none."""
+    import pyarrow as pa
+
+    stored = arrow_type
+    if isinstance(arrow_type, pa.FixedShapeTensorType) and len(arrow_type.shape) == 1:
+        stored = arrow_type.storage_type
+    types = pa.types
+    is_list = (
+        types.is_list(stored)
+        or types.is_large_list(stored)
+        or types.is_fixed_size_list(stored)
+        or types.is_list_view(stored)
+        or types.is_large_list_view(stored)
+    )
+    return stored if is_list else None
 
 
 def _first_null(array: pa.Array) -> int:
