@@ -7,7 +7,7 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test test-neon test-memory test-miri lint bench bench-quick bench-report \
+.PHONY: build demo test fuzz-python test-neon test-memory test-miri lint bench bench-quick bench-report \
     bench-index bench-join bench-kernels bench-out-of-core bench-planner bench-radius bench-spark \
     bench-spark-cluster
 .SECONDARY:
@@ -74,6 +74,11 @@ test-miri:
 	$(MIRI) --test hash -- ids_may_use
 
 MIRI := cargo +nightly miri test -p lshjoin-kernels --target-dir target/miri
+
+# Odd arrays, frames, parameters and files by the thousand, and how many of each there were.
+fuzz-python: export HYPOTHESIS_PROFILE = fuzz
+fuzz-python: $(VENV)/built $(VENV)/with-test
+	$(BIN)/python -m pytest --capture no tests/python/test_properties.py
 
 lint: $(VENV)/with-lint
 	cargo fmt --all --check
