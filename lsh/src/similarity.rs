@@ -340,14 +340,17 @@ impl<'a, T: Scalar> Within<'a, T> {
         found
     }
 
-    /// Each row with itself, at distance 0.
-    fn with_itself(&self) -> impl Iterator<Item = Pair<T>> + use<T> {
-        let rows = if self.threshold > 0.0 {
-            self.left.rows.len() as u32
-        } else {
-            0
+    /// Each row with itself: at distance 0, but for what has no direction.
+    fn with_itself(&self) -> impl Iterator<Item = Pair<T>> {
+        let rows = self.left.rows;
+        let distance = move |row: u32| match self.left.metric {
+            Metric::Cosine if rows.row(row as usize).iter().all(|&x| x == T::ZERO) => 1.0,
+            _ => 0.0,
         };
-        (0..rows).map(|row| (row, row, T::ZERO))
+        (0..rows.len() as u32)
+            .map(move |row| (row, row, distance(row)))
+            .filter(|pair| pair.2 < self.threshold)
+            .map(|(left, right, distance)| (left, right, T::from_f64(distance)))
     }
 }
 

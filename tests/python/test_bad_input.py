@@ -404,9 +404,15 @@ def test_zero_vectors_and_cosine():
     rows = np.array([[0.0, 0.0], [1.0, 0.0]])
     distances, _ = knn_join(rows, rows, 2, metric="cosine")
     assert distances.tolist() == [[1.0, 1.0], [0.0, 1.0]]
-    frame = make_frame("polars", rows)
+    frame, other = make_frame("polars", rows), make_frame("polars", rows)
     model = RandomHyperplaneLSH(inputCol="features").fit(frame)
-    assert np.isfinite(model.approxSimilarityJoin(frame, frame, 3.0)["distCol"].to_numpy()).all()
+    for pairs in (
+        model.approxSimilarityJoin(frame, frame, 3.0),
+        model.approxSimilarityJoin(frame, other, 3.0),
+    ):
+        zeros = [row for row in rows_of(pairs) if row["datasetA"]["id"] == row["datasetB"]["id"]]
+        assert [row["distCol"] for row in zeros] == [1.0, 0.0]
+    assert len(model.approxSimilarityJoin(frame, frame, 1.0)) == 1
 
 
 def test_buckets_beyond_32_bits(kind):

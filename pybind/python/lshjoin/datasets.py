@@ -309,7 +309,9 @@ def _suffixes() -> str:
 def _open_npy(path: Path) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # of all kinds, of NumPy's reading of a header that is damaged
         raise ValueError(f"{path} is not a readable .npy file: {error}") from None
     return array
 

@@ -17,19 +17,19 @@ T = TypeVar("T")
 def to_int(value: object) -> int:
     """An int; a float is taken when it is whole. As in Spark, booleans are not numbers."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"Could not convert {value} to int")
+        raise TypeError(f"Could not convert {short(value)} to int")
     if isinstance(value, numbers.Integral):
         return int(value)  # not by way of float: seeds have 64 bits
     number = to_float(value)
     if number.is_integer():
         return int(number)
-    raise TypeError(f"Could not convert {value} to int")
+    raise TypeError(f"Could not convert {short(value)} to int")
 
 
 def to_float(value: object) -> float:
     """A float, of any real number. As in Spark, booleans are not numbers."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise TypeError(f"Could not convert {value} to float")
+        raise TypeError(f"Could not convert {short(value)} to float")
     try:
         return float(value)
     except OverflowError:
@@ -39,12 +39,12 @@ def to_float(value: object) -> float:
 
 
 def short(value: object) -> str:
-    """A number for a message, however many digits it has."""
+    """A value for a message, however many digits it has."""
     try:
         text = str(value)
     except ValueError:  # thousands of digits, which Python refuses to write
         return "a number of thousands of digits"
-    return text if len(text) <= 40 else f"{text[:20]}... ({len(text)} digits)"
+    return text if len(text) <= 100 else f"{text[:40]}... ({len(text)} characters)"
 
 
 def to_string(value: object) -> str:
