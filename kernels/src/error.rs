@@ -68,6 +68,20 @@ pub enum KernelError {
         /// The value, NaN or an infinity.
         value: f64,
     },
+    /// A value that is larger than what is asked for can take.
+    #[error(
+        "row {row} holds {value} at dimension {dimension}; values may be up to {largest}: scale all vectors by one factor"
+    )]
+    TooLarge {
+        /// Row index.
+        row: usize,
+        /// Index within the row.
+        dimension: usize,
+        /// The value.
+        value: f64,
+        /// The largest magnitude that can be taken.
+        largest: f64,
+    },
     /// A bucket id that does not fit 32 bits.
     #[error(
         "row {row}, hash function {function}: bucket {bucket} does not fit a 32-bit id; use a larger bucket length or scale the data down"
@@ -99,7 +113,10 @@ pub enum KernelError {
 impl KernelError {
     /// The same error for rows that are the part of a larger matrix after its first `rows`.
     pub fn after(mut self, rows: usize) -> Self {
-        if let Self::NotFinite { row, .. } | Self::BucketOverflow { row, .. } = &mut self {
+        if let Self::NotFinite { row, .. }
+        | Self::TooLarge { row, .. }
+        | Self::BucketOverflow { row, .. } = &mut self
+        {
             *row += rows;
         }
         self

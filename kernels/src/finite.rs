@@ -30,30 +30,61 @@ const BLOCK: usize = 1 << 16;
 /// # Errors
 /// [`KernelError::NotFinite`].
 pub fn check_finite<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Result<()> {
+    check_within(rows, T::from_f64(T::LARGEST), isa)
+}
+
+/// [`check_finite`], and refuses values whose magnitude is above `largest` likewise.
+///
+/// ```
+/// use lshjoin_kernels::{Isa, KernelError, Rows, check_within};
+///
+/// let rows = Rows::new(&[1.0_f32, 2.0, -1e30, 4.0], 2)?;
+/// assert!(matches!(
+///     check_within(rows, 1e20, Isa::best()),
+///     Err(KernelError::TooLarge { row: 1, dimension: 0, .. })
+/// ));
+/// # Ok::<(), KernelError>(())
+/// ```
+///
+/// # Errors
+/// [`KernelError::NotFinite`] or [`KernelError::TooLarge`], whichever comes first.
+pub fn check_within<T: Scalar>(rows: Rows<'_, T>, largest: T, isa: Isa) -> Result<()> {
     let first = rows
         .values()
         .par_chunks(BLOCK)
         .enumerate()
         .find_map_first(|(block, values)| {
-            if dispatch(isa, AllFinite(values)) {
+            if dispatch(isa, AllWithin(values, largest)) {
                 return None;
             }
-            let offset = values.iter().position(|value| !value.is_finite())?;
+            let is_within = |value: &T| value.abs() <= largest;
+            let offset = values.iter().position(|value| !is_within(value))?;
             Some(block * BLOCK + offset)
         });
-    match first {
-        None => Ok(()),
-        Some(index) => Err(KernelError::NotFinite {
-            row: index / rows.dim(),
-            dimension: index % rows.dim(),
-            value: rows.values()[index].to_f64(),
-        }),
-    }
+    let Some(index) = first else {
+        return Ok(());
+    };
+    let (row, dimension) = (index / rows.dim(), index % rows.dim());
+    let value = rows.values()[index].to_f64();
+    Err(if value.is_finite() {
+        KernelError::TooLarge {
+            row,
+            dimension,
+            value,
+            largest: largest.to_f64(),
+        }
+    } else {
+        KernelError::NotFinite {
+            row,
+            dimension,
+            value,
+        }
+    })
 }
 
-struct AllFinite<'a, T>(&'a [T]);
+struct AllWithin<'a, T>(&'a [T], T);
 
-impl<T: Scalar> WithSimd for AllFinite<'_, T> {
+impl<T: Scalar> WithSimd for AllWithin<'_, T> {
     type Output = bool;
 
     /// Without an early exit inside a chunk, the compiler vectorises the loop over it.
@@ -62,7 +93,7 @@ impl<T: Scalar> WithSimd for AllFinite<'_, T> {
         let all = |values: &[T]| {
             values
                 .iter()
-                .fold(true, |all, value| all & value.is_finite())
+                .fold(true, |all, value| all & (value.abs() <= self.1))
         };
         let (chunks, rest) = self.0.as_chunks::<64>();
         chunks.iter().all(|chunk| all(chunk)) && all(rest)
@@ -116,6 +147,29 @@ mod tests {
                         if row * dim + dimension == at && value.is_nan()
                 ));
             }
+        });
+    }
+
+    #[test]
+    fn what_is_larger_is_found() {
+        on_each_isa(|isa| {
+            let mut values = vec![-2.0_f64; 200];
+            let check = |values: &[f64]| check_within(Rows::new(values, 2).unwrap(), 2.0, isa);
+            assert_eq!(check(&values), Ok(()));
+            values[7] = -3.0;
+            values[9] = f64::NAN;
+            let expected = KernelError::TooLarge {
+                row: 3,
+                dimension: 1,
+                value: -3.0,
+                largest: 2.0,
+            };
+            assert_eq!(check(&values), Err(expected));
+            values[5] = f64::INFINITY;
+            assert!(matches!(
+                check(&values),
+                Err(KernelError::NotFinite { row: 2, .. })
+            ));
         });
     }
 

@@ -74,6 +74,10 @@ const HUGE: f64 = 1e36;
 /// Scales are one number times a power of two within these limits.
 const SCALES: (f64, f64) = (1.0 / (1_u128 << 100) as f64, (1_u128 << 118) as f64);
 
+/// The largest scale of rows of zeros, which have the common one so as to be with most others: its
+/// square fits single precision.
+const ZEROS: f64 = (1_u64 << 60) as f64;
+
 /// Rows of a sample that the scales are made for, and the share of them that the most common
 /// scale is large enough for.
 const SAMPLE: usize = 1000;
@@ -366,7 +370,7 @@ impl<T: Scalar> WithSimd for ScaleOf<'_, T> {
 /// `common` times the least power of two with which `extreme` fits `largest`.
 fn scale(extreme: f64, largest: f64, common: f64) -> f64 {
     if extreme == 0.0 {
-        return common;
+        return common.min(ZEROS);
     }
     let bits = (extreme / (largest * common)).to_bits();
     let exponent = (bits >> (f64::MANTISSA_DIGITS - 1)) as i32 - (f64::MAX_EXP - 1);

@@ -163,6 +163,41 @@ fn extreme_residuals_do_not_hide_their_neighbours() {
 }
 
 #[test]
+fn intervals_hold_the_distance_at_all_magnitudes() {
+    let dim = 3;
+    let of_power = |power: i32| {
+        let whole = move |at: usize| ((at * 7 + at * at) % 7) as f64 - 3.0;
+        (0..8 * dim).map(move |at| whole(at) * 10_f64.powi(power))
+    };
+    for powers in [[0, 30], [-20, 37], [-30, 16], [6, 307], [-300, 20]] {
+        let mut values: Vec<f64> = powers.into_iter().flat_map(of_power).collect();
+        values.extend([0.0; 3]);
+        let rows = Rows::new(&values, dim).unwrap();
+        let all: Vec<u32> = (0..rows.len() as u32).collect();
+        let bounds = vec![f32::INFINITY; rows.len()];
+        on_each_isa(|isa| {
+            let quantised = Quantised::new(rows, isa).unwrap();
+            let (mut left, mut right) = (LeftPanel::new(isa), RightPanel::new(isa));
+            left.gather(&quantised, &all, &bounds).unwrap();
+            right.gather(&quantised, &all, &bounds).unwrap();
+            let (mut all, mut nearest) = (Vec::new(), Vec::new());
+            near_pairs(&left, &right, &mut all).unwrap();
+            nearest_pairs(&left, &right, 5, &mut nearest).unwrap();
+            assert_eq!(all.len(), rows.len() * rows.len());
+            for pair in all.iter().chain(&nearest) {
+                let (x, y) = (rows.row(pair.left as usize), rows.row(pair.right as usize));
+                let truth = distance(x, y);
+                let interval = f64::from(pair.at_least)..=f64::from(pair.at_most);
+                assert!(
+                    interval.contains(&truth),
+                    "{isa} {powers:?} {truth} {interval:?}"
+                );
+            }
+        });
+    }
+}
+
+#[test]
 fn bad_arguments_are_refused() {
     let rows = Quantised::new(
         Rows::new(&[1.0_f64, 2.0, 3.0, 4.0], 2).unwrap(),

@@ -65,7 +65,7 @@ impl Cells {
             .enumerate()
             .for_each(|(place, copy)| {
                 let row = place * step;
-                let scale = f64::from(side.direction_scale(row));
+                let scale = side.direction_scale(row);
                 for (copy, value) in copy.iter_mut().zip(side.rows.row(row)) {
                     *copy = (value.to_f64() * scale).clamp(-LARGEST, LARGEST) as f32;
                 }

@@ -6,6 +6,8 @@ use std::{
 use lshjoin_kernels::KernelError;
 use thiserror::Error;
 
+use crate::metric::Metric;
+
 /// What a model or a join refuses, with the offending value and what to do.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
@@ -47,6 +49,27 @@ pub enum Error {
         /// NaN or an infinity.
         value: f64,
     },
+    /// A value so large that distances would not fit the type of the rows.
+    #[error(
+        "row {row} of {side} holds {value:e} at dimension {dimension}; {metric} distances of such rows \
+         fit float{bits} for values up to {largest:e}: scale all vectors by one factor"
+    )]
+    TooLarge {
+        /// `"queries"` or `"items"`.
+        side: &'static str,
+        /// Row index.
+        row: usize,
+        /// Index within the row.
+        dimension: usize,
+        /// The value.
+        value: f64,
+        /// The largest magnitude for which all distances fit.
+        largest: f64,
+        /// What is computed.
+        metric: Metric,
+        /// Of the rows' type.
+        bits: usize,
+    },
     /// An id that an index can't take or has not.
     #[error("id {id} {problem}")]
     Id {
@@ -84,6 +107,25 @@ impl Error {
             path: path.into(),
             problem: problem.into(),
         }
+    }
+
+    /// The same error for rows that are the part of a larger matrix after its first `rows`.
+    pub(crate) fn after(mut self, rows: usize) -> Self {
+        if let Self::NotFinite { row, .. } | Self::TooLarge { row, .. } = &mut self {
+            *row += rows;
+        }
+        self
+    }
+
+    /// The same error for rows that are some of those of a side.
+    pub(crate) fn of_some(mut self, name: &str, rows: &[u32]) -> Self {
+        if let Self::NotFinite { side, row, .. } | Self::TooLarge { side, row, .. } = &mut self
+            && *side == name
+            && let Some(&some) = rows.get(*row)
+        {
+            *row = some as usize;
+        }
+        self
     }
 
     pub(crate) fn io(path: &Path, error: &io::Error) -> Self {

@@ -9,7 +9,7 @@ mod segment;
 
 use std::{path::Path, sync::Arc};
 
-use lshjoin_kernels::{Rows, check_finite};
+use lshjoin_kernels::Rows;
 
 use self::{
     added::Added,
@@ -19,6 +19,7 @@ use self::{
 };
 use crate::{
     error::{Error, Result},
+    magnitude,
     metric::Metric,
     plan::{JoinPlan, PartitionPlan, check_recall},
     run::Run,
@@ -243,7 +244,7 @@ impl Index {
                 value: ids.len().to_string(),
             });
         }
-        check_finite(items, run.isa()).map_err(|error| ("items", error))?;
+        magnitude::check("items", items, self.segment.metric, run)?;
         check_unique(ids)?;
         let by_id = self.segment.by_id(run)?;
         for &id in ids {

@@ -13,7 +13,7 @@ use crate::{
     filling::Filling,
     held_out::{HeldOut, Which},
     index::join_by_index,
-    inner_product::by_inner_product,
+    inner_product::Products,
     knn::{Nearer, Nearest},
     margins::{Extent, extents, margin_of, needed},
     meet::{Meeting, Meetings},
@@ -69,8 +69,36 @@ pub fn knn_join<T: Scalar>(
     if let JoinPlan::Partitions(plan) = plan {
         return join_by_index(queries, items, k, metric, *plan, run);
     }
+    if metric == Metric::InnerProduct {
+        return join_products(&Products::new(queries, items, run)?, k, plan, run);
+    }
+    join_by(queries, items, k, metric, plan, run)
+}
+
+/// The join by a plan that needs no index.
+fn join_by<T: Scalar>(
+    queries: Option<Rows<'_, T>>,
+    items: Rows<'_, T>,
+    k: usize,
+    metric: Metric,
+    plan: &JoinPlan,
+    run: &Run,
+) -> Result<Neighbors<T>> {
     let choose = |_: Sides<'_, '_, T>, _| Ok((Choice::of(*plan), ()));
     Ok(join(queries, items, k, metric, run, choose)?.0)
+}
+
+/// The join by inner product, group by group by the plan of the largest.
+fn join_products<T: Scalar>(
+    products: &Products<'_, T>,
+    k: usize,
+    plan: &JoinPlan,
+    run: &Run,
+) -> Result<Neighbors<T>> {
+    products.knn(k, run, |queries, items, k| {
+        let plan = plan.for_fewer(items.len() as f64 / products.most().max(1) as f64);
+        join_by(Some(queries), items, k, Metric::InnerProduct, &plan, run)
+    })
 }
 
 /// [`knn_join`] by the plan that [`plan_knn_join`](crate::plan_knn_join) makes for the same
@@ -101,10 +129,31 @@ pub fn knn_join_for_recall<T: Scalar>(
         same_dimension(queries, items)?;
     }
     let planner = Planner::new(recall, seed, run)?;
-    join(queries, items, k, metric, run, |sides, k| {
+    let choose = |sides: Sides<'_, '_, T>, k| {
         let (choice, study) = planner.study(sides, k)?;
         Ok((choice, study.chosen))
-    })
+    };
+    if metric != Metric::InnerProduct {
+        return join(queries, items, k, metric, run, choose);
+    }
+    let products = Products::new(queries, items, run)?;
+    if products.groups() > 1 {
+        let planned = planner.study_products(&products, k)?.chosen;
+        let found = join_products(&products, k, &planned.plan, run)?;
+        return Ok((found, planned));
+    }
+    let mut planned = None;
+    let found = products.knn(k, run, |queries, items, k| {
+        let (found, chosen) = join(Some(queries), items, k, metric, run, choose)?;
+        planned = Some(chosen);
+        Ok(found)
+    })?;
+    // One group is always joined.
+    let exact = || PredictedPlan {
+        plan: JoinPlan::Exact,
+        predicted: None,
+    };
+    Ok((found, planned.unwrap_or_else(exact)))
 }
 
 /// The left side of a join, if it is not the right one, and the right one.
@@ -145,29 +194,14 @@ fn join<T: Scalar, E>(
     run: &Run,
     choose: impl FnOnce(Sides<'_, '_, T>, usize) -> Result<(Choice<T>, E)>,
 ) -> Result<(Neighbors<T>, E)> {
-    if metric == Metric::InnerProduct {
-        return by_inner_product(queries, items, k, run, |queries, items, k| {
-            join_distances(Some(queries), items, k, Metric::Euclidean, run, choose)
-        });
-    }
-    join_distances(queries, items, k, metric, run, choose)
-}
-
-fn join_distances<T: Scalar, E>(
-    queries: Option<Rows<'_, T>>,
-    items: Rows<'_, T>,
-    k: usize,
-    metric: Metric,
-    run: &Run,
-    choose: impl FnOnce(Sides<'_, '_, T>, usize) -> Result<(Choice<T>, E)>,
-) -> Result<(Neighbors<T>, E)> {
     run.begin("distinct");
     let Some(distinct) = Distinct::of(items, kept(queries.is_none(), k), run)? else {
         return join_distinct(queries, items, k, metric, run, choose);
     };
     let kept = distinct.rows(items);
     let kept = Rows::new(&kept, items.dim())?;
-    let (found, other) = join_distinct(queries, kept, k, metric, run, choose)?;
+    let (found, other) = join_distinct(queries, kept, k, metric, run, choose)
+        .map_err(|error| error.of_some("items", &distinct.kept))?;
     let found = found.renumbered(&distinct.kept);
     let found = match queries {
         Some(_) => found,
@@ -186,7 +220,7 @@ fn join_distinct<T: Scalar, E>(
     choose: impl FnOnce(Sides<'_, '_, T>, usize) -> Result<(Choice<T>, E)>,
 ) -> Result<(Neighbors<T>, E)> {
     run.begin("codes");
-    let mut right = Side::new("items", items, metric, run)?;
+    let mut right = Side::of_items(items, metric, run)?;
     let mut left = queries
         .map(|queries| Side::new("queries", queries, metric, run))
         .transpose()?;

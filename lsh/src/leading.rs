@@ -120,7 +120,7 @@ impl Turn {
             let scale = side.direction_scale(side.row(number) as usize);
             let row = side.rows.row(side.row(number) as usize);
             for (mean, value) in mean.iter_mut().zip(row) {
-                *mean += value.to_f64() * f64::from(scale) / some.len() as f64;
+                *mean += value.to_f64() * scale / some.len() as f64;
             }
         }
         Ok(Self {
@@ -201,7 +201,7 @@ impl Turn {
                     centred.clear();
                     for &number in numbers {
                         let row = side.row(number) as usize;
-                        let scale = f64::from(side.direction_scale(row));
+                        let scale = side.direction_scale(row);
                         let values = side.rows.row(row).iter().zip(&self.mean);
                         centred.extend(
                             values.map(|(value, mean)| (value.to_f64() * scale - mean) as f32),
@@ -331,10 +331,20 @@ mod tests {
         values
     }
 
-    /// Of rows, or their directions, in double precision; infinite where it overflows.
+    /// Of rows, or their directions, in double precision; infinite where it overflows, not a number for
+    /// directions of zeros.
     fn distance(metric: Metric, x: &[f64], y: &[f64]) -> f64 {
         let length = |row: &[f64]| match metric {
-            Metric::Cosine => row.iter().map(|value| value * value).sum::<f64>().sqrt(),
+            Metric::Cosine => {
+                let largest = row
+                    .iter()
+                    .fold(0.0_f64, |largest, value| largest.max(value.abs()));
+                let square = row
+                    .iter()
+                    .map(|value| (value / largest).powi(2))
+                    .sum::<f64>();
+                largest * square.sqrt()
+            }
             _ => 1.0,
         };
         let (of_x, of_y) = (length(x), length(y));

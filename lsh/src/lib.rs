@@ -36,6 +36,7 @@ mod java_random;
 mod knn;
 mod knn_join;
 mod leading;
+mod magnitude;
 mod margins;
 mod median;
 mod meet;

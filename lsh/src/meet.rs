@@ -11,7 +11,7 @@ use crate::{
     in_order::InOrder,
     leading::Leading,
     run::Run,
-    side::{Side, distance, filter_interval},
+    side::{Side, filter_interval},
 };
 
 /// Rows of a left and of a right panel: both fit a second-level cache at a few hundred dimensions.
@@ -226,9 +226,8 @@ impl<T: Scalar> Meetings<'_, T> {
         let (metric, dim) = (self.left.metric, self.left.rows.dim());
         let of_left = bounds(left_rows, |row| judge.left_bound(row));
         let of_right = bounds(right_rows, |row| judge.right_bound(row));
-        let mut found = |left: u32, right: u32, score: T| {
-            let distance = distance(metric, score).to_f64();
-            let (at_least, at_most) = filter_interval::<T>(metric, distance, dim);
+        let mut found = |left: u32, right: u32, distance: T| {
+            let (at_least, at_most) = filter_interval::<T>(metric, distance.to_f64(), dim);
             if at_least <= of_left[left as usize].max(of_right[right as usize]) {
                 near.push(Near {
                     left,

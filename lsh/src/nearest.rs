@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use crate::{
     error::{Error, Result},
     run::Run,
-    side::{Side, distance, filter_interval},
+    side::Side,
 };
 
 /// Rows that share a lock: few enough that threads rarely meet at one.
@@ -167,56 +167,52 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         }
     }
 
-    /// Leaves in the list of `row` its exact k nearest, by (distance, row); returns their scores.
-    fn settle_list(&self, row: u32, list: &mut Vec<Candidate>, run: &Run) -> Result<Vec<T>> {
+    /// Leaves in the list of `row` its exact k nearest, by (distance, row); returns their distances.
+    fn settle_list(&self, row: u32, list: &mut Vec<Candidate>, run: &Run) -> Result<Vec<f64>> {
         let pairs: Vec<(u32, u32)> = list.iter().map(|other| (row, other.index)).collect();
-        let mut scores = Vec::new();
+        let mut distances = Vec::new();
         self.left
-            .scores(self.right, &pairs, &mut scores, run.isa())?;
-        let mut scored: Vec<(T, u32)> = scores
+            .distances(self.right, &pairs, &mut distances, run.isa())?;
+        let mut measured: Vec<(f64, u32)> = distances
             .into_iter()
             .zip(list.iter().map(|other| other.index))
             .collect();
-        scored.sort_unstable_by(|x, y| {
-            let by_score = x.0.partial_cmp(&y.0).unwrap_or(std::cmp::Ordering::Equal);
-            by_score.then_with(|| self.right.rank(x.1).cmp(&self.right.rank(y.1)))
+        measured.sort_unstable_by(|x, y| {
+            let by_distance = x.0.total_cmp(&y.0);
+            by_distance.then_with(|| self.right.rank(x.1).cmp(&self.right.rank(y.1)))
         });
-        scored.truncate(self.k);
+        measured.truncate(self.k);
         list.clear();
-        // Intervals of equal scores are equal, so the list stays sorted.
-        list.extend(scored.iter().map(|&(score, index)| {
-            let distance = distance(self.left.metric, score).to_f64();
-            let dim = self.left.rows.dim();
-            let (at_least, at_most) = filter_interval::<T>(self.left.metric, distance, dim);
+        // Intervals of equal distances are equal, so the list stays sorted.
+        list.extend(measured.iter().map(|&(distance, index)| {
+            let pair = (row, index);
+            let (at_least, at_most) = self.left.filter_interval(self.right, pair, distance);
             Candidate {
                 index,
                 at_least,
                 at_most,
             }
         }));
-        Ok(scored.into_iter().map(|(score, _)| score).collect())
+        Ok(measured.into_iter().map(|(distance, _)| distance).collect())
     }
 
-    /// Settles the list of `row` in its shard; returns what is left of it and the scores.
+    /// Settles the list of `row` in its shard; returns what is left of it and the distances.
     fn settle_row(
         &self,
         row: u32,
         shard: &mut Shard,
         run: &Run,
-    ) -> Result<(Vec<Candidate>, Vec<T>)> {
+    ) -> Result<(Vec<Candidate>, Vec<f64>)> {
         let mut list = shard.candidates[self.places(shard, row)].to_vec();
-        let scores = self.settle_list(row, &mut list, run)?;
+        let distances = self.settle_list(row, &mut list, run)?;
         self.set_list(row, shard, &list);
-        Ok((list, scores))
+        Ok((list, distances))
     }
 
     /// The distances of the row's k nearest of all candidates so far.
     pub(crate) fn distances_of(&self, row: u32, run: &Run) -> Result<Vec<T>> {
-        let (_, scores) = self.settle_row(row, &mut self.shard(row), run)?;
-        Ok(scores
-            .into_iter()
-            .map(|score| distance(self.left.metric, score))
-            .collect())
+        let (_, distances) = self.settle_row(row, &mut self.shard(row), run)?;
+        Ok(distances.into_iter().map(T::from_f64).collect())
     }
 
     /// Settles every row, and returns the neighbours of each at this moment, rows and neighbours
@@ -239,9 +235,9 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
                 let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
                 let of_rows = distances.chunks_mut(self.k).zip(indices.chunks_mut(self.k));
                 for (row, (distances, indices)) in (number as u32 * SHARD as u32..).zip(of_rows) {
-                    let (list, scores) = self.settle_row(row, &mut shard, run)?;
-                    for (place, (score, found)) in scores.into_iter().zip(list).enumerate() {
-                        distances[place] = distance(self.left.metric, score);
+                    let (list, exact) = self.settle_row(row, &mut shard, run)?;
+                    for (place, (distance, found)) in exact.into_iter().zip(list).enumerate() {
+                        distances[place] = T::from_f64(distance);
                         indices[place] = i64::from(found.index);
                     }
                 }

@@ -109,6 +109,19 @@ impl JoinPlan {
     }
 }
 
+impl JoinPlan {
+    /// The same for a part of the items that it was made for: as many rows a cell, about.
+    pub(crate) fn for_fewer(self, share: f64) -> Self {
+        match self {
+            Self::Cells(plan) if share < 1.0 => Self::Cells(CellPlan {
+                cells: ((plan.cells as f64 * share.sqrt()) as usize).max(1),
+                ..plan
+            }),
+            plan => plan,
+        }
+    }
+}
+
 fn parameter(name: &'static str, must_be: &'static str, value: usize) -> Result<()> {
     Err(Error::Parameter {
         name,

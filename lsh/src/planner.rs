@@ -24,7 +24,7 @@ use crate::{
     error::Result,
     filling::Filling,
     held_out::{HeldOut, Which},
-    inner_product::Longer,
+    inner_product::Products,
     knn_join::{Choice, Prepared, Sides},
     margins::{Extent, extents, needed},
     median::median,
@@ -34,7 +34,7 @@ use crate::{
     plan::{CellPlan, JoinPlan, MOST_CELLS, check_recall},
     report::Estimate,
     run::Run,
-    side::{Side, distance, filter_interval},
+    side::Side,
     similarity::same_dimension,
     visits::LOOK_BYTES,
 };
@@ -153,15 +153,7 @@ pub fn plan_knn_join<T: Scalar>(
     positive("k", k)?;
     let planner = Planner::new(recall, seed, run)?;
     if metric == Metric::InnerProduct {
-        // What is joined is longer rows, with one place more where a row may find itself.
-        let longer = Longer::of(queries.unwrap_or(items), items, run)?;
-        let k = k.saturating_add(usize::from(queries.is_none()));
-        return planner.study_rows(
-            Some(longer.queries()?),
-            longer.items()?,
-            k,
-            Metric::Euclidean,
-        );
+        return planner.study_products(&Products::new(queries, items, run)?, k);
     }
     planner.study_rows(queries, items, k, metric)
 }
@@ -209,6 +201,18 @@ impl<'a> Planner<'a> {
         })
     }
 
+    /// A plan for inner products: that of the largest group.
+    pub(crate) fn study_products<T: Scalar>(
+        &self,
+        products: &Products<'_, T>,
+        k: usize,
+    ) -> Result<PlanStudy> {
+        let augmented = products.largest_augmented();
+        let (queries, items) = augmented.sides()?;
+        let k = products.places(k);
+        self.study_rows(Some(queries), items, k, Metric::InnerProduct)
+    }
+
     /// As the join that the plan is for prepares its rows.
     fn study_rows<T: Scalar>(
         &self,
@@ -220,12 +224,18 @@ impl<'a> Planner<'a> {
         let run = self.run;
         run.begin("plan");
         let distinct = Distinct::of(items, kept(queries.is_none(), k), run)?;
-        let distinct = distinct.map(|distinct| distinct.rows(items));
+        let distinct = distinct.map(|distinct| {
+            let values = distinct.rows(items);
+            (distinct, values)
+        });
         let items = match &distinct {
-            Some(values) => Rows::new(values, items.dim())?,
+            Some((_, values)) => Rows::new(values, items.dim())?,
             None => items,
         };
-        let right = Side::new("items", items, metric, run)?;
+        let right = Side::of_items(items, metric, run).map_err(|error| match &distinct {
+            Some((distinct, _)) => error.of_some("items", &distinct.kept),
+            None => error,
+        })?;
         let left = queries
             .map(|queries| Side::new("queries", queries, metric, run))
             .transpose()?;
@@ -282,7 +292,10 @@ impl<'a> Planner<'a> {
         let near: Vec<f64> = held_out
             .rows
             .iter()
-            .map(|row| row.furthest.to_f64())
+            .map(|row| {
+                left.unwrap_or(right)
+                    .length(right, row.row, row.furthest.to_f64())
+            })
             .collect();
         let random = self.random(sides, &held_out)?;
         let contrast = contrast(&near, &random.distances, right.metric);
@@ -373,20 +386,21 @@ impl<'a> Planner<'a> {
         let rows = rows.flat_map(|row| std::iter::repeat_n(row, OTHERS));
         let pairs: Vec<(u32, u32)> = rows.clone().map(|row| other(row.row)).collect();
         let left = left.unwrap_or(right);
-        let mut scores = Vec::new();
-        left.scores(right, &pairs, &mut scores, self.run.isa())?;
-        let distances = scores.into_iter().map(|score| distance(left.metric, score));
-        let distances: Vec<f64> = distances.map(Scalar::to_f64).collect();
-        let (metric, dim) = (left.metric, right.rows.dim());
+        let mut distances = Vec::new();
+        left.distances(right, &pairs, &mut distances, self.run.isa())?;
         let crowd = rows.zip(&pairs).zip(&distances);
-        let crowd = crowd.filter(|&((row, &(number, other)), &random)| {
-            let (_, near) = filter_interval::<T>(metric, row.furthest.to_f64(), dim);
-            let (random, _) = filter_interval::<T>(metric, random, dim);
-            random <= near + left.code_error(number) + right.code_error(other)
+        let crowd = crowd.filter(|&((row, &pair), &random)| {
+            let (_, near) = left.filter_interval(right, pair, row.furthest.to_f64());
+            let (random, _) = left.filter_interval(right, pair, random);
+            random <= near + left.code_error(pair.0) + right.code_error(pair.1)
         });
+        let crowd = crowd.count() as f64 / pairs.len().max(1) as f64;
+        let some = pairs.iter().zip(distances).step_by(OTHERS);
         Ok(Random {
-            crowd: crowd.count() as f64 / pairs.len().max(1) as f64,
-            distances: distances.into_iter().step_by(OTHERS).collect(),
+            crowd,
+            distances: some
+                .map(|(&(row, _), distance)| left.length(right, row, distance))
+                .collect(),
         })
     }
 

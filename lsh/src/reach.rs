@@ -136,7 +136,8 @@ fn projected<T: Scalar>(
     let mut projected = project(rows, axes.rows()?, run)?;
     for (row, index) in projected.chunks_mut(axes.count()).zip(indices) {
         let scale = side.direction_scale(index);
-        row.iter_mut().for_each(|value| *value *= scale);
+        row.iter_mut()
+            .for_each(|value| *value = (f64::from(*value) * scale) as f32);
     }
     Ok(projected)
 }

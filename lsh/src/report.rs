@@ -151,6 +151,10 @@ impl Log {
         self.report.recall = recall;
     }
 
+    pub(crate) fn recall(&self) -> Option<Estimate> {
+        self.report.recall
+    }
+
     /// The report so far. What a stage under way has taken is in it, and the stage ends.
     pub(crate) fn report(&mut self) -> Report {
         self.end();

@@ -107,6 +107,11 @@ impl Run {
         self.log().set_recall(None);
     }
 
+    /// The recall that the last join reached, where it was measured.
+    pub(crate) fn recall(&self) -> Option<Estimate> {
+        self.log().recall()
+    }
+
     fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }

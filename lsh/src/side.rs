@@ -3,26 +3,24 @@
 use std::borrow::Cow;
 
 use lshjoin_kernels::{
-    Asking, CommonScale, Isa, Measure, Quantised, Rows, Scalar, check_finite, distances_of,
-    pairs_within,
+    Asking, CommonScale, Isa, Measure, Quantised, Rows, Scalar, check_finite, cosine_distances,
+    distances_of, euclidean_distances, exact_dot_products, norms, pairs_within,
 };
 use rayon::prelude::*;
 
-use crate::{
-    error::{Error, Result},
-    index::Kept,
-    metric::Metric,
-    run::Run,
-};
+use crate::{error::Result, index::Kept, magnitude, metric::Metric, run::Run};
 
-/// The rows of one side; for the cosine their squared norms too.
+/// The rows of one side; for the cosine and the inner product their norms too.
+///
+/// Of inner products, rows are augmented (see [`Products`](crate::inner_product::Products)): those of
+/// the right side all have the same norm.
 pub(crate) struct Side<'a, T> {
     pub(crate) rows: Rows<'a, T>,
     pub(crate) metric: Metric,
     /// 8-bit codes of the rows (of their directions, for the cosine), where the metric has a
     /// filter that works on them.
     pub(crate) codes: Option<Quantised<'a>>,
-    pub(crate) squares: Cow<'a, [f64]>,
+    pub(crate) norms: Cow<'a, [f64]>,
     /// Where rows are numbered by their place in another order: the row at each place, and the
     /// place of each row.
     order: Option<(Vec<u32>, Vec<u32>)>,
@@ -42,6 +40,18 @@ impl<'a, T: Scalar> Side<'a, T> {
         Self::with_scale(name, rows, metric, None, run)
     }
 
+    /// The items of a join: of inner products, augmented to norm 1.
+    ///
+    /// # Errors
+    /// As [`Side::new`].
+    pub(crate) fn of_items(rows: Rows<'a, T>, metric: Metric, run: &Run) -> Result<Self> {
+        let side = Self::new("items", rows, metric, run)?;
+        match metric {
+            Metric::InnerProduct => side.with_norm(1.0),
+            _ => Ok(side),
+        }
+    }
+
     /// With codes of the scale that was made for rows like these.
     ///
     /// # Errors
@@ -55,10 +65,10 @@ impl<'a, T: Scalar> Side<'a, T> {
     ) -> Result<Self> {
         let mut side = Self::without_codes(name, rows, metric, run)?;
         side.codes = match metric {
-            Metric::Euclidean => Some(quantised(rows, scale, run.isa())?),
-            Metric::Manhattan | Metric::InnerProduct => None,
+            Metric::Euclidean | Metric::InnerProduct => Some(quantised(rows, scale, run.isa())?),
+            Metric::Manhattan => None,
             Metric::Cosine => {
-                let directions = directions(rows, &side.squares);
+                let directions = directions(rows, &side.norms);
                 let directions = Rows::new(&directions, rows.dim())?;
                 let mut codes = quantised(directions, scale, run.isa())?;
                 // At distance 1 from all rows, as their codes are from none.
@@ -80,24 +90,23 @@ impl<'a, T: Scalar> Side<'a, T> {
         metric: Metric,
         run: &Run,
     ) -> Result<Self> {
-        if metric == Metric::InnerProduct {
-            return Err(Error::Parameter {
-                name: "metric",
-                must_be: "a distance; inner products have none but in knn_join",
-                value: metric.to_string(),
-            });
+        match metric {
+            // Augmented rows, of what was checked before.
+            Metric::InnerProduct => {
+                check_finite(rows, run.isa()).map_err(|error| (name, error))?;
+            }
+            _ => magnitude::check(name, rows, metric, run)?,
         }
-        check_finite(rows, run.isa()).map_err(|error| (name, error))?;
         run.check()?;
-        let squares = match metric {
-            Metric::Cosine => squares(rows),
+        let norms = match metric {
+            Metric::Cosine | Metric::InnerProduct => norms_of(rows, run),
             _ => Vec::new(),
         };
         Ok(Self {
             rows,
             metric,
             codes: None,
-            squares: squares.into(),
+            norms: norms.into(),
             order: None,
             kept: None,
         })
@@ -108,14 +117,14 @@ impl<'a, T: Scalar> Side<'a, T> {
         rows: Rows<'a, T>,
         metric: Metric,
         codes: Option<Quantised<'a>>,
-        squares: &'a [f64],
+        norms: &'a [f64],
         kept: Kept<'a>,
     ) -> Self {
         Self {
             rows,
             metric,
             codes,
-            squares: squares.into(),
+            norms: norms.into(),
             order: None,
             kept: Some(kept),
         }
@@ -188,10 +197,23 @@ impl<'a, T: Scalar> Side<'a, T> {
             .map_or(row, |(_, places)| places[row as usize])
     }
 
+    /// Of augmented rows, all of which have this norm but for rounding.
+    pub(crate) fn with_norm(mut self, norm: f64) -> Result<Self> {
+        let rounding = (self.rows.dim() + 8) as f64 * f64::EPSILON;
+        let error = norm * (2.0 * T::UNIT_ROUNDOFF + rounding.sqrt());
+        if let Some(codes) = &mut self.codes {
+            for row in 0..codes.len() {
+                codes.doubt(row, (error as f32).next_up())?;
+            }
+        }
+        self.norms = vec![norm; self.rows.len()].into();
+        Ok(self)
+    }
+
     /// What a row is multiplied by to make its direction, where the metric compares directions.
-    pub(crate) fn direction_scale(&self, row: usize) -> f32 {
-        match self.squares.get(row) {
-            Some(&square) if square > 0.0 => square.sqrt().recip() as f32,
+    pub(crate) fn direction_scale(&self, row: usize) -> f64 {
+        match (self.metric, self.norms.get(row)) {
+            (Metric::Cosine, Some(&norm)) => inverse(norm),
             _ => 1.0,
         }
     }
@@ -203,9 +225,9 @@ impl<'a, T: Scalar> Side<'a, T> {
         scale.unwrap_or(0.0) * (self.rows.dim() as f32 / 12.0).sqrt()
     }
 
-    /// Whether the metric compares directions and the row has none.
+    /// Whether the metric compares directions and the row has none that can be told.
     pub(crate) fn lacks_direction(&self, row: usize) -> bool {
-        self.squares.get(row) == Some(&0.0)
+        self.metric == Metric::Cosine && self.direction_scale(row) == 0.0
     }
 
     /// Whether the rows are some of an index.
@@ -244,43 +266,88 @@ impl<'a, T: Scalar> Side<'a, T> {
         Ok(pairs_within(Measure::Manhattan, left, right, isa, found)?)
     }
 
-    /// Exact scores of pairs of rows, by number, of this side and of `other`: what [`distance`] makes a
-    /// distance of, and in the same order.
-    pub(crate) fn scores(
+    /// The distances of pairs of rows, by number, of this side and of `other`, in double precision.
+    pub(crate) fn distances(
         &self,
         other: &Self,
         pairs: &[(u32, u32)],
-        scores: &mut Vec<T>,
+        distances: &mut Vec<f64>,
         isa: Isa,
     ) -> Result<()> {
-        let measure = match self.metric {
-            Metric::Euclidean => Measure::SquaredEuclidean,
-            Metric::Manhattan => Measure::Manhattan,
-            Metric::Cosine | Metric::InnerProduct => Measure::Dot,
-        };
         let rows = |&(left, right): &(u32, u32)| (self.row(left), other.row(right));
         let pairs: Vec<(u32, u32)> = pairs.iter().map(rows).collect();
         self.check(pairs.iter().map(|pair| pair.0))?;
         other.check(pairs.iter().map(|pair| pair.1))?;
-        distances_of(measure, self.rows, other.rows, &pairs, scores, isa)?;
-        if self.metric == Metric::Cosine {
-            for (score, &(left, right)) in scores.iter_mut().zip(&pairs) {
-                let (left, right) = (left as usize, right as usize);
-                let (x, y) = (self.squares[left], other.squares[right]);
-                let product = if safe_to_multiply(x) && safe_to_multiply(y) {
-                    score.to_f64()
-                } else {
-                    dot(self.rows.row(left), other.rows.row(right))
-                };
-                *score = T::from_f64(cosine_distance(product, x, y));
+        match self.metric {
+            Metric::Euclidean => {
+                euclidean_distances(self.rows, other.rows, &pairs, distances, isa)?;
+            }
+            Metric::Manhattan => {
+                let mut sums = Vec::new();
+                distances_of(
+                    Measure::Manhattan,
+                    self.rows,
+                    other.rows,
+                    &pairs,
+                    &mut sums,
+                    isa,
+                )?;
+                distances.clear();
+                distances.extend(sums.into_iter().map(Scalar::to_f64));
+            }
+            Metric::Cosine => {
+                let left = (self.rows, &*self.norms);
+                let right = (other.rows, &*other.norms);
+                cosine_distances(left, right, &pairs, distances, isa)?;
+            }
+            Metric::InnerProduct => {
+                exact_dot_products(self.rows, other.rows, &pairs, distances, isa)?;
+                distances
+                    .iter_mut()
+                    .for_each(|product| *product = 0.0 - *product);
             }
         }
         Ok(())
     }
+
+    fn norm(&self, number: u32) -> f64 {
+        self.norms[self.row(number) as usize]
+    }
+
+    /// A distance of this row as one to draw and to compare: of inner products, that of augmented rows.
+    pub(crate) fn length(&self, other: &Self, number: u32, distance: f64) -> f64 {
+        match self.metric {
+            Metric::InnerProduct => {
+                let of_other = other.norms.first().copied().unwrap_or(0.0);
+                let squares = self.norm(number).powi(2) + of_other * of_other;
+                (squares + 2.0 * distance).max(0.0).sqrt()
+            }
+            _ => distance,
+        }
+    }
+
+    /// Between what the Euclidean distance of the originals of two rows' codes lies when their
+    /// distance is computed as `distance`; rows by number.
+    pub(crate) fn filter_interval(
+        &self,
+        other: &Self,
+        (left, right): (u32, u32),
+        distance: f64,
+    ) -> (f32, f32) {
+        if self.metric != Metric::InnerProduct {
+            return filter_interval::<T>(self.metric, distance, self.rows.dim());
+        }
+        let (of_left, of_right) = (self.norm(left), other.norm(right));
+        let squares = of_left * of_left + of_right * of_right;
+        let error = (self.rows.dim() + 8) as f64 * f64::EPSILON * squares;
+        let length = |square: f64| square.max(0.0).sqrt();
+        let square = squares + 2.0 * distance;
+        outwards(length(square - error), length(square + error))
+    }
 }
 
-/// The largest score for which [`filter_interval`] starts within `bound`, or a larger one; of the
-/// metrics without codes, whose scores are distances.
+/// The largest distance for which [`filter_interval`] starts within `bound`, or a larger one; of the
+/// metrics without codes.
 fn widened<T: Scalar>(bound: f32, dim: usize) -> T {
     let error = (dim + 8) as f64 * T::UNIT_ROUNDOFF + f64::from(f32::EPSILON);
     let bound = f64::from(bound);
@@ -295,76 +362,64 @@ pub(crate) fn common_scale<T: Scalar>(
 ) -> Result<CommonScale> {
     Ok(match metric {
         Metric::Cosine => {
-            let directions = directions(rows, &squares(rows));
+            let directions = directions(rows, &norms_of(rows, run));
             CommonScale::of(Rows::new(&directions, rows.dim())?, run.isa())
         }
         _ => CommonScale::of(rows, run.isa()),
     })
 }
 
-/// The distance that a score stands for.
-pub(crate) fn distance<T: Scalar>(metric: Metric, score: T) -> T {
+/// Between what the Euclidean distance of two rows' originals (of their directions, for the
+/// cosine) lies when their distance by `metric` is computed as `distance`, or rounded to it from double
+/// precision: the measure of the filter on codes.
+pub(crate) fn filter_interval<T: Scalar>(metric: Metric, distance: f64, dim: usize) -> (f32, f32) {
+    let of_sums = (dim + 8) as f64;
     match metric {
-        Metric::Euclidean => score.sqrt(),
-        Metric::Manhattan | Metric::Cosine | Metric::InnerProduct => score,
+        Metric::Manhattan => {
+            let error = of_sums * T::UNIT_ROUNDOFF;
+            outwards(distance * (1.0 - error), distance * (1.0 + error))
+        }
+        Metric::Euclidean | Metric::InnerProduct => {
+            let error = of_sums * f64::EPSILON + 2.0 * T::UNIT_ROUNDOFF;
+            outwards(distance * (1.0 - error), distance * (1.0 + error))
+        }
+        Metric::Cosine => {
+            // ‖x − y‖² = 2(1 − cos) on the unit sphere. Both directions are rounded to f32 on the way
+            // to their codes.
+            let of_directions = 4.0 * f32::UNIT_ROUNDOFF;
+            let error = of_sums * f64::EPSILON + 2.0 * T::UNIT_ROUNDOFF;
+            let length = (2.0 * distance).sqrt();
+            outwards(
+                length * (1.0 - error) - of_directions,
+                length * (1.0 + error) + of_directions,
+            )
+        }
     }
 }
 
-/// Between what the Euclidean distance of two rows' originals (of their directions, for the
-/// cosine) lies when their distance by `metric` is computed as `distance`: the measure of the
-/// filter on codes.
-pub(crate) fn filter_interval<T: Scalar>(metric: Metric, distance: f64, dim: usize) -> (f32, f32) {
-    let error = (dim + 8) as f64 * T::UNIT_ROUNDOFF;
-    let (at_least, at_most) = match metric {
-        Metric::Euclidean | Metric::Manhattan | Metric::InnerProduct => {
-            (distance * (1.0 - error), distance * (1.0 + error))
-        }
-        Metric::Cosine => {
-            // ‖x − y‖² = 2(1 − cos) on the unit sphere; the dot product and the two directions
-            // are each off by some roundings.
-            let length = |cosine_distance: f64| (2.0 * cosine_distance).max(0.0).sqrt();
-            // Directions are kept in f32.
-            let of_directions = (dim + 8) as f64 * f32::UNIT_ROUNDOFF;
-            let error = error.max(of_directions);
-            (
-                length(distance - 2.0 * error) - error,
-                length(distance + 2.0 * error) + error,
-            )
-        }
-    };
+/// In single precision, not narrower.
+fn outwards(at_least: f64, at_most: f64) -> (f32, f32) {
     (
         (at_least as f32).next_down().max(0.0),
         (at_most as f32).next_up(),
     )
 }
 
-/// Whether rows of this squared norm have dot products that neither overflow nor vanish in f32.
-fn safe_to_multiply(square: f64) -> bool {
-    (1e-24..1e24).contains(&square)
+/// Rows whose norms a thread computes at a time.
+const MEASURED: usize = 1024;
+
+/// The norm of each row.
+pub(crate) fn norms_of<T: Scalar>(rows: Rows<'_, T>, run: &Run) -> Vec<f64> {
+    let blocks = (0..rows.len()).into_par_iter().step_by(MEASURED);
+    let block = |first: usize| rows.slice(first..rows.len().min(first + MEASURED));
+    let blocks: Vec<Vec<f64>> = blocks.map(|first| norms(block(first), run.isa())).collect();
+    blocks.concat()
 }
 
-fn cosine_distance(product: f64, x: f64, y: f64) -> f64 {
-    if x == 0.0 || y == 0.0 {
-        return 1.0;
-    }
-    // √(x·x) is exactly x, so equal rows are at distance 0.
-    let both = if x == y { x } else { x.sqrt() * y.sqrt() };
-    (1.0 - product / both).clamp(0.0, 2.0)
-}
-
-/// In double precision and one order, for the rare row that is too long or too short for f32.
-fn dot<T: Scalar>(left: &[T], right: &[T]) -> f64 {
-    left.iter()
-        .zip(right)
-        .map(|(x, y)| x.to_f64() * y.to_f64())
-        .sum()
-}
-
-fn squares<T: Scalar>(rows: Rows<'_, T>) -> Vec<f64> {
-    (0..rows.len())
-        .into_par_iter()
-        .map(|row| dot(rows.row(row), rows.row(row)))
-        .collect()
+/// What a row of this norm is multiplied by to make its direction; 0 where that is no number.
+fn inverse(norm: f64) -> f64 {
+    let inverse = norm.recip();
+    if inverse.is_finite() { inverse } else { 0.0 }
 }
 
 fn quantised<T: Scalar>(
@@ -376,19 +431,15 @@ fn quantised<T: Scalar>(
     Ok(Quantised::with_scale(rows, scale, isa)?)
 }
 
-/// Rows scaled to length 1, zero rows left as they are.
-fn directions<T: Scalar>(rows: Rows<'_, T>, squares: &[f64]) -> Vec<f32> {
+/// Rows scaled to length 1; those that have no direction are zeros.
+fn directions<T: Scalar>(rows: Rows<'_, T>, norms: &[f64]) -> Vec<f32> {
     let mut directions = vec![0.0; rows.values().len()];
     directions
         .par_chunks_mut(rows.dim())
         .zip(rows.values().par_chunks(rows.dim()))
-        .zip(squares)
-        .for_each(|((direction, row), &square)| {
-            let inverse = if square > 0.0 {
-                square.sqrt().recip()
-            } else {
-                0.0
-            };
+        .zip(norms)
+        .for_each(|((direction, row), &norm)| {
+            let inverse = inverse(norm);
             for (to, value) in direction.iter_mut().zip(row) {
                 *to = (value.to_f64() * inverse) as f32;
             }

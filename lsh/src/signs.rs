@@ -42,7 +42,7 @@ impl Signs {
             .for_each(|(row, margins)| {
                 let scale = side.direction_scale(row);
                 for (margin, threshold) in margins.iter_mut().zip(&functions.thresholds) {
-                    *margin = *margin * scale - threshold;
+                    *margin = (f64::from(*margin) * scale) as f32 - threshold;
                 }
             });
         let numbers = (0..side.rows.len() as u32)

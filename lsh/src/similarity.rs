@@ -11,7 +11,7 @@ use crate::{
     metric::Metric,
     model::{LshModel, positive},
     run::Run,
-    side::{Side, distance, filter_interval},
+    side::{Side, filter_interval},
     table::Table,
 };
 
@@ -244,6 +244,13 @@ fn stream_within_radius<T: Scalar>(
     hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
 ) -> Result<()> {
     not_negative("radius", radius)?;
+    if metric == Metric::InnerProduct {
+        return Err(Error::Parameter {
+            name: "metric",
+            must_be: "a distance; inner products have none but in knn_join",
+            value: metric.to_string(),
+        });
+    }
     let right = Side::new("items", items, metric, run)?;
     let left = match queries {
         None => None,
@@ -302,7 +309,7 @@ struct Within<'a, T> {
 struct Found<T> {
     found: Vec<Pair<T>>,
     pairs: Vec<(u32, u32)>,
-    scores: Vec<T>,
+    distances: Vec<f64>,
 }
 
 impl<'a, T: Scalar> Within<'a, T> {
@@ -361,7 +368,7 @@ impl<T: Scalar> Judge<T> for Within<'_, T> {
         Found {
             found: Vec::new(),
             pairs: Vec::new(),
-            scores: Vec::new(),
+            distances: Vec::new(),
         }
     }
 
@@ -384,9 +391,9 @@ impl<T: Scalar> Judge<T> for Within<'_, T> {
         notes.pairs.clear();
         notes.pairs.extend(near.iter().map(rows));
         self.left
-            .scores(self.right, &notes.pairs, &mut notes.scores, self.isa)?;
-        for (&(left, right), &score) in notes.pairs.iter().zip(&notes.scores) {
-            let distance = distance(self.left.metric, score);
+            .distances(self.right, &notes.pairs, &mut notes.distances, self.isa)?;
+        for (&(left, right), &distance) in notes.pairs.iter().zip(&notes.distances) {
+            let distance = T::from_f64(distance);
             if distance.to_f64() < self.threshold
                 && !self.earlier.iter().any(|table| table.shared(left, right))
             {

@@ -84,6 +84,13 @@ pub(super) fn larger(first: f32, second: f32) -> f32 {
     if first > second { first } else { second }
 }
 
+/// 0 if the number is below it. What is not a number stays so: where single precision overflows, it says
+/// nothing.
+#[inline(always)]
+fn not_negative(number: f32) -> f32 {
+    if number < 0.0 { 0.0 } else { number }
+}
+
 /// Rounds towards zero, from −[`LARGEST_DOT`] to [`ALL`]: so that not even products of padding, less
 /// their floors, overflow.
 #[inline(always)]
@@ -142,7 +149,7 @@ impl<'a> Reckoning<'a> {
         let error = self.squares(column) * ROUNDING;
         let residuals = self.residual + self.right.residuals[column];
         let nearest = larger(distance2 - error, 0.0).sqrt() - residuals;
-        let furthest = larger(distance2 + error, 0.0).sqrt() + residuals;
+        let furthest = not_negative(distance2 + error).sqrt() + residuals;
         let at_most = furthest * (1.0 + self.rounding);
         (
             larger(nearest * (1.0 - self.rounding), 0.0),
@@ -182,7 +189,7 @@ impl Widest {
     #[inline(always)]
     pub(super) fn furthest(&self, left: (&Band, usize), square: f32) -> f32 {
         let error = self.squares(left) * (2.0 * ROUNDING);
-        let furthest = larger(square + error, 0.0).sqrt() + self.residuals(left);
+        let furthest = not_negative(square + error).sqrt() + self.residuals(left);
         furthest * (1.0 + self.rounding) * MORE
     }
 

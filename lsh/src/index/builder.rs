@@ -2,26 +2,27 @@
 
 use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
-use lshjoin_kernels::{CommonScale, Rows, check_finite};
+use lshjoin_kernels::{CommonScale, Rows};
 use rayon::prelude::*;
 
 use super::{
     HELD_OUT,
     array::{Array, ArrayWriter, Written},
     directory::{Directory, Facts, Unfinished, UnfinishedFile},
-    segment::{ARRAYS, Segment, Shapes, UNDER_WAY, compared_by, has_codes, width},
+    segment::{ARRAYS, Segment, Shapes, UNDER_WAY, has_codes, width},
 };
 use crate::{
     cells,
     directions::{self, PrincipalAxes},
     duplicates::hash,
     error::{Error, Result},
-    inner_product::{longer, square},
+    inner_product::longer,
+    magnitude,
     metric::Metric,
     plan::{JoinPlan, MOST_CELLS, PartitionPlan},
     reach::AxisCells,
     run::Run,
-    side::{Side, common_scale},
+    side::{Side, common_scale, norms_of},
 };
 
 /// Rows that are brought to their cells at a time.
@@ -81,7 +82,7 @@ struct Sample {
     axes: Vec<f32>,
     /// The same for the centroids.
     cells: Vec<f32>,
-    /// The largest squared norm.
+    /// The largest norm, where inner products are searched.
     longest: f64,
 }
 
@@ -364,16 +365,15 @@ impl IndexBuilder {
         let first = self.seen;
         match &mut self.stage {
             Stage::Learn(sample) => {
-                check_finite(items, run.isa())
-                    .map_err(|error| Error::from(("items", error.after(first))))?;
+                magnitude::check("items", items, self.metric, run)
+                    .map_err(|error| error.after(first))?;
                 let width = width(self.metric, self.dim);
                 let axes = directions::sample_step(self.items, width);
                 let cells = cells::sample_step(self.items, self.plan.cells);
                 sample.add(items, first, axes, cells);
                 if self.metric == Metric::InnerProduct {
-                    let squares = (0..items.len()).into_par_iter();
-                    let squares = squares.map(|row| square(items.row(row)));
-                    sample.longest = sample.longest.max(squares.reduce(|| 0.0, f64::max));
+                    let norms = norms_of(items, run).into_iter();
+                    sample.longest = norms.fold(sample.longest, f64::max);
                 }
             }
             Stage::Assign(writing) => {
@@ -387,10 +387,9 @@ impl IndexBuilder {
                     for start in (0..items.len()).step_by(ASSIGNED) {
                         run.check()?;
                         let part = items.slice(start..items.len().min(start + ASSIGNED));
-                        let values = learnt.kept(part, self.metric);
+                        let values = learnt.kept(part, self.metric, run);
                         let rows = Rows::new(&values, width(self.metric, self.dim))?;
-                        let metric = compared_by(self.metric);
-                        let side = Side::without_codes("items", rows, metric, run)?;
+                        let side = Side::without_codes("items", rows, self.metric, run)?;
                         found.extend(cells.of_rows(&side, run)?);
                     }
                 } else {
@@ -558,12 +557,12 @@ impl Sample {
         if !has_codes(metric) {
             return Ok(learnt);
         }
-        let rows = learnt.kept(Rows::new(&self.axes, dim)?, metric);
+        let rows = learnt.kept(Rows::new(&self.axes, dim)?, metric, run);
         learnt.axes = PrincipalAxes::of_sample(Rows::new(&rows, width)?, plan.axes, run)?;
-        let rows = learnt.kept(Rows::new(&self.cells, dim)?, metric);
+        let rows = learnt.kept(Rows::new(&self.cells, dim)?, metric, run);
         let rows = Rows::new(&rows, width)?;
-        learnt.scale = Some(common_scale(rows, compared_by(metric), run)?);
-        let side = Side::new("items", rows, compared_by(metric), run)?;
+        learnt.scale = Some(common_scale(rows, metric, run)?);
+        let side = Side::new("items", rows, metric, run)?;
         let cells = AxisCells::of_sample(&learnt.axes, &side, plan.cells, plan.seed, run)?;
         learnt.centroids = cells.into_centroids();
         Ok(learnt)
@@ -580,12 +579,13 @@ impl Learnt {
     }
 
     /// Rows as they are kept.
-    fn kept<'a>(&self, items: Rows<'a, f32>, metric: Metric) -> Cow<'a, [f32]> {
-        let last = |row| (self.longest - square(items.row(row))).max(0.0).sqrt();
-        match metric {
-            Metric::InnerProduct => longer(items, last).into(),
-            _ => items.values().into(),
+    fn kept<'a>(&self, items: Rows<'a, f32>, metric: Metric, run: &Run) -> Cow<'a, [f32]> {
+        if metric != Metric::InnerProduct {
+            return items.values().into();
         }
+        let norms = norms_of(items, run);
+        let last = |row: usize| self.longest.powi(2) - norms[row].powi(2);
+        longer(items, |row| last(row).max(0.0).sqrt()).into()
     }
 }
 
@@ -623,12 +623,15 @@ impl Writing {
         let cells = &self.cells[first..first + items.len()];
         let mut order: Vec<u32> = (0..items.len() as u32).collect();
         order.par_sort_by_key(|&row| cells[row as usize]);
-        let values = self.learnt.kept(items, metric);
+        let values = self.learnt.kept(items, metric, run);
         let rows = Rows::new(
             &values,
             items.dim() + usize::from(metric == Metric::InnerProduct),
         )?;
-        let side = Side::with_scale("items", rows, compared_by(metric), self.learnt.scale, run)?;
+        let mut side = Side::with_scale("items", rows, metric, self.learnt.scale, run)?;
+        if metric == Metric::InnerProduct {
+            side = side.with_norm(self.learnt.longest)?;
+        }
         for of_cell in order.chunk_by(|&x, &y| cells[x as usize] == cells[y as usize]) {
             run.check()?;
             let cell = cells[of_cell[0] as usize] as usize;
@@ -650,9 +653,9 @@ impl Writing {
                 let known: Vec<u8> = gather(known, 16, indices.clone());
                 write(&mut self.writers, "known", at * 16, &known)?;
             }
-            if !side.squares.is_empty() {
-                let squares: Vec<f64> = gather(&side.squares, 1, indices);
-                write(&mut self.writers, "squares", at, &squares)?;
+            if !side.norms.is_empty() {
+                let norms: Vec<f64> = gather(&side.norms, 1, indices);
+                write(&mut self.writers, "norms", at, &norms)?;
             }
         }
         Ok(())

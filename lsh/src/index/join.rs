@@ -2,19 +2,17 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use lshjoin_kernels::{Measure, Rows, Scalar, distances_of};
+use lshjoin_kernels::{Rows, Scalar};
 use rayon::prelude::*;
 
-use super::{
-    HELD_OUT, Index, IndexBuilder, REWRITTEN,
-    segment::{SegmentCells, compared_by},
-};
+use super::{HELD_OUT, Index, IndexBuilder, REWRITTEN, segment::SegmentCells};
 use crate::{
     cells::CellStarts,
     error::{Error, Result},
     held_out::{HeldOut, Which, sample},
     inner_product::longer,
     knn_join::{KnnJoin, MANY, knn_join},
+    magnitude,
     metric::Metric,
     nearest::Neighbors,
     plan::{JoinPlan, PartitionPlan},
@@ -126,7 +124,7 @@ impl Index {
             }
             Some(queries) => {
                 self.check_dimension(queries)?;
-                let longer = self.longer(queries);
+                let longer = self.longer(queries, run)?;
                 let (left, of_left) = self.left(&longer, &cells, run)?;
                 let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
                 let rows = held_out_rows(&left);
@@ -265,15 +263,15 @@ impl Index {
     ) -> Result<Neighbors<f32>> {
         let segment = &self.segment;
         run.begin("codes");
-        let longer = self.longer(queries);
+        let longer = self.longer(queries, run)?;
         let rows = Rows::new(&longer, segment.width())?;
         let right = segment.nearest_of(&self.removed, k, run)?;
-        let found = match segment.cells(run)? {
+        match segment.cells(run)? {
             None => {
                 // A plan for other cells is refused all the same.
                 self.cells_of(plan, run)?;
                 let left = Side::new("queries", rows, right.metric, run)?;
-                KnnJoin::new(Some(&left), &right, k, run)?.all_pairs()?
+                KnnJoin::new(Some(&left), &right, k, run)?.all_pairs()
             }
             Some(cells) => {
                 let (left, of_left) = self.left(&longer, &cells, run)?;
@@ -284,14 +282,10 @@ impl Index {
                     self.visits(sides, rows, tables, k, plan, panel_bytes, run)
                 });
                 match visits.transpose()?.flatten() {
-                    None => exactly((&left, &right), tables, k, panel_bytes, run)?,
-                    Some(visits) => look(&left, &right, k, visits, run)?,
+                    None => exactly((&left, &right), tables, k, panel_bytes, run),
+                    Some(visits) => look(&left, &right, k, visits, run),
                 }
             }
-        };
-        match segment.metric {
-            Metric::InnerProduct => by_inner_product(found, rows, &right, run),
-            _ => Ok(found),
         }
     }
 
@@ -303,8 +297,7 @@ impl Index {
         run: &Run,
     ) -> Result<(Side<'a, f32>, CellStarts)> {
         let rows = Rows::new(longer, self.segment.width())?;
-        let metric = compared_by(self.segment.metric);
-        let mut left = Side::new("queries", rows, metric, run)?;
+        let mut left = Side::new("queries", rows, self.segment.metric, run)?;
         let table = cells.cells().starts(&mut left, run)?;
         Ok((left, table))
     }
@@ -343,11 +336,12 @@ impl Index {
     }
 
     /// Queries as the items are kept.
-    fn longer<'a>(&self, queries: Rows<'a, f32>) -> Cow<'a, [f32]> {
-        match self.segment.metric {
+    fn longer<'a>(&self, queries: Rows<'a, f32>, run: &Run) -> Result<Cow<'a, [f32]>> {
+        magnitude::check("queries", queries, self.segment.metric, run)?;
+        Ok(match self.segment.metric {
             Metric::InnerProduct => longer(queries, |_| 0.0).into(),
             _ => queries.values().into(),
-        }
+        })
     }
 
     /// The numbers of the plan and the cells that it is about; none where all pairs are met.
@@ -590,51 +584,6 @@ fn without_itself(mut found: Neighbors<f32>, first: usize) -> Neighbors<f32> {
     found.indices.truncate(rows * after);
     found.distances.truncate(rows * after);
     Neighbors { k: after, ..found }
-}
-
-/// What was found by distance, in the order of inner products.
-fn by_inner_product(
-    mut found: Neighbors<f32>,
-    queries: Rows<'_, f32>,
-    items: &Side<'_, f32>,
-    run: &Run,
-) -> Result<Neighbors<f32>> {
-    let k = found.k;
-    let lists = found
-        .distances
-        .par_chunks_mut(k)
-        .zip(found.indices.par_chunks_mut(k));
-    lists
-        .enumerate()
-        .try_for_each_init(Vec::new, |products, (query, (distances, indices))| {
-            run.check()?;
-            let others = indices.iter().take_while(|&&index| index >= 0);
-            let pairs: Vec<(u32, u32)> =
-                others.map(|&index| (query as u32, index as u32)).collect();
-            items.check(pairs.iter().map(|pair| pair.1))?;
-            distances_of(
-                Measure::Dot,
-                queries,
-                items.rows,
-                &pairs,
-                products,
-                run.isa(),
-            )?;
-            let mut scored: Vec<(f32, u32)> = products
-                .iter()
-                .zip(&pairs)
-                .map(|(&product, pair)| (0.0 - product, pair.1))
-                .collect();
-            scored.sort_by(|x, y| {
-                let by_id = || items.rank(x.1).cmp(&items.rank(y.1));
-                x.0.total_cmp(&y.0).then_with(by_id)
-            });
-            for (place, (distance, item)) in scored.into_iter().enumerate() {
-                (distances[place], indices[place]) = (distance, item.into());
-            }
-            Ok::<_, Error>(())
-        })?;
-    Ok(found)
 }
 
 /// The nearest of both, whose rows have these ids.

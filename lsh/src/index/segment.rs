@@ -33,7 +33,7 @@ use crate::{
 /// - `held_out`: rows that recall is measured by.
 /// - `rows` (rows, dim), by cell; with one value more where inner products are searched.
 /// - `codes` (rows, stride) and `known` (rows, 16): see [`Quantised::parts`].
-/// - `squares`: squared norms, for the cosine.
+/// - `norms`: for the cosine; where inner products are searched, of rows as they are kept.
 /// - `ids`: of the user's; `by_id`: rows by rising id.
 /// - `twins`: for each row how many equal ones have lower ids.
 pub(crate) const ARRAYS: [&str; 11] = [
@@ -44,8 +44,8 @@ pub(crate) const ARRAYS: [&str; 11] = [
     "held_out",
     "ids",
     "known",
+    "norms",
     "rows",
-    "squares",
     "starts",
     "twins",
 ];
@@ -84,8 +84,8 @@ impl Shapes {
             "ids" => Shape::new(Dtype::I64, &[self.rows]),
             "known" => Shape::new(Dtype::U8, &[coded, 16]),
             "rows" => Shape::new(Dtype::F32, &[self.rows, self.width]),
-            "squares" if self.metric == Metric::Cosine => Shape::new(Dtype::F64, &[self.rows]),
-            "squares" => Shape::new(Dtype::F64, &[0]),
+            "norms" if has_norms(self.metric) => Shape::new(Dtype::F64, &[self.rows]),
+            "norms" => Shape::new(Dtype::F64, &[0]),
             _ => Shape::new(Dtype::U64, &[self.cells + 1]),
         }
     }
@@ -96,12 +96,9 @@ pub(crate) fn has_codes(metric: Metric) -> bool {
     metric != Metric::Manhattan
 }
 
-/// The metric by which rows are compared as they are kept.
-pub(crate) fn compared_by(metric: Metric) -> Metric {
-    match metric {
-        Metric::InnerProduct => Metric::Euclidean,
-        metric => metric,
-    }
+/// Whether distances by the metric ask for norms.
+pub(crate) fn has_norms(metric: Metric) -> bool {
+    matches!(metric, Metric::Cosine | Metric::InnerProduct)
 }
 
 /// Values of a row as it is kept.
@@ -427,7 +424,7 @@ impl Segment {
                 &known[range.start * 16..range.end * 16],
             )?),
         };
-        let squares: &[f64] = self.array("squares").values();
+        let norms: &[f64] = self.array("norms").values();
         let kept = Kept {
             ids: &self.array("ids").values()[range.clone()],
             removed,
@@ -436,8 +433,7 @@ impl Segment {
             most_twins,
             first: range.start,
         };
-        let squares = squares.get(range.clone()).unwrap_or_default();
-        let metric = compared_by(self.metric);
-        Ok(Side::of_index(rows, metric, codes, squares, kept))
+        let norms = norms.get(range.clone()).unwrap_or_default();
+        Ok(Side::of_index(rows, self.metric, codes, norms, kept))
     }
 }

@@ -128,8 +128,10 @@ def knn_join(
     Raises:
         TypeError: for arrays that do not hold real numbers, sparse ones among them, or a plan with
             a recall or seed.
-        ValueError: for NaN, infinity or anything masked, arrays that are not 2-D, different numbers
-            of columns, ``k`` below 1, a recall that is not above 0 and at most 1.
+        ValueError: for NaN, infinity or anything masked, values so large that a distance might not
+            fit the type (in float32 from about 1e38 on, for inner products from about
+            1e19 / sqrt(d)), arrays that are not 2-D, different numbers of columns, ``k`` below 1, a
+            recall that is not above 0 and at most 1.
 
     Examples:
         >>> import numpy as np
