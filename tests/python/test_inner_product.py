@@ -93,7 +93,7 @@ def test_recall_is_reached(kind):
 
 
 def test_recall_by_cells_is_by_true_products():
-    items = uneven("2", 20_000, 24)
+    items = uneven("0.2", 20_000, 24)
     plan = JoinPlan.cells(cells=100, probes=1, until_recall=0.8)
     found = knn_join(items=items, k=5, metric="inner_product", plan=plan)
     assert found.report.recall.rows > 0
