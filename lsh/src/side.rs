@@ -360,7 +360,7 @@ fn dot<T: Scalar>(left: &[T], right: &[T]) -> f64 {
         .sum()
 }
 
-fn squares<T: Scalar>(rows: Rows<'_, T>) -> Vec<f64> {
+pub(crate) fn squares<T: Scalar>(rows: Rows<'_, T>) -> Vec<f64> {
     (0..rows.len())
         .into_par_iter()
         .map(|row| dot(rows.row(row), rows.row(row)))
@@ -377,7 +377,7 @@ fn quantised<T: Scalar>(
 }
 
 /// Rows scaled to length 1, zero rows left as they are.
-fn directions<T: Scalar>(rows: Rows<'_, T>, squares: &[f64]) -> Vec<f32> {
+pub(crate) fn directions<T: Scalar>(rows: Rows<'_, T>, squares: &[f64]) -> Vec<f32> {
     let mut directions = vec![0.0; rows.values().len()];
     directions
         .par_chunks_mut(rows.dim())
