@@ -1,9 +1,13 @@
 //! Largest inner products as nearest neighbours.
 
-use lshjoin_kernels::{Measure, Rows, Scalar, check_finite, distances_of};
+use lshjoin_kernels::{Measure, Rows, Scalar, check_finite, distances_of, memory};
 use rayon::prelude::*;
 
-use crate::{error::Result, nearest::Neighbors, run::Run};
+use crate::{
+    error::Result,
+    nearest::{NEIGHBORS, Neighbors},
+    run::Run,
+};
 
 /// Items and queries as rows of which the nearest have the largest inner products: (x, √(M² − ‖x‖²))
 /// and (q, 0), M being the longest item's length, so that ‖q′ − x′‖² = ‖q‖² + M² − 2 q·x (Bachrach
@@ -20,16 +24,15 @@ impl<T: Scalar> Longer<T> {
     pub(crate) fn of(queries: Rows<'_, T>, items: Rows<'_, T>, run: &Run) -> Result<Self> {
         check_finite(items, run.isa()).map_err(|error| ("items", error))?;
         check_finite(queries, run.isa()).map_err(|error| ("queries", error))?;
-        let squares: Vec<f64> = (0..items.len())
-            .into_par_iter()
-            .map(|row| square(items.row(row)))
-            .collect();
+        let squares = (0..items.len()).into_par_iter();
+        let squares = squares.map(|row| square(items.row(row)));
+        let squares = memory::par_collect(squares, "squared norms")?;
         let longest = squares
             .iter()
             .fold(0.0, |longest: f64, &square| longest.max(square));
         Ok(Self {
-            queries: longer(queries, |_| 0.0),
-            items: longer(items, |row| (longest - squares[row]).max(0.0).sqrt()),
+            queries: longer(queries, |_| 0.0)?,
+            items: longer(items, |row| (longest - squares[row]).max(0.0).sqrt())?,
             dim: items.dim() + 1,
         })
     }
@@ -65,8 +68,8 @@ pub(crate) fn by_inner_product<T: Scalar, E>(
     let (found, other) = join(longer.queries()?, longer.items()?, places)?;
     let mut neighbors = Neighbors {
         k,
-        distances: vec![T::INFINITY; queries.len() * k],
-        indices: vec![-1; queries.len() * k],
+        distances: memory::filled(T::INFINITY, queries.len().saturating_mul(k), NEIGHBORS)?,
+        indices: memory::filled(-1, queries.len().saturating_mul(k), NEIGHBORS)?,
     };
     neighbors
         .distances
@@ -75,18 +78,14 @@ pub(crate) fn by_inner_product<T: Scalar, E>(
         .enumerate()
         .try_for_each_init(Vec::new, |products, (query, (distances, indices))| {
             run.check()?;
-            let pairs: Vec<(u32, u32)> = found
-                .of(query as u32)
-                .filter(|&item| !(own && item as usize == query))
-                .map(|item| (query as u32, item))
-                .collect();
+            let others = found.of(query as u32);
+            let others = others.filter(|&item| !(own && item as usize == query));
+            let pairs = memory::collect(others.map(|item| (query as u32, item)), NEIGHBORS)?;
             distances_of(Measure::Dot, queries, items, &pairs, products, run.isa())?;
-            let mut scored: Vec<(T, u32)> = products
-                .iter()
-                .map(|&product| T::ZERO - product)
-                .zip(pairs.iter().map(|pair| pair.1))
-                .collect();
-            scored.sort_by(|x, y| {
+            let scored = products.iter().map(|&product| T::ZERO - product);
+            let scored = scored.zip(pairs.iter().map(|pair| pair.1));
+            let mut scored: Vec<(T, u32)> = memory::collect(scored, NEIGHBORS)?;
+            scored.sort_unstable_by(|x, y| {
                 x.0.partial_cmp(&y.0)
                     .unwrap_or(std::cmp::Ordering::Equal)
                     .then(x.1.cmp(&y.1))
@@ -101,8 +100,11 @@ pub(crate) fn by_inner_product<T: Scalar, E>(
 }
 
 /// Rows with one value more at their end.
-pub(crate) fn longer<T: Scalar>(rows: Rows<'_, T>, last: impl Fn(usize) -> f64 + Sync) -> Vec<T> {
-    let mut values = vec![T::ZERO; rows.len() * (rows.dim() + 1)];
+pub(crate) fn longer<T: Scalar>(
+    rows: Rows<'_, T>,
+    last: impl Fn(usize) -> f64 + Sync,
+) -> Result<Vec<T>> {
+    let mut values = memory::zeroed(rows.len().saturating_mul(rows.dim() + 1), "longer rows")?;
     values
         .par_chunks_mut(rows.dim() + 1)
         .enumerate()
@@ -110,7 +112,7 @@ pub(crate) fn longer<T: Scalar>(rows: Rows<'_, T>, last: impl Fn(usize) -> f64 +
             longer[..rows.dim()].copy_from_slice(rows.row(row));
             longer[rows.dim()] = T::from_f64(last(row));
         });
-    values
+    Ok(values)
 }
 
 pub(crate) fn square<T: Scalar>(row: &[T]) -> f64 {

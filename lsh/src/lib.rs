@@ -52,6 +52,7 @@ mod run;
 mod side;
 mod signs;
 mod similarity;
+mod sorted;
 mod strict_math;
 mod suggest;
 mod table;

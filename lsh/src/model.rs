@@ -1,5 +1,5 @@
 use lshjoin_kernels::{
-    Bucketing, HashFunctions, KeyLayout, KeyMode, NO_RANGE, Rows, Scalar, check_finite,
+    Bucketing, HashFunctions, KeyLayout, KeyMode, NO_RANGE, Rows, Scalar, check_finite, memory,
 };
 
 use crate::{
@@ -16,6 +16,9 @@ const CHUNK: usize = 1 << 15;
 const FUNCTIONS_AT_ONCE: usize = 16;
 /// Tables whose keys are held at a time.
 const TABLES_AT_ONCE: usize = 4;
+
+/// What memory is asked for.
+const KEYS: &str = "keys";
 
 /// L hash tables (OR) of k hash functions each (AND).
 ///
@@ -59,7 +62,7 @@ impl LshModel {
     ) -> Result<Self> {
         positive("num_hash_functions", per_table)?;
         positive("num_hash_tables", tables)?;
-        let functions = family.draw(per_table * tables, rows.dim(), seed)?;
+        let functions = family.draw(per_table.saturating_mul(tables), rows.dim(), seed)?;
         let mut model = Self::from_functions(family.metric(), functions, per_table)?;
         check_finite(rows, run.isa())?;
         let ranges = ranges(&model.functions, rows, run)?;
@@ -129,7 +132,10 @@ impl LshModel {
     pub fn hash<T: Scalar>(&self, rows: Rows<'_, T>, run: &Run) -> Result<Vec<i32>> {
         self.check_dimension("rows", rows)?;
         check_finite(rows, run.isa())?;
-        let mut ids = vec![0; rows.len() * self.functions.len()];
+        let mut ids = memory::zeroed(
+            rows.len().saturating_mul(self.functions.len()),
+            "bucket ids",
+        )?;
         let chunks = chunks(rows.len(), run);
         for (chunk, ids) in chunks.zip(ids.chunks_mut(CHUNK * self.functions.len())) {
             run.check()?;
@@ -161,7 +167,7 @@ impl LshModel {
             let first = group * at_once * self.per_table;
             let functions = self
                 .functions
-                .slice(first..first + layouts.len() * self.per_table);
+                .slice(first..first + layouts.len() * self.per_table)?;
             let mut layouts = layouts.to_vec();
             let mut of_items = keys(&functions, items, &layouts, run)?;
             if of_items.keyless.iter().any(|rows| !rows.is_empty()) {
@@ -178,11 +184,16 @@ impl LshModel {
                 run.check()?;
                 let build = |keys: &Keys| {
                     let mut keyless = keys.keyless[table].iter().peekable();
-                    let (rows, keys): (Vec<u32>, Vec<u128>) = (0..)
-                        .zip(&keys.columns[table])
-                        .filter(|(row, _)| keyless.next_if_eq(&row).is_none())
-                        .unzip();
-                    Table::build(&rows, &keys, layout.bits())
+                    let column = &keys.columns[table];
+                    let mut rows = memory::empty(column.len(), KEYS)?;
+                    let mut of_rows = memory::empty(column.len(), KEYS)?;
+                    for (row, &key) in (0..).zip(column) {
+                        if keyless.next_if_eq(&&row).is_none() {
+                            rows.push(row);
+                            of_rows.push(key);
+                        }
+                    }
+                    Table::build(&rows, &of_rows, layout.bits())
                 };
                 let of_queries = of_queries.as_ref().map(build).transpose()?;
                 meet(&build(&of_items)?, of_queries.as_ref())?;
@@ -219,7 +230,8 @@ fn keys<T: Scalar>(
     layouts: &[KeyLayout],
     run: &Run,
 ) -> Result<Keys> {
-    let mut columns = vec![vec![0; rows.len()]; layouts.len()];
+    let columns = layouts.iter().map(|_| memory::zeroed(rows.len(), KEYS));
+    let mut columns: Vec<Vec<u128>> = columns.collect::<Result<_, _>>()?;
     let mut keyless = vec![Vec::new(); layouts.len()];
     for chunk in chunks(rows.len(), run) {
         run.check()?;
@@ -231,7 +243,8 @@ fn keys<T: Scalar>(
             .keys(rows.slice(chunk.clone()), layouts, run.isa(), &mut of_chunk)
             .map_err(|error| error.after(chunk.start))?;
         for (keyless, found) in keyless.iter_mut().zip(found) {
-            keyless.extend(found.iter().map(|row| (chunk.start + row) as u32));
+            let found = found.iter().map(|row| (chunk.start + row) as u32);
+            memory::extend(keyless, found, KEYS)?;
         }
         run.advance(chunk.len());
     }

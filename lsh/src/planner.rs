@@ -36,6 +36,7 @@ use crate::{
     run::Run,
     side::{Side, distance, filter_interval},
     similarity::same_dimension,
+    sorted::are_most,
     visits::LOOK_BYTES,
 };
 
@@ -220,7 +221,7 @@ impl<'a> Planner<'a> {
         let run = self.run;
         run.begin("plan");
         let distinct = Distinct::of(items, kept(queries.is_none(), k), run)?;
-        let distinct = distinct.map(|distinct| distinct.rows(items));
+        let distinct = distinct.map(|distinct| distinct.rows(items)).transpose()?;
         let items = match &distinct {
             Some(values) => Rows::new(values, items.dim())?,
             None => items,
@@ -260,6 +261,8 @@ impl<'a> Planner<'a> {
             Some("this distance has no other plan")
         } else if self.recall == 1.0 {
             Some("all neighbours are asked for")
+        } else if are_most(k, shape.right) {
+            Some("most of the items are asked for")
         } else if shape.left.min(shape.right) < SMALL {
             Some("a side is small")
         } else if self.least(&shape, cells[0]) > SAVED * work {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use lshjoin_kernels::{
-    Asking, CommonScale, Isa, Measure, Quantised, Rows, Scalar, check_finite, distances_of,
+    Asking, CommonScale, Isa, Measure, Quantised, Rows, Scalar, check_finite, distances_of, memory,
     pairs_within,
 };
 use rayon::prelude::*;
@@ -14,6 +14,9 @@ use crate::{
     metric::Metric,
     run::Run,
 };
+
+/// What memory is asked for.
+pub(crate) const NUMBERS: &str = "row numbers";
 
 /// The rows of one side; for the cosine their squared norms too.
 pub(crate) struct Side<'a, T> {
@@ -58,7 +61,7 @@ impl<'a, T: Scalar> Side<'a, T> {
             Metric::Euclidean => Some(quantised(rows, scale, run.isa())?),
             Metric::Manhattan | Metric::InnerProduct => None,
             Metric::Cosine => {
-                let directions = directions(rows, &side.squares);
+                let directions = directions(rows, &side.squares)?;
                 let directions = Rows::new(&directions, rows.dim())?;
                 let mut codes = quantised(directions, scale, run.isa())?;
                 // At distance 1 from all rows, as their codes are from none.
@@ -90,7 +93,7 @@ impl<'a, T: Scalar> Side<'a, T> {
         check_finite(rows, run.isa()).map_err(|error| (name, error))?;
         run.check()?;
         let squares = match metric {
-            Metric::Cosine => squares(rows),
+            Metric::Cosine => squares(rows)?,
             _ => Vec::new(),
         };
         Ok(Self {
@@ -137,9 +140,13 @@ impl<'a, T: Scalar> Side<'a, T> {
     }
 
     /// The numbers of the rows that may be neighbours.
-    pub(crate) fn numbers(&self) -> Vec<u32> {
-        let numbers = 0..self.rows.len() as u32;
-        numbers.filter(|&number| self.takes_part(number)).collect()
+    pub(crate) fn numbers(&self) -> Result<Vec<u32>> {
+        let all = 0..self.rows.len() as u32;
+        let numbers = match self.kept {
+            None => memory::collect(all, NUMBERS),
+            Some(_) => memory::collect(all.filter(|&number| self.takes_part(number)), NUMBERS),
+        };
+        Ok(numbers?)
     }
 
     /// Asked before [`Side::rows`] are read at these indices: those of an index may be damaged.
@@ -156,7 +163,7 @@ impl<'a, T: Scalar> Side<'a, T> {
         if let Some(codes) = &self.codes {
             self.codes = Some(codes.reordered(&order)?);
         }
-        let mut places = vec![0; order.len()];
+        let mut places = memory::zeroed(order.len(), NUMBERS)?;
         for (place, &row) in (0..).zip(&order) {
             places[row as usize] = place;
         }
@@ -259,7 +266,7 @@ impl<'a, T: Scalar> Side<'a, T> {
             Metric::Cosine | Metric::InnerProduct => Measure::Dot,
         };
         let rows = |&(left, right): &(u32, u32)| (self.row(left), other.row(right));
-        let pairs: Vec<(u32, u32)> = pairs.iter().map(rows).collect();
+        let pairs = memory::collect(pairs.iter().map(rows), "pairs to be compared")?;
         self.check(pairs.iter().map(|pair| pair.0))?;
         other.check(pairs.iter().map(|pair| pair.1))?;
         distances_of(measure, self.rows, other.rows, &pairs, scores, isa)?;
@@ -295,7 +302,7 @@ pub(crate) fn common_scale<T: Scalar>(
 ) -> Result<CommonScale> {
     Ok(match metric {
         Metric::Cosine => {
-            let directions = directions(rows, &squares(rows));
+            let directions = directions(rows, &squares(rows)?)?;
             CommonScale::of(Rows::new(&directions, rows.dim())?, run.isa())
         }
         _ => CommonScale::of(rows, run.isa()),
@@ -360,11 +367,10 @@ fn dot<T: Scalar>(left: &[T], right: &[T]) -> f64 {
         .sum()
 }
 
-fn squares<T: Scalar>(rows: Rows<'_, T>) -> Vec<f64> {
-    (0..rows.len())
-        .into_par_iter()
-        .map(|row| dot(rows.row(row), rows.row(row)))
-        .collect()
+fn squares<T: Scalar>(rows: Rows<'_, T>) -> Result<Vec<f64>> {
+    let of_rows = (0..rows.len()).into_par_iter();
+    let squares = of_rows.map(|row| dot(rows.row(row), rows.row(row)));
+    Ok(memory::par_collect(squares, "squared norms")?)
 }
 
 fn quantised<T: Scalar>(
@@ -377,8 +383,8 @@ fn quantised<T: Scalar>(
 }
 
 /// Rows scaled to length 1, zero rows left as they are.
-fn directions<T: Scalar>(rows: Rows<'_, T>, squares: &[f64]) -> Vec<f32> {
-    let mut directions = vec![0.0; rows.values().len()];
+fn directions<T: Scalar>(rows: Rows<'_, T>, squares: &[f64]) -> Result<Vec<f32>> {
+    let mut directions = memory::zeroed(rows.values().len(), "directions of rows")?;
     directions
         .par_chunks_mut(rows.dim())
         .zip(rows.values().par_chunks(rows.dim()))
@@ -393,5 +399,5 @@ fn directions<T: Scalar>(rows: Rows<'_, T>, squares: &[f64]) -> Vec<f32> {
                 *to = (value.to_f64() * inverse) as f32;
             }
         });
-    directions
+    Ok(directions)
 }

@@ -6,9 +6,11 @@ use numpy::{
     PyUntypedArrayMethods,
 };
 use pyo3::{
-    exceptions::{PyTypeError, PyValueError},
+    exceptions::{PyMemoryError, PyTypeError, PyValueError},
     prelude::*,
 };
+
+use crate::run::to_py;
 
 /// An array of float32 or float64, as the vectors were.
 pub(crate) type Distances<'py> = Bound<'py, PyAny>;
@@ -33,6 +35,7 @@ impl<'py> FromPyObject<'_, 'py> for Matrix<'py> {
             let rows = c_contiguous(&array)?;
             let shape = array.shape();
             let wide = object.py().detach(|| widen_f16(rows));
+            let wide = wide.map_err(|error| to_py(error.into()))?;
             let wide = wide
                 .into_pyarray(object.py())
                 .reshape([shape[0], shape[1]])?;
@@ -119,6 +122,15 @@ pub(crate) fn c_contiguous<'a, T: Element>(
         return Err(PyValueError::new_err("the array must be C-contiguous"));
     }
     Ok(array.as_slice()?)
+}
+
+/// A copy of values.
+pub(crate) fn copied<T: Copy>(values: &[T]) -> PyResult<Vec<T>> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(values.len())
+        .map_err(|error| PyMemoryError::new_err(error.to_string()))?;
+    copy.extend_from_slice(values);
+    Ok(copy)
 }
 
 /// Row numbers, or where the rows of each query start.

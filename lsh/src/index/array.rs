@@ -3,14 +3,14 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     ops::Range,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use bytemuck::Pod;
-use lshjoin_kernels::{Mmap, MmapMut, map};
+use lshjoin_kernels::{Mmap, MmapMut, map, memory};
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,9 @@ const _: () = assert!(
 
 /// Bytes that have a checksum of their own, read and checked together.
 const CHUNK: usize = 1 << 20;
+
+/// What memory is asked for.
+const ARRAYS: &str = "the arrays of an index";
 
 /// Data start at a whole cache line.
 const ALIGN: usize = 64;
@@ -136,9 +139,9 @@ impl Array {
             )));
         }
         let contents = if mapped {
-            map(&file).map_err(io)?
+            mapped_file(&file).map_err(io)?
         } else {
-            let mut contents = MmapMut::map_anon(header.len() + bytes).map_err(io)?;
+            let mut contents = anonymous(header.len() + bytes)?;
             file.read_exact(&mut contents).map_err(io)?;
             contents.make_read_only().map_err(io)?
         };
@@ -226,6 +229,23 @@ impl Array {
     }
 }
 
+/// The contents of a file of an index.
+fn mapped_file(file: &File) -> io::Result<Mmap> {
+    // SAFETY: files of an index are not written to once they are complete: a new index has new files,
+    // and old ones are unlinked, which leaves their maps as they are. Those under way are this
+    // process's alone, since it has the directory locked.
+    unsafe { map(file) }
+}
+
+/// Memory of so many bytes, zeros.
+fn anonymous(bytes: usize) -> Result<MmapMut> {
+    memory::check(bytes, ARRAYS)?;
+    MmapMut::map_anon(bytes).map_err(|_| {
+        let what = ARRAYS;
+        Error::Memory { what, bytes }
+    })
+}
+
 /// A file of a name of its own, which goes away when it is dropped. Others may read it, as far as
 /// the user lets them read new files.
 pub(crate) fn new_file(directory: &Path, name: &str, suffix: &str) -> Result<NamedTempFile> {
@@ -267,8 +287,7 @@ impl ArrayWriter {
         let length = header.len() + bytes;
         let sink = match directory {
             None => {
-                let io = |error| Error::io(Path::new(name), &error);
-                let mut memory = MmapMut::map_anon(length).map_err(io)?;
+                let mut memory = anonymous(length)?;
                 memory[..header.len()].copy_from_slice(&header);
                 Sink::Memory(memory)
             }
@@ -365,13 +384,13 @@ impl ArrayWriter {
     pub(crate) fn values<V: Pod>(&self) -> Result<Vec<V>> {
         let cast = |bytes: &[u8]| {
             let values = bytemuck::try_cast_slice(&bytes[self.start..]).unwrap_or_default();
-            values.to_vec()
+            Ok(memory::collect(values.iter().copied(), ARRAYS)?)
         };
         match &self.sink {
-            Sink::Memory(memory) => Ok(cast(memory)),
+            Sink::Memory(memory) => cast(memory),
             Sink::File(file) => {
                 let io = |error| Error::io(file.path(), &error);
-                Ok(cast(&map(file.as_file()).map_err(io)?))
+                cast(&mapped_file(file.as_file()).map_err(io)?)
             }
         }
     }
@@ -410,7 +429,7 @@ impl ArrayWriter {
             Sink::File(file) => {
                 let io = |error| Error::io(file.path(), &error);
                 file.as_file().sync_all().map_err(io)?;
-                (map(file.as_file()).map_err(io)?, Some(file))
+                (mapped_file(file.as_file()).map_err(io)?, Some(file))
             }
         };
         let array = Array {

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use lshjoin_kernels::{Quantised, Rows};
+use lshjoin_kernels::{Quantised, Rows, memory};
 use safetensors::tensor::Dtype;
 
 use super::{
@@ -55,6 +55,9 @@ pub(crate) const ARRAYS: [&str; 11] = [
 /// - `cells`: that of each item, as they come; where building can be resumed.
 /// - `hashes`: equal for equal rows; row by row.
 pub(crate) const UNDER_WAY: [&str; 2] = ["cells", "hashes"];
+
+/// What memory is asked for.
+const CELLS: &str = "the cells of an index";
 
 /// Cells near a cell that are listed, which is as far as a query of it can look: a list of all for
 /// each of 16384 would take up 2 GB.
@@ -365,9 +368,15 @@ impl Segment {
                 .damaged("cells don't follow one another"));
         }
         let mut cells = SegmentCells {
-            axes: PrincipalAxes::of_parts(axes.to_vec(), self.width()),
-            centroids: centroids.to_vec(),
-            table: CellStarts::of_starts(starts.iter().map(|&start| start as usize).collect()),
+            axes: PrincipalAxes::of_parts(
+                memory::collect(axes.iter().copied(), CELLS)?,
+                self.width(),
+            ),
+            centroids: memory::collect(centroids.iter().copied(), CELLS)?,
+            table: CellStarts::of_starts(memory::collect(
+                starts.iter().map(|&start| start as usize),
+                CELLS,
+            )?),
             neighbors: Vec::new(),
         };
         cells.neighbors = cells.cells().neighbors(&cells.table, NEAR_CELLS);
@@ -385,7 +394,7 @@ impl Segment {
         if rows.iter().any(|&row| row as usize >= self.len()) {
             return Err(array.damaged("it names a row that is not there"));
         }
-        Ok(rows.to_vec())
+        Ok(memory::collect(rows.iter().copied(), "held-out rows")?)
     }
 
     /// All rows, to find the `k` nearest among.
