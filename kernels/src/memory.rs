@@ -1,7 +1,9 @@
 //! Memory that may not be there: what is as long as the input says is asked for, where Rust's own
 //! vectors would end the process.
 
-use bytemuck::{Zeroable, allocation::try_zeroed_vec};
+use std::alloc::{Layout, alloc_zeroed};
+
+use bytemuck::Zeroable;
 use rayon::prelude::*;
 
 use crate::error::{KernelError, Result};
@@ -27,7 +29,19 @@ const SPARE: usize = 48 << 20;
 /// # Errors
 /// [`KernelError::Memory`], as everywhere here.
 pub fn zeroed<T: Zeroable>(len: usize, what: &'static str) -> Result<Vec<T>> {
-    let values = try_zeroed_vec(len).map_err(|()| refusal::<T>(len, what))?;
+    const { assert!(size_of::<T>() > 0) };
+    if len == 0 {
+        return Ok(Vec::new());
+    }
+    let layout = Layout::array::<T>(len).map_err(|_| refusal::<T>(len, what))?;
+    // SAFETY: the layout is of some bytes.
+    let start: *mut T = unsafe { alloc_zeroed(layout) }.cast();
+    if start.is_null() {
+        return Err(refusal::<T>(len, what));
+    }
+    // SAFETY: the allocator that vectors use has made room for so many values there, and zero bytes
+    // are values of this type.
+    let values = unsafe { Vec::from_raw_parts(start, len, len) };
     keep_spare::<T>(len, what)?;
     Ok(values)
 }

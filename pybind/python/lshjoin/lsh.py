@@ -652,9 +652,17 @@ class LSHModel(LSHParams, Storable):
         distances: _lshjoin.Floats,
         num_threads: int | None,
     ) -> Any:
-        hashed_a = self._with_hashes(frame_a, num_threads, None)
-        hashed_b = hashed_a if frame_b is frame_a else self._with_hashes(frame_b, num_threads, None)
-        return hashed_a.take(index_a).pair(hashed_b.take(index_b), dist_col, distances).data
+        try:
+            hashed_a = self._with_hashes(frame_a, num_threads, None)
+            hashed_b = (
+                hashed_a if frame_b is frame_a else self._with_hashes(frame_b, num_threads, None)
+            )
+            return hashed_a.take(index_a).pair(hashed_b.take(index_b), dist_col, distances).data
+        except MemoryError as error:
+            raise MemoryError(
+                f"there is no memory for frames of {len(distances)} pairs ({error}): pass frames of "
+                "the columns that are asked for, a key among them, or join them in parts"
+            ) from error
 
     def _copy_values(self, estimator: LSHParams) -> None:
         """Takes over the parameters that the model has as well (not the seed)."""
