@@ -46,8 +46,7 @@ pub(crate) struct Cells {
 }
 
 impl Cells {
-    /// At most `count` cells of a side's rows, or of their directions where these are what its metric
-    /// compares.
+    /// At most `count` cells of a side's rows, as its codes are of them.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -64,10 +63,8 @@ impl Cells {
             .par_chunks_mut(dim)
             .enumerate()
             .for_each(|(place, copy)| {
-                let row = place * step;
-                let scale = f64::from(side.direction_scale(row));
-                for (copy, value) in copy.iter_mut().zip(side.rows.row(row)) {
-                    *copy = (value.to_f64() * scale).clamp(-LARGEST, LARGEST) as f32;
+                for (copy, value) in copy.iter_mut().zip(side.coded(place * step)) {
+                    *copy = value.clamp(-LARGEST, LARGEST) as f32;
                 }
             });
         Self::of_sample(Rows::new(&values, dim)?, count, seed, run)
@@ -101,6 +98,17 @@ impl Cells {
         }
         cells.renumber();
         Ok(cells)
+    }
+
+    /// The same, that much further on.
+    pub(crate) fn moved(mut self, by: Option<&[f32]>) -> Self {
+        if let Some(by) = by {
+            for centroid in self.centroids.chunks_mut(self.width) {
+                let values = centroid.iter_mut().zip(by);
+                values.for_each(|(value, by)| *value += by);
+            }
+        }
+        self
     }
 
     /// Of centroids as rows of `width` values.

@@ -29,8 +29,8 @@ impl LshModel {
     ) -> Result<Neighbors<T>> {
         self.check_dimension("queries", queries)?;
         self.check_dimension("items", items)?;
-        let left = Side::new("queries", queries, self.metric(), run)?;
         let right = Side::new("items", items, self.metric(), run)?;
+        let left = right.to_meet("queries", queries, run)?;
         let nearest = Nearest::new(&left, Some(&right), k, run)?;
         self.for_each_table(items, Some(queries), run, |items, queries| {
             let Some(queries) = queries else {

@@ -11,11 +11,11 @@ use crate::{
     duplicates::{Distinct, kept},
     error::{Error, Result},
     filling::Filling,
-    held_out::{HeldOut, Which},
+    held_out::HeldOut,
     index::join_by_index,
     inner_product::by_inner_product,
     knn::{Nearer, Nearest},
-    margins::{Extent, extents, margin_of, needed},
+    margins::{Extent, extents, margin_for, margin_of},
     meet::{Meeting, Meetings},
     metric::Metric,
     nearest::{Neighbors, to_begin_with},
@@ -188,7 +188,7 @@ fn join_distinct<T: Scalar, E>(
     run.begin("codes");
     let mut right = Side::new("items", items, metric, run)?;
     let mut left = queries
-        .map(|queries| Side::new("queries", queries, metric, run))
+        .map(|queries| right.to_meet("queries", queries, run))
         .transpose()?;
     let (choice, other) = choose((left.as_ref(), &right), k)?;
     let found = join_sides(left.as_mut(), &mut right, k, choice, run)?;
@@ -246,15 +246,14 @@ fn join_sides<T: Scalar>(
 
 impl<T: Scalar> Prepared<T> {
     fn new(plan: &CellPlan, (left, right): Sides<'_, '_, T>, k: usize, run: &Run) -> Result<Self> {
-        let held_out = held_out(plan.until_recall, left, right, k, run)?;
+        let mut held_out = held_out(plan.until_recall, left, right, k, run)?;
         run.begin("cells");
         let cells = Cells::of_side(right, plan.cells, plan.seed, run)?;
         let filling = to_begin_with(k, right.rows.len());
         let filling = Filling::new(&cells, right, left.is_none(), filling, run)?;
-        let margin = match &held_out {
+        let margin = match &mut held_out {
             Some((recall, held_out)) => {
-                let known = held_out.known(Which::ToChooseBy);
-                needed(&cells, &filling, left, right, &known, run)?.reach_for(*recall)
+                margin_for(&cells, &filling, (left, right), held_out, *recall, run)?.0
             }
             None => margin_of(&cells, left.unwrap_or(right), plan.probes, run)?,
         };
@@ -455,6 +454,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             run.begin("rounds");
             self.expand(&order)?;
         }
+        self.complete()?;
         if let Some((recall, held_out)) = &held_out {
             run.begin("check");
             let mut reached = held_out.recall(&self)?;
@@ -491,6 +491,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             if table + 1 < plan.tables {
                 continue;
             }
+            self.complete()?;
             loop {
                 let reached = match &held_out {
                     Some((recall, held_out)) => {
@@ -514,6 +515,19 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             }
         }
         self.all_pairs()
+    }
+
+    /// Brings the rows that have not met as many others as they want together with all: those of cells
+    /// and buckets that hold too few, as outliers' may.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn complete(&self) -> Result<()> {
+        let right = self.right.numbers();
+        let others = right.len().saturating_sub(usize::from(self.left.is_none()));
+        let short = self.nearest.lists.shorter_than(others);
+        let met = vec![(0..short.len(), 0..right.len())];
+        self.meet(&short, &right, met, &self.nearest.for_left())
     }
 
     /// Lets places of two orders meet, and counts their pairs.

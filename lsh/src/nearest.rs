@@ -103,6 +103,21 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         f32::from_bits(self.bounds[row as usize].load(Ordering::Relaxed))
     }
 
+    /// The rows that have neither k candidates nor as many as there are others.
+    pub(crate) fn shorter_than(&self, others: usize) -> Vec<u32> {
+        let wanted = self.k.min(others);
+        let of_shard = |(number, shard): (usize, &Mutex<Shard>)| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let rows = self.bounds.len() - number * SHARD;
+            let lengths = (0..).zip(shard.lengths).take(rows);
+            let short = lengths.filter(|&(_, length)| length < wanted);
+            let short = short.map(|(row, _)| (number * SHARD + row) as u32);
+            short.collect::<Vec<u32>>()
+        };
+        let shards = self.shards.par_iter().enumerate();
+        shards.flat_map_iter(of_shard).collect()
+    }
+
     /// Adds to the list of `row` what is new and near enough of `candidates`: of different rows, by
     /// rising `at_most`. What `merged` holds is of no matter; its memory is used.
     pub(crate) fn insert(

@@ -26,7 +26,7 @@ use crate::{
     held_out::{HeldOut, Which},
     inner_product::Longer,
     knn_join::{Choice, Prepared, Sides},
-    margins::{Extent, extents, needed},
+    margins::{Extent, extents, margin_for, needed},
     median::median,
     metric::Metric,
     model::positive,
@@ -227,7 +227,7 @@ impl<'a> Planner<'a> {
         };
         let right = Side::new("items", items, metric, run)?;
         let left = queries
-            .map(|queries| Side::new("queries", queries, metric, run))
+            .map(|queries| right.to_meet("queries", queries, run))
             .transpose()?;
         Ok(self.study((left.as_ref(), &right), k)?.1)
     }
@@ -278,10 +278,9 @@ impl<'a> Planner<'a> {
             return Ok((Choice::of(JoinPlan::Exact), study));
         }
 
-        let held_out = HeldOut::of(left, right, k, run)?;
+        let mut held_out = HeldOut::of(left, right, k, run)?;
         let near: Vec<f64> = held_out
-            .rows
-            .iter()
+            .some(Which::All)
             .map(|row| row.furthest.to_f64())
             .collect();
         let random = self.random(sides, &held_out)?;
@@ -299,12 +298,30 @@ impl<'a> Planner<'a> {
             if (best.is_some() || is_hard) && planning > MORE_PLANNING * least {
                 continue;
             }
-            let study = self.cells(&shape, cells, sides, &held_out)?;
+            let learnt = self.learn(&shape, cells, sides)?;
+            let study = self.cells(&shape, learnt, sides, &held_out)?;
             considered.extend_from_slice(&study.curve);
             let quicker = |best: &CellStudy| study.setting.seconds < best.setting.seconds;
             if best.as_ref().is_none_or(quicker) {
                 best = Some(study);
             }
+        }
+        let promises_less = |best: &mut CellStudy| {
+            best.setting.seconds < exact.seconds && best.recall.falls_short(self.recall)
+        };
+        if let Some(CellStudy {
+            cells,
+            filling,
+            curve,
+            ..
+        }) = best.take_if(promises_less)
+        {
+            // As the join by this plan will do.
+            margin_for(&cells, &filling, sides, &mut held_out, self.recall, run)?;
+            considered.retain(|setting| !curve.contains(setting));
+            let study = self.cells(&shape, (cells, filling), sides, &held_out)?;
+            considered.extend_from_slice(&study.curve);
+            best = Some(study);
         }
         exact.contrast = contrast;
         let (choice, chosen) = match best {
@@ -369,7 +386,7 @@ impl<'a> Planner<'a> {
                 return (row, other);
             }
         };
-        let rows = held_out.rows.iter();
+        let rows = held_out.some(Which::All);
         let rows = rows.flat_map(|row| std::iter::repeat_n(row, OTHERS));
         let pairs: Vec<(u32, u32)> = rows.clone().map(|row| other(row.row)).collect();
         let left = left.unwrap_or(right);
@@ -390,27 +407,39 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// What so many cells would compare and find.
-    fn cells<T: Scalar>(
+    /// So many cells, and what fills the lists of each.
+    fn learn<T: Scalar>(
         &self,
         shape: &Shape,
         cells: usize,
         (left, right): Sides<'_, '_, T>,
+    ) -> Result<(Cells, Filling)> {
+        let run = self.run;
+        let cells = Cells::of_side(right, cells, self.seed, run)?;
+        let filling = to_begin_with(shape.k, shape.right);
+        let filling = Filling::new(&cells, right, left.is_none(), filling, run)?;
+        Ok((cells, filling))
+    }
+
+    /// What these cells would compare and find.
+    fn cells<T: Scalar>(
+        &self,
+        shape: &Shape,
+        (cells, filling): (Cells, Filling),
+        (left, right): Sides<'_, '_, T>,
         held_out: &HeldOut<T>,
     ) -> Result<CellStudy> {
         let run = self.run;
+        let count = cells.len();
         let plan = |recall| {
             JoinPlan::Cells(CellPlan {
                 seed: self.seed,
-                cells,
+                cells: count,
                 probes: 1,
                 rounds: 0,
                 until_recall: Some(recall),
             })
         };
-        let cells = Cells::of_side(right, cells, self.seed, run)?;
-        let filling = to_begin_with(shape.k, shape.right);
-        let filling = Filling::new(&cells, right, left.is_none(), filling, run)?;
         let needed = |which| {
             let known = held_out.known(which);
             needed(&cells, &filling, left, right, &known, run)
@@ -420,7 +449,7 @@ impl<'a> Planner<'a> {
         let margins = recalls.iter().map(|&recall| to_choose_by.reach_for(recall));
         let margins: Vec<f32> = margins.collect();
         let extents = extents(&cells, &filling, left.unwrap_or(right), &margins, run)?;
-        let of_held_out = held_out.rows.len() as f64 / shape.left as f64;
+        let of_held_out = held_out.len() as f64 / shape.left as f64;
         let found = |margin| Estimate::of(to_check_by.found(margin));
         let soon = found(0.0).value;
         let setting = |place: usize| {

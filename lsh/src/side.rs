@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use lshjoin_kernels::{
-    Asking, CommonScale, Isa, Measure, Quantised, Rows, Scalar, check_finite, distances_of,
-    pairs_within,
+    Asking, CommonScale, Isa, Measure, Quantised, Rows, Scalar, centre_of, check_finite,
+    distances_of, pairs_within,
 };
 use rayon::prelude::*;
 
@@ -22,6 +22,9 @@ pub(crate) struct Side<'a, T> {
     /// 8-bit codes of the rows (of their directions, for the cosine), where the metric has a
     /// filter that works on them.
     pub(crate) codes: Option<Quantised<'a>>,
+    /// What codes are counted from, if not from zero; as codes are of directions, in single precision
+    /// then. Both sides of a join have the same.
+    centre: Option<Vec<T>>,
     pub(crate) squares: Cow<'a, [f64]>,
     /// Where rows are numbered by their place in another order: the row at each place, and the
     /// place of each row.
@@ -39,35 +42,87 @@ impl<'a, T: Scalar> Side<'a, T> {
         metric: Metric,
         run: &Run,
     ) -> Result<Self> {
-        Self::with_scale(name, rows, metric, None, run)
+        let mut side = Self::without_codes(name, rows, metric, run)?;
+        side.quantise(None, run)?;
+        Ok(side)
     }
 
-    /// With codes of the scale that was made for rows like these.
+    /// Rows to join with those of this side.
     ///
     /// # Errors
     /// As [`Side::new`].
-    pub(crate) fn with_scale(
+    pub(crate) fn to_meet<'b>(
+        &self,
+        name: &'static str,
+        rows: Rows<'b, T>,
+        run: &Run,
+    ) -> Result<Side<'b, T>> {
+        let mut side = Side::without_codes(name, rows, self.metric, run)?;
+        side.quantise(Some((self.centre(), None)), run)?;
+        Ok(side)
+    }
+
+    /// With codes of the grid that was made for rows like these.
+    ///
+    /// # Errors
+    /// As [`Side::new`].
+    pub(crate) fn with_grid(
         name: &'static str,
         rows: Rows<'a, T>,
         metric: Metric,
-        scale: Option<CommonScale>,
+        grid: &Grid<T>,
         run: &Run,
     ) -> Result<Self> {
         let mut side = Self::without_codes(name, rows, metric, run)?;
-        side.codes = match metric {
-            Metric::Euclidean => Some(quantised(rows, scale, run.isa())?),
-            Metric::Manhattan | Metric::InnerProduct => None,
-            Metric::Cosine => {
-                let directions = directions(rows, &side.squares);
-                let directions = Rows::new(&directions, rows.dim())?;
-                let mut codes = quantised(directions, scale, run.isa())?;
-                // At distance 1 from all rows, as their codes are from none.
-                let mut zeros = (0..rows.len()).filter(|&row| side.lacks_direction(row));
-                zeros.try_for_each(|row| codes.doubt(row, f32::INFINITY))?;
-                Some(codes)
-            }
-        };
+        side.quantise(Some((grid.centre.as_deref(), Some(grid.scale))), run)?;
         Ok(side)
+    }
+
+    /// Codes about a centre of its own, or a given one, which may be none, and of a scale of its own or
+    /// a given one.
+    fn quantise(
+        &mut self,
+        grid: Option<(Option<&[T]>, Option<CommonScale>)>,
+        run: &Run,
+    ) -> Result<()> {
+        let (rows, isa) = (self.rows, run.isa());
+        match self.metric {
+            Metric::Euclidean => {
+                let (codes, centre) = quantised(rows, grid, isa)?;
+                self.codes = Some(codes);
+                self.centre = centre;
+            }
+            Metric::Manhattan | Metric::InnerProduct => {}
+            Metric::Cosine => {
+                let directions = directions(rows, &self.squares);
+                let directions = Rows::new(&directions, rows.dim())?;
+                let centre = grid.map(|(centre, _)| centre.map(converted::<T, f32>));
+                let grid = grid.zip(centre.as_ref());
+                let grid = grid.map(|((_, scale), centre)| (centre.as_deref(), scale));
+                let (mut codes, centre) = quantised(directions, grid, isa)?;
+                // At distance 1 from all rows, as their codes are from none.
+                let mut zeros = (0..rows.len()).filter(|&row| self.lacks_direction(row));
+                zeros.try_for_each(|row| codes.doubt(row, f32::INFINITY))?;
+                self.codes = Some(codes);
+                self.centre = centre.map(|centre| converted(&centre));
+            }
+        }
+        Ok(())
+    }
+
+    /// What codes are counted from, if not from zero.
+    pub(crate) fn centre(&self) -> Option<&[T]> {
+        self.centre.as_deref()
+    }
+
+    /// The values that the codes of a row are of, by its index.
+    pub(crate) fn coded(&self, row: usize) -> impl Iterator<Item = f64> {
+        let scale = f64::from(self.direction_scale(row));
+        let values = self.rows.row(row).iter().enumerate();
+        values.map(move |(at, value)| {
+            let middle = self.centre().map_or(0.0, |centre| centre[at].to_f64());
+            value.to_f64() * scale - middle
+        })
     }
 
     /// For the rows' place along axes alone.
@@ -97,6 +152,7 @@ impl<'a, T: Scalar> Side<'a, T> {
             rows,
             metric,
             codes: None,
+            centre: None,
             squares: squares.into(),
             order: None,
             kept: None,
@@ -107,7 +163,7 @@ impl<'a, T: Scalar> Side<'a, T> {
     pub(crate) fn of_index(
         rows: Rows<'a, T>,
         metric: Metric,
-        codes: Option<Quantised<'a>>,
+        (codes, centre): (Option<Quantised<'a>>, Option<&'a [T]>),
         squares: &'a [f64],
         kept: Kept<'a>,
     ) -> Self {
@@ -115,6 +171,7 @@ impl<'a, T: Scalar> Side<'a, T> {
             rows,
             metric,
             codes,
+            centre: centre.map(<[T]>::to_vec),
             squares: squares.into(),
             order: None,
             kept: Some(kept),
@@ -287,19 +344,31 @@ fn widened<T: Scalar>(bound: f32, dim: usize) -> T {
     T::from_f64(bound + bound.abs() * 4.0 * error + f64::from(f32::MIN_POSITIVE))
 }
 
-/// The scale that a side of rows like these has its codes in.
-pub(crate) fn common_scale<T: Scalar>(
-    rows: Rows<'_, T>,
-    metric: Metric,
-    run: &Run,
-) -> Result<CommonScale> {
-    Ok(match metric {
-        Metric::Cosine => {
-            let directions = directions(rows, &squares(rows));
-            CommonScale::of(Rows::new(&directions, rows.dim())?, run.isa())
+/// What the codes of rows have in common: where they are counted from, if not from zero, and what a
+/// step is.
+pub(crate) struct Grid<T> {
+    pub(crate) centre: Option<Vec<T>>,
+    pub(crate) scale: CommonScale,
+}
+
+impl<T: Scalar> Grid<T> {
+    /// Of a side of rows like these.
+    pub(crate) fn of(rows: Rows<'_, T>, metric: Metric, run: &Run) -> Result<Self> {
+        if metric != Metric::Cosine {
+            return Ok(Self::of_values(rows, run.isa()));
         }
-        _ => CommonScale::of(rows, run.isa()),
-    })
+        let directions = directions(rows, &squares(rows));
+        let Grid { centre, scale } =
+            Grid::of_values(Rows::new(&directions, rows.dim())?, run.isa());
+        let centre = centre.map(|centre| converted(&centre));
+        Ok(Self { centre, scale })
+    }
+
+    fn of_values(rows: Rows<'_, T>, isa: Isa) -> Self {
+        let centre = centre_of(rows, isa);
+        let scale = CommonScale::of(rows, centre.as_deref(), isa);
+        Self { centre, scale }
+    }
 }
 
 /// The distance that a score stands for.
@@ -367,13 +436,28 @@ fn squares<T: Scalar>(rows: Rows<'_, T>) -> Vec<f64> {
         .collect()
 }
 
+/// Codes about a given centre or one of their own, which is returned, and of a given scale or one of
+/// their own.
 fn quantised<T: Scalar>(
     rows: Rows<'_, T>,
-    scale: Option<CommonScale>,
+    grid: Option<(Option<&[T]>, Option<CommonScale>)>,
     isa: Isa,
-) -> Result<Quantised<'static>> {
-    let scale = scale.unwrap_or_else(|| CommonScale::of(rows, isa));
-    Ok(Quantised::with_scale(rows, scale, isa)?)
+) -> Result<(Quantised<'static>, Option<Vec<T>>)> {
+    let Grid { centre, scale } = match grid {
+        None => Grid::of_values(rows, isa),
+        Some((centre, scale)) => Grid {
+            centre: centre.map(<[T]>::to_vec),
+            scale: scale.unwrap_or_else(|| CommonScale::of(rows, centre, isa)),
+        },
+    };
+    let codes = Quantised::with_scale(rows, centre.as_deref(), scale, isa)?;
+    Ok((codes, centre))
+}
+
+/// The same numbers, which single precision holds, as others.
+fn converted<T: Scalar, U: Scalar>(values: &[T]) -> Vec<U> {
+    let values = values.iter().map(|value| U::from_f64(value.to_f64()));
+    values.collect()
 }
 
 /// Rows scaled to length 1, zero rows left as they are.

@@ -21,7 +21,7 @@ use crate::{
     plan::{JoinPlan, MOST_CELLS, PartitionPlan},
     reach::AxisCells,
     run::Run,
-    side::{Side, common_scale},
+    side::{Grid, Side},
 };
 
 /// Rows that are brought to their cells at a time.
@@ -88,7 +88,8 @@ struct Sample {
 struct Learnt {
     axes: PrincipalAxes,
     centroids: Vec<f32>,
-    scale: Option<CommonScale>,
+    /// `None` where the metric has no codes.
+    grid: Option<Grid<f32>>,
     longest: f64,
 }
 
@@ -159,7 +160,7 @@ impl IndexBuilder {
             let learnt = Learnt {
                 axes: PrincipalAxes::of_parts(Vec::new(), builder.width()),
                 centroids: Vec::new(),
-                scale: None,
+                grid: None,
                 longest: 0.0,
             };
             let mut writing = builder.begin_writing(learnt)?;
@@ -253,10 +254,13 @@ impl IndexBuilder {
         };
         let writers = ARRAYS.into_iter().chain(UNDER_WAY).map(writer);
         let writers: BTreeMap<&'static str, ArrayWriter> = writers.collect::<Result<_>>()?;
+        let centre: Vec<f32> = writers["centre"].values()?;
+        let centre = (!centre.is_empty()).then_some(centre);
+        let scale = unfinished.scale.and_then(CommonScale::from_bits);
         let learnt = Learnt {
             axes: PrincipalAxes::of_parts(writers["axes"].values()?, self.width()),
             centroids: writers["centroids"].values()?,
-            scale: unfinished.scale.and_then(CommonScale::from_bits),
+            grid: scale.map(|scale| Grid { centre, scale }),
             longest: f64::from_bits(unfinished.longest),
         };
         let mut cells: Vec<u32> = writers["cells"].values()?;
@@ -319,7 +323,8 @@ impl IndexBuilder {
         }
         let mut unfinished = Unfinished::new(facts, files);
         (unfinished.writing, unfinished.seen) = (is_writing, self.seen);
-        unfinished.scale = writing.learnt.scale.map(CommonScale::to_bits);
+        let grid = writing.learnt.grid.as_ref();
+        unfinished.scale = grid.map(|grid| grid.scale.to_bits());
         unfinished.longest = writing.learnt.longest.to_bits();
         directory.record(&unfinished)?;
         self.recorded = self.seen;
@@ -436,6 +441,7 @@ impl IndexBuilder {
             width: self.width(),
             metric: self.metric,
             axes: learnt.axes_count(),
+            centres: usize::from(learnt.centre().is_some()),
             cells: learnt.centroids.len() / learnt.axes_count().max(1),
             held_out: self.items.div_ceil(held_out_step(self.items)),
         }
@@ -460,6 +466,12 @@ impl IndexBuilder {
         let writers = ARRAYS.into_iter().chain(under_way).map(writer);
         let mut writers = writers.collect::<Result<_>>()?;
         write(&mut writers, "axes", 0, &learnt.axes.axes)?;
+        write(
+            &mut writers,
+            "centre",
+            0,
+            learnt.centre().unwrap_or_default(),
+        )?;
         write(&mut writers, "centroids", 0, &learnt.centroids)?;
         Ok(Writing {
             learnt,
@@ -552,7 +564,7 @@ impl Sample {
         let mut learnt = Learnt {
             axes: PrincipalAxes::of_parts(Vec::new(), width),
             centroids: Vec::new(),
-            scale: None,
+            grid: None,
             longest: self.longest,
         };
         if !has_codes(metric) {
@@ -562,7 +574,7 @@ impl Sample {
         learnt.axes = PrincipalAxes::of_sample(Rows::new(&rows, width)?, plan.axes, run)?;
         let rows = learnt.kept(Rows::new(&self.cells, dim)?, metric);
         let rows = Rows::new(&rows, width)?;
-        learnt.scale = Some(common_scale(rows, compared_by(metric), run)?);
+        learnt.grid = Some(Grid::of(rows, compared_by(metric), run)?);
         let side = Side::new("items", rows, compared_by(metric), run)?;
         let cells = AxisCells::of_sample(&learnt.axes, &side, plan.cells, plan.seed, run)?;
         learnt.centroids = cells.into_centroids();
@@ -573,6 +585,11 @@ impl Sample {
 impl Learnt {
     fn axes_count(&self) -> usize {
         self.axes.count()
+    }
+
+    /// What codes are counted from, if not from zero.
+    fn centre(&self) -> Option<&[f32]> {
+        self.grid.as_ref().and_then(|grid| grid.centre.as_deref())
     }
 
     fn cells(&self) -> AxisCells {
@@ -628,7 +645,11 @@ impl Writing {
             &values,
             items.dim() + usize::from(metric == Metric::InnerProduct),
         )?;
-        let side = Side::with_scale("items", rows, compared_by(metric), self.learnt.scale, run)?;
+        let metric = compared_by(metric);
+        let side = match &self.learnt.grid {
+            Some(grid) => Side::with_grid("items", rows, metric, grid, run)?,
+            None => Side::new("items", rows, metric, run)?,
+        };
         for of_cell in order.chunk_by(|&x, &y| cells[x as usize] == cells[y as usize]) {
             run.check()?;
             let cell = cells[of_cell[0] as usize] as usize;

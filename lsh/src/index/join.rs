@@ -5,10 +5,7 @@ use std::{borrow::Cow, ops::Range};
 use lshjoin_kernels::{Measure, Rows, Scalar, distances_of};
 use rayon::prelude::*;
 
-use super::{
-    HELD_OUT, Index, IndexBuilder, REWRITTEN,
-    segment::{SegmentCells, compared_by},
-};
+use super::{HELD_OUT, Index, IndexBuilder, REWRITTEN, segment::SegmentCells};
 use crate::{
     cells::CellStarts,
     error::{Error, Result},
@@ -127,7 +124,7 @@ impl Index {
             Some(queries) => {
                 self.check_dimension(queries)?;
                 let longer = self.longer(queries);
-                let (left, of_left) = self.left(&longer, &cells, run)?;
+                let (left, of_left) = self.left(&longer, &right, &cells, run)?;
                 let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
                 let rows = held_out_rows(&left);
                 let visits = self.visits(sides, rows, tables, k, plan, PANEL_BYTES, run)?;
@@ -216,8 +213,8 @@ impl Index {
     ) -> Result<RadiusNeighbors<f32>> {
         self.check_dimension(queries)?;
         let metric = self.distance()?;
-        let left = Side::new("queries", queries, metric, run)?;
         let right = self.segment.nearest_of(&self.removed, usize::MAX, run)?;
+        let left = right.to_meet("queries", queries, run)?;
         let mut pairs = self.within(&left, &right, radius, |_, _| true, run)?;
         if self.added.len() > 0 {
             let (ids, values) = self.added.rows();
@@ -272,11 +269,11 @@ impl Index {
             None => {
                 // A plan for other cells is refused all the same.
                 self.cells_of(plan, run)?;
-                let left = Side::new("queries", rows, right.metric, run)?;
+                let left = right.to_meet("queries", rows, run)?;
                 KnnJoin::new(Some(&left), &right, k, run)?.all_pairs()?
             }
             Some(cells) => {
-                let (left, of_left) = self.left(&longer, &cells, run)?;
+                let (left, of_left) = self.left(&longer, &right, &cells, run)?;
                 let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
                 let plan = self.cells_of(plan, run)?.map(|(plan, _)| plan);
                 let visits = plan.map(|plan| {
@@ -299,12 +296,12 @@ impl Index {
     fn left<'a>(
         &self,
         longer: &'a [f32],
+        right: &Side<'_, f32>,
         cells: &SegmentCells,
         run: &Run,
     ) -> Result<(Side<'a, f32>, CellStarts)> {
         let rows = Rows::new(longer, self.segment.width())?;
-        let metric = compared_by(self.segment.metric);
-        let mut left = Side::new("queries", rows, metric, run)?;
+        let mut left = right.to_meet("queries", rows, run)?;
         let table = cells.cells().starts(&mut left, run)?;
         Ok((left, table))
     }
@@ -538,7 +535,8 @@ fn held_out_rows(side: &Side<'_, f32>) -> Vec<u32> {
     sample(side.rows.len(), HELD_OUT)
 }
 
-/// Lets left rows look into near cells, and further where these hold fewer than `k` rows.
+/// Lets left rows look into near cells, and further where these hold fewer than `k` rows: into all that
+/// are listed and, where not enough of their rows take part, beyond.
 fn look(
     left: &Side<'_, f32>,
     right: &Side<'_, f32>,
@@ -549,6 +547,7 @@ fn look(
     run.begin("visits");
     let join = KnnJoin::new(Some(left), right, k, run)?;
     visits.at_least(k).hold(left, right, &join.nearest, run)?;
+    join.complete()?;
     run.reached_unknown();
     join.nearest.finish()
 }

@@ -29,6 +29,7 @@ use crate::{
 ///
 /// - `axes` (axes, dim) and `centroids` (cells, axes): see [`Cells`]; of no rows where the metric
 ///   has no codes.
+/// - `centre` (1, dim): what codes are counted from; of no rows where that is zero.
 /// - `starts` (cells + 1): the first row of each cell, and the end of the last.
 /// - `held_out`: rows that recall is measured by.
 /// - `rows` (rows, dim), by cell; with one value more where inner products are searched.
@@ -36,9 +37,10 @@ use crate::{
 /// - `squares`: squared norms, for the cosine.
 /// - `ids`: of the user's; `by_id`: rows by rising id.
 /// - `twins`: for each row how many equal ones have lower ids.
-pub(crate) const ARRAYS: [&str; 11] = [
+pub(crate) const ARRAYS: [&str; 12] = [
     "axes",
     "by_id",
+    "centre",
     "centroids",
     "codes",
     "held_out",
@@ -67,6 +69,8 @@ pub(crate) struct Shapes {
     pub(crate) width: usize,
     pub(crate) metric: Metric,
     pub(crate) axes: usize,
+    /// One, or none where codes are counted from zero.
+    pub(crate) centres: usize,
     pub(crate) cells: usize,
     pub(crate) held_out: usize,
 }
@@ -77,6 +81,7 @@ impl Shapes {
         match name {
             "axes" => Shape::new(Dtype::F32, &[self.axes, self.width]),
             "by_id" | "cells" | "twins" => Shape::new(Dtype::U32, &[self.rows]),
+            "centre" => Shape::new(Dtype::F32, &[self.centres, self.width]),
             "centroids" => Shape::new(Dtype::F32, &[self.cells, self.axes]),
             "codes" => Shape::new(Dtype::I8, &[coded, Quantised::stride(self.width)]),
             "hashes" => Shape::new(Dtype::U64, &[self.rows]),
@@ -269,11 +274,16 @@ impl Segment {
             width: width(metric, facts.dim),
             metric,
             axes: length("axes"),
+            centres: length("centre"),
             cells: length("centroids"),
             held_out: length("held_out"),
         };
         let shaped = |name: &&str| *arrays[*name].shape() == shapes.of(name);
-        if facts.dim == 0 || facts.items >= u32::MAX as usize || !ARRAYS.iter().all(shaped) {
+        if shapes.centres > 1
+            || facts.dim == 0
+            || facts.items >= u32::MAX as usize
+            || !ARRAYS.iter().all(shaped)
+        {
             return Err(damaged("the manifest has arrays of shapes that do not fit"));
         }
         Ok(Self::new(metric, facts.dim, plan, arrays))
@@ -427,6 +437,8 @@ impl Segment {
                 &known[range.start * 16..range.end * 16],
             )?),
         };
+        let centre: &[f32] = self.array("centre").values();
+        let centre = (!centre.is_empty()).then_some(centre);
         let squares: &[f64] = self.array("squares").values();
         let kept = Kept {
             ids: &self.array("ids").values()[range.clone()],
@@ -438,6 +450,6 @@ impl Segment {
         };
         let squares = squares.get(range.clone()).unwrap_or_default();
         let metric = compared_by(self.metric);
-        Ok(Side::of_index(rows, metric, codes, squares, kept))
+        Ok(Side::of_index(rows, metric, (codes, centre), squares, kept))
     }
 }

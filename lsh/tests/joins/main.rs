@@ -1,6 +1,8 @@
 //! Joins against brute force, on every instruction set and number of threads.
 
 mod digest;
+mod offsets;
+mod whole_lists;
 
 use std::collections::BTreeSet;
 
