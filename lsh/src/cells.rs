@@ -56,14 +56,15 @@ impl Cells {
         seed: u64,
         run: &Run,
     ) -> Result<Self> {
-        let step = sample_step(side.rows.len(), count);
-        let (sampled, dim) = (side.rows.len().div_ceil(step), side.rows.dim());
+        let step = sample_step(side.len(), count);
+        let (sampled, dim) = (side.len().div_ceil(step), side.rows.dim());
         let mut values = vec![0.0; sampled * dim];
         values
             .par_chunks_mut(dim)
             .enumerate()
             .for_each(|(place, copy)| {
-                for (copy, value) in copy.iter_mut().zip(side.coded(place * step)) {
+                let row = side.row((place * step) as u32);
+                for (copy, value) in copy.iter_mut().zip(side.coded(row as usize)) {
                     *copy = value.clamp(-LARGEST, LARGEST) as f32;
                 }
             });

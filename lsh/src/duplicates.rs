@@ -46,11 +46,6 @@ impl Distinct {
         Self::by_hashes(rows, keep, &hashes)
     }
 
-    /// The rows that take part.
-    pub(crate) fn rows<T: Scalar>(&self, rows: Rows<'_, T>) -> Vec<T> {
-        rows.gather(&self.kept)
-    }
-
     /// Compares the rows of equal hashes. At least one row of each group is kept.
     fn by_hashes<T: Scalar>(
         rows: Rows<'_, T>,

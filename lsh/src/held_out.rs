@@ -100,7 +100,7 @@ impl<T: Scalar> HeldOut<T> {
         run: &Run,
     ) -> Result<Self> {
         let sampled = left.unwrap_or(right);
-        let rows = sample(sampled.rows.len(), count(sampled.rows.len(), k));
+        let rows = sampled.sample(count(sampled.len(), k));
         Self::of_rows(left, right, rows, k, run)
     }
 
@@ -118,8 +118,8 @@ impl<T: Scalar> HeldOut<T> {
         let sample = Rows::new(&values, sampled.rows.dim())?;
         let sample = right.to_meet("the sample", sample, run)?;
         // One neighbour more where a row finds itself, at distance 0.
-        let k = k.min(right.rows.len());
-        let places = (k + usize::from(left.is_none())).min(right.rows.len());
+        let k = k.min(right.len());
+        let places = (k + usize::from(left.is_none())).min(right.len());
         let found = KnnJoin::new(Some(&sample), right, places, run)?.exactly()?;
         let rows = (0..).zip(&rows).map(|(place, &row)| {
             // Without itself or, among many equal rows, without one of these.
@@ -159,9 +159,10 @@ impl<T: Scalar> HeldOut<T> {
         let most = CHECKING * self.to_check_by.len();
         self.to_choose_by.append(&mut self.to_check_by);
         let known: BTreeSet<u32> = self.to_choose_by.iter().map(|row| row.row).collect();
-        let sampled = left.unwrap_or(right).rows.len();
-        let others = sample_of(sampled, most, self.to_choose_by.len() as u64);
+        let sampled = left.unwrap_or(right);
+        let others = sample_of(sampled.len(), most, self.to_choose_by.len() as u64);
         let others = others.into_iter().step_by(CHECKING);
+        let others = others.map(|number| sampled.row(number));
         let others = others.filter(|row| !known.contains(row)).collect();
         let others = Self::of_rows(left, right, others, self.k, run)?;
         self.to_check_by = others.to_check_by;

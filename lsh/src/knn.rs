@@ -88,7 +88,7 @@ impl<'a, T: Scalar> Nearest<'a, T> {
         let with_itself = right.is_none();
         let right = right.unwrap_or(left);
         // No list gets longer than there are others, whatever k asks for.
-        let others = right.rows.len().max(1);
+        let others = right.len().max(1);
         Ok(Self {
             lists: NearestLists::new(left, right, k.min(others)),
             k,

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::{
     cells::Cells,
-    directions::{PrincipalAxes, TableFunctions},
+    directions::{self, PrincipalAxes, TableFunctions},
     duplicates::{Distinct, kept},
     error::{Error, Result},
     filling::Filling,
@@ -162,31 +162,9 @@ fn join_distances<T: Scalar, E>(
     choose: impl FnOnce(Sides<'_, '_, T>, usize) -> Result<(Choice<T>, E)>,
 ) -> Result<(Neighbors<T>, E)> {
     run.begin("distinct");
-    let Some(distinct) = Distinct::of(items, kept(queries.is_none(), k), run)? else {
-        return join_distinct(queries, items, k, metric, run, choose);
-    };
-    let kept = distinct.rows(items);
-    let kept = Rows::new(&kept, items.dim())?;
-    let (found, other) = join_distinct(queries, kept, k, metric, run, choose)?;
-    let found = found.renumbered(&distinct.kept);
-    let found = match queries {
-        Some(_) => found,
-        None => found.copied_to(&distinct.places),
-    };
-    Ok((found, other))
-}
-
-/// The join of items without most of their duplicates.
-fn join_distinct<T: Scalar, E>(
-    queries: Option<Rows<'_, T>>,
-    items: Rows<'_, T>,
-    k: usize,
-    metric: Metric,
-    run: &Run,
-    choose: impl FnOnce(Sides<'_, '_, T>, usize) -> Result<(Choice<T>, E)>,
-) -> Result<(Neighbors<T>, E)> {
+    let distinct = Distinct::of(items, kept(queries.is_none(), k), run)?;
     run.begin("codes");
-    let mut right = Side::new("items", items, metric, run)?;
+    let mut right = Side::distinct("items", items, metric, distinct, run)?;
     let mut left = queries
         .map(|queries| right.to_meet("queries", queries, run))
         .transpose()?;
@@ -202,9 +180,9 @@ fn join_sides<T: Scalar>(
     choice: Choice<T>,
     run: &Run,
 ) -> Result<Neighbors<T>> {
-    let items = right.rows;
-    let most = left.as_ref().map_or(items.len(), |left| left.rows.len());
-    if right.codes.is_none() || most.min(items.len()) < MANY {
+    let items = right.len();
+    let most = left.as_ref().map_or(items, |left| left.len());
+    if right.codes.is_none() || most.min(items) < MANY {
         return KnnJoin::new(left.as_deref(), right, k, run)?.all_pairs();
     }
     let (axes, tables) = match &choice.plan {
@@ -234,13 +212,15 @@ fn join_sides<T: Scalar>(
         }
     };
     run.begin("stretches");
-    let axes = PrincipalAxes::of_sample(items, axes, run)?;
-    let stretches = Stretches::new(right, left.as_deref_mut(), &axes, run)?;
+    let sample = right.spread(directions::sample_step(items, right.rows.dim()));
+    let sample = Rows::new(&sample, right.rows.dim())?;
+    let axes = PrincipalAxes::of_sample(sample, axes, run)?;
+    let stretches = Stretches::new(right, left.as_deref_mut(), &axes, sample, run)?;
     let join = KnnJoin::new(left.as_deref(), right, k, run)?;
     join.fill(&stretches)?;
     match tables {
         None => join.all_pairs(),
-        Some(plan) => join.by_tables(plan, &axes),
+        Some(plan) => join.by_tables(plan, &axes, sample),
     }
 }
 
@@ -249,7 +229,7 @@ impl<T: Scalar> Prepared<T> {
         let mut held_out = held_out(plan.until_recall, left, right, k, run)?;
         run.begin("cells");
         let cells = Cells::of_side(right, plan.cells, plan.seed, run)?;
-        let filling = to_begin_with(k, right.rows.len());
+        let filling = to_begin_with(k, right.len());
         let filling = Filling::new(&cells, right, left.is_none(), filling, run)?;
         let margin = match &mut held_out {
             Some((recall, held_out)) => {
@@ -294,9 +274,10 @@ impl Stretches {
         right: &mut Side<'_, T>,
         left: Option<&mut Side<'_, T>>,
         axes: &PrincipalAxes,
+        sample: Rows<'_, T>,
         run: &Run,
     ) -> Result<Self> {
-        let functions = axes.table(right.rows, STRETCH_BITS, 0, u64::MAX, run)?;
+        let functions = axes.table(sample, STRETCH_BITS, 0, u64::MAX, run)?;
         let in_order = |side: &mut Side<'_, T>| {
             let mut table = Signs::of(side, &functions, run)?.table()?;
             side.reorder(table.renumber())?;
@@ -364,9 +345,9 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
 
     /// How many pairs there are, of a side with itself each once.
     fn pairs(&self) -> u64 {
-        let right = self.right.rows.len() as u64;
+        let right = self.right.len() as u64;
         match self.left {
-            Some(left) => left.rows.len() as u64 * right,
+            Some(left) => left.len() as u64 * right,
             None => right * right.saturating_sub(1) / 2,
         }
     }
@@ -390,7 +371,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
 
     /// Whether rows have no neighbours yet.
     fn is_unbounded(&self) -> bool {
-        !self.left().rows.is_empty() && self.nearest.lists.bound(0).is_infinite()
+        !self.left().is_empty() && self.nearest.lists.bound(0).is_infinite()
     }
 
     /// Brings all left rows together with a few right ones from all over, so that most other pairs
@@ -449,7 +430,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     /// a recall is not reached.
     fn expanded(self, rounds: usize, held_out: Option<(f64, HeldOut<T>)>) -> Result<Neighbors<T>> {
         let run = self.run;
-        let order: Vec<u32> = (0..self.left().rows.len() as u32).collect();
+        let order: Vec<u32> = (0..self.left().len() as u32).collect();
         for _ in 0..rounds {
             run.begin("rounds");
             self.expand(&order)?;
@@ -473,20 +454,20 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         self.nearest.finish()
     }
 
-    fn by_tables(self, plan: &LshPlan, axes: &PrincipalAxes) -> Result<Neighbors<T>> {
+    fn by_tables(
+        self,
+        plan: &LshPlan,
+        axes: &PrincipalAxes,
+        sample: Rows<'_, T>,
+    ) -> Result<Neighbors<T>> {
         let run = self.run;
         let k = self.nearest.lists.k();
         let held_out = held_out(plan.until_recall, self.left, self.right, k, run)?;
         let mut rounds = 0;
         for table in 0..plan.tables.saturating_mul(PATIENCE) {
             run.begin("tables");
-            let functions = axes.table(
-                self.right.rows,
-                plan.functions,
-                plan.seed,
-                table as u64,
-                self.run,
-            )?;
+            let functions =
+                axes.table(sample, plan.functions, plan.seed, table as u64, self.run)?;
             let left_order = self.table(&functions, plan.probes)?;
             if table + 1 < plan.tables {
                 continue;
@@ -566,7 +547,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     /// already fail the test.
     fn fill(&self, stretches: &Stretches) -> Result<()> {
         let items = &stretches.items;
-        let length = to_begin_with(self.nearest.lists.k(), self.right.rows.len());
+        let length = to_begin_with(self.nearest.lists.k(), self.right.len());
         let (queries, met) = match &stretches.queries {
             None => {
                 let met = items.stretches(length);

@@ -7,7 +7,7 @@ use crate::{
     cells::{Cells, Distances},
     error::Result,
     filling::Filling,
-    held_out::{self, HeldOut, Known, Which},
+    held_out::{HeldOut, Known, Which},
     knn_join::Sides,
     needed::Needed,
     report::Estimate,
@@ -95,7 +95,7 @@ pub(crate) fn margin_of<T: Scalar>(
     probes: usize,
     run: &Run,
 ) -> Result<f32> {
-    let rows = held_out::sample(side.rows.len(), SAMPLED);
+    let rows = side.sample(SAMPLED);
     let margins = cells.each_row_of(side, &rows, |_, distances| distances.margins(), run)?;
     let mut margins = margins.concat();
     let place = (rows.len() * probes).min(margins.len()).saturating_sub(1);
@@ -127,7 +127,7 @@ pub(crate) fn extents<T: Scalar>(
     margins: &[f32],
     run: &Run,
 ) -> Result<Vec<Extent>> {
-    let rows = held_out::sample(left.rows.len(), SAMPLED);
+    let rows = left.sample(SAMPLED);
     let most = margins.iter().copied().fold(0.0, f32::max);
     let looks = |_: usize, distances: &Distances| {
         let own = distances.nearest();

@@ -70,7 +70,7 @@ pub(crate) struct NearestLists<'a, T> {
 
 impl<'a, T: Scalar> NearestLists<'a, T> {
     pub(crate) fn new(left: &'a Side<'a, T>, right: &'a Side<'a, T>, k: usize) -> Self {
-        let rows = left.rows.len();
+        let rows = left.len();
         let room = room(k);
         let shard = |first: usize| {
             Mutex::new(Shard {

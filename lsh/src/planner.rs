@@ -220,12 +220,7 @@ impl<'a> Planner<'a> {
         let run = self.run;
         run.begin("plan");
         let distinct = Distinct::of(items, kept(queries.is_none(), k), run)?;
-        let distinct = distinct.map(|distinct| distinct.rows(items));
-        let items = match &distinct {
-            Some(values) => Rows::new(values, items.dim())?,
-            None => items,
-        };
-        let right = Side::new("items", items, metric, run)?;
+        let right = Side::distinct("items", items, metric, distinct, run)?;
         let left = queries
             .map(|queries| right.to_meet("queries", queries, run))
             .transpose()?;
@@ -242,11 +237,11 @@ impl<'a> Planner<'a> {
         run.begin("plan");
         let (left, right) = sides;
         let mut shape = Shape {
-            left: left.unwrap_or(right).rows.len(),
-            right: right.rows.len(),
+            left: left.unwrap_or(right).len(),
+            right: right.len(),
             with_itself: left.is_none(),
             dim: right.rows.dim(),
-            k: k.min(right.rows.len()),
+            k: k.min(right.len()),
             width: size_of::<T>(),
             crowd: 0.0,
         };
@@ -378,7 +373,8 @@ impl<'a> Planner<'a> {
         (left, right): Sides<'_, '_, T>,
         held_out: &HeldOut<T>,
     ) -> Result<Random> {
-        let items = right.rows.len() as u64;
+        let items = right.len() as u64;
+        let own = left.unwrap_or(right);
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let mut other = |row: u32| loop {
             let other = (rng.next_u64() % items) as u32;
@@ -388,8 +384,8 @@ impl<'a> Planner<'a> {
         };
         let rows = held_out.some(Which::All);
         let rows = rows.flat_map(|row| std::iter::repeat_n(row, OTHERS));
-        let pairs: Vec<(u32, u32)> = rows.clone().map(|row| other(row.row)).collect();
-        let left = left.unwrap_or(right);
+        let pairs: Vec<(u32, u32)> = rows.clone().map(|row| other(own.number(row.row))).collect();
+        let left = own;
         let mut scores = Vec::new();
         left.scores(right, &pairs, &mut scores, self.run.isa())?;
         let distances = scores.into_iter().map(|score| distance(left.metric, score));

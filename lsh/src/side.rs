@@ -9,7 +9,9 @@ use lshjoin_kernels::{
 use rayon::prelude::*;
 
 use crate::{
+    duplicates::Distinct,
     error::{Error, Result},
+    held_out,
     index::Kept,
     metric::Metric,
     run::Run,
@@ -27,7 +29,7 @@ pub(crate) struct Side<'a, T> {
     centre: Option<Vec<T>>,
     pub(crate) squares: Cow<'a, [f64]>,
     /// Where rows are numbered by their place in another order: the row at each place, and the
-    /// place of each row.
+    /// place of each row. Of a row that is a duplicate and takes no part, that of its twin which does.
     order: Option<(Vec<u32>, Vec<u32>)>,
     /// Where the rows are some of an index.
     kept: Option<Kept<'a>>,
@@ -44,6 +46,27 @@ impl<'a, T: Scalar> Side<'a, T> {
     ) -> Result<Self> {
         let mut side = Self::without_codes(name, rows, metric, run)?;
         side.quantise(None, run)?;
+        Ok(side)
+    }
+
+    /// Without the rows that take no part, for the sake of others that they are duplicates of.
+    ///
+    /// # Errors
+    /// As [`Side::new`].
+    pub(crate) fn distinct(
+        name: &'static str,
+        rows: Rows<'a, T>,
+        metric: Metric,
+        distinct: Option<Distinct>,
+        run: &Run,
+    ) -> Result<Self> {
+        let mut side = Self::new(name, rows, metric, run)?;
+        if let Some(Distinct { kept, places }) = distinct {
+            if let Some(codes) = &side.codes {
+                side.codes = Some(codes.reordered(&kept)?);
+            }
+            side.order = Some((kept, places));
+        }
         Ok(side)
     }
 
@@ -178,6 +201,29 @@ impl<'a, T: Scalar> Side<'a, T> {
         }
     }
 
+    /// How many rows have numbers.
+    pub(crate) fn len(&self) -> usize {
+        self.order().map_or(self.rows.len(), <[u32]>::len)
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies of every so manieth of these rows.
+    pub(crate) fn spread(&self, step: usize) -> Vec<T> {
+        let numbers = (0..self.len() as u32).step_by(step);
+        let rows: Vec<u32> = numbers.map(|number| self.row(number)).collect();
+        self.rows.gather(&rows)
+    }
+
+    /// Some of these rows, by index.
+    pub(crate) fn sample(&self, most: usize) -> Vec<u32> {
+        let numbers = held_out::sample(self.len(), most).into_iter();
+        numbers.map(|number| self.row(number)).collect()
+    }
+
     /// What orders rows at the same distance: their index, or the user's id in an index.
     pub(crate) fn rank(&self, number: u32) -> i64 {
         match &self.kept {
@@ -195,7 +241,7 @@ impl<'a, T: Scalar> Side<'a, T> {
 
     /// The numbers of the rows that may be neighbours.
     pub(crate) fn numbers(&self) -> Vec<u32> {
-        let numbers = 0..self.rows.len() as u32;
+        let numbers = 0..self.len() as u32;
         numbers.filter(|&number| self.takes_part(number)).collect()
     }
 
@@ -207,17 +253,26 @@ impl<'a, T: Scalar> Side<'a, T> {
         }
     }
 
-    /// Numbers the rows by their place in `order` from here on, for all but [`Side::rows`]: rows
+    /// Numbers the rows by the place of their numbers in `order` from here on, for all but [`Side::rows`]: rows
     /// that are used together then lie together in memory.
     pub(crate) fn reorder(&mut self, order: Vec<u32>) -> Result<()> {
         if let Some(codes) = &self.codes {
             self.codes = Some(codes.reordered(&order)?);
         }
         let mut places = vec![0; order.len()];
-        for (place, &row) in (0..).zip(&order) {
-            places[row as usize] = place;
+        for (place, &number) in (0..).zip(&order) {
+            places[number as usize] = place;
         }
-        self.order = Some((order, places));
+        self.order = Some(match self.order.take() {
+            None => (order, places),
+            Some((mut rows, mut before)) => {
+                before
+                    .iter_mut()
+                    .for_each(|place| *place = places[*place as usize]);
+                rows = order.iter().map(|&number| rows[number as usize]).collect();
+                (rows, before)
+            }
+        });
         Ok(())
     }
 

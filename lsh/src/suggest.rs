@@ -21,7 +21,7 @@ use crate::{
     directions::project,
     error::{Error, Result},
     family::HashFamily,
-    held_out::{self, HeldOut},
+    held_out::{self, HeldOut, Which},
     median::median,
     metric::Metric,
     model::{LshModel, positive},

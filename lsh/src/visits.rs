@@ -82,7 +82,7 @@ fn by_cell<T: Scalar>(
         }
         block
     };
-    let rows: Vec<u32> = (0..side.rows.len() as u32).collect();
+    let rows: Vec<u32> = (0..side.len() as u32).collect();
     let blocks = match &side.codes {
         Some(codes) => cells.each_block(codes, &rows, looks, run)?,
         None => Vec::new(),
