@@ -240,6 +240,38 @@ impl<T: Scalar> HeldOut<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::Metric;
+
+    #[test]
+    fn rows_that_a_choice_was_made_by_check_nothing() {
+        let values: Vec<f32> = (0..9000).map(|at| (at * 7919 % 8999) as f32).collect();
+        let run = Run::new().unwrap();
+        let side = Side::new(
+            "rows",
+            Rows::new(&values, 1).unwrap(),
+            Metric::Euclidean,
+            &run,
+        );
+        let side = side.unwrap();
+        let mut held_out = HeldOut::of(None, &side, 4, &run).unwrap();
+        let rows = |held_out: &HeldOut<f32>, which| -> BTreeSet<u32> {
+            held_out.some(which).map(|row| row.row).collect()
+        };
+        let mut before = rows(&held_out, Which::All);
+        let count = held_out.to_check_by.len();
+        for _ in 0..3 {
+            assert!(held_out.check_by_others(None, &side, &run).unwrap());
+            assert_eq!(rows(&held_out, Which::ToChooseBy), before);
+            let others = rows(&held_out, Which::ToCheckBy);
+            assert!(others.is_disjoint(&before) && others.len() > count / 2);
+            assert!(
+                held_out
+                    .some(Which::ToCheckBy)
+                    .all(|row| row.nearest.len() == 4)
+            );
+            before = rows(&held_out, Which::All);
+        }
+    }
 
     #[test]
     fn a_sample_is_spread_over_all_rows_and_knows_no_period() {

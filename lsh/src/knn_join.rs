@@ -508,7 +508,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         let others = right.len().saturating_sub(usize::from(self.left.is_none()));
         let short = self.nearest.lists.shorter_than(others);
         let met = vec![(0..short.len(), 0..right.len())];
-        self.meet(&short, &right, met, &self.nearest.for_left())
+        self.meet(&short, &right, met, &self.nearest.first())
     }
 
     /// Lets places of two orders meet, and counts their pairs.

@@ -17,6 +17,9 @@ use crate::{
     run::Run,
 };
 
+/// Rows of a sample that codes are made for.
+const SAMPLED: usize = 1000;
+
 /// The rows of one side; for the cosine their squared norms too.
 pub(crate) struct Side<'a, T> {
     pub(crate) rows: Rows<'a, T>,
@@ -60,13 +63,19 @@ impl<'a, T: Scalar> Side<'a, T> {
         distinct: Option<Distinct>,
         run: &Run,
     ) -> Result<Self> {
-        let mut side = Self::new(name, rows, metric, run)?;
-        if let Some(Distinct { kept, places }) = distinct {
-            if let Some(codes) = &side.codes {
-                side.codes = Some(codes.reordered(&kept)?);
-            }
-            side.order = Some((kept, places));
+        let Some(Distinct { kept, places }) = distinct else {
+            return Self::new(name, rows, metric, run);
+        };
+        // A million equal rows tell nothing of the others.
+        let step = kept.len().div_ceil(SAMPLED).max(1);
+        let sample: Vec<u32> = kept.iter().copied().step_by(step).collect();
+        let sample = rows.gather(&sample);
+        let grid = Grid::of(Rows::new(&sample, rows.dim())?, metric, run)?;
+        let mut side = Self::with_grid(name, rows, metric, &grid, run)?;
+        if let Some(codes) = &side.codes {
+            side.codes = Some(codes.reordered(&kept)?);
         }
+        side.order = Some((kept, places));
         Ok(side)
     }
 
