@@ -7,7 +7,7 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test test-neon test-memory test-miri lint bench bench-quick bench-report \
+.PHONY: build demo test test-neon test-memory test-miri fuzz lint bench bench-quick bench-report \
     bench-index bench-join bench-kernels bench-out-of-core bench-planner bench-radius bench-spark \
     bench-spark-cluster
 .SECONDARY:
@@ -74,6 +74,23 @@ test-miri:
 	$(MIRI) --test hash -- ids_may_use
 
 MIRI := cargo +nightly miri test -p lshjoin-kernels --target-dir target/miri
+
+# Each target of fuzz/ for SECONDS under AddressSanitizer, two at a time. What was found stays in
+# fuzz/artifacts, what was of interest on the way in fuzz/corpus, to go on from.
+SECONDS := 60
+FUZZ := $(patsubst fuzz/fuzz_targets/%.rs,fuzz-%,$(wildcard fuzz/fuzz_targets/*.rs))
+
+fuzz: export RUSTC_BOOTSTRAP = 1
+fuzz: export TMPDIR = $(or $(wildcard /dev/shm),/tmp)  # thousands of small files a second
+fuzz:
+	cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
+	cargo fuzz build
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync $(FUZZ)
+
+fuzz-%:
+	mkdir -p fuzz/corpus/$*
+	cargo fuzz run $* fuzz/corpus/$* fuzz/regressions/$* -- \
+	    -max_total_time=$(SECONDS) -timeout=20 -print_final_stats=1 -verbosity=0
 
 lint: $(VENV)/with-lint
 	cargo fmt --all --check
