@@ -14,7 +14,7 @@ use crate::{
 
 /// The largest magnitude of rows of a dimension with which no distance exceeds the largest number:
 /// those of any metric are at most twice a norm, twice a sum, or a product of two norms.
-pub(crate) fn largest<T: Scalar>(metric: Metric, dim: usize) -> f64 {
+fn largest<T: Scalar>(metric: Metric, dim: usize) -> f64 {
     let dim = dim as f64;
     match metric {
         Metric::Euclidean => T::LARGEST / (2.0 * dim.sqrt()) * (1.0 - f64::EPSILON),

@@ -374,27 +374,20 @@ pub(crate) fn common_scale<T: Scalar>(
 /// precision: the measure of the filter on codes.
 pub(crate) fn filter_interval<T: Scalar>(metric: Metric, distance: f64, dim: usize) -> (f32, f32) {
     let of_sums = (dim + 8) as f64;
-    match metric {
-        Metric::Manhattan => {
-            let error = of_sums * T::UNIT_ROUNDOFF;
-            outwards(distance * (1.0 - error), distance * (1.0 + error))
-        }
-        Metric::Euclidean | Metric::InnerProduct => {
-            let error = of_sums * f64::EPSILON + 2.0 * T::UNIT_ROUNDOFF;
-            outwards(distance * (1.0 - error), distance * (1.0 + error))
-        }
-        Metric::Cosine => {
-            // ‖x − y‖² = 2(1 − cos) on the unit sphere. Both directions are rounded to f32 on the way
-            // to their codes.
-            let of_directions = 4.0 * f32::UNIT_ROUNDOFF;
-            let error = of_sums * f64::EPSILON + 2.0 * T::UNIT_ROUNDOFF;
-            let length = (2.0 * distance).sqrt();
-            outwards(
-                length * (1.0 - error) - of_directions,
-                length * (1.0 + error) + of_directions,
-            )
-        }
-    }
+    let error = match metric {
+        Metric::Manhattan => of_sums * T::UNIT_ROUNDOFF,
+        _ => of_sums * f64::EPSILON + 2.0 * T::UNIT_ROUNDOFF,
+    };
+    // ‖x − y‖² = 2(1 − cos) on the unit sphere. Both directions are rounded to f32 on the way to
+    // their codes.
+    let (length, of_directions) = match metric {
+        Metric::Cosine => ((2.0 * distance).sqrt(), 4.0 * f32::UNIT_ROUNDOFF),
+        _ => (distance, 0.0),
+    };
+    outwards(
+        length * (1.0 - error) - of_directions,
+        length * (1.0 + error) + of_directions,
+    )
 }
 
 /// In single precision, not narrower.
