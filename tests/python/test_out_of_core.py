@@ -336,3 +336,35 @@ def test_the_memory_limit_is_kept(tmp_path, rng):
     )
     assert process.stderr == ""
     assert int(process.stdout) < limit
+
+
+@pytest.mark.parametrize("name", ["plan.json", "pairs-*.parquet", "items-ids", "items-ids-ends"])
+def test_what_is_damaged_in_a_work_directory_is_named(name, files, tmp_path, monkeypatch):
+    rows = np.load("items.npy")
+    ids = [f"row {row}" for row in range(len(rows))]
+    table = pa.table({"id": ids, "v": pa.FixedSizeListArray.from_arrays(rows.ravel(), 16)})
+    pq.write_table(table, "items.parquet")
+    common = {"items": "items.parquet", "out": "p.parquet", "id_column": "id"}
+
+    def knn():
+        return knn_join_files(k=5, plan=PARTITIONS, memory_limit=LIMIT, **common)
+
+    def full(*arguments):
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lshjoin.files.concatenate", full)
+        with pytest.raises(OSError, match="no space"):
+            knn()
+    work = tmp_path / "p.parquet.work"
+    path = sorted(work.glob(name))[0]
+    if "ids" in name:  # which only parts that are missing have a use for
+        for part in work.glob("pairs-*"):
+            part.unlink()
+    content = path.read_bytes()
+    for damaged in (b"junk", b"", content[:-1]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"{path.name}(-ends)? is damaged"):
+            knn()
+    path.write_bytes(content)
+    assert knn().pairs == 5 * len(rows)
