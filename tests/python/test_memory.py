@@ -1,7 +1,7 @@
-"""Too much for the memory there is: a MemoryError that names a way out, never the end of the process.
+"""Too much for the memory there is: a MemoryError with a way out, never the end of the process.
 
-Each case is a program of its own, which forks for each of many limits: with less and less to spare, a
-call answers or raises, wherever it is when memory ends.
+Each case is a program of its own, which forks for each of many limits: with less or more to spare,
+a call answers or raises, wherever it is when memory ends.
 """
 
 import subprocess
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from lshjoin import Index, knn_join, pieces, radius_join_batches
 from lshjoin.frames import open_frame
 
@@ -160,13 +159,14 @@ def test_numbers_beyond_any_memory_are_refused(rng):
 @pytest.mark.parametrize("metric", ["euclidean", "cosine", "manhattan", "inner_product"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_lists_of_nearly_all_items(rng, metric, dtype):
-    """From where half of the items are asked for on, these are sorted, and not merged into lists."""
+    """From half of the items on, these are sorted, and not merged into lists."""
     items = rng.standard_normal((301, 5)).astype(dtype)
     items[7] = items[100] = items[200]
     queries = rng.standard_normal((40, 5)).astype(dtype)
     whole = knn_join(queries, items, 301, metric=metric)
     own = knn_join(items=items, k=305, metric=metric)
-    assert (own.indices[:, :300] >= 0).all() and (own.indices[:, 300:] == -1).all()
+    assert (own.indices[:, :300] >= 0).all()
+    assert (own.indices[:, 300:] == -1).all()
     assert all(len({*row}) == 300 and at not in row for at, row in enumerate(own.indices[:, :300]))
     for k in (1, 70, 149, 150, 151, 300):
         np.testing.assert_array_equal(

@@ -660,8 +660,8 @@ class LSHModel(LSHParams, Storable):
             return hashed_a.take(index_a).pair(hashed_b.take(index_b), dist_col, distances).data
         except MemoryError as error:
             raise MemoryError(
-                f"there is no memory for frames of {len(distances)} pairs ({error}): pass frames of "
-                "the columns that are asked for, a key among them, or join them in parts"
+                f"there is no memory for frames of {len(distances)} pairs ({error}): pass "
+                "frames of the columns that are asked for, a key among them, or join them in parts"
             ) from error
 
     def _copy_values(self, estimator: LSHParams) -> None:

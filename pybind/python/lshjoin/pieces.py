@@ -1,5 +1,7 @@
-"""Rows of Arrow columns, taken in pieces: one array has no more than two gigabytes of strings or
-list values, which it counts in 32 bits."""
+"""Rows of Arrow columns, taken in pieces.
+
+One array has no more than two gigabytes of strings or list values, which it counts in 32 bits.
+"""
 
 from __future__ import annotations
 
