@@ -19,7 +19,7 @@ use crate::{
     meet::{Meeting, Meetings},
     metric::Metric,
     nearest::{Neighbors, to_begin_with},
-    plan::{CellPlan, JoinPlan, LshPlan},
+    plan::{CellPlan, JoinPlan, LshPlan, MOST_TABLES},
     planner::{Planner, PredictedPlan},
     report::Estimate,
     run::Run,
@@ -510,9 +510,15 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     fn by_tables(self, plan: &LshPlan, axes: &PrincipalAxes) -> Result<Neighbors<T>> {
         let run = self.run;
         let k = self.nearest.lists.k();
+        // Once queries look into more buckets than there are items, it is quicker to meet all.
+        let most = (PATIENCE * plan.tables).min(MOST_TABLES);
+        let most = most.min(self.right.rows.len() / plan.probes);
+        if most < plan.tables {
+            return self.all_pairs();
+        }
         let held_out = held_out(plan.until_recall, self.left, self.right, k, run)?;
         let mut rounds = 0;
-        for table in 0..plan.tables.saturating_mul(PATIENCE) {
+        for table in 0..most {
             run.begin("tables");
             let functions = axes.table(
                 self.right.rows,

@@ -100,11 +100,20 @@ impl AxisCells {
     }
 
     /// For each cell the `most` nearest cells that hold items, nearest first, with squared distances.
-    pub(crate) fn neighbors(&self, items: &CellStarts, most: usize) -> Vec<Neighborhood> {
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn neighbors(
+        &self,
+        items: &CellStarts,
+        most: usize,
+        run: &Run,
+    ) -> Result<Vec<Neighborhood>> {
         let centroids: Vec<&[f32]> = self.cells.each().collect();
         centroids
             .par_iter()
             .map(|centroid| {
+                run.check()?;
                 let mut neighbors: Neighborhood = (0..)
                     .zip(&centroids)
                     .filter(|&(cell, _)| !items.of(cell).is_empty())
@@ -118,7 +127,7 @@ impl AxisCells {
                     neighbors.shrink_to_fit();
                 }
                 neighbors.sort_unstable_by(nearer);
-                neighbors
+                Ok(neighbors)
             })
             .collect()
     }

@@ -2,7 +2,7 @@
 //! memory.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{Read, Seek, SeekFrom, Write},
     ops::Range,
     path::{Path, PathBuf},
@@ -75,11 +75,39 @@ impl Shape {
 #[serde(deny_unknown_fields)]
 pub(crate) struct StoredArray {
     pub(crate) file: String,
-    #[serde(flatten)]
-    pub(crate) shape: Shape,
+    // As of `Shape`; flattened, serde would keep all that stands beside it twice.
+    dtype: Dtype,
+    shape: Vec<usize>,
     chunk_bytes: usize,
-    /// Of each chunk of the data, in hexadecimal.
-    xxh3: Vec<String>,
+    /// Of each chunk of the data.
+    xxh3: Vec<Checksum>,
+}
+
+impl StoredArray {
+    pub(crate) fn shape(&self) -> Shape {
+        Shape::new(self.dtype, &self.shape)
+    }
+}
+
+/// A checksum, in a manifest 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+struct Checksum(u64);
+
+impl From<Checksum> for String {
+    fn from(Checksum(sum): Checksum) -> Self {
+        format!("{sum:016x}")
+    }
+}
+
+impl TryFrom<String> for Checksum {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let sum = u64::from_str_radix(&text, 16).map(Self);
+        let sum = sum.ok().filter(|&sum| String::from(sum) == text);
+        sum.ok_or("a checksum is not 16 hexadecimal digits")
+    }
 }
 
 /// An array that is complete, where it lies.
@@ -96,7 +124,7 @@ pub(crate) struct Array {
 #[derive(Debug)]
 struct Check {
     path: PathBuf,
-    checksums: Vec<u64>,
+    checksums: Vec<Checksum>,
     sound: Vec<AtomicBool>,
 }
 
@@ -114,20 +142,18 @@ impl Array {
     ) -> Result<Self> {
         let path = directory.join(&stored.file);
         let altered = |what: &str| Error::damaged(&path, what);
-        if Path::new(&stored.file).file_name() != Some(stored.file.as_ref()) {
-            return Err(altered("the manifest names a file outside its directory"));
+        if !is_name_of(name, &stored.file) {
+            return Err(altered("the manifest gives it a name that no array has"));
         }
         let (header, bytes) = stored
-            .shape
+            .shape()
             .header(name)
             .ok_or_else(|| altered("the manifest gives it an impossible shape"))?;
-        let checksum = |text: &String| u64::from_str_radix(text, 16).ok();
-        let checksums: Option<Vec<u64>> = stored.xxh3.iter().map(checksum).collect();
-        let checksums = checksums
-            .filter(|sums| stored.chunk_bytes == CHUNK && sums.len() == bytes.div_ceil(CHUNK))
-            .ok_or_else(|| altered("the manifest has other checksums than it needs"))?;
+        if stored.chunk_bytes != CHUNK || stored.xxh3.len() != bytes.div_ceil(CHUNK) {
+            return Err(altered("the manifest has other checksums than it needs"));
+        }
         let io = |error| Error::io(&path, &error);
-        let mut file = File::open(&path).map_err(io)?;
+        let mut file = open_regular(&path, OpenOptions::new().read(true))?;
         let length = file.metadata().map_err(io)?.len();
         let expected = (header.len() + bytes) as u64;
         if length != expected {
@@ -148,11 +174,11 @@ impl Array {
         Ok(Self {
             bytes: contents,
             start: header.len(),
-            shape: stored.shape.clone(),
+            shape: stored.shape(),
             check: Some(Check {
-                sound: checksums.iter().map(|_| AtomicBool::new(false)).collect(),
+                sound: stored.xxh3.iter().map(|_| AtomicBool::new(false)).collect(),
                 path,
-                checksums,
+                checksums: stored.xxh3.clone(),
             }),
         })
     }
@@ -198,14 +224,38 @@ impl Array {
     fn check_chunk(&self, check: &Check, chunk: usize) -> Result<()> {
         let start = chunk * CHUNK;
         let end = self.data().len().min(start + CHUNK);
-        if xxh3_64(&self.data()[start..end]) != check.checksums[chunk] {
-            return Err(Error::damaged(
-                &check.path,
-                &format!("bytes {start} to {end} of its data are not what was written"),
+        let data = &self.data()[start..end];
+        let damaged = |problem: String| Err(Error::damaged(&check.path, &problem));
+        if Checksum(xxh3_64(data)) != check.checksums[chunk] {
+            return damaged(format!(
+                "bytes {start} to {end} of its data are not what was written"
             ));
+        }
+        // Checksums tell of accidents; whoever means harm computes them anew.
+        if let Some((at, value)) = self.not_finite(data) {
+            let place = start / self.value_bytes() + at;
+            return damaged(format!("it holds {value} as value {place} of its data"));
         }
         check.sound[chunk].store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn value_bytes(&self) -> usize {
+        self.shape.dtype.bitsize() / 8
+    }
+
+    /// The first of these values that is NaN or infinite, with its place among them.
+    fn not_finite(&self, data: &[u8]) -> Option<(usize, f64)> {
+        fn first<V: Pod>(data: &[u8], value: impl Fn(&V) -> f64) -> Option<(usize, f64)> {
+            let values: &[V] = bytemuck::try_cast_slice(data).unwrap_or_default();
+            let mut values = values.iter().map(value).enumerate();
+            values.find(|(_, value)| !value.is_finite())
+        }
+        match self.shape.dtype {
+            Dtype::F32 => first(data, |&value: &f32| value.into()),
+            Dtype::F64 => first(data, |&value: &f64| value),
+            _ => None,
+        }
     }
 
     /// # Errors
@@ -224,6 +274,31 @@ impl Array {
                 self.check_chunk(check, chunk)
             })
     }
+}
+
+/// Whether a file of this name is one of this array's.
+pub(crate) fn is_name_of(array: &str, file: &str) -> bool {
+    let rest = file
+        .strip_prefix(array)
+        .and_then(|rest| rest.strip_prefix('-'));
+    let own = rest.and_then(|rest| rest.strip_suffix(".safetensors"));
+    own.is_some_and(|own| own.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+/// Opens a file, if it is one: what else may lie under its name in a directory of unknown origin would
+/// block (a pipe), never end (a device) or be somewhere else (a link).
+///
+/// # Errors
+/// What the system says, and when it is anything but a regular file.
+pub(crate) fn open_regular(path: &Path, how: &OpenOptions) -> Result<File> {
+    let io = |error| Error::io(path, &error);
+    if !fs::symlink_metadata(path).map_err(io)?.is_file() {
+        return Err(Error::damaged(
+            path,
+            "it is not a regular file; the files of an index lie in its directory themselves",
+        ));
+    }
+    how.open(path).map_err(io)
 }
 
 /// A file of a name of its own, which goes away when it is dropped. Others may read it, as far as
@@ -300,10 +375,12 @@ impl ArrayWriter {
     ) -> Result<Self> {
         let path = directory.join(file);
         let other = || Error::damaged(&path, "it is not the file that was begun");
+        if !is_name_of(name, file) {
+            return Err(other());
+        }
         let (header, bytes) = shape.header(name).ok_or_else(other)?;
         let io = |error| Error::io(&path, &error);
-        let opened = OpenOptions::new().read(true).write(true).open(&path);
-        let mut opened = opened.map_err(io)?;
+        let mut opened = open_regular(&path, OpenOptions::new().read(true).write(true))?;
         let mut start = vec![0; header.len()];
         let length = opened.metadata().map_err(io)?.len();
         if length != (header.len() + bytes) as u64 {
@@ -436,11 +513,13 @@ impl Array {
         let name = path.file_name().map(|name| name.to_string_lossy().into());
         let checksum = |chunk: &[u8]| {
             run.check()?;
-            Ok(format!("{:016x}", xxh3_64(chunk)))
+            Ok(Checksum(xxh3_64(chunk)))
         };
+        let Shape { dtype, shape } = self.shape.clone();
         Ok(StoredArray {
             file: name.unwrap_or_default(),
-            shape: self.shape.clone(),
+            dtype,
+            shape,
             chunk_bytes: CHUNK,
             xxh3: self
                 .data()
@@ -507,7 +586,7 @@ mod tests {
             array.check_all(&run).unwrap();
             assert_eq!(array.values::<f32>(), values);
         }
-        let mut writer = ArrayWriter::new("rows", written.stored.shape.clone(), None).unwrap();
+        let mut writer = ArrayWriter::new("rows", written.stored.shape(), None).unwrap();
         writer.write(0, &values).unwrap();
         let (array, file) = writer.finish(&run).unwrap();
         assert!(file.is_none());
@@ -546,13 +625,95 @@ mod tests {
             let opened = Array::open(directory.path(), "rows", &stored, true);
             assert!(matches!(opened, Err(Error::Damaged { .. })), "{stored:?}");
         };
-        refused(&|stored| stored.shape.shape = vec![usize::MAX, usize::MAX]);
-        refused(&|stored| stored.shape.shape = vec![2, 2]);
-        refused(&|stored| stored.shape.dtype = Dtype::I32);
+        refused(&|stored| stored.shape = vec![usize::MAX, usize::MAX]);
+        refused(&|stored| stored.shape = vec![2, 2]);
+        refused(&|stored| stored.dtype = Dtype::I32);
+        refused(&|stored| stored.dtype = Dtype::F4);
         refused(&|stored| stored.xxh3.clear());
-        refused(&|stored| stored.xxh3 = vec!["not a number".into()]);
+        refused(&|stored| stored.xxh3.push(Checksum(0)));
         refused(&|stored| stored.chunk_bytes = 1);
-        refused(&|stored| stored.file = format!("../{}", stored.file));
+        for name in [
+            "../{}", "./{}", "{}/", "{}/..", "/{}", "{}\0", "", "..", "codes-{}",
+        ] {
+            refused(&|stored| stored.file = name.replace("{}", &stored.file));
+        }
         assert!(Array::open(directory.path(), "codes", &written.stored, true).is_err());
+    }
+
+    #[test]
+    fn checksums_are_16_hexadecimal_digits() {
+        let sum: Checksum = serde_json::from_str("\"00000000000000ff\"").unwrap();
+        assert_eq!(sum, Checksum(255));
+        assert_eq!(serde_json::to_string(&sum).unwrap(), "\"00000000000000ff\"");
+        for text in [
+            "\"ff\"",
+            "\"\"",
+            "\"00000000000000FF\"",
+            "\"+0000000000000ff\"",
+            "255",
+        ] {
+            assert!(serde_json::from_str::<Checksum>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_refused_though_its_checksum_fits() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = Run::new().unwrap();
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut values = vec![1.0; CHUNK];
+            values[CHUNK / 2 + 3] = value;
+            let written = written(directory.path(), &values);
+            let array = Array::open(directory.path(), "rows", &written.stored, true).unwrap();
+            array.check(0..2 * CHUNK).unwrap();
+            for refused in [array.check(2 * CHUNK..2 * CHUNK + 1), array.check_all(&run)] {
+                let problem = format!("it holds {value} as value {} of its data", CHUNK / 2 + 3);
+                let expected = Error::damaged(written.file.path(), &problem);
+                assert_eq!(refused, Err(expected));
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let written = written(directory.path(), &[1.0, 2.0]);
+        let path = directory.path().join("rows-other.safetensors");
+        let mut stored = written.stored.clone();
+        stored.file = "rows-other.safetensors".into();
+        let refused = || {
+            let opened = Array::open(directory.path(), "rows", &stored, true);
+            assert!(matches!(opened, Err(Error::Damaged { path: named, .. }) if named == path));
+            let shape = stored.shape();
+            let reopened = ArrayWriter::reopen("rows", shape, directory.path(), &stored.file);
+            assert!(matches!(reopened, Err(Error::Damaged { path: named, .. }) if named == path));
+        };
+        for target in [
+            written.file.path(),
+            Path::new("/dev/zero"),
+            Path::new("nowhere"),
+        ] {
+            std::os::unix::fs::symlink(target, &path).unwrap();
+            refused();
+            fs::remove_file(&path).unwrap();
+        }
+        fs::create_dir(&path).unwrap();
+        refused();
+        fs::remove_dir(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        refused();
+    }
+
+    #[test]
+    fn a_file_outside_is_not_gone_on_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let inside = directory.path().join("inside");
+        fs::create_dir(&inside).unwrap();
+        let written = written(directory.path(), &[1.0, 2.0]);
+        let file = format!("../{}", written.stored.file);
+        let reopened = ArrayWriter::reopen("rows", written.stored.shape(), &inside, &file);
+        assert!(matches!(reopened, Err(Error::Damaged { .. })));
     }
 }

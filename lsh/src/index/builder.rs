@@ -132,19 +132,11 @@ impl IndexBuilder {
         seed: u64,
         directory: Option<&Path>,
     ) -> Result<Self> {
-        Rows::<f32>::new(&[], dim)?;
-        if items >= u32::MAX as usize {
-            return Err(Error::Parameter {
-                name: "the number of items",
-                must_be: "below 2**32 - 1",
-                value: items.to_string(),
-            });
-        }
         let plan = match plan {
             Some(plan) => plan,
             None => default_plan(items, seed),
         };
-        JoinPlan::Partitions(plan).check()?;
+        check_numbers(items, dim, plan)?;
         let mut builder = Self {
             items,
             dim,
@@ -270,11 +262,16 @@ impl IndexBuilder {
             next: Vec::new(),
             writers,
         };
-        let count = writing.count();
-        let shapes = self.shapes(&writing.learnt);
+        let (count, learnt) = (writing.count(), &writing.learnt);
+        let shapes = self.shapes(learnt);
         let mut shaped = writing.writers.iter();
+        let mut values = learnt.axes.axes.iter().chain(&learnt.centroids);
         if unfinished.seen > self.items
+            || !shapes.is_possible(&self.plan)
             || !shaped.all(|(&name, writer)| *writer.shape() == shapes.of(name))
+            || !values.all(|value| value.is_finite())
+            || !(0.0..=f64::MAX).contains(&learnt.longest)
+            || learnt.scale.is_some() != has_codes(self.metric)
             || writing.cells.iter().any(|&cell| cell as usize >= count)
         {
             return Err(Error::damaged(
@@ -436,7 +433,7 @@ impl IndexBuilder {
             metric: self.metric,
             axes: learnt.axes_count(),
             cells: learnt.centroids.len() / learnt.axes_count().max(1),
-            held_out: self.items.div_ceil(held_out_step(self.items)),
+            held_out: held_out_count(self.items),
         }
     }
 
@@ -519,6 +516,24 @@ impl IndexBuilder {
     }
 }
 
+/// Whether there may be an index of so many items and values, and of such cells.
+///
+/// # Errors
+/// When a number is out of range.
+pub(crate) fn check_numbers(items: usize, dim: usize, plan: PartitionPlan) -> Result<()> {
+    Rows::<f32>::new(&[], dim)?;
+    for (name, number) in [("the number of items", items), ("the dimension", dim)] {
+        if number >= u32::MAX as usize {
+            return Err(Error::Parameter {
+                name,
+                must_be: "below 2**32 - 1",
+                value: number.to_string(),
+            });
+        }
+    }
+    JoinPlan::Partitions(plan).check()
+}
+
 /// The cells that so many items ask for.
 pub(crate) fn default_plan(items: usize, seed: u64) -> PartitionPlan {
     PartitionPlan {
@@ -533,6 +548,11 @@ pub(crate) fn default_plan(items: usize, seed: u64) -> PartitionPlan {
 /// Every how manieth of so many items is held out.
 fn held_out_step(items: usize) -> usize {
     items.div_ceil(HELD_OUT).max(1)
+}
+
+/// How many of so many items are held out.
+pub(crate) fn held_out_count(items: usize) -> usize {
+    items.div_ceil(held_out_step(items))
 }
 
 impl Sample {
@@ -716,7 +736,7 @@ fn by_id(ids: &[i64]) -> Result<Vec<u32>> {
 }
 
 /// For each row how many equal ones have lower ids.
-fn twins(by_id: &[u32], hashes: &[u64], rows: Rows<'_, f32>) -> Vec<u32> {
+pub(crate) fn twins(by_id: &[u32], hashes: &[u64], rows: Rows<'_, f32>) -> Vec<u32> {
     let mut twins = vec![0; by_id.len()];
     let hash = |&row: &u32| hashes[row as usize];
     let row = |&row: &u32| rows.row(row as usize);

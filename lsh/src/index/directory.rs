@@ -6,15 +6,15 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write},
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::array::{Array, ArrayWriter, Shape, StoredArray, Written, new_file};
+use super::array::{Array, ArrayWriter, Shape, StoredArray, Written, new_file, open_regular};
 use crate::{
     error::{Error, Result},
     plan::JoinPlan,
@@ -23,19 +23,30 @@ use crate::{
 const MANIFEST: &str = "manifest.json";
 const UNFINISHED: &str = "manifest-unfinished.json";
 const FORMAT: &str = "lshjoin index";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u64 = 1;
+
+/// Bytes of a manifest, of which a megabyte of arrays takes up some 30: those of 8 TB.
+const MOST_BYTES: u64 = 1 << 28;
 
 /// What is known of an index without a look at its arrays.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
     format: String,
-    format_version: u32,
+    format_version: u64,
     library_version: String,
     pub(crate) facts: Facts,
     pub(crate) arrays: BTreeMap<String, StoredArray>,
     /// Of this manifest, with nothing in this place.
     checksum: String,
+}
+
+/// What the manifests of all versions have.
+#[derive(Deserialize)]
+struct Head {
+    format: Option<String>,
+    format_version: Option<u64>,
+    library_version: Option<String>,
 }
 
 /// What an index is.
@@ -117,45 +128,59 @@ impl Manifest {
     /// When there is none, it is of something else or of a later version, or it was altered.
     pub(crate) fn read(directory: &Path) -> Result<Self> {
         let path = directory.join(MANIFEST);
-        let text = fs::read(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory if directory.exists() => {
-                Error::damaged(
-                    directory,
-                    "it is not an lshjoin index: it has no manifest.json",
-                )
-            }
-            _ => Error::io(&path, &error),
+        let text = read(&path).map_err(|error| match error {
+            Error::Io {
+                kind: io::ErrorKind::NotFound | io::ErrorKind::NotADirectory,
+                ..
+            } if directory.exists() => Error::damaged(
+                directory,
+                "it is not an lshjoin index: it has no manifest.json",
+            ),
+            other => other,
         })?;
         let damaged = |what: &str| Error::damaged(&path, what);
-        let json: serde_json::Value = serde_json::from_slice(&text)
-            .map_err(|error| damaged(&format!("it is no manifest: {error}")))?;
-        if json["format"] != FORMAT {
+        // Serde repeats a name that it does not know, however long it is.
+        let because = |error: serde_json::Error| format!("{:.200}", error.to_string());
+        let head: Head = serde_json::from_slice(&text)
+            .map_err(|error| damaged(&format!("it is no manifest: {}", because(error))))?;
+        if head.format.as_deref() != Some(FORMAT) {
             return Err(damaged("it is not the manifest of an lshjoin index"));
         }
-        match json["format_version"].as_u64() {
-            Some(version) if version <= FORMAT_VERSION.into() => {}
+        match head.format_version {
+            Some(version) if version <= FORMAT_VERSION => {}
             Some(version) => {
+                let by = format!("{:?}", head.library_version.unwrap_or_default());
                 return Err(damaged(&format!(
-                    "it has format version {version}, by lshjoin {}, and this lshjoin reads up to \
-                     {FORMAT_VERSION}: upgrade lshjoin",
-                    json["library_version"]
+                    "it has format version {version}, by lshjoin {by:.50}, and this lshjoin reads up \
+                     to {FORMAT_VERSION}: upgrade lshjoin"
                 )));
             }
-            None => return Err(damaged("its format version is not a number")),
+            None => return Err(damaged("it has no format version")),
         }
         let manifest: Self = serde_json::from_slice(&text)
-            .map_err(|error| damaged(&format!("it is damaged: {error}")))?;
+            .map_err(|error| damaged(&format!("it is damaged: {}", because(error))))?;
         if manifest.checksum != manifest.sum() {
             return Err(damaged("it was altered: its checksum does not fit"));
         }
         Ok(manifest)
     }
 
+    /// An error about the manifest of this directory.
+    pub(crate) fn damaged(directory: &Path, problem: &str) -> Error {
+        Error::damaged(&directory.join(MANIFEST), problem)
+    }
+
     /// Opens the arrays, to be mapped or read into memory.
     ///
     /// # Errors
-    /// When a file is missing or is not the one that was written.
+    /// When they are not those of an index, a file is missing or is not the one that was written.
     pub(crate) fn open(&self, directory: &Path, mapped: bool) -> Result<BTreeMap<String, Array>> {
+        if !self.arrays.keys().map(String::as_str).eq(super::ARRAYS) {
+            return Err(Self::damaged(
+                directory,
+                "it has other arrays than those of an index",
+            ));
+        }
         let open = |(name, stored): (&String, _)| {
             let array = Array::open(directory, name, stored, mapped)?;
             Ok((name.clone(), array))
@@ -288,7 +313,7 @@ impl Directory {
 
     /// What a builder of the same index left, if there is something of the kind.
     pub(crate) fn unfinished(&self, facts: &Facts) -> Option<Unfinished> {
-        let text = fs::read(self.path.join(UNFINISHED)).ok()?;
+        let text = read(&self.path.join(UNFINISHED)).ok()?;
         let unfinished: Unfinished = serde_json::from_slice(&text).ok()?;
         let same = unfinished.library_version == env!("CARGO_PKG_VERSION");
         (same && unfinished.facts == *facts).then_some(unfinished)
@@ -303,6 +328,23 @@ impl Directory {
     }
 }
 
+/// Reads a file of JSON.
+///
+/// # Errors
+/// What the system says, and when it is no regular file or larger than any that is written.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let file = open_regular(path, OpenOptions::new().read(true))?;
+    let mut text = Vec::new();
+    let length = file.take(MOST_BYTES + 1).read_to_end(&mut text);
+    match length.map_err(|error| Error::io(path, &error))? as u64 {
+        0..=MOST_BYTES => Ok(text),
+        _ => Err(Error::damaged(
+            path,
+            &format!("it has more than {MOST_BYTES} bytes"),
+        )),
+    }
+}
+
 /// Whether a file of this name is what a save left that did not come to its end, or an index.
 fn is_own(name: &str) -> bool {
     let array = |name: &str| super::ARRAYS.contains(&name) || super::UNDER_WAY.contains(&name);
@@ -312,7 +354,7 @@ fn is_own(name: &str) -> bool {
 }
 
 fn names_format(directory: &Path) -> bool {
-    let text = fs::read(directory.join(MANIFEST)).unwrap_or_default();
+    let text = read(&directory.join(MANIFEST)).unwrap_or_default();
     let quoted = format!("\"{FORMAT}\"");
     text.windows(quoted.len())
         .any(|bytes| bytes == quoted.as_bytes())
