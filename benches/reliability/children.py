@@ -12,13 +12,16 @@ import selectors
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-# What a case may take: seconds, and bytes beside what a child has when it begins.
+# What a case may take: seconds of processors, seconds in all where others need the processors too,
+# and bytes beside what a child has when the case begins.
 SECONDS = 10
+WAITED = 60
 BYTES = 400 << 20
 
 # What becomes of a case.
@@ -59,9 +62,6 @@ def outcome(case: Callable[[Path], None], directory: Path) -> tuple[str, str]:
 
 def serve(case: Callable[[int, Path], None], numbers: Iterable[int], place: Path) -> None:
     """Runs cases in this process, each in a directory of its own, and tells of them on stdout."""
-    with open("/proc/self/statm") as file:
-        size = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + BYTES,) * 2)
     tell = os.fdopen(os.dup(1), "w")
     for number in numbers:
         print(json.dumps({"begin": number}), file=tell, flush=True)
@@ -69,6 +69,9 @@ def serve(case: Callable[[int, Path], None], numbers: Iterable[int], place: Path
             # What is written beside the case's own directory is written outside.
             inside = Path(directory) / "case"
             inside.mkdir()
+            with open("/proc/self/statm") as file:
+                size = int(file.read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (size + BYTES, resource.RLIM_INFINITY))
             found, message = outcome(lambda inside: case(number, inside), inside)  # noqa: B023
             if os.listdir(directory) != ["case"]:
                 found, message = WRONG, f"wrote {os.listdir(directory)}"
@@ -81,7 +84,10 @@ def run(script: str, numbers: range, place: Path) -> dict[int, tuple[str, str]]:
     start = numbers.start
     while start < numbers.stop:
         command = [sys.executable, script, str(start), str(numbers.stop), str(place)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        # Address space that threads take for themselves is not memory that a case takes.
+        environment = os.environ | {"MALLOC_ARENA_MAX": "2"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, env=environment, **pipes) as child:
             under_way, hung = _listen(child, found)
             child.kill()
             errors = child.stderr.read().decode(errors="replace")
@@ -94,6 +100,12 @@ def run(script: str, numbers: range, place: Path) -> dict[int, tuple[str, str]]:
     return found
 
 
+def _processor_seconds(pid: int) -> float:
+    """What a process has computed so far, on all processors."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _listen(child: Any, found: dict[int, tuple[str, str]]) -> tuple[int | None, bool]:
     """Reads until the child ends or is silent for too long; the case under way, and which it was."""
     under_way: int | None = None
@@ -102,8 +114,12 @@ def _listen(child: Any, found: dict[int, tuple[str, str]]) -> tuple[int | None, 
         selector.register(child.stdout, selectors.EVENT_READ)
         while True:
             # Importing everything takes longer than a case may.
-            if not selector.select(60 if under_way is None else SECONDS):
-                return under_way, True
+            began, used = time.monotonic(), _processor_seconds(child.pid)
+            while not selector.select(1):
+                waited = time.monotonic() - began
+                computed = _processor_seconds(child.pid) - used
+                if waited > WAITED or (under_way is not None and computed > SECONDS):
+                    return under_way, True
             more = os.read(child.stdout.fileno(), 1 << 16)
             if not more:
                 child.wait()

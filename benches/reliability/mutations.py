@@ -40,15 +40,16 @@ def odd_value(random: Random, value: Any) -> Any:
     return pick(random, [float("nan"), float("inf"), float("-inf")])
 
 
-def places(tree: Any) -> list[tuple[Any, Any]]:
-    """Each value in a tree of JSON, as what holds it and its key."""
+def places(tree: Any, depth: int = 9) -> list[tuple[Any, Any]]:
+    """Each value in a tree of JSON that is not too deep in it, as what holds it and its key."""
     if isinstance(tree, dict):
         keys = list(tree)
     elif isinstance(tree, list):
         keys = list(range(len(tree)))[:50]
     else:
-        return []
-    return [(tree, key) for key in keys] + [place for key in keys for place in places(tree[key])]
+        keys = []
+    here = [(tree, key) for key in keys]
+    return here + [place for key in keys if depth for place in places(tree[key], depth - 1)]
 
 
 def change_json(random: Random, tree: Any) -> None:

@@ -144,7 +144,7 @@ class Reader(Generic[Stored]):
         if metadata["class"] not in names:
             raise ValueError(
                 f"Error loading metadata: Expected class name {names[0]} "
-                f"but found class name {metadata['class']}"
+                f"but found class name {metadata['class']:.100} in {file}"
             )
         with _named(file):
             instance = self._cls._blank(metadata["uid"])
