@@ -35,7 +35,10 @@ DEFECTS = CRASH, HANG, MEMORY, WRONG, OTHER = (
 )
 
 # Clear without the name of a file: what a call says of its own arguments.
-CLEAR = re.compile(r"id -?\d+ (is|comes)|not a join plan: |\w+ must be ")
+CLEAR = re.compile(
+    r"id -?\d+ (is|comes)|not a join plan: |\w+ must be |No such struct field"
+    r"|'Failed to find a default value for"
+)
 
 
 class WrongAnswer(Exception):
@@ -50,7 +53,7 @@ def outcome(case: Callable[[Path], None], directory: Path) -> tuple[str, str]:
         return WRONG, str(error)
     except MemoryError:
         return MEMORY, traceback.format_exc(limit=-3)
-    except (ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError) as error:
         text = str(error)
         if len(text) < 1000 and (str(directory) in text or CLEAR.match(text)):
             return REFUSED, text.replace(str(directory), "…")

@@ -143,8 +143,8 @@ class Reader(Generic[Stored]):
         names = self._cls._class_names()
         if metadata["class"] not in names:
             raise ValueError(
-                f"Error loading metadata: Expected class name {names[0]} "
-                f"but found class name {metadata['class']:.100} in {file}"
+                f"{file}: Error loading metadata: Expected class name {names[0]} "
+                f"but found class name {metadata['class']:.100}"
             )
         with _named(file):
             instance = self._cls._blank(metadata["uid"])
