@@ -553,7 +553,7 @@ mod tests {
         writer.write(early.len(), late).unwrap();
         writer.write(0, early).unwrap();
         let (array, written) = writer.finish(&Run::new().unwrap()).unwrap();
-        assert_eq!(array.values::<f32>(), values);
+        assert_eq!(array.data(), bytemuck::cast_slice::<f32, u8>(values));
         written.unwrap()
     }
 
