@@ -198,6 +198,28 @@ fn intervals_hold_the_distance_at_all_magnitudes() {
 }
 
 #[test]
+fn rows_of_zeros_find_tiny_ones_beside_huge_ones() {
+    for (huge, tiny) in [
+        (1.67e20_f32, 5.99e-21_f32),
+        (1.98e38, 7.5e-39),
+        (1e21, 1e-22),
+    ] {
+        // Huge rows make the common scale, which is that of zeros.
+        let values = [0.0, huge, -huge, -tiny];
+        let rows = Rows::new(&values, 1).unwrap();
+        let (asks, silent) = ([tiny, -1.0, -1.0, tiny], [-1.0; 4]);
+        on_each_isa(|isa| {
+            for (left, right) in [(&asks, &silent), (&silent, &asks)] {
+                let found = near(isa, (rows, left), (rows, right));
+                for pair in [(0, 3), (3, 0)] {
+                    assert!(found.contains(&pair), "{isa} lost {pair:?} of {values:?}");
+                }
+            }
+        });
+    }
+}
+
+#[test]
 fn bad_arguments_are_refused() {
     let rows = Quantised::new(
         Rows::new(&[1.0_f64, 2.0, 3.0, 4.0], 2).unwrap(),

@@ -53,8 +53,9 @@ impl Floors {
         let of_left = 0.5 * s.value * t.inverse;
         let of_right = 0.5 * t.value * s.inverse;
         let limit = f64::from(LARGEST_DOT);
-        if of_left * f64::from(left.largest_square) > limit
-            || of_right * f64::from(right.largest_square) > limit
+        // Of rows of zeros too the factor itself has to fit: 0 times what overflows is no number.
+        if of_left * f64::from(left.largest_square.max(1)) > limit
+            || of_right * f64::from(right.largest_square.max(1)) > limit
         {
             // Scales too far apart for these integers: each pair is looked at by itself.
             self.rows = [0; BLOCK];
