@@ -6,7 +6,12 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from frames import make_frame, rows_of
-from lshjoin import BucketedRandomProjectionLSH, ManhattanProjectionLSH, RandomHyperplaneLSH
+from lshjoin import (
+    BucketedRandomProjectionLSH,
+    ManhattanProjectionLSH,
+    RandomHyperplaneLSH,
+    knn_join,
+)
 
 KINDS = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.Table, "stream": pa.Table}
 PARAMS = {"inputCol": "features", "outputCol": "hashes", "seed": 7}
@@ -146,19 +151,36 @@ def test_nearest_neighbors_of_a_key(lsh, kind, rng):
 
 
 def test_nearest_neighbors_join(lsh, kind, rng):
+    """The nearest of all rows, whatever buckets they are in: as many as are asked for."""
     a, b = rng.standard_normal((20, 5)), rng.standard_normal((40, 5))
     frame_a, frame_b = make_frame(kind, a), make_frame(kind, b)
-    model = lsh.fit(frame_b)
-    joined = rows_of(model.approxNearestNeighborsJoin(frame_a, frame_b, 3, distCol="d"))
+    joined = rows_of(lsh.fit(frame_b).approxNearestNeighborsJoin(frame_a, frame_b, 3, distCol="d"))
     assert list(joined[0]) == ["datasetA", "datasetB", "d"]
-    expected = [
-        (key, record["id"])
-        for key in range(20)
-        for record in rows_of(model.approxNearestNeighbors(frame_b, a[key], 3))
-    ]
-    assert [(r["datasetA"]["id"], r["datasetB"]["id"]) for r in joined] == expected
+    assert list(joined[0]["datasetA"]) == list(joined[0]["datasetB"]) == ["id", "features"]
     truth = distances(lsh.family, a, b)
-    np.testing.assert_allclose([r["d"] for r in joined], [truth[pair] for pair in expected])
+    nearest = np.argsort(truth, axis=1)[:, :3]
+    assert [(r["datasetA"]["id"], r["datasetB"]["id"]) for r in joined] == [
+        (key, item) for key in range(20) for item in nearest[key].tolist()
+    ]
+    np.testing.assert_allclose(
+        [r["d"] for r in joined], np.take_along_axis(truth, nearest, 1).ravel()
+    )
+
+
+@pytest.mark.parametrize("lsh", [LSHS[0], LSHS[3]], ids=lambda lsh: lsh.family)
+def test_nearest_neighbors_join_by_recall(lsh, rng):
+    """Far more rows than would be compared all with all: the recall of the array functions."""
+    centres = rng.standard_normal((300, 24)) * 4
+    rows = centres[rng.integers(300, size=12_000)] + rng.standard_normal((12_000, 24))
+    rows = rows.astype(np.float32)
+    frame = make_frame("polars", rows)
+    joined = lsh.fit(frame).approxNearestNeighborsJoin(frame, frame, 6, recall=0.8)
+    found = joined["datasetB"].struct["id"].to_numpy().reshape(-1, 6)
+    expected = knn_join(rows, rows, 6, metric=lsh.family, recall=0.8)
+    assert expected.report.recall.value < 1
+    np.testing.assert_array_equal(found, expected.indices)
+    with pytest.raises(ValueError, match="recall must be above 0 and at most 1"):
+        lsh.fit(frame).approxNearestNeighborsJoin(frame, frame, 6, recall=1.5)
 
 
 def test_nearest_neighbors_join_of_one_frame(kind, rng):
@@ -198,13 +220,10 @@ def test_hash_column_that_is_there_is_kept(kind, rng):
     frame = make_frame(kind, rows)
     model = LSHS[0].fit(frame)
     hashed = model.transform(frame)
-    for join in (
-        lambda a, b: model.approxSimilarityJoin(a, b, 2.0),
-        lambda a, b: model.approxNearestNeighborsJoin(a, b, 2),
-    ):
-        kept, made = rows_of(join(hashed, hashed)), rows_of(join(frame, frame))
-        assert list(kept[0]["datasetA"]) == ["id", "features", "hashes"]
-        assert [r["datasetB"]["hashes"] for r in kept] == [r["datasetB"]["hashes"] for r in made]
+    kept = rows_of(model.approxSimilarityJoin(hashed, hashed, 2.0))
+    made = rows_of(model.approxSimilarityJoin(frame, frame, 2.0))
+    assert list(kept[0]["datasetA"]) == ["id", "features", "hashes"]
+    assert [r["datasetB"]["hashes"] for r in kept] == [r["datasetB"]["hashes"] for r in made]
     nearest = rows_of(model.approxNearestNeighbors(hashed, rows[0], 3))
     assert list(nearest[0]) == ["id", "features", "hashes", "distCol"]
 

@@ -44,12 +44,13 @@ def set_way(spark, way):
 
 
 def estimators(**params):
-    """Spark's estimator and ours, with the same parameters."""
+    """Spark's estimator and ours, with the same parameters but for one that Spark has not."""
     from lshjoin.spark import BucketedRandomProjectionLSH as Ours
     from pyspark.ml.feature import BucketedRandomProjectionLSH as Theirs
 
     params = {"inputCol": "features", "outputCol": "hashes", "seed": SEED} | params
-    return Theirs(**params), Ours(**params)
+    both = {name: value for name, value in params.items() if name != "numHashFunctions"}
+    return Theirs(**both), Ours(**params)
 
 
 def frame(spark, rows, kind="dense"):

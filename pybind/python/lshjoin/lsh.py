@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lshjoin import _lshjoin
+from lshjoin.arrays import knn_join
 from lshjoin.frames import Dataset, Frame, open_frame, open_pair
 from lshjoin.params import (
     ParamMap,
@@ -28,12 +29,14 @@ from lshjoin.params import (
 from lshjoin.progress import Progress, reporter
 from lshjoin.report import Estimate
 from lshjoin.storage import Storable, read_functions, write_functions
-from lshjoin.vectors import key_and_rows, same_dtype
+from lshjoin.vectors import check_key, key_and_rows, key_matrix, same_dtype
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from typing_extensions import Self
+
+    from lshjoin.arrays import Metric
 
 # Spark's own default: the hash code of the class name of its BucketedRandomProjectionLSH.
 DEFAULT_SEED = 772209414
@@ -42,7 +45,7 @@ DEFAULT_SEED = 772209414
 class LSHParams(Params):
     """The parameters that estimators and models have in common."""
 
-    family: ClassVar[str]
+    family: ClassVar[Metric]
 
     inputCol = declare("inputCol", "input column name.", to_string)
     outputCol = declare("outputCol", "output column name.", to_string)
@@ -357,7 +360,7 @@ class BucketedLSH(BucketLengthParam, LSH[Model]):
                 itself, or like both sides of the join.
             inputCol: the column of vectors.
             threshold: for :meth:`~LSHModel.approxSimilarityJoin` with this threshold.
-            numNeighbors: for :meth:`~LSHModel.approxNearestNeighborsJoin` with so many neighbours.
+            numNeighbors: for :meth:`~LSHModel.approxNearestNeighbors` with so many neighbours.
                 Exactly one of the two is given.
             recall: the share of the near rows to find, above 0 and below 1.
             seed: that of the estimator.
@@ -495,8 +498,9 @@ class LSHModel(LSHParams, Storable):
         k = _count(numNearestNeighbors)
         frame = open_frame(dataset)
         rows = self._features(frame)
-        query, rows = key_and_rows(key, rows)
-        self._check_key(query)
+        query = key_matrix(key)
+        check_key(query, self._fitted.dim)
+        query, rows = key_and_rows(query, rows)
         with reporter(progress, "approxNearestNeighbors") as on_progress:
             distances, indices = self._engine.nearest_neighbors(
                 query,
@@ -521,7 +525,8 @@ class LSHModel(LSHParams, Storable):
     ) -> Dataset:
         """The pairs of rows that share a bucket and are nearer than ``threshold`` (strictly).
 
-        With one frame for both sides each pair comes both ways, and each row with itself.
+        With one frame for both sides each pair comes both ways, and each row with itself. Rows that
+        are equal in all columns make pairs of their own, unlike in Spark.
 
         Args:
             datasetA: a data frame; a hash column that it already has is kept as it is.
@@ -561,47 +566,45 @@ class LSHModel(LSHParams, Storable):
         numNearestNeighbors: SupportsIndex,
         distCol: str = "distCol",
         *,
+        recall: float = 0.95,
         num_threads: int | None = None,
         progress: Progress = None,
     ) -> Dataset:
-        """For every row of ``datasetA``, the rows of ``datasetB`` nearest to it.
+        """For every row of ``datasetA`` the rows of ``datasetB`` nearest to it.
 
-        This is :meth:`approxNearestNeighbors` for many keys at once: candidates share a bucket, so
-        a row may get fewer than it asked for, or none. With one frame for both sides a row is a
-        neighbour of itself, as in :meth:`approxSimilarityJoin`.
+        Not in Spark, but in ``lshjoin.spark``, where it means the same. The model says which column
+        holds the vectors and which distance is meant; its hash functions play no part, since
+        :func:`lshjoin.knn_join` finds the neighbours: each row gets as many as it asks for. With
+        one frame for both sides a row is a neighbour of itself, as in :meth:`approxSimilarityJoin`.
 
         Args:
-            datasetA: a data frame of keys; a hash column that it already has is kept as it is.
-            datasetB: one of the same library, or the same frame.
-            numNearestNeighbors: neighbours a row of A, at least 1.
+            datasetA: a data frame, the rows that want neighbours.
+            datasetB: one of the same library, the rows to choose from, or the same frame.
+            numNearestNeighbors: neighbours a row of A, at least 1; fewer when B has fewer.
             distCol: name for the column of distances.
+            recall: the share of the true neighbours to find, above 0, at most 1 (all of them).
             num_threads: threads to use; all cores if None.
             progress: as for :func:`lshjoin.knn_join`.
 
         Returns:
-            Columns as of :meth:`approxSimilarityJoin`, by row of A, nearest first.
+            Struct columns ``datasetA`` and ``datasetB`` with the columns of their sides (in pandas
+            pairs of names: ``("datasetA", "id")``), and ``distCol``: by row of A, nearest first.
         """
         k = _count(numNearestNeighbors)
         frame_a, frame_b = self._sides(datasetA, datasetB, distCol)
         queries = self._features(frame_a)
         items = queries if frame_b is frame_a else self._features(frame_b)
-        queries, items = same_dtype(queries, items)
-        with reporter(progress, "approxNearestNeighborsJoin") as on_progress:
-            distances, indices = self._engine.nearest_neighbors(
-                queries,
-                items,
-                min(k, max(len(items), 1)),
-                num_threads=num_threads,
-                on_progress=on_progress,
-            )
-        found = indices >= 0
-        index_a = np.nonzero(found)[0]
-        return cast(
-            Dataset,
-            self._paired(
-                frame_a, index_a, frame_b, indices[found], distCol, distances[found], num_threads
-            ),
+        distances, indices = knn_join(
+            *same_dtype(queries, items),
+            min(k, max(len(items), 1)),
+            metric=self.family,
+            recall=recall,
+            num_threads=num_threads,
+            progress=progress,
         )
+        found = indices >= 0
+        sides = frame_a.take(np.nonzero(found)[0]), frame_b.take(indices[found])
+        return cast(Dataset, sides[0].pair(sides[1], distCol, distances[found]).data)
 
     @property
     def _engine(self) -> _lshjoin.Model:
@@ -621,13 +624,6 @@ class LSHModel(LSHParams, Storable):
 
     def _features(self, frame: Frame) -> _lshjoin.Matrix:
         return frame.features(self.getInputCol(), self._fitted.dim)
-
-    def _check_key(self, query: _lshjoin.Matrix) -> None:
-        if query.shape[1] != self._fitted.dim:
-            raise ValueError(
-                "The columns of A don't match the number of elements of x. "
-                f"A: {self._fitted.dim}, x: {query.shape[1]} (key)"
-            )
 
     def _with_hashes(self, frame: Frame, num_threads: int | None, progress: Progress) -> Frame:
         if self.getOutputCol() in frame.columns:

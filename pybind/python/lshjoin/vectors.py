@@ -144,11 +144,8 @@ def same_dtype(a: Matrix, b: Matrix) -> tuple[Matrix, Matrix]:
     return _engine_layout(a.astype(dtype, copy=False)), _engine_layout(b.astype(dtype, copy=False))
 
 
-def key_and_rows(key: object, rows: Matrix) -> tuple[Matrix, Matrix]:
-    """One key as a matrix of one row, in one type with the rows it is compared with.
-
-    The rows are widened (which copies them) only for a key that their type cannot express.
-    """
+def key_matrix(key: object) -> Matrix:
+    """One key as a matrix of one row."""
     if (arrow := sys.modules.get("pyarrow")) and isinstance(key, arrow.ListScalar):
         key = key.values  # a row of a column
     refuse_masked(key, "key")
@@ -158,7 +155,23 @@ def key_and_rows(key: object, rows: Matrix) -> tuple[Matrix, Matrix]:
             f"key must be one vector (1-D) but has {vector.ndim} dimensions; "
             "for many keys use approxNearestNeighborsJoin"
         )
-    query = array_matrix(vector.reshape(1, -1), "key")
+    return array_matrix(vector.reshape(1, -1), "key")
+
+
+def check_key(query: Matrix, dim: int) -> None:
+    """Refuses a key of another dimension, in the words of Spark."""
+    if query.shape[1] != dim:
+        raise ValueError(
+            "The columns of A don't match the number of elements of x. "
+            f"A: {dim}, x: {query.shape[1]} (key)"
+        )
+
+
+def key_and_rows(query: Matrix, rows: Matrix) -> tuple[Matrix, Matrix]:
+    """A key's row in one type with the rows that it is compared with.
+
+    The rows are widened (which copies them) only for a key that their type cannot express.
+    """
     with np.errstate(over="ignore"):
         narrow = _engine_layout(query.astype(rows.dtype))
     if np.array_equal(narrow, query, equal_nan=True):

@@ -20,15 +20,13 @@ from numpy.typing import NDArray
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, StructType
 
-from lshjoin.spark.rows import Batches, quoted
+from lshjoin.spark.rows import CELLS, HASH, Batches, quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
 Ints = NDArray[np.int64]
 
-#: Two columns that :func:`routed` adds: the hash of a row's content, and its cells.
-HASH, CELLS = "__lshjoin_hash", "__lshjoin_cells"
 _CELLS_TYPE = ArrayType(
     StructType().add("seat", "long").add("cell", "long").add("right", "boolean")
 )

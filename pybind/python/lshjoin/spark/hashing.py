@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyspark.sql.types import StructField, StructType
 
 from lshjoin import _lshjoin
-from lshjoin.spark.rows import Batches, naming_rows, threads, with_field
+from lshjoin.spark.rows import Batches, map_in_arrow, naming_rows, threads, with_field
 from lshjoin.spark.vectors import HASHES, hash_column, matrix, value_bytes
 
 if TYPE_CHECKING:
@@ -26,25 +26,25 @@ _DENSE_BYTES = 1 << 26
 
 @dataclass(frozen=True)
 class HashFunctions:
-    """One function a table: ``floor(direction · x / bucket_length)``."""
+    """``floor(direction · x / bucket_length)``, some of them a table."""
 
-    directions: NDArray[np.float64]  #: (tables, dim)
+    directions: NDArray[np.float64]  #: (tables, functions, dim)
     bucket_length: float
 
     @property
     def dim(self) -> int:
         """Elements of the vectors that they hash."""
-        return self.directions.shape[1]
+        return self.directions.shape[2]
 
     @cached_property
     def engine(self) -> _lshjoin.Model:
         """The native model; each process makes its own."""
-        tables = len(self.directions)
+        tables, functions, dim = self.directions.shape
         return _lshjoin.Model.from_directions(
-            self.directions,
-            np.zeros(tables),
+            self.directions.reshape(-1, dim),
+            np.zeros(tables * functions),
             family="euclidean",
-            num_hash_functions=1,
+            num_hash_functions=functions,
             num_hash_tables=tables,
             bucket_length=self.bucket_length,
         )
@@ -53,7 +53,7 @@ class HashFunctions:
         return HashFunctions, (self.directions, self.bucket_length)
 
     def of_table(self, table: int) -> HashFunctions:
-        """The function of one table."""
+        """The functions of one table."""
         return HashFunctions(self.directions[table : table + 1], self.bucket_length)
 
 
@@ -79,15 +79,14 @@ class Hasher:
             return matrix(table.column(self.features), self.features, self.functions.dim)
 
     def ids(self, table: pa.Table) -> NDArray[np.int32]:
-        """Bucket ids (rows, tables), the same for a row wherever it lies."""
+        """Bucket ids (rows, tables, functions), the same for a row wherever it lies."""
         step = max(_DENSE_BYTES // (8 * self.functions.dim), 1)
-        parts = [np.empty((0, len(self.functions.directions)), np.int32)]
+        parts = [np.empty((0, *self.functions.directions.shape[:2]), np.int32)]
         for start in range(0, len(table), step):
             some = table.slice(start, step)
             vectors = self.vectors(some)
             with naming_rows(some, self.features):
-                ids = self.functions.engine.hash(vectors, num_threads=threads())
-            parts.append(ids[:, :, 0])
+                parts.append(self.functions.engine.hash(vectors, num_threads=threads()))
         return np.concatenate(parts)
 
     def hashed(self, table: pa.Table) -> pa.Table:
@@ -109,4 +108,4 @@ class Hasher:
             for batch in batches:
                 yield from self.hashed(pa.Table.from_batches([batch])).to_batches()
 
-        return dataset.mapInArrow(hash_rows, self.hashed_schema(dataset.schema))
+        return map_in_arrow(dataset, hash_rows, self.hashed_schema(dataset.schema))

@@ -5,21 +5,32 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, SupportsIndex, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pyspark import keyword_only
 from pyspark.ml.base import Estimator, Model
-from pyspark.ml.param import Param, Params, TypeConverters
+from pyspark.ml.param import Param, Params
 from pyspark.ml.param.shared import HasInputCol, HasOutputCol, HasSeed
 from pyspark.ml.util import MLReadable, MLWritable
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructField, StructType
 
 from lshjoin import _lshjoin
-from lshjoin.lsh import DEFAULT_SEED
-from lshjoin.params import to_float
+from lshjoin.lsh import DEFAULT_SEED, LSHParams
+from lshjoin.params import (
+    finite_positive,
+    short,
+    signed_64_bits,
+    to_float,
+    to_int,
+    whole_positive,
+)
 from lshjoin.spark.hashing import Hasher, HashFunctions
 from lshjoin.spark.nearest import nearest_join, nearest_to_key
+from lshjoin.spark.rows import distinctly_named, quoted
 from lshjoin.spark.similarity import similarity_join
 from lshjoin.spark.storage import Reader, Writer
 from lshjoin.spark.vectors import dimension, key_vector, value_bytes
@@ -31,41 +42,57 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", int, float)
 
+# Spark counts in 32 bits.
+_MOST_ROWS = 2**31 - 1
 
-def _positive(name: str, convert: Callable[[Any], Number]) -> Callable[[Any], Number]:
-    def checked(value: Any) -> Number:
-        converted = convert(value)
-        if not 0 < converted < math.inf:
-            raise ValueError(f"parameter {name} given invalid value {converted}.")
-        return converted
 
-    return checked
+def _checked(
+    name: str, convert: Callable[[object], Number], valid: Callable[[Number], bool], value: object
+) -> Number:
+    converted = convert(value)
+    if not valid(converted):
+        raise ValueError(f"parameter {name} given invalid value {short(converted)}.")
+    return converted
+
+
+def _param(
+    name: str, doc: str, convert: Callable[[object], Number], valid: Callable[[Number], bool]
+) -> Param[Number]:
+    # Partial, not a function in here: parameters are pickled with those that own them.
+    return Param(Params._dummy(), name, doc, partial(_checked, name, convert, valid))
 
 
 class _LSHParams(HasInputCol, HasOutputCol):
     """The parameters that the estimator and the model have in common."""
 
-    numHashTables = Param(
-        Params._dummy(),
+    numHashTables = _param(
         "numHashTables",
         "number of hash tables, where increasing number of hash tables lowers the false negative "
         "rate, and decreasing it improves the running performance.",
-        typeConverter=_positive("numHashTables", TypeConverters.toInt),
+        to_int,
+        whole_positive,
     )
-    bucketLength = Param(
-        Params._dummy(),
+    numHashFunctions = _param(
+        "numHashFunctions", LSHParams.numHashFunctions.doc, to_int, whole_positive
+    )
+    bucketLength = _param(
         "bucketLength",
         "the length of each hash bucket, a larger bucket lowers the false negative rate.",
-        typeConverter=_positive("bucketLength", TypeConverters.toFloat),
+        to_float,
+        finite_positive,
     )
 
     def __init__(self) -> None:
         super().__init__()
-        self._setDefault(numHashTables=1)
+        self._setDefault(numHashTables=1, numHashFunctions=1)
 
     def getNumHashTables(self) -> int:
-        """Tables; two rows are candidates when they share a bucket in any."""
+        """Tables; two rows are candidates when they share a bucket in any (OR)."""
         return self.getOrDefault(self.numHashTables)
+
+    def getNumHashFunctions(self) -> int:
+        """Functions a table; two rows share its bucket when all agree (AND). 1 in Spark."""
+        return self.getOrDefault(self.numHashFunctions)
 
     def getBucketLength(self) -> float:
         """The width of a bucket, in the units of the vectors. KeyError when it is not set."""
@@ -89,6 +116,7 @@ class BucketedRandomProjectionLSHModel(Model, _LSHParams, MLReadable, MLWritable
     spark_class = "org.apache.spark.ml.feature.BucketedRandomProjectionLSHModel"
 
     def __init__(self, directions: NDArray[np.float64]) -> None:
+        """Of directions (tables, functions, dim)."""
         super().__init__()
         self._directions = directions
 
@@ -107,7 +135,7 @@ class BucketedRandomProjectionLSHModel(Model, _LSHParams, MLReadable, MLWritable
         """The rows nearest to ``key``, nearest first, of those that share a bucket with it.
 
         As in Spark there is one probe and no fallback: with too few candidates fewer rows come
-        back. More tables or longer buckets find more.
+        back. More tables, longer buckets or fewer functions find more.
 
         Args:
             dataset: a hash column that it already has is kept as it is.
@@ -120,7 +148,14 @@ class BucketedRandomProjectionLSHModel(Model, _LSHParams, MLReadable, MLWritable
         """
         k = _count(numNearestNeighbors)
         hasher = self._hasher(dataset)
-        return nearest_to_key(hasher, dataset, key_vector(key, hasher.functions.dim), k, distCol)
+        for name in (self.getOutputCol(), distCol):
+            _check_case(dataset, name)
+        named = distinctly_named(dataset, [self.getInputCol(), self.getOutputCol(), distCol])
+        found = nearest_to_key(hasher, named, key_vector(key, hasher.functions.dim), k, distCol)
+        if named is dataset:
+            return found
+        names = [*dataset.columns, *found.columns[len(dataset.columns) :]]
+        return found.toDF(*names)
 
     def approxSimilarityJoin(
         self, datasetA: DataFrame, datasetB: DataFrame, threshold: float, distCol: str = "distCol"
@@ -129,8 +164,10 @@ class BucketedRandomProjectionLSHModel(Model, _LSHParams, MLReadable, MLWritable
 
         With one data frame for both sides each pair comes both ways, and each row with itself. A
         side of up to ``spark.lshjoin.broadcastBytes`` goes to every task, larger ones are shuffled
-        by table and bucket: docs/spark.md. When this is called, the rows of both are counted and
-        the smaller side, or a sample of both, is collected; the join itself is lazy.
+        by table and bucket: docs/spark.md. When this is called, the rows of both are counted, equal
+        ones are looked for, and the smaller side, or a sample of both, is collected; the join
+        itself is lazy. As in Spark no pair comes twice: rows of a side that are equal in all
+        columns count as one.
 
         Args:
             datasetA: a hash column that it already has is kept as it is.
@@ -146,21 +183,27 @@ class BucketedRandomProjectionLSHModel(Model, _LSHParams, MLReadable, MLWritable
         if math.isnan(limit):
             raise ValueError("threshold is NaN; pass a distance")
         hasher = self._hasher(datasetA, datasetB)
-        return similarity_join(hasher, datasetA, datasetB, max(limit, 0.0), distCol)
+        for dataset in (datasetA, datasetB):
+            _check_case(dataset, self.getOutputCol())
+        named = self._named(datasetA, datasetB)
+        joined = similarity_join(hasher, *named, max(limit, 0.0), distCol)
+        return self._renamed(joined, (datasetA, datasetB), named)
 
     def approxNearestNeighborsJoin(
         self,
         datasetA: DataFrame,
         datasetB: DataFrame,
-        k: SupportsIndex,
-        recall: float = 0.95,
+        numNearestNeighbors: SupportsIndex,
         distCol: str = "distCol",
+        *,
+        recall: float = 0.95,
     ) -> DataFrame:
-        """For every row of ``datasetA`` the ``k`` rows of ``datasetB`` nearest to it.
+        """For every row of ``datasetA`` the rows of ``datasetB`` nearest to it.
 
         Not in Spark. The model says which column holds the vectors; its hash functions play no
-        part, since :func:`lshjoin.knn_join` finds the neighbours. With one data frame for both
-        sides a row is a neighbour of itself, as in :meth:`approxSimilarityJoin`.
+        part, since :func:`lshjoin.knn_join` finds the neighbours: each row gets as many as it asks
+        for. With one data frame for both sides a row is a neighbour of itself, as in
+        :meth:`approxSimilarityJoin`.
 
         Where B is larger than ``spark.lshjoin.broadcastBytes`` the data are read several times: to
         measure them, to take the sample that the join is planned from, to find the neighbours and
@@ -170,19 +213,22 @@ class BucketedRandomProjectionLSHModel(Model, _LSHParams, MLReadable, MLWritable
         Args:
             datasetA: the rows that want neighbours.
             datasetB: the rows to choose from, or the same data frame.
-            k: neighbours a row of A, at least 1; fewer when B has fewer.
-            recall: the share of the true neighbours to find, above 0, at most 1 (all of them).
+            numNearestNeighbors: neighbours a row of A, at least 1; fewer when B has fewer.
             distCol: name for the column of distances.
+            recall: the share of the true neighbours to find, above 0, at most 1 (all of them).
 
         Returns:
             Struct columns ``datasetA`` and ``datasetB`` with the columns of their sides, and
             ``distCol``, double; in no order.
         """
+        k = _count(numNearestNeighbors)
         share = to_float(recall)
         if not 0 < share <= 1:
             raise ValueError(f"recall must be above 0 and at most 1, not {share}")
         hasher = self._hasher(datasetA, datasetB)
-        return nearest_join(hasher, datasetA, datasetB, _count(k), share, distCol)
+        named = self._named(datasetA, datasetB)
+        joined = nearest_join(hasher, *named, k, share, distCol)
+        return self._renamed(joined, (datasetA, datasetB), named)
 
     def write(self) -> Writer:
         """A writer: ``write().overwrite().save(path)``."""
@@ -196,7 +242,35 @@ class BucketedRandomProjectionLSHModel(Model, _LSHParams, MLReadable, MLWritable
     def _transform(self, dataset: DataFrame) -> DataFrame:
         hasher = self._hasher(dataset)
         _check_absent(dataset, self.getOutputCol())
-        return hasher.transform(dataset)
+        named = distinctly_named(dataset, [self.getInputCol(), self.getOutputCol()])
+        hashed = hasher.transform(named)
+        return hashed if named is dataset else hashed.toDF(*dataset.columns, self.getOutputCol())
+
+    def _named(self, *datasets: DataFrame) -> tuple[DataFrame, DataFrame]:
+        """The two sides of a join, which stay one when they are."""
+        kept = [self.getInputCol(), self.getOutputCol()]
+        left, right = datasets
+        named = distinctly_named(left, kept)
+        return named, named if right is left else distinctly_named(right, kept)
+
+    def _renamed(
+        self,
+        joined: DataFrame,
+        datasets: tuple[DataFrame, DataFrame],
+        named: tuple[DataFrame, DataFrame],
+    ) -> DataFrame:
+        """Pairs of what :meth:`_named` gave, with the names that the data frames have."""
+        if all(other is dataset for dataset, other in zip(datasets, named, strict=True)):
+            return joined
+        columns = [F.col(quoted(name)) for name in joined.columns]
+        for place, dataset in enumerate(datasets):
+            names = [*dataset.columns, self.getOutputCol()]
+            fields = [
+                StructField(name, field.dataType, field.nullable, field.metadata)
+                for name, field in zip(names, joined.schema[place].dataType.fields, strict=False)
+            ]
+            columns[place] = columns[place].cast(StructType(fields)).alias(joined.columns[place])
+        return joined.select(*columns)
 
     def _hasher(self, *datasets: DataFrame) -> Hasher:
         for dataset in datasets:
@@ -211,7 +285,8 @@ class BucketedRandomProjectionLSH(Estimator, _LSHParams, HasSeed, MLReadable, ML
     A hash function projects a vector on a random Gaussian direction of length 1 and cuts the
     projection into buckets of ``bucketLength`` (Datar, Immorlica, Indyk and Mirrokni 2004, without
     their random offset, as in Spark). Directions are drawn with Spark's generator: the same seed
-    gives the same buckets. One table that agrees makes two rows candidates.
+    gives the same buckets. A table asks ``numHashFunctions`` functions to agree (AND; 1 in Spark),
+    and one table that agrees makes two rows candidates (OR).
 
     Args:
         inputCol: the column of vectors: VectorUDT, dense or sparse, array<float> or array<double>.
@@ -220,6 +295,7 @@ class BucketedRandomProjectionLSH(Estimator, _LSHParams, HasSeed, MLReadable, ML
             default changes from one Python process to the next.)
         numHashTables: tables, 1 unless set.
         bucketLength: width of a bucket in the units of the vectors; must be set.
+        numHashFunctions: functions a table, 1 unless set.
 
     Examples:
         The example in Spark's documentation; ``spark`` is a session.
@@ -246,12 +322,14 @@ class BucketedRandomProjectionLSH(Estimator, _LSHParams, HasSeed, MLReadable, ML
 
         Not in Spark:
 
-        >>> nearest = model.approxNearestNeighborsJoin(df2, df, k=1, distCol="distance")
+        >>> nearest = model.approxNearestNeighborsJoin(df2, df, 1, distCol="distance")
         >>> nearest.select("datasetA.id", "datasetB.id", "distance").orderBy("distance").first()
         Row(id=4, id=3, distance=1.4142135623730951)
     """
 
     spark_class = "org.apache.spark.ml.feature.BucketedRandomProjectionLSH"
+
+    seed = _param("seed", "random seed.", to_int, signed_64_bits)
 
     @keyword_only
     def __init__(
@@ -262,6 +340,7 @@ class BucketedRandomProjectionLSH(Estimator, _LSHParams, HasSeed, MLReadable, ML
         seed: int | None = None,
         numHashTables: int = 1,
         bucketLength: float | None = None,
+        numHashFunctions: int = 1,
     ) -> None:
         super().__init__()
         self._setDefault(seed=DEFAULT_SEED)
@@ -276,6 +355,7 @@ class BucketedRandomProjectionLSH(Estimator, _LSHParams, HasSeed, MLReadable, ML
         seed: int | None = None,
         numHashTables: int = 1,
         bucketLength: float | None = None,
+        numHashFunctions: int = 1,
     ) -> Self:
         """Sets those that are given."""
         return self._set(**self._input_kwargs)
@@ -287,6 +367,10 @@ class BucketedRandomProjectionLSH(Estimator, _LSHParams, HasSeed, MLReadable, ML
     def setNumHashTables(self, value: int) -> Self:
         """Sets the number of tables."""
         return self._set(numHashTables=value)
+
+    def setNumHashFunctions(self, value: int) -> Self:
+        """Sets the number of functions a table (AND)."""
+        return self._set(numHashFunctions=value)
 
     def setBucketLength(self, value: float) -> Self:
         """Sets the width of a bucket, in the units of the vectors; there is no default."""
@@ -308,23 +392,36 @@ class BucketedRandomProjectionLSH(Estimator, _LSHParams, HasSeed, MLReadable, ML
         engine = _lshjoin.Model.fit(
             np.zeros((1, dimension(dataset, features))),
             family="euclidean",
-            num_hash_functions=1,
+            num_hash_functions=self.getNumHashFunctions(),
             num_hash_tables=self.getNumHashTables(),
             bucket_length=self.getBucketLength(),
             seed=self.getSeed(),
             num_threads=1,
         )
-        model = BucketedRandomProjectionLSHModel(engine.directions)
+        shape = (self.getNumHashTables(), self.getNumHashFunctions(), -1)
+        model = BucketedRandomProjectionLSHModel(engine.directions.reshape(shape))
         return self._copyValues(model._resetUid(self.uid))
 
 
 def _check_absent(dataset: DataFrame, name: str) -> None:
     if name in dataset.columns:
         raise ValueError(f"Column {name} already exists.")
+    _check_case(dataset, name)
+
+
+def _check_case(dataset: DataFrame, name: str) -> None:
+    """Refuses the name of a new column that Spark would take for that of another one."""
+    if dataset.sparkSession.conf.get("spark.sql.caseSensitive") == "true":
+        return
+    for column in dataset.columns:
+        if column != name and column.lower() == name.lower():
+            raise ValueError(
+                f"Column {column} already exists, and Spark takes {name} for the same name."
+            )
 
 
 def _count(value: SupportsIndex) -> int:
     count = operator.index(value)
     if count < 1:
         raise ValueError("The number of nearest neighbors cannot be less than 1")
-    return count
+    return min(count, _MOST_ROWS)

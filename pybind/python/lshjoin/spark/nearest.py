@@ -24,8 +24,6 @@ from pyspark.sql.types import DoubleType, StructField
 
 from lshjoin import JoinPlan, Neighbors, knn_join
 from lshjoin.spark.cells import (
-    CELLS,
-    HASH,
     Cells,
     Cluster,
     Ints,
@@ -35,6 +33,10 @@ from lshjoin.spark.cells import (
 )
 from lshjoin.spark.hashing import Hasher
 from lshjoin.spark.rows import (
+    CELLS,
+    HASH,
+    HIGH,
+    LOW,
     Batches,
     Size,
     blocks,
@@ -42,6 +44,7 @@ from lshjoin.spark.rows import (
     cell_bytes,
     collect,
     content_hash,
+    map_in_arrow,
     naming_rows,
     pair_schema,
     paired,
@@ -71,9 +74,6 @@ _CENTRES_A_SLICE, _MOST_CENTRES = 2, 2_000
 # Rounds of Lloyd's algorithm.
 _ROUNDS = 10
 
-# Two hashes of a row's vector, which tell it from others.
-_HIGH, _LOW = "__lshjoin_high", "__lshjoin_low"
-
 _FOUND_ROWS = 1 << 16
 # Plain columns: Spark sorts by the first of them without looking into rows, unlike by structs.
 _LEFT, _RIGHT = ("left_high", "left_low"), ("right_high", "right_low")
@@ -83,7 +83,7 @@ _FOUND = ", ".join(
 
 
 def nearest_to_key(
-    hasher: Hasher, dataset: DataFrame, key: NDArray[np.float64], k: int, dist_col: str
+    hasher: Hasher, dataset: DataFrame, key: Matrix, k: int, dist_col: str
 ) -> DataFrame:
     """The rows nearest to one key, of those that share a bucket with it."""
 
@@ -101,7 +101,7 @@ def nearest_to_key(
 
     field = StructField(dist_col, DoubleType(), nullable=False)
     schema = with_field(hasher.hashed_schema(dataset.schema), field)
-    return dataset.mapInArrow(search, schema).orderBy(quoted(dist_col)).limit(k)
+    return map_in_arrow(dataset, search, schema).orderBy(quoted(dist_col)).limit(k)
 
 
 def nearest_join(
@@ -137,7 +137,7 @@ def _broadcast(
                 block, np.nonzero(found)[0], rows, indices[found], distances[found], schema.names
             )
 
-    return left.mapInArrow(meet, schema)
+    return map_in_arrow(left, meet, schema)
 
 
 def _nearest(
@@ -156,7 +156,7 @@ def _nearest(
         return knn_join(
             hasher.vectors(left),
             items,
-            k,
+            min(k, max(len(items), 1)),
             recall=recall,
             plan=plan,
             num_threads=threads(),
@@ -311,26 +311,26 @@ def _routed(
     def route(batches: Batches) -> Batches:
         for batch in batches:
             rows = pa.Table.from_batches([batch])
-            named = rows.drop_columns([_HIGH, _LOW, HASH])
+            named = rows.drop_columns([HIGH, LOW, HASH])
             vectors = hasher.vectors(named)
             with naming_rows(named, hasher.features):
                 check_finite(vectors)
             cells = cells_of(plan.of(vectors, parts), rows.column(HASH).to_numpy())
             yield from rows.select(columns).append_column(CELLS, cells).to_batches()
 
-    columns = [hasher.features, _HIGH, _LOW, HASH]
+    columns = [hasher.features, HIGH, LOW, HASH]
     # One plain column goes as far as to here, for errors to name.
     named = [name for name in plain_columns(dataset.schema) if name != hasher.features][:1]
     high, low = _hashes(hasher.features)
     vectors = dataset.select(
         quoted(hasher.features),
         *map(quoted, named),
-        high.alias(_HIGH),
-        low.alias(_LOW),
+        high.alias(HIGH),
+        low.alias(LOW),
         high.alias(HASH),
     )
-    schema = vectors.select(quoted(hasher.features), _HIGH, _LOW).schema
-    return vectors.mapInArrow(route, routed_schema(schema))
+    schema = vectors.select(quoted(hasher.features), HIGH, LOW).schema
+    return map_in_arrow(vectors, route, routed_schema(schema))
 
 
 def _hashes(features: str) -> tuple[Column, Column]:
@@ -343,13 +343,13 @@ def _hashes(features: str) -> tuple[Column, Column]:
 
 def _ids(table: pa.Table, rows: Ints, names: tuple[str, str]) -> dict[str, Ints]:
     """The hashes of these rows, as columns of such names."""
-    hashes = zip(names, (_HIGH, _LOW), strict=True)
+    hashes = zip(names, (HIGH, LOW), strict=True)
     return {name: table.column(column).to_numpy()[rows] for name, column in hashes}
 
 
 def _copies(table: pa.Table) -> NDArray[np.int32]:
     """Which row with its hashes each row of a cell is, from 1: those are next to each other."""
-    high, low = (table.column(name).to_numpy() for name in (_HIGH, _LOW))
+    high, low = (table.column(name).to_numpy() for name in (HIGH, LOW))
     new = np.ones(len(table), np.bool_)
     new[1:] = (np.diff(high) != 0) | (np.diff(low) != 0)
     places = np.arange(len(table))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,6 +37,10 @@ _BLOCK_BYTES = 1 << 27
 # Spark's side holds a batch in memory.
 _RESULT_ROWS = 8_192
 
+#: Columns that are added on the way: the hash of a row's content, the cells that it goes to, and
+#: two hashes of its vector, which tell it from others.
+HASH, CELLS, HIGH, LOW = "__lshjoin_hash", "__lshjoin_cells", "__lshjoin_high", "__lshjoin_low"
+
 _PLAIN = (BooleanType, DateType, NumericType, StringType, TimestampType)
 
 
@@ -59,6 +63,35 @@ def blocks(batches: Batches, dim: int) -> Iterator[pa.Table]:
             held.append(piece)
     if held:
         yield pa.Table.from_batches(held).combine_chunks()
+
+
+def distinctly_named(dataset: DataFrame, kept: list[str]) -> DataFrame:
+    """With other names for columns that are called as another one is, or but for case.
+
+    A data frame may have such columns, of which no expression of Spark's can tell one.
+    """
+    taken = {HASH, CELLS, HIGH, LOW, *(name.lower() for name in kept)}
+    names = []
+    for place, name in enumerate(dataset.columns):
+        if name not in kept:
+            while name.lower() in taken:
+                name = f"{name} (column {place})"
+            taken.add(name.lower())
+        names.append(name)
+    return dataset if names == dataset.columns else dataset.toDF(*names)
+
+
+def map_in_arrow(
+    dataset: DataFrame, function: Callable[[Batches], Batches], schema: StructType | str
+) -> DataFrame:
+    """``mapInArrow``, which by itself takes a dot in the name of a column for a way into it."""
+    names = dataset.columns
+
+    def renamed(batches: Batches) -> Batches:
+        return function(batch.rename_columns(names) for batch in batches)
+
+    places = [f"column{place}" for place in range(len(names))]
+    return dataset.toDF(*places).mapInArrow(renamed, schema)
 
 
 def with_column(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
@@ -97,7 +130,7 @@ def paired(
 
 def pair_schema(left: StructType, right: StructType, dist_col: str) -> StructType:
     """The schema of :func:`paired`, as Spark has it."""
-    if dist_col in ("datasetA", "datasetB"):
+    if dist_col.lower() in ("dataseta", "datasetb"):
         raise ValueError(f"Column {dist_col} already exists.")
     return (
         StructType()
@@ -193,7 +226,7 @@ def size(dataset: DataFrame, row_bytes: int) -> Size:
             strings += int(batch.column(0).to_numpy().sum())
         yield pa.RecordBatch.from_pydict({"rows": [rows], "strings": [strings]})
 
-    found = measured.mapInArrow(count, "rows long, strings long").collect()
+    found = map_in_arrow(measured, count, "rows long, strings long").collect()
     rows = sum(row.rows for row in found)
     return Size(rows, rows * row_bytes + sum(row.strings for row in found))
 
@@ -206,13 +239,10 @@ def sample(dataset: DataFrame, measured: Size, rows: int) -> DataFrame:
 
 
 def collect(dataset: DataFrame) -> pa.Table | None:
-    """All rows, with the types that executors see, in one chunk; ``None`` when there are none."""
-    table = dataset.toArrow() if hasattr(dataset, "toArrow") else _collected_batches(dataset)
-    return table.combine_chunks() if table else None
+    """All rows, with the types that executors see, in one chunk; ``None`` when there are none.
 
-
-def _collected_batches(dataset: DataFrame) -> pa.Table | None:
-    """What ``toArrow`` does, on Spark 3.5."""
+    ``toArrow`` would do, but is not there on Spark 3.5 and fails on vectors that are null.
+    """
 
     def serialised(batches: Batches) -> Batches:
         for batch in batches:
@@ -221,6 +251,6 @@ def _collected_batches(dataset: DataFrame) -> pa.Table | None:
                 writer.write_batch(batch)
             yield pa.RecordBatch.from_pydict({"batch": [sink.getvalue().to_pybytes()]})
 
-    found = dataset.mapInArrow(serialised, "batch binary").collect()
+    found = map_in_arrow(dataset, serialised, "batch binary").collect()
     tables = [pa.ipc.open_stream(bytes(row.batch)).read_all() for row in found]
-    return pa.concat_tables(tables) if tables else None
+    return pa.concat_tables(tables).combine_chunks() if tables else None

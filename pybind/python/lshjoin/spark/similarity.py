@@ -18,8 +18,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lshjoin.spark.cells import (
-    CELLS,
-    HASH,
     Cells,
     Cluster,
     Ints,
@@ -29,6 +27,8 @@ from lshjoin.spark.cells import (
 )
 from lshjoin.spark.hashing import Hasher
 from lshjoin.spark.rows import (
+    CELLS,
+    HASH,
     Batches,
     Size,
     blocks,
@@ -36,6 +36,7 @@ from lshjoin.spark.rows import (
     cell_bytes,
     collect,
     content_hash,
+    map_in_arrow,
     naming_rows,
     pair_schema,
     paired,
@@ -54,6 +55,10 @@ if TYPE_CHECKING:
 
 # Rows of a side that a plan is made from.
 _SAMPLE_ROWS = 20_000
+# What the ids of several functions are mixed by: 2**64 over the golden ratio, rounded to odd.
+_MIXED_BY = np.int64(0x9E3779B97F4A7C15 - 2**64)
+# So many hashes of rows are collected sooner than shuffled.
+_FEW_HASHES = 1_000_000
 # What a row costs on its way, in pairs that are compared in the same time.
 _ROW_IN_PAIRS = 1_000.0
 # Cells that a slot gets at least, so that the tasks end at about the same time.
@@ -74,10 +79,28 @@ def similarity_join(
     itself = right is left or (left.schema == right.schema and left.sameSemantics(right))
     sides = [left] if itself else [left, right]
     sizes = [size(side, hasher.row_bytes(side)) for side in sides]
-    sizes = sizes * 2 if itself else sizes
+    sides = [
+        _without_repeats(side, hasher.features, measured)
+        for side, measured in zip(sides, sizes, strict=True)
+    ]
+    left, right, sizes = sides[0], sides[-1], [sizes[0], sizes[-1]]
     if min(side.bytes for side in sizes) <= broadcast_bytes(left):
         return _broadcast(hasher, left, right, sizes, threshold, schema)
     return _shuffled(hasher, left, None if itself else right, sizes, threshold, schema)
+
+
+def _without_repeats(dataset: DataFrame, features: str, measured: Size) -> DataFrame:
+    """One row of those that are equal in all columns, since Spark's join gives no pair twice.
+
+    Looked for by their hashes, as it is seldom that there are any: Spark would move the rows.
+    """
+    hashes = dataset.select(content_hash(dataset, features).alias(HASH))
+    if measured.rows <= _FEW_HASHES:
+        found = collect(hashes)
+        repeats = found is not None and len(found.column(0).unique()) < len(found)
+    else:
+        repeats = not hashes.groupBy(HASH).count().where("count > 1").isEmpty()
+    return dataset.distinct() if repeats else dataset
 
 
 def _broadcast(
@@ -103,7 +126,7 @@ def _broadcast(
             a, b, distances = _join(hasher, *sides, threshold)
             yield from paired(sides[0], a, sides[1], b, distances, schema.names)
 
-    return large.mapInArrow(meet, schema)
+    return map_in_arrow(large, meet, schema)
 
 
 def _shuffled(
@@ -115,11 +138,11 @@ def _shuffled(
     schema: StructType,
 ) -> DataFrame:
     """Both sides go to cells by table and bucket; the left one alone where it meets itself."""
-    ids = [_sample(hasher, left, sizes[0])]
+    sampled = [_sample(hasher, left, sizes[0])]
     if right is not None:
-        ids.append(_sample(hasher, right, sizes[1]))
+        sampled.append(_sample(hasher, right, sizes[1]))
     cluster = Cluster.of(left.sparkSession)
-    ranges, cells = _plan(ids, sizes, cell_bytes(left), cluster)
+    ranges, cells = _plan(sampled, sizes, cell_bytes(left), cluster)
     itself = right is None
     routed_left = _routed(hasher, left, ranges, cells.of_both if itself else cells.of_left)
     routed_right = None if right is None else _routed(hasher, right, ranges, cells.of_right)
@@ -161,7 +184,7 @@ def _agree_before(
     right_ids = left_ids if right is left else hasher.ids(right)
     agree = np.zeros(len(a), np.bool_)
     for earlier in range(table):
-        agree |= left_ids[a, earlier] == right_ids[b, earlier]
+        agree |= (left_ids[a, earlier] == right_ids[b, earlier]).all(axis=1)
     return agree
 
 
@@ -179,18 +202,32 @@ def _routed(
             if hasher.output not in rows.column_names:
                 rows = rows.append_column(hasher.output, hash_column(ids))
             rows = rows.append_column(HASH, hashes)
-            rows = rows.append_column(CELLS, cells_of(ranges.parts(ids), hashes.to_numpy()))
+            parts = ranges.parts(_buckets(ids))
+            rows = rows.append_column(CELLS, cells_of(parts, hashes.to_numpy()))
             yield from rows.to_batches()
 
     hashed = dataset.withColumn(HASH, content_hash(dataset, hasher.features))
-    return hashed.mapInArrow(route, routed_schema(hasher.hashed_schema(dataset.schema)))
+    schema = routed_schema(hasher.hashed_schema(dataset.schema))
+    return map_in_arrow(hashed, route, schema)
+
+
+def _buckets(ids: NDArray[np.int32]) -> Ints:
+    """One number for each row's bucket in each table (rows, tables): of one function its id.
+
+    Of several a hash, by which two buckets may get one number: then they are in one part.
+    """
+    buckets = np.zeros(ids.shape[:2], np.int64)
+    for function in range(ids.shape[2]):
+        buckets *= _MIXED_BY
+        buckets += ids[:, :, function]
+    return buckets
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """The bucket ids of each table cut into ranges, which are the parts."""
+    """The buckets of each table cut into ranges, which are the parts."""
 
-    edges: tuple[NDArray[np.int32], ...]  #: for each table the first id of each range
+    edges: tuple[Ints, ...]  #: for each table the first bucket of each range
 
     @property
     def first(self) -> Ints:
@@ -198,11 +235,11 @@ class Ranges:
         counts = np.array([len(edges) for edges in self.edges])
         return np.cumsum(counts) - counts
 
-    def parts(self, ids: NDArray[np.int32]) -> Ints:
-        """The parts (rows, tables) of rows with these ids; ids below all edges are of the first."""
-        parts = np.empty(ids.shape, np.int64)
+    def parts(self, buckets: Ints) -> Ints:
+        """The parts (rows, tables) of buckets; those below all edges are of the first."""
+        parts = np.empty(buckets.shape, np.int64)
         for table, (first, edges) in enumerate(zip(self.first, self.edges, strict=True)):
-            places = np.searchsorted(edges, ids[:, table], side="right") - 1
+            places = np.searchsorted(edges, buckets[:, table], side="right") - 1
             parts[:, table] = first + np.maximum(places, 0)
         return parts
 
@@ -211,46 +248,47 @@ class Ranges:
         return int(np.searchsorted(self.first, part, side="right")) - 1
 
 
-def _sample(hasher: Hasher, dataset: DataFrame, measured: Size) -> NDArray[np.int32]:
-    """Bucket ids (rows, tables) of some of the rows."""
+def _sample(hasher: Hasher, dataset: DataFrame, measured: Size) -> Ints:
+    """The buckets (rows, tables) of some of the rows."""
 
     def hash_rows(batches: Batches) -> Batches:
         for batch in batches:
-            ids = hasher.ids(pa.Table.from_batches([batch]))
-            yield pa.RecordBatch.from_pydict({"ids": pa.array(list(ids), pa.list_(pa.int32()))})
+            buckets = _buckets(hasher.ids(pa.Table.from_batches([batch])))
+            column = pa.array(list(buckets), pa.list_(pa.int64()))
+            yield pa.RecordBatch.from_pydict({"buckets": column})
 
     some = sample(dataset, measured, _SAMPLE_ROWS)
-    found = some.mapInArrow(hash_rows, "ids array<int>").collect()
-    return np.array([row.ids for row in found], np.int32)
+    found = map_in_arrow(some, hash_rows, "buckets array<long>").collect()
+    return np.array([row.buckets for row in found], np.int64)
 
 
 def _plan(
-    ids: list[NDArray[np.int32]],
+    sampled: list[Ints],
     sizes: list[Size],
     cell_bytes: int,
     cluster: Cluster,
 ) -> tuple[Ranges, Cells]:
     """Ranges of as many rows as a cell may have; a single bucket of more rows is salted."""
-    tables, rows = ids[0].shape[1], sum(each.rows for each in sizes)
+    tables, rows = sampled[0].shape[1], sum(each.rows for each in sizes)
     row_bytes = sum(each.bytes for each in sizes) / rows
     capacity = min(cell_bytes / row_bytes, tables * rows / (_CELLS_A_SLOT * cluster.slots))
     capacity = max(capacity, _FEWEST_ROWS)
     edges, grids, work = [], [], []
     for table in range(tables):
-        buckets = np.unique(np.concatenate([each[:, table] for each in ids]))
+        buckets = np.unique(np.concatenate([each[:, table] for each in sampled]))
         counts = np.zeros((len(buckets), 2))
         for side in range(2):  # of a self-join both are the same
-            sampled = ids[side % len(ids)][:, table]
-            places, found = np.unique(np.searchsorted(buckets, sampled), return_counts=True)
-            counts[places, side] = found * (sizes[side].rows / len(sampled))
+            some = sampled[side % len(sampled)][:, table]
+            places, found = np.unique(np.searchsorted(buckets, some), return_counts=True)
+            counts[places, side] = found * (sizes[side].rows / len(some))
         starts = _starts(counts.sum(axis=1), capacity)
         edges.append(buckets[starts])
-        for some in np.split(counts, starts[1:]):
-            both = some.sum(axis=0)
+        for part in np.split(counts, starts[1:]):
+            both = part.sum(axis=0)
             too_many = both.sum() > capacity
             grid = np.ceil(2 * both / capacity) if too_many else np.ones(2)
             grids.append(grid.astype(np.int64).clip(1))
-            work.append((some[:, 0] * some[:, 1]).sum() + _ROW_IN_PAIRS * both @ grid[::-1])
+            work.append((part[:, 0] * part[:, 1]).sum() + _ROW_IN_PAIRS * both @ grid[::-1])
     across, down = np.stack(grids, axis=1)
     return Ranges(tuple(edges)), Cells.seated(across, down, np.array(work), cluster)
 

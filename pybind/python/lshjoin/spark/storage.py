@@ -1,8 +1,9 @@
 """Estimators and models on disk, by way of Spark: on whatever file systems it knows.
 
-The layout is Spark's, as in :mod:`lshjoin.storage`. On its own, what is saved carries Spark's class
-name, and Spark loads it. A stage of a pipeline carries ours: Spark's ``PipelineModel.load`` goes by
-that name, and the pipeline is to come back with the stage that it had.
+The layout is Spark's, as in :mod:`lshjoin.storage`. On its own, what has one hash function a table
+carries Spark's class name, and Spark loads it. What has more carries ours, and so does a stage of a
+pipeline: Spark's ``PipelineModel.load`` goes by that name, and the pipeline is to come back with
+the stage that it had.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from lshjoin.storage import dense_rows
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from pyspark.ml.param import Param
 
     from lshjoin.spark.lsh import BucketedRandomProjectionLSH, BucketedRandomProjectionLSHModel
 
@@ -65,21 +67,28 @@ class Writer(_Session, MLWriter):
                 f"write().overwrite().save({path!r})"
             ) from None
         if directions is not None:
-            matrix = DenseMatrix(*directions.shape, directions.ravel(), isTransposed=True)
+            rows = directions.reshape(-1, directions.shape[2])
+            matrix = DenseMatrix(*rows.shape, rows.ravel(), isTransposed=True)
             data = spark.createDataFrame([(matrix,)], ["randUnitVectors"])
             data.coalesce(1).write.mode(mode).parquet(f"{path}/data")
 
     def _metadata(self, path: str) -> dict[str, Any]:
         instance, cls = self._instance, type(self._instance)
+        sparks = instance.getNumHashFunctions() == 1 and not _STAGE.search(path)
+
+        def by_name(values: dict[Param[Any], Any]) -> dict[str, Any]:
+            names = {param.name: value for param, value in values.items()}
+            if sparks:  # Spark refuses parameters that it has not
+                names.pop("numHashFunctions", None)
+            return names
+
         return {
-            "class": f"lshjoin.spark.{cls.__name__}" if _STAGE.search(path) else cls.spark_class,
+            "class": cls.spark_class if sparks else f"lshjoin.spark.{cls.__name__}",
             "timestamp": int(time.time() * 1000),
             "sparkVersion": self.sparkSession.version,
             "uid": instance.uid,
-            "paramMap": {param.name: value for param, value in instance._paramMap.items()},
-            "defaultParamMap": {
-                param.name: value for param, value in instance._defaultParamMap.items()
-            },
+            "paramMap": by_name(instance._paramMap),
+            "defaultParamMap": by_name(instance._defaultParamMap),
         }
 
 
@@ -97,7 +106,11 @@ class Reader(_Session, MLReader):
         if not lines:
             raise FileNotFoundError(f"{path}/metadata is empty")
         metadata = json.loads(lines[0][0])
-        expected = [cls.spark_class, f"lshjoin.spark.{cls.__name__}"]
+        expected = [
+            cls.spark_class,
+            f"lshjoin.spark.{cls.__name__}",
+            f"lshjoin.{cls.__name__}",  # written without Spark, with several functions a table
+        ]
         if metadata["class"] not in expected:
             raise ValueError(
                 f"Error loading metadata: Expected class name {expected[0]} "
@@ -109,15 +122,26 @@ class Reader(_Session, MLReader):
         return instance
 
     def _directions(self, path: str, metadata: dict[str, Any]) -> NDArray[np.float64]:
-        rows = self.sparkSession.read.parquet(f"{path}/data").select("randUnitVectors").collect()
+        rows = self.sparkSession.read.parquet(f"{path}/data").collect()
         if len(rows) != 1:
             raise ValueError(f"{path}/data must hold one row but holds {len(rows)}")
-        matrix = rows[0][0]
+        if any(rows[0].asDict().get("offsets", [])):
+            raise ValueError(f"{path}/data holds offsets; these functions have none")
+        matrix = rows[0]["randUnitVectors"]
         if not isinstance(matrix, DenseMatrix):
             raise ValueError(f"{path}/data holds {matrix!r}; hash functions are a dense matrix")
-        return dense_rows(
+        directions = dense_rows(
             matrix.values,
             (matrix.numRows, matrix.numCols),
             matrix.isTransposed,
             metadata["sparkVersion"],
         )
+        functions = {**metadata.get("defaultParamMap", {}), **metadata["paramMap"]}.get(
+            "numHashFunctions", 1
+        )
+        if functions not in range(1, len(directions) + 1) or len(directions) % functions:
+            raise ValueError(
+                f"{path}/data holds {len(directions)} hash functions, "
+                f"which are not {functions} for each table"
+            )
+        return directions.reshape(-1, functions, matrix.numCols)

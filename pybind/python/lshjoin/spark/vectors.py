@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, FloatType
 
 from lshjoin.spark.rows import quoted
-from lshjoin.vectors import column_matrix
+from lshjoin.vectors import check_key, column_matrix, key_matrix
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -32,7 +32,7 @@ _VECTOR = pa.struct(
     ]
 )
 
-#: The column of hashes, as Spark has it: for each table a vector of length 1.
+#: The column of hashes, as Spark has it: for each table a vector with the ids of its functions.
 HASHES = ArrayType(VectorUDT(), containsNull=True)
 
 
@@ -65,10 +65,11 @@ def dimension(dataset: DataFrame, name: str) -> int:
 
 
 def check_exists(dataset: DataFrame, name: str) -> None:
-    """Refuses the name of a column that there is not, in the words of Spark."""
-    if name not in dataset.columns:
+    """Refuses the name of a column that there is not, or twice, in the words of Spark."""
+    if dataset.columns.count(name) != 1:
         fields = ", ".join(f"`{column}`" for column in dataset.columns)
-        raise ValueError(f"No such struct field `{name}` in {fields}.")
+        problem = "More than one" if name in dataset.columns else "No such"
+        raise ValueError(f"{problem} struct field `{name}` in {fields}.")
 
 
 def matrix(column: pa.ChunkedArray, name: str, dim: int) -> Matrix:
@@ -87,37 +88,29 @@ def matrix(column: pa.ChunkedArray, name: str, dim: int) -> Matrix:
     return _with_sparse(column, types.to_numpy(), name, dim)
 
 
-def check_finite(vectors: Matrix) -> None:
+def check_finite(vectors: Matrix, of: str = "") -> None:
     """Refuses NaN and infinity in the words of the engine, where it is not asked itself."""
     bad = np.argwhere(~np.isfinite(vectors))
     if len(bad):
         row, dimension = bad[0]
         value = str(vectors[row, dimension]).replace("nan", "NaN")
         raise ValueError(
-            f"row {row} holds {value} at dimension {dimension}; "
+            f"row {row}{of} holds {value} at dimension {dimension}; "
             "remove or replace values that are not finite"
         )
 
 
-def key_vector(key: object, dim: int) -> NDArray[np.float64]:
-    """One vector, of Spark's or array-like."""
-    values = np.asarray(key.toArray() if hasattr(key, "toArray") else key, dtype=np.float64)
-    if values.ndim != 1:
-        raise ValueError(
-            f"key must be one vector but has {values.ndim} dimensions; "
-            "for many keys use approxNearestNeighborsJoin"
-        )
-    if len(values) != dim:
-        raise ValueError(
-            "The columns of A don't match the number of elements of x. "
-            f"A: {dim}, x: {len(values)} (key)"
-        )
-    return values
+def key_vector(key: object, dim: int) -> Matrix:
+    """One vector, of Spark's or array-like, as a matrix of one row."""
+    row = key_matrix(key.toArray() if hasattr(key, "toArray") else key)
+    check_key(row, dim)
+    check_finite(row, " of key")
+    return row
 
 
 def hash_column(ids: NDArray[np.int32]) -> pa.ListArray:
-    """Bucket ids (rows, tables) as the column of hashes."""
-    rows, tables = ids.shape
+    """Bucket ids (rows, tables, functions) as the column of hashes."""
+    rows, tables, _ = ids.shape
     count = rows * tables
     values = _lists(pa.array(ids.ravel().astype(np.float64)), count, _VECTOR.field("values").type)
     parts = {
