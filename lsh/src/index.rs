@@ -36,6 +36,9 @@ const FEW_PAIRS: f64 = 2e9;
 /// Items whose neighbours tell how far rows have to look; none are needed to check the choice by.
 const HELD_OUT: usize = 1024;
 
+/// Bytes that are copied at a time to another index's files.
+const COPIED: usize = 16 << 20;
+
 /// Rows that are gathered at a time to be written to an index.
 const REWRITTEN: usize = 1 << 16;
 
@@ -176,11 +179,15 @@ impl Index {
     fn copy(&self, path: &Path, run: &Run) -> Result<()> {
         let segment = &self.segment;
         segment.check_all(run)?;
-        let directory = Directory::create(path)?;
+        let mut directory = Directory::create(path)?;
+        directory.begin()?;
         let written = ARRAYS.iter().map(|&name| {
             let array = segment.array(name);
             let mut writer: ArrayWriter = directory.writer(name, array.shape().clone())?;
-            writer.write(0, array.data())?;
+            for (number, part) in array.data().chunks(COPIED).enumerate() {
+                run.check()?;
+                writer.write(number * COPIED, part)?;
+            }
             Ok(writer.finish(run)?.1)
         });
         let written = written.collect::<Result<Vec<_>>>()?;
@@ -255,6 +262,7 @@ impl Index {
                 });
             }
         }
+        run.check()?; // From here on nothing can fail.
         let added = Arc::make_mut(&mut self.added);
         for (row, &id) in ids.iter().enumerate() {
             added.insert(id, items.row(row));
@@ -282,6 +290,7 @@ impl Index {
                 }
             }
         }
+        run.check()?; // From here on nothing can fail.
         if rows.len() < ids.len() {
             let added = Arc::make_mut(&mut self.added);
             ids.iter().for_each(|id| added.remove(*id));

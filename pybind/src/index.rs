@@ -338,6 +338,11 @@ impl IndexBuilder {
         let index = options(num_threads, on_progress).run(py, |run| builder.finish(run))?;
         Ok(Index::of(index))
     }
+
+    /// Lets others have its directory.
+    fn close(&self, py: Python<'_>) {
+        drop(self.take(py));
+    }
 }
 
 impl IndexBuilder {

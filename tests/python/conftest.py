@@ -1,5 +1,9 @@
 """What the tests share. Helpers to import stand in frames.py: tests/spark has a conftest too."""
 
+import os
+import signal
+import subprocess
+
 import numpy as np
 import pytest
 
@@ -13,3 +17,35 @@ def kind(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(20041)
+
+
+class Kills:
+    """Kills of child processes, counted for benches/reliability/kills.py, which asks for more."""
+
+    def __init__(self):
+        self.count = 0
+
+    @staticmethod
+    def of(number):
+        """As many kills, or as many times as it asks for."""
+        return number * int(os.environ.get("LSHJOIN_KILLS", "1"))
+
+    def kill(self, child, seconds):
+        """Kills a child that has not ended after so many seconds, or waits for it if None."""
+        try:
+            child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            self.count += 1
+        child.wait()
+        for stream in (child.stdin, child.stdout):
+            if stream:
+                stream.close()
+        assert child.returncode in (0, -signal.SIGKILL)
+
+
+@pytest.fixture
+def kills(record_property):
+    kills = Kills()
+    yield kills
+    record_property("kills", kills.count)

@@ -5,8 +5,11 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import textwrap
+import threading
 import time
 
 import numpy as np
@@ -14,7 +17,6 @@ import pytest
 from lshjoin import Index, JoinPlan
 
 CORRUPTIONS = 200
-KILLS = 10
 
 
 @pytest.fixture
@@ -166,10 +168,89 @@ def test_nothing_else_is_written_over(saved, items, tmp_path):
         index.save(tmp_path / "file")
     directory = os.open(saved, os.O_RDONLY)
     fcntl.flock(directory, fcntl.LOCK_EX)
-    with pytest.raises(ValueError, match="another index is being saved there"):
+    with pytest.raises(BlockingIOError, match="another process is saving an index there"):
         index.save(saved)
     os.close(directory)
     index.save(saved)
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rows-mine.safetensors",
+        "rows-latest.safetensors",
+        "rows-0123456789abcdef.safetensors",
+        "manifest-notes.json",
+        "manifest-backup.json",
+        "manifest-unfinished.json",
+        ".manifest.backup",
+        "codes-",
+    ],
+)
+def test_only_what_was_written_here_is_removed(name, there, items, tmp_path):
+    """With an index beside it and without, whatever it is called."""
+    path = tmp_path / "folder"
+    path.mkdir()
+    index = Index.build(items)
+    if there:
+        index.save(path)
+    (path / name).write_text("all mine")
+    before = sorted(path.iterdir())
+    for save in (index.save, lambda path: build_on_disk(path, items)):
+        with pytest.raises(ValueError, match=name):
+            save(path)
+        assert sorted(path.iterdir()) == before
+    assert (path / name).read_text() == "all mine"
+    (path / name).unlink()
+    index.save(path)
+    assert len(files_of(path)) == 12
+
+
+def build_on_disk(path, items, **options):
+    def batches(start):
+        yield items[start:], np.arange(start, len(items))
+
+    count, dim = items.shape
+    return Index.build_on_disk(path, batches, count=count, dim=dim, **options)
+
+
+def test_arrays_without_their_manifest_stay(saved, items):
+    """They may be all that there is of somebody's items."""
+    (saved / "manifest.json").unlink()
+    before = files_of(saved)
+    with pytest.raises(ValueError, match="is of no lshjoin index"):
+        Index.build(items).save(saved)
+    assert files_of(saved) == before
+
+
+def test_a_save_that_fails_leaves_another_builds_work(items, tmp_path):
+    path = tmp_path / "index"
+
+    def interrupted(first):
+        yield items[first:200], np.arange(first, 200)
+        if list(path.glob("manifest-unfinished.json")):
+            raise KeyboardInterrupt
+        yield items[200:], np.arange(200, 400)
+
+    arguments = {"count": 400, "dim": 12, "resume": True}
+    with pytest.raises(KeyboardInterrupt) as caught:
+        Index.build_on_disk(path, interrupted, **arguments)
+    left = files_of(path)
+    assert len(left) == 14  # 13 arrays, and what tells of them
+    with pytest.raises(ValueError, match="id 0 is given twice"):
+        Index.build_on_disk(path, lambda _: [(items, np.zeros(400, int))], count=400, dim=12)
+    assert files_of(path) == left
+    asked = []
+
+    def rest(first):
+        asked.append(first)
+        yield items[first:], np.arange(first, 400)
+
+    Index.build_on_disk(path, rest, **arguments)
+    assert asked == [200, 0]
+    assert len(files_of(path)) == 12
+    del caught  # whose traceback has not kept the directory
 
 
 def test_a_damaged_index_is_replaced(saved, items):
@@ -180,44 +261,42 @@ def test_a_damaged_index_is_replaced(saved, items):
     Index.load(saved).verify()
 
 
-# Adds items one by one, saving after each, from wherever it was.
+# Adds items one by one, and removes the item 1000 before, saving after each, from wherever it was.
 ADD = """
 import sys
 import numpy as np
 from lshjoin import Index
-path = sys.argv[1]
-items = np.random.default_rng(5).standard_normal((1030, 12)).astype(np.float32)
-index = Index.load(path)
-for item in range(len(index), 1030):
+path, mmap, threads = sys.argv[1], sys.argv[2] == "True", int(sys.argv[3])
+items = np.random.default_rng(5).standard_normal((1090, 12)).astype(np.float32)
+index = Index.load(path, mmap=mmap)
+for item in range(int(index.knn(items[-1:], 1090).indices.max()) + 1, 1090):
     index.add(items[item : item + 1], [item])
-    index.save(path)
-    index = Index.load(path)
+    index.remove([item - 1000])
+    index.save(path, num_threads=threads)
+    index = Index.load(path, mmap=mmap)
 """
 
 
-def test_killed_while_it_adds_and_saves(tmp_path):
-    items = np.random.default_rng(5).standard_normal((1030, 12)).astype(np.float32)
+def test_killed_while_it_adds_removes_and_saves(tmp_path, kills):
+    items = np.random.default_rng(5).standard_normal((1090, 12)).astype(np.float32)
     path = tmp_path / "index"
     Index.build(items[:1000]).save(path)
-    chosen, kills, length = random.Random(3), 0, 1000
-    while True:
-        child = subprocess.Popen([sys.executable, "-c", ADD, str(path)])
-        try:
-            # Longer than it takes to start, so that most kills are amid saves.
-            child.wait(0.5 + chosen.random() if kills < KILLS else None)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-            kills += 1
-        index = Index.load(path)
+    chosen, last = random.Random(3), 999
+    while last < 1089 and kills.count < kills.of(10):
+        arguments = [str(path), str(chosen.random() < 0.5), str(chosen.randrange(1, 4))]
+        child = subprocess.Popen([sys.executable, "-c", ADD, *arguments])
+        # Longer than it takes to start, so that most kills are amid saves.
+        kills.kill(child, 0.5 + chosen.random())
+        index = Index.load(path, mmap=chosen.random() < 0.5)
         index.verify()
-        assert len(index) >= length
-        length = len(index)
-        expected = Index.build(items[:length]).knn(items[::50], 3, recall=1.0)
-        np.testing.assert_array_equal(index.knn(items[::50], 3, recall=1.0), expected)
-        if child.returncode == 0:
-            break
-    assert len(index) == 1030
+        ids = index.knn(items[-1:], 1090).indices.ravel()
+        assert ids.max() >= last
+        last = int(ids.max())
+        assert sorted(ids[ids >= 0]) == list(range(last - 999, last + 1))
+        expected = Index.build(items[last - 999 : last + 1], ids=np.arange(last - 999, last + 1))
+        for a, b in zip(index.knn(items[::50], 3), expected.knn(items[::50], 3), strict=True):
+            np.testing.assert_array_equal(a, b)
+    index.save(path)
     assert len(files_of(path)) == 12  # what kills left has gone
 
 
@@ -231,19 +310,16 @@ index.save(sys.argv[1])
 """
 
 
-def test_killed_in_a_first_save(tmp_path):
+def test_killed_in_a_first_save(tmp_path, kills):
     items = np.random.default_rng(1).standard_normal((20000, 32)).astype(np.float32)
     chosen = random.Random(4)
-    for number in range(KILLS):
+    for number in range(kills.of(8)):
         path = tmp_path / str(number)
         child = subprocess.Popen(
             [sys.executable, "-c", SAVE, str(path)], stdout=subprocess.PIPE, text=True
         )
         assert child.stdout.readline() == "built\n"
-        time.sleep(0.05 * chosen.random())
-        child.kill()
-        child.wait()
-        child.stdout.close()
+        kills.kill(child, 0.05 * chosen.random())
         if (path / "manifest.json").exists():
             Index.load(path).verify()
         elif path.exists():
@@ -259,36 +335,34 @@ import sys, time
 import numpy as np
 from lshjoin import Index
 items = np.random.default_rng(1).standard_normal((20000, 16)).astype(np.float32)
+rows, threads = int(sys.argv[2]), int(sys.argv[3])
 def batches(first):
-    for start in range(first, 20000, 500):
-        time.sleep(0.01)
-        yield items[start : start + 500], np.arange(start, min(start + 500, 20000))
+    for start in range(first, 20000, rows):
+        time.sleep(rows / 50_000)
+        yield items[start : start + rows], np.arange(start, min(start + rows, 20000))
 print("begun", flush=True)
-Index.build_on_disk(sys.argv[1], batches, count=20000, dim=16, resume=True)
+Index.build_on_disk(sys.argv[1], batches, count=20000, dim=16, resume=True, num_threads=threads)
 """
 
 
-def test_killed_while_it_builds(tmp_path):
+def test_killed_while_it_builds(tmp_path, kills):
+    """And begun again with batches of another size and other threads."""
     path = tmp_path / "index"
-    chosen, kills, done = random.Random(6), 0, []
+    chosen, done = random.Random(6), []
     while True:
+        most = kills.count == kills.of(10)
+        arguments = [str(path), str(chosen.choice([300, 500, 1700])), str(chosen.randrange(1, 4))]
         child = subprocess.Popen(
-            [sys.executable, "-c", BUILD, str(path)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", BUILD, *arguments], stdout=subprocess.PIPE, text=True
         )
         assert child.stdout.readline() == "begun\n"
-        try:
-            # Up to as long as all passes take.
-            child.wait(1.5 * chosen.random() if kills < KILLS else None)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-            kills += 1
-        child.stdout.close()
-        if child.returncode == 0 and kills == KILLS:
+        # Up to as long as all passes take.
+        kills.kill(child, None if most else 1.5 * chosen.random())
+        if most:
             break
-        unfinished = path / "manifest-unfinished.json"
-        if unfinished.exists():
-            state = json.loads(unfinished.read_text())
+        journal = path / "manifest-unfinished.json"
+        state = json.loads(journal.read_text())["build"] if journal.exists() else None
+        if state:
             done.append((state["writing"], state["seen"]))
             assert done == sorted(done)  # nothing recorded is lost
         elif (path / "manifest.json").exists():  # it came to its end, killed after that or not
@@ -331,6 +405,68 @@ def test_a_full_disk_leaves_the_old_index(saved, items):
     answers(saved, True, items[:5])
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of a few megabytes, and a function that makes it larger."""
+    path = tmp_path / "disk"
+    path.mkdir()
+
+    def mount(*options):
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(path)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    try:
+        mounted = mount("size=3m")
+    except OSError as error:
+        pytest.skip(f"no file system can be mounted: {error}")
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted: {mounted.stderr.strip()}")
+    yield path, lambda: mount("remount", "size=64m")
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+# In a process of its own, which a page that can't be made would end with a signal.
+WRITE = """
+    import sys
+    import numpy as np
+    from lshjoin import Index
+    what, path = sys.argv[1:]
+    items = np.random.default_rng(1).standard_normal((20000, 32)).astype(np.float32)
+    def batches(first):
+        for start in range(first, 20000, 500):
+            yield items[start : start + 500], np.arange(start, start + 500)
+    if what == "save":
+        Index.build(items).save(path)
+    else:
+        Index.build_on_disk(path, batches, count=20000, dim=32, resume=True)
+"""
+
+
+@pytest.mark.parametrize("what", ["save", "build"])
+def test_a_full_disk(what, small_disk, items):
+    """It is told, the index of before stays, and the same call goes on when there is room."""
+    disk, enlarge = small_disk
+    Index.build(items).save(disk / "out")
+    before = files_of(disk / "out")
+    command = [sys.executable, "-c", textwrap.dedent(WRITE), what, str(disk / "out")]
+    for _ in range(3):
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == 1, result
+        assert "OSError" in result.stderr, result
+        assert "No space left on device" in result.stderr, result
+        assert str(disk / "out") in result.stderr, result
+        Index.load(disk / "out").verify()
+        assert set(files_of(disk / "out")) >= set(before)
+        if what == "save":
+            assert files_of(disk / "out") == before
+    assert enlarge().returncode == 0
+    subprocess.run(command, check=True)
+    index = Index.load(disk / "out")
+    index.verify()
+    assert len(index) == 20000
+    assert len(files_of(disk / "out")) == 12
+
+
 OVER_AND_OVER = """
 import sys
 import numpy as np
@@ -361,3 +497,161 @@ def test_loaded_while_another_process_saves(tmp_path):
     finally:
         child.kill()
         child.wait()
+
+
+# Each is called once before: what is imported need not be readable to others.
+FORBIDDEN = """
+    import os, shutil, sys
+    import numpy as np
+    from lshjoin import Index, knn_join_files, radius_join_files
+    from lshjoin import BucketedRandomProjectionLSH as LSH
+    from lshjoin.duplicates import dedup_files
+    from lshjoin.index_files import build_index, query_index
+    os.chdir(sys.argv[1])
+    index = Index.load("mine.index")
+    rows = np.load("items.npy", mmap_mode="r")
+    os.mkdir("first")
+    dedup_files("items.npy", 0.1, out="first/groups")
+    build_index("items.npy", out="first/index")
+    query_index("first/index", "items.npy", out="first/found")
+    LSH(bucketLength=1.0).save("first/lsh")
+    shutil.rmtree("first")
+    os.setgroups([]), os.setegid(65534), os.seteuid(65534)
+    calls = {
+        "mine.index": [
+            lambda: index.save("mine.index"),
+            lambda: Index.build_on_disk(
+                "mine.index", lambda start: [(rows, np.arange(400))], count=400, dim=12),
+        ],
+        "secret.index": [
+            lambda: Index.load("secret.index"),
+            lambda: Index.load("secret.index", mmap=False),
+            lambda: index.save("secret.index"),
+            lambda: query_index("secret.index", "items.npy", out="open/p"),
+            lambda: build_index("items.npy", out="secret.index"),
+        ],
+        "locked": [
+            lambda: index.save("locked/new.index"),
+            lambda: knn_join_files(items="items.npy", out="locked/p"),
+            lambda: dedup_files("items.npy", 0.1, out="locked/p"),
+            lambda: radius_join_files(items="items.npy", radius=1, out="q", work_dir="locked/w"),
+            lambda: build_index("items.npy", out="locked/i"),
+            lambda: LSH(bucketLength=1.0).save("locked/lsh"),
+            lambda: LSH(bucketLength=1.0).write().overwrite().save("locked/model"),
+        ],
+        "secret.npy": [lambda: knn_join_files(items="secret.npy", out="open/p")],
+    }
+    for name, refused in calls.items():
+        for number, call in enumerate(refused):
+            try:
+                call()
+            except PermissionError as error:
+                assert name in str(error), (name, number, error)
+            else:
+                raise AssertionError((name, number))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_users_files(items, tmp_path):
+    """PermissionError that names the file, and nothing is changed."""
+    from lshjoin import BucketedRandomProjectionLSH
+
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.owner() == "root" and parent != parent.parent and parent.name != "tmp":
+            parent.chmod(0o755)
+    index = Index.build(items)
+    for name in ("mine.index", "secret.index"):
+        index.save(tmp_path / name)
+    np.save(tmp_path / "items.npy", items)
+    np.save(tmp_path / "secret.npy", items)
+    (tmp_path / "locked").mkdir()
+    BucketedRandomProjectionLSH(bucketLength=1.0).save(tmp_path / "locked" / "model")
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    for path in (*(tmp_path / "secret.index").iterdir(), tmp_path / "secret.npy"):
+        path.chmod(0o600)
+    before = sorted(tmp_path.rglob("*"))
+    command = [sys.executable, "-c", textwrap.dedent(FORBIDDEN), str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def interrupt(call, seconds):
+    """Sends SIGINT to this process while it calls something; whether that ended the call."""
+    calling = True
+
+    def handle(number, frame):
+        if calling:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handle)
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        timer.start()
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        calling = False
+        timer.join()
+        signal.signal(signal.SIGINT, before)
+    return False
+
+
+@pytest.fixture(scope="module")
+def many():
+    return np.random.default_rng(1).standard_normal((60_000, 64)).astype(np.float32)
+
+
+def test_interrupted_saves(many, tmp_path):
+    """Whenever it comes: the directory has one index or the other, the index itself stays."""
+    path, chosen = tmp_path / "index", random.Random(5)
+    old, new = Index.build(many[:1000]), Index.build(many)
+    changed = Index.build(many)
+    changed.remove(range(0, 60_000, 2))
+    changed.add(many[:10], np.arange(60_000, 60_010))
+    old.save(path)
+    interruptions, attempts = 0, 0
+    while interruptions < 6:
+        index = (new, changed)[attempts % 2]
+        attempts += 1
+        assert attempts < 100
+        length = len(index)
+        # As long as it takes, or less.
+        interruptions += interrupt(lambda index=index: index.save(path), 0.3 * chosen.random())
+        found = Index.load(path)
+        found.verify()
+        assert len(found) in (1000, 30_010, 60_000)
+        assert len(files_of(path)) == 12
+        assert len(index) == length
+        assert index.knn(many[1:2], 1).indices[0, 0] == 1
+        old.save(path)
+    new.save(path)
+    assert len(Index.load(path)) == 60_000
+
+
+def test_interrupted_builds_and_changes(many, tmp_path):
+    chosen = random.Random(9)
+    path = tmp_path / "index"
+    index = Index.build(many[:1000])
+    more, ids = many[1000:], np.arange(1000, 60_000)
+    interruptions, attempts = 0, 0
+    while interruptions < 4:
+        attempts += 1
+        assert attempts < 100
+        seconds = 0.3 * chosen.random()
+        interruptions += interrupt(lambda: Index.build(many), seconds)
+        interruptions += interrupt(lambda: build_on_disk(path, many), seconds)
+        assert not path.exists() or len(files_of(path)) in (0, 12)
+        interrupt(lambda: index.add(more, ids), 0.05 * chosen.random())
+        assert len(index) in (1000, 60_000)  # all of them or none
+        if len(index) == 60_000:
+            interrupt(lambda: index.remove(ids), 0.02 * chosen.random())
+            assert len(index) in (1000, 60_000)
+            if len(index) == 60_000:
+                index.remove(ids)
+        assert index.knn(many[1:2], 1).indices[0, 0] == 1
+    build_on_disk(path, many)
+    assert len(Index.load(path)) == 60_000

@@ -2,7 +2,7 @@
 //! memory.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{Read, Seek, SeekFrom, Write},
     ops::Range,
     path::{Path, PathBuf},
@@ -14,7 +14,6 @@ use lshjoin_kernels::{Mmap, MmapMut, map};
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
-use tempfile::{NamedTempFile, TempPath};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
@@ -30,6 +29,9 @@ const _: () = assert!(
 
 /// Bytes that have a checksum of their own, read and checked together.
 const CHUNK: usize = 1 << 20;
+
+/// Bytes of a file that may be on their way to disk: the rest of them, and Ctrl-C, wait for no more.
+const UNSYNCED: usize = 256 << 20;
 
 /// Data start at a whole cache line.
 const ALIGN: usize = 64;
@@ -226,18 +228,6 @@ impl Array {
     }
 }
 
-/// A file of a name of its own, which goes away when it is dropped. Others may read it, as far as
-/// the user lets them read new files.
-pub(crate) fn new_file(directory: &Path, name: &str, suffix: &str) -> Result<NamedTempFile> {
-    let prefix = format!("{name}-");
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(suffix);
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let file = builder.tempfile_in(directory);
-    file.map_err(|error| Error::io(directory, &error))
-}
-
 /// An array that is being written.
 #[derive(Debug)]
 pub(crate) struct ArrayWriter {
@@ -250,34 +240,45 @@ pub(crate) struct ArrayWriter {
 #[derive(Debug)]
 enum Sink {
     Memory(MmapMut),
-    File(NamedTempFile),
+    File {
+        file: File,
+        path: PathBuf,
+        /// Bytes written since it was last synced.
+        unsynced: usize,
+    },
 }
 
 impl ArrayWriter {
-    /// In memory, or in a new file of `directory` that is gone again if it is not kept.
+    /// In memory, or in a new file.
     ///
     /// # Errors
     /// When memory or disk have no room, or the shape is impossible.
-    pub(crate) fn new(name: &'static str, shape: Shape, directory: Option<&Path>) -> Result<Self> {
+    pub(crate) fn new(name: &'static str, shape: Shape, path: Option<&Path>) -> Result<Self> {
         let (header, bytes) = shape.header(name).ok_or_else(|| Error::Parameter {
             name,
             must_be: "an array that can be addressed",
             value: format!("{:?}", shape.shape),
         })?;
         let length = header.len() + bytes;
-        let sink = match directory {
+        let sink = match path {
             None => {
                 let io = |error| Error::io(Path::new(name), &error);
                 let mut memory = MmapMut::map_anon(length).map_err(io)?;
                 memory[..header.len()].copy_from_slice(&header);
                 Sink::Memory(memory)
             }
-            Some(directory) => {
-                let io = |error| Error::io(directory, &error);
-                let mut file = new_file(directory, name, ".safetensors")?;
-                file.as_file().set_len(length as u64).map_err(io)?;
+            Some(path) => {
+                let io = |error| Error::io(path, &error);
+                let mut options = OpenOptions::new();
+                let options = options.read(true).write(true).create_new(true);
+                let mut file = options.open(path).map_err(io)?;
+                file.set_len(length as u64).map_err(io)?;
                 file.write_all(&header).map_err(io)?;
-                Sink::File(file)
+                Sink::File {
+                    file,
+                    path: path.into(),
+                    unsynced: 0,
+                }
             }
         };
         Ok(Self {
@@ -302,41 +303,36 @@ impl ArrayWriter {
         let other = || Error::damaged(&path, "it is not the file that was begun");
         let (header, bytes) = shape.header(name).ok_or_else(other)?;
         let io = |error| Error::io(&path, &error);
+        // No link, through which a file elsewhere would be written to.
+        let found = fs::symlink_metadata(&path).map_err(io)?;
+        if !found.is_file() || found.len() != (header.len() + bytes) as u64 {
+            return Err(other());
+        }
         let opened = OpenOptions::new().read(true).write(true).open(&path);
         let mut opened = opened.map_err(io)?;
         let mut start = vec![0; header.len()];
-        let length = opened.metadata().map_err(io)?.len();
-        if length != (header.len() + bytes) as u64 {
-            return Err(other());
-        }
         opened.read_exact(&mut start).map_err(io)?;
         if start != header {
             return Err(other());
         }
-        let kept = TempPath::try_from_path(&path).map_err(io)?;
-        let mut writer = Self {
+        Ok(Self {
             name,
             shape,
             start: header.len(),
-            sink: Sink::File(NamedTempFile::from_parts(opened, kept)),
-        };
-        writer.keep();
-        Ok(writer)
-    }
-
-    /// Leaves the file where it is, whatever becomes of the writer.
-    pub(crate) fn keep(&mut self) {
-        if let Sink::File(file) = &mut self.sink {
-            file.disable_cleanup(true);
-        }
+            sink: Sink::File {
+                file: opened,
+                path,
+                unsynced: 0,
+            },
+        })
     }
 
     /// The name of the file, if it is one.
     pub(crate) fn file(&self) -> Option<String> {
-        let Sink::File(file) = &self.sink else {
+        let Sink::File { path, .. } = &self.sink else {
             return None;
         };
-        let name = file.path().file_name()?;
+        let name = path.file_name()?;
         Some(name.to_string_lossy().into())
     }
 
@@ -348,30 +344,39 @@ impl ArrayWriter {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn sync(&self) -> Result<()> {
-        match &self.sink {
-            Sink::Memory(_) => Ok(()),
-            Sink::File(file) => {
-                let io = |error| Error::io(file.path(), &error);
-                file.as_file().sync_data().map_err(io)
-            }
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        if let Sink::File {
+            file,
+            path,
+            unsynced,
+        } = &mut self.sink
+        {
+            file.sync_data().map_err(|error| Error::io(path, &error))?;
+            *unsynced = 0;
         }
+        Ok(())
     }
 
-    /// All values as they are now.
+    /// All values as they are now. Of a file they are read, not mapped: a page of it that was not
+    /// written yet is made when it is touched, which ends the process where the disk is full.
     ///
     /// # Errors
     /// What the system says.
     pub(crate) fn values<V: Pod>(&self) -> Result<Vec<V>> {
-        let cast = |bytes: &[u8]| {
-            let values = bytemuck::try_cast_slice(&bytes[self.start..]).unwrap_or_default();
-            values.to_vec()
-        };
         match &self.sink {
-            Sink::Memory(memory) => Ok(cast(memory)),
-            Sink::File(file) => {
-                let io = |error| Error::io(file.path(), &error);
-                Ok(cast(&map(file.as_file()).map_err(io)?))
+            Sink::Memory(memory) => {
+                let values = bytemuck::try_cast_slice(&memory[self.start..]);
+                Ok(values.unwrap_or_default().to_vec())
+            }
+            Sink::File { file, path, .. } => {
+                let io = |error| Error::io(path, &error);
+                let mut file: &File = file;
+                file.seek(SeekFrom::Start(self.start as u64)).map_err(io)?;
+                let count = self.shape.shape.iter().product();
+                let mut values = vec![V::zeroed(); count];
+                file.read_exact(bytemuck::cast_slice_mut(&mut values))
+                    .map_err(io)?;
+                Ok(values)
             }
         }
     }
@@ -386,31 +391,38 @@ impl ArrayWriter {
             Sink::Memory(memory) => {
                 memory[self.start + at..][..bytes.len()].copy_from_slice(bytes);
             }
-            Sink::File(file) => {
-                let io = |error| Error::io(file.path(), &error);
-                let mut file = file.as_file();
+            Sink::File {
+                file,
+                path,
+                unsynced,
+            } => {
+                let io = |error| Error::io(path, &error);
                 file.seek(SeekFrom::Start((self.start + at) as u64))
                     .map_err(io)?;
                 file.write_all(bytes).map_err(io)?;
+                *unsynced += bytes.len();
+                if *unsynced >= UNSYNCED {
+                    self.sync()?;
+                }
             }
         }
         Ok(())
     }
 
-    /// The finished array, and the file that has to be kept for it to stay.
+    /// The finished array, and the file that a manifest has to name for it to stay.
     ///
     /// # Errors
     /// What the system says, or when the run is cancelled.
     pub(crate) fn finish(self, run: &Run) -> Result<(Array, Option<Written>)> {
-        let (bytes, file) = match self.sink {
+        let (bytes, path) = match self.sink {
             Sink::Memory(memory) => {
                 let io = |error| Error::io(Path::new(self.name), &error);
                 (memory.make_read_only().map_err(io)?, None)
             }
-            Sink::File(file) => {
-                let io = |error| Error::io(file.path(), &error);
-                file.as_file().sync_all().map_err(io)?;
-                (map(file.as_file()).map_err(io)?, Some(file))
+            Sink::File { file, path, .. } => {
+                let io = |error| Error::io(&path, &error);
+                file.sync_all().map_err(io)?;
+                (map(&file).map_err(io)?, Some(path))
             }
         };
         let array = Array {
@@ -419,12 +431,11 @@ impl ArrayWriter {
             shape: self.shape,
             check: None,
         };
-        let written = match file {
+        let written = match path {
             None => None,
-            Some(file) => Some(Written {
+            Some(path) => Some(Written {
                 name: self.name,
-                stored: array.stored(file.path(), run)?,
-                file,
+                stored: array.stored(&path, run)?,
             }),
         };
         Ok((array, written))
@@ -456,7 +467,6 @@ impl Array {
 pub(crate) struct Written {
     pub(crate) name: &'static str,
     pub(crate) stored: StoredArray,
-    pub(crate) file: NamedTempFile,
 }
 
 #[cfg(test)]
@@ -469,7 +479,8 @@ mod tests {
 
     fn written(directory: &Path, values: &[f32]) -> Written {
         let shape = Shape::new(Dtype::F32, &[values.len() / 2, 2]);
-        let mut writer = ArrayWriter::new("rows", shape, Some(directory)).unwrap();
+        let path = directory.join(format!("rows-{}.safetensors", values.len()));
+        let mut writer = ArrayWriter::new("rows", shape, Some(&path)).unwrap();
         let (early, late) = values.split_at(values.len() / 3);
         writer.write(early.len(), late).unwrap();
         writer.write(0, early).unwrap();
@@ -484,7 +495,7 @@ mod tests {
         for length in [0, 2, 26] {
             let values: Vec<f32> = (0..length).map(|value| value as f32).collect();
             let written = written(directory.path(), &values);
-            let bytes = fs::read(written.file.path()).unwrap();
+            let bytes = fs::read(directory.path().join(written.stored.file)).unwrap();
             let tensors = SafeTensors::deserialize(&bytes).unwrap();
             let tensor = tensors.tensor("rows").unwrap();
             assert_eq!(
@@ -520,8 +531,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let values = vec![1.0; CHUNK];
         let written = written(directory.path(), &values);
-        let path = written.file.path();
-        let mut file = OpenOptions::new().write(true).open(path).unwrap();
+        let path = directory.path().join(&written.stored.file);
+        let mut file = OpenOptions::new().write(true).open(&path).unwrap();
         file.seek(SeekFrom::End(-1)).unwrap();
         file.write_all(&[1]).unwrap();
         let array = Array::open(directory.path(), "rows", &written.stored, true).unwrap();
@@ -534,6 +545,23 @@ mod tests {
             assert_eq!(named, path);
         }
         assert!(array.check_all(&Run::new().unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_link_is_not_written_through() {
+        let directory = tempfile::tempdir().unwrap();
+        let written = written(directory.path(), &[1.0, 2.0]);
+        let path = directory.path().join(&written.stored.file);
+        let reopen = |file: &str| {
+            ArrayWriter::reopen("rows", written.stored.shape.clone(), directory.path(), file)
+        };
+        let again = reopen(&written.stored.file).unwrap();
+        assert_eq!(again.values::<f32>().unwrap(), [1.0, 2.0]);
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(&path, directory.path().join("link")).unwrap();
+            assert!(matches!(reopen("link"), Err(Error::Damaged { .. })));
+        }
     }
 
     #[test]

@@ -204,8 +204,9 @@ impl IndexBuilder {
     ) -> Result<Self> {
         let mut builder = Self::new(items, dim, metric, plan, seed, Some(directory))?;
         builder.resumable = items > 0;
-        if let (true, Some(directory)) = (builder.resumable, &builder.directory) {
-            match directory.unfinished(&builder.facts()) {
+        let facts = builder.facts();
+        if let (true, Some(directory)) = (builder.resumable, &mut builder.directory) {
+            match directory.unfinished(&facts).cloned() {
                 None => directory.clear()?,
                 Some(unfinished) => builder.go_on(&unfinished)?,
             }
@@ -298,7 +299,7 @@ impl IndexBuilder {
     /// Brings to disk what was done, and then notes that it is there.
     fn record(&mut self) -> Result<()> {
         let facts = self.facts();
-        let (Some(directory), true) = (&self.directory, self.resumable) else {
+        let (Some(directory), true) = (&mut self.directory, self.resumable) else {
             return Ok(());
         };
         let (writing, is_writing) = match &mut self.stage {
@@ -311,7 +312,7 @@ impl IndexBuilder {
             write(&mut writing.writers, "cells", self.recorded, cells)?;
         }
         let mut files = BTreeMap::new();
-        for (&name, writer) in &writing.writers {
+        for (&name, writer) in &mut writing.writers {
             writer.sync()?;
             if let Some(file) = writer.file() {
                 let shape = writer.shape().clone();
@@ -322,7 +323,7 @@ impl IndexBuilder {
         (unfinished.writing, unfinished.seen) = (is_writing, self.seen);
         unfinished.scale = writing.learnt.scale.map(CommonScale::to_bits);
         unfinished.longest = writing.learnt.longest.to_bits();
-        directory.record(&unfinished)?;
+        directory.record(unfinished)?;
         self.recorded = self.seen;
         Ok(())
     }
@@ -440,18 +441,18 @@ impl IndexBuilder {
         }
     }
 
-    fn begin_writing(&self, learnt: Learnt) -> Result<Writing> {
+    fn begin_writing(&mut self, learnt: Learnt) -> Result<Writing> {
+        if let Some(directory) = &mut self.directory {
+            directory.begin()?;
+        }
         let shapes = self.shapes(&learnt);
         let directory = self.directory.as_ref();
         let writer = |name: &'static str| {
             let shape = shapes.of(name);
-            let mut writer = match directory {
+            let writer = match directory {
                 None => ArrayWriter::new(name, shape, None)?,
                 Some(directory) => directory.writer(name, shape)?,
             };
-            if self.resumable {
-                writer.keep();
-            }
             Ok((name, writer))
         };
         let under_way = UNDER_WAY.into_iter();

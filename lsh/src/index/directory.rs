@@ -3,10 +3,14 @@
 //! Files are never written to again. A new index in the same place has files of new names, and
 //! exists from the moment that its manifest is renamed over the old one; the old files are removed
 //! after that. Whoever has them mapped keeps them.
+//!
+//! Before a file is made, a journal says that it is going to be. What the journal names, and the
+//! manifest does not, may be removed, whoever left it; nothing else ever is.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
+    hash::{BuildHasher, RandomState},
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -14,14 +18,16 @@ use std::{
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::array::{Array, ArrayWriter, Shape, StoredArray, Written, new_file};
+use super::array::{Array, ArrayWriter, Shape, StoredArray, Written};
 use crate::{
     error::{Error, Result},
     plan::JoinPlan,
 };
 
 const MANIFEST: &str = "manifest.json";
-const UNFINISHED: &str = "manifest-unfinished.json";
+const JOURNAL: &str = "manifest-unfinished.json";
+/// What either of them is called until it is whole.
+const TEMPORARY: &str = ".manifest.unfinished";
 const FORMAT: &str = "lshjoin index";
 const FORMAT_VERSION: u32 = 1;
 
@@ -50,8 +56,18 @@ pub(crate) struct Facts {
     pub(crate) plan: JoinPlan,
 }
 
+/// What is there, or may be, beside the manifest.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Journal {
+    /// Those of the manifest among them, as they go with it.
+    files: BTreeSet<String>,
+    /// A build that can go on.
+    build: Option<Unfinished>,
+}
+
 /// How far an index is that is being built.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Unfinished {
     library_version: String,
@@ -68,7 +84,7 @@ pub(crate) struct Unfinished {
 }
 
 /// A file that is being written.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UnfinishedFile {
     pub(crate) file: String,
@@ -170,6 +186,9 @@ pub(crate) struct Directory {
     path: PathBuf,
     /// The directory itself, locked until it is closed, by a kill too.
     lock: File,
+    journal: Journal,
+    /// By which the names of new files end.
+    token: String,
 }
 
 impl Directory {
@@ -182,30 +201,44 @@ impl Directory {
         fs::create_dir_all(path).map_err(io)?;
         let lock = File::open(path).map_err(io)?;
         lock.try_lock().map_err(|error| match error {
-            fs::TryLockError::WouldBlock => {
-                Error::damaged(path, "another index is being saved there just now")
-            }
+            fs::TryLockError::WouldBlock => io(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "another process is saving an index there; wait for it or end it",
+            )),
             fs::TryLockError::Error(error) => io(error),
         })?;
-        let directory = Self {
-            path: path.into(),
-            lock,
-        };
-        for name in directory.names()? {
-            if name != MANIFEST && !is_own(&name) {
+        let named = named_files(path)?;
+        let mut journal = read_journal(path)?;
+        let mut there = BTreeSet::new();
+        for entry in fs::read_dir(path).map_err(io)? {
+            let name = entry.map_err(io)?.file_name();
+            let name: String = name.to_string_lossy().into();
+            if ![MANIFEST, JOURNAL, TEMPORARY].contains(&&*name)
+                && !named.contains(&name)
+                && !journal.files.contains(&name)
+            {
                 return Err(Error::damaged(
                     path,
-                    &format!("it holds {name:?} and is no lshjoin index: give another directory"),
+                    &format!(
+                        "it holds {name:?}, which is of no lshjoin index: give another directory"
+                    ),
                 ));
             }
+            there.insert(name);
         }
-        if path.join(MANIFEST).exists() {
-            // An index may be replaced, also one of another version; anything else may not.
-            match Manifest::read(path) {
-                Err(error @ Error::Damaged { .. }) if !names_format(path) => return Err(error),
-                _ => {}
-            }
-        }
+        // One that came to its end, or whose files were being removed, does not go on.
+        journal.build = journal.build.filter(|build| {
+            let mut files = build.files.values().map(|file| &file.file);
+            files.all(|file| there.contains(file) && !named.contains(file))
+        });
+        journal.files.extend(named);
+        let mut directory = Self {
+            path: path.into(),
+            lock,
+            journal,
+            token: format!("{:016x}", RandomState::new().hash_one(path)),
+        };
+        directory.settle()?;
         Ok(directory)
     }
 
@@ -213,55 +246,63 @@ impl Directory {
         &self.path
     }
 
+    /// Asked before the first [`Directory::writer`].
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn begin(&mut self) -> Result<()> {
+        let names = super::ARRAYS.into_iter().chain(super::UNDER_WAY);
+        let names: Vec<String> = names.map(|name| self.file_name(name)).collect();
+        self.journal.files.extend(names);
+        self.write_json(JOURNAL, &self.journal)
+    }
+
+    fn file_name(&self, array: &str) -> String {
+        format!("{array}-{}.safetensors", self.token)
+    }
+
     pub(crate) fn writer(&self, name: &'static str, shape: Shape) -> Result<ArrayWriter> {
-        ArrayWriter::new(name, shape, Some(&self.path))
+        let path = self.path.join(self.file_name(name));
+        ArrayWriter::new(name, shape, Some(&path))
     }
 
     /// Makes these files the index of this directory.
     ///
     /// # Errors
     /// What the system says. The directory has its old index then, or the new one.
-    pub(crate) fn commit(self, facts: Facts, files: Vec<Written>) -> Result<Manifest> {
-        let io = |error| Error::io(&self.path, &error);
-        let stored = |written: &Written| (written.name.into(), written.stored.clone());
-        let manifest = Manifest::new(facts, files.iter().map(stored).collect());
-        for written in files {
-            written.file.keep().map_err(|error| io(error.error))?;
-        }
-        self.lock.sync_all().map_err(io)?;
+    pub(crate) fn commit(mut self, facts: Facts, files: Vec<Written>) -> Result<Manifest> {
+        let stored = |written: Written| (written.name.into(), written.stored);
+        let manifest = Manifest::new(facts, files.into_iter().map(stored).collect());
+        self.lock
+            .sync_all()
+            .map_err(|error| Error::io(&self.path, &error))?;
         self.write_json(MANIFEST, &manifest)?;
-        self.sweep(&manifest)?;
+        self.clear()?;
         Ok(manifest)
     }
 
-    /// Removes what belongs to no index: what builders left that did not come to their end.
+    /// Removes what belongs to no index: also what a builder left that could go on.
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn clear(&self) -> Result<()> {
-        // One that can't be read may be of a later version.
-        match self.path.join(MANIFEST).exists() {
-            true => Manifest::read(&self.path).map_or(Ok(()), |manifest| self.sweep(&manifest)),
-            false => self.remove(|_| true),
+    pub(crate) fn clear(&mut self) -> Result<()> {
+        self.journal.build = None;
+        self.settle()
+    }
+
+    /// Removes what belongs neither to an index nor to a build that can go on.
+    fn settle(&mut self) -> Result<()> {
+        let mut kept = named_files(&self.path)?;
+        let build = self.journal.build.iter();
+        kept.extend(build.flat_map(|build| build.files.values().map(|file| file.file.clone())));
+        for name in self.journal.files.difference(&kept) {
+            remove(&self.path.join(name))?;
         }
-    }
-
-    fn sweep(&self, manifest: &Manifest) -> Result<()> {
-        self.remove(|name| {
-            let named = manifest.arrays.values().any(|stored| stored.file == name);
-            name != MANIFEST && !named
-        })
-    }
-
-    fn remove(&self, unwanted: impl Fn(&str) -> bool) -> Result<()> {
-        let mut names = self.names()?;
-        // First what names others, so that it never names a file that is not there.
-        names.sort_by_key(|name| name != UNFINISHED);
-        for name in names {
-            if unwanted(&name) {
-                let path = self.path.join(name);
-                fs::remove_file(&path).map_err(|error| Error::io(&path, &error))?;
-            }
+        remove(&self.path.join(TEMPORARY))?;
+        if self.journal.build.is_none() {
+            // Last: it says that the others may go.
+            remove(&self.path.join(JOURNAL))?;
+            self.journal.files = kept;
         }
         Ok(())
     }
@@ -270,11 +311,12 @@ impl Directory {
     fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
         let io = |error| Error::io(&self.path, &error);
         let text = serde_json::to_vec_pretty(value).map_err(|error| io(error.into()))?;
-        let mut file = new_file(&self.path, "manifest", ".json")?;
+        let temporary = self.path.join(TEMPORARY);
+        remove(&temporary)?;
+        let mut file = File::create_new(&temporary).map_err(io)?;
         file.write_all(&text).map_err(io)?;
-        file.as_file().sync_all().map_err(io)?;
-        file.persist(self.path.join(name))
-            .map_err(|error| io(error.error))?;
+        file.sync_all().map_err(io)?;
+        fs::rename(&temporary, self.path.join(name)).map_err(io)?;
         self.lock.sync_all().map_err(io)
     }
 
@@ -282,40 +324,92 @@ impl Directory {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn record(&self, unfinished: &Unfinished) -> Result<()> {
-        self.write_json(UNFINISHED, unfinished)
+    pub(crate) fn record(&mut self, unfinished: Unfinished) -> Result<()> {
+        self.journal.build = Some(unfinished);
+        self.write_json(JOURNAL, &self.journal)
     }
 
     /// What a builder of the same index left, if there is something of the kind.
-    pub(crate) fn unfinished(&self, facts: &Facts) -> Option<Unfinished> {
-        let text = fs::read(self.path.join(UNFINISHED)).ok()?;
-        let unfinished: Unfinished = serde_json::from_slice(&text).ok()?;
-        let same = unfinished.library_version == env!("CARGO_PKG_VERSION");
-        (same && unfinished.facts == *facts).then_some(unfinished)
-    }
-
-    fn names(&self) -> Result<Vec<String>> {
-        let io = |error| Error::io(&self.path, &error);
-        let entries = fs::read_dir(&self.path).map_err(io)?;
-        entries
-            .map(|entry| Ok(entry.map_err(io)?.file_name().to_string_lossy().into()))
-            .collect()
+    pub(crate) fn unfinished(&self, facts: &Facts) -> Option<&Unfinished> {
+        self.journal.build.as_ref().filter(|build| {
+            build.library_version == env!("CARGO_PKG_VERSION") && build.facts == *facts
+        })
     }
 }
 
-/// Whether a file of this name is what a save left that did not come to its end, or an index.
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Whoever comes next does it if this fails.
+        let _ = self.settle();
+    }
+}
+
+/// The array files that the manifest in a directory names; none where there is no manifest. An
+/// index may be replaced, also a damaged one or one of another version; anything else may not.
+fn named_files(directory: &Path) -> Result<BTreeSet<String>> {
+    let path = directory.join(MANIFEST);
+    let Some(text) = read_if_there(&path)? else {
+        return Ok(BTreeSet::new());
+    };
+    let manifest: serde_json::Value = serde_json::from_slice(&text)
+        .map_err(|error| Error::damaged(&path, &format!("it is no manifest: {error}")))?;
+    if manifest["format"] != FORMAT {
+        return Err(Error::damaged(
+            &path,
+            "it is not the manifest of an lshjoin index",
+        ));
+    }
+    let arrays = manifest["arrays"].as_object();
+    let files = arrays.into_iter().flat_map(|arrays| arrays.values());
+    let names = files.filter_map(|stored| stored["file"].as_str());
+    Ok(names.filter(|name| is_own(name)).map(Into::into).collect())
+}
+
+fn read_journal(directory: &Path) -> Result<Journal> {
+    let path = directory.join(JOURNAL);
+    let Some(text) = read_if_there(&path)? else {
+        return Ok(Journal::default());
+    };
+    let journal: Option<Journal> = serde_json::from_slice(&text).ok();
+    let own = |journal: &Journal| {
+        let build = journal.build.iter();
+        let mut files = build.flat_map(|build| build.files.values().map(|file| &file.file));
+        files.all(|file| journal.files.contains(file))
+            && journal.files.iter().all(|name| is_own(name))
+    };
+    journal.filter(own).ok_or_else(|| {
+        Error::damaged(
+            &path,
+            "it is not what a save left that did not come to its end: delete it, or give another \
+             directory",
+        )
+    })
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(path, &error)),
+    }
+}
+
+/// Removes a file, which need not be there.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a file can be one of an index's arrays, by its name.
 fn is_own(name: &str) -> bool {
-    let array = |name: &str| super::ARRAYS.contains(&name) || super::UNDER_WAY.contains(&name);
-    let prefix = name.split_once('-').map_or("", |(prefix, _)| prefix);
-    (array(prefix) && name.ends_with(".safetensors"))
-        || (prefix == "manifest" && name.ends_with(".json"))
-}
-
-fn names_format(directory: &Path) -> bool {
-    let text = fs::read(directory.join(MANIFEST)).unwrap_or_default();
-    let quoted = format!("\"{FORMAT}\"");
-    text.windows(quoted.len())
-        .any(|bytes| bytes == quoted.as_bytes())
+    let name = name.strip_suffix(".safetensors");
+    name.and_then(|name| name.split_once('-'))
+        .is_some_and(|(array, token)| {
+            (super::ARRAYS.contains(&array) || super::UNDER_WAY.contains(&array))
+                && token.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        })
 }
 
 #[cfg(test)]
@@ -364,27 +458,90 @@ mod tests {
         }
     }
 
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
     #[test]
     fn one_writer_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
         let first = Directory::create(directory.path()).unwrap();
         assert!(matches!(
             Directory::create(directory.path()),
-            Err(Error::Damaged { .. })
+            Err(Error::Io {
+                kind: io::ErrorKind::WouldBlock,
+                ..
+            })
         ));
         drop(first);
         Directory::create(directory.path()).unwrap();
     }
 
+    /// A directory as a kill leaves it that came when some files were begun.
+    fn killed(path: &Path) -> Vec<String> {
+        let mut directory = Directory::create(path).unwrap();
+        directory.begin().unwrap();
+        for name in ["cells", "rows"] {
+            let shape = Shape::new(safetensors::Dtype::U8, &[3]);
+            directory.writer(name, shape).unwrap();
+        }
+        directory.lock.unlock().unwrap();
+        std::mem::forget(directory);
+        names(path)
+    }
+
     #[test]
-    fn what_names_others_is_removed_before_them() {
+    fn what_a_kill_left_goes_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join(UNFINISHED), "{}").unwrap();
-        // It can't be removed as a file is.
-        fs::create_dir(directory.path().join("cells-1.safetensors")).unwrap();
-        let of = Directory::create(directory.path()).unwrap();
-        assert!(matches!(of.clear(), Err(Error::Io { .. })));
-        assert_eq!(of.names().unwrap(), ["cells-1.safetensors"]);
+        let index = saved(directory.path());
+        let before = names(directory.path());
+        let left = killed(directory.path());
+        assert_eq!(left.len(), before.len() + 3);
+        Index::open(directory.path(), true, &Run::new().unwrap()).unwrap();
+        fs::write(directory.path().join("rows-mine.safetensors"), "all mine").unwrap();
+        let refused = index.save(directory.path(), &Run::new().unwrap());
+        assert!(refused.unwrap_err().to_string().contains("rows-mine"));
+        assert_eq!(names(directory.path()).len(), left.len() + 1);
+        fs::remove_file(directory.path().join("rows-mine.safetensors")).unwrap();
+        drop(Directory::create(directory.path()).unwrap());
+        assert_eq!(names(directory.path()), before);
+    }
+
+    /// What the manifest does not name is gone before the journal that says so.
+    #[test]
+    fn the_journal_is_the_last_to_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let left = killed(directory.path());
+        let cells = left.iter().find(|name| name.starts_with("cells")).unwrap();
+        let cells = directory.path().join(cells);
+        fs::remove_file(&cells).unwrap();
+        fs::create_dir(&cells).unwrap(); // which can't be removed as a file is
+        assert!(matches!(
+            Directory::create(directory.path()),
+            Err(Error::Io { .. })
+        ));
+        assert!(names(directory.path()).contains(&JOURNAL.into()));
+        fs::remove_dir(&cells).unwrap();
+        drop(Directory::create(directory.path()).unwrap());
+        assert!(names(directory.path()).is_empty());
+    }
+
+    #[test]
+    fn a_journal_of_other_files_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = directory.path().join(JOURNAL);
+        for name in ["../rows-1.safetensors", "thesis.txt", "manifest-notes.json"] {
+            let files = BTreeSet::from([name.to_string()]);
+            let text = serde_json::to_vec(&Journal { files, build: None });
+            fs::write(&journal, text.unwrap()).unwrap();
+            let refused = Directory::create(directory.path()).unwrap_err();
+            assert!(refused.to_string().contains(JOURNAL), "{refused}");
+            assert_eq!(names(directory.path()), [JOURNAL]);
+        }
     }
 
     #[test]

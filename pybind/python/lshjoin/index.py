@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -147,8 +148,9 @@ class Index:
             progress: as for :meth:`build`; counts items, each three times.
 
         Raises:
-            TypeError, ValueError: as :meth:`build`, and when there are more or fewer items than
-                ``count``.
+            TypeError, ValueError: as :meth:`build`, when there are more or fewer items than
+                ``count``, and when the directory holds anything but an index.
+            BlockingIOError: when another process is saving there.
             OSError: when files can't be written.
 
         Examples:
@@ -160,9 +162,12 @@ class Index:
             >>> Index.build_on_disk("large.index", batches, count=1000, dim=8)
             <lshjoin.Index: 1000 items, 8 dimensions, euclidean>
         """
-        count, dim = natural("count", count), natural("dim", dim)
-        builder = _builder(count, dim, metric, plan, seed, str(local_path(path)), resume)
-        with reporter(progress, "Index.build_on_disk") as on_progress:
+        count, dim, path = natural("count", count), natural("dim", dim), str(local_path(path))
+        with (
+            # Not left to a traceback, with which the directory would not be the next builder's.
+            closing(_builder(count, dim, metric, plan, seed, path, resume)) as builder,
+            reporter(progress, "Index.build_on_disk") as on_progress,
+        ):
             begun, start = builder.next()
             for number in range(begun, builder.PASSES):
                 done = number * count + start
@@ -173,7 +178,7 @@ class Index:
                     if on_progress:
                         on_progress(done, builder.PASSES * count)
                 start = 0
-        return cls(builder.finish(num_threads=num_threads))
+            return cls(builder.finish(num_threads=num_threads))
 
     @classmethod
     def load(cls, path: StoragePath, *, mmap: bool = True, num_threads: int | None = None) -> Index:
@@ -204,8 +209,8 @@ class Index:
         to go on with that.
 
         Raises:
-            ValueError: when the directory holds anything but an index, another process is saving
-                there, or this index is damaged.
+            ValueError: when the directory holds anything but an index, or this index is damaged.
+            BlockingIOError: when another process is saving there.
             OSError: when files can't be written.
         """
         with reporter(progress, "Index.save") as on_progress:
