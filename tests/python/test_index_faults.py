@@ -511,9 +511,9 @@ FORBIDDEN = """
     index = Index.load("mine.index")
     rows = np.load("items.npy", mmap_mode="r")
     os.mkdir("first")
-    dedup_files("items.npy", 0.1, out="first/groups")
+    dedup_files("items.npy", 0.1, out="first/groups.pq")
     build_index("items.npy", out="first/index")
-    query_index("first/index", "items.npy", out="first/found")
+    query_index("first/index", "items.npy", out="first/found.pq")
     LSH(bucketLength=1.0).save("first/lsh")
     shutil.rmtree("first")
     os.setgroups([]), os.setegid(65534), os.seteuid(65534)
@@ -527,19 +527,19 @@ FORBIDDEN = """
             lambda: Index.load("secret.index"),
             lambda: Index.load("secret.index", mmap=False),
             lambda: index.save("secret.index"),
-            lambda: query_index("secret.index", "items.npy", out="open/p"),
+            lambda: query_index("secret.index", "items.npy", out="open/p.pq"),
             lambda: build_index("items.npy", out="secret.index"),
         ],
         "locked": [
             lambda: index.save("locked/new.index"),
-            lambda: knn_join_files(items="items.npy", out="locked/p"),
-            lambda: dedup_files("items.npy", 0.1, out="locked/p"),
-            lambda: radius_join_files(items="items.npy", radius=1, out="q", work_dir="locked/w"),
+            lambda: knn_join_files(items="items.npy", out="locked/p.pq"),
+            lambda: dedup_files("items.npy", 0.1, out="locked/p.pq"),
+            lambda: radius_join_files(items="items.npy", radius=1, out="q.pq", work_dir="locked/w"),
             lambda: build_index("items.npy", out="locked/i"),
             lambda: LSH(bucketLength=1.0).save("locked/lsh"),
             lambda: LSH(bucketLength=1.0).write().overwrite().save("locked/model"),
         ],
-        "secret.npy": [lambda: knn_join_files(items="secret.npy", out="open/p")],
+        "secret.npy": [lambda: knn_join_files(items="secret.npy", out="open/p.pq")],
     }
     for name, refused in calls.items():
         for number, call in enumerate(refused):

@@ -1,22 +1,32 @@
-"""Work directories: whole files or none, one job, one process."""
+"""Work directories: whole files or none, one job, one process; nothing else's files deleted."""
 
 import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from functools import partial
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from lshjoin import OtherJobError
-from lshjoin.job import Job, replacing
+from lshjoin import Index, OtherJobError, knn_join_files, radius_join_files
+from lshjoin.duplicates import dedup_files
+from lshjoin.index_files import build_index, query_index
+from lshjoin.job import Job, NewFile, replacing
 
 WORK = {"command": "knn", "k": 10, "items": {"files": [{"path": "a", "size": 1}]}}
 
 
 def test_the_same_work_goes_on(tmp_path):
     first = Job(tmp_path / "work", WORK)
-    with replacing(first.path("part")) as file:
+    with replacing(first.path("plan.json")) as file:
         file.write_text("done")
     first.close()
     again = Job(tmp_path / "work", WORK)
-    assert again.done("part")
-    assert not again.done("other")
+    assert again.done("plan.json")
+    assert not again.done("index")
     again.finish()
     again.close()
     assert list(tmp_path.iterdir()) == []
@@ -48,6 +58,28 @@ def test_a_directory_of_something_else_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_what_others_put_there_stays(tmp_path):
+    job = Job(tmp_path, WORK)
+    foreign = {"thesis.txt", "pairs-of-socks.parquet", ".unfinished", "plan.json.bak"}
+    for name in ("plan.json", "pairs-0-5.parquet", ".plan.json.unfinished", *foreign):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "rows").write_text("x")
+    (tmp_path / "index").symlink_to(tmp_path / "elsewhere")
+    job.finish()
+    job.close()
+    assert {entry.name for entry in tmp_path.iterdir()} == foreign | {"elsewhere"}
+    assert (tmp_path / "elsewhere" / "rows").exists()
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[1]", '{"name": "a web site"}', "[" * 100_000])
+def test_another_manifest_is_refused_by_name(text, tmp_path):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(OtherJobError, match=r"manifest\.json is not the manifest of a work dir"):
+        Job(tmp_path, WORK)
+    assert (tmp_path / "manifest.json").read_text() == text
+
+
 def test_one_process_at_a_time(tmp_path):
     job = Job(tmp_path, WORK)
     with pytest.raises(BlockingIOError, match="another process is at work in"):
@@ -72,56 +104,222 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
 
 def test_what_a_crash_left_of_a_write_is_no_result(tmp_path):
     job = Job(tmp_path, WORK)
-    writing = replacing(job.path("part"))
+    writing = replacing(job.path("plan.json"))
     writing.__enter__().write_text("half")
-    assert not job.done("part")  # as after a crash here
+    assert not job.done("plan.json")  # as after a crash here
     job.close()
     again = Job(tmp_path, WORK)
-    with replacing(again.path("part")) as file:
+    with replacing(again.path("plan.json")) as file:
         assert not file.exists() or file.read_text() == "half"
         file.write_text("whole")
-    assert again.path("part").read_text() == "whole"
+    assert again.path("plan.json").read_text() == "whole"
     again.finish()
     again.close()
     assert not tmp_path.exists()
 
 
+class Crash(BaseException):
+    """As a kill: nothing that is called after it does anything."""
+
+
+@pytest.fixture
+def crash_after(monkeypatch):
+    """Calls something that is to end at one of its changes of names of files; whether it did."""
+
+    def crash(calls, call):
+        left = calls
+
+        def crashing(change):
+            def counted(*args, **kwargs):
+                nonlocal left
+                if left == 0:
+                    raise Crash
+                left -= 1
+                return change(*args, **kwargs)
+
+            return counted
+
+        with monkeypatch.context() as patched:
+            for name in ("mkdir", "rename", "replace", "rmdir", "unlink"):
+                patched.setattr(os, name, crashing(getattr(os, name)))
+            try:
+                call()
+            except Crash:
+                return True
+        return False
+
+    return crash
+
+
 @pytest.mark.parametrize("calls", range(7))
-def test_what_a_crash_left_of_a_finished_job_is_begun_anew(calls, tmp_path, monkeypatch):
+def test_what_a_crash_left_of_a_finished_job_is_begun_anew(calls, tmp_path, crash_after):
     """Whichever call was its last: no step is there in part."""
     work = tmp_path / "work"
     job = Job(work, WORK)
     (job.path("index")).mkdir()
-    for path in ("index/manifest.json", "index/rows", "part"):
+    steps = ("index/manifest.json", "index/rows", "plan.json")
+    for path in steps:
         job.path(path).write_text("done")
-
-    class Crash(BaseException):
-        pass
-
-    left = calls
-
-    def crashing(call):
-        def counted(*args, **kwargs):
-            nonlocal left
-            if left == 0:
-                raise Crash
-            left -= 1
-            return call(*args, **kwargs)
-
-        return counted
-
-    with monkeypatch.context() as patched:
-        for name in ("replace", "unlink", "rmdir"):
-            patched.setattr(os, name, crashing(getattr(os, name)))
-        with pytest.raises(Crash):
-            job.finish()
+    assert crash_after(calls, job.finish)
     job.close()
     again = Job(work, WORK)
-    whole = [again.done(name) for name in ("index/manifest.json", "index/rows", "part")]
-    assert whole == [calls == 0] * 3
+    assert [again.done(name) for name in steps] == [calls == 0] * 3
     again.finish()
     again.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch, rng):
+    monkeypatch.chdir(tmp_path)
+    rows = rng.standard_normal((300, 4)).astype(np.float32)
+    rows[200:250] = rows[:50]
+    np.save("items.npy", rows)
+    Index.build(rows).save("items.index")
+
+
+JOBS = {
+    "knn": lambda **options: knn_join_files(items="items.npy", k=3, **options),
+    "radius": lambda **options: radius_join_files(items="items.npy", radius=0.5, **options),
+    "dedup": lambda **options: dedup_files("items.npy", 0.1, **options),
+    "build": lambda out: build_index("items.npy", out=out),
+    "query": lambda out: query_index("items.index", "items.npy", 3, out=out),
+}
+
+
+def answer(out):
+    """What a job wrote."""
+    if os.path.isdir(out):
+        return list(Index.load(out).knn(np.load("items.npy"), 3)[1].ravel())
+    return pq.read_table(out).to_pydict()
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_crash_at_any_change_leaves_a_job_to_go_on_with(name, files, crash_after):
+    """The same call ends it, or says that it has ended; and nothing of it stays."""
+    job, out = JOBS[name], "out.parquet"
+    job(out="whole.parquet")
+    expected = answer("whole.parquet")
+    before, calls = {*os.listdir()}, 0
+    while crash_after(calls, lambda: job(out=out)):
+        ended = os.path.exists(out)
+        try:
+            job(out=out)
+        except FileExistsError:
+            assert ended
+        assert answer(out) == expected, calls
+        assert {*os.listdir()} == before | {out}, calls
+        shutil.rmtree(out) if os.path.isdir(out) else os.unlink(out)
+        calls += 1
+    assert calls >= 2
+
+
+@pytest.mark.parametrize("name", ["knn", "radius", "dedup"])
+@pytest.mark.parametrize("inside", ["work.pq", "work.pq/p.pq", "work.pq/deep/p.pq", "link/p.pq"])
+def test_a_result_inside_the_work_directory_is_refused(inside, name, files):
+    os.symlink("work.pq", "link")
+    before = sorted(os.listdir())
+    with pytest.raises(ValueError, match="would be deleted with the work directory"):
+        JOBS[name](out=inside, work_dir="work.pq")
+    assert sorted(os.listdir()) == before
+    JOBS[name](out="work.parquet", work_dir="work.pq")
+    assert {*os.listdir()} == {*before, "work.parquet"}
+
+
+def test_a_result_that_appears_meanwhile_is_not_replaced(tmp_path):
+    file = NewFile(tmp_path / "deep" / "out")
+    file.temporary.write_text("ours")
+    (tmp_path / "deep" / "out").write_text("theirs")
+    with pytest.raises(FileExistsError, match="out exists already"):
+        file.publish()
+    file.close()
+    assert [path.read_text() for path in (tmp_path / "deep").iterdir()] == ["theirs"]
+
+
+def test_anothers_result_is_not_taken_for_ones_own(files):
+    """Two jobs with work directories of their own, of which one was interrupted."""
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    join = partial(radius_join_files, items="items.npy", radius=0.03, out="p.parquet", work_dir="a")
+    np.save("items.npy", np.random.default_rng(0).random((100_000, 4), np.float32))
+    with pytest.raises(KeyboardInterrupt):
+        radius_join_files(
+            items="items.npy", radius=0.03, out="p.parquet", work_dir="a", progress=stop
+        )
+    JOBS["knn"](out="p.parquet", work_dir="b")
+    expected = answer("p.parquet")
+    with pytest.raises(FileExistsError, match=r"p\.parquet exists already"):
+        join()
+    assert answer("p.parquet") == expected
+    os.unlink("p.parquet")
+    found = join()
+    assert found.pairs == len(answer("p.parquet")["query"]) > 0
+    assert not os.path.exists("a")
+
+
+HELD = """
+    import sys
+    from lshjoin import knn_join_files, radius_join_files
+    from lshjoin.index_files import query_index
+    def hold(done, total):
+        global held
+        if not held:
+            held = True
+            print("begun", flush=True)
+            sys.stdin.readline()
+    held = False
+    arguments = {"out": "p.parquet", "progress": hold}
+    if sys.argv[1] == "radius":
+        radius_join_files(items="items.npy", radius=0.5, work_dir="a", **arguments)
+    else:
+        query_index("items.index", "items.npy", 3, **arguments)
+"""
+
+
+@pytest.mark.parametrize("name", ["radius", "query"])
+def test_two_processes(name, files, tmp_path):
+    """On one work directory, and with one result: the second is told, and nothing is lost."""
+    if name == "radius":  # long enough for progress to be told
+        np.save("items.npy", np.random.default_rng(0).random((60_000, 4), np.float32) * 20)
+    first = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HELD), name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert first.stdout.readline() == "begun\n"
+    if name == "radius":
+        with pytest.raises(BlockingIOError, match="another process is at work in a; wait for it"):
+            JOBS["radius"](out="p.parquet", work_dir="a")
+    for other in ("knn", "dedup"):
+        with pytest.raises(BlockingIOError, match=r"another process is about to write p\.parquet"):
+            JOBS[other](out="p.parquet", work_dir="b")
+    with pytest.raises(BlockingIOError, match=r"another process is about to write p\.parquet"):
+        JOBS["query"](out="p.parquet")
+    assert not os.path.exists("b")
+    first.communicate("go on\n")
+    assert first.returncode == 0
+    JOBS[name](out="q.parquet")
+    assert pq.read_table("p.parquet").equals(pq.read_table("q.parquet"))
+    with pytest.raises(FileExistsError, match=r"p\.parquet exists already"):
+        JOBS["query"](out="p.parquet")
+
+
+def test_a_kill_lets_others_have_the_result(files):
+    first = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HELD), "query"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    before = {*os.listdir()}
+    assert first.stdout.readline() == "begun\n"
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    JOBS["query"](out="p.parquet")
+    assert {*os.listdir()} == before | {"p.parquet"}
 
 
 def test_a_job_that_was_hardly_begun_is_begun_anew(tmp_path):

@@ -172,45 +172,54 @@ def test_a_recall_is_reached(files):
     assert len(found & true) >= 0.9 * len(true)
 
 
-JOB = f"""
+JOB = """
     import sys
-    from lshjoin import JoinPlan, files_plan, knn_join_files, out_of_core
+    from lshjoin import JoinPlan, files_plan, knn_join_files, radius_join_files
+    from lshjoin.duplicates import dedup_files
     files_plan._BASE, files_plan._BATCH = 0, (1 << 16, 1 << 20)
     plan = JoinPlan.partitions(axes=8, cells=60, probes=4)
-    knn_join_files(items="items.npy", k=5, out="p.parquet", plan=plan, memory_limit={LIMIT})
+    command, memory, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    options = {"out": "p.parquet", "memory_limit": memory or None, "num_threads": threads}
+    if command == "knn":
+        knn_join_files(items="items.npy", k=5, plan=plan, **options)
+    elif command == "radius":
+        radius_join_files("queries.npy", "items.npy", 1.2, **options)
+    else:
+        dedup_files("items.npy", 0.9, **options)
 """
 
 
-def start(script):
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stderr=subprocess.PIPE)
+def start(command, memory, threads):
+    arguments = [sys.executable, "-c", textwrap.dedent(JOB), command, str(memory), str(threads)]
+    return subprocess.Popen(arguments)
 
 
-def test_killed_at_random_moments(files):
+@pytest.mark.parametrize("command", ["knn", "radius", "dedup"])
+def test_killed_at_random_moments(command, files, kills):
+    """And begun again with another memory limit, which may have room for all, and other threads."""
+
+    def rows():
+        names = pq.read_schema("p.parquet").names
+        table = pq.read_table("p.parquet").sort_by([(name, "ascending") for name in names])
+        os.unlink("p.parquet")
+        return table
+
     begun = time.monotonic()
-    process = start(JOB)
-    assert process.wait() == 0
+    assert start(command, LIMIT, 2).wait() == 0
     whole = time.monotonic() - begun
-    os.rename("p.parquet", "undisturbed.parquet")
-
+    undisturbed = rows()
     moments = random.Random(7)
-    kills = 0
-    while kills < 10:
-        process = start(JOB)
-        try:
-            # From the imports to the last rename. What is left to do gets shorter.
-            process.wait(moments.uniform(0, whole))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            kills += 1
-        process.wait()
+    while kills.count < kills.of(4):
+        memory = moments.choice([LIMIT, LIMIT, LIMIT - 500_000, 3 * LIMIT, 0])
+        process = start(command, memory, moments.choice([1, 2, 3]))
+        # From the imports to the last rename. What is left to do gets shorter.
+        kills.kill(process, moments.uniform(0, whole))
         if os.path.exists("p.parquet"):  # after its rename a kill takes nothing back
-            assert pq.read_table("p.parquet").equals(pq.read_table("undisturbed.parquet"))
-            os.unlink("p.parquet")
-    process = start(JOB)
-    _, error = process.communicate()
-    assert (process.returncode, error) == (0, b"")
-    assert pq.read_table("p.parquet").equals(pq.read_table("undisturbed.parquet"))
+            assert rows().equals(undisturbed)
+    assert start(command, LIMIT, 2).wait() == 0
+    assert rows().equals(undisturbed)
     assert not os.path.exists("p.parquet.work")
+    assert not os.path.exists(".p.parquet.unfinished")
 
 
 def test_finished_stretches_are_not_joined_again(files, monkeypatch):

@@ -1,6 +1,11 @@
 """Models and estimators on disk, in Spark's layout."""
 
 import json
+import os
+import random
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pyarrow as pa
@@ -92,6 +97,100 @@ def test_a_save_that_fails_leaves_the_old_one(frame, tmp_path, monkeypatch):
         model.write().overwrite().save(tmp_path / "model")
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
     assert type(model).load(tmp_path / "model").transform(frame).equals(model.transform(frame))
+
+
+def test_nothing_but_a_model_is_overwritten(frame, tmp_path):
+    model = CASES["spark"].fit(frame)
+    (tmp_path / "project" / "data").mkdir(parents=True)
+    (tmp_path / "project" / "data" / "thesis.txt").write_text("all of it")
+    (tmp_path / "project" / "metadata").mkdir()
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    model.save(tmp_path / "model")
+    (tmp_path / "model" / "notes.txt").write_text("x")
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for name in ("project", "file", "link", "model"):
+        with pytest.raises(FileExistsError, match=f"{name} is no saved model .*, or holds more"):
+            model.write().overwrite().save(tmp_path / name)
+    assert sorted(tmp_path.rglob("*")) == before
+    model.write().overwrite().save(tmp_path / "empty")
+    type(model).load(tmp_path / "empty")
+
+
+def test_a_crash_at_any_change_leaves_the_old_or_the_new(tmp_path, monkeypatch):
+    lsh = CASES["spark"]
+    old, new = (lsh.copy({lsh.seed: seed}) for seed in (1, 2))
+
+    class Crash(BaseException):
+        pass
+
+    left = calls = 0
+
+    def crashing(call):
+        def counted(*args, **kwargs):
+            nonlocal left
+            if left == 0:
+                raise Crash
+            left -= 1
+            return call(*args, **kwargs)
+
+        return counted
+
+    seen = set()
+    while True:
+        path = tmp_path / str(calls) / "model"
+        old.save(path)
+        left = calls
+        with monkeypatch.context() as patched:
+            for name in ("mkdir", "rename", "rmdir", "unlink"):
+                patched.setattr(os, name, crashing(getattr(os, name)))
+            try:
+                new.write().overwrite().save(path)
+            except Crash:
+                pass
+            else:
+                break
+        seed = BucketedRandomProjectionLSH.load(path).getSeed()
+        seen.add(seed)
+        with pytest.raises(FileExistsError):
+            new.save(path)  # which tidies up, but for what was being written
+        assert BucketedRandomProjectionLSH.load(path).getSeed() == seed
+        new.write().overwrite().save(path)
+        assert BucketedRandomProjectionLSH.load(path).getSeed() == 2
+        calls += 1
+    assert seen == {1, 2}
+
+
+OVER_AND_OVER = """
+    import sys
+    import pyarrow as pa
+    from lshjoin import BucketedRandomProjectionLSH
+    frame = pa.table({"x": [[float(value), 1.0] for value in range(9)]})
+    lsh = BucketedRandomProjectionLSH(inputCol="x", outputCol="hashes", bucketLength=1.0)
+    models = [lsh.copy({lsh.numHashTables: tables}).fit(frame) for tables in (1, 2)]
+    print("begun", flush=True)
+    while True:
+        for model in models:
+            model.write().overwrite().save(sys.argv[1])
+"""
+
+
+def test_killed_while_it_overwrites(tmp_path, kills):
+    moments = random.Random(8)
+    path, frame = tmp_path / "model", pa.table({"x": [[1.0, 2.0], [3.0, 1.0]]})
+    lsh = BucketedRandomProjectionLSH(inputCol="x", outputCol="hashes", bucketLength=1.0)
+    lsh.fit(frame).save(path)
+    for _ in range(kills.of(5)):
+        child = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(OVER_AND_OVER), str(path)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdout.readline() == "begun\n"
+        kills.kill(child, 0.1 * moments.random())
+        model = BucketedRandomProjectionLSHModel.load(path)
+        assert len(model.transform(frame)["hashes"][0]) == model.getNumHashTables()
 
 
 def test_nothing_there(tmp_path):

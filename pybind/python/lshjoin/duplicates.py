@@ -15,7 +15,6 @@ from lshjoin.arrays import Metric
 from lshjoin.datasets import Source, open_dataset
 from lshjoin.files import begin, radius_join_files, row_ids
 from lshjoin.ids import check_distinct
-from lshjoin.job import replacing
 from lshjoin.pairs import ROW_GROUP
 from lshjoin.paths import StoragePath, parquet_path
 from lshjoin.progress import Progress
@@ -93,7 +92,7 @@ def dedup_files(
     }
     out = parquet_path(out)
     with closing(begin(work, out, work_dir)) as job:
-        if not out.exists():
+        if not job.finished:
             ids = row_ids(job, "items", dataset)
             try:
                 check_distinct(ids)
@@ -113,7 +112,7 @@ def dedup_files(
                     progress=progress,
                 )
             first = _first_of_group(pairs, len(dataset))
-            with replacing(out) as temporary:
+            with job.result() as temporary:
                 _write(temporary, first, ids, dataset.id_type)
         result = _summary(out, start)
         job.finish()

@@ -28,7 +28,7 @@ from lshjoin.arrays import (
 from lshjoin.datasets import Dataset, Source, open_dataset
 from lshjoin.files_plan import FilesPlan, partitions_until, plan_files
 from lshjoin.ids import load_ids, store_ids
-from lshjoin.job import MANIFEST, Job, replacing
+from lshjoin.job import Job
 from lshjoin.out_of_core import Columns, DiskJoin, WritePairs
 from lshjoin.pairs import PairsFile, concatenate, neighbor_pairs, pairs_schema
 from lshjoin.params import short, to_float
@@ -103,13 +103,14 @@ def knn_join_files(
         memory_limit: bytes that may be in use, or a text like "4GiB"; half of the
             machine's or the container's memory if None.
         work_dir: what is done so far, until it is finished; ``out`` with ".work" at its end if
-            None.
+            None. ``out`` must not be inside.
         num_threads: threads to use; all cores if None.
         progress: as for :func:`lshjoin.knn_join`.
         on_plan: called with the plan, and the time that it will take, before an out-of-core join
             begins.
 
     Raises:
+        BlockingIOError: when another process is at work in ``work_dir`` or about to write ``out``.
         FileExistsError: when ``out`` is there already.
         FileNotFoundError: when there are no such files to read.
         OtherJobError: when ``work_dir`` belongs to another job.
@@ -422,19 +423,10 @@ def row_ids(job: Job, side: str, dataset: Dataset) -> pa.Array | None:
     return load_ids(dataset, path)
 
 
-def check_new(out: Path) -> Path:
-    """A path that nothing is at. FileExistsError when there is."""
-    if out.exists():
-        raise FileExistsError(f"{out} exists already; delete it or choose another file to write")
-    return out
-
-
 def begin(work: dict[str, Any], out: Path, work_dir: StoragePath | None) -> Job:
     """A new job, or the one that was begun before, which may have written ``out`` already."""
     directory = local_path(work_dir or out.with_name(f"{out.name}.work"))
-    if not (directory / MANIFEST).exists():
-        check_new(out)
-    return Job(directory, work | {"out": str(out.resolve())})
+    return Job(directory, work | {"out": str(out.resolve())}, out)
 
 
 def _run(
@@ -454,17 +446,17 @@ def _run(
     out = parquet_path(out)
     with closing(begin(work, out, work_dir)) as job:
         write = partial(sides.write_pairs, job)
-        if out.exists():
+        if job.finished:
             pass  # and the process ended before it could say so
         elif plan.out_of_core:
             join = DiskJoin(job, sides.queries, sides.items, plan, *options)
             parts = from_disk(join, write)
             begun = time.perf_counter()
-            with replacing(out) as file:
+            with job.result() as file:
                 concatenate(parts, file, sides.schema())
             seconds = join.seconds | {"write": time.perf_counter() - begun}
         else:
-            with replacing(out) as file:
+            with job.result() as file:
                 write(file, in_memory())
         job.finish()
     return FilesJoin(

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from lshjoin.arrays import NearestMetric
 from lshjoin.datasets import Source, open_dataset
-from lshjoin.files import check_new, memory_bytes
+from lshjoin.files import memory_bytes
 from lshjoin.files_plan import batch_rows
 from lshjoin.ids import integer_ids
 from lshjoin.index import Index
-from lshjoin.job import Job, replacing
+from lshjoin.job import Job, creating
 from lshjoin.out_of_core import SAMPLE
 from lshjoin.pairs import PairsFile, neighbor_pairs, pairs_schema
 from lshjoin.paths import StoragePath, local_path, parquet_path
@@ -87,20 +87,24 @@ def build_index(
 
     work = {"command": "index build", "metric": metric, "items": dataset.identity}
     with closing(Job(out.with_name(f"{out.name}.work"), work)) as job:
-        built = Index.build_on_disk(
-            job.path("index"),
-            batches,
-            count=len(dataset),
-            dim=dataset.dim,
-            metric=metric,
-            resume=True,
-            num_threads=num_threads,
-            progress=progress,
-        )
-        if out.exists():
-            built.save(out, num_threads=num_threads, progress=progress)
-        else:
-            job.path("index").rename(out)
+        index, manifest = job.path("index"), "manifest.json"
+        if not job.made(out / manifest):  # else the process ended before it could say so
+            if not (index / manifest).exists():
+                Index.build_on_disk(
+                    index,
+                    batches,
+                    count=len(dataset),
+                    dim=dataset.dim,
+                    metric=metric,
+                    resume=True,
+                    num_threads=num_threads,
+                    progress=progress,
+                )
+            if out.exists():
+                Index.load(index).save(out, num_threads=num_threads, progress=progress)
+            else:
+                job.ready(index / manifest)
+                index.rename(out)
         job.finish()
     return Index.load(out)
 
@@ -133,11 +137,12 @@ def query_index(
         progress: as for :func:`lshjoin.knn_join`.
 
     Raises:
+        BlockingIOError: when another process is about to write ``out``.
         FileExistsError: when ``out`` is there already.
         TypeError, ValueError, OSError: as :func:`lshjoin.knn_join_files`, and for a damaged index.
     """
     start = time.perf_counter()
-    out = check_new(parquet_path(out))
+    out = parquet_path(out)
     index = Index.load(path)
     dataset = open_dataset(queries, column, id_column)
     plan = index.fixed_plan(
@@ -155,7 +160,7 @@ def query_index(
         ids = pa.chunked_array(dataset.ids(), of_queries).combine_chunks()
     schema = pairs_schema(of_queries, pa.int64(), np.dtype(np.float32))
     with (
-        replacing(out) as file,
+        creating(out) as file,
         PairsFile(file, schema, ids, None) as pairs,
         reporter(progress, "query_index") as told,
     ):

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from lshjoin import __version__
 
-MANIFEST = "manifest.json"
+_MANIFEST = "manifest.json"
 _TEMPORARY = ".unfinished"
+
+#: What steps are called: nothing else in a work directory is ever deleted.
+_STEP = re.compile(
+    r"index|plan\.json|(queries|items)-ids(-ends)?|pairs\.parquet(\.work)?|pairs-\d+-\d+\.parquet"
+)
 
 
 class OtherJobError(ValueError):
@@ -28,16 +34,64 @@ class OtherJobError(ValueError):
 def replacing(path: Path) -> Iterator[Path]:
     """Another name to write to; the file goes to ``path`` when all is written and on disk.
 
-    A crash leaves what was there before, or the new file, never half of one.
+    A crash leaves what was there before, or the new file, never half of one. For files that no
+    other process writes, as in the directory of a job.
     """
     temporary = _temporary(path)
     try:
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class NewFile:
+    """A file under a name that nothing is at, written by one process at a time.
+
+    Args:
+        path: where it is once it is published. Its directory is made if it is not there.
+
+    Raises:
+        FileExistsError: when there is something.
+        BlockingIOError: when another process is about to write it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        #: Where to write it.
+        self.temporary = _temporary(path)
+        _check_new(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.temporary, f"another process is about to write {path}")
+        try:
+            _check_new(path)  # whoever had the lock before may have written it
+        except FileExistsError:
+            self.close()
+            raise
+
+    def publish(self) -> None:
+        """Gives it its name, which nothing else may have got meanwhile: FileExistsError."""
+        sync(self.temporary)
+        _check_new(self._path)
+        self.temporary.rename(self._path)
+        sync(self._path.parent)
+
+    def close(self) -> None:
+        """Deletes what was not published, and lets other processes have the name."""
+        try:
+            self.temporary.unlink(missing_ok=True)
+        finally:
+            os.close(self._lock)
+
+
+@contextmanager
+def creating(path: Path) -> Iterator[Path]:
+    """As :func:`replacing` with a :class:`NewFile`."""
+    with closing(NewFile(path)) as file:
+        yield file.temporary
+        file.publish()
 
 
 class Job:
@@ -47,46 +101,46 @@ class Job:
         directory: made if it is not there.
         work: what the job is, as JSON: the command, its inputs' sizes and times of change. The same
             work goes on where it was.
+        out: the new file that is to come of it; None where something else comes of it.
 
     Raises:
+        ValueError: when ``out`` is inside the directory, with which it would be deleted.
         OtherJobError: when the directory belongs to other work; says what differs.
-        BlockingIOError: when another process is at it.
+        BlockingIOError: when another process is at it, or is about to write ``out``.
+        FileExistsError: when ``out`` is there, and not by this job.
     """
 
-    def __init__(self, directory: Path, work: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, work: dict[str, Any], out: Path | None = None) -> None:
         self.directory = directory
-        work = json.loads(json.dumps({"lshjoin": __version__, **work}))
-        manifest = directory / MANIFEST
-        ours = manifest.exists() or _temporary(manifest).exists()
-        if directory.exists() and not ours and any(directory.iterdir()):
-            raise OtherJobError(
-                f"{directory} is not empty and no work directory; choose another one"
+        self._manifest = directory / _MANIFEST
+        self._work = json.loads(json.dumps({"lshjoin": __version__, **work}))
+        self._out: NewFile | None = None
+        if out is not None and out.resolve().is_relative_to(directory.resolve()):
+            raise ValueError(
+                f"{out} would be deleted with the work directory {directory}; choose a file or a "
+                "work directory elsewhere"
             )
-        import fcntl  # not on Windows, where the rest of the package works
-
-        directory.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(directory, os.O_RDONLY)
+        _remove_empty(directory)  # the last that a job leaves which is killed
+        if out is not None and not directory.exists():
+            _check_new(out)
+        self._lock = _lock(directory, f"another process is at work in {directory}", True)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise BlockingIOError(
-                f"another process is at work in {directory}; wait for it or end it"
-            ) from None
-        #: Whether an earlier run began it.
-        self.resumed = manifest.exists()
-        if self.resumed:
-            differences = list(_differences(json.loads(manifest.read_text()), work))
-            if differences:
-                os.close(self._lock)
-                raise OtherJobError(
-                    f"{directory} belongs to another job: {'; '.join(differences)}. Run that one "
-                    "again, or delete the directory, or choose another one"
-                )
-        else:
-            self._clear()
-            with replacing(manifest) as temporary:
-                temporary.write_text(json.dumps(work, indent=2) + "\n")
+            known = self._known()
+            #: Whether an earlier run began it.
+            self.resumed = known is not None and self._manifest.exists()
+            self._result = known["result"] if known else None
+            #: Whether an earlier run wrote ``out``, so that all is done.
+            self.finished = out is not None and self.made(out)
+            if not self.resumed and not self.finished:
+                self._clear()
+            if out is not None and not self.finished:
+                self._out = NewFile(out)
+            if not self.resumed and not self.finished:
+                self._write()
+        except BaseException:
+            with closing(self):
+                _remove_empty(directory)
+            raise
 
     def path(self, name: str) -> Path:
         """Where the file of a step is."""
@@ -96,39 +150,149 @@ class Job:
         """Whether the file of a step is there."""
         return self.path(name).exists()
 
+    @contextmanager
+    def result(self) -> Iterator[Path]:
+        """Another name for ``out`` to write to; it is there once all is written and on disk."""
+        if self._out is None:
+            raise ValueError("this job has no file to write")
+        yield self._out.temporary
+        self.ready(self._out.temporary)
+        self._out.publish()
+
+    def ready(self, path: Path) -> None:
+        """Notes that this is the job's result, before it is renamed to where that is to be."""
+        sync(path)
+        self._result = _identity(path)
+        self._write()
+
+    def made(self, path: Path) -> bool:
+        """Whether a file is what was noted as this job's result."""
+        return self._result is not None and path.exists() and _identity(path) == self._result
+
     def finish(self) -> None:
         """Deletes the directory: the job's result is elsewhere."""
         # At once no job to go on with: a crash from here on leaves files, but no step half deleted.
-        (self.directory / MANIFEST).replace(_temporary(self.directory / MANIFEST))
+        if self._manifest.exists():
+            self._manifest.replace(_temporary(self._manifest))
         self._clear()
-        self.directory.rmdir()
+        _remove_empty(self.directory)  # what others put there stays
+
+    def close(self) -> None:
+        """Lets another process have the directory and the file."""
+        try:
+            if self._out is not None:
+                self._out.close()
+        finally:
+            os.close(self._lock)
+
+    def _known(self) -> dict[str, Any] | None:
+        """What is known of this job by its manifest; None when there is nothing to go on with."""
+        unfinished = _temporary(self._manifest)
+        if self._manifest.exists():
+            known = _read(self._manifest)
+            if known is None:
+                raise OtherJobError(
+                    f"{self._manifest} is not the manifest of a work directory; delete the "
+                    "directory if it is one, or choose another one"
+                )
+            differences = list(_differences(known["work"], self._work))
+            if differences:
+                raise OtherJobError(
+                    f"{self.directory} belongs to another job: {'; '.join(differences)}. Run that "
+                    "one again, or delete the directory, or choose another one"
+                )
+            return known
+        if unfinished.exists():
+            # A job just begun, of which this may be half written, or one that was being finished.
+            known = _read(unfinished)
+            return known if known is not None and known["work"] == self._work else None
+        if any(self.directory.iterdir()):
+            raise OtherJobError(
+                f"{self.directory} is not empty and no work directory; choose another one"
+            )
+        return None
+
+    def _write(self) -> None:
+        with replacing(self._manifest) as temporary:
+            known = {"work": self._work, "result": self._result}
+            temporary.write_text(json.dumps(known, indent=2) + "\n")
 
     def _clear(self) -> None:
         """Deletes what a job left that was just being begun or finished."""
-        unfinished = _temporary(self.directory / MANIFEST)
         for entry in self.directory.iterdir():
-            if entry.is_dir():
+            name = entry.name
+            if name.startswith(".") and name.endswith(_TEMPORARY):
+                name = name[1 : -len(_TEMPORARY)]
+            if not _STEP.fullmatch(name):
+                continue
+            if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
-            elif entry != unfinished:
+            else:
                 entry.unlink()
         # Last: it says whose the directory is.
-        unfinished.unlink(missing_ok=True)
+        _temporary(self._manifest).unlink(missing_ok=True)
 
-    def close(self) -> None:
-        """Lets another process have the directory."""
-        os.close(self._lock)
+
+def _check_new(path: Path) -> None:
+    if os.path.lexists(path):
+        raise FileExistsError(f"{path} exists already; delete it or choose another file to write")
 
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}{_TEMPORARY}")
 
 
-def _sync(path: Path) -> None:
+def _lock(path: Path, busy: str, is_directory: bool = False) -> int:
+    """A file or directory, made if it is not there, that is this process's until it is closed."""
+    import fcntl  # not on Windows, where the rest of the package works
+
+    while True:
+        if is_directory:
+            path.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDONLY if is_directory else os.O_RDWR | os.O_CREAT
+        descriptor = os.open(path, flags, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it before may have deleted it, and others have made a new one.
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            os.close(descriptor)
+            raise BlockingIOError(f"{busy}; wait for it or end it") from None
+        os.close(descriptor)
+
+
+def _remove_empty(directory: Path) -> None:
+    with suppress(OSError):  # that it is not there, or something is in it
+        directory.rmdir()
+
+
+def sync(path: Path) -> None:
+    """Brings a file, or the names in a directory, to disk."""
+    if os.name == "nt":  # which syncs what was opened to be written
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _identity(path: Path) -> dict[str, int]:
+    """What tells a file from others at the same place; the same after it is renamed."""
+    state = path.stat()
+    return {"inode": state.st_ino, "size": state.st_size, "changed": state.st_mtime_ns}
+
+
+def _read(manifest: Path) -> dict[str, Any] | None:
+    """A manifest; None if it is none."""
+    try:
+        known = json.loads(manifest.read_bytes())
+    except (ValueError, RecursionError):
+        return None
+    return known if isinstance(known, dict) and known.keys() == {"work", "result"} else None
 
 
 def _differences(known: Any, asked: Any, where: str = "") -> Iterator[str]:

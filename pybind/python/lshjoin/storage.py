@@ -8,6 +8,7 @@ which Spark refuses, and the offsets of its hash functions.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 import uuid
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lshjoin.job import sync
 from lshjoin.params import ParamMap, Params
 from lshjoin.paths import StoragePath, local_path
 
@@ -93,26 +95,70 @@ class Writer:
         return self
 
     def save(self, path: StoragePath) -> None:
-        """Writes to a new directory, then moves it into place: no half-written model is left."""
+        """Writes to a new directory, then moves it into place: no half-written model is left.
+
+        FileExistsError for what is there, which ``overwrite`` replaces only if it is a model or an
+        estimator.
+        """
         target = local_path(path)
-        if target.exists() and not self._overwrite:
-            raise FileExistsError(
-                f"Path {target} already exists. To overwrite it, please use "
-                f"write().overwrite().save({str(target)!r})"
-            )
         target.parent.mkdir(parents=True, exist_ok=True)
+        _settle(target)
+        self._check_replaceable(target)
         scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         try:
             scratch.mkdir()
             _write_metadata(self._instance, scratch / "metadata")
             self._instance._save_data(scratch / "data")
-            if target.is_dir():
-                shutil.rmtree(target)
-            else:
-                target.unlink(missing_ok=True)
+            for file in scratch.rglob("*"):
+                sync(file)
+            self._check_replaceable(target)
+            if target.exists():
+                target.rename(_replaced(target))
             scratch.rename(target)
+            sync(target.parent)
         finally:
+            _settle(target)
             shutil.rmtree(scratch, ignore_errors=True)
+
+    def _check_replaceable(self, target: Path) -> None:
+        if not os.path.lexists(target):
+            return
+        if not self._overwrite:
+            raise FileExistsError(
+                f"Path {target} already exists. To overwrite it, please use "
+                f"write().overwrite().save({str(target)!r})"
+            )
+        if not _is_saved(target):
+            raise FileExistsError(
+                f"{target} is no saved model or estimator, or holds more than that; delete it, or "
+                "choose another path"
+            )
+
+
+def _replaced(target: Path) -> Path:
+    """Where a model is while another takes its place."""
+    return target.with_name(f".{target.name}.replaced")
+
+
+def _is_saved(target: Path) -> bool:
+    """Whether it is what a save writes, or an empty directory."""
+    try:
+        names = {entry.name for entry in target.iterdir()}
+        return names <= {"metadata", "data"} and (
+            not names or "class" in _read_metadata(target / "metadata")
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def _settle(target: Path) -> None:
+    """Ends what a kill left of a replacement: the old model goes back, or away."""
+    replaced = _replaced(target)
+    if replaced.is_dir():
+        if target.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            replaced.rename(target)
 
 
 class Reader(Generic[Stored]):
@@ -123,14 +169,17 @@ class Reader(Generic[Stored]):
 
     def load(self, path: StoragePath) -> Stored:
         """Reads a directory. FileNotFoundError when it is none, ValueError for another class."""
-        metadata = _read_metadata(local_path(path) / "metadata")
+        directory = local_path(path)
+        if not directory.exists() and _replaced(directory).is_dir():
+            directory = _replaced(directory)  # a save was killed that was about to replace it
+        metadata = _read_metadata(directory / "metadata")
         names = self._cls._class_names()
         if metadata["class"] not in names:
             raise ValueError(
                 f"Error loading metadata: Expected class name {names[0]} "
                 f"but found class name {metadata['class']}"
             )
-        instance = self._cls._restore(local_path(path) / "data", metadata)
+        instance = self._cls._restore(directory / "data", metadata)
         # Spark before 2.4 kept defaults and values in one map.
         instance._setDefault(**metadata.get("defaultParamMap", {}))
         return instance._set(**metadata["paramMap"])
