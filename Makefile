@@ -18,19 +18,25 @@ build: $(VENV)/built
 demo: $(VENV)/built $(VENV)/with-demo
 	$(BIN)/python benches/docstrings.py
 
-# The whole suite on the best instruction set of this machine; without Spark, to which they are all
-# one, on none and on plain AVX-512 where there is better than that. Two at a time: much of it waits.
+# The whole suite on the best instruction set of this machine; what answers depend on, on none and on
+# plain AVX-512 where there is better than that. Two at a time: much of it waits.
 test: $(VENV)/built $(VENV)/with-test
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-best test-scalar \
 	    $$($(BIN)/python -c "$(PLAIN_AVX512)")
 
 PLAIN_AVX512 := import lshjoin; print('test-avx512' * ('avx512' in lshjoin.cpu_features()[:-1]))
 
+# To these, and to Spark and the examples of the docs, all instruction sets are one.
+FILES_AND_WORDS := bench_results command_line datasets doctests index_faults job params readme run \
+    spark_example storage
+
 test-%: export LSHJOIN_ISA = $(filter-out best,$*)
 test-%: $(VENV)/built $(VENV)/with-test
-	@echo "== instruction set: $* =="
-	MAKEFLAGS= cargo test --workspace --exclude lshjoin-python  # rustdoc has no use for its jobs
-	$(BIN)/python -m pytest -rs tests/python $(if $(filter best,$*),tests/spark)
+	@echo "== instruction set: $* =="  # rustdoc has no use for make's jobs
+	MAKEFLAGS= cargo test --workspace --exclude lshjoin-python \
+	    $(if $(filter best,$*),,--lib --tests)
+	$(BIN)/python -m pytest -rs --durations 20 tests/python \
+	    $(if $(filter best,$*),tests/spark,$(FILES_AND_WORDS:%=--ignore tests/python/test_%.py))
 
 # The tests of the Rust crates on arm64, emulated: all on a processor with dot products, where joins
 # are compared with and without them, and those of the kernels on one that has none.
