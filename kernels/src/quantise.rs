@@ -1,6 +1,6 @@
 //! Rows as 8-bit codes with a proven error: what the tiles filter on.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use bytemuck::{Pod, Zeroable};
 use pulp::{Simd, WithSimd};
@@ -148,7 +148,8 @@ impl<'a> Quantised<'a> {
     }
 
     /// What [`Quantised::parts`] gave, where it lies. Other numbers than those are no danger to
-    /// memory, but make a filter that is none.
+    /// memory, but make a filter that is none: [`Quantised::unsound`] and [`Quantised::uncovered`]
+    /// tell.
     ///
     /// # Errors
     /// [`NoDimension`](KernelError::NoDimension), or [`Shape`](KernelError::Shape) when the parts
@@ -173,6 +174,63 @@ impl<'a> Quantised<'a> {
                 .map_err(|_| shape("what is known of rows", known.len(), rows * KNOWN))?
                 .into(),
         })
+    }
+
+    /// The first of these rows that can't have been quantised, whatever its values. Where there is
+    /// none, the filter compares numbers, in sums that fit, and a panel has few kinds of bands.
+    ///
+    /// Panics when out of range, as slices do.
+    pub fn unsound(&self, rows: Range<usize>) -> Option<usize> {
+        let most = largest_code(self.dim) as i8;
+        let fraction = |scale: f32| scale.to_bits() & ((1 << (f32::MANTISSA_DIGITS - 1)) - 1);
+        let common = self.rows.first().map_or(0, |row| fraction(row.scale));
+        let first = rows.start;
+        let unsound = rows.into_par_iter().position_first(|index| {
+            let (known, codes) = (self.rows[index], self.codes(index));
+            let (codes, padding) = codes.split_at(self.dim);
+            let (mut sum, mut square) = (0, 0);
+            // As many as have sums that fit.
+            for codes in codes.chunks(LINE) {
+                let codes = codes.iter().map(|&code| i32::from(code));
+                sum += i64::from(codes.clone().sum::<i32>());
+                square += i64::from(codes.map(|code| code * code).sum::<i32>());
+            }
+            let scale = f64::from(known.scale);
+            let huge = scale * scale * square as f64 > HUGE;
+            !((SCALES.0..=SCALES.1).contains(&scale)
+                && fraction(known.scale) == common
+                && known.residual >= 0.0
+                && (!huge || known.residual == f32::INFINITY)
+                && (sum, square) == (known.sum.into(), known.square.into())
+                && codes.iter().all(|code| (-most..=most).contains(code))
+                && padding.iter().all(|&code| code == 0))
+        });
+        unsound.map(|place| first + place)
+    }
+
+    /// The first row that is further from where its codes are than is said of it: `rows` are not
+    /// what was quantised.
+    ///
+    /// # Errors
+    /// [`Shape`](KernelError::Shape) when there are not as many rows, or of another dimension.
+    pub fn uncovered<T: Scalar>(&self, rows: Rows<'_, T>) -> Result<Option<usize>> {
+        if rows.values().len() != self.len() * self.dim || rows.dim() != self.dim {
+            return Err(KernelError::Shape {
+                what: "values of rows",
+                got: rows.values().len(),
+                expected: self.len() * self.dim,
+            });
+        }
+        Ok((0..self.len()).into_par_iter().position_first(|index| {
+            let known = self.rows[index];
+            let scale = f64::from(known.scale);
+            let codes = self.codes(index).iter().map(|&code| f64::from(code));
+            let off = rows.row(index).iter().zip(codes);
+            let off = off.map(|(value, code)| (value.to_f64() - scale * code).powi(2));
+            let far = off.sum::<f64>().sqrt();
+            // What is not a number is not covered.
+            !(far <= f64::from(known.residual))
+        }))
     }
 
     /// Codes of no rows, of this dimension.
@@ -228,7 +286,7 @@ impl<'a> Quantised<'a> {
     }
 
     /// The rows `range.start..range.end`, where they lie. Panics when out of range, as slices do.
-    pub fn slice(&self, range: std::ops::Range<usize>) -> Quantised<'_> {
+    pub fn slice(&self, range: Range<usize>) -> Quantised<'_> {
         let stride = Self::stride(self.dim);
         Quantised {
             dim: self.dim,
@@ -570,6 +628,53 @@ mod tests {
         assert_eq!(parts.parts(), of(0..6).parts());
         assert!(parts.append(&Quantised::empty(71).unwrap()).is_err());
         assert!(Quantised::empty(0).is_err());
+    }
+
+    #[test]
+    fn what_was_quantised_is_sound_and_covers_its_rows() {
+        for dim in [1, 5, 64, 100] {
+            let value =
+                |at: usize| ((at * 7919 % 1021) as f32 - 510.0) * 10_f32.powi(at as i32 % 9);
+            let mut values: Vec<f32> = (0..40 * dim).map(value).collect();
+            values[3 * dim..4 * dim].fill(0.0);
+            values[5 * dim] = 1e30;
+            let rows = Rows::new(&values, dim).unwrap();
+            let mut codes = Quantised::new(rows, Isa::SCALAR).unwrap();
+            codes.doubt(3, f32::INFINITY).unwrap();
+            assert_eq!(codes.unsound(0..40), None);
+            assert_eq!(codes.uncovered(rows).unwrap(), None);
+            values[7 * dim] += 1e9;
+            let rows = Rows::new(&values, dim).unwrap();
+            assert_eq!(codes.uncovered(rows).unwrap(), Some(7));
+            assert!(codes.uncovered(rows.slice(1..40)).is_err());
+        }
+    }
+
+    #[test]
+    fn what_no_row_has_is_unsound() {
+        let values: Vec<f32> = (0..4 * 70).map(|at| (at * 7919 % 1021) as f32).collect();
+        let rows = Rows::new(&values, 70).unwrap();
+        let sound = Quantised::new(rows, Isa::SCALAR).unwrap();
+        let unsound = |change: &dyn Fn(&mut Approximation)| {
+            let mut other = sound.clone();
+            change(&mut other.rows.to_mut()[2]);
+            assert_eq!(other.unsound(1..4), Some(2));
+            assert_eq!(other.unsound(0..2), None);
+        };
+        for scale in [0.0, -1.0, 3.3, 1e-40, 1e38, f32::INFINITY, f32::NAN] {
+            unsound(&|row| row.scale = scale);
+        }
+        unsound(&|row| row.residual = -1.0);
+        unsound(&|row| row.residual = f32::NAN);
+        unsound(&|row| row.square += 1);
+        unsound(&|row| row.square = i32::MIN);
+        unsound(&|row| row.sum = i32::MAX);
+        unsound(&|row| row.scale *= (1_u64 << 62) as f32);
+        for (at, code) in [(0, -128), (0, 7), (69, 0), (70, 1), (127, -1)] {
+            let mut other = sound.clone();
+            other.codes.to_mut()[2 * 128 + at] = code;
+            assert_eq!(other.unsound(0..4), Some(2), "{at} {code}");
+        }
     }
 
     #[test]
