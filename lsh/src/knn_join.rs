@@ -19,7 +19,7 @@ use crate::{
     meet::{Meeting, Meetings},
     metric::Metric,
     nearest::{Neighbors, to_begin_with},
-    plan::{CellPlan, JoinPlan, LshPlan},
+    plan::{CellPlan, JoinPlan, LshPlan, MOST_TABLES},
     planner::{Planner, PredictedPlan},
     report::Estimate,
     run::Run,
@@ -510,9 +510,17 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     fn by_tables(self, plan: &LshPlan, axes: &PrincipalAxes) -> Result<Neighbors<T>> {
         let run = self.run;
         let k = self.nearest.lists.k();
+        // Once queries meet as many in buckets as there are items, it is quicker to meet all.
+        let items = self.right.rows.len();
+        let bucket = items.checked_shr(plan.functions as u32).unwrap_or(0).max(1);
+        let most = (PATIENCE * plan.tables).min(MOST_TABLES);
+        let most = most.min(items / (bucket * plan.probes));
+        if most < plan.tables {
+            return self.all_pairs();
+        }
         let held_out = held_out(plan.until_recall, self.left, self.right, k, run)?;
         let mut rounds = 0;
-        for table in 0..plan.tables.saturating_mul(PATIENCE) {
+        for table in 0..most {
             run.begin("tables");
             let functions = axes.table(
                 self.right.rows,

@@ -62,7 +62,7 @@ pub struct CellPlan {
     /// Cells that each row looks into, its own the first, on average; at least 1. Those whose rows fill
     /// its list to begin with count among them.
     pub probes: usize,
-    /// Rounds of neighbour expansion after that.
+    /// Rounds of neighbour expansion after that; up to 64.
     pub rounds: usize,
     /// Looks into more cells, as many as held-out rows need to reach this recall, which are
     /// joined exactly first; and into more again, if it turns out that others held out fall short.
@@ -80,18 +80,21 @@ pub struct LshPlan {
     pub axes: usize,
     /// k: sign bits of a table, 1 to 64.
     pub functions: usize,
-    /// L: tables, at least 1, made and dropped one after the other.
+    /// L: tables, 1 to 1024, made and dropped one after the other.
     pub tables: usize,
     /// Buckets of each table that a query looks into, its own the first; 1 to 1024.
     pub probes: usize,
-    /// Rounds of neighbour expansion after the tables.
+    /// Rounds of neighbour expansion after the tables; up to 64.
     pub rounds: usize,
     /// Goes on with another table and another round until held-out rows, whose exact neighbours
     /// are computed first, reach this recall; above 0, at most 1.
     pub until_recall: Option<f64>,
 }
 
+// Plans come from anywhere: none may keep a join busy without end.
 pub(crate) const MOST_CELLS: usize = 1 << 14;
+pub(crate) const MOST_TABLES: usize = 1024;
+const MOST_ROUNDS: usize = 64;
 
 impl JoinPlan {
     /// Whether all numbers are in range, as [`knn_join`](crate::knn_join) asks first.
@@ -102,6 +105,9 @@ impl JoinPlan {
         match self {
             Self::Exact => Ok(()),
             Self::Lsh(plan) => plan.check(),
+            Self::Cells(plan) if plan.rounds > MOST_ROUNDS => {
+                parameter("rounds", "at most 64", plan.rounds)
+            }
             Self::Cells(plan) => check_cells(plan.cells, plan.probes, plan.until_recall),
             Self::Partitions(PartitionPlan { axes: 0, .. }) => parameter("axes", "at least 1", 0),
             Self::Partitions(plan) => check_cells(plan.cells, plan.probes, plan.until_recall),
@@ -145,7 +151,12 @@ impl LshPlan {
     fn check(&self) -> Result<()> {
         match *self {
             Self { axes: 0, .. } => parameter("axes", "at least 1", 0),
-            Self { tables: 0, .. } => parameter("tables", "at least 1", 0),
+            Self { tables, .. } if !(1..=MOST_TABLES).contains(&tables) => {
+                parameter("tables", "1 to 1024", tables)
+            }
+            Self { rounds, .. } if rounds > MOST_ROUNDS => {
+                parameter("rounds", "at most 64", rounds)
+            }
             Self { functions, .. } if !(1..=64).contains(&functions) => {
                 parameter("functions", "1 to 64", functions)
             }

@@ -13,8 +13,10 @@ use crate::{
 };
 
 pub(crate) fn parse(text: &str) -> PyResult<PredictedPlan> {
-    serde_json::from_str(text)
-        .map_err(|error| PyValueError::new_err(format!("not a join plan: {error}")))
+    // Serde repeats a name that it does not know, however long it is.
+    serde_json::from_str(text).map_err(|error| {
+        PyValueError::new_err(format!("not a join plan: {:.200}", error.to_string()))
+    })
 }
 
 /// The one text of all equal plans.

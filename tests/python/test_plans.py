@@ -221,10 +221,13 @@ def test_what_the_join_refuses_the_planner_refuses():
         ("axes", 0, "axes must be at least 1, not 0"),
         ("functions", 0, "functions must be 1 to 64, not 0"),
         ("functions", 65, "functions must be 1 to 64, not 65"),
-        ("tables", 0, "tables must be at least 1, not 0"),
+        ("tables", 0, "tables must be 1 to 1024, not 0"),
         ("probes", 0, "probes must be 1 to 1024, not 0"),
         ("probes", 1025, "probes must be 1 to 1024, not 1025"),
+        ("tables", 1025, "tables must be 1 to 1024, not 1025"),
+        ("tables", 2**64 - 1, "tables must be 1 to 1024, not 18446744073709551615"),
         ("rounds", -1, "rounds must be .*, not -1"),
+        ("rounds", 65, "rounds must be at most 64, not 65"),
     ],
 )
 def test_numbers_out_of_range(name, value, message):
@@ -244,6 +247,7 @@ def test_numbers_out_of_range(name, value, message):
         ("cells", 0, "cells must be 1 to 16384, not 0"),
         ("cells", 16_385, "cells must be 1 to 16384, not 16385"),
         ("probes", 0, "probes must be at least 1, not 0"),
+        ("rounds", 2**64 - 1, "rounds must be at most 64, not 18446744073709551615"),
     ],
 )
 def test_numbers_of_cells_out_of_range(name, value, message):
@@ -271,7 +275,7 @@ def test_wrong_json(text, message):
 
 @pytest.mark.parametrize(
     "numbers",
-    [{"axes": 2**64 - 1}, {"functions": 64}, {"probes": 1024}, {"rounds": 2**64 - 1}, {"seed": 1}],
+    [{"axes": 2**64 - 1}, {"functions": 64}, {"probes": 1024}, {"rounds": 64}, {"seed": 1}],
     ids=str,
 )
 def test_extreme_numbers(rng, numbers):
@@ -281,10 +285,17 @@ def test_extreme_numbers(rng, numbers):
     assert recall_of(result, brute_force("euclidean", items)) == 1
 
 
-def test_tables_without_end_can_be_interrupted(rng):
-    def stop(done, total):
-        raise KeyboardInterrupt
+def test_a_plan_of_more_buckets_than_items_compares_all(clustered):
+    numbers = {**NUMBERS, "tables": 1024, "probes": 1024, "functions": 64}
+    for until in (None, 1.0):
+        plan = JoinPlan.lsh(**numbers, until_recall=until)
+        result = knn_join(items=clustered[0], k=K, plan=plan)
+        assert result.report.recall.value == 1
+        assert recall_of(result, brute_force("euclidean", clustered[0])) == 1
 
-    plan = JoinPlan.lsh(**{**NUMBERS, "tables": 2**64 - 1}, until_recall=1.0)
-    with pytest.raises(KeyboardInterrupt):
-        knn_join(items=rng.standard_normal((500, 4)), plan=plan, progress=stop)
+
+def test_a_long_name_is_not_repeated():
+    for text in ('{"plan": "' + "x" * 10**6 + '"}', '{"' + "y" * 10**6 + '": 1}'):
+        with pytest.raises(ValueError, match=r"not a join plan: ") as error:
+            JoinPlan.from_json(text)
+        assert len(str(error.value)) < 300

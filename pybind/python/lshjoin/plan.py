@@ -117,9 +117,10 @@ class JoinPlan:
             seed: where the random directions start, 0 to 2**64 - 1.
             axes: leading principal axes that directions are drawn in, at least 1.
             functions: sign bits of a table, 1 to 64.
-            tables: how many, at least 1; one after the other, so that they cost time alone.
+            tables: how many, 1 to 1024; one after the other, so that they cost time alone. Where a
+                query would meet more items in buckets than there are, all pairs are compared.
             probes: buckets of each table that a query looks into, its own the first; 1 to 1024.
-            rounds: of meeting the neighbours of neighbours, after the tables.
+            rounds: of meeting the neighbours of neighbours, after the tables; up to 64.
             until_recall: if given, rounds end early when held-out rows, whose exact neighbours are
                 computed first, reach this recall, and further tables and rounds follow until they
                 do; above 0, at most 1.
@@ -161,7 +162,7 @@ class JoinPlan:
                 a row with many centroids about as near as its own looks into more. Those whose
                 rows fill its list to begin with count among them. Where items are joined with
                 themselves, two rows are compared when either looks into the other's cell.
-            rounds: of meeting the neighbours of neighbours, after that.
+            rounds: of meeting the neighbours of neighbours, after that; up to 64.
             until_recall: if given, held-out rows, whose exact neighbours are computed first, tell
                 how many more probes this recall needs; above 0, at most 1. Where that comes to
                 most of all pairs, all are compared.
