@@ -122,11 +122,14 @@ impl Index {
     ///
     /// Mapped, it is checked as it is read: the manifest and all sizes now, codes and ids before
     /// the first answer, and each megabyte of the items before anything in it is made use of. In
-    /// memory, it is checked now.
+    /// memory, it is checked now, as by [`Index::verify`].
+    ///
+    /// Whoever it comes from, it can't make this crash, hang, or read or write elsewhere. Whether
+    /// its answers are those of its rows, [`Index::verify`] tells.
     ///
     /// # Errors
-    /// [`Error::Io`] when it can't be read, [`Error::Damaged`] when it is not what was saved or
-    /// of a later version.
+    /// [`Error::Io`] when it can't be read, [`Error::Damaged`] when it is not what was saved, no
+    /// index can be like that, or it is of a later version.
     pub fn open(path: &Path, mapped: bool, run: &Run) -> Result<Self> {
         Ok(Self::of(Segment::open(path, mapped, run)?))
     }
@@ -196,12 +199,14 @@ impl Index {
         Ok(())
     }
 
-    /// Looks at every byte.
+    /// Looks at every byte, and whether what was learnt from rows was learnt from these: an index of
+    /// unknown origin then answers as one that is built of its rows.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when one is not what was saved; or when the run is cancelled.
+    /// [`Error::Damaged`] when one is not what was saved, or what was saved is no index of these
+    /// rows; or when the run is cancelled.
     pub fn verify(&self, run: &Run) -> Result<()> {
-        self.segment.check_all(run)
+        self.segment.verify(run)
     }
 
     /// Number of items.

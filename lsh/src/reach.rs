@@ -100,11 +100,20 @@ impl AxisCells {
     }
 
     /// For each cell the `most` nearest cells that hold items, nearest first, with squared distances.
-    pub(crate) fn neighbors(&self, items: &CellStarts, most: usize) -> Vec<Neighborhood> {
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn neighbors(
+        &self,
+        items: &CellStarts,
+        most: usize,
+        run: &Run,
+    ) -> Result<Vec<Neighborhood>> {
         let centroids: Vec<&[f32]> = self.cells.each().collect();
         centroids
             .par_iter()
             .map(|centroid| {
+                run.check()?;
                 let mut neighbors: Neighborhood = (0..)
                     .zip(&centroids)
                     .filter(|&(cell, _)| !items.of(cell).is_empty())
@@ -118,7 +127,7 @@ impl AxisCells {
                     neighbors.shrink_to_fit();
                 }
                 neighbors.sort_unstable_by(nearer);
-                neighbors
+                Ok(neighbors)
             })
             .collect()
     }
@@ -366,5 +375,23 @@ impl<'a> Reach<'a> {
             run.advance(1);
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn cells_are_not_looked_for_once_cancelled() {
+        let axes = PrincipalAxes::of_parts(vec![1.0], 1);
+        let cells = AxisCells::of_parts(axes, vec![0.0, 3.0, 1.0]);
+        let items = CellStarts::of_starts(vec![0, 1, 2, 3]);
+        let run = Run::new().unwrap();
+        let near = cells.neighbors(&items, 2, &run).unwrap();
+        assert_eq!(near[0], [(0.0, 0), (1.0, 2)]);
+        run.cancel();
+        assert_eq!(cells.neighbors(&items, 2, &run), Err(Error::Cancelled));
     }
 }

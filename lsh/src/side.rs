@@ -199,8 +199,7 @@ impl<'a, T: Scalar> Side<'a, T> {
 
     /// Of augmented rows, all of which have this norm but for rounding.
     pub(crate) fn with_norm(mut self, norm: f64) -> Result<Self> {
-        let rounding = (self.rows.dim() + 8) as f64 * f64::EPSILON;
-        let error = norm * (2.0 * T::UNIT_ROUNDOFF + rounding.sqrt());
+        let error = norm * norm_error::<T>(self.rows.dim());
         if let Some(codes) = &mut self.codes {
             for row in 0..codes.len() {
                 codes.doubt(row, (error as f32).next_up())?;
@@ -409,6 +408,12 @@ pub(crate) fn norms_of<T: Scalar>(rows: Rows<'_, T>, run: &Run) -> Vec<f64> {
     blocks.concat()
 }
 
+/// By what share of it the norms of augmented rows of so many values may differ.
+pub(crate) fn norm_error<T: Scalar>(dim: usize) -> f64 {
+    let rounding = (dim + 8) as f64 * f64::EPSILON;
+    2.0 * T::UNIT_ROUNDOFF + rounding.sqrt()
+}
+
 /// What a row of this norm is multiplied by to make its direction; 0 where that is no number.
 fn inverse(norm: f64) -> f64 {
     let inverse = norm.recip();
@@ -425,7 +430,7 @@ fn quantised<T: Scalar>(
 }
 
 /// Rows scaled to length 1; those that have no direction are zeros.
-fn directions<T: Scalar>(rows: Rows<'_, T>, norms: &[f64]) -> Vec<f32> {
+pub(crate) fn directions<T: Scalar>(rows: Rows<'_, T>, norms: &[f64]) -> Vec<f32> {
     let mut directions = vec![0.0; rows.values().len()];
     directions
         .par_chunks_mut(rows.dim())

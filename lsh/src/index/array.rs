@@ -50,6 +50,11 @@ impl Shape {
         Self { dtype, shape }
     }
 
+    /// Along the first dimension.
+    pub(crate) fn length(&self) -> usize {
+        self.shape.first().copied().unwrap_or(0)
+    }
+
     /// The first bytes of the file, up to the data, and the number of bytes of these.
     fn header(&self, name: &str) -> Option<(Vec<u8>, usize)> {
         let values = self
@@ -77,11 +82,39 @@ impl Shape {
 #[serde(deny_unknown_fields)]
 pub(crate) struct StoredArray {
     pub(crate) file: String,
-    #[serde(flatten)]
-    pub(crate) shape: Shape,
+    // As of `Shape`; flattened, serde would keep all that stands beside it twice.
+    dtype: Dtype,
+    shape: Vec<usize>,
     chunk_bytes: usize,
-    /// Of each chunk of the data, in hexadecimal.
-    xxh3: Vec<String>,
+    /// Of each chunk of the data.
+    xxh3: Vec<Checksum>,
+}
+
+impl StoredArray {
+    pub(crate) fn shape(&self) -> Shape {
+        Shape::new(self.dtype, &self.shape)
+    }
+}
+
+/// A checksum, in a manifest 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+struct Checksum(u64);
+
+impl From<Checksum> for String {
+    fn from(Checksum(sum): Checksum) -> Self {
+        format!("{sum:016x}")
+    }
+}
+
+impl TryFrom<String> for Checksum {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let sum = u64::from_str_radix(&text, 16).map(Self);
+        let sum = sum.ok().filter(|&sum| String::from(sum) == text);
+        sum.ok_or("a checksum is not 16 hexadecimal digits")
+    }
 }
 
 /// An array that is complete, where it lies.
@@ -98,7 +131,7 @@ pub(crate) struct Array {
 #[derive(Debug)]
 struct Check {
     path: PathBuf,
-    checksums: Vec<u64>,
+    checksums: Vec<Checksum>,
     sound: Vec<AtomicBool>,
 }
 
@@ -107,29 +140,29 @@ impl Array {
     /// read into memory.
     ///
     /// # Errors
-    /// When it is not there, or it is not the file that the manifest tells of.
+    /// When it is not there, it is not the file that the manifest tells of, or the run is cancelled.
     pub(crate) fn open(
         directory: &Path,
         name: &str,
         stored: &StoredArray,
         mapped: bool,
+        run: &Run,
     ) -> Result<Self> {
         let path = directory.join(&stored.file);
         let altered = |what: &str| Error::damaged(&path, what);
-        if Path::new(&stored.file).file_name() != Some(stored.file.as_ref()) {
-            return Err(altered("the manifest names a file outside its directory"));
+        if !is_name_of(name, &stored.file) {
+            let problem = format!("the manifest gives {name} the name of a file that no array has");
+            return Err(Error::damaged(directory, &problem));
         }
         let (header, bytes) = stored
-            .shape
+            .shape()
             .header(name)
             .ok_or_else(|| altered("the manifest gives it an impossible shape"))?;
-        let checksum = |text: &String| u64::from_str_radix(text, 16).ok();
-        let checksums: Option<Vec<u64>> = stored.xxh3.iter().map(checksum).collect();
-        let checksums = checksums
-            .filter(|sums| stored.chunk_bytes == CHUNK && sums.len() == bytes.div_ceil(CHUNK))
-            .ok_or_else(|| altered("the manifest has other checksums than it needs"))?;
+        if stored.chunk_bytes != CHUNK || stored.xxh3.len() != bytes.div_ceil(CHUNK) {
+            return Err(altered("the manifest has other checksums than it needs"));
+        }
         let io = |error| Error::io(&path, &error);
-        let mut file = File::open(&path).map_err(io)?;
+        let mut file = open_regular(&path, OpenOptions::new().read(true))?;
         let length = file.metadata().map_err(io)?.len();
         let expected = (header.len() + bytes) as u64;
         if length != expected {
@@ -141,7 +174,10 @@ impl Array {
             map(&file).map_err(io)?
         } else {
             let mut contents = MmapMut::map_anon(header.len() + bytes).map_err(io)?;
-            file.read_exact(&mut contents).map_err(io)?;
+            for part in contents.chunks_mut(CHUNK) {
+                run.check()?;
+                file.read_exact(part).map_err(io)?;
+            }
             contents.make_read_only().map_err(io)?
         };
         if !contents.starts_with(&header) {
@@ -150,11 +186,11 @@ impl Array {
         Ok(Self {
             bytes: contents,
             start: header.len(),
-            shape: stored.shape.clone(),
+            shape: stored.shape(),
             check: Some(Check {
-                sound: checksums.iter().map(|_| AtomicBool::new(false)).collect(),
+                sound: stored.xxh3.iter().map(|_| AtomicBool::new(false)).collect(),
                 path,
-                checksums,
+                checksums: stored.xxh3.clone(),
             }),
         })
     }
@@ -200,14 +236,38 @@ impl Array {
     fn check_chunk(&self, check: &Check, chunk: usize) -> Result<()> {
         let start = chunk * CHUNK;
         let end = self.data().len().min(start + CHUNK);
-        if xxh3_64(&self.data()[start..end]) != check.checksums[chunk] {
-            return Err(Error::damaged(
-                &check.path,
-                &format!("bytes {start} to {end} of its data are not what was written"),
+        let data = &self.data()[start..end];
+        let damaged = |problem: String| Err(Error::damaged(&check.path, &problem));
+        if Checksum(xxh3_64(data)) != check.checksums[chunk] {
+            return damaged(format!(
+                "bytes {start} to {end} of its data are not what was written"
             ));
+        }
+        // Checksums tell of accidents; whoever means harm computes them anew.
+        if let Some((at, value)) = self.not_finite(data) {
+            let place = start / self.value_bytes() + at;
+            return damaged(format!("it holds {value} as value {place} of its data"));
         }
         check.sound[chunk].store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn value_bytes(&self) -> usize {
+        self.shape.dtype.bitsize() / 8
+    }
+
+    /// The first of these values that is NaN or infinite, with its place among them.
+    fn not_finite(&self, data: &[u8]) -> Option<(usize, f64)> {
+        fn first<V: Pod>(data: &[u8], value: impl Fn(&V) -> f64) -> Option<(usize, f64)> {
+            let values: &[V] = bytemuck::try_cast_slice(data).unwrap_or_default();
+            let mut values = values.iter().map(value).enumerate();
+            values.find(|(_, value)| !value.is_finite())
+        }
+        match self.shape.dtype {
+            Dtype::F32 => first(data, |&value: &f32| value.into()),
+            Dtype::F64 => first(data, |&value: &f64| value),
+            _ => None,
+        }
     }
 
     /// # Errors
@@ -226,6 +286,31 @@ impl Array {
                 self.check_chunk(check, chunk)
             })
     }
+}
+
+/// Whether a file of this name is one of this array's.
+pub(crate) fn is_name_of(array: &str, file: &str) -> bool {
+    let rest = file
+        .strip_prefix(array)
+        .and_then(|rest| rest.strip_prefix('-'));
+    let own = rest.and_then(|rest| rest.strip_suffix(".safetensors"));
+    own.is_some_and(|own| own.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+/// Opens a file, if it is one: what else may lie under its name in a directory of unknown origin would
+/// block (a pipe), never end (a device) or be somewhere else (a link).
+///
+/// # Errors
+/// What the system says, and when it is anything but a regular file.
+pub(crate) fn open_regular(path: &Path, how: &OpenOptions) -> Result<File> {
+    let io = |error| Error::io(path, &error);
+    if !fs::symlink_metadata(path).map_err(io)?.is_file() {
+        return Err(Error::damaged(
+            path,
+            "it is not a regular file; the files of an index lie in its directory themselves",
+        ));
+    }
+    how.open(path).map_err(io)
 }
 
 /// An array that is being written.
@@ -301,15 +386,15 @@ impl ArrayWriter {
     ) -> Result<Self> {
         let path = directory.join(file);
         let other = || Error::damaged(&path, "it is not the file that was begun");
-        let (header, bytes) = shape.header(name).ok_or_else(other)?;
-        let io = |error| Error::io(&path, &error);
-        // No link, through which a file elsewhere would be written to.
-        let found = fs::symlink_metadata(&path).map_err(io)?;
-        if !found.is_file() || found.len() != (header.len() + bytes) as u64 {
+        if !is_name_of(name, file) {
             return Err(other());
         }
-        let opened = OpenOptions::new().read(true).write(true).open(&path);
-        let mut opened = opened.map_err(io)?;
+        let (header, bytes) = shape.header(name).ok_or_else(other)?;
+        let io = |error| Error::io(&path, &error);
+        let mut opened = open_regular(&path, OpenOptions::new().read(true).write(true))?;
+        if opened.metadata().map_err(io)?.len() != (header.len() + bytes) as u64 {
+            return Err(other());
+        }
         let mut start = vec![0; header.len()];
         opened.read_exact(&mut start).map_err(io)?;
         if start != header {
@@ -447,11 +532,13 @@ impl Array {
         let name = path.file_name().map(|name| name.to_string_lossy().into());
         let checksum = |chunk: &[u8]| {
             run.check()?;
-            Ok(format!("{:016x}", xxh3_64(chunk)))
+            Ok(Checksum(xxh3_64(chunk)))
         };
+        let Shape { dtype, shape } = self.shape.clone();
         Ok(StoredArray {
             file: name.unwrap_or_default(),
-            shape: self.shape.clone(),
+            dtype,
+            shape,
             chunk_bytes: CHUNK,
             xxh3: self
                 .data()
@@ -485,8 +572,12 @@ mod tests {
         writer.write(early.len(), late).unwrap();
         writer.write(0, early).unwrap();
         let (array, written) = writer.finish(&Run::new().unwrap()).unwrap();
-        assert_eq!(array.values::<f32>(), values);
+        assert_eq!(array.data(), bytemuck::cast_slice::<f32, u8>(values));
         written.unwrap()
+    }
+
+    fn opened(directory: &Path, name: &str, stored: &StoredArray, mapped: bool) -> Result<Array> {
+        Array::open(directory, name, stored, mapped, &Run::new().unwrap())
     }
 
     #[test]
@@ -514,11 +605,11 @@ mod tests {
         let values: Vec<f32> = (0..CHUNK).map(|value| value as f32).collect();
         let written = written(directory.path(), &values);
         for mapped in [true, false] {
-            let array = Array::open(directory.path(), "rows", &written.stored, mapped).unwrap();
+            let array = opened(directory.path(), "rows", &written.stored, mapped).unwrap();
             array.check_all(&run).unwrap();
             assert_eq!(array.values::<f32>(), values);
         }
-        let mut writer = ArrayWriter::new("rows", written.stored.shape.clone(), None).unwrap();
+        let mut writer = ArrayWriter::new("rows", written.stored.shape(), None).unwrap();
         writer.write(0, &values).unwrap();
         let (array, file) = writer.finish(&run).unwrap();
         assert!(file.is_none());
@@ -535,7 +626,7 @@ mod tests {
         let mut file = OpenOptions::new().write(true).open(&path).unwrap();
         file.seek(SeekFrom::End(-1)).unwrap();
         file.write_all(&[1]).unwrap();
-        let array = Array::open(directory.path(), "rows", &written.stored, true).unwrap();
+        let array = opened(directory.path(), "rows", &written.stored, true).unwrap();
         array.check(0..3 * CHUNK).unwrap();
         for _ in 0..2 {
             let Err(Error::Damaged { path: named, .. }) = array.check(3 * CHUNK - 1..3 * CHUNK + 1)
@@ -553,7 +644,7 @@ mod tests {
         let written = written(directory.path(), &[1.0, 2.0]);
         let path = directory.path().join(&written.stored.file);
         let reopen = |file: &str| {
-            ArrayWriter::reopen("rows", written.stored.shape.clone(), directory.path(), file)
+            ArrayWriter::reopen("rows", written.stored.shape(), directory.path(), file)
         };
         let again = reopen(&written.stored.file).unwrap();
         assert_eq!(again.values::<f32>().unwrap(), [1.0, 2.0]);
@@ -571,16 +662,99 @@ mod tests {
         let refused = |change: &dyn Fn(&mut StoredArray)| {
             let mut stored = written.stored.clone();
             change(&mut stored);
-            let opened = Array::open(directory.path(), "rows", &stored, true);
-            assert!(matches!(opened, Err(Error::Damaged { .. })), "{stored:?}");
+            let found = opened(directory.path(), "rows", &stored, true);
+            assert!(matches!(found, Err(Error::Damaged { .. })), "{stored:?}");
         };
-        refused(&|stored| stored.shape.shape = vec![usize::MAX, usize::MAX]);
-        refused(&|stored| stored.shape.shape = vec![2, 2]);
-        refused(&|stored| stored.shape.dtype = Dtype::I32);
+        refused(&|stored| stored.shape = vec![usize::MAX, usize::MAX]);
+        refused(&|stored| stored.shape = vec![2, 2]);
+        refused(&|stored| stored.dtype = Dtype::I32);
+        refused(&|stored| stored.dtype = Dtype::F4);
         refused(&|stored| stored.xxh3.clear());
-        refused(&|stored| stored.xxh3 = vec!["not a number".into()]);
+        refused(&|stored| stored.xxh3.push(Checksum(0)));
         refused(&|stored| stored.chunk_bytes = 1);
-        refused(&|stored| stored.file = format!("../{}", stored.file));
-        assert!(Array::open(directory.path(), "codes", &written.stored, true).is_err());
+        for name in [
+            "../{}", "./{}", "{}/", "{}/..", "/{}", "{}\0", "", "..", "codes-{}",
+        ] {
+            refused(&|stored| stored.file = name.replace("{}", &stored.file));
+        }
+        assert!(opened(directory.path(), "codes", &written.stored, true).is_err());
+    }
+
+    #[test]
+    fn checksums_are_16_hexadecimal_digits() {
+        let sum: Checksum = serde_json::from_str("\"00000000000000ff\"").unwrap();
+        assert_eq!(sum, Checksum(255));
+        assert_eq!(serde_json::to_string(&sum).unwrap(), "\"00000000000000ff\"");
+        for text in [
+            "\"ff\"",
+            "\"\"",
+            "\"00000000000000FF\"",
+            "\"+0000000000000ff\"",
+            "255",
+        ] {
+            assert!(serde_json::from_str::<Checksum>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_refused_though_its_checksum_fits() {
+        let run = Run::new().unwrap();
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut values = vec![1.0; CHUNK];
+            values[CHUNK / 2 + 3] = value;
+            let written = written(directory.path(), &values);
+            let array = opened(directory.path(), "rows", &written.stored, true).unwrap();
+            array.check(0..2 * CHUNK).unwrap();
+            for refused in [array.check(2 * CHUNK..2 * CHUNK + 1), array.check_all(&run)] {
+                let problem = format!("it holds {value} as value {} of its data", CHUNK / 2 + 3);
+                let path = directory.path().join(&written.stored.file);
+                let expected = Error::damaged(&path, &problem);
+                assert_eq!(refused, Err(expected));
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let written = written(directory.path(), &[1.0, 2.0]);
+        let path = directory.path().join("rows-other.safetensors");
+        let mut stored = written.stored.clone();
+        stored.file = "rows-other.safetensors".into();
+        let refused = || {
+            let found = opened(directory.path(), "rows", &stored, true);
+            assert!(matches!(found, Err(Error::Damaged { path: named, .. }) if named == path));
+            let shape = stored.shape();
+            let reopened = ArrayWriter::reopen("rows", shape, directory.path(), &stored.file);
+            assert!(matches!(reopened, Err(Error::Damaged { path: named, .. }) if named == path));
+        };
+        for target in [
+            directory.path().join(&written.stored.file).as_path(),
+            Path::new("/dev/zero"),
+            Path::new("nowhere"),
+        ] {
+            std::os::unix::fs::symlink(target, &path).unwrap();
+            refused();
+            fs::remove_file(&path).unwrap();
+        }
+        fs::create_dir(&path).unwrap();
+        refused();
+        fs::remove_dir(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        refused();
+    }
+
+    #[test]
+    fn a_file_outside_is_not_gone_on_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let inside = directory.path().join("inside");
+        fs::create_dir(&inside).unwrap();
+        let written = written(directory.path(), &[1.0, 2.0]);
+        let file = format!("../{}", written.stored.file);
+        let reopened = ArrayWriter::reopen("rows", written.stored.shape(), &inside, &file);
+        assert!(matches!(reopened, Err(Error::Damaged { .. })));
     }
 }

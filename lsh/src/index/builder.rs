@@ -132,19 +132,11 @@ impl IndexBuilder {
         seed: u64,
         directory: Option<&Path>,
     ) -> Result<Self> {
-        Rows::<f32>::new(&[], dim)?;
-        if items >= u32::MAX as usize {
-            return Err(Error::Parameter {
-                name: "the number of items",
-                must_be: "below 2**32 - 1",
-                value: items.to_string(),
-            });
-        }
         let plan = match plan {
             Some(plan) => plan,
             None => default_plan(items, seed),
         };
-        JoinPlan::Partitions(plan).check()?;
+        check_numbers(items, dim, plan)?;
         let mut builder = Self {
             items,
             dim,
@@ -255,6 +247,20 @@ impl IndexBuilder {
         };
         let writers = ARRAYS.into_iter().chain(UNDER_WAY).map(writer);
         let writers: BTreeMap<&'static str, ArrayWriter> = writers.collect::<Result<_>>()?;
+        let other = || {
+            Error::damaged(
+                directory.path(),
+                "what was begun there is not an index of these items",
+            )
+        };
+        let length = |name| writers[name].shape().length();
+        let shapes = self.shapes(length("axes"), length("centroids"));
+        let mut shaped = writers.iter();
+        if !shapes.is_possible(&self.plan)
+            || !shaped.all(|(&name, writer)| *writer.shape() == shapes.of(name))
+        {
+            return Err(other());
+        }
         let learnt = Learnt {
             axes: PrincipalAxes::of_parts(writers["axes"].values()?, self.width()),
             centroids: writers["centroids"].values()?,
@@ -271,17 +277,15 @@ impl IndexBuilder {
             next: Vec::new(),
             writers,
         };
-        let count = writing.count();
-        let shapes = self.shapes(&writing.learnt);
-        let mut shaped = writing.writers.iter();
+        let (count, learnt) = (writing.count(), &writing.learnt);
+        let mut values = learnt.axes.axes.iter().chain(&learnt.centroids);
         if unfinished.seen > self.items
-            || !shaped.all(|(&name, writer)| *writer.shape() == shapes.of(name))
+            || !values.all(|value| value.is_finite())
+            || !(0.0..=f64::MAX).contains(&learnt.longest)
+            || learnt.scale.is_some() != has_codes(self.metric)
             || writing.cells.iter().any(|&cell| cell as usize >= count)
         {
-            return Err(Error::damaged(
-                directory.path(),
-                "what was begun there is not an index of these items",
-            ));
+            return Err(other());
         }
         (self.seen, self.recorded) = (unfinished.seen, unfinished.seen);
         if unfinished.writing {
@@ -430,14 +434,14 @@ impl IndexBuilder {
         self.record()
     }
 
-    fn shapes(&self, learnt: &Learnt) -> Shapes {
+    fn shapes(&self, axes: usize, cells: usize) -> Shapes {
         Shapes {
             rows: self.items,
             width: self.width(),
             metric: self.metric,
-            axes: learnt.axes_count(),
-            cells: learnt.centroids.len() / learnt.axes_count().max(1),
-            held_out: self.items.div_ceil(held_out_step(self.items)),
+            axes,
+            cells,
+            held_out: held_out_count(self.items),
         }
     }
 
@@ -445,7 +449,7 @@ impl IndexBuilder {
         if let Some(directory) = &mut self.directory {
             directory.begin()?;
         }
-        let shapes = self.shapes(&learnt);
+        let shapes = self.shapes(learnt.axes_count(), learnt.cells_count());
         let directory = self.directory.as_ref();
         let writer = |name: &'static str| {
             let shape = shapes.of(name);
@@ -520,6 +524,24 @@ impl IndexBuilder {
     }
 }
 
+/// Whether there may be an index of so many items and values, and of such cells.
+///
+/// # Errors
+/// When a number is out of range.
+pub(crate) fn check_numbers(items: usize, dim: usize, plan: PartitionPlan) -> Result<()> {
+    Rows::<f32>::new(&[], dim)?;
+    for (name, number) in [("the number of items", items), ("the dimension", dim)] {
+        if number >= u32::MAX as usize {
+            return Err(Error::Parameter {
+                name,
+                must_be: "below 2**32 - 1",
+                value: number.to_string(),
+            });
+        }
+    }
+    JoinPlan::Partitions(plan).check()
+}
+
 /// The cells that so many items ask for.
 pub(crate) fn default_plan(items: usize, seed: u64) -> PartitionPlan {
     PartitionPlan {
@@ -534,6 +556,11 @@ pub(crate) fn default_plan(items: usize, seed: u64) -> PartitionPlan {
 /// Every how manieth of so many items is held out.
 fn held_out_step(items: usize) -> usize {
     items.div_ceil(HELD_OUT).max(1)
+}
+
+/// How many of so many items are held out.
+pub(crate) fn held_out_count(items: usize) -> usize {
+    items.div_ceil(held_out_step(items))
 }
 
 impl Sample {
@@ -575,6 +602,10 @@ impl Learnt {
         self.axes.count()
     }
 
+    fn cells_count(&self) -> usize {
+        self.centroids.len() / self.axes_count().max(1)
+    }
+
     fn cells(&self) -> AxisCells {
         AxisCells::of_parts(self.axes.clone(), self.centroids.clone())
     }
@@ -593,8 +624,7 @@ impl Learnt {
 impl Writing {
     /// How many cells there are; where there are none, all rows are of one.
     fn count(&self) -> usize {
-        let count = self.learnt.centroids.len() / self.learnt.axes_count().max(1);
-        count.max(1)
+        self.learnt.cells_count().max(1)
     }
 
     /// Where each cell's rows go after the first `seen` items; of none, where they start, with their
@@ -717,7 +747,7 @@ fn by_id(ids: &[i64]) -> Result<Vec<u32>> {
 }
 
 /// For each row how many equal ones have lower ids.
-fn twins(by_id: &[u32], hashes: &[u64], rows: Rows<'_, f32>) -> Vec<u32> {
+pub(crate) fn twins(by_id: &[u32], hashes: &[u64], rows: Rows<'_, f32>) -> Vec<u32> {
     let mut twins = vec![0; by_id.len()];
     let hash = |&row: &u32| hashes[row as usize];
     let row = |&row: &u32| rows.row(row as usize);

@@ -1,6 +1,7 @@
 //! The rows of an index by cell, in arrays that are never written to.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     ops::Range,
     path::Path,
@@ -8,21 +9,25 @@ use std::{
 };
 
 use lshjoin_kernels::{Quantised, Rows};
+use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
 use super::{
     array::{Array, Shape},
+    builder::{check_numbers, held_out_count, twins},
     directory::{Facts, Manifest},
 };
 use crate::{
     cells::CellStarts,
     directions::PrincipalAxes,
+    duplicates::hash,
     error::{Error, Result},
+    magnitude,
     metric::Metric,
     plan::{JoinPlan, PartitionPlan},
     reach::{AxisCells, Neighborhood},
     run::Run,
-    side::Side,
+    side::{Side, directions, norm_error, norms_of},
 };
 
 /// The arrays of an index, which are its files too.
@@ -60,6 +65,15 @@ pub(crate) const UNDER_WAY: [&str; 2] = ["cells", "hashes"];
 /// each of 16384 would take up 2 GB.
 const NEAR_CELLS: usize = 1024;
 
+/// Rows that are looked at between two looks at whether to go on.
+const LOOKED_AT: usize = 1 << 14;
+
+/// No value of an axis, whose norm is 1 but for rounding, is above this.
+const UNIT: f32 = 1.001;
+
+/// No norm of a row that is kept is above this, however long the row is.
+const LONGEST: f64 = 1e45;
+
 /// The shape of each array of an index.
 pub(crate) struct Shapes {
     pub(crate) rows: usize,
@@ -72,6 +86,17 @@ pub(crate) struct Shapes {
 }
 
 impl Shapes {
+    /// Whether cells of this plan come out like that.
+    pub(crate) fn is_possible(&self, plan: &PartitionPlan) -> bool {
+        let of = |count: usize, most: usize| match has_codes(self.metric) && self.rows > 0 {
+            true => (1..=most).contains(&count),
+            false => count == 0,
+        };
+        of(self.axes, plan.axes.min(self.width))
+            && of(self.cells, plan.cells.min(self.rows))
+            && self.held_out == held_out_count(self.rows)
+    }
+
     pub(crate) fn of(&self, name: &str) -> Shape {
         let coded = if has_codes(self.metric) { self.rows } else { 0 };
         match name {
@@ -114,6 +139,8 @@ pub(crate) struct Segment {
     /// By which the cells were made.
     pub(crate) plan: PartitionPlan,
     arrays: BTreeMap<String, Array>,
+    /// Whether all but the rows was found sound, or made here.
+    sound: OnceLock<()>,
     cells: OnceLock<Option<Arc<SegmentCells>>>,
 }
 
@@ -167,6 +194,38 @@ impl Kept<'_> {
         }
         Ok(())
     }
+}
+
+/// The metric and the plan of an index, whose manifest gives all arrays the shapes that follow from
+/// them: nothing is read, nor any memory taken, before that is known.
+///
+/// # Errors
+/// When no index is like that.
+fn checked(directory: &Path, manifest: &Manifest) -> Result<(Metric, PartitionPlan)> {
+    let damaged = |what: &str| Manifest::damaged(directory, what);
+    let wrong = |error: Error| damaged(&error.to_string());
+    let (facts, arrays) = (&manifest.facts, &manifest.arrays);
+    let JoinPlan::Partitions(plan) = facts.plan else {
+        return Err(damaged("it has a plan that is not one of partitions"));
+    };
+    check_numbers(facts.items, facts.dim, plan).map_err(wrong)?;
+    let metric: Metric = facts.metric.parse().map_err(wrong)?;
+    if !arrays.keys().map(String::as_str).eq(ARRAYS) {
+        return Err(damaged("it has other arrays than those of an index"));
+    }
+    let shapes = Shapes {
+        rows: facts.items,
+        width: width(metric, facts.dim),
+        metric,
+        axes: arrays["axes"].shape().length(),
+        cells: arrays["centroids"].shape().length(),
+        held_out: arrays["held_out"].shape().length(),
+    };
+    let shaped = |name: &&str| arrays[*name].shape() == shapes.of(name);
+    if !shapes.is_possible(&plan) || !ARRAYS.iter().all(shaped) {
+        return Err(damaged("it has arrays of shapes that do not fit its facts"));
+    }
+    Ok((metric, plan))
 }
 
 /// Rows of a segment that were removed since.
@@ -225,6 +284,7 @@ impl Segment {
             dim,
             plan,
             arrays,
+            sound: OnceLock::from(()),
             cells: OnceLock::new(),
         }
     }
@@ -235,45 +295,22 @@ impl Segment {
     /// When it is not there, or is not what was saved.
     pub(crate) fn open(directory: &Path, mapped: bool, run: &Run) -> Result<Self> {
         let manifest = Manifest::read(directory)?;
-        let arrays = match manifest.open(directory, mapped) {
+        let (metric, plan) = checked(directory, &manifest)?;
+        let arrays = match manifest.open(directory, mapped, run) {
             // Saved anew in between, and the old files removed.
             Err(Error::Io { .. }) if Manifest::read(directory)? != manifest => {
                 return Self::open(directory, mapped, run);
             }
             arrays => arrays?,
         };
-        let segment = Self::of_arrays(directory, &manifest.facts, arrays)?;
+        let segment = Self {
+            sound: OnceLock::new(),
+            ..Self::new(metric, manifest.facts.dim, plan, arrays)
+        };
         if !mapped {
-            segment.check_all(run)?;
+            segment.verify(run)?;
         }
         Ok(segment)
-    }
-
-    fn of_arrays(directory: &Path, facts: &Facts, arrays: BTreeMap<String, Array>) -> Result<Self> {
-        let damaged = |what| Error::damaged(directory, what);
-        let JoinPlan::Partitions(plan) = facts.plan else {
-            return Err(damaged(
-                "the manifest has a plan that is not one of partitions",
-            ));
-        };
-        if !arrays.keys().map(String::as_str).eq(ARRAYS) {
-            return Err(damaged("the manifest has other arrays than an index has"));
-        }
-        let metric: Metric = facts.metric.parse()?;
-        let length = |name: &str| arrays[name].shape().shape.first().copied().unwrap_or(0);
-        let shapes = Shapes {
-            rows: facts.items,
-            width: width(metric, facts.dim),
-            metric,
-            axes: length("axes"),
-            cells: length("centroids"),
-            held_out: length("held_out"),
-        };
-        let shaped = |name: &&str| *arrays[*name].shape() == shapes.of(name);
-        if facts.dim == 0 || facts.items >= u32::MAX as usize || !ARRAYS.iter().all(shaped) {
-            return Err(damaged("the manifest has arrays of shapes that do not fit"));
-        }
-        Ok(Self::new(metric, facts.dim, plan, arrays))
     }
 
     pub(crate) fn facts(&self) -> Facts {
@@ -308,9 +345,149 @@ impl Segment {
     }
 
     /// Asked before the first answer: all is checked but the rows, which are when they are read.
+    /// Not only that it is what was saved: whoever saved it may have meant harm, and nothing may
+    /// then be read out of bounds or without end.
     fn check_small(&self, run: &Run) -> Result<()> {
+        if self.sound.get().is_some() {
+            return Ok(());
+        }
         let mut small = self.arrays.iter().filter(|(name, _)| *name != "rows");
-        small.try_for_each(|(_, array)| array.check_all(run))
+        small.try_for_each(|(_, array)| array.check_all(run))?;
+        let items = self.len();
+        let starts: &[u64] = self.array("starts").values();
+        let ends = (starts.first(), starts.last());
+        let end = if starts.len() > 1 { items as u64 } else { 0 };
+        if ends != (Some(&0), Some(&end)) || !starts.is_sorted() {
+            let starts = self.array("starts");
+            return Err(starts.damaged("cells don't follow one another"));
+        }
+        for name in ["by_id", "held_out"] {
+            let rows: &[u32] = self.array(name).values();
+            if let Some(row) = rows.iter().find(|&&row| row as usize >= items) {
+                let problem = format!("it names row {row} of {items}");
+                return Err(self.array(name).damaged(&problem));
+            }
+        }
+        // Each once, then: no id comes twice, and no row.
+        let (by_id, ids) = (self.array("by_id"), self.array("ids").values::<i64>());
+        let id = |row: &u32| ids[*row as usize];
+        let rising = |pair: &[u32]| id(&pair[0]) < id(&pair[1]);
+        if !by_id.values::<u32>().par_windows(2).all(rising) {
+            return Err(by_id.damaged("ids don't rise, or one comes twice"));
+        }
+        let axes: &[f32] = self.array("axes").values();
+        if axes.iter().any(|value| value.abs() > UNIT) {
+            return Err(self.array("axes").damaged("an axis is longer than 1"));
+        }
+        if let Ok(centroids) = Rows::new(
+            self.array("centroids").values::<f32>(),
+            self.array("axes").shape().length(),
+        ) {
+            let checked = magnitude::check("centroids", centroids, Metric::Euclidean, run);
+            checked.map_err(|error| self.damaged("centroids", error))?;
+        }
+        let norms: &[f64] = self.array("norms").values();
+        let mut norms = norms.iter().zip(0..);
+        if let Some((norm, row)) = norms.find(|(norm, _)| !(0.0..=LONGEST).contains(*norm)) {
+            let problem = format!("the norm of row {row} is {norm}");
+            return Err(self.array("norms").damaged(&problem));
+        }
+        if let Some(codes) = self.codes(&(0..items))? {
+            for start in (0..items).step_by(LOOKED_AT) {
+                run.check()?;
+                if let Some(row) = codes.unsound(start..items.min(start + LOOKED_AT)) {
+                    let problem = format!("what it says of row {row} is true of no codes");
+                    return Err(self.array("known").damaged(&problem));
+                }
+            }
+        }
+        let _ = self.sound.set(());
+        Ok(())
+    }
+
+    /// Checks all, and that what was learnt from rows was learnt from these: then answers are
+    /// those of the rows.
+    ///
+    /// # Errors
+    /// When anything is not what was saved, or was not learnt from these rows, or the run is
+    /// cancelled.
+    pub(crate) fn verify(&self, run: &Run) -> Result<()> {
+        self.check_all(run)?;
+        self.check_small(run)?;
+        let (items, width) = (self.len(), self.width());
+        let rows: Rows<'_, f32> = Rows::new(self.array("rows").values(), width)?;
+        let norms: &[f64] = self.array("norms").values();
+        let codes = self.codes(&(0..items))?;
+        let other = |name: &str, row: usize| {
+            let problem = format!("it was not made of row {row}");
+            Err(self.array(name).damaged(&problem))
+        };
+        let mut hashes = Vec::with_capacity(items);
+        for start in (0..items).step_by(LOOKED_AT) {
+            run.check()?;
+            let range = start..items.min(start + LOOKED_AT);
+            let part = rows.slice(range.clone());
+            if self.metric != Metric::InnerProduct {
+                let checked = magnitude::check("items", part, self.metric, run);
+                checked.map_err(|error| self.damaged("rows", error.after(start)))?;
+            }
+            hashes.extend((0..part.len()).map(|row| hash(&part.row(row)[..self.dim])));
+            let mut coded = Cow::Borrowed(part.values());
+            if has_norms(self.metric) {
+                let (own, kept) = (norms_of(part, run), &norms[range.clone()]);
+                // Augmented rows all have the same norm, but for rounding.
+                let (common, error) = match self.metric {
+                    Metric::InnerProduct => (Some(norms[0]), norm_error::<f32>(width)),
+                    _ => (None, 0.0),
+                };
+                let same = |(own, kept): (&f64, &f64)| {
+                    common.is_none_or(|common| common == *kept)
+                        && (own - kept).abs() <= kept * error
+                };
+                if let Some(row) = own.iter().zip(kept).position(|pair| !same(pair)) {
+                    return other("norms", start + row);
+                }
+                if self.metric == Metric::Cosine {
+                    let mut directions = directions(part, kept);
+                    // Nothing may be known of rows without one: so far are their codes from it.
+                    let rows = directions.chunks_mut(width);
+                    let zeros = rows.filter(|row| row.iter().all(|&value| value == 0.0));
+                    zeros.for_each(|row| row.fill(f32::MAX));
+                    coded = directions.into();
+                }
+            }
+            if let Some(codes) = &codes {
+                let coded = Rows::new(&coded, width)?;
+                if let Some(row) = codes.slice(range).uncovered(coded)? {
+                    return other("codes", start + row);
+                }
+            }
+        }
+        let kept: &[u32] = self.array("twins").values();
+        let own = twins(self.array("by_id").values(), &hashes, rows);
+        match own.iter().zip(kept).position(|(own, kept)| own != kept) {
+            Some(row) => other("twins", row),
+            None => Ok(()),
+        }
+    }
+
+    /// What is wrong with the values of an array, unless the run was cancelled.
+    fn damaged(&self, name: &str, error: Error) -> Error {
+        match error {
+            Error::Cancelled => error,
+            error => self.array(name).damaged(&error.to_string()),
+        }
+    }
+
+    /// The codes of these rows, where the metric has any use for them; without a check.
+    fn codes(&self, rows: &Range<usize>) -> Result<Option<Quantised<'_>>> {
+        if !has_codes(self.metric) {
+            return Ok(None);
+        }
+        let stride = Quantised::stride(self.width());
+        let codes = &self.array("codes").values()[rows.start * stride..rows.end * stride];
+        let known = &self.array("known").values()[rows.start * 16..rows.end * 16];
+        Ok(Some(Quantised::from_parts(self.width(), codes, known)?))
     }
 
     /// The user's ids, row by row.
@@ -327,11 +504,10 @@ impl Segment {
     /// # Errors
     /// When ids are damaged.
     pub(crate) fn by_id(&self, run: &Run) -> Result<ById<'_>> {
-        let rows = self.array("by_id");
-        rows.check_all(run)?;
+        self.check_small(run)?;
         Ok(ById {
-            ids: self.ids(run)?,
-            rows: rows.values(),
+            ids: self.array("ids").values(),
+            rows: self.array("by_id").values(),
         })
     }
 
@@ -344,30 +520,24 @@ impl Segment {
             return Ok(cells.clone());
         }
         self.check_small(run)?;
-        let cells = self.learnt_cells()?;
+        let cells = self.learnt_cells(run)?;
         Ok(self.cells.get_or_init(|| cells).clone())
     }
 
-    fn learnt_cells(&self) -> Result<Option<Arc<SegmentCells>>> {
+    fn learnt_cells(&self, run: &Run) -> Result<Option<Arc<SegmentCells>>> {
         let centroids: &[f32] = self.array("centroids").values();
         if centroids.is_empty() {
             return Ok(None);
         }
         let axes: &[f32] = self.array("axes").values();
         let starts: &[u64] = self.array("starts").values();
-        let ends = (starts.first(), starts.last());
-        if ends != (Some(&0), Some(&(self.len() as u64))) || !starts.is_sorted() {
-            return Err(self
-                .array("starts")
-                .damaged("cells don't follow one another"));
-        }
         let mut cells = SegmentCells {
             axes: PrincipalAxes::of_parts(axes.to_vec(), self.width()),
             centroids: centroids.to_vec(),
             table: CellStarts::of_starts(starts.iter().map(|&start| start as usize).collect()),
             neighbors: Vec::new(),
         };
-        cells.neighbors = cells.cells().neighbors(&cells.table, NEAR_CELLS);
+        cells.neighbors = cells.cells().neighbors(&cells.table, NEAR_CELLS, run)?;
         Ok(Some(Arc::new(cells)))
     }
 
@@ -376,13 +546,8 @@ impl Segment {
     /// # Errors
     /// When they are damaged.
     pub(crate) fn held_out(&self, run: &Run) -> Result<Vec<u32>> {
-        let array = self.array("held_out");
-        array.check_all(run)?;
-        let rows: &[u32] = array.values();
-        if rows.iter().any(|&row| row as usize >= self.len()) {
-            return Err(array.damaged("it names a row that is not there"));
-        }
-        Ok(rows.to_vec())
+        self.check_small(run)?;
+        Ok(self.array("held_out").values().to_vec())
     }
 
     /// All rows, to find the `k` nearest among.
@@ -412,18 +577,8 @@ impl Segment {
         run: &Run,
     ) -> Result<Side<'a, f32>> {
         self.check_small(run)?;
-        let (width, stride) = (self.width(), Quantised::stride(self.width()));
-        let rows = Rows::new(self.array("rows").values(), width)?.slice(range.clone());
-        let codes: &[i8] = self.array("codes").values();
-        let known: &[u8] = self.array("known").values();
-        let codes = match has_codes(self.metric) {
-            false => None,
-            true => Some(Quantised::from_parts(
-                width,
-                &codes[range.start * stride..range.end * stride],
-                &known[range.start * 16..range.end * 16],
-            )?),
-        };
+        let rows = Rows::new(self.array("rows").values(), self.width())?.slice(range.clone());
+        let codes = self.codes(range)?;
         let norms: &[f64] = self.array("norms").values();
         let kept = Kept {
             ids: &self.array("ids").values()[range.clone()],

@@ -184,12 +184,15 @@ class Index:
     def load(cls, path: StoragePath, *, mmap: bool = True, num_threads: int | None = None) -> Index:
         """Opens what :meth:`save` or :meth:`build_on_disk` wrote.
 
+        It may come from anybody: whatever the files hold, nothing but an error comes of it, or an
+        answer, which is that of the items once :meth:`verify` has found nothing.
+
         Args:
             path: the directory.
             mmap: whether files are mapped, so that opening takes milliseconds and memory holds
                 what queries touch. Then manifest and sizes are checked now, codes and ids before
                 the first answer, and each megabyte of the items before it is made use of. False
-                reads and checks all now. Mapped files must not be changed or cut short by others.
+                reads and verifies all now. Mapped files must not be changed or cut short by others.
             num_threads: threads to use; all cores if None.
 
         Raises:
@@ -219,7 +222,11 @@ class Index:
             )
 
     def verify(self, *, num_threads: int | None = None, progress: Progress = None) -> None:
-        """Looks at every byte of the files; ValueError naming the file that is damaged."""
+        """Looks at every byte of the files, and whether all that was learnt fits the items.
+
+        Raises:
+            ValueError: when a file is damaged, or is not one of an index of these items; names it.
+        """
         with reporter(progress, "Index.verify") as on_progress:
             self._native.verify(num_threads=num_threads, on_progress=on_progress)
 
