@@ -275,9 +275,9 @@ class LSH(LSHParams, Storable, Generic[Model]):
         return cast(Model, model)
 
     @classmethod
-    def _restore(cls, directory: Path, metadata: dict[str, Any]) -> Self:
+    def _blank(cls, uid: str) -> Self:
         estimator = cls.__new__(cls)
-        LSHParams.__init__(estimator, metadata["uid"])
+        LSHParams.__init__(estimator, uid)
         estimator._setDefault(seed=DEFAULT_SEED)
         return estimator
 
@@ -670,20 +670,23 @@ class LSHModel(LSHParams, Storable):
         write_functions(directory, self._fitted.directions, offsets)
 
     @classmethod
-    def _restore(cls, directory: Path, metadata: dict[str, Any]) -> Self:
-        directions, offsets = read_functions(directory, metadata["sparkVersion"])
-        values = {**metadata.get("defaultParamMap", {}), **metadata["paramMap"]}
-        bucket_length = values.get("bucketLength", 1.0)
-        num_hash_functions = values.get("numHashFunctions", 1)
-        engine = _lshjoin.Model.from_directions(
+    def _blank(cls, uid: str) -> Self:
+        model = cls.__new__(cls)
+        LSHParams.__init__(model, uid)
+        return model
+
+    def _load_data(self, directory: Path, spark_version: str) -> None:
+        directions, offsets = read_functions(directory, spark_version)
+        num_hash_functions = self.getNumHashFunctions()
+        self._fitted_bucket_length = self._bucket_length()
+        self._fitted = _lshjoin.Model.from_directions(
             directions,
             offsets,
-            family=cls.family,
+            family=self.family,
             num_hash_functions=num_hash_functions,
             num_hash_tables=len(directions) // num_hash_functions,
-            bucket_length=bucket_length,
+            bucket_length=self._fitted_bucket_length,
         )
-        return cls(engine, metadata["uid"], bucket_length)
 
 
 class BucketedLSHModel(BucketLengthParam, LSHModel):

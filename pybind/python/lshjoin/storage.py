@@ -12,11 +12,13 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lshjoin.job import sync
 from lshjoin.params import ParamMap, Params
@@ -30,6 +32,11 @@ _SPARK_VERSION = "4.0.5"
 
 # Releases before this one wrote the rows of a matrix one after the other but declared them columns.
 _DECLARES_LAYOUT = (3, 2)
+
+# Of a model of unknown origin: metadata are names and a few numbers, and directions are random, so
+# that no compression makes much less of them than there are, except where there are few.
+_MOST_METADATA = 1 << 20
+_FEW_VALUES = 1 << 20
 
 Stored = TypeVar("Stored", bound="Storable")
 
@@ -77,9 +84,12 @@ class Storable(Params):
         """Writes what is not a parameter."""
 
     @classmethod
-    def _restore(cls, directory: Path, metadata: dict[str, Any]) -> Self:
-        """An instance with all that is not a parameter."""
+    def _blank(cls, uid: str) -> Self:
+        """An instance with the parameters that its class gives it."""
         raise NotImplementedError
+
+    def _load_data(self, directory: Path, spark_version: str) -> None:
+        """Reads what ``_save_data`` wrote, or a release of Spark, once parameters are set."""
 
 
 class Writer:
@@ -144,9 +154,9 @@ def _is_saved(target: Path) -> bool:
     """Whether it is what a save writes, or an empty directory."""
     try:
         names = {entry.name for entry in target.iterdir()}
-        return names <= {"metadata", "data"} and (
-            not names or "class" in _read_metadata(target / "metadata")
-        )
+        if names:
+            _read_metadata(target / "metadata")
+        return names <= {"metadata", "data"}
     except (OSError, ValueError):
         return False
 
@@ -168,21 +178,30 @@ class Reader(Generic[Stored]):
         self._cls = cls
 
     def load(self, path: StoragePath) -> Stored:
-        """Reads a directory. FileNotFoundError when it is none, ValueError for another class."""
+        """Reads a directory, whoever it comes from.
+
+        Raises:
+            FileNotFoundError: when there is nothing.
+            ValueError: for another class, and for what nobody saved; names the file.
+        """
         directory = local_path(path)
         if not directory.exists() and _replaced(directory).is_dir():
             directory = _replaced(directory)  # a save was killed that was about to replace it
-        metadata = _read_metadata(directory / "metadata")
+        file, metadata = _read_metadata(directory / "metadata")
         names = self._cls._class_names()
         if metadata["class"] not in names:
             raise ValueError(
-                f"Error loading metadata: Expected class name {names[0]} "
-                f"but found class name {metadata['class']}"
+                f"{file}: Error loading metadata: Expected class name {names[0]} "
+                f"but found class name {metadata['class']:.100}"
             )
-        instance = self._cls._restore(directory / "data", metadata)
-        # Spark before 2.4 kept defaults and values in one map.
-        instance._setDefault(**metadata.get("defaultParamMap", {}))
-        return instance._set(**metadata["paramMap"])
+        with _named(file):
+            instance = self._cls._blank(metadata["uid"])
+            # Spark before 2.4 kept defaults and values in one map.
+            instance._setDefault(**metadata.get("defaultParamMap", {}))
+            instance._set(**metadata["paramMap"])
+        with _named(directory / "data"):
+            instance._load_data(directory / "data", metadata["sparkVersion"])
+        return instance
 
 
 def write_functions(
@@ -232,13 +251,11 @@ def read_functions(
     directory: Path, spark_version: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Hash functions, a row each, and their offsets, which are 0 in what Spark wrote."""
-    import pyarrow.parquet as pq
-
-    parts = sorted(directory.glob("part-*.parquet"))
+    parts = _files(directory, "part-*.parquet")
     if not parts:
         raise FileNotFoundError(f"Path does not exist: {directory}/part-*.parquet")
     # Spark's one row may come with part files that hold none.
-    rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
+    rows = [row for part in parts for row in _read_rows(part)]
     if len(rows) != 1:
         raise ValueError(f"{directory} must hold one row but holds {len(rows)}")
     matrix = rows[0]["randUnitVectors"]
@@ -251,9 +268,15 @@ def read_functions(
 
 
 def dense_rows(
-    values: ArrayLike, shape: tuple[int, int], is_transposed: bool, spark_version: str
+    values: Sequence[float] | NDArray[np.float64],
+    shape: tuple[int, int],
+    is_transposed: bool,
+    spark_version: str,
 ) -> NDArray[np.float64]:
     """The rows of a dense matrix that a release of Spark wrote; transposed is row after row."""
+    rows, columns = shape
+    if min(rows, columns) < 1 or len(values) != rows * columns:
+        raise ValueError(f"{len(values)} values are no matrix of {rows} x {columns}")
     version = tuple(int(part) for part in spark_version.split(".")[:2])
     by_rows = is_transposed or version < _DECLARES_LAYOUT
     matrix = np.array(values, np.float64).reshape(shape, order="C" if by_rows else "F")
@@ -282,13 +305,87 @@ def _write_metadata(instance: Storable, directory: Path) -> None:
     (directory / "_SUCCESS").touch()
 
 
-def _read_metadata(directory: Path) -> dict[str, Any]:
-    parts = sorted(directory.glob("part-*"))
-    lines = [line for part in parts for line in part.read_text(encoding="utf-8").splitlines()]
-    if not lines:
-        raise FileNotFoundError(f"Path does not exist: {directory}")
-    metadata: dict[str, Any] = json.loads(lines[0])
+def _read_metadata(directory: Path) -> tuple[Path, dict[str, Any]]:
+    """The file of the metadata, and what Spark writes there."""
+    for part in _files(directory, "part-*"):
+        with _named(part), part.open("rb") as file:
+            line = file.readline(_MOST_METADATA + 1)
+            if line:
+                return part, _metadata(line)
+    raise FileNotFoundError(f"Path does not exist: {directory}")
+
+
+def _metadata(line: bytes) -> dict[str, Any]:
+    if len(line) > _MOST_METADATA:
+        raise ValueError(f"metadata of more than {_MOST_METADATA} bytes")
+    metadata = json.loads(line)
+    json.dumps(metadata, ensure_ascii=False).encode()  # half a surrogate is no text
+    if not isinstance(metadata, dict):
+        raise ValueError("metadata are not a JSON object")
+    metadata.setdefault("defaultParamMap", {})
+    for name, kind in (
+        ("class", str),
+        ("uid", str),
+        ("sparkVersion", str),
+        ("paramMap", dict),
+        ("defaultParamMap", dict),
+    ):
+        if not isinstance(metadata.get(name), kind):
+            raise ValueError(f"{name} is {metadata.get(name)!r:.100}, not a {kind.__name__}")
     return metadata
+
+
+def _read_rows(part: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    with _named(part), pq.ParquetFile(part) as file:
+        metadata = file.metadata
+        groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+        values = sum(
+            group.column(column).num_values
+            for group in groups
+            for column in range(group.num_columns)
+        )
+        # A few bytes can stand for any number of equal values.
+        if metadata.num_rows > 1 or values > max(part.stat().st_size, _FEW_VALUES):
+            raise ValueError(f"{metadata.num_rows} rows of {values} values are no model")
+        rows: list[dict[str, Any]] = file.read(["randUnitVectors", "offsets"]).to_pylist()
+        return rows
+
+
+def _files(directory: Path, pattern: str) -> list[Path]:
+    """The files of these names. ValueError where there is something else.
+
+    In a directory of unknown origin a pipe could block, a device never end, a link lead elsewhere.
+    """
+    if directory.is_symlink():
+        raise ValueError(f"{directory} is a link; what was saved lies in its directory itself")
+    files = sorted(directory.glob(pattern))
+    for file in files:
+        if file.is_symlink() or not file.is_file():
+            raise ValueError(f"{file} is not a regular file")
+    return files
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Makes of what goes wrong with the contents of a file a ValueError that names it."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except MemoryError:
+        raise
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ValueError(f"{file}: {error!s:.300}") from error
+    except ValueError as error:
+        if str(file) in str(error):
+            raise
+        raise ValueError(f"{file}: {error!s:.300}") from error
+    except (pa.ArrowException, ArithmeticError, LookupError, RecursionError, TypeError) as error:
+        raise ValueError(f"{file}: it is not what was saved: {error!s:.300}") from error
 
 
 def _spark_field(name: str, spark_type: object, nullable: bool) -> dict[str, object]:
