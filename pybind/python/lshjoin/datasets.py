@@ -190,6 +190,11 @@ class Dataset:
                     )
                 yield ids
                 first += len(ids)
+            if first != file.rows:
+                raise ValueError(
+                    f"{file.path}: column {self.id_column} has {first} of {file.rows} ids; "
+                    "the file is damaged, or was changed while it was read"
+                )
 
     def _vectors(self, file: VectorFile, first: int, last: int, rows: int) -> Iterator[Matrix]:
         if _format(file.path) == "npy":
