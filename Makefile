@@ -9,7 +9,7 @@ RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -n
 
 .PHONY: build demo test fuzz-python test-neon test-memory test-miri lint bench bench-quick bench-report \
     bench-index bench-join bench-kernels bench-out-of-core bench-planner bench-radius bench-spark \
-    bench-spark-cluster
+    bench-spark-cluster reliability
 .SECONDARY:
 
 build: $(VENV)/built
@@ -27,8 +27,8 @@ test: $(VENV)/built $(VENV)/with-test
 PLAIN_AVX512 := import lshjoin; print('test-avx512' * ('avx512' in lshjoin.cpu_features()[:-1]))
 
 # To these, and to Spark and the examples of the docs, all instruction sets are one.
-FILES_AND_WORDS := bench_results command_line datasets doctests index_faults job params readme run \
-    spark_example storage
+FILES_AND_WORDS := bench_results command_line datasets doctests hostile_files index_faults job params \
+    readme run spark_example storage
 
 test-%: export LSHJOIN_ISA = $(filter-out best,$*)
 test-%: $(VENV)/built $(VENV)/with-test
@@ -85,6 +85,12 @@ MIRI := cargo +nightly miri test -p lshjoin-kernels --target-dir target/miri
 fuzz-python: export HYPOTHESIS_PROFILE = fuzz
 fuzz-python: $(VENV)/built $(VENV)/with-test
 	$(BIN)/python -m pytest --capture no tests/python/test_properties.py
+
+# Changed indexes, plans and models, odd arrays and kills by the thousand: docs/reliability.md.
+reliability: $(VENV)/built $(VENV)/with-test
+	$(BIN)/python benches/reliability/hostile.py
+	$(BIN)/python benches/reliability/arrays.py
+	$(BIN)/python benches/reliability/kills.py
 
 lint: $(VENV)/with-lint
 	cargo fmt --all --check

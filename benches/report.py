@@ -383,18 +383,66 @@ def block_parts() -> str:
     return "\n".join(lines)
 
 
+def reliability_table(known: dict[str, Any]) -> list[str]:
+    """What was tried, and what came of it."""
+    defects = ("crash", "hang", "out of memory", "wrong answer", "other exception")
+    lines = [
+        "| | tried | answered | refused, with the reason | crashes | hangs | out of memory "
+        "| wrong answers | other errors |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    named = {
+        "indexes": "changed indexes, checksums right",
+        "plans": "changed plans",
+        "models": "changed models and estimators",
+    }
+    for part, name in named.items():
+        if part in known:
+            found = known[part]["outcomes"]
+            counts = (found[what] for what in ("answered", "refused", *defects))
+            shown = " | ".join(f"{count:,}" for count in counts)
+            lines.append(f"| {name} | {sum(found.values()):,} | {shown} |")
+    lines += [
+        "",
+        "| | tried | answered | refused | of so many tests failed |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    if arrays := known.get("arrays"):
+        failed = f"{arrays['failed']} of {arrays['tests']}"
+        for what, counts in arrays["counts"].items():
+            answered, refused = counts.get("answered", 0), counts.get("refused", 0)
+            lines.append(
+                f"| odd {what} | {answered + refused:,} | {answered:,} | {refused:,} | {failed} |"
+            )
+    if kills := known.get("kills"):
+        failed = f"{kills['failed']} of {len(kills['tests'])}"
+        lines.append(f"| kills | {kills['kills']:,} | | | {failed} |")
+    return lines
+
+
+def block_reliability() -> str:
+    known = record.read("reliability")
+    return "\n".join(["", *reliability_table(known), ""]) if known else NOT_RUN
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "join": block_join,
     "spark": block_spark,
     "spark-ratio": block_spark_ratio,
     "single": block_single,
     "parts": block_parts,
+    "reliability": block_reliability,
 }
 
 
 def filled(text: str) -> str:
     """The text of a page with its figures as they are in bench-results/."""
     return BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found[2]]()}{found[4]}", text)
+
+
+def fill_pages() -> None:
+    for path in PAGES:
+        path.write_text(filled(path.read_text()))
 
 
 # Two runs.
@@ -455,8 +503,7 @@ def main() -> None:
     plots.draw(results)
     (record.RESULTS / f"{asked.name}.md").write_text(page(results))
     if asked.name == PUBLISHED:
-        for path in PAGES:
-            path.write_text(filled(path.read_text()))
+        fill_pages()
     print(f"bench-results/{asked.name}.md")
 
 

@@ -52,10 +52,11 @@ COUNTS = Counter()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def counts():
-    """How many of each there were, at the end: seen with ``pytest -s``."""
+def counts(record_testsuite_property):
+    """How many of each there were, at the end: seen with ``pytest -s``, and in JUnit's report."""
     yield
     for (what, outcome), count in sorted(COUNTS.items()):
+        record_testsuite_property(f"{what} {outcome}", count)
         print(f"\n{count:7,} {what} {outcome}", end="")
 
 
@@ -732,4 +733,4 @@ def test_damaged_files(data, suffix):
         except (TypeError, ValueError) as error:
             refusal = str(error)
         assert refusal is None or path.name in refusal
-        COUNTS["damaged files", "read" if refusal is None else "refused"] += 1
+        COUNTS["damaged files", "answered" if refusal is None else "refused"] += 1
