@@ -16,6 +16,7 @@ use pulp::{Simd, WithSimd};
 use crate::{
     error::{KernelError, Result},
     isa::Isa,
+    memory,
     rows::{Rows, Scalar},
     simd::dispatch,
     vectors::{LANES, halve_lanes},
@@ -101,8 +102,7 @@ pub fn distances_to<T: Scalar>(
     same_dimension("the query", query.len(), items.dim())?;
     in_range("item indices", indices.iter().copied(), items.len())?;
     let pair = |n: usize| (query, items.row(indices[n] as usize));
-    collect(measure, indices.len(), pair, out, isa);
-    Ok(())
+    collect(measure, indices.len(), pair, out, isa)
 }
 
 /// The measure between row `i` of `left` and row `j` of `right` for each `(i, j)` of `pairs`.
@@ -142,8 +142,7 @@ pub fn distances_of<T: Scalar>(
         let (i, j) = pairs[n];
         (left.row(i as usize), right.row(j as usize))
     };
-    collect(measure, pairs.len(), pair, out, isa);
-    Ok(())
+    collect(measure, pairs.len(), pair, out, isa)
 }
 
 /// The dot products of all rows of `left` with all rows of `right`, (left rows, right rows),
@@ -246,9 +245,9 @@ fn collect<'a, T: Scalar>(
     pair: impl Fn(usize) -> (&'a [T], &'a [T]),
     out: &mut Vec<T>,
     isa: Isa,
-) {
+) -> Result<()> {
     out.clear();
-    out.reserve(count);
+    memory::reserve(out, count, "distances")?;
     let write = |distance| out.push(distance);
     dispatch(
         isa,
@@ -259,6 +258,7 @@ fn collect<'a, T: Scalar>(
             write,
         },
     );
+    Ok(())
 }
 
 /// `count` pairs of rows of one dimension, measured one after the other in one dispatch.

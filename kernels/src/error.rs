@@ -43,6 +43,14 @@ pub enum KernelError {
         /// The largest number that works.
         limit: usize,
     },
+    /// Memory that the system has not.
+    #[error("there is no memory for {bytes} bytes of {what}")]
+    Memory {
+        /// What it is for.
+        what: &'static str,
+        /// How much, at least.
+        bytes: usize,
+    },
     /// An index to a row that does not exist.
     #[error("{what} refer to row {index} but there are only {rows} rows")]
     RowOutOfRange {

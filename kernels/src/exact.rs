@@ -13,6 +13,7 @@ use crate::{
     distance::{in_range, prefetch, same_dimension},
     error::{KernelError, Result},
     isa::Isa,
+    memory,
     rows::{Rows, Scalar},
     simd::dispatch,
     vectors::halve,
@@ -54,7 +55,7 @@ const INVERTIBLE: f64 = 1e-300;
 ///
 /// # Errors
 /// [`KernelError::Shape`] when the sides differ in dimension, [`KernelError::RowOutOfRange`] for an
-/// index that is no row of its side; `out` is then untouched.
+/// index that is no row of its side; `out` is then untouched. [`KernelError::Memory`].
 pub fn euclidean_distances<T: Scalar>(
     left: Rows<'_, T>,
     right: Rows<'_, T>,
@@ -247,6 +248,8 @@ fn each_pair<T: Scalar>(
     in_range("left indices", pairs.iter().map(|pair| pair.0), left.len())?;
     let of_right = pairs.iter().map(|pair| pair.1);
     in_range("right indices", of_right, right.len())?;
+    out.clear();
+    memory::reserve(out, pairs.len(), "distances")?;
     let pairs = Pairs {
         left,
         right,
@@ -271,8 +274,6 @@ impl<T: Scalar, M: Measure> WithSimd for Pairs<'_, T, M> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        self.out.clear();
-        self.out.reserve(self.pairs.len());
         for (at, &(i, j)) in self.pairs.iter().enumerate() {
             if let Some(&(_, next)) = self.pairs.get(at + AHEAD) {
                 prefetch(self.right.row(next as usize));

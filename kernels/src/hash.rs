@@ -11,9 +11,14 @@ use crate::{
     floor::{Step, bucket, floor_and_hash, floor_and_pack},
     isa::Isa,
     key::{KeyLayout, NO_RANGE},
+    memory,
     projection::project,
     rows::{Rows, Scalar},
 };
+
+/// What memory is asked for.
+const FUNCTIONS: &str = "hash functions";
+const PROJECTIONS: &str = "projections";
 
 /// How a projection becomes a bucket id.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,8 +89,9 @@ impl HashFunctions {
         {
             return Err(KernelError::BucketLength { width });
         }
-        let norms = directions.chunks(dim).map(norm).collect();
-        let directions_f32 = directions.iter().map(|&value| value as f32).collect();
+        let norms = memory::collect(directions.chunks(dim).map(norm), FUNCTIONS)?;
+        let single = directions.iter().map(|&value| value as f32);
+        let directions_f32 = memory::collect(single, FUNCTIONS)?;
         Ok(Self {
             dim,
             directions,
@@ -99,16 +105,22 @@ impl HashFunctions {
     /// Some of the functions, by their place.
     ///
     /// Panics when the range is out of bounds, as slices do.
-    pub fn slice(&self, functions: Range<usize>) -> Self {
-        let values = functions.start * self.dim..functions.end * self.dim;
-        Self {
-            dim: self.dim,
-            directions: self.directions[values.clone()].to_vec(),
-            directions_f32: self.directions_f32[values].to_vec(),
-            norms: self.norms[functions.clone()].to_vec(),
-            offsets: self.offsets[functions].to_vec(),
-            bucketing: self.bucketing,
+    ///
+    /// # Errors
+    /// [`KernelError::Memory`].
+    pub fn slice(&self, functions: Range<usize>) -> Result<Self> {
+        fn copy<V: Copy>(values: &[V]) -> Result<Vec<V>> {
+            memory::collect(values.iter().copied(), FUNCTIONS)
         }
+        let values = functions.start * self.dim..functions.end * self.dim;
+        Ok(Self {
+            dim: self.dim,
+            directions: copy(&self.directions[values.clone()])?,
+            directions_f32: copy(&self.directions_f32[values])?,
+            norms: copy(&self.norms[functions.clone()])?,
+            offsets: copy(&self.offsets[functions])?,
+            bucketing: self.bucketing,
+        })
     }
 
     /// Dimension of the rows they hash.
@@ -310,7 +322,7 @@ impl HashFunctions {
         let mut projections = Vec::new();
         self.project_block(rows, &mut projections)?;
         let rooms = self.rooms(rows, isa);
-        let mut ids = vec![0; projections.len()];
+        let mut ids = memory::zeroed(projections.len(), PROJECTIONS)?;
         let (mut uncertain, mut wide) = (Vec::new(), Vec::new());
         let columns = projections.chunks_exact(rows.len());
         let by_function = ids.chunks_exact_mut(rows.len()).zip(columns);
@@ -327,7 +339,13 @@ impl HashFunctions {
     /// Sets `projections`, (functions, rows).
     fn project_block<T: Scalar>(&self, rows: Rows<'_, T>, projections: &mut Vec<T>) -> Result<()> {
         let directions = Rows::new(self.directions_in::<T>(), self.dim)?;
-        projections.resize(rows.len() * self.len(), T::ZERO);
+        let len = rows.len() * self.len();
+        memory::reserve(
+            projections,
+            len.saturating_sub(projections.len()),
+            PROJECTIONS,
+        )?;
+        projections.resize(len, T::ZERO);
         project(rows, directions, projections);
         Ok(())
     }

@@ -16,7 +16,7 @@ mod isa;
 mod key;
 mod least;
 mod map;
-mod memory;
+pub mod memory;
 mod projection;
 mod quantise;
 mod rows;

@@ -1,13 +1,189 @@
-//! Large allocations on huge pages.
+//! Memory that may not be there: what is as long as the input says is asked for, where Rust's own
+//! vectors would end the process.
 
-/// `len` times zero, where the system makes pages of it as they are touched: huge ones, if it can.
+use std::{
+    alloc::{Layout, alloc_zeroed},
+    hint::black_box,
+};
+
+use bytemuck::Zeroable;
+use rayon::prelude::*;
+
+use crate::error::{KernelError, Result};
+
+/// Bytes from which on an allocation is large: after it there have to be [`SPARE`] bytes left, for
+/// all that is small, of bounded size, and taken without asking.
+const LARGE: usize = 1 << 20;
+
+/// More than glibc keeps when it is freed: no page of it is ever touched.
+const SPARE: usize = 48 << 20;
+
+/// `len` times zero; pages are made as they are touched. `what` is for the error, as everywhere here.
 ///
-/// Of the time to write what is fresh, most is spent on making small pages, one at a time.
-pub(crate) fn zeroed<T: Copy + Default>(len: usize) -> Vec<T> {
-    let zeroed = vec![T::default(); len];
+/// ```
+/// use lshjoin_kernels::{KernelError, memory};
+///
+/// assert_eq!(memory::zeroed::<u32>(2, "numbers")?, [0, 0]);
+/// let error = memory::zeroed::<u32>(usize::MAX / 4, "numbers").unwrap_err();
+/// assert!(matches!(error, KernelError::Memory { what: "numbers", .. }));
+/// # Ok::<(), KernelError>(())
+/// ```
+///
+/// # Errors
+/// [`KernelError::Memory`], as everywhere here.
+pub fn zeroed<T: Zeroable>(len: usize, what: &'static str) -> Result<Vec<T>> {
+    const { assert!(size_of::<T>() > 0) };
+    if len == 0 {
+        return Ok(Vec::new());
+    }
+    let layout = Layout::array::<T>(len).map_err(|_| refusal::<T>(len, what))?;
+    // SAFETY: the layout is of some bytes.
+    let start: *mut T = unsafe { alloc_zeroed(layout) }.cast();
+    if start.is_null() {
+        return Err(refusal::<T>(len, what));
+    }
+    // SAFETY: the allocator that vectors use has made room for so many values there, and zero bytes
+    // are values of this type.
+    let values = unsafe { Vec::from_raw_parts(start, len, len) };
+    keep_spare::<T>(len, what)?;
+    Ok(values)
+}
+
+/// The same on huge pages, if the system can: of the time to write what is fresh, most is spent on
+/// making small pages, one at a time.
+pub(crate) fn zeroed_on_huge_pages<T: Zeroable>(len: usize, what: &'static str) -> Result<Vec<T>> {
+    let zeroed = zeroed(len, what)?;
     #[cfg(all(target_os = "linux", not(miri)))]
     ask_for_huge_pages(&zeroed);
-    zeroed
+    Ok(zeroed)
+}
+
+/// `len` times the same value.
+///
+/// # Errors
+/// As [`zeroed`].
+pub fn filled<T: Clone>(value: T, len: usize, what: &'static str) -> Result<Vec<T>> {
+    let mut values = empty(len, what)?;
+    values.resize(len, value);
+    Ok(values)
+}
+
+/// Room for `len` values.
+///
+/// # Errors
+/// As [`zeroed`].
+pub fn empty<T>(len: usize, what: &'static str) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    let reserved = values.try_reserve_exact(len);
+    reserved.map_err(|_| refusal::<T>(len, what))?;
+    keep_spare::<T>(len, what)?;
+    Ok(values)
+}
+
+/// Makes room for so many values more. Called again and again, room grows by factors.
+///
+/// # Errors
+/// As [`zeroed`].
+#[inline]
+pub fn reserve<T>(values: &mut Vec<T>, more: usize, what: &'static str) -> Result<()> {
+    if values.capacity() - values.len() >= more {
+        return Ok(());
+    }
+    grow(values, more, what)
+}
+
+#[cold]
+fn grow<T>(values: &mut Vec<T>, more: usize, what: &'static str) -> Result<()> {
+    let len = values.len().saturating_add(more);
+    let reserved = values.try_reserve(more);
+    reserved.map_err(|_| refusal::<T>(len, what))?;
+    keep_spare::<T>(len, what)
+}
+
+/// [`Vec::push`].
+///
+/// # Errors
+/// As [`zeroed`].
+#[inline]
+pub fn push<T>(values: &mut Vec<T>, value: T, what: &'static str) -> Result<()> {
+    reserve(values, 1, what)?;
+    values.push(value);
+    Ok(())
+}
+
+/// [`Iterator::collect`].
+///
+/// ```
+/// use lshjoin_kernels::memory;
+///
+/// assert_eq!(memory::collect((0..9).filter(|n| n % 3 == 0), "numbers")?, [0, 3, 6]);
+/// # Ok::<(), lshjoin_kernels::KernelError>(())
+/// ```
+///
+/// # Errors
+/// As [`zeroed`].
+pub fn collect<T>(values: impl IntoIterator<Item = T>, what: &'static str) -> Result<Vec<T>> {
+    let mut collected = Vec::new();
+    extend(&mut collected, values, what)?;
+    Ok(collected)
+}
+
+/// [`Extend::extend`].
+///
+/// # Errors
+/// As [`zeroed`]; some of the values are added then.
+pub fn extend<T>(
+    to: &mut Vec<T>,
+    values: impl IntoIterator<Item = T>,
+    what: &'static str,
+) -> Result<()> {
+    let mut values = values.into_iter();
+    let (least, _) = values.size_hint();
+    reserve(to, least, what)?;
+    to.extend(values.by_ref().take(least));
+    for value in values {
+        push(to, value, what)?;
+    }
+    Ok(())
+}
+
+/// [`ParallelIterator::collect`].
+///
+/// # Errors
+/// As [`zeroed`].
+pub fn par_collect<T: Send>(
+    values: impl IndexedParallelIterator<Item = T>,
+    what: &'static str,
+) -> Result<Vec<T>> {
+    let mut collected = empty(values.len(), what)?;
+    values.collect_into_vec(&mut collected);
+    Ok(collected)
+}
+
+/// Whether there is memory for so much and for what is small, before any of it is taken: it is asked
+/// for and given back.
+///
+/// # Errors
+/// As [`zeroed`].
+pub fn check(bytes: usize, what: &'static str) -> Result<()> {
+    let mut room = Vec::<u8>::new();
+    let reserved = room.try_reserve_exact(bytes.saturating_add(SPARE));
+    // Else the compiler leaves it out: what is never used could as well have been there.
+    black_box(&room);
+    reserved.map_err(|_| refusal::<u8>(bytes, what))
+}
+
+fn keep_spare<T>(len: usize, what: &'static str) -> Result<()> {
+    if len.saturating_mul(size_of::<T>()) < LARGE {
+        return Ok(());
+    }
+    check(0, what).map_err(|_| refusal::<T>(len, what))
+}
+
+#[cold]
+fn refusal<T>(len: usize, what: &'static str) -> KernelError {
+    let bytes = len.saturating_mul(size_of::<T>());
+    KernelError::Memory { what, bytes }
 }
 
 #[cfg(all(target_os = "linux", not(miri)))]
@@ -19,5 +195,61 @@ fn ask_for_huge_pages<T>(memory: &[T]) {
     if start < end {
         // SAFETY: a hint, which changes nothing that can be read; refused where it makes no sense.
         unsafe { libc::madvise(start as *mut _, end - start, libc::MADV_HUGEPAGE) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TOO_MANY: usize = isize::MAX as usize / 8;
+
+    proptest! {
+        #[test]
+        fn what_is_collected_is_what_the_standard_library_collects(
+            values in prop::collection::vec(any::<u32>(), 0..300),
+            odd: bool,
+        ) {
+            let wanted = |value: &u32| !odd || value % 2 == 1;
+            let expected: Vec<u32> = values.iter().copied().filter(wanted).collect();
+            let collected = collect(values.iter().copied().filter(wanted), "numbers").unwrap();
+            prop_assert_eq!(&collected, &expected);
+            let mut extended = values.clone();
+            extend(&mut extended, expected.iter().copied(), "numbers").unwrap();
+            prop_assert_eq!(extended, [&values[..], &expected].concat());
+            let same = par_collect(values.par_iter().copied(), "numbers").unwrap();
+            prop_assert_eq!(same, values);
+        }
+    }
+
+    #[test]
+    fn too_much_is_refused_with_its_name_and_size() {
+        let bytes = TOO_MANY.saturating_mul(8);
+        let refused = KernelError::Memory {
+            what: "sums",
+            bytes,
+        };
+        assert_eq!(zeroed::<u64>(TOO_MANY, "sums"), Err(refused.clone()));
+        assert_eq!(filled(1_u64, TOO_MANY, "sums"), Err(refused.clone()));
+        assert_eq!(empty::<u64>(TOO_MANY, "sums"), Err(refused.clone()));
+        assert_eq!(
+            reserve(&mut Vec::<u64>::new(), TOO_MANY, "sums"),
+            Err(refused.clone())
+        );
+        assert_eq!(collect(0..TOO_MANY as u64, "sums"), Err(refused.clone()));
+        let parallel = par_collect((0..TOO_MANY).into_par_iter(), "sums");
+        assert_eq!(parallel.unwrap_err(), refused);
+        let (what, bytes) = ("sums", 1 << 60);
+        assert_eq!(check(bytes, what), Err(KernelError::Memory { what, bytes }));
+        let overflown = zeroed::<u64>(usize::MAX, "sums").unwrap_err();
+        assert_eq!(
+            overflown,
+            KernelError::Memory {
+                what: "sums",
+                bytes: usize::MAX
+            }
+        );
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     error::{KernelError, Result},
     finite::check_finite,
     isa::Isa,
-    memory::zeroed,
+    memory,
     rows::{Rows, Scalar},
     simd::dispatch,
     tile::LARGEST_DOT,
@@ -83,6 +83,9 @@ const ZEROS: f64 = (1_u64 << 60) as f64;
 const SAMPLE: usize = 1000;
 const SHARE: f64 = 0.99;
 
+/// What memory is asked for.
+const CODES: &str = "8-bit codes";
+
 /// Bytes of what is known of a row besides its codes.
 const KNOWN: usize = size_of::<Approximation>();
 
@@ -90,7 +93,8 @@ impl<'a> Quantised<'a> {
     /// Quantises each row, on the current rayon pool.
     ///
     /// # Errors
-    /// [`NotFinite`](crate::KernelError::NotFinite) for NaN or infinity.
+    /// [`NotFinite`](crate::KernelError::NotFinite) for NaN or infinity,
+    /// [`Memory`](crate::KernelError::Memory).
     pub fn new<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Result<Self> {
         Self::with_scale(rows, CommonScale::of(rows, isa), isa)
     }
@@ -107,8 +111,8 @@ impl<'a> Quantised<'a> {
         let (n, dim) = (rows.len(), rows.dim());
         let stride = dim.next_multiple_of(LINE);
         // The pages are first written by the tasks.
-        let mut codes = zeroed(n * stride);
-        let mut approximations = vec![Approximation::default(); n];
+        let mut codes = memory::zeroed_on_huge_pages(n.saturating_mul(stride), CODES)?;
+        let mut approximations: Vec<Approximation> = memory::zeroed(n, CODES)?;
         let finite = codes
             .par_chunks_mut(ROWS_PER_TASK * stride)
             .zip(approximations.par_chunks_mut(ROWS_PER_TASK))
@@ -251,7 +255,8 @@ impl<'a> Quantised<'a> {
     /// Adds the rows of `other` after these.
     ///
     /// # Errors
-    /// [`Shape`](KernelError::Shape) when they are of another dimension.
+    /// [`Shape`](KernelError::Shape) when they are of another dimension,
+    /// [`Memory`](KernelError::Memory).
     pub fn append(&mut self, other: &Quantised<'_>) -> Result<()> {
         if other.dim != self.dim {
             return Err(KernelError::Shape {
@@ -260,8 +265,11 @@ impl<'a> Quantised<'a> {
                 expected: self.dim,
             });
         }
-        self.codes.to_mut().extend_from_slice(&other.codes);
-        self.rows.to_mut().extend_from_slice(&other.rows);
+        let (codes, rows) = (self.codes.to_mut(), self.rows.to_mut());
+        memory::reserve(codes, other.codes.len(), CODES)?;
+        memory::reserve(rows, other.rows.len(), CODES)?;
+        codes.extend_from_slice(&other.codes);
+        rows.extend_from_slice(&other.rows);
         Ok(())
     }
 
@@ -298,7 +306,7 @@ impl<'a> Quantised<'a> {
     /// The same rows in another order: row `order[i]` becomes row i.
     ///
     /// # Errors
-    /// [`RowOutOfRange`](crate::KernelError::RowOutOfRange).
+    /// [`RowOutOfRange`](crate::KernelError::RowOutOfRange), [`Memory`](crate::KernelError::Memory).
     pub fn reordered(&self, order: &[u32]) -> Result<Quantised<'static>> {
         if let Some(&row) = order.iter().find(|&&row| row as usize >= self.len()) {
             return Err(KernelError::RowOutOfRange {
@@ -308,16 +316,16 @@ impl<'a> Quantised<'a> {
             });
         }
         let stride = self.dim.next_multiple_of(LINE);
-        let mut codes = zeroed(order.len() * stride);
+        let mut codes = memory::zeroed_on_huge_pages(order.len().saturating_mul(stride), CODES)?;
         codes
             .par_chunks_mut(stride)
             .zip(order)
             .for_each(|(codes, &row)| codes.copy_from_slice(self.codes(row as usize)));
-        let rows = order.iter().map(|&row| self.rows[row as usize]).collect();
+        let rows = order.iter().map(|&row| self.rows[row as usize]);
         Ok(Quantised {
             dim: self.dim,
             codes: codes.into(),
-            rows,
+            rows: memory::collect(rows, CODES)?.into(),
         })
     }
 

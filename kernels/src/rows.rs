@@ -3,6 +3,7 @@ use std::ops::{Add, Mul, Sub};
 use crate::{
     error::{KernelError, Result},
     floor::Floor,
+    memory,
     projection::Gemm,
     vectors::Vectors,
 };
@@ -77,15 +78,20 @@ impl<'a, T> Rows<'a, T> {
     /// use lshjoin_kernels::Rows;
     ///
     /// let rows = Rows::new(&[1.0_f32, 2.0, 3.0, 4.0], 2)?;
-    /// assert_eq!(rows.gather(&[1, 0]), [3.0, 4.0, 1.0, 2.0]);
+    /// assert_eq!(rows.gather(&[1, 0])?, [3.0, 4.0, 1.0, 2.0]);
     /// # Ok::<(), lshjoin_kernels::KernelError>(())
     /// ```
-    pub fn gather(&self, rows: &[u32]) -> Vec<T>
+    ///
+    /// # Errors
+    /// [`KernelError::Memory`].
+    pub fn gather(&self, rows: &[u32]) -> Result<Vec<T>>
     where
         T: Copy,
     {
-        let rows: Vec<&[T]> = rows.iter().map(|&row| self.row(row as usize)).collect();
-        rows.concat()
+        let mut copies = memory::empty(rows.len().saturating_mul(self.dim), "copies of rows")?;
+        rows.iter()
+            .for_each(|&row| copies.extend_from_slice(self.row(row as usize)));
+        Ok(copies)
     }
 
     /// All values, row after row.
@@ -101,7 +107,7 @@ pub trait Scalar:
     Floor
     + Gemm
     + Vectors
-    + Copy
+    + bytemuck::Pod
     + Send
     + Sync
     + PartialOrd

@@ -1,4 +1,7 @@
-use crate::error::{KernelError, Result};
+use crate::{
+    error::{KernelError, Result},
+    memory,
+};
 
 /// Below this many rows for each 32 bits of key, a comparison sort is faster.
 const SMALL: usize = 256;
@@ -6,6 +9,9 @@ const SMALL: usize = 256;
 /// Widest digit in bits: 2048 counters fit the L1 cache, and 32 bits take three passes.
 const MAX_DIGIT: u32 = 11;
 const VALUES: usize = 1 << MAX_DIGIT;
+
+/// What memory is asked for.
+const SORTED: &str = "the order of keys";
 
 /// What rows are sorted by: `u64` or `u128`.
 pub trait Key: bits::Bits {}
@@ -74,11 +80,13 @@ impl Sorter {
     /// `order` is overwritten with one `u32` a row.
     ///
     /// # Errors
-    /// [`KernelError::TooManyRows`] when rows cannot be numbered by `u32`.
+    /// [`KernelError::TooManyRows`] when rows cannot be numbered by `u32`,
+    /// [`KernelError::Memory`].
     pub fn sort<K: Key>(&mut self, keys: &[K], bits: u32, order: &mut Vec<u32>) -> Result<()> {
         let rows = row_count(keys.len())?;
         let bits = bits.min(K::BITS);
         order.clear();
+        memory::reserve(order, keys.len(), SORTED)?;
         if keys.len() < SMALL * bits.div_ceil(32) as usize {
             order.extend(0..rows);
             order.sort_unstable_by_key(|&row| (keys[row as usize].low(bits), row));
@@ -87,6 +95,9 @@ impl Sorter {
         let record =
             |row: u32, shift| u64::from(keys[row as usize].limb(shift)) << 32 | u64::from(row);
         self.records.clear();
+        memory::reserve(&mut self.records, keys.len(), SORTED)?;
+        let missing = keys.len().saturating_sub(self.scratch.len());
+        memory::reserve(&mut self.scratch, missing, SORTED)?;
         self.records.extend((0..rows).map(|row| record(row, 0)));
         self.scratch.resize(keys.len(), 0);
         for shift in (0..bits).step_by(32) {

@@ -11,6 +11,7 @@ use pulp::{Simd, WithSimd};
 use crate::{
     error::{KernelError, Result},
     isa::{Isa, Level},
+    memory,
     quantise::{LINE, rounding},
     simd::dispatch,
 };
@@ -299,7 +300,7 @@ pub struct Near {
 /// K. Goto and R. van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
 pub fn near_pairs(left: &LeftPanel, right: &RightPanel, near: &mut Vec<Near>) -> Result<()> {
     if let Some(panels) = Panels::new(left, right)? {
-        dispatch(left.0.isa, NearPairs { panels, near });
+        dispatch(left.0.isa, NearPairs { panels, near })?;
     }
     Ok(())
 }
@@ -310,21 +311,22 @@ struct NearPairs<'a> {
 }
 
 impl WithSimd for NearPairs<'_> {
-    type Output = ();
+    type Output = Result<()>;
 
     /// With as many right bands as the cache holds, all left ones.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, _: S) -> Result<()> {
         let Self { panels, near } = self;
         let (lefts, rights) = (panels.left.bands.len(), panels.right.bands.len());
         let mut product = Product::new();
         for start in (0..rights).step_by(panels.cached()) {
             for left in 0..lefts {
                 for right in start..rights.min(start + panels.cached()) {
-                    panels.near_pairs(left, right, &mut product, near);
+                    panels.near_pairs(left, right, &mut product, near)?;
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -384,13 +386,21 @@ impl<'a> Panels<'a> {
 
     /// Appends the pairs of two bands that may be near.
     #[inline(always)]
-    fn near_pairs(&self, left: usize, right: usize, product: &mut Product, near: &mut Vec<Near>) {
+    fn near_pairs(
+        &self,
+        left: usize,
+        right: usize,
+        product: &mut Product,
+        near: &mut Vec<Near>,
+    ) -> Result<()> {
         let (left_bounds, right_bounds) = (&self.left.bounds[left], &self.right.bounds[right]);
         if self.multiply((left, left_bounds), (right, right_bounds), product) {
             let left = (&self.left.bands[left], left_bounds);
             let right = (&self.right.bands[right], right_bounds);
+            memory::reserve(near, BLOCK * BLOCK, "pairs that may be near")?;
             product.report(left, right, self.rounding, near);
         }
+        Ok(())
     }
 
     /// Multiplies two bands; whether some pair may be near.

@@ -2,6 +2,7 @@ use rayon::prelude::*;
 
 use crate::{
     error::{KernelError, Result},
+    memory,
     rows::Scalar,
 };
 
@@ -39,7 +40,7 @@ impl<T: Scalar> TopK<T> {
     ///
     /// # Errors
     /// [`KernelError::NoNeighbours`] when `k` is 0, [`KernelError::TooManyRows`] when the number
-    /// of places overflows.
+    /// of places overflows, [`KernelError::Memory`].
     pub fn new(rows: usize, k: usize) -> Result<Self> {
         if k == 0 {
             return Err(KernelError::NoNeighbours);
@@ -50,8 +51,8 @@ impl<T: Scalar> TopK<T> {
         };
         Ok(Self {
             k,
-            distances: vec![T::INFINITY; places],
-            indices: vec![NONE; places],
+            distances: memory::filled(T::INFINITY, places, "lists of the nearest")?,
+            indices: memory::filled(NONE, places, "lists of the nearest")?,
         })
     }
 

@@ -1,5 +1,7 @@
 //! Hashing rows, against the definition in double precision, on every instruction set.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // tests may
+
 use lshjoin_kernels::{
     Bucketing, HashFunctions, Isa, KernelError, KeyLayout, KeyMode, Measure, Rows, Scalar, distance,
 };

@@ -1,5 +1,7 @@
 //! The 8-bit filter: the same on every instruction set, lossless on hostile rows, and a filter.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // tests may
+
 use lshjoin_kernels::{
     Isa, KernelError, LeftPanel, Level, Near, Quantised, RightPanel, Rows, Scalar, code_distances2,
     near_pairs, nearest_pairs,

@@ -26,12 +26,13 @@ impl<'a, T: Scalar, D: FnMut(JoinedPairs<T>)> Batches<'a, T, D> {
     }
 
     /// # Errors
-    /// When the run is cancelled, which the receiver of a batch may have done.
+    /// When the run is cancelled, which the receiver of a batch may have done, or there is no memory
+    /// for a batch.
     pub(crate) fn add(&mut self, mut pairs: &[Pair<T>]) -> Result<()> {
         while !pairs.is_empty() {
             let room = self.size - self.filling.left.len();
             let (now, later) = pairs.split_at(room.min(pairs.len()));
-            self.filling.extend(now);
+            self.filling.extend(now)?;
             if now.len() == room {
                 self.deliver()?;
             }

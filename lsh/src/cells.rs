@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use lshjoin_kernels::{
     Isa, LeftPanel, Quantised, RightPanel, Rows, Scalar, code_distances2, each_near_least, least,
-    sum_rows,
+    memory, sum_rows,
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -17,9 +17,9 @@ use rand_chacha::{
 use rayon::prelude::*;
 
 use crate::{
-    error::{Error, Result},
+    error::Result,
     run::Run,
-    side::Side,
+    side::{NUMBERS, Side},
 };
 
 /// Rows of a cell that its centroid is learnt from, and how often centroids are moved.
@@ -36,6 +36,9 @@ const LARGEST: f64 = 1e18;
 
 /// Rows that are compared with all centroids at a time.
 pub(crate) const BLOCK: usize = 128;
+
+/// What memory is asked for.
+const CENTROIDS: &str = "centroids and their sample";
 
 /// Centroids; near ones have near numbers, mostly.
 pub(crate) struct Cells {
@@ -59,7 +62,7 @@ impl Cells {
     ) -> Result<Self> {
         let step = sample_step(side.rows.len(), count);
         let (sampled, dim) = (side.rows.len().div_ceil(step), side.rows.dim());
-        let mut values = vec![0.0; sampled * dim];
+        let mut values = memory::zeroed(sampled.saturating_mul(dim), CENTROIDS)?;
         values
             .par_chunks_mut(dim)
             .enumerate()
@@ -85,21 +88,24 @@ impl Cells {
     ) -> Result<Self> {
         // Random rows to begin with, each once.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut order: Vec<usize> = (0..sample.len()).collect();
+        let mut order = memory::collect(0..sample.len(), NUMBERS)?;
         let count = count.clamp(1, order.len());
         for place in 0..count {
             let other = place + (rng.next_u64() % (order.len() - place) as u64) as usize;
             order.swap(place, other);
         }
         let first = order[..count].iter().flat_map(|&row| sample.row(row));
-        let mut cells = Self::of_parts(first.copied().collect(), sample.dim());
+        let mut centroids = memory::empty(count * sample.dim(), CENTROIDS)?;
+        centroids.extend(first);
+        let mut cells = Self::of_parts(centroids, sample.dim());
         let codes = Quantised::new(sample, run.isa())?;
-        let rows: Vec<u32> = (0..sample.len() as u32).collect();
+        let rows = memory::collect(0..sample.len() as u32, NUMBERS)?;
         for _ in 0..ROUNDS {
-            let nearest = cells.each_row(&codes, &rows, |_, distances| distances.nearest(), run)?;
+            let nearest = |_: usize, distances: &Distances| Ok(distances.nearest());
+            let nearest = cells.each_row(&codes, &rows, nearest, run)?;
             cells.move_to(sample, &nearest, run.isa())?;
         }
-        cells.renumber();
+        cells.renumber()?;
         Ok(cells)
     }
 
@@ -134,7 +140,7 @@ impl Cells {
         &self,
         codes: &Quantised,
         rows: &[u32],
-        of_row: impl Fn(usize, &Distances) -> V + Sync,
+        of_row: impl Fn(usize, &Distances) -> Result<V> + Sync,
         run: &Run,
     ) -> Result<Vec<V>> {
         let of_block = |distances: &mut dyn Iterator<Item = Distances>| {
@@ -142,7 +148,9 @@ impl Cells {
             of_rows.collect()
         };
         let blocks: Vec<Vec<V>> = self.each_block(codes, rows, of_block, run)?;
-        Ok(blocks.into_iter().flatten().collect())
+        let mut of_rows = memory::empty(rows.len(), NUMBERS)?;
+        of_rows.extend(blocks.into_iter().flatten());
+        Ok(of_rows)
     }
 
     /// [`Cells::each_row`] for some of a side's rows, by index; none where the side has no codes.
@@ -153,13 +161,13 @@ impl Cells {
         &self,
         side: &Side<'_, T>,
         rows: &[u32],
-        of_row: impl Fn(usize, &Distances) -> V + Sync,
+        of_row: impl Fn(usize, &Distances) -> Result<V> + Sync,
         run: &Run,
     ) -> Result<Vec<V>> {
         let Some(codes) = &side.codes else {
             return Ok(Vec::new());
         };
-        let numbers: Vec<u32> = rows.iter().map(|&row| side.number(row)).collect();
+        let numbers = memory::collect(rows.iter().map(|&row| side.number(row)), NUMBERS)?;
         self.each_row(codes, &numbers, of_row, run)
     }
 
@@ -171,7 +179,7 @@ impl Cells {
         &self,
         codes: &Quantised,
         rows: &[u32],
-        of_block: impl Fn(&mut dyn Iterator<Item = Distances>) -> V + Sync,
+        of_block: impl Fn(&mut dyn Iterator<Item = Distances>) -> Result<V> + Sync,
         run: &Run,
     ) -> Result<Vec<V>> {
         let centroids = Quantised::new(self.centroids()?, run.isa())?;
@@ -186,13 +194,13 @@ impl Cells {
             left.gather(codes, rows, &vec![-1.0; rows.len()])?;
             code_distances2(left, &right, squares)?;
             let of_rows = squares.chunks(columns.len()).enumerate();
-            Ok::<_, Error>(of_block(&mut of_rows.map(|(row, squares)| Distances {
+            of_block(&mut of_rows.map(|(row, squares)| Distances {
                 place: block * BLOCK + row,
                 least: least(squares, run.isa()),
                 squares,
                 columns: &columns,
                 isa: run.isa(),
-            })))
+            }))
         });
         blocks.collect()
     }
@@ -200,7 +208,7 @@ impl Cells {
     /// Moves each centroid to the mean of its rows, if it has any.
     fn move_to(&mut self, sample: Rows<'_, f32>, nearest: &[u32], isa: Isa) -> Result<()> {
         let starts = CellStarts::new(nearest.iter().copied(), self.len());
-        let order = starts.order(nearest);
+        let order = starts.order(nearest)?;
         let centroids = self.centroids.par_chunks_mut(self.width);
         centroids.enumerate().try_for_each(|(cell, centroid)| {
             let rows = &order[starts.of(cell as u32)];
@@ -215,14 +223,11 @@ impl Cells {
     }
 
     /// Numbers the centroids so that near ones have near numbers.
-    fn renumber(&mut self) {
+    fn renumber(&mut self) -> Result<()> {
         let mut numbers: Vec<u32> = (0..self.len() as u32).collect();
         in_order(&mut numbers, &self.centroids, self.width);
-        self.centroids = numbers
-            .iter()
-            .flat_map(|&number| &self.centroids[number as usize * self.width..][..self.width])
-            .copied()
-            .collect();
+        self.centroids = self.centroids()?.gather(&numbers)?;
+        Ok(())
     }
 }
 
@@ -257,12 +262,13 @@ impl Distances<'_> {
     }
 
     /// How much further than the nearest each centroid is, by cell.
-    pub(crate) fn margins(&self) -> Vec<f32> {
-        let mut margins = vec![f32::INFINITY; self.columns.iter().flatten().count()];
+    pub(crate) fn margins(&self) -> Result<Vec<f32>> {
+        let cells = self.columns.iter().flatten().count();
+        let mut margins = memory::filled(f32::INFINITY, cells, "margins")?;
         self.within(f32::INFINITY, |cell, margin| {
             margins[cell as usize] = margin;
         });
-        margins
+        Ok(margins)
     }
 
     /// How much further than the nearest one centroid is.
@@ -320,12 +326,12 @@ impl CellStarts {
     }
 
     /// The rows in these cells by cell, then as they come.
-    pub(crate) fn order(&self, cells: &[u32]) -> Vec<u32> {
-        let (mut order, mut next) = (vec![0; cells.len()], self.clone());
+    pub(crate) fn order(&self, cells: &[u32]) -> Result<Vec<u32>> {
+        let (mut order, mut next) = (memory::zeroed(cells.len(), NUMBERS)?, self.clone());
         for (row, &cell) in (0..).zip(cells) {
             order[next.take(cell)] = row;
         }
-        order
+        Ok(order)
     }
 
     /// The first row of a cell, which starts at the next one from then on.

@@ -4,7 +4,7 @@
 //! Bits come out the same on every machine and number of threads, since keys are made of them:
 //! dot products have the fixed order of [`dot_products`], all else is scalar arithmetic.
 
-use lshjoin_kernels::{Rows, Scalar, dot_products};
+use lshjoin_kernels::{Rows, Scalar, dot_products, memory};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rayon::prelude::*;
 
@@ -24,6 +24,9 @@ const ROUNDS: usize = 4;
 
 /// Rows that a thread projects at a time.
 const BLOCK: usize = 64;
+
+/// What memory is asked for.
+const AXES: &str = "principal axes";
 
 /// What all tables share: the leading principal axes of a sample of rows.
 #[derive(Clone)]
@@ -51,30 +54,30 @@ impl PrincipalAxes {
     /// When the run is cancelled.
     pub(crate) fn of_sample<T: Scalar>(rows: Rows<'_, T>, count: usize, run: &Run) -> Result<Self> {
         let dim = rows.dim();
-        let centred = centre(&sample(rows), dim);
+        let centred = centre(&sample(rows)?, dim)?;
         let height = centred.len() / dim;
         let count = count.min(dim).min(height).max(1);
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let mut axes: Vec<f64> = (0..count * dim).map(|_| gaussian(&mut rng)).collect();
+        let axes = (0..count * dim).map(|_| gaussian(&mut rng));
+        let mut axes: Vec<f64> = memory::collect(axes, AXES)?;
         orthonormalise(&mut axes, dim, &mut rng);
         if height > 0 {
-            let transposed = transpose(&centred, dim);
+            let transposed = transpose(&centred, dim)?;
             let (centred, transposed) =
                 (Rows::new(&centred, dim)?, Rows::new(&transposed, height)?);
             for _ in 0..ROUNDS {
-                let image = project(centred, Rows::new(&rounded(&axes), dim)?, run)?;
-                let image = transpose(&image, count);
+                let image = project(centred, Rows::new(&rounded(&axes)?, dim)?, run)?;
+                let image = transpose(&image, count)?;
                 let image = project(transposed, Rows::new(&image, height)?, run)?;
-                axes = transpose(&image, count)
-                    .into_iter()
-                    .map(f64::from)
-                    .collect();
+                let image = transpose(&image, count)?;
+                axes.clear();
+                axes.extend(image.into_iter().map(f64::from));
                 orthonormalise(&mut axes, dim, &mut rng);
             }
         }
         Ok(Self {
             dim,
-            axes: rounded(&axes),
+            axes: rounded(&axes)?,
         })
     }
 
@@ -111,11 +114,12 @@ impl PrincipalAxes {
         let count = self.count();
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(table);
-        let mut weights: Vec<f64> = (0..functions * count).map(|_| gaussian(&mut rng)).collect();
+        let weights = (0..functions * count).map(|_| gaussian(&mut rng));
+        let mut weights: Vec<f64> = memory::collect(weights, AXES)?;
         for group in weights.chunks_mut(count * count) {
             orthonormalise(group, count, &mut rng);
         }
-        let mut directions = Vec::with_capacity(functions * self.dim);
+        let mut directions = memory::empty(functions * self.dim, AXES)?;
         for weights in weights.chunks(count) {
             let mut direction = vec![0.0; self.dim];
             for (&weight, axis) in weights.iter().zip(self.axes.chunks(self.dim)) {
@@ -123,9 +127,9 @@ impl PrincipalAxes {
                     *sum += weight * f64::from(value);
                 }
             }
-            directions.extend(rounded(&direction));
+            directions.extend(direction.iter().map(|&value| value as f32));
         }
-        let sample = sample(rows);
+        let sample = sample(rows)?;
         let projections = project(
             Rows::new(&sample, rows.dim())?,
             Rows::new(&directions, self.dim)?,
@@ -134,7 +138,7 @@ impl PrincipalAxes {
         let height = sample.len() / rows.dim();
         let thresholds = match height {
             0 => vec![0.0; functions],
-            _ => transpose(&projections, functions)
+            _ => transpose(&projections, functions)?
                 .chunks_mut(height)
                 .map(even_cut)
                 .collect(),
@@ -160,7 +164,8 @@ pub(crate) fn project<T: Scalar>(
     run: &Run,
 ) -> Result<Vec<f32>> {
     let (dim, functions) = (rows.dim(), directions.len());
-    let mut projections = vec![0.0; rows.len() * functions];
+    let len = rows.len().saturating_mul(functions);
+    let mut projections = memory::zeroed(len, "projections")?;
     if functions == 0 {
         return Ok(projections);
     }
@@ -199,15 +204,15 @@ pub(crate) fn sample_step(rows: usize, dim: usize) -> usize {
 }
 
 /// Rows at equal distances from first to last, copied.
-fn sample<T: Scalar>(rows: Rows<'_, T>) -> Vec<T> {
+fn sample<T: Scalar>(rows: Rows<'_, T>) -> Result<Vec<T>> {
     let step = sample_step(rows.len(), rows.dim());
     let sampled: Vec<u32> = (0..rows.len() as u32).step_by(step).collect();
-    rows.gather(&sampled)
+    Ok(rows.gather(&sampled)?)
 }
 
 /// The rows less their mean, scaled so that squares of ordinary rows neither
 /// overflow nor vanish.
-fn centre<T: Scalar>(values: &[T], dim: usize) -> Vec<f32> {
+fn centre<T: Scalar>(values: &[T], dim: usize) -> Result<Vec<f32>> {
     let largest = values
         .iter()
         .fold(0.0, |largest: f64, value| largest.max(value.to_f64().abs()));
@@ -219,13 +224,13 @@ fn centre<T: Scalar>(values: &[T], dim: usize) -> Vec<f32> {
             *mean += value.to_f64() * scale * share;
         }
     }
-    let mut centred = vec![0.0; values.len()];
+    let mut centred = memory::zeroed(values.len(), AXES)?;
     for (to, row) in centred.chunks_mut(dim).zip(values.chunks(dim)) {
         for ((to, value), mean) in to.iter_mut().zip(row).zip(&mean) {
             *to = (value.to_f64() * scale - mean) as f32;
         }
     }
-    centred
+    Ok(centred)
 }
 
 /// Makes the vectors, at most `dim`, orthonormal by Gram–Schmidt, twice for full precision. A
@@ -271,22 +276,23 @@ fn dot(left: &[f64], right: &[f64]) -> f64 {
     left.iter().zip(right).map(|(x, y)| x * y).sum()
 }
 
-fn rounded(values: &[f64]) -> Vec<f32> {
-    values.iter().map(|&value| value as f32).collect()
+fn rounded(values: &[f64]) -> Result<Vec<f32>> {
+    let values = values.iter().map(|&value| value as f32);
+    Ok(memory::collect(values, AXES)?)
 }
 
 /// A row-major matrix of `width` columns, column by column.
-fn transpose(values: &[f32], width: usize) -> Vec<f32> {
+fn transpose(values: &[f32], width: usize) -> Result<Vec<f32>> {
     let Some(height) = values.len().checked_div(width) else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
-    let mut transposed = vec![0.0; values.len()];
+    let mut transposed = memory::zeroed(values.len(), AXES)?;
     for (row, values) in values.chunks(width).enumerate() {
         for (column, &value) in values.iter().enumerate() {
             transposed[column * height + row] = value;
         }
     }
-    transposed
+    Ok(transposed)
 }
 
 #[cfg(test)]

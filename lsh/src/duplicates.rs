@@ -3,10 +3,10 @@
 
 use std::cmp::Ordering;
 
-use lshjoin_kernels::{Rows, Scalar, Sorter};
+use lshjoin_kernels::{Rows, Scalar, Sorter, memory};
 use rayon::prelude::*;
 
-use crate::{error::Result, run::Run};
+use crate::{error::Result, run::Run, side::NUMBERS};
 
 /// Rows without most of their duplicates. Rows are duplicates when all their values are equal,
 /// −0 and 0 being equal.
@@ -38,17 +38,19 @@ impl Distinct {
     /// When rows cannot be numbered by `u32`, or the run is cancelled.
     pub(crate) fn of<T: Scalar>(rows: Rows<'_, T>, keep: usize, run: &Run) -> Result<Option<Self>> {
         run.check()?;
-        let hashes: Vec<u64> = (0..rows.len())
-            .into_par_iter()
-            .map(|row| hash(rows.row(row)))
-            .collect();
+        let hashes = (0..rows.len()).into_par_iter();
+        let hashes = hashes.map(|row| hash(rows.row(row)));
+        let hashes = memory::par_collect(hashes, "hashes of rows")?;
         run.check()?;
         Self::by_hashes(rows, keep, &hashes)
     }
 
     /// The rows that take part.
-    pub(crate) fn rows<T: Scalar>(&self, rows: Rows<'_, T>) -> Vec<T> {
-        rows.gather(&self.kept)
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub(crate) fn rows<T: Scalar>(&self, rows: Rows<'_, T>) -> Result<Vec<T>> {
+        Ok(rows.gather(&self.kept)?)
     }
 
     /// Compares the rows of equal hashes. At least one row of each group is kept.
@@ -62,9 +64,11 @@ impl Distinct {
         Sorter::new().sort(hashes, u64::BITS, &mut order)?;
         let mut dropped: Vec<(u32, u32)> = Vec::new();
         let mut drop_from = |group: &[u32]| {
-            if let Some((kept, rest)) = group.split_at_checked(keep) {
-                dropped.extend(rest.iter().map(|&row| (row, kept[keep - 1])));
-            }
+            let Some((kept, rest)) = group.split_at_checked(keep) else {
+                return Ok(());
+            };
+            let rest = rest.iter().map(|&row| (row, kept[keep - 1]));
+            memory::extend(&mut dropped, rest, NUMBERS)
         };
         let row = |row: u32| rows.row(row as usize);
         for same in order.chunk_by_mut(|&x, &y| hashes[x as usize] == hashes[y as usize]) {
@@ -73,22 +77,22 @@ impl Distinct {
             }
             let first = row(same[0]);
             if same.par_iter().all(|&other| row(other) == first) {
-                drop_from(same);
+                drop_from(same)?;
             } else {
-                // Stable, so that the rows of a group keep rising.
-                same.sort_by(|&x, &y| compare(row(x), row(y)));
+                // The rows of a group keep rising.
+                same.sort_unstable_by(|&x, &y| compare(row(x), row(y)).then(x.cmp(&y)));
                 same.chunk_by(|&x, &y| compare(row(x), row(y)).is_eq())
-                    .for_each(&mut drop_from);
+                    .try_for_each(&mut drop_from)?;
             }
         }
         if dropped.is_empty() {
             return Ok(None);
         }
-        let mut places: Vec<u32> = vec![u32::MAX; rows.len()];
+        let mut places: Vec<u32> = memory::filled(u32::MAX, rows.len(), NUMBERS)?;
         for &(row, twin) in &dropped {
             places[row as usize] = twin;
         }
-        let mut kept = Vec::with_capacity(rows.len() - dropped.len());
+        let mut kept = memory::empty(rows.len() - dropped.len(), NUMBERS)?;
         for row in 0..rows.len() {
             // The twin comes before the row, so that its place is known.
             places[row] = match places[row] {
@@ -175,7 +179,7 @@ mod tests {
             })
         };
         let (queries, items, both) = (distinct(1), distinct(k), distinct(k + 1));
-        let [q, i, b] = [&queries, &items, &both].map(|side| rows.gather(&side.kept));
+        let [q, i, b] = [&queries, &items, &both].map(|side| rows.gather(&side.kept).unwrap());
         let [q, i, b] = [&q, &i, &b].map(|values| Rows::new(values, dim).unwrap());
         let run = Run::new().unwrap();
         for metric in [Metric::Euclidean, Metric::Manhattan, Metric::Cosine] {

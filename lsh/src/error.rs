@@ -14,7 +14,15 @@ use crate::metric::Metric;
 pub enum Error {
     /// From a kernel: shapes, values that are not finite, bucket ids out of range.
     #[error(transparent)]
-    Kernel(#[from] KernelError),
+    Kernel(KernelError),
+    /// Memory that the system has not.
+    #[error("there is no memory for {bytes} bytes of {what}")]
+    Memory {
+        /// What it is for.
+        what: &'static str,
+        /// How much, at least.
+        bytes: usize,
+    },
     /// A parameter outside its range.
     #[error("{name} must be {must_be}, not {value}")]
     Parameter {
@@ -129,10 +137,26 @@ impl Error {
     }
 
     pub(crate) fn io(path: &Path, error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::OutOfMemory {
+            // How much of it, the system does not tell.
+            return Self::Memory {
+                what: "a file",
+                bytes: path.metadata().map_or(0, |file| file.len() as usize),
+            };
+        }
         Self::Io {
             path: path.into(),
             kind: error.kind(),
             message: error.to_string(),
+        }
+    }
+}
+
+impl From<KernelError> for Error {
+    fn from(error: KernelError) -> Self {
+        match error {
+            KernelError::Memory { what, bytes } => Error::Memory { what, bytes },
+            other => Error::Kernel(other),
         }
     }
 }
@@ -151,7 +175,7 @@ impl From<(&'static str, KernelError)> for Error {
                 dimension,
                 value,
             },
-            other => Error::Kernel(other),
+            other => other.into(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Hash families: where a table's functions `h` come from.
 
-use lshjoin_kernels::{Bucketing, HashFunctions};
+use lshjoin_kernels::{Bucketing, HashFunctions, memory};
 use rand::Rng;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
@@ -63,14 +63,14 @@ impl HashFamily for BucketedRandomProjection {
 
     fn draw(&self, functions: usize, dim: usize, seed: i64) -> Result<HashFunctions> {
         let mut rng = JavaRandom::new(seed);
-        let mut directions: Vec<f64> = (0..functions * dim).map(|_| rng.gaussian()).collect();
+        let mut directions = drawn(functions.saturating_mul(dim), || rng.gaussian())?;
         for direction in directions.chunks_mut(dim.max(1)) {
             normalise(direction);
         }
         build(
             dim,
             directions,
-            vec![0.0; functions],
+            drawn(functions, || 0.0)?,
             Bucketing::Width(self.bucket_length),
         )
     }
@@ -91,10 +91,8 @@ impl HashFamily for CauchyProjection {
 
     fn draw(&self, functions: usize, dim: usize, seed: i64) -> Result<HashFunctions> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed as u64);
-        let directions = (0..functions * dim).map(|_| cauchy(&mut rng)).collect();
-        let offsets = (0..functions)
-            .map(|_| uniform(&mut rng) * self.bucket_length)
-            .collect();
+        let directions = drawn(functions.saturating_mul(dim), || cauchy(&mut rng))?;
+        let offsets = drawn(functions, || uniform(&mut rng) * self.bucket_length)?;
         build(
             dim,
             directions,
@@ -115,12 +113,19 @@ impl HashFamily for RandomHyperplanes {
 
     fn draw(&self, functions: usize, dim: usize, seed: i64) -> Result<HashFunctions> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed as u64);
-        let mut directions: Vec<f64> = (0..functions * dim).map(|_| gaussian(&mut rng)).collect();
+        let mut directions = drawn(functions.saturating_mul(dim), || gaussian(&mut rng))?;
         for direction in directions.chunks_mut(dim.max(1)) {
             normalise(direction);
         }
-        build(dim, directions, vec![0.0; functions], Bucketing::Sign)
+        build(dim, directions, drawn(functions, || 0.0)?, Bucketing::Sign)
     }
+}
+
+fn drawn(count: usize, mut draw: impl FnMut() -> f64) -> Result<Vec<f64>> {
+    Ok(memory::collect(
+        (0..count).map(|_| draw()),
+        "hash functions",
+    )?)
 }
 
 fn build(

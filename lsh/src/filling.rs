@@ -52,7 +52,7 @@ impl Filling {
         run: &Run,
     ) -> Result<Self> {
         let sample = held_out::sample(right.rows.len(), ROWS_OF_CELL * cells.len());
-        let nearest = |_: usize, distances: &Distances| distances.nearest();
+        let nearest = |_: usize, distances: &Distances| Ok(distances.nearest());
         let sample = cells.each_row_of(right, &sample, nearest, run)?;
         let starts = CellStarts::of_sample(sample.into_iter(), cells.len());
         let all: Vec<u32> = (0..cells.len() as u32).collect();
@@ -73,10 +73,10 @@ impl Filling {
                     from.push(other);
                 }
             }
-            OfCell {
+            Ok(OfCell {
                 from,
                 parts: (share / (2.0 * wanted)).ceil() as usize,
-            }
+            })
         };
         let centroids = Quantised::new(cells.centroids()?, run.isa())?;
         let of_cells = cells.each_row(&centroids, &all, fill, run)?;

@@ -1,6 +1,6 @@
 //! Rows whose exact neighbours are known, to choose by and to watch the recall of a join by.
 
-use lshjoin_kernels::{Rows, Scalar};
+use lshjoin_kernels::{Rows, Scalar, memory};
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -8,7 +8,7 @@ use rand_chacha::{
 
 use crate::{
     error::Result,
-    knn_join::KnnJoin,
+    knn_join::{KnnJoin, exactly},
     report::{Estimate, vouch_for},
     run::Run,
     side::Side,
@@ -107,25 +107,25 @@ impl<T: Scalar> HeldOut<T> {
     ) -> Result<Self> {
         let sampled = left.unwrap_or(right);
         sampled.check(rows.iter().copied())?;
-        let values = sampled.rows.gather(&rows);
+        let values = sampled.rows.gather(&rows)?;
         let sample = Rows::new(&values, sampled.rows.dim())?;
         let sample = Side::new("the sample", sample, sampled.metric, run)?;
         // One neighbour more where a row finds itself, at distance 0.
         let k = k.min(right.rows.len());
         let places = (k + usize::from(left.is_none())).min(right.rows.len());
-        let found = KnnJoin::new(Some(&sample), right, places, run)?.exactly()?;
+        let found = exactly(Some(&sample), right, places, run)?;
         let rows = (0..).zip(&rows).map(|(place, &row)| {
             // Without itself or, among many equal rows, without one of these.
             let others = found.of(place);
             let others = others.filter(|&other| left.is_some() || other != row);
-            HeldOutRow {
+            Ok(HeldOutRow {
                 row,
                 furthest: found.distances[(place as usize + 1) * places - 1],
-                nearest: others.take(k).collect(),
-            }
+                nearest: memory::collect(others.take(k), "neighbours of held-out rows")?,
+            })
         });
         Ok(Self {
-            rows: rows.collect(),
+            rows: rows.collect::<Result<_>>()?,
             k,
         })
     }

@@ -9,7 +9,7 @@ mod segment;
 
 use std::{path::Path, sync::Arc};
 
-use lshjoin_kernels::Rows;
+use lshjoin_kernels::{Rows, memory};
 
 use self::{
     added::Added,
@@ -23,6 +23,7 @@ use crate::{
     metric::Metric,
     plan::{JoinPlan, PartitionPlan, check_recall},
     run::Run,
+    side::NUMBERS,
 };
 
 pub use self::builder::IndexBuilder;
@@ -163,16 +164,14 @@ impl Index {
                 rows.check(range.start * width * 4..range.end * width * 4)?;
                 let all: Rows<'_, f32> = Rows::new(rows.values(), width)?;
                 let kept = range.filter(|&row| !self.removed.contains(row));
-                let kept: Vec<usize> = kept.collect();
-                let values: Vec<f32> = kept
-                    .iter()
-                    .flat_map(|&row| &all.row(row)[..dim])
-                    .copied()
-                    .collect();
-                let ids: Vec<i64> = kept.iter().map(|&row| ids[row]).collect();
+                let kept = memory::collect(kept, NUMBERS)?;
+                let mut values = memory::empty(kept.len() * dim, "copies of rows")?;
+                kept.iter()
+                    .for_each(|&row| values.extend_from_slice(&all.row(row)[..dim]));
+                let ids = memory::collect(kept.iter().map(|&row| ids[row]), NUMBERS)?;
                 builder.push(Rows::new(&values, dim)?, &ids, run)?;
             }
-            let (ids, values) = added.rows();
+            let (ids, values) = added.rows()?;
             builder.push(Rows::new(&values, dim)?, &ids, run)?;
         }
         builder.finish(run)?;
@@ -267,6 +266,7 @@ impl Index {
                 });
             }
         }
+        self.added.check_room(items.len())?;
         run.check()?; // From here on nothing can fail.
         let added = Arc::make_mut(&mut self.added);
         for (row, &id) in ids.iter().enumerate() {
@@ -285,7 +285,7 @@ impl Index {
         let mut rows = Vec::new();
         for &id in ids {
             match self.place(id, by_id) {
-                Some(Place::Segment(row)) => rows.push(row),
+                Some(Place::Segment(row)) => memory::push(&mut rows, row, NUMBERS)?,
                 Some(Place::Added) => {}
                 None => {
                     return Err(Error::Id {
@@ -294,6 +294,9 @@ impl Index {
                     });
                 }
             }
+        }
+        if rows.len() < ids.len() {
+            self.added.check_room(0)?;
         }
         run.check()?; // From here on nothing can fail.
         if rows.len() < ids.len() {
@@ -338,7 +341,7 @@ enum Place {
 }
 
 fn check_unique(ids: &[i64]) -> Result<()> {
-    let mut sorted = ids.to_vec();
+    let mut sorted = memory::collect(ids.iter().copied(), NUMBERS)?;
     sorted.sort_unstable();
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         None => Ok(()),

@@ -11,12 +11,17 @@
 //!
 //! Inner products are computed in double precision from the rows as given.
 
-use lshjoin_kernels::{Rows, Scalar, exact_dot_products};
+use lshjoin_kernels::{Rows, Scalar, exact_dot_products, memory};
 use rayon::prelude::*;
 
 use crate::{
-    error::Result, magnitude, metric::Metric, nearest::Neighbors, report::Estimate, run::Run,
-    side::norms_of,
+    error::Result,
+    magnitude,
+    metric::Metric,
+    nearest::{NEIGHBORS, Neighbors},
+    report::Estimate,
+    run::Run,
+    side::{NUMBERS, norms_of},
 };
 
 /// How many times as long as the shortest the longest item of a group may be.
@@ -27,6 +32,9 @@ const FEW: usize = 1024;
 
 /// The share of rounding in a bound from norms.
 const ROUNDING: f64 = 1e-9;
+
+/// What memory is asked for.
+const AUGMENTED: &str = "augmented rows";
 
 /// Queries and items, to be joined by inner product; the items with themselves where there are no
 /// queries, a row then not being its own neighbour.
@@ -69,14 +77,14 @@ impl<'a, T: Scalar> Products<'a, T> {
         if let Some(queries) = queries {
             magnitude::check("queries", queries, Metric::InnerProduct, run)?;
         }
-        let of_items = norms_of(items, run);
-        let groups = groups(&of_items);
+        let of_items = norms_of(items, run)?;
+        let groups = groups(&of_items)?;
         Ok(Self {
             with_itself: queries.is_none(),
             queries: queries.unwrap_or(items),
             items,
             of_queries: match queries {
-                Some(queries) => norms_of(queries, run),
+                Some(queries) => norms_of(queries, run)?,
                 None => of_items,
             },
             groups,
@@ -106,17 +114,17 @@ impl<'a, T: Scalar> Products<'a, T> {
     }
 
     /// All queries and the group of most items.
-    pub(crate) fn largest_augmented(&self) -> Augmented<T> {
-        let queries: Vec<u32> = (0..self.queries.len() as u32).collect();
+    pub(crate) fn largest_augmented(&self) -> Result<Augmented<T>> {
+        let queries = memory::collect(0..self.queries.len() as u32, NUMBERS)?;
         self.augmented(&self.groups[self.largest()], &queries)
     }
 
-    fn augmented(&self, group: &Group, queries: &[u32]) -> Augmented<T> {
+    fn augmented(&self, group: &Group, queries: &[u32]) -> Result<Augmented<T>> {
         let dim = self.items.dim();
         let exponent = exponent_of(group.longest);
         let of_query = |query: u32| exponent_of(self.of_queries[query as usize]);
-        Augmented {
-            queries: augmented(self.queries, queries, of_query, |_| 0.0),
+        Ok(Augmented {
+            queries: augmented(self.queries, queries, of_query, |_| 0.0)?,
             items: augmented(
                 self.items,
                 &group.items,
@@ -128,9 +136,9 @@ impl<'a, T: Scalar> Products<'a, T> {
                         .sum();
                     (1.0 - square).max(0.0).sqrt()
                 },
-            ),
+            )?,
             dim: dim + 1,
-        }
+        })
     }
 
     /// For each query the `k` items of the largest inner product, at the distance −q·x, of those that
@@ -145,18 +153,18 @@ impl<'a, T: Scalar> Products<'a, T> {
         run: &Run,
         mut join: impl FnMut(Rows<'_, T>, Rows<'_, T>, usize) -> Result<Neighbors<T>>,
     ) -> Result<Neighbors<T>> {
-        let mut best = Best::new(self.queries.len(), k);
+        let mut best = Best::new(self.queries.len(), k)?;
         let mut recalls = Vec::new();
         for group in &self.groups {
             run.check()?;
             let queries = (0..self.queries.len() as u32).filter(|&query| {
                 best.may_gain(query, self.of_queries[query as usize] * group.longest)
             });
-            let queries: Vec<u32> = queries.collect();
+            let queries = memory::collect(queries, NUMBERS)?;
             if queries.is_empty() && !recalls.is_empty() {
                 continue;
             }
-            let augmented = self.augmented(group, &queries);
+            let augmented = self.augmented(group, &queries)?;
             let (left, right) = augmented.sides()?;
             let found = join(left, right, self.places(k))?;
             drop(augmented);
@@ -166,7 +174,7 @@ impl<'a, T: Scalar> Products<'a, T> {
         if let Some(recall) = best.recall(&recalls) {
             run.reached(recall);
         }
-        Ok(best.neighbors())
+        best.neighbors()
     }
 
     /// Adds what was found in a group, the `number`th that was joined.
@@ -179,22 +187,18 @@ impl<'a, T: Scalar> Products<'a, T> {
         found: &Neighbors<T>,
         run: &Run,
     ) -> Result<()> {
-        let lists = best.lists_of(queries);
-        let lists: Vec<(usize, (u32, &mut [Place]))> = lists.into_iter().enumerate().collect();
+        let lists = best.lists_of(queries)?;
         let own = |query: u32, item: u32| self.with_itself && query == item;
-        lists.into_par_iter().try_for_each_init(
-            || (Vec::new(), Vec::new()),
-            |(pairs, products), (place, (query, list))| {
+        lists.into_par_iter().enumerate().try_for_each_init(
+            || (Vec::new(), Vec::new(), Vec::new()),
+            |(pairs, products, all), (place, (query, list))| {
                 run.check()?;
                 let items = found
                     .of(place as u32)
                     .map(|item| group.items[item as usize]);
+                let others = items.filter(|&item| !own(query, item));
                 pairs.clear();
-                pairs.extend(
-                    items
-                        .filter(|&item| !own(query, item))
-                        .map(|item| (query, item)),
-                );
+                memory::extend(pairs, others.map(|item| (query, item)), NEIGHBORS)?;
                 exact_dot_products(self.queries, self.items, pairs, products, run.isa())?;
                 let new = pairs
                     .iter()
@@ -204,7 +208,8 @@ impl<'a, T: Scalar> Products<'a, T> {
                         item: pair.1,
                         group: number as u32,
                     });
-                let mut all: Vec<Place> = list.iter().copied().chain(new).collect();
+                all.clear();
+                memory::extend(all, list.iter().copied().chain(new), NEIGHBORS)?;
                 all.sort_unstable_by(|x, y| {
                     let by_distance = x.distance.total_cmp(&y.distance);
                     by_distance.then(x.item.cmp(&y.item))
@@ -217,8 +222,8 @@ impl<'a, T: Scalar> Products<'a, T> {
 }
 
 /// Cuts items into groups, the longest first.
-fn groups(norms: &[f64]) -> Vec<Group> {
-    let mut order: Vec<u32> = (0..norms.len() as u32).collect();
+fn groups(norms: &[f64]) -> Result<Vec<Group>> {
+    let mut order = memory::collect(0..norms.len() as u32, NUMBERS)?;
     let norm = |row: u32| norms[row as usize];
     order.par_sort_unstable_by(|&x, &y| norm(y).total_cmp(&norm(x)).then(x.cmp(&y)));
     let mut groups = Vec::new();
@@ -231,12 +236,12 @@ fn groups(norms: &[f64]) -> Vec<Group> {
         } else {
             similar
         };
-        let mut items = rest[..end].to_vec();
+        let mut items = memory::collect(rest[..end].iter().copied(), NUMBERS)?;
         items.sort_unstable();
         groups.push(Group { longest, items });
         rest = &rest[end..];
         if rest.is_empty() {
-            return groups;
+            return Ok(groups);
         }
     }
 }
@@ -262,9 +267,9 @@ fn augmented<T: Scalar>(
     some: &[u32],
     exponent: impl Fn(u32) -> i32 + Sync,
     last: impl Fn(&[T]) -> f64 + Sync,
-) -> Vec<T> {
+) -> Result<Vec<T>> {
     let dim = rows.dim();
-    let mut values = vec![T::ZERO; some.len() * (dim + 1)];
+    let mut values = memory::zeroed(some.len().saturating_mul(dim + 1), AUGMENTED)?;
     values
         .par_chunks_mut(dim + 1)
         .zip(some)
@@ -277,7 +282,7 @@ fn augmented<T: Scalar>(
             }
             to[dim] = T::from_f64(last(&to[..dim]));
         });
-    values
+    Ok(values)
 }
 
 /// The items of the largest inner products so far.
@@ -295,16 +300,16 @@ struct Place {
 }
 
 impl Best {
-    fn new(queries: usize, k: usize) -> Self {
+    fn new(queries: usize, k: usize) -> Result<Self> {
         let none = Place {
             distance: f64::INFINITY,
             item: u32::MAX,
             group: 0,
         };
-        Self {
+        Ok(Self {
             k,
-            places: vec![none; queries * k],
-        }
+            places: memory::filled(none, queries.saturating_mul(k), NEIGHBORS)?,
+        })
     }
 
     /// Whether an inner product of at most so much may be one of the query's largest.
@@ -315,12 +320,11 @@ impl Best {
     }
 
     /// The lists of some queries, which rise.
-    fn lists_of(&mut self, queries: &[u32]) -> Vec<(u32, &mut [Place])> {
+    fn lists_of(&mut self, queries: &[u32]) -> Result<Vec<(u32, &mut [Place])>> {
         let mut queries = queries.iter().copied().peekable();
         let lists = (0..).zip(self.places.chunks_mut(self.k.max(1)));
-        lists
-            .filter(|&(query, _)| queries.next_if_eq(&query).is_some())
-            .collect()
+        let lists = lists.filter(|&(query, _)| queries.next_if_eq(&query).is_some());
+        Ok(memory::collect(lists, NEIGHBORS)?)
     }
 
     /// The recall of all, from that of each group: the mean over neighbours.
@@ -351,26 +355,27 @@ impl Best {
         })
     }
 
-    fn neighbors<T: Scalar>(&self) -> Neighbors<T> {
+    fn neighbors<T: Scalar>(&self) -> Result<Neighbors<T>> {
         let index = |place: &Place| match place.group {
             0 => -1,
             _ => i64::from(place.item),
         };
-        Neighbors {
+        let distances = self.places.iter().map(|place| T::from_f64(place.distance));
+        Ok(Neighbors {
             k: self.k,
-            distances: self
-                .places
-                .iter()
-                .map(|place| T::from_f64(place.distance))
-                .collect(),
-            indices: self.places.iter().map(index).collect(),
-        }
+            distances: memory::collect(distances, NEIGHBORS)?,
+            indices: memory::collect(self.places.iter().map(index), NEIGHBORS)?,
+        })
     }
 }
 
 /// Rows of an index as they are kept: with one value more at their end.
-pub(crate) fn longer<T: Scalar>(rows: Rows<'_, T>, last: impl Fn(usize) -> f64 + Sync) -> Vec<T> {
-    let mut values = vec![T::ZERO; rows.len() * (rows.dim() + 1)];
+pub(crate) fn longer<T: Scalar>(
+    rows: Rows<'_, T>,
+    last: impl Fn(usize) -> f64 + Sync,
+) -> Result<Vec<T>> {
+    let len = rows.len().saturating_mul(rows.dim() + 1);
+    let mut values = memory::zeroed(len, AUGMENTED)?;
     values
         .par_chunks_mut(rows.dim() + 1)
         .enumerate()
@@ -378,5 +383,5 @@ pub(crate) fn longer<T: Scalar>(rows: Rows<'_, T>, last: impl Fn(usize) -> f64 +
             longer[..rows.dim()].copy_from_slice(rows.row(row));
             longer[rows.dim()] = T::from_f64(last(row));
         });
-    values
+    Ok(values)
 }

@@ -1,12 +1,14 @@
 //! The k nearest of the candidates that a model's tables bring together.
 
-use lshjoin_kernels::{LeftPanel, Near, RightPanel, Rows, Scalar, near_pairs, nearest_pairs};
+use lshjoin_kernels::{
+    LeftPanel, Near, RightPanel, Rows, Scalar, memory, near_pairs, nearest_pairs,
+};
 
 use crate::{
     error::{Error, Result},
     meet::{Judge, Meeting, Meetings},
     model::LshModel,
-    nearest::{Candidate, NearestLists, Neighbors},
+    nearest::{Candidate, Merging, NEIGHBORS, NearestLists, Neighbors},
     run::Run,
     side::Side,
 };
@@ -43,7 +45,7 @@ impl LshModel {
                 leading: None,
                 run,
             };
-            let met = queries.matches(items).into_iter();
+            let met = queries.matches(items)?.into_iter();
             let met = met.map(|(left, right)| Meeting { left, right });
             meetings.hold(met, &nearest.for_left())?;
             Ok(())
@@ -90,7 +92,7 @@ impl<'a, T: Scalar> Nearest<'a, T> {
         // No list gets longer than there are others, whatever k asks for.
         let others = right.rows.len().max(1);
         Ok(Self {
-            lists: NearestLists::new(left, right, k.min(others)),
+            lists: NearestLists::new(left, right, k.min(others))?,
             k,
             with_itself,
             run,
@@ -125,7 +127,7 @@ impl<'a, T: Scalar> Nearest<'a, T> {
     }
 
     pub(crate) fn finish(self) -> Result<Neighbors<T>> {
-        Ok(self.lists.finish(self.run)?.padded(self.k))
+        self.lists.finish(self.run)?.padded(self.k)
     }
 }
 
@@ -137,7 +139,7 @@ pub(crate) struct Groups {
     /// Where the candidates of each row end, once they are in the order of rows.
     ends: Vec<usize>,
     candidates: Vec<Candidate>,
-    merged: Vec<Candidate>,
+    merging: Merging,
 }
 
 impl<T: Scalar> Nearer<'_, T> {
@@ -146,7 +148,7 @@ impl<T: Scalar> Nearer<'_, T> {
         &self,
         rows: &[u32],
         others: &[u32],
-        near: impl Iterator<Item = (u32, u32, Near)>,
+        near: impl ExactSizeIterator<Item = (u32, u32, Near)>,
         groups: &mut Groups,
     ) -> Result<()> {
         let Nearest { lists, run, .. } = self.nearest;
@@ -155,11 +157,12 @@ impl<T: Scalar> Nearer<'_, T> {
             found,
             ends,
             candidates,
-            merged,
+            merging,
         } = groups;
         bounds.clear();
         bounds.extend(rows.iter().map(|&row| lists.bound(row)));
         found.clear();
+        memory::reserve(found, near.len(), NEIGHBORS)?;
         ends.clear();
         ends.resize(rows.len(), 0);
         for (row, other, pair) in near {
@@ -178,6 +181,8 @@ impl<T: Scalar> Nearer<'_, T> {
         for end in ends.iter_mut() {
             start += std::mem::replace(end, start);
         }
+        let more = found.len().saturating_sub(candidates.len());
+        memory::reserve(candidates, more, NEIGHBORS)?;
         candidates.resize(found.len(), Candidate::default());
         for &(row, candidate) in found.iter() {
             candidates[ends[row as usize]] = candidate;
@@ -188,7 +193,7 @@ impl<T: Scalar> Nearer<'_, T> {
             let group = &mut candidates[start..end];
             if !group.is_empty() {
                 group.sort_unstable_by(|x, y| x.at_most.total_cmp(&y.at_most));
-                lists.insert(row, group, merged, run)?;
+                lists.insert(row, group, merging, run)?;
             }
             start = end;
         }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use lshjoin_kernels::{Rows, Scalar};
+use lshjoin_kernels::{Rows, Scalar, memory};
 use rayon::prelude::*;
 
 use crate::{
@@ -18,14 +18,16 @@ use crate::{
     margins::{Extent, extents, margin_of, needed},
     meet::{Meeting, Meetings},
     metric::Metric,
+    model::positive,
     nearest::{Neighbors, to_begin_with},
     plan::{CellPlan, JoinPlan, LshPlan, MOST_TABLES},
     planner::{Planner, PredictedPlan},
     report::Estimate,
     run::Run,
-    side::Side,
+    side::{NUMBERS, Side},
     signs::Signs,
     similarity::same_dimension,
+    sorted::{are_most, by_sorting},
     table::Table,
     visits::Visits,
 };
@@ -198,14 +200,14 @@ fn join<T: Scalar, E>(
     let Some(distinct) = Distinct::of(items, kept(queries.is_none(), k), run)? else {
         return join_distinct(queries, items, k, metric, run, choose);
     };
-    let kept = distinct.rows(items);
+    let kept = distinct.rows(items)?;
     let kept = Rows::new(&kept, items.dim())?;
     let (found, other) = join_distinct(queries, kept, k, metric, run, choose)
         .map_err(|error| error.of_some("items", &distinct.kept))?;
     let found = found.renumbered(&distinct.kept);
     let found = match queries {
         Some(_) => found,
-        None => found.copied_to(&distinct.places),
+        None => found.copied_to(&distinct.places)?,
     };
     Ok((found, other))
 }
@@ -238,8 +240,8 @@ fn join_sides<T: Scalar>(
 ) -> Result<Neighbors<T>> {
     let items = right.rows;
     let most = left.as_ref().map_or(items.len(), |left| left.rows.len());
-    if right.codes.is_none() || most.min(items.len()) < MANY {
-        return KnnJoin::new(left.as_deref(), right, k, run)?.all_pairs();
+    if are_most(k, items.len()) || right.codes.is_none() || most.min(items.len()) < MANY {
+        return all_pairs(left.as_deref(), right, k, run);
     }
     let (axes, tables) = match &choice.plan {
         // An index has followed it before it comes to this.
@@ -303,6 +305,42 @@ impl<T: Scalar> Prepared<T> {
     }
 }
 
+/// The k nearest of all pairs, as the one thing that is left to do.
+pub(crate) fn all_pairs<T: Scalar>(
+    left: Option<&Side<'_, T>>,
+    right: &Side<'_, T>,
+    k: usize,
+    run: &Run,
+) -> Result<Neighbors<T>> {
+    run.begin("all pairs");
+    run.reached(Estimate::ALL);
+    exactly(left, right, k, run)
+}
+
+/// The k nearest of all pairs.
+pub(crate) fn exactly<T: Scalar>(
+    left: Option<&Side<'_, T>>,
+    right: &Side<'_, T>,
+    k: usize,
+    run: &Run,
+) -> Result<Neighbors<T>> {
+    positive("k", k)?;
+    if are_most(k, right.rows.len()) {
+        run.meets(pairs(left, right));
+        return by_sorting(left, right, k, run);
+    }
+    KnnJoin::new(left, right, k, run)?.exactly()
+}
+
+/// How many pairs there are, of a side with itself each once.
+fn pairs<T: Scalar>(left: Option<&Side<'_, T>>, right: &Side<'_, T>) -> u64 {
+    let items = right.rows.len() as u64;
+    match left {
+        Some(left) => left.rows.len() as u64 * items,
+        None => items * items.saturating_sub(1) / 2,
+    }
+}
+
 /// The rows to reach a recall by, where one is asked for.
 fn held_out<T: Scalar>(
     recall: Option<f64>,
@@ -334,7 +372,7 @@ impl Stretches {
         let functions = axes.table(right.rows, STRETCH_BITS, 0, u64::MAX, run)?;
         let in_order = |side: &mut Side<'_, T>| {
             let mut table = Signs::of(side, &functions, run)?.table()?;
-            side.reorder(table.renumber())?;
+            side.reorder(table.renumber()?)?;
             Ok::<_, Error>(table)
         };
         Ok(Self {
@@ -397,15 +435,6 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         })
     }
 
-    /// How many pairs there are, of a side with itself each once.
-    fn pairs(&self) -> u64 {
-        let right = self.right.rows.len() as u64;
-        match self.left {
-            Some(left) => left.rows.len() as u64 * right,
-            None => right * right.saturating_sub(1) / 2,
-        }
-    }
-
     /// Meets all pairs as the one thing that is left to do.
     pub(crate) fn all_pairs(self) -> Result<Neighbors<T>> {
         self.run.begin("all pairs");
@@ -418,7 +447,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         if self.is_unbounded() {
             self.meet_some()?;
         }
-        self.run.meets(self.pairs());
+        self.run.meets(pairs(self.left, self.right));
         self.meet_all(&self.nearest.for_all())?;
         self.nearest.finish()
     }
@@ -431,14 +460,14 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     /// Brings all left rows together with a few right ones from all over, so that most other pairs
     /// fail the first test. (Without codes there is no such test.)
     fn meet_some(&self) -> Result<()> {
-        let (left, right) = (self.left().numbers(), self.right.numbers());
+        let (left, right) = (self.left().numbers()?, self.right.numbers()?);
         let k = self.nearest.lists.k();
         let few = FEW.max(4 * k).min(right.len() / FEW_OF);
         if self.right.codes.is_none() || few < 2 * k {
             return Ok(());
         }
         let step = right.len().div_ceil(few);
-        let some: Vec<u32> = right.into_iter().step_by(step).collect();
+        let some = memory::collect(right.into_iter().step_by(step), NUMBERS)?;
         // Not counted as met: all of these pairs meet again.
         let met = vec![(0..left.len(), 0..some.len())];
         self.hold(&left, &some, met, &self.nearest.first())
@@ -446,7 +475,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
 
     /// Meets all pairs.
     pub(crate) fn meet_all(&self, judge: &Nearer<'_, T>) -> Result<()> {
-        let (left_order, right_order) = (self.left().numbers(), self.right.numbers());
+        let (left_order, right_order) = (self.left().numbers()?, self.right.numbers()?);
         let meetings = Meetings {
             left: self.left(),
             left_order: &left_order,
@@ -469,8 +498,8 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     ) -> Result<Neighbors<T>> {
         let run = self.run;
         run.begin("visits");
-        let (left, right) = (self.left().numbers(), self.right.numbers());
-        let (near, met) = visits.first();
+        let (left, right) = (self.left().numbers()?, self.right.numbers()?);
+        let (near, met) = visits.first()?;
         self.meet(&left, &near, met, &self.nearest.first())?;
         drop((left, near));
         for met in visits.parts() {
@@ -484,7 +513,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     /// a recall is not reached.
     fn expanded(self, rounds: usize, held_out: Option<(f64, HeldOut<T>)>) -> Result<Neighbors<T>> {
         let run = self.run;
-        let order: Vec<u32> = (0..self.left().rows.len() as u32).collect();
+        let order = memory::collect(0..self.left().rows.len() as u32, NUMBERS)?;
         for _ in 0..rounds {
             run.begin("rounds");
             self.expand(&order)?;
@@ -598,9 +627,10 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         let (queries, met) = match &stretches.queries {
             None => {
                 let met = items.stretches(length);
-                (items, met.map(|rows| (rows.clone(), rows)).collect())
+                let met = met.map(|rows| (rows.clone(), rows));
+                (items, memory::collect(met, NUMBERS)?)
             }
-            Some(queries) => (queries, queries.stretches_of(items, length)),
+            Some(queries) => (queries, queries.stretches_of(items, length)?),
         };
         self.meet(&queries.order, &items.order, met, &self.nearest.first())
     }
@@ -619,7 +649,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         self.meet(
             &probing.order,
             &items.order,
-            probing.matches(&items),
+            probing.matches(&items)?,
             &self.nearest.for_left(),
         )?;
         match self.left {
@@ -635,23 +665,25 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         let candidates: Vec<Vec<u32>> = left_order
             .par_chunks(EXPANDED)
             .map(|block| {
-                let mut near: Vec<u32> = block.iter().flat_map(|&row| lists.of(row)).collect();
+                let near = block.iter().flat_map(|&row| lists.of(row));
+                let mut near: Vec<u32> = memory::collect(near, NUMBERS)?;
                 near.sort_unstable();
                 near.dedup();
                 if self.left.is_none() {
-                    let next: Vec<u32> = near.iter().flat_map(|&row| lists.of(row)).collect();
-                    near.extend(next);
+                    let next = near.iter().flat_map(|&row| lists.of(row));
+                    let next: Vec<u32> = memory::collect(next, NUMBERS)?;
+                    memory::extend(&mut near, next, NUMBERS)?;
                     near.sort_unstable();
                     near.dedup();
                 }
-                near
+                Ok(near)
             })
-            .collect();
-        let mut met = Vec::with_capacity(candidates.len());
+            .collect::<Result<_>>()?;
+        let mut met = memory::empty(candidates.len(), NUMBERS)?;
         let mut right_order = Vec::new();
         for (block, candidates) in candidates.iter().enumerate() {
             let start = right_order.len();
-            right_order.extend(candidates);
+            memory::extend(&mut right_order, candidates.iter().copied(), NUMBERS)?;
             let left = block * EXPANDED..left_order.len().min((block + 1) * EXPANDED);
             met.push((left, start..right_order.len()));
         }

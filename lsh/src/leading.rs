@@ -12,7 +12,7 @@
 //! bounds are too wide for it.
 
 use lshjoin_kernels::{
-    CommonScale, LeftPanel, Quantised, RightPanel, Rows, Scalar, dot_products, near_pairs,
+    CommonScale, LeftPanel, Quantised, RightPanel, Rows, Scalar, dot_products, memory, near_pairs,
 };
 use rayon::prelude::*;
 
@@ -42,6 +42,9 @@ const SAMPLE: (usize, usize) = (128, 2048);
 /// Rows that are turned at a time, and rows that a thread turns at a time.
 const PART: usize = 1 << 16;
 const BLOCK: usize = 64;
+
+/// What memory is asked for.
+const SHORT: &str = "rows cut short";
 
 /// The share of the time that fewer values have to leave, to be worth the trouble.
 const WORTH: f64 = 0.9;
@@ -90,7 +93,7 @@ impl Leading {
         let Some((values, scale)) = best.1 else {
             return Ok(None);
         };
-        let codes = |side: &Side<'_, T>| turn.codes(side, &side.numbers(), values, scale, run);
+        let codes = |side: &Side<'_, T>| turn.codes(side, &side.numbers()?, values, scale, run);
         Ok(Some(Self {
             left: left.map(codes).transpose()?,
             right: codes(right)?,
@@ -189,8 +192,8 @@ impl Turn {
         let axes = &self.axes.axes[..self.axes.count().min(values - 1) * dim];
         let axes = Rows::new(axes, dim)?;
         let precision = Precision::new(dim, axes.len());
-        let mut rows = vec![0.0; numbers.len() * values];
-        let mut errors = vec![0.0; numbers.len()];
+        let mut rows = memory::zeroed(numbers.len().saturating_mul(values), SHORT)?;
+        let mut errors = memory::zeroed(numbers.len(), SHORT)?;
         rows.par_chunks_mut(BLOCK * values)
             .zip(errors.par_chunks_mut(BLOCK))
             .zip(numbers.par_chunks(BLOCK))
@@ -365,7 +368,7 @@ mod tests {
                     .unwrap(),
                 mean: vec![0.3; DIM],
             };
-            let numbers = side.numbers();
+            let numbers = side.numbers().unwrap();
             let (cut, errors) = turn.rows(&side, &numbers, 64, &run).unwrap();
             let cut: Vec<f64> = cut.into_iter().map(f64::from).collect();
             let cut = Rows::new(&cut, 64).unwrap();

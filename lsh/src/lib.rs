@@ -53,6 +53,7 @@ mod run;
 mod side;
 mod signs;
 mod similarity;
+mod sorted;
 mod strict_math;
 mod suggest;
 mod table;
@@ -63,7 +64,7 @@ pub use family::{BucketedRandomProjection, CauchyProjection, HashFamily, RandomH
 pub use index::{Index, IndexBuilder, IndexInfo};
 pub use knn_join::{knn_join, knn_join_for_recall};
 pub use lshjoin_kernels::{
-    Bucketing, HashFunctions, Isa, KeyLayout, KeyMode, Rows, Scalar, widen_f16,
+    Bucketing, HashFunctions, Isa, KeyLayout, KeyMode, Rows, Scalar, memory, widen_f16,
 };
 pub use metric::Metric;
 pub use model::LshModel;

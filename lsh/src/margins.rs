@@ -1,7 +1,7 @@
 //! How far rows look: into the cells whose centroids are further than that of their own by no more than
 //! a margin, in squares, which is learnt from rows whose neighbours are known.
 
-use lshjoin_kernels::Scalar;
+use lshjoin_kernels::{Scalar, memory};
 
 use crate::{
     cells::{Cells, Distances},
@@ -30,7 +30,7 @@ pub(crate) fn needed<T: Scalar>(
     run: &Run,
 ) -> Result<Needed> {
     let rows: Vec<u32> = known.iter().map(|(row, _)| *row).collect();
-    let looked = |_: usize, distances: &Distances| (distances.nearest(), distances.margins());
+    let looked = |_: usize, distances: &Distances| Ok((distances.nearest(), distances.margins()?));
     let of_rows = cells.each_row_of(left.unwrap_or(right), &rows, looked, run)?;
     let pairs = known.iter().zip(&of_rows);
     let pairs: Vec<(u32, &(u32, Vec<f32>))> = pairs
@@ -41,11 +41,11 @@ pub(crate) fn needed<T: Scalar>(
         let (cell, margins) = pairs[place].1;
         let other = distances.nearest();
         let straight = margins[other as usize];
-        match left {
+        Ok(match left {
             _ if filling.is_from(*cell, other) => 0.0,
             Some(_) => straight,
             None => straight.min(distances.margin(*cell)),
-        }
+        })
     };
     let mut margins = cells.each_row_of(right, &others, margin, run)?.into_iter();
     let of_row = |(_, others): &Known| margins.by_ref().take(others.len()).collect();
@@ -64,7 +64,7 @@ pub(crate) fn margin_of<T: Scalar>(
 ) -> Result<f32> {
     let rows = held_out::sample(side.rows.len(), SAMPLED);
     let margins = cells.each_row_of(side, &rows, |_, distances| distances.margins(), run)?;
-    let mut margins = margins.concat();
+    let mut margins = memory::collect(margins.into_iter().flatten(), "margins")?;
     let place = (rows.len() * probes).min(margins.len()).saturating_sub(1);
     Ok(match margins.is_empty() {
         true => 0.0,
@@ -114,7 +114,7 @@ pub(crate) fn extents<T: Scalar>(
                 }
             }
         });
-        looks
+        Ok(looks)
     };
     let looks = cells.each_row_of(left, &rows, looks, run)?;
     let count = (looks.len() as f64).max(1.0);

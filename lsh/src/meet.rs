@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use lshjoin_kernels::{LeftPanel, Near, RightPanel, Scalar, near_pairs};
+use lshjoin_kernels::{LeftPanel, Near, RightPanel, Scalar, memory, near_pairs};
 use rayon::prelude::*;
 
 use crate::{
@@ -95,7 +95,7 @@ impl<T: Scalar> Meetings<'_, T> {
         judge: &J,
     ) -> Result<()> {
         let run = self.run;
-        let tasks = self.tasks(meetings, LEFT_OF_TASK);
+        let tasks = self.tasks(meetings, LEFT_OF_TASK)?;
         let desks = self.desks(judge);
         tasks.par_iter().try_for_each(|task| {
             run.check()?;
@@ -115,11 +115,11 @@ impl<T: Scalar> Meetings<'_, T> {
         &self,
         meetings: impl Iterator<Item = Meeting>,
         judge: &J,
-        take: impl Fn(&mut J::Notes) -> Vec<V> + Sync,
+        take: impl Fn(&mut J::Notes) -> Result<Vec<V>> + Sync,
         hand_over: impl FnMut(Vec<V>) -> Result<()> + Send,
     ) -> Result<()> {
         let run = self.run;
-        let tasks = self.tasks(meetings, LEFT);
+        let tasks = self.tasks(meetings, LEFT)?;
         let desks = self.desks(judge);
         let order = InOrder::new(ROOM, hand_over);
         // A bridge takes tasks up one by one; a parallel iterator would start in several places.
@@ -132,7 +132,7 @@ impl<T: Scalar> Meetings<'_, T> {
                 run.check()?;
                 let mut desk = desks.own();
                 self.work(task, &mut desk, judge)?;
-                turn.finish(take(&mut desk.notes))?;
+                turn.finish(take(&mut desk.notes)?)?;
                 run.advance(1);
                 Ok(())
             })
@@ -149,7 +149,7 @@ impl<T: Scalar> Meetings<'_, T> {
     }
 
     /// Each right panel with stretches of `length` left rows, told to the run as steps.
-    fn tasks(&self, meetings: impl Iterator<Item = Meeting>, length: usize) -> Vec<Task> {
+    fn tasks(&self, meetings: impl Iterator<Item = Meeting>, length: usize) -> Result<Vec<Task>> {
         let with_itself = self.right.is_none();
         let of_meeting = |Meeting { left, right }: Meeting| {
             right.clone().step_by(RIGHT).flat_map(move |first| {
@@ -162,9 +162,9 @@ impl<T: Scalar> Meetings<'_, T> {
                 })
             })
         };
-        let tasks: Vec<Task> = meetings.flat_map(of_meeting).collect();
+        let tasks = memory::collect(meetings.flat_map(of_meeting), "panels to meet")?;
         self.run.expect(tasks.len());
-        tasks
+        Ok(tasks)
     }
 
     fn work<J: Judge<T>>(&self, task: &Task, desk: &mut Desk<J::Notes>, judge: &J) -> Result<()> {
@@ -226,15 +226,18 @@ impl<T: Scalar> Meetings<'_, T> {
         let (metric, dim) = (self.left.metric, self.left.rows.dim());
         let of_left = bounds(left_rows, |row| judge.left_bound(row));
         let of_right = bounds(right_rows, |row| judge.right_bound(row));
+        let mut listed = Ok(());
         let mut found = |left: u32, right: u32, distance: T| {
             let (at_least, at_most) = filter_interval::<T>(metric, distance.to_f64(), dim);
-            if at_least <= of_left[left as usize].max(of_right[right as usize]) {
-                near.push(Near {
+            let near_enough = at_least <= of_left[left as usize].max(of_right[right as usize]);
+            if near_enough && listed.is_ok() {
+                let pair = Near {
                     left,
                     right,
                     at_least,
                     at_most,
-                });
+                };
+                listed = memory::push(near, pair, "pairs that may be near");
             }
         };
         let isa = self.run.isa();
@@ -243,7 +246,8 @@ impl<T: Scalar> Meetings<'_, T> {
             (right_side, right_rows, &of_right),
             isa,
             &mut found,
-        )
+        )?;
+        Ok(listed?)
     }
 }
 

@@ -1,5 +1,5 @@
 use lshjoin_kernels::{
-    Bucketing, HashFunctions, KeyLayout, KeyMode, NO_RANGE, Rows, Scalar, check_finite,
+    Bucketing, HashFunctions, KeyLayout, KeyMode, NO_RANGE, Rows, Scalar, check_finite, memory,
 };
 
 use crate::{
@@ -16,6 +16,14 @@ const CHUNK: usize = 1 << 15;
 const FUNCTIONS_AT_ONCE: usize = 16;
 /// Tables whose keys are held at a time.
 const TABLES_AT_ONCE: usize = 4;
+
+/// What memory is asked for.
+const KEYS: &str = "keys";
+const FUNCTIONS: &str = "hash functions";
+
+/// Bytes that a hash function takes up beside its direction, at most: in a layout of keys of one
+/// function, twice while it is measured.
+const OF_FUNCTION: usize = 1024;
 
 /// L hash tables (OR) of k hash functions each (AND).
 ///
@@ -48,7 +56,7 @@ impl LshModel {
     ///
     /// # Errors
     /// When a number is 0, the family refuses its parameters, a row holds NaN or infinity, or a
-    /// bucket does not fit 32 bits.
+    /// bucket does not fit 32 bits; when there is no memory for so many functions.
     pub fn fit<T: Scalar>(
         family: &dyn HashFamily,
         rows: Rows<'_, T>,
@@ -59,7 +67,12 @@ impl LshModel {
     ) -> Result<Self> {
         positive("num_hash_functions", per_table)?;
         positive("num_hash_tables", tables)?;
-        let functions = family.draw(per_table * tables, rows.dim(), seed)?;
+        let functions = per_table.saturating_mul(tables);
+        // Before any is drawn, which takes its time.
+        let of_direction = rows.dim() * (size_of::<f64>() + size_of::<f32>());
+        let of_function = of_direction + OF_FUNCTION;
+        memory::check(functions.saturating_mul(of_function), FUNCTIONS)?;
+        let functions = family.draw(functions, rows.dim(), seed)?;
         let mut model = Self::from_functions(family.metric(), functions, per_table)?;
         check_finite(rows, run.isa())?;
         let ranges = ranges(&model.functions, rows, run)?;
@@ -70,7 +83,7 @@ impl LshModel {
     /// A model of given functions, table after table, that has measured no rows yet.
     ///
     /// # Errors
-    /// When `per_table` is 0 or does not divide the number of functions.
+    /// When `per_table` is 0 or does not divide the number of functions, or there is no memory for it.
     pub fn from_functions(
         metric: Metric,
         functions: HashFunctions,
@@ -84,6 +97,7 @@ impl LshModel {
                 value: format!("{per_table} of {}", functions.len()),
             });
         }
+        memory::check(functions.len() * OF_FUNCTION, FUNCTIONS)?;
         let range = match functions.bucketing() {
             Bucketing::Sign => (0, 1),
             _ => NO_RANGE,
@@ -129,7 +143,10 @@ impl LshModel {
     pub fn hash<T: Scalar>(&self, rows: Rows<'_, T>, run: &Run) -> Result<Vec<i32>> {
         self.check_dimension("rows", rows)?;
         check_finite(rows, run.isa())?;
-        let mut ids = vec![0; rows.len() * self.functions.len()];
+        let mut ids = memory::zeroed(
+            rows.len().saturating_mul(self.functions.len()),
+            "bucket ids",
+        )?;
         let chunks = chunks(rows.len(), run);
         for (chunk, ids) in chunks.zip(ids.chunks_mut(CHUNK * self.functions.len())) {
             run.check()?;
@@ -161,7 +178,7 @@ impl LshModel {
             let first = group * at_once * self.per_table;
             let functions = self
                 .functions
-                .slice(first..first + layouts.len() * self.per_table);
+                .slice(first..first + layouts.len() * self.per_table)?;
             let mut layouts = layouts.to_vec();
             let mut of_items = keys(&functions, items, &layouts, run)?;
             if of_items.keyless.iter().any(|rows| !rows.is_empty()) {
@@ -178,11 +195,16 @@ impl LshModel {
                 run.check()?;
                 let build = |keys: &Keys| {
                     let mut keyless = keys.keyless[table].iter().peekable();
-                    let (rows, keys): (Vec<u32>, Vec<u128>) = (0..)
-                        .zip(&keys.columns[table])
-                        .filter(|(row, _)| keyless.next_if_eq(&row).is_none())
-                        .unzip();
-                    Table::build(&rows, &keys, layout.bits())
+                    let column = &keys.columns[table];
+                    let mut rows = memory::empty(column.len(), KEYS)?;
+                    let mut of_rows = memory::empty(column.len(), KEYS)?;
+                    for (row, &key) in (0..).zip(column) {
+                        if keyless.next_if_eq(&&row).is_none() {
+                            rows.push(row);
+                            of_rows.push(key);
+                        }
+                    }
+                    Table::build(&rows, &of_rows, layout.bits())
                 };
                 let of_queries = of_queries.as_ref().map(build).transpose()?;
                 meet(&build(&of_items)?, of_queries.as_ref())?;
@@ -219,7 +241,8 @@ fn keys<T: Scalar>(
     layouts: &[KeyLayout],
     run: &Run,
 ) -> Result<Keys> {
-    let mut columns = vec![vec![0; rows.len()]; layouts.len()];
+    let columns = layouts.iter().map(|_| memory::zeroed(rows.len(), KEYS));
+    let mut columns: Vec<Vec<u128>> = columns.collect::<Result<_, _>>()?;
     let mut keyless = vec![Vec::new(); layouts.len()];
     for chunk in chunks(rows.len(), run) {
         run.check()?;
@@ -231,7 +254,8 @@ fn keys<T: Scalar>(
             .keys(rows.slice(chunk.clone()), layouts, run.isa(), &mut of_chunk)
             .map_err(|error| error.after(chunk.start))?;
         for (keyless, found) in keyless.iter_mut().zip(found) {
-            keyless.extend(found.iter().map(|row| (chunk.start + row) as u32));
+            let found = found.iter().map(|row| (chunk.start + row) as u32);
+            memory::extend(keyless, found, KEYS)?;
         }
         run.advance(chunk.len());
     }

@@ -8,7 +8,8 @@ use std::{
     },
 };
 
-use lshjoin_kernels::Scalar;
+use bytemuck::Zeroable;
+use lshjoin_kernels::{Scalar, memory};
 use rayon::prelude::*;
 
 use crate::{
@@ -22,11 +23,52 @@ const SHARD: usize = 64;
 
 /// An item that may be among a row's nearest: its distance, as the filter on codes measures it,
 /// lies between two numbers.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Zeroable)]
 pub(crate) struct Candidate {
     pub(crate) index: u32,
     pub(crate) at_least: f32,
     pub(crate) at_most: f32,
+}
+
+/// What memory is asked for.
+pub(crate) const NEIGHBORS: &str = "neighbours";
+
+/// From how many candidates in a list, and how many new ones, on it is quicker to mark what is in the
+/// list than to look through it for each.
+const LONG: (usize, usize) = (64, 8);
+
+/// A thread's memory for what is merged into lists.
+#[derive(Default)]
+pub(crate) struct Merging {
+    merged: Vec<Candidate>,
+    marks: Marks,
+}
+
+/// A bit for each item, all 0 between uses.
+#[derive(Default)]
+struct Marks(Vec<u64>);
+
+impl Marks {
+    /// Marks some of so many items.
+    fn set(&mut self, candidates: &[Candidate], items: usize) -> Result<()> {
+        if self.0.is_empty() {
+            self.0 = memory::zeroed(items.div_ceil(64), NEIGHBORS)?;
+        }
+        for candidate in candidates {
+            self.0[candidate.index as usize / 64] |= 1 << (candidate.index % 64);
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self, candidates: &[Candidate]) {
+        for candidate in candidates {
+            self.0[candidate.index as usize / 64] = 0;
+        }
+    }
+
+    fn contain(&self, index: u32) -> bool {
+        self.0[index as usize / 64] >> (index % 64) & 1 == 1
+    }
 }
 
 /// Places of a list: beside the k nearest, those that overlap with the k-th.
@@ -69,28 +111,30 @@ pub(crate) struct NearestLists<'a, T> {
 }
 
 impl<'a, T: Scalar> NearestLists<'a, T> {
-    pub(crate) fn new(left: &'a Side<'a, T>, right: &'a Side<'a, T>, k: usize) -> Self {
+    /// # Errors
+    /// When there is no memory for them, or for what [`NearestLists::finish`] makes of them.
+    pub(crate) fn new(left: &'a Side<'a, T>, right: &'a Side<'a, T>, k: usize) -> Result<Self> {
         let rows = left.rows.len();
         let room = room(k);
+        let of_row = room * size_of::<Candidate>() + k * (size_of::<T>() + size_of::<i64>());
+        memory::check(rows.saturating_mul(of_row), NEIGHBORS)?;
         let shard = |first: usize| {
-            Mutex::new(Shard {
+            Ok(Mutex::new(Shard {
                 lengths: [0; SHARD],
-                candidates: vec![Candidate::default(); SHARD.min(rows - first) * room],
-            })
+                candidates: memory::zeroed(SHARD.min(rows - first) * room, NEIGHBORS)?,
+            }))
         };
+        let shards = (0..rows).into_par_iter().step_by(SHARD).map(shard);
         let unbounded = || AtomicU32::new(f32::INFINITY.to_bits());
-        Self {
+        let bounds = std::iter::repeat_with(unbounded).take(rows);
+        Ok(Self {
             left,
             right,
             k,
             room,
-            shards: (0..rows)
-                .into_par_iter()
-                .step_by(SHARD)
-                .map(shard)
-                .collect(),
-            bounds: std::iter::repeat_with(unbounded).take(rows).collect(),
-        }
+            shards: shards.collect::<Result<_>>()?,
+            bounds: memory::collect(bounds, NEIGHBORS)?,
+        })
     }
 
     /// Places of each list.
@@ -104,12 +148,12 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
     }
 
     /// Adds to the list of `row` what is new and near enough of `candidates`: of different rows, by
-    /// rising `at_most`. What `merged` holds is of no matter; its memory is used.
+    /// rising `at_most`.
     pub(crate) fn insert(
         &self,
         row: u32,
         candidates: &[Candidate],
-        merged: &mut Vec<Candidate>,
+        Merging { merged, marks }: &mut Merging,
         run: &Run,
     ) -> Result<()> {
         let bound = self.bound(row);
@@ -119,7 +163,16 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         }
         let mut shard = self.shard(row);
         let known = &shard.candidates[self.places(&shard, row)];
+        let look_up = known.len() >= LONG.0 && candidates.len() >= LONG.1;
+        if look_up {
+            marks.set(known, self.right.rows.len())?;
+        }
+        let is_known = |new: &Candidate| match look_up {
+            true => marks.contain(new.index),
+            false => known.iter().any(|other| other.index == new.index),
+        };
         merged.clear();
+        memory::reserve(merged, known.len() + candidates.len(), NEIGHBORS)?;
         let mut keep = |candidate: &Candidate| {
             // By rising upper ends, so that the bound is that of the k-th.
             if merged.len() < self.k || candidate.at_least <= merged[self.k - 1].at_most {
@@ -128,7 +181,7 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         };
         let mut old = known;
         for new in candidates {
-            if far(new) || known.iter().any(|other| other.index == new.index) {
+            if far(new) || is_known(new) {
                 continue;
             }
             while let Some((first, rest)) = old.split_first()
@@ -140,6 +193,9 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
             keep(new);
         }
         old.iter().for_each(keep);
+        if look_up {
+            marks.clear(known);
+        }
         if merged.len() > self.room {
             self.settle_list(row, merged, run)?;
         }
@@ -169,14 +225,14 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
 
     /// Leaves in the list of `row` its exact k nearest, by (distance, row); returns their distances.
     fn settle_list(&self, row: u32, list: &mut Vec<Candidate>, run: &Run) -> Result<Vec<f64>> {
-        let pairs: Vec<(u32, u32)> = list.iter().map(|other| (row, other.index)).collect();
+        let pairs = list.iter().map(|other| (row, other.index));
+        let pairs = memory::collect(pairs, NEIGHBORS)?;
         let mut distances = Vec::new();
         self.left
             .distances(self.right, &pairs, &mut distances, run.isa())?;
-        let mut measured: Vec<(f64, u32)> = distances
-            .into_iter()
-            .zip(list.iter().map(|other| other.index))
-            .collect();
+        let measured = distances.iter().copied();
+        let measured = measured.zip(list.iter().map(|other| other.index));
+        let mut measured: Vec<(f64, u32)> = memory::collect(measured, NEIGHBORS)?;
         measured.sort_unstable_by(|x, y| {
             let by_distance = x.0.total_cmp(&y.0);
             by_distance.then_with(|| self.right.rank(x.1).cmp(&self.right.rank(y.1)))
@@ -193,7 +249,9 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
                 at_most,
             }
         }));
-        Ok(measured.into_iter().map(|(distance, _)| distance).collect())
+        distances.clear();
+        distances.extend(measured.into_iter().map(|(distance, _)| distance));
+        Ok(distances)
     }
 
     /// Settles the list of `row` in its shard; returns what is left of it and the distances.
@@ -203,7 +261,8 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         shard: &mut Shard,
         run: &Run,
     ) -> Result<(Vec<Candidate>, Vec<f64>)> {
-        let mut list = shard.candidates[self.places(shard, row)].to_vec();
+        let list = &shard.candidates[self.places(shard, row)];
+        let mut list = memory::collect(list.iter().copied(), NEIGHBORS)?;
         let distances = self.settle_list(row, &mut list, run)?;
         self.set_list(row, shard, &list);
         Ok((list, distances))
@@ -219,8 +278,8 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
     /// by their number.
     pub(crate) fn settle(&self, run: &Run) -> Result<Neighbors<T>> {
         let rows = self.bounds.len();
-        let mut distances = vec![T::INFINITY; rows * self.k];
-        let mut indices = vec![-1; rows * self.k];
+        let mut distances = memory::filled(T::INFINITY, rows.saturating_mul(self.k), NEIGHBORS)?;
+        let mut indices = memory::filled(-1, rows.saturating_mul(self.k), NEIGHBORS)?;
         let of_shard = SHARD * self.k;
         self.shards
             .par_iter()
@@ -252,24 +311,23 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
 
     /// The k nearest of each left row, rows and neighbours by their index.
     pub(crate) fn finish(self, run: &Run) -> Result<Neighbors<T>> {
-        let mut found = self.settle(run)?;
+        let found = self.settle(run)?;
         drop(self.shards);
-        if let Some(rows) = self.right.order() {
-            found = found.renumbered(rows);
-        }
-        if let Some(places) = self.left.places() {
-            found = found.copied_to(places);
-        }
-        Ok(found)
+        found.by_index(self.left, self.right)
     }
 }
 
 /// For each of `places` the `k` values there.
-fn copied_to<V: Copy + Send + Sync>(values: &[V], k: usize, places: &[u32], none: V) -> Vec<V> {
-    let mut copied = vec![none; places.len() * k];
+fn copied_to<V: Copy + Send + Sync>(
+    values: &[V],
+    k: usize,
+    places: &[u32],
+    none: V,
+) -> Result<Vec<V>> {
+    let mut copied = memory::filled(none, places.len().saturating_mul(k), NEIGHBORS)?;
     let rows = copied.par_chunks_mut(k).zip(places);
     rows.for_each(|(row, &place)| row.copy_from_slice(&values[place as usize * k..][..k]));
-    copied
+    Ok(copied)
 }
 
 /// The k nearest items of each query.
@@ -301,32 +359,49 @@ impl<T: Scalar> Neighbors<T> {
         self
     }
 
-    /// For each of `places` the list at that place.
-    pub(crate) fn copied_to(self, places: &[u32]) -> Self {
-        Self {
-            k: self.k,
-            distances: copied_to(&self.distances, self.k, places, T::INFINITY),
-            indices: copied_to(&self.indices, self.k, places, -1),
+    /// The same by the indices of rows that are numbered otherwise on these sides.
+    pub(crate) fn by_index(mut self, left: &Side<'_, T>, right: &Side<'_, T>) -> Result<Self> {
+        if let Some(rows) = right.order() {
+            self = self.renumbered(rows);
+        }
+        match left.places() {
+            Some(places) => self.copied_to(places),
+            None => Ok(self),
         }
     }
 
+    /// For each of `places` the list at that place.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub(crate) fn copied_to(self, places: &[u32]) -> Result<Self> {
+        Ok(Self {
+            k: self.k,
+            distances: copied_to(&self.distances, self.k, places, T::INFINITY)?,
+            indices: copied_to(&self.indices, self.k, places, -1)?,
+        })
+    }
+
     /// The same with `k` places a query, not fewer than there are.
-    pub(crate) fn padded(self, k: usize) -> Self {
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub(crate) fn padded(self, k: usize) -> Result<Self> {
         if k == self.k {
-            return self;
+            return Ok(self);
         }
         let queries = self.indices.len() / self.k;
-        let mut distances = vec![T::INFINITY; queries * k];
-        let mut indices = vec![-1; queries * k];
+        let mut distances = memory::filled(T::INFINITY, queries.saturating_mul(k), NEIGHBORS)?;
+        let mut indices = memory::filled(-1, queries.saturating_mul(k), NEIGHBORS)?;
         for query in 0..queries {
             let (from, to) = (query * self.k, query * k);
             distances[to..to + self.k].copy_from_slice(&self.distances[from..from + self.k]);
             indices[to..to + self.k].copy_from_slice(&self.indices[from..from + self.k]);
         }
-        Self {
+        Ok(Self {
             k,
             distances,
             indices,
-        }
+        })
     }
 }

@@ -36,6 +36,7 @@ use crate::{
     run::Run,
     side::Side,
     similarity::same_dimension,
+    sorted::are_most,
     visits::LOOK_BYTES,
 };
 
@@ -207,7 +208,7 @@ impl<'a> Planner<'a> {
         products: &Products<'_, T>,
         k: usize,
     ) -> Result<PlanStudy> {
-        let augmented = products.largest_augmented();
+        let augmented = products.largest_augmented()?;
         let (queries, items) = augmented.sides()?;
         let k = products.places(k);
         self.study_rows(Some(queries), items, k, Metric::InnerProduct)
@@ -225,9 +226,10 @@ impl<'a> Planner<'a> {
         run.begin("plan");
         let distinct = Distinct::of(items, kept(queries.is_none(), k), run)?;
         let distinct = distinct.map(|distinct| {
-            let values = distinct.rows(items);
-            (distinct, values)
+            let values = distinct.rows(items)?;
+            Ok::<_, crate::Error>((distinct, values))
         });
+        let distinct = distinct.transpose()?;
         let items = match &distinct {
             Some((_, values)) => Rows::new(values, items.dim())?,
             None => items,
@@ -272,6 +274,8 @@ impl<'a> Planner<'a> {
             Some("all neighbours are asked for")
         } else if shape.left.min(shape.right) < SMALL {
             Some("a side is small")
+        } else if are_most(k, shape.right) {
+            Some("most of the items are asked for")
         } else if self.least(&shape, cells[0]) > SAVED * work {
             Some("planning would take as long as it saves")
         } else {

@@ -6,7 +6,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use lshjoin_kernels::{LeftPanel, Quantised, RightPanel, Rows, Scalar};
+use lshjoin_kernels::{LeftPanel, Quantised, RightPanel, Rows, Scalar, memory};
 use rayon::prelude::*;
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     metric::Metric,
     needed::Needed,
     run::Run,
-    side::Side,
+    side::{NUMBERS, Side},
 };
 
 /// Cells near a cell: their squared distances and numbers, by rising distance.
@@ -45,8 +45,8 @@ impl AxisCells {
         run: &Run,
     ) -> Result<Self> {
         let rows = (0..side.rows.len() as u32).step_by(sample_step(side.rows.len(), count));
-        let rows: Vec<u32> = rows.collect();
-        let values = side.rows.gather(&rows);
+        let rows = memory::collect(rows, NUMBERS)?;
+        let values = side.rows.gather(&rows)?;
         let values = Rows::new(&values, side.rows.dim())?;
         let indices = rows.iter().map(|&row| row as usize);
         let sample = projected(axes, side, values, indices, run)?;
@@ -81,7 +81,10 @@ impl AxisCells {
         let join = KnnJoin::new(Some(&rows), &centroids, 1, run)?;
         join.meet_all(&join.nearest.first())?;
         let found = join.nearest.finish()?.indices;
-        Ok(found.into_iter().map(|cell| cell as u32).collect())
+        Ok(memory::collect(
+            found.into_iter().map(|cell| cell as u32),
+            NUMBERS,
+        )?)
     }
 
     /// Numbers the side's rows by cell, then as they come.
@@ -95,7 +98,7 @@ impl AxisCells {
     ) -> Result<CellStarts> {
         let cells = self.of_rows(side, run)?;
         let starts = CellStarts::new(cells.iter().copied(), self.cells.len());
-        side.reorder(starts.order(&cells))?;
+        side.reorder(starts.order(&cells)?)?;
         Ok(starts)
     }
 
@@ -308,13 +311,12 @@ impl<'a> Reach<'a> {
         let (Some(left_codes), Some(right_codes)) = (&left.codes, &right.codes) else {
             return Ok(());
         };
-        let tasks: Vec<(usize, Vec<u32>)> = (0..self.neighbors.len() as u32)
-            .flat_map(|cell| {
-                let rows: Vec<u32> = self.left.numbers(cell).collect();
-                let chunks = rows.chunks(LEFT).map(|rows| (cell as usize, rows.to_vec()));
-                chunks.collect::<Vec<_>>()
-            })
-            .collect();
+        let tasks = (0..self.neighbors.len() as u32).flat_map(|cell| {
+            let rows = self.left.numbers(cell);
+            let chunks = rows.clone().step_by(LEFT);
+            chunks.map(move |first| (cell, first..rows.end.min(first + LEFT as u32)))
+        });
+        let tasks = memory::collect(tasks, NUMBERS)?;
         run.expect(tasks.len());
         run.meets(self.pairs() as u64);
         let mut tasks = tasks.as_slice();
@@ -327,12 +329,13 @@ impl<'a> Reach<'a> {
                     .right
                     .numbers(cell)
                     .filter(|&row| wanted && right.takes_part(row));
-                let rows: Vec<u32> = rows.collect();
-                panel.gather(right_codes, &rows, &vec![-1.0; rows.len()])?;
+                let rows = memory::collect(rows, NUMBERS)?;
+                let nothing = memory::filled(-1.0, rows.len(), NUMBERS)?;
+                panel.gather(right_codes, &rows, &nothing)?;
                 Ok((rows, panel))
             });
             let panels: Vec<(Vec<u32>, RightPanel)> = panels.collect::<Result<_>>()?;
-            let of_group = tasks.partition_point(|(cell, _)| *cell < cells.end as usize);
+            let of_group = tasks.partition_point(|(cell, _)| *cell < cells.end);
             let (group, rest) = tasks.split_at(of_group);
             self.hold_group(group, &panels, left_codes, nearest, run)?;
             tasks = rest;
@@ -343,7 +346,7 @@ impl<'a> Reach<'a> {
     /// Lets the left rows of these tasks, each of a cell, look into near cells.
     fn hold_group<T: Scalar>(
         &self,
-        tasks: &[(usize, Vec<u32>)],
+        tasks: &[(u32, Range<u32>)],
         panels: &[(Vec<u32>, RightPanel)],
         left_codes: &Quantised<'_>,
         nearest: &Nearest<'_, T>,
@@ -353,12 +356,13 @@ impl<'a> Reach<'a> {
         tasks.par_iter().try_for_each(|(cell, rows)| {
             let mut desk = desks.own();
             let (panel, near, groups) = &mut *desk;
-            for (visit, other) in self.of(*cell).enumerate() {
+            let rows: Vec<u32> = rows.clone().collect();
+            for (visit, other) in self.of(*cell as usize).enumerate() {
                 run.check()?;
-                let bounds = bounds(rows, |row| nearest.lists.bound(row));
+                let bounds = bounds(&rows, |row| nearest.lists.bound(row));
                 // Rows of like bounds go together, which changes less and less.
                 if visit == 0 || visit.is_power_of_two() {
-                    panel.gather(left_codes, rows, &bounds)?;
+                    panel.gather(left_codes, &rows, &bounds)?;
                 } else {
                     panel.set_bounds(&bounds)?;
                 }
@@ -370,7 +374,7 @@ impl<'a> Reach<'a> {
                 let (others, right) = &panels[other as usize];
                 near.clear();
                 judge.pairs(panel, right, near)?;
-                judge.judge(rows, others, near, groups)?;
+                judge.judge(&rows, others, near, groups)?;
             }
             run.advance(1);
             Ok(())

@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use lshjoin_kernels::Isa;
+use lshjoin_kernels::{Isa, memory};
 
 use crate::{
     error::{Error, Result},
@@ -37,8 +37,10 @@ impl Run {
     /// A run on the instruction set of `LSHJOIN_ISA`, or the best.
     ///
     /// # Errors
-    /// When the variable names no instruction set, or one that the machine lacks.
+    /// When the variable names no instruction set, or one that the machine lacks; or when there are
+    /// not some megabytes of memory to work with.
     pub fn new() -> Result<Self> {
+        memory::check(0, "working memory")?;
         Ok(Self::on(Isa::from_env()?))
     }
 

@@ -4,11 +4,15 @@ use std::borrow::Cow;
 
 use lshjoin_kernels::{
     Asking, CommonScale, Isa, Measure, Quantised, Rows, Scalar, check_finite, cosine_distances,
-    distances_of, euclidean_distances, exact_dot_products, norms, pairs_within,
+    distances_of, euclidean_distances, exact_dot_products, memory, norms, pairs_within,
 };
 use rayon::prelude::*;
 
 use crate::{error::Result, index::Kept, magnitude, metric::Metric, run::Run};
+
+/// What memory is asked for.
+pub(crate) const NUMBERS: &str = "row numbers";
+const NORMS: &str = "norms of rows";
 
 /// The rows of one side; for the cosine and the inner product their norms too.
 ///
@@ -68,7 +72,7 @@ impl<'a, T: Scalar> Side<'a, T> {
             Metric::Euclidean | Metric::InnerProduct => Some(quantised(rows, scale, run.isa())?),
             Metric::Manhattan => None,
             Metric::Cosine => {
-                let directions = directions(rows, &side.norms);
+                let directions = directions(rows, &side.norms)?;
                 let directions = Rows::new(&directions, rows.dim())?;
                 let mut codes = quantised(directions, scale, run.isa())?;
                 // At distance 1 from all rows, as their codes are from none.
@@ -99,7 +103,7 @@ impl<'a, T: Scalar> Side<'a, T> {
         }
         run.check()?;
         let norms = match metric {
-            Metric::Cosine | Metric::InnerProduct => norms_of(rows, run),
+            Metric::Cosine | Metric::InnerProduct => norms_of(rows, run)?,
             _ => Vec::new(),
         };
         Ok(Self {
@@ -146,9 +150,13 @@ impl<'a, T: Scalar> Side<'a, T> {
     }
 
     /// The numbers of the rows that may be neighbours.
-    pub(crate) fn numbers(&self) -> Vec<u32> {
-        let numbers = 0..self.rows.len() as u32;
-        numbers.filter(|&number| self.takes_part(number)).collect()
+    pub(crate) fn numbers(&self) -> Result<Vec<u32>> {
+        let all = 0..self.rows.len() as u32;
+        let numbers = match self.kept {
+            None => memory::collect(all, NUMBERS),
+            Some(_) => memory::collect(all.filter(|&number| self.takes_part(number)), NUMBERS),
+        };
+        Ok(numbers?)
     }
 
     /// Asked before [`Side::rows`] are read at these indices: those of an index may be damaged.
@@ -165,7 +173,7 @@ impl<'a, T: Scalar> Side<'a, T> {
         if let Some(codes) = &self.codes {
             self.codes = Some(codes.reordered(&order)?);
         }
-        let mut places = vec![0; order.len()];
+        let mut places = memory::zeroed(order.len(), NUMBERS)?;
         for (place, &row) in (0..).zip(&order) {
             places[row as usize] = place;
         }
@@ -205,7 +213,7 @@ impl<'a, T: Scalar> Side<'a, T> {
                 codes.doubt(row, (error as f32).next_up())?;
             }
         }
-        self.norms = vec![norm; self.rows.len()].into();
+        self.norms = memory::filled(norm, self.rows.len(), NORMS)?.into();
         Ok(self)
     }
 
@@ -274,7 +282,7 @@ impl<'a, T: Scalar> Side<'a, T> {
         isa: Isa,
     ) -> Result<()> {
         let rows = |&(left, right): &(u32, u32)| (self.row(left), other.row(right));
-        let pairs: Vec<(u32, u32)> = pairs.iter().map(rows).collect();
+        let pairs = memory::collect(pairs.iter().map(rows), "pairs to be compared")?;
         self.check(pairs.iter().map(|pair| pair.0))?;
         other.check(pairs.iter().map(|pair| pair.1))?;
         match self.metric {
@@ -292,7 +300,7 @@ impl<'a, T: Scalar> Side<'a, T> {
                     isa,
                 )?;
                 distances.clear();
-                distances.extend(sums.into_iter().map(Scalar::to_f64));
+                memory::extend(distances, sums.into_iter().map(Scalar::to_f64), "distances")?;
             }
             Metric::Cosine => {
                 let left = (self.rows, &*self.norms);
@@ -361,7 +369,7 @@ pub(crate) fn common_scale<T: Scalar>(
 ) -> Result<CommonScale> {
     Ok(match metric {
         Metric::Cosine => {
-            let directions = directions(rows, &norms_of(rows, run));
+            let directions = directions(rows, &norms_of(rows, run)?)?;
             CommonScale::of(Rows::new(&directions, rows.dim())?, run.isa())
         }
         _ => CommonScale::of(rows, run.isa()),
@@ -401,11 +409,15 @@ fn outwards(at_least: f64, at_most: f64) -> (f32, f32) {
 const MEASURED: usize = 1024;
 
 /// The norm of each row.
-pub(crate) fn norms_of<T: Scalar>(rows: Rows<'_, T>, run: &Run) -> Vec<f64> {
-    let blocks = (0..rows.len()).into_par_iter().step_by(MEASURED);
-    let block = |first: usize| rows.slice(first..rows.len().min(first + MEASURED));
-    let blocks: Vec<Vec<f64>> = blocks.map(|first| norms(block(first), run.isa())).collect();
-    blocks.concat()
+pub(crate) fn norms_of<T: Scalar>(rows: Rows<'_, T>, run: &Run) -> Result<Vec<f64>> {
+    let mut of_rows = memory::zeroed(rows.len(), NORMS)?;
+    let blocks = of_rows.par_chunks_mut(MEASURED).enumerate();
+    blocks.for_each(|(block, of_rows)| {
+        let first = block * MEASURED;
+        let rows = rows.slice(first..first + of_rows.len());
+        of_rows.copy_from_slice(&norms(rows, run.isa()));
+    });
+    Ok(of_rows)
 }
 
 /// By what share of it the norms of augmented rows of so many values may differ.
@@ -430,8 +442,8 @@ fn quantised<T: Scalar>(
 }
 
 /// Rows scaled to length 1; those that have no direction are zeros.
-pub(crate) fn directions<T: Scalar>(rows: Rows<'_, T>, norms: &[f64]) -> Vec<f32> {
-    let mut directions = vec![0.0; rows.values().len()];
+pub(crate) fn directions<T: Scalar>(rows: Rows<'_, T>, norms: &[f64]) -> Result<Vec<f32>> {
+    let mut directions = memory::zeroed(rows.values().len(), "directions of rows")?;
     directions
         .par_chunks_mut(rows.dim())
         .zip(rows.values().par_chunks(rows.dim()))
@@ -442,5 +454,5 @@ pub(crate) fn directions<T: Scalar>(rows: Rows<'_, T>, norms: &[f64]) -> Vec<f32
                 *to = (value.to_f64() * inverse) as f32;
             }
         });
-    directions
+    Ok(directions)
 }

@@ -1,6 +1,6 @@
 //! The engine's own keys: a sign bit a function, with how far each row is from turning it.
 
-use lshjoin_kernels::{Rows, Scalar};
+use lshjoin_kernels::{Rows, Scalar, memory};
 use rayon::prelude::*;
 
 use crate::{
@@ -8,12 +8,15 @@ use crate::{
     error::Result,
     probe::Prober,
     run::Run,
-    side::Side,
+    side::{NUMBERS, Side},
     table::Table,
 };
 
 /// Rows that a thread keys at a time.
 const BLOCK: usize = 1024;
+
+/// What memory is asked for.
+const KEYS: &str = "keys";
 
 /// What one table's functions make of the rows of one side.
 pub(crate) struct Signs {
@@ -45,9 +48,8 @@ impl Signs {
                     *margin = (f64::from(*margin) * scale) as f32 - threshold;
                 }
             });
-        let numbers = (0..side.rows.len() as u32)
-            .map(|row| side.number(row))
-            .collect();
+        let numbers = (0..side.rows.len() as u32).map(|row| side.number(row));
+        let numbers = memory::collect(numbers, NUMBERS)?;
         Ok(Self {
             bits,
             margins,
@@ -57,28 +59,30 @@ impl Signs {
 
     /// The rows in their buckets.
     pub(crate) fn table(&self) -> Result<Table> {
-        let keys: Vec<u64> = self.margins.par_chunks(self.bits).map(key).collect();
+        let keys = memory::par_collect(self.margins.par_chunks(self.bits).map(key), KEYS)?;
         Table::build(&self.numbers, &keys, self.bits as u32)
     }
 
     /// The rows in their own buckets and the `probes` − 1 nearest others.
     pub(crate) fn probed_table(&self, probes: usize) -> Result<Table> {
-        let (rows, keys): (Vec<u32>, Vec<u64>) = self
-            .margins
-            .par_chunks(BLOCK * self.bits)
-            .enumerate()
-            .flat_map_iter(|(block, margins)| {
-                let mut prober = Prober::default();
-                let mut entries = Vec::with_capacity(BLOCK * probes);
-                for (offset, margins) in margins.chunks(self.bits).enumerate() {
-                    let (row, key) = (self.numbers[block * BLOCK + offset], key(margins));
-                    entries.push((row, key));
-                    let flips = prober.flips(margins, probes - 1);
-                    entries.extend(flips.iter().map(|flip| (row, key ^ flip)));
-                }
-                entries
-            })
-            .unzip();
+        let blocks = self.margins.par_chunks(BLOCK * self.bits).enumerate();
+        let of_block = |(block, margins): (usize, &[f32])| {
+            let mut prober = Prober::default();
+            let mut entries = Vec::new();
+            for (offset, margins) in margins.chunks(self.bits).enumerate() {
+                let (row, key) = (self.numbers[block * BLOCK + offset], key(margins));
+                let flips = prober.flips(margins, probes - 1);
+                let all = std::iter::once(&0)
+                    .chain(flips)
+                    .map(|flip| (row, key ^ flip));
+                memory::extend(&mut entries, all, KEYS)?;
+            }
+            Ok(entries)
+        };
+        let blocks: Vec<Vec<(u32, u64)>> = blocks.map(of_block).collect::<Result<_>>()?;
+        let rows = memory::collect(blocks.iter().flatten().map(|entry| entry.0), NUMBERS)?;
+        let keys = memory::collect(blocks.iter().flatten().map(|entry| entry.1), KEYS)?;
+        drop(blocks);
         Table::build(&rows, &keys, self.bits as u32)
     }
 }

@@ -1,6 +1,6 @@
 //! Joins by distance: all pairs nearer than a threshold, collected or in batches.
 
-use lshjoin_kernels::{Isa, Near, Rows, Scalar};
+use lshjoin_kernels::{Isa, Near, Rows, Scalar, memory};
 use rayon::prelude::*;
 
 use crate::{
@@ -14,6 +14,10 @@ use crate::{
     side::{Side, filter_interval},
     table::Table,
 };
+
+/// What memory is asked for.
+pub(crate) const PAIRS: &str = "pairs that are near";
+const BUCKETS: &str = "the buckets of rows";
 
 /// Pairs of rows and their distances.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,13 +49,12 @@ impl LshModel {
     ) -> Result<JoinedPairs<T>> {
         let mut pairs = Vec::new();
         self.stream_similar(a, b, threshold, run, |found| {
-            pairs.extend(found);
-            Ok(())
+            Ok(memory::extend(&mut pairs, found, PAIRS)?)
         })?;
         run.check()?;
         pairs.par_sort_unstable_by_key(|&(left, right, _)| (left, right));
         let mut joined = JoinedPairs::new();
-        joined.extend(&pairs);
+        joined.extend(&pairs)?;
         Ok(joined)
     }
 
@@ -100,9 +103,9 @@ impl LshModel {
             let take = |notes: &mut Found<T>| judge.take(notes);
             let buckets = match (&right, queries) {
                 (Some(right), Some(queries)) => {
-                    let matches = queries.matches(items);
+                    let matches = queries.matches(items)?;
                     let buckets =
-                        BucketNumbers::of_two(queries, a.len(), items, right.rows.len(), &matches);
+                        BucketNumbers::of_two(queries, a.len(), items, right.rows.len(), &matches)?;
                     let meetings = Meetings {
                         left: &left,
                         left_order: &queries.order,
@@ -132,14 +135,14 @@ impl LshModel {
                             right: bucket,
                         });
                     meetings.hold_in_order(met, &judge, take, &mut hand_over)?;
-                    BucketNumbers::of_one(items, a.len())
+                    BucketNumbers::of_one(items, a.len())?
                 }
             };
             judge.earlier.push(buckets);
             Ok(())
         })?;
         if b.is_none() {
-            hand_over(judge.with_itself().collect())?;
+            hand_over(memory::collect(judge.with_itself(), PAIRS)?)?;
         }
         Ok(())
     }
@@ -183,14 +186,10 @@ pub fn radius_join<T: Scalar>(
 ) -> Result<RadiusNeighbors<T>> {
     let mut pairs = Vec::new();
     stream_within_radius(queries, items, radius, metric, run, |found| {
-        pairs.extend(found);
-        Ok(())
+        Ok(memory::extend(&mut pairs, found, PAIRS)?)
     })?;
     run.check()?;
-    Ok(RadiusNeighbors::sorted(
-        pairs,
-        queries.unwrap_or(items).len(),
-    ))
+    RadiusNeighbors::sorted(pairs, queries.unwrap_or(items).len())
 }
 
 /// The pairs of [`radius_join`] in batches of `batch_size`, the last one smaller: for results that
@@ -270,8 +269,8 @@ pub(crate) fn stream_sides<T: Scalar>(
     run: &Run,
     hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
 ) -> Result<()> {
-    let right_order = right.numbers();
-    let left_order = left.map(Side::numbers);
+    let right_order = right.numbers()?;
+    let left_order = left.map(Side::numbers).transpose()?;
     let judge = match left {
         None => Within::new(right, None, radius, run),
         Some(left) => Within::new(left, Some(right), radius, run),
@@ -333,10 +332,11 @@ impl<'a, T: Scalar> Within<'a, T> {
     }
 
     /// The pairs found, by row: the order in which tiles bring them is nobody's promise.
-    fn take(&self, notes: &mut Found<T>) -> Vec<Pair<T>> {
+    fn take(&self, notes: &mut Found<T>) -> Result<Vec<Pair<T>>> {
         let mut found = std::mem::take(&mut notes.found);
         if self.with_itself {
-            found.reserve_exact(found.len());
+            let more = found.len();
+            memory::reserve(&mut found, more, PAIRS)?;
             for pair in 0..found.len() {
                 let (left, right, distance) = found[pair];
                 found.push((right, left, distance));
@@ -344,7 +344,7 @@ impl<'a, T: Scalar> Within<'a, T> {
         }
         // One number is compared in half the time of two.
         found.sort_unstable_by_key(|&(left, right, _)| u64::from(left) << 32 | u64::from(right));
-        found
+        Ok(found)
     }
 
     /// Each row with itself: at distance 0, but for what has no direction.
@@ -389,7 +389,7 @@ impl<T: Scalar> Judge<T> for Within<'_, T> {
     ) -> Result<()> {
         let rows = |pair: &Near| (left[pair.left as usize], right[pair.right as usize]);
         notes.pairs.clear();
-        notes.pairs.extend(near.iter().map(rows));
+        memory::extend(&mut notes.pairs, near.iter().map(rows), PAIRS)?;
         self.left
             .distances(self.right, &notes.pairs, &mut notes.distances, self.isa)?;
         for (&(left, right), &distance) in notes.pairs.iter().zip(&notes.distances) {
@@ -397,7 +397,7 @@ impl<T: Scalar> Judge<T> for Within<'_, T> {
             if distance.to_f64() < self.threshold
                 && !self.earlier.iter().any(|table| table.shared(left, right))
             {
-                notes.found.push((left, right, distance));
+                memory::push(&mut notes.found, (left, right, distance), PAIRS)?;
             }
         }
         Ok(())
@@ -416,17 +416,17 @@ impl BucketNumbers {
     const NONE_LEFT: u32 = u32::MAX;
     const NONE_RIGHT: u32 = u32::MAX - 1;
 
-    fn of_one(table: &Table, rows: usize) -> Self {
-        let mut left = vec![Self::NONE_LEFT; rows];
+    fn of_one(table: &Table, rows: usize) -> Result<Self> {
+        let mut left = memory::filled(Self::NONE_LEFT, rows, BUCKETS)?;
         for (number, bucket) in (0..).zip(table.ranges()) {
             table.order[bucket]
                 .iter()
                 .for_each(|&row| left[row as usize] = number);
         }
-        Self {
+        Ok(Self {
             left,
             right: Vec::new(),
-        }
+        })
     }
 
     fn of_two(
@@ -435,10 +435,10 @@ impl BucketNumbers {
         right: &Table,
         right_rows: usize,
         matches: &[(std::ops::Range<usize>, std::ops::Range<usize>)],
-    ) -> Self {
+    ) -> Result<Self> {
         let mut numbers = Self {
-            left: vec![Self::NONE_LEFT; left_rows],
-            right: vec![Self::NONE_RIGHT; right_rows],
+            left: memory::filled(Self::NONE_LEFT, left_rows, BUCKETS)?,
+            right: memory::filled(Self::NONE_RIGHT, right_rows, BUCKETS)?,
         };
         for (number, (l, r)) in (0..).zip(matches) {
             left.order[l.clone()]
@@ -448,7 +448,7 @@ impl BucketNumbers {
                 .iter()
                 .for_each(|&row| numbers.right[row as usize] = number);
         }
-        numbers
+        Ok(numbers)
     }
 
     fn shared(&self, left: u32, right: u32) -> bool {
@@ -470,17 +470,24 @@ impl<T: Scalar> JoinedPairs<T> {
         }
     }
 
-    pub(crate) fn extend(&mut self, pairs: &[Pair<T>]) {
-        self.left.extend(pairs.iter().map(|pair| i64::from(pair.0)));
-        self.right
-            .extend(pairs.iter().map(|pair| i64::from(pair.1)));
-        self.distances.extend(pairs.iter().map(|pair| pair.2));
+    /// # Errors
+    /// When there is no memory for them.
+    pub(crate) fn extend(&mut self, pairs: &[Pair<T>]) -> Result<()> {
+        let left = pairs.iter().map(|pair| i64::from(pair.0));
+        memory::extend(&mut self.left, left, PAIRS)?;
+        let right = pairs.iter().map(|pair| i64::from(pair.1));
+        memory::extend(&mut self.right, right, PAIRS)?;
+        let distances = pairs.iter().map(|pair| pair.2);
+        Ok(memory::extend(&mut self.distances, distances, PAIRS)?)
     }
 }
 
 impl<T: Scalar> RadiusNeighbors<T> {
     /// Of queries, items and distances.
-    pub(crate) fn sorted<I>(mut pairs: Vec<(u32, I, T)>, queries: usize) -> Self
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub(crate) fn sorted<I>(mut pairs: Vec<(u32, I, T)>, queries: usize) -> Result<Self>
     where
         I: Into<i64> + Ord + Copy + Send + Sync,
     {
@@ -488,18 +495,18 @@ impl<T: Scalar> RadiusNeighbors<T> {
             let by_distance = || x.2.partial_cmp(&y.2).unwrap_or(std::cmp::Ordering::Equal);
             x.0.cmp(&y.0).then_with(by_distance).then(x.1.cmp(&y.1))
         });
-        let mut lims = vec![0; queries + 1];
+        let mut lims = memory::zeroed(queries + 1, PAIRS)?;
         for pair in &pairs {
             lims[pair.0 as usize + 1] += 1;
         }
         for query in 0..queries {
             lims[query + 1] += lims[query];
         }
-        Self {
+        Ok(Self {
             lims,
-            distances: pairs.par_iter().map(|pair| pair.2).collect(),
-            indices: pairs.par_iter().map(|pair| pair.1.into()).collect(),
-        }
+            distances: memory::par_collect(pairs.par_iter().map(|pair| pair.2), PAIRS)?,
+            indices: memory::par_collect(pairs.par_iter().map(|pair| pair.1.into()), PAIRS)?,
+        })
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use lshjoin_kernels::{Rows, Scalar};
+use lshjoin_kernels::{Rows, Scalar, memory};
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -28,7 +28,7 @@ use crate::{
     report::{Estimate, vouch_for},
     run::Run,
     side::Side,
-    similarity::radius_join,
+    similarity::{self, radius_join},
 };
 
 /// Which rows are near, for [`suggest`].
@@ -200,7 +200,7 @@ impl Sample {
     ) -> Result<Vec<Vec<usize>>> {
         let length = model.functions().len();
         let ids = |numbers: &[u32]| {
-            let values: Vec<T> = rows.gather(numbers);
+            let values: Vec<T> = rows.gather(numbers)?;
             model.hash(Rows::new(&values, rows.dim())?, run)
         };
         let some = self.near.iter().skip(start).step_by(2);
@@ -250,7 +250,7 @@ fn within<T: Scalar>(
     run: &Run,
 ) -> Result<Vec<(u32, Vec<u32>)>> {
     let numbers = held_out::sample(rows.len(), count);
-    let values = rows.gather(&numbers);
+    let values = rows.gather(&numbers)?;
     let values = Rows::new(&values, rows.dim())?;
     let found = radius_join(Some(values), rows, threshold, metric, run)?;
     let places = found
@@ -259,9 +259,10 @@ fn within<T: Scalar>(
         .map(|ends| ends[0] as usize..ends[1] as usize);
     let others = places.zip(&numbers).map(|(places, &row)| {
         let others = found.indices[places].iter().map(|&other| other as u32);
-        (row, others.filter(|&other| other != row).collect())
+        let others = others.filter(|&other| other != row);
+        Ok((row, memory::collect(others, similarity::PAIRS)?))
     });
-    Ok(others.collect())
+    others.collect()
 }
 
 /// The bucket length, functions and tables of the least predicted time.
@@ -283,9 +284,8 @@ fn quickest<T: Scalar, F: HashFamily>(
     let apart = |pairs: &[(u32, u32)]| apart(rows, pairs, directions, run);
 
     let to_choose_by = sample.near.iter().step_by(2);
-    let near: Vec<(u32, u32)> = to_choose_by
-        .flat_map(|(row, others)| others.iter().map(|&other| (*row, other)))
-        .collect();
+    let near = to_choose_by.flat_map(|(row, others)| others.iter().map(|&other| (*row, other)));
+    let near = memory::collect(near, similarity::PAIRS)?;
     let step = near.len().div_ceil(PAIRS);
     let near: Vec<(u32, u32)> = near.into_iter().step_by(step.max(1)).collect();
     let mut rng = ChaCha8Rng::seed_from_u64(0);
@@ -378,7 +378,7 @@ fn tables_for(recall: f64, near: &[f64], functions: i32) -> Option<usize> {
 /// How many rows share buckets with a row, by those of a sample that do.
 fn candidates<T: Scalar>(model: &LshModel, rows: Rows<'_, T>, run: &Run) -> Result<f64> {
     let numbers = held_out::sample(rows.len(), COUNTED);
-    let sample = rows.gather(&numbers);
+    let sample = rows.gather(&numbers)?;
     let ids = model.hash(Rows::new(&sample, rows.dim())?, run)?;
     let (of_table, of_row) = (model.functions_per_table(), model.functions().len());
     let pairs = |table: usize| {

@@ -2,9 +2,12 @@
 
 use std::{cmp::Ordering, ops::Range};
 
-use lshjoin_kernels::{Key, Sorter};
+use lshjoin_kernels::{Key, Sorter, memory};
 
-use crate::error::Result;
+use crate::{error::Result, side::NUMBERS};
+
+/// What memory is asked for.
+const BUCKETS: &str = "buckets";
 
 /// Rows in order of their keys.
 pub(crate) struct Table {
@@ -29,7 +32,7 @@ impl Table {
         for (place, entry) in (0..).zip(&mut order) {
             let key = keys[*entry as usize];
             if last != Some(key) {
-                buckets.push((key.into(), place));
+                memory::push(&mut buckets, (key.into(), place), BUCKETS)?;
                 last = Some(key);
             }
             *entry = rows[*entry as usize];
@@ -38,9 +41,9 @@ impl Table {
     }
 
     /// Numbers the rows by their place in this table, and returns the order that they had.
-    pub(crate) fn renumber(&mut self) -> Vec<u32> {
-        let numbers = (0..self.order.len() as u32).collect();
-        std::mem::replace(&mut self.order, numbers)
+    pub(crate) fn renumber(&mut self) -> Result<Vec<u32>> {
+        let numbers = memory::collect(0..self.order.len() as u32, NUMBERS)?;
+        Ok(std::mem::replace(&mut self.order, numbers))
     }
 
     fn range(&self, bucket: usize) -> Range<usize> {
@@ -70,7 +73,7 @@ impl Table {
         &self,
         other: &Table,
         length: usize,
-    ) -> Vec<(Range<usize>, Range<usize>)> {
+    ) -> Result<Vec<(Range<usize>, Range<usize>)>> {
         let mut met = Vec::new();
         let mut mine = 0;
         for theirs in other.stretches(length) {
@@ -89,26 +92,27 @@ impl Table {
                 None => self.order.len(),
             };
             if mine > start {
-                met.push((start..mine, theirs));
+                memory::push(&mut met, (start..mine, theirs), BUCKETS)?;
             }
         }
-        met
+        Ok(met)
     }
 
     /// The stretches of this table's and of `other`'s rows that share a key.
-    pub(crate) fn matches(&self, other: &Table) -> Vec<(Range<usize>, Range<usize>)> {
+    pub(crate) fn matches(&self, other: &Table) -> Result<Vec<(Range<usize>, Range<usize>)>> {
         let (mut mine, mut theirs, mut matches) = (0, 0, Vec::new());
         while mine < self.buckets.len() && theirs < other.buckets.len() {
             match self.buckets[mine].0.cmp(&other.buckets[theirs].0) {
                 Ordering::Less => mine += 1,
                 Ordering::Greater => theirs += 1,
                 Ordering::Equal => {
-                    matches.push((self.range(mine), other.range(theirs)));
+                    let both = (self.range(mine), other.range(theirs));
+                    memory::push(&mut matches, both, BUCKETS)?;
                     (mine, theirs) = (mine + 1, theirs + 1);
                 }
             }
         }
-        matches
+        Ok(matches)
     }
 }
 
@@ -122,7 +126,7 @@ mod tests {
         assert_eq!(table.order, [1, 0, 3, 4]);
         assert_eq!(table.ranges().collect::<Vec<_>>(), [0..1, 1..3, 3..4]);
         let other = Table::build(&[0, 1, 2], &[1_u128 << 100, 8, 3], 128).unwrap();
-        assert_eq!(table.matches(&other), [(0..1, 0..1), (3..4, 2..3)]);
+        assert_eq!(table.matches(&other).unwrap(), [(0..1, 0..1), (3..4, 2..3)]);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use lshjoin_kernels::Scalar;
+use lshjoin_kernels::{Scalar, memory};
 
 use crate::{
     cells::{BLOCK, CellStarts, Cells, Distances},
@@ -16,12 +16,15 @@ use crate::{
     filling::Filling,
     plan::MOST_CELLS,
     run::Run,
-    side::Side,
+    side::{NUMBERS, Side},
 };
 
 /// Up to which shares of the margin rows look into cells at a time: all have met the more promising
 /// rows before the others come, so that most pairs of the last part fail the first test.
 const PARTS: [f32; 2] = [0.5, 1.0];
+
+/// What memory is asked for.
+const LOOKS: &str = "rows that look into cells";
 
 /// Left and right rows by cell, what fills the lists of each, and which left rows look into it.
 pub(crate) struct Visits {
@@ -65,6 +68,7 @@ fn by_cell<T: Scalar>(
 ) -> Result<(CellStarts, Looks)> {
     let looks = |of_block: &mut dyn Iterator<Item = Distances>| {
         let mut block = OfBlock::default();
+        let mut listed = Ok(());
         for distances in of_block {
             let own = distances.nearest();
             block.cells.push(own);
@@ -75,23 +79,26 @@ fn by_cell<T: Scalar>(
                     }
                     let part = PARTS.iter().position(|part| further <= part * margin);
                     let key = key(part.unwrap_or(0), cell, cells.len());
-                    block.keys.push(key as u16);
+                    if listed.is_ok() {
+                        listed = memory::push(&mut block.keys, key as u16, LOOKS);
+                    }
                 });
             }
             block.ends.push(block.keys.len() as u32);
         }
-        block
+        listed?;
+        Ok(block)
     };
-    let rows: Vec<u32> = (0..side.rows.len() as u32).collect();
+    let rows = memory::collect(0..side.rows.len() as u32, NUMBERS)?;
     let blocks = match &side.codes {
         Some(codes) => cells.each_block(codes, &rows, looks, run)?,
         None => Vec::new(),
     };
     let of_rows = blocks.iter().flat_map(|block| &block.cells);
-    let of_rows: Vec<u32> = of_rows.copied().collect();
+    let of_rows = memory::collect(of_rows.copied(), NUMBERS)?;
     let starts = CellStarts::new(of_rows.iter().copied(), cells.len());
-    let order = starts.order(&of_rows);
-    let looks = Looks::new(&blocks, &order, cells.len());
+    let order = starts.order(&of_rows)?;
+    let looks = Looks::new(&blocks, &order, cells.len())?;
     drop(blocks);
     side.reorder(order)?;
     Ok((starts, looks))
@@ -104,18 +111,18 @@ fn key(part: usize, cell: u32, cells: usize) -> u32 {
 
 impl Looks {
     /// Of all rows, block by block, which are numbered by `order`.
-    fn new(blocks: &[OfBlock], order: &[u32], cells: usize) -> Self {
+    fn new(blocks: &[OfBlock], order: &[u32], cells: usize) -> Result<Self> {
         let keys = blocks.iter().flat_map(|block| &block.keys);
         let keys = keys.map(|&key| u32::from(key));
         let starts = CellStarts::new(keys, PARTS.len() * cells);
-        let (mut rows, mut next) = (vec![0; starts.rows()], starts.clone());
+        let (mut rows, mut next) = (memory::zeroed(starts.rows(), LOOKS)?, starts.clone());
         for (number, &row) in (0..).zip(order) {
             let (block, row) = (&blocks[row as usize / BLOCK], row as usize % BLOCK);
             for &key in block.keys_of(row) {
                 rows[next.take(u32::from(key))] = number;
             }
         }
-        Self { starts, rows }
+        Ok(Self { starts, rows })
     }
 }
 
@@ -180,7 +187,10 @@ impl Visits {
 
     /// What fills the lists: left rows with right ones, as ranges of all left rows and of the right ones
     /// that are returned.
-    pub(crate) fn first(&self) -> (Vec<u32>, Met) {
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub(crate) fn first(&self) -> Result<(Vec<u32>, Met)> {
         let (mut order, mut met) = (Vec::new(), Vec::new());
         let left = self.left.as_ref().unwrap_or(&self.right);
         for cell in 0..left.len() as u32 {
@@ -189,20 +199,22 @@ impl Visits {
                 continue;
             }
             let start = order.len();
-            let from = self.filling.from(cell).iter();
-            order.extend(from.flat_map(|&cell| self.right.numbers(cell)));
+            for &other in self.filling.from(cell) {
+                memory::extend(&mut order, self.right.numbers(other), NUMBERS)?;
+            }
             let (of_left, of_right) = (rows.len(), order.len() - start);
-            let parts = self.filling.parts(cell);
-            met.extend((0..parts).map(|part| {
-                let cut = |length| part * length / parts..(part + 1) * length / parts;
+            let count = self.filling.parts(cell);
+            let parts = (0..count).map(|part| {
+                let cut = |length| part * length / count..(part + 1) * length / count;
                 let (left, right) = (cut(of_left), cut(of_right));
                 (
                     rows.start + left.start..rows.start + left.end,
                     start + right.start..start + right.end,
                 )
-            }));
+            });
+            memory::extend(&mut met, parts, "parts of cells")?;
         }
-        (order, met)
+        Ok((order, met))
     }
 }
 
@@ -242,10 +254,10 @@ mod tests {
             let filling = Filling::new(&cells, &right, !two_sided, filling, &run).unwrap();
             let margin = margin_of(&cells, &looking, 4, &run).unwrap();
             let all: Vec<u32> = (0..looking.rows.len() as u32).collect();
-            let looks = |_: usize, of: &Distances| (of.nearest(), of.margins());
+            let looks = |_: usize, of: &Distances| Ok((of.nearest(), of.margins()?));
             let margins = cells.each_row_of(&looking, &all, looks, &run).unwrap();
             let all: Vec<u32> = (0..right.rows.len() as u32).collect();
-            let nearest = |_: usize, of: &Distances| of.nearest();
+            let nearest = |_: usize, of: &Distances| Ok(of.nearest());
             let of_items = cells.each_row_of(&right, &all, nearest, &run).unwrap();
             let extents = extents(&cells, &filling, &looking, &[margin], &run).unwrap();
             let visits =
@@ -283,7 +295,7 @@ mod tests {
                 extent.cells
             );
 
-            let (order, met) = visits.first();
+            let (order, met) = visits.first().unwrap();
             let of_left = visits.left.as_ref().unwrap_or(&visits.right);
             let mut filled: Vec<usize> = Vec::new();
             for (left_rows, of_right) in met {

@@ -1,6 +1,6 @@
 //! NumPy arrays in and out.
 
-use lshjoin::{Neighbors, Rows, Scalar, widen_f16};
+use lshjoin::{Neighbors, Rows, Scalar, memory, widen_f16};
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2,
     PyUntypedArrayMethods,
@@ -9,6 +9,8 @@ use pyo3::{
     exceptions::{PyTypeError, PyValueError},
     prelude::*,
 };
+
+use crate::run::to_py;
 
 /// An array of float32 or float64, as the vectors were.
 pub(crate) type Distances<'py> = Bound<'py, PyAny>;
@@ -33,6 +35,7 @@ impl<'py> FromPyObject<'_, 'py> for Matrix<'py> {
             let rows = c_contiguous(&array)?;
             let shape = array.shape();
             let wide = object.py().detach(|| widen_f16(rows));
+            let wide = wide.map_err(|error| to_py(error.into()))?;
             let wide = wide
                 .into_pyarray(object.py())
                 .reshape([shape[0], shape[1]])?;
@@ -119,6 +122,11 @@ pub(crate) fn c_contiguous<'a, T: Element>(
         return Err(PyValueError::new_err("the array must be C-contiguous"));
     }
     Ok(array.as_slice()?)
+}
+
+/// A copy of values.
+pub(crate) fn copied<T: Copy>(values: &[T]) -> PyResult<Vec<T>> {
+    memory::collect(values.iter().copied(), "copies of arrays").map_err(|error| to_py(error.into()))
 }
 
 /// Row numbers, or where the rows of each query start.

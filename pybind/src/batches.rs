@@ -16,7 +16,7 @@ use rayon::ThreadPool;
 
 use crate::{
     arrays::{Distances, Indices, Matrix, Sides, rows},
-    run::{NumThreads, POLL, panicked, poll, pool, to_py},
+    run::{NumThreads, POLL, panicked, poll, pool, to_py, with_way_out},
 };
 
 /// Batches that wait to be taken, beside the one that is being made.
@@ -165,7 +165,7 @@ impl Join {
                 let items = items.into_bound(py).readonly();
                 let (queries, items) = (queries.as_ref().map(rows).transpose()?, rows(&items)?);
                 py.detach(|| self.pool.install(|| self.work(queries, items, sender)))
-                    .map_err(to_py)
+                    .map_err(|error| with_way_out(error, "pass a smaller batch_size"))
             })
         })?;
         Ok(Work { batches, thread })

@@ -25,6 +25,12 @@ type Ids<'py> = PyReadonlyArray1<'py, i64>;
 type Nearest<'py> = (Distances<'py>, Bound<'py, PyArray2<i64>>, String);
 type Within<'py> = (Indices<'py>, Bound<'py, PyAny>, Indices<'py>);
 
+/// What to do where there is not the memory for it.
+const LOAD: &str = "open the index mapped (mmap=True)";
+const BUILD: &str = "save what was added, or build the index of files (lshjoin index build)";
+const QUERIES: &str = "ask for fewer neighbours, or pass fewer queries at a time";
+const RADIUS: &str = "pass fewer queries at a time, or a smaller radius";
+
 /// Items made ready for joins to come.
 #[pyclass(frozen, module = "lshjoin._lshjoin")]
 pub(crate) struct Index {
@@ -68,8 +74,8 @@ impl Index {
         mmap: bool,
         num_threads: Option<NumThreads>,
     ) -> PyResult<Self> {
-        let index =
-            options(num_threads, None).run(py, |run| lshjoin::Index::open(&path, mmap, run))?;
+        let index = options(num_threads, None, LOAD)
+            .run(py, |run| lshjoin::Index::open(&path, mmap, run))?;
         Ok(Self::of(index))
     }
 
@@ -82,7 +88,7 @@ impl Index {
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let index = self.now(py);
-        options(num_threads, on_progress).run(py, |run| index.save(&path, run))
+        options(num_threads, on_progress, BUILD).run(py, |run| index.save(&path, run))
     }
 
     #[pyo3(signature = (*, num_threads=None, on_progress=None))]
@@ -93,7 +99,7 @@ impl Index {
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let index = self.now(py);
-        options(num_threads, on_progress).run(py, |run| index.verify(run))
+        options(num_threads, on_progress, LOAD).run(py, |run| index.verify(run))
     }
 
     fn __len__(&self, py: Python<'_>) -> usize {
@@ -146,7 +152,7 @@ impl Index {
         let (index, plan) = (self.now(py), parse(plan)?.plan);
         let queries = queries.as_ref().map(rows).transpose()?;
         let queries = queries.map(|queries| (queries, count));
-        let plan = options(num_threads, on_progress)
+        let plan = options(num_threads, on_progress, QUERIES)
             .run(py, |run| index.fixed_plan(queries, k, &plan, run))?;
         to_text(plan)
     }
@@ -167,7 +173,7 @@ impl Index {
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Nearest<'py>> {
         let (index, plan, queries) = (self.now(py), parse(plan)?.plan, rows(&queries)?);
-        let (found, report) = options(num_threads, on_progress).run(py, |run| {
+        let (found, report) = options(num_threads, on_progress, QUERIES).run(py, |run| {
             let found = index.knn_within(queries, k, &plan, memory, run)?;
             Ok((found, run.report()))
         })?;
@@ -184,8 +190,8 @@ impl Index {
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Within<'py>> {
         let (index, queries) = (self.now(py), rows(&queries)?);
-        let found =
-            options(num_threads, on_progress).run(py, |run| index.radius(queries, radius, run))?;
+        let found = options(num_threads, on_progress, RADIUS)
+            .run(py, |run| index.radius(queries, radius, run))?;
         Ok(within(py, found))
     }
 
@@ -206,7 +212,7 @@ impl Index {
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<(Indices<'py>, Nearest<'py>)> {
         let (index, plan) = (self.now(py), parse(plan)?.plan);
-        let (ids, found, report) = options(num_threads, on_progress).run(py, |run| {
+        let (ids, found, report) = options(num_threads, on_progress, QUERIES).run(py, |run| {
             let (ids, found) = index.knn_of_stretch(start..stop, k, &plan, memory, run)?;
             Ok((ids, found, run.report()))
         })?;
@@ -224,7 +230,7 @@ impl Index {
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<(Indices<'py>, Within<'py>)> {
         let index = self.now(py);
-        let (ids, found) = options(num_threads, on_progress)
+        let (ids, found) = options(num_threads, on_progress, RADIUS)
             .run(py, |run| index.radius_of_stretch(start..stop, radius, run))?;
         Ok((ids.into_pyarray(py), within(py, found)))
     }
@@ -236,17 +242,22 @@ impl Index {
         py: Python<'_>,
         change: impl FnOnce(&mut lshjoin::Index, &lshjoin::Run) -> lshjoin::Result<()> + Send,
     ) -> PyResult<()> {
-        options(None, None).run(py, |run| {
+        options(None, None, BUILD).run(py, |run| {
             let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
             change(&mut index, run)
         })
     }
 }
 
-fn options(num_threads: Option<NumThreads>, on_progress: Option<Py<PyAny>>) -> Options {
+fn options(
+    num_threads: Option<NumThreads>,
+    on_progress: Option<Py<PyAny>>,
+    way_out: &'static str,
+) -> Options {
     Options {
         num_threads,
         on_progress,
+        way_out,
     }
 }
 
@@ -322,7 +333,7 @@ impl IndexBuilder {
     ) -> PyResult<()> {
         let mut builder = self.take(py)?;
         let (items, ids) = (rows(&items)?, ids.as_slice()?);
-        options(num_threads, on_progress).run(py, |run| builder.push(items, ids, run))?;
+        options(num_threads, on_progress, BUILD).run(py, |run| builder.push(items, ids, run))?;
         self.put(py, builder);
         Ok(())
     }
@@ -335,7 +346,7 @@ impl IndexBuilder {
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Index> {
         let builder = self.take(py)?;
-        let index = options(num_threads, on_progress).run(py, |run| builder.finish(run))?;
+        let index = options(num_threads, on_progress, BUILD).run(py, |run| builder.finish(run))?;
         Ok(Index::of(index))
     }
 

@@ -10,6 +10,11 @@ use crate::{
     run::{NumThreads, Options, to_py},
 };
 
+/// What to do where there is not the memory for a join.
+pub(crate) const KNN: &str = "ask for fewer neighbours, join fewer queries at a time, or join files \
+                              within a memory limit (lshjoin.knn_join_files)";
+const RADIUS: &str = "take the pairs in batches (lshjoin.radius_join_batches), or a smaller radius";
+
 /// Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1; and the
 /// report.
 #[pyfunction]
@@ -33,6 +38,7 @@ pub(crate) fn knn_join<'py>(
     let options = Options {
         num_threads,
         on_progress,
+        way_out: KNN,
     };
     with_sides!(&Sides::new(queries, items)?, |queries, items| {
         let (found, report) = options.run(py, |run| {
@@ -68,6 +74,7 @@ pub(crate) fn knn_join_for_recall<'py>(
     let options = Options {
         num_threads,
         on_progress,
+        way_out: KNN,
     };
     with_sides!(&Sides::new(queries, items)?, |queries, items| {
         let (found, planned, report) = options.run(py, |run| {
@@ -98,6 +105,7 @@ pub(crate) fn radius_join<'py>(
     let options = Options {
         num_threads,
         on_progress,
+        way_out: RADIUS,
     };
     with_sides!(&Sides::new(queries, items)?, |queries, items| {
         let found = options.run(py, |run| {

@@ -12,7 +12,8 @@ use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::{
     arrays::{
-        Distances, Indices, Matrix, Sides, c_contiguous, neighbors, rows, with_rows, with_sides,
+        Distances, Indices, Matrix, Sides, c_contiguous, copied, neighbors, rows, with_rows,
+        with_sides,
     },
     run::{NumThreads, Options, to_py},
 };
@@ -26,6 +27,12 @@ type Parts<'py> = (
     usize,
     f64,
 );
+
+/// What to do where there is not the memory for it.
+const FEWER_ROWS: &str = "transform the frame in parts";
+const SIMILARITY: &str = "lower the threshold, join the frames in parts, or take all pairs of vectors \
+                          in batches (lshjoin.radius_join_batches)";
+const NEAREST: &str = "ask for fewer neighbours, or join the keys in parts";
 
 /// L tables of k hash functions each. Immutable.
 #[pyclass(frozen, module = "lshjoin._lshjoin")]
@@ -63,6 +70,7 @@ impl Model {
         let options = Options {
             num_threads,
             on_progress,
+            way_out: "fit a model of fewer hash tables or functions",
         };
         with_rows!(&rows, |rows| {
             options.run(py, |run| {
@@ -96,9 +104,10 @@ impl Model {
             Metric::Cosine => Bucketing::Sign,
             _ => Bucketing::Width(bucket_length),
         };
-        let directions = c_contiguous(&directions)?.to_vec();
-        let functions = HashFunctions::new(dim, directions, offsets.to_vec()?, bucketing)
-            .map_err(|error| to_py(error.into()))?;
+        let directions = copied(c_contiguous(&directions)?)?;
+        let functions =
+            HashFunctions::new(dim, directions, copied(offsets.as_slice()?)?, bucketing)
+                .map_err(|error| to_py(error.into()))?;
         LshModel::from_functions(metric, functions, num_hash_functions)
             .map(Model)
             .map_err(to_py)
@@ -154,6 +163,7 @@ impl Model {
         let options = Options {
             num_threads,
             on_progress,
+            way_out: FEWER_ROWS,
         };
         let (count, ids) = with_rows!(&rows, |rows| {
             (rows.len(), options.run(py, |run| self.0.hash(rows, run))?)
@@ -175,6 +185,7 @@ impl Model {
         let options = Options {
             num_threads,
             on_progress,
+            way_out: SIMILARITY,
         };
         // The side that may be missing is the first of `Sides`, but the second here.
         with_sides!(&Sides::new(b, a)?, |b, a| {
@@ -200,6 +211,7 @@ impl Model {
         let options = Options {
             num_threads,
             on_progress,
+            way_out: NEAREST,
         };
         with_sides!(&Sides::new(Some(queries), items)?, |queries, items| {
             let queries = queries.unwrap_or(items);

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::{
     arrays::{Matrix, Sides, rows, with_rows, with_sides},
+    joins::KNN,
     run::{NumThreads, Options, to_py},
 };
 
@@ -118,6 +119,7 @@ pub(crate) fn plan_knn_join(
     let options = Options {
         num_threads,
         on_progress,
+        way_out: KNN,
     };
     let study = with_sides!(&Sides::new(queries, items)?, |queries, items| {
         options.run(py, |run| {
@@ -153,6 +155,7 @@ pub(crate) fn suggest(
     let options = Options {
         num_threads,
         on_progress,
+        way_out: "pass a sample of the rows",
     };
     let suggestion = with_rows!(&rows, |rows| {
         options.run(py, |run| match metric {

@@ -2,15 +2,17 @@
 
 use std::{
     any::Any,
+    fmt::Display,
     io,
+    num::NonZero,
     sync::mpsc::{RecvTimeoutError, channel},
     thread,
     time::Duration,
 };
 
-use lshjoin::{Error, Run};
+use lshjoin::{Error, Run, memory};
 use pyo3::{
-    exceptions::{PyOverflowError, PyRuntimeError, PyValueError},
+    exceptions::{PyMemoryError, PyOverflowError, PyRuntimeError, PyValueError},
     prelude::*,
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -40,6 +42,8 @@ impl<'py> FromPyObject<'_, 'py> for NumThreads {
 pub(crate) struct Options {
     pub(crate) num_threads: Option<NumThreads>,
     pub(crate) on_progress: Option<Py<PyAny>>,
+    /// What to do where there is not the memory for it.
+    pub(crate) way_out: &'static str,
 }
 
 impl Options {
@@ -59,10 +63,11 @@ impl Options {
         py.detach(|| {
             let (finished, wait) = channel::<()>();
             thread::scope(|scope| {
-                let worker = scope.spawn(|| {
+                let worker = thread::Builder::new().spawn_scoped(scope, || {
                     let _dropped_at_the_end = finished;
                     pool.install(|| work(&run))
                 });
+                let worker = worker.map_err(no_thread)?;
                 let mut raised = Ok(());
                 while raised.is_ok() && wait.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout) {
                     raised = poll(&run, on_progress);
@@ -72,7 +77,8 @@ impl Options {
                 }
                 let result = worker.join();
                 raised?;
-                let value = result.map_err(panicked)?.map_err(to_py)?;
+                let result = result.map_err(panicked)?;
+                let value = result.map_err(|error| with_way_out(error, self.way_out))?;
                 poll(&run, on_progress)?;
                 Ok(value)
             })
@@ -80,8 +86,16 @@ impl Options {
     }
 }
 
+/// Threads to a core, at most: any more would only wait for each other.
+const THREADS_OF_CORE: usize = 4;
+
+/// Bytes that a thread takes up: its stack, and what is made as it starts. It is asked for before, since
+/// the process ends where there is no memory for what is thread-local.
+const OF_THREAD: usize = 4 << 20;
+
 /// Threads for one call; as many as there are cores for `None`.
 pub(crate) fn pool(num_threads: Option<NumThreads>) -> PyResult<ThreadPool> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = match num_threads {
         None => 0, // rayon's word for all cores
         Some(NumThreads(number)) => usize::try_from(number)
@@ -91,12 +105,24 @@ pub(crate) fn pool(num_threads: Option<NumThreads>) -> PyResult<ThreadPool> {
                 PyValueError::new_err(format!("num_threads must be at least 1, not {number}"))
             })?,
     };
+    let threads = threads.min(THREADS_OF_CORE * cores);
+    let count = if threads == 0 { cores } else { threads };
+    memory::check((count + 1) * OF_THREAD, "threads").map_err(|error| {
+        with_way_out(
+            error.into(),
+            "end other work, or pass a smaller num_threads",
+        )
+    })?;
     ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
-        .map_err(|error| {
-            PyRuntimeError::new_err(format!("cannot start {threads} threads: {error}"))
-        })
+        .map_err(no_thread)
+}
+
+fn no_thread(error: impl Display) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "the system starts no further thread ({error}): end other work, or pass a smaller num_threads"
+    ))
 }
 
 /// Runs signal handlers and tells how far `run` is.
@@ -110,9 +136,18 @@ pub(crate) fn poll(run: &Run, on_progress: Option<&Py<PyAny>>) -> PyResult<()> {
     })
 }
 
-/// An error of the engine as a ValueError, or as the OSError that it is.
+/// An error of the engine, where it is about memory with what to do.
+pub(crate) fn with_way_out(error: Error, way_out: &str) -> PyErr {
+    match &error {
+        Error::Memory { .. } => PyMemoryError::new_err(format!("{error}: {way_out}")),
+        _ => to_py(error),
+    }
+}
+
+/// An error of the engine as a ValueError, or as the MemoryError or OSError that it is.
 pub(crate) fn to_py(error: Error) -> PyErr {
     match &error {
+        Error::Memory { .. } => PyMemoryError::new_err(error.to_string()),
         Error::Io { kind, .. } => io::Error::new(*kind, error.to_string()).into(),
         _ => PyValueError::new_err(error.to_string()),
     }

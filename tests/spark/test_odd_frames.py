@@ -332,6 +332,15 @@ def test_numbers_of_many_digits(spark, number):
         assert ours.approxNearestNeighborsJoin(rows, rows, number).count() == 9
 
 
+@pytest.mark.parametrize("name", ["numHashTables", "numHashFunctions"])
+def test_more_hash_functions_than_memory_holds(spark, name):
+    from lshjoin.spark import BucketedRandomProjectionLSH
+
+    lsh = BucketedRandomProjectionLSH(inputCol="features", outputCol="hashes", bucketLength=1.0)
+    with pytest.raises(MemoryError, match="of hash functions: fit a model of fewer"):
+        lsh.fit(frame(spark, np.ones((3, 2))), {lsh.getParam(name): 2**31 - 1})
+
+
 def test_keys(spark):
     rows = frame(spark, np.ones((2, 2)))
     ours = model(rows, bucketLength=1.0)

@@ -4,6 +4,8 @@
 //! Names are kernel / instruction set / case; throughput counts multiply-adds or bytes read where
 //! a peak of the same is measured, else rows.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 use std::{fmt::Display, hint::black_box, time::Duration};
 
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     error::{KernelError, Result},
     least::{each_place, least_of_lanes},
+    memory,
     simd::dispatch,
 };
 
@@ -48,10 +49,13 @@ pub fn nearest_pairs(
         return Err(KernelError::NoNeighbours);
     }
     if let Some(panels) = Panels::new(left, right)? {
-        dispatch(left.0.isa, NearestPairs { panels, k, near });
+        dispatch(left.0.isa, NearestPairs { panels, k, near })?;
     }
     Ok(())
 }
+
+/// What memory is asked for.
+const PAIRS: &str = "pairs that may be near";
 
 /// Right rows of one scale: of a few much larger ones the codes tell less, which is not to be held
 /// against the others.
@@ -83,16 +87,17 @@ struct NearestPairs<'a> {
 }
 
 impl WithSimd for NearestPairs<'_> {
-    type Output = ();
+    type Output = Result<()>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, _: S) -> Result<()> {
         let Self { panels, k, near } = self;
         let rights = &panels.right.bands;
         let columns = rights.len() * BLOCK;
         let mut product = Product::new();
-        let mut squares = vec![f32::INFINITY; BLOCK * columns];
-        let (mut ends, mut found) = (Vec::new(), Vec::new());
+        let mut squares = memory::filled(f32::INFINITY, BLOCK * columns, PAIRS)?;
+        let mut ends = memory::empty(columns, PAIRS)?;
+        let mut found = memory::empty(columns, PAIRS)?;
         let kinds = Kind::of(rights, panels.rounding);
         for (at, left) in panels.left.bands.iter().enumerate() {
             for (other, right) in rights.iter().enumerate() {
@@ -137,9 +142,11 @@ impl WithSimd for NearestPairs<'_> {
                 ends.clear();
                 ends.extend(found.iter().map(|pair| pair.at_most));
                 let bound = asked.min(kth_smallest(&mut ends, k));
+                memory::reserve(near, found.len(), PAIRS)?;
                 near.extend(found.iter().filter(|pair| pair.at_least <= bound));
             }
         }
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use super::Packing;
 use crate::{
     error::{KernelError, Result},
     isa::Isa,
+    memory,
     quantise::{Quantised, rounding},
 };
 
@@ -11,6 +12,9 @@ use crate::{
 pub(super) const SIDE: usize = 16;
 /// Rows of a block's side: two tiles.
 pub(super) const BLOCK: usize = 2 * SIDE;
+/// What memory is asked for.
+const PANEL: &str = "panels of codes";
+
 /// The index of rows that only fill a block up.
 const PADDING: u32 = u32::MAX;
 
@@ -165,7 +169,8 @@ impl Packed {
     /// codes.
     ///
     /// # Errors
-    /// When indices or bounds do not fit; nothing is changed then.
+    /// When indices or bounds do not fit; nothing is changed then. When there is no memory; the panel
+    /// is of no rows then.
     fn lay_out(
         &mut self,
         from: &Quantised,
@@ -181,9 +186,25 @@ impl Packed {
             });
         }
         check_bounds(bounds, rows.len())?;
+        let filled = self.fill(from, rows, bounds, by_bound);
+        if filled.is_err() {
+            self.len = 0;
+            self.bands.clear();
+        }
+        filled
+    }
+
+    fn fill(
+        &mut self,
+        from: &Quantised,
+        rows: &[u32],
+        bounds: &[f32],
+        by_bound: bool,
+    ) -> Result<()> {
         self.dim = from.dim();
         self.len = rows.len();
         self.order.clear();
+        memory::reserve(&mut self.order, rows.len(), PANEL)?;
         let keyed = (0..)
             .zip(rows.iter().zip(bounds))
             .map(|(index, (&row, &bound))| {
@@ -203,12 +224,14 @@ impl Packed {
                 _ => {
                     let mut band = Band::new(scale);
                     band.push(from, rows[index as usize] as usize, index);
-                    self.bands.push(band);
+                    memory::push(&mut self.bands, band, PANEL)?;
                 }
             }
         }
+        make_room(&mut self.bounds, self.bands.len())?;
         self.bounds.resize(self.bands.len(), Bounds::NONE);
         let lines = self.bands.len() * BLOCK * Packing::of(self.isa).lines(self.dim);
+        make_room(&mut self.lines, lines)?;
         // What was there before may stay: products of padding are never looked at.
         self.lines.resize(lines, Line([0; SIDE]));
         self.set_bounds(bounds)
@@ -241,6 +264,11 @@ impl Packed {
             }
         }
     }
+}
+
+/// Makes room for so many values in all.
+fn make_room<V>(values: &mut Vec<V>, len: usize) -> Result<()> {
+    memory::reserve(values, len.saturating_sub(values.len()), PANEL)
 }
 
 /// What bounds are multiplied by, to have room for the rounding of distances.

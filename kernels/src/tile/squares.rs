@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::{BLOCK, Bounds, LeftPanel, Panels, Product, RightPanel};
-use crate::{error::Result, simd::dispatch};
+use crate::{error::Result, memory, simd::dispatch};
 
 /// Sets `squares` to the squared Euclidean distances of the panels' rows, (left rows, columns)
 /// row-major, as far as 8-bit codes tell: off by about 1 % of the vectors' lengths. They are the
@@ -31,8 +31,10 @@ use crate::{error::Result, simd::dispatch};
 /// # Errors
 /// As [`near_pairs`](super::near_pairs).
 pub fn code_distances2(left: &LeftPanel, right: &RightPanel, squares: &mut Vec<f32>) -> Result<()> {
+    let len = left.0.len() * right.0.bands.len() * BLOCK;
+    memory::reserve(squares, len.saturating_sub(squares.len()), "distances")?;
     // All of it is set anew.
-    squares.resize(left.0.len() * right.0.bands.len() * BLOCK, f32::INFINITY);
+    squares.resize(len, f32::INFINITY);
     if let Some(panels) = Panels::new(left, right)? {
         dispatch(left.0.isa, CodeDistances2 { panels, squares });
     }

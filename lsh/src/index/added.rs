@@ -2,6 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use lshjoin_kernels::memory;
+
+use crate::error::Result;
+
+/// What memory is asked for.
+const ADDED: &str = "added items";
+
+/// Bytes that an item takes up beside its values, at most: in a node, and in the heap.
+const OF_ITEM: usize = 96;
+
 /// By rising id, so that of items at the same distance that of the lower id comes first.
 #[derive(Clone, Debug)]
 pub(crate) struct Added {
@@ -23,6 +33,16 @@ impl Added {
         self.items.contains_key(&id)
     }
 
+    /// Whether there is memory for so many more items, and for a copy of what is there.
+    ///
+    /// # Errors
+    /// When there is not.
+    pub(crate) fn check_room(&self, more: usize) -> Result<()> {
+        let of_item = self.dim * size_of::<f32>() + OF_ITEM;
+        let all = (self.len() + more).saturating_mul(of_item);
+        Ok(memory::check(all, ADDED)?)
+    }
+
     pub(crate) fn insert(&mut self, id: i64, item: &[f32]) {
         self.items.insert(id, item.into());
     }
@@ -32,9 +52,13 @@ impl Added {
     }
 
     /// All ids, and the items' values row after row.
-    pub(crate) fn rows(&self) -> (Vec<i64>, Vec<f32>) {
-        let mut values = Vec::with_capacity(self.items.len() * self.dim);
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub(crate) fn rows(&self) -> Result<(Vec<i64>, Vec<f32>)> {
+        let mut values = memory::empty(self.items.len() * self.dim, ADDED)?;
         self.items.values().for_each(|item| values.extend(item));
-        (self.items.keys().copied().collect(), values)
+        let ids = memory::collect(self.items.keys().copied(), ADDED)?;
+        Ok((ids, values))
     }
 }

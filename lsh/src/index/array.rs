@@ -3,14 +3,14 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     ops::Range,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use bytemuck::Pod;
-use lshjoin_kernels::{Mmap, MmapMut, map};
+use lshjoin_kernels::{Mmap, MmapMut, map, memory};
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,9 @@ const CHUNK: usize = 1 << 20;
 
 /// Bytes of a file that may be on their way to disk: the rest of them, and Ctrl-C, wait for no more.
 const UNSYNCED: usize = 256 << 20;
+
+/// What memory is asked for.
+const ARRAYS: &str = "the arrays of an index";
 
 /// Data start at a whole cache line.
 const ALIGN: usize = 64;
@@ -171,9 +174,9 @@ impl Array {
             )));
         }
         let contents = if mapped {
-            map(&file).map_err(io)?
+            mapped_file(&file).map_err(io)?
         } else {
-            let mut contents = MmapMut::map_anon(header.len() + bytes).map_err(io)?;
+            let mut contents = anonymous(header.len() + bytes)?;
             for part in contents.chunks_mut(CHUNK) {
                 run.check()?;
                 file.read_exact(part).map_err(io)?;
@@ -313,6 +316,23 @@ pub(crate) fn open_regular(path: &Path, how: &OpenOptions) -> Result<File> {
     how.open(path).map_err(io)
 }
 
+/// The contents of a file of an index.
+fn mapped_file(file: &File) -> io::Result<Mmap> {
+    // SAFETY: files of an index are not written to once they are complete: a new index has new files,
+    // and old ones are unlinked, which leaves their maps as they are. Those under way are this
+    // process's alone, since it has the directory locked.
+    unsafe { map(file) }
+}
+
+/// Memory of so many bytes, zeros.
+fn anonymous(bytes: usize) -> Result<MmapMut> {
+    memory::check(bytes, ARRAYS)?;
+    MmapMut::map_anon(bytes).map_err(|_| {
+        let what = ARRAYS;
+        Error::Memory { what, bytes }
+    })
+}
+
 /// An array that is being written.
 #[derive(Debug)]
 pub(crate) struct ArrayWriter {
@@ -347,8 +367,7 @@ impl ArrayWriter {
         let length = header.len() + bytes;
         let sink = match path {
             None => {
-                let io = |error| Error::io(Path::new(name), &error);
-                let mut memory = MmapMut::map_anon(length).map_err(io)?;
+                let mut memory = anonymous(length)?;
                 memory[..header.len()].copy_from_slice(&header);
                 Sink::Memory(memory)
             }
@@ -451,14 +470,15 @@ impl ArrayWriter {
         match &self.sink {
             Sink::Memory(memory) => {
                 let values = bytemuck::try_cast_slice(&memory[self.start..]);
-                Ok(values.unwrap_or_default().to_vec())
+                let values = values.unwrap_or_default().iter().copied();
+                Ok(memory::collect(values, ARRAYS)?)
             }
             Sink::File { file, path, .. } => {
                 let io = |error| Error::io(path, &error);
                 let mut file: &File = file;
                 file.seek(SeekFrom::Start(self.start as u64)).map_err(io)?;
                 let count = self.shape.shape.iter().product();
-                let mut values = vec![V::zeroed(); count];
+                let mut values = memory::zeroed(count, ARRAYS)?;
                 file.read_exact(bytemuck::cast_slice_mut(&mut values))
                     .map_err(io)?;
                 Ok(values)
@@ -507,7 +527,7 @@ impl ArrayWriter {
             Sink::File { file, path, .. } => {
                 let io = |error| Error::io(&path, &error);
                 file.sync_all().map_err(io)?;
-                (map(&file).map_err(io)?, Some(path))
+                (mapped_file(&file).map_err(io)?, Some(path))
             }
         };
         let array = Array {

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
-use lshjoin_kernels::{CommonScale, Rows};
+use lshjoin_kernels::{CommonScale, Rows, memory};
 use rayon::prelude::*;
 
 use super::{
@@ -22,8 +22,12 @@ use crate::{
     plan::{JoinPlan, MOST_CELLS, PartitionPlan},
     reach::AxisCells,
     run::Run,
-    side::{Side, common_scale, norms_of},
+    side::{NUMBERS, Side, common_scale, norms_of},
 };
+
+/// What memory is asked for.
+const CELLS: &str = "the cell of each item";
+const OF_CELL: &str = "items of a cell";
 
 /// Rows that are brought to their cells at a time.
 const ASSIGNED: usize = 1 << 16;
@@ -375,9 +379,9 @@ impl IndexBuilder {
                 let width = width(self.metric, self.dim);
                 let axes = directions::sample_step(self.items, width);
                 let cells = cells::sample_step(self.items, self.plan.cells);
-                sample.add(items, first, axes, cells);
+                sample.add(items, first, axes, cells)?;
                 if self.metric == Metric::InnerProduct {
-                    let norms = norms_of(items, run).into_iter();
+                    let norms = norms_of(items, run)?.into_iter();
                     sample.longest = norms.fold(sample.longest, f64::max);
                 }
             }
@@ -392,13 +396,13 @@ impl IndexBuilder {
                     for start in (0..items.len()).step_by(ASSIGNED) {
                         run.check()?;
                         let part = items.slice(start..items.len().min(start + ASSIGNED));
-                        let values = learnt.kept(part, self.metric, run);
+                        let values = learnt.kept(part, self.metric, run)?;
                         let rows = Rows::new(&values, width(self.metric, self.dim))?;
                         let side = Side::without_codes("items", rows, self.metric, run)?;
-                        found.extend(cells.of_rows(&side, run)?);
+                        memory::extend(found, cells.of_rows(&side, run)?, CELLS)?;
                     }
                 } else {
-                    found.resize(found.len() + items.len(), 0);
+                    memory::extend(found, std::iter::repeat_n(0, items.len()), CELLS)?;
                 }
             }
             Stage::Write(writing) => {
@@ -495,7 +499,7 @@ impl IndexBuilder {
         }
         let by_id = by_id(arrays["ids"].values())?;
         let rows = Rows::new(arrays["rows"].values(), width)?;
-        let twins = twins(&by_id, arrays["hashes"].values(), rows);
+        let twins = twins(&by_id, arrays["hashes"].values(), rows)?;
         write(&mut done.writers, "by_id", 0, &by_id)?;
         write(&mut done.writers, "twins", 0, &twins)?;
         let held_out = done.held_out();
@@ -564,14 +568,16 @@ pub(crate) fn held_out_count(items: usize) -> usize {
 }
 
 impl Sample {
-    fn add(&mut self, items: Rows<'_, f32>, first: usize, axes: usize, cells: usize) {
+    fn add(&mut self, items: Rows<'_, f32>, first: usize, axes: usize, cells: usize) -> Result<()> {
         let take = |step: usize, values: &mut Vec<f32>| {
             let start = first.next_multiple_of(step) - first;
             let rows = (start..items.len()).step_by(step);
+            memory::reserve(values, rows.len() * items.dim(), "a sample of the items")?;
             rows.for_each(|row| values.extend_from_slice(items.row(row)));
+            Ok::<_, Error>(())
         };
-        take(axes, &mut self.axes);
-        take(cells, &mut self.cells);
+        take(axes, &mut self.axes)?;
+        take(cells, &mut self.cells)
     }
 
     fn learn(self, metric: Metric, dim: usize, plan: &PartitionPlan, run: &Run) -> Result<Learnt> {
@@ -585,9 +591,9 @@ impl Sample {
         if !has_codes(metric) {
             return Ok(learnt);
         }
-        let rows = learnt.kept(Rows::new(&self.axes, dim)?, metric, run);
+        let rows = learnt.kept(Rows::new(&self.axes, dim)?, metric, run)?;
         learnt.axes = PrincipalAxes::of_sample(Rows::new(&rows, width)?, plan.axes, run)?;
-        let rows = learnt.kept(Rows::new(&self.cells, dim)?, metric, run);
+        let rows = learnt.kept(Rows::new(&self.cells, dim)?, metric, run)?;
         let rows = Rows::new(&rows, width)?;
         learnt.scale = Some(common_scale(rows, metric, run)?);
         let side = Side::new("items", rows, metric, run)?;
@@ -611,13 +617,13 @@ impl Learnt {
     }
 
     /// Rows as they are kept.
-    fn kept<'a>(&self, items: Rows<'a, f32>, metric: Metric, run: &Run) -> Cow<'a, [f32]> {
+    fn kept<'a>(&self, items: Rows<'a, f32>, metric: Metric, run: &Run) -> Result<Cow<'a, [f32]>> {
         if metric != Metric::InnerProduct {
-            return items.values().into();
+            return Ok(items.values().into());
         }
-        let norms = norms_of(items, run);
+        let norms = norms_of(items, run)?;
         let last = |row: usize| self.longest.powi(2) - norms[row].powi(2);
-        longer(items, |row| last(row).max(0.0).sqrt()).into()
+        Ok(longer(items, |row| last(row).max(0.0).sqrt())?.into())
     }
 }
 
@@ -652,9 +658,9 @@ impl Writing {
         run: &Run,
     ) -> Result<()> {
         let cells = &self.cells[first..first + items.len()];
-        let mut order: Vec<u32> = (0..items.len() as u32).collect();
-        order.par_sort_by_key(|&row| cells[row as usize]);
-        let values = self.learnt.kept(items, metric, run);
+        let mut order = memory::collect(0..items.len() as u32, NUMBERS)?;
+        order.par_sort_unstable_by_key(|&row| (cells[row as usize], row));
+        let values = self.learnt.kept(items, metric, run)?;
         let rows = Rows::new(
             &values,
             items.dim() + usize::from(metric == Metric::InnerProduct),
@@ -669,23 +675,24 @@ impl Writing {
             let at = self.next[cell];
             self.next[cell] += of_cell.len();
             let indices = of_cell.iter().map(|&row| row as usize);
-            let of_rows: Vec<i64> = gather(ids, 1, indices.clone());
+            let of_rows: Vec<i64> = gather(ids, 1, indices.clone())?;
             write(&mut self.writers, "ids", at, &of_rows)?;
-            let hashes: Vec<u64> = indices.clone().map(|row| hash(items.row(row))).collect();
+            let hashes = indices.clone().map(|row| hash(items.row(row)));
+            let hashes = memory::collect(hashes, OF_CELL)?;
             write(&mut self.writers, "hashes", at, &hashes)?;
             let width = rows.dim();
-            let values: Vec<f32> = gather(rows.values(), width, indices.clone());
+            let values: Vec<f32> = gather(rows.values(), width, indices.clone())?;
             write(&mut self.writers, "rows", at * width, &values)?;
             if let Some(codes) = &side.codes {
                 let (codes, known) = codes.parts();
                 let stride = codes.len() / rows.len();
-                let codes: Vec<i8> = gather(codes, stride, indices.clone());
+                let codes: Vec<i8> = gather(codes, stride, indices.clone())?;
                 write(&mut self.writers, "codes", at * stride, &codes)?;
-                let known: Vec<u8> = gather(known, 16, indices.clone());
+                let known: Vec<u8> = gather(known, 16, indices.clone())?;
                 write(&mut self.writers, "known", at * 16, &known)?;
             }
             if !side.norms.is_empty() {
-                let norms: Vec<f64> = gather(&side.norms, 1, indices);
+                let norms: Vec<f64> = gather(&side.norms, 1, indices)?;
                 write(&mut self.writers, "norms", at, &norms)?;
             }
         }
@@ -735,7 +742,7 @@ impl Done {
 /// The rows by rising id.
 fn by_id(ids: &[i64]) -> Result<Vec<u32>> {
     let id = |row: u32| ids[row as usize];
-    let mut by_id: Vec<u32> = (0..ids.len() as u32).collect();
+    let mut by_id = memory::collect(0..ids.len() as u32, NUMBERS)?;
     by_id.par_sort_unstable_by_key(|&row| id(row));
     match by_id.windows(2).find(|pair| id(pair[0]) == id(pair[1])) {
         None => Ok(by_id),
@@ -747,21 +754,21 @@ fn by_id(ids: &[i64]) -> Result<Vec<u32>> {
 }
 
 /// For each row how many equal ones have lower ids.
-pub(crate) fn twins(by_id: &[u32], hashes: &[u64], rows: Rows<'_, f32>) -> Vec<u32> {
-    let mut twins = vec![0; by_id.len()];
-    let hash = |&row: &u32| hashes[row as usize];
-    let row = |&row: &u32| rows.row(row as usize);
-    let mut order = by_id.to_vec();
-    order.par_sort_by_key(hash);
+pub(crate) fn twins(by_id: &[u32], hashes: &[u64], rows: Rows<'_, f32>) -> Result<Vec<u32>> {
+    let mut twins = memory::zeroed(by_id.len(), NUMBERS)?;
+    let hash = |&place: &u32| hashes[by_id[place as usize] as usize];
+    let row = |&place: &u32| rows.row(by_id[place as usize] as usize);
+    let mut order = memory::collect(0..by_id.len() as u32, NUMBERS)?;
+    order.par_sort_unstable_by_key(|place| (hash(place), *place));
     let groups = order.chunk_by(|x, y| hash(x) == hash(y));
     for same in groups.filter(|same| same.len() > 1) {
         // Others of the same hash, if there ever are, count as nobody's twins.
         let equal = same.iter().filter(|&other| row(other) == row(&same[0]));
-        for (rank, &row) in (0..).zip(equal) {
-            twins[row as usize] = rank;
+        for (rank, &place) in (0..).zip(equal) {
+            twins[by_id[place as usize] as usize] = rank;
         }
     }
-    twins
+    Ok(twins)
 }
 
 fn write<V: bytemuck::Pod>(
@@ -775,8 +782,12 @@ fn write<V: bytemuck::Pod>(
 }
 
 /// The rows of these indices, each of `width` values.
-fn gather<V: Copy>(values: &[V], width: usize, rows: impl Iterator<Item = usize>) -> Vec<V> {
-    rows.flat_map(|row| &values[row * width..][..width])
-        .copied()
-        .collect()
+fn gather<V: Copy>(
+    values: &[V],
+    width: usize,
+    rows: impl ExactSizeIterator<Item = usize>,
+) -> Result<Vec<V>> {
+    let mut gathered = memory::empty(rows.len() * width, OF_CELL)?;
+    rows.for_each(|row| gathered.extend_from_slice(&values[row * width..][..width]));
+    Ok(gathered)
 }

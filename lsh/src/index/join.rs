@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use lshjoin_kernels::{Rows, Scalar};
+use lshjoin_kernels::{Rows, Scalar, memory};
 use rayon::prelude::*;
 
 use super::{HELD_OUT, Index, IndexBuilder, REWRITTEN, segment::SegmentCells};
@@ -11,15 +11,16 @@ use crate::{
     error::{Error, Result},
     held_out::{HeldOut, Which, sample},
     inner_product::longer,
-    knn_join::{KnnJoin, MANY, knn_join},
+    knn_join::{KnnJoin, MANY, all_pairs, knn_join},
     magnitude,
     metric::Metric,
-    nearest::Neighbors,
+    nearest::{NEIGHBORS, Neighbors},
     plan::{JoinPlan, PartitionPlan},
     reach::Reach,
     run::Run,
-    side::Side,
-    similarity::{RadiusNeighbors, not_negative, radius_join, stream_sides},
+    side::{NUMBERS, Side},
+    similarity::{PAIRS, RadiusNeighbors, not_negative, radius_join, stream_sides},
+    sorted::are_most,
 };
 
 /// Memory that panels of an index's codes may take up at a time: large enough that hardly anything
@@ -66,12 +67,12 @@ impl Index {
             return self.with_ids(found, run);
         }
         // Those first: the recall that is reported is that of the items by cell.
-        let (ids, values) = self.added.rows();
+        let (ids, values) = self.added.rows()?;
         let added = Rows::new(&values, self.segment.dim)?;
         let metric = self.segment.metric;
         let added = knn_join(Some(queries), added, k, metric, &JoinPlan::Exact, run)?;
         let found = self.find(queries, k, plan, panel_bytes, run)?;
-        Ok(merged([(found, self.segment.ids(run)?), (added, &ids)]))
+        merged([(found, self.segment.ids(run)?), (added, &ids)])
     }
 
     /// The plan with its numbers fixed: `until_recall` becomes probes, by what a sample of the
@@ -175,13 +176,14 @@ impl Index {
         }
         let found = match cells {
             _ if self.segment.metric == Metric::InnerProduct => {
-                let rows = (stretch.start as u32..stretch.end as u32).collect();
+                let rows = stretch.start as u32..stretch.end as u32;
+                let rows = memory::collect(rows, NUMBERS)?;
                 let values = self.items_at(rows, run)?;
                 let queries = Rows::new(&values, self.segment.dim)?;
                 self.find(queries, places, plan, panel_bytes, run)?
             }
             None => match self.segment.cells(run)? {
-                None => KnnJoin::new(Some(&left), &right, places, run)?.all_pairs()?,
+                None => all_pairs(Some(&left), &right, places, run)?,
                 Some(cells) => {
                     let of_left = cells.table.slice(&stretch);
                     let tables = (&of_left, &*cells);
@@ -197,7 +199,8 @@ impl Index {
             }
         };
         let found = without_itself(found, stretch.start);
-        let ids = self.segment.ids(run)?[stretch].to_vec();
+        let ids = &self.segment.ids(run)?[stretch];
+        let ids = memory::collect(ids.iter().copied(), NUMBERS)?;
         Ok((ids, self.with_ids(found, run)?))
     }
 
@@ -218,17 +221,17 @@ impl Index {
         let right = self.segment.nearest_of(&self.removed, usize::MAX, run)?;
         let mut pairs = self.within(&left, &right, radius, |_, _| true, run)?;
         if self.added.len() > 0 {
-            let (ids, values) = self.added.rows();
+            let (ids, values) = self.added.rows()?;
             let added = Rows::new(&values, self.segment.dim)?;
             let added = radius_join(Some(queries), added, radius, metric, run)?;
             for query in 0..queries.len() {
                 for at in added.lims[query] as usize..added.lims[query + 1] as usize {
                     let id = ids[added.indices[at] as usize];
-                    pairs.push((query as u32, id, added.distances[at]));
+                    memory::push(&mut pairs, (query as u32, id, added.distances[at]), PAIRS)?;
                 }
             }
         }
-        Ok(RadiusNeighbors::sorted(pairs, queries.len()))
+        RadiusNeighbors::sorted(pairs, queries.len())
     }
 
     /// The ids of some of the items, by cell, and every other item nearer than `radius` to each:
@@ -247,8 +250,9 @@ impl Index {
         let first = stretch.start as u32;
         let other = |left: u32, right: u32| first + left != right;
         let pairs = self.within(&left, &right, radius, other, run)?;
-        let ids = self.segment.ids(run)?[stretch].to_vec();
-        let found = RadiusNeighbors::sorted(pairs, ids.len());
+        let ids = &self.segment.ids(run)?[stretch];
+        let ids = memory::collect(ids.iter().copied(), NUMBERS)?;
+        let found = RadiusNeighbors::sorted(pairs, ids.len())?;
         Ok((ids, found))
     }
 
@@ -271,7 +275,7 @@ impl Index {
                 // A plan for other cells is refused all the same.
                 self.cells_of(plan, run)?;
                 let left = Side::new("queries", rows, right.metric, run)?;
-                KnnJoin::new(Some(&left), &right, k, run)?.all_pairs()
+                all_pairs(Some(&left), &right, k, run)
             }
             Some(cells) => {
                 let (left, of_left) = self.left(&longer, &cells, run)?;
@@ -306,10 +310,11 @@ impl Index {
     fn items_at(&self, rows: Vec<u32>, run: &Run) -> Result<Vec<f32>> {
         let all = self.segment.nearest_of(&self.removed, usize::MAX, run)?;
         all.check(rows.iter().copied())?;
-        let values = rows
-            .iter()
-            .flat_map(|&row| &all.rows.row(row as usize)[..self.segment.dim]);
-        Ok(values.copied().collect())
+        let dim = self.segment.dim;
+        let mut values = memory::empty(rows.len() * dim, "copies of rows")?;
+        rows.iter()
+            .for_each(|&row| values.extend_from_slice(&all.rows.row(row as usize)[..dim]));
+        Ok(values)
     }
 
     fn check_dimension(&self, queries: Rows<'_, f32>) -> Result<()> {
@@ -342,7 +347,7 @@ impl Index {
         }
         // Of other metrics, a side checks its rows as it is made.
         magnitude::check("queries", queries, Metric::InnerProduct, run)?;
-        Ok(longer(queries, |_| 0.0).into())
+        Ok(longer(queries, |_| 0.0)?.into())
     }
 
     /// The numbers of the plan and the cells that it is about; none where all pairs are met.
@@ -448,8 +453,8 @@ impl Index {
         let mut pairs = Vec::new();
         stream_sides(Some(left), right, radius, run, |found| {
             let found = found.into_iter().filter(|pair| wanted(pair.0, pair.1));
-            pairs.extend(found.map(|(left, right, far)| (left, ids[right as usize], far)));
-            Ok(())
+            let found = found.map(|(left, right, far)| (left, ids[right as usize], far));
+            Ok(memory::extend(&mut pairs, found, PAIRS)?)
         })?;
         run.check()?;
         Ok(pairs)
@@ -483,9 +488,9 @@ pub(crate) fn join_by_index<T: Scalar>(
             value: "one of partitions".into(),
         });
     }
-    let single = |rows: Rows<'_, T>| -> Vec<f32> {
+    let single = |rows: Rows<'_, T>| {
         let values = rows.values().par_iter();
-        values.map(|value| value.to_f64() as f32).collect()
+        memory::par_collect(values.map(|value| value.to_f64() as f32), "copies of rows")
     };
     let (count, dim) = (items.len(), items.dim());
     run.begin("index");
@@ -494,7 +499,7 @@ pub(crate) fn join_by_index<T: Scalar>(
         for start in (0..count).step_by(REWRITTEN) {
             let range = start..count.min(start + REWRITTEN);
             let ids: Vec<i64> = range.clone().map(|row| row as i64).collect();
-            builder.push(Rows::new(&single(items.slice(range)), dim)?, &ids, run)?;
+            builder.push(Rows::new(&single(items.slice(range))?, dim)?, &ids, run)?;
         }
     }
     let index = builder.finish(run)?;
@@ -502,11 +507,11 @@ pub(crate) fn join_by_index<T: Scalar>(
     run.begin("plan");
     let found = match queries {
         Some(queries) => {
-            let values = single(queries);
+            let values = single(queries)?;
             let queries = Rows::new(&values, dim)?;
             let sample = (0..queries.len()).step_by(queries.len().div_ceil(SAMPLE).max(1));
             let sample = sample.flat_map(|row| queries.row(row)).copied();
-            let sample: Vec<f32> = sample.collect();
+            let sample: Vec<f32> = memory::collect(sample, "a sample of the queries")?;
             let sample = (Rows::new(&sample, dim)?, queries.len());
             let plan = index.fixed_plan(Some(sample), k, &plan, run)?;
             index.knn(queries, k, &plan, run)?
@@ -514,17 +519,18 @@ pub(crate) fn join_by_index<T: Scalar>(
         None => {
             let plan = index.fixed_plan(None, k, &plan, run)?;
             let (rows, found) = index.knn_of_stretch(0..count, k, &plan, PANEL_BYTES, run)?;
-            let mut places = vec![0; rows.len()];
+            let mut places = memory::zeroed(rows.len(), NUMBERS)?;
             for (place, &row) in (0..).zip(&rows) {
                 places[row as usize] = place;
             }
-            found.copied_to(&places)
+            found.copied_to(&places)?
         }
     };
     let distances = found.distances.iter();
+    let distances = distances.map(|&far| T::from_f64(far.into()));
     Ok(Neighbors {
         k: found.k,
-        distances: distances.map(|&far| T::from_f64(far.into())).collect(),
+        distances: memory::collect(distances, NEIGHBORS)?,
         indices: found.indices,
     })
 }
@@ -541,6 +547,9 @@ fn look(
     visits: Reach<'_>,
     run: &Run,
 ) -> Result<Neighbors<f32>> {
+    if are_most(k, right.rows.len()) {
+        return all_pairs(Some(left), right, k, run);
+    }
     run.begin("visits");
     let join = KnnJoin::new(Some(left), right, k, run)?;
     visits.at_least(k).hold(left, right, &join.nearest, run)?;
@@ -557,6 +566,9 @@ fn exactly(
     panel_bytes: usize,
     run: &Run,
 ) -> Result<Neighbors<f32>> {
+    if are_most(k, right.rows.len()) {
+        return all_pairs(Some(left), right, k, run);
+    }
     let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
     run.begin("visits");
     let visits = Reach::over(neighbors, of_left, &cells.table, 1).within(panel_bytes);
@@ -588,26 +600,31 @@ fn without_itself(mut found: Neighbors<f32>, first: usize) -> Neighbors<f32> {
 }
 
 /// The nearest of both, whose rows have these ids.
-fn merged(both: [(Neighbors<f32>, &[i64]); 2]) -> Neighbors<f32> {
+fn merged(both: [(Neighbors<f32>, &[i64]); 2]) -> Result<Neighbors<f32>> {
     let (k, values) = (both[0].0.k, both[0].0.indices.len());
     let mut merged = Neighbors {
         k,
-        distances: vec![f32::INFINITY; values],
-        indices: vec![-1; values],
+        distances: memory::filled(f32::INFINITY, values, NEIGHBORS)?,
+        indices: memory::filled(-1, values, NEIGHBORS)?,
     };
     let lists = merged.distances.par_chunks_mut(k);
     let lists = lists.zip(merged.indices.par_chunks_mut(k));
-    lists.enumerate().for_each(|(query, (distances, indices))| {
-        let list = |(found, ids): &(Neighbors<f32>, &[i64])| {
-            let ids = found.of(query as u32).map(|row| ids[row as usize]);
-            let distances = found.distances[query * k..].iter().copied();
-            distances.zip(ids).collect::<Vec<_>>()
-        };
-        let mut all: Vec<(f32, i64)> = both.iter().flat_map(list).collect();
-        all.sort_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
-        for (place, (distance, id)) in all.into_iter().take(k).enumerate() {
-            (distances[place], indices[place]) = (distance, id);
-        }
-    });
-    merged
+    let merged_lists = lists
+        .enumerate()
+        .try_for_each(|(query, (distances, indices))| {
+            let list = |(found, ids): &(Neighbors<f32>, &[i64])| {
+                let ids = found.of(query as u32).map(|row| ids[row as usize]);
+                let distances = found.distances[query * k..].iter().copied();
+                memory::collect(distances.zip(ids), NEIGHBORS)
+            };
+            let mut all: Vec<(f32, i64)> = list(&both[0])?;
+            memory::extend(&mut all, list(&both[1])?, NEIGHBORS)?;
+            all.sort_unstable_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
+            for (place, (distance, id)) in all.into_iter().take(k).enumerate() {
+                (distances[place], indices[place]) = (distance, id);
+            }
+            Ok::<_, Error>(())
+        });
+    merged_lists?;
+    Ok(merged)
 }

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use lshjoin_kernels::{Quantised, Rows};
+use lshjoin_kernels::{Quantised, Rows, memory};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
@@ -60,6 +60,9 @@ pub(crate) const ARRAYS: [&str; 11] = [
 /// - `cells`: that of each item, as they come; where building can be resumed.
 /// - `hashes`: equal for equal rows; row by row.
 pub(crate) const UNDER_WAY: [&str; 2] = ["cells", "hashes"];
+
+/// What memory is asked for.
+const CELLS: &str = "the cells of an index";
 
 /// Cells near a cell that are listed, which is as far as a query of it can look: a list of all for
 /// each of 16384 would take up 2 GB.
@@ -422,7 +425,7 @@ impl Segment {
             let problem = format!("it was not made of row {row}");
             Err(self.array(name).damaged(&problem))
         };
-        let mut hashes = Vec::with_capacity(items);
+        let mut hashes = memory::empty(items, "hashes of rows")?;
         for start in (0..items).step_by(LOOKED_AT) {
             run.check()?;
             let range = start..items.min(start + LOOKED_AT);
@@ -434,7 +437,7 @@ impl Segment {
             hashes.extend((0..part.len()).map(|row| hash(&part.row(row)[..self.dim])));
             let mut coded = Cow::Borrowed(part.values());
             if has_norms(self.metric) {
-                let (own, kept) = (norms_of(part, run), &norms[range.clone()]);
+                let (own, kept) = (norms_of(part, run)?, &norms[range.clone()]);
                 // Augmented rows all have the same norm, but for rounding.
                 let (common, error) = match self.metric {
                     Metric::InnerProduct => (Some(norms[0]), norm_error::<f32>(width)),
@@ -448,7 +451,7 @@ impl Segment {
                     return other("norms", start + row);
                 }
                 if self.metric == Metric::Cosine {
-                    let mut directions = directions(part, kept);
+                    let mut directions = directions(part, kept)?;
                     // Nothing may be known of rows without one: so far are their codes from it.
                     let rows = directions.chunks_mut(width);
                     let zeros = rows.filter(|row| row.iter().all(|&value| value == 0.0));
@@ -464,7 +467,7 @@ impl Segment {
             }
         }
         let kept: &[u32] = self.array("twins").values();
-        let own = twins(self.array("by_id").values(), &hashes, rows);
+        let own = twins(self.array("by_id").values(), &hashes, rows)?;
         match own.iter().zip(kept).position(|(own, kept)| own != kept) {
             Some(row) => other("twins", row),
             None => Ok(()),
@@ -532,9 +535,15 @@ impl Segment {
         let axes: &[f32] = self.array("axes").values();
         let starts: &[u64] = self.array("starts").values();
         let mut cells = SegmentCells {
-            axes: PrincipalAxes::of_parts(axes.to_vec(), self.width()),
-            centroids: centroids.to_vec(),
-            table: CellStarts::of_starts(starts.iter().map(|&start| start as usize).collect()),
+            axes: PrincipalAxes::of_parts(
+                memory::collect(axes.iter().copied(), CELLS)?,
+                self.width(),
+            ),
+            centroids: memory::collect(centroids.iter().copied(), CELLS)?,
+            table: CellStarts::of_starts(memory::collect(
+                starts.iter().map(|&start| start as usize),
+                CELLS,
+            )?),
             neighbors: Vec::new(),
         };
         cells.neighbors = cells.cells().neighbors(&cells.table, NEAR_CELLS, run)?;
@@ -547,7 +556,8 @@ impl Segment {
     /// When they are damaged.
     pub(crate) fn held_out(&self, run: &Run) -> Result<Vec<u32>> {
         self.check_small(run)?;
-        Ok(self.array("held_out").values().to_vec())
+        let rows: &[u32] = self.array("held_out").values();
+        Ok(memory::collect(rows.iter().copied(), "held-out rows")?)
     }
 
     /// All rows, to find the `k` nearest among.

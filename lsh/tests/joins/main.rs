@@ -1,5 +1,13 @@
 //! Joins against brute force, on every instruction set and number of threads.
 
+// Tests may.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
 mod digest;
 
 use std::collections::BTreeSet;

@@ -59,10 +59,17 @@ class Neighbors(_Neighbors):
         padded: tuple[NDArray[Any], NDArray[np.int64]] = distances, indices
         if distances.shape[1] < k:
             padding = ((0, 0), (0, k - distances.shape[1]))
-            padded = (
-                np.pad(distances, padding, constant_values=math.inf),
-                np.pad(indices, padding, constant_values=-1),
-            )
+            try:
+                padded = (
+                    np.pad(distances, padding, constant_values=math.inf),
+                    np.pad(indices, padding, constant_values=-1),
+                )
+            except (MemoryError, ValueError) as error:  # ValueError: more than can be addressed
+                size = len(distances) * k * (distances.itemsize + indices.itemsize)
+                raise MemoryError(
+                    f"there is no memory for {size} bytes of neighbours: ask for fewer, since no "
+                    f"query has more than {distances.shape[1]}"
+                ) from error
         return cls(*padded, plan, Report._parse(report))
 
     def __getnewargs__(self) -> tuple[Any, ...]:

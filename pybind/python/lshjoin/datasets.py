@@ -5,6 +5,7 @@ Rows are numbered through all files of a dataset, which come in the order of the
 
 from __future__ import annotations
 
+import errno
 import glob
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -314,7 +315,11 @@ def _suffixes() -> str:
 def _open_npy(path: Path) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError:
+    except MemoryError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError(f"there is no memory to map {path}") from None
         raise
     except Exception as error:  # of all kinds, of NumPy's reading of a header that is damaged
         raise ValueError(f"{path} is not a readable .npy file: {error}") from None
@@ -338,6 +343,8 @@ def _reading(path: Path) -> Iterator[None]:
 
     try:
         yield
+    except MemoryError:
+        raise
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} is not a readable {_format(path)} file: {error}") from None
 

@@ -17,6 +17,7 @@ from lshjoin.files import begin, radius_join_files, row_ids
 from lshjoin.ids import check_distinct
 from lshjoin.pairs import ROW_GROUP
 from lshjoin.paths import StoragePath, parquet_path
+from lshjoin.pieces import taken
 from lshjoin.progress import Progress
 
 if TYPE_CHECKING:
@@ -147,10 +148,7 @@ def _write(path: Path, first: NDArray[np.int64], ids: pa.Array | None, id_type: 
         for start in range(0, len(first), ROW_GROUP):
             group = first[start : start + ROW_GROUP]
             rows = np.arange(start, start + len(group))
-            named = [
-                pa.array(part) if ids is None else ids.take(pa.array(part))
-                for part in (rows, group)
-            ]
+            named = [pa.array(part) if ids is None else taken(ids, part) for part in (rows, group)]
             file.write_table(pa.table([*named, pa.array(rows == group)], schema=schema))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lshjoin import vectors
+from lshjoin.pieces import pieces
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 Dataset = TypeVar("Dataset")
 Rows = NDArray[np.int64]
-
-# An Arrow list column counts its values in 32 bits: a long result is gathered in chunks.
-_TAKEN_AT_ONCE = 1 << 18
 
 
 class Frame(ABC):
@@ -93,7 +91,7 @@ class ArrowFrame(Frame):
     def take(self, rows: Rows) -> Self:
         import pyarrow as pa
 
-        parts = np.split(rows, range(_TAKEN_AT_ONCE, len(rows), _TAKEN_AT_ONCE))
+        parts = pieces(self.data.columns, rows)
         return type(self)(pa.concat_tables([self.data.take(part) for part in parts]))
 
     def with_hashes(self, name: str, hashes: NDArray[np.int32]) -> Self:
@@ -128,6 +126,9 @@ class PolarsFrame(Frame):
         return vectors.series_matrix(self.data.get_column(name), name, dim)
 
     def take(self, rows: Rows) -> Self:
+        # polars ends the process where memory does not suffice; NumPy raises.
+        of_row = self.data.estimated_size() / max(len(self.data), 1)
+        np.empty(int(of_row * len(rows)), np.uint8)
         return type(self)(self.data[rows])
 
     def with_hashes(self, name: str, hashes: NDArray[np.int32]) -> Self:
@@ -164,7 +165,16 @@ class PandasFrame(Frame):
         return vectors.series_matrix(self.data[name], name, dim)
 
     def take(self, rows: Rows) -> Self:
-        return type(self)(self.data.take(rows))
+        import pandas as pd
+
+        columns = [column for _, column in self.data.items()]
+        of_arrow = [
+            column.array.__arrow_array__()
+            for column in columns
+            if isinstance(column.dtype, pd.ArrowDtype)
+        ]
+        parts = [self.data.take(part) for part in pieces(of_arrow, rows)]
+        return type(self)(parts[0] if len(parts) == 1 else pd.concat(parts))
 
     def with_hashes(self, name: str, hashes: NDArray[np.int32]) -> Self:
         import pandas as pd

@@ -6,6 +6,7 @@ import json
 import math
 import operator
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, SupportsIndex, TypeVar, cast, overload
 
@@ -603,8 +604,9 @@ class LSHModel(LSHParams, Storable):
             progress=progress,
         )
         found = indices >= 0
-        sides = frame_a.take(np.nonzero(found)[0]), frame_b.take(indices[found])
-        return cast(Dataset, sides[0].pair(sides[1], distCol, distances[found]).data)
+        with _room_for(int(found.sum())):
+            sides = frame_a.take(np.nonzero(found)[0]), frame_b.take(indices[found])
+            return cast(Dataset, sides[0].pair(sides[1], distCol, distances[found]).data)
 
     @property
     def _engine(self) -> _lshjoin.Model:
@@ -648,9 +650,12 @@ class LSHModel(LSHParams, Storable):
         distances: _lshjoin.Floats,
         num_threads: int | None,
     ) -> Any:
-        hashed_a = self._with_hashes(frame_a, num_threads, None)
-        hashed_b = hashed_a if frame_b is frame_a else self._with_hashes(frame_b, num_threads, None)
-        return hashed_a.take(index_a).pair(hashed_b.take(index_b), dist_col, distances).data
+        with _room_for(len(distances)):
+            hashed_a = self._with_hashes(frame_a, num_threads, None)
+            hashed_b = (
+                hashed_a if frame_b is frame_a else self._with_hashes(frame_b, num_threads, None)
+            )
+            return hashed_a.take(index_a).pair(hashed_b.take(index_b), dist_col, distances).data
 
     def _copy_values(self, estimator: LSHParams) -> None:
         """Takes over the parameters that the model has as well (not the seed)."""
@@ -691,6 +696,18 @@ class LSHModel(LSHParams, Storable):
 
 class BucketedLSHModel(BucketLengthParam, LSHModel):
     """A model with a bucket length."""
+
+
+@contextmanager
+def _room_for(pairs: int) -> Iterator[None]:
+    """Adds to a MemoryError what there was no room for, and a way out."""
+    try:
+        yield
+    except MemoryError as error:
+        raise MemoryError(
+            f"there is no memory for frames of {pairs} pairs ({error}): pass frames of the columns "
+            "that are asked for, a key among them, or join them in parts"
+        ) from error
 
 
 def _count(value: SupportsIndex) -> int:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lshjoin.pieces import taken
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -62,9 +64,7 @@ class PairsFile:
         import pyarrow as pa
 
         sides = zip((queries, items), self._ids, strict=True)
-        columns = [
-            pa.array(rows) if ids is None else ids.take(pa.array(rows)) for rows, ids in sides
-        ]
+        columns = [pa.array(rows) if ids is None else taken(ids, rows) for rows, ids in sides]
         table = pa.table([*columns, pa.array(distances)], schema=self._schema)
         self._file.write_table(table, row_group_size=ROW_GROUP)
         self.pairs += len(table)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,8 @@ from pyspark.sql.types import (
     StructType,
     TimestampType,
 )
+
+from lshjoin.pieces import cuts
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -116,8 +119,13 @@ def paired(
     names: list[str],
 ) -> Batches:
     """Pairs of rows as structs, and their distances, in batches."""
-    for start in range(0, len(distances), _RESULT_ROWS):
-        some = slice(start, start + _RESULT_ROWS)
+    starts = {
+        *range(0, len(distances), _RESULT_ROWS),
+        *cuts(left.columns, left_rows),
+        *cuts(right.columns, right_rows),
+    }
+    for start, stop in pairwise([*sorted(starts), len(distances)]):
+        some = slice(start, stop)
         yield pa.RecordBatch.from_arrays(
             [
                 _structs(left.take(left_rows[some])),
