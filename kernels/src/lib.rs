@@ -39,7 +39,7 @@ pub use key::{KeyLayout, KeyMode, NO_RANGE};
 pub use least::{each_near_least, least};
 pub use map::map;
 pub use memmap2::{Mmap, MmapMut};
-pub use quantise::{CommonScale, Quantised};
+pub use quantise::{CommonScale, Quantised, centre_of};
 pub use rows::{Rows, Scalar};
 pub use sort::{Key, Sorter};
 pub use sum::sum_rows;

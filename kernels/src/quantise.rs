@@ -65,6 +65,16 @@ pub(crate) struct Approximation {
     pub sum: i32,
 }
 
+impl Approximation {
+    /// Of a row whose values were rounded before, each by so much of itself at most.
+    fn round(&mut self, unit: f64) {
+        let length = f64::from(self.scale) * f64::from(self.square).sqrt();
+        let residual = f64::from(self.residual);
+        // Of the row before rounding, to which twice the unit leaves room.
+        self.residual = ((residual + 2.0 * unit * (length + residual)) as f32).next_up();
+    }
+}
+
 /// Absolute room for underflow: its square is far above the smallest normal single.
 const TINY: f64 = 1.0 / (1_u64 << 56) as f64;
 
@@ -85,6 +95,10 @@ const SHARE: f64 = 0.99;
 
 /// What memory is asked for.
 const CODES: &str = "8-bit codes";
+/// Rows of a sample that the centre is made from, and how much finer codes have to be for its sake:
+/// there are rows whose codes are exact as they are.
+const CENTRED: usize = 101;
+const FINER: f64 = 0.75;
 
 /// Bytes of what is known of a row besides its codes.
 const KNOWN: usize = size_of::<Approximation>();
@@ -96,19 +110,31 @@ impl<'a> Quantised<'a> {
     /// [`NotFinite`](crate::KernelError::NotFinite) for NaN or infinity,
     /// [`Memory`](crate::KernelError::Memory).
     pub fn new<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Result<Self> {
-        Self::with_scale(rows, CommonScale::of(rows, isa), isa)
+        Self::with_scale(rows, None, CommonScale::of(rows, None, isa), isa)
     }
 
-    /// The same by the scale of other rows: for rows that come in parts.
+    /// The same less a [centre](centre_of), from which all rows that are compared have to be counted,
+    /// and by the scale of other rows: for rows that come in parts.
     ///
     /// # Errors
-    /// As [`Quantised::new`].
+    /// As [`Quantised::new`], and [`Shape`](KernelError::Shape) when the centre is not of the rows'
+    /// dimension.
     pub fn with_scale<T: Scalar>(
         rows: Rows<'_, T>,
+        centre: Option<&[T]>,
         CommonScale(common): CommonScale,
         isa: Isa,
     ) -> Result<Self> {
         let (n, dim) = (rows.len(), rows.dim());
+        if let Some(centre) = centre
+            && centre.len() != dim
+        {
+            return Err(KernelError::Shape {
+                what: "the centre",
+                got: centre.len(),
+                expected: dim,
+            });
+        }
         let stride = dim.next_multiple_of(LINE);
         // The pages are first written by the tasks.
         let mut codes = memory::zeroed_on_huge_pages(n.saturating_mul(stride), CODES)?;
@@ -123,6 +149,7 @@ impl<'a> Quantised<'a> {
                     QuantiseRows {
                         values,
                         dim,
+                        centre,
                         common,
                         codes,
                         approximations,
@@ -212,25 +239,38 @@ impl<'a> Quantised<'a> {
         unsound.map(|place| first + place)
     }
 
-    /// The first row that is further from where its codes are than is said of it: `rows` are not
-    /// what was quantised.
+    /// The first row that is further from where its codes are, counted from `centre` if there is one,
+    /// than is said of it: `rows` are not what was quantised.
     ///
     /// # Errors
-    /// [`Shape`](KernelError::Shape) when there are not as many rows, or of another dimension.
-    pub fn uncovered<T: Scalar>(&self, rows: Rows<'_, T>) -> Result<Option<usize>> {
-        if rows.values().len() != self.len() * self.dim || rows.dim() != self.dim {
-            return Err(KernelError::Shape {
-                what: "values of rows",
-                got: rows.values().len(),
-                expected: self.len() * self.dim,
-            });
+    /// [`Shape`](KernelError::Shape) when there are not as many rows, or they or the centre are of another
+    /// dimension.
+    pub fn uncovered<T: Scalar>(
+        &self,
+        rows: Rows<'_, T>,
+        centre: Option<&[T]>,
+    ) -> Result<Option<usize>> {
+        let zeros = vec![T::ZERO; self.dim];
+        let centre = centre.unwrap_or(&zeros);
+        let of_centre = ("the centre", centre.len(), self.dim);
+        let of_rows = ("values of rows", rows.values().len(), self.len() * self.dim);
+        for (what, got, expected) in [of_centre, of_rows] {
+            if got != expected || rows.dim() != self.dim {
+                return Err(KernelError::Shape {
+                    what,
+                    got,
+                    expected,
+                });
+            }
         }
         Ok((0..self.len()).into_par_iter().position_first(|index| {
             let known = self.rows[index];
             let scale = f64::from(known.scale);
             let codes = self.codes(index).iter().map(|&code| f64::from(code));
-            let off = rows.row(index).iter().zip(codes);
-            let off = off.map(|(value, code)| (value.to_f64() - scale * code).powi(2));
+            let off = rows.row(index).iter().zip(centre).zip(codes);
+            let off = off.map(|((value, middle), code)| {
+                (value.to_f64() - middle.to_f64() - scale * code).powi(2)
+            });
             let far = off.sum::<f64>().sqrt();
             // What is not a number is not covered.
             !(far <= f64::from(known.residual))
@@ -380,9 +420,9 @@ fn largest_code(dim: usize) -> f64 {
 pub struct CommonScale(f64);
 
 impl CommonScale {
-    /// The scale for rows like these.
-    pub fn of<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Self {
-        Self(dispatch(isa, ScaleOf(rows)))
+    /// The scale for rows like these less a centre.
+    pub fn of<T: Scalar>(rows: Rows<'_, T>, centre: Option<&[T]>, isa: Isa) -> Self {
+        Self(dispatch(isa, ScaleOf { rows, centre }))
     }
 
     /// The number to keep it as.
@@ -395,7 +435,7 @@ impl CommonScale {
     /// ```
     /// use lshjoin_kernels::{CommonScale, Isa, Rows};
     ///
-    /// let scale = CommonScale::of(Rows::new(&[0.5_f32, -3.0], 2).unwrap(), Isa::SCALAR);
+    /// let scale = CommonScale::of(Rows::new(&[0.5_f32, -3.0], 2).unwrap(), None, Isa::SCALAR);
     /// assert_eq!(CommonScale::from_bits(scale.to_bits()), Some(scale));
     /// assert_eq!(CommonScale::from_bits(f32::NAN.to_bits()), None);
     /// ```
@@ -406,18 +446,67 @@ impl CommonScale {
     }
 }
 
-struct ScaleOf<'a, T>(Rows<'a, T>);
+/// Where rows like these lie, if codes of how they differ from it are finer than those of the rows
+/// themselves: the medians of a sample. Distances don't change when all rows are moved, but codes have
+/// few steps, and none to spare for what all rows have in common.
+///
+/// ```
+/// use lshjoin_kernels::{Isa, Rows, centre_of};
+///
+/// let rows = Rows::new(&[1001.0_f32, 1002.0, 1003.0], 1)?;
+/// assert_eq!(centre_of(rows, Isa::best()), Some(vec![1002.0]));
+/// assert_eq!(centre_of(Rows::new(&[-1.0_f32, 0.5, 1.0], 1)?, Isa::best()), None);
+/// # Ok::<(), lshjoin_kernels::KernelError>(())
+/// ```
+pub fn centre_of<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Option<Vec<T>> {
+    if rows.is_empty() {
+        return None;
+    }
+    let step = rows.len().div_ceil(CENTRED);
+    let mut column = Vec::new();
+    let mut median = |at: usize| {
+        column.clear();
+        column.extend((0..rows.len()).step_by(step).map(|row| rows.row(row)[at]));
+        let middle = column.len() / 2;
+        let order = |x: &T, y: &T| x.to_f64().total_cmp(&y.to_f64());
+        *column.select_nth_unstable_by(middle, order).1
+    };
+    let centre: Vec<T> = (0..rows.dim()).map(&mut median).collect();
+    let CommonScale(with) = CommonScale::of(rows, Some(&centre), isa);
+    let CommonScale(without) = CommonScale::of(rows, None, isa);
+    (with <= FINER * without).then_some(centre)
+}
+
+/// The row less the centre, where there is one.
+#[inline(always)]
+fn centred<'a, T: Scalar>(row: &'a [T], centre: Option<&[T]>, centred: &'a mut Vec<T>) -> &'a [T] {
+    let Some(centre) = centre else {
+        return row;
+    };
+    centred.clear();
+    centred.extend(
+        row.iter()
+            .zip(centre)
+            .map(|(&value, &middle)| value - middle),
+    );
+    centred
+}
+
+struct ScaleOf<'a, T> {
+    rows: Rows<'a, T>,
+    centre: Option<&'a [T]>,
+}
 
 impl<T: Scalar> WithSimd for ScaleOf<'_, T> {
     type Output = f64;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
-        let rows = self.0;
+        let rows = self.rows;
         let step = rows.len().div_ceil(SAMPLE).max(1);
-        let mut extremes = Vec::new();
+        let (mut extremes, mut values) = (Vec::new(), Vec::new());
         for row in (0..rows.len()).step_by(step) {
-            let extreme = extreme(simd, rows.row(row));
+            let extreme = extreme(simd, centred(rows.row(row), self.centre, &mut values));
             if extreme > 0.0 && extreme.is_finite() {
                 extremes.push(extreme);
             }
@@ -463,6 +552,7 @@ const SINGLE: std::ops::Range<f64> = 1.0 / (1_u64 << 40) as f64..(1_u64 << 50) a
 struct QuantiseRows<'a, T> {
     values: &'a [T],
     dim: usize,
+    centre: Option<&'a [T]>,
     common: f64,
     codes: &'a mut [i8],
     approximations: &'a mut [Approximation],
@@ -476,7 +566,7 @@ impl<T: Scalar> WithSimd for QuantiseRows<'_, T> {
         let largest = largest_code(self.dim);
         let double = size_of::<T>() == size_of::<f64>();
         let small = self.dim <= SINGLE_DIM;
-        let mut wide = Vec::new();
+        let (mut moved, mut wide) = (Vec::new(), Vec::new());
         let mut finite = true;
         let mut ahead = self.values.chunks_exact(self.dim).skip(AHEAD);
         for ((values, codes), approximation) in self
@@ -488,6 +578,7 @@ impl<T: Scalar> WithSimd for QuantiseRows<'_, T> {
             if let Some(row) = ahead.next() {
                 prefetch(row);
             }
+            let values = centred(values, self.centre, &mut moved);
             let extreme = extreme(simd, values);
             finite &= extreme.is_finite();
             let scale = scale(extreme, largest, self.common);
@@ -498,6 +589,9 @@ impl<T: Scalar> WithSimd for QuantiseRows<'_, T> {
                 wide.extend(values.iter().map(|value| value.to_f64()));
                 quantise_row(simd, &wide, codes, scale, largest)
             };
+            if self.centre.is_some() {
+                approximation.round(T::UNIT_ROUNDOFF);
+            }
         }
         finite
     }
@@ -628,8 +722,8 @@ mod tests {
         let rows = |range: std::ops::Range<usize>| {
             Rows::new(&values[range.start * 70..range.end * 70], 70).unwrap()
         };
-        let scale = CommonScale::of(rows(0..6), Isa::SCALAR);
-        let of = |range| Quantised::with_scale(rows(range), scale, Isa::SCALAR).unwrap();
+        let scale = CommonScale::of(rows(0..6), None, Isa::SCALAR);
+        let of = |range| Quantised::with_scale(rows(range), None, scale, Isa::SCALAR).unwrap();
         let mut parts = Quantised::empty(70).unwrap();
         parts.append(&of(0..2)).unwrap();
         parts.append(&of(2..6)).unwrap();
@@ -650,11 +744,11 @@ mod tests {
             let mut codes = Quantised::new(rows, Isa::SCALAR).unwrap();
             codes.doubt(3, f32::INFINITY).unwrap();
             assert_eq!(codes.unsound(0..40), None);
-            assert_eq!(codes.uncovered(rows).unwrap(), None);
+            assert_eq!(codes.uncovered(rows, None).unwrap(), None);
             values[7 * dim] += 1e9;
             let rows = Rows::new(&values, dim).unwrap();
-            assert_eq!(codes.uncovered(rows).unwrap(), Some(7));
-            assert!(codes.uncovered(rows.slice(1..40)).is_err());
+            assert_eq!(codes.uncovered(rows, None).unwrap(), Some(7));
+            assert!(codes.uncovered(rows.slice(1..40), None).is_err());
         }
     }
 
@@ -726,6 +820,82 @@ mod tests {
     fn every_isa_agrees_with_the_reference() {
         agrees::<f32>();
         agrees::<f64>();
+    }
+
+    /// Checks that rows are no further from their codes than is said, the subtraction in more than
+    /// double precision: by parts that don't overlap.
+    fn residuals_hold<T: Scalar>(
+        values: &[T],
+        dim: usize,
+        centre: &[T],
+        isa: Isa,
+    ) -> Quantised<'static> {
+        let rows = Rows::new(values, dim).unwrap();
+        let scale = CommonScale::of(rows, Some(centre), isa);
+        let codes = Quantised::with_scale(rows, Some(centre), scale, isa).unwrap();
+        for (index, row) in values.chunks(dim).enumerate() {
+            let known = codes.row(index);
+            let off = row.iter().zip(centre).zip(codes.codes(index));
+            let off = off.map(|((value, middle), &code)| {
+                let (x, c) = (value.to_f64(), middle.to_f64());
+                let difference = x - c;
+                // What the difference was rounded by (Knuth's two-sum).
+                let back = x - difference;
+                let lost = (x - (difference + back)) + (back - c);
+                ((difference - f64::from(known.scale) * f64::from(code)) + lost).powi(2)
+            });
+            let off = off.sum::<f64>().sqrt();
+            assert!(
+                off <= known.residual.into(),
+                "{isa} {index}: {off} {}",
+                known.residual
+            );
+        }
+        codes
+    }
+
+    fn centred_codes<T: Scalar>() {
+        for (offset, dim) in [(0.0, 40), (1e4, 3), (1e4, 100), (-1e7, 384), (1e30, 17)] {
+            let value = |at: usize| offset + f64::from((at * 7919 % 1021) as i32 - 510) * 0.37;
+            let values: Vec<T> = (0..50 * dim).map(|at| T::from_f64(value(at))).collect();
+            let rows = Rows::new(&values, dim).unwrap();
+            let centre = centre_of(rows, Isa::SCALAR);
+            assert_eq!(centre.is_some(), offset != 0.0, "{offset}");
+            let centre = centre.unwrap_or_else(|| values[..dim].to_vec());
+            let scalar = residuals_hold(&values, dim, &centre, Isa::SCALAR);
+            on_each_isa(|isa| {
+                let codes = residuals_hold(&values, dim, &centre, isa);
+                assert_eq!(codes.parts(), scalar.parts(), "{isa} {offset} {dim}");
+                if offset != 0.0 {
+                    assert_eq!(centre_of(rows, isa).as_ref(), Some(&centre));
+                }
+            });
+            // As fine as codes of the same rows without the offset.
+            if offset == 1e4 {
+                let known = scalar.row(3);
+                assert!(f64::from(known.scale) < 400.0 / largest_code(dim), "{dim}");
+            }
+        }
+        // A difference that overflows is known of nothing.
+        let largest = T::from_f64(T::LARGEST);
+        let values = [largest, T::ZERO - largest, T::ZERO, T::ZERO];
+        let rows = Rows::new(&values, 2).unwrap();
+        let (centre, scale) = (
+            [T::ZERO - largest; 2],
+            CommonScale::of(rows, None, Isa::SCALAR),
+        );
+        on_each_isa(|isa| {
+            let codes = Quantised::with_scale(rows, Some(&centre), scale, isa).unwrap();
+            assert_eq!(codes.row(0).residual, f32::INFINITY);
+            let wrong = Quantised::with_scale(rows, Some(&centre[..1]), scale, isa);
+            assert!(matches!(wrong, Err(KernelError::Shape { .. })));
+        });
+    }
+
+    #[test]
+    fn centred_rows_are_as_near_their_codes_as_is_said() {
+        centred_codes::<f32>();
+        centred_codes::<f64>();
     }
 
     #[test]

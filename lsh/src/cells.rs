@@ -49,8 +49,7 @@ pub(crate) struct Cells {
 }
 
 impl Cells {
-    /// At most `count` cells of a side's rows, or of their directions where these are what its metric
-    /// compares.
+    /// At most `count` cells of a side's rows, as its codes are of them.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -60,17 +59,16 @@ impl Cells {
         seed: u64,
         run: &Run,
     ) -> Result<Self> {
-        let step = sample_step(side.rows.len(), count);
-        let (sampled, dim) = (side.rows.len().div_ceil(step), side.rows.dim());
+        let step = sample_step(side.len(), count);
+        let (sampled, dim) = (side.len().div_ceil(step), side.rows.dim());
         let mut values = memory::zeroed(sampled.saturating_mul(dim), CENTROIDS)?;
         values
             .par_chunks_mut(dim)
             .enumerate()
             .for_each(|(place, copy)| {
-                let row = place * step;
-                let scale = side.direction_scale(row);
-                for (copy, value) in copy.iter_mut().zip(side.rows.row(row)) {
-                    *copy = (value.to_f64() * scale).clamp(-LARGEST, LARGEST) as f32;
+                let row = side.row((place * step) as u32);
+                for (copy, value) in copy.iter_mut().zip(side.coded(row as usize)) {
+                    *copy = value.clamp(-LARGEST, LARGEST) as f32;
                 }
             });
         Self::of_sample(Rows::new(&values, dim)?, count, seed, run)
@@ -107,6 +105,17 @@ impl Cells {
         }
         cells.renumber()?;
         Ok(cells)
+    }
+
+    /// The same, that much further on.
+    pub(crate) fn moved(mut self, by: Option<&[f32]>) -> Self {
+        if let Some(by) = by {
+            for centroid in self.centroids.chunks_mut(self.width) {
+                let values = centroid.iter_mut().zip(by);
+                values.for_each(|(value, by)| *value += by);
+            }
+        }
+        self
     }
 
     /// Of centroids as rows of `width` values.

@@ -5,13 +5,15 @@
 //! Xeon with AMX; for NEON estimated from the number of instructions. What counts for a choice is
 //! how much longer one step takes than another, which differs less between machines than seconds.
 
-use lshjoin_kernels::{Isa, Level};
+use lshjoin_kernels::{Isa, Level, Quantised};
 
 use crate::{
     cells::{LEARNT_FROM, ROUNDS},
     held_out,
     margins::Extent,
+    metric::Metric,
     nearest::{Candidate, room, to_begin_with},
+    visits::LOOK_BYTES,
 };
 
 /// Seconds on one thread, which is what work is counted in: threads make no difference to a choice.
@@ -33,9 +35,13 @@ pub(crate) struct Shape {
     pub(crate) k: usize,
     /// Bytes of a value.
     pub(crate) width: usize,
+    pub(crate) metric: Metric,
     /// The share of the pairs that codes can't tell from near ones.
     pub(crate) crowd: f64,
 }
+
+/// Bytes of what is known of a row beside its codes.
+const KNOWN: usize = 16;
 
 /// Of reading a value and making its code.
 const CODE: f64 = 1.6e-9;
@@ -95,12 +101,44 @@ impl Shape {
         self.rows() * self.dim as f64
     }
 
-    /// Memory of a join, at its peak, beside the rows.
-    pub(crate) fn bytes(&self) -> u64 {
-        let lists = self.left * (room(self.k) * size_of::<Candidate>() + 8);
-        let found = self.left * self.k * (8 + self.width);
-        // Codes twice, while they are put in order or stand in panels.
-        (2.0 * self.values()) as u64 + (lists + found) as u64
+    /// Memory of a join, at its peak, beside the rows given, where each row looks into so many of these
+    /// cells.
+    pub(crate) fn bytes(&self, cells: usize, looks: f64) -> u64 {
+        let rows = self.rows() as usize;
+        let (values, of_codes) = (rows * self.dim, Quantised::stride(self.dim) + KNOWN);
+        let codes = rows * of_codes;
+        // Of inner products, rows are copied with one value more, and both sides have norms.
+        let kept = match self.metric {
+            Metric::InnerProduct => values * self.width + 8 * rows + 16 * self.left * self.k,
+            Metric::Cosine => 8 * rows,
+            _ => 0,
+        };
+        let directions = match self.metric {
+            Metric::Cosine => values * size_of::<f32>(),
+            _ => 0,
+        };
+        let sample = (LEARNT_FROM * cells).min(self.right);
+        let learn = sample * (self.dim * size_of::<f32>() + of_codes);
+        let looks = (self.left as f64 * looks) as usize;
+        let side = if self.with_itself {
+            rows
+        } else {
+            self.left.max(self.right)
+        };
+        let order = 8 * rows;
+        let lists = self.left * (room(self.k) * size_of::<Candidate>() + 12);
+        // What lists leave is not given back; neighbours are put in the order of rows array by array.
+        let found = self.left * self.k * (8 + self.width + 8);
+        let peaks = [
+            codes + directions,
+            codes + learn,
+            codes + looks * LOOK_BYTES,
+            // While codes are put in order.
+            codes + side * of_codes + order + looks * size_of::<u32>(),
+            codes + order + lists + looks * size_of::<u32>(),
+            codes + order + lists + found,
+        ];
+        (kept + peaks.into_iter().max().unwrap_or(0)) as u64
     }
 }
 
@@ -241,6 +279,7 @@ mod tests {
             dim,
             k,
             width: 4,
+            metric: Metric::Euclidean,
             crowd: 0.0,
         }
     }
@@ -279,6 +318,6 @@ mod tests {
             (with_itself.exact_pairs(), two.exact_pairs()),
             (4950.0, 10_000.0)
         );
-        assert!(two.bytes() > with_itself.bytes());
+        assert!(two.bytes(0, 0.0) > with_itself.bytes(0, 0.0));
     }
 }

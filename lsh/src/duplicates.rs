@@ -45,14 +45,6 @@ impl Distinct {
         Self::by_hashes(rows, keep, &hashes)
     }
 
-    /// The rows that take part.
-    ///
-    /// # Errors
-    /// When there is no memory for them.
-    pub(crate) fn rows<T: Scalar>(&self, rows: Rows<'_, T>) -> Result<Vec<T>> {
-        Ok(rows.gather(&self.kept)?)
-    }
-
     /// Compares the rows of equal hashes. At least one row of each group is kept.
     fn by_hashes<T: Scalar>(
         rows: Rows<'_, T>,
@@ -149,9 +141,12 @@ fn compare<'a, T: Scalar>(left: &'a [T], right: &'a [T]) -> Ordering {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
     use super::*;
-    use crate::{JoinPlan, knn_join, metric::Metric, nearest::Neighbors};
+    use crate::{
+        CellPlan, JoinPlan, LshPlan, family::gaussian, knn_join, metric::Metric, nearest::Neighbors,
+    };
 
     /// The lists of all queries, from those of the queries at their `places`; the items' numbers
     /// are places in `items`.
@@ -205,6 +200,58 @@ mod tests {
         ) {
             let values = &values[..values.len() / dim * dim];
             assert_same_neighbors(values, dim, k, collide);
+        }
+    }
+
+    #[test]
+    fn plans_are_followed_by_the_rows_that_take_part() {
+        const DIM: usize = 8;
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let mut values: Vec<f32> = (0..4400 * DIM).map(|_| gaussian(&mut rng) as f32).collect();
+        // Of three rows there are many more, first and last.
+        for row in (0..40).chain(4200..4400) {
+            let twin = (row % 3 + 100) * DIM;
+            values.copy_within(twin..twin + DIM, row * DIM);
+        }
+        let (rows, run, k) = (Rows::new(&values, DIM).unwrap(), Run::new().unwrap(), 4);
+        let Distinct { kept, places } = Distinct::of(rows, k + 1, &run).unwrap().unwrap();
+        assert!(kept.len() < 4200);
+        let some = rows.gather(&kept).unwrap();
+        let some = Rows::new(&some, DIM).unwrap();
+        let cells = |until_recall| {
+            JoinPlan::Cells(CellPlan {
+                seed: 1,
+                cells: 40,
+                probes: 3,
+                rounds: 1,
+                until_recall,
+            })
+        };
+        let tables = |until_recall| {
+            JoinPlan::Lsh(LshPlan {
+                seed: 1,
+                axes: 6,
+                functions: 8,
+                tables: 2,
+                probes: 2,
+                rounds: 1,
+                until_recall,
+            })
+        };
+        let plans = [
+            cells(None),
+            cells(Some(0.8)),
+            tables(None),
+            tables(Some(0.8)),
+        ];
+        for plan in plans.into_iter().chain([JoinPlan::Exact]) {
+            for metric in [Metric::Euclidean, Metric::Cosine, Metric::Manhattan] {
+                let found = knn_join(None, rows, k, metric, &plan, &run).unwrap();
+                let of_some = knn_join(None, some, k, metric, &plan, &run).unwrap();
+                let expected = expand(&of_some, &places, &kept);
+                let all: Vec<u32> = (0..rows.len() as u32).collect();
+                assert_eq!(expand(&found, &all, &all), expected, "{metric} {plan:?}");
+            }
         }
     }
 

@@ -125,17 +125,6 @@ impl Error {
         self
     }
 
-    /// The same error for rows that are some of those of a side.
-    pub(crate) fn of_some(mut self, name: &str, rows: &[u32]) -> Self {
-        if let Self::NotFinite { side, row, .. } | Self::TooLarge { side, row, .. } = &mut self
-            && *side == name
-            && let Some(&some) = rows.get(*row)
-        {
-            *row = some as usize;
-        }
-        self
-    }
-
     pub(crate) fn io(path: &Path, error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::OutOfMemory {
             // How much of it, the system does not tell.

@@ -5,7 +5,6 @@ use lshjoin_kernels::{Quantised, Scalar};
 use crate::{
     cells::{CellStarts, Cells, Distances},
     error::Result,
-    held_out,
     run::Run,
     side::Side,
 };
@@ -51,7 +50,7 @@ impl Filling {
         rows: usize,
         run: &Run,
     ) -> Result<Self> {
-        let sample = held_out::sample(right.rows.len(), ROWS_OF_CELL * cells.len());
+        let sample = right.sample(ROWS_OF_CELL * cells.len());
         let nearest = |_: usize, distances: &Distances| Ok(distances.nearest());
         let sample = cells.each_row_of(right, &sample, nearest, run)?;
         let starts = CellStarts::of_sample(sample.into_iter(), cells.len());
@@ -59,7 +58,7 @@ impl Filling {
         let share = |&cell: &u32| starts.of(cell).len() as f64 / starts.rows() as f64;
         let shares: Vec<f64> = all.iter().map(share).collect();
 
-        let wanted = rows as f64 / right.rows.len() as f64;
+        let wanted = rows as f64 / right.len() as f64;
         let fill = |cell: usize, distances: &Distances| {
             let mut share = shares[cell];
             let mut from = vec![cell as u32];

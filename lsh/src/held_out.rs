@@ -1,5 +1,7 @@
 //! Rows whose exact neighbours are known, to choose by and to watch the recall of a join by.
 
+use std::collections::BTreeSet;
+
 use lshjoin_kernels::{Rows, Scalar, memory};
 use rand_chacha::{
     ChaCha8Rng,
@@ -7,7 +9,7 @@ use rand_chacha::{
 };
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     knn_join::{KnnJoin, exactly},
     report::{Estimate, vouch_for},
     run::Run,
@@ -37,7 +39,8 @@ pub(crate) type Known = (u32, Vec<u32>);
 /// Some left rows, and how far their k-th neighbours are: most to choose by, the rest to check the
 /// choice by.
 pub(crate) struct HeldOut<T> {
-    pub(crate) rows: Vec<HeldOutRow<T>>,
+    to_choose_by: Vec<HeldOutRow<T>>,
+    to_check_by: Vec<HeldOutRow<T>>,
     k: usize,
 }
 
@@ -62,8 +65,12 @@ pub(crate) enum Which {
 /// At most `most` of so many rows: one at random of each stretch of some, since rows at equal distances
 /// may be alike.
 pub(crate) fn sample(rows: usize, most: usize) -> Vec<u32> {
+    sample_of(rows, most, 0)
+}
+
+fn sample_of(rows: usize, most: usize, seed: u64) -> Vec<u32> {
     let step = rows.div_ceil(most).max(1);
-    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
     (0..rows)
         .step_by(step)
         .map(|first| {
@@ -93,7 +100,7 @@ impl<T: Scalar> HeldOut<T> {
         run: &Run,
     ) -> Result<Self> {
         let sampled = left.unwrap_or(right);
-        let rows = sample(sampled.rows.len(), count(sampled.rows.len(), k));
+        let rows = sampled.sample(count(sampled.len(), k));
         Self::of_rows(left, right, rows, k, run)
     }
 
@@ -109,25 +116,64 @@ impl<T: Scalar> HeldOut<T> {
         sampled.check(rows.iter().copied())?;
         let values = sampled.rows.gather(&rows)?;
         let sample = Rows::new(&values, sampled.rows.dim())?;
-        let sample = Side::new("the sample", sample, sampled.metric, run)?;
+        let sample = right.to_meet("the sample", sample, run)?;
         // One neighbour more where a row finds itself, at distance 0.
-        let k = k.min(right.rows.len());
-        let places = (k + usize::from(left.is_none())).min(right.rows.len());
+        let k = k.min(right.len());
+        let places = (k + usize::from(left.is_none())).min(right.len());
         let found = exactly(Some(&sample), right, places, run)?;
         let rows = (0..).zip(&rows).map(|(place, &row)| {
             // Without itself or, among many equal rows, without one of these.
             let others = found.of(place);
             let others = others.filter(|&other| left.is_some() || other != row);
-            Ok(HeldOutRow {
+            Ok::<_, Error>(HeldOutRow {
                 row,
                 furthest: found.distances[(place as usize + 1) * places - 1],
                 nearest: memory::collect(others.take(k), "neighbours of held-out rows")?,
             })
         });
+        let (mut to_choose_by, mut to_check_by) = (Vec::new(), Vec::new());
+        for (place, row) in rows.enumerate() {
+            let row = row?;
+            match place % CHECKING {
+                0 => to_check_by.push(row),
+                _ => to_choose_by.push(row),
+            }
+        }
         Ok(Self {
-            rows: rows.collect::<Result<_>>()?,
+            to_choose_by,
+            to_check_by,
             k,
         })
+    }
+
+    /// Lets what to check by be chosen by, and other rows be there to check by: what was learnt from rows
+    /// can't be checked by them. False where there are no others.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn check_by_others(
+        &mut self,
+        left: Option<&Side<'_, T>>,
+        right: &Side<'_, T>,
+        run: &Run,
+    ) -> Result<bool> {
+        let most = CHECKING * self.to_check_by.len();
+        self.to_choose_by.append(&mut self.to_check_by);
+        let known: BTreeSet<u32> = self.to_choose_by.iter().map(|row| row.row).collect();
+        let sampled = left.unwrap_or(right);
+        let others = sample_of(sampled.len(), most, self.to_choose_by.len() as u64);
+        let others = others.into_iter().step_by(CHECKING);
+        let others = others.map(|number| sampled.row(number));
+        let others = others.filter(|row| !known.contains(row)).collect();
+        let others = Self::of_rows(left, right, others, self.k, run)?;
+        self.to_check_by = others.to_check_by;
+        self.to_check_by.extend(others.to_choose_by);
+        Ok(!self.to_check_by.is_empty())
+    }
+
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.some(Which::All).count()
     }
 
     /// The numbers of some of the rows and of their nearest, on these sides.
@@ -154,14 +200,13 @@ impl<T: Scalar> HeldOut<T> {
         self.some(which).map(known).collect()
     }
 
-    fn some(&self, which: Which) -> impl Iterator<Item = &HeldOutRow<T>> {
-        let rows = self.rows.iter().enumerate();
-        let meant = rows.filter(move |(place, _)| match which {
-            Which::ToChooseBy => place % CHECKING != 0,
-            Which::ToCheckBy => place % CHECKING == 0,
-            Which::All => true,
-        });
-        meant.map(|(_, row)| row)
+    pub(crate) fn some(&self, which: Which) -> impl Iterator<Item = &HeldOutRow<T>> + Clone {
+        let (to_choose_by, to_check_by) = match which {
+            Which::ToChooseBy => (self.to_choose_by.as_slice(), [].as_slice()),
+            Which::ToCheckBy => ([].as_slice(), self.to_check_by.as_slice()),
+            Which::All => (self.to_choose_by.as_slice(), self.to_check_by.as_slice()),
+        };
+        to_choose_by.iter().chain(to_check_by)
     }
 
     /// Whether the rows to choose by vouch for `recall` of a join.
@@ -196,6 +241,38 @@ impl<T: Scalar> HeldOut<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::Metric;
+
+    #[test]
+    fn rows_that_a_choice_was_made_by_check_nothing() {
+        let values: Vec<f32> = (0..9000).map(|at| (at * 7919 % 8999) as f32).collect();
+        let run = Run::new().unwrap();
+        let side = Side::new(
+            "rows",
+            Rows::new(&values, 1).unwrap(),
+            Metric::Euclidean,
+            &run,
+        );
+        let side = side.unwrap();
+        let mut held_out = HeldOut::of(None, &side, 4, &run).unwrap();
+        let rows = |held_out: &HeldOut<f32>, which| -> BTreeSet<u32> {
+            held_out.some(which).map(|row| row.row).collect()
+        };
+        let mut before = rows(&held_out, Which::All);
+        let count = held_out.to_check_by.len();
+        for _ in 0..3 {
+            assert!(held_out.check_by_others(None, &side, &run).unwrap());
+            assert_eq!(rows(&held_out, Which::ToChooseBy), before);
+            let others = rows(&held_out, Which::ToCheckBy);
+            assert!(others.is_disjoint(&before) && others.len() > count / 2);
+            assert!(
+                held_out
+                    .some(Which::ToCheckBy)
+                    .all(|row| row.nearest.len() == 4)
+            );
+            before = rows(&held_out, Which::All);
+        }
+    }
 
     #[test]
     fn a_sample_is_spread_over_all_rows_and_knows_no_period() {

@@ -31,8 +31,8 @@ impl LshModel {
     ) -> Result<Neighbors<T>> {
         self.check_dimension("queries", queries)?;
         self.check_dimension("items", items)?;
-        let left = Side::new("queries", queries, self.metric(), run)?;
         let right = Side::new("items", items, self.metric(), run)?;
+        let left = right.to_meet("queries", queries, run)?;
         let nearest = Nearest::new(&left, Some(&right), k, run)?;
         self.for_each_table(items, Some(queries), run, |items, queries| {
             let Some(queries) = queries else {
@@ -90,7 +90,7 @@ impl<'a, T: Scalar> Nearest<'a, T> {
         let with_itself = right.is_none();
         let right = right.unwrap_or(left);
         // No list gets longer than there are others, whatever k asks for.
-        let others = right.rows.len().max(1);
+        let others = right.len().max(1);
         Ok(Self {
             lists: NearestLists::new(left, right, k.min(others))?,
             k,

@@ -7,15 +7,15 @@ use rayon::prelude::*;
 
 use crate::{
     cells::Cells,
-    directions::{PrincipalAxes, TableFunctions},
+    directions::{self, PrincipalAxes, TableFunctions},
     duplicates::{Distinct, kept},
     error::{Error, Result},
     filling::Filling,
-    held_out::{HeldOut, Which},
+    held_out::HeldOut,
     index::join_by_index,
     inner_product::Products,
     knn::{Nearer, Nearest},
-    margins::{Extent, extents, margin_of, needed},
+    margins::{Extent, extents, margin_for, margin_of},
     meet::{Meeting, Meetings},
     metric::Metric,
     model::positive,
@@ -97,8 +97,10 @@ fn join_products<T: Scalar>(
     plan: &JoinPlan,
     run: &Run,
 ) -> Result<Neighbors<T>> {
+    let others = products.others(k);
     products.knn(k, run, |queries, items, k| {
         let plan = plan.for_fewer(items.len() as f64 / products.most().max(1) as f64);
+        let plan = plan.until(|recall| others.of_all(recall));
         join_by(Some(queries), items, k, Metric::InnerProduct, &plan, run)
     })
 }
@@ -131,12 +133,10 @@ pub fn knn_join_for_recall<T: Scalar>(
         same_dimension(queries, items)?;
     }
     let planner = Planner::new(recall, seed, run)?;
-    let choose = |sides: Sides<'_, '_, T>, k| {
-        let (choice, study) = planner.study(sides, k)?;
-        Ok((choice, study.chosen))
-    };
     if metric != Metric::InnerProduct {
-        return join(queries, items, k, metric, run, choose);
+        return join(queries, items, k, metric, run, |sides, k| {
+            planner.choose(sides, k)
+        });
     }
     let products = Products::new(queries, items, run)?;
     if products.groups() > 1 {
@@ -144,9 +144,12 @@ pub fn knn_join_for_recall<T: Scalar>(
         let found = join_products(&products, k, &planned.plan, run)?;
         return Ok((found, planned));
     }
+    let planner = planner.for_others(products.others(k));
     let mut planned = None;
     let found = products.knn(k, run, |queries, items, k| {
-        let (found, chosen) = join(Some(queries), items, k, metric, run, choose)?;
+        let (found, chosen) = join(Some(queries), items, k, metric, run, |sides, k| {
+            planner.choose(sides, k)
+        })?;
         planned = Some(chosen);
         Ok(found)
     })?;
@@ -197,34 +200,11 @@ fn join<T: Scalar, E>(
     choose: impl FnOnce(Sides<'_, '_, T>, usize) -> Result<(Choice<T>, E)>,
 ) -> Result<(Neighbors<T>, E)> {
     run.begin("distinct");
-    let Some(distinct) = Distinct::of(items, kept(queries.is_none(), k), run)? else {
-        return join_distinct(queries, items, k, metric, run, choose);
-    };
-    let kept = distinct.rows(items)?;
-    let kept = Rows::new(&kept, items.dim())?;
-    let (found, other) = join_distinct(queries, kept, k, metric, run, choose)
-        .map_err(|error| error.of_some("items", &distinct.kept))?;
-    let found = found.renumbered(&distinct.kept);
-    let found = match queries {
-        Some(_) => found,
-        None => found.copied_to(&distinct.places)?,
-    };
-    Ok((found, other))
-}
-
-/// The join of items without most of their duplicates.
-fn join_distinct<T: Scalar, E>(
-    queries: Option<Rows<'_, T>>,
-    items: Rows<'_, T>,
-    k: usize,
-    metric: Metric,
-    run: &Run,
-    choose: impl FnOnce(Sides<'_, '_, T>, usize) -> Result<(Choice<T>, E)>,
-) -> Result<(Neighbors<T>, E)> {
+    let distinct = Distinct::of(items, kept(queries.is_none(), k), run)?;
     run.begin("codes");
-    let mut right = Side::of_items(items, metric, run)?;
+    let mut right = Side::of_items(items, metric, distinct, run)?;
     let mut left = queries
-        .map(|queries| Side::new("queries", queries, metric, run))
+        .map(|queries| right.to_meet("queries", queries, run))
         .transpose()?;
     let (choice, other) = choose((left.as_ref(), &right), k)?;
     let found = join_sides(left.as_mut(), &mut right, k, choice, run)?;
@@ -238,9 +218,9 @@ fn join_sides<T: Scalar>(
     choice: Choice<T>,
     run: &Run,
 ) -> Result<Neighbors<T>> {
-    let items = right.rows;
-    let most = left.as_ref().map_or(items.len(), |left| left.rows.len());
-    if are_most(k, items.len()) || right.codes.is_none() || most.min(items.len()) < MANY {
+    let items = right.len();
+    let most = left.as_ref().map_or(items, |left| left.len());
+    if are_most(k, items) || right.codes.is_none() || most.min(items) < MANY {
         return all_pairs(left.as_deref(), right, k, run);
     }
     let (axes, tables) = match &choice.plan {
@@ -270,27 +250,28 @@ fn join_sides<T: Scalar>(
         }
     };
     run.begin("stretches");
-    let axes = PrincipalAxes::of_sample(items, axes, run)?;
-    let stretches = Stretches::new(right, left.as_deref_mut(), &axes, run)?;
+    let sample = right.spread(directions::sample_step(items, right.rows.dim()))?;
+    let sample = Rows::new(&sample, right.rows.dim())?;
+    let axes = PrincipalAxes::of_sample(sample, axes, run)?;
+    let stretches = Stretches::new(right, left.as_deref_mut(), &axes, sample, run)?;
     let join = KnnJoin::new(left.as_deref(), right, k, run)?;
     join.fill(&stretches)?;
     match tables {
         None => join.all_pairs(),
-        Some(plan) => join.by_tables(plan, &axes),
+        Some(plan) => join.by_tables(plan, &axes, sample),
     }
 }
 
 impl<T: Scalar> Prepared<T> {
     fn new(plan: &CellPlan, (left, right): Sides<'_, '_, T>, k: usize, run: &Run) -> Result<Self> {
-        let held_out = held_out(plan.until_recall, left, right, k, run)?;
+        let mut held_out = held_out(plan.until_recall, left, right, k, run)?;
         run.begin("cells");
         let cells = Cells::of_side(right, plan.cells, plan.seed, run)?;
-        let filling = to_begin_with(k, right.rows.len());
+        let filling = to_begin_with(k, right.len());
         let filling = Filling::new(&cells, right, left.is_none(), filling, run)?;
-        let margin = match &held_out {
+        let margin = match &mut held_out {
             Some((recall, held_out)) => {
-                let known = held_out.known(Which::ToChooseBy);
-                needed(&cells, &filling, left, right, &known, run)?.reach_for(*recall)
+                margin_for(&cells, &filling, (left, right), held_out, *recall, run)?.0
             }
             None => margin_of(&cells, left.unwrap_or(right), plan.probes, run)?,
         };
@@ -325,7 +306,7 @@ pub(crate) fn exactly<T: Scalar>(
     run: &Run,
 ) -> Result<Neighbors<T>> {
     positive("k", k)?;
-    if are_most(k, right.rows.len()) {
+    if are_most(k, right.len()) {
         run.meets(pairs(left, right));
         return by_sorting(left, right, k, run);
     }
@@ -334,9 +315,9 @@ pub(crate) fn exactly<T: Scalar>(
 
 /// How many pairs there are, of a side with itself each once.
 fn pairs<T: Scalar>(left: Option<&Side<'_, T>>, right: &Side<'_, T>) -> u64 {
-    let items = right.rows.len() as u64;
+    let items = right.len() as u64;
     match left {
-        Some(left) => left.rows.len() as u64 * items,
+        Some(left) => left.len() as u64 * items,
         None => items * items.saturating_sub(1) / 2,
     }
 }
@@ -367,9 +348,10 @@ impl Stretches {
         right: &mut Side<'_, T>,
         left: Option<&mut Side<'_, T>>,
         axes: &PrincipalAxes,
+        sample: Rows<'_, T>,
         run: &Run,
     ) -> Result<Self> {
-        let functions = axes.table(right.rows, STRETCH_BITS, 0, u64::MAX, run)?;
+        let functions = axes.table(sample, STRETCH_BITS, 0, u64::MAX, run)?;
         let in_order = |side: &mut Side<'_, T>| {
             let mut table = Signs::of(side, &functions, run)?.table()?;
             side.reorder(table.renumber()?)?;
@@ -454,7 +436,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
 
     /// Whether rows have no neighbours yet.
     fn is_unbounded(&self) -> bool {
-        !self.left().rows.is_empty() && self.nearest.lists.bound(0).is_infinite()
+        !self.left().is_empty() && self.nearest.lists.bound(0).is_infinite()
     }
 
     /// Brings all left rows together with a few right ones from all over, so that most other pairs
@@ -513,11 +495,12 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     /// a recall is not reached.
     fn expanded(self, rounds: usize, held_out: Option<(f64, HeldOut<T>)>) -> Result<Neighbors<T>> {
         let run = self.run;
-        let order = memory::collect(0..self.left().rows.len() as u32, NUMBERS)?;
+        let order = memory::collect(0..self.left().len() as u32, NUMBERS)?;
         for _ in 0..rounds {
             run.begin("rounds");
             self.expand(&order)?;
         }
+        self.complete()?;
         if let Some((recall, held_out)) = &held_out {
             run.begin("check");
             let mut reached = held_out.recall(&self)?;
@@ -536,11 +519,16 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         self.nearest.finish()
     }
 
-    fn by_tables(self, plan: &LshPlan, axes: &PrincipalAxes) -> Result<Neighbors<T>> {
+    fn by_tables(
+        self,
+        plan: &LshPlan,
+        axes: &PrincipalAxes,
+        sample: Rows<'_, T>,
+    ) -> Result<Neighbors<T>> {
         let run = self.run;
         let k = self.nearest.lists.k();
         // Once queries meet as many in buckets as there are items, it is quicker to meet all.
-        let items = self.right.rows.len();
+        let items = self.right.len();
         let bucket = items.checked_shr(plan.functions as u32).unwrap_or(0).max(1);
         let most = (PATIENCE * plan.tables).min(MOST_TABLES);
         let most = most.min(items / (bucket * plan.probes));
@@ -551,17 +539,13 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         let mut rounds = 0;
         for table in 0..most {
             run.begin("tables");
-            let functions = axes.table(
-                self.right.rows,
-                plan.functions,
-                plan.seed,
-                table as u64,
-                self.run,
-            )?;
+            let functions =
+                axes.table(sample, plan.functions, plan.seed, table as u64, self.run)?;
             let left_order = self.table(&functions, plan.probes)?;
             if table + 1 < plan.tables {
                 continue;
             }
+            self.complete()?;
             loop {
                 let reached = match &held_out {
                     Some((recall, held_out)) => {
@@ -585,6 +569,26 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             }
         }
         self.all_pairs()
+    }
+
+    /// Brings the rows that have not met as many others as they want together with all: those of cells
+    /// and buckets that hold too few, as outliers' may.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn complete(&self) -> Result<()> {
+        let own = usize::from(self.left.is_none());
+        let short = |others: usize| {
+            let lists = &self.nearest.lists;
+            lists.shorter_than(others.saturating_sub(own))
+        };
+        if short(self.right.len()).is_empty() {
+            return Ok(());
+        }
+        let right = self.right.numbers()?;
+        let short = short(right.len());
+        let met = vec![(0..short.len(), 0..right.len())];
+        self.meet(&short, &right, met, &self.nearest.first())
     }
 
     /// Lets places of two orders meet, and counts their pairs.
@@ -623,7 +627,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     /// already fail the test.
     fn fill(&self, stretches: &Stretches) -> Result<()> {
         let items = &stretches.items;
-        let length = to_begin_with(self.nearest.lists.k(), self.right.rows.len());
+        let length = to_begin_with(self.nearest.lists.k(), self.right.len());
         let (queries, met) = match &stretches.queries {
             None => {
                 let met = items.stretches(length);

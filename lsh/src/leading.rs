@@ -146,7 +146,7 @@ impl Turn {
         let some_right = sample(right.rows.len(), SAMPLE.1);
         let some_left = sample(left.unwrap_or(right).rows.len(), SAMPLE.0);
         let cut = self.rows(right, &some_right, values, run)?;
-        let scale = CommonScale::of(Rows::new(&cut.0, values)?, isa);
+        let scale = CommonScale::of(Rows::new(&cut.0, values)?, None, isa);
         let of_right = coded(&cut, values, scale, run)?;
         let of_left = self.codes(left.unwrap_or(right), &some_left, values, scale, run)?;
         let all = |codes: &Quantised<'_>| (0..codes.len() as u32).collect::<Vec<u32>>();
@@ -238,7 +238,7 @@ fn coded(
     scale: CommonScale,
     run: &Run,
 ) -> Result<Quantised<'static>> {
-    let mut codes = Quantised::with_scale(Rows::new(rows, values)?, scale, run.isa())?;
+    let mut codes = Quantised::with_scale(Rows::new(rows, values)?, None, scale, run.isa())?;
     for (row, &error) in errors.iter().enumerate() {
         codes.doubt(row, error)?;
     }

@@ -7,11 +7,16 @@ use crate::{
     cells::{Cells, Distances},
     error::Result,
     filling::Filling,
-    held_out::{self, Known},
+    held_out::{HeldOut, Known, Which},
+    knn_join::Sides,
     needed::Needed,
+    report::Estimate,
     run::Run,
     side::Side,
 };
+
+/// How often a margin is chosen, at most, until it is not found to be too narrow.
+const ATTEMPTS: usize = 4;
 
 /// Rows that tell how many cells a margin lets a row look into.
 const SAMPLED: usize = 2048;
@@ -52,6 +57,34 @@ pub(crate) fn needed<T: Scalar>(
     Ok(Needed(known.iter().map(of_row).collect()))
 }
 
+/// The margin by which rows find so many of those nearest to them, and how many that is by rows that it
+/// was not chosen by. Where these say that it is too few, it is chosen by them as well, and others say.
+///
+/// # Errors
+/// When the run is cancelled.
+pub(crate) fn margin_for<T: Scalar>(
+    cells: &Cells,
+    filling: &Filling,
+    (left, right): Sides<'_, '_, T>,
+    held_out: &mut HeldOut<T>,
+    recall: f64,
+    run: &Run,
+) -> Result<(f32, Estimate)> {
+    let needed = |held_out: &HeldOut<T>, which| {
+        let known = held_out.known(which);
+        needed(cells, filling, left, right, &known, run)
+    };
+    let mut attempts = 1..ATTEMPTS;
+    loop {
+        let margin = needed(held_out, Which::ToChooseBy)?.reach_for(recall);
+        let found = Estimate::of(needed(held_out, Which::ToCheckBy)?.found(margin));
+        let again = found.falls_short(recall) && attempts.next().is_some();
+        if !again || !held_out.check_by_others(left, right, run)? {
+            return Ok((margin, found));
+        }
+    }
+}
+
 /// The margin by which rows look into so many cells, on average: as a sample has it.
 ///
 /// # Errors
@@ -62,7 +95,7 @@ pub(crate) fn margin_of<T: Scalar>(
     probes: usize,
     run: &Run,
 ) -> Result<f32> {
-    let rows = held_out::sample(side.rows.len(), SAMPLED);
+    let rows = side.sample(SAMPLED);
     let margins = cells.each_row_of(side, &rows, |_, distances| distances.margins(), run)?;
     let mut margins = memory::collect(margins.into_iter().flatten(), "margins")?;
     let place = (rows.len() * probes).min(margins.len()).saturating_sub(1);
@@ -94,7 +127,7 @@ pub(crate) fn extents<T: Scalar>(
     margins: &[f32],
     run: &Run,
 ) -> Result<Vec<Extent>> {
-    let rows = held_out::sample(left.rows.len(), SAMPLED);
+    let rows = left.sample(SAMPLED);
     let most = margins.iter().copied().fold(0.0, f32::max);
     let looks = |_: usize, distances: &Distances| {
         let own = distances.nearest();

@@ -114,7 +114,7 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
     /// # Errors
     /// When there is no memory for them, or for what [`NearestLists::finish`] makes of them.
     pub(crate) fn new(left: &'a Side<'a, T>, right: &'a Side<'a, T>, k: usize) -> Result<Self> {
-        let rows = left.rows.len();
+        let rows = left.len();
         let room = room(k);
         let of_row = room * size_of::<Candidate>() + k * (size_of::<T>() + size_of::<i64>());
         memory::check(rows.saturating_mul(of_row), NEIGHBORS)?;
@@ -147,6 +147,21 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         f32::from_bits(self.bounds[row as usize].load(Ordering::Relaxed))
     }
 
+    /// The rows that have neither k candidates nor as many as there are others.
+    pub(crate) fn shorter_than(&self, others: usize) -> Vec<u32> {
+        let wanted = self.k.min(others);
+        let of_shard = |(number, shard): (usize, &Mutex<Shard>)| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let rows = self.bounds.len() - number * SHARD;
+            let lengths = (0..).zip(shard.lengths).take(rows);
+            let short = lengths.filter(|&(_, length)| length < wanted);
+            let short = short.map(|(row, _)| (number * SHARD + row) as u32);
+            short.collect::<Vec<u32>>()
+        };
+        let shards = self.shards.par_iter().enumerate();
+        shards.flat_map_iter(of_shard).collect()
+    }
+
     /// Adds to the list of `row` what is new and near enough of `candidates`: of different rows, by
     /// rising `at_most`.
     pub(crate) fn insert(
@@ -165,7 +180,7 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         let known = &shard.candidates[self.places(&shard, row)];
         let look_up = known.len() >= LONG.0 && candidates.len() >= LONG.1;
         if look_up {
-            marks.set(known, self.right.rows.len())?;
+            marks.set(known, self.right.len())?;
         }
         let is_known = |new: &Candidate| match look_up {
             true => marks.contain(new.index),
@@ -319,7 +334,7 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
 
 /// For each of `places` the `k` values there.
 fn copied_to<V: Copy + Send + Sync>(
-    values: &[V],
+    values: Vec<V>,
     k: usize,
     places: &[u32],
     none: V,
@@ -377,8 +392,8 @@ impl<T: Scalar> Neighbors<T> {
     pub(crate) fn copied_to(self, places: &[u32]) -> Result<Self> {
         Ok(Self {
             k: self.k,
-            distances: copied_to(&self.distances, self.k, places, T::INFINITY)?,
-            indices: copied_to(&self.indices, self.k, places, -1)?,
+            distances: copied_to(self.distances, self.k, places, T::INFINITY)?,
+            indices: copied_to(self.indices, self.k, places, -1)?,
         })
     }
 

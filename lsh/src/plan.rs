@@ -126,6 +126,25 @@ impl JoinPlan {
             plan => plan,
         }
     }
+
+    /// The same until another recall, that which becomes of its own.
+    pub(crate) fn until(self, recall: impl Fn(f64) -> f64) -> Self {
+        match self {
+            Self::Exact => self,
+            Self::Lsh(plan) => Self::Lsh(LshPlan {
+                until_recall: plan.until_recall.map(recall),
+                ..plan
+            }),
+            Self::Cells(plan) => Self::Cells(CellPlan {
+                until_recall: plan.until_recall.map(recall),
+                ..plan
+            }),
+            Self::Partitions(plan) => Self::Partitions(PartitionPlan {
+                until_recall: plan.until_recall.map(recall),
+                ..plan
+            }),
+        }
+    }
 }
 
 fn parameter(name: &'static str, must_be: &'static str, value: usize) -> Result<()> {

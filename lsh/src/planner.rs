@@ -24,9 +24,9 @@ use crate::{
     error::Result,
     filling::Filling,
     held_out::{HeldOut, Which},
-    inner_product::Products,
+    inner_product::{Others, Products},
     knn_join::{Choice, Prepared, Sides},
-    margins::{Extent, extents, needed},
+    margins::{Extent, extents, margin_for, needed},
     median::median,
     metric::Metric,
     model::positive,
@@ -37,7 +37,6 @@ use crate::{
     side::Side,
     similarity::same_dimension,
     sorted::are_most,
-    visits::LOOK_BYTES,
 };
 
 /// A plan, and what to expect of it.
@@ -162,6 +161,7 @@ pub fn plan_knn_join<T: Scalar>(
 /// What is asked of the planner.
 pub(crate) struct Planner<'a> {
     recall: f64,
+    others: Others,
     seed: u64,
     costs: Costs,
     run: &'a Run,
@@ -196,22 +196,33 @@ impl<'a> Planner<'a> {
         check_recall("recall", recall)?;
         Ok(Self {
             recall,
+            others: Others { k: None },
             seed,
             costs: Costs::of(run.isa()),
             run,
         })
     }
 
+    /// The same for the recall of others.
+    pub(crate) fn for_others(self, others: Others) -> Self {
+        Self { others, ..self }
+    }
+
     /// A plan for inner products: that of the largest group.
     pub(crate) fn study_products<T: Scalar>(
-        &self,
+        self,
         products: &Products<'_, T>,
         k: usize,
     ) -> Result<PlanStudy> {
         let augmented = products.largest_augmented()?;
         let (queries, items) = augmented.sides()?;
-        let k = products.places(k);
-        self.study_rows(Some(queries), items, k, Metric::InnerProduct)
+        let planner = self.for_others(products.others(k));
+        planner.study_rows(
+            Some(queries),
+            items,
+            products.places(k),
+            Metric::InnerProduct,
+        )
     }
 
     /// As the join that the plan is for prepares its rows.
@@ -225,23 +236,21 @@ impl<'a> Planner<'a> {
         let run = self.run;
         run.begin("plan");
         let distinct = Distinct::of(items, kept(queries.is_none(), k), run)?;
-        let distinct = distinct.map(|distinct| {
-            let values = distinct.rows(items)?;
-            Ok::<_, crate::Error>((distinct, values))
-        });
-        let distinct = distinct.transpose()?;
-        let items = match &distinct {
-            Some((_, values)) => Rows::new(values, items.dim())?,
-            None => items,
-        };
-        let right = Side::of_items(items, metric, run).map_err(|error| match &distinct {
-            Some((distinct, _)) => error.of_some("items", &distinct.kept),
-            None => error,
-        })?;
+        let right = Side::of_items(items, metric, distinct, run)?;
         let left = queries
-            .map(|queries| Side::new("queries", queries, metric, run))
+            .map(|queries| right.to_meet("queries", queries, run))
             .transpose()?;
         Ok(self.study((left.as_ref(), &right), k)?.1)
+    }
+
+    /// What to do for the k nearest on these sides, and the plan that this follows.
+    pub(crate) fn choose<T: Scalar>(
+        &self,
+        sides: Sides<'_, '_, T>,
+        k: usize,
+    ) -> Result<(Choice<T>, PredictedPlan)> {
+        let (choice, study) = self.study(sides, k)?;
+        Ok((choice, study.chosen))
     }
 
     /// What to do for the k nearest on these sides, and how that was found.
@@ -254,12 +263,13 @@ impl<'a> Planner<'a> {
         run.begin("plan");
         let (left, right) = sides;
         let mut shape = Shape {
-            left: left.unwrap_or(right).rows.len(),
-            right: right.rows.len(),
+            left: left.unwrap_or(right).len(),
+            right: right.len(),
             with_itself: left.is_none(),
             dim: right.rows.dim(),
-            k: k.min(right.rows.len()),
+            k: k.min(right.len()),
             width: size_of::<T>(),
+            metric: right.metric,
             crowd: 0.0,
         };
         let work = self.costs.exact(&shape);
@@ -292,13 +302,13 @@ impl<'a> Planner<'a> {
             return Ok((Choice::of(JoinPlan::Exact), study));
         }
 
-        let held_out = HeldOut::of(left, right, k, run)?;
+        let mut held_out = HeldOut::of(left, right, k, run)?;
+        let own = left.unwrap_or(right);
         let near: Vec<f64> = held_out
-            .rows
-            .iter()
+            .some(Which::All)
             .map(|row| {
-                left.unwrap_or(right)
-                    .length(right, row.row, row.furthest.to_f64())
+                let number = own.number(row.row);
+                own.length(right, number, row.furthest.to_f64())
             })
             .collect();
         let random = self.random(sides, &held_out)?;
@@ -316,22 +326,40 @@ impl<'a> Planner<'a> {
             if (best.is_some() || is_hard) && planning > MORE_PLANNING * least {
                 continue;
             }
-            let study = self.cells(&shape, cells, sides, &held_out)?;
+            let learnt = self.learn(&shape, cells, sides)?;
+            let study = self.cells(&shape, learnt, sides, &held_out)?;
             considered.extend_from_slice(&study.curve);
             let quicker = |best: &CellStudy| study.setting.seconds < best.setting.seconds;
             if best.as_ref().is_none_or(quicker) {
                 best = Some(study);
             }
         }
+        let promises_less = |best: &mut CellStudy| {
+            best.setting.seconds < exact.seconds && best.recall.falls_short(self.recall)
+        };
+        if let Some(CellStudy {
+            cells,
+            filling,
+            curve,
+            ..
+        }) = best.take_if(promises_less)
+        {
+            // As the join by this plan will do.
+            let recall = self.others.of_all(self.recall);
+            margin_for(&cells, &filling, sides, &mut held_out, recall, run)?;
+            considered.retain(|setting| !curve.contains(setting));
+            let study = self.cells(&shape, (cells, filling), sides, &held_out)?;
+            considered.extend_from_slice(&study.curve);
+            best = Some(study);
+        }
         exact.contrast = contrast;
         let (choice, chosen) = match best {
             Some(best) if best.setting.seconds < exact.seconds => {
-                let looks = best.extent.cells * (shape.left * LOOK_BYTES) as f64;
                 let predicted = Prediction {
                     recall: best.recall,
                     share: best.setting.share,
                     seconds: best.setting.seconds,
-                    bytes: shape.bytes() + looks as u64,
+                    bytes: shape.bytes(best.cells.len(), best.extent.cells),
                     contrast,
                     why: format!("to compare all pairs would take {:.1} s", exact.seconds),
                 };
@@ -340,7 +368,7 @@ impl<'a> Planner<'a> {
                     prepared: Some(Prepared {
                         cells: best.cells,
                         filling: best.filling,
-                        held_out: Some((self.recall, held_out)),
+                        held_out: Some((self.others.of_all(self.recall), held_out)),
                         margin: best.margin,
                         extent: best.extent,
                     }),
@@ -378,18 +406,22 @@ impl<'a> Planner<'a> {
         (left, right): Sides<'_, '_, T>,
         held_out: &HeldOut<T>,
     ) -> Result<Random> {
-        let items = right.rows.len() as u64;
+        let items = right.len() as u64;
+        let with_itself = left.is_none();
+        let left = left.unwrap_or(right);
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let mut other = |row: u32| loop {
             let other = (rng.next_u64() % items) as u32;
-            if left.is_some() || other != row || items == 1 {
+            if !with_itself || other != row || items == 1 {
                 return (row, other);
             }
         };
-        let rows = held_out.rows.iter();
+        let rows = held_out.some(Which::All);
         let rows = rows.flat_map(|row| std::iter::repeat_n(row, OTHERS));
-        let pairs: Vec<(u32, u32)> = rows.clone().map(|row| other(row.row)).collect();
-        let left = left.unwrap_or(right);
+        let pairs: Vec<(u32, u32)> = rows
+            .clone()
+            .map(|row| other(left.number(row.row)))
+            .collect();
         let mut distances = Vec::new();
         left.distances(right, &pairs, &mut distances, self.run.isa())?;
         let crowd = rows.zip(&pairs).zip(&distances);
@@ -408,38 +440,51 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// What so many cells would compare and find.
-    fn cells<T: Scalar>(
+    /// So many cells, and what fills the lists of each.
+    fn learn<T: Scalar>(
         &self,
         shape: &Shape,
         cells: usize,
         (left, right): Sides<'_, '_, T>,
+    ) -> Result<(Cells, Filling)> {
+        let run = self.run;
+        let cells = Cells::of_side(right, cells, self.seed, run)?;
+        let filling = to_begin_with(shape.k, shape.right);
+        let filling = Filling::new(&cells, right, left.is_none(), filling, run)?;
+        Ok((cells, filling))
+    }
+
+    /// What these cells would compare and find.
+    fn cells<T: Scalar>(
+        &self,
+        shape: &Shape,
+        (cells, filling): (Cells, Filling),
+        (left, right): Sides<'_, '_, T>,
         held_out: &HeldOut<T>,
     ) -> Result<CellStudy> {
         let run = self.run;
+        let count = cells.len();
         let plan = |recall| {
             JoinPlan::Cells(CellPlan {
                 seed: self.seed,
-                cells,
+                cells: count,
                 probes: 1,
                 rounds: 0,
                 until_recall: Some(recall),
             })
         };
-        let cells = Cells::of_side(right, cells, self.seed, run)?;
-        let filling = to_begin_with(shape.k, shape.right);
-        let filling = Filling::new(&cells, right, left.is_none(), filling, run)?;
         let needed = |which| {
             let known = held_out.known(which);
             needed(&cells, &filling, left, right, &known, run)
         };
         let (to_choose_by, to_check_by) = (needed(Which::ToChooseBy)?, needed(Which::ToCheckBy)?);
         let recalls: Vec<f64> = std::iter::once(self.recall).chain(CURVE).collect();
-        let margins = recalls.iter().map(|&recall| to_choose_by.reach_for(recall));
+        let margins = recalls.iter();
+        let margins = margins.map(|&recall| to_choose_by.reach_for(self.others.of_all(recall)));
         let margins: Vec<f32> = margins.collect();
         let extents = extents(&cells, &filling, left.unwrap_or(right), &margins, run)?;
-        let of_held_out = held_out.rows.len() as f64 / shape.left as f64;
-        let found = |margin| Estimate::of(to_check_by.found(margin));
+        let of_held_out = held_out.len() as f64 / shape.left as f64;
+        let found = |margin| self.others.found(Estimate::of(to_check_by.found(margin)));
         let soon = found(0.0).value;
         let setting = |place: usize| {
             let extent = extents[place];
@@ -475,7 +520,7 @@ impl Prediction {
             recall: Estimate::ALL,
             share: shape.exact_pairs() / shape.pairs().max(1.0),
             seconds,
-            bytes: shape.bytes(),
+            bytes: shape.bytes(0, 0.0),
             contrast: None,
             why: String::new(),
         }

@@ -51,10 +51,10 @@ impl AxisCells {
         let indices = rows.iter().map(|&row| row as usize);
         let sample = projected(axes, side, values, indices, run)?;
         let sample = Rows::new(&sample, axes.count())?;
-        Ok(Self {
-            axes: axes.clone(),
-            cells: Cells::of_sample(sample, count, seed, run)?,
-        })
+        let sample = Side::new("sample", sample, Metric::Euclidean, run)?;
+        let cells = Cells::of_side(&sample, count, seed, run)?.moved(sample.centre());
+        let axes = axes.clone();
+        Ok(Self { axes, cells })
     }
 
     /// What was learnt before.
@@ -75,9 +75,9 @@ impl AxisCells {
     pub(crate) fn of_rows<T: Scalar>(&self, side: &Side<'_, T>, run: &Run) -> Result<Vec<u32>> {
         let projected = projected(&self.axes, side, side.rows, 0..side.rows.len(), run)?;
         let rows = Rows::new(&projected, self.axes.count())?;
-        let rows = Side::new("rows", rows, Metric::Euclidean, run)?;
         let centroids = self.cells.centroids()?;
         let centroids = Side::new("centroids", centroids, Metric::Euclidean, run)?;
+        let rows = centroids.to_meet("rows", rows, run)?;
         let join = KnnJoin::new(Some(&rows), &centroids, 1, run)?;
         join.meet_all(&join.nearest.first())?;
         let found = join.nearest.finish()?.indices;

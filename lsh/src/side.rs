@@ -3,12 +3,18 @@
 use std::borrow::Cow;
 
 use lshjoin_kernels::{
-    Asking, CommonScale, Isa, Measure, Quantised, Rows, Scalar, check_finite, cosine_distances,
-    distances_of, euclidean_distances, exact_dot_products, memory, norms, pairs_within,
+    Asking, CommonScale, Isa, Measure, Quantised, Rows, Scalar, centre_of, check_finite,
+    cosine_distances, distances_of, euclidean_distances, exact_dot_products, memory, norms,
+    pairs_within,
 };
 use rayon::prelude::*;
 
-use crate::{error::Result, index::Kept, magnitude, metric::Metric, run::Run};
+use crate::{
+    duplicates::Distinct, error::Result, held_out, index::Kept, magnitude, metric::Metric, run::Run,
+};
+
+/// Rows of a sample that codes are made for.
+const SAMPLED: usize = 1000;
 
 /// What memory is asked for.
 pub(crate) const NUMBERS: &str = "row numbers";
@@ -24,9 +30,12 @@ pub(crate) struct Side<'a, T> {
     /// 8-bit codes of the rows (of their directions, for the cosine), where the metric has a
     /// filter that works on them.
     pub(crate) codes: Option<Quantised<'a>>,
+    /// What codes are counted from, if not from zero; as codes are of directions, in single precision
+    /// then. Both sides of a join have the same.
+    centre: Option<Vec<T>>,
     pub(crate) norms: Cow<'a, [f64]>,
     /// Where rows are numbered by their place in another order: the row at each place, and the
-    /// place of each row.
+    /// place of each row. Of a row that is a duplicate and takes no part, that of its twin which does.
     order: Option<(Vec<u32>, Vec<u32>)>,
     /// Where the rows are some of an index.
     kept: Option<Kept<'a>>,
@@ -41,47 +50,127 @@ impl<'a, T: Scalar> Side<'a, T> {
         metric: Metric,
         run: &Run,
     ) -> Result<Self> {
-        Self::with_scale(name, rows, metric, None, run)
+        let mut side = Self::without_codes(name, rows, metric, run)?;
+        side.quantise(None, run)?;
+        Ok(side)
     }
 
-    /// The items of a join: of inner products, augmented to norm 1.
+    /// The items of a join, without those that take no part for the sake of others that they are
+    /// duplicates of; of inner products, augmented to norm 1.
     ///
     /// # Errors
     /// As [`Side::new`].
-    pub(crate) fn of_items(rows: Rows<'a, T>, metric: Metric, run: &Run) -> Result<Self> {
-        let side = Self::new("items", rows, metric, run)?;
-        match metric {
-            Metric::InnerProduct => side.with_norm(1.0),
-            _ => Ok(side),
+    pub(crate) fn of_items(
+        rows: Rows<'a, T>,
+        metric: Metric,
+        distinct: Option<Distinct>,
+        run: &Run,
+    ) -> Result<Self> {
+        let mut side = match distinct {
+            None => Self::new("items", rows, metric, run)?,
+            Some(distinct) => Self::distinct(rows, metric, distinct, run)?,
+        };
+        if metric == Metric::InnerProduct {
+            side = side.with_norm(1.0)?;
         }
+        Ok(side)
     }
 
-    /// With codes of the scale that was made for rows like these.
+    fn distinct(
+        rows: Rows<'a, T>,
+        metric: Metric,
+        Distinct { kept, places }: Distinct,
+        run: &Run,
+    ) -> Result<Self> {
+        // A million equal rows tell nothing of the others.
+        let step = kept.len().div_ceil(SAMPLED).max(1);
+        let sample: Vec<u32> = kept.iter().copied().step_by(step).collect();
+        let sample = rows.gather(&sample)?;
+        let grid = Grid::of(Rows::new(&sample, rows.dim())?, metric, run)?;
+        let mut side = Self::with_grid("items", rows, metric, &grid, run)?;
+        if let Some(codes) = &side.codes {
+            side.codes = Some(codes.reordered(&kept)?);
+        }
+        side.order = Some((kept, places));
+        Ok(side)
+    }
+
+    /// Rows to join with those of this side.
     ///
     /// # Errors
     /// As [`Side::new`].
-    pub(crate) fn with_scale(
+    pub(crate) fn to_meet<'b>(
+        &self,
+        name: &'static str,
+        rows: Rows<'b, T>,
+        run: &Run,
+    ) -> Result<Side<'b, T>> {
+        let mut side = Side::without_codes(name, rows, self.metric, run)?;
+        side.quantise(Some((self.centre(), None)), run)?;
+        Ok(side)
+    }
+
+    /// With codes of the grid that was made for rows like these.
+    ///
+    /// # Errors
+    /// As [`Side::new`].
+    pub(crate) fn with_grid(
         name: &'static str,
         rows: Rows<'a, T>,
         metric: Metric,
-        scale: Option<CommonScale>,
+        grid: &Grid<T>,
         run: &Run,
     ) -> Result<Self> {
         let mut side = Self::without_codes(name, rows, metric, run)?;
-        side.codes = match metric {
-            Metric::Euclidean | Metric::InnerProduct => Some(quantised(rows, scale, run.isa())?),
-            Metric::Manhattan => None,
-            Metric::Cosine => {
-                let directions = directions(rows, &side.norms)?;
-                let directions = Rows::new(&directions, rows.dim())?;
-                let mut codes = quantised(directions, scale, run.isa())?;
-                // At distance 1 from all rows, as their codes are from none.
-                let mut zeros = (0..rows.len()).filter(|&row| side.lacks_direction(row));
-                zeros.try_for_each(|row| codes.doubt(row, f32::INFINITY))?;
-                Some(codes)
-            }
-        };
+        side.quantise(Some((grid.centre.as_deref(), Some(grid.scale))), run)?;
         Ok(side)
+    }
+
+    /// Codes about a centre of its own, or a given one, which may be none, and of a scale of its own or
+    /// a given one.
+    fn quantise(
+        &mut self,
+        grid: Option<(Option<&[T]>, Option<CommonScale>)>,
+        run: &Run,
+    ) -> Result<()> {
+        let (rows, isa) = (self.rows, run.isa());
+        match self.metric {
+            Metric::Euclidean | Metric::InnerProduct => {
+                let (codes, centre) = quantised(rows, grid, isa)?;
+                self.codes = Some(codes);
+                self.centre = centre;
+            }
+            Metric::Manhattan => {}
+            Metric::Cosine => {
+                let directions = directions(rows, &self.norms)?;
+                let directions = Rows::new(&directions, rows.dim())?;
+                let centre = grid.map(|(centre, _)| centre.map(converted::<T, f32>));
+                let grid = grid.zip(centre.as_ref());
+                let grid = grid.map(|((_, scale), centre)| (centre.as_deref(), scale));
+                let (mut codes, centre) = quantised(directions, grid, isa)?;
+                // At distance 1 from all rows, as their codes are from none.
+                let mut zeros = (0..rows.len()).filter(|&row| self.lacks_direction(row));
+                zeros.try_for_each(|row| codes.doubt(row, f32::INFINITY))?;
+                self.codes = Some(codes);
+                self.centre = centre.map(|centre| converted(&centre));
+            }
+        }
+        Ok(())
+    }
+
+    /// What codes are counted from, if not from zero.
+    pub(crate) fn centre(&self) -> Option<&[T]> {
+        self.centre.as_deref()
+    }
+
+    /// The values that the codes of a row are of, by its index.
+    pub(crate) fn coded(&self, row: usize) -> impl Iterator<Item = f64> {
+        let scale = self.direction_scale(row);
+        let values = self.rows.row(row).iter().enumerate();
+        values.map(move |(at, value)| {
+            let middle = self.centre().map_or(0.0, |centre| centre[at].to_f64());
+            value.to_f64() * scale - middle
+        })
     }
 
     /// For the rows' place along axes alone.
@@ -110,6 +199,7 @@ impl<'a, T: Scalar> Side<'a, T> {
             rows,
             metric,
             codes: None,
+            centre: None,
             norms: norms.into(),
             order: None,
             kept: None,
@@ -120,7 +210,7 @@ impl<'a, T: Scalar> Side<'a, T> {
     pub(crate) fn of_index(
         rows: Rows<'a, T>,
         metric: Metric,
-        codes: Option<Quantised<'a>>,
+        (codes, centre): (Option<Quantised<'a>>, Option<&'a [T]>),
         norms: &'a [f64],
         kept: Kept<'a>,
     ) -> Self {
@@ -128,10 +218,34 @@ impl<'a, T: Scalar> Side<'a, T> {
             rows,
             metric,
             codes,
+            centre: centre.map(<[T]>::to_vec),
             norms: norms.into(),
             order: None,
             kept: Some(kept),
         }
+    }
+
+    /// How many rows have numbers.
+    pub(crate) fn len(&self) -> usize {
+        self.order().map_or(self.rows.len(), <[u32]>::len)
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies of the rows of every `step`th number.
+    pub(crate) fn spread(&self, step: usize) -> Result<Vec<T>> {
+        let numbers = (0..self.len() as u32).step_by(step);
+        let rows: Vec<u32> = numbers.map(|number| self.row(number)).collect();
+        Ok(self.rows.gather(&rows)?)
+    }
+
+    /// Some of these rows, by index.
+    pub(crate) fn sample(&self, most: usize) -> Vec<u32> {
+        let numbers = held_out::sample(self.len(), most).into_iter();
+        numbers.map(|number| self.row(number)).collect()
     }
 
     /// What orders rows at the same distance: their index, or the user's id in an index.
@@ -151,7 +265,7 @@ impl<'a, T: Scalar> Side<'a, T> {
 
     /// The numbers of the rows that may be neighbours.
     pub(crate) fn numbers(&self) -> Result<Vec<u32>> {
-        let all = 0..self.rows.len() as u32;
+        let all = 0..self.len() as u32;
         let numbers = match self.kept {
             None => memory::collect(all, NUMBERS),
             Some(_) => memory::collect(all.filter(|&number| self.takes_part(number)), NUMBERS),
@@ -167,17 +281,26 @@ impl<'a, T: Scalar> Side<'a, T> {
         }
     }
 
-    /// Numbers the rows by their place in `order` from here on, for all but [`Side::rows`]: rows
-    /// that are used together then lie together in memory.
+    /// Numbers the rows by the place of their numbers in `order` from here on, for all but
+    /// [`Side::rows`]: rows that are used together then lie together in memory.
     pub(crate) fn reorder(&mut self, order: Vec<u32>) -> Result<()> {
         if let Some(codes) = &self.codes {
             self.codes = Some(codes.reordered(&order)?);
         }
         let mut places = memory::zeroed(order.len(), NUMBERS)?;
-        for (place, &row) in (0..).zip(&order) {
-            places[row as usize] = place;
+        for (place, &number) in (0..).zip(&order) {
+            places[number as usize] = place;
         }
-        self.order = Some((order, places));
+        self.order = Some(match self.order.take() {
+            None => (order, places),
+            Some((mut rows, mut before)) => {
+                before
+                    .iter_mut()
+                    .for_each(|place| *place = places[*place as usize]);
+                rows = order.iter().map(|&number| rows[number as usize]).collect();
+                (rows, before)
+            }
+        });
         Ok(())
     }
 
@@ -361,19 +484,31 @@ fn widened<T: Scalar>(bound: f32, dim: usize) -> T {
     T::from_f64(bound + bound.abs() * 4.0 * error + f64::from(f32::MIN_POSITIVE))
 }
 
-/// The scale that a side of rows like these has its codes in.
-pub(crate) fn common_scale<T: Scalar>(
-    rows: Rows<'_, T>,
-    metric: Metric,
-    run: &Run,
-) -> Result<CommonScale> {
-    Ok(match metric {
-        Metric::Cosine => {
-            let directions = directions(rows, &norms_of(rows, run)?)?;
-            CommonScale::of(Rows::new(&directions, rows.dim())?, run.isa())
+/// What the codes of rows have in common: where they are counted from, if not from zero, and what a
+/// step is.
+pub(crate) struct Grid<T> {
+    pub(crate) centre: Option<Vec<T>>,
+    pub(crate) scale: CommonScale,
+}
+
+impl<T: Scalar> Grid<T> {
+    /// Of a side of rows like these.
+    pub(crate) fn of(rows: Rows<'_, T>, metric: Metric, run: &Run) -> Result<Self> {
+        if metric != Metric::Cosine {
+            return Ok(Self::of_values(rows, run.isa()));
         }
-        _ => CommonScale::of(rows, run.isa()),
-    })
+        let directions = directions(rows, &norms_of(rows, run)?)?;
+        let Grid { centre, scale } =
+            Grid::of_values(Rows::new(&directions, rows.dim())?, run.isa());
+        let centre = centre.map(|centre| converted(&centre));
+        Ok(Self { centre, scale })
+    }
+
+    fn of_values(rows: Rows<'_, T>, isa: Isa) -> Self {
+        let centre = centre_of(rows, isa);
+        let scale = CommonScale::of(rows, centre.as_deref(), isa);
+        Self { centre, scale }
+    }
 }
 
 /// Between what the Euclidean distance of two rows' originals (of their directions, for the
@@ -432,13 +567,28 @@ fn inverse(norm: f64) -> f64 {
     if inverse.is_finite() { inverse } else { 0.0 }
 }
 
+/// Codes about a given centre or one of their own, which is returned, and of a given scale or one of
+/// their own.
 fn quantised<T: Scalar>(
     rows: Rows<'_, T>,
-    scale: Option<CommonScale>,
+    grid: Option<(Option<&[T]>, Option<CommonScale>)>,
     isa: Isa,
-) -> Result<Quantised<'static>> {
-    let scale = scale.unwrap_or_else(|| CommonScale::of(rows, isa));
-    Ok(Quantised::with_scale(rows, scale, isa)?)
+) -> Result<(Quantised<'static>, Option<Vec<T>>)> {
+    let Grid { centre, scale } = match grid {
+        None => Grid::of_values(rows, isa),
+        Some((centre, scale)) => Grid {
+            centre: centre.map(<[T]>::to_vec),
+            scale: scale.unwrap_or_else(|| CommonScale::of(rows, centre, isa)),
+        },
+    };
+    let codes = Quantised::with_scale(rows, centre.as_deref(), scale, isa)?;
+    Ok((codes, centre))
+}
+
+/// The same numbers, which single precision holds, as others.
+fn converted<T: Scalar, U: Scalar>(values: &[T]) -> Vec<U> {
+    let values = values.iter().map(|value| U::from_f64(value.to_f64()));
+    values.collect()
 }
 
 /// Rows scaled to length 1; those that have no direction are zeros.

@@ -49,7 +49,18 @@ impl Signs {
                 }
             });
         let numbers = (0..side.rows.len() as u32).map(|row| side.number(row));
-        let numbers = memory::collect(numbers, NUMBERS)?;
+        let mut numbers = memory::collect(numbers, NUMBERS)?;
+        if side.len() < numbers.len() {
+            // Duplicates have the number of the one that takes part.
+            let takes_part = |row: usize| side.row(numbers[row]) as usize == row;
+            let rows = margins.chunks(bits).enumerate();
+            let rows = rows.filter(|&(row, _)| takes_part(row));
+            margins = rows.flat_map(|(_, margins)| margins).copied().collect();
+            numbers = (0..numbers.len())
+                .filter(|&row| takes_part(row))
+                .map(|row| numbers[row])
+                .collect();
+        }
         Ok(Self {
             bits,
             margins,

@@ -95,7 +95,7 @@ impl LshModel {
             None => None,
             Some(b) => {
                 self.check_dimension("right rows", b)?;
-                Some(Side::new("the right side", b, self.metric(), run)?)
+                Some(left.to_meet("the right side", b, run)?)
             }
         };
         let mut judge = Within::new(&left, right.as_ref(), threshold, run);
@@ -255,7 +255,7 @@ fn stream_within_radius<T: Scalar>(
         None => None,
         Some(queries) => {
             same_dimension(queries, items)?;
-            Some(Side::new("queries", queries, metric, run)?)
+            Some(right.to_meet("queries", queries, run)?)
         }
     };
     stream_sides(left.as_ref(), &right, radius, run, hand_over)

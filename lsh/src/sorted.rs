@@ -31,7 +31,7 @@ pub(crate) fn by_sorting<T: Scalar>(
     let items = right.numbers()?;
     let with_itself = left.is_none();
     let left = left.unwrap_or(right);
-    let (rows, places) = (left.rows.len(), k.min(right.rows.len().max(1)));
+    let (rows, places) = (left.len(), k.min(right.len().max(1)));
     let values = rows.saturating_mul(places);
     let mut distances = memory::filled(T::INFINITY, values, NEIGHBORS)?;
     let mut indices = memory::filled(-1, values, NEIGHBORS)?;

@@ -21,7 +21,7 @@ use crate::{
     directions::project,
     error::{Error, Result},
     family::HashFamily,
-    held_out::{self, HeldOut},
+    held_out::{self, HeldOut, Which},
     median::median,
     metric::Metric,
     model::{LshModel, positive},
@@ -159,7 +159,8 @@ impl Sample {
                 positive("k", k)?;
                 let side = Side::new("rows", rows, metric, run)?;
                 let held_out = HeldOut::of(None, &side, k.min(rows.len() - 1), run)?;
-                let near = held_out.rows.into_iter().map(|row| (row.row, row.nearest));
+                let near = held_out.some(Which::All);
+                let near = near.map(|row| (row.row, row.nearest.clone()));
                 Ok(Self {
                     near: near.collect(),
                     by_row: true,

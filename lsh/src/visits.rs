@@ -89,7 +89,7 @@ fn by_cell<T: Scalar>(
         listed?;
         Ok(block)
     };
-    let rows = memory::collect(0..side.rows.len() as u32, NUMBERS)?;
+    let rows = memory::collect(0..side.len() as u32, NUMBERS)?;
     let blocks = match &side.codes {
         Some(codes) => cells.each_block(codes, &rows, looks, run)?,
         None => Vec::new(),

@@ -21,6 +21,9 @@ def uneven(kind, rows, dim, dtype=np.float32):
     return x.astype(dtype)
 
 
+# Of 0.8: the rows that a margin is chosen by rule out less, by three standard errors.
+REACHED = 0.79
+
 # Numbers are the sigma of log-normal norms.
 KINDS = ["0", "1", "2", "3", "4", "one giant", "some giants", "zeros"]
 
@@ -81,11 +84,11 @@ def test_one_longer_row(scale):
 def test_recall_is_reached(kind):
     items = uneven(kind, 12_000, 16)
     own = knn_join(items=items, k=5, metric="inner_product", recall=0.8)
-    assert recall(items, items, own, 5, True) >= 0.77
-    assert own.report.recall.value >= 0.79
+    assert recall(items, items, own, 5, True) >= REACHED
+    assert own.report.recall.high >= 0.8
     queries = uneven("1", 5000, 16)
     found = knn_join(queries, items, k=5, metric="inner_product", recall=0.8)
-    assert recall(queries, items, found, 5, False) >= 0.77
+    assert recall(queries, items, found, 5, False) >= REACHED
     # What was planned gives the same when it is passed back, and was planned beforehand.
     again = knn_join(queries, items, k=5, metric="inner_product", plan=found.plan)
     np.testing.assert_array_equal(again.indices, found.indices)
@@ -98,8 +101,9 @@ def test_recall_by_cells_is_by_true_products():
     found = knn_join(items=items, k=5, metric="inner_product", plan=plan)
     assert found.report.recall.rows > 0
     reached = recall(items, items, found, 5, True)
-    assert reached >= 0.77
-    assert abs(found.report.recall.value - reached) < 0.05
+    assert reached >= REACHED
+    error = (found.report.recall.high - found.report.recall.low) / 2
+    assert abs(found.report.recall.value - reached) < 2 * error
 
 
 @pytest.mark.parametrize("kind", ["one giant", "3"])

@@ -114,6 +114,23 @@ def test_radius_pairs_are_those_in_memory(queries, files):
     assert pairs("disk.parquet").equals(pairs("inside.parquet"))
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "inner_product"])
+def test_every_row_has_all_its_neighbors(metric, files):
+    rows = np.load("items.npy")
+    for first, size in ((0, 1), (1, 2), (3, 3), (6, 5)):
+        rows[first : first + size] += 300 * (first + 1) * np.eye(16, dtype="f4")[first]
+    np.save("items.npy", rows)
+    common = {"items": "items.npy", "k": 10, "metric": metric}
+    few = JoinPlan.partitions(axes=8, cells=60, probes=1)
+    for limit, plan in ((None, {"recall": 0.9}), (None, {"plan": few}), (LIMIT, {"plan": few})):
+        done = knn_join_files(out="out.parquet", memory_limit=limit, **plan, **common)
+        assert done.plan.out_of_core == (limit is not None)
+        assert done.pairs == 10 * len(rows)
+        lists = pairs("out.parquet").group_by("query").aggregate([("item", "count_distinct")])
+        assert set(lists["item_count_distinct"].to_pylist()) == {10}
+        os.remove("out.parquet")
+
+
 @pytest.mark.parametrize("queries", [None, "queries.npy"])
 def test_exact(queries, files):
     for limit in (None, LIMIT):

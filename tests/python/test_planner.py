@@ -170,6 +170,38 @@ def test_a_plan_says_what_to_expect(planned_elsewhere):
     )
 
 
+MEMORY = """
+import sys
+import numpy as np
+from lshjoin import knn_join
+
+def kilobytes(name):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+rows = np.load(sys.argv[1])
+knn_join(items=rows[:6_000], k=10, recall=0.9)
+with open("/proc/self/clear_refs", "w") as peak:
+    peak.write("5")
+before = kilobytes("VmRSS")
+plan = knn_join(items=rows, k=int(sys.argv[3]), metric=sys.argv[2], recall=0.9).plan
+print(plan.predicted.bytes / 1024 / (kilobytes("VmHWM") - before))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks of memory are set back by /proc")
+@pytest.mark.parametrize(
+    ("metric", "k"), [("euclidean", 10), ("euclidean", 100), ("cosine", 10), ("inner_product", 10)]
+)
+def test_as_much_memory_is_taken_as_was_said(metric, k, tmp_path, rng):
+    rows = clusters(rng, 40_000, 96)
+    rows[-4_000:] = rows[:4_000]
+    np.save(tmp_path / "rows.npy", rows)
+    command = [sys.executable, "-c", MEMORY, tmp_path / "rows.npy", metric, str(k)]
+    said = float(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
+    assert 0.8 < said < 1.25
+
+
 def test_plans_that_do_the_same_are_equal(planned_elsewhere):
     plan = planned_elsewhere[1]
     bare = eval(repr(plan))

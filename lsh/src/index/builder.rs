@@ -22,7 +22,7 @@ use crate::{
     plan::{JoinPlan, MOST_CELLS, PartitionPlan},
     reach::AxisCells,
     run::Run,
-    side::{NUMBERS, Side, common_scale, norms_of},
+    side::{Grid, NUMBERS, Side, norms_of},
 };
 
 /// What memory is asked for.
@@ -93,7 +93,8 @@ struct Sample {
 struct Learnt {
     axes: PrincipalAxes,
     centroids: Vec<f32>,
-    scale: Option<CommonScale>,
+    /// `None` where the metric has no codes.
+    grid: Option<Grid<f32>>,
     longest: f64,
 }
 
@@ -156,7 +157,7 @@ impl IndexBuilder {
             let learnt = Learnt {
                 axes: PrincipalAxes::of_parts(Vec::new(), builder.width()),
                 centroids: Vec::new(),
-                scale: None,
+                grid: None,
                 longest: 0.0,
             };
             let mut writing = builder.begin_writing(learnt)?;
@@ -258,17 +259,20 @@ impl IndexBuilder {
             )
         };
         let length = |name| writers[name].shape().length();
-        let shapes = self.shapes(length("axes"), length("centroids"));
+        let shapes = self.shapes(length("axes"), length("centre"), length("centroids"));
         let mut shaped = writers.iter();
         if !shapes.is_possible(&self.plan)
             || !shaped.all(|(&name, writer)| *writer.shape() == shapes.of(name))
         {
             return Err(other());
         }
+        let centre: Vec<f32> = writers["centre"].values()?;
+        let centre = (!centre.is_empty()).then_some(centre);
+        let scale = unfinished.scale.and_then(CommonScale::from_bits);
         let learnt = Learnt {
             axes: PrincipalAxes::of_parts(writers["axes"].values()?, self.width()),
             centroids: writers["centroids"].values()?,
-            scale: unfinished.scale.and_then(CommonScale::from_bits),
+            grid: scale.map(|scale| Grid { centre, scale }),
             longest: f64::from_bits(unfinished.longest),
         };
         let mut cells: Vec<u32> = writers["cells"].values()?;
@@ -286,7 +290,7 @@ impl IndexBuilder {
         if unfinished.seen > self.items
             || !values.all(|value| value.is_finite())
             || !(0.0..=f64::MAX).contains(&learnt.longest)
-            || learnt.scale.is_some() != has_codes(self.metric)
+            || learnt.grid.is_some() != has_codes(self.metric)
             || writing.cells.iter().any(|&cell| cell as usize >= count)
         {
             return Err(other());
@@ -329,7 +333,8 @@ impl IndexBuilder {
         }
         let mut unfinished = Unfinished::new(facts, files);
         (unfinished.writing, unfinished.seen) = (is_writing, self.seen);
-        unfinished.scale = writing.learnt.scale.map(CommonScale::to_bits);
+        let grid = writing.learnt.grid.as_ref();
+        unfinished.scale = grid.map(|grid| grid.scale.to_bits());
         unfinished.longest = writing.learnt.longest.to_bits();
         directory.record(unfinished)?;
         self.recorded = self.seen;
@@ -438,12 +443,13 @@ impl IndexBuilder {
         self.record()
     }
 
-    fn shapes(&self, axes: usize, cells: usize) -> Shapes {
+    fn shapes(&self, axes: usize, centres: usize, cells: usize) -> Shapes {
         Shapes {
             rows: self.items,
             width: self.width(),
             metric: self.metric,
             axes,
+            centres,
             cells,
             held_out: held_out_count(self.items),
         }
@@ -453,7 +459,8 @@ impl IndexBuilder {
         if let Some(directory) = &mut self.directory {
             directory.begin()?;
         }
-        let shapes = self.shapes(learnt.axes_count(), learnt.cells_count());
+        let centres = usize::from(learnt.centre().is_some());
+        let shapes = self.shapes(learnt.axes_count(), centres, learnt.cells_count());
         let directory = self.directory.as_ref();
         let writer = |name: &'static str| {
             let shape = shapes.of(name);
@@ -468,6 +475,12 @@ impl IndexBuilder {
         let writers = ARRAYS.into_iter().chain(under_way).map(writer);
         let mut writers = writers.collect::<Result<_>>()?;
         write(&mut writers, "axes", 0, &learnt.axes.axes)?;
+        write(
+            &mut writers,
+            "centre",
+            0,
+            learnt.centre().unwrap_or_default(),
+        )?;
         write(&mut writers, "centroids", 0, &learnt.centroids)?;
         Ok(Writing {
             learnt,
@@ -585,7 +598,7 @@ impl Sample {
         let mut learnt = Learnt {
             axes: PrincipalAxes::of_parts(Vec::new(), width),
             centroids: Vec::new(),
-            scale: None,
+            grid: None,
             longest: self.longest,
         };
         if !has_codes(metric) {
@@ -595,7 +608,7 @@ impl Sample {
         learnt.axes = PrincipalAxes::of_sample(Rows::new(&rows, width)?, plan.axes, run)?;
         let rows = learnt.kept(Rows::new(&self.cells, dim)?, metric, run)?;
         let rows = Rows::new(&rows, width)?;
-        learnt.scale = Some(common_scale(rows, metric, run)?);
+        learnt.grid = Some(Grid::of(rows, metric, run)?);
         let side = Side::new("items", rows, metric, run)?;
         let cells = AxisCells::of_sample(&learnt.axes, &side, plan.cells, plan.seed, run)?;
         learnt.centroids = cells.into_centroids();
@@ -610,6 +623,11 @@ impl Learnt {
 
     fn cells_count(&self) -> usize {
         self.centroids.len() / self.axes_count().max(1)
+    }
+
+    /// What codes are counted from, if not from zero.
+    fn centre(&self) -> Option<&[f32]> {
+        self.grid.as_ref().and_then(|grid| grid.centre.as_deref())
     }
 
     fn cells(&self) -> AxisCells {
@@ -665,7 +683,10 @@ impl Writing {
             &values,
             items.dim() + usize::from(metric == Metric::InnerProduct),
         )?;
-        let mut side = Side::with_scale("items", rows, metric, self.learnt.scale, run)?;
+        let mut side = match &self.learnt.grid {
+            Some(grid) => Side::with_grid("items", rows, metric, grid, run)?,
+            None => Side::new("items", rows, metric, run)?,
+        };
         if metric == Metric::InnerProduct {
             side = side.with_norm(self.learnt.longest)?;
         }

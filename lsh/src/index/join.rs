@@ -10,7 +10,7 @@ use crate::{
     cells::CellStarts,
     error::{Error, Result},
     held_out::{HeldOut, Which, sample},
-    inner_product::longer,
+    inner_product::{Others, longer},
     knn_join::{KnnJoin, MANY, all_pairs, knn_join},
     magnitude,
     metric::Metric,
@@ -93,7 +93,7 @@ impl Index {
     ) -> Result<JoinPlan> {
         let items = self.segment.len();
         let most = queries.map_or(items, |(_, all)| all);
-        let Some((plan, cells)) = self.cells_of(plan, run)? else {
+        let Some((mut plan, cells)) = self.cells_of(plan, run)? else {
             return Ok(JoinPlan::Exact);
         };
         if most.min(items) < MANY {
@@ -111,6 +111,8 @@ impl Index {
             // Items are longer than they are as queries: no join of one side with itself.
             None if self.segment.metric == Metric::InnerProduct => {
                 own = self.items_at(self.segment.held_out(run)?, run)?;
+                let others = Others { k: Some(k) };
+                plan.until_recall = plan.until_recall.map(|recall| others.of_all(recall));
                 (Some(Rows::new(&own, self.segment.dim)?), k + 1)
             }
             None => (None, k),
@@ -126,7 +128,7 @@ impl Index {
             Some(queries) => {
                 self.check_dimension(queries)?;
                 let longer = self.longer(queries, run)?;
-                let (left, of_left) = self.left(&longer, &cells, run)?;
+                let (left, of_left) = self.left(&longer, &right, &cells, run)?;
                 let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
                 let rows = held_out_rows(&left);
                 let visits = self.visits(sides, rows, tables, k, plan, PANEL_BYTES, run)?;
@@ -217,8 +219,8 @@ impl Index {
     ) -> Result<RadiusNeighbors<f32>> {
         self.check_dimension(queries)?;
         let metric = self.distance()?;
-        let left = Side::new("queries", queries, metric, run)?;
         let right = self.segment.nearest_of(&self.removed, usize::MAX, run)?;
+        let left = right.to_meet("queries", queries, run)?;
         let mut pairs = self.within(&left, &right, radius, |_, _| true, run)?;
         if self.added.len() > 0 {
             let (ids, values) = self.added.rows()?;
@@ -274,11 +276,11 @@ impl Index {
             None => {
                 // A plan for other cells is refused all the same.
                 self.cells_of(plan, run)?;
-                let left = Side::new("queries", rows, right.metric, run)?;
+                let left = right.to_meet("queries", rows, run)?;
                 all_pairs(Some(&left), &right, k, run)
             }
             Some(cells) => {
-                let (left, of_left) = self.left(&longer, &cells, run)?;
+                let (left, of_left) = self.left(&longer, &right, &cells, run)?;
                 let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
                 let plan = self.cells_of(plan, run)?.map(|(plan, _)| plan);
                 let visits = plan.map(|plan| {
@@ -297,11 +299,12 @@ impl Index {
     fn left<'a>(
         &self,
         longer: &'a [f32],
+        right: &Side<'_, f32>,
         cells: &SegmentCells,
         run: &Run,
     ) -> Result<(Side<'a, f32>, CellStarts)> {
         let rows = Rows::new(longer, self.segment.width())?;
-        let mut left = Side::new("queries", rows, self.segment.metric, run)?;
+        let mut left = right.to_meet("queries", rows, run)?;
         let table = cells.cells().starts(&mut left, run)?;
         Ok((left, table))
     }
@@ -539,7 +542,8 @@ fn held_out_rows(side: &Side<'_, f32>) -> Vec<u32> {
     sample(side.rows.len(), HELD_OUT)
 }
 
-/// Lets left rows look into near cells, and further where these hold fewer than `k` rows.
+/// Lets left rows look into near cells, and further where these hold fewer than `k` rows: into all that
+/// are listed and, where not enough of their rows take part, beyond.
 fn look(
     left: &Side<'_, f32>,
     right: &Side<'_, f32>,
@@ -553,6 +557,7 @@ fn look(
     run.begin("visits");
     let join = KnnJoin::new(Some(left), right, k, run)?;
     visits.at_least(k).hold(left, right, &join.nearest, run)?;
+    join.complete()?;
     run.reached_unknown();
     join.nearest.finish()
 }

@@ -34,6 +34,7 @@ use crate::{
 ///
 /// - `axes` (axes, dim) and `centroids` (cells, axes): see [`Cells`]; of no rows where the metric
 ///   has no codes.
+/// - `centre` (1, dim): what codes are counted from; of no rows where that is zero.
 /// - `starts` (cells + 1): the first row of each cell, and the end of the last.
 /// - `held_out`: rows that recall is measured by.
 /// - `rows` (rows, dim), by cell; with one value more where inner products are searched.
@@ -41,9 +42,10 @@ use crate::{
 /// - `norms`: for the cosine; where inner products are searched, of rows as they are kept.
 /// - `ids`: of the user's; `by_id`: rows by rising id.
 /// - `twins`: for each row how many equal ones have lower ids.
-pub(crate) const ARRAYS: [&str; 11] = [
+pub(crate) const ARRAYS: [&str; 12] = [
     "axes",
     "by_id",
+    "centre",
     "centroids",
     "codes",
     "held_out",
@@ -84,6 +86,8 @@ pub(crate) struct Shapes {
     pub(crate) width: usize,
     pub(crate) metric: Metric,
     pub(crate) axes: usize,
+    /// One, or none where codes are counted from zero.
+    pub(crate) centres: usize,
     pub(crate) cells: usize,
     pub(crate) held_out: usize,
 }
@@ -96,6 +100,7 @@ impl Shapes {
             false => count == 0,
         };
         of(self.axes, plan.axes.min(self.width))
+            && self.centres <= usize::from(has_codes(self.metric))
             && of(self.cells, plan.cells.min(self.rows))
             && self.held_out == held_out_count(self.rows)
     }
@@ -105,6 +110,7 @@ impl Shapes {
         match name {
             "axes" => Shape::new(Dtype::F32, &[self.axes, self.width]),
             "by_id" | "cells" | "twins" => Shape::new(Dtype::U32, &[self.rows]),
+            "centre" => Shape::new(Dtype::F32, &[self.centres, self.width]),
             "centroids" => Shape::new(Dtype::F32, &[self.cells, self.axes]),
             "codes" => Shape::new(Dtype::I8, &[coded, Quantised::stride(self.width)]),
             "hashes" => Shape::new(Dtype::U64, &[self.rows]),
@@ -221,6 +227,7 @@ fn checked(directory: &Path, manifest: &Manifest) -> Result<(Metric, PartitionPl
         width: width(metric, facts.dim),
         metric,
         axes: arrays["axes"].shape().length(),
+        centres: arrays["centre"].shape().length(),
         cells: arrays["centroids"].shape().length(),
         held_out: arrays["held_out"].shape().length(),
     };
@@ -395,6 +402,12 @@ impl Segment {
             let problem = format!("the norm of row {row} is {norm}");
             return Err(self.array("norms").damaged(&problem));
         }
+        // Rows less the centre are numbers, too.
+        let middles = self.centre().into_iter().flatten();
+        if let Some(middle) = middles.copied().find(|middle| !(middle.abs() <= f32::MAX / 4.0)) {
+            let problem = format!("it holds {middle:e}, far from all rows");
+            return Err(self.array("centre").damaged(&problem));
+        }
         if let Some(codes) = self.codes(&(0..items))? {
             for start in (0..items).step_by(LOOKED_AT) {
                 run.check()?;
@@ -461,7 +474,7 @@ impl Segment {
             }
             if let Some(codes) = &codes {
                 let coded = Rows::new(&coded, width)?;
-                if let Some(row) = codes.slice(range).uncovered(coded)? {
+                if let Some(row) = codes.slice(range).uncovered(coded, self.centre())? {
                     return other("codes", start + row);
                 }
             }
@@ -480,6 +493,12 @@ impl Segment {
             Error::Cancelled => error,
             error => self.array(name).damaged(&error.to_string()),
         }
+    }
+
+    /// What codes are counted from, if not from zero; without a check.
+    fn centre(&self) -> Option<&[f32]> {
+        let centre: &[f32] = self.array("centre").values();
+        (!centre.is_empty()).then_some(centre)
     }
 
     /// The codes of these rows, where the metric has any use for them; without a check.
@@ -589,6 +608,7 @@ impl Segment {
         self.check_small(run)?;
         let rows = Rows::new(self.array("rows").values(), self.width())?.slice(range.clone());
         let codes = self.codes(range)?;
+        let centre = self.centre();
         let norms: &[f64] = self.array("norms").values();
         let kept = Kept {
             ids: &self.array("ids").values()[range.clone()],
@@ -599,6 +619,12 @@ impl Segment {
             first: range.start,
         };
         let norms = norms.get(range.clone()).unwrap_or_default();
-        Ok(Side::of_index(rows, self.metric, codes, norms, kept))
+        Ok(Side::of_index(
+            rows,
+            self.metric,
+            (codes, centre),
+            norms,
+            kept,
+        ))
     }
 }

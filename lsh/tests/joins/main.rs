@@ -9,6 +9,8 @@
 )]
 
 mod digest;
+mod offsets;
+mod whole_lists;
 
 use std::collections::BTreeSet;
 
