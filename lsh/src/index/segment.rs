@@ -404,7 +404,10 @@ impl Segment {
         }
         // Rows less the centre are numbers, too.
         let middles = self.centre().into_iter().flatten();
-        if let Some(middle) = middles.copied().find(|middle| !(middle.abs() <= f32::MAX / 4.0)) {
+        if let Some(middle) = middles
+            .copied()
+            .find(|middle| !(middle.abs() <= f32::MAX / 4.0))
+        {
             let problem = format!("it holds {middle:e}, far from all rows");
             return Err(self.array("centre").damaged(&problem));
         }
