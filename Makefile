@@ -7,7 +7,7 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test fuzz-python test-neon test-memory test-miri lint bench bench-quick bench-report \
+.PHONY: build demo test fuzz fuzz-python test-neon test-memory test-miri lint bench bench-quick bench-report \
     bench-index bench-join bench-kernels bench-out-of-core bench-planner bench-radius bench-spark \
     bench-spark-cluster reliability
 .SECONDARY:
@@ -91,6 +91,25 @@ reliability: $(VENV)/built $(VENV)/with-test
 	$(BIN)/python benches/reliability/hostile.py
 	$(BIN)/python benches/reliability/arrays.py
 	$(BIN)/python benches/reliability/kills.py
+
+# Each target of fuzz/ for SECONDS under AddressSanitizer, and the properties of the Python API at
+# length: two at a time. What was found stays in fuzz/artifacts, what was of interest on the way in
+# fuzz/corpus, to go on from.
+SECONDS := 60
+FUZZ := $(patsubst fuzz/fuzz_targets/%.rs,fuzz-%,$(wildcard fuzz/fuzz_targets/*.rs))
+CARGO_FUZZ := RUSTC_BOOTSTRAP=1 cargo fuzz
+
+fuzz:
+	cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
+	$(CARGO_FUZZ) build
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync fuzz-python $(FUZZ)
+
+# Saved indexes are thousands of small files a second: in memory, if there is a place.
+fuzz-%: export TMPDIR = $(or $(wildcard /dev/shm),/tmp)
+fuzz-%:
+	mkdir -p fuzz/corpus/$*
+	$(CARGO_FUZZ) run $* fuzz/corpus/$* fuzz/regressions/$* -- \
+	    -max_total_time=$(SECONDS) -timeout=20 -print_final_stats=1 -verbosity=0
 
 lint: $(VENV)/with-lint
 	cargo fmt --all --check

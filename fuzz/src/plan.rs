@@ -1,0 +1,50 @@
+//! Texts of plans: what can be read is the same when written and read again, and a join by it is
+//! refused or answered.
+
+use lshjoin::{CellPlan, JoinPlan, LshPlan, Metric, Rows, Run, knn_join};
+
+/// Rows from which on joins follow their plans.
+const MANY: usize = 4096;
+
+pub fn run(data: &[u8]) {
+    let Ok(plan) = serde_json::from_slice::<JoinPlan>(data) else {
+        return;
+    };
+    let text = serde_json::to_string(&plan).expect("a plan can be written");
+    let again: JoinPlan = serde_json::from_str(&text).expect("what was written can be read");
+    assert_eq!(again, plan, "{text}");
+
+    let run = Run::new().expect("an instruction set");
+    let checked = plan.check();
+    for (count, plan) in [(50, plan), (MANY + 4, soon_done(plan))] {
+        let values: Vec<f32> = (0..count * 2).map(|at| (at * 7919 % 509) as f32).collect();
+        let rows = Rows::new(&values, 2).expect("whole rows");
+        let found = knn_join(None, rows, 3, Metric::Euclidean, &plan, &run);
+        assert_eq!(found.is_ok(), checked.is_ok(), "{plan:?}: {found:?}");
+        if let Ok(found) = found {
+            assert!(
+                found
+                    .indices
+                    .iter()
+                    .all(|&index| (0..count as i64).contains(&index))
+            );
+        }
+    }
+}
+
+/// The plan with no more tables and rounds than a fuzzer has time for: what would be done
+/// again and again. All other numbers, and those that are refused, stay.
+fn soon_done(plan: JoinPlan) -> JoinPlan {
+    match plan {
+        JoinPlan::Lsh(plan) => JoinPlan::Lsh(LshPlan {
+            tables: plan.tables.min(2),
+            rounds: plan.rounds.min(2),
+            ..plan
+        }),
+        JoinPlan::Cells(plan) => JoinPlan::Cells(CellPlan {
+            rounds: plan.rounds.min(2),
+            ..plan
+        }),
+        plan => plan,
+    }
+}
