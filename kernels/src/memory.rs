@@ -1,12 +1,8 @@
 //! Memory that may not be there: what is as long as the input says is asked for, where Rust's own
 //! vectors would end the process.
 
-use std::{
-    alloc::{Layout, alloc_zeroed},
-    hint::black_box,
-};
-
 use bytemuck::Zeroable;
+use memmap2::MmapMut;
 use rayon::prelude::*;
 
 use crate::error::{KernelError, Result};
@@ -15,7 +11,7 @@ use crate::error::{KernelError, Result};
 /// all that is small, of bounded size, and taken without asking.
 const LARGE: usize = 1 << 20;
 
-/// More than glibc keeps when it is freed: no page of it is ever touched.
+/// No page of it is ever touched.
 const SPARE: usize = 48 << 20;
 
 /// `len` times zero; pages are made as they are touched. `what` is for the error, as everywhere here.
@@ -32,19 +28,7 @@ const SPARE: usize = 48 << 20;
 /// # Errors
 /// [`KernelError::Memory`], as everywhere here.
 pub fn zeroed<T: Zeroable>(len: usize, what: &'static str) -> Result<Vec<T>> {
-    const { assert!(size_of::<T>() > 0) };
-    if len == 0 {
-        return Ok(Vec::new());
-    }
-    let layout = Layout::array::<T>(len).map_err(|_| refusal::<T>(len, what))?;
-    // SAFETY: the layout is of some bytes.
-    let start: *mut T = unsafe { alloc_zeroed(layout) }.cast();
-    if start.is_null() {
-        return Err(refusal::<T>(len, what));
-    }
-    // SAFETY: the allocator that vectors use has made room for so many values there, and zero bytes
-    // are values of this type.
-    let values = unsafe { Vec::from_raw_parts(start, len, len) };
+    let values = bytemuck::try_zeroed_vec(len).map_err(|()| refusal::<T>(len, what))?;
     keep_spare::<T>(len, what)?;
     Ok(values)
 }
@@ -166,11 +150,12 @@ pub fn par_collect<T: Send>(
 /// # Errors
 /// As [`zeroed`].
 pub fn check(bytes: usize, what: &'static str) -> Result<()> {
-    let mut room = Vec::<u8>::new();
-    let reserved = room.try_reserve_exact(bytes.saturating_add(SPARE));
-    // Else the compiler leaves it out: what is never used could as well have been there.
-    black_box(&room);
-    reserved.map_err(|_| refusal::<u8>(bytes, what))
+    // Of the system: the allocator may have as much that was freed, which no thread's stack is made of,
+    // and an allocation that is never used the compiler leaves out.
+    match MmapMut::map_anon(bytes.saturating_add(SPARE)) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(refusal::<u8>(bytes, what)),
+    }
 }
 
 fn keep_spare<T>(len: usize, what: &'static str) -> Result<()> {

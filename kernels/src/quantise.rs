@@ -273,7 +273,8 @@ impl<'a> Quantised<'a> {
             });
             let far = off.sum::<f64>().sqrt();
             // What is not a number is not covered.
-            !(far <= f64::from(known.residual))
+            let covered = far <= f64::from(known.residual);
+            !covered
         }))
     }
 

@@ -1,5 +1,7 @@
 //! What fuzzing found, once more, and a few inputs of each kind: see `fuzz/README.md`.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // tests may
+
 use std::{fs, path::Path};
 
 #[path = "../../fuzz/src/lib.rs"]
@@ -21,7 +23,9 @@ fn run(name: &str, target: fn(&[u8])) {
     let mut state = 1_u64;
     for length in 0..40 {
         let bytes = (0..length * 5).map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (state >> 33) as u8
         });
         target(&bytes.collect::<Vec<_>>());

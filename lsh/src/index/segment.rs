@@ -403,11 +403,9 @@ impl Segment {
             return Err(self.array("norms").damaged(&problem));
         }
         // Rows less the centre are numbers, too.
-        let middles = self.centre().into_iter().flatten();
-        if let Some(middle) = middles
-            .copied()
-            .find(|middle| !(middle.abs() <= f32::MAX / 4.0))
-        {
+        let is_near = |middle: &f32| middle.abs() <= f32::MAX / 4.0;
+        let mut middles = self.centre().into_iter().flatten();
+        if let Some(middle) = middles.find(|middle| !is_near(middle)) {
             let problem = format!("it holds {middle:e}, far from all rows");
             return Err(self.array("centre").damaged(&problem));
         }
