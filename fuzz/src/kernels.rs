@@ -481,7 +481,8 @@ fn numbers(input: &mut Input) {
     }
     assert_eq!(Quantised::new(all, isa).is_err(), bad.is_some());
     let largest = input.odd_f32();
-    let bad = numbers.iter().position(|number| !(number.abs() <= largest));
+    let is_within = |number: &f32| number.abs() <= largest;
+    let bad = numbers.iter().position(|number| !is_within(number));
     match (check_within(all, largest, isa), bad) {
         (Ok(()), None) => {}
         (
