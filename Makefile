@@ -109,7 +109,8 @@ fuzz-%: export TMPDIR = $(or $(wildcard /dev/shm),/tmp)
 fuzz-%:
 	mkdir -p fuzz/corpus/$*
 	$(CARGO_FUZZ) run $* fuzz/corpus/$* fuzz/regressions/$* -- \
-	    -max_total_time=$(SECONDS) -timeout=20 -print_final_stats=1 -verbosity=0
+	    -max_total_time=$(SECONDS) -timeout=60 -len_control=0 -max_len=1024 -rss_limit_mb=4096 \
+	    -print_final_stats=1 -verbosity=0
 
 lint: $(VENV)/with-lint
 	cargo fmt --all --check

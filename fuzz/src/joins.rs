@@ -299,7 +299,8 @@ fn plan(input: &mut Input) -> JoinPlan {
 }
 
 fn nearest<T: Scalar>(metric: Metric, input: &mut Input) {
-    let many = input.once_in(16);
+    // By the Manhattan distance there is one plan only.
+    let many = input.once_in(16) && metric != Metric::Manhattan;
     let (plan, recall) = (
         plan(input),
         input.pick(&[None, None, Some(0.5), Some(0.9), Some(1.0)]),
@@ -327,7 +328,12 @@ fn nearest<T: Scalar>(metric: Metric, input: &mut Input) {
             }
         })
     };
-    let (found, followed) = join(2, isa).expect("finite rows, and a plan in range");
+    let joined = join(2, isa);
+    if size_of::<T>() == 8 && matches!((recall, plan), (None, JoinPlan::Partitions(_))) {
+        assert!(joined.is_err(), "an index holds 32 bits a value");
+        return;
+    }
+    let (found, followed) = joined.expect("finite rows, and a plan in range");
     let other = join(1, other_isa).expect("finite rows, and a plan in range");
     assert!(
         (&found, followed) == (&other.0, other.1),

@@ -5,7 +5,7 @@
 //! which is nearer, and where values are very large or very small their squares overflow or vanish.
 //! As in [`distance`](crate::distance()) the order of summation is fixed, so that results are bitwise
 //! the same on every instruction set: term i is added to lane i % 16, in order, and then the upper
-//! half of the lanes to the lower until one is left. Plain loops, which the compiler vectorises.
+//! half of the lanes to the lower until one is left.
 
 use pulp::{Simd, WithSimd};
 
@@ -16,7 +16,7 @@ use crate::{
     memory,
     rows::{Rows, Scalar},
     simd::dispatch,
-    vectors::halve,
+    vectors::{Vectors, halve},
 };
 
 /// Lanes of a sum: enough additions under way at once to hide their latency.
@@ -151,25 +151,48 @@ impl<T: Scalar> WithSimd for Norms<'_, T> {
     type Output = Vec<f64>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Vec<f64> {
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<f64> {
         let zeros = vec![T::ZERO; self.0.dim()];
-        let norm = |row| Euclidean.of((0, 0), self.0.row(row), &zeros);
-        (0..self.0.len()).map(norm).collect()
+        let mut widened = Vec::new();
+        widen(&zeros, 1.0, &mut widened);
+        let mut norms = Vec::with_capacity(self.0.len());
+        for row in 0..self.0.len() {
+            norms.push(Euclidean.of(simd, (0, 0), (&zeros, &widened), self.0.row(row)));
+        }
+        norms
     }
 }
 
 /// What is computed of a pair of rows: a type and not a function, so as to be inlined where an
 /// instruction set is enabled.
 trait Measure {
-    fn of<T: Scalar>(&self, pair: (u32, u32), x: &[T], y: &[T]) -> f64;
+    /// What the values of a left row are multiplied by when they are widened.
+    fn scale(&self, _: u32) -> f64 {
+        1.0
+    }
+
+    /// Of a left row, which comes with its values [widened](widen), and a right one.
+    fn of<S: Simd, T: Scalar>(
+        &self,
+        simd: S,
+        pair: (u32, u32),
+        left: (&[T], &[f64]),
+        right: &[T],
+    ) -> f64;
 }
 
 struct Euclidean;
 
 impl Measure for Euclidean {
     #[inline(always)]
-    fn of<T: Scalar>(&self, _: (u32, u32), x: &[T], y: &[T]) -> f64 {
-        let square = sum(x, y, |x, y| square(x - y));
+    fn of<S: Simd, T: Scalar>(
+        &self,
+        simd: S,
+        _: (u32, u32),
+        (x, widened): (&[T], &[f64]),
+        y: &[T],
+    ) -> f64 {
+        let square = sum(simd, widened, y, |x, y| square(simd, simd.sub_f64s(x, y)));
         if SAFE.contains(&square) {
             square.sqrt()
         } else {
@@ -183,9 +206,9 @@ impl Measure for Euclidean {
 #[cold]
 fn rescaled<T: Scalar>(x: &[T], y: &[T], near: bool) -> f64 {
     if near {
-        sum(x, y, |x, y| square((x - y) * ENLARGED)).sqrt() / ENLARGED
+        sum_plainly(x, y, |x, y| ((x - y) * ENLARGED).powi(2)).sqrt() / ENLARGED
     } else {
-        sum(x, y, |x, y| square(x * REDUCED - y * REDUCED)).sqrt() / REDUCED
+        sum_plainly(x, y, |x, y| (x * REDUCED - y * REDUCED).powi(2)).sqrt() / REDUCED
     }
 }
 
@@ -196,7 +219,18 @@ struct Cosine<'a> {
 
 impl Measure for Cosine<'_> {
     #[inline(always)]
-    fn of<T: Scalar>(&self, (i, j): (u32, u32), x: &[T], y: &[T]) -> f64 {
+    fn scale(&self, i: u32) -> f64 {
+        self.of_left[i as usize].recip()
+    }
+
+    #[inline(always)]
+    fn of<S: Simd, T: Scalar>(
+        &self,
+        simd: S,
+        (i, j): (u32, u32),
+        (x, widened): (&[T], &[f64]),
+        y: &[T],
+    ) -> f64 {
         let (of_x, of_y) = (self.of_left[i as usize], self.of_right[j as usize]);
         if of_x == 0.0 || of_y == 0.0 {
             return 1.0;
@@ -204,8 +238,10 @@ impl Measure for Cosine<'_> {
         if of_x.min(of_y) < INVERTIBLE {
             return of_small(x, of_x, y, of_y);
         }
-        let (of_x, of_y) = (of_x.recip(), of_y.recip());
-        let square = sum(x, y, |x, y| square(x * of_x - y * of_y));
+        let of_y = simd.splat_f64s(of_y.recip());
+        let square = sum(simd, widened, y, |x, y| {
+            square(simd, simd.sub_f64s(x, simd.mul_f64s(y, of_y)))
+        });
         (0.5 * square).min(2.0)
     }
 }
@@ -215,7 +251,7 @@ impl Measure for Cosine<'_> {
 fn of_small<T: Scalar>(x: &[T], of_x: f64, y: &[T], of_y: f64) -> f64 {
     let enlarged = |row: &[T], norm: f64| {
         if norm < INVERTIBLE {
-            let norm = sum(row, row, |x, _| square(x * ENLARGED)).sqrt();
+            let norm = sum_plainly(row, row, |x, _| (x * ENLARGED).powi(2)).sqrt();
             (ENLARGED, norm)
         } else {
             (1.0, norm)
@@ -224,15 +260,21 @@ fn of_small<T: Scalar>(x: &[T], of_x: f64, y: &[T], of_y: f64) -> f64 {
     let ((more_x, of_x), (more_y, of_y)) = (enlarged(x, of_x), enlarged(y, of_y));
     let direction = |value: f64, more: f64, norm: f64| value * more / norm;
     let difference = |x, y| direction(x, more_x, of_x) - direction(y, more_y, of_y);
-    (0.5 * sum(x, y, |x, y| square(difference(x, y)))).min(2.0)
+    (0.5 * sum_plainly(x, y, |x, y| difference(x, y).powi(2))).min(2.0)
 }
 
 struct Dot;
 
 impl Measure for Dot {
     #[inline(always)]
-    fn of<T: Scalar>(&self, _: (u32, u32), x: &[T], y: &[T]) -> f64 {
-        sum(x, y, |x, y| x * y)
+    fn of<S: Simd, T: Scalar>(
+        &self,
+        simd: S,
+        _: (u32, u32),
+        (_, widened): (&[T], &[f64]),
+        y: &[T],
+    ) -> f64 {
+        sum(simd, widened, y, |x, y| simd.mul_f64s(x, y))
     }
 }
 
@@ -273,36 +315,67 @@ impl<T: Scalar, M: Measure> WithSimd for Pairs<'_, T, M> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (mut widened, mut last) = (Vec::new(), None);
         for (at, &(i, j)) in self.pairs.iter().enumerate() {
             if let Some(&(_, next)) = self.pairs.get(at + AHEAD) {
                 prefetch(self.right.row(next as usize));
             }
             let (x, y) = (self.left.row(i as usize), self.right.row(j as usize));
-            self.out.push(self.measure.of((i, j), x, y));
+            if last != Some(i) {
+                widen(x, self.measure.scale(i), &mut widened);
+                last = Some(i);
+            }
+            let measured = self.measure.of(simd, (i, j), (x, &widened), y);
+            self.out.push(measured);
         }
     }
 }
 
 #[inline(always)]
-fn square(value: f64) -> f64 {
-    value * value
+fn square<S: Simd>(simd: S, value: S::f64s) -> S::f64s {
+    simd.mul_f64s(value, value)
 }
 
-/// The sum of a term of each two values, in the order that the module describes.
+/// The values times a scale, and zeros up to whole chunks of lanes.
 #[inline(always)]
-fn sum<T: Scalar>(x: &[T], y: &[T], term: impl Fn(f64, f64) -> f64) -> f64 {
+fn widen<T: Scalar>(row: &[T], scale: f64, widened: &mut Vec<f64>) {
+    widened.clear();
+    widened.extend(row.iter().map(|value| value.to_f64() * scale));
+    widened.resize(row.len().next_multiple_of(LANES), 0.0);
+}
+
+/// The sum of a term of each two values, one of them of a [widened](widen) row, in the order that the
+/// module describes; terms of zeros are zero.
+#[inline(always)]
+fn sum<S: Simd, T: Scalar>(
+    simd: S,
+    x: &[f64],
+    y: &[T],
+    term: impl Fn(S::f64s, S::f64s) -> S::f64s,
+) -> f64 {
+    let mut sums = [simd.splat_f64s(0.0); LANES];
+    let (x, (y, rest)) = (x.as_chunks::<LANES>().0, y.as_chunks::<LANES>());
+    let mut last = [T::ZERO; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    // In one loop: what is inlined twice is inlined nowhere, and then compiled for no instruction set.
+    for (chunk, x) in x.iter().enumerate() {
+        let y = y.get(chunk).unwrap_or(&last).map(T::to_f64);
+        let values = f64::vectors::<S>(x).iter().zip(f64::vectors::<S>(&y));
+        for (sum, (&x, &y)) in sums.iter_mut().zip(values) {
+            *sum = simd.add_f64s(*sum, term(x, y));
+        }
+    }
     let mut lanes = [0.0; LANES];
-    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
-    for (x, y) in x.iter().zip(y) {
-        for lane in 0..LANES {
-            lanes[lane] += term(x[lane].to_f64(), y[lane].to_f64());
-        }
-    }
-    for (lane, (x, y)) in lanes.iter_mut().zip(x_rest.iter().zip(y_rest)) {
-        *lane += term(x.to_f64(), y.to_f64());
-    }
+    lanes.copy_from_slice(&f64::values::<S>(&sums)[..LANES]);
     halve(&mut lanes, |x, y| x + y)
+}
+
+/// The same for what is seldom asked for.
+fn sum_plainly<T: Scalar>(x: &[T], y: &[T], term: impl Fn(f64, f64) -> f64) -> f64 {
+    let mut widened = Vec::new();
+    widen(x, 1.0, &mut widened);
+    sum(pulp::Scalar::new(), &widened, y, term)
 }
 
 #[cfg(test)]

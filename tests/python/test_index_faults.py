@@ -237,7 +237,7 @@ def test_a_save_that_fails_leaves_another_builds_work(items, tmp_path):
     with pytest.raises(KeyboardInterrupt) as caught:
         Index.build_on_disk(path, interrupted, **arguments)
     left = files_of(path)
-    assert len(left) == 14  # 13 arrays, and what tells of them
+    assert len(left) == 15  # 14 arrays, and what tells of them
     with pytest.raises(ValueError, match="id 0 is given twice"):
         Index.build_on_disk(path, lambda _: [(items, np.zeros(400, int))], count=400, dim=12)
     assert files_of(path) == left

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from frames import arrow_vectors
 from lshjoin.frames import open_frame
-from lshjoin.vectors import array_matrix, key_and_rows
+from lshjoin.vectors import array_matrix, key_and_rows, key_matrix
 
 FLOATS = [np.float16, np.float32, np.float64]
 INTS = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
@@ -149,11 +149,11 @@ def test_any_layout(rows, layout):
 
 def test_key_takes_the_type_of_the_rows():
     rows = np.ones((3, 2), np.float32)
-    key, same = key_and_rows([0.5, 2], rows)
+    key, same = key_and_rows(key_matrix([0.5, 2]), rows)
     assert key.dtype == np.float32
     assert same is rows
-    key, wide = key_and_rows([0.1, 2], rows)  # 0.1 is not a float32
+    key, wide = key_and_rows(key_matrix([0.1, 2]), rows)  # 0.1 is not a float32
     assert key.dtype == wide.dtype == np.float64
     assert key[0, 0] == 0.1
-    key, wide = key_and_rows([1e300, 2], rows)
+    key, wide = key_and_rows(key_matrix([1e300, 2]), rows)
     assert key[0, 0] == 1e300
