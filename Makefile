@@ -52,10 +52,12 @@ test-neon: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER = qemu-aarch64
 test-neon:
 	dpkg --status $(NEON_DEBS) >/dev/null 2>&1 || { dpkg --add-architecture arm64 && apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(NEON_DEBS); }
-	LSHJOIN_ISA=neondot QEMU_CPU=neoverse-n1 $(NEON_TESTS) -p lshjoin-kernels -p lshjoin -- $(MINUTES:%=--skip %)
-	LSHJOIN_ISA=neon QEMU_CPU=cortex-a57 $(NEON_TESTS) -p lshjoin-kernels
+	LSHJOIN_ISA=neondot QEMU_CPU=neoverse-n1 $(NEON_KERNELS)
+	LSHJOIN_ISA=neondot QEMU_CPU=neoverse-n1 \
+	    cargo test --lib --test joins -p lshjoin -- $(MINUTES:%=--skip %)
+	LSHJOIN_ISA=neon QEMU_CPU=cortex-a57 $(NEON_KERNELS)
 
-NEON_TESTS := cargo test --lib --tests
+NEON_KERNELS := cargo test --lib --tests -p lshjoin-kernels
 
 # Joins of thousands of rows against brute force: each takes minutes when emulated.
 MINUTES := exact_knn_join_is_brute_force the_pairs_are_those_of_whole_rows approximate_plans batches_ equal_rows_stream
