@@ -456,7 +456,8 @@ impl CommonScale {
 ///
 /// let rows = Rows::new(&[1001.0_f32, 1002.0, 1003.0], 1)?;
 /// assert_eq!(centre_of(rows, Isa::best()), Some(vec![1002.0]));
-/// assert_eq!(centre_of(Rows::new(&[-1.0_f32, 0.5, 1.0], 1)?, Isa::best()), None);
+/// let around_zero = Rows::new(&[-2.0_f32, -1.0, 0.0, 1.0, 2.0], 1)?;
+/// assert_eq!(centre_of(around_zero, Isa::best()), None);
 /// # Ok::<(), lshjoin_kernels::KernelError>(())
 /// ```
 pub fn centre_of<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Option<Vec<T>> {

@@ -199,7 +199,8 @@ def test_as_much_memory_is_taken_as_was_said(metric, k, tmp_path, rng):
     np.save(tmp_path / "rows.npy", rows)
     command = [sys.executable, "-c", MEMORY, tmp_path / "rows.npy", metric, str(k)]
     said = float(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
-    assert 0.8 < said < 1.25
+    # Roughly: what was freed before is used again, by more or less of the peak.
+    assert 0.7 < said < 1.4
 
 
 def test_plans_that_do_the_same_are_equal(planned_elsewhere):
