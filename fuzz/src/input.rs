@@ -93,3 +93,18 @@ impl Random {
         (self.below((1 << 21) + 1) as f64 - f64::from(1 << 20)) / f64::from(1 << 20)
     }
 }
+
+/// The square root of the sum of some squares, none of which overflows or vanishes.
+pub fn norm(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let largest = values
+        .clone()
+        .fold(0.0_f64, |most, value| most.max(value.abs()));
+    if largest == 0.0 {
+        return 0.0;
+    }
+    largest
+        * values
+            .map(|value| (value / largest).powi(2))
+            .sum::<f64>()
+            .sqrt()
+}

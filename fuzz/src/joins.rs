@@ -11,7 +11,7 @@ use lshjoin_kernels::KernelError;
 use rayon::ThreadPool;
 
 use super::{
-    input::{Input, Random},
+    input::{Input, Random, norm},
     saved::METRICS,
 };
 
@@ -184,21 +184,6 @@ fn pool(threads: usize) -> &'static ThreadPool {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         pool.build().expect("threads")
     })
-}
-
-/// The square root of the sum of some squares, none of which overflows or vanishes.
-fn norm(values: impl Iterator<Item = f64> + Clone) -> f64 {
-    let largest = values
-        .clone()
-        .fold(0.0_f64, |most, value| most.max(value.abs()));
-    if largest == 0.0 {
-        return 0.0;
-    }
-    largest
-        * values
-            .map(|value| (value / largest).powi(2))
-            .sum::<f64>()
-            .sqrt()
 }
 
 /// The distance in double precision, and how far from it what a join says may be: a few roundings of

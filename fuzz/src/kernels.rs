@@ -9,7 +9,7 @@ use lshjoin_kernels::{
     sum_rows,
 };
 
-use super::input::{Input, Random};
+use super::input::{Input, Random, norm};
 
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
@@ -114,18 +114,8 @@ fn meet(left: &Side, right: &Side, k: usize, isa: Isa) -> Result<Met> {
     })
 }
 
-/// The Euclidean distance, of which neither huge nor tiny squares are lost.
 fn apart(x: &[f32], y: &[f32]) -> f64 {
-    let differences = || x.iter().zip(y).map(|(&x, &y)| f64::from(x) - f64::from(y));
-    let largest = differences().fold(0.0_f64, |largest, off| largest.max(off.abs()));
-    if largest == 0.0 {
-        return 0.0;
-    }
-    largest
-        * differences()
-            .map(|off| (off / largest).powi(2))
-            .sum::<f64>()
-            .sqrt()
+    norm(x.iter().zip(y).map(|(&x, &y)| f64::from(x) - f64::from(y)))
 }
 
 /// Panels of codes of real rows: all instruction sets report the same, and nothing near is lost.
