@@ -49,3 +49,36 @@ def kills(record_property):
     kills = Kills()
     yield kills
     record_property("kills", kills.count)
+
+
+class Crash(BaseException):
+    """As a kill: nothing that is called after it does anything."""
+
+
+@pytest.fixture
+def crash_after(monkeypatch):
+    """Calls something that is to end at one of its changes of names of files; whether it did."""
+
+    def crash(calls, call):
+        left = calls
+
+        def crashing(change):
+            def counted(*args, **kwargs):
+                nonlocal left
+                if left == 0:
+                    raise Crash
+                left -= 1
+                return change(*args, **kwargs)
+
+            return counted
+
+        with monkeypatch.context() as patched:
+            for name in ("mkdir", "rename", "replace", "rmdir", "unlink"):
+                patched.setattr(os, name, crashing(getattr(os, name)))
+            try:
+                call()
+            except Crash:
+                return True
+        return False
+
+    return crash

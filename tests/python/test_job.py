@@ -118,39 +118,6 @@ def test_what_a_crash_left_of_a_write_is_no_result(tmp_path):
     assert not tmp_path.exists()
 
 
-class Crash(BaseException):
-    """As a kill: nothing that is called after it does anything."""
-
-
-@pytest.fixture
-def crash_after(monkeypatch):
-    """Calls something that is to end at one of its changes of names of files; whether it did."""
-
-    def crash(calls, call):
-        left = calls
-
-        def crashing(change):
-            def counted(*args, **kwargs):
-                nonlocal left
-                if left == 0:
-                    raise Crash
-                left -= 1
-                return change(*args, **kwargs)
-
-            return counted
-
-        with monkeypatch.context() as patched:
-            for name in ("mkdir", "rename", "replace", "rmdir", "unlink"):
-                patched.setattr(os, name, crashing(getattr(os, name)))
-            try:
-                call()
-            except Crash:
-                return True
-        return False
-
-    return crash
-
-
 @pytest.mark.parametrize("calls", range(7))
 def test_what_a_crash_left_of_a_finished_job_is_begun_anew(calls, tmp_path, crash_after):
     """Whichever call was its last: no step is there in part."""

@@ -1,7 +1,6 @@
 """Models and estimators on disk, in Spark's layout."""
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -118,39 +117,16 @@ def test_nothing_but_a_model_is_overwritten(frame, tmp_path):
     type(model).load(tmp_path / "empty")
 
 
-def test_a_crash_at_any_change_leaves_the_old_or_the_new(tmp_path, monkeypatch):
+def test_a_crash_at_any_change_leaves_the_old_or_the_new(tmp_path, crash_after):
     lsh = CASES["spark"]
     old, new = (lsh.copy({lsh.seed: seed}) for seed in (1, 2))
-
-    class Crash(BaseException):
-        pass
-
-    left = calls = 0
-
-    def crashing(call):
-        def counted(*args, **kwargs):
-            nonlocal left
-            if left == 0:
-                raise Crash
-            left -= 1
-            return call(*args, **kwargs)
-
-        return counted
-
+    calls = 0
     seen = set()
     while True:
         path = tmp_path / str(calls) / "model"
         old.save(path)
-        left = calls
-        with monkeypatch.context() as patched:
-            for name in ("mkdir", "rename", "rmdir", "unlink"):
-                patched.setattr(os, name, crashing(getattr(os, name)))
-            try:
-                new.write().overwrite().save(path)
-            except Crash:
-                pass
-            else:
-                break
+        if not crash_after(calls, lambda path=path: new.write().overwrite().save(path)):
+            break
         seed = BucketedRandomProjectionLSH.load(path).getSeed()
         seen.add(seed)
         with pytest.raises(FileExistsError):
