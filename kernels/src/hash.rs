@@ -109,16 +109,13 @@ impl HashFunctions {
     /// # Errors
     /// [`KernelError::Memory`].
     pub fn slice(&self, functions: Range<usize>) -> Result<Self> {
-        fn copy<V: Copy>(values: &[V]) -> Result<Vec<V>> {
-            memory::collect(values.iter().copied(), FUNCTIONS)
-        }
         let values = functions.start * self.dim..functions.end * self.dim;
         Ok(Self {
             dim: self.dim,
-            directions: copy(&self.directions[values.clone()])?,
-            directions_f32: copy(&self.directions_f32[values])?,
-            norms: copy(&self.norms[functions.clone()])?,
-            offsets: copy(&self.offsets[functions])?,
+            directions: memory::copied(&self.directions[values.clone()], FUNCTIONS)?,
+            directions_f32: memory::copied(&self.directions_f32[values], FUNCTIONS)?,
+            norms: memory::copied(&self.norms[functions.clone()], FUNCTIONS)?,
+            offsets: memory::copied(&self.offsets[functions], FUNCTIONS)?,
             bucketing: self.bucketing,
         })
     }
@@ -340,12 +337,7 @@ impl HashFunctions {
     fn project_block<T: Scalar>(&self, rows: Rows<'_, T>, projections: &mut Vec<T>) -> Result<()> {
         let directions = Rows::new(self.directions_in::<T>(), self.dim)?;
         let len = rows.len() * self.len();
-        memory::reserve(
-            projections,
-            len.saturating_sub(projections.len()),
-            PROJECTIONS,
-        )?;
-        projections.resize(len, T::ZERO);
+        memory::resize(projections, len, T::ZERO, PROJECTIONS)?;
         project(rows, directions, projections);
         Ok(())
     }

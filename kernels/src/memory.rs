@@ -84,6 +84,31 @@ fn grow<T>(values: &mut Vec<T>, more: usize, what: &'static str) -> Result<()> {
     keep_spare::<T>(len, what)
 }
 
+/// [`slice::to_vec`].
+///
+/// # Errors
+/// As [`zeroed`].
+pub fn copied<T: Copy>(values: &[T], what: &'static str) -> Result<Vec<T>> {
+    let mut copied = empty(values.len(), what)?;
+    copied.extend_from_slice(values);
+    Ok(copied)
+}
+
+/// [`Vec::resize`].
+///
+/// # Errors
+/// As [`zeroed`].
+pub fn resize<T: Clone>(
+    values: &mut Vec<T>,
+    len: usize,
+    value: T,
+    what: &'static str,
+) -> Result<()> {
+    reserve(values, len.saturating_sub(values.len()), what)?;
+    values.resize(len, value);
+    Ok(())
+}
+
 /// [`Vec::push`].
 ///
 /// # Errors
@@ -205,7 +230,15 @@ mod tests {
             extend(&mut extended, expected.iter().copied(), "numbers").unwrap();
             prop_assert_eq!(extended, [&values[..], &expected].concat());
             let same = par_collect(values.par_iter().copied(), "numbers").unwrap();
-            prop_assert_eq!(same, values);
+            prop_assert_eq!(&same, &values);
+            prop_assert_eq!(&copied(&values, "numbers").unwrap(), &values);
+            for len in [expected.len(), 300] {
+                let mut resized = values.clone();
+                resize(&mut resized, len, 7, "numbers").unwrap();
+                let mut as_expected = values.clone();
+                as_expected.resize(len, 7);
+                prop_assert_eq!(resized, as_expected);
+            }
         }
     }
 
@@ -221,6 +254,10 @@ mod tests {
         assert_eq!(empty::<u64>(TOO_MANY, "sums"), Err(refused.clone()));
         assert_eq!(
             reserve(&mut Vec::<u64>::new(), TOO_MANY, "sums"),
+            Err(refused.clone())
+        );
+        assert_eq!(
+            resize(&mut Vec::<u64>::new(), TOO_MANY, 7, "sums"),
             Err(refused.clone())
         );
         assert_eq!(collect(0..TOO_MANY as u64, "sums"), Err(refused.clone()));

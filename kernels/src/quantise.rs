@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::{
-    distance::prefetch,
+    distance::{prefetch, same_dimension},
     error::{KernelError, Result},
     finite::check_finite,
     isa::Isa,
@@ -93,17 +93,18 @@ const ZEROS: f64 = (1_u64 << 60) as f64;
 const SAMPLE: usize = 1000;
 const SHARE: f64 = 0.99;
 
-/// What memory is asked for.
-const CODES: &str = "8-bit codes";
 /// Rows of a sample that the centre is made from, and how much finer codes have to be for its sake:
 /// there are rows whose codes are exact as they are.
 const CENTRED: usize = 101;
 const FINER: f64 = 0.75;
 
-/// Bytes of what is known of a row besides its codes.
-const KNOWN: usize = size_of::<Approximation>();
+/// What memory is asked for.
+const CODES: &str = "8-bit codes";
 
 impl<'a> Quantised<'a> {
+    /// Bytes of what is known of a row besides its codes, as [`Quantised::parts`] gives it.
+    pub const KNOWN: usize = size_of::<Approximation>();
+
     /// Quantises each row, on the current rayon pool.
     ///
     /// # Errors
@@ -126,14 +127,8 @@ impl<'a> Quantised<'a> {
         isa: Isa,
     ) -> Result<Self> {
         let (n, dim) = (rows.len(), rows.dim());
-        if let Some(centre) = centre
-            && centre.len() != dim
-        {
-            return Err(KernelError::Shape {
-                what: "the centre",
-                got: centre.len(),
-                expected: dim,
-            });
+        if let Some(centre) = centre {
+            same_dimension("the centre", centre.len(), dim)?;
         }
         let stride = dim.next_multiple_of(LINE);
         // The pages are first written by the tasks.
@@ -189,7 +184,7 @@ impl<'a> Quantised<'a> {
         if dim == 0 {
             return Err(KernelError::NoDimension);
         }
-        let rows = known.len() / KNOWN;
+        let rows = known.len() / Self::KNOWN;
         let shape = |what, got, expected| KernelError::Shape {
             what,
             got,
@@ -202,7 +197,7 @@ impl<'a> Quantised<'a> {
             dim,
             codes: codes.into(),
             rows: bytemuck::try_cast_slice(known)
-                .map_err(|_| shape("what is known of rows", known.len(), rows * KNOWN))?
+                .map_err(|_| shape("what is known of rows", known.len(), rows * Self::KNOWN))?
                 .into(),
         })
     }
@@ -252,16 +247,14 @@ impl<'a> Quantised<'a> {
     ) -> Result<Option<usize>> {
         let zeros = vec![T::ZERO; self.dim];
         let centre = centre.unwrap_or(&zeros);
-        let of_centre = ("the centre", centre.len(), self.dim);
-        let of_rows = ("values of rows", rows.values().len(), self.len() * self.dim);
-        for (what, got, expected) in [of_centre, of_rows] {
-            if got != expected || rows.dim() != self.dim {
-                return Err(KernelError::Shape {
-                    what,
-                    got,
-                    expected,
-                });
-            }
+        same_dimension("the centre", centre.len(), self.dim)?;
+        same_dimension("rows", rows.dim(), self.dim)?;
+        if rows.len() != self.len() {
+            return Err(KernelError::Shape {
+                what: "rows",
+                got: rows.len(),
+                expected: self.len(),
+            });
         }
         Ok((0..self.len()).into_par_iter().position_first(|index| {
             let known = self.rows[index];
@@ -299,13 +292,7 @@ impl<'a> Quantised<'a> {
     /// [`Shape`](KernelError::Shape) when they are of another dimension,
     /// [`Memory`](KernelError::Memory).
     pub fn append(&mut self, other: &Quantised<'_>) -> Result<()> {
-        if other.dim != self.dim {
-            return Err(KernelError::Shape {
-                what: "rows to append",
-                got: other.dim,
-                expected: self.dim,
-            });
-        }
+        same_dimension("rows to append", other.dim, self.dim)?;
         let (codes, rows) = (self.codes.to_mut(), self.rows.to_mut());
         memory::reserve(codes, other.codes.len(), CODES)?;
         memory::reserve(rows, other.rows.len(), CODES)?;

@@ -96,10 +96,8 @@ impl Sorter {
             |row: u32, shift| u64::from(keys[row as usize].limb(shift)) << 32 | u64::from(row);
         self.records.clear();
         memory::reserve(&mut self.records, keys.len(), SORTED)?;
-        let missing = keys.len().saturating_sub(self.scratch.len());
-        memory::reserve(&mut self.scratch, missing, SORTED)?;
+        memory::resize(&mut self.scratch, keys.len(), 0, SORTED)?;
         self.records.extend((0..rows).map(|row| record(row, 0)));
-        self.scratch.resize(keys.len(), 0);
         for shift in (0..bits).step_by(32) {
             if shift > 0 {
                 for slot in &mut self.records {

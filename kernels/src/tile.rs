@@ -41,6 +41,9 @@ use panel::{BLOCK, Band, Bounds, Line, Packed, SIDE};
 pub use panel::{LeftPanel, RightPanel};
 pub use squares::code_distances2;
 
+/// What memory is asked for.
+const PAIRS: &str = "pairs that may be near";
+
 /// Bytes of right panel that are kept in the first-level cache while all left blocks pass by.
 const CACHED: usize = 24 << 10;
 
@@ -397,7 +400,7 @@ impl<'a> Panels<'a> {
         if self.multiply((left, left_bounds), (right, right_bounds), product) {
             let left = (&self.left.bands[left], left_bounds);
             let right = (&self.right.bands[right], right_bounds);
-            memory::reserve(near, BLOCK * BLOCK, "pairs that may be near")?;
+            memory::reserve(near, BLOCK * BLOCK, PAIRS)?;
             product.report(left, right, self.rounding, near);
         }
         Ok(())

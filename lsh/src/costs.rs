@@ -40,9 +40,6 @@ pub(crate) struct Shape {
     pub(crate) crowd: f64,
 }
 
-/// Bytes of what is known of a row beside its codes.
-const KNOWN: usize = 16;
-
 /// Of reading a value and making its code.
 const CODE: f64 = 1.6e-9;
 /// Of multiplying a value of a row with one of a direction.
@@ -105,7 +102,10 @@ impl Shape {
     /// cells.
     pub(crate) fn bytes(&self, cells: usize, looks: f64) -> u64 {
         let rows = self.rows() as usize;
-        let (values, of_codes) = (rows * self.dim, Quantised::stride(self.dim) + KNOWN);
+        let (values, of_codes) = (
+            rows * self.dim,
+            Quantised::stride(self.dim) + Quantised::KNOWN,
+        );
         let codes = rows * of_codes;
         // Of inner products, rows are copied with one value more, and both sides have norms.
         let kept = match self.metric {

@@ -165,9 +165,7 @@ impl Index {
                 let all: Rows<'_, f32> = Rows::new(rows.values(), width)?;
                 let kept = range.filter(|&row| !self.removed.contains(row));
                 let kept = memory::collect(kept, NUMBERS)?;
-                let mut values = memory::empty(kept.len() * dim, "copies of rows")?;
-                kept.iter()
-                    .for_each(|&row| values.extend_from_slice(&all.row(row)[..dim]));
+                let values = as_given(all, kept.iter().copied(), dim)?;
                 let ids = memory::collect(kept.iter().map(|&row| ids[row]), NUMBERS)?;
                 builder.push(Rows::new(&values, dim)?, &ids, run)?;
             }
@@ -340,8 +338,19 @@ enum Place {
     Added,
 }
 
+/// Copies of rows as they were given: without the value that they are kept with for inner products.
+fn as_given(
+    kept: Rows<'_, f32>,
+    rows: impl ExactSizeIterator<Item = usize>,
+    dim: usize,
+) -> Result<Vec<f32>> {
+    let mut values = memory::empty(rows.len() * dim, "copies of rows")?;
+    rows.for_each(|row| values.extend_from_slice(&kept.row(row)[..dim]));
+    Ok(values)
+}
+
 fn check_unique(ids: &[i64]) -> Result<()> {
-    let mut sorted = memory::collect(ids.iter().copied(), NUMBERS)?;
+    let mut sorted = memory::copied(ids, NUMBERS)?;
     sorted.sort_unstable();
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         None => Ok(()),

@@ -274,7 +274,7 @@ fn groups(norms: &[f64]) -> Result<Vec<Group>> {
         } else {
             similar
         };
-        let mut items = memory::collect(rest[..end].iter().copied(), NUMBERS)?;
+        let mut items = memory::copied(&rest[..end], NUMBERS)?;
         items.sort_unstable();
         groups.push(Group { longest, items });
         rest = &rest[end..];

@@ -181,9 +181,7 @@ impl<T: Scalar> Nearer<'_, T> {
         for end in ends.iter_mut() {
             start += std::mem::replace(end, start);
         }
-        let more = found.len().saturating_sub(candidates.len());
-        memory::reserve(candidates, more, NEIGHBORS)?;
-        candidates.resize(found.len(), Candidate::default());
+        memory::resize(candidates, found.len(), Candidate::default(), NEIGHBORS)?;
         for &(row, candidate) in found.iter() {
             candidates[ends[row as usize]] = candidate;
             ends[row as usize] += 1;

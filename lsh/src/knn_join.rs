@@ -266,9 +266,7 @@ impl<T: Scalar> Prepared<T> {
     fn new(plan: &CellPlan, (left, right): Sides<'_, '_, T>, k: usize, run: &Run) -> Result<Self> {
         let mut held_out = held_out(plan.until_recall, left, right, k, run)?;
         run.begin("cells");
-        let cells = Cells::of_side(right, plan.cells, plan.seed, run)?;
-        let filling = to_begin_with(k, right.len());
-        let filling = Filling::new(&cells, right, left.is_none(), filling, run)?;
+        let (cells, filling) = learn(plan.cells, plan.seed, (left, right), k, run)?;
         let margin = match &mut held_out {
             Some((recall, held_out)) => {
                 margin_for(&cells, &filling, (left, right), held_out, *recall, run)?.0
@@ -284,6 +282,20 @@ impl<T: Scalar> Prepared<T> {
             extent,
         })
     }
+}
+
+/// So many cells of the right side, and what fills the lists of each.
+pub(crate) fn learn<T: Scalar>(
+    cells: usize,
+    seed: u64,
+    (left, right): Sides<'_, '_, T>,
+    k: usize,
+    run: &Run,
+) -> Result<(Cells, Filling)> {
+    let cells = Cells::of_side(right, cells, seed, run)?;
+    let rows = to_begin_with(k, right.len());
+    let filling = Filling::new(&cells, right, left.is_none(), rows, run)?;
+    Ok((cells, filling))
 }
 
 /// The k nearest of all pairs, as the one thing that is left to do.

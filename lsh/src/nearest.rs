@@ -277,7 +277,7 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         run: &Run,
     ) -> Result<(Vec<Candidate>, Vec<f64>)> {
         let list = &shard.candidates[self.places(shard, row)];
-        let mut list = memory::collect(list.iter().copied(), NEIGHBORS)?;
+        let mut list = memory::copied(list, NEIGHBORS)?;
         let distances = self.settle_list(row, &mut list, run)?;
         self.set_list(row, shard, &list);
         Ok((list, distances))

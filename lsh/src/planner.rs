@@ -25,7 +25,7 @@ use crate::{
     filling::Filling,
     held_out::{HeldOut, Which},
     inner_product::{Others, Products},
-    knn_join::{Choice, Prepared, Sides},
+    knn_join::{Choice, Prepared, Sides, learn},
     margins::{Extent, extents, margin_for, needed},
     median::median,
     metric::Metric,
@@ -326,7 +326,7 @@ impl<'a> Planner<'a> {
             if (best.is_some() || is_hard) && planning > MORE_PLANNING * least {
                 continue;
             }
-            let learnt = self.learn(&shape, cells, sides)?;
+            let learnt = learn(cells, self.seed, sides, shape.k, run)?;
             let study = self.cells(&shape, learnt, sides, &held_out)?;
             considered.extend_from_slice(&study.curve);
             let quicker = |best: &CellStudy| study.setting.seconds < best.setting.seconds;
@@ -438,20 +438,6 @@ impl<'a> Planner<'a> {
                 .map(|(&(row, _), distance)| left.length(right, row, distance))
                 .collect(),
         })
-    }
-
-    /// So many cells, and what fills the lists of each.
-    fn learn<T: Scalar>(
-        &self,
-        shape: &Shape,
-        cells: usize,
-        (left, right): Sides<'_, '_, T>,
-    ) -> Result<(Cells, Filling)> {
-        let run = self.run;
-        let cells = Cells::of_side(right, cells, self.seed, run)?;
-        let filling = to_begin_with(shape.k, shape.right);
-        let filling = Filling::new(&cells, right, left.is_none(), filling, run)?;
-        Ok((cells, filling))
     }
 
     /// What these cells would compare and find.

@@ -50,9 +50,7 @@ impl<'a, T: Scalar> Side<'a, T> {
         metric: Metric,
         run: &Run,
     ) -> Result<Self> {
-        let mut side = Self::without_codes(name, rows, metric, run)?;
-        side.quantise(None, run)?;
-        Ok(side)
+        Self::with_codes(name, rows, metric, None, run)
     }
 
     /// The items of a join, without those that take no part for the sake of others that they are
@@ -105,9 +103,7 @@ impl<'a, T: Scalar> Side<'a, T> {
         rows: Rows<'b, T>,
         run: &Run,
     ) -> Result<Side<'b, T>> {
-        let mut side = Side::without_codes(name, rows, self.metric, run)?;
-        side.quantise(Some((self.centre(), None)), run)?;
-        Ok(side)
+        Side::with_codes(name, rows, self.metric, Some((self.centre(), None)), run)
     }
 
     /// With codes of the grid that was made for rows like these.
@@ -121,8 +117,19 @@ impl<'a, T: Scalar> Side<'a, T> {
         grid: &Grid<T>,
         run: &Run,
     ) -> Result<Self> {
+        let grid = (grid.centre.as_deref(), Some(grid.scale));
+        Self::with_codes(name, rows, metric, Some(grid), run)
+    }
+
+    fn with_codes(
+        name: &'static str,
+        rows: Rows<'a, T>,
+        metric: Metric,
+        grid: Option<(Option<&[T]>, Option<CommonScale>)>,
+        run: &Run,
+    ) -> Result<Self> {
         let mut side = Self::without_codes(name, rows, metric, run)?;
-        side.quantise(Some((grid.centre.as_deref(), Some(grid.scale))), run)?;
+        side.quantise(grid, run)?;
         Ok(side)
     }
 

@@ -48,19 +48,13 @@ impl Signs {
                     *margin = (f64::from(*margin) * scale) as f32 - threshold;
                 }
             });
-        let numbers = (0..side.rows.len() as u32).map(|row| side.number(row));
-        let mut numbers = memory::collect(numbers, NUMBERS)?;
-        if side.len() < numbers.len() {
-            // Duplicates have the number of the one that takes part.
-            let takes_part = |row: usize| side.row(numbers[row]) as usize == row;
-            let rows = margins.chunks(bits).enumerate();
-            let rows = rows.filter(|&(row, _)| takes_part(row));
-            margins = rows.flat_map(|(_, margins)| margins).copied().collect();
-            numbers = (0..numbers.len())
-                .filter(|&row| takes_part(row))
-                .map(|row| numbers[row])
-                .collect();
+        // Duplicates have the number of the one that takes part.
+        let rows = (0..side.rows.len() as u32).filter(|&row| side.row(side.number(row)) == row);
+        let rows = memory::collect(rows, NUMBERS)?;
+        if rows.len() < side.rows.len() {
+            margins = Rows::new(&margins, bits)?.gather(&rows)?;
         }
+        let numbers = memory::collect(rows.iter().map(|&row| side.number(row)), NUMBERS)?;
         Ok(Self {
             bits,
             margins,

@@ -126,7 +126,7 @@ pub(crate) fn c_contiguous<'a, T: Element>(
 
 /// A copy of values.
 pub(crate) fn copied<T: Copy>(values: &[T]) -> PyResult<Vec<T>> {
-    memory::collect(values.iter().copied(), "copies of arrays").map_err(|error| to_py(error.into()))
+    memory::copied(values, "copies of arrays").map_err(|error| to_py(error.into()))
 }
 
 /// Row numbers, or where the rows of each query start.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::{
-    BLOCK, Bounds, LeftPanel, Near, Panels, Product, Reckoning, RightPanel, floors::Widest,
+    BLOCK, Bounds, LeftPanel, Near, PAIRS, Panels, Product, Reckoning, RightPanel, floors::Widest,
     panel::Band,
 };
 use crate::{
@@ -53,9 +53,6 @@ pub fn nearest_pairs(
     }
     Ok(())
 }
-
-/// What memory is asked for.
-const PAIRS: &str = "pairs that may be near";
 
 /// Right rows of one scale: of a few much larger ones the codes tell less, which is not to be held
 /// against the others.

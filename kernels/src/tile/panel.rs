@@ -228,12 +228,10 @@ impl Packed {
                 }
             }
         }
-        make_room(&mut self.bounds, self.bands.len())?;
-        self.bounds.resize(self.bands.len(), Bounds::NONE);
+        memory::resize(&mut self.bounds, self.bands.len(), Bounds::NONE, PANEL)?;
         let lines = self.bands.len() * BLOCK * Packing::of(self.isa).lines(self.dim);
-        make_room(&mut self.lines, lines)?;
         // What was there before may stay: products of padding are never looked at.
-        self.lines.resize(lines, Line([0; SIDE]));
+        memory::resize(&mut self.lines, lines, Line([0; SIDE]), PANEL)?;
         self.set_bounds(bounds)
     }
 
@@ -264,11 +262,6 @@ impl Packed {
             }
         }
     }
-}
-
-/// Makes room for so many values in all.
-fn make_room<V>(values: &mut Vec<V>, len: usize) -> Result<()> {
-    memory::reserve(values, len.saturating_sub(values.len()), PANEL)
 }
 
 /// What bounds are multiplied by, to have room for the rounding of distances.

@@ -32,9 +32,8 @@ use crate::{error::Result, memory, simd::dispatch};
 /// As [`near_pairs`](super::near_pairs).
 pub fn code_distances2(left: &LeftPanel, right: &RightPanel, squares: &mut Vec<f32>) -> Result<()> {
     let len = left.0.len() * right.0.bands.len() * BLOCK;
-    memory::reserve(squares, len.saturating_sub(squares.len()), "distances")?;
     // All of it is set anew.
-    squares.resize(len, f32::INFINITY);
+    memory::resize(squares, len, f32::INFINITY, "distances")?;
     if let Some(panels) = Panels::new(left, right)? {
         dispatch(left.0.isa, CodeDistances2 { panels, squares });
     }

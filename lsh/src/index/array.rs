@@ -470,8 +470,7 @@ impl ArrayWriter {
         match &self.sink {
             Sink::Memory(memory) => {
                 let values = bytemuck::try_cast_slice(&memory[self.start..]);
-                let values = values.unwrap_or_default().iter().copied();
-                Ok(memory::collect(values, ARRAYS)?)
+                Ok(memory::copied(values.unwrap_or_default(), ARRAYS)?)
             }
             Sink::File { file, path, .. } => {
                 let io = |error| Error::io(path, &error);

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
-use lshjoin_kernels::{CommonScale, Rows, memory};
+use lshjoin_kernels::{CommonScale, Quantised, Rows, memory};
 use rayon::prelude::*;
 
 use super::{
@@ -609,7 +609,7 @@ impl Sample {
         let rows = learnt.kept(Rows::new(&self.cells, dim)?, metric, run)?;
         let rows = Rows::new(&rows, width)?;
         learnt.grid = Some(Grid::of(rows, metric, run)?);
-        let side = Side::new("items", rows, metric, run)?;
+        let side = Side::without_codes("items", rows, metric, run)?;
         let cells = AxisCells::of_sample(&learnt.axes, &side, plan.cells, plan.seed, run)?;
         learnt.centroids = cells.into_centroids();
         Ok(learnt)
@@ -709,8 +709,9 @@ impl Writing {
                 let stride = codes.len() / rows.len();
                 let codes: Vec<i8> = gather(codes, stride, indices.clone())?;
                 write(&mut self.writers, "codes", at * stride, &codes)?;
-                let known: Vec<u8> = gather(known, 16, indices.clone())?;
-                write(&mut self.writers, "known", at * 16, &known)?;
+                let of_row = Quantised::KNOWN;
+                let known: Vec<u8> = gather(known, of_row, indices.clone())?;
+                write(&mut self.writers, "known", at * of_row, &known)?;
             }
             if !side.norms.is_empty() {
                 let norms: Vec<f64> = gather(&side.norms, 1, indices)?;

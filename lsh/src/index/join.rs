@@ -5,7 +5,7 @@ use std::{borrow::Cow, ops::Range};
 use lshjoin_kernels::{Rows, Scalar, memory};
 use rayon::prelude::*;
 
-use super::{HELD_OUT, Index, IndexBuilder, REWRITTEN, segment::SegmentCells};
+use super::{HELD_OUT, Index, IndexBuilder, REWRITTEN, as_given, segment::SegmentCells};
 use crate::{
     cells::CellStarts,
     error::{Error, Result},
@@ -202,7 +202,7 @@ impl Index {
         };
         let found = without_itself(found, stretch.start);
         let ids = &self.segment.ids(run)?[stretch];
-        let ids = memory::collect(ids.iter().copied(), NUMBERS)?;
+        let ids = memory::copied(ids, NUMBERS)?;
         Ok((ids, self.with_ids(found, run)?))
     }
 
@@ -253,7 +253,7 @@ impl Index {
         let other = |left: u32, right: u32| first + left != right;
         let pairs = self.within(&left, &right, radius, other, run)?;
         let ids = &self.segment.ids(run)?[stretch];
-        let ids = memory::collect(ids.iter().copied(), NUMBERS)?;
+        let ids = memory::copied(ids, NUMBERS)?;
         let found = RadiusNeighbors::sorted(pairs, ids.len())?;
         Ok((ids, found))
     }
@@ -313,11 +313,8 @@ impl Index {
     fn items_at(&self, rows: Vec<u32>, run: &Run) -> Result<Vec<f32>> {
         let all = self.segment.nearest_of(&self.removed, usize::MAX, run)?;
         all.check(rows.iter().copied())?;
-        let dim = self.segment.dim;
-        let mut values = memory::empty(rows.len() * dim, "copies of rows")?;
-        rows.iter()
-            .for_each(|&row| values.extend_from_slice(&all.rows.row(row as usize)[..dim]));
-        Ok(values)
+        let rows = rows.iter().map(|&row| row as usize);
+        as_given(all.rows, rows, self.segment.dim)
     }
 
     fn check_dimension(&self, queries: Rows<'_, f32>) -> Result<()> {

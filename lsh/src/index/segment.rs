@@ -116,7 +116,7 @@ impl Shapes {
             "hashes" => Shape::new(Dtype::U64, &[self.rows]),
             "held_out" => Shape::new(Dtype::U32, &[self.held_out]),
             "ids" => Shape::new(Dtype::I64, &[self.rows]),
-            "known" => Shape::new(Dtype::U8, &[coded, 16]),
+            "known" => Shape::new(Dtype::U8, &[coded, Quantised::KNOWN]),
             "rows" => Shape::new(Dtype::F32, &[self.rows, self.width]),
             "norms" if has_norms(self.metric) => Shape::new(Dtype::F64, &[self.rows]),
             "norms" => Shape::new(Dtype::F64, &[0]),
@@ -507,9 +507,9 @@ impl Segment {
         if !has_codes(self.metric) {
             return Ok(None);
         }
-        let stride = Quantised::stride(self.width());
+        let (stride, of_row) = (Quantised::stride(self.width()), Quantised::KNOWN);
         let codes = &self.array("codes").values()[rows.start * stride..rows.end * stride];
-        let known = &self.array("known").values()[rows.start * 16..rows.end * 16];
+        let known = &self.array("known").values()[rows.start * of_row..rows.end * of_row];
         Ok(Some(Quantised::from_parts(self.width(), codes, known)?))
     }
 
@@ -555,11 +555,8 @@ impl Segment {
         let axes: &[f32] = self.array("axes").values();
         let starts: &[u64] = self.array("starts").values();
         let mut cells = SegmentCells {
-            axes: PrincipalAxes::of_parts(
-                memory::collect(axes.iter().copied(), CELLS)?,
-                self.width(),
-            ),
-            centroids: memory::collect(centroids.iter().copied(), CELLS)?,
+            axes: PrincipalAxes::of_parts(memory::copied(axes, CELLS)?, self.width()),
+            centroids: memory::copied(centroids, CELLS)?,
             table: CellStarts::of_starts(memory::collect(
                 starts.iter().map(|&start| start as usize),
                 CELLS,
@@ -576,8 +573,10 @@ impl Segment {
     /// When they are damaged.
     pub(crate) fn held_out(&self, run: &Run) -> Result<Vec<u32>> {
         self.check_small(run)?;
-        let rows: &[u32] = self.array("held_out").values();
-        Ok(memory::collect(rows.iter().copied(), "held-out rows")?)
+        Ok(memory::copied(
+            self.array("held_out").values(),
+            "held-out rows",
+        )?)
     }
 
     /// All rows, to find the `k` nearest among.
