@@ -99,7 +99,7 @@ TOO_LARGE = [
     (INDEX, "index.knn(x, 2500, recall=1.0)", "fewer queries"),
     (INDEX, "index.radius(x[:2000], 1e9)", "fewer queries"),
     (FRAME, "model.approxSimilarityJoin(table, table, 3.0) and ()", "in parts"),
-    (FRAME, "model.approxNearestNeighborsJoin(table, table, 800) and ()", "in parts"),
+    (FRAME, "model.approxNearestNeighborsJoin(table, table, 800) and ()", "fewer neighbours"),
     (
         FRAME,
         "RandomHyperplaneLSH(inputCol='x', numHashTables=200_000).fit(table) and ()",

@@ -47,7 +47,7 @@ def executors() -> list[int]:
 
 
 @pytest.mark.parametrize("join", ["similarity", "nearest"])
-def test_the_result_is_the_same(spark, join):
+def test_the_result_is_the_same(spark, join, tmp_path):
     rng = np.random.default_rng(11)
     a, b = (frame(spark, clustered(3_000, 16, rng)) for _ in range(2))
     set_way(spark, SHUFFLED)
@@ -60,24 +60,23 @@ def test_the_result_is_the_same(spark, join):
     expected = pairs_of(joined)
     assert len(expected) > 3_000
 
-    def slowly(batches):  # holds up each task of the stage that it is in, the last
-        time.sleep(1)
+    begun, go_on = tmp_path / "begun", tmp_path / "go on"
+
+    def held(batches):  # each task of the stage that it is in, the last
+        begun.touch()
+        while not go_on.exists():
+            time.sleep(0.1)
         yield from batches
 
     found = []
-    slow = joined.mapInArrow(slowly, joined.schema)
-    job = threading.Thread(target=lambda: found.append(pairs_of(slow)))
-    tracker = spark.sparkContext.statusTracker()
+    last = joined.mapInArrow(held, joined.schema)
+    job = threading.Thread(target=lambda: found.append(pairs_of(last)))
     before = executors()
     assert len(before) == 2
     job.start()
-
-    def in_the_last_stage() -> bool:
-        stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
-        return any(stage and stage.numCompletedTasks and stage.numActiveTasks for stage in stages)
-
-    wait_until(in_the_last_stage)
+    wait_until(begun.exists)
     os.kill(before[0], signal.SIGKILL)
+    go_on.touch()
     job.join()
     assert found == [expected]
     wait_until(lambda: len(executors()) == 2)

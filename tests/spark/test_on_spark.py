@@ -451,7 +451,7 @@ def test_cancelling_a_job_ends_the_native_work(spark):
     wait_until(lambda: not at_work & workers().keys())
 
 
-def wait_until(condition, seconds=60):
+def wait_until(condition, seconds=600):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come about"
