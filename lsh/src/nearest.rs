@@ -37,11 +37,23 @@ pub(crate) const NEIGHBORS: &str = "neighbours";
 /// list than to look through it for each.
 const LONG: (usize, usize) = (64, 8);
 
+/// The part of its upper end that an interval measures at least if it is one of 8-bit codes: what has
+/// been measured itself is known to a few parts in a million.
+const WIDE: f32 = 1e-4;
+
 /// A thread's memory for what is merged into lists.
 #[derive(Default)]
 pub(crate) struct Merging {
     merged: Vec<Candidate>,
     marks: Marks,
+    measured: Measured,
+}
+
+/// Pairs and their distances.
+#[derive(Default)]
+struct Measured {
+    pairs: Vec<(u32, u32)>,
+    distances: Vec<f64>,
 }
 
 /// A bit for each item, all 0 between uses.
@@ -168,7 +180,11 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         &self,
         row: u32,
         candidates: &[Candidate],
-        Merging { merged, marks }: &mut Merging,
+        Merging {
+            merged,
+            marks,
+            measured,
+        }: &mut Merging,
         run: &Run,
     ) -> Result<()> {
         let bound = self.bound(row);
@@ -212,6 +228,9 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
             marks.clear(known);
         }
         if merged.len() > self.room {
+            self.measure(row, merged, measured, run)?;
+        }
+        if merged.len() > self.room {
             self.settle_list(row, merged, run)?;
         }
         self.set_list(row, &mut shard, merged);
@@ -236,6 +255,33 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         if let Some(kth) = list.get(self.k - 1) {
             self.bounds[row as usize].store(kth.at_most.to_bits(), Ordering::Relaxed);
         }
+    }
+
+    /// Measures what the list of `row` knows by codes alone, and leaves what may be among its k
+    /// nearest: all of those that overlap with the k-th.
+    fn measure(
+        &self,
+        row: u32,
+        list: &mut Vec<Candidate>,
+        Measured { pairs, distances }: &mut Measured,
+        run: &Run,
+    ) -> Result<()> {
+        let is_wide = |other: &Candidate| other.at_most - other.at_least > WIDE * other.at_most;
+        pairs.clear();
+        memory::reserve(pairs, list.len(), NEIGHBORS)?;
+        let wide = list.iter().filter(|&other| is_wide(other));
+        pairs.extend(wide.map(|other| (row, other.index)));
+        self.left
+            .distances(self.right, pairs, distances, run.isa())?;
+        let wide = list.iter_mut().filter(|other| is_wide(other));
+        for (other, &distance) in wide.zip(distances.iter()) {
+            let pair = (row, other.index);
+            (other.at_least, other.at_most) = self.left.filter_interval(self.right, pair, distance);
+        }
+        list.sort_unstable_by(|x, y| x.at_most.total_cmp(&y.at_most));
+        let bound = list[self.k - 1].at_most;
+        list.retain(|other| other.at_least <= bound);
+        Ok(())
     }
 
     /// Leaves in the list of `row` its exact k nearest, by (distance, row); returns their distances.
