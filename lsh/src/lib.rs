@@ -19,60 +19,34 @@
 //! # Ok::<(), lshjoin::Error>(())
 //! ```
 
-mod batches;
-mod cells;
-mod costs;
-mod desks;
-mod directions;
-mod duplicates;
-mod error;
-mod family;
-mod filling;
-mod held_out;
-mod in_order;
+mod api;
+mod base;
 mod index;
-mod inner_product;
-mod java_random;
-mod knn;
-mod knn_join;
-mod leading;
-mod magnitude;
-mod margins;
-mod median;
-mod meet;
-mod metric;
-mod model;
-mod nearest;
-mod needed;
-mod plan;
+mod ivf;
+mod join;
+mod lsh;
+mod pairs;
 mod planner;
-mod probe;
-mod reach;
-mod report;
-mod run;
-mod side;
-mod signs;
-mod similarity;
-mod sorted;
-mod strict_math;
-mod suggest;
-mod table;
-mod visits;
+mod recall;
+mod storage;
+mod vectors;
 
-pub use error::{Error, Result};
-pub use family::{BucketedRandomProjection, CauchyProjection, HashFamily, RandomHyperplanes};
+pub use api::suggest::{NearRows, Suggestion, suggest};
+pub use base::context::Run;
+pub use base::error::{Error, Result};
+pub use base::metric::Metric;
+pub use base::plan::{CellPlan, JoinPlan, LshPlan, PartitionPlan};
+pub use base::report::{Estimate, Report};
 pub use index::{Index, IndexBuilder, IndexInfo};
-pub use knn_join::{knn_join, knn_join_for_recall};
+pub use join::knn::{knn_join, knn_join_for_recall};
+pub use join::radius::{JoinedPairs, RadiusNeighbors, radius_join, radius_join_batches};
+pub use lsh::family::{
+    BucketedRandomProjection, CauchyProjection, HashFamily, RandomHyperplanes,
+};
+pub use lsh::model::LshModel;
+pub use lsh::probe::{Crossing, Prober};
 pub use lshjoin_kernels::{
     Bucketing, HashFunctions, Isa, KeyLayout, KeyMode, Rows, Scalar, memory, widen_f16,
 };
-pub use metric::Metric;
-pub use model::LshModel;
-pub use nearest::Neighbors;
-pub use plan::{CellPlan, JoinPlan, LshPlan, PartitionPlan};
-pub use planner::{PlanStudy, PredictedPlan, Prediction, Setting, plan_knn_join};
-pub use probe::{Crossing, Prober};
-pub use report::{Estimate, Report};
-pub use run::Run;
-pub use similarity::{JoinedPairs, RadiusNeighbors, radius_join, radius_join_batches};
-pub use suggest::{NearRows, Suggestion, suggest};
+pub use pairs::top_k_lists::Neighbors;
+pub use planner::planner::{PlanStudy, PredictedPlan, Prediction, Setting, plan_knn_join};

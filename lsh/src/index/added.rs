@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lshjoin_kernels::memory;
 
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// What memory is asked for.
 const ADDED: &str = "added items";

@@ -5,24 +5,29 @@ use std::{borrow::Cow, collections::BTreeMap, path::Path};
 use lshjoin_kernels::{CommonScale, Quantised, Rows, memory};
 use rayon::prelude::*;
 
-use super::{
-    HELD_OUT,
-    array::{Array, ArrayWriter, Written},
-    directory::{Directory, Facts, Unfinished, UnfinishedFile},
-    segment::{ARRAYS, Segment, Shapes, UNDER_WAY, has_codes, width},
-};
 use crate::{
-    cells,
-    directions::{self, PrincipalAxes},
-    duplicates::hash,
-    error::{Error, Result},
-    inner_product::longer,
-    magnitude,
-    metric::Metric,
-    plan::{JoinPlan, MOST_CELLS, PartitionPlan},
-    reach::AxisCells,
-    run::Run,
-    side::{Grid, NUMBERS, Side, norms_of},
+    base::{
+        context::Run,
+        error::{Error, Result},
+        magnitude,
+        metric::Metric,
+        plan::{JoinPlan, MOST_CELLS, PartitionPlan},
+    },
+    index::{
+        HELD_OUT,
+        segment::{ARRAYS, Segment, Shapes, UNDER_WAY, has_codes, width},
+    },
+    ivf::{coarse_quantiser, list_probing::AxisCells},
+    join::inner_product::longer,
+    storage::{
+        array::{Array, ArrayWriter, Written},
+        directory::{Directory, Facts, Unfinished, UnfinishedFile},
+    },
+    vectors::{
+        duplicates::hash,
+        principal_axes::{self, PrincipalAxes},
+        vectors::{Grid, NUMBERS, Side, norms_of},
+    },
 };
 
 /// What memory is asked for.

@@ -12,22 +12,28 @@ use lshjoin_kernels::{Quantised, Rows, memory};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
-use super::{
-    array::{Array, Shape},
-    builder::{check_numbers, held_out_count, twins},
-    directory::{Facts, Manifest},
-};
 use crate::{
-    cells::CellStarts,
-    directions::PrincipalAxes,
-    duplicates::hash,
-    error::{Error, Result},
-    magnitude,
-    metric::Metric,
-    plan::{JoinPlan, PartitionPlan},
-    reach::{AxisCells, Neighborhood},
-    run::Run,
-    side::{Side, directions, norm_error, norms_of},
+    base::{
+        context::Run,
+        error::{Error, Result},
+        magnitude,
+        metric::Metric,
+        plan::{JoinPlan, PartitionPlan},
+    },
+    index::builder::{check_numbers, held_out_count, twins},
+    ivf::{
+        coarse_quantiser::CellStarts,
+        list_probing::{AxisCells, Neighborhood},
+    },
+    storage::{
+        array::{Array, Shape},
+        directory::{Facts, Manifest},
+    },
+    vectors::{
+        duplicates::hash,
+        principal_axes::PrincipalAxes,
+        vectors::{Side, directions, norm_error, norms_of},
+    },
 };
 
 /// The arrays of an index, which are its files too.

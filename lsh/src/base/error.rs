@@ -1,0 +1,173 @@
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use lshjoin_kernels::KernelError;
+use thiserror::Error;
+
+use crate::base::metric::Metric;
+
+/// What a model or a join refuses, with the offending value and what to do.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// From a kernel: shapes, values that are not finite, bucket ids out of range.
+    #[error(transparent)]
+    Kernel(KernelError),
+    /// Memory that the system has not.
+    #[error("there is no memory for {bytes} bytes of {what}")]
+    Memory {
+        /// What it is for.
+        what: &'static str,
+        /// How much, at least.
+        bytes: usize,
+    },
+    /// A parameter outside its range.
+    #[error("{name} must be {must_be}, not {value}")]
+    Parameter {
+        /// Its name.
+        name: &'static str,
+        /// What it must be.
+        must_be: &'static str,
+        /// What was given.
+        value: String,
+    },
+    /// Two sides, or a model and rows, of different dimensions.
+    #[error("{what} have dimension {got}, but {expected} is needed")]
+    Dimension {
+        /// Which rows.
+        what: &'static str,
+        /// Their dimension.
+        got: usize,
+        /// The dimension of the model or of the other side.
+        expected: usize,
+    },
+    /// NaN or infinity on one side of a join.
+    #[error(
+        "row {row} of {side} holds {value} at dimension {dimension}; remove or replace values that are not finite"
+    )]
+    NotFinite {
+        /// `"queries"` or `"items"`.
+        side: &'static str,
+        /// Row index.
+        row: usize,
+        /// Index within the row.
+        dimension: usize,
+        /// NaN or an infinity.
+        value: f64,
+    },
+    /// A value so large that distances would not fit the type of the rows.
+    #[error(
+        "row {row} of {side} holds {value:e} at dimension {dimension}; {metric} distances of such rows \
+         fit float{bits} for values up to {largest:e}: scale all vectors by one factor"
+    )]
+    TooLarge {
+        /// `"queries"` or `"items"`.
+        side: &'static str,
+        /// Row index.
+        row: usize,
+        /// Index within the row.
+        dimension: usize,
+        /// The value.
+        value: f64,
+        /// The largest magnitude for which all distances fit.
+        largest: f64,
+        /// What is computed.
+        metric: Metric,
+        /// Of the rows' type.
+        bits: usize,
+    },
+    /// An id that an index can't take or has not.
+    #[error("id {id} {problem}")]
+    Id {
+        /// The user's id.
+        id: i64,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A file that is not what an index was saved as.
+    #[error("{}: {problem}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// What the system says of a file.
+    #[error("{}: {message}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What kind of error it is.
+        kind: io::ErrorKind,
+        /// The system's words.
+        message: String,
+    },
+    /// The run was cancelled by [`crate::Run::cancel`].
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    pub(crate) fn damaged(path: &Path, problem: &str) -> Self {
+        Self::Damaged {
+            path: path.into(),
+            problem: problem.into(),
+        }
+    }
+
+    /// The same error for rows that are the part of a larger matrix after its first `rows`.
+    pub(crate) fn after(mut self, rows: usize) -> Self {
+        if let Self::NotFinite { row, .. } | Self::TooLarge { row, .. } = &mut self {
+            *row += rows;
+        }
+        self
+    }
+
+    pub(crate) fn io(path: &Path, error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::OutOfMemory {
+            // How much of it, the system does not tell.
+            return Self::Memory {
+                what: "a file",
+                bytes: path.metadata().map_or(0, |file| file.len() as usize),
+            };
+        }
+        Self::Io {
+            path: path.into(),
+            kind: error.kind(),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<KernelError> for Error {
+    fn from(error: KernelError) -> Self {
+        match error {
+            KernelError::Memory { what, bytes } => Error::Memory { what, bytes },
+            other => Error::Kernel(other),
+        }
+    }
+}
+
+impl From<(&'static str, KernelError)> for Error {
+    /// Says which side of a join the error is about.
+    fn from((side, error): (&'static str, KernelError)) -> Self {
+        match error {
+            KernelError::NotFinite {
+                row,
+                dimension,
+                value,
+            } => Error::NotFinite {
+                side,
+                row,
+                dimension,
+                value,
+            },
+            other => other.into(),
+        }
+    }
+}
+
+/// Result of a model or a join.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

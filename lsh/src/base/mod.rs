@@ -1,0 +1,11 @@
+//! What all layers share: errors, metrics, plans as values, the context of a call, and checks of what a
+//! caller passes. Uses nothing but `lshjoin_kernels`; begin with [`context`].
+
+pub(crate) mod context;
+pub(crate) mod error;
+pub(crate) mod magnitude;
+pub(crate) mod median;
+pub(crate) mod metric;
+pub(crate) mod per_thread;
+pub(crate) mod plan;
+pub(crate) mod report;

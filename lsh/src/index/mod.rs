@@ -1,0 +1,360 @@
+//! Items made ready for joins to come: kept in memory or on disk, added to and removed from.
+
+pub(crate) mod added;
+pub(crate) mod builder;
+pub(crate) mod search;
+pub(crate) mod segment;
+
+use std::{path::Path, sync::Arc};
+
+use lshjoin_kernels::{Rows, memory};
+
+use crate::{
+    base::{
+        context::Run,
+        error::{Error, Result},
+        magnitude,
+        metric::Metric,
+        plan::{JoinPlan, PartitionPlan, check_recall},
+    },
+    index::{
+        added::Added,
+        segment::{ARRAYS, ById, Removed, Segment, UNDER_WAY},
+    },
+    storage::{array::ArrayWriter, directory::Directory},
+    vectors::vectors::NUMBERS,
+};
+
+pub use crate::index::builder::IndexBuilder;
+pub(crate) use crate::index::search::join_by_index;
+pub(crate) use crate::index::segment::Kept;
+
+/// Pairs of a query and an item up to which a search meets them all.
+const FEW_PAIRS: f64 = 2e9;
+
+/// Items whose neighbours tell how far rows have to look; none are needed to check the choice by.
+const HELD_OUT: usize = 1024;
+
+/// Bytes that are copied at a time to another index's files.
+const COPIED: usize = 16 << 20;
+
+/// Rows that are gathered at a time to be written to an index.
+const REWRITTEN: usize = 1 << 16;
+
+/// Items to join queries with, again and again: by cell, with their 8-bit codes, under ids of the
+/// user's.
+///
+/// Saved, an index is a directory: a manifest and safetensors files, which are mapped when it is
+/// opened again, so that opening takes no longer for large ones. What is read from a file is
+/// checked first against the checksums in the manifest.
+///
+/// A clone shares the items.
+///
+/// ```
+/// use lshjoin::{Index, JoinPlan, Metric, Rows, Run};
+///
+/// let run = Run::new()?;
+/// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
+/// let mut index = Index::build(items, &[10, 11, 12], Metric::Euclidean, None, 0, &run)?;
+/// index.add(Rows::new(&[6.0], 1)?, &[13], &run)?;
+/// index.remove(&[12], &run)?;
+/// let near = index.knn(Rows::new(&[5.0], 1)?, 2, &JoinPlan::Exact, &run)?;
+/// assert_eq!((near.indices, near.distances), (vec![13, 11], vec![1.0, 4.0]));
+/// # Ok::<(), lshjoin::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Index {
+    segment: Arc<Segment>,
+    removed: Arc<Removed>,
+    added: Arc<Added>,
+}
+
+/// What an index tells of itself.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct IndexInfo {
+    /// Items that were written by cell.
+    pub items: usize,
+    /// Of these, how many were removed since.
+    pub removed: usize,
+    /// Items that were added since.
+    pub added: usize,
+    /// Values of an item.
+    pub dim: usize,
+    /// What "near" means.
+    pub metric: Metric,
+    /// By which the cells were made.
+    pub plan: PartitionPlan,
+}
+
+impl Index {
+    fn of(segment: Segment) -> Self {
+        let added = Added::new(segment.dim);
+        Self {
+            segment: segment.into(),
+            removed: Arc::default(),
+            added: added.into(),
+        }
+    }
+
+    /// An index of these items, in memory; `plan` and `seed` as for [`IndexBuilder::new`].
+    ///
+    /// # Errors
+    /// When there are not as many ids as items, an id comes twice, a row holds NaN or infinity,
+    /// the plan is out of range, or the run is cancelled.
+    pub fn build(
+        items: Rows<'_, f32>,
+        ids: &[i64],
+        metric: Metric,
+        plan: Option<PartitionPlan>,
+        seed: u64,
+        run: &Run,
+    ) -> Result<Self> {
+        let mut builder = IndexBuilder::new(items.len(), items.dim(), metric, plan, seed, None)?;
+        for _ in 0..IndexBuilder::PASSES {
+            builder.push(items, ids, run)?;
+        }
+        builder.finish(run)
+    }
+
+    /// Opens what was saved in a directory: mapped, or read into memory.
+    ///
+    /// Mapped, it is checked as it is read: the manifest and all sizes now, codes and ids before
+    /// the first answer, and each megabyte of the items before anything in it is made use of. In
+    /// memory, it is checked now, as by [`Index::verify`].
+    ///
+    /// Whoever it comes from, it can't make this crash, hang, or read or write elsewhere. Whether
+    /// its answers are those of its rows, [`Index::verify`] tells.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it can't be read, [`Error::Damaged`] when it is not what was saved, no
+    /// index can be like that, or it is of a later version.
+    pub fn open(path: &Path, mapped: bool, run: &Run) -> Result<Self> {
+        Ok(Self::of(Segment::open(path, mapped, run)?))
+    }
+
+    /// Saves to a directory, in place of any index that is there, without what was removed and
+    /// with what was added by cell: cells are made anew for that.
+    ///
+    /// However it ends, by a kill or a full disk too, the directory has the old index or the new
+    /// one. An index that is mapped from there stays as it is.
+    ///
+    /// # Errors
+    /// When the directory holds anything but an index or can't be written to, the index is
+    /// damaged, or the run is cancelled.
+    pub fn save(&self, path: &Path, run: &Run) -> Result<()> {
+        if !self.is_changed() {
+            return self.copy(path, run);
+        }
+        let (segment, added) = (&self.segment, &self.added);
+        let mut plan = segment.plan;
+        if plan == builder::default_plan(segment.len(), plan.seed) {
+            plan = builder::default_plan(self.len(), plan.seed);
+        }
+        let (items, dim, metric) = (self.len(), segment.dim, segment.metric);
+        let mut builder = IndexBuilder::new(items, dim, metric, Some(plan), plan.seed, Some(path))?;
+        let ids = segment.ids(run)?;
+        let rows = segment.array("rows");
+        let width = segment.width();
+        for _ in 0..IndexBuilder::PASSES {
+            for start in (0..segment.len()).step_by(REWRITTEN) {
+                let range = start..segment.len().min(start + REWRITTEN);
+                rows.check(range.start * width * 4..range.end * width * 4)?;
+                let all: Rows<'_, f32> = Rows::new(rows.values(), width)?;
+                let kept = range.filter(|&row| !self.removed.contains(row));
+                let kept = memory::collect(kept, NUMBERS)?;
+                let values = as_given(all, kept.iter().copied(), dim)?;
+                let ids = memory::collect(kept.iter().map(|&row| ids[row]), NUMBERS)?;
+                builder.push(Rows::new(&values, dim)?, &ids, run)?;
+            }
+            let (ids, values) = added.rows()?;
+            builder.push(Rows::new(&values, dim)?, &ids, run)?;
+        }
+        builder.finish(run)?;
+        Ok(())
+    }
+
+    fn copy(&self, path: &Path, run: &Run) -> Result<()> {
+        let segment = &self.segment;
+        segment.check_all(run)?;
+        let mut directory = Directory::create(path)?;
+        directory.begin()?;
+        let written = ARRAYS.iter().map(|&name| {
+            let array = segment.array(name);
+            let mut writer: ArrayWriter = directory.writer(name, array.shape().clone())?;
+            for (number, part) in array.data().chunks(COPIED).enumerate() {
+                run.check()?;
+                writer.write(number * COPIED, part)?;
+            }
+            Ok(writer.finish(run)?.1)
+        });
+        let written = written.collect::<Result<Vec<_>>>()?;
+        let files = written.into_iter().flatten().collect();
+        directory.commit(segment.facts(), files)?;
+        Ok(())
+    }
+
+    /// Looks at every byte, and whether what was learnt from rows was learnt from these: an index of
+    /// unknown origin then answers as one that is built of its rows.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when one is not what was saved, or what was saved is no index of these
+    /// rows; or when the run is cancelled.
+    pub fn verify(&self, run: &Run) -> Result<()> {
+        self.segment.verify(run)
+    }
+
+    /// Number of items.
+    pub fn len(&self) -> usize {
+        self.segment.len() - self.removed.len() + self.added.len()
+    }
+
+    /// Whether there is no item.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What is known without a look at the items.
+    pub fn info(&self) -> IndexInfo {
+        IndexInfo {
+            items: self.segment.len(),
+            removed: self.removed.len(),
+            added: self.added.len(),
+            dim: self.segment.dim,
+            metric: self.segment.metric,
+            plan: self.segment.plan,
+        }
+    }
+
+    /// Whether anything was added or removed since the index was built or opened.
+    fn is_changed(&self) -> bool {
+        self.removed.len() + self.added.len() > 0
+    }
+
+    /// Adds items. Until the index is saved they are compared with every query.
+    ///
+    /// # Errors
+    /// When there are not as many ids as items, an id is there already or comes twice, dimensions
+    /// differ, or a row holds NaN or infinity. Nothing is added then.
+    pub fn add(&mut self, items: Rows<'_, f32>, ids: &[i64], run: &Run) -> Result<()> {
+        if items.dim() != self.segment.dim {
+            return Err(Error::Dimension {
+                what: "items",
+                got: items.dim(),
+                expected: self.segment.dim,
+            });
+        }
+        if ids.len() != items.len() {
+            return Err(Error::Parameter {
+                name: "the number of ids",
+                must_be: "that of items",
+                value: ids.len().to_string(),
+            });
+        }
+        magnitude::check("items", items, self.segment.metric, run)?;
+        check_unique(ids)?;
+        let by_id = self.segment.by_id(run)?;
+        for &id in ids {
+            if self.place(id, by_id).is_some() {
+                return Err(Error::Id {
+                    id,
+                    problem: "is in the index already; remove it first to replace its item",
+                });
+            }
+        }
+        self.added.check_room(items.len())?;
+        run.check()?; // From here on nothing can fail.
+        let added = Arc::make_mut(&mut self.added);
+        for (row, &id) in ids.iter().enumerate() {
+            added.insert(id, items.row(row));
+        }
+        Ok(())
+    }
+
+    /// Removes the items of these ids.
+    ///
+    /// # Errors
+    /// When an id is not there or comes twice. Nothing is removed then.
+    pub fn remove(&mut self, ids: &[i64], run: &Run) -> Result<()> {
+        check_unique(ids)?;
+        let by_id = self.segment.by_id(run)?;
+        let mut rows = Vec::new();
+        for &id in ids {
+            match self.place(id, by_id) {
+                Some(Place::Segment(row)) => memory::push(&mut rows, row, NUMBERS)?,
+                Some(Place::Added) => {}
+                None => {
+                    return Err(Error::Id {
+                        id,
+                        problem: "is not in the index",
+                    });
+                }
+            }
+        }
+        if rows.len() < ids.len() {
+            self.added.check_room(0)?;
+        }
+        run.check()?; // From here on nothing can fail.
+        if rows.len() < ids.len() {
+            let added = Arc::make_mut(&mut self.added);
+            ids.iter().for_each(|id| added.remove(*id));
+        }
+        if !rows.is_empty() {
+            let removed = Arc::make_mut(&mut self.removed);
+            rows.into_iter().for_each(|row| removed.insert(row));
+        }
+        Ok(())
+    }
+
+    fn place(&self, id: i64, by_id: ById<'_>) -> Option<Place> {
+        if self.added.contains(id) {
+            return Some(Place::Added);
+        }
+        let row = by_id.row(id).filter(|&row| !self.removed.contains(row));
+        row.map(Place::Segment)
+    }
+
+    /// The plan of a search for `recall` of the neighbours of so many queries.
+    ///
+    /// # Errors
+    /// When `recall` is not above 0 and at most 1.
+    pub fn plan(&self, recall: f64, queries: usize) -> Result<JoinPlan> {
+        check_recall("recall", recall)?;
+        if recall == 1.0 || queries as f64 * self.len() as f64 <= FEW_PAIRS {
+            return Ok(JoinPlan::Exact);
+        }
+        Ok(JoinPlan::Partitions(PartitionPlan {
+            until_recall: Some(recall),
+            ..self.segment.plan
+        }))
+    }
+}
+
+/// Where an item is.
+enum Place {
+    Segment(usize),
+    Added,
+}
+
+/// Copies of rows as they were given: without the value that they are kept with for inner products.
+fn as_given(
+    kept: Rows<'_, f32>,
+    rows: impl ExactSizeIterator<Item = usize>,
+    dim: usize,
+) -> Result<Vec<f32>> {
+    let mut values = memory::empty(rows.len() * dim, "copies of rows")?;
+    rows.for_each(|row| values.extend_from_slice(&kept.row(row)[..dim]));
+    Ok(values)
+}
+
+fn check_unique(ids: &[i64]) -> Result<()> {
+    let mut sorted = memory::copied(ids, NUMBERS)?;
+    sorted.sort_unstable();
+    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        None => Ok(()),
+        Some(pair) => Err(Error::Id {
+            id: pair[0],
+            problem: "is given twice; ids tell items apart",
+        }),
+    }
+}

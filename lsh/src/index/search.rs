@@ -1,0 +1,637 @@
+//! Joins with the items of an index.
+
+use std::{borrow::Cow, ops::Range};
+
+use lshjoin_kernels::{Rows, Scalar, memory};
+use rayon::prelude::*;
+
+use crate::{
+    base::{
+        context::Run,
+        error::{Error, Result},
+        magnitude,
+        metric::Metric,
+        plan::{JoinPlan, PartitionPlan},
+    },
+    index::{HELD_OUT, Index, IndexBuilder, REWRITTEN, as_given, segment::SegmentCells},
+    ivf::{coarse_quantiser::CellStarts, list_probing::Reach},
+    join::{
+        inner_product::{Others, longer},
+        knn::{KnnJoin, MANY, all_pairs, knn_join},
+        radius::{PAIRS, RadiusNeighbors, not_negative, radius_join, stream_sides},
+    },
+    pairs::{
+        by_sorting::are_most,
+        top_k_lists::{NEIGHBORS, Neighbors},
+    },
+    recall::ground_truth::{HeldOut, Which, sample},
+    vectors::vectors::{NUMBERS, Side},
+};
+
+/// Memory that panels of an index's codes may take up at a time: large enough that hardly anything
+/// is gathered twice.
+const PANEL_BYTES: usize = 1 << 30;
+
+/// Queries that tell how far all have to look, where these are not items; of files as many.
+const SAMPLE: usize = 512;
+
+/// The share of the pairs of a side with itself from which on it is quicker to meet all, each once.
+const ALL: f64 = 0.45;
+
+impl Index {
+    /// For each query the `k` nearest items, ids in place of rows; ties by id.
+    ///
+    /// # Errors
+    /// When dimensions differ, a query holds NaN or infinity, `k` is 0, the plan is not exact and
+    /// was not made for the cells of this index, the index is damaged, or the run is cancelled.
+    pub fn knn(
+        &self,
+        queries: Rows<'_, f32>,
+        k: usize,
+        plan: &JoinPlan,
+        run: &Run,
+    ) -> Result<Neighbors<f32>> {
+        self.knn_within(queries, k, plan, PANEL_BYTES, run)
+    }
+
+    /// [`Index::knn`] with panels of codes that take up to `panel_bytes` at a time.
+    ///
+    /// # Errors
+    /// As [`Index::knn`].
+    pub fn knn_within(
+        &self,
+        queries: Rows<'_, f32>,
+        k: usize,
+        plan: &JoinPlan,
+        panel_bytes: usize,
+        run: &Run,
+    ) -> Result<Neighbors<f32>> {
+        self.check_dimension(queries)?;
+        if self.added.len() == 0 {
+            let found = self.find(queries, k, plan, panel_bytes, run)?;
+            return self.with_ids(found, run);
+        }
+        // Those first: the recall that is reported is that of the items by cell.
+        let (ids, values) = self.added.rows()?;
+        let added = Rows::new(&values, self.segment.dim)?;
+        let metric = self.segment.metric;
+        let added = knn_join(Some(queries), added, k, metric, &JoinPlan::Exact, run)?;
+        let found = self.find(queries, k, plan, panel_bytes, run)?;
+        merged([(found, self.segment.ids(run)?), (added, &ids)])
+    }
+
+    /// The plan with its numbers fixed: `until_recall` becomes probes, by what a sample of the
+    /// queries needs, or the exact plan where that comes to most pairs. The fixed plan gives the
+    /// same neighbours however queries are cut into batches.
+    ///
+    /// `queries` are so many, of which a sample will do, all at the same steps; without them, it
+    /// is about the items joined with themselves.
+    ///
+    /// # Errors
+    /// As [`Index::knn`].
+    pub fn fixed_plan(
+        &self,
+        queries: Option<(Rows<'_, f32>, usize)>,
+        k: usize,
+        plan: &JoinPlan,
+        run: &Run,
+    ) -> Result<JoinPlan> {
+        let items = self.segment.len();
+        let most = queries.map_or(items, |(_, all)| all);
+        let Some((mut plan, cells)) = self.cells_of(plan, run)? else {
+            return Ok(JoinPlan::Exact);
+        };
+        if most.min(items) < MANY {
+            return Ok(JoinPlan::Exact);
+        }
+        if plan.until_recall.is_none() {
+            return Ok(JoinPlan::Partitions(plan));
+        }
+        let right = self
+            .segment
+            .nearest_of(&self.removed, k.saturating_add(1), run)?;
+        let own;
+        let (queries, k) = match queries {
+            Some((queries, _)) => (Some(queries), k),
+            // Items are longer than they are as queries: no join of one side with itself.
+            None if self.segment.metric == Metric::InnerProduct => {
+                own = self.items_at(self.segment.held_out(run)?, run)?;
+                let others = Others { k: Some(k) };
+                plan.until_recall = plan.until_recall.map(|recall| others.of_all(recall));
+                (Some(Rows::new(&own, self.segment.dim)?), k + 1)
+            }
+            None => (None, k),
+        };
+        let probes = match queries {
+            None => {
+                let rows = self.segment.held_out(run)?;
+                let tables = (&cells.table, &*cells);
+                let visits =
+                    self.visits((None, &right), rows, tables, k, plan, PANEL_BYTES, run)?;
+                visits.map(|visits| visits.probes())
+            }
+            Some(queries) => {
+                self.check_dimension(queries)?;
+                let longer = self.longer(queries, run)?;
+                let (left, of_left) = self.left(&longer, &right, &cells, run)?;
+                let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
+                let rows = held_out_rows(&left);
+                let visits = self.visits(sides, rows, tables, k, plan, PANEL_BYTES, run)?;
+                visits.map(|visits| visits.probes())
+            }
+        };
+        Ok(match probes {
+            None => JoinPlan::Exact,
+            Some(probes) => JoinPlan::Partitions(PartitionPlan {
+                probes,
+                until_recall: None,
+                ..plan
+            }),
+        })
+    }
+
+    /// The ids of some of the items, by cell, and the `k` nearest others of each: a stretch of the
+    /// join of all items with themselves. The stretches `0..len` make up the whole.
+    ///
+    /// Panels of codes take up to `panel_bytes`, beside about 30 bytes for each of k + 7 places of
+    /// each item of the stretch.
+    ///
+    /// # Errors
+    /// When the stretch is not one, something was added or removed, the plan is not fixed, or as
+    /// [`Index::knn`].
+    pub fn knn_of_stretch(
+        &self,
+        stretch: Range<usize>,
+        k: usize,
+        plan: &JoinPlan,
+        panel_bytes: usize,
+        run: &Run,
+    ) -> Result<(Vec<i64>, Neighbors<f32>)> {
+        run.begin("codes");
+        // One more, since each item finds itself.
+        let places = k.saturating_add(usize::from(k > 0));
+        let (left, right) = self.stretch(&stretch, places, run)?;
+        let cells = self.cells_of(plan, run)?;
+        if let Some((plan, _)) = &cells
+            && plan.until_recall.is_some()
+        {
+            return Err(Error::Parameter {
+                name: "plan",
+                must_be: "a fixed one, where items are joined stretch by stretch",
+                value: format!("{plan:?}"),
+            });
+        }
+        let found = match cells {
+            _ if self.segment.metric == Metric::InnerProduct => {
+                let rows = stretch.start as u32..stretch.end as u32;
+                let rows = memory::collect(rows, NUMBERS)?;
+                let values = self.items_at(rows, run)?;
+                let queries = Rows::new(&values, self.segment.dim)?;
+                self.find(queries, places, plan, panel_bytes, run)?
+            }
+            None => match self.segment.cells(run)? {
+                None => all_pairs(Some(&left), &right, places, run)?,
+                Some(cells) => {
+                    let of_left = cells.table.slice(&stretch);
+                    let tables = (&of_left, &*cells);
+                    exactly((&left, &right), tables, places, panel_bytes, run)?
+                }
+            },
+            Some((plan, cells)) => {
+                let of_left = cells.table.slice(&stretch);
+                let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
+                let visits = Reach::over(neighbors, &of_left, &cells.table, plan.probes);
+                let visits = visits.within(panel_bytes);
+                look(&left, &right, places, visits, run)?
+            }
+        };
+        let found = without_itself(found, stretch.start);
+        let ids = &self.segment.ids(run)?[stretch];
+        let ids = memory::copied(ids, NUMBERS)?;
+        Ok((ids, self.with_ids(found, run)?))
+    }
+
+    /// Every item nearer than `radius` (strictly) to each query, ids in place of rows.
+    ///
+    /// # Errors
+    /// When the metric is the inner product, dimensions differ, a query holds NaN or infinity, the
+    /// radius is negative or NaN, the index is damaged, or the run is cancelled.
+    pub fn radius(
+        &self,
+        queries: Rows<'_, f32>,
+        radius: f64,
+        run: &Run,
+    ) -> Result<RadiusNeighbors<f32>> {
+        self.check_dimension(queries)?;
+        let metric = self.distance()?;
+        let right = self.segment.nearest_of(&self.removed, usize::MAX, run)?;
+        let left = right.to_meet("queries", queries, run)?;
+        let mut pairs = self.within(&left, &right, radius, |_, _| true, run)?;
+        if self.added.len() > 0 {
+            let (ids, values) = self.added.rows()?;
+            let added = Rows::new(&values, self.segment.dim)?;
+            let added = radius_join(Some(queries), added, radius, metric, run)?;
+            for query in 0..queries.len() {
+                for at in added.lims[query] as usize..added.lims[query + 1] as usize {
+                    let id = ids[added.indices[at] as usize];
+                    memory::push(&mut pairs, (query as u32, id, added.distances[at]), PAIRS)?;
+                }
+            }
+        }
+        RadiusNeighbors::sorted(pairs, queries.len())
+    }
+
+    /// The ids of some of the items, by cell, and every other item nearer than `radius` to each:
+    /// see [`Index::knn_of_stretch`].
+    ///
+    /// # Errors
+    /// When the stretch is not one, something was added or removed, or as [`Index::radius`].
+    pub fn radius_of_stretch(
+        &self,
+        stretch: Range<usize>,
+        radius: f64,
+        run: &Run,
+    ) -> Result<(Vec<i64>, RadiusNeighbors<f32>)> {
+        self.distance()?;
+        let (left, right) = self.stretch(&stretch, usize::MAX, run)?;
+        let first = stretch.start as u32;
+        let other = |left: u32, right: u32| first + left != right;
+        let pairs = self.within(&left, &right, radius, other, run)?;
+        let ids = &self.segment.ids(run)?[stretch];
+        let ids = memory::copied(ids, NUMBERS)?;
+        let found = RadiusNeighbors::sorted(pairs, ids.len())?;
+        Ok((ids, found))
+    }
+
+    /// The `k` nearest of the items by cell, by row.
+    fn find(
+        &self,
+        queries: Rows<'_, f32>,
+        k: usize,
+        plan: &JoinPlan,
+        panel_bytes: usize,
+        run: &Run,
+    ) -> Result<Neighbors<f32>> {
+        let segment = &self.segment;
+        run.begin("codes");
+        let longer = self.longer(queries, run)?;
+        let rows = Rows::new(&longer, segment.width())?;
+        let right = segment.nearest_of(&self.removed, k, run)?;
+        match segment.cells(run)? {
+            None => {
+                // A plan for other cells is refused all the same.
+                self.cells_of(plan, run)?;
+                let left = right.to_meet("queries", rows, run)?;
+                all_pairs(Some(&left), &right, k, run)
+            }
+            Some(cells) => {
+                let (left, of_left) = self.left(&longer, &right, &cells, run)?;
+                let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
+                let plan = self.cells_of(plan, run)?.map(|(plan, _)| plan);
+                let visits = plan.map(|plan| {
+                    let rows = held_out_rows(&left);
+                    self.visits(sides, rows, tables, k, plan, panel_bytes, run)
+                });
+                match visits.transpose()?.flatten() {
+                    None => exactly((&left, &right), tables, k, panel_bytes, run),
+                    Some(visits) => look(&left, &right, k, visits, run),
+                }
+            }
+        }
+    }
+
+    /// Queries as the items are kept, as one side by cell.
+    fn left<'a>(
+        &self,
+        longer: &'a [f32],
+        right: &Side<'_, f32>,
+        cells: &SegmentCells,
+        run: &Run,
+    ) -> Result<(Side<'a, f32>, CellStarts)> {
+        let rows = Rows::new(longer, self.segment.width())?;
+        let mut left = right.to_meet("queries", rows, run)?;
+        let table = cells.cells().starts(&mut left, run)?;
+        Ok((left, table))
+    }
+
+    /// Some of the items, as they came.
+    fn items_at(&self, rows: Vec<u32>, run: &Run) -> Result<Vec<f32>> {
+        let all = self.segment.nearest_of(&self.removed, usize::MAX, run)?;
+        all.check(rows.iter().copied())?;
+        let rows = rows.iter().map(|&row| row as usize);
+        as_given(all.rows, rows, self.segment.dim)
+    }
+
+    fn check_dimension(&self, queries: Rows<'_, f32>) -> Result<()> {
+        if queries.dim() == self.segment.dim {
+            return Ok(());
+        }
+        Err(Error::Dimension {
+            what: "queries",
+            got: queries.dim(),
+            expected: self.segment.dim,
+        })
+    }
+
+    /// The metric, if it is a distance.
+    fn distance(&self) -> Result<Metric> {
+        match self.segment.metric {
+            Metric::InnerProduct => Err(Error::Parameter {
+                name: "metric",
+                must_be: "a distance; inner products have none but in knn",
+                value: Metric::InnerProduct.to_string(),
+            }),
+            metric => Ok(metric),
+        }
+    }
+
+    /// Queries as the items are kept.
+    fn longer<'a>(&self, queries: Rows<'a, f32>, run: &Run) -> Result<Cow<'a, [f32]>> {
+        if self.segment.metric != Metric::InnerProduct {
+            return Ok(queries.values().into());
+        }
+        // Of other metrics, a side checks its rows as it is made.
+        magnitude::check("queries", queries, Metric::InnerProduct, run)?;
+        Ok(longer(queries, |_| 0.0)?.into())
+    }
+
+    /// The numbers of the plan and the cells that it is about; none where all pairs are met.
+    fn cells_of(
+        &self,
+        plan: &JoinPlan,
+        run: &Run,
+    ) -> Result<Option<(PartitionPlan, std::sync::Arc<SegmentCells>)>> {
+        plan.check()?;
+        let plan = match plan {
+            JoinPlan::Exact => return Ok(None),
+            JoinPlan::Partitions(plan) => *plan,
+            JoinPlan::Lsh(_) | JoinPlan::Cells(_) => {
+                return Err(Error::Parameter {
+                    name: "plan",
+                    must_be: "exact or of partitions for an index",
+                    value: format!("{plan:?}"),
+                });
+            }
+        };
+        let own = self.segment.plan;
+        if (plan.seed, plan.axes, plan.cells) != (own.seed, own.axes, own.cells) {
+            return Err(Error::Parameter {
+                name: "plan",
+                must_be: "of the index's own seed, axes and cells",
+                value: format!(
+                    "of seed {}, {} axes and {} cells (the index has seed {}, {} axes and {} cells)",
+                    plan.seed, plan.axes, plan.cells, own.seed, own.axes, own.cells
+                ),
+            });
+        }
+        let cells = self.segment.cells(run)?;
+        Ok(cells.map(|cells| (plan, cells)))
+    }
+
+    /// How left rows look into the cells of the index; none where they had better meet all. `rows`
+    /// are those of the left side that recall is measured by.
+    #[expect(clippy::too_many_arguments, reason = "two sides, and all of a plan")]
+    fn visits<'a>(
+        &self,
+        (left, right): (Option<&Side<'_, f32>>, &Side<'_, f32>),
+        rows: Vec<u32>,
+        (of_left, cells): (&'a CellStarts, &'a SegmentCells),
+        k: usize,
+        plan: PartitionPlan,
+        panel_bytes: usize,
+        run: &Run,
+    ) -> Result<Option<Reach<'a>>> {
+        let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
+        let mut visits = Reach::over(neighbors, of_left, &cells.table, plan.probes);
+        if let Some(recall) = plan.until_recall {
+            run.begin("held-out rows");
+            let k = k.min(right.rows.len());
+            let held_out = HeldOut::of_rows(left, right, rows, k, run)?;
+            visits.extend(recall, held_out.numbered(left, right, Which::All));
+            let most = if left.is_none() { ALL } else { 2.0 * ALL };
+            if visits.share() > most || !visits.is_known() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(visits.within(panel_bytes)))
+    }
+
+    /// Some of the items, and all, to find the `k` nearest among.
+    fn stretch(
+        &self,
+        stretch: &Range<usize>,
+        k: usize,
+        run: &Run,
+    ) -> Result<(Side<'_, f32>, Side<'_, f32>)> {
+        if self.is_changed() {
+            return Err(Error::Parameter {
+                name: "an index joined with itself",
+                must_be: "saved and opened anew after a change",
+                value: "changed".into(),
+            });
+        }
+        if stretch.start > stretch.end || stretch.end > self.segment.len() {
+            return Err(Error::Parameter {
+                name: "the stretch",
+                must_be: "one of the items",
+                value: format!("{stretch:?} of {}", self.segment.len()),
+            });
+        }
+        let segment = &self.segment;
+        Ok((
+            segment.side(stretch, &self.removed, usize::MAX, run)?,
+            segment.nearest_of(&self.removed, k, run)?,
+        ))
+    }
+
+    /// The pairs nearer than `radius` that are wanted, with the ids of the right rows.
+    fn within(
+        &self,
+        left: &Side<'_, f32>,
+        right: &Side<'_, f32>,
+        radius: f64,
+        wanted: impl Fn(u32, u32) -> bool + Sync,
+        run: &Run,
+    ) -> Result<Vec<(u32, i64, f32)>> {
+        not_negative("radius", radius)?;
+        let ids = self.segment.ids(run)?;
+        let mut pairs = Vec::new();
+        stream_sides(Some(left), right, radius, run, |found| {
+            let found = found.into_iter().filter(|pair| wanted(pair.0, pair.1));
+            let found = found.map(|(left, right, far)| (left, ids[right as usize], far));
+            Ok(memory::extend(&mut pairs, found, PAIRS)?)
+        })?;
+        run.check()?;
+        Ok(pairs)
+    }
+
+    /// Ids in place of row numbers.
+    fn with_ids(&self, mut found: Neighbors<f32>, run: &Run) -> Result<Neighbors<f32>> {
+        let ids = self.segment.ids(run)?;
+        for index in found.indices.iter_mut() {
+            // What is not there has no distance either.
+            *index = usize::try_from(*index).map_or(-1, |row| ids[row]);
+        }
+        Ok(found)
+    }
+}
+
+/// [`knn_join`](crate::knn_join) by the cells of an index, which is made for it: the pairs of a join
+/// out of core by the same plan.
+pub(crate) fn join_by_index<T: Scalar>(
+    queries: Option<Rows<'_, T>>,
+    items: Rows<'_, T>,
+    k: usize,
+    metric: Metric,
+    plan: PartitionPlan,
+    run: &Run,
+) -> Result<Neighbors<T>> {
+    if size_of::<T>() > size_of::<f32>() {
+        return Err(Error::Parameter {
+            name: "plan",
+            must_be: "another one for vectors of 64 bits: an index holds 32 bits a value",
+            value: "one of partitions".into(),
+        });
+    }
+    let single = |rows: Rows<'_, T>| {
+        let values = rows.values().par_iter();
+        memory::par_collect(values.map(|value| value.to_f64() as f32), "copies of rows")
+    };
+    let (count, dim) = (items.len(), items.dim());
+    run.begin("index");
+    let mut builder = IndexBuilder::new(count, dim, metric, Some(plan), plan.seed, None)?;
+    for _ in 0..IndexBuilder::PASSES {
+        for start in (0..count).step_by(REWRITTEN) {
+            let range = start..count.min(start + REWRITTEN);
+            let ids: Vec<i64> = range.clone().map(|row| row as i64).collect();
+            builder.push(Rows::new(&single(items.slice(range))?, dim)?, &ids, run)?;
+        }
+    }
+    let index = builder.finish(run)?;
+    let plan = JoinPlan::Partitions(plan);
+    run.begin("plan");
+    let found = match queries {
+        Some(queries) => {
+            let values = single(queries)?;
+            let queries = Rows::new(&values, dim)?;
+            let sample = (0..queries.len()).step_by(queries.len().div_ceil(SAMPLE).max(1));
+            let sample = sample.flat_map(|row| queries.row(row)).copied();
+            let sample: Vec<f32> = memory::collect(sample, "a sample of the queries")?;
+            let sample = (Rows::new(&sample, dim)?, queries.len());
+            let plan = index.fixed_plan(Some(sample), k, &plan, run)?;
+            index.knn(queries, k, &plan, run)?
+        }
+        None => {
+            let plan = index.fixed_plan(None, k, &plan, run)?;
+            let (rows, found) = index.knn_of_stretch(0..count, k, &plan, PANEL_BYTES, run)?;
+            let mut places = memory::zeroed(rows.len(), NUMBERS)?;
+            for (place, &row) in (0..).zip(&rows) {
+                places[row as usize] = place;
+            }
+            found.copied_to(&places)?
+        }
+    };
+    let distances = found.distances.iter();
+    let distances = distances.map(|&far| T::from_f64(far.into()));
+    Ok(Neighbors {
+        k: found.k,
+        distances: memory::collect(distances, NEIGHBORS)?,
+        indices: found.indices,
+    })
+}
+
+fn held_out_rows(side: &Side<'_, f32>) -> Vec<u32> {
+    sample(side.rows.len(), HELD_OUT)
+}
+
+/// Lets left rows look into near cells, and further where these hold fewer than `k` rows: into all that
+/// are listed and, where not enough of their rows take part, beyond.
+fn look(
+    left: &Side<'_, f32>,
+    right: &Side<'_, f32>,
+    k: usize,
+    visits: Reach<'_>,
+    run: &Run,
+) -> Result<Neighbors<f32>> {
+    if are_most(k, right.rows.len()) {
+        return all_pairs(Some(left), right, k, run);
+    }
+    run.begin("visits");
+    let join = KnnJoin::new(Some(left), right, k, run)?;
+    visits.at_least(k).hold(left, right, &join.nearest, run)?;
+    join.complete()?;
+    run.reached_unknown();
+    join.nearest.finish()
+}
+
+/// Lets left rows look into their own cells, so that nearly all pairs fail the first test when all
+/// meet after that.
+fn exactly(
+    (left, right): (&Side<'_, f32>, &Side<'_, f32>),
+    (of_left, cells): (&CellStarts, &SegmentCells),
+    k: usize,
+    panel_bytes: usize,
+    run: &Run,
+) -> Result<Neighbors<f32>> {
+    if are_most(k, right.rows.len()) {
+        return all_pairs(Some(left), right, k, run);
+    }
+    let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
+    run.begin("visits");
+    let visits = Reach::over(neighbors, of_left, &cells.table, 1).within(panel_bytes);
+    let join = KnnJoin::new(Some(left), right, k, run)?;
+    visits.hold(left, right, &join.nearest, run)?;
+    join.all_pairs()
+}
+
+/// The lists of rows from `first` on without these rows, one place shorter. In place: lists take up
+/// much of what memory a stretch has.
+fn without_itself(mut found: Neighbors<f32>, first: usize) -> Neighbors<f32> {
+    let (before, after) = (found.k, found.k - 1);
+    let rows = found.indices.len() / before;
+    for row in 0..rows {
+        let own = (first + row) as i64;
+        let list = &found.indices[row * before..][..before];
+        // Among many equal items it may not have found itself.
+        let at = list.iter().position(|&index| index == own);
+        let at = at.unwrap_or(after);
+        for place in 0..after {
+            let from = row * before + place + usize::from(place >= at);
+            found.indices[row * after + place] = found.indices[from];
+            found.distances[row * after + place] = found.distances[from];
+        }
+    }
+    found.indices.truncate(rows * after);
+    found.distances.truncate(rows * after);
+    Neighbors { k: after, ..found }
+}
+
+/// The nearest of both, whose rows have these ids.
+fn merged(both: [(Neighbors<f32>, &[i64]); 2]) -> Result<Neighbors<f32>> {
+    let (k, values) = (both[0].0.k, both[0].0.indices.len());
+    let mut merged = Neighbors {
+        k,
+        distances: memory::filled(f32::INFINITY, values, NEIGHBORS)?,
+        indices: memory::filled(-1, values, NEIGHBORS)?,
+    };
+    let lists = merged.distances.par_chunks_mut(k);
+    let lists = lists.zip(merged.indices.par_chunks_mut(k));
+    let merged_lists = lists
+        .enumerate()
+        .try_for_each(|(query, (distances, indices))| {
+            let list = |(found, ids): &(Neighbors<f32>, &[i64])| {
+                let ids = found.of(query as u32).map(|row| ids[row as usize]);
+                let distances = found.distances[query * k..].iter().copied();
+                memory::collect(distances.zip(ids), NEIGHBORS)
+            };
+            let mut all: Vec<(f32, i64)> = list(&both[0])?;
+            memory::extend(&mut all, list(&both[1])?, NEIGHBORS)?;
+            all.sort_unstable_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
+            for (place, (distance, id)) in all.into_iter().take(k).enumerate() {
+                (distances[place], indices[place]) = (distance, id);
+            }
+            Ok::<_, Error>(())
+        });
+    merged_lists?;
+    Ok(merged)
+}

@@ -1,0 +1,421 @@
+//! Cells: rows that are nearest to one centroid.
+//!
+//! K-means as a hash function (L. Paulevé, H. Jégou and L. Amsaleg, "Locality sensitive hashing: a
+//! comparison of hash function types and querying mechanisms", 2010), on 8-bit codes, which tell
+//! well enough which centroid is near.
+
+use std::ops::Range;
+
+use lshjoin_kernels::{
+    Isa, LeftPanel, Quantised, RightPanel, Rows, Scalar, code_distances2, each_near_least, least,
+    memory, sum_rows,
+};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+use rayon::prelude::*;
+
+use crate::{
+    base::{context::Run, error::Result},
+    vectors::vectors::{NUMBERS, Side},
+};
+
+/// Rows of a cell that its centroid is learnt from, and how often centroids are moved.
+pub(crate) const LEARNT_FROM: usize = 24;
+pub(crate) const ROUNDS: usize = 4;
+
+/// Every how manieth of so many rows centroids are learnt from.
+pub(crate) fn sample_step(rows: usize, cells: usize) -> usize {
+    (rows / cells.saturating_mul(LEARNT_FROM)).max(1)
+}
+
+/// The largest value of a row that centroids are learnt from: its square fits single precision.
+const LARGEST: f64 = 1e18;
+
+/// Rows that are compared with all centroids at a time.
+pub(crate) const BLOCK: usize = 128;
+
+/// What memory is asked for.
+const CENTROIDS: &str = "centroids and their sample";
+
+/// Centroids; near ones have near numbers, mostly.
+pub(crate) struct Cells {
+    /// Values of a centroid.
+    width: usize,
+    /// (cells, width), row-major.
+    centroids: Vec<f32>,
+}
+
+impl Cells {
+    /// At most `count` cells of a side's rows, as its codes are of them.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn of_side<T: Scalar>(
+        side: &Side<'_, T>,
+        count: usize,
+        seed: u64,
+        run: &Run,
+    ) -> Result<Self> {
+        let step = sample_step(side.len(), count);
+        let (sampled, dim) = (side.len().div_ceil(step), side.rows.dim());
+        let mut values = memory::zeroed(sampled.saturating_mul(dim), CENTROIDS)?;
+        values
+            .par_chunks_mut(dim)
+            .enumerate()
+            .for_each(|(place, copy)| {
+                let row = side.row((place * step) as u32);
+                for (copy, value) in copy.iter_mut().zip(side.coded(row as usize)) {
+                    *copy = value.clamp(-LARGEST, LARGEST) as f32;
+                }
+            });
+        Self::of_sample(Rows::new(&values, dim)?, count, seed, run)
+    }
+
+    /// At most `count` cells, from a sample of rows (Lloyd 1982).
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn of_sample(
+        sample: Rows<'_, f32>,
+        count: usize,
+        seed: u64,
+        run: &Run,
+    ) -> Result<Self> {
+        // Random rows to begin with, each once.
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut order = memory::collect(0..sample.len(), NUMBERS)?;
+        let count = count.clamp(1, order.len());
+        for place in 0..count {
+            let other = place + (rng.next_u64() % (order.len() - place) as u64) as usize;
+            order.swap(place, other);
+        }
+        let first = order[..count].iter().flat_map(|&row| sample.row(row));
+        let mut centroids = memory::empty(count * sample.dim(), CENTROIDS)?;
+        centroids.extend(first);
+        let mut cells = Self::of_parts(centroids, sample.dim());
+        let codes = Quantised::new(sample, run.isa())?;
+        let rows = memory::collect(0..sample.len() as u32, NUMBERS)?;
+        for _ in 0..ROUNDS {
+            let nearest = |_: usize, distances: &Distances| Ok(distances.nearest());
+            let nearest = cells.each_row(&codes, &rows, nearest, run)?;
+            cells.move_to(sample, &nearest, run.isa())?;
+        }
+        cells.renumber()?;
+        Ok(cells)
+    }
+
+    /// The same, that much further on.
+    pub(crate) fn moved(mut self, by: Option<&[f32]>) -> Self {
+        if let Some(by) = by {
+            for centroid in self.centroids.chunks_mut(self.width) {
+                let values = centroid.iter_mut().zip(by);
+                values.for_each(|(value, by)| *value += by);
+            }
+        }
+        self
+    }
+
+    /// Of centroids as rows of `width` values.
+    pub(crate) fn of_parts(centroids: Vec<f32>, width: usize) -> Self {
+        Self { width, centroids }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.centroids.len() / self.width
+    }
+
+    /// The centroids.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &[f32]> {
+        self.centroids.chunks(self.width)
+    }
+
+    /// The centroids, row-major.
+    pub(crate) fn into_centroids(self) -> Vec<f32> {
+        self.centroids
+    }
+
+    pub(crate) fn centroids(&self) -> Result<Rows<'_, f32>> {
+        Ok(Rows::new(&self.centroids, self.width)?)
+    }
+
+    /// What `of_row` makes of the place of each of these rows and its distances to all centroids.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn each_row<V: Send>(
+        &self,
+        codes: &Quantised,
+        rows: &[u32],
+        of_row: impl Fn(usize, &Distances) -> Result<V> + Sync,
+        run: &Run,
+    ) -> Result<Vec<V>> {
+        let of_block = |distances: &mut dyn Iterator<Item = Distances>| {
+            let of_rows = distances.map(|distances| of_row(distances.place, &distances));
+            of_rows.collect()
+        };
+        let blocks: Vec<Vec<V>> = self.each_block(codes, rows, of_block, run)?;
+        let mut of_rows = memory::empty(rows.len(), NUMBERS)?;
+        of_rows.extend(blocks.into_iter().flatten());
+        Ok(of_rows)
+    }
+
+    /// [`Cells::each_row`] for some of a side's rows, by index; none where the side has no codes.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn each_row_of<T: Scalar, V: Send>(
+        &self,
+        side: &Side<'_, T>,
+        rows: &[u32],
+        of_row: impl Fn(usize, &Distances) -> Result<V> + Sync,
+        run: &Run,
+    ) -> Result<Vec<V>> {
+        let Some(codes) = &side.codes else {
+            return Ok(Vec::new());
+        };
+        let numbers = memory::collect(rows.iter().map(|&row| side.number(row)), NUMBERS)?;
+        self.each_row(codes, &numbers, of_row, run)
+    }
+
+    /// What `of_block` makes of the distances of rows to all centroids, a block of them at a time.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn each_block<V: Send>(
+        &self,
+        codes: &Quantised,
+        rows: &[u32],
+        of_block: impl Fn(&mut dyn Iterator<Item = Distances>) -> Result<V> + Sync,
+        run: &Run,
+    ) -> Result<Vec<V>> {
+        let centroids = Quantised::new(self.centroids()?, run.isa())?;
+        let all: Vec<u32> = (0..self.len() as u32).collect();
+        let mut right = RightPanel::new(run.isa());
+        right.gather(&centroids, &all, &vec![-1.0; all.len()])?;
+        let columns: Vec<Option<u32>> = right.columns().collect();
+        let desk = || (LeftPanel::new(run.isa()), Vec::new());
+        let blocks = rows.par_chunks(BLOCK).enumerate();
+        let blocks = blocks.map_init(desk, |(left, squares), (block, rows)| {
+            run.check()?;
+            left.gather(codes, rows, &vec![-1.0; rows.len()])?;
+            code_distances2(left, &right, squares)?;
+            let of_rows = squares.chunks(columns.len()).enumerate();
+            of_block(&mut of_rows.map(|(row, squares)| Distances {
+                place: block * BLOCK + row,
+                least: least(squares, run.isa()),
+                squares,
+                columns: &columns,
+                isa: run.isa(),
+            }))
+        });
+        blocks.collect()
+    }
+
+    /// Moves each centroid to the mean of its rows, if it has any.
+    fn move_to(&mut self, sample: Rows<'_, f32>, nearest: &[u32], isa: Isa) -> Result<()> {
+        let starts = CellStarts::new(nearest.iter().copied(), self.len());
+        let order = starts.order(nearest)?;
+        let centroids = self.centroids.par_chunks_mut(self.width);
+        centroids.enumerate().try_for_each(|(cell, centroid)| {
+            let rows = &order[starts.of(cell as u32)];
+            if !rows.is_empty() {
+                let sums = sum_rows(sample, rows, isa)?;
+                for (value, sum) in centroid.iter_mut().zip(sums) {
+                    *value = (sum / rows.len() as f64) as f32;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Numbers the centroids so that near ones have near numbers.
+    fn renumber(&mut self) -> Result<()> {
+        let mut numbers: Vec<u32> = (0..self.len() as u32).collect();
+        in_order(&mut numbers, &self.centroids, self.width);
+        self.centroids = self.centroids()?.gather(&numbers)?;
+        Ok(())
+    }
+}
+
+/// A row's squared distances to all centroids, as far as codes tell: the same on every machine.
+pub(crate) struct Distances<'a> {
+    /// Of the row, among those that were asked for.
+    place: usize,
+    least: f32,
+    /// In the order of a panel's columns, of which some are of no centroid and infinitely far.
+    squares: &'a [f32],
+    columns: &'a [Option<u32>],
+    isa: Isa,
+}
+
+impl Distances<'_> {
+    /// The cell of the row.
+    pub(crate) fn nearest(&self) -> u32 {
+        let mut nearest = None;
+        self.within(0.0, |cell, _| nearest = nearest.or(Some(cell)));
+        nearest.unwrap_or(0)
+    }
+
+    /// Calls `found` with the cells whose centroids are further than the nearest by no more than `margin`,
+    /// and with by how much.
+    pub(crate) fn within(&self, margin: f32, mut found: impl FnMut(u32, f32)) {
+        let found = |column: usize| {
+            if let Some(cell) = self.columns[column] {
+                found(cell, self.squares[column] - self.least);
+            }
+        };
+        each_near_least(self.squares, self.least, margin, found, self.isa);
+    }
+
+    /// How much further than the nearest each centroid is, by cell.
+    pub(crate) fn margins(&self) -> Result<Vec<f32>> {
+        let cells = self.columns.iter().flatten().count();
+        let mut margins = memory::filled(f32::INFINITY, cells, "margins")?;
+        self.within(f32::INFINITY, |cell, margin| {
+            margins[cell as usize] = margin;
+        });
+        Ok(margins)
+    }
+
+    /// How much further than the nearest one centroid is.
+    pub(crate) fn margin(&self, cell: u32) -> f32 {
+        let column = self.columns.iter().position(|&column| column == Some(cell));
+        column.map_or(f32::INFINITY, |column| self.squares[column] - self.least)
+    }
+
+    /// The nearest cells, so many of them, nearest first.
+    pub(crate) fn first(&self, count: usize) -> Vec<u32> {
+        let cells = self.squares.iter().zip(self.columns);
+        let mut cells: Vec<(f32, u32)> = cells
+            .filter_map(|(&square, &cell)| Some((square, cell?)))
+            .collect();
+        let nearer = |x: &(f32, u32), y: &(f32, u32)| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1));
+        if count < cells.len() {
+            cells.select_nth_unstable_by(count, nearer);
+            cells.truncate(count);
+        }
+        cells.sort_unstable_by(nearer);
+        cells.into_iter().map(|(_, cell)| cell).collect()
+    }
+}
+
+/// Rows numbered by cell: where each cell's start, and the end of the last.
+#[derive(Clone)]
+pub(crate) struct CellStarts(Vec<usize>);
+
+impl CellStarts {
+    /// Of rows in these of `count` cells.
+    pub(crate) fn new(cells: impl Iterator<Item = u32>, count: usize) -> Self {
+        Self::with(cells, vec![0; count])
+    }
+
+    /// Of a sample of a side's rows, given by their cells: as if each of `count` had one row more, so
+    /// that none is passed by for want of a row in the sample.
+    pub(crate) fn of_sample(sample: impl Iterator<Item = u32>, count: usize) -> Self {
+        Self::with(sample, vec![1; count])
+    }
+
+    fn with(cells: impl Iterator<Item = u32>, mut counts: Vec<usize>) -> Self {
+        for cell in cells {
+            counts[cell as usize] += 1;
+        }
+        let ends = counts.iter().scan(0, |end, count| {
+            *end += count;
+            Some(*end)
+        });
+        Self(std::iter::once(0).chain(ends).collect())
+    }
+
+    /// Rows numbered by cell that were so before: where each cell's start, and the end of the last.
+    pub(crate) fn of_starts(starts: Vec<usize>) -> Self {
+        Self(starts)
+    }
+
+    /// The rows in these cells by cell, then as they come.
+    pub(crate) fn order(&self, cells: &[u32]) -> Result<Vec<u32>> {
+        let (mut order, mut next) = (memory::zeroed(cells.len(), NUMBERS)?, self.clone());
+        for (row, &cell) in (0..).zip(cells) {
+            order[next.take(cell)] = row;
+        }
+        Ok(order)
+    }
+
+    /// The first row of a cell, which starts at the next one from then on.
+    pub(crate) fn take(&mut self, cell: u32) -> usize {
+        let start = &mut self.0[cell as usize];
+        *start += 1;
+        *start - 1
+    }
+
+    /// The same of some of the rows, numbered from 0 on.
+    pub(crate) fn slice(&self, rows: &Range<usize>) -> Self {
+        let starts = self.0.iter();
+        Self(
+            starts
+                .map(|start| start.clamp(&rows.start, &rows.end) - rows.start)
+                .collect(),
+        )
+    }
+
+    /// How many cells.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len() - 1
+    }
+
+    /// How many rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.0[self.len()]
+    }
+
+    /// The rows of a cell.
+    pub(crate) fn of(&self, cell: u32) -> Range<usize> {
+        self.0[cell as usize]..self.0[cell as usize + 1]
+    }
+
+    /// The same as numbers.
+    pub(crate) fn numbers(&self, cell: u32) -> Range<u32> {
+        let Range { start, end } = self.of(cell);
+        start as u32..end as u32
+    }
+
+    /// The cell of the row of this number.
+    pub(crate) fn cell(&self, number: u32) -> u32 {
+        let after = self.0.partition_point(|&start| start <= number as usize);
+        after as u32 - 1
+    }
+}
+
+/// Orders rows as the leaves of a k-d tree (J. Bentley, "Multidimensional binary search trees used
+/// for associative searching", 1975).
+fn in_order(rows: &mut [u32], values: &[f32], width: usize) {
+    if rows.len() < 2 {
+        return;
+    }
+    let value = |row: u32, axis: usize| values[row as usize * width + axis];
+    let count = rows.len() as f64;
+    // Row by row, as the values lie.
+    let of_row = |&row: &u32| values[row as usize * width..][..width].iter();
+    let (mut means, mut variances) = (vec![0.0; width], vec![0.0; width]);
+    for row in rows.iter() {
+        for (mean, &value) in means.iter_mut().zip(of_row(row)) {
+            *mean += f64::from(value);
+        }
+    }
+    means.iter_mut().for_each(|mean| *mean /= count);
+    for row in rows.iter() {
+        for ((variance, mean), &value) in variances.iter_mut().zip(&means).zip(of_row(row)) {
+            let off = f64::from(value) - mean;
+            *variance += off * off;
+        }
+    }
+    let axis = (0..width)
+        .max_by(|&x, &y| variances[x].total_cmp(&variances[y]))
+        .unwrap_or(0);
+    let by_value = |&x: &u32, &y: &u32| value(x, axis).total_cmp(&value(y, axis)).then(x.cmp(&y));
+    rows.sort_unstable_by(by_value);
+    let (low, high) = rows.split_at_mut(rows.len() / 2);
+    in_order(low, values, width);
+    in_order(high, values, width);
+}

@@ -1,0 +1,402 @@
+//! Cells of an index: kept one after the other, and met with those whose centroids are near.
+//!
+//! What is kept on disk has to be found again by cell, and a stretch of it to be read at a time.
+//! So rows look into whole cells here, by the distance of their own cell's centroid; a join in
+//! memory goes by [`visits`](crate::visits).
+
+use std::{borrow::Cow, ops::Range};
+
+use lshjoin_kernels::{LeftPanel, Quantised, RightPanel, Rows, Scalar, memory};
+use rayon::prelude::*;
+
+use crate::{
+    base::{context::Run, error::Result, metric::Metric, per_thread::Desks},
+    ivf::coarse_quantiser::{CellStarts, Cells, sample_step},
+    join::knn::KnnJoin,
+    pairs::{
+        tile_join::{Judge, LEFT, bounds},
+        top_k::{Groups, Nearest},
+    },
+    recall::recall_curve::Needed,
+    vectors::{
+        principal_axes::{PrincipalAxes, project},
+        vectors::{NUMBERS, Side},
+    },
+};
+
+/// Cells near a cell: their squared distances and numbers, by rising distance.
+pub(crate) type Neighborhood = Vec<(f32, u32)>;
+
+/// Cells of an index, in the space of the leading principal axes of its rows.
+pub(crate) struct AxisCells {
+    axes: PrincipalAxes,
+    cells: Cells,
+}
+
+impl AxisCells {
+    /// At most `count` cells, from a sample of the side's rows.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn of_sample<T: Scalar>(
+        axes: &PrincipalAxes,
+        side: &Side<'_, T>,
+        count: usize,
+        seed: u64,
+        run: &Run,
+    ) -> Result<Self> {
+        let rows = (0..side.rows.len() as u32).step_by(sample_step(side.rows.len(), count));
+        let rows = memory::collect(rows, NUMBERS)?;
+        let values = side.rows.gather(&rows)?;
+        let values = Rows::new(&values, side.rows.dim())?;
+        let indices = rows.iter().map(|&row| row as usize);
+        let sample = projected(axes, side, values, indices, run)?;
+        let sample = Rows::new(&sample, axes.count())?;
+        let sample = Side::new("sample", sample, Metric::Euclidean, run)?;
+        let cells = Cells::of_side(&sample, count, seed, run)?.moved(sample.centre());
+        let axes = axes.clone();
+        Ok(Self { axes, cells })
+    }
+
+    /// What was learnt before.
+    pub(crate) fn of_parts(axes: PrincipalAxes, centroids: Vec<f32>) -> Self {
+        let cells = Cells::of_parts(centroids, axes.count());
+        Self { axes, cells }
+    }
+
+    /// The centroids, row-major.
+    pub(crate) fn into_centroids(self) -> Vec<f32> {
+        self.cells.into_centroids()
+    }
+
+    /// The cell of each of the side's rows, exactly.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn of_rows<T: Scalar>(&self, side: &Side<'_, T>, run: &Run) -> Result<Vec<u32>> {
+        let projected = projected(&self.axes, side, side.rows, 0..side.rows.len(), run)?;
+        let rows = Rows::new(&projected, self.axes.count())?;
+        let centroids = self.cells.centroids()?;
+        let centroids = Side::new("centroids", centroids, Metric::Euclidean, run)?;
+        let rows = centroids.to_meet("rows", rows, run)?;
+        let join = KnnJoin::new(Some(&rows), &centroids, 1, run)?;
+        join.meet_all(&join.nearest.first())?;
+        let found = join.nearest.finish()?.indices;
+        Ok(memory::collect(
+            found.into_iter().map(|cell| cell as u32),
+            NUMBERS,
+        )?)
+    }
+
+    /// Numbers the side's rows by cell, then as they come.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn starts<T: Scalar>(
+        &self,
+        side: &mut Side<'_, T>,
+        run: &Run,
+    ) -> Result<CellStarts> {
+        let cells = self.of_rows(side, run)?;
+        let starts = CellStarts::new(cells.iter().copied(), self.cells.len());
+        side.reorder(starts.order(&cells)?)?;
+        Ok(starts)
+    }
+
+    /// For each cell the `most` nearest cells that hold items, nearest first, with squared distances.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn neighbors(
+        &self,
+        items: &CellStarts,
+        most: usize,
+        run: &Run,
+    ) -> Result<Vec<Neighborhood>> {
+        let centroids: Vec<&[f32]> = self.cells.each().collect();
+        centroids
+            .par_iter()
+            .map(|centroid| {
+                run.check()?;
+                let mut neighbors: Neighborhood = (0..)
+                    .zip(&centroids)
+                    .filter(|&(cell, _)| !items.of(cell).is_empty())
+                    .map(|(cell, other)| (distance2(centroid, other), cell))
+                    .collect();
+                let nearer =
+                    |x: &(f32, u32), y: &(f32, u32)| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1));
+                if neighbors.len() > most {
+                    neighbors.select_nth_unstable_by(most, nearer);
+                    neighbors.truncate(most);
+                    neighbors.shrink_to_fit();
+                }
+                neighbors.sort_unstable_by(nearer);
+                Ok(neighbors)
+            })
+            .collect()
+    }
+}
+
+/// The coordinates along the axes of some of the side's rows, of their directions where these are
+/// what the metric compares; `indices` are those of `rows`.
+fn projected<T: Scalar>(
+    axes: &PrincipalAxes,
+    side: &Side<'_, T>,
+    rows: Rows<'_, T>,
+    indices: impl Iterator<Item = usize>,
+    run: &Run,
+) -> Result<Vec<f32>> {
+    let mut projected = project(rows, axes.rows()?, run)?;
+    for (row, index) in projected.chunks_mut(axes.count()).zip(indices) {
+        let scale = side.direction_scale(index);
+        row.iter_mut()
+            .for_each(|value| *value = (f64::from(*value) * scale) as f32);
+    }
+    Ok(projected)
+}
+
+fn distance2(x: &[f32], y: &[f32]) -> f32 {
+    let differences = x.iter().zip(y).map(|(x, y)| f64::from(x - y));
+    differences
+        .map(|difference| difference * difference)
+        .sum::<f64>() as f32
+}
+
+/// Left rows by cell, and which cells of right rows they look into.
+pub(crate) struct Reach<'a> {
+    left: &'a CellStarts,
+    right: &'a CellStarts,
+    neighbors: Cow<'a, [Neighborhood]>,
+    /// How far, squared, the cells may be that a cell looks into.
+    reach: f32,
+    /// Further cells are looked into until there are so many rows.
+    least: usize,
+    /// What panels of right cells may take up at a time.
+    panel_bytes: usize,
+}
+
+impl<'a> Reach<'a> {
+    /// Of the `probes` nearest cells to each cell, on average: near ones have more of them.
+    pub(crate) fn over(
+        neighbors: Cow<'a, [Neighborhood]>,
+        left: &'a CellStarts,
+        right: &'a CellStarts,
+        probes: usize,
+    ) -> Self {
+        let mut distances: Vec<f32> = neighbors.iter().flatten().map(|&(far, _)| far).collect();
+        let last = distances.len().min(probes.saturating_mul(neighbors.len()));
+        let reach = match last {
+            0 => 0.0,
+            _ => *distances.select_nth_unstable_by(last - 1, f32::total_cmp).1,
+        };
+        Self {
+            left,
+            right,
+            neighbors,
+            reach,
+            least: 0,
+            panel_bytes: usize::MAX,
+        }
+    }
+
+    /// Lets each cell look into at least so many rows, however far they are.
+    pub(crate) fn at_least(mut self, rows: usize) -> Self {
+        self.least = rows;
+        self
+    }
+
+    /// Lets panels of right cells take up no more than this at a time, or what one left cell needs.
+    pub(crate) fn within(mut self, panel_bytes: usize) -> Self {
+        self.panel_bytes = panel_bytes;
+        self
+    }
+
+    /// The probes that reach as far.
+    pub(crate) fn probes(&self) -> usize {
+        let near = (0..self.neighbors.len()).map(|cell| self.of(cell).count());
+        near.sum::<usize>().div_ceil(self.neighbors.len()).max(1)
+    }
+
+    /// Left cells in groups whose right cells' panels fit, with what each group looks into.
+    fn groups(&self, bytes_of_row: usize) -> Vec<(Range<u32>, Vec<bool>)> {
+        let none = vec![false; self.neighbors.len()];
+        let mut groups = Vec::new();
+        let (mut start, mut wanted, mut bytes) = (0, none.clone(), 0_usize);
+        for cell in 0..self.neighbors.len() {
+            if self.left.of(cell as u32).is_empty() {
+                continue;
+            }
+            let more = |wanted: &[bool]| {
+                let others = self.of(cell).filter(|&other| !wanted[other as usize]);
+                let rows: usize = others.map(|other| self.right.of(other).len()).sum();
+                rows * bytes_of_row
+            };
+            let mut new = more(&wanted);
+            if bytes > 0 && bytes.saturating_add(new) > self.panel_bytes {
+                let full = std::mem::replace(&mut wanted, none.clone());
+                groups.push((start..cell as u32, full));
+                (start, bytes) = (cell as u32, 0);
+                new = more(&wanted);
+            }
+            self.of(cell)
+                .for_each(|other| wanted[other as usize] = true);
+            bytes += new;
+        }
+        groups.push((start..self.neighbors.len() as u32, wanted));
+        groups
+    }
+
+    /// Whether it is known how far to look: not where needed cells are beyond those that are listed.
+    pub(crate) fn is_known(&self) -> bool {
+        self.reach < f32::INFINITY
+    }
+
+    /// Looks further, if that is what held-out rows need to vouch for `recall`: given by their number
+    /// and those of their neighbours.
+    pub(crate) fn extend(&mut self, recall: f64, rows: impl Iterator<Item = (u32, Vec<u32>)>) {
+        let needed = self.needed(rows.map(|(row, others)| {
+            let others = others.iter().map(|&other| self.right.cell(other));
+            (self.left.cell(row), others.collect())
+        }));
+        self.reach = self.reach.max(needed.reach_for(recall));
+    }
+
+    /// How far rows have to look to find their neighbours: from their own cells and those of their
+    /// neighbours.
+    fn needed(&self, rows: impl Iterator<Item = (u32, Vec<u32>)>) -> Needed {
+        let of_row = |(cell, others): (u32, Vec<u32>)| {
+            let mut reaches = vec![f32::INFINITY; self.neighbors.len()];
+            for &(reach, cell) in &self.neighbors[cell as usize] {
+                reaches[cell as usize] = reach;
+            }
+            let reach = |&other: &u32| reaches[other as usize];
+            others.iter().map(reach).collect()
+        };
+        Needed(rows.map(of_row).collect())
+    }
+
+    /// The cells that a cell looks into, nearest first.
+    fn of(&self, cell: usize) -> impl Iterator<Item = u32> {
+        let near = self.neighbors[cell].iter();
+        near.scan(0, move |rows, &(far, other)| {
+            let looks = far <= self.reach || *rows < self.least;
+            *rows += self.right.of(other).len();
+            looks.then_some(other)
+        })
+    }
+
+    /// The share of all pairs that meet.
+    pub(crate) fn share(&self) -> f64 {
+        self.pairs() / (self.left.rows() as f64 * self.right.rows() as f64)
+    }
+
+    fn pairs(&self) -> f64 {
+        let pairs = |cell: usize| {
+            let items: usize = self.of(cell).map(|other| self.right.of(other).len()).sum();
+            items as f64 * self.left.of(cell as u32).len() as f64
+        };
+        (0..self.neighbors.len()).map(pairs).sum()
+    }
+
+    /// Lets each cell's rows look into near cells.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn hold<T: Scalar>(
+        &self,
+        left: &Side<'_, T>,
+        right: &Side<'_, T>,
+        nearest: &Nearest<'_, T>,
+        run: &Run,
+    ) -> Result<()> {
+        let (Some(left_codes), Some(right_codes)) = (&left.codes, &right.codes) else {
+            return Ok(());
+        };
+        let tasks = (0..self.neighbors.len() as u32).flat_map(|cell| {
+            let rows = self.left.numbers(cell);
+            let chunks = rows.clone().step_by(LEFT);
+            chunks.map(move |first| (cell, first..rows.end.min(first + LEFT as u32)))
+        });
+        let tasks = memory::collect(tasks, NUMBERS)?;
+        run.expect(tasks.len());
+        run.meets(self.pairs() as u64);
+        let mut tasks = tasks.as_slice();
+        let of_row = RightPanel::bytes_a_row(run.isa(), left_codes.dim()) + size_of::<u32>();
+        for (cells, wanted) in self.groups(of_row) {
+            let panels = wanted.par_iter().zip(0..wanted.len() as u32);
+            let panels = panels.map(|(&wanted, cell)| {
+                let mut panel = RightPanel::new(run.isa());
+                let rows = self
+                    .right
+                    .numbers(cell)
+                    .filter(|&row| wanted && right.takes_part(row));
+                let rows = memory::collect(rows, NUMBERS)?;
+                let nothing = memory::filled(-1.0, rows.len(), NUMBERS)?;
+                panel.gather(right_codes, &rows, &nothing)?;
+                Ok((rows, panel))
+            });
+            let panels: Vec<(Vec<u32>, RightPanel)> = panels.collect::<Result<_>>()?;
+            let of_group = tasks.partition_point(|(cell, _)| *cell < cells.end);
+            let (group, rest) = tasks.split_at(of_group);
+            self.hold_group(group, &panels, left_codes, nearest, run)?;
+            tasks = rest;
+        }
+        Ok(())
+    }
+
+    /// Lets the left rows of these tasks, each of a cell, look into near cells.
+    fn hold_group<T: Scalar>(
+        &self,
+        tasks: &[(u32, Range<u32>)],
+        panels: &[(Vec<u32>, RightPanel)],
+        left_codes: &Quantised<'_>,
+        nearest: &Nearest<'_, T>,
+        run: &Run,
+    ) -> Result<()> {
+        let desks = Desks::new(|| (LeftPanel::new(run.isa()), Vec::new(), Groups::default()));
+        tasks.par_iter().try_for_each(|(cell, rows)| {
+            let mut desk = desks.own();
+            let (panel, near, groups) = &mut *desk;
+            let rows: Vec<u32> = rows.clone().collect();
+            for (visit, other) in self.of(*cell as usize).enumerate() {
+                run.check()?;
+                let bounds = bounds(&rows, |row| nearest.lists.bound(row));
+                // Rows of like bounds go together, which changes less and less.
+                if visit == 0 || visit.is_power_of_two() {
+                    panel.gather(left_codes, &rows, &bounds)?;
+                } else {
+                    panel.set_bounds(&bounds)?;
+                }
+                let judge = if bounds.contains(&f32::INFINITY) {
+                    nearest.first()
+                } else {
+                    nearest.for_left()
+                };
+                let (others, right) = &panels[other as usize];
+                near.clear();
+                judge.pairs(panel, right, near)?;
+                judge.judge(&rows, others, near, groups)?;
+            }
+            run.advance(1);
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::error::Error;
+
+    #[test]
+    fn cells_are_not_looked_for_once_cancelled() {
+        let axes = PrincipalAxes::of_parts(vec![1.0], 1);
+        let cells = AxisCells::of_parts(axes, vec![0.0, 3.0, 1.0]);
+        let items = CellStarts::of_starts(vec![0, 1, 2, 3]);
+        let run = Run::new().unwrap();
+        let near = cells.neighbors(&items, 2, &run).unwrap();
+        assert_eq!(near[0], [(0.0, 0), (1.0, 2)]);
+        run.cancel();
+        assert_eq!(cells.neighbors(&items, 2, &run), Err(Error::Cancelled));
+    }
+}

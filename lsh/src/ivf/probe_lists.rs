@@ -1,0 +1,318 @@
+//! Which rows meet: those of each cell and those that look into it.
+//!
+//! A row looks into the cells whose centroids are about as near as that of its own, but for those that
+//! filled its list. All queries being known, those that look into a cell are gathered from all over and
+//! meet its rows as tiles, as in FAISS's `big_batch_search`. A side joined with itself needs a third of
+//! the pairs, since two rows meet when either looks into the other's cell. (To look into the buckets
+//! that probably hold neighbours: Q. Lv et al., "Multi-probe LSH", 2007.)
+
+use std::ops::Range;
+
+use lshjoin_kernels::{Scalar, memory};
+
+use crate::{
+    base::{context::Run, error::Result, plan::MOST_CELLS},
+    ivf::{
+        coarse_quantiser::{BLOCK, CellStarts, Cells, Distances},
+        warm_start::Filling,
+    },
+    vectors::vectors::{NUMBERS, Side},
+};
+
+/// Up to which shares of the margin rows look into cells at a time: all have met the more promising
+/// rows before the others come, so that most pairs of the last part fail the first test.
+const PARTS: [f32; 2] = [0.5, 1.0];
+
+/// What memory is asked for.
+const LOOKS: &str = "rows that look into cells";
+
+/// Left and right rows by cell, what fills the lists of each, and which left rows look into it.
+pub(crate) struct Visits {
+    filling: Filling,
+    /// `None` when the right side meets itself.
+    left: Option<CellStarts>,
+    right: CellStarts,
+    looks: Looks,
+}
+
+/// The rows that look into each cell, by part and cell.
+struct Looks {
+    starts: CellStarts,
+    rows: Vec<u32>,
+}
+
+/// The cell of each row of a block, and what it looks into: where the keys of each row end, and all keys.
+#[derive(Default)]
+struct OfBlock {
+    cells: Vec<u32>,
+    ends: Vec<u32>,
+    keys: Vec<u16>,
+}
+
+/// Bytes of a look, while looks are listed by row and by cell.
+pub(crate) const LOOK_BYTES: usize = size_of::<u16>() + size_of::<u32>();
+
+// A key is a part and a cell.
+const _: () = assert!(PARTS.len() * MOST_CELLS <= 1 << 16);
+
+/// Ranges of two orders of rows that are to meet.
+pub(crate) type Met = Vec<(Range<usize>, Range<usize>)>;
+
+/// Numbers the side's rows by cell and, if they look anywhere, lists which look into each cell: as far as
+/// a margin, but for what fills their lists.
+fn by_cell<T: Scalar>(
+    cells: &Cells,
+    side: &mut Side<'_, T>,
+    look: Option<(&Filling, f32)>,
+    run: &Run,
+) -> Result<(CellStarts, Looks)> {
+    let looks = |of_block: &mut dyn Iterator<Item = Distances>| {
+        let mut block = OfBlock::default();
+        let mut listed = Ok(());
+        for distances in of_block {
+            let own = distances.nearest();
+            block.cells.push(own);
+            if let Some((filling, margin)) = look {
+                distances.within(margin, |cell, further| {
+                    if filling.is_met(own, cell) {
+                        return;
+                    }
+                    let part = PARTS.iter().position(|part| further <= part * margin);
+                    let key = key(part.unwrap_or(0), cell, cells.len());
+                    if listed.is_ok() {
+                        listed = memory::push(&mut block.keys, key as u16, LOOKS);
+                    }
+                });
+            }
+            block.ends.push(block.keys.len() as u32);
+        }
+        listed?;
+        Ok(block)
+    };
+    let rows = memory::collect(0..side.len() as u32, NUMBERS)?;
+    let blocks = match &side.codes {
+        Some(codes) => cells.each_block(codes, &rows, looks, run)?,
+        None => Vec::new(),
+    };
+    let of_rows = blocks.iter().flat_map(|block| &block.cells);
+    let of_rows = memory::collect(of_rows.copied(), NUMBERS)?;
+    let starts = CellStarts::new(of_rows.iter().copied(), cells.len());
+    let order = starts.order(&of_rows)?;
+    let looks = Looks::new(&blocks, &order, cells.len())?;
+    drop(blocks);
+    side.reorder(order)?;
+    Ok((starts, looks))
+}
+
+/// Numbers the parts of all cells.
+fn key(part: usize, cell: u32, cells: usize) -> u32 {
+    (part * cells) as u32 + cell
+}
+
+impl Looks {
+    /// Of all rows, block by block, which are numbered by `order`.
+    fn new(blocks: &[OfBlock], order: &[u32], cells: usize) -> Result<Self> {
+        let keys = blocks.iter().flat_map(|block| &block.keys);
+        let keys = keys.map(|&key| u32::from(key));
+        let starts = CellStarts::new(keys, PARTS.len() * cells);
+        let (mut rows, mut next) = (memory::zeroed(starts.rows(), LOOKS)?, starts.clone());
+        for (number, &row) in (0..).zip(order) {
+            let (block, row) = (&blocks[row as usize / BLOCK], row as usize % BLOCK);
+            for &key in block.keys_of(row) {
+                rows[next.take(u32::from(key))] = number;
+            }
+        }
+        Ok(Self { starts, rows })
+    }
+}
+
+impl OfBlock {
+    fn keys_of(&self, row: usize) -> &[u16] {
+        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.keys[start as usize..self.ends[row] as usize]
+    }
+}
+
+impl Visits {
+    /// Numbers both sides' rows by cell, of which left ones look as far as `margin` after their lists are
+    /// filled.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn new<T: Scalar>(
+        cells: &Cells,
+        filling: Filling,
+        left: Option<&mut Side<'_, T>>,
+        right: &mut Side<'_, T>,
+        margin: f32,
+        run: &Run,
+    ) -> Result<Self> {
+        let look = Some((&filling, margin));
+        let ((left, looks), right) = match left {
+            None => {
+                let (right, looks) = by_cell(cells, right, look, run)?;
+                ((None, looks), right)
+            }
+            Some(left) => {
+                let right = by_cell(cells, right, None, run)?.0;
+                let (left, looks) = by_cell(cells, left, look, run)?;
+                ((Some(left), looks), right)
+            }
+        };
+        Ok(Self {
+            filling,
+            left,
+            right,
+            looks,
+        })
+    }
+
+    /// The left rows that look into cells, in the order that [`Visits::parts`] goes by.
+    pub(crate) fn order(&self) -> &[u32] {
+        &self.looks.rows
+    }
+
+    /// Which of [`Visits::order`] are to meet which right rows: first those that promise most.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Met> {
+        (0..PARTS.len()).map(|part| {
+            let cells = 0..self.right.len() as u32;
+            let met = cells.map(|cell| {
+                let key = key(part, cell, self.right.len());
+                (self.looks.starts.of(key), self.right.of(cell))
+            });
+            met.filter(|(left, right)| !left.is_empty() && !right.is_empty())
+                .collect()
+        })
+    }
+
+    /// What fills the lists: left rows with right ones, as ranges of all left rows and of the right ones
+    /// that are returned.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub(crate) fn first(&self) -> Result<(Vec<u32>, Met)> {
+        let (mut order, mut met) = (Vec::new(), Vec::new());
+        let left = self.left.as_ref().unwrap_or(&self.right);
+        for cell in 0..left.len() as u32 {
+            let rows = left.of(cell);
+            if rows.is_empty() {
+                continue;
+            }
+            let start = order.len();
+            for &other in self.filling.from(cell) {
+                memory::extend(&mut order, self.right.numbers(other), NUMBERS)?;
+            }
+            let (of_left, of_right) = (rows.len(), order.len() - start);
+            let count = self.filling.parts(cell);
+            let parts = (0..count).map(|part| {
+                let cut = |length| part * length / count..(part + 1) * length / count;
+                let (left, right) = (cut(of_left), cut(of_right));
+                (
+                    rows.start + left.start..rows.start + left.end,
+                    start + right.start..start + right.end,
+                )
+            });
+            memory::extend(&mut met, parts, "parts of cells")?;
+        }
+        Ok((order, met))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+    use lshjoin_kernels::Rows;
+
+    use super::*;
+    use crate::{
+        base::metric::Metric,
+        ivf::margins::{extents, margin_of},
+        lsh::family::gaussian,
+    };
+
+    fn gaussians(count: usize, seed: u64) -> Vec<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        (0..count).map(|_| gaussian(&mut rng) as f32).collect()
+    }
+
+    #[test]
+    fn rows_meet_the_cells_within_their_margin_once_each() {
+        const DIM: usize = 5;
+        let run = Run::new().unwrap();
+        let (queries, items) = (gaussians(300 * DIM, 1), gaussians(700 * DIM, 2));
+        let side = |values| {
+            let rows = Rows::new(values, DIM).unwrap();
+            Side::new("rows", rows, Metric::Euclidean, &run).unwrap()
+        };
+        for (two_sided, filling) in [(false, 10), (false, 100), (true, 10), (true, 100)] {
+            let (mut left, mut right) = (two_sided.then(|| side(&queries)), side(&items));
+            let looking = side(if two_sided { &queries } else { &items });
+            let cells = Cells::of_side(&right, 20, 3, &run).unwrap();
+            let filling = Filling::new(&cells, &right, !two_sided, filling, &run).unwrap();
+            let margin = margin_of(&cells, &looking, 4, &run).unwrap();
+            let all: Vec<u32> = (0..looking.rows.len() as u32).collect();
+            let looks = |_: usize, of: &Distances| Ok((of.nearest(), of.margins()?));
+            let margins = cells.each_row_of(&looking, &all, looks, &run).unwrap();
+            let all: Vec<u32> = (0..right.rows.len() as u32).collect();
+            let nearest = |_: usize, of: &Distances| Ok(of.nearest());
+            let of_items = cells.each_row_of(&right, &all, nearest, &run).unwrap();
+            let extents = extents(&cells, &filling, &looking, &[margin], &run).unwrap();
+            let visits =
+                Visits::new(&cells, filling, left.as_mut(), &mut right, margin, &run).unwrap();
+            let filling = &visits.filling;
+            let left = left.as_ref().unwrap_or(&right);
+
+            let mut found = BTreeSet::new();
+            for (met, part) in visits.parts().zip(PARTS) {
+                for (of_left, of_right) in met {
+                    let cell = visits.right.cell(of_right.start as u32);
+                    assert_eq!(visits.right.of(cell), of_right);
+                    for number in of_right {
+                        assert_eq!(of_items[right.row(number as u32) as usize], cell);
+                    }
+                    for &number in &visits.order()[of_left] {
+                        let row = left.row(number);
+                        assert!(margins[row as usize].1[cell as usize] <= part * margin);
+                        assert!(found.insert((row, cell)), "{row} looks into {cell} twice");
+                    }
+                }
+            }
+            let looks = (0..).zip(&margins).flat_map(|(row, (own, margins))| {
+                let looks = (0..)
+                    .zip(margins)
+                    .filter(|&(cell, &further)| further <= margin && !filling.is_met(*own, cell));
+                looks.map(move |(cell, _)| (row, cell))
+            });
+            assert_eq!(found, looks.collect());
+            let average = found.len() as f64 / margins.len() as f64;
+            let extent = &extents[0];
+            assert!(
+                (average - extent.cells).abs() < 0.2,
+                "{average}, {}",
+                extent.cells
+            );
+
+            let (order, met) = visits.first().unwrap();
+            let of_left = visits.left.as_ref().unwrap_or(&visits.right);
+            let mut filled: Vec<usize> = Vec::new();
+            for (left_rows, of_right) in met {
+                let cell = of_left.cell(left_rows.start as u32);
+                let with: BTreeSet<u32> = order[of_right].iter().copied().collect();
+                for other in 0..cells.len() as u32 {
+                    let mut rows = visits.right.numbers(other);
+                    let is_from = filling.is_from(cell, other);
+                    assert!(!is_from || rows.all(|row| with.contains(&row)));
+                    // What need not be looked into fills lists: on one side, of both.
+                    let is_met = filling.is_met(cell, other);
+                    let is_found = two_sided || filling.is_from(other, cell);
+                    assert_eq!(is_met, is_from && is_found);
+                }
+                filled.extend(left_rows);
+            }
+            assert_eq!(filled, (0..left.rows.len()).collect::<Vec<_>>());
+        }
+    }
+}

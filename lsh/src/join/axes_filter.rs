@@ -1,0 +1,465 @@
+//! Rows cut short: what stands for them in fewer values is never further apart than they are.
+//!
+//! For orthonormal axes a₁ … aₘ, and t(x) the length of what x has outside of them,
+//!
+//! ‖x − y‖² ≥ Σ (aᵢ·x − aᵢ·y)² + (t(x) − t(y))²,
+//!
+//! since two parts differ at least by as much as their lengths do (Hwang, Han and Ahn, "A fast nearest
+//! neighbor search algorithm by nonlinear embedding", 2012). Along the principal axes of ordinary
+//! data little is lost: pairs that are far apart are so by a part of their dimensions.
+//!
+//! That makes joins by a radius quicker. The k nearest it does not help to: until all pairs have met,
+//! bounds are too wide for it.
+
+use lshjoin_kernels::{
+    CommonScale, LeftPanel, Quantised, RightPanel, Rows, Scalar, dot_products, memory, near_pairs,
+};
+use rayon::prelude::*;
+
+use crate::{
+    base::{
+        context::Run,
+        error::{Error, Result},
+    },
+    planner::cost_model::Costs,
+    recall::ground_truth::sample,
+    vectors::{principal_axes::PrincipalAxes, vectors::Side},
+};
+
+/// Codes of both sides' rows, by number, cut to the same few values.
+pub(crate) struct Leading {
+    /// `None` when the right side is joined with itself.
+    left: Option<Quantised<'static>>,
+    right: Quantised<'static>,
+}
+
+/// Values that are tried: a line of codes, or several, up to half of the dimension.
+const STEP: usize = 64;
+const STEPS: usize = 4;
+
+/// Rows of either side whose pairs tell how many are near by so many values.
+const SAMPLE: (usize, usize) = (128, 2048);
+
+/// Rows that are turned at a time, and rows that a thread turns at a time.
+const PART: usize = 1 << 16;
+const BLOCK: usize = 64;
+
+/// What memory is asked for.
+const SHORT: &str = "rows cut short";
+
+/// The share of the time that fewer values have to leave, to be worth the trouble.
+const WORTH: f64 = 0.9;
+
+impl Leading {
+    /// Rows cut to as many values as make it quickest to find all pairs that are not further apart than
+    /// `bound`; `None` where whole rows do.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn where_it_pays<T: Scalar>(
+        left: Option<&Side<'_, T>>,
+        right: &Side<'_, T>,
+        bound: f32,
+        run: &Run,
+    ) -> Result<Option<Self>> {
+        let dim = right.rows.dim();
+        let items = right.rows.len();
+        let (rows, pairs) = match left {
+            Some(left) => (
+                items + left.rows.len(),
+                left.rows.len() as f64 * items as f64,
+            ),
+            None => (items, (items as f64).powi(2) / 2.0),
+        };
+        let costs = Costs::of(run.isa());
+        let short = |values, near| costs.leading((rows, dim), pairs, values, near);
+        let enough = WORTH * costs.compare(pairs, dim);
+        let choices = (1..=STEPS).map(|steps| steps * STEP);
+        let choices = choices.filter(|&values| 2 * values <= dim && short(values, 0.0) < enough);
+        let choices: Vec<usize> = choices.collect();
+        // The vectors of an index may be larger than memory.
+        let at_hand = right.codes.is_some() && !right.is_kept();
+        let Some(&most) = choices.last().filter(|_| at_hand) else {
+            return Ok(None);
+        };
+        let turn = Turn::of_sample(right, most - 1, run)?;
+        let mut best = (enough, None);
+        for values in choices {
+            let (near, scale) = turn.near(left, right, values, bound, run)?;
+            let work = short(values, near);
+            if work < best.0 {
+                best = (work, Some((values, scale)));
+            }
+        }
+        let Some((values, scale)) = best.1 else {
+            return Ok(None);
+        };
+        let codes = |side: &Side<'_, T>| turn.codes(side, &side.numbers()?, values, scale, run);
+        Ok(Some(Self {
+            left: left.map(codes).transpose()?,
+            right: codes(right)?,
+        }))
+    }
+
+    pub(crate) fn left(&self) -> &Quantised<'static> {
+        self.left.as_ref().unwrap_or(&self.right)
+    }
+
+    pub(crate) fn right(&self) -> &Quantised<'static> {
+        &self.right
+    }
+}
+
+/// The axes that rows are turned to, about the mean of a sample.
+struct Turn {
+    axes: PrincipalAxes,
+    mean: Vec<f64>,
+}
+
+impl Turn {
+    fn of_sample<T: Scalar>(side: &Side<'_, T>, axes: usize, run: &Run) -> Result<Self> {
+        let some = sample(side.rows.len(), SAMPLE.1);
+        let mut mean = vec![0.0; side.rows.dim()];
+        for &number in &some {
+            let scale = side.direction_scale(side.row(number) as usize);
+            let row = side.rows.row(side.row(number) as usize);
+            for (mean, value) in mean.iter_mut().zip(row) {
+                *mean += value.to_f64() * scale / some.len() as f64;
+            }
+        }
+        Ok(Self {
+            axes: PrincipalAxes::of_sample(side.rows, axes, run)?,
+            mean,
+        })
+    }
+
+    /// The share of the pairs of a sample that are near by so many values, and the scale of codes
+    /// for these.
+    fn near<T: Scalar>(
+        &self,
+        left: Option<&Side<'_, T>>,
+        right: &Side<'_, T>,
+        values: usize,
+        bound: f32,
+        run: &Run,
+    ) -> Result<(f64, CommonScale)> {
+        let isa = run.isa();
+        let some_right = sample(right.rows.len(), SAMPLE.1);
+        let some_left = sample(left.unwrap_or(right).rows.len(), SAMPLE.0);
+        let cut = self.rows(right, &some_right, values, run)?;
+        let scale = CommonScale::of(Rows::new(&cut.0, values)?, None, isa);
+        let of_right = coded(&cut, values, scale, run)?;
+        let of_left = self.codes(left.unwrap_or(right), &some_left, values, scale, run)?;
+        let all = |codes: &Quantised<'_>| (0..codes.len() as u32).collect::<Vec<u32>>();
+        let (mut lefts, mut rights) = (LeftPanel::new(isa), RightPanel::new(isa));
+        lefts.gather(&of_left, &all(&of_left), &vec![bound; of_left.len()])?;
+        rights.gather(&of_right, &all(&of_right), &vec![-1.0; of_right.len()])?;
+        let mut near = Vec::new();
+        near_pairs(&lefts, &rights, &mut near)?;
+        if left.is_none() {
+            near.retain(|pair| some_left[pair.left as usize] != some_right[pair.right as usize]);
+        }
+        let pairs = some_left.len() * some_right.len();
+        Ok((near.len() as f64 / pairs.max(1) as f64, scale))
+    }
+
+    /// Codes of the rows of these numbers, cut to so many values.
+    fn codes<T: Scalar>(
+        &self,
+        side: &Side<'_, T>,
+        numbers: &[u32],
+        values: usize,
+        scale: CommonScale,
+        run: &Run,
+    ) -> Result<Quantised<'static>> {
+        let mut codes = Quantised::empty(values)?;
+        for numbers in numbers.chunks(PART) {
+            let cut = self.rows(side, numbers, values, run)?;
+            codes.append(&coded(&cut, values, scale, run)?)?;
+        }
+        Ok(codes)
+    }
+
+    /// The rows of these numbers, cut to so many values, (rows, values) row-major, and how far what is
+    /// computed may be from what the bound holds for.
+    fn rows<T: Scalar>(
+        &self,
+        side: &Side<'_, T>,
+        numbers: &[u32],
+        values: usize,
+        run: &Run,
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
+        let dim = side.rows.dim();
+        let axes = &self.axes.axes[..self.axes.count().min(values - 1) * dim];
+        let axes = Rows::new(axes, dim)?;
+        let precision = Precision::new(dim, axes.len());
+        let mut rows = memory::zeroed(numbers.len().saturating_mul(values), SHORT)?;
+        let mut errors = memory::zeroed(numbers.len(), SHORT)?;
+        rows.par_chunks_mut(BLOCK * values)
+            .zip(errors.par_chunks_mut(BLOCK))
+            .zip(numbers.par_chunks(BLOCK))
+            .try_for_each_init(
+                || (Vec::new(), Vec::new()),
+                |(centred, products), ((rows, errors), numbers)| {
+                    run.check()?;
+                    centred.clear();
+                    for &number in numbers {
+                        let row = side.row(number) as usize;
+                        let scale = side.direction_scale(row);
+                        let values = side.rows.row(row).iter().zip(&self.mean);
+                        centred.extend(
+                            values.map(|(value, mean)| (value.to_f64() * scale - mean) as f32),
+                        );
+                    }
+                    products.resize(numbers.len() * axes.len(), 0.0);
+                    let block = Rows::new(centred, dim)?;
+                    dot_products(block, axes, products, run.isa())?;
+                    let cut = rows.chunks_exact_mut(values).zip(errors);
+                    for (place, (cut, error)) in cut.enumerate() {
+                        let inside = &products[place * axes.len()..][..axes.len()];
+                        let (outside, of_row) = precision.outside(block.row(place), inside);
+                        let known = !side.lacks_direction(side.row(numbers[place]) as usize);
+                        *error = if known { of_row } else { f32::INFINITY };
+                        if error.is_finite() {
+                            cut[..inside.len()].copy_from_slice(inside);
+                            cut[inside.len()] = outside;
+                        }
+                    }
+                    Ok::<_, Error>(())
+                },
+            )?;
+        Ok((rows, errors))
+    }
+}
+
+/// Codes of rows that were cut to so many values, each with how far it may be off.
+fn coded(
+    (rows, errors): &(Vec<f32>, Vec<f32>),
+    values: usize,
+    scale: CommonScale,
+    run: &Run,
+) -> Result<Quantised<'static>> {
+    let mut codes = Quantised::with_scale(Rows::new(rows, values)?, None, scale, run.isa())?;
+    for (row, &error) in errors.iter().enumerate() {
+        codes.doubt(row, error)?;
+    }
+    Ok(codes)
+}
+
+/// What single precision does to rows of a dimension, turned to some axes.
+struct Precision {
+    /// Relative error, at most, of what is inside of the axes: of the dot products, in any order of
+    /// summation, and of axes that are orthonormal but for their rounding.
+    inside: f64,
+    /// Relative error of a distance that is computed from whole rows.
+    distance: f64,
+}
+
+impl Precision {
+    fn new(dim: usize, axes: usize) -> Self {
+        let unit = f64::from(f32::EPSILON);
+        Self {
+            inside: (axes as f64).sqrt() * (dim + 24) as f64 * unit,
+            distance: (dim + 24) as f64 * unit,
+        }
+    }
+
+    /// The length of what `row` has outside of the axes, given its products with them; and how far
+    /// all of this may be off, infinite where it can't be said.
+    fn outside(&self, row: &[f32], inside: &[f32]) -> (f32, f32) {
+        let square = |values: &[f32]| -> f64 {
+            values
+                .iter()
+                .map(|&value| f64::from(value) * f64::from(value))
+                .sum()
+        };
+        let of_row = square(row);
+        let length = of_row.sqrt();
+        let of_inside = length * self.inside + f64::from(f32::MIN_POSITIVE) * row.len() as f64;
+        let of_square = 3.0 * length * of_inside;
+        let outside2 = (of_row - square(inside)).max(0.0);
+        let outside = outside2.sqrt();
+        let of_outside = ((outside2 + of_square).sqrt() - outside)
+            .max(outside - (outside2 - of_square).max(0.0).sqrt());
+        let error = of_inside.hypot(of_outside) + length * self.distance;
+        let error = (error * (1.0 + f64::from(f32::EPSILON))) as f32;
+        if error.is_finite() && outside.is_finite() {
+            (outside as f32, error.next_up())
+        } else {
+            (0.0, f32::INFINITY)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use lshjoin_kernels::Isa;
+    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+    use super::*;
+    use crate::{base::metric::Metric, join::radius::stream_sides, lsh::family::gaussian};
+
+    const DIM: usize = 130;
+
+    fn gaussians(count: usize, seed: u64) -> Vec<f64> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        (0..count).map(|_| gaussian(&mut rng)).collect()
+    }
+
+    /// Rows in clusters of ten, most of whose variance is in twenty dimensions.
+    fn clustered(count: usize) -> Vec<f64> {
+        let basis = gaussians(20 * DIM, 1);
+        let mut values = gaussians(count * DIM, 2);
+        for (number, row) in values.chunks_mut(DIM).enumerate() {
+            let centre = gaussians(20, 1000 + number as u64 / 10);
+            for (at, value) in row.iter_mut().enumerate() {
+                let weights = centre.iter().zip(basis.chunks(DIM));
+                *value = 0.1 * *value + weights.map(|(z, axis)| z * axis[at]).sum::<f64>();
+            }
+        }
+        values
+    }
+
+    fn hostile() -> Vec<f64> {
+        let mut values = clustered(60);
+        let scales = [0.0, 1e-40, 1e-20, 1e-3, 1e6, 1e18, 1e30, 1e200];
+        for (row, scale) in values.chunks_mut(DIM).zip(scales) {
+            row.iter_mut().for_each(|value| *value *= scale);
+        }
+        values.extend_from_within(8 * DIM..20 * DIM);
+        values.chunks_mut(DIM).skip(60).step_by(2).for_each(|row| {
+            row.iter_mut().for_each(|value| *value += 1000.0);
+        });
+        values
+    }
+
+    /// Of rows, or their directions, in double precision; infinite where it overflows, not a number for
+    /// directions of zeros.
+    fn distance(metric: Metric, x: &[f64], y: &[f64]) -> f64 {
+        let length = |row: &[f64]| match metric {
+            Metric::Cosine => {
+                let largest = row
+                    .iter()
+                    .fold(0.0_f64, |largest, value| largest.max(value.abs()));
+                let square = row
+                    .iter()
+                    .map(|value| (value / largest).powi(2))
+                    .sum::<f64>();
+                largest * square.sqrt()
+            }
+            _ => 1.0,
+        };
+        let (of_x, of_y) = (length(x), length(y));
+        let differences = x.iter().zip(y).map(|(x, y)| x / of_x - y / of_y);
+        differences.map(|value| value * value).sum::<f64>().sqrt()
+    }
+
+    #[test]
+    fn cut_rows_are_never_further_apart() {
+        let values = hostile();
+        let rows = Rows::new(&values, DIM).unwrap();
+        let run = Run::new().unwrap();
+        for metric in [Metric::Euclidean, Metric::Cosine] {
+            let side = Side::new("rows", rows, metric, &run).unwrap();
+            let turn = Turn {
+                // Of ordinary rows: the others would have all axes to themselves.
+                axes: PrincipalAxes::of_sample(Rows::new(&clustered(60), DIM).unwrap(), 63, &run)
+                    .unwrap(),
+                mean: vec![0.3; DIM],
+            };
+            let numbers = side.numbers().unwrap();
+            let (cut, errors) = turn.rows(&side, &numbers, 64, &run).unwrap();
+            let cut: Vec<f64> = cut.into_iter().map(f64::from).collect();
+            let cut = Rows::new(&cut, 64).unwrap();
+            for x in 0..rows.len() {
+                for y in 0..rows.len() {
+                    let room = f64::from(errors[x]) + f64::from(errors[y]);
+                    let by_cut = distance(Metric::Euclidean, cut.row(x), cut.row(y));
+                    let whole = distance(metric, rows.row(x), rows.row(y));
+                    let known = !whole.is_nan(); // zeros have no direction
+                    assert!(!known || by_cut - room <= whole, "{metric} {x} {y}");
+                    if (20..60).contains(&x) && (20..60).contains(&y) {
+                        // Less than the codes are off by.
+                        let length = distance(metric, rows.row(x), &[1e-9; DIM]);
+                        assert!(room < 0.01 * length, "{room} of {length}");
+                    }
+                }
+            }
+            assert_eq!(errors[0].is_infinite(), metric == Metric::Cosine);
+        }
+    }
+
+    /// Checks a join, of two sides or of one with itself, against all distances.
+    fn check(metric: Metric, radius: f64, queries: Option<&[f64]>, items: &[f64]) {
+        let run = Run::on(Isa::SCALAR); // on which there is most to be gained
+        let side = |name, values| Side::new(name, Rows::new(values, DIM).unwrap(), metric, &run);
+        let right = side("items", items).unwrap();
+        let left = queries.map(|queries| side("queries", queries).unwrap());
+        // Of unit vectors by their cosine distance.
+        let bound = match metric {
+            Metric::Cosine => (2.0 * radius).sqrt(),
+            _ => radius,
+        };
+        let leading = Leading::where_it_pays(left.as_ref(), &right, bound as f32, &run).unwrap();
+        assert!(leading.is_some(), "{metric}");
+        let mut found = BTreeSet::new();
+        let hand_over = |pairs: Vec<(u32, u32, f64)>| {
+            found.extend(pairs.into_iter().map(|(left, right, _)| (left, right)));
+            Ok(())
+        };
+        stream_sides(left.as_ref(), &right, radius, &run, hand_over).unwrap();
+        let comparable = |values: &[f64]| {
+            let mut values = values.to_vec();
+            if metric == Metric::Cosine {
+                for row in values.chunks_mut(DIM) {
+                    let length = distance(Metric::Euclidean, row, &[0.0; DIM]);
+                    row.iter_mut().for_each(|value| *value /= length);
+                }
+            }
+            values
+        };
+        let (of_left, of_right) = (comparable(queries.unwrap_or(items)), comparable(items));
+        let mut expected = BTreeSet::new();
+        for (x, row) in (0..).zip(of_left.chunks(DIM)) {
+            for (y, other) in (0..).zip(of_right.chunks(DIM)) {
+                if distance(Metric::Euclidean, row, other) < bound && (queries.is_some() || x != y)
+                {
+                    expected.insert((x, y));
+                }
+            }
+        }
+        assert!(
+            expected.len() > 1000,
+            "a test of nothing: {}",
+            expected.len()
+        );
+        assert_eq!(found, expected, "{metric}");
+    }
+
+    #[test]
+    fn the_pairs_are_those_of_whole_rows() {
+        let values = clustered(3500);
+        let (queries, items) = (&values[..1000 * DIM], &values[500 * DIM..]);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build();
+        pool.unwrap().install(|| {
+            for (metric, radius) in [(Metric::Euclidean, 2.0), (Metric::Cosine, 0.001)] {
+                check(metric, radius, None, items);
+                check(metric, radius, Some(queries), items);
+            }
+        });
+    }
+
+    #[test]
+    fn wide_radii_and_manhattan_distances_have_whole_rows() {
+        let values = clustered(4000);
+        let rows = Rows::new(&values, DIM).unwrap();
+        let run = Run::on(Isa::SCALAR);
+        for (metric, bound) in [(Metric::Euclidean, 1e3), (Metric::Manhattan, 1.0)] {
+            let side = Side::new("items", rows, metric, &run).unwrap();
+            let leading = Leading::where_it_pays(None, &side, bound, &run).unwrap();
+            assert!(leading.is_none(), "{metric}");
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! Largest inner products as nearest neighbours, whatever the norms.
+//!
+//! With M the norm of the longest item, an item x becomes (x, √(M² − ‖x‖²)) and a query q becomes
+//! (q, 0): then ‖q′ − x′‖² = ‖q‖² + M² − 2 q·x, and the nearest item has the largest inner product
+//! (Y. Bachrach et al., "Speeding up the Xbox recommender system using a Euclidean transformation for
+//! inner-product spaces", 2014). But where some items are much longer than others, all distances are
+//! about M, and nothing is near. So items are joined in groups of similar norms, the longest first, and
+//! a query meets only the groups in which ‖q‖ times the longest norm exceeds what it has found (C.
+//! Teflioudi, R. Gemulla and O. Mykytiuk, "LEMP: fast retrieval of large entries in a matrix product",
+//! 2015; X. Yan et al., "Norm-ranging LSH for maximum inner product search", 2018).
+//!
+//! Inner products are computed in double precision from the rows as given.
+
+use lshjoin_kernels::{Rows, Scalar, exact_dot_products, memory};
+use rayon::prelude::*;
+
+use crate::{
+    base::{context::Run, error::Result, magnitude, metric::Metric, report::Estimate},
+    pairs::top_k_lists::{NEIGHBORS, Neighbors},
+    vectors::vectors::{NUMBERS, norms_of},
+};
+
+/// How many times as long as the shortest the longest item of a group may be.
+const SPREAD: f64 = 4.0;
+
+/// Items that are so few go with longer ones: a group of their own would cost more than it saves.
+const FEW: usize = 1024;
+
+/// The share of rounding in a bound from norms.
+const ROUNDING: f64 = 1e-9;
+
+/// What memory is asked for.
+const AUGMENTED: &str = "augmented rows";
+
+/// Queries and items, to be joined by inner product; the items with themselves where there are no
+/// queries, a row then not being its own neighbour.
+pub(crate) struct Products<'a, T> {
+    with_itself: bool,
+    queries: Rows<'a, T>,
+    items: Rows<'a, T>,
+    of_queries: Vec<f64>,
+    groups: Vec<Group>,
+}
+
+/// Items of similar norms.
+struct Group {
+    longest: f64,
+    items: Vec<u32>,
+}
+
+/// What recall is of, where rows look for their k nearest others among items that they are of: they find
+/// k + 1, of which they may be one.
+#[derive(Clone, Copy)]
+pub(crate) struct Others {
+    /// `None` where all that is found counts.
+    pub(crate) k: Option<usize>,
+}
+
+impl Others {
+    /// The share of all to be found for this share of the others to be, each row itself being found or not.
+    pub(crate) fn of_all(self, recall: f64) -> f64 {
+        match self.k {
+            Some(k) => (recall * k as f64 + 1.0) / (k as f64 + 1.0),
+            None => recall,
+        }
+    }
+
+    /// The share of the others that is found, at least, where this is that of all.
+    pub(crate) fn found(self, all: Estimate) -> Estimate {
+        let Some(k) = self.k.map(|k| k as f64) else {
+            return all;
+        };
+        let found = |all: f64| ((all * (k + 1.0) - 1.0) / k).clamp(0.0, 1.0);
+        Estimate {
+            value: found(all.value),
+            low: found(all.low),
+            high: found(all.high),
+            ..all
+        }
+    }
+}
+
+/// Augmented rows, all scaled by powers of two, which changes no order: the items of a group so that the
+/// longest is between ½ and 1 and all augmented ones have norm 1, queries to between ½ and 1 each.
+pub(crate) struct Augmented<T> {
+    queries: Vec<T>,
+    items: Vec<T>,
+    dim: usize,
+}
+
+impl<T: Scalar> Augmented<T> {
+    pub(crate) fn sides(&self) -> Result<(Rows<'_, T>, Rows<'_, T>)> {
+        Ok((
+            Rows::new(&self.queries, self.dim)?,
+            Rows::new(&self.items, self.dim)?,
+        ))
+    }
+}
+
+impl<'a, T: Scalar> Products<'a, T> {
+    /// # Errors
+    /// When a row holds NaN, infinity, or a number whose products could exceed the largest one.
+    pub(crate) fn new(queries: Option<Rows<'a, T>>, items: Rows<'a, T>, run: &Run) -> Result<Self> {
+        magnitude::check("items", items, Metric::InnerProduct, run)?;
+        if let Some(queries) = queries {
+            magnitude::check("queries", queries, Metric::InnerProduct, run)?;
+        }
+        let of_items = norms_of(items, run)?;
+        let groups = groups(&of_items)?;
+        Ok(Self {
+            with_itself: queries.is_none(),
+            queries: queries.unwrap_or(items),
+            items,
+            of_queries: match queries {
+                Some(queries) => norms_of(queries, run)?,
+                None => of_items,
+            },
+            groups,
+        })
+    }
+
+    pub(crate) fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Items in the group of most, which a plan is made for.
+    pub(crate) fn most(&self) -> usize {
+        self.groups[self.largest()].items.len()
+    }
+
+    /// The group of most items.
+    fn largest(&self) -> usize {
+        let longest_first = (0..self.groups.len()).rev();
+        longest_first
+            .max_by_key(|&group| self.groups[group].items.len())
+            .unwrap_or(0)
+    }
+
+    /// Neighbours that a query needs of each group: one more where it may find itself.
+    pub(crate) fn places(&self, k: usize) -> usize {
+        k.saturating_add(usize::from(self.with_itself && k > 0))
+    }
+
+    /// What the recall of k neighbours is of.
+    pub(crate) fn others(&self, k: usize) -> Others {
+        let k = (self.with_itself && k > 0).then_some(k);
+        Others { k }
+    }
+
+    /// All queries and the group of most items.
+    pub(crate) fn largest_augmented(&self) -> Result<Augmented<T>> {
+        let queries = memory::collect(0..self.queries.len() as u32, NUMBERS)?;
+        self.augmented(&self.groups[self.largest()], &queries)
+    }
+
+    fn augmented(&self, group: &Group, queries: &[u32]) -> Result<Augmented<T>> {
+        let dim = self.items.dim();
+        let exponent = exponent_of(group.longest);
+        let of_query = |query: u32| exponent_of(self.of_queries[query as usize]);
+        Ok(Augmented {
+            queries: augmented(self.queries, queries, of_query, |_| 0.0)?,
+            items: augmented(
+                self.items,
+                &group.items,
+                |_| exponent,
+                |row: &[T]| {
+                    let square: f64 = row
+                        .iter()
+                        .map(|value| value.to_f64() * value.to_f64())
+                        .sum();
+                    (1.0 - square).max(0.0).sqrt()
+                },
+            )?,
+            dim: dim + 1,
+        })
+    }
+
+    /// For each query the `k` items of the largest inner product, at the distance −q·x, of those that
+    /// `join` finds: it is given [`Augmented`] queries, of which some may be missing, and items, for
+    /// each of the groups of items, and how many neighbours are needed.
+    ///
+    /// # Errors
+    /// Those of `join`, and when the run is cancelled.
+    pub(crate) fn knn(
+        &self,
+        k: usize,
+        run: &Run,
+        mut join: impl FnMut(Rows<'_, T>, Rows<'_, T>, usize) -> Result<Neighbors<T>>,
+    ) -> Result<Neighbors<T>> {
+        let mut best = Best::new(self.queries.len(), k)?;
+        let mut recalls = Vec::new();
+        for group in &self.groups {
+            run.check()?;
+            let queries = (0..self.queries.len() as u32).filter(|&query| {
+                best.may_gain(query, self.of_queries[query as usize] * group.longest)
+            });
+            let queries = memory::collect(queries, NUMBERS)?;
+            if queries.is_empty() && !recalls.is_empty() {
+                continue;
+            }
+            let augmented = self.augmented(group, &queries)?;
+            let (left, right) = augmented.sides()?;
+            let found = join(left, right, self.places(k))?;
+            drop(augmented);
+            recalls.push(run.recall().map(|recall| self.others(k).found(recall)));
+            self.merge(&mut best, group, recalls.len(), &queries, &found, run)?;
+        }
+        if let Some(recall) = best.recall(&recalls) {
+            run.reached(recall);
+        }
+        best.neighbors()
+    }
+
+    /// Adds what was found in a group, the `number`th that was joined.
+    fn merge(
+        &self,
+        best: &mut Best,
+        group: &Group,
+        number: usize,
+        queries: &[u32],
+        found: &Neighbors<T>,
+        run: &Run,
+    ) -> Result<()> {
+        let lists = best.lists_of(queries)?;
+        let own = |query: u32, item: u32| self.with_itself && query == item;
+        lists.into_par_iter().enumerate().try_for_each_init(
+            || (Vec::new(), Vec::new(), Vec::new()),
+            |(pairs, products, all), (place, (query, list))| {
+                run.check()?;
+                let items = found
+                    .of(place as u32)
+                    .map(|item| group.items[item as usize]);
+                let others = items.filter(|&item| !own(query, item));
+                pairs.clear();
+                memory::extend(pairs, others.map(|item| (query, item)), NEIGHBORS)?;
+                exact_dot_products(self.queries, self.items, pairs, products, run.isa())?;
+                let new = pairs
+                    .iter()
+                    .zip(products.iter())
+                    .map(|(pair, product)| Place {
+                        distance: 0.0 - product,
+                        item: pair.1,
+                        group: number as u32,
+                    });
+                all.clear();
+                memory::extend(all, list.iter().copied().chain(new), NEIGHBORS)?;
+                all.sort_unstable_by(|x, y| {
+                    let by_distance = x.distance.total_cmp(&y.distance);
+                    by_distance.then(x.item.cmp(&y.item))
+                });
+                list.copy_from_slice(&all[..list.len()]);
+                Ok::<_, crate::Error>(())
+            },
+        )
+    }
+}
+
+/// Cuts items into groups, the longest first.
+fn groups(norms: &[f64]) -> Result<Vec<Group>> {
+    let mut order = memory::collect(0..norms.len() as u32, NUMBERS)?;
+    let norm = |row: u32| norms[row as usize];
+    order.par_sort_unstable_by(|&x, &y| norm(y).total_cmp(&norm(x)).then(x.cmp(&y)));
+    let mut groups = Vec::new();
+    let mut rest = order.as_slice();
+    loop {
+        let longest = rest.first().map_or(0.0, |&row| norm(row));
+        let similar = rest.partition_point(|&row| norm(row) * SPREAD >= longest);
+        let end = if rest.len() - similar < FEW {
+            rest.len()
+        } else {
+            similar
+        };
+        let mut items = memory::copied(&rest[..end], NUMBERS)?;
+        items.sort_unstable();
+        groups.push(Group { longest, items });
+        rest = &rest[end..];
+        if rest.is_empty() {
+            return Ok(groups);
+        }
+    }
+}
+
+/// The power of two by which a norm is between ½ and 1, as its exponent.
+fn exponent_of(norm: f64) -> i32 {
+    if norm == 0.0 {
+        return 0;
+    }
+    // Of the smallest numbers the bits don't say it.
+    let (norm, enlarged) = if norm < f64::MIN_POSITIVE {
+        (norm * 2_f64.powi(100), 100)
+    } else {
+        (norm, 0)
+    };
+    let bits = (norm.to_bits() >> (f64::MANTISSA_DIGITS - 1)) as i32;
+    bits - (f64::MAX_EXP - 2) - enlarged
+}
+
+/// Some rows, each divided by a power of two, with one value more.
+fn augmented<T: Scalar>(
+    rows: Rows<'_, T>,
+    some: &[u32],
+    exponent: impl Fn(u32) -> i32 + Sync,
+    last: impl Fn(&[T]) -> f64 + Sync,
+) -> Result<Vec<T>> {
+    let dim = rows.dim();
+    let mut values = memory::zeroed(some.len().saturating_mul(dim + 1), AUGMENTED)?;
+    values
+        .par_chunks_mut(dim + 1)
+        .zip(some)
+        .for_each(|(to, &row)| {
+            // In two steps, since not all of these powers are numbers.
+            let exponent = exponent(row);
+            let factors = [exponent / 2, exponent - exponent / 2].map(|half| 2_f64.powi(-half));
+            for (to, value) in to.iter_mut().zip(rows.row(row as usize)) {
+                *to = T::from_f64(value.to_f64() * factors[0] * factors[1]);
+            }
+            to[dim] = T::from_f64(last(&to[..dim]));
+        });
+    Ok(values)
+}
+
+/// The items of the largest inner products so far.
+struct Best {
+    k: usize,
+    places: Vec<Place>,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    distance: f64,
+    item: u32,
+    /// Which of the groups that were joined it was found in; none has number 0.
+    group: u32,
+}
+
+impl Best {
+    fn new(queries: usize, k: usize) -> Result<Self> {
+        let none = Place {
+            distance: f64::INFINITY,
+            item: u32::MAX,
+            group: 0,
+        };
+        Ok(Self {
+            k,
+            places: memory::filled(none, queries.saturating_mul(k), NEIGHBORS)?,
+        })
+    }
+
+    /// Whether an inner product of at most so much may be one of the query's largest.
+    fn may_gain(&self, query: u32, most: f64) -> bool {
+        let list = &self.places[query as usize * self.k..][..self.k];
+        list.last()
+            .is_none_or(|last| -last.distance <= most + most.abs() * ROUNDING)
+    }
+
+    /// The lists of some queries, which rise.
+    fn lists_of(&mut self, queries: &[u32]) -> Result<Vec<(u32, &mut [Place])>> {
+        let mut queries = queries.iter().copied().peekable();
+        let lists = (0..).zip(self.places.chunks_mut(self.k.max(1)));
+        let lists = lists.filter(|&(query, _)| queries.next_if_eq(&query).is_some());
+        Ok(memory::collect(lists, NEIGHBORS)?)
+    }
+
+    /// The recall of all, from that of each group: the mean over neighbours.
+    fn recall(&self, recalls: &[Option<Estimate>]) -> Option<Estimate> {
+        let recalls: Vec<Estimate> = recalls.iter().copied().collect::<Option<_>>()?;
+        let mut found = vec![0_usize; recalls.len() + 1];
+        for place in &self.places {
+            found[place.group as usize] += 1;
+        }
+        let all: usize = found[1..].iter().sum();
+        if recalls.len() < 2 || all == 0 {
+            return recalls.first().copied();
+        }
+        let weights = found[1..].iter().map(|&found| found as f64 / all as f64);
+        let weighted: Vec<(f64, &Estimate)> = weights.zip(&recalls).collect();
+        let mean = |of: fn(&Estimate) -> f64| {
+            let sum = weighted
+                .iter()
+                .map(|&(weight, recall)| weight * of(recall))
+                .sum::<f64>();
+            sum.clamp(0.0, 1.0)
+        };
+        Some(Estimate {
+            value: mean(|recall| recall.value),
+            low: mean(|recall| recall.low),
+            high: mean(|recall| recall.high),
+            rows: recalls.iter().map(|recall| recall.rows).sum(),
+        })
+    }
+
+    fn neighbors<T: Scalar>(&self) -> Result<Neighbors<T>> {
+        let index = |place: &Place| match place.group {
+            0 => -1,
+            _ => i64::from(place.item),
+        };
+        let distances = self.places.iter().map(|place| T::from_f64(place.distance));
+        Ok(Neighbors {
+            k: self.k,
+            distances: memory::collect(distances, NEIGHBORS)?,
+            indices: memory::collect(self.places.iter().map(index), NEIGHBORS)?,
+        })
+    }
+}
+
+/// Rows of an index as they are kept: with one value more at their end.
+pub(crate) fn longer<T: Scalar>(
+    rows: Rows<'_, T>,
+    last: impl Fn(usize) -> f64 + Sync,
+) -> Result<Vec<T>> {
+    let len = rows.len().saturating_mul(rows.dim() + 1);
+    let mut values = memory::zeroed(len, AUGMENTED)?;
+    values
+        .par_chunks_mut(rows.dim() + 1)
+        .enumerate()
+        .for_each(|(row, longer)| {
+            longer[..rows.dim()].copy_from_slice(rows.row(row));
+            longer[rows.dim()] = T::from_f64(last(row));
+        });
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_find_themselves_find_as_many_others() {
+        let all = |value| Estimate {
+            value,
+            low: value - 0.1,
+            high: value + 0.1,
+            rows: 10,
+        };
+        for (k, asked) in [(1, 0.8), (5, 0.8), (100, 0.99)] {
+            let others = Others { k: Some(k) };
+            let found = others.found(all(others.of_all(asked)));
+            assert!((found.value - asked).abs() < 1e-12 && found.low <= found.value);
+            assert!(found.high <= 1.0 && found.rows == 10);
+            assert!(others.of_all(asked) > asked && others.of_all(1.0) == 1.0);
+        }
+        let all = all(0.7);
+        assert_eq!(Others { k: None }.found(all), all);
+    }
+}

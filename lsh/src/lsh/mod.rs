@@ -1,0 +1,9 @@
+//! Locality-sensitive hashing: families of functions, models of tables, multi-probe, and the engine's
+//! own tables of sign bits. Uses [`pairs`](crate::pairs); begin with [`family`], then [`model`].
+
+pub(crate) mod family;
+pub(crate) mod model;
+pub(crate) mod probe;
+pub(crate) mod sign_bits;
+pub(crate) mod spark;
+pub(crate) mod table;

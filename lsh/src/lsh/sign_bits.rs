@@ -1,0 +1,100 @@
+//! The engine's own keys: a sign bit a function, with how far each row is from turning it.
+
+use lshjoin_kernels::{Rows, Scalar, memory};
+use rayon::prelude::*;
+
+use crate::{
+    base::{context::Run, error::Result},
+    lsh::{probe::Prober, table::Table},
+    vectors::{
+        principal_axes::{TableFunctions, project},
+        vectors::{NUMBERS, Side},
+    },
+};
+
+/// Rows that a thread keys at a time.
+const BLOCK: usize = 1024;
+
+/// What memory is asked for.
+const KEYS: &str = "keys";
+
+/// What one table's functions make of the rows of one side.
+pub(crate) struct Signs {
+    bits: usize,
+    /// Projection less threshold, (rows, functions) row-major: bit j of a key is whether the
+    /// margin is not negative.
+    margins: Vec<f32>,
+    /// The rows' numbers.
+    numbers: Vec<u32>,
+}
+
+impl Signs {
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn of<T: Scalar>(
+        side: &Side<'_, T>,
+        functions: &TableFunctions,
+        run: &Run,
+    ) -> Result<Self> {
+        let directions = Rows::new(&functions.directions, side.rows.dim())?;
+        let mut margins = project(side.rows, directions, run)?;
+        let bits = functions.thresholds.len();
+        margins
+            .par_chunks_mut(bits)
+            .enumerate()
+            .for_each(|(row, margins)| {
+                let scale = side.direction_scale(row);
+                for (margin, threshold) in margins.iter_mut().zip(&functions.thresholds) {
+                    *margin = (f64::from(*margin) * scale) as f32 - threshold;
+                }
+            });
+        // Duplicates have the number of the one that takes part.
+        let rows = (0..side.rows.len() as u32).filter(|&row| side.row(side.number(row)) == row);
+        let rows = memory::collect(rows, NUMBERS)?;
+        if rows.len() < side.rows.len() {
+            margins = Rows::new(&margins, bits)?.gather(&rows)?;
+        }
+        let numbers = memory::collect(rows.iter().map(|&row| side.number(row)), NUMBERS)?;
+        Ok(Self {
+            bits,
+            margins,
+            numbers,
+        })
+    }
+
+    /// The rows in their buckets.
+    pub(crate) fn table(&self) -> Result<Table> {
+        let keys = memory::par_collect(self.margins.par_chunks(self.bits).map(key), KEYS)?;
+        Table::build(&self.numbers, &keys, self.bits as u32)
+    }
+
+    /// The rows in their own buckets and the `probes` − 1 nearest others.
+    pub(crate) fn probed_table(&self, probes: usize) -> Result<Table> {
+        let blocks = self.margins.par_chunks(BLOCK * self.bits).enumerate();
+        let of_block = |(block, margins): (usize, &[f32])| {
+            let mut prober = Prober::default();
+            let mut entries = Vec::new();
+            for (offset, margins) in margins.chunks(self.bits).enumerate() {
+                let (row, key) = (self.numbers[block * BLOCK + offset], key(margins));
+                let flips = prober.flips(margins, probes - 1);
+                let all = std::iter::once(&0)
+                    .chain(flips)
+                    .map(|flip| (row, key ^ flip));
+                memory::extend(&mut entries, all, KEYS)?;
+            }
+            Ok(entries)
+        };
+        let blocks: Vec<Vec<(u32, u64)>> = blocks.map(of_block).collect::<Result<_>>()?;
+        let rows = memory::collect(blocks.iter().flatten().map(|entry| entry.0), NUMBERS)?;
+        let keys = memory::collect(blocks.iter().flatten().map(|entry| entry.1), KEYS)?;
+        drop(blocks);
+        Table::build(&rows, &keys, self.bits as u32)
+    }
+}
+
+fn key(margins: &[f32]) -> u64 {
+    (0..)
+        .zip(margins)
+        .map(|(bit, &margin)| u64::from(margin >= 0.0) << bit)
+        .sum()
+}

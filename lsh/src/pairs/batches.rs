@@ -1,0 +1,61 @@
+//! Blocks of pairs cut into batches of one length.
+
+use lshjoin_kernels::Scalar;
+
+use crate::{
+    base::{context::Run, error::Result},
+    join::radius::JoinedPairs,
+};
+
+/// A left row, a right row and their distance.
+pub(crate) type Pair<T> = (u32, u32, T);
+
+/// Hands over pairs `size` at a time, and what is left at the end.
+pub(crate) struct Batches<'a, T, D> {
+    size: usize,
+    filling: JoinedPairs<T>,
+    deliver: D,
+    run: &'a Run,
+}
+
+impl<'a, T: Scalar, D: FnMut(JoinedPairs<T>)> Batches<'a, T, D> {
+    pub(crate) fn new(size: usize, deliver: D, run: &'a Run) -> Self {
+        Self {
+            size,
+            filling: JoinedPairs::new(),
+            deliver,
+            run,
+        }
+    }
+
+    /// # Errors
+    /// When the run is cancelled, which the receiver of a batch may have done, or there is no memory
+    /// for a batch.
+    pub(crate) fn add(&mut self, mut pairs: &[Pair<T>]) -> Result<()> {
+        while !pairs.is_empty() {
+            let room = self.size - self.filling.left.len();
+            let (now, later) = pairs.split_at(room.min(pairs.len()));
+            self.filling.extend(now)?;
+            if now.len() == room {
+                self.deliver()?;
+            }
+            pairs = later;
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// As of [`Batches::add`].
+    pub(crate) fn finish(mut self) -> Result<()> {
+        if self.filling.left.is_empty() {
+            return Ok(());
+        }
+        self.deliver()
+    }
+
+    fn deliver(&mut self) -> Result<()> {
+        self.run.check()?;
+        (self.deliver)(std::mem::replace(&mut self.filling, JoinedPairs::new()));
+        self.run.check()
+    }
+}

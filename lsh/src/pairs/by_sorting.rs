@@ -1,0 +1,102 @@
+//! Lists that are most of the items: these are sorted by distance, one query after the other.
+
+use std::cmp::Ordering;
+
+use lshjoin_kernels::{Scalar, memory};
+use rayon::prelude::*;
+
+use crate::{
+    base::{context::Run, error::Result},
+    pairs::top_k_lists::{NEIGHBORS, Neighbors},
+    vectors::vectors::Side,
+};
+
+/// Whether the k nearest are so many of the items that no filter pays: most distances are asked for,
+/// and a list that is merged into takes k steps for each block of items.
+pub(crate) fn are_most(k: usize, items: usize) -> bool {
+    k >= items / 2
+}
+
+/// The k nearest of each left row, of `right` with itself when `left` is `None`.
+///
+/// # Errors
+/// When there is no memory for them, or the run is cancelled.
+pub(crate) fn by_sorting<T: Scalar>(
+    left: Option<&Side<'_, T>>,
+    right: &Side<'_, T>,
+    k: usize,
+    run: &Run,
+) -> Result<Neighbors<T>> {
+    let items = right.numbers()?;
+    let with_itself = left.is_none();
+    let left = left.unwrap_or(right);
+    let (rows, places) = (left.len(), k.min(right.len().max(1)));
+    let values = rows.saturating_mul(places);
+    let mut distances = memory::filled(T::INFINITY, values, NEIGHBORS)?;
+    let mut indices = memory::filled(-1, values, NEIGHBORS)?;
+    run.expect(rows);
+    distances
+        .par_chunks_mut(places)
+        .zip(indices.par_chunks_mut(places))
+        .enumerate()
+        .try_for_each_init(Buffers::default, |buffers, (row, (distances, indices))| {
+            run.check()?;
+            let Buffers {
+                pairs,
+                of_pairs,
+                measured,
+            } = buffers;
+            let row = row as u32;
+            let others = items.iter().filter(|&&item| !with_itself || item != row);
+            pairs.clear();
+            memory::extend(pairs, others.map(|&item| (row, item)), NEIGHBORS)?;
+            left.distances(right, pairs, of_pairs, run.isa())?;
+            measured.clear();
+            let of_items = of_pairs.iter().zip(pairs.iter());
+            let of_items = of_items.map(|(&distance, &(_, item))| Measured {
+                distance,
+                rank: right.rank(item),
+                item,
+            });
+            memory::extend(measured, of_items, NEIGHBORS)?;
+            if places < measured.len() {
+                measured.select_nth_unstable_by(places, Measured::compare);
+                measured.truncate(places);
+            }
+            measured.sort_unstable_by(Measured::compare);
+            for (place, &Measured { distance, item, .. }) in measured.iter().enumerate() {
+                distances[place] = T::from_f64(distance);
+                indices[place] = item.into();
+            }
+            run.advance(1);
+            Ok::<_, crate::Error>(())
+        })?;
+    let found = Neighbors {
+        k: places,
+        distances,
+        indices,
+    };
+    found.by_index(left, right)?.padded(k)
+}
+
+/// A thread's buffers.
+#[derive(Default)]
+struct Buffers {
+    pairs: Vec<(u32, u32)>,
+    of_pairs: Vec<f64>,
+    measured: Vec<Measured>,
+}
+
+/// An item at its distance.
+struct Measured {
+    distance: f64,
+    rank: i64,
+    item: u32,
+}
+
+impl Measured {
+    fn compare(&self, other: &Self) -> Ordering {
+        let by_distance = self.distance.total_cmp(&other.distance);
+        by_distance.then(self.rank.cmp(&other.rank))
+    }
+}

@@ -1,0 +1,9 @@
+//! Pairs of rows: tiles that compare codes, sinks that keep what is near, lists of the nearest, and results
+//! in order. Every join is made of these. Uses [`vectors`](crate::vectors); begin with [`tile_join`].
+
+pub(crate) mod batches;
+pub(crate) mod by_sorting;
+pub(crate) mod ordered;
+pub(crate) mod tile_join;
+pub(crate) mod top_k;
+pub(crate) mod top_k_lists;

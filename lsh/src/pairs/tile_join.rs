@@ -1,0 +1,254 @@
+//! Stretches of rows met with stretches of rows, as tiles: the loop that every join runs.
+
+use std::ops::Range;
+
+use lshjoin_kernels::{LeftPanel, Near, RightPanel, Scalar, memory, near_pairs};
+use rayon::prelude::*;
+
+use crate::{
+    base::{context::Run, error::Result, per_thread::Desks},
+    join::axes_filter::Leading,
+    pairs::ordered::InOrder,
+    vectors::vectors::{Side, filter_interval},
+};
+
+/// Rows of a left and of a right panel: both fit a second-level cache at a few hundred dimensions.
+pub(crate) const LEFT: usize = 512;
+const RIGHT: usize = 2048;
+/// Left rows that one task meets with its right panel; more are other tasks'.
+const LEFT_OF_TASK: usize = 1 << 15;
+/// Findings that are kept before their turn: about a pair of panels' worth.
+const ROOM: usize = LEFT * RIGHT;
+
+/// Two stretches of rows to be met, each by its place in an order of rows.
+pub(crate) struct Meeting {
+    pub(crate) left: Range<usize>,
+    pub(crate) right: Range<usize>,
+}
+
+/// The two sides of a join in the order in which their rows are met. One side met with itself
+/// (`right` is `None`) meets each pair once, and no row with itself.
+pub(crate) struct Meetings<'a, T> {
+    pub(crate) left: &'a Side<'a, T>,
+    pub(crate) left_order: &'a [u32],
+    pub(crate) right: Option<(&'a Side<'a, T>, &'a [u32])>,
+    /// What tiles compare in place of the sides' codes. Of what they find then, only the lower ends
+    /// of intervals are right.
+    pub(crate) leading: Option<&'a Leading>,
+    pub(crate) run: &'a Run,
+}
+
+/// What a join does with the pairs that pass.
+pub(crate) trait Judge<T>: Sync {
+    /// What a thread keeps from one block of pairs to the next.
+    type Notes: Send;
+
+    fn notes(&self) -> Self::Notes;
+
+    /// The Euclidean distance beyond which a left row has no use for a pair; negative for none.
+    fn left_bound(&self, row: u32) -> f32;
+
+    /// The same for a right row.
+    fn right_bound(&self, row: u32) -> f32;
+
+    /// Appends the pairs of two panels that may be of use.
+    fn pairs(&self, left: &LeftPanel, right: &RightPanel, near: &mut Vec<Near>) -> Result<()> {
+        Ok(near_pairs(left, right, near)?)
+    }
+
+    /// What becomes of these pairs, given as places in `left` and `right`.
+    fn judge(
+        &self,
+        left: &[u32],
+        right: &[u32],
+        near: &mut Vec<Near>,
+        notes: &mut Self::Notes,
+    ) -> Result<()>;
+}
+
+/// A thread's buffers.
+struct Desk<N> {
+    left: LeftPanel,
+    right: RightPanel,
+    /// The rows that the right panel holds.
+    gathered: Range<usize>,
+    near: Vec<Near>,
+    notes: N,
+}
+
+/// One right panel with all the left rows it meets.
+struct Task {
+    left: Range<usize>,
+    right: Range<usize>,
+}
+
+impl<T: Scalar> Meetings<'_, T> {
+    /// Holds `meetings` on the current rayon pool.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn hold<J: Judge<T>>(
+        &self,
+        meetings: impl Iterator<Item = Meeting>,
+        judge: &J,
+    ) -> Result<()> {
+        let run = self.run;
+        let tasks = self.tasks(meetings, LEFT_OF_TASK)?;
+        let desks = self.desks(judge);
+        tasks.par_iter().try_for_each(|task| {
+            run.check()?;
+            self.work(task, &mut desks.own(), judge)?;
+            run.advance(1);
+            Ok(())
+        })
+    }
+
+    /// Holds `meetings` on the current rayon pool, one left panel with one right panel a task, and
+    /// hands over what `take` makes of a thread's notes after each task: in the same order on any
+    /// number of threads, and in bounded memory when `hand_over` is slow.
+    ///
+    /// # Errors
+    /// When the run is cancelled, or what `hand_over` returns.
+    pub(crate) fn hold_in_order<J: Judge<T>, V: Send>(
+        &self,
+        meetings: impl Iterator<Item = Meeting>,
+        judge: &J,
+        take: impl Fn(&mut J::Notes) -> Result<Vec<V>> + Sync,
+        hand_over: impl FnMut(Vec<V>) -> Result<()> + Send,
+    ) -> Result<()> {
+        let run = self.run;
+        let tasks = self.tasks(meetings, LEFT)?;
+        let desks = self.desks(judge);
+        let order = InOrder::new(ROOM, hand_over);
+        // A bridge takes tasks up one by one; a parallel iterator would start in several places.
+        tasks
+            .iter()
+            .enumerate()
+            .par_bridge()
+            .try_for_each(|(number, task)| {
+                let turn = order.turn(number);
+                run.check()?;
+                let mut desk = desks.own();
+                self.work(task, &mut desk, judge)?;
+                turn.finish(take(&mut desk.notes)?)?;
+                run.advance(1);
+                Ok(())
+            })
+    }
+
+    fn desks<J: Judge<T>>(&self, judge: &J) -> Desks<Desk<J::Notes>> {
+        Desks::new(|| Desk {
+            left: LeftPanel::new(self.run.isa()),
+            right: RightPanel::new(self.run.isa()),
+            gathered: 0..0,
+            near: Vec::new(),
+            notes: judge.notes(),
+        })
+    }
+
+    /// Each right panel with stretches of `length` left rows, told to the run as steps.
+    fn tasks(&self, meetings: impl Iterator<Item = Meeting>, length: usize) -> Result<Vec<Task>> {
+        let with_itself = self.right.is_none();
+        let of_meeting = |Meeting { left, right }: Meeting| {
+            right.clone().step_by(RIGHT).flat_map(move |first| {
+                let right = first..right.end.min(first + RIGHT);
+                let left = left.start..if with_itself { right.end } else { left.end };
+                let starts = left.clone().step_by(length);
+                starts.map(move |start| Task {
+                    left: start..left.end.min(start + length),
+                    right: right.clone(),
+                })
+            })
+        };
+        let tasks = memory::collect(meetings.flat_map(of_meeting), "panels to meet")?;
+        self.run.expect(tasks.len());
+        Ok(tasks)
+    }
+
+    fn work<J: Judge<T>>(&self, task: &Task, desk: &mut Desk<J::Notes>, judge: &J) -> Result<()> {
+        let (right_side, right_order) = self.right.unwrap_or((self.left, self.left_order));
+        let right_rows = &right_order[task.right.clone()];
+        let (of_left, of_right) = match self.leading {
+            Some(leading) => (Some(leading.left()), Some(leading.right())),
+            None => (self.left.codes.as_ref(), right_side.codes.as_ref()),
+        };
+        if let Some(codes) = of_right
+            && desk.gathered != task.right
+        {
+            let bounds = bounds(right_rows, |row| judge.right_bound(row));
+            desk.right.gather(codes, right_rows, &bounds)?;
+            desk.gathered = task.right.clone();
+        }
+        // Left blocks of a side with itself end where the right panel starts, so that only a block
+        // at or after that start holds a row twice.
+        let mut start = task.left.start;
+        while start < task.left.end {
+            self.run.check()?;
+            let mut end = task.left.end.min(start + LEFT);
+            if self.right.is_none() && start < task.right.start {
+                end = end.min(task.right.start);
+            }
+            let left_rows = &self.left_order[start..end];
+            desk.near.clear();
+            match of_left {
+                Some(codes) => {
+                    let bounds_left = bounds(left_rows, |row| judge.left_bound(row));
+                    desk.left.gather(codes, left_rows, &bounds_left)?;
+                    desk.right
+                        .set_bounds(&bounds(right_rows, |row| judge.right_bound(row)))?;
+                    judge.pairs(&desk.left, &desk.right, &mut desk.near)?;
+                }
+                None => self.score_all(left_rows, right_rows, judge, &mut desk.near)?,
+            }
+            if self.right.is_none() && start >= task.right.start {
+                // Each pair once, and no row with itself.
+                let ahead = start - task.right.start;
+                desk.near
+                    .retain(|pair| ahead + (pair.left as usize) < pair.right as usize);
+            }
+            judge.judge(left_rows, right_rows, &mut desk.near, &mut desk.notes)?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Where there are no codes to filter on, computes the distances.
+    fn score_all<J: Judge<T>>(
+        &self,
+        left_rows: &[u32],
+        right_rows: &[u32],
+        judge: &J,
+        near: &mut Vec<Near>,
+    ) -> Result<()> {
+        let (right_side, _) = self.right.unwrap_or((self.left, self.left_order));
+        let (metric, dim) = (self.left.metric, self.left.rows.dim());
+        let of_left = bounds(left_rows, |row| judge.left_bound(row));
+        let of_right = bounds(right_rows, |row| judge.right_bound(row));
+        let mut listed = Ok(());
+        let mut found = |left: u32, right: u32, distance: T| {
+            let (at_least, at_most) = filter_interval::<T>(metric, distance.to_f64(), dim);
+            let near_enough = at_least <= of_left[left as usize].max(of_right[right as usize]);
+            if near_enough && listed.is_ok() {
+                let pair = Near {
+                    left,
+                    right,
+                    at_least,
+                    at_most,
+                };
+                listed = memory::push(near, pair, "pairs that may be near");
+            }
+        };
+        let isa = self.run.isa();
+        self.left.within(
+            (left_rows, &of_left),
+            (right_side, right_rows, &of_right),
+            isa,
+            &mut found,
+        )?;
+        Ok(listed?)
+    }
+}
+
+pub(crate) fn bounds(rows: &[u32], bound: impl Fn(u32) -> f32) -> Vec<f32> {
+    rows.iter().map(|&row| bound(row)).collect()
+}

@@ -1,0 +1,253 @@
+//! The k nearest of the candidates that a model's tables bring together.
+
+use lshjoin_kernels::{
+    LeftPanel, Near, RightPanel, Rows, Scalar, memory, near_pairs, nearest_pairs,
+};
+
+use crate::{
+    base::{
+        context::Run,
+        error::{Error, Result},
+    },
+    lsh::model::LshModel,
+    pairs::{
+        tile_join::{Judge, Meeting, Meetings},
+        top_k_lists::{Candidate, Merging, NEIGHBORS, NearestLists, Neighbors},
+    },
+    vectors::vectors::Side,
+};
+
+impl LshModel {
+    /// For each query the k nearest of the items that share a bucket with it; fewer where there
+    /// are not as many.
+    ///
+    /// For one query this is Spark's `approxNearestNeighbors`; for many it is what Spark has not.
+    ///
+    /// # Errors
+    /// When dimensions differ, a row holds NaN or infinity, `k` is 0, a bucket does not fit 32
+    /// bits, or the run is cancelled.
+    pub fn nearest_neighbors<T: Scalar>(
+        &self,
+        queries: Rows<'_, T>,
+        items: Rows<'_, T>,
+        k: usize,
+        run: &Run,
+    ) -> Result<Neighbors<T>> {
+        self.check_dimension("queries", queries)?;
+        self.check_dimension("items", items)?;
+        let right = Side::new("items", items, self.metric(), run)?;
+        let left = right.to_meet("queries", queries, run)?;
+        let nearest = Nearest::new(&left, Some(&right), k, run)?;
+        self.for_each_table(items, Some(queries), run, |items, queries| {
+            let Some(queries) = queries else {
+                return Ok(());
+            };
+            let meetings = Meetings {
+                left: &left,
+                left_order: &queries.order,
+                right: Some((&right, &items.order)),
+                leading: None,
+                run,
+            };
+            let met = queries.matches(items)?.into_iter();
+            let met = met.map(|(left, right)| Meeting { left, right });
+            meetings.hold(met, &nearest.for_left())?;
+            Ok(())
+        })?;
+        nearest.finish()
+    }
+}
+
+/// The k nearest of each left row.
+pub(crate) struct Nearest<'a, T> {
+    pub(crate) lists: NearestLists<'a, T>,
+    k: usize,
+    /// Whether the two sides are one, so that a row meets itself.
+    with_itself: bool,
+    run: &'a Run,
+}
+
+/// Keeps what is near for the left rows of meetings and, where a side meets itself once, for the
+/// right ones.
+pub(crate) struct Nearer<'a, T> {
+    nearest: &'a Nearest<'a, T>,
+    both_ways: bool,
+    /// Of each panel only those that may be the nearest of it: for rows without bounds.
+    of_panel: bool,
+}
+
+impl<'a, T: Scalar> Nearest<'a, T> {
+    /// Of `left` with itself when `right` is `None`.
+    pub(crate) fn new(
+        left: &'a Side<'a, T>,
+        right: Option<&'a Side<'a, T>>,
+        k: usize,
+        run: &'a Run,
+    ) -> Result<Self> {
+        if k == 0 {
+            return Err(Error::Parameter {
+                name: "k",
+                must_be: "at least 1",
+                value: "0".into(),
+            });
+        }
+        let with_itself = right.is_none();
+        let right = right.unwrap_or(left);
+        // No list gets longer than there are others, whatever k asks for.
+        let others = right.len().max(1);
+        Ok(Self {
+            lists: NearestLists::new(left, right, k.min(others))?,
+            k,
+            with_itself,
+            run,
+        })
+    }
+
+    /// For the first meetings, of rows that have no neighbours yet.
+    pub(crate) fn first(&self) -> Nearer<'_, T> {
+        Nearer {
+            nearest: self,
+            both_ways: false,
+            of_panel: true,
+        }
+    }
+
+    /// For meetings that bring each row, as a left one, together with others.
+    pub(crate) fn for_left(&self) -> Nearer<'_, T> {
+        Nearer {
+            nearest: self,
+            both_ways: false,
+            of_panel: false,
+        }
+    }
+
+    /// For meetings that bring all pairs together once.
+    pub(crate) fn for_all(&self) -> Nearer<'_, T> {
+        Nearer {
+            nearest: self,
+            both_ways: self.with_itself,
+            of_panel: false,
+        }
+    }
+
+    pub(crate) fn finish(self) -> Result<Neighbors<T>> {
+        self.lists.finish(self.run)?.padded(self.k)
+    }
+}
+
+/// A thread's buffers for one block of pairs.
+#[derive(Default)]
+pub(crate) struct Groups {
+    bounds: Vec<f32>,
+    found: Vec<(u32, Candidate)>,
+    /// Where the candidates of each row end, once they are in the order of rows.
+    ends: Vec<usize>,
+    candidates: Vec<Candidate>,
+    merging: Merging,
+}
+
+impl<T: Scalar> Nearer<'_, T> {
+    /// Gives each of `rows` those of `others` that are near: places in both, and what is known.
+    fn insert(
+        &self,
+        rows: &[u32],
+        others: &[u32],
+        near: impl ExactSizeIterator<Item = (u32, u32, Near)>,
+        groups: &mut Groups,
+    ) -> Result<()> {
+        let Nearest { lists, run, .. } = self.nearest;
+        let Groups {
+            bounds,
+            found,
+            ends,
+            candidates,
+            merging,
+        } = groups;
+        bounds.clear();
+        bounds.extend(rows.iter().map(|&row| lists.bound(row)));
+        found.clear();
+        memory::reserve(found, near.len(), NEIGHBORS)?;
+        ends.clear();
+        ends.resize(rows.len(), 0);
+        for (row, other, pair) in near {
+            if pair.at_least <= bounds[row as usize] {
+                ends[row as usize] += 1;
+                let candidate = Candidate {
+                    index: others[other as usize],
+                    at_least: pair.at_least,
+                    at_most: pair.at_most,
+                };
+                found.push((row, candidate));
+            }
+        }
+        // By counting, so that a list is looked up once for all that is new to it.
+        let mut start = 0;
+        for end in ends.iter_mut() {
+            start += std::mem::replace(end, start);
+        }
+        memory::resize(candidates, found.len(), Candidate::default(), NEIGHBORS)?;
+        for &(row, candidate) in found.iter() {
+            candidates[ends[row as usize]] = candidate;
+            ends[row as usize] += 1;
+        }
+        let mut start = 0;
+        for (&row, &end) in rows.iter().zip(ends.iter()) {
+            let group = &mut candidates[start..end];
+            if !group.is_empty() {
+                group.sort_unstable_by(|x, y| x.at_most.total_cmp(&y.at_most));
+                lists.insert(row, group, merging, run)?;
+            }
+            start = end;
+        }
+        Ok(())
+    }
+}
+
+impl<T: Scalar> Judge<T> for Nearer<'_, T> {
+    type Notes = Groups;
+
+    fn notes(&self) -> Groups {
+        Groups::default()
+    }
+
+    fn left_bound(&self, row: u32) -> f32 {
+        self.nearest.lists.bound(row)
+    }
+
+    fn right_bound(&self, row: u32) -> f32 {
+        if self.both_ways {
+            self.nearest.lists.bound(row)
+        } else {
+            -1.0
+        }
+    }
+
+    fn pairs(&self, left: &LeftPanel, right: &RightPanel, near: &mut Vec<Near>) -> Result<()> {
+        if self.of_panel {
+            // A row may be among its own nearest there.
+            let k = self.nearest.lists.k() + usize::from(self.nearest.with_itself);
+            nearest_pairs(left, right, k, near)?;
+        } else {
+            near_pairs(left, right, near)?;
+        }
+        Ok(())
+    }
+
+    fn judge(
+        &self,
+        left: &[u32],
+        right: &[u32],
+        near: &mut Vec<Near>,
+        groups: &mut Groups,
+    ) -> Result<()> {
+        if self.nearest.with_itself {
+            near.retain(|pair| left[pair.left as usize] != right[pair.right as usize]);
+        }
+        if self.both_ways {
+            let turned = near.iter().map(|&pair| (pair.right, pair.left, pair));
+            self.insert(right, left, turned, groups)?;
+        }
+        let straight = near.iter().map(|&pair| (pair.left, pair.right, pair));
+        self.insert(left, right, straight, groups)
+    }
+}

@@ -1,0 +1,470 @@
+//! The nearest neighbours found so far, of all rows at once, for threads to add to.
+
+use std::{
+    ops::Range,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use bytemuck::Zeroable;
+use lshjoin_kernels::{Scalar, memory};
+use rayon::prelude::*;
+
+use crate::{
+    base::{
+        context::Run,
+        error::{Error, Result},
+    },
+    vectors::vectors::Side,
+};
+
+/// Rows that share a lock: few enough that threads rarely meet at one.
+const SHARD: usize = 64;
+
+/// An item that may be among a row's nearest: its distance, as the filter on codes measures it,
+/// lies between two numbers.
+#[derive(Clone, Copy, Default, Zeroable)]
+pub(crate) struct Candidate {
+    pub(crate) index: u32,
+    pub(crate) at_least: f32,
+    pub(crate) at_most: f32,
+}
+
+/// What memory is asked for.
+pub(crate) const NEIGHBORS: &str = "neighbours";
+
+/// From how many candidates in a list, and how many new ones, on it is quicker to mark what is in the
+/// list than to look through it for each.
+const LONG: (usize, usize) = (64, 8);
+
+/// The part of its upper end that an interval measures at least if it is one of 8-bit codes: what has
+/// been measured itself is known to a few parts in a million.
+const WIDE: f32 = 1e-4;
+
+/// A thread's memory for what is merged into lists.
+#[derive(Default)]
+pub(crate) struct Merging {
+    merged: Vec<Candidate>,
+    marks: Marks,
+    measured: Measured,
+}
+
+/// Pairs and their distances.
+#[derive(Default)]
+struct Measured {
+    pairs: Vec<(u32, u32)>,
+    distances: Vec<f64>,
+}
+
+/// A bit for each item, all 0 between uses.
+#[derive(Default)]
+struct Marks(Vec<u64>);
+
+impl Marks {
+    /// Marks some of so many items.
+    fn set(&mut self, candidates: &[Candidate], items: usize) -> Result<()> {
+        if self.0.is_empty() {
+            self.0 = memory::zeroed(items.div_ceil(64), NEIGHBORS)?;
+        }
+        for candidate in candidates {
+            self.0[candidate.index as usize / 64] |= 1 << (candidate.index % 64);
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self, candidates: &[Candidate]) {
+        for candidate in candidates {
+            self.0[candidate.index as usize / 64] = 0;
+        }
+    }
+
+    fn contain(&self, index: u32) -> bool {
+        self.0[index as usize / 64] >> (index % 64) & 1 == 1
+    }
+}
+
+/// Places of a list: beside the k nearest, those that overlap with the k-th.
+pub(crate) const fn room(k: usize) -> usize {
+    k + k / 2 + 8
+}
+
+/// Of so many rows those that fill a list before all others come: of many times as many as it has
+/// places, most of the others are too far. What they cost rises with their number, what they save with
+/// that of the places.
+pub(crate) fn to_begin_with(k: usize, of: usize) -> usize {
+    let most = (of / 16).next_power_of_two();
+    let enough = k.saturating_mul(64).clamp(256, 2048);
+    enough.next_power_of_two().min(most)
+}
+
+/// The lists of some rows.
+struct Shard {
+    /// Candidates of each row.
+    lengths: [usize; SHARD],
+    /// `room` places a row; by rising `at_most`.
+    candidates: Vec<Candidate>,
+}
+
+/// For each left row the candidates that may be among its k nearest, and the bound that new ones
+/// have to beat.
+///
+/// A candidate comes with an interval from its 8-bit codes; a row's vectors are fetched from
+/// memory only when more candidates than there is room for can't be told apart, and once at the
+/// end. What ends up in the lists is the exact k nearest of all candidates that came, whatever
+/// the order in which threads brought them.
+pub(crate) struct NearestLists<'a, T> {
+    left: &'a Side<'a, T>,
+    right: &'a Side<'a, T>,
+    k: usize,
+    room: usize,
+    shards: Vec<Mutex<Shard>>,
+    /// The k-th smallest `at_most` of each row, infinite until there are k; as bits.
+    bounds: Vec<AtomicU32>,
+}
+
+impl<'a, T: Scalar> NearestLists<'a, T> {
+    /// # Errors
+    /// When there is no memory for them, or for what [`NearestLists::finish`] makes of them.
+    pub(crate) fn new(left: &'a Side<'a, T>, right: &'a Side<'a, T>, k: usize) -> Result<Self> {
+        let rows = left.len();
+        let room = room(k);
+        let of_row = room * size_of::<Candidate>() + k * (size_of::<T>() + size_of::<i64>());
+        memory::check(rows.saturating_mul(of_row), NEIGHBORS)?;
+        let shard = |first: usize| {
+            Ok(Mutex::new(Shard {
+                lengths: [0; SHARD],
+                candidates: memory::zeroed(SHARD.min(rows - first) * room, NEIGHBORS)?,
+            }))
+        };
+        let shards = (0..rows).into_par_iter().step_by(SHARD).map(shard);
+        let unbounded = || AtomicU32::new(f32::INFINITY.to_bits());
+        let bounds = std::iter::repeat_with(unbounded).take(rows);
+        Ok(Self {
+            left,
+            right,
+            k,
+            room,
+            shards: shards.collect::<Result<_>>()?,
+            bounds: memory::collect(bounds, NEIGHBORS)?,
+        })
+    }
+
+    /// Places of each list.
+    pub(crate) fn k(&self) -> usize {
+        self.k
+    }
+
+    /// The bound of `row` now; a later one is never larger.
+    pub(crate) fn bound(&self, row: u32) -> f32 {
+        f32::from_bits(self.bounds[row as usize].load(Ordering::Relaxed))
+    }
+
+    /// The rows that have neither k candidates nor as many as there are others.
+    pub(crate) fn shorter_than(&self, others: usize) -> Vec<u32> {
+        let wanted = self.k.min(others);
+        let of_shard = |(number, shard): (usize, &Mutex<Shard>)| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let rows = self.bounds.len() - number * SHARD;
+            let lengths = (0..).zip(shard.lengths).take(rows);
+            let short = lengths.filter(|&(_, length)| length < wanted);
+            let short = short.map(|(row, _)| (number * SHARD + row) as u32);
+            short.collect::<Vec<u32>>()
+        };
+        let shards = self.shards.par_iter().enumerate();
+        shards.flat_map_iter(of_shard).collect()
+    }
+
+    /// Adds to the list of `row` what is new and near enough of `candidates`: of different rows, by
+    /// rising `at_most`.
+    pub(crate) fn insert(
+        &self,
+        row: u32,
+        candidates: &[Candidate],
+        Merging {
+            merged,
+            marks,
+            measured,
+        }: &mut Merging,
+        run: &Run,
+    ) -> Result<()> {
+        let bound = self.bound(row);
+        let far = |candidate: &Candidate| candidate.at_least > bound;
+        if candidates.iter().all(far) {
+            return Ok(());
+        }
+        let mut shard = self.shard(row);
+        let known = &shard.candidates[self.places(&shard, row)];
+        let look_up = known.len() >= LONG.0 && candidates.len() >= LONG.1;
+        if look_up {
+            marks.set(known, self.right.len())?;
+        }
+        let is_known = |new: &Candidate| match look_up {
+            true => marks.contain(new.index),
+            false => known.iter().any(|other| other.index == new.index),
+        };
+        merged.clear();
+        memory::reserve(merged, known.len() + candidates.len(), NEIGHBORS)?;
+        let mut keep = |candidate: &Candidate| {
+            // By rising upper ends, so that the bound is that of the k-th.
+            if merged.len() < self.k || candidate.at_least <= merged[self.k - 1].at_most {
+                merged.push(*candidate);
+            }
+        };
+        let mut old = known;
+        for new in candidates {
+            if far(new) || is_known(new) {
+                continue;
+            }
+            while let Some((first, rest)) = old.split_first()
+                && first.at_most <= new.at_most
+            {
+                keep(first);
+                old = rest;
+            }
+            keep(new);
+        }
+        old.iter().for_each(keep);
+        if look_up {
+            marks.clear(known);
+        }
+        if merged.len() > self.room {
+            self.measure(row, merged, measured, run)?;
+        }
+        if merged.len() > self.room {
+            self.settle_list(row, merged, run)?;
+        }
+        self.set_list(row, &mut shard, merged);
+        Ok(())
+    }
+
+    fn shard(&self, row: u32) -> MutexGuard<'_, Shard> {
+        let shard = &self.shards[row as usize / SHARD];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the candidates of `row` are in its shard.
+    fn places(&self, shard: &Shard, row: u32) -> Range<usize> {
+        let row = row as usize % SHARD;
+        row * self.room..row * self.room + shard.lengths[row]
+    }
+
+    fn set_list(&self, row: u32, shard: &mut Shard, list: &[Candidate]) {
+        shard.lengths[row as usize % SHARD] = list.len();
+        let places = self.places(shard, row);
+        shard.candidates[places].copy_from_slice(list);
+        if let Some(kth) = list.get(self.k - 1) {
+            self.bounds[row as usize].store(kth.at_most.to_bits(), Ordering::Relaxed);
+        }
+    }
+
+    /// Measures what the list of `row` knows by codes alone, and leaves what may be among its k
+    /// nearest: all of those that overlap with the k-th.
+    fn measure(
+        &self,
+        row: u32,
+        list: &mut Vec<Candidate>,
+        Measured { pairs, distances }: &mut Measured,
+        run: &Run,
+    ) -> Result<()> {
+        let is_wide = |other: &Candidate| other.at_most - other.at_least > WIDE * other.at_most;
+        pairs.clear();
+        memory::reserve(pairs, list.len(), NEIGHBORS)?;
+        let wide = list.iter().filter(|&other| is_wide(other));
+        pairs.extend(wide.map(|other| (row, other.index)));
+        self.left
+            .distances(self.right, pairs, distances, run.isa())?;
+        let wide = list.iter_mut().filter(|other| is_wide(other));
+        for (other, &distance) in wide.zip(distances.iter()) {
+            let pair = (row, other.index);
+            (other.at_least, other.at_most) = self.left.filter_interval(self.right, pair, distance);
+        }
+        list.sort_unstable_by(|x, y| x.at_most.total_cmp(&y.at_most));
+        let bound = list[self.k - 1].at_most;
+        list.retain(|other| other.at_least <= bound);
+        Ok(())
+    }
+
+    /// Leaves in the list of `row` its exact k nearest, by (distance, row); returns their distances.
+    fn settle_list(&self, row: u32, list: &mut Vec<Candidate>, run: &Run) -> Result<Vec<f64>> {
+        let pairs = list.iter().map(|other| (row, other.index));
+        let pairs = memory::collect(pairs, NEIGHBORS)?;
+        let mut distances = Vec::new();
+        self.left
+            .distances(self.right, &pairs, &mut distances, run.isa())?;
+        let measured = distances.iter().copied();
+        let measured = measured.zip(list.iter().map(|other| other.index));
+        let mut measured: Vec<(f64, u32)> = memory::collect(measured, NEIGHBORS)?;
+        measured.sort_unstable_by(|x, y| {
+            let by_distance = x.0.total_cmp(&y.0);
+            by_distance.then_with(|| self.right.rank(x.1).cmp(&self.right.rank(y.1)))
+        });
+        measured.truncate(self.k);
+        list.clear();
+        // Intervals of equal distances are equal, so the list stays sorted.
+        list.extend(measured.iter().map(|&(distance, index)| {
+            let pair = (row, index);
+            let (at_least, at_most) = self.left.filter_interval(self.right, pair, distance);
+            Candidate {
+                index,
+                at_least,
+                at_most,
+            }
+        }));
+        distances.clear();
+        distances.extend(measured.into_iter().map(|(distance, _)| distance));
+        Ok(distances)
+    }
+
+    /// Settles the list of `row` in its shard; returns what is left of it and the distances.
+    fn settle_row(
+        &self,
+        row: u32,
+        shard: &mut Shard,
+        run: &Run,
+    ) -> Result<(Vec<Candidate>, Vec<f64>)> {
+        let list = &shard.candidates[self.places(shard, row)];
+        let mut list = memory::copied(list, NEIGHBORS)?;
+        let distances = self.settle_list(row, &mut list, run)?;
+        self.set_list(row, shard, &list);
+        Ok((list, distances))
+    }
+
+    /// The distances of the row's k nearest of all candidates so far.
+    pub(crate) fn distances_of(&self, row: u32, run: &Run) -> Result<Vec<T>> {
+        let (_, distances) = self.settle_row(row, &mut self.shard(row), run)?;
+        Ok(distances.into_iter().map(T::from_f64).collect())
+    }
+
+    /// Settles every row, and returns the neighbours of each at this moment, rows and neighbours
+    /// by their number.
+    pub(crate) fn settle(&self, run: &Run) -> Result<Neighbors<T>> {
+        let rows = self.bounds.len();
+        let mut distances = memory::filled(T::INFINITY, rows.saturating_mul(self.k), NEIGHBORS)?;
+        let mut indices = memory::filled(-1, rows.saturating_mul(self.k), NEIGHBORS)?;
+        let of_shard = SHARD * self.k;
+        self.shards
+            .par_iter()
+            .zip(
+                distances
+                    .par_chunks_mut(of_shard)
+                    .zip(indices.par_chunks_mut(of_shard)),
+            )
+            .enumerate()
+            .try_for_each(|(number, (shard, (distances, indices)))| {
+                run.check()?;
+                let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                let of_rows = distances.chunks_mut(self.k).zip(indices.chunks_mut(self.k));
+                for (row, (distances, indices)) in (number as u32 * SHARD as u32..).zip(of_rows) {
+                    let (list, exact) = self.settle_row(row, &mut shard, run)?;
+                    for (place, (distance, found)) in exact.into_iter().zip(list).enumerate() {
+                        distances[place] = T::from_f64(distance);
+                        indices[place] = i64::from(found.index);
+                    }
+                }
+                Ok::<_, Error>(())
+            })?;
+        Ok(Neighbors {
+            k: self.k,
+            distances,
+            indices,
+        })
+    }
+
+    /// The k nearest of each left row, rows and neighbours by their index.
+    pub(crate) fn finish(self, run: &Run) -> Result<Neighbors<T>> {
+        let found = self.settle(run)?;
+        drop(self.shards);
+        found.by_index(self.left, self.right)
+    }
+}
+
+/// For each of `places` the `k` values there.
+fn copied_to<V: Copy + Send + Sync>(
+    values: Vec<V>,
+    k: usize,
+    places: &[u32],
+    none: V,
+) -> Result<Vec<V>> {
+    let mut copied = memory::filled(none, places.len().saturating_mul(k), NEIGHBORS)?;
+    let rows = copied.par_chunks_mut(k).zip(places);
+    rows.for_each(|(row, &place)| row.copy_from_slice(&values[place as usize * k..][..k]));
+    Ok(copied)
+}
+
+/// The k nearest items of each query.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Neighbors<T> {
+    /// Places a query.
+    pub k: usize,
+    /// Distances, (queries, k) row-major, rising, infinite where there are fewer than k.
+    pub distances: Vec<T>,
+    /// Rows of the items, in the same places; −1 where there are fewer than k. Among items at
+    /// the same distance the lower row comes first.
+    pub indices: Vec<i64>,
+}
+
+impl<T: Scalar> Neighbors<T> {
+    /// The neighbours of one query, nearest first.
+    pub(crate) fn of(&self, query: u32) -> impl Iterator<Item = u32> {
+        let places = &self.indices[query as usize * self.k..][..self.k];
+        places
+            .iter()
+            .take_while(|&&index| index >= 0)
+            .map(|&index| index as u32)
+    }
+
+    /// The same with the indices of items that were themselves numbered by `rows`.
+    pub(crate) fn renumbered(mut self, rows: &[u32]) -> Self {
+        let known = self.indices.par_iter_mut().filter(|index| **index >= 0);
+        known.for_each(|index| *index = i64::from(rows[*index as usize]));
+        self
+    }
+
+    /// The same by the indices of rows that are numbered otherwise on these sides.
+    pub(crate) fn by_index(mut self, left: &Side<'_, T>, right: &Side<'_, T>) -> Result<Self> {
+        if let Some(rows) = right.order() {
+            self = self.renumbered(rows);
+        }
+        match left.places() {
+            Some(places) => self.copied_to(places),
+            None => Ok(self),
+        }
+    }
+
+    /// For each of `places` the list at that place.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub(crate) fn copied_to(self, places: &[u32]) -> Result<Self> {
+        Ok(Self {
+            k: self.k,
+            distances: copied_to(self.distances, self.k, places, T::INFINITY)?,
+            indices: copied_to(self.indices, self.k, places, -1)?,
+        })
+    }
+
+    /// The same with `k` places a query, not fewer than there are.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub(crate) fn padded(self, k: usize) -> Result<Self> {
+        if k == self.k {
+            return Ok(self);
+        }
+        let queries = self.indices.len() / self.k;
+        let mut distances = memory::filled(T::INFINITY, queries.saturating_mul(k), NEIGHBORS)?;
+        let mut indices = memory::filled(-1, queries.saturating_mul(k), NEIGHBORS)?;
+        for query in 0..queries {
+            let (from, to) = (query * self.k, query * k);
+            distances[to..to + self.k].copy_from_slice(&self.distances[from..from + self.k]);
+            indices[to..to + self.k].copy_from_slice(&self.indices[from..from + self.k]);
+        }
+        Ok(Self {
+            k,
+            distances,
+            indices,
+        })
+    }
+}

@@ -1,0 +1,325 @@
+//! What the steps of a join take: tabulated for each instruction set, so that one machine always
+//! makes the same plan.
+//!
+//! Measured by `make bench-kernels` and, for whole joins, `make bench-planner`, on one core of a
+//! Xeon with AMX; for NEON estimated from the number of instructions. What counts for a choice is
+//! how much longer one step takes than another, which differs less between machines than seconds.
+
+use lshjoin_kernels::{Isa, Level, Quantised};
+
+use crate::{
+    base::metric::Metric,
+    ivf::{
+        coarse_quantiser::{LEARNT_FROM, ROUNDS},
+        margins::Extent,
+        probe_lists::LOOK_BYTES,
+    },
+    pairs::top_k_lists::{Candidate, room, to_begin_with},
+    recall::ground_truth,
+};
+
+/// Seconds on one thread, which is what work is counted in: threads make no difference to a choice.
+pub(crate) struct Costs {
+    /// Of comparing the codes of two rows: whatever their dimension, and for each value of it.
+    pair: f64,
+    pair_value: f64,
+    threads: f64,
+}
+
+/// What is joined with what.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) left: usize,
+    pub(crate) right: usize,
+    /// Whether the two sides are one.
+    pub(crate) with_itself: bool,
+    pub(crate) dim: usize,
+    pub(crate) k: usize,
+    /// Bytes of a value.
+    pub(crate) width: usize,
+    pub(crate) metric: Metric,
+    /// The share of the pairs that codes can't tell from near ones.
+    pub(crate) crowd: f64,
+}
+
+/// Of reading a value and making its code.
+const CODE: f64 = 1.6e-9;
+/// Of multiplying a value of a row with one of a direction.
+const PROJECT: f64 = 1.0e-10;
+/// Of keeping a row's list of the nearest: for the list, each of its places, and each place for each
+/// neighbour that comes in after the list is filled.
+const LIST: f64 = 5e-7;
+const PLACE: f64 = 1.2e-7;
+const MOVE: f64 = 1.3e-8;
+/// The share of the neighbours that come so late when all pairs meet.
+const LATE: f64 = 0.25;
+/// Of filling it from the rows that come first.
+const FILL: f64 = 9e-7;
+/// For each of these, beside comparing it.
+const FILL_FROM: f64 = 2e-9;
+/// Of finding the nearest of some centroids, and of each of them, beside comparing them.
+const NEAREST: f64 = 4e-7;
+const OF_EACH: f64 = 5e-10;
+/// Of copying a value of the sample that centroids are learnt from, and of adding it up in all rounds.
+const LEARN: f64 = 1e-8;
+/// Of fetching a value of a neighbour's vector for its exact distance.
+const FETCH: f64 = 1e-9;
+/// Of a pair of rows that is handed on to be measured.
+const MEASURE: f64 = 5e-8;
+/// Of finding principal axes in a sample: of each value of an axis, and for each axis before it, this
+/// on one thread.
+const TURN: f64 = 3e-6;
+const ORTHONORMALISE: f64 = 5e-9;
+/// Of gathering a row for each of the cells that it looks into, and each of its values.
+const LOOK: f64 = 1e-7;
+const GATHER: f64 = 1e-10;
+/// Of sorting a row by its key and going through its bucket.
+const SORT: f64 = 5e-8;
+
+impl Shape {
+    pub(crate) fn pairs(&self) -> f64 {
+        self.left as f64 * self.right as f64
+    }
+
+    /// Pairs that meet when all do: of a side with itself each once.
+    pub(crate) fn exact_pairs(&self) -> f64 {
+        let right = self.right as f64;
+        if self.with_itself {
+            right * (right - 1.0).max(0.0) / 2.0
+        } else {
+            self.pairs()
+        }
+    }
+
+    /// Rows to be read and coded.
+    fn rows(&self) -> f64 {
+        (self.right + if self.with_itself { 0 } else { self.left }) as f64
+    }
+
+    fn values(&self) -> f64 {
+        self.rows() * self.dim as f64
+    }
+
+    /// Memory of a join, at its peak, beside the rows given, where each row looks into so many of these
+    /// cells.
+    pub(crate) fn bytes(&self, cells: usize, looks: f64) -> u64 {
+        let rows = self.rows() as usize;
+        let (values, of_codes) = (
+            rows * self.dim,
+            Quantised::stride(self.dim) + Quantised::KNOWN,
+        );
+        let codes = rows * of_codes;
+        // Of inner products, rows are copied with one value more, and both sides have norms.
+        let kept = match self.metric {
+            Metric::InnerProduct => values * self.width + 8 * rows + 16 * self.left * self.k,
+            Metric::Cosine => 8 * rows,
+            _ => 0,
+        };
+        let directions = match self.metric {
+            Metric::Cosine => values * size_of::<f32>(),
+            _ => 0,
+        };
+        let sample = (LEARNT_FROM * cells).min(self.right);
+        let learn = sample * (self.dim * size_of::<f32>() + of_codes);
+        let looks = (self.left as f64 * looks) as usize;
+        let side = if self.with_itself {
+            rows
+        } else {
+            self.left.max(self.right)
+        };
+        let order = 8 * rows;
+        let lists = self.left * (room(self.k) * size_of::<Candidate>() + 12);
+        // What lists leave is not given back; neighbours are put in the order of rows array by array.
+        let found = self.left * self.k * (8 + self.width + 8);
+        let peaks = [
+            codes + directions,
+            codes + learn,
+            codes + looks * LOOK_BYTES,
+            // While codes are put in order.
+            codes + side * of_codes + order + looks * size_of::<u32>(),
+            codes + order + lists + looks * size_of::<u32>(),
+            codes + order + lists + found,
+        ];
+        (kept + peaks.into_iter().max().unwrap_or(0)) as u64
+    }
+}
+
+impl Costs {
+    pub(crate) fn of(isa: Isa) -> Self {
+        let (pair, pair_value) = match isa.level() {
+            Level::Scalar => (0.0, 3.6e-10),
+            Level::Avx2 => (0.0, 1.7e-11),
+            Level::Avx512 => (0.0, 1.2e-11),
+            Level::Avx512Vnni => (4.8e-10, 1.9e-12),
+            Level::Amx => (2.6e-10, 9.0e-13),
+            Level::Neon => (0.0, 4.0e-11),
+            Level::NeonDot => (2.0e-10, 1.2e-11),
+            // What there is no number for is like the instruction set that has most in common.
+            _ => (0.0, 1.2e-11),
+        };
+        Self {
+            pair,
+            pair_value,
+            threads: rayon::current_num_threads() as f64,
+        }
+    }
+
+    /// What so much work takes on the threads of this pool.
+    pub(crate) fn seconds(&self, work: f64) -> f64 {
+        work / self.threads
+    }
+
+    /// Of comparing the codes of so many pairs.
+    pub(crate) fn compare(&self, pairs: f64, dim: usize) -> f64 {
+        pairs * (self.pair + self.pair_value * dim as f64)
+    }
+
+    /// What all joins do: codes, and a list of the nearest for each row, of which a share comes in after
+    /// it is filled.
+    fn always(&self, shape: &Shape, late: f64) -> f64 {
+        let k = shape.k as f64;
+        let of_row =
+            LIST + FILL + (PLACE + MOVE * k * late) * k + FETCH * shape.dim as f64 * (k + 5.0);
+        shape.values() * CODE + shape.left as f64 * of_row
+    }
+
+    /// Of filling the lists from a share of all pairs.
+    fn fill(&self, shape: &Shape, share: f64) -> f64 {
+        let pairs = share * shape.pairs();
+        pairs * FILL_FROM + self.compare(pairs, shape.dim)
+    }
+
+    /// Of the exact distances of what codes can't tell from near among so many pairs that meet.
+    fn settle(&self, shape: &Shape, pairs: f64) -> f64 {
+        let ways = if shape.with_itself { 2.0 } else { 1.0 };
+        ways * pairs * shape.crowd * FETCH * shape.dim as f64
+    }
+
+    /// Of meeting all pairs.
+    pub(crate) fn exact(&self, shape: &Shape) -> f64 {
+        let keys = shape.values() * 20.0 * PROJECT;
+        let filling = to_begin_with(shape.k, shape.right) as f64 / shape.right.max(1) as f64;
+        let meet = self.compare(shape.exact_pairs(), shape.dim);
+        let settle = self.settle(shape, shape.exact_pairs());
+        self.always(shape, LATE) + keys + self.fill(shape, filling) + meet + settle
+    }
+
+    /// Of so many cells, into which rows look so far and find a share of their neighbours thereby.
+    pub(crate) fn cells(&self, shape: &Shape, cells: usize, extent: Extent, late: f64) -> f64 {
+        let Extent {
+            cells: looks,
+            share,
+            filling,
+        } = extent;
+        let meet = self.fill(shape, filling) + self.compare(share * shape.pairs(), shape.dim);
+        let gather = shape.left as f64 * looks * (LOOK + GATHER * shape.dim as f64);
+        let assign = self.nearest(shape.rows(), cells, shape.dim);
+        let held_out = self.held_out(shape) + self.study(shape, cells);
+        let settle = self.settle(shape, share * shape.pairs());
+        self.always(shape, late) + held_out + assign + gather + meet + settle
+    }
+
+    /// Of meeting so many pairs of so many rows by a few values that stand for all of them, of which a
+    /// share is near by these and measured.
+    pub(crate) fn leading(
+        &self,
+        (rows, dim): (usize, usize),
+        pairs: f64,
+        values: usize,
+        near: f64,
+    ) -> f64 {
+        let find = self.axes(dim, values);
+        let (rows, dim, axes) = (rows as f64, dim as f64, values as f64);
+        let turn = rows * dim * axes * PROJECT + rows * axes * CODE;
+        let measure = near * pairs * (MEASURE + FETCH * dim);
+        find + turn + self.compare(pairs, values) + measure
+    }
+
+    /// Of one table of a model of so many functions, which brings a share of the pairs of `rows`, so
+    /// many of this dimension, together.
+    pub(crate) fn table(&self, (rows, dim): (usize, usize), functions: usize, share: f64) -> f64 {
+        let rows = rows as f64;
+        let keys = rows * (dim * functions) as f64 * PROJECT + rows * SORT;
+        keys + self.compare(share * rows * rows / 2.0, dim)
+    }
+
+    /// Of finding so many principal axes of a sample.
+    fn axes(&self, dim: usize, axes: usize) -> f64 {
+        let (dim, axes) = (dim as f64, axes as f64);
+        dim * axes * (TURN + self.threads * ORTHONORMALISE * axes)
+    }
+
+    /// Of the neighbours of rows to choose and check by.
+    fn held_out(&self, shape: &Shape) -> f64 {
+        let rows = held_out::count(shape.left, shape.k) as f64;
+        self.compare(rows * shape.right as f64, shape.dim)
+    }
+
+    /// Of learning so many cells from a sample.
+    pub(crate) fn study(&self, shape: &Shape, cells: usize) -> f64 {
+        let rows = (LEARNT_FROM * cells) as f64;
+        let learn = rows * shape.dim as f64 * LEARN;
+        learn + ROUNDS as f64 * self.nearest(rows, cells, shape.dim)
+    }
+
+    /// Of finding the nearest of so many centroids for each row.
+    fn nearest(&self, rows: f64, cells: usize, dim: usize) -> f64 {
+        let each = NEAREST + OF_EACH * cells as f64;
+        self.compare(rows * cells as f64, dim) + rows * each
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(rows: usize, dim: usize, k: usize) -> Shape {
+        Shape {
+            left: rows,
+            right: rows,
+            with_itself: true,
+            dim,
+            k,
+            width: 4,
+            metric: Metric::Euclidean,
+            crowd: 0.0,
+        }
+    }
+
+    #[test]
+    fn more_work_takes_longer_on_every_instruction_set() {
+        for &isa in Isa::available() {
+            let costs = Costs::of(isa);
+            let exact = |rows, dim, k| costs.exact(&shape(rows, dim, k));
+            assert!(exact(1000, 32, 10) < exact(2000, 32, 10));
+            assert!(exact(1000, 32, 10) < exact(1000, 64, 10));
+            assert!(exact(1000, 32, 10) < exact(1000, 32, 100));
+            let cells = |share| {
+                let extent = Extent {
+                    cells: 500.0 * share,
+                    share,
+                    filling: 0.002,
+                };
+                costs.cells(&shape(100_000, 128, 10), 500, extent, 0.2)
+            };
+            assert!(cells(0.1) < cells(0.2));
+            // A small share of many pairs is worth the trouble, most of them is not.
+            assert!(cells(0.01) < exact(100_000, 128, 10));
+            assert!(cells(0.9) > exact(100_000, 128, 10));
+        }
+    }
+
+    #[test]
+    fn a_side_with_itself_is_half_the_pairs() {
+        let with_itself = shape(100, 8, 3);
+        let two = Shape {
+            with_itself: false,
+            ..with_itself
+        };
+        assert_eq!(
+            (with_itself.exact_pairs(), two.exact_pairs()),
+            (4950.0, 10_000.0)
+        );
+        assert!(two.bytes(0, 0.0) > with_itself.bytes(0, 0.0));
+    }
+}

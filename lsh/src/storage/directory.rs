@@ -1,0 +1,601 @@
+//! The directory of an index: a manifest, and the files that it names.
+//!
+//! Files are never written to again. A new index in the same place has files of new names, and
+//! exists from the moment that its manifest is renamed over the old one; the old files are removed
+//! after that. Whoever has them mapped keeps them.
+//!
+//! Before a file is made, a journal says that it is going to be. What the journal names, and the
+//! manifest does not, may be removed, whoever left it; nothing else ever is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File, OpenOptions},
+    hash::{BuildHasher, RandomState},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{
+    base::{
+        context::Run,
+        error::{Error, Result},
+        plan::JoinPlan,
+    },
+    storage::array::{Array, ArrayWriter, Shape, StoredArray, Written, is_name_of, open_regular},
+};
+
+const MANIFEST: &str = "manifest.json";
+const JOURNAL: &str = "manifest-unfinished.json";
+/// What either of them is called until it is whole.
+const TEMPORARY: &str = ".manifest.unfinished";
+const FORMAT: &str = "lshjoin index";
+const FORMAT_VERSION: u64 = 1;
+
+/// Bytes of a manifest, of which a megabyte of arrays takes up some 30: those of 8 TB.
+const MOST_BYTES: u64 = 1 << 28;
+
+/// What is known of an index without a look at its arrays.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manifest {
+    format: String,
+    format_version: u64,
+    library_version: String,
+    pub(crate) facts: Facts,
+    pub(crate) arrays: BTreeMap<String, StoredArray>,
+    /// Of this manifest, with nothing in this place.
+    checksum: String,
+}
+
+/// What the manifests of all versions have.
+#[derive(Deserialize)]
+struct Head {
+    format: Option<String>,
+    format_version: Option<u64>,
+    library_version: Option<String>,
+}
+
+/// What an index is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Facts {
+    pub(crate) items: usize,
+    pub(crate) dim: usize,
+    /// By its name.
+    pub(crate) metric: String,
+    /// By which the cells were made.
+    pub(crate) plan: JoinPlan,
+}
+
+/// What is there, or may be, beside the manifest.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Journal {
+    /// Those of the manifest among them, as they go with it.
+    files: BTreeSet<String>,
+    /// A build that can go on.
+    build: Option<Unfinished>,
+}
+
+/// How far an index is that is being built.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Unfinished {
+    library_version: String,
+    facts: Facts,
+    /// Whether items are being written by cell, or cells are being found.
+    pub(crate) writing: bool,
+    /// Items that were done in this pass.
+    pub(crate) seen: usize,
+    /// As bits: the scale of codes, and the largest squared norm.
+    pub(crate) scale: Option<u32>,
+    pub(crate) longest: u64,
+    /// By array.
+    pub(crate) files: BTreeMap<String, UnfinishedFile>,
+}
+
+/// A file that is being written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UnfinishedFile {
+    pub(crate) file: String,
+    pub(crate) shape: Shape,
+}
+
+impl Unfinished {
+    pub(crate) fn new(facts: Facts, files: BTreeMap<String, UnfinishedFile>) -> Self {
+        Self {
+            library_version: env!("CARGO_PKG_VERSION").into(),
+            facts,
+            writing: false,
+            seen: 0,
+            scale: None,
+            longest: 0,
+            files,
+        }
+    }
+}
+
+impl Manifest {
+    fn new(facts: Facts, arrays: BTreeMap<String, StoredArray>) -> Self {
+        let mut manifest = Self {
+            format: FORMAT.into(),
+            format_version: FORMAT_VERSION,
+            library_version: env!("CARGO_PKG_VERSION").into(),
+            facts,
+            arrays,
+            checksum: String::new(),
+        };
+        manifest.checksum = manifest.sum();
+        manifest
+    }
+
+    fn sum(&self) -> String {
+        let mut unsigned = self.clone();
+        unsigned.checksum.clear();
+        // Strings and numbers: they can be written.
+        let text = serde_json::to_vec(&unsigned).unwrap_or_default();
+        format!("{:016x}", xxh3_64(&text))
+    }
+
+    /// Reads the manifest of a directory.
+    ///
+    /// # Errors
+    /// When there is none, it is of something else or of a later version, or it was altered.
+    pub(crate) fn read(directory: &Path) -> Result<Self> {
+        let path = directory.join(MANIFEST);
+        let text = read(&path).map_err(|error| match error {
+            Error::Io {
+                kind: io::ErrorKind::NotFound | io::ErrorKind::NotADirectory,
+                ..
+            } if directory.exists() => Error::damaged(
+                directory,
+                "it is not an lshjoin index: it has no manifest.json",
+            ),
+            other => other,
+        })?;
+        let damaged = |what: &str| Error::damaged(&path, what);
+        // Serde repeats a name that it does not know, however long it is.
+        let because = |error: serde_json::Error| format!("{:.200}", error.to_string());
+        let head: Head = serde_json::from_slice(&text)
+            .map_err(|error| damaged(&format!("it is no manifest: {}", because(error))))?;
+        if head.format.as_deref() != Some(FORMAT) {
+            return Err(damaged("it is not the manifest of an lshjoin index"));
+        }
+        match head.format_version {
+            Some(version) if version <= FORMAT_VERSION => {}
+            Some(version) => {
+                let by = format!("{:?}", head.library_version.unwrap_or_default());
+                return Err(damaged(&format!(
+                    "it has format version {version}, by lshjoin {by:.50}, and this lshjoin reads up \
+                     to {FORMAT_VERSION}: upgrade lshjoin"
+                )));
+            }
+            None => return Err(damaged("it has no format version")),
+        }
+        let manifest: Self = serde_json::from_slice(&text)
+            .map_err(|error| damaged(&format!("it is damaged: {}", because(error))))?;
+        if manifest.checksum != manifest.sum() {
+            return Err(damaged("it was altered: its checksum does not fit"));
+        }
+        Ok(manifest)
+    }
+
+    /// An error about the manifest of this directory.
+    pub(crate) fn damaged(directory: &Path, problem: &str) -> Error {
+        Error::damaged(&directory.join(MANIFEST), problem)
+    }
+
+    /// Opens the arrays, to be mapped or read into memory.
+    ///
+    /// # Errors
+    /// When a file is missing or is not the one that was written, or the run is cancelled.
+    pub(crate) fn open(
+        &self,
+        directory: &Path,
+        mapped: bool,
+        run: &Run,
+    ) -> Result<BTreeMap<String, Array>> {
+        let open = |(name, stored): (&String, _)| {
+            let array = Array::open(directory, name, stored, mapped, run)?;
+            Ok((name.clone(), array))
+        };
+        self.arrays.iter().map(open).collect()
+    }
+}
+
+/// A directory that an index is written to. Nobody else writes to it meanwhile.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    /// The directory itself, locked until it is closed, by a kill too.
+    lock: File,
+    journal: Journal,
+    /// By which the names of new files end.
+    token: String,
+}
+
+impl Directory {
+    /// Makes the directory, if there is none.
+    ///
+    /// # Errors
+    /// When it holds anything but an index, or another process is writing to it.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        let io = |error| Error::io(path, &error);
+        fs::create_dir_all(path).map_err(io)?;
+        let lock = File::open(path).map_err(io)?;
+        lock.try_lock().map_err(|error| match error {
+            fs::TryLockError::WouldBlock => io(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "another process is saving an index there; wait for it or end it",
+            )),
+            fs::TryLockError::Error(error) => io(error),
+        })?;
+        let named = named_files(path)?;
+        let mut journal = read_journal(path)?;
+        let mut there = BTreeSet::new();
+        for entry in fs::read_dir(path).map_err(io)? {
+            let name = entry.map_err(io)?.file_name();
+            let name: String = name.to_string_lossy().into();
+            if ![MANIFEST, JOURNAL, TEMPORARY].contains(&&*name)
+                && !named.contains(&name)
+                && !journal.files.contains(&name)
+            {
+                return Err(Error::damaged(
+                    path,
+                    &format!(
+                        "it holds {name:?}, which is of no lshjoin index: give another directory"
+                    ),
+                ));
+            }
+            there.insert(name);
+        }
+        // One that came to its end, or whose files were being removed, does not go on.
+        journal.build = journal.build.filter(|build| {
+            let mut files = build.files.values().map(|file| &file.file);
+            files.all(|file| there.contains(file) && !named.contains(file))
+        });
+        journal.files.extend(named);
+        let mut directory = Self {
+            path: path.into(),
+            lock,
+            journal,
+            token: format!("{:016x}", RandomState::new().hash_one(path)),
+        };
+        directory.settle()?;
+        Ok(directory)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Asked before the first [`Directory::writer`].
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn begin(&mut self) -> Result<()> {
+        let names = super::ARRAYS.into_iter().chain(super::UNDER_WAY);
+        let names: Vec<String> = names.map(|name| self.file_name(name)).collect();
+        self.journal.files.extend(names);
+        self.write_json(JOURNAL, &self.journal)
+    }
+
+    fn file_name(&self, array: &str) -> String {
+        format!("{array}-{}.safetensors", self.token)
+    }
+
+    pub(crate) fn writer(&self, name: &'static str, shape: Shape) -> Result<ArrayWriter> {
+        let path = self.path.join(self.file_name(name));
+        ArrayWriter::new(name, shape, Some(&path))
+    }
+
+    /// Makes these files the index of this directory.
+    ///
+    /// # Errors
+    /// What the system says. The directory has its old index then, or the new one.
+    pub(crate) fn commit(mut self, facts: Facts, files: Vec<Written>) -> Result<Manifest> {
+        let stored = |written: Written| (written.name.into(), written.stored);
+        let manifest = Manifest::new(facts, files.into_iter().map(stored).collect());
+        self.lock
+            .sync_all()
+            .map_err(|error| Error::io(&self.path, &error))?;
+        self.write_json(MANIFEST, &manifest)?;
+        self.clear()?;
+        Ok(manifest)
+    }
+
+    /// Removes what belongs to no index: also what a builder left that could go on.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn clear(&mut self) -> Result<()> {
+        self.journal.build = None;
+        self.settle()
+    }
+
+    /// Removes what belongs neither to an index nor to a build that can go on.
+    fn settle(&mut self) -> Result<()> {
+        let mut kept = named_files(&self.path)?;
+        let build = self.journal.build.iter();
+        kept.extend(build.flat_map(|build| build.files.values().map(|file| file.file.clone())));
+        for name in self.journal.files.difference(&kept) {
+            remove(&self.path.join(name))?;
+        }
+        remove(&self.path.join(TEMPORARY))?;
+        if self.journal.build.is_none() {
+            // Last: it says that the others may go.
+            remove(&self.path.join(JOURNAL))?;
+            self.journal.files = kept;
+        }
+        Ok(())
+    }
+
+    /// Writes a file, on disk when this returns, in place of one of the same name.
+    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let io = |error| Error::io(&self.path, &error);
+        let text = serde_json::to_vec_pretty(value).map_err(|error| io(error.into()))?;
+        let temporary = self.path.join(TEMPORARY);
+        remove(&temporary)?;
+        let mut file = File::create_new(&temporary).map_err(io)?;
+        file.write_all(&text).map_err(io)?;
+        file.sync_all().map_err(io)?;
+        fs::rename(&temporary, self.path.join(name)).map_err(io)?;
+        self.lock.sync_all().map_err(io)
+    }
+
+    /// Writes what a builder needs to go on from here.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn record(&mut self, unfinished: Unfinished) -> Result<()> {
+        self.journal.build = Some(unfinished);
+        self.write_json(JOURNAL, &self.journal)
+    }
+
+    /// What a builder of the same index left, if there is something of the kind.
+    pub(crate) fn unfinished(&self, facts: &Facts) -> Option<&Unfinished> {
+        self.journal.build.as_ref().filter(|build| {
+            build.library_version == env!("CARGO_PKG_VERSION") && build.facts == *facts
+        })
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Whoever comes next does it if this fails.
+        let _ = self.settle();
+    }
+}
+
+/// The array files that the manifest in a directory names; none where there is no manifest. An
+/// index may be replaced, also a damaged one or one of another version; anything else may not.
+fn named_files(directory: &Path) -> Result<BTreeSet<String>> {
+    let path = directory.join(MANIFEST);
+    let Some(text) = read_if_there(&path)? else {
+        return Ok(BTreeSet::new());
+    };
+    let manifest: serde_json::Value = serde_json::from_slice(&text)
+        .map_err(|error| Error::damaged(&path, &format!("it is no manifest: {error}")))?;
+    if manifest["format"] != FORMAT {
+        return Err(Error::damaged(
+            &path,
+            "it is not the manifest of an lshjoin index",
+        ));
+    }
+    let arrays = manifest["arrays"].as_object();
+    let files = arrays.into_iter().flat_map(|arrays| arrays.values());
+    let names = files.filter_map(|stored| stored["file"].as_str());
+    Ok(names.filter(|name| is_own(name)).map(Into::into).collect())
+}
+
+fn read_journal(directory: &Path) -> Result<Journal> {
+    let path = directory.join(JOURNAL);
+    let Some(text) = read_if_there(&path)? else {
+        return Ok(Journal::default());
+    };
+    let journal: Option<Journal> = serde_json::from_slice(&text).ok();
+    let own = |journal: &Journal| {
+        let build = journal.build.iter();
+        let mut files = build.flat_map(|build| build.files.values().map(|file| &file.file));
+        files.all(|file| journal.files.contains(file))
+            && journal.files.iter().all(|name| is_own(name))
+    };
+    journal.filter(own).ok_or_else(|| {
+        Error::damaged(
+            &path,
+            "it is not what a save left that did not come to its end: delete it, or give another \
+             directory",
+        )
+    })
+}
+
+/// Reads a file of JSON.
+///
+/// # Errors
+/// What the system says, and when it is no regular file or larger than any that is written.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let io = |error| Error::io(path, &error);
+    let file = open_regular(path, OpenOptions::new().read(true))?;
+    let length = file.metadata().map_err(io)?.len();
+    if length > MOST_BYTES {
+        let problem = format!("it has {length} bytes, where {MOST_BYTES} are the most there are");
+        return Err(Error::damaged(path, &problem));
+    }
+    let mut text = Vec::new();
+    file.take(length).read_to_end(&mut text).map_err(io)?;
+    Ok(text)
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(Error::Io {
+            kind: io::ErrorKind::NotFound,
+            ..
+        }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a file, which need not be there.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a file can be one of an index's arrays, by its name.
+fn is_own(name: &str) -> bool {
+    let mut arrays = super::ARRAYS.iter().chain(&super::UNDER_WAY);
+    arrays.any(|array| is_name_of(array, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use lshjoin_kernels::Rows;
+
+    use super::*;
+    use crate::{base::context::Run, base::metric::Metric, index::Index};
+
+    fn saved(path: &Path) -> Index {
+        let values: Vec<f32> = (0..60).map(|value| (value * 7 % 60) as f32).collect();
+        let run = Run::new().unwrap();
+        let rows = Rows::new(&values, 2).unwrap();
+        let ids: Vec<i64> = (0..30).collect();
+        let index = Index::build(rows, &ids, Metric::Cosine, None, 0, &run).unwrap();
+        index.save(path, &run).unwrap();
+        index
+    }
+
+    #[test]
+    fn a_manifest_is_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        saved(directory.path());
+        let manifest = Manifest::read(directory.path()).unwrap();
+        assert_eq!(manifest.checksum, manifest.sum());
+        assert_eq!(manifest.facts.items, 30);
+        assert!(manifest.arrays.keys().eq(super::super::ARRAYS));
+    }
+
+    #[test]
+    fn every_letter_of_a_manifest_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        saved(directory.path());
+        let path = directory.path().join(MANIFEST);
+        let text = fs::read(&path).unwrap();
+        let manifest = Manifest::read(directory.path()).unwrap();
+        for at in 0..text.len() {
+            let mut altered = text.clone();
+            altered[at] ^= 1;
+            fs::write(&path, altered).unwrap();
+            match Manifest::read(directory.path()) {
+                Err(Error::Damaged { path: named, .. }) => assert_eq!(named, path),
+                // White space for other white space.
+                read => assert_eq!(read.unwrap(), manifest, "byte {at}"),
+            }
+        }
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn one_writer_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Directory::create(directory.path()).unwrap();
+        assert!(matches!(
+            Directory::create(directory.path()),
+            Err(Error::Io {
+                kind: io::ErrorKind::WouldBlock,
+                ..
+            })
+        ));
+        drop(first);
+        Directory::create(directory.path()).unwrap();
+    }
+
+    /// A directory as a kill leaves it that came when some files were begun.
+    fn killed(path: &Path) -> Vec<String> {
+        let mut directory = Directory::create(path).unwrap();
+        directory.begin().unwrap();
+        for name in ["cells", "rows"] {
+            let shape = Shape::new(safetensors::Dtype::U8, &[3]);
+            directory.writer(name, shape).unwrap();
+        }
+        directory.lock.unlock().unwrap();
+        std::mem::forget(directory);
+        names(path)
+    }
+
+    #[test]
+    fn what_a_kill_left_goes_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let index = saved(directory.path());
+        let before = names(directory.path());
+        let left = killed(directory.path());
+        assert_eq!(left.len(), before.len() + 3);
+        Index::open(directory.path(), true, &Run::new().unwrap()).unwrap();
+        fs::write(directory.path().join("rows-mine.safetensors"), "all mine").unwrap();
+        let refused = index.save(directory.path(), &Run::new().unwrap());
+        assert!(refused.unwrap_err().to_string().contains("rows-mine"));
+        assert_eq!(names(directory.path()).len(), left.len() + 1);
+        fs::remove_file(directory.path().join("rows-mine.safetensors")).unwrap();
+        drop(Directory::create(directory.path()).unwrap());
+        assert_eq!(names(directory.path()), before);
+    }
+
+    /// What the manifest does not name is gone before the journal that says so.
+    #[test]
+    fn the_journal_is_the_last_to_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let left = killed(directory.path());
+        let cells = left.iter().find(|name| name.starts_with("cells")).unwrap();
+        let cells = directory.path().join(cells);
+        fs::remove_file(&cells).unwrap();
+        fs::create_dir(&cells).unwrap(); // which can't be removed as a file is
+        assert!(matches!(
+            Directory::create(directory.path()),
+            Err(Error::Io { .. })
+        ));
+        assert!(names(directory.path()).contains(&JOURNAL.into()));
+        fs::remove_dir(&cells).unwrap();
+        drop(Directory::create(directory.path()).unwrap());
+        assert!(names(directory.path()).is_empty());
+    }
+
+    #[test]
+    fn a_journal_of_other_files_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = directory.path().join(JOURNAL);
+        for name in ["../rows-1.safetensors", "thesis.txt", "manifest-notes.json"] {
+            let files = BTreeSet::from([name.to_string()]);
+            let text = serde_json::to_vec(&Journal { files, build: None });
+            fs::write(&journal, text.unwrap()).unwrap();
+            let refused = Directory::create(directory.path()).unwrap_err();
+            assert!(refused.to_string().contains(JOURNAL), "{refused}");
+            assert_eq!(names(directory.path()), [JOURNAL]);
+        }
+    }
+
+    #[test]
+    fn a_save_that_is_not_committed_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let index = saved(directory.path());
+        let run = Run::new().unwrap();
+        run.cancel();
+        assert_eq!(index.save(directory.path(), &run), Err(Error::Cancelled));
+        let names = fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(names, super::super::ARRAYS.len() + 1);
+        Index::open(directory.path(), false, &Run::new().unwrap()).unwrap();
+    }
+}

@@ -1,0 +1,6 @@
+//! Rows made ready to be compared: 8-bit codes, norms, duplicates, principal axes, and what reduces
+//! inner products to distances. Uses [`base`](crate::base); begin with [`vectors`].
+
+pub(crate) mod duplicates;
+pub(crate) mod principal_axes;
+pub(crate) mod vectors;
