@@ -40,9 +40,7 @@ pub use base::report::{Estimate, Report};
 pub use index::{Index, IndexBuilder, IndexInfo};
 pub use join::knn::{knn_join, knn_join_for_recall};
 pub use join::radius::{JoinedPairs, RadiusNeighbors, radius_join, radius_join_batches};
-pub use lsh::family::{
-    BucketedRandomProjection, CauchyProjection, HashFamily, RandomHyperplanes,
-};
+pub use lsh::family::{BucketedRandomProjection, CauchyProjection, HashFamily, RandomHyperplanes};
 pub use lsh::model::LshModel;
 pub use lsh::probe::{Crossing, Prober};
 pub use lshjoin_kernels::{

@@ -18,19 +18,18 @@ use serde::Serialize;
 
 use crate::{
     base::{
+        check::positive,
         context::Run,
         error::{Error, Result},
         median::median,
         metric::Metric,
         report::{Estimate, vouch_for},
+        sampling,
     },
-    join::radius::{self, radius_join},
-    lsh::{
-        family::HashFamily,
-        model::{LshModel, positive},
-    },
+    join::radius::{PAIRS, radius_join},
+    lsh::{family::HashFamily, model::LshModel},
     planner::cost_model::Costs,
-    recall::ground_truth::{self, HeldOut, Which},
+    recall::ground_truth::{HeldOut, Which},
     vectors::{principal_axes::project, vectors::Side},
 };
 
@@ -61,7 +60,7 @@ pub struct Suggestion {
 }
 
 /// Near pairs that are looked at, and as many random ones, along so many directions.
-const PAIRS: usize = 2048;
+const SAMPLED_PAIRS: usize = 2048;
 const DIRECTIONS: usize = 128;
 
 /// Rows whose neighbours nearer than a threshold are looked for: more if these have too few.
@@ -253,7 +252,7 @@ fn within<T: Scalar>(
     count: usize,
     run: &Run,
 ) -> Result<Vec<(u32, Vec<u32>)>> {
-    let numbers = held_out::sample(rows.len(), count);
+    let numbers = sampling::sample(rows.len(), count);
     let values = rows.gather(&numbers)?;
     let values = Rows::new(&values, rows.dim())?;
     let found = radius_join(Some(values), rows, threshold, metric, run)?;
@@ -264,7 +263,7 @@ fn within<T: Scalar>(
     let others = places.zip(&numbers).map(|(places, &row)| {
         let others = found.indices[places].iter().map(|&other| other as u32);
         let others = others.filter(|&other| other != row);
-        Ok((row, memory::collect(others, similarity::PAIRS)?))
+        Ok((row, memory::collect(others, PAIRS)?))
     });
     others.collect()
 }
@@ -289,12 +288,12 @@ fn quickest<T: Scalar, F: HashFamily>(
 
     let to_choose_by = sample.near.iter().step_by(2);
     let near = to_choose_by.flat_map(|(row, others)| others.iter().map(|&other| (*row, other)));
-    let near = memory::collect(near, similarity::PAIRS)?;
-    let step = near.len().div_ceil(PAIRS);
+    let near = memory::collect(near, PAIRS)?;
+    let step = near.len().div_ceil(SAMPLED_PAIRS);
     let near: Vec<(u32, u32)> = near.into_iter().step_by(step.max(1)).collect();
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut row = || (rng.next_u64() % rows.len() as u64) as u32;
-    let random: Vec<(u32, u32)> = (0..PAIRS).map(|_| (row(), row())).collect();
+    let random: Vec<(u32, u32)> = (0..SAMPLED_PAIRS).map(|_| (row(), row())).collect();
     let (near, random) = (apart(&near)?, apart(&random)?);
 
     let scale = median(&near).map_or(0.0, f64::from);
@@ -381,7 +380,7 @@ fn tables_for(recall: f64, near: &[f64], functions: i32) -> Option<usize> {
 
 /// How many rows share buckets with a row, by those of a sample that do.
 fn candidates<T: Scalar>(model: &LshModel, rows: Rows<'_, T>, run: &Run) -> Result<f64> {
-    let numbers = held_out::sample(rows.len(), COUNTED);
+    let numbers = sampling::sample(rows.len(), COUNTED);
     let sample = rows.gather(&numbers)?;
     let ids = model.hash(Rows::new(&sample, rows.dim())?, run)?;
     let (of_table, of_row) = (model.functions_per_table(), model.functions().len());
@@ -405,7 +404,10 @@ fn candidates<T: Scalar>(model: &LshModel, rows: Rows<'_, T>, run: &Run) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lsh::family::{BucketedRandomProjection, CauchyProjection, gaussian};
+    use crate::{
+        base::random::gaussian,
+        lsh::family::{BucketedRandomProjection, CauchyProjection},
+    };
 
     fn clusters(rows: usize, dim: usize) -> Vec<f32> {
         let mut rng = ChaCha8Rng::seed_from_u64(3);

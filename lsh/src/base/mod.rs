@@ -1,6 +1,7 @@
 //! What all layers share: errors, metrics, plans as values, the context of a call, and checks of what a
 //! caller passes. Uses nothing but `lshjoin_kernels`; begin with [`context`].
 
+pub(crate) mod check;
 pub(crate) mod context;
 pub(crate) mod error;
 pub(crate) mod magnitude;
@@ -8,4 +9,9 @@ pub(crate) mod median;
 pub(crate) mod metric;
 pub(crate) mod per_thread;
 pub(crate) mod plan;
+pub(crate) mod random;
 pub(crate) mod report;
+pub(crate) mod sampling;
+
+/// What memory is asked for where it holds row numbers.
+pub(crate) const ROW_NUMBERS: &str = "row numbers";

@@ -1,6 +1,9 @@
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::{Error, Result};
+use crate::base::{
+    check::check_recall,
+    error::{Error, Result},
+};
 
 /// What a nearest-neighbour join does: a value that can be printed, compared, saved and passed
 /// back for the same result on any machine; [`plan_knn_join`](crate::plan_knn_join) makes one.
@@ -188,15 +191,4 @@ impl LshPlan {
             }
         }
     }
-}
-
-pub(crate) fn check_recall(name: &'static str, recall: f64) -> Result<()> {
-    if recall > 0.0 && recall <= 1.0 {
-        return Ok(());
-    }
-    Err(Error::Parameter {
-        name,
-        must_be: "above 0 and at most 1",
-        value: recall.to_string(),
-    })
 }

@@ -7,26 +7,27 @@ use rayon::prelude::*;
 
 use crate::{
     base::{
+        ROW_NUMBERS,
         context::Run,
         error::{Error, Result},
         magnitude,
         metric::Metric,
         plan::{JoinPlan, MOST_CELLS, PartitionPlan},
     },
-    index::{
-        HELD_OUT,
-        segment::{ARRAYS, Segment, Shapes, UNDER_WAY, has_codes, width},
-    },
+    index::segment::Segment,
     ivf::{coarse_quantiser, list_probing::AxisCells},
     join::inner_product::longer,
     storage::{
         array::{Array, ArrayWriter, Written},
         directory::{Directory, Facts, Unfinished, UnfinishedFile},
+        layout::{ARRAYS, Shapes, UNDER_WAY, has_codes, held_out_count, held_out_step, width},
     },
     vectors::{
         duplicates::hash,
+        grid::Grid,
+        norms::norms_of,
         principal_axes::{self, PrincipalAxes},
-        vectors::{Grid, NUMBERS, Side, norms_of},
+        vectors::Side,
     },
 };
 
@@ -387,8 +388,8 @@ impl IndexBuilder {
                 magnitude::check("items", items, self.metric, run)
                     .map_err(|error| error.after(first))?;
                 let width = width(self.metric, self.dim);
-                let axes = directions::sample_step(self.items, width);
-                let cells = cells::sample_step(self.items, self.plan.cells);
+                let axes = principal_axes::sample_step(self.items, width);
+                let cells = coarse_quantiser::sample_step(self.items, self.plan.cells);
                 sample.add(items, first, axes, cells)?;
                 if self.metric == Metric::InnerProduct {
                     let norms = norms_of(items, run)?.into_iter();
@@ -575,16 +576,6 @@ pub(crate) fn default_plan(items: usize, seed: u64) -> PartitionPlan {
     }
 }
 
-/// Every how manieth of so many items is held out.
-fn held_out_step(items: usize) -> usize {
-    items.div_ceil(HELD_OUT).max(1)
-}
-
-/// How many of so many items are held out.
-pub(crate) fn held_out_count(items: usize) -> usize {
-    items.div_ceil(held_out_step(items))
-}
-
 impl Sample {
     fn add(&mut self, items: Rows<'_, f32>, first: usize, axes: usize, cells: usize) -> Result<()> {
         let take = |step: usize, values: &mut Vec<f32>| {
@@ -681,7 +672,7 @@ impl Writing {
         run: &Run,
     ) -> Result<()> {
         let cells = &self.cells[first..first + items.len()];
-        let mut order = memory::collect(0..items.len() as u32, NUMBERS)?;
+        let mut order = memory::collect(0..items.len() as u32, ROW_NUMBERS)?;
         order.par_sort_unstable_by_key(|&row| (cells[row as usize], row));
         let values = self.learnt.kept(items, metric, run)?;
         let rows = Rows::new(
@@ -769,7 +760,7 @@ impl Done {
 /// The rows by rising id.
 fn by_id(ids: &[i64]) -> Result<Vec<u32>> {
     let id = |row: u32| ids[row as usize];
-    let mut by_id = memory::collect(0..ids.len() as u32, NUMBERS)?;
+    let mut by_id = memory::collect(0..ids.len() as u32, ROW_NUMBERS)?;
     by_id.par_sort_unstable_by_key(|&row| id(row));
     match by_id.windows(2).find(|pair| id(pair[0]) == id(pair[1])) {
         None => Ok(by_id),
@@ -782,10 +773,10 @@ fn by_id(ids: &[i64]) -> Result<Vec<u32>> {
 
 /// For each row how many equal ones have lower ids.
 pub(crate) fn twins(by_id: &[u32], hashes: &[u64], rows: Rows<'_, f32>) -> Result<Vec<u32>> {
-    let mut twins = memory::zeroed(by_id.len(), NUMBERS)?;
+    let mut twins = memory::zeroed(by_id.len(), ROW_NUMBERS)?;
     let hash = |&place: &u32| hashes[by_id[place as usize] as usize];
     let row = |&place: &u32| rows.row(by_id[place as usize] as usize);
-    let mut order = memory::collect(0..by_id.len() as u32, NUMBERS)?;
+    let mut order = memory::collect(0..by_id.len() as u32, ROW_NUMBERS)?;
     order.par_sort_unstable_by_key(|place| (hash(place), *place));
     let groups = order.chunk_by(|x, y| hash(x) == hash(y));
     for same in groups.filter(|same| same.len() > 1) {

@@ -11,29 +11,26 @@ use lshjoin_kernels::{Rows, memory};
 
 use crate::{
     base::{
+        ROW_NUMBERS,
+        check::check_recall,
         context::Run,
         error::{Error, Result},
         magnitude,
         metric::Metric,
-        plan::{JoinPlan, PartitionPlan, check_recall},
+        plan::{JoinPlan, PartitionPlan},
     },
     index::{
         added::Added,
-        segment::{ARRAYS, ById, Removed, Segment, UNDER_WAY},
+        segment::{ById, Removed, Segment},
     },
-    storage::{array::ArrayWriter, directory::Directory},
-    vectors::vectors::NUMBERS,
+    storage::{array::ArrayWriter, directory::Directory, layout::ARRAYS},
 };
 
 pub use crate::index::builder::IndexBuilder;
 pub(crate) use crate::index::search::join_by_index;
-pub(crate) use crate::index::segment::Kept;
 
 /// Pairs of a query and an item up to which a search meets them all.
 const FEW_PAIRS: f64 = 2e9;
-
-/// Items whose neighbours tell how far rows have to look; none are needed to check the choice by.
-const HELD_OUT: usize = 1024;
 
 /// Bytes that are copied at a time to another index's files.
 const COPIED: usize = 16 << 20;
@@ -162,9 +159,9 @@ impl Index {
                 rows.check(range.start * width * 4..range.end * width * 4)?;
                 let all: Rows<'_, f32> = Rows::new(rows.values(), width)?;
                 let kept = range.filter(|&row| !self.removed.contains(row));
-                let kept = memory::collect(kept, NUMBERS)?;
+                let kept = memory::collect(kept, ROW_NUMBERS)?;
                 let values = as_given(all, kept.iter().copied(), dim)?;
-                let ids = memory::collect(kept.iter().map(|&row| ids[row]), NUMBERS)?;
+                let ids = memory::collect(kept.iter().map(|&row| ids[row]), ROW_NUMBERS)?;
                 builder.push(Rows::new(&values, dim)?, &ids, run)?;
             }
             let (ids, values) = added.rows()?;
@@ -281,7 +278,7 @@ impl Index {
         let mut rows = Vec::new();
         for &id in ids {
             match self.place(id, by_id) {
-                Some(Place::Segment(row)) => memory::push(&mut rows, row, NUMBERS)?,
+                Some(Place::Segment(row)) => memory::push(&mut rows, row, ROW_NUMBERS)?,
                 Some(Place::Added) => {}
                 None => {
                     return Err(Error::Id {
@@ -348,7 +345,7 @@ fn as_given(
 }
 
 fn check_unique(ids: &[i64]) -> Result<()> {
-    let mut sorted = memory::copied(ids, NUMBERS)?;
+    let mut sorted = memory::copied(ids, ROW_NUMBERS)?;
     sorted.sort_unstable();
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         None => Ok(()),

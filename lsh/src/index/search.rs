@@ -7,25 +7,29 @@ use rayon::prelude::*;
 
 use crate::{
     base::{
+        ROW_NUMBERS,
+        check::not_negative,
         context::Run,
         error::{Error, Result},
         magnitude,
         metric::Metric,
         plan::{JoinPlan, PartitionPlan},
+        sampling::sample,
     },
-    index::{HELD_OUT, Index, IndexBuilder, REWRITTEN, as_given, segment::SegmentCells},
+    index::{Index, IndexBuilder, REWRITTEN, as_given, segment::SegmentCells},
     ivf::{coarse_quantiser::CellStarts, list_probing::Reach},
     join::{
         inner_product::{Others, longer},
         knn::{KnnJoin, MANY, all_pairs, knn_join},
-        radius::{PAIRS, RadiusNeighbors, not_negative, radius_join, stream_sides},
+        radius::{PAIRS, RadiusNeighbors, radius_join, stream_sides},
     },
     pairs::{
         by_sorting::are_most,
         top_k_lists::{NEIGHBORS, Neighbors},
     },
-    recall::ground_truth::{HeldOut, Which, sample},
-    vectors::vectors::{NUMBERS, Side},
+    recall::ground_truth::{HeldOut, Which},
+    storage::layout::HELD_OUT,
+    vectors::vectors::Side,
 };
 
 /// Memory that panels of an index's codes may take up at a time: large enough that hardly anything
@@ -184,7 +188,7 @@ impl Index {
         let found = match cells {
             _ if self.segment.metric == Metric::InnerProduct => {
                 let rows = stretch.start as u32..stretch.end as u32;
-                let rows = memory::collect(rows, NUMBERS)?;
+                let rows = memory::collect(rows, ROW_NUMBERS)?;
                 let values = self.items_at(rows, run)?;
                 let queries = Rows::new(&values, self.segment.dim)?;
                 self.find(queries, places, plan, panel_bytes, run)?
@@ -207,7 +211,7 @@ impl Index {
         };
         let found = without_itself(found, stretch.start);
         let ids = &self.segment.ids(run)?[stretch];
-        let ids = memory::copied(ids, NUMBERS)?;
+        let ids = memory::copied(ids, ROW_NUMBERS)?;
         Ok((ids, self.with_ids(found, run)?))
     }
 
@@ -258,7 +262,7 @@ impl Index {
         let other = |left: u32, right: u32| first + left != right;
         let pairs = self.within(&left, &right, radius, other, run)?;
         let ids = &self.segment.ids(run)?[stretch];
-        let ids = memory::copied(ids, NUMBERS)?;
+        let ids = memory::copied(ids, ROW_NUMBERS)?;
         let found = RadiusNeighbors::sorted(pairs, ids.len())?;
         Ok((ids, found))
     }
@@ -524,7 +528,7 @@ pub(crate) fn join_by_index<T: Scalar>(
         None => {
             let plan = index.fixed_plan(None, k, &plan, run)?;
             let (rows, found) = index.knn_of_stretch(0..count, k, &plan, PANEL_BYTES, run)?;
-            let mut places = memory::zeroed(rows.len(), NUMBERS)?;
+            let mut places = memory::zeroed(rows.len(), ROW_NUMBERS)?;
             for (place, &row) in (0..).zip(&rows) {
                 places[row as usize] = place;
             }

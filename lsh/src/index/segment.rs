@@ -10,7 +10,6 @@ use std::{
 
 use lshjoin_kernels::{Quantised, Rows, memory};
 use rayon::prelude::*;
-use safetensors::tensor::Dtype;
 
 use crate::{
     base::{
@@ -20,54 +19,24 @@ use crate::{
         metric::Metric,
         plan::{JoinPlan, PartitionPlan},
     },
-    index::builder::{check_numbers, held_out_count, twins},
+    index::builder::{check_numbers, twins},
     ivf::{
         coarse_quantiser::CellStarts,
         list_probing::{AxisCells, Neighborhood},
     },
     storage::{
-        array::{Array, Shape},
+        array::Array,
         directory::{Facts, Manifest},
+        layout::{ARRAYS, Shapes, has_codes, has_norms, width},
     },
     vectors::{
         duplicates::hash,
+        norms::{directions, norm_error, norms_of},
         principal_axes::PrincipalAxes,
-        vectors::{Side, directions, norm_error, norms_of},
+        row_source::RowSource,
+        vectors::Side,
     },
 };
-
-/// The arrays of an index, which are its files too.
-///
-/// - `axes` (axes, dim) and `centroids` (cells, axes): see [`Cells`]; of no rows where the metric
-///   has no codes.
-/// - `centre` (1, dim): what codes are counted from; of no rows where that is zero.
-/// - `starts` (cells + 1): the first row of each cell, and the end of the last.
-/// - `held_out`: rows that recall is measured by.
-/// - `rows` (rows, dim), by cell; with one value more where inner products are searched.
-/// - `codes` (rows, stride) and `known` (rows, 16): see [`Quantised::parts`].
-/// - `norms`: for the cosine; where inner products are searched, of rows as they are kept.
-/// - `ids`: of the user's; `by_id`: rows by rising id.
-/// - `twins`: for each row how many equal ones have lower ids.
-pub(crate) const ARRAYS: [&str; 12] = [
-    "axes",
-    "by_id",
-    "centre",
-    "centroids",
-    "codes",
-    "held_out",
-    "ids",
-    "known",
-    "norms",
-    "rows",
-    "starts",
-    "twins",
-];
-
-/// The arrays that are there only while an index is built.
-///
-/// - `cells`: that of each item, as they come; where building can be resumed.
-/// - `hashes`: equal for equal rows; row by row.
-pub(crate) const UNDER_WAY: [&str; 2] = ["cells", "hashes"];
 
 /// What memory is asked for.
 const CELLS: &str = "the cells of an index";
@@ -84,67 +53,6 @@ const UNIT: f32 = 1.001;
 
 /// No norm of a row that is kept is above this, however long the row is.
 const LONGEST: f64 = 1e45;
-
-/// The shape of each array of an index.
-pub(crate) struct Shapes {
-    pub(crate) rows: usize,
-    /// Values of a row as it is kept.
-    pub(crate) width: usize,
-    pub(crate) metric: Metric,
-    pub(crate) axes: usize,
-    /// One, or none where codes are counted from zero.
-    pub(crate) centres: usize,
-    pub(crate) cells: usize,
-    pub(crate) held_out: usize,
-}
-
-impl Shapes {
-    /// Whether cells of this plan come out like that.
-    pub(crate) fn is_possible(&self, plan: &PartitionPlan) -> bool {
-        let of = |count: usize, most: usize| match has_codes(self.metric) && self.rows > 0 {
-            true => (1..=most).contains(&count),
-            false => count == 0,
-        };
-        of(self.axes, plan.axes.min(self.width))
-            && self.centres <= usize::from(has_codes(self.metric))
-            && of(self.cells, plan.cells.min(self.rows))
-            && self.held_out == held_out_count(self.rows)
-    }
-
-    pub(crate) fn of(&self, name: &str) -> Shape {
-        let coded = if has_codes(self.metric) { self.rows } else { 0 };
-        match name {
-            "axes" => Shape::new(Dtype::F32, &[self.axes, self.width]),
-            "by_id" | "cells" | "twins" => Shape::new(Dtype::U32, &[self.rows]),
-            "centre" => Shape::new(Dtype::F32, &[self.centres, self.width]),
-            "centroids" => Shape::new(Dtype::F32, &[self.cells, self.axes]),
-            "codes" => Shape::new(Dtype::I8, &[coded, Quantised::stride(self.width)]),
-            "hashes" => Shape::new(Dtype::U64, &[self.rows]),
-            "held_out" => Shape::new(Dtype::U32, &[self.held_out]),
-            "ids" => Shape::new(Dtype::I64, &[self.rows]),
-            "known" => Shape::new(Dtype::U8, &[coded, Quantised::KNOWN]),
-            "rows" => Shape::new(Dtype::F32, &[self.rows, self.width]),
-            "norms" if has_norms(self.metric) => Shape::new(Dtype::F64, &[self.rows]),
-            "norms" => Shape::new(Dtype::F64, &[0]),
-            _ => Shape::new(Dtype::U64, &[self.cells + 1]),
-        }
-    }
-}
-
-/// Whether the metric has a filter on codes, so that cells are of use.
-pub(crate) fn has_codes(metric: Metric) -> bool {
-    metric != Metric::Manhattan
-}
-
-/// Whether distances by the metric ask for norms.
-pub(crate) fn has_norms(metric: Metric) -> bool {
-    matches!(metric, Metric::Cosine | Metric::InnerProduct)
-}
-
-/// Values of a row as it is kept.
-pub(crate) fn width(metric: Metric, dim: usize) -> usize {
-    dim + usize::from(metric == Metric::InnerProduct)
-}
 
 /// Some rows of an index with all that was learnt from them.
 #[derive(Debug)]
@@ -193,21 +101,20 @@ pub(crate) struct Kept<'a> {
     first: usize,
 }
 
-impl Kept<'_> {
-    pub(crate) fn takes_part(&self, number: u32) -> bool {
+impl RowSource for Kept<'_> {
+    fn id(&self, number: u32) -> i64 {
+        self.ids[number as usize]
+    }
+
+    fn takes_part(&self, number: u32) -> bool {
         (self.twins[number as usize] as usize) < self.most_twins
             && !self.removed.contains(self.first + number as usize)
     }
 
-    /// # Errors
-    /// When these rows, of so many values, are damaged.
-    pub(crate) fn check(&self, rows: impl Iterator<Item = u32>, width: usize) -> Result<()> {
+    fn check(&self, row: u32, width: usize) -> Result<()> {
         let bytes = width * size_of::<f32>();
-        for row in rows {
-            let start = (self.first + row as usize) * bytes;
-            self.rows.check(start..start + bytes)?;
-        }
-        Ok(())
+        let start = (self.first + row as usize) * bytes;
+        self.rows.check(start..start + bytes)
     }
 }
 

@@ -17,8 +17,8 @@ use rand_chacha::{
 use rayon::prelude::*;
 
 use crate::{
-    base::{context::Run, error::Result},
-    vectors::vectors::{NUMBERS, Side},
+    base::{ROW_NUMBERS, context::Run, error::Result},
+    vectors::vectors::Side,
 };
 
 /// Rows of a cell that its centroid is learnt from, and how often centroids are moved.
@@ -85,7 +85,7 @@ impl Cells {
     ) -> Result<Self> {
         // Random rows to begin with, each once.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut order = memory::collect(0..sample.len(), NUMBERS)?;
+        let mut order = memory::collect(0..sample.len(), ROW_NUMBERS)?;
         let count = count.clamp(1, order.len());
         for place in 0..count {
             let other = place + (rng.next_u64() % (order.len() - place) as u64) as usize;
@@ -96,7 +96,7 @@ impl Cells {
         centroids.extend(first);
         let mut cells = Self::of_parts(centroids, sample.dim());
         let codes = Quantised::new(sample, run.isa())?;
-        let rows = memory::collect(0..sample.len() as u32, NUMBERS)?;
+        let rows = memory::collect(0..sample.len() as u32, ROW_NUMBERS)?;
         for _ in 0..ROUNDS {
             let nearest = |_: usize, distances: &Distances| Ok(distances.nearest());
             let nearest = cells.each_row(&codes, &rows, nearest, run)?;
@@ -156,7 +156,7 @@ impl Cells {
             of_rows.collect()
         };
         let blocks: Vec<Vec<V>> = self.each_block(codes, rows, of_block, run)?;
-        let mut of_rows = memory::empty(rows.len(), NUMBERS)?;
+        let mut of_rows = memory::empty(rows.len(), ROW_NUMBERS)?;
         of_rows.extend(blocks.into_iter().flatten());
         Ok(of_rows)
     }
@@ -175,7 +175,7 @@ impl Cells {
         let Some(codes) = &side.codes else {
             return Ok(Vec::new());
         };
-        let numbers = memory::collect(rows.iter().map(|&row| side.number(row)), NUMBERS)?;
+        let numbers = memory::collect(rows.iter().map(|&row| side.number(row)), ROW_NUMBERS)?;
         self.each_row(codes, &numbers, of_row, run)
     }
 
@@ -335,7 +335,7 @@ impl CellStarts {
 
     /// The rows in these cells by cell, then as they come.
     pub(crate) fn order(&self, cells: &[u32]) -> Result<Vec<u32>> {
-        let (mut order, mut next) = (memory::zeroed(cells.len(), NUMBERS)?, self.clone());
+        let (mut order, mut next) = (memory::zeroed(cells.len(), ROW_NUMBERS)?, self.clone());
         for (row, &cell) in (0..).zip(cells) {
             order[next.take(cell)] = row;
         }

@@ -10,7 +10,7 @@ use lshjoin_kernels::{LeftPanel, Quantised, RightPanel, Rows, Scalar, memory};
 use rayon::prelude::*;
 
 use crate::{
-    base::{context::Run, error::Result, metric::Metric, per_thread::Desks},
+    base::{ROW_NUMBERS, context::Run, error::Result, metric::Metric, per_thread::Desks},
     ivf::coarse_quantiser::{CellStarts, Cells, sample_step},
     join::knn::KnnJoin,
     pairs::{
@@ -20,7 +20,7 @@ use crate::{
     recall::recall_curve::Needed,
     vectors::{
         principal_axes::{PrincipalAxes, project},
-        vectors::{NUMBERS, Side},
+        vectors::Side,
     },
 };
 
@@ -46,7 +46,7 @@ impl AxisCells {
         run: &Run,
     ) -> Result<Self> {
         let rows = (0..side.rows.len() as u32).step_by(sample_step(side.rows.len(), count));
-        let rows = memory::collect(rows, NUMBERS)?;
+        let rows = memory::collect(rows, ROW_NUMBERS)?;
         let values = side.rows.gather(&rows)?;
         let values = Rows::new(&values, side.rows.dim())?;
         let indices = rows.iter().map(|&row| row as usize);
@@ -84,7 +84,7 @@ impl AxisCells {
         let found = join.nearest.finish()?.indices;
         Ok(memory::collect(
             found.into_iter().map(|cell| cell as u32),
-            NUMBERS,
+            ROW_NUMBERS,
         )?)
     }
 
@@ -317,7 +317,7 @@ impl<'a> Reach<'a> {
             let chunks = rows.clone().step_by(LEFT);
             chunks.map(move |first| (cell, first..rows.end.min(first + LEFT as u32)))
         });
-        let tasks = memory::collect(tasks, NUMBERS)?;
+        let tasks = memory::collect(tasks, ROW_NUMBERS)?;
         run.expect(tasks.len());
         run.meets(self.pairs() as u64);
         let mut tasks = tasks.as_slice();
@@ -330,8 +330,8 @@ impl<'a> Reach<'a> {
                     .right
                     .numbers(cell)
                     .filter(|&row| wanted && right.takes_part(row));
-                let rows = memory::collect(rows, NUMBERS)?;
-                let nothing = memory::filled(-1.0, rows.len(), NUMBERS)?;
+                let rows = memory::collect(rows, ROW_NUMBERS)?;
+                let nothing = memory::filled(-1.0, rows.len(), ROW_NUMBERS)?;
                 panel.gather(right_codes, &rows, &nothing)?;
                 Ok((rows, panel))
             });

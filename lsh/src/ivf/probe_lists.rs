@@ -11,12 +11,12 @@ use std::ops::Range;
 use lshjoin_kernels::{Scalar, memory};
 
 use crate::{
-    base::{context::Run, error::Result, plan::MOST_CELLS},
+    base::{ROW_NUMBERS, context::Run, error::Result, plan::MOST_CELLS},
     ivf::{
         coarse_quantiser::{BLOCK, CellStarts, Cells, Distances},
         warm_start::Filling,
     },
-    vectors::vectors::{NUMBERS, Side},
+    vectors::vectors::Side,
 };
 
 /// Up to which shares of the margin rows look into cells at a time: all have met the more promising
@@ -89,13 +89,13 @@ fn by_cell<T: Scalar>(
         listed?;
         Ok(block)
     };
-    let rows = memory::collect(0..side.len() as u32, NUMBERS)?;
+    let rows = memory::collect(0..side.len() as u32, ROW_NUMBERS)?;
     let blocks = match &side.codes {
         Some(codes) => cells.each_block(codes, &rows, looks, run)?,
         None => Vec::new(),
     };
     let of_rows = blocks.iter().flat_map(|block| &block.cells);
-    let of_rows = memory::collect(of_rows.copied(), NUMBERS)?;
+    let of_rows = memory::collect(of_rows.copied(), ROW_NUMBERS)?;
     let starts = CellStarts::new(of_rows.iter().copied(), cells.len());
     let order = starts.order(&of_rows)?;
     let looks = Looks::new(&blocks, &order, cells.len())?;
@@ -200,7 +200,7 @@ impl Visits {
             }
             let start = order.len();
             for &other in self.filling.from(cell) {
-                memory::extend(&mut order, self.right.numbers(other), NUMBERS)?;
+                memory::extend(&mut order, self.right.numbers(other), ROW_NUMBERS)?;
             }
             let (of_left, of_right) = (rows.len(), order.len() - start);
             let count = self.filling.parts(cell);
@@ -229,8 +229,8 @@ mod tests {
     use super::*;
     use crate::{
         base::metric::Metric,
+        base::random::gaussian,
         ivf::margins::{extents, margin_of},
-        lsh::family::gaussian,
     };
 
     fn gaussians(count: usize, seed: u64) -> Vec<f32> {

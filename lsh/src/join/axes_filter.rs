@@ -20,9 +20,9 @@ use crate::{
     base::{
         context::Run,
         error::{Error, Result},
+        sampling::sample,
     },
     planner::cost_model::Costs,
-    recall::ground_truth::sample,
     vectors::{principal_axes::PrincipalAxes, vectors::Side},
 };
 
@@ -299,7 +299,7 @@ mod tests {
     use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
     use super::*;
-    use crate::{base::metric::Metric, join::radius::stream_sides, lsh::family::gaussian};
+    use crate::{base::metric::Metric, base::random::gaussian, join::radius::stream_sides};
 
     const DIM: usize = 130;
 

@@ -15,9 +15,9 @@ use lshjoin_kernels::{Rows, Scalar, exact_dot_products, memory};
 use rayon::prelude::*;
 
 use crate::{
-    base::{context::Run, error::Result, magnitude, metric::Metric, report::Estimate},
+    base::{ROW_NUMBERS, context::Run, error::Result, magnitude, metric::Metric, report::Estimate},
     pairs::top_k_lists::{NEIGHBORS, Neighbors},
-    vectors::vectors::{NUMBERS, norms_of},
+    vectors::norms::norms_of,
 };
 
 /// How many times as long as the shortest the longest item of a group may be.
@@ -149,7 +149,7 @@ impl<'a, T: Scalar> Products<'a, T> {
 
     /// All queries and the group of most items.
     pub(crate) fn largest_augmented(&self) -> Result<Augmented<T>> {
-        let queries = memory::collect(0..self.queries.len() as u32, NUMBERS)?;
+        let queries = memory::collect(0..self.queries.len() as u32, ROW_NUMBERS)?;
         self.augmented(&self.groups[self.largest()], &queries)
     }
 
@@ -194,7 +194,7 @@ impl<'a, T: Scalar> Products<'a, T> {
             let queries = (0..self.queries.len() as u32).filter(|&query| {
                 best.may_gain(query, self.of_queries[query as usize] * group.longest)
             });
-            let queries = memory::collect(queries, NUMBERS)?;
+            let queries = memory::collect(queries, ROW_NUMBERS)?;
             if queries.is_empty() && !recalls.is_empty() {
                 continue;
             }
@@ -257,7 +257,7 @@ impl<'a, T: Scalar> Products<'a, T> {
 
 /// Cuts items into groups, the longest first.
 fn groups(norms: &[f64]) -> Result<Vec<Group>> {
-    let mut order = memory::collect(0..norms.len() as u32, NUMBERS)?;
+    let mut order = memory::collect(0..norms.len() as u32, ROW_NUMBERS)?;
     let norm = |row: u32| norms[row as usize];
     order.par_sort_unstable_by(|&x, &y| norm(y).total_cmp(&norm(x)).then(x.cmp(&y)));
     let mut groups = Vec::new();
@@ -270,7 +270,7 @@ fn groups(norms: &[f64]) -> Result<Vec<Group>> {
         } else {
             similar
         };
-        let mut items = memory::copied(&rest[..end], NUMBERS)?;
+        let mut items = memory::copied(&rest[..end], ROW_NUMBERS)?;
         items.sort_unstable();
         groups.push(Group { longest, items });
         rest = &rest[end..];

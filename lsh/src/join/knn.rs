@@ -7,6 +7,8 @@ use rayon::prelude::*;
 
 use crate::{
     base::{
+        ROW_NUMBERS,
+        check::{positive, same_dimension},
         context::Run,
         error::{Error, Result},
         metric::Metric,
@@ -20,8 +22,8 @@ use crate::{
         probe_lists::Visits,
         warm_start::Filling,
     },
-    join::{inner_product::Products, radius::same_dimension},
-    lsh::{model::positive, sign_bits::Signs, table::Table},
+    join::inner_product::Products,
+    lsh::{sign_bits::Signs, table::Table},
     pairs::{
         by_sorting::{are_most, by_sorting},
         tile_join::{Meeting, Meetings},
@@ -33,7 +35,7 @@ use crate::{
     vectors::{
         duplicates::{Distinct, kept},
         principal_axes::{self, PrincipalAxes, TableFunctions},
-        vectors::{NUMBERS, Side},
+        vectors::Side,
     },
 };
 
@@ -255,7 +257,7 @@ fn join_sides<T: Scalar>(
         }
     };
     run.begin("stretches");
-    let sample = right.spread(directions::sample_step(items, right.rows.dim()))?;
+    let sample = right.spread(principal_axes::sample_step(items, right.rows.dim()))?;
     let sample = Rows::new(&sample, right.rows.dim())?;
     let axes = PrincipalAxes::of_sample(sample, axes, run)?;
     let stretches = Stretches::new(right, left.as_deref_mut(), &axes, sample, run)?;
@@ -466,7 +468,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             return Ok(());
         }
         let step = right.len().div_ceil(few);
-        let some = memory::collect(right.into_iter().step_by(step), NUMBERS)?;
+        let some = memory::collect(right.into_iter().step_by(step), ROW_NUMBERS)?;
         // Not counted as met: all of these pairs meet again.
         let met = vec![(0..left.len(), 0..some.len())];
         self.hold(&left, &some, met, &self.nearest.first())
@@ -512,7 +514,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     /// a recall is not reached.
     fn expanded(self, rounds: usize, held_out: Option<(f64, HeldOut<T>)>) -> Result<Neighbors<T>> {
         let run = self.run;
-        let order = memory::collect(0..self.left().len() as u32, NUMBERS)?;
+        let order = memory::collect(0..self.left().len() as u32, ROW_NUMBERS)?;
         for _ in 0..rounds {
             run.begin("rounds");
             self.expand(&order)?;
@@ -649,7 +651,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             None => {
                 let met = items.stretches(length);
                 let met = met.map(|rows| (rows.clone(), rows));
-                (items, memory::collect(met, NUMBERS)?)
+                (items, memory::collect(met, ROW_NUMBERS)?)
             }
             Some(queries) => (queries, queries.stretches_of(items, length)?),
         };
@@ -687,24 +689,24 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             .par_chunks(EXPANDED)
             .map(|block| {
                 let near = block.iter().flat_map(|&row| lists.of(row));
-                let mut near: Vec<u32> = memory::collect(near, NUMBERS)?;
+                let mut near: Vec<u32> = memory::collect(near, ROW_NUMBERS)?;
                 near.sort_unstable();
                 near.dedup();
                 if self.left.is_none() {
                     let next = near.iter().flat_map(|&row| lists.of(row));
-                    let next: Vec<u32> = memory::collect(next, NUMBERS)?;
-                    memory::extend(&mut near, next, NUMBERS)?;
+                    let next: Vec<u32> = memory::collect(next, ROW_NUMBERS)?;
+                    memory::extend(&mut near, next, ROW_NUMBERS)?;
                     near.sort_unstable();
                     near.dedup();
                 }
                 Ok(near)
             })
             .collect::<Result<_>>()?;
-        let mut met = memory::empty(candidates.len(), NUMBERS)?;
+        let mut met = memory::empty(candidates.len(), ROW_NUMBERS)?;
         let mut right_order = Vec::new();
         for (block, candidates) in candidates.iter().enumerate() {
             let start = right_order.len();
-            memory::extend(&mut right_order, candidates.iter().copied(), NUMBERS)?;
+            memory::extend(&mut right_order, candidates.iter().copied(), ROW_NUMBERS)?;
             let left = block * EXPANDED..left_order.len().min((block + 1) * EXPANDED);
             met.push((left, start..right_order.len()));
         }

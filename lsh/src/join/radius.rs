@@ -5,20 +5,18 @@ use rayon::prelude::*;
 
 use crate::{
     base::{
+        check::{not_negative, positive, same_dimension},
         context::Run,
         error::{Error, Result},
         metric::Metric,
     },
     join::axes_filter::Leading,
-    lsh::{
-        model::{LshModel, positive},
-        table::Table,
-    },
+    lsh::{model::LshModel, table::Table},
     pairs::{
         batches::{Batches, Pair},
         tile_join::{Judge, Meeting, Meetings},
     },
-    vectors::vectors::{Side, filter_interval},
+    vectors::{interval::filter_interval, vectors::Side},
 };
 
 /// What memory is asked for.
@@ -514,26 +512,4 @@ impl<T: Scalar> RadiusNeighbors<T> {
             indices: memory::par_collect(pairs.par_iter().map(|pair| pair.1.into()), PAIRS)?,
         })
     }
-}
-
-pub(crate) fn not_negative(name: &'static str, value: f64) -> Result<()> {
-    if value >= 0.0 {
-        return Ok(());
-    }
-    Err(Error::Parameter {
-        name,
-        must_be: "a number not below 0",
-        value: value.to_string(),
-    })
-}
-
-pub(crate) fn same_dimension<T: Scalar>(queries: Rows<'_, T>, items: Rows<'_, T>) -> Result<()> {
-    if queries.dim() == items.dim() {
-        return Ok(());
-    }
-    Err(Error::Dimension {
-        what: "queries",
-        got: queries.dim(),
-        expected: items.dim(),
-    })
 }

@@ -1,13 +1,13 @@
 //! Hash families: where a table's functions `h` come from.
 
 use lshjoin_kernels::{Bucketing, HashFunctions, memory};
-use rand::Rng;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 use crate::{
     base::{
         error::{Error, Result},
         metric::Metric,
+        random::{cauchy, gaussian, uniform},
     },
     lsh::spark::java_random::JavaRandom,
 };
@@ -172,25 +172,6 @@ fn nrm2(values: &[f64]) -> f64 {
     rest.iter()
         .fold(sum, |sum, value| sum + value * value)
         .sqrt()
-}
-
-// rand_distr's values have changed between versions and depend on which libm is linked in; these
-// few lines do not.
-
-/// Uniform in (0, 1): never 0, so that its logarithm is finite.
-fn uniform(rng: &mut ChaCha8Rng) -> f64 {
-    ((rng.next_u64() >> 12) as f64 + 0.5) / (1_u64 << 52) as f64
-}
-
-/// Standard normal (Box and Muller 1958).
-pub(crate) fn gaussian(rng: &mut ChaCha8Rng) -> f64 {
-    let radius = (-2.0 * libm::log(uniform(rng))).sqrt();
-    radius * libm::cos(std::f64::consts::TAU * uniform(rng))
-}
-
-/// Standard Cauchy, by inversion.
-fn cauchy(rng: &mut ChaCha8Rng) -> f64 {
-    libm::tan(std::f64::consts::PI * (uniform(rng) - 0.5))
 }
 
 #[cfg(test)]

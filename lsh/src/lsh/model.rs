@@ -4,6 +4,7 @@ use lshjoin_kernels::{
 
 use crate::{
     base::{
+        check::positive,
         context::Run,
         error::{Error, Result},
         metric::Metric,
@@ -287,15 +288,4 @@ fn chunks(rows: usize, run: &Run) -> impl Iterator<Item = std::ops::Range<usize>
     (0..rows)
         .step_by(CHUNK)
         .map(move |first| first..rows.min(first + CHUNK))
-}
-
-pub(crate) fn positive(name: &'static str, value: usize) -> Result<()> {
-    if value > 0 {
-        return Ok(());
-    }
-    Err(Error::Parameter {
-        name,
-        must_be: "at least 1",
-        value: value.to_string(),
-    })
 }

@@ -4,11 +4,11 @@ use lshjoin_kernels::{Rows, Scalar, memory};
 use rayon::prelude::*;
 
 use crate::{
-    base::{context::Run, error::Result},
+    base::{ROW_NUMBERS, context::Run, error::Result},
     lsh::{probe::Prober, table::Table},
     vectors::{
         principal_axes::{TableFunctions, project},
-        vectors::{NUMBERS, Side},
+        vectors::Side,
     },
 };
 
@@ -50,11 +50,11 @@ impl Signs {
             });
         // Duplicates have the number of the one that takes part.
         let rows = (0..side.rows.len() as u32).filter(|&row| side.row(side.number(row)) == row);
-        let rows = memory::collect(rows, NUMBERS)?;
+        let rows = memory::collect(rows, ROW_NUMBERS)?;
         if rows.len() < side.rows.len() {
             margins = Rows::new(&margins, bits)?.gather(&rows)?;
         }
-        let numbers = memory::collect(rows.iter().map(|&row| side.number(row)), NUMBERS)?;
+        let numbers = memory::collect(rows.iter().map(|&row| side.number(row)), ROW_NUMBERS)?;
         Ok(Self {
             bits,
             margins,
@@ -85,7 +85,7 @@ impl Signs {
             Ok(entries)
         };
         let blocks: Vec<Vec<(u32, u64)>> = blocks.map(of_block).collect::<Result<_>>()?;
-        let rows = memory::collect(blocks.iter().flatten().map(|entry| entry.0), NUMBERS)?;
+        let rows = memory::collect(blocks.iter().flatten().map(|entry| entry.0), ROW_NUMBERS)?;
         let keys = memory::collect(blocks.iter().flatten().map(|entry| entry.1), KEYS)?;
         drop(blocks);
         Table::build(&rows, &keys, self.bits as u32)

@@ -4,7 +4,7 @@ use std::{cmp::Ordering, ops::Range};
 
 use lshjoin_kernels::{Key, Sorter, memory};
 
-use crate::{base::error::Result, vectors::vectors::NUMBERS};
+use crate::base::{ROW_NUMBERS, error::Result};
 
 /// What memory is asked for.
 const BUCKETS: &str = "buckets";
@@ -42,7 +42,7 @@ impl Table {
 
     /// Numbers the rows by their place in this table, and returns the order that they had.
     pub(crate) fn renumber(&mut self) -> Result<Vec<u32>> {
-        let numbers = memory::collect(0..self.order.len() as u32, NUMBERS)?;
+        let numbers = memory::collect(0..self.order.len() as u32, ROW_NUMBERS)?;
         Ok(std::mem::replace(&mut self.order, numbers))
     }
 

@@ -9,7 +9,7 @@ use crate::{
     base::{context::Run, error::Result, per_thread::Desks},
     join::axes_filter::Leading,
     pairs::ordered::InOrder,
-    vectors::vectors::{Side, filter_interval},
+    vectors::{interval::filter_interval, vectors::Side},
 };
 
 /// Rows of a left and of a right panel: both fit a second-level cache at a few hundred dimensions.

@@ -251,7 +251,7 @@ impl Costs {
 
     /// Of the neighbours of rows to choose and check by.
     fn held_out(&self, shape: &Shape) -> f64 {
-        let rows = held_out::count(shape.left, shape.k) as f64;
+        let rows = ground_truth::count(shape.left, shape.k) as f64;
         self.compare(rows * shape.right as f64, shape.dim)
     }
 

@@ -19,11 +19,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     base::{
+        check::{check_recall, positive, same_dimension},
         context::Run,
         error::Result,
         median::median,
         metric::Metric,
-        plan::{CellPlan, JoinPlan, MOST_CELLS, check_recall},
+        plan::{CellPlan, JoinPlan, MOST_CELLS},
         report::Estimate,
     },
     ivf::{
@@ -34,9 +35,7 @@ use crate::{
     join::{
         inner_product::{Others, Products},
         knn::{Choice, Prepared, Sides, learn},
-        radius::same_dimension,
     },
-    lsh::model::positive,
     pairs::{by_sorting::are_most, top_k_lists::to_begin_with},
     planner::cost_model::{Costs, Shape},
     recall::ground_truth::{HeldOut, Which},
@@ -573,8 +572,8 @@ mod tests {
 
     use super::*;
     use crate::{
+        base::random::gaussian,
         join::knn::{knn_join, knn_join_for_recall},
-        lsh::family::gaussian,
     };
 
     const DIM: usize = 48;

@@ -3,16 +3,13 @@
 use std::collections::BTreeSet;
 
 use lshjoin_kernels::{Rows, Scalar, memory};
-use rand_chacha::{
-    ChaCha8Rng,
-    rand_core::{Rng, SeedableRng},
-};
 
 use crate::{
     base::{
         context::Run,
         error::{Error, Result},
         report::{Estimate, vouch_for},
+        sampling::sample_of,
     },
     join::knn::{KnnJoin, exactly},
     vectors::vectors::Side,
@@ -62,24 +59,6 @@ pub(crate) enum Which {
     ToChooseBy,
     ToCheckBy,
     All,
-}
-
-/// At most `most` of so many rows: one at random of each stretch of some, since rows at equal distances
-/// may be alike.
-pub(crate) fn sample(rows: usize, most: usize) -> Vec<u32> {
-    sample_of(rows, most, 0)
-}
-
-fn sample_of(rows: usize, most: usize, seed: u64) -> Vec<u32> {
-    let step = rows.div_ceil(most).max(1);
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    (0..rows)
-        .step_by(step)
-        .map(|first| {
-            let length = step.min(rows - first);
-            (first + (rng.next_u64() % length as u64) as usize) as u32
-        })
-        .collect()
 }
 
 /// How many of so many rows are held out, at most.
@@ -244,6 +223,7 @@ impl<T: Scalar> HeldOut<T> {
 mod tests {
     use super::*;
     use crate::base::metric::Metric;
+    use crate::base::sampling::sample;
 
     #[test]
     fn rows_that_a_choice_was_made_by_check_nothing() {

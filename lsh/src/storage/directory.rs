@@ -24,7 +24,10 @@ use crate::{
         error::{Error, Result},
         plan::JoinPlan,
     },
-    storage::array::{Array, ArrayWriter, Shape, StoredArray, Written, is_name_of, open_regular},
+    storage::{
+        array::{Array, ArrayWriter, Shape, StoredArray, Written, is_name_of, open_regular},
+        layout::{ARRAYS, UNDER_WAY},
+    },
 };
 
 const MANIFEST: &str = "manifest.json";
@@ -278,7 +281,7 @@ impl Directory {
     /// # Errors
     /// What the system says.
     pub(crate) fn begin(&mut self) -> Result<()> {
-        let names = super::ARRAYS.into_iter().chain(super::UNDER_WAY);
+        let names = ARRAYS.into_iter().chain(UNDER_WAY);
         let names: Vec<String> = names.map(|name| self.file_name(name)).collect();
         self.journal.files.extend(names);
         self.write_json(JOURNAL, &self.journal)
@@ -451,7 +454,7 @@ fn remove(path: &Path) -> Result<()> {
 
 /// Whether a file can be one of an index's arrays, by its name.
 fn is_own(name: &str) -> bool {
-    let mut arrays = super::ARRAYS.iter().chain(&super::UNDER_WAY);
+    let mut arrays = ARRAYS.iter().chain(&UNDER_WAY);
     arrays.any(|array| is_name_of(array, name))
 }
 
@@ -479,7 +482,7 @@ mod tests {
         let manifest = Manifest::read(directory.path()).unwrap();
         assert_eq!(manifest.checksum, manifest.sum());
         assert_eq!(manifest.facts.items, 30);
-        assert!(manifest.arrays.keys().eq(super::super::ARRAYS));
+        assert!(manifest.arrays.keys().eq(ARRAYS));
     }
 
     #[test]
@@ -595,7 +598,7 @@ mod tests {
         run.cancel();
         assert_eq!(index.save(directory.path(), &run), Err(Error::Cancelled));
         let names = fs::read_dir(directory.path()).unwrap().count();
-        assert_eq!(names, super::super::ARRAYS.len() + 1);
+        assert_eq!(names, ARRAYS.len() + 1);
         Index::open(directory.path(), false, &Run::new().unwrap()).unwrap();
     }
 }

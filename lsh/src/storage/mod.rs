@@ -3,3 +3,4 @@
 
 pub(crate) mod array;
 pub(crate) mod directory;
+pub(crate) mod layout;

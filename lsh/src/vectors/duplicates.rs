@@ -6,10 +6,7 @@ use std::cmp::Ordering;
 use lshjoin_kernels::{Rows, Scalar, Sorter, memory};
 use rayon::prelude::*;
 
-use crate::{
-    base::{context::Run, error::Result},
-    vectors::vectors::NUMBERS,
-};
+use crate::base::{ROW_NUMBERS, context::Run, error::Result};
 
 /// Rows without most of their duplicates. Rows are duplicates when all their values are equal,
 /// −0 and 0 being equal.
@@ -63,7 +60,7 @@ impl Distinct {
                 return Ok(());
             };
             let rest = rest.iter().map(|&row| (row, kept[keep - 1]));
-            memory::extend(&mut dropped, rest, NUMBERS)
+            memory::extend(&mut dropped, rest, ROW_NUMBERS)
         };
         let row = |row: u32| rows.row(row as usize);
         for same in order.chunk_by_mut(|&x, &y| hashes[x as usize] == hashes[y as usize]) {
@@ -83,11 +80,11 @@ impl Distinct {
         if dropped.is_empty() {
             return Ok(None);
         }
-        let mut places: Vec<u32> = memory::filled(u32::MAX, rows.len(), NUMBERS)?;
+        let mut places: Vec<u32> = memory::filled(u32::MAX, rows.len(), ROW_NUMBERS)?;
         for &(row, twin) in &dropped {
             places[row as usize] = twin;
         }
-        let mut kept = memory::empty(rows.len() - dropped.len(), NUMBERS)?;
+        let mut kept = memory::empty(rows.len() - dropped.len(), ROW_NUMBERS)?;
         for row in 0..rows.len() {
             // The twin comes before the row, so that its place is known.
             places[row] = match places[row] {
@@ -148,8 +145,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        CellPlan, JoinPlan, LshPlan, base::metric::Metric, join::knn, lsh::family::gaussian,
-        pairs::top_k_lists::Neighbors,
+        CellPlan, JoinPlan, LshPlan, base::metric::Metric, base::random::gaussian,
+        join::knn::knn_join, pairs::top_k_lists::Neighbors,
     };
 
     /// The lists of all queries, from those of the queries at their `places`; the items' numbers

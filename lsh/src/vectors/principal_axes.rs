@@ -8,12 +8,10 @@ use lshjoin_kernels::{Rows, Scalar, dot_products, memory};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rayon::prelude::*;
 
-use crate::{
-    base::{
-        context::Run,
-        error::{Error, Result},
-    },
-    lsh::family::gaussian,
+use crate::base::{
+    context::Run,
+    error::{Error, Result},
+    random::gaussian,
 };
 
 /// Values of a sample, within these limits of its rows: what axes and medians cost, and need.

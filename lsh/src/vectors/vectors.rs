@@ -3,25 +3,24 @@
 use std::borrow::Cow;
 
 use lshjoin_kernels::{
-    Asking, CommonScale, Isa, Measure, Quantised, Rows, Scalar, centre_of, check_finite,
-    cosine_distances, distances_of, euclidean_distances, exact_dot_products, memory, norms,
-    pairs_within,
+    Asking, CommonScale, Isa, Measure, Quantised, Rows, Scalar, check_finite, cosine_distances,
+    distances_of, euclidean_distances, exact_dot_products, memory, pairs_within,
 };
 use rayon::prelude::*;
 
 use crate::{
-    base::{context::Run, error::Result, magnitude, metric::Metric},
-    index::Kept,
-    recall::ground_truth,
-    vectors::duplicates::Distinct,
+    base::{ROW_NUMBERS, context::Run, error::Result, magnitude, metric::Metric, sampling},
+    vectors::{
+        duplicates::Distinct,
+        grid::{Grid, converted, quantised},
+        interval::{filter_interval, outwards, widened},
+        norms::{NORMS, directions, inverse, norm_error, norms_of},
+        row_source::RowSource,
+    },
 };
 
 /// Rows of a sample that codes are made for.
 const SAMPLED: usize = 1000;
-
-/// What memory is asked for.
-pub(crate) const NUMBERS: &str = "row numbers";
-const NORMS: &str = "norms of rows";
 
 /// The rows of one side; for the cosine and the inner product their norms too.
 ///
@@ -41,7 +40,7 @@ pub(crate) struct Side<'a, T> {
     /// place of each row. Of a row that is a duplicate and takes no part, that of its twin which does.
     order: Option<(Vec<u32>, Vec<u32>)>,
     /// Where the rows are some of an index.
-    kept: Option<Kept<'a>>,
+    source: Option<Box<dyn RowSource + 'a>>,
 }
 
 impl<'a, T: Scalar> Side<'a, T> {
@@ -212,7 +211,7 @@ impl<'a, T: Scalar> Side<'a, T> {
             centre: None,
             norms: norms.into(),
             order: None,
-            kept: None,
+            source: None,
         })
     }
 
@@ -222,7 +221,7 @@ impl<'a, T: Scalar> Side<'a, T> {
         metric: Metric,
         (codes, centre): (Option<Quantised<'a>>, Option<&'a [T]>),
         norms: &'a [f64],
-        kept: Kept<'a>,
+        source: impl RowSource + 'a,
     ) -> Self {
         Self {
             rows,
@@ -231,7 +230,7 @@ impl<'a, T: Scalar> Side<'a, T> {
             centre: centre.map(<[T]>::to_vec),
             norms: norms.into(),
             order: None,
-            kept: Some(kept),
+            source: Some(Box::new(source)),
         }
     }
 
@@ -254,39 +253,42 @@ impl<'a, T: Scalar> Side<'a, T> {
 
     /// Some of these rows, by index.
     pub(crate) fn sample(&self, most: usize) -> Vec<u32> {
-        let numbers = held_out::sample(self.len(), most).into_iter();
+        let numbers = sampling::sample(self.len(), most).into_iter();
         numbers.map(|number| self.row(number)).collect()
     }
 
     /// What orders rows at the same distance: their index, or the user's id in an index.
     pub(crate) fn rank(&self, number: u32) -> i64 {
-        match &self.kept {
-            Some(kept) => kept.ids[number as usize],
+        match &self.source {
+            Some(source) => source.id(number),
             None => self.row(number).into(),
         }
     }
 
     /// Whether the row of this number may be a neighbour: of an index, not all need be.
     pub(crate) fn takes_part(&self, number: u32) -> bool {
-        self.kept
+        self.source
             .as_ref()
-            .is_none_or(|kept| kept.takes_part(number))
+            .is_none_or(|source| source.takes_part(number))
     }
 
     /// The numbers of the rows that may be neighbours.
     pub(crate) fn numbers(&self) -> Result<Vec<u32>> {
         let all = 0..self.len() as u32;
-        let numbers = match self.kept {
-            None => memory::collect(all, NUMBERS),
-            Some(_) => memory::collect(all.filter(|&number| self.takes_part(number)), NUMBERS),
+        let numbers = match self.source {
+            None => memory::collect(all, ROW_NUMBERS),
+            Some(_) => memory::collect(all.filter(|&number| self.takes_part(number)), ROW_NUMBERS),
         };
         Ok(numbers?)
     }
 
     /// Asked before [`Side::rows`] are read at these indices: those of an index may be damaged.
     pub(crate) fn check(&self, rows: impl Iterator<Item = u32>) -> Result<()> {
-        match &self.kept {
-            Some(kept) => kept.check(rows, self.rows.dim()),
+        match &self.source {
+            Some(source) => {
+                let mut rows = rows;
+                rows.try_for_each(|row| source.check(row, self.rows.dim()))
+            }
             None => Ok(()),
         }
     }
@@ -297,7 +299,7 @@ impl<'a, T: Scalar> Side<'a, T> {
         if let Some(codes) = &self.codes {
             self.codes = Some(codes.reordered(&order)?);
         }
-        let mut places = memory::zeroed(order.len(), NUMBERS)?;
+        let mut places = memory::zeroed(order.len(), ROW_NUMBERS)?;
         for (place, &number) in (0..).zip(&order) {
             places[number as usize] = place;
         }
@@ -372,7 +374,7 @@ impl<'a, T: Scalar> Side<'a, T> {
 
     /// Whether the rows are some of an index.
     pub(crate) fn is_kept(&self) -> bool {
-        self.kept.is_some()
+        self.source.is_some()
     }
 
     /// Calls `found(i, j, score)` for pairs of the i-th of `rows` and the j-th of the other side's,
@@ -484,135 +486,4 @@ impl<'a, T: Scalar> Side<'a, T> {
         let square = squares + 2.0 * distance;
         outwards(length(square - error), length(square + error))
     }
-}
-
-/// The largest distance for which [`filter_interval`] starts within `bound`, or a larger one; of the
-/// metrics without codes.
-fn widened<T: Scalar>(bound: f32, dim: usize) -> T {
-    let error = (dim + 8) as f64 * T::UNIT_ROUNDOFF + f64::from(f32::EPSILON);
-    let bound = f64::from(bound);
-    T::from_f64(bound + bound.abs() * 4.0 * error + f64::from(f32::MIN_POSITIVE))
-}
-
-/// What the codes of rows have in common: where they are counted from, if not from zero, and what a
-/// step is.
-pub(crate) struct Grid<T> {
-    pub(crate) centre: Option<Vec<T>>,
-    pub(crate) scale: CommonScale,
-}
-
-impl<T: Scalar> Grid<T> {
-    /// Of a side of rows like these.
-    pub(crate) fn of(rows: Rows<'_, T>, metric: Metric, run: &Run) -> Result<Self> {
-        if metric != Metric::Cosine {
-            return Ok(Self::of_values(rows, run.isa()));
-        }
-        let directions = directions(rows, &norms_of(rows, run)?)?;
-        let Grid { centre, scale } =
-            Grid::of_values(Rows::new(&directions, rows.dim())?, run.isa());
-        let centre = centre.map(|centre| converted(&centre));
-        Ok(Self { centre, scale })
-    }
-
-    fn of_values(rows: Rows<'_, T>, isa: Isa) -> Self {
-        let centre = centre_of(rows, isa);
-        let scale = CommonScale::of(rows, centre.as_deref(), isa);
-        Self { centre, scale }
-    }
-}
-
-/// Between what the Euclidean distance of two rows' originals (of their directions, for the
-/// cosine) lies when their distance by `metric` is computed as `distance`, or rounded to it from double
-/// precision: the measure of the filter on codes.
-pub(crate) fn filter_interval<T: Scalar>(metric: Metric, distance: f64, dim: usize) -> (f32, f32) {
-    let of_sums = (dim + 8) as f64;
-    let error = match metric {
-        Metric::Manhattan => of_sums * T::UNIT_ROUNDOFF,
-        _ => of_sums * f64::EPSILON + 2.0 * T::UNIT_ROUNDOFF,
-    };
-    // ‖x − y‖² = 2(1 − cos) on the unit sphere. Both directions are rounded to f32 on the way to
-    // their codes.
-    let (length, of_directions) = match metric {
-        Metric::Cosine => ((2.0 * distance).sqrt(), 4.0 * f32::UNIT_ROUNDOFF),
-        _ => (distance, 0.0),
-    };
-    outwards(
-        length * (1.0 - error) - of_directions,
-        length * (1.0 + error) + of_directions,
-    )
-}
-
-/// In single precision, not narrower.
-fn outwards(at_least: f64, at_most: f64) -> (f32, f32) {
-    (
-        (at_least as f32).next_down().max(0.0),
-        (at_most as f32).next_up(),
-    )
-}
-
-/// Rows whose norms a thread computes at a time.
-const MEASURED: usize = 1024;
-
-/// The norm of each row.
-pub(crate) fn norms_of<T: Scalar>(rows: Rows<'_, T>, run: &Run) -> Result<Vec<f64>> {
-    let mut of_rows = memory::zeroed(rows.len(), NORMS)?;
-    let blocks = of_rows.par_chunks_mut(MEASURED).enumerate();
-    blocks.for_each(|(block, of_rows)| {
-        let first = block * MEASURED;
-        let rows = rows.slice(first..first + of_rows.len());
-        of_rows.copy_from_slice(&norms(rows, run.isa()));
-    });
-    Ok(of_rows)
-}
-
-/// By what share of it the norms of augmented rows of so many values may differ.
-pub(crate) fn norm_error<T: Scalar>(dim: usize) -> f64 {
-    let rounding = (dim + 8) as f64 * f64::EPSILON;
-    2.0 * T::UNIT_ROUNDOFF + rounding.sqrt()
-}
-
-/// What a row of this norm is multiplied by to make its direction; 0 where that is no number.
-fn inverse(norm: f64) -> f64 {
-    let inverse = norm.recip();
-    if inverse.is_finite() { inverse } else { 0.0 }
-}
-
-/// Codes about a given centre or one of their own, which is returned, and of a given scale or one of
-/// their own.
-fn quantised<T: Scalar>(
-    rows: Rows<'_, T>,
-    grid: Option<(Option<&[T]>, Option<CommonScale>)>,
-    isa: Isa,
-) -> Result<(Quantised<'static>, Option<Vec<T>>)> {
-    let Grid { centre, scale } = match grid {
-        None => Grid::of_values(rows, isa),
-        Some((centre, scale)) => Grid {
-            centre: centre.map(<[T]>::to_vec),
-            scale: scale.unwrap_or_else(|| CommonScale::of(rows, centre, isa)),
-        },
-    };
-    let codes = Quantised::with_scale(rows, centre.as_deref(), scale, isa)?;
-    Ok((codes, centre))
-}
-
-/// The same numbers, which single precision holds, as others.
-fn converted<T: Scalar, U: Scalar>(values: &[T]) -> Vec<U> {
-    let values = values.iter().map(|value| U::from_f64(value.to_f64()));
-    values.collect()
-}
-
-/// Rows scaled to length 1; those that have no direction are zeros.
-pub(crate) fn directions<T: Scalar>(rows: Rows<'_, T>, norms: &[f64]) -> Result<Vec<f32>> {
-    let mut directions = memory::zeroed(rows.values().len(), "directions of rows")?;
-    directions
-        .par_chunks_mut(rows.dim())
-        .zip(rows.values().par_chunks(rows.dim()))
-        .zip(norms)
-        .for_each(|((direction, row), &norm)| {
-            let inverse = inverse(norm);
-            for (to, value) in direction.iter_mut().zip(row) {
-                *to = (value.to_f64() * inverse) as f32;
-            }
-        });
-    Ok(directions)
 }

@@ -1,0 +1,116 @@
+//! The arrays that an index is made of, and their shapes.
+
+use lshjoin_kernels::Quantised;
+use safetensors::tensor::Dtype;
+
+use crate::{
+    base::{metric::Metric, plan::PartitionPlan},
+    storage::array::Shape,
+};
+
+/// The arrays of an index, which are its files too.
+///
+/// - `axes` (axes, dim) and `centroids` (cells, axes): see [`Cells`]; of no rows where the metric
+///   has no codes.
+/// - `centre` (1, dim): what codes are counted from; of no rows where that is zero.
+/// - `starts` (cells + 1): the first row of each cell, and the end of the last.
+/// - `held_out`: rows that recall is measured by.
+/// - `rows` (rows, dim), by cell; with one value more where inner products are searched.
+/// - `codes` (rows, stride) and `known` (rows, 16): see [`Quantised::parts`].
+/// - `norms`: for the cosine; where inner products are searched, of rows as they are kept.
+/// - `ids`: of the user's; `by_id`: rows by rising id.
+/// - `twins`: for each row how many equal ones have lower ids.
+pub(crate) const ARRAYS: [&str; 12] = [
+    "axes",
+    "by_id",
+    "centre",
+    "centroids",
+    "codes",
+    "held_out",
+    "ids",
+    "known",
+    "norms",
+    "rows",
+    "starts",
+    "twins",
+];
+
+/// The arrays that are there only while an index is built.
+///
+/// - `cells`: that of each item, as they come; where building can be resumed.
+/// - `hashes`: equal for equal rows; row by row.
+pub(crate) const UNDER_WAY: [&str; 2] = ["cells", "hashes"];
+
+/// The shape of each array of an index.
+pub(crate) struct Shapes {
+    pub(crate) rows: usize,
+    /// Values of a row as it is kept.
+    pub(crate) width: usize,
+    pub(crate) metric: Metric,
+    pub(crate) axes: usize,
+    /// One, or none where codes are counted from zero.
+    pub(crate) centres: usize,
+    pub(crate) cells: usize,
+    pub(crate) held_out: usize,
+}
+
+impl Shapes {
+    /// Whether cells of this plan come out like that.
+    pub(crate) fn is_possible(&self, plan: &PartitionPlan) -> bool {
+        let of = |count: usize, most: usize| match has_codes(self.metric) && self.rows > 0 {
+            true => (1..=most).contains(&count),
+            false => count == 0,
+        };
+        of(self.axes, plan.axes.min(self.width))
+            && self.centres <= usize::from(has_codes(self.metric))
+            && of(self.cells, plan.cells.min(self.rows))
+            && self.held_out == held_out_count(self.rows)
+    }
+
+    pub(crate) fn of(&self, name: &str) -> Shape {
+        let coded = if has_codes(self.metric) { self.rows } else { 0 };
+        match name {
+            "axes" => Shape::new(Dtype::F32, &[self.axes, self.width]),
+            "by_id" | "cells" | "twins" => Shape::new(Dtype::U32, &[self.rows]),
+            "centre" => Shape::new(Dtype::F32, &[self.centres, self.width]),
+            "centroids" => Shape::new(Dtype::F32, &[self.cells, self.axes]),
+            "codes" => Shape::new(Dtype::I8, &[coded, Quantised::stride(self.width)]),
+            "hashes" => Shape::new(Dtype::U64, &[self.rows]),
+            "held_out" => Shape::new(Dtype::U32, &[self.held_out]),
+            "ids" => Shape::new(Dtype::I64, &[self.rows]),
+            "known" => Shape::new(Dtype::U8, &[coded, Quantised::KNOWN]),
+            "rows" => Shape::new(Dtype::F32, &[self.rows, self.width]),
+            "norms" if has_norms(self.metric) => Shape::new(Dtype::F64, &[self.rows]),
+            "norms" => Shape::new(Dtype::F64, &[0]),
+            _ => Shape::new(Dtype::U64, &[self.cells + 1]),
+        }
+    }
+}
+
+/// Whether the metric has a filter on codes, so that cells are of use.
+pub(crate) fn has_codes(metric: Metric) -> bool {
+    metric != Metric::Manhattan
+}
+
+/// Whether distances by the metric ask for norms.
+pub(crate) fn has_norms(metric: Metric) -> bool {
+    matches!(metric, Metric::Cosine | Metric::InnerProduct)
+}
+
+/// Values of a row as it is kept.
+pub(crate) fn width(metric: Metric, dim: usize) -> usize {
+    dim + usize::from(metric == Metric::InnerProduct)
+}
+
+/// Items whose neighbours tell how far rows have to look; none are needed to check the choice by.
+pub(crate) const HELD_OUT: usize = 1024;
+
+/// Every how manieth of so many items is held out.
+pub(crate) fn held_out_step(items: usize) -> usize {
+    items.div_ceil(HELD_OUT).max(1)
+}
+
+/// How many of so many items are held out.
+pub(crate) fn held_out_count(items: usize) -> usize {
+    items.div_ceil(held_out_step(items))
+}

@@ -1,0 +1,42 @@
+//! Between what bounds the filter on codes sees a distance.
+
+use lshjoin_kernels::Scalar;
+
+use crate::base::metric::Metric;
+
+/// The largest distance for which [`filter_interval`] starts within `bound`, or a larger one; of the
+/// metrics without codes.
+pub(crate) fn widened<T: Scalar>(bound: f32, dim: usize) -> T {
+    let error = (dim + 8) as f64 * T::UNIT_ROUNDOFF + f64::from(f32::EPSILON);
+    let bound = f64::from(bound);
+    T::from_f64(bound + bound.abs() * 4.0 * error + f64::from(f32::MIN_POSITIVE))
+}
+
+/// Between what the Euclidean distance of two rows' originals (of their directions, for the
+/// cosine) lies when their distance by `metric` is computed as `distance`, or rounded to it from double
+/// precision: the measure of the filter on codes.
+pub(crate) fn filter_interval<T: Scalar>(metric: Metric, distance: f64, dim: usize) -> (f32, f32) {
+    let of_sums = (dim + 8) as f64;
+    let error = match metric {
+        Metric::Manhattan => of_sums * T::UNIT_ROUNDOFF,
+        _ => of_sums * f64::EPSILON + 2.0 * T::UNIT_ROUNDOFF,
+    };
+    // ‖x − y‖² = 2(1 − cos) on the unit sphere. Both directions are rounded to f32 on the way to
+    // their codes.
+    let (length, of_directions) = match metric {
+        Metric::Cosine => ((2.0 * distance).sqrt(), 4.0 * f32::UNIT_ROUNDOFF),
+        _ => (distance, 0.0),
+    };
+    outwards(
+        length * (1.0 - error) - of_directions,
+        length * (1.0 + error) + of_directions,
+    )
+}
+
+/// In single precision, not narrower.
+pub(crate) fn outwards(at_least: f64, at_most: f64) -> (f32, f32) {
+    (
+        (at_least as f32).next_down().max(0.0),
+        (at_most as f32).next_up(),
+    )
+}

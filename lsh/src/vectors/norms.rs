@@ -1,0 +1,51 @@
+//! Norms of rows, and their directions.
+
+use lshjoin_kernels::{Rows, Scalar, memory, norms};
+use rayon::prelude::*;
+
+use crate::base::{context::Run, error::Result};
+
+/// Rows whose norms a thread computes at a time.
+pub(crate) const MEASURED: usize = 1024;
+
+pub(crate) const NORMS: &str = "norms of rows";
+
+/// The norm of each row.
+pub(crate) fn norms_of<T: Scalar>(rows: Rows<'_, T>, run: &Run) -> Result<Vec<f64>> {
+    let mut of_rows = memory::zeroed(rows.len(), NORMS)?;
+    let blocks = of_rows.par_chunks_mut(MEASURED).enumerate();
+    blocks.for_each(|(block, of_rows)| {
+        let first = block * MEASURED;
+        let rows = rows.slice(first..first + of_rows.len());
+        of_rows.copy_from_slice(&norms(rows, run.isa()));
+    });
+    Ok(of_rows)
+}
+
+/// By what share of it the norms of augmented rows of so many values may differ.
+pub(crate) fn norm_error<T: Scalar>(dim: usize) -> f64 {
+    let rounding = (dim + 8) as f64 * f64::EPSILON;
+    2.0 * T::UNIT_ROUNDOFF + rounding.sqrt()
+}
+
+/// What a row of this norm is multiplied by to make its direction; 0 where that is no number.
+pub(crate) fn inverse(norm: f64) -> f64 {
+    let inverse = norm.recip();
+    if inverse.is_finite() { inverse } else { 0.0 }
+}
+
+/// Rows scaled to length 1; those that have no direction are zeros.
+pub(crate) fn directions<T: Scalar>(rows: Rows<'_, T>, norms: &[f64]) -> Result<Vec<f32>> {
+    let mut directions = memory::zeroed(rows.values().len(), "directions of rows")?;
+    directions
+        .par_chunks_mut(rows.dim())
+        .zip(rows.values().par_chunks(rows.dim()))
+        .zip(norms)
+        .for_each(|((direction, row), &norm)| {
+            let inverse = inverse(norm);
+            for (to, value) in direction.iter_mut().zip(row) {
+                *to = (value.to_f64() * inverse) as f32;
+            }
+        });
+    Ok(directions)
+}
