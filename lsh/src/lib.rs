@@ -38,13 +38,13 @@ pub use base::metric::Metric;
 pub use base::plan::{CellPlan, JoinPlan, LshPlan, PartitionPlan};
 pub use base::report::{Estimate, Report};
 pub use index::{Index, IndexBuilder, IndexInfo};
-pub use join::knn::{knn_join, knn_join_for_recall};
-pub use join::radius::{JoinedPairs, RadiusNeighbors, radius_join, radius_join_batches};
+pub use join::knn::{knn_join, knn_join_for_recall, plan_knn_join};
+pub use join::radius::{radius_join, radius_join_batches};
 pub use lsh::family::{BucketedRandomProjection, CauchyProjection, HashFamily, RandomHyperplanes};
 pub use lsh::model::LshModel;
 pub use lsh::probe::{Crossing, Prober};
 pub use lshjoin_kernels::{
     Bucketing, HashFunctions, Isa, KeyLayout, KeyMode, Rows, Scalar, memory, widen_f16,
 };
-pub use pairs::top_k_lists::Neighbors;
-pub use planner::planner::{PlanStudy, PredictedPlan, Prediction, Setting, plan_knn_join};
+pub use pairs::results::{JoinedPairs, Neighbors, RadiusNeighbors};
+pub use planner::prediction::{PlanStudy, PredictedPlan, Prediction, Setting};

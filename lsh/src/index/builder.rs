@@ -15,14 +15,14 @@ use crate::{
         plan::{JoinPlan, MOST_CELLS, PartitionPlan},
     },
     index::segment::Segment,
-    ivf::{coarse_quantiser, list_probing::AxisCells},
-    join::inner_product::longer,
+    ivf::{axis_quantiser::AxisCells, coarse_quantiser},
     storage::{
         array::{Array, ArrayWriter, Written},
         directory::{Directory, Facts, Unfinished, UnfinishedFile},
         layout::{ARRAYS, Shapes, UNDER_WAY, has_codes, held_out_count, held_out_step, width},
     },
     vectors::{
+        augment::longer,
         duplicates::hash,
         grid::Grid,
         norms::norms_of,

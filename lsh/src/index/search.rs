@@ -17,19 +17,22 @@ use crate::{
         sampling::sample,
     },
     index::{Index, IndexBuilder, REWRITTEN, as_given, segment::SegmentCells},
-    ivf::{coarse_quantiser::CellStarts, list_probing::Reach},
+    ivf::{list_offsets::CellStarts, list_probing::Reach},
     join::{
-        inner_product::{Others, longer},
-        knn::{KnnJoin, MANY, all_pairs, knn_join},
-        radius::{PAIRS, RadiusNeighbors, radius_join, stream_sides},
+        knn::knn_join,
+        radius::{radius_join, stream_sides},
     },
     pairs::{
         by_sorting::are_most,
-        top_k_lists::{NEIGHBORS, Neighbors},
+        results::{NEIGHBORS, Neighbors, PAIRS, RadiusNeighbors},
+        top_k_join::{KnnJoin, MANY, all_pairs},
     },
-    recall::ground_truth::{HeldOut, Which},
+    recall::{
+        ground_truth::{HeldOut, Which},
+        others::Others,
+    },
     storage::layout::HELD_OUT,
-    vectors::vectors::Side,
+    vectors::{augment::longer, vectors::Side},
 };
 
 /// Memory that panels of an index's codes may take up at a time: large enough that hardly anything

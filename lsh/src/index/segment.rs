@@ -21,8 +21,8 @@ use crate::{
     },
     index::builder::{check_numbers, twins},
     ivf::{
-        coarse_quantiser::CellStarts,
-        list_probing::{AxisCells, Neighborhood},
+        axis_quantiser::{AxisCells, Neighborhood},
+        list_offsets::CellStarts,
     },
     storage::{
         array::Array,

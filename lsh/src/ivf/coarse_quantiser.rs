@@ -4,8 +4,6 @@
 //! comparison of hash function types and querying mechanisms", 2010), on 8-bit codes, which tell
 //! well enough which centroid is near.
 
-use std::ops::Range;
-
 use lshjoin_kernels::{
     Isa, LeftPanel, Quantised, RightPanel, Rows, Scalar, code_distances2, each_near_least, least,
     memory, sum_rows,
@@ -18,6 +16,7 @@ use rayon::prelude::*;
 
 use crate::{
     base::{ROW_NUMBERS, context::Run, error::Result},
+    ivf::list_offsets::CellStarts,
     vectors::vectors::Side,
 };
 
@@ -298,92 +297,6 @@ impl Distances<'_> {
         }
         cells.sort_unstable_by(nearer);
         cells.into_iter().map(|(_, cell)| cell).collect()
-    }
-}
-
-/// Rows numbered by cell: where each cell's start, and the end of the last.
-#[derive(Clone)]
-pub(crate) struct CellStarts(Vec<usize>);
-
-impl CellStarts {
-    /// Of rows in these of `count` cells.
-    pub(crate) fn new(cells: impl Iterator<Item = u32>, count: usize) -> Self {
-        Self::with(cells, vec![0; count])
-    }
-
-    /// Of a sample of a side's rows, given by their cells: as if each of `count` had one row more, so
-    /// that none is passed by for want of a row in the sample.
-    pub(crate) fn of_sample(sample: impl Iterator<Item = u32>, count: usize) -> Self {
-        Self::with(sample, vec![1; count])
-    }
-
-    fn with(cells: impl Iterator<Item = u32>, mut counts: Vec<usize>) -> Self {
-        for cell in cells {
-            counts[cell as usize] += 1;
-        }
-        let ends = counts.iter().scan(0, |end, count| {
-            *end += count;
-            Some(*end)
-        });
-        Self(std::iter::once(0).chain(ends).collect())
-    }
-
-    /// Rows numbered by cell that were so before: where each cell's start, and the end of the last.
-    pub(crate) fn of_starts(starts: Vec<usize>) -> Self {
-        Self(starts)
-    }
-
-    /// The rows in these cells by cell, then as they come.
-    pub(crate) fn order(&self, cells: &[u32]) -> Result<Vec<u32>> {
-        let (mut order, mut next) = (memory::zeroed(cells.len(), ROW_NUMBERS)?, self.clone());
-        for (row, &cell) in (0..).zip(cells) {
-            order[next.take(cell)] = row;
-        }
-        Ok(order)
-    }
-
-    /// The first row of a cell, which starts at the next one from then on.
-    pub(crate) fn take(&mut self, cell: u32) -> usize {
-        let start = &mut self.0[cell as usize];
-        *start += 1;
-        *start - 1
-    }
-
-    /// The same of some of the rows, numbered from 0 on.
-    pub(crate) fn slice(&self, rows: &Range<usize>) -> Self {
-        let starts = self.0.iter();
-        Self(
-            starts
-                .map(|start| start.clamp(&rows.start, &rows.end) - rows.start)
-                .collect(),
-        )
-    }
-
-    /// How many cells.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len() - 1
-    }
-
-    /// How many rows.
-    pub(crate) fn rows(&self) -> usize {
-        self.0[self.len()]
-    }
-
-    /// The rows of a cell.
-    pub(crate) fn of(&self, cell: u32) -> Range<usize> {
-        self.0[cell as usize]..self.0[cell as usize + 1]
-    }
-
-    /// The same as numbers.
-    pub(crate) fn numbers(&self, cell: u32) -> Range<u32> {
-        let Range { start, end } = self.of(cell);
-        start as u32..end as u32
-    }
-
-    /// The cell of the row of this number.
-    pub(crate) fn cell(&self, number: u32) -> u32 {
-        let after = self.0.partition_point(|&start| start <= number as usize);
-        after as u32 - 1
     }
 }
 

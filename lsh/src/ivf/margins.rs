@@ -9,12 +9,11 @@ use crate::{
         coarse_quantiser::{Cells, Distances},
         warm_start::Filling,
     },
-    join::knn::Sides,
     recall::{
         ground_truth::{HeldOut, Known, Which},
         recall_curve::Needed,
     },
-    vectors::vectors::Side,
+    vectors::vectors::{Side, Sides},
 };
 
 /// How often a margin is chosen, at most, until it is not found to be too narrow.

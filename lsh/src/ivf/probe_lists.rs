@@ -13,7 +13,8 @@ use lshjoin_kernels::{Scalar, memory};
 use crate::{
     base::{ROW_NUMBERS, context::Run, error::Result, plan::MOST_CELLS},
     ivf::{
-        coarse_quantiser::{BLOCK, CellStarts, Cells, Distances},
+        coarse_quantiser::{BLOCK, Cells, Distances},
+        list_offsets::CellStarts,
         warm_start::Filling,
     },
     vectors::vectors::Side,

@@ -4,7 +4,10 @@ use lshjoin_kernels::{Quantised, Scalar};
 
 use crate::{
     base::{context::Run, error::Result},
-    ivf::coarse_quantiser::{CellStarts, Cells, Distances},
+    ivf::{
+        coarse_quantiser::{Cells, Distances},
+        list_offsets::CellStarts,
+    },
     vectors::vectors::Side,
 };
 

@@ -16,8 +16,13 @@ use rayon::prelude::*;
 
 use crate::{
     base::{ROW_NUMBERS, context::Run, error::Result, magnitude, metric::Metric, report::Estimate},
-    pairs::top_k_lists::{NEIGHBORS, Neighbors},
-    vectors::norms::norms_of,
+    pairs::results::{NEIGHBORS, Neighbors},
+    planner::{planner::Planner, prediction::PlanStudy},
+    recall::others::Others,
+    vectors::{
+        augment::{Augmented, augmented, exponent_of},
+        norms::norms_of,
+    },
 };
 
 /// How many times as long as the shortest the longest item of a group may be.
@@ -28,9 +33,6 @@ const FEW: usize = 1024;
 
 /// The share of rounding in a bound from norms.
 const ROUNDING: f64 = 1e-9;
-
-/// What memory is asked for.
-const AUGMENTED: &str = "augmented rows";
 
 /// Queries and items, to be joined by inner product; the items with themselves where there are no
 /// queries, a row then not being its own neighbour.
@@ -46,55 +48,6 @@ pub(crate) struct Products<'a, T> {
 struct Group {
     longest: f64,
     items: Vec<u32>,
-}
-
-/// What recall is of, where rows look for their k nearest others among items that they are of: they find
-/// k + 1, of which they may be one.
-#[derive(Clone, Copy)]
-pub(crate) struct Others {
-    /// `None` where all that is found counts.
-    pub(crate) k: Option<usize>,
-}
-
-impl Others {
-    /// The share of all to be found for this share of the others to be, each row itself being found or not.
-    pub(crate) fn of_all(self, recall: f64) -> f64 {
-        match self.k {
-            Some(k) => (recall * k as f64 + 1.0) / (k as f64 + 1.0),
-            None => recall,
-        }
-    }
-
-    /// The share of the others that is found, at least, where this is that of all.
-    pub(crate) fn found(self, all: Estimate) -> Estimate {
-        let Some(k) = self.k.map(|k| k as f64) else {
-            return all;
-        };
-        let found = |all: f64| ((all * (k + 1.0) - 1.0) / k).clamp(0.0, 1.0);
-        Estimate {
-            value: found(all.value),
-            low: found(all.low),
-            high: found(all.high),
-            ..all
-        }
-    }
-}
-
-/// Augmented rows, all scaled by powers of two, which changes no order: the items of a group so that the
-/// longest is between ½ and 1 and all augmented ones have norm 1, queries to between ½ and 1 each.
-pub(crate) struct Augmented<T> {
-    queries: Vec<T>,
-    items: Vec<T>,
-    dim: usize,
-}
-
-impl<T: Scalar> Augmented<T> {
-    pub(crate) fn sides(&self) -> Result<(Rows<'_, T>, Rows<'_, T>)> {
-        Ok((
-            Rows::new(&self.queries, self.dim)?,
-            Rows::new(&self.items, self.dim)?,
-        ))
-    }
 }
 
 impl<'a, T: Scalar> Products<'a, T> {
@@ -280,45 +233,6 @@ fn groups(norms: &[f64]) -> Result<Vec<Group>> {
     }
 }
 
-/// The power of two by which a norm is between ½ and 1, as its exponent.
-fn exponent_of(norm: f64) -> i32 {
-    if norm == 0.0 {
-        return 0;
-    }
-    // Of the smallest numbers the bits don't say it.
-    let (norm, enlarged) = if norm < f64::MIN_POSITIVE {
-        (norm * 2_f64.powi(100), 100)
-    } else {
-        (norm, 0)
-    };
-    let bits = (norm.to_bits() >> (f64::MANTISSA_DIGITS - 1)) as i32;
-    bits - (f64::MAX_EXP - 2) - enlarged
-}
-
-/// Some rows, each divided by a power of two, with one value more.
-fn augmented<T: Scalar>(
-    rows: Rows<'_, T>,
-    some: &[u32],
-    exponent: impl Fn(u32) -> i32 + Sync,
-    last: impl Fn(&[T]) -> f64 + Sync,
-) -> Result<Vec<T>> {
-    let dim = rows.dim();
-    let mut values = memory::zeroed(some.len().saturating_mul(dim + 1), AUGMENTED)?;
-    values
-        .par_chunks_mut(dim + 1)
-        .zip(some)
-        .for_each(|(to, &row)| {
-            // In two steps, since not all of these powers are numbers.
-            let exponent = exponent(row);
-            let factors = [exponent / 2, exponent - exponent / 2].map(|half| 2_f64.powi(-half));
-            for (to, value) in to.iter_mut().zip(rows.row(row as usize)) {
-                *to = T::from_f64(value.to_f64() * factors[0] * factors[1]);
-            }
-            to[dim] = T::from_f64(last(&to[..dim]));
-        });
-    Ok(values)
-}
-
 /// The items of the largest inner products so far.
 struct Best {
     k: usize,
@@ -403,43 +317,19 @@ impl Best {
     }
 }
 
-/// Rows of an index as they are kept: with one value more at their end.
-pub(crate) fn longer<T: Scalar>(
-    rows: Rows<'_, T>,
-    last: impl Fn(usize) -> f64 + Sync,
-) -> Result<Vec<T>> {
-    let len = rows.len().saturating_mul(rows.dim() + 1);
-    let mut values = memory::zeroed(len, AUGMENTED)?;
-    values
-        .par_chunks_mut(rows.dim() + 1)
-        .enumerate()
-        .for_each(|(row, longer)| {
-            longer[..rows.dim()].copy_from_slice(rows.row(row));
-            longer[rows.dim()] = T::from_f64(last(row));
-        });
-    Ok(values)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_that_find_themselves_find_as_many_others() {
-        let all = |value| Estimate {
-            value,
-            low: value - 0.1,
-            high: value + 0.1,
-            rows: 10,
-        };
-        for (k, asked) in [(1, 0.8), (5, 0.8), (100, 0.99)] {
-            let others = Others { k: Some(k) };
-            let found = others.found(all(others.of_all(asked)));
-            assert!((found.value - asked).abs() < 1e-12 && found.low <= found.value);
-            assert!(found.high <= 1.0 && found.rows == 10);
-            assert!(others.of_all(asked) > asked && others.of_all(1.0) == 1.0);
-        }
-        let all = all(0.7);
-        assert_eq!(Others { k: None }.found(all), all);
-    }
+/// A plan for inner products: that of the largest group.
+pub(crate) fn study<T: Scalar>(
+    planner: Planner<'_>,
+    products: &Products<'_, T>,
+    k: usize,
+) -> Result<PlanStudy> {
+    let augmented = products.largest_augmented()?;
+    let (queries, items) = augmented.sides()?;
+    let planner = planner.for_others(products.others(k));
+    planner.study_rows(
+        Some(queries),
+        items,
+        products.places(k),
+        Metric::InnerProduct,
+    )
 }

@@ -1,41 +1,38 @@
 //! The batch join: the k nearest items of every query, all queries known beforehand.
 
-use std::ops::Range;
-
-use lshjoin_kernels::{Rows, Scalar, memory};
-use rayon::prelude::*;
+use lshjoin_kernels::{Rows, Scalar};
 
 use crate::{
     base::{
-        ROW_NUMBERS,
         check::{positive, same_dimension},
         context::Run,
-        error::{Error, Result},
+        error::Result,
         metric::Metric,
-        plan::{CellPlan, JoinPlan, LshPlan, MOST_TABLES},
-        report::Estimate,
+        plan::JoinPlan,
     },
     index::join_by_index,
     ivf::{
-        coarse_quantiser::Cells,
-        margins::{Extent, extents, margin_for, margin_of},
         probe_lists::Visits,
-        warm_start::Filling,
+        state::{Choice, Prepared},
     },
-    join::inner_product::Products,
-    lsh::{sign_bits::Signs, table::Table},
+    join::{
+        by_lists::ALL,
+        by_tables::{STRETCH_BITS, Stretches},
+        inner_product::{self, Products},
+    },
     pairs::{
-        by_sorting::{are_most, by_sorting},
-        tile_join::{Meeting, Meetings},
-        top_k::{Nearer, Nearest},
-        top_k_lists::{Neighbors, to_begin_with},
+        by_sorting::are_most,
+        results::Neighbors,
+        top_k_join::{KnnJoin, MANY, all_pairs},
     },
-    planner::planner::{Planner, PredictedPlan},
-    recall::ground_truth::HeldOut,
+    planner::{
+        planner::Planner,
+        prediction::{PlanStudy, PredictedPlan},
+    },
     vectors::{
         duplicates::{Distinct, kept},
-        principal_axes::{self, PrincipalAxes, TableFunctions},
-        vectors::Side,
+        principal_axes::{self, PrincipalAxes},
+        vectors::{Side, Sides},
     },
 };
 
@@ -147,7 +144,7 @@ pub fn knn_join_for_recall<T: Scalar>(
     }
     let products = Products::new(queries, items, run)?;
     if products.groups() > 1 {
-        let planned = planner.study_products(&products, k)?.chosen;
+        let planned = inner_product::study(planner, &products, k)?.chosen;
         let found = join_products(&products, k, &planned.plan, run)?;
         return Ok((found, planned));
     }
@@ -166,34 +163,6 @@ pub fn knn_join_for_recall<T: Scalar>(
         predicted: None,
     };
     Ok((found, planned.unwrap_or_else(exact)))
-}
-
-/// The left side of a join, if it is not the right one, and the right one.
-pub(crate) type Sides<'s, 'a, T> = (Option<&'s Side<'a, T>>, &'s Side<'a, T>);
-
-/// A plan, and what it starts with if the planner made that.
-pub(crate) struct Choice<T> {
-    pub(crate) plan: JoinPlan,
-    pub(crate) prepared: Option<Prepared<T>>,
-}
-
-/// What a join by cells starts with.
-pub(crate) struct Prepared<T> {
-    pub(crate) cells: Cells,
-    pub(crate) filling: Filling,
-    /// The rows to reach a recall by, where one is asked for.
-    pub(crate) held_out: Option<(f64, HeldOut<T>)>,
-    pub(crate) margin: f32,
-    pub(crate) extent: Extent,
-}
-
-impl<T> Choice<T> {
-    pub(crate) fn of(plan: JoinPlan) -> Self {
-        Self {
-            plan,
-            prepared: None,
-        }
-    }
 }
 
 /// The join by the plan that is chosen for the rows that take part in it and so many neighbours, with
@@ -269,447 +238,40 @@ fn join_sides<T: Scalar>(
     }
 }
 
-impl<T: Scalar> Prepared<T> {
-    fn new(plan: &CellPlan, (left, right): Sides<'_, '_, T>, k: usize, run: &Run) -> Result<Self> {
-        let mut held_out = held_out(plan.until_recall, left, right, k, run)?;
-        run.begin("cells");
-        let (cells, filling) = learn(plan.cells, plan.seed, (left, right), k, run)?;
-        let margin = match &mut held_out {
-            Some((recall, held_out)) => {
-                margin_for(&cells, &filling, (left, right), held_out, *recall, run)?.0
-            }
-            None => margin_of(&cells, left.unwrap_or(right), plan.probes, run)?,
-        };
-        let extent = extents(&cells, &filling, left.unwrap_or(right), &[margin], run)?[0];
-        Ok(Self {
-            cells,
-            filling,
-            held_out,
-            margin,
-            extent,
-        })
-    }
-}
-
-/// So many cells of the right side, and what fills the lists of each.
-pub(crate) fn learn<T: Scalar>(
-    cells: usize,
+/// The plan of the least predicted time for the k nearest `items` of each query, or of each item
+/// when `queries` is `None`, with what it was chosen from.
+///
+/// Joins that take less than the planning are exact at once, as is a recall of 1. So are joins by
+/// Manhattan distance, which has no other plan.
+///
+/// ```
+/// use lshjoin::{JoinPlan, Metric, Rows, Run, plan_knn_join};
+///
+/// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
+/// let study = plan_knn_join(None, items, 1, Metric::Euclidean, 0.9, 0, &Run::new()?)?;
+/// assert_eq!(study.chosen.plan, JoinPlan::Exact);
+/// # Ok::<(), lshjoin::Error>(())
+/// ```
+///
+/// # Errors
+/// When dimensions differ, `k` is 0, `recall` is not above 0 and at most 1, a row that is looked at
+/// holds NaN or infinity, or the run is cancelled.
+pub fn plan_knn_join<T: Scalar>(
+    queries: Option<Rows<'_, T>>,
+    items: Rows<'_, T>,
+    k: usize,
+    metric: Metric,
+    recall: f64,
     seed: u64,
-    (left, right): Sides<'_, '_, T>,
-    k: usize,
     run: &Run,
-) -> Result<(Cells, Filling)> {
-    let cells = Cells::of_side(right, cells, seed, run)?;
-    let rows = to_begin_with(k, right.len());
-    let filling = Filling::new(&cells, right, left.is_none(), rows, run)?;
-    Ok((cells, filling))
-}
-
-/// The k nearest of all pairs, as the one thing that is left to do.
-pub(crate) fn all_pairs<T: Scalar>(
-    left: Option<&Side<'_, T>>,
-    right: &Side<'_, T>,
-    k: usize,
-    run: &Run,
-) -> Result<Neighbors<T>> {
-    run.begin("all pairs");
-    run.reached(Estimate::ALL);
-    exactly(left, right, k, run)
-}
-
-/// The k nearest of all pairs.
-pub(crate) fn exactly<T: Scalar>(
-    left: Option<&Side<'_, T>>,
-    right: &Side<'_, T>,
-    k: usize,
-    run: &Run,
-) -> Result<Neighbors<T>> {
+) -> Result<PlanStudy> {
+    if let Some(queries) = queries {
+        same_dimension(queries, items)?;
+    }
     positive("k", k)?;
-    if are_most(k, right.len()) {
-        run.meets(pairs(left, right));
-        return by_sorting(left, right, k, run);
+    let planner = Planner::new(recall, seed, run)?;
+    if metric == Metric::InnerProduct {
+        return inner_product::study(planner, &Products::new(queries, items, run)?, k);
     }
-    KnnJoin::new(left, right, k, run)?.exactly()
-}
-
-/// How many pairs there are, of a side with itself each once.
-fn pairs<T: Scalar>(left: Option<&Side<'_, T>>, right: &Side<'_, T>) -> u64 {
-    let items = right.len() as u64;
-    match left {
-        Some(left) => left.len() as u64 * items,
-        None => items * items.saturating_sub(1) / 2,
-    }
-}
-
-/// The rows to reach a recall by, where one is asked for.
-fn held_out<T: Scalar>(
-    recall: Option<f64>,
-    left: Option<&Side<'_, T>>,
-    right: &Side<'_, T>,
-    k: usize,
-    run: &Run,
-) -> Result<Option<(f64, HeldOut<T>)>> {
-    let Some(recall) = recall else {
-        return Ok(None);
-    };
-    run.begin("held-out rows");
-    Ok(Some((recall, HeldOut::of(left, right, k, run)?)))
-}
-
-/// Both sides in the order of one key of many bits, by which their rows are numbered from then on.
-struct Stretches {
-    items: Table,
-    queries: Option<Table>,
-}
-
-impl Stretches {
-    fn new<T: Scalar>(
-        right: &mut Side<'_, T>,
-        left: Option<&mut Side<'_, T>>,
-        axes: &PrincipalAxes,
-        sample: Rows<'_, T>,
-        run: &Run,
-    ) -> Result<Self> {
-        let functions = axes.table(sample, STRETCH_BITS, 0, u64::MAX, run)?;
-        let in_order = |side: &mut Side<'_, T>| {
-            let mut table = Signs::of(side, &functions, run)?.table()?;
-            side.reorder(table.renumber()?)?;
-            Ok::<_, Error>(table)
-        };
-        Ok(Self {
-            items: in_order(right)?,
-            queries: left.map(in_order).transpose()?,
-        })
-    }
-}
-
-/// A join under way.
-pub(crate) struct KnnJoin<'a, T> {
-    /// `None` when the right side is joined with itself.
-    pub(crate) left: Option<&'a Side<'a, T>>,
-    pub(crate) right: &'a Side<'a, T>,
-    pub(crate) nearest: Nearest<'a, T>,
-    pub(crate) run: &'a Run,
-}
-
-/// Left rows that are expanded together: near each other, they have neighbours in common.
-const EXPANDED: usize = 128;
-
-/// Bits of the keys that order the rows of the stretches that meet before buckets do.
-const STRETCH_BITS: usize = 20;
-
-/// The share of the pairs from which on it is quicker to meet all.
-const ALL: f64 = 0.8;
-
-/// Rows of both sides from which on it pays to do anything but meet all pairs.
-pub(crate) const MANY: usize = 4096;
-
-/// Right rows that all left ones meet before they meet the rest, where nothing is known of them, and
-/// of how many that is one at most.
-const FEW: usize = 2048;
-const FEW_OF: usize = 8;
-
-/// How many times its tables a plan may take to reach its recall; then all pairs are met.
-const PATIENCE: usize = 16;
-
-/// Rounds beyond the plan, where a recall is not reached, before all pairs are met.
-const MORE_ROUNDS: usize = 3;
-
-impl<'a, T: Scalar> KnnJoin<'a, T> {
-    fn left(&self) -> &'a Side<'a, T> {
-        self.left.unwrap_or(self.right)
-    }
-
-    /// Of `right` with itself when `left` is `None`.
-    pub(crate) fn new(
-        left: Option<&'a Side<'a, T>>,
-        right: &'a Side<'a, T>,
-        k: usize,
-        run: &'a Run,
-    ) -> Result<Self> {
-        let nearest = Nearest::new(left.unwrap_or(right), left.map(|_| right), k, run)?;
-        Ok(Self {
-            left,
-            right,
-            nearest,
-            run,
-        })
-    }
-
-    /// Meets all pairs as the one thing that is left to do.
-    pub(crate) fn all_pairs(self) -> Result<Neighbors<T>> {
-        self.run.begin("all pairs");
-        self.run.reached(Estimate::ALL);
-        self.exactly()
-    }
-
-    /// Meets all pairs, and ends the join.
-    pub(crate) fn exactly(self) -> Result<Neighbors<T>> {
-        if self.is_unbounded() {
-            self.meet_some()?;
-        }
-        self.run.meets(pairs(self.left, self.right));
-        self.meet_all(&self.nearest.for_all())?;
-        self.nearest.finish()
-    }
-
-    /// Whether rows have no neighbours yet.
-    fn is_unbounded(&self) -> bool {
-        !self.left().is_empty() && self.nearest.lists.bound(0).is_infinite()
-    }
-
-    /// Brings all left rows together with a few right ones from all over, so that most other pairs
-    /// fail the first test. (Without codes there is no such test.)
-    fn meet_some(&self) -> Result<()> {
-        let (left, right) = (self.left().numbers()?, self.right.numbers()?);
-        let k = self.nearest.lists.k();
-        let few = FEW.max(4 * k).min(right.len() / FEW_OF);
-        if self.right.codes.is_none() || few < 2 * k {
-            return Ok(());
-        }
-        let step = right.len().div_ceil(few);
-        let some = memory::collect(right.into_iter().step_by(step), ROW_NUMBERS)?;
-        // Not counted as met: all of these pairs meet again.
-        let met = vec![(0..left.len(), 0..some.len())];
-        self.hold(&left, &some, met, &self.nearest.first())
-    }
-
-    /// Meets all pairs.
-    pub(crate) fn meet_all(&self, judge: &Nearer<'_, T>) -> Result<()> {
-        let (left_order, right_order) = (self.left().numbers()?, self.right.numbers()?);
-        let meetings = Meetings {
-            left: self.left(),
-            left_order: &left_order,
-            right: self.left.map(|_| (self.right, right_order.as_slice())),
-            leading: None,
-            run: self.run,
-        };
-        let all = Meeting {
-            left: 0..left_order.len(),
-            right: 0..right_order.len(),
-        };
-        meetings.hold([all].into_iter(), judge)
-    }
-
-    fn by_cells(
-        self,
-        plan: &CellPlan,
-        visits: Visits,
-        held_out: Option<(f64, HeldOut<T>)>,
-    ) -> Result<Neighbors<T>> {
-        let run = self.run;
-        run.begin("visits");
-        let (left, right) = (self.left().numbers()?, self.right.numbers()?);
-        let (near, met) = visits.first()?;
-        self.meet(&left, &near, met, &self.nearest.first())?;
-        drop((left, near));
-        for met in visits.parts() {
-            self.meet(visits.order(), &right, met, &self.nearest.for_all())?;
-        }
-        drop(visits);
-        self.expanded(plan.rounds, held_out)
-    }
-
-    /// Ends the join after so many rounds of meeting the neighbours of neighbours, and more where
-    /// a recall is not reached.
-    fn expanded(self, rounds: usize, held_out: Option<(f64, HeldOut<T>)>) -> Result<Neighbors<T>> {
-        let run = self.run;
-        let order = memory::collect(0..self.left().len() as u32, ROW_NUMBERS)?;
-        for _ in 0..rounds {
-            run.begin("rounds");
-            self.expand(&order)?;
-        }
-        self.complete()?;
-        if let Some((recall, held_out)) = &held_out {
-            run.begin("check");
-            let mut reached = held_out.recall(&self)?;
-            for _ in 0..MORE_ROUNDS {
-                if reached.falls_short(*recall) {
-                    self.expand(&order)?;
-                    reached = held_out.recall(&self)?;
-                }
-            }
-            if reached.falls_short(*recall) {
-                return self.all_pairs();
-            }
-            run.reached(reached);
-        }
-        run.begin("finish");
-        self.nearest.finish()
-    }
-
-    fn by_tables(
-        self,
-        plan: &LshPlan,
-        axes: &PrincipalAxes,
-        sample: Rows<'_, T>,
-    ) -> Result<Neighbors<T>> {
-        let run = self.run;
-        let k = self.nearest.lists.k();
-        // Once queries meet as many in buckets as there are items, it is quicker to meet all.
-        let items = self.right.len();
-        let bucket = items.checked_shr(plan.functions as u32).unwrap_or(0).max(1);
-        let most = (PATIENCE * plan.tables).min(MOST_TABLES);
-        let most = most.min(items / (bucket * plan.probes));
-        if most < plan.tables {
-            return self.all_pairs();
-        }
-        let held_out = held_out(plan.until_recall, self.left, self.right, k, run)?;
-        let mut rounds = 0;
-        for table in 0..most {
-            run.begin("tables");
-            let functions =
-                axes.table(sample, plan.functions, plan.seed, table as u64, self.run)?;
-            let left_order = self.table(&functions, plan.probes)?;
-            if table + 1 < plan.tables {
-                continue;
-            }
-            self.complete()?;
-            loop {
-                let reached = match &held_out {
-                    Some((recall, held_out)) => {
-                        let reached = held_out.recall(&self)?;
-                        run.reached(reached);
-                        held_out.reaches(*recall, &self)? && !reached.falls_short(*recall)
-                    }
-                    None => rounds == plan.rounds,
-                };
-                if reached {
-                    run.begin("finish");
-                    return self.nearest.finish();
-                }
-                // Past the plan, each further table is followed by a round.
-                if rounds >= plan.rounds.saturating_add(table + 1 - plan.tables) {
-                    break;
-                }
-                run.begin("rounds");
-                self.expand(&left_order)?;
-                rounds += 1;
-            }
-        }
-        self.all_pairs()
-    }
-
-    /// Brings the rows that have not met as many others as they want together with all: those of cells
-    /// and buckets that hold too few, as outliers' may.
-    ///
-    /// # Errors
-    /// When the run is cancelled.
-    pub(crate) fn complete(&self) -> Result<()> {
-        let own = usize::from(self.left.is_none());
-        let short = |others: usize| {
-            let lists = &self.nearest.lists;
-            lists.shorter_than(others.saturating_sub(own))
-        };
-        if short(self.right.len()).is_empty() {
-            return Ok(());
-        }
-        let right = self.right.numbers()?;
-        let short = short(right.len());
-        let met = vec![(0..short.len(), 0..right.len())];
-        self.meet(&short, &right, met, &self.nearest.first())
-    }
-
-    /// Lets places of two orders meet, and counts their pairs.
-    fn meet(
-        &self,
-        left_order: &[u32],
-        right_order: &[u32],
-        met: Vec<(Range<usize>, Range<usize>)>,
-        judge: &Nearer<'_, T>,
-    ) -> Result<()> {
-        let pairs = met.iter().map(|(left, right)| left.len() * right.len());
-        self.run.meets(pairs.sum::<usize>() as u64);
-        self.hold(left_order, right_order, met, judge)
-    }
-
-    fn hold(
-        &self,
-        left_order: &[u32],
-        right_order: &[u32],
-        met: Vec<(Range<usize>, Range<usize>)>,
-        judge: &Nearer<'_, T>,
-    ) -> Result<()> {
-        let right = Some((self.right, right_order));
-        let meetings = Meetings {
-            left: self.left(),
-            left_order,
-            right,
-            leading: None,
-            run: self.run,
-        };
-        let met = met.into_iter().map(|(left, right)| Meeting { left, right });
-        meetings.hold(met, judge)
-    }
-
-    /// Meets the rows of short stretches: that fills the lists, so that in whole buckets most pairs
-    /// already fail the test.
-    fn fill(&self, stretches: &Stretches) -> Result<()> {
-        let items = &stretches.items;
-        let length = to_begin_with(self.nearest.lists.k(), self.right.len());
-        let (queries, met) = match &stretches.queries {
-            None => {
-                let met = items.stretches(length);
-                let met = met.map(|rows| (rows.clone(), rows));
-                (items, memory::collect(met, ROW_NUMBERS)?)
-            }
-            Some(queries) => (queries, queries.stretches_of(items, length)?),
-        };
-        self.meet(&queries.order, &items.order, met, &self.nearest.first())
-    }
-
-    /// Makes a table, lets each query look into `probes` of its buckets, and returns the queries in
-    /// the order of their buckets.
-    fn table(&self, functions: &TableFunctions, probes: usize) -> Result<Vec<u32>> {
-        let of_items = Signs::of(self.right, functions, self.run)?;
-        let of_queries = self
-            .left
-            .map(|left| Signs::of(left, functions, self.run))
-            .transpose()?;
-        let of_queries = of_queries.as_ref().unwrap_or(&of_items);
-        let items = of_items.table()?;
-        let probing = of_queries.probed_table(probes)?;
-        self.meet(
-            &probing.order,
-            &items.order,
-            probing.matches(&items)?,
-            &self.nearest.for_left(),
-        )?;
-        match self.left {
-            None => Ok(items.order),
-            Some(_) => Ok(of_queries.table()?.order),
-        }
-    }
-
-    /// Neighbours of neighbours: left rows that lie together meet the neighbours of them all
-    /// and, where the items are joined with themselves, these neighbours' neighbours.
-    fn expand(&self, left_order: &[u32]) -> Result<()> {
-        let lists = self.nearest.lists.settle(self.run)?;
-        let candidates: Vec<Vec<u32>> = left_order
-            .par_chunks(EXPANDED)
-            .map(|block| {
-                let near = block.iter().flat_map(|&row| lists.of(row));
-                let mut near: Vec<u32> = memory::collect(near, ROW_NUMBERS)?;
-                near.sort_unstable();
-                near.dedup();
-                if self.left.is_none() {
-                    let next = near.iter().flat_map(|&row| lists.of(row));
-                    let next: Vec<u32> = memory::collect(next, ROW_NUMBERS)?;
-                    memory::extend(&mut near, next, ROW_NUMBERS)?;
-                    near.sort_unstable();
-                    near.dedup();
-                }
-                Ok(near)
-            })
-            .collect::<Result<_>>()?;
-        let mut met = memory::empty(candidates.len(), ROW_NUMBERS)?;
-        let mut right_order = Vec::new();
-        for (block, candidates) in candidates.iter().enumerate() {
-            let start = right_order.len();
-            memory::extend(&mut right_order, candidates.iter().copied(), ROW_NUMBERS)?;
-            let left = block * EXPANDED..left_order.len().min((block + 1) * EXPANDED);
-            met.push((left, start..right_order.len()));
-        }
-        self.meet(left_order, &right_order, met, &self.nearest.for_left())
-    }
+    planner.study_rows(queries, items, k, metric)
 }

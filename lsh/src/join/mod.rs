@@ -2,6 +2,8 @@
 //! [`knn`].
 
 pub(crate) mod axes_filter;
+pub(crate) mod by_lists;
+pub(crate) mod by_tables;
 pub(crate) mod inner_product;
 pub(crate) mod knn;
 pub(crate) mod radius;

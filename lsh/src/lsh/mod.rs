@@ -3,7 +3,10 @@
 
 pub(crate) mod family;
 pub(crate) mod model;
+pub(crate) mod nearest;
 pub(crate) mod probe;
 pub(crate) mod sign_bits;
+pub(crate) mod similarity;
 pub(crate) mod spark;
 pub(crate) mod table;
+pub(crate) mod table_functions;

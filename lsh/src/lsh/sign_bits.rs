@@ -5,11 +5,8 @@ use rayon::prelude::*;
 
 use crate::{
     base::{ROW_NUMBERS, context::Run, error::Result},
-    lsh::{probe::Prober, table::Table},
-    vectors::{
-        principal_axes::{TableFunctions, project},
-        vectors::Side,
-    },
+    lsh::{probe::Prober, table::Table, table_functions::TableFunctions},
+    vectors::{principal_axes::project, vectors::Side},
 };
 
 /// Rows that a thread keys at a time.

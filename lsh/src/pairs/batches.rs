@@ -4,11 +4,8 @@ use lshjoin_kernels::Scalar;
 
 use crate::{
     base::{context::Run, error::Result},
-    join::radius::JoinedPairs,
+    pairs::results::{JoinedPairs, Pair},
 };
-
-/// A left row, a right row and their distance.
-pub(crate) type Pair<T> = (u32, u32, T);
 
 /// Hands over pairs `size` at a time, and what is left at the end.
 pub(crate) struct Batches<'a, T, D> {

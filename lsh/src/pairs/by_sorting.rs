@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::{
     base::{context::Run, error::Result},
-    pairs::top_k_lists::{NEIGHBORS, Neighbors},
+    pairs::results::{NEIGHBORS, Neighbors},
     vectors::vectors::Side,
 };
 

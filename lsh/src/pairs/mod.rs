@@ -4,6 +4,9 @@
 pub(crate) mod batches;
 pub(crate) mod by_sorting;
 pub(crate) mod ordered;
+pub(crate) mod results;
+pub(crate) mod threshold;
 pub(crate) mod tile_join;
 pub(crate) mod top_k;
+pub(crate) mod top_k_join;
 pub(crate) mod top_k_lists;

@@ -2,12 +2,11 @@
 
 use std::ops::Range;
 
-use lshjoin_kernels::{LeftPanel, Near, RightPanel, Scalar, memory, near_pairs};
+use lshjoin_kernels::{LeftPanel, Near, Quantised, RightPanel, Scalar, memory, near_pairs};
 use rayon::prelude::*;
 
 use crate::{
     base::{context::Run, error::Result, per_thread::Desks},
-    join::axes_filter::Leading,
     pairs::ordered::InOrder,
     vectors::{interval::filter_interval, vectors::Side},
 };
@@ -34,7 +33,7 @@ pub(crate) struct Meetings<'a, T> {
     pub(crate) right: Option<(&'a Side<'a, T>, &'a [u32])>,
     /// What tiles compare in place of the sides' codes. Of what they find then, only the lower ends
     /// of intervals are right.
-    pub(crate) leading: Option<&'a Leading>,
+    pub(crate) codes: Option<(&'a Quantised<'static>, &'a Quantised<'static>)>,
     pub(crate) run: &'a Run,
 }
 
@@ -168,8 +167,8 @@ impl<T: Scalar> Meetings<'_, T> {
     fn work<J: Judge<T>>(&self, task: &Task, desk: &mut Desk<J::Notes>, judge: &J) -> Result<()> {
         let (right_side, right_order) = self.right.unwrap_or((self.left, self.left_order));
         let right_rows = &right_order[task.right.clone()];
-        let (of_left, of_right) = match self.leading {
-            Some(leading) => (Some(leading.left()), Some(leading.right())),
+        let (of_left, of_right) = match self.codes {
+            Some((left, right)) => (Some(left), Some(right)),
             None => (self.left.codes.as_ref(), right_side.codes.as_ref()),
         };
         if let Some(codes) = of_right

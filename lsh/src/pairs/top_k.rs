@@ -1,62 +1,19 @@
-//! The k nearest of the candidates that a model's tables bring together.
+//! The k nearest of all that a row is compared with: the lists, and the sinks that fill them.
 
-use lshjoin_kernels::{
-    LeftPanel, Near, RightPanel, Rows, Scalar, memory, near_pairs, nearest_pairs,
-};
+use lshjoin_kernels::{LeftPanel, Near, RightPanel, Scalar, memory, near_pairs, nearest_pairs};
 
 use crate::{
     base::{
         context::Run,
         error::{Error, Result},
     },
-    lsh::model::LshModel,
     pairs::{
-        tile_join::{Judge, Meeting, Meetings},
-        top_k_lists::{Candidate, Merging, NEIGHBORS, NearestLists, Neighbors},
+        results::{NEIGHBORS, Neighbors},
+        tile_join::Judge,
+        top_k_lists::{Candidate, Merging, NearestLists},
     },
     vectors::vectors::Side,
 };
-
-impl LshModel {
-    /// For each query the k nearest of the items that share a bucket with it; fewer where there
-    /// are not as many.
-    ///
-    /// For one query this is Spark's `approxNearestNeighbors`; for many it is what Spark has not.
-    ///
-    /// # Errors
-    /// When dimensions differ, a row holds NaN or infinity, `k` is 0, a bucket does not fit 32
-    /// bits, or the run is cancelled.
-    pub fn nearest_neighbors<T: Scalar>(
-        &self,
-        queries: Rows<'_, T>,
-        items: Rows<'_, T>,
-        k: usize,
-        run: &Run,
-    ) -> Result<Neighbors<T>> {
-        self.check_dimension("queries", queries)?;
-        self.check_dimension("items", items)?;
-        let right = Side::new("items", items, self.metric(), run)?;
-        let left = right.to_meet("queries", queries, run)?;
-        let nearest = Nearest::new(&left, Some(&right), k, run)?;
-        self.for_each_table(items, Some(queries), run, |items, queries| {
-            let Some(queries) = queries else {
-                return Ok(());
-            };
-            let meetings = Meetings {
-                left: &left,
-                left_order: &queries.order,
-                right: Some((&right, &items.order)),
-                leading: None,
-                run,
-            };
-            let met = queries.matches(items)?.into_iter();
-            let met = met.map(|(left, right)| Meeting { left, right });
-            meetings.hold(met, &nearest.for_left())?;
-            Ok(())
-        })?;
-        nearest.finish()
-    }
-}
 
 /// The k nearest of each left row.
 pub(crate) struct Nearest<'a, T> {

@@ -17,6 +17,7 @@ use crate::{
         context::Run,
         error::{Error, Result},
     },
+    pairs::results::{NEIGHBORS, Neighbors},
     vectors::vectors::Side,
 };
 
@@ -31,9 +32,6 @@ pub(crate) struct Candidate {
     pub(crate) at_least: f32,
     pub(crate) at_most: f32,
 }
-
-/// What memory is asked for.
-pub(crate) const NEIGHBORS: &str = "neighbours";
 
 /// From how many candidates in a list, and how many new ones, on it is quicker to mark what is in the
 /// list than to look through it for each.
@@ -377,94 +375,5 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         let found = self.settle(run)?;
         drop(self.shards);
         found.by_index(self.left, self.right)
-    }
-}
-
-/// For each of `places` the `k` values there.
-fn copied_to<V: Copy + Send + Sync>(
-    values: Vec<V>,
-    k: usize,
-    places: &[u32],
-    none: V,
-) -> Result<Vec<V>> {
-    let mut copied = memory::filled(none, places.len().saturating_mul(k), NEIGHBORS)?;
-    let rows = copied.par_chunks_mut(k).zip(places);
-    rows.for_each(|(row, &place)| row.copy_from_slice(&values[place as usize * k..][..k]));
-    Ok(copied)
-}
-
-/// The k nearest items of each query.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Neighbors<T> {
-    /// Places a query.
-    pub k: usize,
-    /// Distances, (queries, k) row-major, rising, infinite where there are fewer than k.
-    pub distances: Vec<T>,
-    /// Rows of the items, in the same places; −1 where there are fewer than k. Among items at
-    /// the same distance the lower row comes first.
-    pub indices: Vec<i64>,
-}
-
-impl<T: Scalar> Neighbors<T> {
-    /// The neighbours of one query, nearest first.
-    pub(crate) fn of(&self, query: u32) -> impl Iterator<Item = u32> {
-        let places = &self.indices[query as usize * self.k..][..self.k];
-        places
-            .iter()
-            .take_while(|&&index| index >= 0)
-            .map(|&index| index as u32)
-    }
-
-    /// The same with the indices of items that were themselves numbered by `rows`.
-    pub(crate) fn renumbered(mut self, rows: &[u32]) -> Self {
-        let known = self.indices.par_iter_mut().filter(|index| **index >= 0);
-        known.for_each(|index| *index = i64::from(rows[*index as usize]));
-        self
-    }
-
-    /// The same by the indices of rows that are numbered otherwise on these sides.
-    pub(crate) fn by_index(mut self, left: &Side<'_, T>, right: &Side<'_, T>) -> Result<Self> {
-        if let Some(rows) = right.order() {
-            self = self.renumbered(rows);
-        }
-        match left.places() {
-            Some(places) => self.copied_to(places),
-            None => Ok(self),
-        }
-    }
-
-    /// For each of `places` the list at that place.
-    ///
-    /// # Errors
-    /// When there is no memory for them.
-    pub(crate) fn copied_to(self, places: &[u32]) -> Result<Self> {
-        Ok(Self {
-            k: self.k,
-            distances: copied_to(self.distances, self.k, places, T::INFINITY)?,
-            indices: copied_to(self.indices, self.k, places, -1)?,
-        })
-    }
-
-    /// The same with `k` places a query, not fewer than there are.
-    ///
-    /// # Errors
-    /// When there is no memory for them.
-    pub(crate) fn padded(self, k: usize) -> Result<Self> {
-        if k == self.k {
-            return Ok(self);
-        }
-        let queries = self.indices.len() / self.k;
-        let mut distances = memory::filled(T::INFINITY, queries.saturating_mul(k), NEIGHBORS)?;
-        let mut indices = memory::filled(-1, queries.saturating_mul(k), NEIGHBORS)?;
-        for query in 0..queries {
-            let (from, to) = (query * self.k, query * k);
-            distances[to..to + self.k].copy_from_slice(&self.distances[from..from + self.k]);
-            indices[to..to + self.k].copy_from_slice(&self.indices[from..from + self.k]);
-        }
-        Ok(Self {
-            k,
-            distances,
-            indices,
-        })
     }
 }

@@ -3,3 +3,4 @@
 
 pub(crate) mod cost_model;
 pub(crate) mod planner;
+pub(crate) mod prediction;

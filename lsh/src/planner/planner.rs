@@ -15,11 +15,10 @@ use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
-use serde::{Deserialize, Serialize};
 
 use crate::{
     base::{
-        check::{check_recall, positive, same_dimension},
+        check::check_recall,
         context::Run,
         error::Result,
         median::median,
@@ -30,77 +29,23 @@ use crate::{
     ivf::{
         coarse_quantiser::Cells,
         margins::{Extent, extents, margin_for, needed},
+        state::{Choice, Prepared, learn},
         warm_start::Filling,
     },
-    join::{
-        inner_product::{Others, Products},
-        knn::{Choice, Prepared, Sides, learn},
-    },
     pairs::{by_sorting::are_most, top_k_lists::to_begin_with},
-    planner::cost_model::{Costs, Shape},
-    recall::ground_truth::{HeldOut, Which},
+    planner::{
+        cost_model::{Costs, Shape},
+        prediction::{PlanStudy, PredictedPlan, Prediction, Setting},
+    },
+    recall::{
+        ground_truth::{HeldOut, Which},
+        others::Others,
+    },
     vectors::{
         duplicates::{Distinct, kept},
-        vectors::Side,
+        vectors::{Side, Sides},
     },
 };
-
-/// A plan, and what to expect of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PredictedPlan {
-    /// What to do.
-    #[serde(flatten)]
-    pub plan: JoinPlan,
-    /// What to expect, if that has been looked into.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub predicted: Option<Prediction>,
-}
-
-/// What the planner expects of a plan, on the machine that it ran on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Prediction {
-    /// The recall, measured on sampled rows that were not used to choose the plan.
-    pub recall: Estimate,
-    /// Pairs compared, as a share of the pairs of a query and an item.
-    pub share: f64,
-    /// Seconds that the join takes.
-    pub seconds: f64,
-    /// Peak memory beside the rows themselves, in bytes.
-    pub bytes: u64,
-    /// How many times as far as its k-th neighbour a random item is, by the medians of sampled rows:
-    /// near 1, no index can tell near from far. `None` where no sample was looked at, or half of the
-    /// neighbours are at distance 0.
-    pub contrast: Option<f64>,
-    /// Why this plan and no other.
-    pub why: String,
-}
-
-/// What the planner looked at, from [`plan_knn_join`].
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PlanStudy {
-    /// The plan of the least predicted time.
-    pub chosen: PredictedPlan,
-    /// The recall and time of the settings considered, the chosen one among them.
-    pub considered: Vec<Setting>,
-    /// Distances of sampled queries to their k-th neighbours.
-    pub near: Vec<f64>,
-    /// Distances of the same queries to random items.
-    pub random: Vec<f64>,
-}
-
-/// A setting that the planner considered.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Setting {
-    /// As a plan.
-    pub plan: JoinPlan,
-    /// Recall on sampled rows that were not used to choose.
-    pub recall: f64,
-    /// Share of the pairs that it compares.
-    pub share: f64,
-    /// Predicted seconds.
-    pub seconds: f64,
-}
 
 /// Rows of either side up to which all pairs are met at once.
 const SMALL: usize = 5000;
@@ -125,44 +70,6 @@ const OTHERS: usize = 8;
 /// The contrast up to which the distances of near and random items are said to be alike: cells are then
 /// looked into only if that takes next to nothing.
 const NO_CONTRAST: f64 = 1.2;
-
-/// The plan of the least predicted time for the k nearest `items` of each query, or of each item
-/// when `queries` is `None`, with what it was chosen from.
-///
-/// Joins that take less than the planning are exact at once, as is a recall of 1. So are joins by
-/// Manhattan distance, which has no other plan.
-///
-/// ```
-/// use lshjoin::{JoinPlan, Metric, Rows, Run, plan_knn_join};
-///
-/// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
-/// let study = plan_knn_join(None, items, 1, Metric::Euclidean, 0.9, 0, &Run::new()?)?;
-/// assert_eq!(study.chosen.plan, JoinPlan::Exact);
-/// # Ok::<(), lshjoin::Error>(())
-/// ```
-///
-/// # Errors
-/// When dimensions differ, `k` is 0, `recall` is not above 0 and at most 1, a row that is looked at
-/// holds NaN or infinity, or the run is cancelled.
-pub fn plan_knn_join<T: Scalar>(
-    queries: Option<Rows<'_, T>>,
-    items: Rows<'_, T>,
-    k: usize,
-    metric: Metric,
-    recall: f64,
-    seed: u64,
-    run: &Run,
-) -> Result<PlanStudy> {
-    if let Some(queries) = queries {
-        same_dimension(queries, items)?;
-    }
-    positive("k", k)?;
-    let planner = Planner::new(recall, seed, run)?;
-    if metric == Metric::InnerProduct {
-        return planner.study_products(&Products::new(queries, items, run)?, k);
-    }
-    planner.study_rows(queries, items, k, metric)
-}
 
 /// What is asked of the planner.
 pub(crate) struct Planner<'a> {
@@ -214,25 +121,8 @@ impl<'a> Planner<'a> {
         Self { others, ..self }
     }
 
-    /// A plan for inner products: that of the largest group.
-    pub(crate) fn study_products<T: Scalar>(
-        self,
-        products: &Products<'_, T>,
-        k: usize,
-    ) -> Result<PlanStudy> {
-        let augmented = products.largest_augmented()?;
-        let (queries, items) = augmented.sides()?;
-        let planner = self.for_others(products.others(k));
-        planner.study_rows(
-            Some(queries),
-            items,
-            products.places(k),
-            Metric::InnerProduct,
-        )
-    }
-
     /// As the join that the plan is for prepares its rows.
-    fn study_rows<T: Scalar>(
+    pub(crate) fn study_rows<T: Scalar>(
         &self,
         queries: Option<Rows<'_, T>>,
         items: Rows<'_, T>,
@@ -505,36 +395,6 @@ impl<'a> Planner<'a> {
     }
 }
 
-impl Prediction {
-    /// Of meeting all pairs.
-    fn exact(shape: &Shape, seconds: f64) -> Self {
-        Self {
-            recall: Estimate::ALL,
-            share: shape.exact_pairs() / shape.pairs().max(1.0),
-            seconds,
-            bytes: shape.bytes(0, 0.0),
-            contrast: None,
-            why: String::new(),
-        }
-    }
-
-    fn setting(&self, plan: JoinPlan) -> Setting {
-        Setting {
-            plan,
-            recall: self.recall.value,
-            share: self.share,
-            seconds: self.seconds,
-        }
-    }
-
-    fn of(self, plan: JoinPlan) -> PredictedPlan {
-        PredictedPlan {
-            plan,
-            predicted: Some(self),
-        }
-    }
-}
-
 /// Why not cells.
 fn why_exact(k: usize, hard: Option<f64>, cells: Option<Setting>) -> String {
     let hard = hard.map(|contrast| {
@@ -568,6 +428,8 @@ fn contrast(near: &[f64], random: &[f64], metric: Metric) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use crate::join::knn::plan_knn_join;
+    use crate::planner::prediction::PredictedPlan;
     use lshjoin_kernels::Isa;
 
     use super::*;

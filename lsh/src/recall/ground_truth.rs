@@ -11,7 +11,7 @@ use crate::{
         report::{Estimate, vouch_for},
         sampling::sample_of,
     },
-    join::knn::{KnnJoin, exactly},
+    pairs::top_k_join::{KnnJoin, exactly},
     vectors::vectors::Side,
 };
 
@@ -217,6 +217,21 @@ impl<T: Scalar> HeldOut<T> {
             })
             .collect()
     }
+}
+
+/// The rows to reach a recall by, where one is asked for.
+pub(crate) fn held_out<T: Scalar>(
+    recall: Option<f64>,
+    left: Option<&Side<'_, T>>,
+    right: &Side<'_, T>,
+    k: usize,
+    run: &Run,
+) -> Result<Option<(f64, HeldOut<T>)>> {
+    let Some(recall) = recall else {
+        return Ok(None);
+    };
+    run.begin("held-out rows");
+    Ok(Some((recall, HeldOut::of(left, right, k, run)?)))
 }
 
 #[cfg(test)]

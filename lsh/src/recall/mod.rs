@@ -2,4 +2,5 @@
 //! them. Uses [`pairs`](crate::pairs); begin with [`ground_truth`].
 
 pub(crate) mod ground_truth;
+pub(crate) mod others;
 pub(crate) mod recall_curve;

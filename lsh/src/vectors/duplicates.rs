@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use crate::{
         CellPlan, JoinPlan, LshPlan, base::metric::Metric, base::random::gaussian,
-        join::knn::knn_join, pairs::top_k_lists::Neighbors,
+        join::knn::knn_join, pairs::results::Neighbors,
     };
 
     /// The lists of all queries, from those of the queries at their `places`; the items' numbers

@@ -6,7 +6,6 @@ use lshjoin_kernels::{
     Asking, CommonScale, Isa, Measure, Quantised, Rows, Scalar, check_finite, cosine_distances,
     distances_of, euclidean_distances, exact_dot_products, memory, pairs_within,
 };
-use rayon::prelude::*;
 
 use crate::{
     base::{ROW_NUMBERS, context::Run, error::Result, magnitude, metric::Metric, sampling},
@@ -487,3 +486,6 @@ impl<'a, T: Scalar> Side<'a, T> {
         outwards(length(square - error), length(square + error))
     }
 }
+
+/// The left side of a join, if it is not the right one, and the right one.
+pub(crate) type Sides<'s, 'a, T> = (Option<&'s Side<'a, T>>, &'s Side<'a, T>);

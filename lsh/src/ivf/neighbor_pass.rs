@@ -1,0 +1,46 @@
+//! Neighbours of neighbours.
+
+use lshjoin_kernels::{Scalar, memory};
+use rayon::prelude::*;
+
+use crate::{
+    base::{ROW_NUMBERS, error::Result},
+    pairs::top_k_join::KnnJoin,
+};
+
+/// Left rows that are expanded together: near each other, they have neighbours in common.
+const EXPANDED: usize = 128;
+
+impl<T: Scalar> KnnJoin<'_, T> {
+    /// Neighbours of neighbours: left rows that lie together meet the neighbours of them all
+    /// and, where the items are joined with themselves, these neighbours' neighbours.
+    pub(crate) fn expand(&self, left_order: &[u32]) -> Result<()> {
+        let lists = self.nearest.lists.settle(self.run)?;
+        let candidates: Vec<Vec<u32>> = left_order
+            .par_chunks(EXPANDED)
+            .map(|block| {
+                let near = block.iter().flat_map(|&row| lists.of(row));
+                let mut near: Vec<u32> = memory::collect(near, ROW_NUMBERS)?;
+                near.sort_unstable();
+                near.dedup();
+                if self.left.is_none() {
+                    let next = near.iter().flat_map(|&row| lists.of(row));
+                    let next: Vec<u32> = memory::collect(next, ROW_NUMBERS)?;
+                    memory::extend(&mut near, next, ROW_NUMBERS)?;
+                    near.sort_unstable();
+                    near.dedup();
+                }
+                Ok(near)
+            })
+            .collect::<Result<_>>()?;
+        let mut met = memory::empty(candidates.len(), ROW_NUMBERS)?;
+        let mut right_order = Vec::new();
+        for (block, candidates) in candidates.iter().enumerate() {
+            let start = right_order.len();
+            memory::extend(&mut right_order, candidates.iter().copied(), ROW_NUMBERS)?;
+            let left = block * EXPANDED..left_order.len().min((block + 1) * EXPANDED);
+            met.push((left, start..right_order.len()));
+        }
+        self.meet(left_order, &right_order, met, &self.nearest.for_left())
+    }
+}

@@ -1,0 +1,181 @@
+//! Pairs that share a bucket and are nearer than a threshold.
+
+use lshjoin_kernels::{Rows, Scalar, memory};
+use rayon::prelude::*;
+
+use crate::{
+    base::{
+        check::{not_negative, positive},
+        context::Run,
+        error::Result,
+    },
+    lsh::{model::LshModel, table::Table},
+    pairs::{
+        batches::Batches,
+        results::{JoinedPairs, PAIRS, Pair},
+        threshold::{BucketNumbers, Found, Within},
+        tile_join::{Meeting, Meetings},
+    },
+    vectors::vectors::Side,
+};
+
+impl LshModel {
+    /// Pairs of a row of `a` and a row of `b` that share a bucket and are nearer than `threshold`
+    /// (strictly), by left row, then by right row; of `a` with itself when `b` is `None`: each pair
+    /// both ways, and each row with itself. What Spark's `approxSimilarityJoin` returns.
+    ///
+    /// Memory grows with the results and with rows × tables, not with the candidates.
+    ///
+    /// # Errors
+    /// When dimensions differ, a row holds NaN or infinity, the threshold is negative or NaN, a
+    /// bucket does not fit 32 bits, or the run is cancelled.
+    pub fn similarity_join<T: Scalar>(
+        &self,
+        a: Rows<'_, T>,
+        b: Option<Rows<'_, T>>,
+        threshold: f64,
+        run: &Run,
+    ) -> Result<JoinedPairs<T>> {
+        let mut pairs = Vec::new();
+        self.stream_similar(a, b, threshold, run, |found| {
+            Ok(memory::extend(&mut pairs, found, PAIRS)?)
+        })?;
+        run.check()?;
+        pairs.par_sort_unstable_by_key(|&(left, right, _)| (left, right));
+        let mut joined = JoinedPairs::new();
+        joined.extend(&pairs)?;
+        Ok(joined)
+    }
+
+    /// The pairs of [`LshModel::similarity_join`] in batches of `batch_size`, the last one
+    /// smaller; see [`radius_join_batches`] for their order and how to stop.
+    ///
+    /// Memory grows with rows × tables alone.
+    ///
+    /// # Errors
+    /// As [`LshModel::similarity_join`], and when `batch_size` is 0.
+    pub fn similarity_join_batches<T: Scalar>(
+        &self,
+        a: Rows<'_, T>,
+        b: Option<Rows<'_, T>>,
+        threshold: f64,
+        batch_size: usize,
+        run: &Run,
+        deliver: impl FnMut(JoinedPairs<T>) + Send,
+    ) -> Result<()> {
+        positive("batch_size", batch_size)?;
+        let mut batches = Batches::new(batch_size, deliver, run);
+        self.stream_similar(a, b, threshold, run, |found| batches.add(&found))?;
+        batches.finish()
+    }
+
+    fn stream_similar<T: Scalar>(
+        &self,
+        a: Rows<'_, T>,
+        b: Option<Rows<'_, T>>,
+        threshold: f64,
+        run: &Run,
+        mut hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
+    ) -> Result<()> {
+        self.check_dimension("left rows", a)?;
+        not_negative("threshold", threshold)?;
+        let left = Side::new("the left side", a, self.metric(), run)?;
+        let right = match b {
+            None => None,
+            Some(b) => {
+                self.check_dimension("right rows", b)?;
+                Some(left.to_meet("the right side", b, run)?)
+            }
+        };
+        let mut judge = Within::new(&left, right.as_ref(), threshold, run);
+        self.for_each_table(b.unwrap_or(a), b.map(|_| a), run, |items, queries| {
+            let take = |notes: &mut Found<T>| judge.take(notes);
+            let buckets = match (&right, queries) {
+                (Some(right), Some(queries)) => {
+                    let matches = queries.matches(items)?;
+                    let buckets =
+                        BucketNumbers::of_two(queries, a.len(), items, right.rows.len(), &matches)?;
+                    let meetings = Meetings {
+                        left: &left,
+                        left_order: &queries.order,
+                        right: Some((right, &items.order)),
+                        codes: None,
+                        run,
+                    };
+                    let met = matches
+                        .into_iter()
+                        .map(|(left, right)| Meeting { left, right });
+                    meetings.hold_in_order(met, &judge, take, &mut hand_over)?;
+                    buckets
+                }
+                _ => {
+                    let meetings = Meetings {
+                        left: &left,
+                        left_order: &items.order,
+                        right: None,
+                        codes: None,
+                        run,
+                    };
+                    let met = items
+                        .ranges()
+                        .filter(|bucket| bucket.len() > 1)
+                        .map(|bucket| Meeting {
+                            left: bucket.clone(),
+                            right: bucket,
+                        });
+                    meetings.hold_in_order(met, &judge, take, &mut hand_over)?;
+                    BucketNumbers::of_one(items, a.len())?
+                }
+            };
+            judge.earlier.push(buckets);
+            Ok(())
+        })?;
+        if b.is_none() {
+            hand_over(memory::collect(judge.with_itself(), PAIRS)?)?;
+        }
+        Ok(())
+    }
+}
+
+const BUCKETS: &str = "the buckets of rows";
+
+impl BucketNumbers {
+    /// In no bucket that the other side has rows in: two numbers, so that they never match.
+    const NONE_LEFT: u32 = u32::MAX;
+    const NONE_RIGHT: u32 = u32::MAX - 1;
+
+    pub(crate) fn of_one(table: &Table, rows: usize) -> Result<Self> {
+        let mut left = memory::filled(Self::NONE_LEFT, rows, BUCKETS)?;
+        for (number, bucket) in (0..).zip(table.ranges()) {
+            table.order[bucket]
+                .iter()
+                .for_each(|&row| left[row as usize] = number);
+        }
+        Ok(Self {
+            left,
+            right: Vec::new(),
+        })
+    }
+
+    pub(crate) fn of_two(
+        left: &Table,
+        left_rows: usize,
+        right: &Table,
+        right_rows: usize,
+        matches: &[(std::ops::Range<usize>, std::ops::Range<usize>)],
+    ) -> Result<Self> {
+        let mut numbers = Self {
+            left: memory::filled(Self::NONE_LEFT, left_rows, BUCKETS)?,
+            right: memory::filled(Self::NONE_RIGHT, right_rows, BUCKETS)?,
+        };
+        for (number, (l, r)) in (0..).zip(matches) {
+            left.order[l.clone()]
+                .iter()
+                .for_each(|&row| numbers.left[row as usize] = number);
+            right.order[r.clone()]
+                .iter()
+                .for_each(|&row| numbers.right[row as usize] = number);
+        }
+        Ok(numbers)
+    }
+}

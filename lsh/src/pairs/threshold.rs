@@ -1,0 +1,143 @@
+//! Pairs nearer than a threshold.
+
+use lshjoin_kernels::{Isa, Near, Scalar, memory};
+
+use crate::{
+    base::{context::Run, error::Result, metric::Metric},
+    pairs::{
+        results::{PAIRS, Pair},
+        tile_join::Judge,
+    },
+    vectors::{interval::filter_interval, vectors::Side},
+};
+
+/// Keeps the pairs nearer than a threshold that no earlier table has brought together.
+pub(crate) struct Within<'a, T> {
+    pub(crate) left: &'a Side<'a, T>,
+    pub(crate) right: &'a Side<'a, T>,
+    pub(crate) threshold: f64,
+    pub(crate) bound: f32,
+    /// Of a side with itself, each pair is met once but wanted both ways.
+    pub(crate) with_itself: bool,
+    pub(crate) isa: Isa,
+    /// For each earlier table, the buckets of the left and right rows.
+    pub(crate) earlier: Vec<BucketNumbers>,
+}
+
+/// What one thread has found in a task, and its buffers.
+pub(crate) struct Found<T> {
+    pub(crate) found: Vec<Pair<T>>,
+    pub(crate) pairs: Vec<(u32, u32)>,
+    pub(crate) distances: Vec<f64>,
+}
+
+impl<'a, T: Scalar> Within<'a, T> {
+    /// Of `left` with itself when `right` is `None`.
+    pub(crate) fn new(
+        left: &'a Side<'a, T>,
+        right: Option<&'a Side<'a, T>>,
+        threshold: f64,
+        run: &Run,
+    ) -> Self {
+        let (_, bound) = filter_interval::<T>(left.metric, threshold, left.rows.dim());
+        Self {
+            left,
+            right: right.unwrap_or(left),
+            threshold,
+            bound,
+            with_itself: right.is_none(),
+            isa: run.isa(),
+            earlier: Vec::new(),
+        }
+    }
+
+    /// The pairs found, by row: the order in which tiles bring them is nobody's promise.
+    pub(crate) fn take(&self, notes: &mut Found<T>) -> Result<Vec<Pair<T>>> {
+        let mut found = std::mem::take(&mut notes.found);
+        if self.with_itself {
+            let more = found.len();
+            memory::reserve(&mut found, more, PAIRS)?;
+            for pair in 0..found.len() {
+                let (left, right, distance) = found[pair];
+                found.push((right, left, distance));
+            }
+        }
+        // One number is compared in half the time of two.
+        found.sort_unstable_by_key(|&(left, right, _)| u64::from(left) << 32 | u64::from(right));
+        Ok(found)
+    }
+
+    /// Each row with itself: at distance 0, but for what has no direction.
+    pub(crate) fn with_itself(&self) -> impl Iterator<Item = Pair<T>> {
+        let rows = self.left.rows;
+        let distance = move |row: u32| match self.left.metric {
+            Metric::Cosine if rows.row(row as usize).iter().all(|&x| x == T::ZERO) => 1.0,
+            _ => 0.0,
+        };
+        (0..rows.len() as u32)
+            .map(move |row| (row, row, distance(row)))
+            .filter(|pair| pair.2 < self.threshold)
+            .map(|(left, right, distance)| (left, right, T::from_f64(distance)))
+    }
+}
+
+impl<T: Scalar> Judge<T> for Within<'_, T> {
+    type Notes = Found<T>;
+
+    fn notes(&self) -> Self::Notes {
+        Found {
+            found: Vec::new(),
+            pairs: Vec::new(),
+            distances: Vec::new(),
+        }
+    }
+
+    fn left_bound(&self, _: u32) -> f32 {
+        self.bound
+    }
+
+    fn right_bound(&self, _: u32) -> f32 {
+        -1.0
+    }
+
+    fn judge(
+        &self,
+        left: &[u32],
+        right: &[u32],
+        near: &mut Vec<Near>,
+        notes: &mut Self::Notes,
+    ) -> Result<()> {
+        let rows = |pair: &Near| (left[pair.left as usize], right[pair.right as usize]);
+        notes.pairs.clear();
+        memory::extend(&mut notes.pairs, near.iter().map(rows), PAIRS)?;
+        self.left
+            .distances(self.right, &notes.pairs, &mut notes.distances, self.isa)?;
+        for (&(left, right), &distance) in notes.pairs.iter().zip(&notes.distances) {
+            let distance = T::from_f64(distance);
+            if distance.to_f64() < self.threshold
+                && !self.earlier.iter().any(|table| table.shared(left, right))
+            {
+                memory::push(&mut notes.found, (left, right, distance), PAIRS)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bucket of each row in one table, numbered alike on both sides.
+pub(crate) struct BucketNumbers {
+    pub(crate) left: Vec<u32>,
+    /// Empty when the two sides are one.
+    pub(crate) right: Vec<u32>,
+}
+
+impl BucketNumbers {
+    pub(crate) fn shared(&self, left: u32, right: u32) -> bool {
+        let of_right = if self.right.is_empty() {
+            &self.left
+        } else {
+            &self.right
+        };
+        self.left[left as usize] == of_right[right as usize]
+    }
+}

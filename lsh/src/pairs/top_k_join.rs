@@ -1,0 +1,199 @@
+//! A k-nearest-neighbour join under way.
+
+use std::ops::Range;
+
+use lshjoin_kernels::{Scalar, memory};
+
+use crate::{
+    base::{ROW_NUMBERS, check::positive, context::Run, error::Result, report::Estimate},
+    pairs::{
+        by_sorting::{are_most, by_sorting},
+        results::Neighbors,
+        tile_join::{Meeting, Meetings},
+        top_k::{Nearer, Nearest},
+    },
+    vectors::vectors::Side,
+};
+
+/// A join under way.
+pub(crate) struct KnnJoin<'a, T> {
+    /// `None` when the right side is joined with itself.
+    pub(crate) left: Option<&'a Side<'a, T>>,
+    pub(crate) right: &'a Side<'a, T>,
+    pub(crate) nearest: Nearest<'a, T>,
+    pub(crate) run: &'a Run,
+}
+
+/// Right rows that all left ones meet before they meet the rest, where nothing is known of them, and
+/// of how many that is one at most.
+pub(crate) const FEW: usize = 2048;
+
+pub(crate) const FEW_OF: usize = 8;
+
+/// Rows of both sides from which on it pays to do anything but meet all pairs.
+pub(crate) const MANY: usize = 4096;
+
+/// The k nearest of all pairs, as the one thing that is left to do.
+pub(crate) fn all_pairs<T: Scalar>(
+    left: Option<&Side<'_, T>>,
+    right: &Side<'_, T>,
+    k: usize,
+    run: &Run,
+) -> Result<Neighbors<T>> {
+    run.begin("all pairs");
+    run.reached(Estimate::ALL);
+    exactly(left, right, k, run)
+}
+
+/// The k nearest of all pairs.
+pub(crate) fn exactly<T: Scalar>(
+    left: Option<&Side<'_, T>>,
+    right: &Side<'_, T>,
+    k: usize,
+    run: &Run,
+) -> Result<Neighbors<T>> {
+    positive("k", k)?;
+    if are_most(k, right.len()) {
+        run.meets(pairs(left, right));
+        return by_sorting(left, right, k, run);
+    }
+    KnnJoin::new(left, right, k, run)?.exactly()
+}
+
+/// How many pairs there are, of a side with itself each once.
+pub(crate) fn pairs<T: Scalar>(left: Option<&Side<'_, T>>, right: &Side<'_, T>) -> u64 {
+    let items = right.len() as u64;
+    match left {
+        Some(left) => left.len() as u64 * items,
+        None => items * items.saturating_sub(1) / 2,
+    }
+}
+
+impl<'a, T: Scalar> KnnJoin<'a, T> {
+    pub(crate) fn left(&self) -> &'a Side<'a, T> {
+        self.left.unwrap_or(self.right)
+    }
+
+    /// Of `right` with itself when `left` is `None`.
+    pub(crate) fn new(
+        left: Option<&'a Side<'a, T>>,
+        right: &'a Side<'a, T>,
+        k: usize,
+        run: &'a Run,
+    ) -> Result<Self> {
+        let nearest = Nearest::new(left.unwrap_or(right), left.map(|_| right), k, run)?;
+        Ok(Self {
+            left,
+            right,
+            nearest,
+            run,
+        })
+    }
+
+    /// Meets all pairs as the one thing that is left to do.
+    pub(crate) fn all_pairs(self) -> Result<Neighbors<T>> {
+        self.run.begin("all pairs");
+        self.run.reached(Estimate::ALL);
+        self.exactly()
+    }
+
+    /// Meets all pairs, and ends the join.
+    pub(crate) fn exactly(self) -> Result<Neighbors<T>> {
+        if self.is_unbounded() {
+            self.meet_some()?;
+        }
+        self.run.meets(pairs(self.left, self.right));
+        self.meet_all(&self.nearest.for_all())?;
+        self.nearest.finish()
+    }
+
+    /// Whether rows have no neighbours yet.
+    pub(crate) fn is_unbounded(&self) -> bool {
+        !self.left().is_empty() && self.nearest.lists.bound(0).is_infinite()
+    }
+
+    /// Brings all left rows together with a few right ones from all over, so that most other pairs
+    /// fail the first test. (Without codes there is no such test.)
+    pub(crate) fn meet_some(&self) -> Result<()> {
+        let (left, right) = (self.left().numbers()?, self.right.numbers()?);
+        let k = self.nearest.lists.k();
+        let few = FEW.max(4 * k).min(right.len() / FEW_OF);
+        if self.right.codes.is_none() || few < 2 * k {
+            return Ok(());
+        }
+        let step = right.len().div_ceil(few);
+        let some = memory::collect(right.into_iter().step_by(step), ROW_NUMBERS)?;
+        // Not counted as met: all of these pairs meet again.
+        let met = vec![(0..left.len(), 0..some.len())];
+        self.hold(&left, &some, met, &self.nearest.first())
+    }
+
+    /// Meets all pairs.
+    pub(crate) fn meet_all(&self, judge: &Nearer<'_, T>) -> Result<()> {
+        let (left_order, right_order) = (self.left().numbers()?, self.right.numbers()?);
+        let meetings = Meetings {
+            left: self.left(),
+            left_order: &left_order,
+            right: self.left.map(|_| (self.right, right_order.as_slice())),
+            codes: None,
+            run: self.run,
+        };
+        let all = Meeting {
+            left: 0..left_order.len(),
+            right: 0..right_order.len(),
+        };
+        meetings.hold([all].into_iter(), judge)
+    }
+
+    /// Brings the rows that have not met as many others as they want together with all: those of cells
+    /// and buckets that hold too few, as outliers' may.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn complete(&self) -> Result<()> {
+        let own = usize::from(self.left.is_none());
+        let short = |others: usize| {
+            let lists = &self.nearest.lists;
+            lists.shorter_than(others.saturating_sub(own))
+        };
+        if short(self.right.len()).is_empty() {
+            return Ok(());
+        }
+        let right = self.right.numbers()?;
+        let short = short(right.len());
+        let met = vec![(0..short.len(), 0..right.len())];
+        self.meet(&short, &right, met, &self.nearest.first())
+    }
+
+    /// Lets places of two orders meet, and counts their pairs.
+    pub(crate) fn meet(
+        &self,
+        left_order: &[u32],
+        right_order: &[u32],
+        met: Vec<(Range<usize>, Range<usize>)>,
+        judge: &Nearer<'_, T>,
+    ) -> Result<()> {
+        let pairs = met.iter().map(|(left, right)| left.len() * right.len());
+        self.run.meets(pairs.sum::<usize>() as u64);
+        self.hold(left_order, right_order, met, judge)
+    }
+
+    pub(crate) fn hold(
+        &self,
+        left_order: &[u32],
+        right_order: &[u32],
+        met: Vec<(Range<usize>, Range<usize>)>,
+        judge: &Nearer<'_, T>,
+    ) -> Result<()> {
+        let right = Some((self.right, right_order));
+        let meetings = Meetings {
+            left: self.left(),
+            left_order,
+            right,
+            codes: None,
+            run: self.run,
+        };
+        let met = met.into_iter().map(|(left, right)| Meeting { left, right });
+        meetings.hold(met, judge)
+    }
+}

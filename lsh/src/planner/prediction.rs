@@ -1,0 +1,95 @@
+//! What the planner says.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    base::{plan::JoinPlan, report::Estimate},
+    planner::cost_model::Shape,
+};
+
+/// A plan, and what to expect of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PredictedPlan {
+    /// What to do.
+    #[serde(flatten)]
+    pub plan: JoinPlan,
+    /// What to expect, if that has been looked into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<Prediction>,
+}
+
+/// What the planner expects of a plan, on the machine that it ran on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prediction {
+    /// The recall, measured on sampled rows that were not used to choose the plan.
+    pub recall: Estimate,
+    /// Pairs compared, as a share of the pairs of a query and an item.
+    pub share: f64,
+    /// Seconds that the join takes.
+    pub seconds: f64,
+    /// Peak memory beside the rows themselves, in bytes.
+    pub bytes: u64,
+    /// How many times as far as its k-th neighbour a random item is, by the medians of sampled rows:
+    /// near 1, no index can tell near from far. `None` where no sample was looked at, or half of the
+    /// neighbours are at distance 0.
+    pub contrast: Option<f64>,
+    /// Why this plan and no other.
+    pub why: String,
+}
+
+/// What the planner looked at, from [`plan_knn_join`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlanStudy {
+    /// The plan of the least predicted time.
+    pub chosen: PredictedPlan,
+    /// The recall and time of the settings considered, the chosen one among them.
+    pub considered: Vec<Setting>,
+    /// Distances of sampled queries to their k-th neighbours.
+    pub near: Vec<f64>,
+    /// Distances of the same queries to random items.
+    pub random: Vec<f64>,
+}
+
+/// A setting that the planner considered.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Setting {
+    /// As a plan.
+    pub plan: JoinPlan,
+    /// Recall on sampled rows that were not used to choose.
+    pub recall: f64,
+    /// Share of the pairs that it compares.
+    pub share: f64,
+    /// Predicted seconds.
+    pub seconds: f64,
+}
+
+impl Prediction {
+    /// Of meeting all pairs.
+    pub(crate) fn exact(shape: &Shape, seconds: f64) -> Self {
+        Self {
+            recall: Estimate::ALL,
+            share: shape.exact_pairs() / shape.pairs().max(1.0),
+            seconds,
+            bytes: shape.bytes(0, 0.0),
+            contrast: None,
+            why: String::new(),
+        }
+    }
+
+    pub(crate) fn setting(&self, plan: JoinPlan) -> Setting {
+        Setting {
+            plan,
+            recall: self.recall.value,
+            share: self.share,
+            seconds: self.seconds,
+        }
+    }
+
+    pub(crate) fn of(self, plan: JoinPlan) -> PredictedPlan {
+        PredictedPlan {
+            plan,
+            predicted: Some(self),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Rows with one value more, by which inner products become distances.
+
+use lshjoin_kernels::{Rows, Scalar, memory};
+use rayon::prelude::*;
+
+use crate::base::error::Result;
+
+/// What memory is asked for.
+pub(crate) const AUGMENTED: &str = "augmented rows";
+
+/// Augmented rows, all scaled by powers of two, which changes no order: the items of a group so that the
+/// longest is between ½ and 1 and all augmented ones have norm 1, queries to between ½ and 1 each.
+pub(crate) struct Augmented<T> {
+    pub(crate) queries: Vec<T>,
+    pub(crate) items: Vec<T>,
+    pub(crate) dim: usize,
+}
+
+impl<T: Scalar> Augmented<T> {
+    pub(crate) fn sides(&self) -> Result<(Rows<'_, T>, Rows<'_, T>)> {
+        Ok((
+            Rows::new(&self.queries, self.dim)?,
+            Rows::new(&self.items, self.dim)?,
+        ))
+    }
+}
+
+/// The power of two by which a norm is between ½ and 1, as its exponent.
+pub(crate) fn exponent_of(norm: f64) -> i32 {
+    if norm == 0.0 {
+        return 0;
+    }
+    // Of the smallest numbers the bits don't say it.
+    let (norm, enlarged) = if norm < f64::MIN_POSITIVE {
+        (norm * 2_f64.powi(100), 100)
+    } else {
+        (norm, 0)
+    };
+    let bits = (norm.to_bits() >> (f64::MANTISSA_DIGITS - 1)) as i32;
+    bits - (f64::MAX_EXP - 2) - enlarged
+}
+
+/// Some rows, each divided by a power of two, with one value more.
+pub(crate) fn augmented<T: Scalar>(
+    rows: Rows<'_, T>,
+    some: &[u32],
+    exponent: impl Fn(u32) -> i32 + Sync,
+    last: impl Fn(&[T]) -> f64 + Sync,
+) -> Result<Vec<T>> {
+    let dim = rows.dim();
+    let mut values = memory::zeroed(some.len().saturating_mul(dim + 1), AUGMENTED)?;
+    values
+        .par_chunks_mut(dim + 1)
+        .zip(some)
+        .for_each(|(to, &row)| {
+            // In two steps, since not all of these powers are numbers.
+            let exponent = exponent(row);
+            let factors = [exponent / 2, exponent - exponent / 2].map(|half| 2_f64.powi(-half));
+            for (to, value) in to.iter_mut().zip(rows.row(row as usize)) {
+                *to = T::from_f64(value.to_f64() * factors[0] * factors[1]);
+            }
+            to[dim] = T::from_f64(last(&to[..dim]));
+        });
+    Ok(values)
+}
+
+/// Rows of an index as they are kept: with one value more at their end.
+pub(crate) fn longer<T: Scalar>(
+    rows: Rows<'_, T>,
+    last: impl Fn(usize) -> f64 + Sync,
+) -> Result<Vec<T>> {
+    let len = rows.len().saturating_mul(rows.dim() + 1);
+    let mut values = memory::zeroed(len, AUGMENTED)?;
+    values
+        .par_chunks_mut(rows.dim() + 1)
+        .enumerate()
+        .for_each(|(row, longer)| {
+            longer[..rows.dim()].copy_from_slice(rows.row(row));
+            longer[rows.dim()] = T::from_f64(last(row));
+        });
+    Ok(values)
+}
