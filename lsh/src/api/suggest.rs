@@ -31,7 +31,7 @@ use crate::{
     pairs::results::PAIRS,
     planner::cost_model::Costs,
     recall::ground_truth::{HeldOut, Which},
-    vectors::{principal_axes::project, vectors::Side},
+    vectors::{Side, principal_axes::project},
 };
 
 /// Which rows are near, for [`suggest`].

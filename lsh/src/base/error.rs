@@ -6,8 +6,6 @@ use std::{
 use lshjoin_kernels::KernelError;
 use thiserror::Error;
 
-use crate::base::metric::Metric;
-
 /// What a model or a join refuses, with the offending value and what to do.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
@@ -74,7 +72,7 @@ pub enum Error {
         /// The largest magnitude for which all distances fit.
         largest: f64,
         /// What is computed.
-        metric: Metric,
+        metric: &'static str,
         /// Of the rows' type.
         bits: usize,
     },

@@ -49,7 +49,7 @@ pub(crate) fn check<T: Scalar>(
             dimension,
             value,
             largest,
-            metric,
+            metric: metric.name(),
             bits: 8 * size_of::<T>(),
         },
         error => (name, error).into(),

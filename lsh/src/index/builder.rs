@@ -1,40 +1,41 @@
 //! Items that come in batches made into a segment, three passes over them.
 
-use std::{borrow::Cow, collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
-use lshjoin_kernels::{CommonScale, Quantised, Rows, memory};
-use rayon::prelude::*;
+use lshjoin_kernels::{Rows, memory};
 
 use crate::{
     base::{
-        ROW_NUMBERS,
         context::Run,
         error::{Error, Result},
         magnitude,
         metric::Metric,
         plan::{JoinPlan, MOST_CELLS, PartitionPlan},
     },
-    index::segment::Segment,
-    ivf::{axis_quantiser::AxisCells, coarse_quantiser},
+    index::{
+        ids::{by_id, twins},
+        learn::{Learnt, Sample},
+        segment::Segment,
+        write::{Done, Writing, write},
+    },
+    ivf::coarse_quantiser,
     storage::{
-        array::{Array, ArrayWriter, Written},
-        directory::{Directory, Facts, Unfinished, UnfinishedFile},
-        layout::{ARRAYS, Shapes, UNDER_WAY, has_codes, held_out_count, held_out_step, width},
+        array::Array,
+        directory::Directory,
+        format::Written,
+        layout::{ARRAYS, Shapes, UNDER_WAY, check_numbers, has_codes, held_out_count, width},
+        manifest::Facts,
+        writer::ArrayWriter,
     },
     vectors::{
-        augment::longer,
-        duplicates::hash,
-        grid::Grid,
+        Side,
         norms::norms_of,
         principal_axes::{self, PrincipalAxes},
-        vectors::Side,
     },
 };
 
 /// What memory is asked for.
 const CELLS: &str = "the cell of each item";
-const OF_CELL: &str = "items of a cell";
-
 /// Rows that are brought to their cells at a time.
 const ASSIGNED: usize = 1 << 16;
 
@@ -64,62 +65,25 @@ const RECORDS: usize = 32;
 /// # Ok::<(), lshjoin::Error>(())
 /// ```
 pub struct IndexBuilder {
-    items: usize,
-    dim: usize,
-    metric: Metric,
-    plan: PartitionPlan,
-    directory: Option<Directory>,
+    pub(crate) items: usize,
+    pub(crate) dim: usize,
+    pub(crate) metric: Metric,
+    pub(crate) plan: PartitionPlan,
+    pub(crate) directory: Option<Directory>,
     /// Whether what is done stays in the directory, however this ends.
-    resumable: bool,
+    pub(crate) resumable: bool,
     /// Items that have come in this pass.
-    seen: usize,
+    pub(crate) seen: usize,
     /// Of these, those that a builder that goes on from here need not have again.
-    recorded: usize,
-    stage: Stage,
+    pub(crate) recorded: usize,
+    pub(crate) stage: Stage,
 }
 
-enum Stage {
+pub(crate) enum Stage {
     Learn(Sample),
     Assign(Box<Writing>),
     Write(Box<Writing>),
     Done(Done),
-}
-
-/// Items that all is learnt from.
-#[derive(Default)]
-struct Sample {
-    /// Every so manieth item, for the axes.
-    axes: Vec<f32>,
-    /// The same for the centroids.
-    cells: Vec<f32>,
-    /// The largest norm, where inner products are searched.
-    longest: f64,
-}
-
-struct Learnt {
-    axes: PrincipalAxes,
-    centroids: Vec<f32>,
-    /// `None` where the metric has no codes.
-    grid: Option<Grid<f32>>,
-    longest: f64,
-}
-
-struct Writing {
-    learnt: Learnt,
-    /// The cell of each item that was brought to one.
-    cells: Vec<u32>,
-    /// Where each cell's next row goes.
-    next: Vec<usize>,
-    writers: BTreeMap<&'static str, ArrayWriter>,
-}
-
-/// What is left to do when all items are written.
-#[derive(Default)]
-struct Done {
-    /// The cell of each item.
-    cells: Vec<u32>,
-    starts: Vec<usize>,
-    writers: BTreeMap<&'static str, ArrayWriter>,
 }
 
 impl IndexBuilder {
@@ -229,7 +193,7 @@ impl IndexBuilder {
         (pass, self.seen)
     }
 
-    fn facts(&self) -> Facts {
+    pub(crate) fn facts(&self) -> Facts {
         Facts {
             items: self.items,
             dim: self.dim,
@@ -238,116 +202,7 @@ impl IndexBuilder {
         }
     }
 
-    /// Goes on from where another builder was.
-    fn go_on(&mut self, unfinished: &Unfinished) -> Result<()> {
-        let Some(directory) = &self.directory else {
-            return Ok(());
-        };
-        let writer = |name: &'static str| match unfinished.files.get(name) {
-            Some(UnfinishedFile { file, shape }) => {
-                let shape = shape.clone();
-                Ok((
-                    name,
-                    ArrayWriter::reopen(name, shape, directory.path(), file)?,
-                ))
-            }
-            None => Err(Error::damaged(
-                directory.path(),
-                "of an array that was begun there is no file",
-            )),
-        };
-        let writers = ARRAYS.into_iter().chain(UNDER_WAY).map(writer);
-        let writers: BTreeMap<&'static str, ArrayWriter> = writers.collect::<Result<_>>()?;
-        let other = || {
-            Error::damaged(
-                directory.path(),
-                "what was begun there is not an index of these items",
-            )
-        };
-        let length = |name| writers[name].shape().length();
-        let shapes = self.shapes(length("axes"), length("centre"), length("centroids"));
-        let mut shaped = writers.iter();
-        if !shapes.is_possible(&self.plan)
-            || !shaped.all(|(&name, writer)| *writer.shape() == shapes.of(name))
-        {
-            return Err(other());
-        }
-        let centre: Vec<f32> = writers["centre"].values()?;
-        let centre = (!centre.is_empty()).then_some(centre);
-        let scale = unfinished.scale.and_then(CommonScale::from_bits);
-        let learnt = Learnt {
-            axes: PrincipalAxes::of_parts(writers["axes"].values()?, self.width()),
-            centroids: writers["centroids"].values()?,
-            grid: scale.map(|scale| Grid { centre, scale }),
-            longest: f64::from_bits(unfinished.longest),
-        };
-        let mut cells: Vec<u32> = writers["cells"].values()?;
-        if !unfinished.writing {
-            cells.truncate(unfinished.seen);
-        }
-        let mut writing = Writing {
-            learnt,
-            cells,
-            next: Vec::new(),
-            writers,
-        };
-        let (count, learnt) = (writing.count(), &writing.learnt);
-        let mut values = learnt.axes.axes.iter().chain(&learnt.centroids);
-        if unfinished.seen > self.items
-            || !values.all(|value| value.is_finite())
-            || !(0.0..=f64::MAX).contains(&learnt.longest)
-            || learnt.grid.is_some() != has_codes(self.metric)
-            || writing.cells.iter().any(|&cell| cell as usize >= count)
-        {
-            return Err(other());
-        }
-        (self.seen, self.recorded) = (unfinished.seen, unfinished.seen);
-        if unfinished.writing {
-            writing.next = writing.starts(unfinished.seen);
-            self.stage = Stage::Write(writing.into());
-        } else {
-            self.stage = Stage::Assign(writing.into());
-        }
-        if self.seen == self.items {
-            self.end_pass(&Run::new()?)?;
-        }
-        Ok(())
-    }
-
-    /// Brings to disk what was done, and then notes that it is there.
-    fn record(&mut self) -> Result<()> {
-        let facts = self.facts();
-        let (Some(directory), true) = (&mut self.directory, self.resumable) else {
-            return Ok(());
-        };
-        let (writing, is_writing) = match &mut self.stage {
-            Stage::Assign(writing) => (writing, false),
-            Stage::Write(writing) => (writing, true),
-            Stage::Learn(_) | Stage::Done(_) => return Ok(()),
-        };
-        if !is_writing {
-            let cells = &writing.cells[self.recorded..];
-            write(&mut writing.writers, "cells", self.recorded, cells)?;
-        }
-        let mut files = BTreeMap::new();
-        for (&name, writer) in &mut writing.writers {
-            writer.sync()?;
-            if let Some(file) = writer.file() {
-                let shape = writer.shape().clone();
-                files.insert(name.into(), UnfinishedFile { file, shape });
-            }
-        }
-        let mut unfinished = Unfinished::new(facts, files);
-        (unfinished.writing, unfinished.seen) = (is_writing, self.seen);
-        let grid = writing.learnt.grid.as_ref();
-        unfinished.scale = grid.map(|grid| grid.scale.to_bits());
-        unfinished.longest = writing.learnt.longest.to_bits();
-        directory.record(unfinished)?;
-        self.recorded = self.seen;
-        Ok(())
-    }
-
-    fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         width(self.metric, self.dim)
     }
 
@@ -431,7 +286,7 @@ impl IndexBuilder {
         Ok(())
     }
 
-    fn end_pass(&mut self, run: &Run) -> Result<()> {
+    pub(crate) fn end_pass(&mut self, run: &Run) -> Result<()> {
         (self.seen, self.recorded) = (0, 0);
         let stage = std::mem::replace(&mut self.stage, Stage::Done(Done::default()));
         self.stage = match stage {
@@ -449,7 +304,7 @@ impl IndexBuilder {
         self.record()
     }
 
-    fn shapes(&self, axes: usize, centres: usize, cells: usize) -> Shapes {
+    pub(crate) fn shapes(&self, axes: usize, centres: usize, cells: usize) -> Shapes {
         Shapes {
             rows: self.items,
             width: self.width(),
@@ -501,7 +356,7 @@ impl IndexBuilder {
     /// # Errors
     /// When not all items have come in each pass, a file can't be written, or the run is
     /// cancelled: a directory then has the index that it had before.
-    pub fn finish(self, run: &Run) -> Result<super::Index> {
+    pub(crate) fn finish_segment(self, run: &Run) -> Result<Segment> {
         let width = self.width();
         let Stage::Done(mut done) = self.stage else {
             return Err(Error::Parameter {
@@ -543,26 +398,8 @@ impl IndexBuilder {
                 Segment::open(&path, true, run)?
             }
         };
-        Ok(super::Index::of(segment))
+        Ok(segment)
     }
-}
-
-/// Whether there may be an index of so many items and values, and of such cells.
-///
-/// # Errors
-/// When a number is out of range.
-pub(crate) fn check_numbers(items: usize, dim: usize, plan: PartitionPlan) -> Result<()> {
-    Rows::<f32>::new(&[], dim)?;
-    for (name, number) in [("the number of items", items), ("the dimension", dim)] {
-        if number >= u32::MAX as usize {
-            return Err(Error::Parameter {
-                name,
-                must_be: "below 2**32 - 1",
-                value: number.to_string(),
-            });
-        }
-    }
-    JoinPlan::Partitions(plan).check()
 }
 
 /// The cells that so many items ask for.
@@ -574,238 +411,4 @@ pub(crate) fn default_plan(items: usize, seed: u64) -> PartitionPlan {
         probes: 1,
         until_recall: Some(0.95),
     }
-}
-
-impl Sample {
-    fn add(&mut self, items: Rows<'_, f32>, first: usize, axes: usize, cells: usize) -> Result<()> {
-        let take = |step: usize, values: &mut Vec<f32>| {
-            let start = first.next_multiple_of(step) - first;
-            let rows = (start..items.len()).step_by(step);
-            memory::reserve(values, rows.len() * items.dim(), "a sample of the items")?;
-            rows.for_each(|row| values.extend_from_slice(items.row(row)));
-            Ok::<_, Error>(())
-        };
-        take(axes, &mut self.axes)?;
-        take(cells, &mut self.cells)
-    }
-
-    fn learn(self, metric: Metric, dim: usize, plan: &PartitionPlan, run: &Run) -> Result<Learnt> {
-        let width = width(metric, dim);
-        let mut learnt = Learnt {
-            axes: PrincipalAxes::of_parts(Vec::new(), width),
-            centroids: Vec::new(),
-            grid: None,
-            longest: self.longest,
-        };
-        if !has_codes(metric) {
-            return Ok(learnt);
-        }
-        let rows = learnt.kept(Rows::new(&self.axes, dim)?, metric, run)?;
-        learnt.axes = PrincipalAxes::of_sample(Rows::new(&rows, width)?, plan.axes, run)?;
-        let rows = learnt.kept(Rows::new(&self.cells, dim)?, metric, run)?;
-        let rows = Rows::new(&rows, width)?;
-        learnt.grid = Some(Grid::of(rows, metric, run)?);
-        let side = Side::without_codes("items", rows, metric, run)?;
-        let cells = AxisCells::of_sample(&learnt.axes, &side, plan.cells, plan.seed, run)?;
-        learnt.centroids = cells.into_centroids();
-        Ok(learnt)
-    }
-}
-
-impl Learnt {
-    fn axes_count(&self) -> usize {
-        self.axes.count()
-    }
-
-    fn cells_count(&self) -> usize {
-        self.centroids.len() / self.axes_count().max(1)
-    }
-
-    /// What codes are counted from, if not from zero.
-    fn centre(&self) -> Option<&[f32]> {
-        self.grid.as_ref().and_then(|grid| grid.centre.as_deref())
-    }
-
-    fn cells(&self) -> AxisCells {
-        AxisCells::of_parts(self.axes.clone(), self.centroids.clone())
-    }
-
-    /// Rows as they are kept.
-    fn kept<'a>(&self, items: Rows<'a, f32>, metric: Metric, run: &Run) -> Result<Cow<'a, [f32]>> {
-        if metric != Metric::InnerProduct {
-            return Ok(items.values().into());
-        }
-        let norms = norms_of(items, run)?;
-        let last = |row: usize| self.longest.powi(2) - norms[row].powi(2);
-        Ok(longer(items, |row| last(row).max(0.0).sqrt())?.into())
-    }
-}
-
-impl Writing {
-    /// How many cells there are; where there are none, all rows are of one.
-    fn count(&self) -> usize {
-        self.learnt.cells_count().max(1)
-    }
-
-    /// Where each cell's rows go after the first `seen` items; of none, where they start, with their
-    /// end.
-    fn starts(&self, seen: usize) -> Vec<usize> {
-        let mut starts = vec![0; self.count() + 1];
-        for &cell in &self.cells {
-            starts[cell as usize + 1] += 1;
-        }
-        for cell in 1..starts.len() {
-            starts[cell] += starts[cell - 1];
-        }
-        for &cell in &self.cells[..seen] {
-            starts[cell as usize] += 1;
-        }
-        starts
-    }
-
-    fn add(
-        &mut self,
-        items: Rows<'_, f32>,
-        ids: &[i64],
-        first: usize,
-        metric: Metric,
-        run: &Run,
-    ) -> Result<()> {
-        let cells = &self.cells[first..first + items.len()];
-        let mut order = memory::collect(0..items.len() as u32, ROW_NUMBERS)?;
-        order.par_sort_unstable_by_key(|&row| (cells[row as usize], row));
-        let values = self.learnt.kept(items, metric, run)?;
-        let rows = Rows::new(
-            &values,
-            items.dim() + usize::from(metric == Metric::InnerProduct),
-        )?;
-        let mut side = match &self.learnt.grid {
-            Some(grid) => Side::with_grid("items", rows, metric, grid, run)?,
-            None => Side::new("items", rows, metric, run)?,
-        };
-        if metric == Metric::InnerProduct {
-            side = side.with_norm(self.learnt.longest)?;
-        }
-        for of_cell in order.chunk_by(|&x, &y| cells[x as usize] == cells[y as usize]) {
-            run.check()?;
-            let cell = cells[of_cell[0] as usize] as usize;
-            let at = self.next[cell];
-            self.next[cell] += of_cell.len();
-            let indices = of_cell.iter().map(|&row| row as usize);
-            let of_rows: Vec<i64> = gather(ids, 1, indices.clone())?;
-            write(&mut self.writers, "ids", at, &of_rows)?;
-            let hashes = indices.clone().map(|row| hash(items.row(row)));
-            let hashes = memory::collect(hashes, OF_CELL)?;
-            write(&mut self.writers, "hashes", at, &hashes)?;
-            let width = rows.dim();
-            let values: Vec<f32> = gather(rows.values(), width, indices.clone())?;
-            write(&mut self.writers, "rows", at * width, &values)?;
-            if let Some(codes) = &side.codes {
-                let (codes, known) = codes.parts();
-                let stride = codes.len() / rows.len();
-                let codes: Vec<i8> = gather(codes, stride, indices.clone())?;
-                write(&mut self.writers, "codes", at * stride, &codes)?;
-                let of_row = Quantised::KNOWN;
-                let known: Vec<u8> = gather(known, of_row, indices.clone())?;
-                write(&mut self.writers, "known", at * of_row, &known)?;
-            }
-            if !side.norms.is_empty() {
-                let norms: Vec<f64> = gather(&side.norms, 1, indices)?;
-                write(&mut self.writers, "norms", at, &norms)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn end(self) -> Done {
-        let has_cells = !self.learnt.centroids.is_empty();
-        Done {
-            starts: if has_cells { self.starts(0) } else { vec![0] },
-            cells: self.cells,
-            writers: self.writers,
-        }
-    }
-}
-
-impl Done {
-    /// Ends an array that all is written of, if that was not done before.
-    fn finish(
-        &mut self,
-        name: &str,
-        arrays: &mut BTreeMap<String, Array>,
-        files: &mut Vec<Written>,
-        run: &Run,
-    ) -> Result<()> {
-        if let Some(writer) = self.writers.remove(name) {
-            let (array, written) = writer.finish(run)?;
-            files.extend(written);
-            arrays.insert(name.into(), array);
-        }
-        Ok(())
-    }
-
-    /// The rows of every so manieth item, in the order in which the items came.
-    fn held_out(&self) -> Vec<u32> {
-        let step = held_out_step(self.cells.len());
-        let mut next = self.starts.clone();
-        let places = self.cells.iter().map(|&cell| {
-            let place = next[cell as usize];
-            next[cell as usize] += 1;
-            place as u32
-        });
-        places.step_by(step).collect()
-    }
-}
-
-/// The rows by rising id.
-fn by_id(ids: &[i64]) -> Result<Vec<u32>> {
-    let id = |row: u32| ids[row as usize];
-    let mut by_id = memory::collect(0..ids.len() as u32, ROW_NUMBERS)?;
-    by_id.par_sort_unstable_by_key(|&row| id(row));
-    match by_id.windows(2).find(|pair| id(pair[0]) == id(pair[1])) {
-        None => Ok(by_id),
-        Some(twice) => Err(Error::Id {
-            id: id(twice[0]),
-            problem: "is given twice; ids tell items apart",
-        }),
-    }
-}
-
-/// For each row how many equal ones have lower ids.
-pub(crate) fn twins(by_id: &[u32], hashes: &[u64], rows: Rows<'_, f32>) -> Result<Vec<u32>> {
-    let mut twins = memory::zeroed(by_id.len(), ROW_NUMBERS)?;
-    let hash = |&place: &u32| hashes[by_id[place as usize] as usize];
-    let row = |&place: &u32| rows.row(by_id[place as usize] as usize);
-    let mut order = memory::collect(0..by_id.len() as u32, ROW_NUMBERS)?;
-    order.par_sort_unstable_by_key(|place| (hash(place), *place));
-    let groups = order.chunk_by(|x, y| hash(x) == hash(y));
-    for same in groups.filter(|same| same.len() > 1) {
-        // Others of the same hash, if there ever are, count as nobody's twins.
-        let equal = same.iter().filter(|&other| row(other) == row(&same[0]));
-        for (rank, &place) in (0..).zip(equal) {
-            twins[by_id[place as usize] as usize] = rank;
-        }
-    }
-    Ok(twins)
-}
-
-fn write<V: bytemuck::Pod>(
-    writers: &mut BTreeMap<&'static str, ArrayWriter>,
-    name: &str,
-    first: usize,
-    values: &[V],
-) -> Result<()> {
-    let writer = writers.get_mut(name);
-    writer.map_or(Ok(()), |writer| writer.write(first, values))
-}
-
-/// The rows of these indices, each of `width` values.
-fn gather<V: Copy>(
-    values: &[V],
-    width: usize,
-    rows: impl ExactSizeIterator<Item = usize>,
-) -> Result<Vec<V>> {
-    let mut gathered = memory::empty(rows.len() * width, OF_CELL)?;
-    rows.for_each(|row| gathered.extend_from_slice(&values[row * width..][..width]));
-    Ok(gathered)
 }

@@ -1,9 +1,17 @@
 //! Items made ready for joins to come: kept in memory or on disk, added to and removed from.
 
 pub(crate) mod added;
+pub(crate) mod as_plan;
 pub(crate) mod builder;
+pub(crate) mod checkpoint;
+pub(crate) mod deletions;
+pub(crate) mod ids;
+pub(crate) mod learn;
 pub(crate) mod search;
 pub(crate) mod segment;
+pub(crate) mod self_join;
+pub(crate) mod verify;
+pub(crate) mod write;
 
 use std::{path::Path, sync::Arc};
 
@@ -21,13 +29,13 @@ use crate::{
     },
     index::{
         added::Added,
-        segment::{ById, Removed, Segment},
+        builder::IndexBuilder,
+        deletions::Removed,
+        ids::{ById, check_unique},
+        segment::Segment,
     },
-    storage::{array::ArrayWriter, directory::Directory, layout::ARRAYS},
+    storage::{directory::Directory, layout::ARRAYS, writer::ArrayWriter},
 };
-
-pub use crate::index::builder::IndexBuilder;
-pub(crate) use crate::index::search::join_by_index;
 
 /// Pairs of a query and an item up to which a search meets them all.
 const FEW_PAIRS: f64 = 2e9;
@@ -36,7 +44,7 @@ const FEW_PAIRS: f64 = 2e9;
 const COPIED: usize = 16 << 20;
 
 /// Rows that are gathered at a time to be written to an index.
-const REWRITTEN: usize = 1 << 16;
+pub(crate) const REWRITTEN: usize = 1 << 16;
 
 /// Items to join queries with, again and again: by cell, with their 8-bit codes, under ids of the
 /// user's.
@@ -61,9 +69,9 @@ const REWRITTEN: usize = 1 << 16;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Index {
-    segment: Arc<Segment>,
-    removed: Arc<Removed>,
-    added: Arc<Added>,
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) removed: Arc<Removed>,
+    pub(crate) added: Arc<Added>,
 }
 
 /// What an index tells of itself.
@@ -85,7 +93,7 @@ pub struct IndexInfo {
 }
 
 impl Index {
-    fn of(segment: Segment) -> Self {
+    pub(crate) fn of(segment: Segment) -> Self {
         let added = Added::new(segment.dim);
         Self {
             segment: segment.into(),
@@ -224,7 +232,7 @@ impl Index {
     }
 
     /// Whether anything was added or removed since the index was built or opened.
-    fn is_changed(&self) -> bool {
+    pub(crate) fn is_changed(&self) -> bool {
         self.removed.len() + self.added.len() > 0
     }
 
@@ -327,6 +335,17 @@ impl Index {
     }
 }
 
+impl IndexBuilder {
+    /// The index; in its directory, if it was given one, of which it is mapped.
+    ///
+    /// # Errors
+    /// When not all items have come in each pass, a file can't be written, or the run is
+    /// cancelled: a directory then has the index that it had before.
+    pub fn finish(self, run: &Run) -> Result<Index> {
+        Ok(Index::of(self.finish_segment(run)?))
+    }
+}
+
 /// Where an item is.
 enum Place {
     Segment(usize),
@@ -334,7 +353,7 @@ enum Place {
 }
 
 /// Copies of rows as they were given: without the value that they are kept with for inner products.
-fn as_given(
+pub(crate) fn as_given(
     kept: Rows<'_, f32>,
     rows: impl ExactSizeIterator<Item = usize>,
     dim: usize,
@@ -342,16 +361,4 @@ fn as_given(
     let mut values = memory::empty(rows.len() * dim, "copies of rows")?;
     rows.for_each(|row| values.extend_from_slice(&kept.row(row)[..dim]));
     Ok(values)
-}
-
-fn check_unique(ids: &[i64]) -> Result<()> {
-    let mut sorted = memory::copied(ids, ROW_NUMBERS)?;
-    sorted.sort_unstable();
-    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        None => Ok(()),
-        Some(pair) => Err(Error::Id {
-            id: pair[0],
-            problem: "is given twice; ids tell items apart",
-        }),
-    }
 }

@@ -1,13 +1,12 @@
 //! Joins with the items of an index.
 
-use std::{borrow::Cow, ops::Range};
+use std::borrow::Cow;
 
-use lshjoin_kernels::{Rows, Scalar, memory};
+use lshjoin_kernels::{Rows, memory};
 use rayon::prelude::*;
 
 use crate::{
     base::{
-        ROW_NUMBERS,
         check::not_negative,
         context::Run,
         error::{Error, Result},
@@ -16,7 +15,7 @@ use crate::{
         plan::{JoinPlan, PartitionPlan},
         sampling::sample,
     },
-    index::{Index, IndexBuilder, REWRITTEN, as_given, segment::SegmentCells},
+    index::{Index, as_given, segment::SegmentCells},
     ivf::{list_offsets::CellStarts, list_probing::Reach},
     join::{
         knn::knn_join,
@@ -25,25 +24,19 @@ use crate::{
     pairs::{
         by_sorting::are_most,
         results::{NEIGHBORS, Neighbors, PAIRS, RadiusNeighbors},
-        top_k_join::{KnnJoin, MANY, all_pairs},
+        top_k_join::{KnnJoin, all_pairs},
     },
-    recall::{
-        ground_truth::{HeldOut, Which},
-        others::Others,
-    },
+    recall::ground_truth::{HeldOut, Which},
     storage::layout::HELD_OUT,
-    vectors::{augment::longer, vectors::Side},
+    vectors::{Side, augment::longer},
 };
 
 /// Memory that panels of an index's codes may take up at a time: large enough that hardly anything
 /// is gathered twice.
-const PANEL_BYTES: usize = 1 << 30;
-
-/// Queries that tell how far all have to look, where these are not items; of files as many.
-const SAMPLE: usize = 512;
+pub(crate) const PANEL_BYTES: usize = 1 << 30;
 
 /// The share of the pairs of a side with itself from which on it is quicker to meet all, each once.
-const ALL: f64 = 0.45;
+pub(crate) const ALL: f64 = 0.45;
 
 impl Index {
     /// For each query the `k` nearest items, ids in place of rows; ties by id.
@@ -87,137 +80,6 @@ impl Index {
         merged([(found, self.segment.ids(run)?), (added, &ids)])
     }
 
-    /// The plan with its numbers fixed: `until_recall` becomes probes, by what a sample of the
-    /// queries needs, or the exact plan where that comes to most pairs. The fixed plan gives the
-    /// same neighbours however queries are cut into batches.
-    ///
-    /// `queries` are so many, of which a sample will do, all at the same steps; without them, it
-    /// is about the items joined with themselves.
-    ///
-    /// # Errors
-    /// As [`Index::knn`].
-    pub fn fixed_plan(
-        &self,
-        queries: Option<(Rows<'_, f32>, usize)>,
-        k: usize,
-        plan: &JoinPlan,
-        run: &Run,
-    ) -> Result<JoinPlan> {
-        let items = self.segment.len();
-        let most = queries.map_or(items, |(_, all)| all);
-        let Some((mut plan, cells)) = self.cells_of(plan, run)? else {
-            return Ok(JoinPlan::Exact);
-        };
-        if most.min(items) < MANY {
-            return Ok(JoinPlan::Exact);
-        }
-        if plan.until_recall.is_none() {
-            return Ok(JoinPlan::Partitions(plan));
-        }
-        let right = self
-            .segment
-            .nearest_of(&self.removed, k.saturating_add(1), run)?;
-        let own;
-        let (queries, k) = match queries {
-            Some((queries, _)) => (Some(queries), k),
-            // Items are longer than they are as queries: no join of one side with itself.
-            None if self.segment.metric == Metric::InnerProduct => {
-                own = self.items_at(self.segment.held_out(run)?, run)?;
-                let others = Others { k: Some(k) };
-                plan.until_recall = plan.until_recall.map(|recall| others.of_all(recall));
-                (Some(Rows::new(&own, self.segment.dim)?), k + 1)
-            }
-            None => (None, k),
-        };
-        let probes = match queries {
-            None => {
-                let rows = self.segment.held_out(run)?;
-                let tables = (&cells.table, &*cells);
-                let visits =
-                    self.visits((None, &right), rows, tables, k, plan, PANEL_BYTES, run)?;
-                visits.map(|visits| visits.probes())
-            }
-            Some(queries) => {
-                self.check_dimension(queries)?;
-                let longer = self.longer(queries, run)?;
-                let (left, of_left) = self.left(&longer, &right, &cells, run)?;
-                let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
-                let rows = held_out_rows(&left);
-                let visits = self.visits(sides, rows, tables, k, plan, PANEL_BYTES, run)?;
-                visits.map(|visits| visits.probes())
-            }
-        };
-        Ok(match probes {
-            None => JoinPlan::Exact,
-            Some(probes) => JoinPlan::Partitions(PartitionPlan {
-                probes,
-                until_recall: None,
-                ..plan
-            }),
-        })
-    }
-
-    /// The ids of some of the items, by cell, and the `k` nearest others of each: a stretch of the
-    /// join of all items with themselves. The stretches `0..len` make up the whole.
-    ///
-    /// Panels of codes take up to `panel_bytes`, beside about 30 bytes for each of k + 7 places of
-    /// each item of the stretch.
-    ///
-    /// # Errors
-    /// When the stretch is not one, something was added or removed, the plan is not fixed, or as
-    /// [`Index::knn`].
-    pub fn knn_of_stretch(
-        &self,
-        stretch: Range<usize>,
-        k: usize,
-        plan: &JoinPlan,
-        panel_bytes: usize,
-        run: &Run,
-    ) -> Result<(Vec<i64>, Neighbors<f32>)> {
-        run.begin("codes");
-        // One more, since each item finds itself.
-        let places = k.saturating_add(usize::from(k > 0));
-        let (left, right) = self.stretch(&stretch, places, run)?;
-        let cells = self.cells_of(plan, run)?;
-        if let Some((plan, _)) = &cells
-            && plan.until_recall.is_some()
-        {
-            return Err(Error::Parameter {
-                name: "plan",
-                must_be: "a fixed one, where items are joined stretch by stretch",
-                value: format!("{plan:?}"),
-            });
-        }
-        let found = match cells {
-            _ if self.segment.metric == Metric::InnerProduct => {
-                let rows = stretch.start as u32..stretch.end as u32;
-                let rows = memory::collect(rows, ROW_NUMBERS)?;
-                let values = self.items_at(rows, run)?;
-                let queries = Rows::new(&values, self.segment.dim)?;
-                self.find(queries, places, plan, panel_bytes, run)?
-            }
-            None => match self.segment.cells(run)? {
-                None => all_pairs(Some(&left), &right, places, run)?,
-                Some(cells) => {
-                    let of_left = cells.table.slice(&stretch);
-                    let tables = (&of_left, &*cells);
-                    exactly((&left, &right), tables, places, panel_bytes, run)?
-                }
-            },
-            Some((plan, cells)) => {
-                let of_left = cells.table.slice(&stretch);
-                let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
-                let visits = Reach::over(neighbors, &of_left, &cells.table, plan.probes);
-                let visits = visits.within(panel_bytes);
-                look(&left, &right, places, visits, run)?
-            }
-        };
-        let found = without_itself(found, stretch.start);
-        let ids = &self.segment.ids(run)?[stretch];
-        let ids = memory::copied(ids, ROW_NUMBERS)?;
-        Ok((ids, self.with_ids(found, run)?))
-    }
-
     /// Every item nearer than `radius` (strictly) to each query, ids in place of rows.
     ///
     /// # Errors
@@ -248,30 +110,8 @@ impl Index {
         RadiusNeighbors::sorted(pairs, queries.len())
     }
 
-    /// The ids of some of the items, by cell, and every other item nearer than `radius` to each:
-    /// see [`Index::knn_of_stretch`].
-    ///
-    /// # Errors
-    /// When the stretch is not one, something was added or removed, or as [`Index::radius`].
-    pub fn radius_of_stretch(
-        &self,
-        stretch: Range<usize>,
-        radius: f64,
-        run: &Run,
-    ) -> Result<(Vec<i64>, RadiusNeighbors<f32>)> {
-        self.distance()?;
-        let (left, right) = self.stretch(&stretch, usize::MAX, run)?;
-        let first = stretch.start as u32;
-        let other = |left: u32, right: u32| first + left != right;
-        let pairs = self.within(&left, &right, radius, other, run)?;
-        let ids = &self.segment.ids(run)?[stretch];
-        let ids = memory::copied(ids, ROW_NUMBERS)?;
-        let found = RadiusNeighbors::sorted(pairs, ids.len())?;
-        Ok((ids, found))
-    }
-
     /// The `k` nearest of the items by cell, by row.
-    fn find(
+    pub(crate) fn find(
         &self,
         queries: Rows<'_, f32>,
         k: usize,
@@ -308,7 +148,7 @@ impl Index {
     }
 
     /// Queries as the items are kept, as one side by cell.
-    fn left<'a>(
+    pub(crate) fn left<'a>(
         &self,
         longer: &'a [f32],
         right: &Side<'_, f32>,
@@ -322,14 +162,14 @@ impl Index {
     }
 
     /// Some of the items, as they came.
-    fn items_at(&self, rows: Vec<u32>, run: &Run) -> Result<Vec<f32>> {
+    pub(crate) fn items_at(&self, rows: Vec<u32>, run: &Run) -> Result<Vec<f32>> {
         let all = self.segment.nearest_of(&self.removed, usize::MAX, run)?;
         all.check(rows.iter().copied())?;
         let rows = rows.iter().map(|&row| row as usize);
         as_given(all.rows, rows, self.segment.dim)
     }
 
-    fn check_dimension(&self, queries: Rows<'_, f32>) -> Result<()> {
+    pub(crate) fn check_dimension(&self, queries: Rows<'_, f32>) -> Result<()> {
         if queries.dim() == self.segment.dim {
             return Ok(());
         }
@@ -341,7 +181,7 @@ impl Index {
     }
 
     /// The metric, if it is a distance.
-    fn distance(&self) -> Result<Metric> {
+    pub(crate) fn distance(&self) -> Result<Metric> {
         match self.segment.metric {
             Metric::InnerProduct => Err(Error::Parameter {
                 name: "metric",
@@ -353,7 +193,7 @@ impl Index {
     }
 
     /// Queries as the items are kept.
-    fn longer<'a>(&self, queries: Rows<'a, f32>, run: &Run) -> Result<Cow<'a, [f32]>> {
+    pub(crate) fn longer<'a>(&self, queries: Rows<'a, f32>, run: &Run) -> Result<Cow<'a, [f32]>> {
         if self.segment.metric != Metric::InnerProduct {
             return Ok(queries.values().into());
         }
@@ -363,7 +203,7 @@ impl Index {
     }
 
     /// The numbers of the plan and the cells that it is about; none where all pairs are met.
-    fn cells_of(
+    pub(crate) fn cells_of(
         &self,
         plan: &JoinPlan,
         run: &Run,
@@ -398,7 +238,7 @@ impl Index {
     /// How left rows look into the cells of the index; none where they had better meet all. `rows`
     /// are those of the left side that recall is measured by.
     #[expect(clippy::too_many_arguments, reason = "two sides, and all of a plan")]
-    fn visits<'a>(
+    pub(crate) fn visits<'a>(
         &self,
         (left, right): (Option<&Side<'_, f32>>, &Side<'_, f32>),
         rows: Vec<u32>,
@@ -423,36 +263,8 @@ impl Index {
         Ok(Some(visits.within(panel_bytes)))
     }
 
-    /// Some of the items, and all, to find the `k` nearest among.
-    fn stretch(
-        &self,
-        stretch: &Range<usize>,
-        k: usize,
-        run: &Run,
-    ) -> Result<(Side<'_, f32>, Side<'_, f32>)> {
-        if self.is_changed() {
-            return Err(Error::Parameter {
-                name: "an index joined with itself",
-                must_be: "saved and opened anew after a change",
-                value: "changed".into(),
-            });
-        }
-        if stretch.start > stretch.end || stretch.end > self.segment.len() {
-            return Err(Error::Parameter {
-                name: "the stretch",
-                must_be: "one of the items",
-                value: format!("{stretch:?} of {}", self.segment.len()),
-            });
-        }
-        let segment = &self.segment;
-        Ok((
-            segment.side(stretch, &self.removed, usize::MAX, run)?,
-            segment.nearest_of(&self.removed, k, run)?,
-        ))
-    }
-
     /// The pairs nearer than `radius` that are wanted, with the ids of the right rows.
-    fn within(
+    pub(crate) fn within(
         &self,
         left: &Side<'_, f32>,
         right: &Side<'_, f32>,
@@ -473,7 +285,7 @@ impl Index {
     }
 
     /// Ids in place of row numbers.
-    fn with_ids(&self, mut found: Neighbors<f32>, run: &Run) -> Result<Neighbors<f32>> {
+    pub(crate) fn with_ids(&self, mut found: Neighbors<f32>, run: &Run) -> Result<Neighbors<f32>> {
         let ids = self.segment.ids(run)?;
         for index in found.indices.iter_mut() {
             // What is not there has no distance either.
@@ -483,77 +295,13 @@ impl Index {
     }
 }
 
-/// [`knn_join`](crate::knn_join) by the cells of an index, which is made for it: the pairs of a join
-/// out of core by the same plan.
-pub(crate) fn join_by_index<T: Scalar>(
-    queries: Option<Rows<'_, T>>,
-    items: Rows<'_, T>,
-    k: usize,
-    metric: Metric,
-    plan: PartitionPlan,
-    run: &Run,
-) -> Result<Neighbors<T>> {
-    if size_of::<T>() > size_of::<f32>() {
-        return Err(Error::Parameter {
-            name: "plan",
-            must_be: "another one for vectors of 64 bits: an index holds 32 bits a value",
-            value: "one of partitions".into(),
-        });
-    }
-    let single = |rows: Rows<'_, T>| {
-        let values = rows.values().par_iter();
-        memory::par_collect(values.map(|value| value.to_f64() as f32), "copies of rows")
-    };
-    let (count, dim) = (items.len(), items.dim());
-    run.begin("index");
-    let mut builder = IndexBuilder::new(count, dim, metric, Some(plan), plan.seed, None)?;
-    for _ in 0..IndexBuilder::PASSES {
-        for start in (0..count).step_by(REWRITTEN) {
-            let range = start..count.min(start + REWRITTEN);
-            let ids: Vec<i64> = range.clone().map(|row| row as i64).collect();
-            builder.push(Rows::new(&single(items.slice(range))?, dim)?, &ids, run)?;
-        }
-    }
-    let index = builder.finish(run)?;
-    let plan = JoinPlan::Partitions(plan);
-    run.begin("plan");
-    let found = match queries {
-        Some(queries) => {
-            let values = single(queries)?;
-            let queries = Rows::new(&values, dim)?;
-            let sample = (0..queries.len()).step_by(queries.len().div_ceil(SAMPLE).max(1));
-            let sample = sample.flat_map(|row| queries.row(row)).copied();
-            let sample: Vec<f32> = memory::collect(sample, "a sample of the queries")?;
-            let sample = (Rows::new(&sample, dim)?, queries.len());
-            let plan = index.fixed_plan(Some(sample), k, &plan, run)?;
-            index.knn(queries, k, &plan, run)?
-        }
-        None => {
-            let plan = index.fixed_plan(None, k, &plan, run)?;
-            let (rows, found) = index.knn_of_stretch(0..count, k, &plan, PANEL_BYTES, run)?;
-            let mut places = memory::zeroed(rows.len(), ROW_NUMBERS)?;
-            for (place, &row) in (0..).zip(&rows) {
-                places[row as usize] = place;
-            }
-            found.copied_to(&places)?
-        }
-    };
-    let distances = found.distances.iter();
-    let distances = distances.map(|&far| T::from_f64(far.into()));
-    Ok(Neighbors {
-        k: found.k,
-        distances: memory::collect(distances, NEIGHBORS)?,
-        indices: found.indices,
-    })
-}
-
-fn held_out_rows(side: &Side<'_, f32>) -> Vec<u32> {
+pub(crate) fn held_out_rows(side: &Side<'_, f32>) -> Vec<u32> {
     sample(side.rows.len(), HELD_OUT)
 }
 
 /// Lets left rows look into near cells, and further where these hold fewer than `k` rows: into all that
 /// are listed and, where not enough of their rows take part, beyond.
-fn look(
+pub(crate) fn look(
     left: &Side<'_, f32>,
     right: &Side<'_, f32>,
     k: usize,
@@ -573,7 +321,7 @@ fn look(
 
 /// Lets left rows look into their own cells, so that nearly all pairs fail the first test when all
 /// meet after that.
-fn exactly(
+pub(crate) fn exactly(
     (left, right): (&Side<'_, f32>, &Side<'_, f32>),
     (of_left, cells): (&CellStarts, &SegmentCells),
     k: usize,
@@ -591,30 +339,8 @@ fn exactly(
     join.all_pairs()
 }
 
-/// The lists of rows from `first` on without these rows, one place shorter. In place: lists take up
-/// much of what memory a stretch has.
-fn without_itself(mut found: Neighbors<f32>, first: usize) -> Neighbors<f32> {
-    let (before, after) = (found.k, found.k - 1);
-    let rows = found.indices.len() / before;
-    for row in 0..rows {
-        let own = (first + row) as i64;
-        let list = &found.indices[row * before..][..before];
-        // Among many equal items it may not have found itself.
-        let at = list.iter().position(|&index| index == own);
-        let at = at.unwrap_or(after);
-        for place in 0..after {
-            let from = row * before + place + usize::from(place >= at);
-            found.indices[row * after + place] = found.indices[from];
-            found.distances[row * after + place] = found.distances[from];
-        }
-    }
-    found.indices.truncate(rows * after);
-    found.distances.truncate(rows * after);
-    Neighbors { k: after, ..found }
-}
-
 /// The nearest of both, whose rows have these ids.
-fn merged(both: [(Neighbors<f32>, &[i64]); 2]) -> Result<Neighbors<f32>> {
+pub(crate) fn merged(both: [(Neighbors<f32>, &[i64]); 2]) -> Result<Neighbors<f32>> {
     let (k, values) = (both[0].0.k, both[0].0.indices.len());
     let mut merged = Neighbors {
         k,

@@ -1,7 +1,6 @@
 //! The rows of an index by cell, in arrays that are never written to.
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     ops::Range,
     path::Path,
@@ -9,33 +8,25 @@ use std::{
 };
 
 use lshjoin_kernels::{Quantised, Rows, memory};
-use rayon::prelude::*;
 
 use crate::{
     base::{
         context::Run,
         error::{Error, Result},
-        magnitude,
         metric::Metric,
         plan::{JoinPlan, PartitionPlan},
     },
-    index::builder::{check_numbers, twins},
+    index::{deletions::Removed, ids::ById},
     ivf::{
         axis_quantiser::{AxisCells, Neighborhood},
         list_offsets::CellStarts,
     },
     storage::{
         array::Array,
-        directory::{Facts, Manifest},
-        layout::{ARRAYS, Shapes, has_codes, has_norms, width},
+        layout::{ARRAYS, Shapes, check_numbers, has_codes, width},
+        manifest::{Facts, Manifest},
     },
-    vectors::{
-        duplicates::hash,
-        norms::{directions, norm_error, norms_of},
-        principal_axes::PrincipalAxes,
-        row_source::RowSource,
-        vectors::Side,
-    },
+    vectors::{Side, principal_axes::PrincipalAxes, row_source::RowSource},
 };
 
 /// What memory is asked for.
@@ -45,15 +36,6 @@ const CELLS: &str = "the cells of an index";
 /// each of 16384 would take up 2 GB.
 const NEAR_CELLS: usize = 1024;
 
-/// Rows that are looked at between two looks at whether to go on.
-const LOOKED_AT: usize = 1 << 14;
-
-/// No value of an axis, whose norm is 1 but for rounding, is above this.
-const UNIT: f32 = 1.001;
-
-/// No norm of a row that is kept is above this, however long the row is.
-const LONGEST: f64 = 1e45;
-
 /// Some rows of an index with all that was learnt from them.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -61,9 +43,9 @@ pub(crate) struct Segment {
     pub(crate) dim: usize,
     /// By which the cells were made.
     pub(crate) plan: PartitionPlan,
-    arrays: BTreeMap<String, Array>,
+    pub(crate) arrays: BTreeMap<String, Array>,
     /// Whether all but the rows was found sound, or made here.
-    sound: OnceLock<()>,
+    pub(crate) sound: OnceLock<()>,
     cells: OnceLock<Option<Arc<SegmentCells>>>,
 }
 
@@ -151,50 +133,6 @@ fn checked(directory: &Path, manifest: &Manifest) -> Result<(Metric, PartitionPl
     Ok((metric, plan))
 }
 
-/// Rows of a segment that were removed since.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Removed {
-    /// A bit a row, up to the last that was removed.
-    bits: Vec<u64>,
-    count: usize,
-}
-
-impl Removed {
-    pub(crate) fn contains(&self, row: usize) -> bool {
-        let word = self.bits.get(row / 64);
-        word.is_some_and(|word| word >> (row % 64) & 1 == 1)
-    }
-
-    pub(crate) fn insert(&mut self, row: usize) {
-        if !self.contains(row) {
-            let words = self.bits.len().max(row / 64 + 1);
-            self.bits.resize(words, 0);
-            self.bits[row / 64] |= 1 << (row % 64);
-            self.count += 1;
-        }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.count
-    }
-}
-
-/// The ids of a segment's rows, and the rows by rising id.
-#[derive(Clone, Copy)]
-pub(crate) struct ById<'a> {
-    ids: &'a [i64],
-    rows: &'a [u32],
-}
-
-impl ById<'_> {
-    /// The row of an id.
-    pub(crate) fn row(&self, id: i64) -> Option<usize> {
-        let of = |row: &u32| self.ids.get(*row as usize).copied();
-        let place = self.rows.binary_search_by_key(&Some(id), of);
-        place.ok().map(|place| self.rows[place] as usize)
-    }
-}
-
 impl Segment {
     pub(crate) fn new(
         metric: Metric,
@@ -259,164 +197,14 @@ impl Segment {
         width(self.metric, self.dim)
     }
 
-    /// # Errors
-    /// When any byte is not what was saved, or the run is cancelled.
-    pub(crate) fn check_all(&self, run: &Run) -> Result<()> {
-        self.arrays
-            .values()
-            .try_for_each(|array| array.check_all(run))
-    }
-
-    /// Asked before the first answer: all is checked but the rows, which are when they are read.
-    /// Not only that it is what was saved: whoever saved it may have meant harm, and nothing may
-    /// then be read out of bounds or without end.
-    fn check_small(&self, run: &Run) -> Result<()> {
-        if self.sound.get().is_some() {
-            return Ok(());
-        }
-        let mut small = self.arrays.iter().filter(|(name, _)| *name != "rows");
-        small.try_for_each(|(_, array)| array.check_all(run))?;
-        let items = self.len();
-        let starts: &[u64] = self.array("starts").values();
-        let ends = (starts.first(), starts.last());
-        let end = if starts.len() > 1 { items as u64 } else { 0 };
-        if ends != (Some(&0), Some(&end)) || !starts.is_sorted() {
-            let starts = self.array("starts");
-            return Err(starts.damaged("cells don't follow one another"));
-        }
-        for name in ["by_id", "held_out"] {
-            let rows: &[u32] = self.array(name).values();
-            if let Some(row) = rows.iter().find(|&&row| row as usize >= items) {
-                let problem = format!("it names row {row} of {items}");
-                return Err(self.array(name).damaged(&problem));
-            }
-        }
-        // Each once, then: no id comes twice, and no row.
-        let (by_id, ids) = (self.array("by_id"), self.array("ids").values::<i64>());
-        let id = |row: &u32| ids[*row as usize];
-        let rising = |pair: &[u32]| id(&pair[0]) < id(&pair[1]);
-        if !by_id.values::<u32>().par_windows(2).all(rising) {
-            return Err(by_id.damaged("ids don't rise, or one comes twice"));
-        }
-        let axes: &[f32] = self.array("axes").values();
-        if axes.iter().any(|value| value.abs() > UNIT) {
-            return Err(self.array("axes").damaged("an axis is longer than 1"));
-        }
-        if let Ok(centroids) = Rows::new(
-            self.array("centroids").values::<f32>(),
-            self.array("axes").shape().length(),
-        ) {
-            let checked = magnitude::check("centroids", centroids, Metric::Euclidean, run);
-            checked.map_err(|error| self.damaged("centroids", error))?;
-        }
-        let norms: &[f64] = self.array("norms").values();
-        let mut norms = norms.iter().zip(0..);
-        if let Some((norm, row)) = norms.find(|(norm, _)| !(0.0..=LONGEST).contains(*norm)) {
-            let problem = format!("the norm of row {row} is {norm}");
-            return Err(self.array("norms").damaged(&problem));
-        }
-        // Rows less the centre are numbers, too.
-        let is_near = |middle: &f32| middle.abs() <= f32::MAX / 4.0;
-        let mut middles = self.centre().into_iter().flatten();
-        if let Some(middle) = middles.find(|middle| !is_near(middle)) {
-            let problem = format!("it holds {middle:e}, far from all rows");
-            return Err(self.array("centre").damaged(&problem));
-        }
-        if let Some(codes) = self.codes(&(0..items))? {
-            for start in (0..items).step_by(LOOKED_AT) {
-                run.check()?;
-                if let Some(row) = codes.unsound(start..items.min(start + LOOKED_AT)) {
-                    let problem = format!("what it says of row {row} is true of no codes");
-                    return Err(self.array("known").damaged(&problem));
-                }
-            }
-        }
-        let _ = self.sound.set(());
-        Ok(())
-    }
-
-    /// Checks all, and that what was learnt from rows was learnt from these: then answers are
-    /// those of the rows.
-    ///
-    /// # Errors
-    /// When anything is not what was saved, or was not learnt from these rows, or the run is
-    /// cancelled.
-    pub(crate) fn verify(&self, run: &Run) -> Result<()> {
-        self.check_all(run)?;
-        self.check_small(run)?;
-        let (items, width) = (self.len(), self.width());
-        let rows: Rows<'_, f32> = Rows::new(self.array("rows").values(), width)?;
-        let norms: &[f64] = self.array("norms").values();
-        let codes = self.codes(&(0..items))?;
-        let other = |name: &str, row: usize| {
-            let problem = format!("it was not made of row {row}");
-            Err(self.array(name).damaged(&problem))
-        };
-        let mut hashes = memory::empty(items, "hashes of rows")?;
-        for start in (0..items).step_by(LOOKED_AT) {
-            run.check()?;
-            let range = start..items.min(start + LOOKED_AT);
-            let part = rows.slice(range.clone());
-            if self.metric != Metric::InnerProduct {
-                let checked = magnitude::check("items", part, self.metric, run);
-                checked.map_err(|error| self.damaged("rows", error.after(start)))?;
-            }
-            hashes.extend((0..part.len()).map(|row| hash(&part.row(row)[..self.dim])));
-            let mut coded = Cow::Borrowed(part.values());
-            if has_norms(self.metric) {
-                let (own, kept) = (norms_of(part, run)?, &norms[range.clone()]);
-                // Augmented rows all have the same norm, but for rounding.
-                let (common, error) = match self.metric {
-                    Metric::InnerProduct => (Some(norms[0]), norm_error::<f32>(width)),
-                    _ => (None, 0.0),
-                };
-                let same = |(own, kept): (&f64, &f64)| {
-                    common.is_none_or(|common| common == *kept)
-                        && (own - kept).abs() <= kept * error
-                };
-                if let Some(row) = own.iter().zip(kept).position(|pair| !same(pair)) {
-                    return other("norms", start + row);
-                }
-                if self.metric == Metric::Cosine {
-                    let mut directions = directions(part, kept)?;
-                    // Nothing may be known of rows without one: so far are their codes from it.
-                    let rows = directions.chunks_mut(width);
-                    let zeros = rows.filter(|row| row.iter().all(|&value| value == 0.0));
-                    zeros.for_each(|row| row.fill(f32::MAX));
-                    coded = directions.into();
-                }
-            }
-            if let Some(codes) = &codes {
-                let coded = Rows::new(&coded, width)?;
-                if let Some(row) = codes.slice(range).uncovered(coded, self.centre())? {
-                    return other("codes", start + row);
-                }
-            }
-        }
-        let kept: &[u32] = self.array("twins").values();
-        let own = twins(self.array("by_id").values(), &hashes, rows)?;
-        match own.iter().zip(kept).position(|(own, kept)| own != kept) {
-            Some(row) => other("twins", row),
-            None => Ok(()),
-        }
-    }
-
-    /// What is wrong with the values of an array, unless the run was cancelled.
-    fn damaged(&self, name: &str, error: Error) -> Error {
-        match error {
-            Error::Cancelled => error,
-            error => self.array(name).damaged(&error.to_string()),
-        }
-    }
-
     /// What codes are counted from, if not from zero; without a check.
-    fn centre(&self) -> Option<&[f32]> {
+    pub(crate) fn centre(&self) -> Option<&[f32]> {
         let centre: &[f32] = self.array("centre").values();
         (!centre.is_empty()).then_some(centre)
     }
 
     /// The codes of these rows, where the metric has any use for them; without a check.
-    fn codes(&self, rows: &Range<usize>) -> Result<Option<Quantised<'_>>> {
+    pub(crate) fn codes(&self, rows: &Range<usize>) -> Result<Option<Quantised<'_>>> {
         if !has_codes(self.metric) {
             return Ok(None);
         }

@@ -11,8 +11,8 @@ use crate::{
     },
     pairs::top_k_join::KnnJoin,
     vectors::{
+        Side,
         principal_axes::{PrincipalAxes, project},
-        vectors::Side,
     },
 };
 

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use crate::{
     base::{ROW_NUMBERS, context::Run, error::Result},
     ivf::list_offsets::CellStarts,
-    vectors::vectors::Side,
+    vectors::Side,
 };
 
 /// Rows of a cell that its centroid is learnt from, and how often centroids are moved.

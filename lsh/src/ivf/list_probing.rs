@@ -17,7 +17,7 @@ use crate::{
         top_k::{Groups, Nearest},
     },
     recall::recall_curve::Needed,
-    vectors::vectors::Side,
+    vectors::Side,
 };
 
 /// Left rows by cell, and which cells of right rows they look into.

@@ -13,7 +13,7 @@ use crate::{
         ground_truth::{HeldOut, Known, Which},
         recall_curve::Needed,
     },
-    vectors::vectors::{Side, Sides},
+    vectors::{Side, Sides},
 };
 
 /// How often a margin is chosen, at most, until it is not found to be too narrow.

@@ -17,7 +17,7 @@ use crate::{
         list_offsets::CellStarts,
         warm_start::Filling,
     },
-    vectors::vectors::Side,
+    vectors::Side,
 };
 
 /// Up to which shares of the margin rows look into cells at a time: all have met the more promising

@@ -15,7 +15,7 @@ use crate::{
     },
     pairs::top_k_lists::to_begin_with,
     recall::ground_truth::{HeldOut, held_out},
-    vectors::vectors::Sides,
+    vectors::Sides,
 };
 
 /// A plan, and what it starts with if the planner made that.

@@ -8,7 +8,7 @@ use crate::{
         coarse_quantiser::{Cells, Distances},
         list_offsets::CellStarts,
     },
-    vectors::vectors::Side,
+    vectors::Side,
 };
 
 /// Sampled rows a cell that tell how many rows the cells have.

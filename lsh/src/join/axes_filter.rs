@@ -23,7 +23,7 @@ use crate::{
         sampling::sample,
     },
     planner::cost_model::Costs,
-    vectors::{principal_axes::PrincipalAxes, vectors::Side},
+    vectors::{Side, principal_axes::PrincipalAxes},
 };
 
 /// Codes of both sides' rows, by number, cut to the same few values.

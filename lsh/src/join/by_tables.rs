@@ -12,7 +12,7 @@ use crate::{
     lsh::{sign_bits::Signs, table::Table, table_functions::TableFunctions},
     pairs::{results::Neighbors, top_k_join::KnnJoin, top_k_lists::to_begin_with},
     recall::ground_truth::held_out,
-    vectors::{principal_axes::PrincipalAxes, vectors::Side},
+    vectors::{Side, principal_axes::PrincipalAxes},
 };
 
 /// Bits of the keys that order the rows of the stretches that meet before buckets do.

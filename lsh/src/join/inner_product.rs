@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use crate::{
     base::{ROW_NUMBERS, context::Run, error::Result, magnitude, metric::Metric, report::Estimate},
     pairs::results::{NEIGHBORS, Neighbors},
-    planner::{planner::Planner, prediction::PlanStudy},
+    planner::{Planner, prediction::PlanStudy},
     recall::others::Others,
     vectors::{
         augment::{Augmented, augmented, exponent_of},

@@ -10,7 +10,7 @@ use crate::{
         metric::Metric,
         plan::JoinPlan,
     },
-    index::join_by_index,
+    index::as_plan::join_by_index,
     ivf::{
         probe_lists::Visits,
         state::{Choice, Prepared},
@@ -26,13 +26,13 @@ use crate::{
         top_k_join::{KnnJoin, MANY, all_pairs},
     },
     planner::{
-        planner::Planner,
+        Planner,
         prediction::{PlanStudy, PredictedPlan},
     },
     vectors::{
+        Side, Sides,
         duplicates::{Distinct, kept},
         principal_axes::{self, PrincipalAxes},
-        vectors::{Side, Sides},
     },
 };
 

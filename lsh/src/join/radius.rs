@@ -16,7 +16,7 @@ use crate::{
         threshold::{Found, Within},
         tile_join::{Meeting, Meetings},
     },
-    vectors::vectors::Side,
+    vectors::Side,
 };
 
 /// Every item nearer than `radius` (strictly) to each query; among `items` themselves when

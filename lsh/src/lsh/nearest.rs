@@ -10,7 +10,7 @@ use crate::{
         tile_join::{Meeting, Meetings},
         top_k::Nearest,
     },
-    vectors::vectors::Side,
+    vectors::Side,
 };
 
 impl LshModel {

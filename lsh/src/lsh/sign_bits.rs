@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use crate::{
     base::{ROW_NUMBERS, context::Run, error::Result},
     lsh::{probe::Prober, table::Table, table_functions::TableFunctions},
-    vectors::{principal_axes::project, vectors::Side},
+    vectors::{Side, principal_axes::project},
 };
 
 /// Rows that a thread keys at a time.

@@ -16,7 +16,7 @@ use crate::{
         threshold::{BucketNumbers, Found, Within},
         tile_join::{Meeting, Meetings},
     },
-    vectors::vectors::Side,
+    vectors::Side,
 };
 
 impl LshModel {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::{
     base::{context::Run, error::Result},
     pairs::results::{NEIGHBORS, Neighbors},
-    vectors::vectors::Side,
+    vectors::Side,
 };
 
 /// Whether the k nearest are so many of the items that no filter pays: most distances are asked for,

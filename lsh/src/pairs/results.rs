@@ -3,7 +3,7 @@
 use lshjoin_kernels::{Scalar, memory};
 use rayon::prelude::*;
 
-use crate::{base::error::Result, vectors::vectors::Side};
+use crate::{base::error::Result, vectors::Side};
 
 /// What memory is asked for.
 pub(crate) const NEIGHBORS: &str = "neighbours";

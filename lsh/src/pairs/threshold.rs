@@ -8,7 +8,7 @@ use crate::{
         results::{PAIRS, Pair},
         tile_join::Judge,
     },
-    vectors::{interval::filter_interval, vectors::Side},
+    vectors::{Side, interval::filter_interval},
 };
 
 /// Keeps the pairs nearer than a threshold that no earlier table has brought together.

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::{
     base::{context::Run, error::Result, per_thread::Desks},
     pairs::ordered::InOrder,
-    vectors::{interval::filter_interval, vectors::Side},
+    vectors::{Side, interval::filter_interval},
 };
 
 /// Rows of a left and of a right panel: both fit a second-level cache at a few hundred dimensions.

@@ -12,7 +12,7 @@ use crate::{
         tile_join::Judge,
         top_k_lists::{Candidate, Merging, NearestLists},
     },
-    vectors::vectors::Side,
+    vectors::Side,
 };
 
 /// The k nearest of each left row.

@@ -12,7 +12,7 @@ use crate::{
         tile_join::{Meeting, Meetings},
         top_k::{Nearer, Nearest},
     },
-    vectors::vectors::Side,
+    vectors::Side,
 };
 
 /// A join under way.

@@ -18,7 +18,7 @@ use crate::{
         error::{Error, Result},
     },
     pairs::results::{NEIGHBORS, Neighbors},
-    vectors::vectors::Side,
+    vectors::Side,
 };
 
 /// Rows that share a lock: few enough that threads rarely meet at one.

@@ -28,7 +28,7 @@ pub(crate) struct Costs {
 
 /// What is joined with what.
 #[derive(Clone, Copy)]
-pub(crate) struct Shape {
+pub(crate) struct Workload {
     pub(crate) left: usize,
     pub(crate) right: usize,
     /// Whether the two sides are one.
@@ -39,7 +39,7 @@ pub(crate) struct Shape {
     pub(crate) width: usize,
     pub(crate) metric: Metric,
     /// The share of the pairs that codes can't tell from near ones.
-    pub(crate) crowd: f64,
+    pub(crate) ambiguous: f64,
 }
 
 /// Of reading a value and making its code.
@@ -76,7 +76,7 @@ const GATHER: f64 = 1e-10;
 /// Of sorting a row by its key and going through its bucket.
 const SORT: f64 = 5e-8;
 
-impl Shape {
+impl Workload {
     pub(crate) fn pairs(&self) -> f64 {
         self.left as f64 * self.right as f64
     }
@@ -176,47 +176,55 @@ impl Costs {
 
     /// What all joins do: codes, and a list of the nearest for each row, of which a share comes in after
     /// it is filled.
-    fn always(&self, shape: &Shape, late: f64) -> f64 {
-        let k = shape.k as f64;
+    fn always(&self, workload: &Workload, late: f64) -> f64 {
+        let k = workload.k as f64;
         let of_row =
-            LIST + FILL + (PLACE + MOVE * k * late) * k + FETCH * shape.dim as f64 * (k + 5.0);
-        shape.values() * CODE + shape.left as f64 * of_row
+            LIST + FILL + (PLACE + MOVE * k * late) * k + FETCH * workload.dim as f64 * (k + 5.0);
+        workload.values() * CODE + workload.left as f64 * of_row
     }
 
     /// Of filling the lists from a share of all pairs.
-    fn fill(&self, shape: &Shape, share: f64) -> f64 {
-        let pairs = share * shape.pairs();
-        pairs * FILL_FROM + self.compare(pairs, shape.dim)
+    fn fill(&self, workload: &Workload, share: f64) -> f64 {
+        let pairs = share * workload.pairs();
+        pairs * FILL_FROM + self.compare(pairs, workload.dim)
     }
 
     /// Of the exact distances of what codes can't tell from near among so many pairs that meet.
-    fn settle(&self, shape: &Shape, pairs: f64) -> f64 {
-        let ways = if shape.with_itself { 2.0 } else { 1.0 };
-        ways * pairs * shape.crowd * FETCH * shape.dim as f64
+    fn settle(&self, workload: &Workload, pairs: f64) -> f64 {
+        let ways = if workload.with_itself { 2.0 } else { 1.0 };
+        ways * pairs * workload.ambiguous * FETCH * workload.dim as f64
     }
 
     /// Of meeting all pairs.
-    pub(crate) fn exact(&self, shape: &Shape) -> f64 {
-        let keys = shape.values() * 20.0 * PROJECT;
-        let filling = to_begin_with(shape.k, shape.right) as f64 / shape.right.max(1) as f64;
-        let meet = self.compare(shape.exact_pairs(), shape.dim);
-        let settle = self.settle(shape, shape.exact_pairs());
-        self.always(shape, LATE) + keys + self.fill(shape, filling) + meet + settle
+    pub(crate) fn exact(&self, workload: &Workload) -> f64 {
+        let keys = workload.values() * 20.0 * PROJECT;
+        let filling =
+            to_begin_with(workload.k, workload.right) as f64 / workload.right.max(1) as f64;
+        let meet = self.compare(workload.exact_pairs(), workload.dim);
+        let settle = self.settle(workload, workload.exact_pairs());
+        self.always(workload, LATE) + keys + self.fill(workload, filling) + meet + settle
     }
 
     /// Of so many cells, into which rows look so far and find a share of their neighbours thereby.
-    pub(crate) fn cells(&self, shape: &Shape, cells: usize, extent: Extent, late: f64) -> f64 {
+    pub(crate) fn cells(
+        &self,
+        workload: &Workload,
+        cells: usize,
+        extent: Extent,
+        late: f64,
+    ) -> f64 {
         let Extent {
             cells: looks,
             share,
             filling,
         } = extent;
-        let meet = self.fill(shape, filling) + self.compare(share * shape.pairs(), shape.dim);
-        let gather = shape.left as f64 * looks * (LOOK + GATHER * shape.dim as f64);
-        let assign = self.nearest(shape.rows(), cells, shape.dim);
-        let held_out = self.held_out(shape) + self.study(shape, cells);
-        let settle = self.settle(shape, share * shape.pairs());
-        self.always(shape, late) + held_out + assign + gather + meet + settle
+        let meet =
+            self.fill(workload, filling) + self.compare(share * workload.pairs(), workload.dim);
+        let gather = workload.left as f64 * looks * (LOOK + GATHER * workload.dim as f64);
+        let assign = self.nearest(workload.rows(), cells, workload.dim);
+        let held_out = self.held_out(workload) + self.study(workload, cells);
+        let settle = self.settle(workload, share * workload.pairs());
+        self.always(workload, late) + held_out + assign + gather + meet + settle
     }
 
     /// Of meeting so many pairs of so many rows by a few values that stand for all of them, of which a
@@ -250,16 +258,16 @@ impl Costs {
     }
 
     /// Of the neighbours of rows to choose and check by.
-    fn held_out(&self, shape: &Shape) -> f64 {
-        let rows = ground_truth::count(shape.left, shape.k) as f64;
-        self.compare(rows * shape.right as f64, shape.dim)
+    fn held_out(&self, workload: &Workload) -> f64 {
+        let rows = ground_truth::count(workload.left, workload.k) as f64;
+        self.compare(rows * workload.right as f64, workload.dim)
     }
 
     /// Of learning so many cells from a sample.
-    pub(crate) fn study(&self, shape: &Shape, cells: usize) -> f64 {
+    pub(crate) fn study(&self, workload: &Workload, cells: usize) -> f64 {
         let rows = (LEARNT_FROM * cells) as f64;
-        let learn = rows * shape.dim as f64 * LEARN;
-        learn + ROUNDS as f64 * self.nearest(rows, cells, shape.dim)
+        let learn = rows * workload.dim as f64 * LEARN;
+        learn + ROUNDS as f64 * self.nearest(rows, cells, workload.dim)
     }
 
     /// Of finding the nearest of so many centroids for each row.
@@ -273,8 +281,8 @@ impl Costs {
 mod tests {
     use super::*;
 
-    fn shape(rows: usize, dim: usize, k: usize) -> Shape {
-        Shape {
+    fn workload(rows: usize, dim: usize, k: usize) -> Workload {
+        Workload {
             left: rows,
             right: rows,
             with_itself: true,
@@ -282,7 +290,7 @@ mod tests {
             k,
             width: 4,
             metric: Metric::Euclidean,
-            crowd: 0.0,
+            ambiguous: 0.0,
         }
     }
 
@@ -290,7 +298,7 @@ mod tests {
     fn more_work_takes_longer_on_every_instruction_set() {
         for &isa in Isa::available() {
             let costs = Costs::of(isa);
-            let exact = |rows, dim, k| costs.exact(&shape(rows, dim, k));
+            let exact = |rows, dim, k| costs.exact(&workload(rows, dim, k));
             assert!(exact(1000, 32, 10) < exact(2000, 32, 10));
             assert!(exact(1000, 32, 10) < exact(1000, 64, 10));
             assert!(exact(1000, 32, 10) < exact(1000, 32, 100));
@@ -300,7 +308,7 @@ mod tests {
                     share,
                     filling: 0.002,
                 };
-                costs.cells(&shape(100_000, 128, 10), 500, extent, 0.2)
+                costs.cells(&workload(100_000, 128, 10), 500, extent, 0.2)
             };
             assert!(cells(0.1) < cells(0.2));
             // A small share of many pairs is worth the trouble, most of them is not.
@@ -311,8 +319,8 @@ mod tests {
 
     #[test]
     fn a_side_with_itself_is_half_the_pairs() {
-        let with_itself = shape(100, 8, 3);
-        let two = Shape {
+        let with_itself = workload(100, 8, 3);
+        let two = Workload {
             with_itself: false,
             ..with_itself
         };

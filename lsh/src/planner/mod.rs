@@ -1,6 +1,583 @@
 //! Which recipe reaches a recall at the least cost, by a sample and a cost model. Uses
-//! [`ivf`](crate::ivf) and what is below it; begin with [`planner`].
+//! [`ivf`](crate::ivf) and what is below it.
+//!
+//! The planner: which plan reaches a recall at the least cost, on these rows and this machine.
+//!
+//! Distances of sampled rows to all others tell where neighbours are and how far a random row is
+//! (Slaney, Lifshits and He, "Optimal parameters for locality-sensitive hashing", 2012). What a plan
+//! would find and compare is then counted on the sample, rather than modelled (Dong et al.,
+//! "Modeling LSH for performance tuning", 2008, fit a model instead), and weighed by what the steps
+//! take on the instruction set. The recall that is promised is that of rows which no choice was
+//! made by.
+//!
+//! The candidates are all pairs, and rows by cells. Tables of sign bits are none: at every recall
+//! tried, on AMX as on AVX2, cells got there sooner; `make bench-planner` has them in its grid.
 
 pub(crate) mod cost_model;
-pub(crate) mod planner;
 pub(crate) mod prediction;
+
+use lshjoin_kernels::{Rows, Scalar};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+
+use crate::{
+    base::{
+        check::check_recall,
+        context::Run,
+        error::Result,
+        median::median,
+        metric::Metric,
+        plan::{CellPlan, JoinPlan, MOST_CELLS},
+        report::Estimate,
+    },
+    ivf::{
+        coarse_quantiser::Cells,
+        margins::{Extent, extents, margin_for, needed},
+        state::{Choice, Prepared, learn},
+        warm_start::Filling,
+    },
+    pairs::{by_sorting::are_most, top_k_lists::to_begin_with},
+    planner::{
+        cost_model::{Costs, Workload},
+        prediction::{PlanStudy, PredictedPlan, Prediction, Setting},
+    },
+    recall::{
+        ground_truth::{HeldOut, Which},
+        others::Others,
+    },
+    vectors::{
+        Side, Sides,
+        duplicates::{Distinct, kept},
+    },
+};
+
+/// Rows of either side up to which all pairs are met at once.
+const SMALL: usize = 5000;
+
+/// The share of the work of meeting all pairs that cells must promise to get along with, before that
+/// is looked into; and the share of the pairs that they would meet if all went well.
+const SAVED: f64 = 0.9;
+const LUCKY: f64 = 0.01;
+
+/// The share of a join's time that looking at one more number of cells may take.
+const MORE_PLANNING: f64 = 0.04;
+
+/// Cells considered, in square roots of the number of items: first what does well mostly.
+const CELLS: [f64; 3] = [0.85, 1.7, 3.4];
+
+/// Recalls to draw the curve of a setting by, beside the one that is asked for.
+const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
+
+/// Random items that the distances of a held-out row are measured to.
+const OTHERS: usize = 8;
+
+/// The contrast up to which the distances of near and random items are said to be alike: cells are then
+/// looked into only if that takes next to nothing.
+const NO_CONTRAST: f64 = 1.2;
+
+/// What is asked of the planner.
+pub(crate) struct Planner<'a> {
+    recall: f64,
+    others: Others,
+    seed: u64,
+    costs: Costs,
+    run: &'a Run,
+}
+
+/// The settings of one number of cells.
+struct CellStudy {
+    cells: Cells,
+    filling: Filling,
+    /// The one that reaches the recall asked for.
+    setting: Setting,
+    recall: Estimate,
+    /// How far it looks.
+    margin: f32,
+    extent: Extent,
+    /// It and those that reach others.
+    curve: Vec<Setting>,
+}
+
+/// How held-out rows lie to random items.
+struct Random {
+    /// Of each row to one.
+    distances: Vec<f64>,
+    /// The share of such pairs that codes can't tell from near ones.
+    ambiguous: f64,
+}
+
+impl<'a> Planner<'a> {
+    /// # Errors
+    /// When `recall` is not above 0 and at most 1.
+    pub(crate) fn new(recall: f64, seed: u64, run: &'a Run) -> Result<Self> {
+        check_recall("recall", recall)?;
+        Ok(Self {
+            recall,
+            others: Others { k: None },
+            seed,
+            costs: Costs::of(run.isa()),
+            run,
+        })
+    }
+
+    /// The same for the recall of others.
+    pub(crate) fn for_others(self, others: Others) -> Self {
+        Self { others, ..self }
+    }
+
+    /// As the join that the plan is for prepares its rows.
+    pub(crate) fn study_rows<T: Scalar>(
+        &self,
+        queries: Option<Rows<'_, T>>,
+        items: Rows<'_, T>,
+        k: usize,
+        metric: Metric,
+    ) -> Result<PlanStudy> {
+        let run = self.run;
+        run.begin("plan");
+        let distinct = Distinct::of(items, kept(queries.is_none(), k), run)?;
+        let right = Side::of_items(items, metric, distinct, run)?;
+        let left = queries
+            .map(|queries| right.to_meet("queries", queries, run))
+            .transpose()?;
+        Ok(self.study((left.as_ref(), &right), k)?.1)
+    }
+
+    /// What to do for the k nearest on these sides, and the plan that this follows.
+    pub(crate) fn choose<T: Scalar>(
+        &self,
+        sides: Sides<'_, '_, T>,
+        k: usize,
+    ) -> Result<(Choice<T>, PredictedPlan)> {
+        let (choice, study) = self.study(sides, k)?;
+        Ok((choice, study.chosen))
+    }
+
+    /// What to do for the k nearest on these sides, and how that was found.
+    pub(crate) fn study<T: Scalar>(
+        &self,
+        sides: Sides<'_, '_, T>,
+        k: usize,
+    ) -> Result<(Choice<T>, PlanStudy)> {
+        let run = self.run;
+        run.begin("plan");
+        let (left, right) = sides;
+        let mut workload = Workload {
+            left: left.unwrap_or(right).len(),
+            right: right.len(),
+            with_itself: left.is_none(),
+            dim: right.rows.dim(),
+            k: k.min(right.len()),
+            width: size_of::<T>(),
+            metric: right.metric,
+            ambiguous: 0.0,
+        };
+        let work = self.costs.exact(&workload);
+        let mut exact = Prediction::exact(&workload, self.costs.seconds(work));
+        let cells = CELLS.map(|times| {
+            let cells = times * (workload.right as f64).sqrt();
+            cells.min(MOST_CELLS as f64) as usize
+        });
+        let at_once = if right.codes.is_none() {
+            Some("this distance has no other plan")
+        } else if self.recall == 1.0 {
+            Some("all neighbours are asked for")
+        } else if workload.left.min(workload.right) < SMALL {
+            Some("a side is small")
+        } else if are_most(k, workload.right) {
+            Some("most of the items are asked for")
+        } else if self.least(&workload, cells[0]) > SAVED * work {
+            Some("planning would take as long as it saves")
+        } else {
+            None
+        };
+        if let Some(why) = at_once {
+            exact.why = why.into();
+            let study = PlanStudy {
+                considered: vec![exact.setting(JoinPlan::Exact)],
+                chosen: exact.of(JoinPlan::Exact),
+                near: Vec::new(),
+                random: Vec::new(),
+            };
+            return Ok((Choice::of(JoinPlan::Exact), study));
+        }
+
+        let mut held_out = HeldOut::of(left, right, k, run)?;
+        let own = left.unwrap_or(right);
+        let near: Vec<f64> = held_out
+            .some(Which::All)
+            .map(|row| {
+                let number = own.number(row.row);
+                own.length(right, number, row.furthest.to_f64())
+            })
+            .collect();
+        let random = self.random(sides, &held_out)?;
+        let contrast = contrast(&near, &random.distances, right.metric);
+        workload.ambiguous = random.ambiguous;
+        exact.seconds = self.costs.seconds(self.costs.exact(&workload));
+        let is_hard = contrast.is_some_and(|contrast| contrast < NO_CONTRAST);
+
+        let mut considered = vec![exact.setting(JoinPlan::Exact)];
+        let mut best: Option<CellStudy> = None;
+        for cells in cells {
+            let planning = self.costs.seconds(self.costs.study(&workload, cells));
+            let best_yet = best.as_ref().map(|best| best.setting.seconds);
+            let least = best_yet.unwrap_or(f64::INFINITY).min(exact.seconds);
+            if (best.is_some() || is_hard) && planning > MORE_PLANNING * least {
+                continue;
+            }
+            let learnt = learn(cells, self.seed, sides, workload.k, run)?;
+            let study = self.cells(&workload, learnt, sides, &held_out)?;
+            considered.extend_from_slice(&study.curve);
+            let quicker = |best: &CellStudy| study.setting.seconds < best.setting.seconds;
+            if best.as_ref().is_none_or(quicker) {
+                best = Some(study);
+            }
+        }
+        let promises_less = |best: &mut CellStudy| {
+            best.setting.seconds < exact.seconds && best.recall.falls_short(self.recall)
+        };
+        if let Some(CellStudy {
+            cells,
+            filling,
+            curve,
+            ..
+        }) = best.take_if(promises_less)
+        {
+            // As the join by this plan will do.
+            let recall = self.others.of_all(self.recall);
+            margin_for(&cells, &filling, sides, &mut held_out, recall, run)?;
+            considered.retain(|setting| !curve.contains(setting));
+            let study = self.cells(&workload, (cells, filling), sides, &held_out)?;
+            considered.extend_from_slice(&study.curve);
+            best = Some(study);
+        }
+        exact.contrast = contrast;
+        let (choice, chosen) = match best {
+            Some(best) if best.setting.seconds < exact.seconds => {
+                let predicted = Prediction {
+                    recall: best.recall,
+                    share: best.setting.share,
+                    seconds: best.setting.seconds,
+                    bytes: workload.bytes(best.cells.len(), best.extent.cells),
+                    contrast,
+                    why: format!("to compare all pairs would take {:.1} s", exact.seconds),
+                };
+                let choice = Choice {
+                    plan: best.setting.plan,
+                    prepared: Some(Prepared {
+                        cells: best.cells,
+                        filling: best.filling,
+                        held_out: Some((self.others.of_all(self.recall), held_out)),
+                        margin: best.margin,
+                        extent: best.extent,
+                    }),
+                };
+                (choice, predicted.of(best.setting.plan))
+            }
+            best => {
+                let best = best.map(|best| best.setting);
+                exact.why = why_exact(workload.k, contrast.filter(|_| is_hard), best);
+                (Choice::of(JoinPlan::Exact), exact.of(JoinPlan::Exact))
+            }
+        };
+        let study = PlanStudy {
+            chosen,
+            considered,
+            near,
+            random: random.distances,
+        };
+        Ok((choice, study))
+    }
+
+    /// The work of a join by so many cells, if all goes well.
+    fn least(&self, workload: &Workload, cells: usize) -> f64 {
+        let extent = Extent {
+            cells: LUCKY * cells as f64,
+            share: LUCKY,
+            filling: to_begin_with(workload.k, workload.right) as f64 / workload.right as f64,
+        };
+        self.costs.cells(workload, cells, extent, 0.0)
+    }
+
+    /// How each held-out row lies to items chosen without regard to distance.
+    fn random<T: Scalar>(
+        &self,
+        (left, right): Sides<'_, '_, T>,
+        held_out: &HeldOut<T>,
+    ) -> Result<Random> {
+        let items = right.len() as u64;
+        let with_itself = left.is_none();
+        let left = left.unwrap_or(right);
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut other = |row: u32| loop {
+            let other = (rng.next_u64() % items) as u32;
+            if !with_itself || other != row || items == 1 {
+                return (row, other);
+            }
+        };
+        let rows = held_out.some(Which::All);
+        let rows = rows.flat_map(|row| std::iter::repeat_n(row, OTHERS));
+        let pairs: Vec<(u32, u32)> = rows
+            .clone()
+            .map(|row| other(left.number(row.row)))
+            .collect();
+        let mut distances = Vec::new();
+        left.distances(right, &pairs, &mut distances, self.run.isa())?;
+        let ambiguous = rows.zip(&pairs).zip(&distances);
+        let ambiguous = ambiguous.filter(|&((row, &pair), &random)| {
+            let (_, near) = left.filter_interval(right, pair, row.furthest.to_f64());
+            let (random, _) = left.filter_interval(right, pair, random);
+            random <= near + left.code_error(pair.0) + right.code_error(pair.1)
+        });
+        let ambiguous = ambiguous.count() as f64 / pairs.len().max(1) as f64;
+        let some = pairs.iter().zip(distances).step_by(OTHERS);
+        Ok(Random {
+            ambiguous,
+            distances: some
+                .map(|(&(row, _), distance)| left.length(right, row, distance))
+                .collect(),
+        })
+    }
+
+    /// What these cells would compare and find.
+    fn cells<T: Scalar>(
+        &self,
+        workload: &Workload,
+        (cells, filling): (Cells, Filling),
+        (left, right): Sides<'_, '_, T>,
+        held_out: &HeldOut<T>,
+    ) -> Result<CellStudy> {
+        let run = self.run;
+        let count = cells.len();
+        let plan = |recall| {
+            JoinPlan::Cells(CellPlan {
+                seed: self.seed,
+                cells: count,
+                probes: 1,
+                rounds: 0,
+                until_recall: Some(recall),
+            })
+        };
+        let needed = |which| {
+            let known = held_out.known(which);
+            needed(&cells, &filling, left, right, &known, run)
+        };
+        let (to_choose_by, to_check_by) = (needed(Which::ToChooseBy)?, needed(Which::ToCheckBy)?);
+        let recalls: Vec<f64> = std::iter::once(self.recall).chain(CURVE).collect();
+        let margins = recalls.iter();
+        let margins = margins.map(|&recall| to_choose_by.reach_for(self.others.of_all(recall)));
+        let margins: Vec<f32> = margins.collect();
+        let extents = extents(&cells, &filling, left.unwrap_or(right), &margins, run)?;
+        let of_held_out = held_out.len() as f64 / workload.left as f64;
+        let found = |margin| self.others.found(Estimate::of(to_check_by.found(margin)));
+        let soon = found(0.0).value;
+        let setting = |place: usize| {
+            let extent = extents[place];
+            let found = found(margins[place]);
+            let late = found.value - soon;
+            let work = self.costs.cells(workload, cells.len(), extent, late);
+            let setting = Setting {
+                plan: plan(recalls[place]),
+                recall: found.value,
+                share: (extent.share + extent.filling + of_held_out).min(1.0),
+                seconds: self.costs.seconds(work),
+            };
+            (setting, found)
+        };
+        let (asked, recall) = setting(0);
+        let curve = (0..recalls.len()).map(|place| setting(place).0).collect();
+        Ok(CellStudy {
+            cells,
+            filling,
+            setting: asked,
+            recall,
+            margin: margins[0],
+            extent: extents[0],
+            curve,
+        })
+    }
+}
+
+/// Why not cells.
+fn why_exact(k: usize, hard: Option<f64>, cells: Option<Setting>) -> String {
+    let hard = hard.map(|contrast| {
+        format!(
+            "distances barely differ: a random item is only {contrast:.2} times as far as neighbour {k}"
+        )
+    });
+    let cells = cells.map(|cells| {
+        let share = 100.0 * cells.share;
+        format!(
+            "cells would compare {share:.0} % of the pairs and take {:.1} s",
+            cells.seconds
+        )
+    });
+    let reasons: Vec<String> = hard.into_iter().chain(cells).collect();
+    reasons.join(", and ")
+}
+
+/// How many times as far as their neighbours random items are; `None` for neighbours at distance 0.
+fn contrast(near: &[f64], random: &[f64], metric: Metric) -> Option<f64> {
+    // A cosine distance is half the square of a Euclidean one.
+    let length = |distance: f64| match metric {
+        Metric::Cosine => distance.sqrt(),
+        _ => distance,
+    };
+    let (near, random) = (length(median(near)?), length(median(random)?));
+    (near > 0.0)
+        .then(|| random / near)
+        .filter(|contrast| contrast.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::join::knn::plan_knn_join;
+    use crate::planner::prediction::PredictedPlan;
+    use lshjoin_kernels::Isa;
+
+    use super::*;
+    use crate::{
+        base::random::gaussian,
+        join::knn::{knn_join, knn_join_for_recall},
+    };
+
+    const DIM: usize = 48;
+
+    /// Around so many centres, or none.
+    fn rows(count: usize, centres: usize) -> Vec<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let of_centres: Vec<f64> = (0..centres * DIM)
+            .map(|_| 3.0 * gaussian(&mut rng))
+            .collect();
+        (0..count * DIM)
+            .map(|at| {
+                let (row, value) = (at / DIM, at % DIM);
+                let centre = match centres {
+                    0 => 0.0,
+                    _ => of_centres[row % centres * DIM + value],
+                };
+                (centre + gaussian(&mut rng)) as f32
+            })
+            .collect()
+    }
+
+    #[test]
+    fn contrast_is_that_of_the_medians() {
+        let near = [1.0, 2.0, 90.0];
+        let random = [3.0, 6.0, 1000.0];
+        assert_eq!(contrast(&near, &random, Metric::Euclidean), Some(3.0));
+        let squares = |values: [f64; 3]| values.map(|value| value * value);
+        let cosine = contrast(&squares(near), &squares(random), Metric::Cosine);
+        assert!((cosine.unwrap() - 3.0).abs() < 1e-12);
+        assert_eq!(contrast(&[0.0; 3], &random, Metric::Euclidean), None);
+        assert_eq!(
+            contrast(&near, &[f64::INFINITY; 3], Metric::Euclidean),
+            None
+        );
+    }
+
+    #[test]
+    fn few_pairs_are_compared_where_that_takes_long() {
+        let values = rows(15_000, 100);
+        let rows = Rows::new(&values, DIM).unwrap();
+        let join = |isa| {
+            let run = Run::on(isa);
+            let (found, planned) =
+                knn_join_for_recall(None, rows, 5, Metric::Euclidean, 0.9, 3, &run).unwrap();
+            (found, planned, run.report())
+        };
+        let (found, planned, report) = join(Isa::SCALAR);
+        let predicted = planned.predicted.unwrap();
+        let JoinPlan::Cells(plan) = planned.plan else {
+            panic!("{predicted:?}")
+        };
+        assert_eq!((plan.seed, plan.until_recall), (3, Some(0.9)));
+        assert!(predicted.recall.value >= 0.88 && predicted.share < 0.4 && predicted.seconds > 0.0);
+        assert!(predicted.contrast.unwrap() > 1.5);
+        let recall = report.recall.unwrap();
+        assert!(recall.high >= 0.9 && recall.rows == 152);
+        // What the planner made is what the join would have made.
+        let run = Run::on(Isa::best());
+        let again = knn_join(None, rows, 5, Metric::Euclidean, &planned.plan, &run).unwrap();
+        assert!(again == found);
+        assert_eq!(run.report().recall, Some(recall));
+        let truth = knn_join(None, rows, 5, Metric::Euclidean, &JoinPlan::Exact, &run).unwrap();
+        let lists = truth.distances.chunks(5).zip(found.distances.chunks(5));
+        let hits = lists.map(|(near, found)| found.iter().filter(|&&far| far <= near[4]).count());
+        assert!(hits.sum::<usize>() as f64 / truth.distances.len() as f64 > 0.88);
+    }
+
+    #[test]
+    fn a_study_has_the_settings_that_it_chose_from() {
+        let values = rows(24_000, 100);
+        let rows = Rows::new(&values, DIM).unwrap();
+        let (queries, items) = (rows.slice(0..8000), rows.slice(8000..24_000));
+        let run = Run::on(Isa::SCALAR);
+        for queries in [None, Some(queries)] {
+            for metric in [Metric::Cosine, Metric::InnerProduct] {
+                let study = plan_knn_join(queries, items, 10, metric, 0.9, 0, &run).unwrap();
+                assert_eq!(study.near.len(), study.random.len());
+                let settings = study.considered.iter();
+                let chosen = settings.clone().find(|one| one.plan == study.chosen.plan);
+                let least = settings.filter(|one| match one.plan {
+                    JoinPlan::Cells(plan) => plan.until_recall == Some(0.9),
+                    _ => true,
+                });
+                let least = least.map(|one| one.seconds).fold(f64::INFINITY, f64::min);
+                assert_eq!(chosen.unwrap().seconds, least);
+                for one in &study.considered {
+                    assert!((0.0..=1.0).contains(&one.recall) && one.share > 0.0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn hard_data_is_compared_in_full_and_said_to_be_hard() {
+        let values = rows(9000, 0);
+        let rows = Rows::new(&values, DIM).unwrap();
+        let run = Run::on(Isa::SCALAR);
+        let study = plan_knn_join(None, rows, 100, Metric::Euclidean, 0.99, 0, &run).unwrap();
+        assert_eq!(study.chosen.plan, JoinPlan::Exact);
+        let predicted = study.chosen.predicted.unwrap();
+        assert!(
+            predicted.why.contains("cells would compare"),
+            "{}",
+            predicted.why
+        );
+    }
+
+    #[test]
+    fn duplicates_do_not_count_as_rows() {
+        let values = rows(9000, 0);
+        let same: Vec<f32> = values[..DIM]
+            .iter()
+            .copied()
+            .cycle()
+            .take(9000 * DIM)
+            .collect();
+        let rows = Rows::new(&same, DIM).unwrap();
+        let run = Run::on(Isa::SCALAR);
+        let study = plan_knn_join(None, rows, 3, Metric::Euclidean, 0.9, 0, &run).unwrap();
+        assert_eq!(study.chosen.predicted.unwrap().why, "a side is small");
+    }
+
+    #[test]
+    fn plans_are_read_as_they_are_written() {
+        let values = rows(15_000, 100);
+        let rows = Rows::new(&values, DIM).unwrap();
+        let run = Run::on(Isa::SCALAR);
+        let study = plan_knn_join(None, rows, 3, Metric::Euclidean, 0.9, 0, &run).unwrap();
+        let text = serde_json::to_string(&study.chosen).unwrap();
+        let read: PredictedPlan = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, study.chosen);
+        let bare = serde_json::to_string(&study.chosen.plan).unwrap();
+        let read: PredictedPlan = serde_json::from_str(&bare).unwrap();
+        assert_eq!((read.plan, read.predicted), (study.chosen.plan, None));
+        let unknown = bare.replace('}', ", \"width\": 3}");
+        assert!(serde_json::from_str::<PredictedPlan>(&unknown).is_err());
+    }
+}

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     base::{plan::JoinPlan, report::Estimate},
-    planner::cost_model::Shape,
+    planner::cost_model::Workload,
 };
 
 /// A plan, and what to expect of it.
@@ -66,12 +66,12 @@ pub struct Setting {
 
 impl Prediction {
     /// Of meeting all pairs.
-    pub(crate) fn exact(shape: &Shape, seconds: f64) -> Self {
+    pub(crate) fn exact(workload: &Workload, seconds: f64) -> Self {
         Self {
             recall: Estimate::ALL,
-            share: shape.exact_pairs() / shape.pairs().max(1.0),
+            share: workload.exact_pairs() / workload.pairs().max(1.0),
             seconds,
-            bytes: shape.bytes(0, 0.0),
+            bytes: workload.bytes(0, 0.0),
             contrast: None,
             why: String::new(),
         }

@@ -12,7 +12,7 @@ use crate::{
         sampling::sample_of,
     },
     pairs::top_k_join::{KnnJoin, exactly},
-    vectors::vectors::Side,
+    vectors::Side,
 };
 
 /// How many rows are held out: the recall of a join is then known within a percent or two. Twice as

@@ -9,70 +9,28 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     hash::{BuildHasher, RandomState},
-    io::{self, Read, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    base::{
-        context::Run,
-        error::{Error, Result},
-        plan::JoinPlan,
-    },
+    base::error::{Error, Result},
     storage::{
-        array::{Array, ArrayWriter, Shape, StoredArray, Written, is_name_of, open_regular},
+        files::{is_name_of, read_if_there, remove},
+        format::{Shape, Written},
         layout::{ARRAYS, UNDER_WAY},
+        manifest::{FORMAT, Facts, MANIFEST, Manifest},
+        writer::ArrayWriter,
     },
 };
 
-const MANIFEST: &str = "manifest.json";
 const JOURNAL: &str = "manifest-unfinished.json";
 /// What either of them is called until it is whole.
 const TEMPORARY: &str = ".manifest.unfinished";
-const FORMAT: &str = "lshjoin index";
-const FORMAT_VERSION: u64 = 1;
-
-/// Bytes of a manifest, of which a megabyte of arrays takes up some 30: those of 8 TB.
-const MOST_BYTES: u64 = 1 << 28;
-
-/// What is known of an index without a look at its arrays.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Manifest {
-    format: String,
-    format_version: u64,
-    library_version: String,
-    pub(crate) facts: Facts,
-    pub(crate) arrays: BTreeMap<String, StoredArray>,
-    /// Of this manifest, with nothing in this place.
-    checksum: String,
-}
-
-/// What the manifests of all versions have.
-#[derive(Deserialize)]
-struct Head {
-    format: Option<String>,
-    format_version: Option<u64>,
-    library_version: Option<String>,
-}
-
-/// What an index is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Facts {
-    pub(crate) items: usize,
-    pub(crate) dim: usize,
-    /// By its name.
-    pub(crate) metric: String,
-    /// By which the cells were made.
-    pub(crate) plan: JoinPlan,
-}
-
 /// What is there, or may be, beside the manifest.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -119,94 +77,6 @@ impl Unfinished {
             longest: 0,
             files,
         }
-    }
-}
-
-impl Manifest {
-    fn new(facts: Facts, arrays: BTreeMap<String, StoredArray>) -> Self {
-        let mut manifest = Self {
-            format: FORMAT.into(),
-            format_version: FORMAT_VERSION,
-            library_version: env!("CARGO_PKG_VERSION").into(),
-            facts,
-            arrays,
-            checksum: String::new(),
-        };
-        manifest.checksum = manifest.sum();
-        manifest
-    }
-
-    fn sum(&self) -> String {
-        let mut unsigned = self.clone();
-        unsigned.checksum.clear();
-        // Strings and numbers: they can be written.
-        let text = serde_json::to_vec(&unsigned).unwrap_or_default();
-        format!("{:016x}", xxh3_64(&text))
-    }
-
-    /// Reads the manifest of a directory.
-    ///
-    /// # Errors
-    /// When there is none, it is of something else or of a later version, or it was altered.
-    pub(crate) fn read(directory: &Path) -> Result<Self> {
-        let path = directory.join(MANIFEST);
-        let text = read(&path).map_err(|error| match error {
-            Error::Io {
-                kind: io::ErrorKind::NotFound | io::ErrorKind::NotADirectory,
-                ..
-            } if directory.exists() => Error::damaged(
-                directory,
-                "it is not an lshjoin index: it has no manifest.json",
-            ),
-            other => other,
-        })?;
-        let damaged = |what: &str| Error::damaged(&path, what);
-        // Serde repeats a name that it does not know, however long it is.
-        let because = |error: serde_json::Error| format!("{:.200}", error.to_string());
-        let head: Head = serde_json::from_slice(&text)
-            .map_err(|error| damaged(&format!("it is no manifest: {}", because(error))))?;
-        if head.format.as_deref() != Some(FORMAT) {
-            return Err(damaged("it is not the manifest of an lshjoin index"));
-        }
-        match head.format_version {
-            Some(version) if version <= FORMAT_VERSION => {}
-            Some(version) => {
-                let by = format!("{:?}", head.library_version.unwrap_or_default());
-                return Err(damaged(&format!(
-                    "it has format version {version}, by lshjoin {by:.50}, and this lshjoin reads up \
-                     to {FORMAT_VERSION}: upgrade lshjoin"
-                )));
-            }
-            None => return Err(damaged("it has no format version")),
-        }
-        let manifest: Self = serde_json::from_slice(&text)
-            .map_err(|error| damaged(&format!("it is damaged: {}", because(error))))?;
-        if manifest.checksum != manifest.sum() {
-            return Err(damaged("it was altered: its checksum does not fit"));
-        }
-        Ok(manifest)
-    }
-
-    /// An error about the manifest of this directory.
-    pub(crate) fn damaged(directory: &Path, problem: &str) -> Error {
-        Error::damaged(&directory.join(MANIFEST), problem)
-    }
-
-    /// Opens the arrays, to be mapped or read into memory.
-    ///
-    /// # Errors
-    /// When a file is missing or is not the one that was written, or the run is cancelled.
-    pub(crate) fn open(
-        &self,
-        directory: &Path,
-        mapped: bool,
-        run: &Run,
-    ) -> Result<BTreeMap<String, Array>> {
-        let open = |(name, stored): (&String, _)| {
-            let array = Array::open(directory, name, stored, mapped, run)?;
-            Ok((name.clone(), array))
-        };
-        self.arrays.iter().map(open).collect()
     }
 }
 
@@ -416,42 +286,6 @@ fn read_journal(directory: &Path) -> Result<Journal> {
     })
 }
 
-/// Reads a file of JSON.
-///
-/// # Errors
-/// What the system says, and when it is no regular file or larger than any that is written.
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let io = |error| Error::io(path, &error);
-    let file = open_regular(path, OpenOptions::new().read(true))?;
-    let length = file.metadata().map_err(io)?.len();
-    if length > MOST_BYTES {
-        let problem = format!("it has {length} bytes, where {MOST_BYTES} are the most there are");
-        return Err(Error::damaged(path, &problem));
-    }
-    let mut text = Vec::new();
-    file.take(length).read_to_end(&mut text).map_err(io)?;
-    Ok(text)
-}
-
-fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
-    match read(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(Error::Io {
-            kind: io::ErrorKind::NotFound,
-            ..
-        }) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Removes a file, which need not be there.
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path, &error)),
-        _ => Ok(()),
-    }
-}
-
 /// Whether a file can be one of an index's arrays, by its name.
 fn is_own(name: &str) -> bool {
     let mut arrays = ARRAYS.iter().chain(&UNDER_WAY);
@@ -460,6 +294,8 @@ fn is_own(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::storage::manifest::MANIFEST;
+    use crate::storage::manifest::Manifest;
     use lshjoin_kernels::Rows;
 
     use super::*;

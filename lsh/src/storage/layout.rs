@@ -1,11 +1,15 @@
 //! The arrays that an index is made of, and their shapes.
 
-use lshjoin_kernels::Quantised;
+use lshjoin_kernels::{Quantised, Rows};
 use safetensors::tensor::Dtype;
 
 use crate::{
-    base::{metric::Metric, plan::PartitionPlan},
-    storage::array::Shape,
+    base::{
+        error::{Error, Result},
+        metric::Metric,
+        plan::{JoinPlan, PartitionPlan},
+    },
+    storage::format::Shape,
 };
 
 /// The arrays of an index, which are its files too.
@@ -113,4 +117,22 @@ pub(crate) fn held_out_step(items: usize) -> usize {
 /// How many of so many items are held out.
 pub(crate) fn held_out_count(items: usize) -> usize {
     items.div_ceil(held_out_step(items))
+}
+
+/// Whether there may be an index of so many items and values, and of such cells.
+///
+/// # Errors
+/// When a number is out of range.
+pub(crate) fn check_numbers(items: usize, dim: usize, plan: PartitionPlan) -> Result<()> {
+    Rows::<f32>::new(&[], dim)?;
+    for (name, number) in [("the number of items", items), ("the dimension", dim)] {
+        if number >= u32::MAX as usize {
+            return Err(Error::Parameter {
+                name,
+                must_be: "below 2**32 - 1",
+                value: number.to_string(),
+            });
+        }
+    }
+    JoinPlan::Partitions(plan).check()
 }

@@ -3,4 +3,8 @@
 
 pub(crate) mod array;
 pub(crate) mod directory;
+pub(crate) mod files;
+pub(crate) mod format;
 pub(crate) mod layout;
+pub(crate) mod manifest;
+pub(crate) mod writer;

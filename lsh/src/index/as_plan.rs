@@ -1,0 +1,83 @@
+//! A join by an index that is made for it.
+
+use lshjoin_kernels::{Rows, Scalar, memory};
+use rayon::prelude::*;
+
+use crate::{
+    base::{
+        ROW_NUMBERS,
+        context::Run,
+        error::{Error, Result},
+        metric::Metric,
+        plan::{JoinPlan, PartitionPlan},
+    },
+    index::{REWRITTEN, builder::IndexBuilder, search::PANEL_BYTES},
+    pairs::results::{NEIGHBORS, Neighbors},
+};
+
+/// Queries that tell how far all have to look, where these are not items; of files as many.
+pub(crate) const SAMPLE: usize = 512;
+
+/// [`knn_join`](crate::knn_join) by the cells of an index, which is made for it: the pairs of a join
+/// out of core by the same plan.
+pub(crate) fn join_by_index<T: Scalar>(
+    queries: Option<Rows<'_, T>>,
+    items: Rows<'_, T>,
+    k: usize,
+    metric: Metric,
+    plan: PartitionPlan,
+    run: &Run,
+) -> Result<Neighbors<T>> {
+    if size_of::<T>() > size_of::<f32>() {
+        return Err(Error::Parameter {
+            name: "plan",
+            must_be: "another one for vectors of 64 bits: an index holds 32 bits a value",
+            value: "one of partitions".into(),
+        });
+    }
+    let single = |rows: Rows<'_, T>| {
+        let values = rows.values().par_iter();
+        memory::par_collect(values.map(|value| value.to_f64() as f32), "copies of rows")
+    };
+    let (count, dim) = (items.len(), items.dim());
+    run.begin("index");
+    let mut builder = IndexBuilder::new(count, dim, metric, Some(plan), plan.seed, None)?;
+    for _ in 0..IndexBuilder::PASSES {
+        for start in (0..count).step_by(REWRITTEN) {
+            let range = start..count.min(start + REWRITTEN);
+            let ids: Vec<i64> = range.clone().map(|row| row as i64).collect();
+            builder.push(Rows::new(&single(items.slice(range))?, dim)?, &ids, run)?;
+        }
+    }
+    let index = builder.finish(run)?;
+    let plan = JoinPlan::Partitions(plan);
+    run.begin("plan");
+    let found = match queries {
+        Some(queries) => {
+            let values = single(queries)?;
+            let queries = Rows::new(&values, dim)?;
+            let sample = (0..queries.len()).step_by(queries.len().div_ceil(SAMPLE).max(1));
+            let sample = sample.flat_map(|row| queries.row(row)).copied();
+            let sample: Vec<f32> = memory::collect(sample, "a sample of the queries")?;
+            let sample = (Rows::new(&sample, dim)?, queries.len());
+            let plan = index.fixed_plan(Some(sample), k, &plan, run)?;
+            index.knn(queries, k, &plan, run)?
+        }
+        None => {
+            let plan = index.fixed_plan(None, k, &plan, run)?;
+            let (rows, found) = index.knn_of_stretch(0..count, k, &plan, PANEL_BYTES, run)?;
+            let mut places = memory::zeroed(rows.len(), ROW_NUMBERS)?;
+            for (place, &row) in (0..).zip(&rows) {
+                places[row as usize] = place;
+            }
+            found.copied_to(&places)?
+        }
+    };
+    let distances = found.distances.iter();
+    let distances = distances.map(|&far| T::from_f64(far.into()));
+    Ok(Neighbors {
+        k: found.k,
+        distances: memory::collect(distances, NEIGHBORS)?,
+        indices: found.indices,
+    })
+}

@@ -1,0 +1,134 @@
+//! Builds that can be resumed.
+
+use std::collections::BTreeMap;
+
+use lshjoin_kernels::CommonScale;
+
+use crate::{
+    base::{
+        context::Run,
+        error::{Error, Result},
+    },
+    index::{
+        builder::{IndexBuilder, Stage},
+        learn::Learnt,
+        write::{Writing, write},
+    },
+    storage::{
+        directory::{Unfinished, UnfinishedFile},
+        layout::{ARRAYS, UNDER_WAY, has_codes},
+        writer::ArrayWriter,
+    },
+    vectors::{grid::Grid, principal_axes::PrincipalAxes},
+};
+
+impl IndexBuilder {
+    /// Goes on from where another builder was.
+    pub(crate) fn go_on(&mut self, unfinished: &Unfinished) -> Result<()> {
+        let Some(directory) = &self.directory else {
+            return Ok(());
+        };
+        let writer = |name: &'static str| match unfinished.files.get(name) {
+            Some(UnfinishedFile { file, shape }) => {
+                let shape = shape.clone();
+                Ok((
+                    name,
+                    ArrayWriter::reopen(name, shape, directory.path(), file)?,
+                ))
+            }
+            None => Err(Error::damaged(
+                directory.path(),
+                "of an array that was begun there is no file",
+            )),
+        };
+        let writers = ARRAYS.into_iter().chain(UNDER_WAY).map(writer);
+        let writers: BTreeMap<&'static str, ArrayWriter> = writers.collect::<Result<_>>()?;
+        let other = || {
+            Error::damaged(
+                directory.path(),
+                "what was begun there is not an index of these items",
+            )
+        };
+        let length = |name| writers[name].shape().length();
+        let shapes = self.shapes(length("axes"), length("centre"), length("centroids"));
+        let mut shaped = writers.iter();
+        if !shapes.is_possible(&self.plan)
+            || !shaped.all(|(&name, writer)| *writer.shape() == shapes.of(name))
+        {
+            return Err(other());
+        }
+        let centre: Vec<f32> = writers["centre"].values()?;
+        let centre = (!centre.is_empty()).then_some(centre);
+        let scale = unfinished.scale.and_then(CommonScale::from_bits);
+        let learnt = Learnt {
+            axes: PrincipalAxes::of_parts(writers["axes"].values()?, self.width()),
+            centroids: writers["centroids"].values()?,
+            grid: scale.map(|scale| Grid { centre, scale }),
+            longest: f64::from_bits(unfinished.longest),
+        };
+        let mut cells: Vec<u32> = writers["cells"].values()?;
+        if !unfinished.writing {
+            cells.truncate(unfinished.seen);
+        }
+        let mut writing = Writing {
+            learnt,
+            cells,
+            next: Vec::new(),
+            writers,
+        };
+        let (count, learnt) = (writing.count(), &writing.learnt);
+        let mut values = learnt.axes.axes.iter().chain(&learnt.centroids);
+        if unfinished.seen > self.items
+            || !values.all(|value| value.is_finite())
+            || !(0.0..=f64::MAX).contains(&learnt.longest)
+            || learnt.grid.is_some() != has_codes(self.metric)
+            || writing.cells.iter().any(|&cell| cell as usize >= count)
+        {
+            return Err(other());
+        }
+        (self.seen, self.recorded) = (unfinished.seen, unfinished.seen);
+        if unfinished.writing {
+            writing.next = writing.starts(unfinished.seen);
+            self.stage = Stage::Write(writing.into());
+        } else {
+            self.stage = Stage::Assign(writing.into());
+        }
+        if self.seen == self.items {
+            self.end_pass(&Run::new()?)?;
+        }
+        Ok(())
+    }
+
+    /// Brings to disk what was done, and then notes that it is there.
+    pub(crate) fn record(&mut self) -> Result<()> {
+        let facts = self.facts();
+        let (Some(directory), true) = (&mut self.directory, self.resumable) else {
+            return Ok(());
+        };
+        let (writing, is_writing) = match &mut self.stage {
+            Stage::Assign(writing) => (writing, false),
+            Stage::Write(writing) => (writing, true),
+            Stage::Learn(_) | Stage::Done(_) => return Ok(()),
+        };
+        if !is_writing {
+            let cells = &writing.cells[self.recorded..];
+            write(&mut writing.writers, "cells", self.recorded, cells)?;
+        }
+        let mut files = BTreeMap::new();
+        for (&name, writer) in &mut writing.writers {
+            writer.sync()?;
+            if let Some(file) = writer.file() {
+                let shape = writer.shape().clone();
+                files.insert(name.into(), UnfinishedFile { file, shape });
+            }
+        }
+        let mut unfinished = Unfinished::new(facts, files);
+        (unfinished.writing, unfinished.seen) = (is_writing, self.seen);
+        let grid = writing.learnt.grid.as_ref();
+        unfinished.scale = grid.map(|grid| grid.scale.to_bits());
+        unfinished.longest = writing.learnt.longest.to_bits();
+        directory.record(unfinished)?;
+        self.recorded = self.seen;
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! Ids of the user's, and rows by them.
+
+use lshjoin_kernels::{Rows, memory};
+use rayon::prelude::*;
+
+use crate::base::{
+    ROW_NUMBERS,
+    error::{Error, Result},
+};
+
+/// The ids of a segment's rows, and the rows by rising id.
+#[derive(Clone, Copy)]
+pub(crate) struct ById<'a> {
+    pub(crate) ids: &'a [i64],
+    pub(crate) rows: &'a [u32],
+}
+
+impl ById<'_> {
+    /// The row of an id.
+    pub(crate) fn row(&self, id: i64) -> Option<usize> {
+        let of = |row: &u32| self.ids.get(*row as usize).copied();
+        let place = self.rows.binary_search_by_key(&Some(id), of);
+        place.ok().map(|place| self.rows[place] as usize)
+    }
+}
+
+/// The rows by rising id.
+pub(crate) fn by_id(ids: &[i64]) -> Result<Vec<u32>> {
+    let id = |row: u32| ids[row as usize];
+    let mut by_id = memory::collect(0..ids.len() as u32, ROW_NUMBERS)?;
+    by_id.par_sort_unstable_by_key(|&row| id(row));
+    match by_id.windows(2).find(|pair| id(pair[0]) == id(pair[1])) {
+        None => Ok(by_id),
+        Some(twice) => Err(Error::Id {
+            id: id(twice[0]),
+            problem: "is given twice; ids tell items apart",
+        }),
+    }
+}
+
+/// For each row how many equal ones have lower ids.
+pub(crate) fn twins(by_id: &[u32], hashes: &[u64], rows: Rows<'_, f32>) -> Result<Vec<u32>> {
+    let mut twins = memory::zeroed(by_id.len(), ROW_NUMBERS)?;
+    let hash = |&place: &u32| hashes[by_id[place as usize] as usize];
+    let row = |&place: &u32| rows.row(by_id[place as usize] as usize);
+    let mut order = memory::collect(0..by_id.len() as u32, ROW_NUMBERS)?;
+    order.par_sort_unstable_by_key(|place| (hash(place), *place));
+    let groups = order.chunk_by(|x, y| hash(x) == hash(y));
+    for same in groups.filter(|same| same.len() > 1) {
+        // Others of the same hash, if there ever are, count as nobody's twins.
+        let equal = same.iter().filter(|&other| row(other) == row(&same[0]));
+        for (rank, &place) in (0..).zip(equal) {
+            twins[by_id[place as usize] as usize] = rank;
+        }
+    }
+    Ok(twins)
+}
+
+pub(crate) fn check_unique(ids: &[i64]) -> Result<()> {
+    let mut sorted = memory::copied(ids, ROW_NUMBERS)?;
+    sorted.sort_unstable();
+    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        None => Ok(()),
+        Some(pair) => Err(Error::Id {
+            id: pair[0],
+            problem: "is given twice; ids tell items apart",
+        }),
+    }
+}

@@ -1,0 +1,118 @@
+//! What is learnt from a sample of the items of an index.
+
+use std::borrow::Cow;
+
+use lshjoin_kernels::{Rows, memory};
+
+use crate::{
+    base::{
+        context::Run,
+        error::{Error, Result},
+        metric::Metric,
+        plan::PartitionPlan,
+    },
+    ivf::axis_quantiser::AxisCells,
+    storage::layout::{has_codes, width},
+    vectors::{Side, augment::longer, grid::Grid, norms::norms_of, principal_axes::PrincipalAxes},
+};
+
+/// Items that all is learnt from.
+#[derive(Default)]
+pub(crate) struct Sample {
+    /// Every so manieth item, for the axes.
+    pub(crate) axes: Vec<f32>,
+    /// The same for the centroids.
+    pub(crate) cells: Vec<f32>,
+    /// The largest norm, where inner products are searched.
+    pub(crate) longest: f64,
+}
+
+pub(crate) struct Learnt {
+    pub(crate) axes: PrincipalAxes,
+    pub(crate) centroids: Vec<f32>,
+    /// `None` where the metric has no codes.
+    pub(crate) grid: Option<Grid<f32>>,
+    pub(crate) longest: f64,
+}
+
+impl Sample {
+    pub(crate) fn add(
+        &mut self,
+        items: Rows<'_, f32>,
+        first: usize,
+        axes: usize,
+        cells: usize,
+    ) -> Result<()> {
+        let take = |step: usize, values: &mut Vec<f32>| {
+            let start = first.next_multiple_of(step) - first;
+            let rows = (start..items.len()).step_by(step);
+            memory::reserve(values, rows.len() * items.dim(), "a sample of the items")?;
+            rows.for_each(|row| values.extend_from_slice(items.row(row)));
+            Ok::<_, Error>(())
+        };
+        take(axes, &mut self.axes)?;
+        take(cells, &mut self.cells)
+    }
+
+    pub(crate) fn learn(
+        self,
+        metric: Metric,
+        dim: usize,
+        plan: &PartitionPlan,
+        run: &Run,
+    ) -> Result<Learnt> {
+        let width = width(metric, dim);
+        let mut learnt = Learnt {
+            axes: PrincipalAxes::of_parts(Vec::new(), width),
+            centroids: Vec::new(),
+            grid: None,
+            longest: self.longest,
+        };
+        if !has_codes(metric) {
+            return Ok(learnt);
+        }
+        let rows = learnt.kept(Rows::new(&self.axes, dim)?, metric, run)?;
+        learnt.axes = PrincipalAxes::of_sample(Rows::new(&rows, width)?, plan.axes, run)?;
+        let rows = learnt.kept(Rows::new(&self.cells, dim)?, metric, run)?;
+        let rows = Rows::new(&rows, width)?;
+        learnt.grid = Some(Grid::of(rows, metric, run)?);
+        let side = Side::without_codes("items", rows, metric, run)?;
+        let cells = AxisCells::of_sample(&learnt.axes, &side, plan.cells, plan.seed, run)?;
+        learnt.centroids = cells.into_centroids();
+        Ok(learnt)
+    }
+}
+
+impl Learnt {
+    pub(crate) fn axes_count(&self) -> usize {
+        self.axes.count()
+    }
+
+    pub(crate) fn cells_count(&self) -> usize {
+        self.centroids.len() / self.axes_count().max(1)
+    }
+
+    /// What codes are counted from, if not from zero.
+    pub(crate) fn centre(&self) -> Option<&[f32]> {
+        self.grid.as_ref().and_then(|grid| grid.centre.as_deref())
+    }
+
+    pub(crate) fn cells(&self) -> AxisCells {
+        AxisCells::of_parts(self.axes.clone(), self.centroids.clone())
+    }
+
+    /// Rows as they are kept.
+    pub(crate) fn kept<'a>(
+        &self,
+        items: Rows<'a, f32>,
+        metric: Metric,
+        run: &Run,
+    ) -> Result<Cow<'a, [f32]>> {
+        if metric != Metric::InnerProduct {
+            return Ok(items.values().into());
+        }
+        let norms = norms_of(items, run)?;
+        let last = |row: usize| self.longest.powi(2) - norms[row].powi(2);
+        Ok(longer(items, |row| last(row).max(0.0).sqrt())?.into())
+    }
+}

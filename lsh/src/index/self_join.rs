@@ -1,0 +1,231 @@
+//! The items of an index joined with themselves, stretch by stretch.
+
+use std::{borrow::Cow, ops::Range};
+
+use lshjoin_kernels::{Rows, memory};
+
+use crate::{
+    base::{
+        ROW_NUMBERS,
+        context::Run,
+        error::{Error, Result},
+        metric::Metric,
+        plan::{JoinPlan, PartitionPlan},
+    },
+    index::{
+        Index,
+        search::{PANEL_BYTES, exactly, held_out_rows, look},
+    },
+    ivf::list_probing::Reach,
+    pairs::{
+        results::{Neighbors, RadiusNeighbors},
+        top_k_join::{MANY, all_pairs},
+    },
+    recall::others::Others,
+    vectors::Side,
+};
+
+impl Index {
+    /// The plan with its numbers fixed: `until_recall` becomes probes, by what a sample of the
+    /// queries needs, or the exact plan where that comes to most pairs. The fixed plan gives the
+    /// same neighbours however queries are cut into batches.
+    ///
+    /// `queries` are so many, of which a sample will do, all at the same steps; without them, it
+    /// is about the items joined with themselves.
+    ///
+    /// # Errors
+    /// As [`Index::knn`].
+    pub fn fixed_plan(
+        &self,
+        queries: Option<(Rows<'_, f32>, usize)>,
+        k: usize,
+        plan: &JoinPlan,
+        run: &Run,
+    ) -> Result<JoinPlan> {
+        let items = self.segment.len();
+        let most = queries.map_or(items, |(_, all)| all);
+        let Some((mut plan, cells)) = self.cells_of(plan, run)? else {
+            return Ok(JoinPlan::Exact);
+        };
+        if most.min(items) < MANY {
+            return Ok(JoinPlan::Exact);
+        }
+        if plan.until_recall.is_none() {
+            return Ok(JoinPlan::Partitions(plan));
+        }
+        let right = self
+            .segment
+            .nearest_of(&self.removed, k.saturating_add(1), run)?;
+        let own;
+        let (queries, k) = match queries {
+            Some((queries, _)) => (Some(queries), k),
+            // Items are longer than they are as queries: no join of one side with itself.
+            None if self.segment.metric == Metric::InnerProduct => {
+                own = self.items_at(self.segment.held_out(run)?, run)?;
+                let others = Others { k: Some(k) };
+                plan.until_recall = plan.until_recall.map(|recall| others.of_all(recall));
+                (Some(Rows::new(&own, self.segment.dim)?), k + 1)
+            }
+            None => (None, k),
+        };
+        let probes = match queries {
+            None => {
+                let rows = self.segment.held_out(run)?;
+                let tables = (&cells.table, &*cells);
+                let visits =
+                    self.visits((None, &right), rows, tables, k, plan, PANEL_BYTES, run)?;
+                visits.map(|visits| visits.probes())
+            }
+            Some(queries) => {
+                self.check_dimension(queries)?;
+                let longer = self.longer(queries, run)?;
+                let (left, of_left) = self.left(&longer, &right, &cells, run)?;
+                let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
+                let rows = held_out_rows(&left);
+                let visits = self.visits(sides, rows, tables, k, plan, PANEL_BYTES, run)?;
+                visits.map(|visits| visits.probes())
+            }
+        };
+        Ok(match probes {
+            None => JoinPlan::Exact,
+            Some(probes) => JoinPlan::Partitions(PartitionPlan {
+                probes,
+                until_recall: None,
+                ..plan
+            }),
+        })
+    }
+
+    /// The ids of some of the items, by cell, and the `k` nearest others of each: a stretch of the
+    /// join of all items with themselves. The stretches `0..len` make up the whole.
+    ///
+    /// Panels of codes take up to `panel_bytes`, beside about 30 bytes for each of k + 7 places of
+    /// each item of the stretch.
+    ///
+    /// # Errors
+    /// When the stretch is not one, something was added or removed, the plan is not fixed, or as
+    /// [`Index::knn`].
+    pub fn knn_of_stretch(
+        &self,
+        stretch: Range<usize>,
+        k: usize,
+        plan: &JoinPlan,
+        panel_bytes: usize,
+        run: &Run,
+    ) -> Result<(Vec<i64>, Neighbors<f32>)> {
+        run.begin("codes");
+        // One more, since each item finds itself.
+        let places = k.saturating_add(usize::from(k > 0));
+        let (left, right) = self.stretch(&stretch, places, run)?;
+        let cells = self.cells_of(plan, run)?;
+        if let Some((plan, _)) = &cells
+            && plan.until_recall.is_some()
+        {
+            return Err(Error::Parameter {
+                name: "plan",
+                must_be: "a fixed one, where items are joined stretch by stretch",
+                value: format!("{plan:?}"),
+            });
+        }
+        let found = match cells {
+            _ if self.segment.metric == Metric::InnerProduct => {
+                let rows = stretch.start as u32..stretch.end as u32;
+                let rows = memory::collect(rows, ROW_NUMBERS)?;
+                let values = self.items_at(rows, run)?;
+                let queries = Rows::new(&values, self.segment.dim)?;
+                self.find(queries, places, plan, panel_bytes, run)?
+            }
+            None => match self.segment.cells(run)? {
+                None => all_pairs(Some(&left), &right, places, run)?,
+                Some(cells) => {
+                    let of_left = cells.table.slice(&stretch);
+                    let tables = (&of_left, &*cells);
+                    exactly((&left, &right), tables, places, panel_bytes, run)?
+                }
+            },
+            Some((plan, cells)) => {
+                let of_left = cells.table.slice(&stretch);
+                let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
+                let visits = Reach::over(neighbors, &of_left, &cells.table, plan.probes);
+                let visits = visits.within(panel_bytes);
+                look(&left, &right, places, visits, run)?
+            }
+        };
+        let found = without_itself(found, stretch.start);
+        let ids = &self.segment.ids(run)?[stretch];
+        let ids = memory::copied(ids, ROW_NUMBERS)?;
+        Ok((ids, self.with_ids(found, run)?))
+    }
+
+    /// The ids of some of the items, by cell, and every other item nearer than `radius` to each:
+    /// see [`Index::knn_of_stretch`].
+    ///
+    /// # Errors
+    /// When the stretch is not one, something was added or removed, or as [`Index::radius`].
+    pub fn radius_of_stretch(
+        &self,
+        stretch: Range<usize>,
+        radius: f64,
+        run: &Run,
+    ) -> Result<(Vec<i64>, RadiusNeighbors<f32>)> {
+        self.distance()?;
+        let (left, right) = self.stretch(&stretch, usize::MAX, run)?;
+        let first = stretch.start as u32;
+        let other = |left: u32, right: u32| first + left != right;
+        let pairs = self.within(&left, &right, radius, other, run)?;
+        let ids = &self.segment.ids(run)?[stretch];
+        let ids = memory::copied(ids, ROW_NUMBERS)?;
+        let found = RadiusNeighbors::sorted(pairs, ids.len())?;
+        Ok((ids, found))
+    }
+
+    /// Some of the items, and all, to find the `k` nearest among.
+    fn stretch(
+        &self,
+        stretch: &Range<usize>,
+        k: usize,
+        run: &Run,
+    ) -> Result<(Side<'_, f32>, Side<'_, f32>)> {
+        if self.is_changed() {
+            return Err(Error::Parameter {
+                name: "an index joined with itself",
+                must_be: "saved and opened anew after a change",
+                value: "changed".into(),
+            });
+        }
+        if stretch.start > stretch.end || stretch.end > self.segment.len() {
+            return Err(Error::Parameter {
+                name: "the stretch",
+                must_be: "one of the items",
+                value: format!("{stretch:?} of {}", self.segment.len()),
+            });
+        }
+        let segment = &self.segment;
+        Ok((
+            segment.side(stretch, &self.removed, usize::MAX, run)?,
+            segment.nearest_of(&self.removed, k, run)?,
+        ))
+    }
+}
+
+/// The lists of rows from `first` on without these rows, one place shorter. In place: lists take up
+/// much of what memory a stretch has.
+fn without_itself(mut found: Neighbors<f32>, first: usize) -> Neighbors<f32> {
+    let (before, after) = (found.k, found.k - 1);
+    let rows = found.indices.len() / before;
+    for row in 0..rows {
+        let own = (first + row) as i64;
+        let list = &found.indices[row * before..][..before];
+        // Among many equal items it may not have found itself.
+        let at = list.iter().position(|&index| index == own);
+        let at = at.unwrap_or(after);
+        for place in 0..after {
+            let from = row * before + place + usize::from(place >= at);
+            found.indices[row * after + place] = found.indices[from];
+            found.distances[row * after + place] = found.distances[from];
+        }
+    }
+    found.indices.truncate(rows * after);
+    found.distances.truncate(rows * after);
+    Neighbors { k: after, ..found }
+}

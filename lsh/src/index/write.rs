@@ -1,0 +1,170 @@
+//! Items written by list.
+
+use std::collections::BTreeMap;
+
+use lshjoin_kernels::{Quantised, Rows, memory};
+use rayon::prelude::*;
+
+use crate::{
+    base::{ROW_NUMBERS, context::Run, error::Result, metric::Metric},
+    index::learn::Learnt,
+    storage::{array::Array, format::Written, layout::held_out_step, writer::ArrayWriter},
+    vectors::{Side, duplicates::hash},
+};
+
+pub(crate) const OF_CELL: &str = "items of a cell";
+
+pub(crate) struct Writing {
+    pub(crate) learnt: Learnt,
+    /// The cell of each item that was brought to one.
+    pub(crate) cells: Vec<u32>,
+    /// Where each cell's next row goes.
+    pub(crate) next: Vec<usize>,
+    pub(crate) writers: BTreeMap<&'static str, ArrayWriter>,
+}
+
+/// What is left to do when all items are written.
+#[derive(Default)]
+pub(crate) struct Done {
+    /// The cell of each item.
+    pub(crate) cells: Vec<u32>,
+    pub(crate) starts: Vec<usize>,
+    pub(crate) writers: BTreeMap<&'static str, ArrayWriter>,
+}
+
+impl Writing {
+    /// How many cells there are; where there are none, all rows are of one.
+    pub(crate) fn count(&self) -> usize {
+        self.learnt.cells_count().max(1)
+    }
+
+    /// Where each cell's rows go after the first `seen` items; of none, where they start, with their
+    /// end.
+    pub(crate) fn starts(&self, seen: usize) -> Vec<usize> {
+        let mut starts = vec![0; self.count() + 1];
+        for &cell in &self.cells {
+            starts[cell as usize + 1] += 1;
+        }
+        for cell in 1..starts.len() {
+            starts[cell] += starts[cell - 1];
+        }
+        for &cell in &self.cells[..seen] {
+            starts[cell as usize] += 1;
+        }
+        starts
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        items: Rows<'_, f32>,
+        ids: &[i64],
+        first: usize,
+        metric: Metric,
+        run: &Run,
+    ) -> Result<()> {
+        let cells = &self.cells[first..first + items.len()];
+        let mut order = memory::collect(0..items.len() as u32, ROW_NUMBERS)?;
+        order.par_sort_unstable_by_key(|&row| (cells[row as usize], row));
+        let values = self.learnt.kept(items, metric, run)?;
+        let rows = Rows::new(
+            &values,
+            items.dim() + usize::from(metric == Metric::InnerProduct),
+        )?;
+        let mut side = match &self.learnt.grid {
+            Some(grid) => Side::with_grid("items", rows, metric, grid, run)?,
+            None => Side::new("items", rows, metric, run)?,
+        };
+        if metric == Metric::InnerProduct {
+            side = side.with_norm(self.learnt.longest)?;
+        }
+        for of_cell in order.chunk_by(|&x, &y| cells[x as usize] == cells[y as usize]) {
+            run.check()?;
+            let cell = cells[of_cell[0] as usize] as usize;
+            let at = self.next[cell];
+            self.next[cell] += of_cell.len();
+            let indices = of_cell.iter().map(|&row| row as usize);
+            let of_rows: Vec<i64> = gather(ids, 1, indices.clone())?;
+            write(&mut self.writers, "ids", at, &of_rows)?;
+            let hashes = indices.clone().map(|row| hash(items.row(row)));
+            let hashes = memory::collect(hashes, OF_CELL)?;
+            write(&mut self.writers, "hashes", at, &hashes)?;
+            let width = rows.dim();
+            let values: Vec<f32> = gather(rows.values(), width, indices.clone())?;
+            write(&mut self.writers, "rows", at * width, &values)?;
+            if let Some(codes) = &side.codes {
+                let (codes, known) = codes.parts();
+                let stride = codes.len() / rows.len();
+                let codes: Vec<i8> = gather(codes, stride, indices.clone())?;
+                write(&mut self.writers, "codes", at * stride, &codes)?;
+                let of_row = Quantised::KNOWN;
+                let known: Vec<u8> = gather(known, of_row, indices.clone())?;
+                write(&mut self.writers, "known", at * of_row, &known)?;
+            }
+            if !side.norms.is_empty() {
+                let norms: Vec<f64> = gather(&side.norms, 1, indices)?;
+                write(&mut self.writers, "norms", at, &norms)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn end(self) -> Done {
+        let has_cells = !self.learnt.centroids.is_empty();
+        Done {
+            starts: if has_cells { self.starts(0) } else { vec![0] },
+            cells: self.cells,
+            writers: self.writers,
+        }
+    }
+}
+
+impl Done {
+    /// Ends an array that all is written of, if that was not done before.
+    pub(crate) fn finish(
+        &mut self,
+        name: &str,
+        arrays: &mut BTreeMap<String, Array>,
+        files: &mut Vec<Written>,
+        run: &Run,
+    ) -> Result<()> {
+        if let Some(writer) = self.writers.remove(name) {
+            let (array, written) = writer.finish(run)?;
+            files.extend(written);
+            arrays.insert(name.into(), array);
+        }
+        Ok(())
+    }
+
+    /// The rows of every so manieth item, in the order in which the items came.
+    pub(crate) fn held_out(&self) -> Vec<u32> {
+        let step = held_out_step(self.cells.len());
+        let mut next = self.starts.clone();
+        let places = self.cells.iter().map(|&cell| {
+            let place = next[cell as usize];
+            next[cell as usize] += 1;
+            place as u32
+        });
+        places.step_by(step).collect()
+    }
+}
+
+pub(crate) fn write<V: bytemuck::Pod>(
+    writers: &mut BTreeMap<&'static str, ArrayWriter>,
+    name: &str,
+    first: usize,
+    values: &[V],
+) -> Result<()> {
+    let writer = writers.get_mut(name);
+    writer.map_or(Ok(()), |writer| writer.write(first, values))
+}
+
+/// The rows of these indices, each of `width` values.
+pub(crate) fn gather<V: Copy>(
+    values: &[V],
+    width: usize,
+    rows: impl ExactSizeIterator<Item = usize>,
+) -> Result<Vec<V>> {
+    let mut gathered = memory::empty(rows.len() * width, OF_CELL)?;
+    rows.for_each(|row| gathered.extend_from_slice(&values[row * width..][..width]));
+    Ok(gathered)
+}
