@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, sync::OnceLock};
 
 use lshjoin::{
-    BucketedRandomProjection, CauchyProjection, CellPlan, Error, HashFamily, Index, Isa, JoinPlan,
-    LshModel, LshPlan, Metric, Neighbors, PartitionPlan, RandomHyperplanes, Result, Rows, Run,
-    Scalar, knn_join, knn_join_for_recall, radius_join, radius_join_batches,
+    BucketedRandomProjection, CauchyProjection, CellPlan, Distance, Error, HashFamily, Index, Isa,
+    JoinPlan, KnnJoin, LshModel, LshPlan, Metric, Neighbors, PartitionPlan, RadiusJoin,
+    RandomHyperplanes, Result, Rows, Run, Scalar,
 };
 use lshjoin_kernels::KernelError;
 use rayon::ThreadPool;
@@ -300,17 +300,19 @@ fn nearest<T: Scalar>(metric: Metric, input: &mut Input) {
     let (isa, other_isa) = (input.pick(isas), isas[0]);
     let sides = Sides::<T>::new(metric, many, input);
     let (left, items) = (sides.left(), sides.items());
+    let knn = || {
+        KnnJoin::new(items)
+            .queries(sides.queries())
+            .k(k)
+            .metric(metric)
+    };
     let join = |threads: usize, isa: Isa| -> Result<(Neighbors<T>, JoinPlan)> {
         let run = Run::on(isa);
         pool(threads).install(|| match recall {
-            None => Ok((
-                knn_join(sides.queries(), items, k, metric, &plan, &run)?,
-                plan,
-            )),
+            None => Ok((knn().plan(plan).run(&run)?.neighbors, plan)),
             Some(recall) => {
-                let queries = sides.queries();
-                let joined = knn_join_for_recall(queries, items, k, metric, recall, 1, &run)?;
-                Ok((joined.0, joined.1.plan))
+                let joined = knn().recall(recall).seed(1).run(&run)?;
+                Ok((joined.neighbors, joined.plan.plan))
             }
         })
     };
@@ -477,12 +479,12 @@ fn within<T: Scalar>(metric: Metric, input: &mut Input) {
     let (left, items) = (sides.left(), sides.items());
     let radius = radius(metric, left, items, input);
     let run = Run::on(isa);
-    let found = radius_join(sides.queries(), items, radius, metric, &run);
-    if metric == Metric::InnerProduct {
-        assert!(found.is_err(), "inner products have no radius");
-        return;
-    }
-    let found = found.expect("finite rows");
+    let Ok(distance) = Distance::try_from(metric) else {
+        return; // inner products have no radius
+    };
+    let join = RadiusJoin::new(items, radius).queries(sides.queries());
+    let join = join.distance(distance);
+    let found = join.run(&run).expect("finite rows");
     assert_eq!(found.lims.len(), left.len() + 1);
     let mut pairs = Vec::new();
     for (query, ends) in found.lims.windows(2).enumerate() {
@@ -510,16 +512,8 @@ fn within<T: Scalar>(metric: Metric, input: &mut Input) {
                 .map(|((i, j), distance)| (i, j, distance)),
         );
     };
-    radius_join_batches(
-        sides.queries(),
-        items,
-        radius,
-        metric,
-        batch,
-        &Run::on(Isa::SCALAR),
-        deliver,
-    )
-    .expect("finite rows");
+    join.run_batches(batch, &Run::on(Isa::SCALAR), deliver)
+        .expect("finite rows");
     batched.sort_by_key(|pair| (pair.0, pair.1));
     assert!(batched == pairs, "{metric}: batches hold other pairs");
     assert!(
@@ -540,7 +534,7 @@ fn similar<T: Scalar>(metric: Metric, input: &mut Input) {
         Metric::Manhattan => Box::new(CauchyProjection { bucket_length }),
         _ => Box::new(RandomHyperplanes),
     };
-    let metric = family.metric();
+    let metric = Metric::from(family.distance());
     let run = Run::on(isa);
     let fitted = if input.flag() { left } else { right };
     let joined = LshModel::fit(&*family, fitted, per_table, tables, 3, &run)

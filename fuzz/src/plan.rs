@@ -1,7 +1,7 @@
 //! Texts of plans: what can be read is the same when written and read again, and a join by it is
 //! refused or answered.
 
-use lshjoin::{CellPlan, JoinPlan, LshPlan, Metric, Rows, Run, knn_join};
+use lshjoin::{CellPlan, JoinPlan, KnnJoin, LshPlan, Rows, Run};
 
 /// Rows from which on joins follow their plans.
 const MANY: usize = 4096;
@@ -19,11 +19,12 @@ pub fn run(data: &[u8]) {
     for (count, plan) in [(50, plan), (MANY + 4, soon_done(plan))] {
         let values: Vec<f32> = (0..count * 2).map(|at| (at * 7919 % 509) as f32).collect();
         let rows = Rows::new(&values, 2).expect("whole rows");
-        let found = knn_join(None, rows, 3, Metric::Euclidean, &plan, &run);
+        let found = KnnJoin::new(rows).k(3).plan(plan).run(&run);
         assert_eq!(found.is_ok(), checked.is_ok(), "{plan:?}: {found:?}");
         if let Ok(found) = found {
             assert!(
                 found
+                    .neighbors
                     .indices
                     .iter()
                     .all(|&index| (0..count as i64).contains(&index))

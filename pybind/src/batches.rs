@@ -9,7 +9,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use lshjoin::{JoinedPairs, Metric, Rows, Run, Scalar};
+use lshjoin::{Distance, JoinedPairs, RadiusJoin, Rows, Run, Scalar};
 use numpy::{Element, IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2};
 use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::MutexExt};
 use rayon::ThreadPool;
@@ -56,11 +56,11 @@ impl RadiusJoinBatches {
         batch_size: usize,
         num_threads: Option<NumThreads>,
     ) -> PyResult<Self> {
-        let metric: Metric = metric.parse().map_err(to_py)?;
+        let distance: Distance = metric.parse().map_err(to_py)?;
         let run = Arc::new(Run::new().map_err(to_py)?);
         let join = Join {
             radius,
-            metric,
+            distance,
             batch_size,
             pool: pool(num_threads)?,
             run: Arc::clone(&run),
@@ -146,7 +146,7 @@ fn owned<T: Element>(array: PyReadonlyArray2<'_, T>) -> Py<PyArray2<T>> {
 /// What there is to do.
 struct Join {
     radius: f64,
-    metric: Metric,
+    distance: Distance,
     batch_size: usize,
     pool: ThreadPool,
     run: Arc<Run>,
@@ -189,14 +189,8 @@ impl Join {
                 self.run.cancel();
             }
         };
-        lshjoin::radius_join_batches(
-            queries,
-            items,
-            self.radius,
-            self.metric,
-            self.batch_size,
-            &self.run,
-            deliver,
-        )
+        let join = RadiusJoin::new(items, self.radius).queries(queries);
+        let join = join.distance(self.distance);
+        join.run_batches(self.batch_size, &self.run, deliver)
     }
 }

@@ -1,6 +1,6 @@
 //! Joins of arrays.
 
-use lshjoin::Metric;
+use lshjoin::{Distance, KnnJoin, Metric, RadiusJoin};
 use numpy::{IntoPyArray, PyArray2};
 use pyo3::prelude::*;
 
@@ -42,8 +42,8 @@ pub(crate) fn knn_join<'py>(
     };
     with_sides!(&Sides::new(queries, items)?, |queries, items| {
         let (found, report) = options.run(py, |run| {
-            let found = lshjoin::knn_join(queries, items, k, metric, &plan, run)?;
-            Ok((found, run.report()))
+            let join = KnnJoin::new(items).queries(queries).k(k).metric(metric);
+            Ok((join.plan(plan).run(run)?.neighbors, run.report()))
         })?;
         let (distances, indices) = neighbors(py, found)?;
         Ok((distances, indices, plans::to_json(&report)?))
@@ -78,9 +78,9 @@ pub(crate) fn knn_join_for_recall<'py>(
     };
     with_sides!(&Sides::new(queries, items)?, |queries, items| {
         let (found, planned, report) = options.run(py, |run| {
-            let (found, planned) =
-                lshjoin::knn_join_for_recall(queries, items, k, metric, recall, seed, run)?;
-            Ok((found, planned, run.report()))
+            let join = KnnJoin::new(items).queries(queries).k(k).metric(metric);
+            let found = join.recall(recall).seed(seed).run(run)?;
+            Ok((found.neighbors, found.plan, run.report()))
         })?;
         let (distances, indices) = neighbors(py, found)?;
         let [planned, report] = [plans::to_json(&planned)?, plans::to_json(&report)?];
@@ -101,7 +101,7 @@ pub(crate) fn radius_join<'py>(
     num_threads: Option<NumThreads>,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<(Indices<'py>, Bound<'py, PyAny>, Indices<'py>)> {
-    let metric: Metric = metric.parse().map_err(to_py)?;
+    let distance: Distance = metric.parse().map_err(to_py)?;
     let options = Options {
         num_threads,
         on_progress,
@@ -109,7 +109,8 @@ pub(crate) fn radius_join<'py>(
     };
     with_sides!(&Sides::new(queries, items)?, |queries, items| {
         let found = options.run(py, |run| {
-            lshjoin::radius_join(queries, items, radius, metric, run)
+            let join = RadiusJoin::new(items, radius).queries(queries);
+            join.distance(distance).run(run)
         })?;
         Ok((
             found.lims.into_pyarray(py),

@@ -1,8 +1,8 @@
 //! The model behind the estimators.
 
 use lshjoin::{
-    BucketedRandomProjection, Bucketing, CauchyProjection, HashFamily, HashFunctions, LshModel,
-    Metric, RandomHyperplanes,
+    BucketedRandomProjection, Bucketing, CauchyProjection, Distance, HashFamily, HashFunctions,
+    LshModel, Metric, RandomHyperplanes,
 };
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
@@ -99,16 +99,16 @@ impl Model {
                  directions, but there are {functions}"
             )));
         }
-        let metric = family.parse().map_err(to_py)?;
-        let bucketing = match metric {
-            Metric::Cosine => Bucketing::Sign,
+        let distance: Distance = family.parse().map_err(to_py)?;
+        let bucketing = match distance {
+            Distance::Cosine => Bucketing::Sign,
             _ => Bucketing::Width(bucket_length),
         };
         let directions = copied(c_contiguous(&directions)?)?;
         let functions =
             HashFunctions::new(dim, directions, copied(offsets.as_slice()?)?, bucketing)
                 .map_err(|error| to_py(error.into()))?;
-        LshModel::from_functions(metric, functions, num_hash_functions)
+        LshModel::from_functions(distance, functions, num_hash_functions)
             .map(Model)
             .map_err(to_py)
     }
@@ -123,7 +123,7 @@ impl Model {
         let parts = (
             slf.get().directions(py)?,
             slf.get().offsets(py),
-            model.metric().name(),
+            model.distance().name(),
             model.functions_per_table(),
             model.tables(),
             width,

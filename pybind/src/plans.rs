@@ -1,8 +1,8 @@
 //! Plans, which are JSON on the Python side.
 
 use lshjoin::{
-    BucketedRandomProjection, CauchyProjection, CellPlan, JoinPlan, LshPlan, Metric, NearRows,
-    PartitionPlan, PredictedPlan,
+    BucketedRandomProjection, CauchyProjection, CellPlan, JoinPlan, KnnJoin, LshPlan, Metric,
+    NearRows, PartitionPlan, PredictedPlan,
 };
 use pyo3::{exceptions::PyValueError, prelude::*};
 use serde::Serialize;
@@ -123,7 +123,8 @@ pub(crate) fn plan_knn_join(
     };
     let study = with_sides!(&Sides::new(queries, items)?, |queries, items| {
         options.run(py, |run| {
-            lshjoin::plan_knn_join(queries, items, k, metric, recall, seed, run)
+            let join = KnnJoin::new(items).queries(queries).k(k).metric(metric);
+            join.recall(recall).seed(seed).study(run)
         })?
     });
     to_json(&study)

@@ -1,3 +1,5 @@
 //! What a Rust user calls. Uses every other layer; nothing uses it.
 
+pub(crate) mod knn;
+pub(crate) mod radius;
 pub(crate) mod suggest;

@@ -22,7 +22,7 @@ use crate::{
         context::Run,
         error::{Error, Result},
         median::median,
-        metric::Metric,
+        metric::Distance,
         report::{Estimate, vouch_for},
         sampling,
     },
@@ -113,14 +113,14 @@ pub fn suggest<T: Scalar, F: HashFamily>(
     if rows.len() < 2 {
         return refuse("the number of rows", "at least 2", rows.len() as f64);
     }
-    let metric = family(1.0).metric();
-    let sample = Sample::of(rows, near, metric, run)?;
+    let distance = family(1.0).distance();
+    let sample = Sample::of(rows, near, distance, run)?;
     let (bucket_length, functions, tables) = quickest(&family, rows, &sample, recall, seed, run)?;
 
     // The tables say how many of them it takes.
     let model = |tables: usize| {
         let functions_of_all = family(bucket_length).draw(functions * tables, rows.dim(), seed)?;
-        LshModel::from_functions(metric, functions_of_all, functions)
+        LshModel::from_functions(distance, functions_of_all, functions)
     };
     let most = (2 * tables + 8).min(MOST_TABLES);
     let first = sample.first_tables(&model(most)?, rows, 0, run)?;
@@ -156,11 +156,16 @@ struct Sample {
 }
 
 impl Sample {
-    fn of<T: Scalar>(rows: Rows<'_, T>, near: NearRows, metric: Metric, run: &Run) -> Result<Self> {
+    fn of<T: Scalar>(
+        rows: Rows<'_, T>,
+        near: NearRows,
+        distance: Distance,
+        run: &Run,
+    ) -> Result<Self> {
         match near {
             NearRows::Nearest(k) => {
                 positive("k", k)?;
-                let side = Side::new("rows", rows, metric, run)?;
+                let side = Side::new("rows", rows, distance.into(), run)?;
                 let held_out = HeldOut::of(None, &side, k.min(rows.len() - 1), run)?;
                 let near = held_out.some(Which::All);
                 let near = near.map(|row| (row.row, row.nearest.clone()));
@@ -172,7 +177,7 @@ impl Sample {
             NearRows::Within(threshold) => {
                 let mut near = Vec::new();
                 for count in ROWS {
-                    near = within(rows, threshold, metric, count, run)?;
+                    near = within(rows, threshold, distance, count, run)?;
                     if near.iter().map(|(_, others)| others.len()).sum::<usize>() >= ENOUGH {
                         break;
                     }
@@ -249,14 +254,14 @@ const MOST_OF_ROW: usize = 64;
 fn within<T: Scalar>(
     rows: Rows<'_, T>,
     threshold: f64,
-    metric: Metric,
+    distance: Distance,
     count: usize,
     run: &Run,
 ) -> Result<Vec<(u32, Vec<u32>)>> {
     let numbers = sampling::sample(rows.len(), count);
     let values = rows.gather(&numbers)?;
     let values = Rows::new(&values, rows.dim())?;
-    let found = radius_join(Some(values), rows, threshold, metric, run)?;
+    let found = radius_join(Some(values), rows, threshold, distance, run)?;
     let places = found
         .lims
         .windows(2)
@@ -466,8 +471,8 @@ mod tests {
             let recall = match near {
                 NearRows::Nearest(k) => {
                     let plan = crate::JoinPlan::Exact;
-                    let truth = crate::knn_join(None, rows, k, Metric::Euclidean, &plan, &run);
-                    let truth = truth.unwrap();
+                    let truth = crate::KnnJoin::new(rows).k(k).plan(plan).run(&run);
+                    let truth = truth.unwrap().neighbors;
                     let got = model.nearest_neighbors(rows, rows, k + 1, &run).unwrap();
                     let hits = (0..3000).map(|row: u32| {
                         let got: Vec<u32> = got.of(row).collect();
@@ -476,7 +481,7 @@ mod tests {
                     hits.sum::<usize>() as f64 / truth.indices.len() as f64
                 }
                 NearRows::Within(threshold) => {
-                    let truth = radius_join(None, rows, threshold, Metric::Euclidean, &run);
+                    let truth = radius_join(None, rows, threshold, Distance::Euclidean, &run);
                     let got = model.similarity_join(rows, None, threshold, &run).unwrap();
                     (got.left.len() - 3000) as f64 / truth.unwrap().indices.len() as f64
                 }

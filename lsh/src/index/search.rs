@@ -11,20 +11,20 @@ use crate::{
         context::Run,
         error::{Error, Result},
         magnitude,
-        metric::Metric,
+        metric::{Distance, Metric},
         plan::{JoinPlan, PartitionPlan},
         sampling::sample,
     },
     index::{Index, as_given, segment::SegmentCells},
     ivf::{list_offsets::CellStarts, list_probing::Reach},
     join::{
-        knn::knn_join,
+        knn::by_plan,
         radius::{radius_join, stream_sides},
     },
     pairs::{
         by_sorting::are_most,
         results::{NEIGHBORS, Neighbors, PAIRS, RadiusNeighbors},
-        top_k_join::{KnnJoin, all_pairs},
+        top_k_join::{TopKJoin, all_pairs},
     },
     recall::ground_truth::{HeldOut, Which},
     storage::layout::HELD_OUT,
@@ -75,7 +75,7 @@ impl Index {
         let (ids, values) = self.added.rows()?;
         let added = Rows::new(&values, self.segment.dim)?;
         let metric = self.segment.metric;
-        let added = knn_join(Some(queries), added, k, metric, &JoinPlan::Exact, run)?;
+        let added = by_plan(Some(queries), added, k, metric, &JoinPlan::Exact, run)?;
         let found = self.find(queries, k, plan, panel_bytes, run)?;
         merged([(found, self.segment.ids(run)?), (added, &ids)])
     }
@@ -92,14 +92,14 @@ impl Index {
         run: &Run,
     ) -> Result<RadiusNeighbors<f32>> {
         self.check_dimension(queries)?;
-        let metric = self.distance()?;
+        let distance = self.distance()?;
         let right = self.segment.nearest_of(&self.removed, usize::MAX, run)?;
         let left = right.to_meet("queries", queries, run)?;
         let mut pairs = self.within(&left, &right, radius, |_, _| true, run)?;
         if self.added.len() > 0 {
             let (ids, values) = self.added.rows()?;
             let added = Rows::new(&values, self.segment.dim)?;
-            let added = radius_join(Some(queries), added, radius, metric, run)?;
+            let added = radius_join(Some(queries), added, radius, distance, run)?;
             for query in 0..queries.len() {
                 for at in added.lims[query] as usize..added.lims[query + 1] as usize {
                     let id = ids[added.indices[at] as usize];
@@ -181,15 +181,8 @@ impl Index {
     }
 
     /// The metric, if it is a distance.
-    pub(crate) fn distance(&self) -> Result<Metric> {
-        match self.segment.metric {
-            Metric::InnerProduct => Err(Error::Parameter {
-                name: "metric",
-                must_be: "a distance; inner products have none but in knn",
-                value: Metric::InnerProduct.to_string(),
-            }),
-            metric => Ok(metric),
-        }
+    pub(crate) fn distance(&self) -> Result<Distance> {
+        self.segment.metric.try_into()
     }
 
     /// Queries as the items are kept.
@@ -312,7 +305,7 @@ pub(crate) fn look(
         return all_pairs(Some(left), right, k, run);
     }
     run.begin("visits");
-    let join = KnnJoin::new(Some(left), right, k, run)?;
+    let join = TopKJoin::new(Some(left), right, k, run)?;
     visits.at_least(k).hold(left, right, &join.nearest, run)?;
     join.complete()?;
     run.reached_unknown();
@@ -334,7 +327,7 @@ pub(crate) fn exactly(
     let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
     run.begin("visits");
     let visits = Reach::over(neighbors, of_left, &cells.table, 1).within(panel_bytes);
-    let join = KnnJoin::new(Some(left), right, k, run)?;
+    let join = TopKJoin::new(Some(left), right, k, run)?;
     visits.hold(left, right, &join.nearest, run)?;
     join.all_pairs()
 }

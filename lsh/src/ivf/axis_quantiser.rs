@@ -9,7 +9,7 @@ use crate::{
         coarse_quantiser::{Cells, sample_step},
         list_offsets::CellStarts,
     },
-    pairs::top_k_join::KnnJoin,
+    pairs::top_k_join::TopKJoin,
     vectors::{
         Side,
         principal_axes::{PrincipalAxes, project},
@@ -71,7 +71,7 @@ impl AxisCells {
         let centroids = self.cells.centroids()?;
         let centroids = Side::new("centroids", centroids, Metric::Euclidean, run)?;
         let rows = centroids.to_meet("rows", rows, run)?;
-        let join = KnnJoin::new(Some(&rows), &centroids, 1, run)?;
+        let join = TopKJoin::new(Some(&rows), &centroids, 1, run)?;
         join.meet_all(&join.nearest.first())?;
         let found = join.nearest.finish()?.indices;
         Ok(memory::collect(

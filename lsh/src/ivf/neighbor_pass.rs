@@ -5,13 +5,13 @@ use rayon::prelude::*;
 
 use crate::{
     base::{ROW_NUMBERS, error::Result},
-    pairs::top_k_join::KnnJoin,
+    pairs::top_k_join::TopKJoin,
 };
 
 /// Left rows that are expanded together: near each other, they have neighbours in common.
 const EXPANDED: usize = 128;
 
-impl<T: Scalar> KnnJoin<'_, T> {
+impl<T: Scalar> TopKJoin<'_, T> {
     /// Neighbours of neighbours: left rows that lie together meet the neighbours of them all
     /// and, where the items are joined with themselves, these neighbours' neighbours.
     pub(crate) fn expand(&self, left_order: &[u32]) -> Result<()> {

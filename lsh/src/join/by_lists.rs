@@ -5,7 +5,7 @@ use lshjoin_kernels::{Scalar, memory};
 use crate::{
     base::{ROW_NUMBERS, error::Result, plan::CellPlan},
     ivf::probe_lists::Visits,
-    pairs::{results::Neighbors, top_k_join::KnnJoin},
+    pairs::{results::Neighbors, top_k_join::TopKJoin},
     recall::ground_truth::HeldOut,
 };
 
@@ -15,7 +15,7 @@ pub(crate) const MORE_ROUNDS: usize = 3;
 /// The share of the pairs from which on it is quicker to meet all.
 pub(crate) const ALL: f64 = 0.8;
 
-impl<T: Scalar> KnnJoin<'_, T> {
+impl<T: Scalar> TopKJoin<'_, T> {
     pub(crate) fn by_cells(
         self,
         plan: &CellPlan,

@@ -10,7 +10,7 @@ use crate::{
         plan::{LshPlan, MOST_TABLES},
     },
     lsh::{sign_bits::Signs, table::Table, table_functions::TableFunctions},
-    pairs::{results::Neighbors, top_k_join::KnnJoin, top_k_lists::to_begin_with},
+    pairs::{results::Neighbors, top_k_join::TopKJoin, top_k_lists::to_begin_with},
     recall::ground_truth::held_out,
     vectors::{Side, principal_axes::PrincipalAxes},
 };
@@ -48,7 +48,7 @@ impl Stretches {
     }
 }
 
-impl<T: Scalar> KnnJoin<'_, T> {
+impl<T: Scalar> TopKJoin<'_, T> {
     pub(crate) fn by_tables(
         self,
         plan: &LshPlan,

@@ -10,7 +10,6 @@ use crate::{
         metric::Metric,
         plan::JoinPlan,
     },
-    index::as_plan::join_by_index,
     ivf::{
         probe_lists::Visits,
         state::{Choice, Prepared},
@@ -23,7 +22,7 @@ use crate::{
     pairs::{
         by_sorting::are_most,
         results::Neighbors,
-        top_k_join::{KnnJoin, MANY, all_pairs},
+        top_k_join::{MANY, TopKJoin, all_pairs},
     },
     planner::{
         Planner,
@@ -36,31 +35,11 @@ use crate::{
     },
 };
 
-/// For each query its k nearest items; among `items` themselves when `queries` is `None`, a row
-/// then not being its own neighbour (its exact duplicates are).
-///
-/// [`JoinPlan::Exact`] meets all pairs, as tiles, after tables have brought rough neighbours
-/// together so that nearly all pairs fail the first test. [`JoinPlan::Lsh`] meets the rows of
-/// each bucket, and the neighbours of neighbours; [`JoinPlan::Cells`] those of a cell and the rows
-/// that look into it; [`JoinPlan::Partitions`] those of near cells of an [`Index`](crate::Index), as
-/// joins out of core do. All compare 8-bit codes and compute the distances of what these can't tell
-/// apart, so that each query gets the nearest of all the items that it met. Manhattan distance has no
-/// such codes, and a side of less than a few thousand rows needs no tables: then all pairs are met
-/// whatever the plan.
-///
-/// ```
-/// use lshjoin::{JoinPlan, Metric, Rows, Run, knn_join};
-///
-/// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
-/// let near = knn_join(None, items, 1, Metric::Euclidean, &JoinPlan::Exact, &Run::new()?)?;
-/// assert_eq!((near.indices, near.distances), (vec![1, 0, 1], vec![1.0, 1.0, 4.0]));
-/// # Ok::<(), lshjoin::Error>(())
-/// ```
+/// The join by a plan that needs no index.
 ///
 /// # Errors
-/// When dimensions differ, a row holds NaN or infinity, `k` or a number of the plan is out of
-/// range, or the run is cancelled.
-pub fn knn_join<T: Scalar>(
+/// As [`KnnJoin::run`](crate::KnnJoin::run).
+pub(crate) fn by_plan<T: Scalar>(
     queries: Option<Rows<'_, T>>,
     items: Rows<'_, T>,
     k: usize,
@@ -71,17 +50,13 @@ pub fn knn_join<T: Scalar>(
     if let Some(queries) = queries {
         same_dimension(queries, items)?;
     }
-    plan.check()?;
-    if let JoinPlan::Partitions(plan) = plan {
-        return join_by_index(queries, items, k, metric, *plan, run);
-    }
     if metric == Metric::InnerProduct {
         return join_products(&Products::new(queries, items, run)?, k, plan, run);
     }
     join_by(queries, items, k, metric, plan, run)
 }
 
-/// The join by a plan that needs no index.
+/// The same for a metric that is a distance, or rows for which it is.
 fn join_by<T: Scalar>(
     queries: Option<Rows<'_, T>>,
     items: Rows<'_, T>,
@@ -107,62 +82,6 @@ fn join_products<T: Scalar>(
         let plan = plan.until(|recall| others.of_all(recall));
         join_by(Some(queries), items, k, Metric::InnerProduct, &plan, run)
     })
-}
-
-/// [`knn_join`] by the plan that [`plan_knn_join`](crate::plan_knn_join) makes for the same
-/// arguments, which is returned beside the neighbours.
-///
-/// ```
-/// use lshjoin::{JoinPlan, Metric, Rows, Run, knn_join_for_recall};
-///
-/// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
-/// let run = Run::new()?;
-/// let (near, planned) = knn_join_for_recall(None, items, 1, Metric::Euclidean, 0.9, 0, &run)?;
-/// assert_eq!((near.indices, planned.plan), (vec![1, 0, 1], JoinPlan::Exact));
-/// # Ok::<(), lshjoin::Error>(())
-/// ```
-///
-/// # Errors
-/// As of both.
-pub fn knn_join_for_recall<T: Scalar>(
-    queries: Option<Rows<'_, T>>,
-    items: Rows<'_, T>,
-    k: usize,
-    metric: Metric,
-    recall: f64,
-    seed: u64,
-    run: &Run,
-) -> Result<(Neighbors<T>, PredictedPlan)> {
-    if let Some(queries) = queries {
-        same_dimension(queries, items)?;
-    }
-    let planner = Planner::new(recall, seed, run)?;
-    if metric != Metric::InnerProduct {
-        return join(queries, items, k, metric, run, |sides, k| {
-            planner.choose(sides, k)
-        });
-    }
-    let products = Products::new(queries, items, run)?;
-    if products.groups() > 1 {
-        let planned = inner_product::study(planner, &products, k)?.chosen;
-        let found = join_products(&products, k, &planned.plan, run)?;
-        return Ok((found, planned));
-    }
-    let planner = planner.for_others(products.others(k));
-    let mut planned = None;
-    let found = products.knn(k, run, |queries, items, k| {
-        let (found, chosen) = join(Some(queries), items, k, metric, run, |sides, k| {
-            planner.choose(sides, k)
-        })?;
-        planned = Some(chosen);
-        Ok(found)
-    })?;
-    // One group is always joined.
-    let exact = || PredictedPlan {
-        plan: JoinPlan::Exact,
-        predicted: None,
-    };
-    Ok((found, planned.unwrap_or_else(exact)))
 }
 
 /// The join by the plan that is chosen for the rows that take part in it and so many neighbours, with
@@ -219,7 +138,7 @@ fn join_sides<T: Scalar>(
             let most = if left.is_none() { ALL / 2.0 } else { ALL };
             if extent.share <= most {
                 let visits = Visits::new(&cells, filling, left.as_deref_mut(), right, margin, run)?;
-                let join = KnnJoin::new(left.as_deref(), right, k, run)?;
+                let join = TopKJoin::new(left.as_deref(), right, k, run)?;
                 return join.by_cells(plan, visits, held_out);
             }
             (STRETCH_BITS, None)
@@ -230,7 +149,7 @@ fn join_sides<T: Scalar>(
     let sample = Rows::new(&sample, right.rows.dim())?;
     let axes = PrincipalAxes::of_sample(sample, axes, run)?;
     let stretches = Stretches::new(right, left.as_deref_mut(), &axes, sample, run)?;
-    let join = KnnJoin::new(left.as_deref(), right, k, run)?;
+    let join = TopKJoin::new(left.as_deref(), right, k, run)?;
     join.fill(&stretches)?;
     match tables {
         None => join.all_pairs(),
@@ -238,25 +157,56 @@ fn join_sides<T: Scalar>(
     }
 }
 
-/// The plan of the least predicted time for the k nearest `items` of each query, or of each item
-/// when `queries` is `None`, with what it was chosen from.
-///
-/// Joins that take less than the planning are exact at once, as is a recall of 1. So are joins by
-/// Manhattan distance, which has no other plan.
-///
-/// ```
-/// use lshjoin::{JoinPlan, Metric, Rows, Run, plan_knn_join};
-///
-/// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
-/// let study = plan_knn_join(None, items, 1, Metric::Euclidean, 0.9, 0, &Run::new()?)?;
-/// assert_eq!(study.chosen.plan, JoinPlan::Exact);
-/// # Ok::<(), lshjoin::Error>(())
-/// ```
+/// The join by the plan that is made for it.
 ///
 /// # Errors
-/// When dimensions differ, `k` is 0, `recall` is not above 0 and at most 1, a row that is looked at
-/// holds NaN or infinity, or the run is cancelled.
-pub fn plan_knn_join<T: Scalar>(
+/// As [`KnnJoin::run`](crate::KnnJoin::run).
+pub(crate) fn by_recall<T: Scalar>(
+    queries: Option<Rows<'_, T>>,
+    items: Rows<'_, T>,
+    k: usize,
+    metric: Metric,
+    recall: f64,
+    seed: u64,
+    run: &Run,
+) -> Result<(Neighbors<T>, PredictedPlan)> {
+    if let Some(queries) = queries {
+        same_dimension(queries, items)?;
+    }
+    let planner = Planner::new(recall, seed, run)?;
+    if metric != Metric::InnerProduct {
+        return join(queries, items, k, metric, run, |sides, k| {
+            planner.choose(sides, k)
+        });
+    }
+    let products = Products::new(queries, items, run)?;
+    if products.groups() > 1 {
+        let planned = inner_product::study(planner, &products, k)?.chosen;
+        let found = join_products(&products, k, &planned.plan, run)?;
+        return Ok((found, planned));
+    }
+    let planner = planner.for_others(products.others(k));
+    let mut planned = None;
+    let found = products.knn(k, run, |queries, items, k| {
+        let (found, chosen) = join(Some(queries), items, k, metric, run, |sides, k| {
+            planner.choose(sides, k)
+        })?;
+        planned = Some(chosen);
+        Ok(found)
+    })?;
+    // One group is always joined.
+    let exact = || PredictedPlan {
+        plan: JoinPlan::Exact,
+        predicted: None,
+    };
+    Ok((found, planned.unwrap_or_else(exact)))
+}
+
+/// The plan of the least predicted time, with what it was chosen from.
+///
+/// # Errors
+/// As [`KnnJoin::study`](crate::KnnJoin::study).
+pub(crate) fn study<T: Scalar>(
     queries: Option<Rows<'_, T>>,
     items: Rows<'_, T>,
     k: usize,

@@ -6,8 +6,8 @@ use crate::{
     base::{
         check::{not_negative, positive, same_dimension},
         context::Run,
-        error::{Error, Result},
-        metric::Metric,
+        error::Result,
+        metric::Distance,
     },
     join::axes_filter::Leading,
     pairs::{
@@ -19,29 +19,15 @@ use crate::{
     vectors::Side,
 };
 
-/// Every item nearer than `radius` (strictly) to each query; among `items` themselves when
-/// `queries` is `None`, a row then not being its own neighbour.
-///
-/// Exact: all pairs are met, as tiles; by a part of their principal dimensions first, where most
-/// pairs are too far apart by these.
-///
-/// ```
-/// use lshjoin::{Metric, Rows, Run, radius_join};
-///
-/// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
-/// let near = radius_join(None, items, 2.0, Metric::Euclidean, &Run::new()?)?;
-/// assert_eq!((near.lims, near.indices), (vec![0, 1, 2, 2], vec![1, 0]));
-/// # Ok::<(), lshjoin::Error>(())
-/// ```
+/// All pairs, by query.
 ///
 /// # Errors
-/// When dimensions differ, a row holds NaN or infinity, the radius is negative or NaN, or the run
-/// is cancelled.
-pub fn radius_join<T: Scalar>(
+/// As [`RadiusJoin::run`](crate::RadiusJoin::run).
+pub(crate) fn radius_join<T: Scalar>(
     queries: Option<Rows<'_, T>>,
     items: Rows<'_, T>,
     radius: f64,
-    metric: Metric,
+    metric: Distance,
     run: &Run,
 ) -> Result<RadiusNeighbors<T>> {
     let mut pairs = Vec::new();
@@ -52,36 +38,15 @@ pub fn radius_join<T: Scalar>(
     RadiusNeighbors::sorted(pairs, queries.unwrap_or(items).len())
 }
 
-/// The pairs of [`radius_join`] in batches of `batch_size`, the last one smaller: for results that
-/// need not fit in memory.
-///
-/// The same arguments give the same batches on any number of threads and every instruction set,
-/// but not sorted: blocks of pairs come as they are found, each by left row, then by right row.
-/// `deliver` is called on threads of the pool, one batch at a time; while it takes its time, the
-/// join waits. It may end the join by [`Run::cancel`], and is then not called again.
-///
-/// Beside the rows and their codes, memory holds a batch and, for each thread, what two panels of
-/// some thousand rows bring.
-///
-/// ```
-/// use lshjoin::{Metric, Rows, Run, radius_join_batches};
-///
-/// let items = Rows::new(&[0.0_f32, 1.0, 5.0, 1.5], 1)?;
-/// let mut lengths = Vec::new();
-/// radius_join_batches(None, items, 2.0, Metric::Euclidean, 4, &Run::new()?, |pairs| {
-///     lengths.push(pairs.left.len());
-/// })?;
-/// assert_eq!(lengths, [4, 2]);
-/// # Ok::<(), lshjoin::Error>(())
-/// ```
+/// Batches of pairs.
 ///
 /// # Errors
-/// As [`radius_join`], and when `batch_size` is 0.
-pub fn radius_join_batches<T: Scalar>(
+/// As [`RadiusJoin::run_batches`](crate::RadiusJoin::run_batches).
+pub(crate) fn radius_join_batches<T: Scalar>(
     queries: Option<Rows<'_, T>>,
     items: Rows<'_, T>,
     radius: f64,
-    metric: Metric,
+    metric: Distance,
     batch_size: usize,
     run: &Run,
     deliver: impl FnMut(JoinedPairs<T>) + Send,
@@ -98,19 +63,12 @@ fn stream_within_radius<T: Scalar>(
     queries: Option<Rows<'_, T>>,
     items: Rows<'_, T>,
     radius: f64,
-    metric: Metric,
+    metric: Distance,
     run: &Run,
     hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
 ) -> Result<()> {
     not_negative("radius", radius)?;
-    if metric == Metric::InnerProduct {
-        return Err(Error::Parameter {
-            name: "metric",
-            must_be: "a distance; inner products have none but in knn_join",
-            value: metric.to_string(),
-        });
-    }
-    let right = Side::new("items", items, metric, run)?;
+    let right = Side::new("items", items, metric.into(), run)?;
     let left = match queries {
         None => None,
         Some(queries) => {

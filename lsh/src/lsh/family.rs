@@ -6,7 +6,7 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use crate::{
     base::{
         error::{Error, Result},
-        metric::Metric,
+        metric::Distance,
         random::{cauchy, gaussian, uniform},
     },
     lsh::spark::java_random::JavaRandom,
@@ -18,14 +18,14 @@ use crate::{
 /// the line into buckets, with directions drawn however it likes.
 ///
 /// ```
-/// use lshjoin::{Bucketing, HashFamily, HashFunctions, Metric, Result};
+/// use lshjoin::{Bucketing, Distance, HashFamily, HashFunctions, Result};
 ///
 /// /// Directions of −1, 0 and 1 (Achlioptas 2003), from a counter instead of a generator.
 /// struct SparseSigns;
 ///
 /// impl HashFamily for SparseSigns {
-///     fn metric(&self) -> Metric {
-///         Metric::Euclidean
+///     fn distance(&self) -> Distance {
+///         Distance::Euclidean
 ///     }
 ///     fn draw(&self, functions: usize, dim: usize, seed: i64) -> Result<HashFunctions> {
 ///         let value = |at: usize| [1.0, 0.0, 0.0, -1.0, 0.0, 0.0][(at + seed as usize) % 6];
@@ -38,7 +38,7 @@ use crate::{
 /// ```
 pub trait HashFamily {
     /// The distance for which near rows collide more often than far ones.
-    fn metric(&self) -> Metric;
+    fn distance(&self) -> Distance;
 
     /// Draws `functions` independent functions for rows of `dim` values; the same seed gives the
     /// same functions on every machine.
@@ -59,8 +59,8 @@ pub struct BucketedRandomProjection {
 }
 
 impl HashFamily for BucketedRandomProjection {
-    fn metric(&self) -> Metric {
-        Metric::Euclidean
+    fn distance(&self) -> Distance {
+        Distance::Euclidean
     }
 
     fn draw(&self, functions: usize, dim: usize, seed: i64) -> Result<HashFunctions> {
@@ -87,8 +87,8 @@ pub struct CauchyProjection {
 }
 
 impl HashFamily for CauchyProjection {
-    fn metric(&self) -> Metric {
-        Metric::Manhattan
+    fn distance(&self) -> Distance {
+        Distance::Manhattan
     }
 
     fn draw(&self, functions: usize, dim: usize, seed: i64) -> Result<HashFunctions> {
@@ -109,8 +109,8 @@ impl HashFamily for CauchyProjection {
 pub struct RandomHyperplanes;
 
 impl HashFamily for RandomHyperplanes {
-    fn metric(&self) -> Metric {
-        Metric::Cosine
+    fn distance(&self) -> Distance {
+        Distance::Cosine
     }
 
     fn draw(&self, functions: usize, dim: usize, seed: i64) -> Result<HashFunctions> {

@@ -7,7 +7,7 @@ use crate::{
         check::positive,
         context::Run,
         error::{Error, Result},
-        metric::Metric,
+        metric::Distance,
     },
     lsh::{family::HashFamily, table::Table},
 };
@@ -46,7 +46,7 @@ const OF_FUNCTION: usize = 1024;
 /// ```
 #[derive(Clone, Debug)]
 pub struct LshModel {
-    metric: Metric,
+    distance: Distance,
     functions: HashFunctions,
     per_table: usize,
     layouts: Vec<KeyLayout>,
@@ -75,7 +75,7 @@ impl LshModel {
         let of_function = of_direction + OF_FUNCTION;
         memory::check(functions.saturating_mul(of_function), FUNCTIONS)?;
         let functions = family.draw(functions, rows.dim(), seed)?;
-        let mut model = Self::from_functions(family.metric(), functions, per_table)?;
+        let mut model = Self::from_functions(family.distance(), functions, per_table)?;
         check_finite(rows, run.isa())?;
         let ranges = ranges(&model.functions, rows, run)?;
         model.layouts = ranges.chunks(per_table).map(KeyLayout::new).collect();
@@ -87,7 +87,7 @@ impl LshModel {
     /// # Errors
     /// When `per_table` is 0 or does not divide the number of functions, or there is no memory for it.
     pub fn from_functions(
-        metric: Metric,
+        distance: Distance,
         functions: HashFunctions,
         per_table: usize,
     ) -> Result<Self> {
@@ -106,7 +106,7 @@ impl LshModel {
         };
         let layouts = vec![KeyLayout::new(&vec![range; per_table]); functions.len() / per_table];
         Ok(Self {
-            metric,
+            distance,
             functions,
             per_table,
             layouts,
@@ -114,8 +114,8 @@ impl LshModel {
     }
 
     /// The distance that the model's joins compute.
-    pub fn metric(&self) -> Metric {
-        self.metric
+    pub fn distance(&self) -> Distance {
+        self.distance
     }
 
     /// All functions, table after table.

@@ -31,7 +31,7 @@ impl LshModel {
     ) -> Result<Neighbors<T>> {
         self.check_dimension("queries", queries)?;
         self.check_dimension("items", items)?;
-        let right = Side::new("items", items, self.metric(), run)?;
+        let right = Side::new("items", items, self.distance().into(), run)?;
         let left = right.to_meet("queries", queries, run)?;
         let nearest = Nearest::new(&left, Some(&right), k, run)?;
         self.for_each_table(items, Some(queries), run, |items, queries| {

@@ -79,7 +79,7 @@ impl LshModel {
     ) -> Result<()> {
         self.check_dimension("left rows", a)?;
         not_negative("threshold", threshold)?;
-        let left = Side::new("the left side", a, self.metric(), run)?;
+        let left = Side::new("the left side", a, self.distance().into(), run)?;
         let right = match b {
             None => None,
             Some(b) => {

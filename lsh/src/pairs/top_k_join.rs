@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A join under way.
-pub(crate) struct KnnJoin<'a, T> {
+pub(crate) struct TopKJoin<'a, T> {
     /// `None` when the right side is joined with itself.
     pub(crate) left: Option<&'a Side<'a, T>>,
     pub(crate) right: &'a Side<'a, T>,
@@ -57,7 +57,7 @@ pub(crate) fn exactly<T: Scalar>(
         run.meets(pairs(left, right));
         return by_sorting(left, right, k, run);
     }
-    KnnJoin::new(left, right, k, run)?.exactly()
+    TopKJoin::new(left, right, k, run)?.exactly()
 }
 
 /// How many pairs there are, of a side with itself each once.
@@ -69,7 +69,7 @@ pub(crate) fn pairs<T: Scalar>(left: Option<&Side<'_, T>>, right: &Side<'_, T>) 
     }
 }
 
-impl<'a, T: Scalar> KnnJoin<'a, T> {
+impl<'a, T: Scalar> TopKJoin<'a, T> {
     pub(crate) fn left(&self) -> &'a Side<'a, T> {
         self.left.unwrap_or(self.right)
     }

@@ -434,14 +434,14 @@ fn contrast(near: &[f64], random: &[f64], metric: Metric) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use crate::join::knn::plan_knn_join;
+    use crate::join::knn::study;
     use crate::planner::prediction::PredictedPlan;
     use lshjoin_kernels::Isa;
 
     use super::*;
     use crate::{
         base::random::gaussian,
-        join::knn::{knn_join, knn_join_for_recall},
+        join::knn::{by_plan, by_recall},
     };
 
     const DIM: usize = 48;
@@ -486,7 +486,7 @@ mod tests {
         let join = |isa| {
             let run = Run::on(isa);
             let (found, planned) =
-                knn_join_for_recall(None, rows, 5, Metric::Euclidean, 0.9, 3, &run).unwrap();
+                by_recall(None, rows, 5, Metric::Euclidean, 0.9, 3, &run).unwrap();
             (found, planned, run.report())
         };
         let (found, planned, report) = join(Isa::SCALAR);
@@ -501,10 +501,10 @@ mod tests {
         assert!(recall.high >= 0.9 && recall.rows == 152);
         // What the planner made is what the join would have made.
         let run = Run::on(Isa::best());
-        let again = knn_join(None, rows, 5, Metric::Euclidean, &planned.plan, &run).unwrap();
+        let again = by_plan(None, rows, 5, Metric::Euclidean, &planned.plan, &run).unwrap();
         assert!(again == found);
         assert_eq!(run.report().recall, Some(recall));
-        let truth = knn_join(None, rows, 5, Metric::Euclidean, &JoinPlan::Exact, &run).unwrap();
+        let truth = by_plan(None, rows, 5, Metric::Euclidean, &JoinPlan::Exact, &run).unwrap();
         let lists = truth.distances.chunks(5).zip(found.distances.chunks(5));
         let hits = lists.map(|(near, found)| found.iter().filter(|&&far| far <= near[4]).count());
         assert!(hits.sum::<usize>() as f64 / truth.distances.len() as f64 > 0.88);
@@ -518,7 +518,7 @@ mod tests {
         let run = Run::on(Isa::SCALAR);
         for queries in [None, Some(queries)] {
             for metric in [Metric::Cosine, Metric::InnerProduct] {
-                let study = plan_knn_join(queries, items, 10, metric, 0.9, 0, &run).unwrap();
+                let study = study(queries, items, 10, metric, 0.9, 0, &run).unwrap();
                 assert_eq!(study.near.len(), study.random.len());
                 let settings = study.considered.iter();
                 let chosen = settings.clone().find(|one| one.plan == study.chosen.plan);
@@ -540,7 +540,7 @@ mod tests {
         let values = rows(9000, 0);
         let rows = Rows::new(&values, DIM).unwrap();
         let run = Run::on(Isa::SCALAR);
-        let study = plan_knn_join(None, rows, 100, Metric::Euclidean, 0.99, 0, &run).unwrap();
+        let study = study(None, rows, 100, Metric::Euclidean, 0.99, 0, &run).unwrap();
         assert_eq!(study.chosen.plan, JoinPlan::Exact);
         let predicted = study.chosen.predicted.unwrap();
         assert!(
@@ -561,7 +561,7 @@ mod tests {
             .collect();
         let rows = Rows::new(&same, DIM).unwrap();
         let run = Run::on(Isa::SCALAR);
-        let study = plan_knn_join(None, rows, 3, Metric::Euclidean, 0.9, 0, &run).unwrap();
+        let study = study(None, rows, 3, Metric::Euclidean, 0.9, 0, &run).unwrap();
         assert_eq!(study.chosen.predicted.unwrap().why, "a side is small");
     }
 
@@ -570,7 +570,7 @@ mod tests {
         let values = rows(15_000, 100);
         let rows = Rows::new(&values, DIM).unwrap();
         let run = Run::on(Isa::SCALAR);
-        let study = plan_knn_join(None, rows, 3, Metric::Euclidean, 0.9, 0, &run).unwrap();
+        let study = study(None, rows, 3, Metric::Euclidean, 0.9, 0, &run).unwrap();
         let text = serde_json::to_string(&study.chosen).unwrap();
         let read: PredictedPlan = serde_json::from_str(&text).unwrap();
         assert_eq!(read, study.chosen);

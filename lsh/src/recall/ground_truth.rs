@@ -11,7 +11,7 @@ use crate::{
         report::{Estimate, vouch_for},
         sampling::sample_of,
     },
-    pairs::top_k_join::{KnnJoin, exactly},
+    pairs::top_k_join::{TopKJoin, exactly},
     vectors::Side,
 };
 
@@ -191,20 +191,20 @@ impl<T: Scalar> HeldOut<T> {
     }
 
     /// Whether the rows to choose by vouch for `recall` of a join.
-    pub(crate) fn reaches(&self, recall: f64, join: &KnnJoin<'_, T>) -> Result<bool> {
+    pub(crate) fn reaches(&self, recall: f64, join: &TopKJoin<'_, T>) -> Result<bool> {
         let shares = self.shares(Which::ToChooseBy, join)?;
         Ok(vouch_for(recall, shares.into_iter()))
     }
 
     /// The recall of a join, by the rows to check by.
-    pub(crate) fn recall(&self, join: &KnnJoin<'_, T>) -> Result<Estimate> {
+    pub(crate) fn recall(&self, join: &TopKJoin<'_, T>) -> Result<Estimate> {
         let shares = self.shares(Which::ToCheckBy, join)?;
         Ok(Estimate::of(shares.into_iter()))
     }
 
     /// The share of its neighbours that each row found. Neighbours as near as the k-th count,
     /// whichever they are.
-    fn shares(&self, which: Which, join: &KnnJoin<'_, T>) -> Result<Vec<f64>> {
+    fn shares(&self, which: Which, join: &TopKJoin<'_, T>) -> Result<Vec<f64>> {
         let left = join.left.unwrap_or(join.right);
         self.some(which)
             .map(|row| {

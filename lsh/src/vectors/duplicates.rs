@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use crate::{
         CellPlan, JoinPlan, LshPlan, base::metric::Metric, base::random::gaussian,
-        join::knn::knn_join, pairs::results::Neighbors,
+        join::knn::by_plan, pairs::results::Neighbors,
     };
 
     /// The lists of all queries, from those of the queries at their `places`; the items' numbers
@@ -180,7 +180,7 @@ mod tests {
         let run = Run::new().unwrap();
         for metric in [Metric::Euclidean, Metric::Manhattan, Metric::Cosine] {
             let join = |queries, items| {
-                knn_join(queries, items, k, metric, &JoinPlan::Exact, &run).unwrap()
+                by_plan(queries, items, k, metric, &JoinPlan::Exact, &run).unwrap()
             };
             let expected = expand(&join(None, rows), &all, &all);
             assert_eq!(expand(&join(None, b), &both.places, &both.kept), expected);
@@ -247,8 +247,8 @@ mod tests {
         ];
         for plan in plans.into_iter().chain([JoinPlan::Exact]) {
             for metric in [Metric::Euclidean, Metric::Cosine, Metric::Manhattan] {
-                let found = knn_join(None, rows, k, metric, &plan, &run).unwrap();
-                let of_some = knn_join(None, some, k, metric, &plan, &run).unwrap();
+                let found = by_plan(None, rows, k, metric, &plan, &run).unwrap();
+                let of_some = by_plan(None, some, k, metric, &plan, &run).unwrap();
                 let expected = expand(&of_some, &places, &kept);
                 let all: Vec<u32> = (0..rows.len() as u32).collect();
                 assert_eq!(expand(&found, &all, &all), expected, "{metric} {plan:?}");

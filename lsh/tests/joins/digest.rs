@@ -5,10 +5,13 @@ use std::fmt::Write;
 
 use lshjoin::{
     BucketedRandomProjection, CellPlan, Isa, JoinPlan, JoinedPairs, LshModel, LshPlan, Metric,
-    Neighbors, RadiusNeighbors, Rows, Run, Scalar, knn_join, radius_join,
+    Neighbors, RadiusNeighbors, Rows, Run, Scalar,
 };
 
-use super::on;
+use super::{
+    calls::{knn_join, radius_join},
+    on,
+};
 
 /// What each join must give. Those of plans with tables or cells change when the engine meets other pairs;
 /// when they should, take the lines that the failed test prints.

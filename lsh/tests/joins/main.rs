@@ -8,6 +8,7 @@
     clippy::unwrap_used
 )]
 
+mod calls;
 mod digest;
 mod offsets;
 mod whole_lists;
@@ -16,10 +17,11 @@ use std::collections::BTreeSet;
 
 use lshjoin::{
     BucketedRandomProjection, CauchyProjection, CellPlan, Error, HashFamily, Isa, JoinPlan,
-    JoinedPairs, LshModel, LshPlan, Metric, RandomHyperplanes, Rows, Run, Scalar, knn_join,
-    radius_join, radius_join_batches,
+    JoinedPairs, LshModel, LshPlan, Metric, RandomHyperplanes, Rows, Run, Scalar,
 };
 use proptest::prelude::*;
+
+use calls::{knn_join, radius_join, radius_join_batches};
 
 /// Clustered rows of small integers and halves, with duplicates: many ties, exact in f32.
 fn rows(count: usize, dim: usize, seed: u64) -> Vec<f64> {

@@ -1,11 +1,11 @@
 //! What all rows have in common changes nothing: neither what is near nor what it takes to find it.
 
-use lshjoin::{
-    CellPlan, Index, JoinPlan, Metric, PartitionPlan, Rows, Run, Scalar, knn_join, plan_knn_join,
-    radius_join,
-};
+use lshjoin::{CellPlan, Index, JoinPlan, Metric, PartitionPlan, Rows, Run, Scalar};
 
-use super::on;
+use super::{
+    calls::{knn_join, plan_knn_join, radius_join},
+    on,
+};
 
 const DIM: usize = 24;
 const ROWS: usize = 9000;
@@ -67,7 +67,7 @@ fn is_planned_alike<T: Scalar>(metric: Metric, offset: T, offsets: &[f64], bars:
             .collect();
         let rows = Rows::new(&values, DIM).unwrap();
         let run = Run::on(lshjoin::Isa::SCALAR);
-        let study = plan_knn_join(None, rows, 10, metric, 0.9, 0, &run).unwrap();
+        let study = plan_knn_join(rows, 10, metric, 0.9, &run).unwrap();
         let predicted = study.chosen.predicted.unwrap();
         assert!(
             matches!(study.chosen.plan, JoinPlan::Cells(_)),

@@ -2,8 +2,9 @@
 
 use lshjoin::{
     CellPlan, Index, JoinPlan, LshPlan, Metric, Neighbors, PartitionPlan, Rows, Run, Scalar,
-    knn_join,
 };
+
+use super::calls::knn_join;
 
 const DIM: usize = 6;
 /// A crowd, a smaller one, and outliers by themselves or with a few others.

@@ -1,0 +1,104 @@
+//! All pairs within a radius.
+
+use lshjoin_kernels::{Rows, Scalar};
+
+use crate::{
+    base::{context::Run, error::Result, metric::Distance},
+    join::radius::{radius_join, radius_join_batches},
+    pairs::results::{JoinedPairs, RadiusNeighbors},
+};
+
+/// A join for every item nearer than a radius (strictly) to each query; without queries, of `items` with
+/// themselves, a row then not being its own neighbour. By Euclidean distance, unless another is given.
+///
+/// Exact: all pairs are compared, as tiles; by a part of their principal dimensions first, where most
+/// pairs are too far apart by these.
+///
+/// ```
+/// use lshjoin::{RadiusJoin, Rows, Run};
+///
+/// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
+/// let near = RadiusJoin::new(items, 2.0).run(&Run::new()?)?;
+/// assert_eq!((near.lims, near.indices), (vec![0, 1, 2, 2], vec![1, 0]));
+/// # Ok::<(), lshjoin::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use = "nothing is joined before `run`"]
+pub struct RadiusJoin<'a, T> {
+    items: Rows<'a, T>,
+    queries: Option<Rows<'a, T>>,
+    radius: f64,
+    distance: Distance,
+}
+
+impl<'a, T: Scalar> RadiusJoin<'a, T> {
+    /// Of these items with themselves; the radius is in the distance's own unit.
+    pub fn new(items: Rows<'a, T>, radius: f64) -> Self {
+        Self {
+            items,
+            queries: None,
+            radius,
+            distance: Distance::Euclidean,
+        }
+    }
+
+    /// Of the items with these queries, of the same dimension; `None` for the items themselves.
+    pub fn queries(self, queries: impl Into<Option<Rows<'a, T>>>) -> Self {
+        let queries = queries.into();
+        Self { queries, ..self }
+    }
+
+    /// What "near" means.
+    pub fn distance(self, distance: Distance) -> Self {
+        Self { distance, ..self }
+    }
+
+    /// Joins.
+    ///
+    /// # Errors
+    /// When dimensions differ, a row holds NaN or infinity, the radius is negative or NaN, or the run
+    /// is cancelled.
+    pub fn run(&self, run: &Run) -> Result<RadiusNeighbors<T>> {
+        radius_join(self.queries, self.items, self.radius, self.distance, run)
+    }
+
+    /// The pairs of [`RadiusJoin::run`] in batches of `batch_size`, the last one smaller: for results
+    /// that need not fit in memory.
+    ///
+    /// The same arguments give the same batches on any number of threads and every instruction set,
+    /// but not sorted: blocks of pairs come as they are found, each by left row, then by right row.
+    /// `deliver` is called on threads of the pool, one batch at a time; while it takes its time, the
+    /// join waits. It may end the join by [`Run::cancel`], and is then not called again.
+    ///
+    /// Beside the rows and their codes, memory holds a batch and, for each thread, what two panels of
+    /// some thousand rows bring.
+    ///
+    /// ```
+    /// use lshjoin::{RadiusJoin, Rows, Run};
+    ///
+    /// let items = Rows::new(&[0.0_f32, 1.0, 5.0, 1.5], 1)?;
+    /// let mut lengths = Vec::new();
+    /// RadiusJoin::new(items, 2.0).run_batches(4, &Run::new()?, |pairs| {
+    ///     lengths.push(pairs.left.len());
+    /// })?;
+    /// assert_eq!(lengths, [4, 2]);
+    /// # Ok::<(), lshjoin::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RadiusJoin::run`], and when `batch_size` is 0.
+    pub fn run_batches(
+        &self,
+        batch_size: usize,
+        run: &Run,
+        deliver: impl FnMut(JoinedPairs<T>) + Send,
+    ) -> Result<()> {
+        let Self {
+            items,
+            queries,
+            radius,
+            distance,
+        } = *self;
+        radius_join_batches(queries, items, radius, distance, batch_size, run, deliver)
+    }
+}
