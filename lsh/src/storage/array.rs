@@ -35,9 +35,6 @@ const _: () = assert!(
 /// Bytes that have a checksum of their own, read and checked together.
 pub(crate) const CHUNK: usize = 1 << 20;
 
-/// What memory is asked for.
-pub(crate) const ARRAY_BYTES: &str = "the arrays of an index";
-
 /// An array that is complete, where it lies.
 #[derive(Debug)]
 pub(crate) struct Array {

@@ -8,10 +8,7 @@ use std::{
 
 use lshjoin_kernels::{Mmap, MmapMut, map, memory};
 
-use crate::{
-    base::error::{Error, Result},
-    storage::array::ARRAY_BYTES,
-};
+use crate::base::error::{Error, Result};
 
 /// Bytes of a manifest, of which a megabyte of arrays takes up some 30: those of 8 TB.
 pub(crate) const MOST_BYTES: u64 = 1 << 28;
@@ -93,3 +90,6 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+/// What memory is asked for.
+pub(crate) const ARRAY_BYTES: &str = "the arrays of an index";

@@ -15,8 +15,8 @@ use crate::{
         error::{Error, Result},
     },
     storage::{
-        array::{ARRAY_BYTES, Array},
-        files::{anonymous, is_name_of, mapped_file, open_regular},
+        array::Array,
+        files::{ARRAY_BYTES, anonymous, is_name_of, mapped_file, open_regular},
         format::{Shape, Written},
     },
 };
