@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, sync::OnceLock};
 
 use lshjoin::{
-    BucketedRandomProjection, CauchyProjection, CellPlan, Distance, Error, HashFamily, Index, Isa,
-    JoinPlan, KnnJoin, LshModel, LshPlan, Metric, Neighbors, PartitionPlan, RadiusJoin,
-    RandomHyperplanes, Result, Rows, Run, Scalar,
+    BucketedRandomProjection, CauchyProjection, CellPlan, Context, Distance, Error, HashFamily,
+    Index, Isa, JoinPlan, KnnJoin, LshModel, LshPlan, Metric, Neighbors, PartitionPlan, RadiusJoin,
+    RandomHyperplanes, Result, Rows, Scalar,
 };
 use lshjoin_kernels::KernelError;
 use rayon::ThreadPool;
@@ -307,11 +307,11 @@ fn nearest<T: Scalar>(metric: Metric, input: &mut Input) {
             .metric(metric)
     };
     let join = |threads: usize, isa: Isa| -> Result<(Neighbors<T>, JoinPlan)> {
-        let run = Run::on(isa);
+        let ctx = Context::on(isa);
         pool(threads).install(|| match recall {
-            None => Ok((knn().plan(plan).run(&run)?.neighbors, plan)),
+            None => Ok((knn().plan(plan).run(&ctx)?.neighbors, plan)),
             Some(recall) => {
-                let joined = knn().recall(recall).seed(1).run(&run)?;
+                let joined = knn().recall(recall).seed(1).run(&ctx)?;
                 Ok((joined.neighbors, joined.plan.plan))
             }
         })
@@ -478,13 +478,13 @@ fn within<T: Scalar>(metric: Metric, input: &mut Input) {
     let sides = Sides::<T>::new(metric, false, input);
     let (left, items) = (sides.left(), sides.items());
     let radius = radius(metric, left, items, input);
-    let run = Run::on(isa);
+    let ctx = Context::on(isa);
     let Ok(distance) = Distance::try_from(metric) else {
         return; // inner products have no radius
     };
     let join = RadiusJoin::new(items, radius).queries(sides.queries());
     let join = join.distance(distance);
-    let found = join.run(&run).expect("finite rows");
+    let found = join.run(&ctx).expect("finite rows");
     assert_eq!(found.lims.len(), left.len() + 1);
     let mut pairs = Vec::new();
     for (query, ends) in found.lims.windows(2).enumerate() {
@@ -512,7 +512,7 @@ fn within<T: Scalar>(metric: Metric, input: &mut Input) {
                 .map(|((i, j), distance)| (i, j, distance)),
         );
     };
-    join.run_batches(batch, &Run::on(Isa::SCALAR), deliver)
+    join.run_batches(batch, &Context::on(Isa::SCALAR), deliver)
         .expect("finite rows");
     batched.sort_by_key(|pair| (pair.0, pair.1));
     assert!(batched == pairs, "{metric}: batches hold other pairs");
@@ -535,10 +535,10 @@ fn similar<T: Scalar>(metric: Metric, input: &mut Input) {
         _ => Box::new(RandomHyperplanes),
     };
     let metric = Metric::from(family.distance());
-    let run = Run::on(isa);
+    let ctx = Context::on(isa);
     let fitted = if input.flag() { left } else { right };
-    let joined = LshModel::fit(&*family, fitted, per_table, tables, 3, &run)
-        .and_then(|model| Ok((model.hash(left, &run)?, model.hash(right, &run)?, model)));
+    let joined = LshModel::fit(&*family, fitted, per_table, tables, 3, &ctx)
+        .and_then(|model| Ok((model.hash(left, &ctx)?, model.hash(right, &ctx)?, model)));
     let (of_left, of_right, model) = match joined {
         // Cauchy directions may be of any length.
         Err(Error::Kernel(KernelError::BucketOverflow { .. })) => return,
@@ -555,7 +555,7 @@ fn similar<T: Scalar>(metric: Metric, input: &mut Input) {
     let radius = radius(metric, left, right, input);
     let two = sides.queries.is_some().then_some(right);
     let pairs = model
-        .similarity_join(left, two, radius, &run)
+        .similarity_join(left, two, radius, &ctx)
         .expect("finite rows");
     let rows = pairs.left.iter().copied().zip(pairs.right.iter().copied());
     let pairs = rows
@@ -570,7 +570,7 @@ fn similar<T: Scalar>(metric: Metric, input: &mut Input) {
     );
 
     let found = model
-        .nearest_neighbors(left, right, k, &run)
+        .nearest_neighbors(left, right, k, &ctx)
         .expect("finite rows");
     check_nearest(metric, left, right, shares, k, true, &found);
 }
@@ -587,24 +587,24 @@ fn index(metric: Metric, input: &mut Input) {
     };
     let plan = input.flag().then_some(plan);
     let sides = Sides::<f32>::new(metric, false, input);
-    let (left, items, run) = (sides.left(), sides.items(), Run::on(isa));
+    let (left, items, ctx) = (sides.left(), sides.items(), Context::on(isa));
     let id = |row: usize| 3 * row as i64 - 40;
     let ids: Vec<i64> = (0..items.len()).map(id).collect();
     let built = input.up_to(items.len());
-    let index = Index::build(items.slice(0..built), &ids[..built], metric, plan, 1, &run);
+    let index = Index::build(items.slice(0..built), &ids[..built], metric, plan, 1, &ctx);
     let mut index = index.expect("finite rows, and a plan in range");
-    let added = index.add(items.slice(built..items.len()), &ids[built..], &run);
+    let added = index.add(items.slice(built..items.len()), &ids[built..], &ctx);
     added.expect("new ids");
     let removed: BTreeSet<usize> = (0..input.up_to(items.len() / 2))
         .map(|_| input.up_to(items.len() - 1))
         .collect();
     let ids: Vec<i64> = removed.iter().map(|&row| id(row)).collect();
-    index.remove(&ids, &run).expect("ids that are there");
+    index.remove(&ids, &ctx).expect("ids that are there");
     assert_eq!(index.len(), items.len() - removed.len());
     let is_there = |_: usize, item: usize| !removed.contains(&item);
 
     let mut found = index
-        .knn(left, k, &JoinPlan::Exact, &run)
+        .knn(left, k, &JoinPlan::Exact, &ctx)
         .expect("finite rows");
     let row_of = |id: i64| (id + 40) / 3;
     for (index, distance) in found.indices.iter_mut().zip(&found.distances) {
@@ -614,7 +614,7 @@ fn index(metric: Metric, input: &mut Input) {
     check_nearest(metric, left, items, is_there, k, true, &found);
     if metric != Metric::InnerProduct {
         let radius = radius(metric, left, items, input);
-        let near = index.radius(left, radius, &run).expect("finite rows");
+        let near = index.radius(left, radius, &ctx).expect("finite rows");
         let mut pairs = Vec::new();
         for (query, ends) in near.lims.windows(2).enumerate() {
             for at in ends[0] as usize..ends[1] as usize {

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use lshjoin::{Index, IndexBuilder, Metric, Rows, Run};
+use lshjoin::{Context, Index, IndexBuilder, Metric, Rows};
 
 use super::{
     input::Input,
@@ -73,7 +73,7 @@ fn splice(text: &[u8], at: usize, instead_of: usize, by: &[u8]) -> Vec<u8> {
 /// Goes on with an index that was begun, and whose record was altered: it is refused, or the index
 /// is one of all items.
 fn resumed(directory: &Path, metric: Metric, at: usize, instead_of: usize, input: &mut Input) {
-    let run = Run::new().expect("an instruction set");
+    let ctx = Context::new().expect("an instruction set");
     let (items, ids) = (items(), (0..ITEMS as i64).collect::<Vec<_>>());
     let items = Rows::new(&items, DIM).expect("whole rows");
     let begin = || IndexBuilder::resume(ITEMS, DIM, metric, Some(plan()), 1, directory);
@@ -83,7 +83,7 @@ fn resumed(directory: &Path, metric: Metric, at: usize, instead_of: usize, input
         .iter()
         .take(1 + input.up_to(2))
     {
-        let pushed = builder.push(items.slice(part.clone()), &ids[part.clone()], &run);
+        let pushed = builder.push(items.slice(part.clone()), &ids[part.clone()], &ctx);
         pushed.expect("items in their order");
     }
     drop(builder);
@@ -101,15 +101,15 @@ fn resumed(directory: &Path, metric: Metric, at: usize, instead_of: usize, input
         let start = if pass == first { seen } else { 0 };
         assert!(start <= ITEMS, "{start} items were done of {ITEMS}");
         if builder
-            .push(items.slice(start..ITEMS), &ids[start..], &run)
+            .push(items.slice(start..ITEMS), &ids[start..], &ctx)
             .is_err()
         {
             return;
         }
     }
-    if let Ok(index) = builder.finish(&run) {
+    if let Ok(index) = builder.finish(&ctx) {
         assert_eq!(index.len(), ITEMS);
-        let opened = Index::open(directory, true, &run);
+        let opened = Index::open(directory, true, &ctx);
         assert!(opened.is_ok(), "what was built can be opened: {opened:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Texts of plans: what can be read is the same when written and read again, and a join by it is
 //! refused or answered.
 
-use lshjoin::{CellPlan, JoinPlan, KnnJoin, LshPlan, Rows, Run};
+use lshjoin::{CellPlan, Context, JoinPlan, KnnJoin, LshPlan, Rows};
 
 /// Rows from which on joins follow their plans.
 const MANY: usize = 4096;
@@ -14,12 +14,12 @@ pub fn run(data: &[u8]) {
     let again: JoinPlan = serde_json::from_str(&text).expect("what was written can be read");
     assert_eq!(again, plan, "{text}");
 
-    let run = Run::new().expect("an instruction set");
+    let ctx = Context::new().expect("an instruction set");
     let checked = plan.check();
     for (count, plan) in [(50, plan), (MANY + 4, soon_done(plan))] {
         let values: Vec<f32> = (0..count * 2).map(|at| (at * 7919 % 509) as f32).collect();
         let rows = Rows::new(&values, 2).expect("whole rows");
-        let found = KnnJoin::new(rows).k(3).plan(plan).run(&run);
+        let found = KnnJoin::new(rows).k(3).plan(plan).run(&ctx);
         assert_eq!(found.is_ok(), checked.is_ok(), "{plan:?}: {found:?}");
         if let Ok(found) = found {
             assert!(

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path, sync::OnceLock};
 
-use lshjoin::{Index, JoinPlan, Metric, PartitionPlan, Rows, Run};
+use lshjoin::{Context, Index, JoinPlan, Metric, PartitionPlan, Rows};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -86,11 +86,11 @@ impl Saved {
     }
 
     fn new(metric: Metric) -> Self {
-        let (directory, run) = (temporary(), Run::new().expect("an instruction set"));
+        let (directory, ctx) = (temporary(), Context::new().expect("an instruction set"));
         let (items, ids) = (items(), (0..ITEMS as i64).collect::<Vec<_>>());
         let items = Rows::new(&items, DIM).expect("whole rows");
-        let index = Index::build(items, &ids, metric, Some(plan()), 1, &run).expect("an index");
-        index.save(directory.path(), &run).expect("room for it");
+        let index = Index::build(items, &ids, metric, Some(plan()), 1, &ctx).expect("an index");
+        index.save(directory.path(), &ctx).expect("room for it");
 
         let text = fs::read(directory.path().join(MANIFEST)).expect("a manifest");
         let manifest: Manifest = serde_json::from_slice(&text).expect("the fields that we know");
@@ -105,7 +105,7 @@ impl Saved {
         // Nobody learns from files that are all refused.
         let directory = temporary();
         saved.write(directory.path());
-        let opened = Index::open(directory.path(), false, &run).expect("what was not altered");
+        let opened = Index::open(directory.path(), false, &ctx).expect("what was not altered");
         assert_eq!(opened.len(), ITEMS);
         saved
     }
@@ -172,14 +172,14 @@ pub fn temporary() -> tempfile::TempDir {
 /// Opens what is there and, if it is an index, has it do all that an index can. Whatever it says,
 /// and whatever is found in numbers that are not an index's, is right.
 pub fn use_all(directory: &Path, input: &mut Input) {
-    let run = Run::on(input.isa());
-    let Ok(mut index) = Index::open(directory, input.flag(), &run) else {
+    let ctx = Context::on(input.isa());
+    let Ok(mut index) = Index::open(directory, input.flag(), &ctx) else {
         return;
     };
     let info = index.info();
     let k = input.up_to(4);
     if input.flag() {
-        let _ = index.verify(&run);
+        let _ = index.verify(&ctx);
     }
     if info.dim > 1 << 16 {
         return;
@@ -193,20 +193,20 @@ pub fn use_all(directory: &Path, input: &mut Input) {
         ..info.plan
     });
     for plan in [JoinPlan::Exact, of_cells] {
-        let _ = index.knn(queries, k, &plan, &run);
-        let _ = index.fixed_plan(None, k, &plan, &run);
-        let _ = index.knn_of_stretch(0..index.len(), k, &plan, 1 << 20, &run);
+        let _ = index.knn(queries, k, &plan, &ctx);
+        let _ = index.fixed_plan(None, k, &plan, &ctx);
+        let _ = index.knn_of_stretch(0..index.len(), k, &plan, 1 << 20, &ctx);
     }
     let radius = f64::from(input.odd_f32());
-    let _ = index.radius(queries, radius, &run);
-    let _ = index.radius_of_stretch(0..index.len(), radius, &run);
-    let _ = index.remove(&[input.any::<u8>().into()], &run);
-    let _ = index.add(queries, &[input.any(), 1000], &run);
-    let _ = index.knn(queries, k, &JoinPlan::Exact, &run);
+    let _ = index.radius(queries, radius, &ctx);
+    let _ = index.radius_of_stretch(0..index.len(), radius, &ctx);
+    let _ = index.remove(&[input.any::<u8>().into()], &ctx);
+    let _ = index.add(queries, &[input.any(), 1000], &ctx);
+    let _ = index.knn(queries, k, &JoinPlan::Exact, &ctx);
     if input.once_in(8) {
         let other = temporary();
-        if index.save(other.path(), &run).is_ok() {
-            let saved = Index::open(other.path(), true, &run);
+        if index.save(other.path(), &ctx).is_ok() {
+            let saved = Index::open(other.path(), true, &ctx);
             assert!(saved.is_ok(), "what was saved can be opened: {saved:?}");
         }
     }

@@ -1,20 +1,20 @@
-//! Nearest-neighbour and similarity joins of embeddings by locality-sensitive hashing.
+//! TopK-neighbour and similarity joins of embeddings by locality-sensitive hashing.
 //!
 //! A [`HashFamily`] draws hash functions `h`; a table combines k of them by AND (`g`), a model L
 //! tables by OR. [`LshModel`] is Spark's `BucketedRandomProjectionLSH` (k = 1) and more;
 //! [`knn_join`] and [`radius_join`] join two arrays; [`plan_knn_join`] finds the quickest way to a
 //! recall; [`radius_join_batches`] is for results that need not fit in memory. Work is spread over the
-//! rayon pool that a call is made in; [`Run`] watches and cancels it.
+//! rayon pool that a call is made in; [`Context`] watches and cancels it.
 //!
 //! ```
-//! use lshjoin::{BucketedRandomProjection, LshModel, Rows, Run};
+//! use lshjoin::{BucketedRandomProjection, LshModel, Rows, Context};
 //!
 //! let a = Rows::new(&[1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0, 1.0], 2)?;
 //! let b = Rows::new(&[1.0, 0.0, -1.0, 0.0, 0.0, 1.0, 0.0, -1.0], 2)?;
-//! let run = Run::new()?;
+//! let ctx = Context::new()?;
 //! let family = BucketedRandomProjection { bucket_length: 2.0 };
-//! let model = LshModel::fit(&family, a, 1, 3, 12345, &run)?;
-//! let pairs = model.similarity_join(a, Some(b), 1.5, &run)?;
+//! let model = LshModel::fit(&family, a, 1, 3, 12345, &ctx)?;
+//! let pairs = model.similarity_join(a, Some(b), 1.5, &ctx)?;
 //! assert!(pairs.distances.iter().all(|&distance| distance == 1.0));
 //! # Ok::<(), lshjoin::Error>(())
 //! ```
@@ -34,7 +34,7 @@ mod vectors;
 pub use api::knn::{KnnJoin, KnnJoined};
 pub use api::radius::RadiusJoin;
 pub use api::suggest::{NearRows, Suggestion, suggest};
-pub use base::context::Run;
+pub use base::context::Context;
 pub use base::error::{Error, Result};
 pub use base::metric::{Distance, Metric};
 pub use base::plan::{CellPlan, JoinPlan, LshPlan, PartitionPlan};

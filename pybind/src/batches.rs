@@ -9,7 +9,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use lshjoin::{Distance, JoinedPairs, RadiusJoin, Rows, Run, Scalar};
+use lshjoin::{Context, Distance, JoinedPairs, RadiusJoin, Rows, Scalar};
 use numpy::{Element, IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2};
 use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::MutexExt};
 use rayon::ThreadPool;
@@ -32,7 +32,7 @@ type Batch = Box<dyn for<'py> FnOnce(Python<'py>) -> Columns<'py> + Send>;
 /// end: it has to be closed before the interpreter goes away.
 #[pyclass(frozen, module = "lshjoin._lshjoin")]
 pub(crate) struct RadiusJoinBatches {
-    run: Arc<Run>,
+    ctx: Arc<Context>,
     /// The threads are this process's; a fork has none of them to wait for.
     process: u32,
     /// `None` once closed.
@@ -57,20 +57,20 @@ impl RadiusJoinBatches {
         num_threads: Option<NumThreads>,
     ) -> PyResult<Self> {
         let distance: Distance = metric.parse().map_err(to_py)?;
-        let run = Arc::new(Run::new().map_err(to_py)?);
+        let ctx = Arc::new(Context::new().map_err(to_py)?);
         let join = Join {
             radius,
             distance,
             batch_size,
             pool: pool(num_threads)?,
-            run: Arc::clone(&run),
+            ctx: Arc::clone(&ctx),
         };
         let work = match Sides::new(queries, items)? {
             Sides::F32(queries, items) => join.start(queries.map(owned), owned(items)),
             Sides::F64(queries, items) => join.start(queries.map(owned), owned(items)),
         }?;
         Ok(Self {
-            run,
+            ctx,
             process: process::id(),
             work: Mutex::new(Some(work)),
         })
@@ -97,11 +97,11 @@ impl RadiusJoinBatches {
                 Ok(batch) => return Ok(Some(batch(py))),
                 Err(RecvTimeoutError::Disconnected) => {
                     end(work.take(), py)?;
-                    poll(&self.run, on_progress.as_ref())?;
+                    poll(&self.ctx, on_progress.as_ref())?;
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Err(raised) = poll(&self.run, on_progress.as_ref()) {
-                        self.run.cancel();
+                    if let Err(raised) = poll(&self.ctx, on_progress.as_ref()) {
+                        self.ctx.cancel();
                         let _cancelled = end(work.take(), py);
                         return Err(raised);
                     }
@@ -113,7 +113,7 @@ impl RadiusJoinBatches {
     /// Ends the join, and waits until its threads have ended.
     fn close(&self, py: Python<'_>) {
         if self.process == process::id() {
-            self.run.cancel();
+            self.ctx.cancel();
             let _cancelled = end(self.lock(py).take(), py);
         }
     }
@@ -149,7 +149,7 @@ struct Join {
     distance: Distance,
     batch_size: usize,
     pool: ThreadPool,
-    run: Arc<Run>,
+    ctx: Arc<Context>,
 }
 
 impl Join {
@@ -186,11 +186,11 @@ impl Join {
                 )
             });
             if sender.send(batch).is_err() {
-                self.run.cancel();
+                self.ctx.cancel();
             }
         };
         let join = RadiusJoin::new(items, self.radius).queries(queries);
         let join = join.distance(self.distance);
-        join.run_batches(self.batch_size, &self.run, deliver)
+        join.run_batches(self.batch_size, &self.ctx, deliver)
     }
 }

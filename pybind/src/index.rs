@@ -75,7 +75,7 @@ impl Index {
         num_threads: Option<NumThreads>,
     ) -> PyResult<Self> {
         let index = options(num_threads, None, LOAD)
-            .run(py, |run| lshjoin::Index::open(&path, mmap, run))?;
+            .run(py, |ctx| lshjoin::Index::open(&path, mmap, ctx))?;
         Ok(Self::of(index))
     }
 
@@ -88,7 +88,7 @@ impl Index {
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let index = self.now(py);
-        options(num_threads, on_progress, BUILD).run(py, |run| index.save(&path, run))
+        options(num_threads, on_progress, BUILD).run(py, |ctx| index.save(&path, ctx))
     }
 
     #[pyo3(signature = (*, num_threads=None, on_progress=None))]
@@ -99,7 +99,7 @@ impl Index {
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let index = self.now(py);
-        options(num_threads, on_progress, LOAD).run(py, |run| index.verify(run))
+        options(num_threads, on_progress, LOAD).run(py, |ctx| index.verify(ctx))
     }
 
     fn __len__(&self, py: Python<'_>) -> usize {
@@ -121,12 +121,12 @@ impl Index {
 
     fn add(&self, py: Python<'_>, items: Items<'_>, ids: Ids<'_>) -> PyResult<()> {
         let (items, ids) = (rows(&items)?, ids.as_slice()?);
-        self.change(py, |index, run| index.add(items, ids, run))
+        self.change(py, |index, ctx| index.add(items, ids, ctx))
     }
 
     fn remove(&self, py: Python<'_>, ids: Ids<'_>) -> PyResult<()> {
         let ids = ids.as_slice()?;
-        self.change(py, |index, run| index.remove(ids, run))
+        self.change(py, |index, ctx| index.remove(ids, ctx))
     }
 
     /// The plan for a recall, with what is not fixed left open.
@@ -153,7 +153,7 @@ impl Index {
         let queries = queries.as_ref().map(rows).transpose()?;
         let queries = queries.map(|queries| (queries, count));
         let plan = options(num_threads, on_progress, QUERIES)
-            .run(py, |run| index.fixed_plan(queries, k, &plan, run))?;
+            .run(py, |ctx| index.fixed_plan(queries, k, &plan, ctx))?;
         to_text(plan)
     }
 
@@ -173,9 +173,9 @@ impl Index {
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Nearest<'py>> {
         let (index, plan, queries) = (self.now(py), parse(plan)?.plan, rows(&queries)?);
-        let (found, report) = options(num_threads, on_progress, QUERIES).run(py, |run| {
-            let found = index.knn_within(queries, k, &plan, memory, run)?;
-            Ok((found, run.report()))
+        let (found, report) = options(num_threads, on_progress, QUERIES).run(py, |ctx| {
+            let found = index.knn_within(queries, k, &plan, memory, ctx)?;
+            Ok((found, ctx.report()))
         })?;
         nearest(py, found, &report)
     }
@@ -191,7 +191,7 @@ impl Index {
     ) -> PyResult<Within<'py>> {
         let (index, queries) = (self.now(py), rows(&queries)?);
         let found = options(num_threads, on_progress, RADIUS)
-            .run(py, |run| index.radius(queries, radius, run))?;
+            .run(py, |ctx| index.radius(queries, radius, ctx))?;
         Ok(within(py, found))
     }
 
@@ -212,9 +212,9 @@ impl Index {
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<(Indices<'py>, Nearest<'py>)> {
         let (index, plan) = (self.now(py), parse(plan)?.plan);
-        let (ids, found, report) = options(num_threads, on_progress, QUERIES).run(py, |run| {
-            let (ids, found) = index.knn_of_stretch(start..stop, k, &plan, memory, run)?;
-            Ok((ids, found, run.report()))
+        let (ids, found, report) = options(num_threads, on_progress, QUERIES).run(py, |ctx| {
+            let (ids, found) = index.knn_of_stretch(start..stop, k, &plan, memory, ctx)?;
+            Ok((ids, found, ctx.report()))
         })?;
         Ok((ids.into_pyarray(py), nearest(py, found, &report)?))
     }
@@ -231,7 +231,7 @@ impl Index {
     ) -> PyResult<(Indices<'py>, Within<'py>)> {
         let index = self.now(py);
         let (ids, found) = options(num_threads, on_progress, RADIUS)
-            .run(py, |run| index.radius_of_stretch(start..stop, radius, run))?;
+            .run(py, |ctx| index.radius_of_stretch(start..stop, radius, ctx))?;
         Ok((ids.into_pyarray(py), within(py, found)))
     }
 }
@@ -240,11 +240,11 @@ impl Index {
     fn change(
         &self,
         py: Python<'_>,
-        change: impl FnOnce(&mut lshjoin::Index, &lshjoin::Run) -> lshjoin::Result<()> + Send,
+        change: impl FnOnce(&mut lshjoin::Index, &lshjoin::Context) -> lshjoin::Result<()> + Send,
     ) -> PyResult<()> {
-        options(None, None, BUILD).run(py, |run| {
+        options(None, None, BUILD).run(py, |ctx| {
             let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-            change(&mut index, run)
+            change(&mut index, ctx)
         })
     }
 }
@@ -333,7 +333,7 @@ impl IndexBuilder {
     ) -> PyResult<()> {
         let mut builder = self.take(py)?;
         let (items, ids) = (rows(&items)?, ids.as_slice()?);
-        options(num_threads, on_progress, BUILD).run(py, |run| builder.push(items, ids, run))?;
+        options(num_threads, on_progress, BUILD).run(py, |ctx| builder.push(items, ids, ctx))?;
         self.put(py, builder);
         Ok(())
     }
@@ -346,7 +346,7 @@ impl IndexBuilder {
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Index> {
         let builder = self.take(py)?;
-        let index = options(num_threads, on_progress, BUILD).run(py, |run| builder.finish(run))?;
+        let index = options(num_threads, on_progress, BUILD).run(py, |ctx| builder.finish(ctx))?;
         Ok(Index::of(index))
     }
 

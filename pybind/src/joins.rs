@@ -41,9 +41,9 @@ pub(crate) fn knn_join<'py>(
         way_out: KNN,
     };
     with_sides!(&Sides::new(queries, items)?, |queries, items| {
-        let (found, report) = options.run(py, |run| {
+        let (found, report) = options.run(py, |ctx| {
             let join = KnnJoin::new(items).queries(queries).k(k).metric(metric);
-            Ok((join.plan(plan).run(run)?.neighbors, run.report()))
+            Ok((join.plan(plan).run(ctx)?.neighbors, ctx.report()))
         })?;
         let (distances, indices) = neighbors(py, found)?;
         Ok((distances, indices, plans::to_json(&report)?))
@@ -77,10 +77,10 @@ pub(crate) fn knn_join_for_recall<'py>(
         way_out: KNN,
     };
     with_sides!(&Sides::new(queries, items)?, |queries, items| {
-        let (found, planned, report) = options.run(py, |run| {
+        let (found, planned, report) = options.run(py, |ctx| {
             let join = KnnJoin::new(items).queries(queries).k(k).metric(metric);
-            let found = join.recall(recall).seed(seed).run(run)?;
-            Ok((found.neighbors, found.plan, run.report()))
+            let found = join.recall(recall).seed(seed).run(ctx)?;
+            Ok((found.neighbors, found.plan, ctx.report()))
         })?;
         let (distances, indices) = neighbors(py, found)?;
         let [planned, report] = [plans::to_json(&planned)?, plans::to_json(&report)?];
@@ -108,9 +108,9 @@ pub(crate) fn radius_join<'py>(
         way_out: RADIUS,
     };
     with_sides!(&Sides::new(queries, items)?, |queries, items| {
-        let found = options.run(py, |run| {
+        let found = options.run(py, |ctx| {
             let join = RadiusJoin::new(items, radius).queries(queries);
-            join.distance(distance).run(run)
+            join.distance(distance).run(ctx)
         })?;
         Ok((
             found.lims.into_pyarray(py),

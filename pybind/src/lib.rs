@@ -8,7 +8,7 @@ mod model;
 mod plans;
 mod run;
 
-use lshjoin::{Isa, Run};
+use lshjoin::{Context, Isa};
 use pyo3::prelude::*;
 
 #[pymodule]
@@ -40,5 +40,5 @@ fn cpu_features() -> Vec<String> {
 /// The instruction set in use.
 #[pyfunction]
 fn isa() -> PyResult<String> {
-    Ok(Run::new().map_err(run::to_py)?.isa().to_string())
+    Ok(Context::new().map_err(run::to_py)?.isa().to_string())
 }

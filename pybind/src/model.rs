@@ -73,8 +73,8 @@ impl Model {
             way_out: "fit a model of fewer hash tables or functions",
         };
         with_rows!(&rows, |rows| {
-            options.run(py, |run| {
-                LshModel::fit(&*family, rows, k, tables, seed, run)
+            options.run(py, |ctx| {
+                LshModel::fit(&*family, rows, k, tables, seed, ctx)
             })
         })
         .map(Model)
@@ -166,7 +166,7 @@ impl Model {
             way_out: FEWER_ROWS,
         };
         let (count, ids) = with_rows!(&rows, |rows| {
-            (rows.len(), options.run(py, |run| self.0.hash(rows, run))?)
+            (rows.len(), options.run(py, |ctx| self.0.hash(rows, ctx))?)
         });
         ids.into_pyarray(py)
             .reshape([count, self.0.tables(), self.0.functions_per_table()])
@@ -189,7 +189,7 @@ impl Model {
         };
         // The side that may be missing is the first of `Sides`, but the second here.
         with_sides!(&Sides::new(b, a)?, |b, a| {
-            let pairs = options.run(py, |run| self.0.similarity_join(a, b, threshold, run))?;
+            let pairs = options.run(py, |ctx| self.0.similarity_join(a, b, threshold, ctx))?;
             Ok((
                 pairs.left.into_pyarray(py),
                 pairs.right.into_pyarray(py),
@@ -215,7 +215,7 @@ impl Model {
         };
         with_sides!(&Sides::new(Some(queries), items)?, |queries, items| {
             let queries = queries.unwrap_or(items);
-            let found = options.run(py, |run| self.0.nearest_neighbors(queries, items, k, run))?;
+            let found = options.run(py, |ctx| self.0.nearest_neighbors(queries, items, k, ctx))?;
             neighbors(py, found)
         })
     }

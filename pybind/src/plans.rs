@@ -122,9 +122,9 @@ pub(crate) fn plan_knn_join(
         way_out: KNN,
     };
     let study = with_sides!(&Sides::new(queries, items)?, |queries, items| {
-        options.run(py, |run| {
+        options.run(py, |ctx| {
             let join = KnnJoin::new(items).queries(queries).k(k).metric(metric);
-            join.recall(recall).seed(seed).study(run)
+            join.recall(recall).seed(seed).study(ctx)
         })?
     });
     to_json(&study)
@@ -159,14 +159,14 @@ pub(crate) fn suggest(
         way_out: "pass a sample of the rows",
     };
     let suggestion = with_rows!(&rows, |rows| {
-        options.run(py, |run| match metric {
+        options.run(py, |ctx| match metric {
             Metric::Manhattan => {
                 let family = |bucket_length| CauchyProjection { bucket_length };
-                lshjoin::suggest(family, rows, near, recall, seed, run)
+                lshjoin::suggest(family, rows, near, recall, seed, ctx)
             }
             _ => {
                 let family = |bucket_length| BucketedRandomProjection { bucket_length };
-                lshjoin::suggest(family, rows, near, recall, seed, run)
+                lshjoin::suggest(family, rows, near, recall, seed, ctx)
             }
         })?
     });

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use lshjoin::{Error, Run, memory};
+use lshjoin::{Context, Error, memory};
 use pyo3::{
     exceptions::{PyMemoryError, PyOverflowError, PyRuntimeError, PyValueError},
     prelude::*,
@@ -55,9 +55,9 @@ impl Options {
     pub(crate) fn run<T: Send>(
         self,
         py: Python<'_>,
-        work: impl FnOnce(&Run) -> lshjoin::Result<T> + Send,
+        work: impl FnOnce(&Context) -> lshjoin::Result<T> + Send,
     ) -> PyResult<T> {
-        let run = Run::new().map_err(to_py)?;
+        let ctx = Context::new().map_err(to_py)?;
         let pool = pool(self.num_threads)?;
         let on_progress = self.on_progress.as_ref();
         py.detach(|| {
@@ -65,21 +65,21 @@ impl Options {
             thread::scope(|scope| {
                 let worker = thread::Builder::new().spawn_scoped(scope, || {
                     let _dropped_at_the_end = finished;
-                    pool.install(|| work(&run))
+                    pool.install(|| work(&ctx))
                 });
                 let worker = worker.map_err(no_thread)?;
                 let mut raised = Ok(());
                 while raised.is_ok() && wait.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout) {
-                    raised = poll(&run, on_progress);
+                    raised = poll(&ctx, on_progress);
                 }
                 if raised.is_err() {
-                    run.cancel();
+                    ctx.cancel();
                 }
                 let result = worker.join();
                 raised?;
                 let result = result.map_err(panicked)?;
                 let value = result.map_err(|error| with_way_out(error, self.way_out))?;
-                poll(&run, on_progress)?;
+                poll(&ctx, on_progress)?;
                 Ok(value)
             })
         })
@@ -126,11 +126,11 @@ fn no_thread(error: impl Display) -> PyErr {
 }
 
 /// Runs signal handlers and tells how far `run` is.
-pub(crate) fn poll(run: &Run, on_progress: Option<&Py<PyAny>>) -> PyResult<()> {
+pub(crate) fn poll(ctx: &Context, on_progress: Option<&Py<PyAny>>) -> PyResult<()> {
     Python::attach(|py| {
         py.check_signals()?;
         if let Some(on_progress) = on_progress {
-            on_progress.call1(py, run.progress())?;
+            on_progress.call1(py, ctx.progress())?;
         }
         Ok(())
     })

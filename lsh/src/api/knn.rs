@@ -3,7 +3,9 @@
 use lshjoin_kernels::{Rows, Scalar};
 
 use crate::{
-    base::{check::same_dimension, context::Run, error::Result, metric::Metric, plan::JoinPlan},
+    base::{
+        check::same_dimension, context::Context, error::Result, metric::Metric, plan::JoinPlan,
+    },
     index::as_plan::join_by_index,
     join::knn::{by_plan, by_recall, study},
     pairs::results::Neighbors,
@@ -15,7 +17,7 @@ use crate::{
 ///
 /// By default 10 neighbours by Euclidean distance, at a recall of 0.95.
 ///
-/// [`JoinPlan::Exact`] compares all pairs, as tiles. [`JoinPlan::Cells`] has inverted lists over a
+/// [`JoinPlan::Exact`] compares all pairs, as tiles. [`JoinPlan::CoarseQuantiser`] has inverted lists over a
 /// coarse quantiser: the rows of a list are compared with those that probe it. [`JoinPlan::Lsh`]
 /// compares the rows of each bucket of tables of sign bits. Both may go on with the neighbours of
 /// neighbours. [`JoinPlan::Partitions`] has the lists of an [`Index`](crate::Index), as joins out of
@@ -25,17 +27,17 @@ use crate::{
 /// whatever the plan.
 ///
 /// ```
-/// use lshjoin::{JoinPlan, KnnJoin, Rows, Run};
+/// use lshjoin::{JoinPlan, KnnJoin, Rows, Context};
 ///
 /// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
-/// let found = KnnJoin::new(items).k(1).recall(0.9).run(&Run::new()?)?;
+/// let found = KnnJoin::new(items).k(1).recall(0.9).run(&Context::new()?)?;
 /// assert_eq!(found.neighbors.indices, [1, 0, 1]);
 /// assert_eq!(found.neighbors.distances, [1.0, 1.0, 4.0]);
 /// assert_eq!(found.plan.plan, JoinPlan::Exact);
 /// # Ok::<(), lshjoin::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
-#[must_use = "nothing is joined before `run`"]
+#[must_use = "nothing is joined before `ctx`"]
 pub struct KnnJoin<'a, T> {
     items: Rows<'a, T>,
     queries: Option<Rows<'a, T>>,
@@ -109,7 +111,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     /// # Errors
     /// When dimensions differ, a row holds NaN or infinity, `k`, the recall or a number of the plan is
     /// out of range, or the run is cancelled.
-    pub fn run(&self, run: &Run) -> Result<KnnJoined<T>> {
+    pub fn run(&self, ctx: &Context) -> Result<KnnJoined<T>> {
         let Self {
             items,
             queries,
@@ -123,13 +125,13 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             same_dimension(queries, items)?;
         }
         let Some(plan) = plan else {
-            let (neighbors, plan) = by_recall(queries, items, k, metric, recall, seed, run)?;
+            let (neighbors, plan) = by_recall(queries, items, k, metric, recall, seed, ctx)?;
             return Ok(KnnJoined { neighbors, plan });
         };
         plan.check()?;
         let neighbors = match plan {
-            JoinPlan::Partitions(plan) => join_by_index(queries, items, k, metric, plan, run),
-            _ => by_plan(queries, items, k, metric, &plan, run),
+            JoinPlan::Partitions(plan) => join_by_index(queries, items, k, metric, plan, ctx),
+            _ => by_plan(queries, items, k, metric, &plan, ctx),
         };
         let predicted = None;
         let plan = PredictedPlan { plan, predicted };
@@ -142,10 +144,10 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     /// Manhattan distance, which has no other plan.
     ///
     /// ```
-    /// use lshjoin::{JoinPlan, KnnJoin, Rows, Run};
+    /// use lshjoin::{JoinPlan, KnnJoin, Rows, Context};
     ///
     /// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
-    /// let study = KnnJoin::new(items).k(1).study(&Run::new()?)?;
+    /// let study = KnnJoin::new(items).k(1).study(&Context::new()?)?;
     /// assert_eq!(study.chosen.plan, JoinPlan::Exact);
     /// # Ok::<(), lshjoin::Error>(())
     /// ```
@@ -153,7 +155,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     /// # Errors
     /// When dimensions differ, `k` is 0, the recall is not above 0 and at most 1, a row that is looked
     /// at holds NaN or infinity, or the run is cancelled.
-    pub fn study(&self, run: &Run) -> Result<PlanStudy> {
+    pub fn study(&self, ctx: &Context) -> Result<PlanStudy> {
         let Self { recall, seed, .. } = *self;
         study(
             self.queries,
@@ -162,7 +164,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             self.metric,
             recall,
             seed,
-            run,
+            ctx,
         )
     }
 }

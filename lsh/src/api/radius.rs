@@ -3,7 +3,7 @@
 use lshjoin_kernels::{Rows, Scalar};
 
 use crate::{
-    base::{context::Run, error::Result, metric::Distance},
+    base::{context::Context, error::Result, metric::Distance},
     join::radius::{radius_join, radius_join_batches},
     pairs::results::{JoinedPairs, RadiusNeighbors},
 };
@@ -15,15 +15,15 @@ use crate::{
 /// pairs are too far apart by these.
 ///
 /// ```
-/// use lshjoin::{RadiusJoin, Rows, Run};
+/// use lshjoin::{RadiusJoin, Rows, Context};
 ///
 /// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
-/// let near = RadiusJoin::new(items, 2.0).run(&Run::new()?)?;
+/// let near = RadiusJoin::new(items, 2.0).run(&Context::new()?)?;
 /// assert_eq!((near.lims, near.indices), (vec![0, 1, 2, 2], vec![1, 0]));
 /// # Ok::<(), lshjoin::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
-#[must_use = "nothing is joined before `run`"]
+#[must_use = "nothing is joined before `ctx`"]
 pub struct RadiusJoin<'a, T> {
     items: Rows<'a, T>,
     queries: Option<Rows<'a, T>>,
@@ -58,8 +58,8 @@ impl<'a, T: Scalar> RadiusJoin<'a, T> {
     /// # Errors
     /// When dimensions differ, a row holds NaN or infinity, the radius is negative or NaN, or the run
     /// is cancelled.
-    pub fn run(&self, run: &Run) -> Result<RadiusNeighbors<T>> {
-        radius_join(self.queries, self.items, self.radius, self.distance, run)
+    pub fn run(&self, ctx: &Context) -> Result<RadiusNeighbors<T>> {
+        radius_join(self.queries, self.items, self.radius, self.distance, ctx)
     }
 
     /// The pairs of [`RadiusJoin::run`] in batches of `batch_size`, the last one smaller: for results
@@ -68,17 +68,17 @@ impl<'a, T: Scalar> RadiusJoin<'a, T> {
     /// The same arguments give the same batches on any number of threads and every instruction set,
     /// but not sorted: blocks of pairs come as they are found, each by left row, then by right row.
     /// `deliver` is called on threads of the pool, one batch at a time; while it takes its time, the
-    /// join waits. It may end the join by [`Run::cancel`], and is then not called again.
+    /// join waits. It may end the join by [`Context::cancel`], and is then not called again.
     ///
     /// Beside the rows and their codes, memory holds a batch and, for each thread, what two panels of
     /// some thousand rows bring.
     ///
     /// ```
-    /// use lshjoin::{RadiusJoin, Rows, Run};
+    /// use lshjoin::{RadiusJoin, Rows, Context};
     ///
     /// let items = Rows::new(&[0.0_f32, 1.0, 5.0, 1.5], 1)?;
     /// let mut lengths = Vec::new();
-    /// RadiusJoin::new(items, 2.0).run_batches(4, &Run::new()?, |pairs| {
+    /// RadiusJoin::new(items, 2.0).run_batches(4, &Context::new()?, |pairs| {
     ///     lengths.push(pairs.left.len());
     /// })?;
     /// assert_eq!(lengths, [4, 2]);
@@ -90,7 +90,7 @@ impl<'a, T: Scalar> RadiusJoin<'a, T> {
     pub fn run_batches(
         &self,
         batch_size: usize,
-        run: &Run,
+        ctx: &Context,
         deliver: impl FnMut(JoinedPairs<T>) + Send,
     ) -> Result<()> {
         let Self {
@@ -99,6 +99,6 @@ impl<'a, T: Scalar> RadiusJoin<'a, T> {
             radius,
             distance,
         } = *self;
-        radius_join_batches(queries, items, radius, distance, batch_size, run, deliver)
+        radius_join_batches(queries, items, radius, distance, batch_size, ctx, deliver)
     }
 }

@@ -19,22 +19,22 @@ use serde::Serialize;
 use crate::{
     base::{
         check::positive,
-        context::Run,
+        context::Context,
         error::{Error, Result},
         median::median,
         metric::Distance,
-        report::{Estimate, vouch_for},
+        report::{Estimate, reaches_confidently},
         sampling,
     },
     join::radius::radius_join,
     lsh::{family::HashFamily, model::LshModel},
     pairs::results::PAIRS,
     planner::cost_model::Costs,
-    recall::ground_truth::{HeldOut, Which},
-    vectors::{Side, principal_axes::project},
+    recall::ground_truth::{GroundTruth, Split},
+    vectors::{Vectors, principal_axes::project},
 };
 
-/// Which rows are near, for [`suggest`].
+/// Split rows are near, for [`suggest`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum NearRows {
     /// Those nearer than this.
@@ -81,12 +81,12 @@ const MOST_TABLES: usize = 512;
 /// together. `seed` is that of the model.
 ///
 /// ```
-/// use lshjoin::{BucketedRandomProjection, NearRows, Rows, Run, suggest};
+/// use lshjoin::{BucketedRandomProjection, NearRows, Rows, Context, suggest};
 ///
 /// let values: Vec<f32> = (0..2000).map(|i| (i % 40 + i / 40 * i) as f32).collect();
 /// let rows = Rows::new(&values, 2)?;
 /// let family = |bucket_length| BucketedRandomProjection { bucket_length };
-/// let found = suggest(family, rows, NearRows::Nearest(3), 0.9, 12345, &Run::new()?)?;
+/// let found = suggest(family, rows, NearRows::Nearest(3), 0.9, 12345, &Context::new()?)?;
 /// assert!(found.recall.value > 0.8 && found.bucket_length > 0.0);
 /// # Ok::<(), lshjoin::Error>(())
 /// ```
@@ -101,7 +101,7 @@ pub fn suggest<T: Scalar, F: HashFamily>(
     near: NearRows,
     recall: f64,
     seed: i64,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<Suggestion> {
     if !(recall > 0.0 && recall < 1.0) {
         return refuse(
@@ -114,8 +114,8 @@ pub fn suggest<T: Scalar, F: HashFamily>(
         return refuse("the number of rows", "at least 2", rows.len() as f64);
     }
     let distance = family(1.0).distance();
-    let sample = Sample::of(rows, near, distance, run)?;
-    let (bucket_length, functions, tables) = quickest(&family, rows, &sample, recall, seed, run)?;
+    let sample = Sample::of(rows, near, distance, ctx)?;
+    let (bucket_length, functions, tables) = quickest(&family, rows, &sample, recall, seed, ctx)?;
 
     // The tables say how many of them it takes.
     let model = |tables: usize| {
@@ -123,20 +123,20 @@ pub fn suggest<T: Scalar, F: HashFamily>(
         LshModel::from_functions(distance, functions_of_all, functions)
     };
     let most = (2 * tables + 8).min(MOST_TABLES);
-    let first = sample.first_tables(&model(most)?, rows, 0, run)?;
+    let first = sample.first_tables(&model(most)?, rows, 0, ctx)?;
     let found_in = |tables: usize| sample.shares(&first, move |first| first < tables);
     let tables = (1..most)
-        .find(|&tables| vouch_for(recall, found_in(tables)))
+        .find(|&tables| reaches_confidently(recall, found_in(tables)))
         .unwrap_or(most);
     let model = model(tables)?;
-    let first = sample.first_tables(&model, rows, 1, run)?;
+    let first = sample.first_tables(&model, rows, 1, ctx)?;
     let recall = Estimate::of(sample.shares(&first, |first| first < tables));
     Ok(Suggestion {
         bucket_length,
         functions,
         tables,
         recall,
-        candidates: candidates(&model, rows, run)?,
+        candidates: candidates(&model, rows, ctx)?,
     })
 }
 
@@ -160,14 +160,14 @@ impl Sample {
         rows: Rows<'_, T>,
         near: NearRows,
         distance: Distance,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Self> {
         match near {
             NearRows::Nearest(k) => {
                 positive("k", k)?;
-                let side = Side::new("rows", rows, distance.into(), run)?;
-                let held_out = HeldOut::of(None, &side, k.min(rows.len() - 1), run)?;
-                let near = held_out.some(Which::All);
+                let side = Vectors::new("rows", rows, distance.into(), ctx)?;
+                let ground_truth = GroundTruth::of(None, &side, k.min(rows.len() - 1), ctx)?;
+                let near = ground_truth.some(Split::All);
                 let near = near.map(|row| (row.row, row.nearest.clone()));
                 Ok(Self {
                     near: near.collect(),
@@ -177,7 +177,7 @@ impl Sample {
             NearRows::Within(threshold) => {
                 let mut near = Vec::new();
                 for count in ROWS {
-                    near = within(rows, threshold, distance, count, run)?;
+                    near = within(rows, threshold, distance, count, ctx)?;
                     if near.iter().map(|(_, others)| others.len()).sum::<usize>() >= ENOUGH {
                         break;
                     }
@@ -205,12 +205,12 @@ impl Sample {
         model: &LshModel,
         rows: Rows<'_, T>,
         start: usize,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Vec<Vec<usize>>> {
         let length = model.functions().len();
         let ids = |numbers: &[u32]| {
             let values: Vec<T> = rows.gather(numbers)?;
-            model.hash(Rows::new(&values, rows.dim())?, run)
+            model.hash(Rows::new(&values, rows.dim())?, ctx)
         };
         let some = self.near.iter().skip(start).step_by(2);
         some.map(|(row, others)| {
@@ -256,12 +256,12 @@ fn within<T: Scalar>(
     threshold: f64,
     distance: Distance,
     count: usize,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<Vec<(u32, Vec<u32>)>> {
     let numbers = sampling::sample(rows.len(), count);
     let values = rows.gather(&numbers)?;
     let values = Rows::new(&values, rows.dim())?;
-    let found = radius_join(Some(values), rows, threshold, distance, run)?;
+    let found = radius_join(Some(values), rows, threshold, distance, ctx)?;
     let places = found
         .lims
         .windows(2)
@@ -281,7 +281,7 @@ fn quickest<T: Scalar, F: HashFamily>(
     sample: &Sample,
     recall: f64,
     seed: i64,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<(f64, usize, usize)> {
     let drawn = family(1.0).draw(DIRECTIONS, rows.dim(), seed)?;
     let directions: Vec<f32> = drawn
@@ -290,10 +290,10 @@ fn quickest<T: Scalar, F: HashFamily>(
         .map(|&value| value as f32)
         .collect();
     let directions = Rows::new(&directions, rows.dim())?;
-    let apart = |pairs: &[(u32, u32)]| apart(rows, pairs, directions, run);
+    let apart = |pairs: &[(u32, u32)]| apart(rows, pairs, directions, ctx);
 
-    let to_choose_by = sample.near.iter().step_by(2);
-    let near = to_choose_by.flat_map(|(row, others)| others.iter().map(|&other| (*row, other)));
+    let calibration = sample.near.iter().step_by(2);
+    let near = calibration.flat_map(|(row, others)| others.iter().map(|&other| (*row, other)));
     let near = memory::collect(near, PAIRS)?;
     let step = near.len().div_ceil(SAMPLED_PAIRS);
     let near: Vec<(u32, u32)> = near.into_iter().step_by(step.max(1)).collect();
@@ -310,7 +310,7 @@ fn quickest<T: Scalar, F: HashFamily>(
             0.0,
         );
     }
-    let costs = Costs::of(run.isa());
+    let costs = Costs::of(ctx.isa());
     let considered = LENGTHS.par_iter().flat_map_iter(|&length| {
         let length = length * scale;
         let near = collisions(&near, length as f32);
@@ -337,7 +337,7 @@ fn apart<T: Scalar>(
     rows: Rows<'_, T>,
     pairs: &[(u32, u32)],
     directions: Rows<'_, f32>,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<Vec<f32>> {
     let differences: Vec<f32> = pairs
         .iter()
@@ -346,7 +346,7 @@ fn apart<T: Scalar>(
             both.map(|(x, y)| (x.to_f64() - y.to_f64()) as f32)
         })
         .collect();
-    let mut apart = project(Rows::new(&differences, rows.dim())?, directions, run)?;
+    let mut apart = project(Rows::new(&differences, rows.dim())?, directions, ctx)?;
     apart.iter_mut().for_each(|value| *value = value.abs());
     Ok(apart)
 }
@@ -385,10 +385,10 @@ fn tables_for(recall: f64, near: &[f64], functions: i32) -> Option<usize> {
 }
 
 /// How many rows share buckets with a row, by those of a sample that do.
-fn candidates<T: Scalar>(model: &LshModel, rows: Rows<'_, T>, run: &Run) -> Result<f64> {
+fn candidates<T: Scalar>(model: &LshModel, rows: Rows<'_, T>, ctx: &Context) -> Result<f64> {
     let numbers = sampling::sample(rows.len(), COUNTED);
     let sample = rows.gather(&numbers)?;
-    let ids = model.hash(Rows::new(&sample, rows.dim())?, run)?;
+    let ids = model.hash(Rows::new(&sample, rows.dim())?, ctx)?;
     let (of_table, of_row) = (model.functions_per_table(), model.functions().len());
     let pairs = |table: usize| {
         let mut buckets: HashMap<&[i32], usize> = HashMap::new();
@@ -461,19 +461,19 @@ mod tests {
         let (rows, dim) = (3000, 16);
         let values = clusters(rows, dim);
         let rows = Rows::new(&values, dim).unwrap();
-        let run = Run::new().unwrap();
+        let ctx = Context::new().unwrap();
         for near in [NearRows::Nearest(5), NearRows::Within(4.5)] {
             let family = |bucket_length| BucketedRandomProjection { bucket_length };
-            let found = suggest(family, rows, near, 0.9, 7, &run).unwrap();
+            let found = suggest(family, rows, near, 0.9, 7, &ctx).unwrap();
             let family = family(found.bucket_length);
             let (functions, tables) = (found.functions, found.tables);
-            let model = LshModel::fit(&family, rows, functions, tables, 7, &run).unwrap();
+            let model = LshModel::fit(&family, rows, functions, tables, 7, &ctx).unwrap();
             let recall = match near {
                 NearRows::Nearest(k) => {
                     let plan = crate::JoinPlan::Exact;
-                    let truth = crate::KnnJoin::new(rows).k(k).plan(plan).run(&run);
+                    let truth = crate::KnnJoin::new(rows).k(k).plan(plan).run(&ctx);
                     let truth = truth.unwrap().neighbors;
-                    let got = model.nearest_neighbors(rows, rows, k + 1, &run).unwrap();
+                    let got = model.nearest_neighbors(rows, rows, k + 1, &ctx).unwrap();
                     let hits = (0..3000).map(|row: u32| {
                         let got: Vec<u32> = got.of(row).collect();
                         truth.of(row).filter(|other| got.contains(other)).count()
@@ -481,8 +481,8 @@ mod tests {
                     hits.sum::<usize>() as f64 / truth.indices.len() as f64
                 }
                 NearRows::Within(threshold) => {
-                    let truth = radius_join(None, rows, threshold, Distance::Euclidean, &run);
-                    let got = model.similarity_join(rows, None, threshold, &run).unwrap();
+                    let truth = radius_join(None, rows, threshold, Distance::Euclidean, &ctx);
+                    let got = model.similarity_join(rows, None, threshold, &ctx).unwrap();
                     (got.left.len() - 3000) as f64 / truth.unwrap().indices.len() as f64
                 }
             };
@@ -504,8 +504,8 @@ mod tests {
         let values = clusters(1000, 8);
         let rows = Rows::new(&values, 8).unwrap();
         let family = |bucket_length| CauchyProjection { bucket_length };
-        let run = Run::new().unwrap();
-        let found = suggest(family, rows, NearRows::Nearest(3), 0.8, 1, &run).unwrap();
+        let ctx = Context::new().unwrap();
+        let found = suggest(family, rows, NearRows::Nearest(3), 0.8, 1, &ctx).unwrap();
         assert!(found.recall.value > 0.7 && found.bucket_length > 0.0);
     }
 
@@ -514,10 +514,10 @@ mod tests {
         let rows = clusters(60, 4);
         let rows = Rows::new(&rows, 4).unwrap();
         let same = Rows::new(&[1.0_f32; 40], 4).unwrap();
-        let run = Run::new().unwrap();
+        let ctx = Context::new().unwrap();
         let suggest = |rows, near, recall| {
             let family = |bucket_length| BucketedRandomProjection { bucket_length };
-            suggest(family, rows, near, recall, 1, &run)
+            suggest(family, rows, near, recall, 1, &ctx)
                 .unwrap_err()
                 .to_string()
         };

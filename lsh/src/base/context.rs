@@ -19,16 +19,16 @@ const WORKING: usize = 1 << 20;
 /// that the call is made in.
 ///
 /// ```
-/// use lshjoin::{Error, JoinPlan, Metric, Rows, Run, knn_join};
+/// use lshjoin::{Error, JoinPlan, Metric, Rows, Context, knn_join};
 ///
-/// let run = Run::new()?;
-/// run.cancel();
+/// let ctx = Context::new()?;
+/// ctx.cancel();
 /// let items = Rows::new(&[0.0_f32, 1.0, 2.0], 1)?;
-/// assert_eq!(knn_join(None, items, 1, Metric::Euclidean, &JoinPlan::Exact, &run).unwrap_err(), Error::Cancelled);
+/// assert_eq!(knn_join(None, items, 1, Metric::Euclidean, &JoinPlan::Exact, &ctx).unwrap_err(), Error::Cancelled);
 /// # Ok::<(), lshjoin::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Run {
+pub struct Context {
     isa: Isa,
     cancelled: AtomicBool,
     done: AtomicU64,
@@ -36,7 +36,7 @@ pub struct Run {
     log: Mutex<Log>,
 }
 
-impl Run {
+impl Context {
     /// A run on the instruction set of `LSHJOIN_ISA`, or the best.
     ///
     /// # Errors
@@ -79,12 +79,12 @@ impl Run {
     /// What has been done since the run was made, by nearest-neighbour joins and their planning.
     ///
     /// ```
-    /// use lshjoin::{JoinPlan, Metric, Rows, Run, knn_join};
+    /// use lshjoin::{JoinPlan, Metric, Rows, Context, knn_join};
     ///
-    /// let run = Run::new()?;
+    /// let ctx = Context::new()?;
     /// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
-    /// knn_join(None, items, 1, Metric::Euclidean, &JoinPlan::Exact, &run)?;
-    /// let report = run.report();
+    /// knn_join(None, items, 1, Metric::Euclidean, &JoinPlan::Exact, &ctx)?;
+    /// let report = ctx.report();
     /// assert_eq!((report.pairs, report.recall.unwrap().value), (3, 1.0));
     /// # Ok::<(), lshjoin::Error>(())
     /// ```
@@ -93,12 +93,12 @@ impl Run {
     }
 
     /// Ends a stage of the work and begins another; not for what is part of one.
-    pub(crate) fn begin(&self, stage: &'static str) {
-        self.log().begin(stage);
+    pub(crate) fn begin_stage(&self, stage: &'static str) {
+        self.log().begin_stage(stage);
     }
 
     /// So many pairs are compared.
-    pub(crate) fn meets(&self, pairs: u64) {
+    pub(crate) fn count_pairs(&self, pairs: u64) {
         self.log().add_pairs(pairs);
     }
 

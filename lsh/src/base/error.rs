@@ -34,7 +34,7 @@ pub enum Error {
     /// Two sides, or a model and rows, of different dimensions.
     #[error("{what} have dimension {got}, but {expected} is needed")]
     Dimension {
-        /// Which rows.
+        /// Split rows.
         what: &'static str,
         /// Their dimension.
         got: usize,
@@ -87,7 +87,7 @@ pub enum Error {
     /// A file that is not what an index was saved as.
     #[error("{}: {problem}", path.display())]
     Damaged {
-        /// Which file.
+        /// Split file.
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
@@ -95,14 +95,14 @@ pub enum Error {
     /// What the system says of a file.
     #[error("{}: {message}", path.display())]
     Io {
-        /// Which file.
+        /// Split file.
         path: PathBuf,
         /// What kind of error it is.
         kind: io::ErrorKind,
         /// The system's words.
         message: String,
     },
-    /// The run was cancelled by [`crate::Run::cancel`].
+    /// The run was cancelled by [`crate::Context::cancel`].
     #[error("cancelled")]
     Cancelled,
 }

@@ -1,13 +1,13 @@
 //! How large values may be for distances to be right: what is larger is refused, as what is not finite.
 //!
-//! Distances are computed in double precision and then rounded to the rows' own, so that only those
+//! CentroidDistances are computed in double precision and then rounded to the rows' own, so that only those
 //! count that do not fit there. Small values have no limit: of squares that would vanish, distances are
 //! computed from enlarged differences.
 
 use lshjoin_kernels::{KernelError, Rows, Scalar, check_within};
 
 use crate::base::{
-    context::Run,
+    context::Context,
     error::{Error, Result},
     metric::Metric,
 };
@@ -32,12 +32,12 @@ pub(crate) fn check<T: Scalar>(
     name: &'static str,
     rows: Rows<'_, T>,
     metric: Metric,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<()> {
     let largest = largest::<T>(metric, rows.dim());
     // Towards zero.
     let rounded = T::from_f64(largest * (1.0 - T::UNIT_ROUNDOFF));
-    check_within(rows, rounded, run.isa()).map_err(|error| match error {
+    check_within(rows, rounded, ctx.isa()).map_err(|error| match error {
         KernelError::TooLarge {
             row,
             dimension,

@@ -59,7 +59,7 @@ impl FromStr for Distance {
 
 /// What "near" means.
 ///
-/// Distances of all finite rows are right to a few roundings of the rows' type, from the smallest
+/// CentroidDistances of all finite rows are right to a few roundings of the rows' type, from the smallest
 /// subnormal number up to the magnitudes below, with L the largest number of the type and d the
 /// dimension: beyond these a distance might not fit the type, and joins refuse the row by its index and
 /// value.

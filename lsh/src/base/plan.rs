@@ -41,33 +41,33 @@ pub enum JoinPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartitionPlan {
-    /// Which rows the centroids start from.
+    /// Split rows the centroids start from.
     pub seed: u64,
-    /// Leading principal axes that centroids are learnt and compared in, at least 1.
+    /// AxesFilter principal axes that centroids are learnt and compared in, at least 1.
     pub axes: usize,
-    /// Cells, 1 to 16384; about 1.5 times the square root of the number of items do well.
+    /// CoarseQuantiser, 1 to 16384; about 1.5 times the square root of the number of items do well.
     pub cells: usize,
-    /// Cells that the rows of each cell look into, their own the first, on average; at least 1.
+    /// CoarseQuantiser that the rows of each cell look into, their own the first, on average; at least 1.
     pub probes: usize,
-    /// Looks into more cells, as many as held-out rows need to reach this recall, which are
+    /// Probes into more cells, as many as held-out rows need to reach this recall, which are
     /// joined exactly first. Above 0, at most 1.
     pub until_recall: Option<f64>,
 }
 
-/// The numbers of [`JoinPlan::Cells`].
+/// The numbers of [`JoinPlan::CoarseQuantiser`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CellPlan {
-    /// Which rows the centroids start from.
+    /// Split rows the centroids start from.
     pub seed: u64,
-    /// Cells, 1 to 16384; about the square root of the number of items do well.
+    /// CoarseQuantiser, 1 to 16384; about the square root of the number of items do well.
     pub cells: usize,
-    /// Cells that each row looks into, its own the first, on average; at least 1. Those whose rows fill
+    /// CoarseQuantiser that each row looks into, its own the first, on average; at least 1. Those whose rows fill
     /// its list to begin with count among them.
     pub probes: usize,
     /// Rounds of neighbour expansion after that; up to 64.
     pub rounds: usize,
-    /// Looks into more cells, as many as held-out rows need to reach this recall, which are
+    /// Probes into more cells, as many as held-out rows need to reach this recall, which are
     /// joined exactly first; and into more again, if it turns out that others held out fall short.
     /// Above 0, at most 1.
     pub until_recall: Option<f64>,
@@ -79,7 +79,7 @@ pub struct CellPlan {
 pub struct LshPlan {
     /// Where the random directions start.
     pub seed: u64,
-    /// Leading principal axes that directions are drawn in, at least 1.
+    /// AxesFilter principal axes that directions are drawn in, at least 1.
     pub axes: usize,
     /// k: sign bits of a table, 1 to 64.
     pub functions: usize,

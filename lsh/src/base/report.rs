@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-/// What a join did, from [`Run::report`](crate::Run::report).
+/// What a join did, from [`Context::report`](crate::Context::report).
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     /// Measured on held-out rows that no choice was made by; `None` where a plan holds out none.
@@ -67,7 +67,7 @@ impl Estimate {
 
 /// Whether rows that found these shares vouch for `recall`: their mean reaches it, and no likely
 /// error puts the recall of all rows below it by more than is tolerated.
-pub(crate) fn vouch_for(recall: f64, shares: impl Iterator<Item = f64>) -> bool {
+pub(crate) fn reaches_confidently(recall: f64, shares: impl Iterator<Item = f64>) -> bool {
     let shares = Shares::of(shares);
     shares.mean >= recall && shares.interval(CERTAINTY).0 >= recall - TOLERANCE
 }
@@ -128,7 +128,7 @@ pub(crate) struct Log {
 
 impl Log {
     /// Ends the stage that is under way and begins, or goes on with, another.
-    pub(crate) fn begin(&mut self, stage: &'static str) {
+    pub(crate) fn begin_stage(&mut self, stage: &'static str) {
         self.end();
         self.stage = Some((stage, Instant::now()));
     }
@@ -197,13 +197,13 @@ mod tests {
 
     #[test]
     fn rows_vouch_for_what_they_found_less_their_error() {
-        assert!(vouch_for(0.9, some(5_000, 5_000)));
-        assert!(!vouch_for(0.9, some(4_499, 5_000)));
+        assert!(reaches_confidently(0.9, some(5_000, 5_000)));
+        assert!(!reaches_confidently(0.9, some(4_499, 5_000)));
         // The mean reaches it, but 50 rows could be lucky.
-        assert!(!vouch_for(0.9, some(45, 50)));
-        assert!(vouch_for(0.9, some(46_000, 50_000)));
+        assert!(!reaches_confidently(0.9, some(45, 50)));
+        assert!(reaches_confidently(0.9, some(46_000, 50_000)));
         // All of a few rows prove little.
-        assert!(!vouch_for(0.99, some(100, 100)));
+        assert!(!reaches_confidently(0.99, some(100, 100)));
         assert!(Estimate::of(some(880, 1000)).falls_short(0.9));
         assert!(!Estimate::of(some(900, 1000)).falls_short(0.9));
         assert!(!Estimate::of(some(88, 100)).falls_short(0.9));
@@ -213,9 +213,9 @@ mod tests {
     #[test]
     fn stages_add_up() {
         let mut log = Log::default();
-        log.begin("sort");
-        log.begin("meet");
-        log.begin("sort");
+        log.begin_stage("sort");
+        log.begin_stage("meet");
+        log.begin_stage("sort");
         log.add_pairs(3);
         log.add_pairs(4);
         let report = log.report();

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use crate::{
     base::{
         ROW_NUMBERS,
-        context::Run,
+        context::Context,
         error::{Error, Result},
         metric::Metric,
         plan::{JoinPlan, PartitionPlan},
@@ -26,7 +26,7 @@ pub(crate) fn join_by_index<T: Scalar>(
     k: usize,
     metric: Metric,
     plan: PartitionPlan,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<Neighbors<T>> {
     if size_of::<T>() > size_of::<f32>() {
         return Err(Error::Parameter {
@@ -40,18 +40,18 @@ pub(crate) fn join_by_index<T: Scalar>(
         memory::par_collect(values.map(|value| value.to_f64() as f32), "copies of rows")
     };
     let (count, dim) = (items.len(), items.dim());
-    run.begin("index");
+    ctx.begin_stage("index");
     let mut builder = IndexBuilder::new(count, dim, metric, Some(plan), plan.seed, None)?;
     for _ in 0..IndexBuilder::PASSES {
         for start in (0..count).step_by(REWRITTEN) {
             let range = start..count.min(start + REWRITTEN);
             let ids: Vec<i64> = range.clone().map(|row| row as i64).collect();
-            builder.push(Rows::new(&single(items.slice(range))?, dim)?, &ids, run)?;
+            builder.push(Rows::new(&single(items.slice(range))?, dim)?, &ids, ctx)?;
         }
     }
-    let index = builder.finish(run)?;
+    let index = builder.finish(ctx)?;
     let plan = JoinPlan::Partitions(plan);
-    run.begin("plan");
+    ctx.begin_stage("plan");
     let found = match queries {
         Some(queries) => {
             let values = single(queries)?;
@@ -60,12 +60,12 @@ pub(crate) fn join_by_index<T: Scalar>(
             let sample = sample.flat_map(|row| queries.row(row)).copied();
             let sample: Vec<f32> = memory::collect(sample, "a sample of the queries")?;
             let sample = (Rows::new(&sample, dim)?, queries.len());
-            let plan = index.fixed_plan(Some(sample), k, &plan, run)?;
-            index.knn(queries, k, &plan, run)?
+            let plan = index.fixed_plan(Some(sample), k, &plan, ctx)?;
+            index.knn(queries, k, &plan, ctx)?
         }
         None => {
-            let plan = index.fixed_plan(None, k, &plan, run)?;
-            let (rows, found) = index.knn_of_stretch(0..count, k, &plan, PANEL_BYTES, run)?;
+            let plan = index.fixed_plan(None, k, &plan, ctx)?;
+            let (rows, found) = index.knn_of_stretch(0..count, k, &plan, PANEL_BYTES, ctx)?;
             let mut places = memory::zeroed(rows.len(), ROW_NUMBERS)?;
             for (place, &row) in (0..).zip(&rows) {
                 places[row as usize] = place;

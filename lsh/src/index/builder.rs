@@ -6,14 +6,14 @@ use lshjoin_kernels::{Rows, memory};
 
 use crate::{
     base::{
-        context::Run,
+        context::Context,
         error::{Error, Result},
         magnitude,
         metric::Metric,
         plan::{JoinPlan, MOST_CELLS, PartitionPlan},
     },
     index::{
-        ids::{by_id, twins},
+        ids::{by_id, duplicate_ranks},
         learn::{Learnt, Sample},
         segment::Segment,
         write::{Done, Writing, write},
@@ -23,12 +23,14 @@ use crate::{
         array::Array,
         directory::Directory,
         format::Written,
-        layout::{ARRAYS, Shapes, UNDER_WAY, check_numbers, has_codes, held_out_count, width},
-        manifest::Facts,
+        layout::{
+            ARRAYS, CHECKPOINT_ARRAYS, Shapes, check_numbers, has_codes, held_out_count, width,
+        },
+        manifest::IndexMetadata,
         writer::ArrayWriter,
     },
     vectors::{
-        Side,
+        Vectors,
         norms::norms_of,
         principal_axes::{self, PrincipalAxes},
     },
@@ -50,17 +52,17 @@ const RECORDS: usize = 32;
 /// item.
 ///
 /// ```
-/// use lshjoin::{IndexBuilder, Metric, Rows, Run};
+/// use lshjoin::{IndexBuilder, Metric, Rows, Context};
 ///
-/// let run = Run::new()?;
+/// let ctx = Context::new()?;
 /// let batches = [[0.0_f32, 1.0], [5.0, 7.0]];
 /// let mut builder = IndexBuilder::new(4, 1, Metric::Euclidean, None, 0, None)?;
 /// for _ in 0..IndexBuilder::PASSES {
 ///     for (ids, batch) in [[10, 11], [12, 13]].iter().zip(&batches) {
-///         builder.push(Rows::new(batch, 1)?, ids, &run)?;
+///         builder.push(Rows::new(batch, 1)?, ids, &ctx)?;
 ///     }
 /// }
-/// let index = builder.finish(&run)?;
+/// let index = builder.finish(&ctx)?;
 /// assert_eq!(index.len(), 4);
 /// # Ok::<(), lshjoin::Error>(())
 /// ```
@@ -93,7 +95,7 @@ impl IndexBuilder {
     /// For so many items of `dim` values: in memory, or in the files of a directory, where the
     /// index is once [`IndexBuilder::finish`] has succeeded, in place of any index that was there.
     ///
-    /// Cells are those of `plan`; without one, as many as the number of items asks for, from
+    /// CoarseQuantiser are those of `plan`; without one, as many as the number of items asks for, from
     /// centroids that start at `seed`.
     ///
     /// # Errors
@@ -133,7 +135,7 @@ impl IndexBuilder {
             let mut writing = builder.begin_writing(learnt)?;
             writing.next = writing.starts(0);
             builder.stage = Stage::Write(Box::new(writing));
-            builder.end_pass(&Run::new()?)?;
+            builder.end_pass(&Context::new()?)?;
         }
         Ok(builder)
     }
@@ -143,19 +145,19 @@ impl IndexBuilder {
     /// where. The items have to be the same.
     ///
     /// ```
-    /// use lshjoin::{IndexBuilder, Metric, Rows, Run};
+    /// use lshjoin::{IndexBuilder, Metric, Rows, Context};
     ///
     /// let directory = tempfile::tempdir().unwrap();
     /// let begin = || IndexBuilder::resume(2, 1, Metric::Euclidean, None, 0, directory.path());
-    /// let (items, run) = (Rows::new(&[0.0_f32, 1.0], 1)?, Run::new()?);
+    /// let (items, ctx) = (Rows::new(&[0.0_f32, 1.0], 1)?, Context::new()?);
     /// let mut builder = begin()?;
-    /// builder.push(items, &[10, 11], &run)?;
+    /// builder.push(items, &[10, 11], &ctx)?;
     /// drop(builder);
     /// let mut builder = begin()?;
     /// assert_eq!(builder.next(), (1, 0));
-    /// builder.push(items, &[10, 11], &run)?;
-    /// builder.push(items, &[10, 11], &run)?;
-    /// assert_eq!(builder.finish(&run)?.len(), 2);
+    /// builder.push(items, &[10, 11], &ctx)?;
+    /// builder.push(items, &[10, 11], &ctx)?;
+    /// assert_eq!(builder.finish(&ctx)?.len(), 2);
     /// # Ok::<(), lshjoin::Error>(())
     /// ```
     ///
@@ -193,8 +195,8 @@ impl IndexBuilder {
         (pass, self.seen)
     }
 
-    pub(crate) fn facts(&self) -> Facts {
-        Facts {
+    pub(crate) fn facts(&self) -> IndexMetadata {
+        IndexMetadata {
             items: self.items,
             dim: self.dim,
             metric: self.metric.to_string(),
@@ -212,7 +214,7 @@ impl IndexBuilder {
     /// When there are more items than were announced, or not an id for each, of another dimension,
     /// when one holds NaN or infinity, a file can't be written, or the run is cancelled. The
     /// builder is of no more use then.
-    pub fn push(&mut self, items: Rows<'_, f32>, ids: &[i64], run: &Run) -> Result<()> {
+    pub fn push(&mut self, items: Rows<'_, f32>, ids: &[i64], ctx: &Context) -> Result<()> {
         let count = |what, must_be, value: usize| {
             Err(Error::Parameter {
                 name: what,
@@ -240,14 +242,14 @@ impl IndexBuilder {
         let first = self.seen;
         match &mut self.stage {
             Stage::Learn(sample) => {
-                magnitude::check("items", items, self.metric, run)
+                magnitude::check("items", items, self.metric, ctx)
                     .map_err(|error| error.after(first))?;
                 let width = width(self.metric, self.dim);
                 let axes = principal_axes::sample_step(self.items, width);
                 let cells = coarse_quantiser::sample_step(self.items, self.plan.cells);
                 sample.add(items, first, axes, cells)?;
                 if self.metric == Metric::InnerProduct {
-                    let norms = norms_of(items, run)?.into_iter();
+                    let norms = norms_of(items, ctx)?.into_iter();
                     sample.longest = norms.fold(sample.longest, f64::max);
                 }
             }
@@ -260,19 +262,19 @@ impl IndexBuilder {
                 if has_codes(self.metric) {
                     let cells = learnt.cells();
                     for start in (0..items.len()).step_by(ASSIGNED) {
-                        run.check()?;
+                        ctx.check()?;
                         let part = items.slice(start..items.len().min(start + ASSIGNED));
-                        let values = learnt.kept(part, self.metric, run)?;
+                        let values = learnt.kept(part, self.metric, ctx)?;
                         let rows = Rows::new(&values, width(self.metric, self.dim))?;
-                        let side = Side::without_codes("items", rows, self.metric, run)?;
-                        memory::extend(found, cells.of_rows(&side, run)?, CELLS)?;
+                        let side = Vectors::without_codes("items", rows, self.metric, ctx)?;
+                        memory::extend(found, cells.of_rows(&side, ctx)?, CELLS)?;
                     }
                 } else {
                     memory::extend(found, std::iter::repeat_n(0, items.len()), CELLS)?;
                 }
             }
             Stage::Write(writing) => {
-                writing.add(items, ids, first, self.metric, run)?;
+                writing.add(items, ids, first, self.metric, ctx)?;
             }
             Stage::Done(_) => {}
         }
@@ -281,17 +283,17 @@ impl IndexBuilder {
             self.record()?;
         }
         if self.seen == self.items {
-            self.end_pass(run)?;
+            self.end_pass(ctx)?;
         }
         Ok(())
     }
 
-    pub(crate) fn end_pass(&mut self, run: &Run) -> Result<()> {
+    pub(crate) fn end_pass(&mut self, ctx: &Context) -> Result<()> {
         (self.seen, self.recorded) = (0, 0);
         let stage = std::mem::replace(&mut self.stage, Stage::Done(Done::default()));
         self.stage = match stage {
             Stage::Learn(sample) => {
-                let learnt = sample.learn(self.metric, self.dim, &self.plan, run)?;
+                let learnt = sample.learn(self.metric, self.dim, &self.plan, ctx)?;
                 Stage::Assign(self.begin_writing(learnt)?.into())
             }
             Stage::Assign(mut writing) => {
@@ -312,7 +314,7 @@ impl IndexBuilder {
             axes,
             centres,
             cells,
-            held_out: held_out_count(self.items),
+            ground_truth: held_out_count(self.items),
         }
     }
 
@@ -331,7 +333,7 @@ impl IndexBuilder {
             };
             Ok((name, writer))
         };
-        let under_way = UNDER_WAY.into_iter();
+        let under_way = CHECKPOINT_ARRAYS.into_iter();
         let under_way = under_way.filter(|&name| self.resumable || name != "cells");
         let writers = ARRAYS.into_iter().chain(under_way).map(writer);
         let mut writers = writers.collect::<Result<_>>()?;
@@ -356,7 +358,7 @@ impl IndexBuilder {
     /// # Errors
     /// When not all items have come in each pass, a file can't be written, or the run is
     /// cancelled: a directory then has the index that it had before.
-    pub(crate) fn finish_segment(self, run: &Run) -> Result<Segment> {
+    pub(crate) fn finish_segment(self, ctx: &Context) -> Result<Segment> {
         let width = self.width();
         let Stage::Done(mut done) = self.stage else {
             return Err(Error::Parameter {
@@ -369,21 +371,21 @@ impl IndexBuilder {
         let mut files: Vec<Written> = Vec::new();
         // What others are made of.
         for name in ["ids", "hashes", "rows"] {
-            done.finish(name, &mut arrays, &mut files, run)?;
+            done.finish(name, &mut arrays, &mut files, ctx)?;
         }
         let by_id = by_id(arrays["ids"].values())?;
         let rows = Rows::new(arrays["rows"].values(), width)?;
-        let twins = twins(&by_id, arrays["hashes"].values(), rows)?;
+        let duplicate_ranks = duplicate_ranks(&by_id, arrays["hashes"].values(), rows)?;
         write(&mut done.writers, "by_id", 0, &by_id)?;
-        write(&mut done.writers, "twins", 0, &twins)?;
-        let held_out = done.held_out();
-        write(&mut done.writers, "held_out", 0, &held_out)?;
+        write(&mut done.writers, "twins", 0, &duplicate_ranks)?;
+        let ground_truth = done.ground_truth();
+        write(&mut done.writers, "ground_truth", 0, &ground_truth)?;
         let starts: Vec<u64> = done.starts.iter().map(|&start| start as u64).collect();
         write(&mut done.writers, "starts", 0, &starts)?;
         for name in ARRAYS {
-            done.finish(name, &mut arrays, &mut files, run)?;
+            done.finish(name, &mut arrays, &mut files, ctx)?;
         }
-        for name in UNDER_WAY {
+        for name in CHECKPOINT_ARRAYS {
             arrays.remove(name);
             files.retain(|written| written.name != name);
         }
@@ -395,7 +397,7 @@ impl IndexBuilder {
                 drop(segment);
                 let path = directory.path().to_path_buf();
                 directory.commit(facts, files)?;
-                Segment::open(&path, true, run)?
+                Segment::open(&path, true, ctx)?
             }
         };
         Ok(segment)

@@ -6,7 +6,7 @@ use lshjoin_kernels::CommonScale;
 
 use crate::{
     base::{
-        context::Run,
+        context::Context,
         error::{Error, Result},
     },
     index::{
@@ -15,8 +15,8 @@ use crate::{
         write::{Writing, write},
     },
     storage::{
-        directory::{Unfinished, UnfinishedFile},
-        layout::{ARRAYS, UNDER_WAY, has_codes},
+        directory::{Checkpoint, CheckpointFile},
+        layout::{ARRAYS, CHECKPOINT_ARRAYS, has_codes},
         writer::ArrayWriter,
     },
     vectors::{grid::Grid, principal_axes::PrincipalAxes},
@@ -24,12 +24,12 @@ use crate::{
 
 impl IndexBuilder {
     /// Goes on from where another builder was.
-    pub(crate) fn go_on(&mut self, unfinished: &Unfinished) -> Result<()> {
+    pub(crate) fn go_on(&mut self, unfinished: &Checkpoint) -> Result<()> {
         let Some(directory) = &self.directory else {
             return Ok(());
         };
         let writer = |name: &'static str| match unfinished.files.get(name) {
-            Some(UnfinishedFile { file, shape }) => {
+            Some(CheckpointFile { file, shape }) => {
                 let shape = shape.clone();
                 Ok((
                     name,
@@ -41,7 +41,7 @@ impl IndexBuilder {
                 "of an array that was begun there is no file",
             )),
         };
-        let writers = ARRAYS.into_iter().chain(UNDER_WAY).map(writer);
+        let writers = ARRAYS.into_iter().chain(CHECKPOINT_ARRAYS).map(writer);
         let writers: BTreeMap<&'static str, ArrayWriter> = writers.collect::<Result<_>>()?;
         let other = || {
             Error::damaged(
@@ -94,7 +94,7 @@ impl IndexBuilder {
             self.stage = Stage::Assign(writing.into());
         }
         if self.seen == self.items {
-            self.end_pass(&Run::new()?)?;
+            self.end_pass(&Context::new()?)?;
         }
         Ok(())
     }
@@ -119,10 +119,10 @@ impl IndexBuilder {
             writer.sync()?;
             if let Some(file) = writer.file() {
                 let shape = writer.shape().clone();
-                files.insert(name.into(), UnfinishedFile { file, shape });
+                files.insert(name.into(), CheckpointFile { file, shape });
             }
         }
-        let mut unfinished = Unfinished::new(facts, files);
+        let mut unfinished = Checkpoint::new(facts, files);
         (unfinished.writing, unfinished.seen) = (is_writing, self.seen);
         let grid = writing.learnt.grid.as_ref();
         unfinished.scale = grid.map(|grid| grid.scale.to_bits());

@@ -1,14 +1,14 @@
-//! Which rows were removed.
+//! Split rows were removed.
 
 /// Rows of a segment that were removed since.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Removed {
+pub(crate) struct DeletionBitmap {
     /// A bit a row, up to the last that was removed.
     bits: Vec<u64>,
     count: usize,
 }
 
-impl Removed {
+impl DeletionBitmap {
     pub(crate) fn contains(&self, row: usize) -> bool {
         let word = self.bits.get(row / 64);
         word.is_some_and(|word| word >> (row % 64) & 1 == 1)

@@ -39,21 +39,25 @@ pub(crate) fn by_id(ids: &[i64]) -> Result<Vec<u32>> {
 }
 
 /// For each row how many equal ones have lower ids.
-pub(crate) fn twins(by_id: &[u32], hashes: &[u64], rows: Rows<'_, f32>) -> Result<Vec<u32>> {
-    let mut twins = memory::zeroed(by_id.len(), ROW_NUMBERS)?;
+pub(crate) fn duplicate_ranks(
+    by_id: &[u32],
+    hashes: &[u64],
+    rows: Rows<'_, f32>,
+) -> Result<Vec<u32>> {
+    let mut duplicate_ranks = memory::zeroed(by_id.len(), ROW_NUMBERS)?;
     let hash = |&place: &u32| hashes[by_id[place as usize] as usize];
     let row = |&place: &u32| rows.row(by_id[place as usize] as usize);
     let mut order = memory::collect(0..by_id.len() as u32, ROW_NUMBERS)?;
     order.par_sort_unstable_by_key(|place| (hash(place), *place));
     let groups = order.chunk_by(|x, y| hash(x) == hash(y));
     for same in groups.filter(|same| same.len() > 1) {
-        // Others of the same hash, if there ever are, count as nobody's twins.
+        // Others of the same hash, if there ever are, count as nobody's duplicate_ranks.
         let equal = same.iter().filter(|&other| row(other) == row(&same[0]));
         for (rank, &place) in (0..).zip(equal) {
-            twins[by_id[place as usize] as usize] = rank;
+            duplicate_ranks[by_id[place as usize] as usize] = rank;
         }
     }
-    Ok(twins)
+    Ok(duplicate_ranks)
 }
 
 pub(crate) fn check_unique(ids: &[i64]) -> Result<()> {

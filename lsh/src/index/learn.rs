@@ -6,14 +6,17 @@ use lshjoin_kernels::{Rows, memory};
 
 use crate::{
     base::{
-        context::Run,
+        context::Context,
         error::{Error, Result},
         metric::Metric,
         plan::PartitionPlan,
     },
-    ivf::axis_quantiser::AxisCells,
+    ivf::axis_quantiser::AxisQuantiser,
     storage::layout::{has_codes, width},
-    vectors::{Side, augment::longer, grid::Grid, norms::norms_of, principal_axes::PrincipalAxes},
+    vectors::{
+        Vectors, augment::with_last_value, grid::Grid, norms::norms_of,
+        principal_axes::PrincipalAxes,
+    },
 };
 
 /// Items that all is learnt from.
@@ -59,7 +62,7 @@ impl Sample {
         metric: Metric,
         dim: usize,
         plan: &PartitionPlan,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Learnt> {
         let width = width(metric, dim);
         let mut learnt = Learnt {
@@ -71,13 +74,13 @@ impl Sample {
         if !has_codes(metric) {
             return Ok(learnt);
         }
-        let rows = learnt.kept(Rows::new(&self.axes, dim)?, metric, run)?;
-        learnt.axes = PrincipalAxes::of_sample(Rows::new(&rows, width)?, plan.axes, run)?;
-        let rows = learnt.kept(Rows::new(&self.cells, dim)?, metric, run)?;
+        let rows = learnt.kept(Rows::new(&self.axes, dim)?, metric, ctx)?;
+        learnt.axes = PrincipalAxes::of_sample(Rows::new(&rows, width)?, plan.axes, ctx)?;
+        let rows = learnt.kept(Rows::new(&self.cells, dim)?, metric, ctx)?;
         let rows = Rows::new(&rows, width)?;
-        learnt.grid = Some(Grid::of(rows, metric, run)?);
-        let side = Side::without_codes("items", rows, metric, run)?;
-        let cells = AxisCells::of_sample(&learnt.axes, &side, plan.cells, plan.seed, run)?;
+        learnt.grid = Some(Grid::of(rows, metric, ctx)?);
+        let side = Vectors::without_codes("items", rows, metric, ctx)?;
+        let cells = AxisQuantiser::of_sample(&learnt.axes, &side, plan.cells, plan.seed, ctx)?;
         learnt.centroids = cells.into_centroids();
         Ok(learnt)
     }
@@ -97,8 +100,8 @@ impl Learnt {
         self.grid.as_ref().and_then(|grid| grid.centre.as_deref())
     }
 
-    pub(crate) fn cells(&self) -> AxisCells {
-        AxisCells::of_parts(self.axes.clone(), self.centroids.clone())
+    pub(crate) fn cells(&self) -> AxisQuantiser {
+        AxisQuantiser::of_parts(self.axes.clone(), self.centroids.clone())
     }
 
     /// Rows as they are kept.
@@ -106,13 +109,13 @@ impl Learnt {
         &self,
         items: Rows<'a, f32>,
         metric: Metric,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Cow<'a, [f32]>> {
         if metric != Metric::InnerProduct {
             return Ok(items.values().into());
         }
-        let norms = norms_of(items, run)?;
+        let norms = norms_of(items, ctx)?;
         let last = |row: usize| self.longest.powi(2) - norms[row].powi(2);
-        Ok(longer(items, |row| last(row).max(0.0).sqrt())?.into())
+        Ok(with_last_value(items, |row| last(row).max(0.0).sqrt())?.into())
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     base::{
         ROW_NUMBERS,
         check::check_recall,
-        context::Run,
+        context::Context,
         error::{Error, Result},
         magnitude,
         metric::Metric,
@@ -30,7 +30,7 @@ use crate::{
     index::{
         added::Added,
         builder::IndexBuilder,
-        deletions::Removed,
+        deletions::DeletionBitmap,
         ids::{ById, check_unique},
         segment::Segment,
     },
@@ -56,21 +56,21 @@ pub(crate) const REWRITTEN: usize = 1 << 16;
 /// A clone shares the items.
 ///
 /// ```
-/// use lshjoin::{Index, JoinPlan, Metric, Rows, Run};
+/// use lshjoin::{Index, JoinPlan, Metric, Rows, Context};
 ///
-/// let run = Run::new()?;
+/// let ctx = Context::new()?;
 /// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
-/// let mut index = Index::build(items, &[10, 11, 12], Metric::Euclidean, None, 0, &run)?;
-/// index.add(Rows::new(&[6.0], 1)?, &[13], &run)?;
-/// index.remove(&[12], &run)?;
-/// let near = index.knn(Rows::new(&[5.0], 1)?, 2, &JoinPlan::Exact, &run)?;
+/// let mut index = Index::build(items, &[10, 11, 12], Metric::Euclidean, None, 0, &ctx)?;
+/// index.add(Rows::new(&[6.0], 1)?, &[13], &ctx)?;
+/// index.remove(&[12], &ctx)?;
+/// let near = index.knn(Rows::new(&[5.0], 1)?, 2, &JoinPlan::Exact, &ctx)?;
 /// assert_eq!((near.indices, near.distances), (vec![13, 11], vec![1.0, 4.0]));
 /// # Ok::<(), lshjoin::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Index {
     pub(crate) segment: Arc<Segment>,
-    pub(crate) removed: Arc<Removed>,
+    pub(crate) removed: Arc<DeletionBitmap>,
     pub(crate) added: Arc<Added>,
 }
 
@@ -113,13 +113,13 @@ impl Index {
         metric: Metric,
         plan: Option<PartitionPlan>,
         seed: u64,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Self> {
         let mut builder = IndexBuilder::new(items.len(), items.dim(), metric, plan, seed, None)?;
         for _ in 0..IndexBuilder::PASSES {
-            builder.push(items, ids, run)?;
+            builder.push(items, ids, ctx)?;
         }
-        builder.finish(run)
+        builder.finish(ctx)
     }
 
     /// Opens what was saved in a directory: mapped, or read into memory.
@@ -134,8 +134,8 @@ impl Index {
     /// # Errors
     /// [`Error::Io`] when it can't be read, [`Error::Damaged`] when it is not what was saved, no
     /// index can be like that, or it is of a later version.
-    pub fn open(path: &Path, mapped: bool, run: &Run) -> Result<Self> {
-        Ok(Self::of(Segment::open(path, mapped, run)?))
+    pub fn open(path: &Path, mapped: bool, ctx: &Context) -> Result<Self> {
+        Ok(Self::of(Segment::open(path, mapped, ctx)?))
     }
 
     /// Saves to a directory, in place of any index that is there, without what was removed and
@@ -147,9 +147,9 @@ impl Index {
     /// # Errors
     /// When the directory holds anything but an index or can't be written to, the index is
     /// damaged, or the run is cancelled.
-    pub fn save(&self, path: &Path, run: &Run) -> Result<()> {
+    pub fn save(&self, path: &Path, ctx: &Context) -> Result<()> {
         if !self.is_changed() {
-            return self.copy(path, run);
+            return self.copy(path, ctx);
         }
         let (segment, added) = (&self.segment, &self.added);
         let mut plan = segment.plan;
@@ -158,7 +158,7 @@ impl Index {
         }
         let (items, dim, metric) = (self.len(), segment.dim, segment.metric);
         let mut builder = IndexBuilder::new(items, dim, metric, Some(plan), plan.seed, Some(path))?;
-        let ids = segment.ids(run)?;
+        let ids = segment.ids(ctx)?;
         let rows = segment.array("rows");
         let width = segment.width();
         for _ in 0..IndexBuilder::PASSES {
@@ -170,28 +170,28 @@ impl Index {
                 let kept = memory::collect(kept, ROW_NUMBERS)?;
                 let values = as_given(all, kept.iter().copied(), dim)?;
                 let ids = memory::collect(kept.iter().map(|&row| ids[row]), ROW_NUMBERS)?;
-                builder.push(Rows::new(&values, dim)?, &ids, run)?;
+                builder.push(Rows::new(&values, dim)?, &ids, ctx)?;
             }
             let (ids, values) = added.rows()?;
-            builder.push(Rows::new(&values, dim)?, &ids, run)?;
+            builder.push(Rows::new(&values, dim)?, &ids, ctx)?;
         }
-        builder.finish(run)?;
+        builder.finish(ctx)?;
         Ok(())
     }
 
-    fn copy(&self, path: &Path, run: &Run) -> Result<()> {
+    fn copy(&self, path: &Path, ctx: &Context) -> Result<()> {
         let segment = &self.segment;
-        segment.check_all(run)?;
+        segment.check_all(ctx)?;
         let mut directory = Directory::create(path)?;
         directory.begin()?;
         let written = ARRAYS.iter().map(|&name| {
             let array = segment.array(name);
             let mut writer: ArrayWriter = directory.writer(name, array.shape().clone())?;
             for (number, part) in array.data().chunks(COPIED).enumerate() {
-                run.check()?;
+                ctx.check()?;
                 writer.write(number * COPIED, part)?;
             }
-            Ok(writer.finish(run)?.1)
+            Ok(writer.finish(ctx)?.1)
         });
         let written = written.collect::<Result<Vec<_>>>()?;
         let files = written.into_iter().flatten().collect();
@@ -199,14 +199,14 @@ impl Index {
         Ok(())
     }
 
-    /// Looks at every byte, and whether what was learnt from rows was learnt from these: an index of
+    /// Probes at every byte, and whether what was learnt from rows was learnt from these: an index of
     /// unknown origin then answers as one that is built of its rows.
     ///
     /// # Errors
     /// [`Error::Damaged`] when one is not what was saved, or what was saved is no index of these
     /// rows; or when the run is cancelled.
-    pub fn verify(&self, run: &Run) -> Result<()> {
-        self.segment.verify(run)
+    pub fn verify(&self, ctx: &Context) -> Result<()> {
+        self.segment.verify(ctx)
     }
 
     /// Number of items.
@@ -241,7 +241,7 @@ impl Index {
     /// # Errors
     /// When there are not as many ids as items, an id is there already or comes twice, dimensions
     /// differ, or a row holds NaN or infinity. Nothing is added then.
-    pub fn add(&mut self, items: Rows<'_, f32>, ids: &[i64], run: &Run) -> Result<()> {
+    pub fn add(&mut self, items: Rows<'_, f32>, ids: &[i64], ctx: &Context) -> Result<()> {
         if items.dim() != self.segment.dim {
             return Err(Error::Dimension {
                 what: "items",
@@ -256,9 +256,9 @@ impl Index {
                 value: ids.len().to_string(),
             });
         }
-        magnitude::check("items", items, self.segment.metric, run)?;
+        magnitude::check("items", items, self.segment.metric, ctx)?;
         check_unique(ids)?;
-        let by_id = self.segment.by_id(run)?;
+        let by_id = self.segment.by_id(ctx)?;
         for &id in ids {
             if self.place(id, by_id).is_some() {
                 return Err(Error::Id {
@@ -268,7 +268,7 @@ impl Index {
             }
         }
         self.added.check_room(items.len())?;
-        run.check()?; // From here on nothing can fail.
+        ctx.check()?; // From here on nothing can fail.
         let added = Arc::make_mut(&mut self.added);
         for (row, &id) in ids.iter().enumerate() {
             added.insert(id, items.row(row));
@@ -280,9 +280,9 @@ impl Index {
     ///
     /// # Errors
     /// When an id is not there or comes twice. Nothing is removed then.
-    pub fn remove(&mut self, ids: &[i64], run: &Run) -> Result<()> {
+    pub fn remove(&mut self, ids: &[i64], ctx: &Context) -> Result<()> {
         check_unique(ids)?;
-        let by_id = self.segment.by_id(run)?;
+        let by_id = self.segment.by_id(ctx)?;
         let mut rows = Vec::new();
         for &id in ids {
             match self.place(id, by_id) {
@@ -299,7 +299,7 @@ impl Index {
         if rows.len() < ids.len() {
             self.added.check_room(0)?;
         }
-        run.check()?; // From here on nothing can fail.
+        ctx.check()?; // From here on nothing can fail.
         if rows.len() < ids.len() {
             let added = Arc::make_mut(&mut self.added);
             ids.iter().for_each(|id| added.remove(*id));
@@ -341,8 +341,8 @@ impl IndexBuilder {
     /// # Errors
     /// When not all items have come in each pass, a file can't be written, or the run is
     /// cancelled: a directory then has the index that it had before.
-    pub fn finish(self, run: &Run) -> Result<Index> {
-        Ok(Index::of(self.finish_segment(run)?))
+    pub fn finish(self, ctx: &Context) -> Result<Index> {
+        Ok(Index::of(self.finish_segment(ctx)?))
     }
 }
 

@@ -8,15 +8,15 @@ use rayon::prelude::*;
 use crate::{
     base::{
         check::not_negative,
-        context::Run,
+        context::Context,
         error::{Error, Result},
         magnitude,
         metric::{Distance, Metric},
         plan::{JoinPlan, PartitionPlan},
         sampling::sample,
     },
-    index::{Index, as_given, segment::SegmentCells},
-    ivf::{list_offsets::CellStarts, list_probing::Reach},
+    index::{Index, as_given, segment::SegmentLists},
+    ivf::{list_offsets::ListOffsets, list_probing::ListProbing},
     join::{
         knn::by_plan,
         radius::{radius_join, stream_sides},
@@ -26,9 +26,12 @@ use crate::{
         results::{NEIGHBORS, Neighbors, PAIRS, RadiusNeighbors},
         top_k_join::{TopKJoin, all_pairs},
     },
-    recall::ground_truth::{HeldOut, Which},
-    storage::layout::HELD_OUT,
-    vectors::{Side, augment::longer},
+    recall::ground_truth::{GroundTruth, Split},
+    storage::layout::CHECKED_BY,
+    vectors::{
+        Vectors,
+        augment::{longer, with_last_value},
+    },
 };
 
 /// Memory that panels of an index's codes may take up at a time: large enough that hardly anything
@@ -49,9 +52,9 @@ impl Index {
         queries: Rows<'_, f32>,
         k: usize,
         plan: &JoinPlan,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Neighbors<f32>> {
-        self.knn_within(queries, k, plan, PANEL_BYTES, run)
+        self.knn_within(queries, k, plan, PANEL_BYTES, ctx)
     }
 
     /// [`Index::knn`] with panels of codes that take up to `panel_bytes` at a time.
@@ -64,20 +67,20 @@ impl Index {
         k: usize,
         plan: &JoinPlan,
         panel_bytes: usize,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Neighbors<f32>> {
         self.check_dimension(queries)?;
         if self.added.len() == 0 {
-            let found = self.find(queries, k, plan, panel_bytes, run)?;
-            return self.with_ids(found, run);
+            let found = self.find(queries, k, plan, panel_bytes, ctx)?;
+            return self.with_ids(found, ctx);
         }
         // Those first: the recall that is reported is that of the items by cell.
         let (ids, values) = self.added.rows()?;
         let added = Rows::new(&values, self.segment.dim)?;
         let metric = self.segment.metric;
-        let added = by_plan(Some(queries), added, k, metric, &JoinPlan::Exact, run)?;
-        let found = self.find(queries, k, plan, panel_bytes, run)?;
-        merged([(found, self.segment.ids(run)?), (added, &ids)])
+        let added = by_plan(Some(queries), added, k, metric, &JoinPlan::Exact, ctx)?;
+        let found = self.find(queries, k, plan, panel_bytes, ctx)?;
+        merged([(found, self.segment.ids(ctx)?), (added, &ids)])
     }
 
     /// Every item nearer than `radius` (strictly) to each query, ids in place of rows.
@@ -89,17 +92,17 @@ impl Index {
         &self,
         queries: Rows<'_, f32>,
         radius: f64,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<RadiusNeighbors<f32>> {
         self.check_dimension(queries)?;
         let distance = self.distance()?;
-        let right = self.segment.nearest_of(&self.removed, usize::MAX, run)?;
-        let left = right.to_meet("queries", queries, run)?;
-        let mut pairs = self.within(&left, &right, radius, |_, _| true, run)?;
+        let right = self.segment.nearest_of(&self.removed, usize::MAX, ctx)?;
+        let left = right.prepare_other("queries", queries, ctx)?;
+        let mut pairs = self.within(&left, &right, radius, |_, _| true, ctx)?;
         if self.added.len() > 0 {
             let (ids, values) = self.added.rows()?;
             let added = Rows::new(&values, self.segment.dim)?;
-            let added = radius_join(Some(queries), added, radius, distance, run)?;
+            let added = radius_join(Some(queries), added, radius, distance, ctx)?;
             for query in 0..queries.len() {
                 for at in added.lims[query] as usize..added.lims[query + 1] as usize {
                     let id = ids[added.indices[at] as usize];
@@ -117,31 +120,31 @@ impl Index {
         k: usize,
         plan: &JoinPlan,
         panel_bytes: usize,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Neighbors<f32>> {
         let segment = &self.segment;
-        run.begin("codes");
-        let longer = self.longer(queries, run)?;
-        let rows = Rows::new(&longer, segment.width())?;
-        let right = segment.nearest_of(&self.removed, k, run)?;
-        match segment.cells(run)? {
+        ctx.begin_stage("codes");
+        let augmented = self.as_kept(queries, ctx)?;
+        let rows = Rows::new(&augmented, segment.width())?;
+        let right = segment.nearest_of(&self.removed, k, ctx)?;
+        match segment.cells(ctx)? {
             None => {
                 // A plan for other cells is refused all the same.
-                self.cells_of(plan, run)?;
-                let left = right.to_meet("queries", rows, run)?;
-                all_pairs(Some(&left), &right, k, run)
+                self.cells_of(plan, ctx)?;
+                let left = right.prepare_other("queries", rows, ctx)?;
+                all_pairs(Some(&left), &right, k, ctx)
             }
             Some(cells) => {
-                let (left, of_left) = self.left(&longer, &right, &cells, run)?;
+                let (left, of_left) = self.left(&augmented, &right, &cells, ctx)?;
                 let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
-                let plan = self.cells_of(plan, run)?.map(|(plan, _)| plan);
+                let plan = self.cells_of(plan, ctx)?.map(|(plan, _)| plan);
                 let visits = plan.map(|plan| {
                     let rows = held_out_rows(&left);
-                    self.visits(sides, rows, tables, k, plan, panel_bytes, run)
+                    self.visits(sides, rows, tables, k, plan, panel_bytes, ctx)
                 });
                 match visits.transpose()?.flatten() {
-                    None => exactly((&left, &right), tables, k, panel_bytes, run),
-                    Some(visits) => look(&left, &right, k, visits, run),
+                    None => exactly((&left, &right), tables, k, panel_bytes, ctx),
+                    Some(visits) => look(&left, &right, k, visits, ctx),
                 }
             }
         }
@@ -150,20 +153,20 @@ impl Index {
     /// Queries as the items are kept, as one side by cell.
     pub(crate) fn left<'a>(
         &self,
-        longer: &'a [f32],
-        right: &Side<'_, f32>,
-        cells: &SegmentCells,
-        run: &Run,
-    ) -> Result<(Side<'a, f32>, CellStarts)> {
+        augmented: &'a [f32],
+        right: &Vectors<'_, f32>,
+        cells: &SegmentLists,
+        ctx: &Context,
+    ) -> Result<(Vectors<'a, f32>, ListOffsets)> {
         let rows = Rows::new(longer, self.segment.width())?;
-        let mut left = right.to_meet("queries", rows, run)?;
-        let table = cells.cells().starts(&mut left, run)?;
+        let mut left = right.prepare_other("queries", rows, ctx)?;
+        let table = cells.cells().starts(&mut left, ctx)?;
         Ok((left, table))
     }
 
     /// Some of the items, as they came.
-    pub(crate) fn items_at(&self, rows: Vec<u32>, run: &Run) -> Result<Vec<f32>> {
-        let all = self.segment.nearest_of(&self.removed, usize::MAX, run)?;
+    pub(crate) fn items_at(&self, rows: Vec<u32>, ctx: &Context) -> Result<Vec<f32>> {
+        let all = self.segment.nearest_of(&self.removed, usize::MAX, ctx)?;
         all.check(rows.iter().copied())?;
         let rows = rows.iter().map(|&row| row as usize);
         as_given(all.rows, rows, self.segment.dim)
@@ -186,21 +189,25 @@ impl Index {
     }
 
     /// Queries as the items are kept.
-    pub(crate) fn longer<'a>(&self, queries: Rows<'a, f32>, run: &Run) -> Result<Cow<'a, [f32]>> {
+    pub(crate) fn as_kept<'a>(
+        &self,
+        queries: Rows<'a, f32>,
+        ctx: &Context,
+    ) -> Result<Cow<'a, [f32]>> {
         if self.segment.metric != Metric::InnerProduct {
             return Ok(queries.values().into());
         }
         // Of other metrics, a side checks its rows as it is made.
-        magnitude::check("queries", queries, Metric::InnerProduct, run)?;
-        Ok(longer(queries, |_| 0.0)?.into())
+        magnitude::check("queries", queries, Metric::InnerProduct, ctx)?;
+        Ok(with_last_value(queries, |_| 0.0)?.into())
     }
 
     /// The numbers of the plan and the cells that it is about; none where all pairs are met.
     pub(crate) fn cells_of(
         &self,
         plan: &JoinPlan,
-        run: &Run,
-    ) -> Result<Option<(PartitionPlan, std::sync::Arc<SegmentCells>)>> {
+        ctx: &Context,
+    ) -> Result<Option<(PartitionPlan, std::sync::Arc<SegmentLists>)>> {
         plan.check()?;
         let plan = match plan {
             JoinPlan::Exact => return Ok(None),
@@ -224,7 +231,7 @@ impl Index {
                 ),
             });
         }
-        let cells = self.segment.cells(run)?;
+        let cells = self.segment.cells(ctx)?;
         Ok(cells.map(|cells| (plan, cells)))
     }
 
@@ -233,21 +240,21 @@ impl Index {
     #[expect(clippy::too_many_arguments, reason = "two sides, and all of a plan")]
     pub(crate) fn visits<'a>(
         &self,
-        (left, right): (Option<&Side<'_, f32>>, &Side<'_, f32>),
+        (left, right): (Option<&Vectors<'_, f32>>, &Vectors<'_, f32>),
         rows: Vec<u32>,
-        (of_left, cells): (&'a CellStarts, &'a SegmentCells),
+        (of_left, cells): (&'a ListOffsets, &'a SegmentLists),
         k: usize,
         plan: PartitionPlan,
         panel_bytes: usize,
-        run: &Run,
-    ) -> Result<Option<Reach<'a>>> {
+        ctx: &Context,
+    ) -> Result<Option<ListProbing<'a>>> {
         let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
-        let mut visits = Reach::over(neighbors, of_left, &cells.table, plan.probes);
+        let mut visits = ListProbing::over(neighbors, of_left, &cells.table, plan.probes);
         if let Some(recall) = plan.until_recall {
-            run.begin("held-out rows");
+            ctx.begin_stage("held-out rows");
             let k = k.min(right.rows.len());
-            let held_out = HeldOut::of_rows(left, right, rows, k, run)?;
-            visits.extend(recall, held_out.numbered(left, right, Which::All));
+            let ground_truth = GroundTruth::of_rows(left, right, rows, k, ctx)?;
+            visits.extend(recall, ground_truth.numbered(left, right, Split::All));
             let most = if left.is_none() { ALL } else { 2.0 * ALL };
             if visits.share() > most || !visits.is_known() {
                 return Ok(None);
@@ -259,27 +266,31 @@ impl Index {
     /// The pairs nearer than `radius` that are wanted, with the ids of the right rows.
     pub(crate) fn within(
         &self,
-        left: &Side<'_, f32>,
-        right: &Side<'_, f32>,
+        left: &Vectors<'_, f32>,
+        right: &Vectors<'_, f32>,
         radius: f64,
         wanted: impl Fn(u32, u32) -> bool + Sync,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Vec<(u32, i64, f32)>> {
         not_negative("radius", radius)?;
-        let ids = self.segment.ids(run)?;
+        let ids = self.segment.ids(ctx)?;
         let mut pairs = Vec::new();
-        stream_sides(Some(left), right, radius, run, |found| {
+        stream_sides(Some(left), right, radius, ctx, |found| {
             let found = found.into_iter().filter(|pair| wanted(pair.0, pair.1));
             let found = found.map(|(left, right, far)| (left, ids[right as usize], far));
             Ok(memory::extend(&mut pairs, found, PAIRS)?)
         })?;
-        run.check()?;
+        ctx.check()?;
         Ok(pairs)
     }
 
     /// Ids in place of row numbers.
-    pub(crate) fn with_ids(&self, mut found: Neighbors<f32>, run: &Run) -> Result<Neighbors<f32>> {
-        let ids = self.segment.ids(run)?;
+    pub(crate) fn with_ids(
+        &self,
+        mut found: Neighbors<f32>,
+        ctx: &Context,
+    ) -> Result<Neighbors<f32>> {
+        let ids = self.segment.ids(ctx)?;
         for index in found.indices.iter_mut() {
             // What is not there has no distance either.
             *index = usize::try_from(*index).map_or(-1, |row| ids[row]);
@@ -288,47 +299,47 @@ impl Index {
     }
 }
 
-pub(crate) fn held_out_rows(side: &Side<'_, f32>) -> Vec<u32> {
-    sample(side.rows.len(), HELD_OUT)
+pub(crate) fn held_out_rows(side: &Vectors<'_, f32>) -> Vec<u32> {
+    sample(side.rows.len(), CHECKED_BY)
 }
 
 /// Lets left rows look into near cells, and further where these hold fewer than `k` rows: into all that
 /// are listed and, where not enough of their rows take part, beyond.
 pub(crate) fn look(
-    left: &Side<'_, f32>,
-    right: &Side<'_, f32>,
+    left: &Vectors<'_, f32>,
+    right: &Vectors<'_, f32>,
     k: usize,
-    visits: Reach<'_>,
-    run: &Run,
+    visits: ListProbing<'_>,
+    ctx: &Context,
 ) -> Result<Neighbors<f32>> {
     if are_most(k, right.rows.len()) {
-        return all_pairs(Some(left), right, k, run);
+        return all_pairs(Some(left), right, k, ctx);
     }
-    run.begin("visits");
-    let join = TopKJoin::new(Some(left), right, k, run)?;
-    visits.at_least(k).hold(left, right, &join.nearest, run)?;
+    ctx.begin_stage("visits");
+    let join = TopKJoin::new(Some(left), right, k, ctx)?;
+    visits.at_least(k).run(left, right, &join.nearest, ctx)?;
     join.complete()?;
-    run.reached_unknown();
+    ctx.reached_unknown();
     join.nearest.finish()
 }
 
 /// Lets left rows look into their own cells, so that nearly all pairs fail the first test when all
 /// meet after that.
 pub(crate) fn exactly(
-    (left, right): (&Side<'_, f32>, &Side<'_, f32>),
-    (of_left, cells): (&CellStarts, &SegmentCells),
+    (left, right): (&Vectors<'_, f32>, &Vectors<'_, f32>),
+    (of_left, cells): (&ListOffsets, &SegmentLists),
     k: usize,
     panel_bytes: usize,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<Neighbors<f32>> {
     if are_most(k, right.rows.len()) {
-        return all_pairs(Some(left), right, k, run);
+        return all_pairs(Some(left), right, k, ctx);
     }
     let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
-    run.begin("visits");
-    let visits = Reach::over(neighbors, of_left, &cells.table, 1).within(panel_bytes);
-    let join = TopKJoin::new(Some(left), right, k, run)?;
-    visits.hold(left, right, &join.nearest, run)?;
+    ctx.begin_stage("visits");
+    let visits = ListProbing::over(neighbors, of_left, &cells.table, 1).within(panel_bytes);
+    let join = TopKJoin::new(Some(left), right, k, ctx)?;
+    visits.run(left, right, &join.nearest, ctx)?;
     join.all_pairs()
 }
 

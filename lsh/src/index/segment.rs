@@ -11,28 +11,28 @@ use lshjoin_kernels::{Quantised, Rows, memory};
 
 use crate::{
     base::{
-        context::Run,
+        context::Context,
         error::{Error, Result},
         metric::Metric,
         plan::{JoinPlan, PartitionPlan},
     },
-    index::{deletions::Removed, ids::ById},
+    index::{deletions::DeletionBitmap, ids::ById},
     ivf::{
-        axis_quantiser::{AxisCells, Neighborhood},
-        list_offsets::CellStarts,
+        axis_quantiser::{AxisQuantiser, NearLists},
+        list_offsets::ListOffsets,
     },
     storage::{
         array::Array,
         layout::{ARRAYS, Shapes, check_numbers, has_codes, width},
-        manifest::{Facts, Manifest},
+        manifest::{IndexMetadata, Manifest},
     },
-    vectors::{Side, principal_axes::PrincipalAxes, row_source::RowSource},
+    vectors::{Vectors, principal_axes::PrincipalAxes, row_source::RowSource},
 };
 
 /// What memory is asked for.
 const CELLS: &str = "the cells of an index";
 
-/// Cells near a cell that are listed, which is as far as a query of it can look: a list of all for
+/// CoarseQuantiser near a cell that are listed, which is as far as a query of it can look: a list of all for
 /// each of 16384 would take up 2 GB.
 const NEAR_CELLS: usize = 1024;
 
@@ -46,50 +46,50 @@ pub(crate) struct Segment {
     pub(crate) arrays: BTreeMap<String, Array>,
     /// Whether all but the rows was found sound, or made here.
     pub(crate) sound: OnceLock<()>,
-    cells: OnceLock<Option<Arc<SegmentCells>>>,
+    cells: OnceLock<Option<Arc<SegmentLists>>>,
 }
 
 /// The cells of a segment.
-pub(crate) struct SegmentCells {
+pub(crate) struct SegmentLists {
     axes: PrincipalAxes,
     centroids: Vec<f32>,
-    pub(crate) table: CellStarts,
-    pub(crate) neighbors: Vec<Neighborhood>,
+    pub(crate) table: ListOffsets,
+    pub(crate) neighbors: Vec<NearLists>,
 }
 
-impl std::fmt::Debug for SegmentCells {
+impl std::fmt::Debug for SegmentLists {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} cells", self.table.len())
     }
 }
 
-impl SegmentCells {
-    pub(crate) fn cells(&self) -> AxisCells {
-        AxisCells::of_parts(self.axes.clone(), self.centroids.clone())
+impl SegmentLists {
+    pub(crate) fn cells(&self) -> AxisQuantiser {
+        AxisQuantiser::of_parts(self.axes.clone(), self.centroids.clone())
     }
 }
 
 /// What an index knows of a side's rows beside what a join has to.
 #[derive(Clone, Copy)]
-pub(crate) struct Kept<'a> {
+pub(crate) struct SegmentRows<'a> {
     pub(crate) ids: &'a [i64],
-    removed: &'a Removed,
+    removed: &'a DeletionBitmap,
     rows: &'a Array,
-    twins: &'a [u32],
+    duplicate_ranks: &'a [u32],
     /// Of equal rows, so many take part; any more would only be each other's neighbours, which is
     /// a matter of days where there are a million.
-    most_twins: usize,
+    most_duplicates: usize,
     /// The side's first row.
     first: usize,
 }
 
-impl RowSource for Kept<'_> {
+impl RowSource for SegmentRows<'_> {
     fn id(&self, number: u32) -> i64 {
         self.ids[number as usize]
     }
 
     fn takes_part(&self, number: u32) -> bool {
-        (self.twins[number as usize] as usize) < self.most_twins
+        (self.duplicate_ranks[number as usize] as usize) < self.most_duplicates
             && !self.removed.contains(self.first + number as usize)
     }
 
@@ -124,7 +124,7 @@ fn checked(directory: &Path, manifest: &Manifest) -> Result<(Metric, PartitionPl
         axes: arrays["axes"].shape().length(),
         centres: arrays["centre"].shape().length(),
         cells: arrays["centroids"].shape().length(),
-        held_out: arrays["held_out"].shape().length(),
+        ground_truth: arrays["ground_truth"].shape().length(),
     };
     let shaped = |name: &&str| arrays[*name].shape() == shapes.of(name);
     if !shapes.is_possible(&plan) || !ARRAYS.iter().all(shaped) {
@@ -154,13 +154,13 @@ impl Segment {
     ///
     /// # Errors
     /// When it is not there, or is not what was saved.
-    pub(crate) fn open(directory: &Path, mapped: bool, run: &Run) -> Result<Self> {
+    pub(crate) fn open(directory: &Path, mapped: bool, ctx: &Context) -> Result<Self> {
         let manifest = Manifest::read(directory)?;
         let (metric, plan) = checked(directory, &manifest)?;
-        let arrays = match manifest.open(directory, mapped, run) {
+        let arrays = match manifest.open(directory, mapped, ctx) {
             // Saved anew in between, and the old files removed.
             Err(Error::Io { .. }) if Manifest::read(directory)? != manifest => {
-                return Self::open(directory, mapped, run);
+                return Self::open(directory, mapped, ctx);
             }
             arrays => arrays?,
         };
@@ -169,13 +169,13 @@ impl Segment {
             ..Self::new(metric, manifest.facts.dim, plan, arrays)
         };
         if !mapped {
-            segment.verify(run)?;
+            segment.verify(ctx)?;
         }
         Ok(segment)
     }
 
-    pub(crate) fn facts(&self) -> Facts {
-        Facts {
+    pub(crate) fn facts(&self) -> IndexMetadata {
+        IndexMetadata {
             items: self.len(),
             dim: self.dim,
             metric: self.metric.to_string(),
@@ -218,8 +218,8 @@ impl Segment {
     ///
     /// # Errors
     /// When they are damaged.
-    pub(crate) fn ids(&self, run: &Run) -> Result<&[i64]> {
-        self.array("ids").check_all(run)?;
+    pub(crate) fn ids(&self, ctx: &Context) -> Result<&[i64]> {
+        self.array("ids").check_all(ctx)?;
         Ok(self.array("ids").values())
     }
 
@@ -227,8 +227,8 @@ impl Segment {
     ///
     /// # Errors
     /// When ids are damaged.
-    pub(crate) fn by_id(&self, run: &Run) -> Result<ById<'_>> {
-        self.check_small(run)?;
+    pub(crate) fn by_id(&self, ctx: &Context) -> Result<ById<'_>> {
+        self.check_small(ctx)?;
         Ok(ById {
             ids: self.array("ids").values(),
             rows: self.array("by_id").values(),
@@ -239,32 +239,32 @@ impl Segment {
     ///
     /// # Errors
     /// When they are damaged.
-    pub(crate) fn cells(&self, run: &Run) -> Result<Option<Arc<SegmentCells>>> {
+    pub(crate) fn cells(&self, ctx: &Context) -> Result<Option<Arc<SegmentLists>>> {
         if let Some(cells) = self.cells.get() {
             return Ok(cells.clone());
         }
-        self.check_small(run)?;
-        let cells = self.learnt_cells(run)?;
+        self.check_small(ctx)?;
+        let cells = self.learnt_cells(ctx)?;
         Ok(self.cells.get_or_init(|| cells).clone())
     }
 
-    fn learnt_cells(&self, run: &Run) -> Result<Option<Arc<SegmentCells>>> {
+    fn learnt_cells(&self, ctx: &Context) -> Result<Option<Arc<SegmentLists>>> {
         let centroids: &[f32] = self.array("centroids").values();
         if centroids.is_empty() {
             return Ok(None);
         }
         let axes: &[f32] = self.array("axes").values();
         let starts: &[u64] = self.array("starts").values();
-        let mut cells = SegmentCells {
+        let mut cells = SegmentLists {
             axes: PrincipalAxes::of_parts(memory::copied(axes, CELLS)?, self.width()),
             centroids: memory::copied(centroids, CELLS)?,
-            table: CellStarts::of_starts(memory::collect(
+            table: ListOffsets::of_starts(memory::collect(
                 starts.iter().map(|&start| start as usize),
                 CELLS,
             )?),
             neighbors: Vec::new(),
         };
-        cells.neighbors = cells.cells().neighbors(&cells.table, NEAR_CELLS, run)?;
+        cells.neighbors = cells.cells().neighbors(&cells.table, NEAR_CELLS, ctx)?;
         Ok(Some(Arc::new(cells)))
     }
 
@@ -272,10 +272,10 @@ impl Segment {
     ///
     /// # Errors
     /// When they are damaged.
-    pub(crate) fn held_out(&self, run: &Run) -> Result<Vec<u32>> {
-        self.check_small(run)?;
+    pub(crate) fn ground_truth(&self, ctx: &Context) -> Result<Vec<u32>> {
+        self.check_small(ctx)?;
         Ok(memory::copied(
-            self.array("held_out").values(),
+            self.array("ground_truth").values(),
             "held-out rows",
         )?)
     }
@@ -286,13 +286,13 @@ impl Segment {
     /// When something is damaged.
     pub(crate) fn nearest_of<'a>(
         &'a self,
-        removed: &'a Removed,
+        removed: &'a DeletionBitmap,
         k: usize,
-        run: &Run,
-    ) -> Result<Side<'a, f32>> {
+        ctx: &Context,
+    ) -> Result<Vectors<'a, f32>> {
         // Those that were removed may be just the ones of the lowest ids.
-        let most_twins = k.saturating_add(removed.len());
-        self.side(&(0..self.len()), removed, most_twins, run)
+        let most_duplicates = k.saturating_add(removed.len());
+        self.side(&(0..self.len()), removed, most_duplicates, ctx)
     }
 
     /// Rows `range` as one side of a join.
@@ -302,25 +302,25 @@ impl Segment {
     pub(crate) fn side<'a>(
         &'a self,
         range: &Range<usize>,
-        removed: &'a Removed,
-        most_twins: usize,
-        run: &Run,
-    ) -> Result<Side<'a, f32>> {
-        self.check_small(run)?;
+        removed: &'a DeletionBitmap,
+        most_duplicates: usize,
+        ctx: &Context,
+    ) -> Result<Vectors<'a, f32>> {
+        self.check_small(ctx)?;
         let rows = Rows::new(self.array("rows").values(), self.width())?.slice(range.clone());
         let codes = self.codes(range)?;
         let centre = self.centre();
         let norms: &[f64] = self.array("norms").values();
-        let kept = Kept {
+        let kept = SegmentRows {
             ids: &self.array("ids").values()[range.clone()],
             removed,
             rows: self.array("rows"),
-            twins: &self.array("twins").values()[range.clone()],
-            most_twins,
+            duplicate_ranks: &self.array("twins").values()[range.clone()],
+            most_duplicates,
             first: range.start,
         };
         let norms = norms.get(range.clone()).unwrap_or_default();
-        Ok(Side::of_index(
+        Ok(Vectors::of_index(
             rows,
             self.metric,
             (codes, centre),

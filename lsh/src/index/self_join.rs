@@ -7,7 +7,7 @@ use lshjoin_kernels::{Rows, memory};
 use crate::{
     base::{
         ROW_NUMBERS,
-        context::Run,
+        context::Context,
         error::{Error, Result},
         metric::Metric,
         plan::{JoinPlan, PartitionPlan},
@@ -16,13 +16,13 @@ use crate::{
         Index,
         search::{PANEL_BYTES, exactly, held_out_rows, look},
     },
-    ivf::list_probing::Reach,
+    ivf::list_probing::ListProbing,
     pairs::{
         results::{Neighbors, RadiusNeighbors},
         top_k_join::{MANY, all_pairs},
     },
     recall::others::Others,
-    vectors::Side,
+    vectors::Vectors,
 };
 
 impl Index {
@@ -40,11 +40,11 @@ impl Index {
         queries: Option<(Rows<'_, f32>, usize)>,
         k: usize,
         plan: &JoinPlan,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<JoinPlan> {
         let items = self.segment.len();
         let most = queries.map_or(items, |(_, all)| all);
-        let Some((mut plan, cells)) = self.cells_of(plan, run)? else {
+        let Some((mut plan, cells)) = self.cells_of(plan, ctx)? else {
             return Ok(JoinPlan::Exact);
         };
         if most.min(items) < MANY {
@@ -55,13 +55,13 @@ impl Index {
         }
         let right = self
             .segment
-            .nearest_of(&self.removed, k.saturating_add(1), run)?;
+            .nearest_of(&self.removed, k.saturating_add(1), ctx)?;
         let own;
         let (queries, k) = match queries {
             Some((queries, _)) => (Some(queries), k),
             // Items are longer than they are as queries: no join of one side with itself.
             None if self.segment.metric == Metric::InnerProduct => {
-                own = self.items_at(self.segment.held_out(run)?, run)?;
+                own = self.items_at(self.segment.ground_truth(ctx)?, ctx)?;
                 let others = Others { k: Some(k) };
                 plan.until_recall = plan.until_recall.map(|recall| others.of_all(recall));
                 (Some(Rows::new(&own, self.segment.dim)?), k + 1)
@@ -70,19 +70,19 @@ impl Index {
         };
         let probes = match queries {
             None => {
-                let rows = self.segment.held_out(run)?;
+                let rows = self.segment.ground_truth(ctx)?;
                 let tables = (&cells.table, &*cells);
                 let visits =
-                    self.visits((None, &right), rows, tables, k, plan, PANEL_BYTES, run)?;
+                    self.visits((None, &right), rows, tables, k, plan, PANEL_BYTES, ctx)?;
                 visits.map(|visits| visits.probes())
             }
             Some(queries) => {
                 self.check_dimension(queries)?;
-                let longer = self.longer(queries, run)?;
-                let (left, of_left) = self.left(&longer, &right, &cells, run)?;
+                let augmented = self.as_kept(queries, ctx)?;
+                let (left, of_left) = self.left(&augmented, &right, &cells, ctx)?;
                 let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
                 let rows = held_out_rows(&left);
-                let visits = self.visits(sides, rows, tables, k, plan, PANEL_BYTES, run)?;
+                let visits = self.visits(sides, rows, tables, k, plan, PANEL_BYTES, ctx)?;
                 visits.map(|visits| visits.probes())
             }
         };
@@ -111,13 +111,13 @@ impl Index {
         k: usize,
         plan: &JoinPlan,
         panel_bytes: usize,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<(Vec<i64>, Neighbors<f32>)> {
-        run.begin("codes");
+        ctx.begin_stage("codes");
         // One more, since each item finds itself.
         let places = k.saturating_add(usize::from(k > 0));
-        let (left, right) = self.stretch(&stretch, places, run)?;
-        let cells = self.cells_of(plan, run)?;
+        let (left, right) = self.stretch(&stretch, places, ctx)?;
+        let cells = self.cells_of(plan, ctx)?;
         if let Some((plan, _)) = &cells
             && plan.until_recall.is_some()
         {
@@ -131,30 +131,30 @@ impl Index {
             _ if self.segment.metric == Metric::InnerProduct => {
                 let rows = stretch.start as u32..stretch.end as u32;
                 let rows = memory::collect(rows, ROW_NUMBERS)?;
-                let values = self.items_at(rows, run)?;
+                let values = self.items_at(rows, ctx)?;
                 let queries = Rows::new(&values, self.segment.dim)?;
-                self.find(queries, places, plan, panel_bytes, run)?
+                self.find(queries, places, plan, panel_bytes, ctx)?
             }
-            None => match self.segment.cells(run)? {
-                None => all_pairs(Some(&left), &right, places, run)?,
+            None => match self.segment.cells(ctx)? {
+                None => all_pairs(Some(&left), &right, places, ctx)?,
                 Some(cells) => {
                     let of_left = cells.table.slice(&stretch);
                     let tables = (&of_left, &*cells);
-                    exactly((&left, &right), tables, places, panel_bytes, run)?
+                    exactly((&left, &right), tables, places, panel_bytes, ctx)?
                 }
             },
             Some((plan, cells)) => {
                 let of_left = cells.table.slice(&stretch);
                 let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
-                let visits = Reach::over(neighbors, &of_left, &cells.table, plan.probes);
+                let visits = ListProbing::over(neighbors, &of_left, &cells.table, plan.probes);
                 let visits = visits.within(panel_bytes);
-                look(&left, &right, places, visits, run)?
+                look(&left, &right, places, visits, ctx)?
             }
         };
         let found = without_itself(found, stretch.start);
-        let ids = &self.segment.ids(run)?[stretch];
+        let ids = &self.segment.ids(ctx)?[stretch];
         let ids = memory::copied(ids, ROW_NUMBERS)?;
-        Ok((ids, self.with_ids(found, run)?))
+        Ok((ids, self.with_ids(found, ctx)?))
     }
 
     /// The ids of some of the items, by cell, and every other item nearer than `radius` to each:
@@ -166,14 +166,14 @@ impl Index {
         &self,
         stretch: Range<usize>,
         radius: f64,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<(Vec<i64>, RadiusNeighbors<f32>)> {
         self.distance()?;
-        let (left, right) = self.stretch(&stretch, usize::MAX, run)?;
+        let (left, right) = self.stretch(&stretch, usize::MAX, ctx)?;
         let first = stretch.start as u32;
         let other = |left: u32, right: u32| first + left != right;
-        let pairs = self.within(&left, &right, radius, other, run)?;
-        let ids = &self.segment.ids(run)?[stretch];
+        let pairs = self.within(&left, &right, radius, other, ctx)?;
+        let ids = &self.segment.ids(ctx)?[stretch];
         let ids = memory::copied(ids, ROW_NUMBERS)?;
         let found = RadiusNeighbors::sorted(pairs, ids.len())?;
         Ok((ids, found))
@@ -184,8 +184,8 @@ impl Index {
         &self,
         stretch: &Range<usize>,
         k: usize,
-        run: &Run,
-    ) -> Result<(Side<'_, f32>, Side<'_, f32>)> {
+        ctx: &Context,
+    ) -> Result<(Vectors<'_, f32>, Vectors<'_, f32>)> {
         if self.is_changed() {
             return Err(Error::Parameter {
                 name: "an index joined with itself",
@@ -202,8 +202,8 @@ impl Index {
         }
         let segment = &self.segment;
         Ok((
-            segment.side(stretch, &self.removed, usize::MAX, run)?,
-            segment.nearest_of(&self.removed, k, run)?,
+            segment.side(stretch, &self.removed, usize::MAX, ctx)?,
+            segment.nearest_of(&self.removed, k, ctx)?,
         ))
     }
 }

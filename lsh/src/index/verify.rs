@@ -7,12 +7,12 @@ use rayon::prelude::*;
 
 use crate::{
     base::{
-        context::Run,
+        context::Context,
         error::{Error, Result},
         magnitude,
         metric::Metric,
     },
-    index::{ids::twins, segment::Segment},
+    index::{ids::duplicate_ranks, segment::Segment},
     storage::layout::has_norms,
     vectors::{
         duplicates::hash,
@@ -32,21 +32,21 @@ pub(crate) const LONGEST: f64 = 1e45;
 impl Segment {
     /// # Errors
     /// When any byte is not what was saved, or the run is cancelled.
-    pub(crate) fn check_all(&self, run: &Run) -> Result<()> {
+    pub(crate) fn check_all(&self, ctx: &Context) -> Result<()> {
         self.arrays
             .values()
-            .try_for_each(|array| array.check_all(run))
+            .try_for_each(|array| array.check_all(ctx))
     }
 
     /// Asked before the first answer: all is checked but the rows, which are when they are read.
     /// Not only that it is what was saved: whoever saved it may have meant harm, and nothing may
     /// then be read out of bounds or without end.
-    pub(crate) fn check_small(&self, run: &Run) -> Result<()> {
+    pub(crate) fn check_small(&self, ctx: &Context) -> Result<()> {
         if self.sound.get().is_some() {
             return Ok(());
         }
         let mut small = self.arrays.iter().filter(|(name, _)| *name != "rows");
-        small.try_for_each(|(_, array)| array.check_all(run))?;
+        small.try_for_each(|(_, array)| array.check_all(ctx))?;
         let items = self.len();
         let starts: &[u64] = self.array("starts").values();
         let ends = (starts.first(), starts.last());
@@ -55,7 +55,7 @@ impl Segment {
             let starts = self.array("starts");
             return Err(starts.damaged("cells don't follow one another"));
         }
-        for name in ["by_id", "held_out"] {
+        for name in ["by_id", "ground_truth"] {
             let rows: &[u32] = self.array(name).values();
             if let Some(row) = rows.iter().find(|&&row| row as usize >= items) {
                 let problem = format!("it names row {row} of {items}");
@@ -77,7 +77,7 @@ impl Segment {
             self.array("centroids").values::<f32>(),
             self.array("axes").shape().length(),
         ) {
-            let checked = magnitude::check("centroids", centroids, Metric::Euclidean, run);
+            let checked = magnitude::check("centroids", centroids, Metric::Euclidean, ctx);
             checked.map_err(|error| self.damaged("centroids", error))?;
         }
         let norms: &[f64] = self.array("norms").values();
@@ -95,7 +95,7 @@ impl Segment {
         }
         if let Some(codes) = self.codes(&(0..items))? {
             for start in (0..items).step_by(LOOKED_AT) {
-                run.check()?;
+                ctx.check()?;
                 if let Some(row) = codes.unsound(start..items.min(start + LOOKED_AT)) {
                     let problem = format!("what it says of row {row} is true of no codes");
                     return Err(self.array("known").damaged(&problem));
@@ -112,9 +112,9 @@ impl Segment {
     /// # Errors
     /// When anything is not what was saved, or was not learnt from these rows, or the run is
     /// cancelled.
-    pub(crate) fn verify(&self, run: &Run) -> Result<()> {
-        self.check_all(run)?;
-        self.check_small(run)?;
+    pub(crate) fn verify(&self, ctx: &Context) -> Result<()> {
+        self.check_all(ctx)?;
+        self.check_small(ctx)?;
         let (items, width) = (self.len(), self.width());
         let rows: Rows<'_, f32> = Rows::new(self.array("rows").values(), width)?;
         let norms: &[f64] = self.array("norms").values();
@@ -125,17 +125,17 @@ impl Segment {
         };
         let mut hashes = memory::empty(items, "hashes of rows")?;
         for start in (0..items).step_by(LOOKED_AT) {
-            run.check()?;
+            ctx.check()?;
             let range = start..items.min(start + LOOKED_AT);
             let part = rows.slice(range.clone());
             if self.metric != Metric::InnerProduct {
-                let checked = magnitude::check("items", part, self.metric, run);
+                let checked = magnitude::check("items", part, self.metric, ctx);
                 checked.map_err(|error| self.damaged("rows", error.after(start)))?;
             }
             hashes.extend((0..part.len()).map(|row| hash(&part.row(row)[..self.dim])));
             let mut coded = Cow::Borrowed(part.values());
             if has_norms(self.metric) {
-                let (own, kept) = (norms_of(part, run)?, &norms[range.clone()]);
+                let (own, kept) = (norms_of(part, ctx)?, &norms[range.clone()]);
                 // Augmented rows all have the same norm, but for rounding.
                 let (common, error) = match self.metric {
                     Metric::InnerProduct => (Some(norms[0]), norm_error::<f32>(width)),
@@ -165,7 +165,7 @@ impl Segment {
             }
         }
         let kept: &[u32] = self.array("twins").values();
-        let own = twins(self.array("by_id").values(), &hashes, rows)?;
+        let own = duplicate_ranks(self.array("by_id").values(), &hashes, rows)?;
         match own.iter().zip(kept).position(|(own, kept)| own != kept) {
             Some(row) => other("twins", row),
             None => Ok(()),

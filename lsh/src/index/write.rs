@@ -6,10 +6,10 @@ use lshjoin_kernels::{Quantised, Rows, memory};
 use rayon::prelude::*;
 
 use crate::{
-    base::{ROW_NUMBERS, context::Run, error::Result, metric::Metric},
+    base::{ROW_NUMBERS, context::Context, error::Result, metric::Metric},
     index::learn::Learnt,
     storage::{array::Array, format::Written, layout::held_out_step, writer::ArrayWriter},
-    vectors::{Side, duplicates::hash},
+    vectors::{Vectors, duplicates::hash},
 };
 
 pub(crate) const OF_CELL: &str = "items of a cell";
@@ -60,25 +60,25 @@ impl Writing {
         ids: &[i64],
         first: usize,
         metric: Metric,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<()> {
         let cells = &self.cells[first..first + items.len()];
         let mut order = memory::collect(0..items.len() as u32, ROW_NUMBERS)?;
         order.par_sort_unstable_by_key(|&row| (cells[row as usize], row));
-        let values = self.learnt.kept(items, metric, run)?;
+        let values = self.learnt.kept(items, metric, ctx)?;
         let rows = Rows::new(
             &values,
             items.dim() + usize::from(metric == Metric::InnerProduct),
         )?;
         let mut side = match &self.learnt.grid {
-            Some(grid) => Side::with_grid("items", rows, metric, grid, run)?,
-            None => Side::new("items", rows, metric, run)?,
+            Some(grid) => Vectors::with_grid("items", rows, metric, grid, ctx)?,
+            None => Vectors::new("items", rows, metric, ctx)?,
         };
         if metric == Metric::InnerProduct {
             side = side.with_norm(self.learnt.longest)?;
         }
         for of_cell in order.chunk_by(|&x, &y| cells[x as usize] == cells[y as usize]) {
-            run.check()?;
+            ctx.check()?;
             let cell = cells[of_cell[0] as usize] as usize;
             let at = self.next[cell];
             self.next[cell] += of_cell.len();
@@ -125,10 +125,10 @@ impl Done {
         name: &str,
         arrays: &mut BTreeMap<String, Array>,
         files: &mut Vec<Written>,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<()> {
         if let Some(writer) = self.writers.remove(name) {
-            let (array, written) = writer.finish(run)?;
+            let (array, written) = writer.finish(ctx)?;
             files.extend(written);
             arrays.insert(name.into(), array);
         }
@@ -136,7 +136,7 @@ impl Done {
     }
 
     /// The rows of every so manieth item, in the order in which the items came.
-    pub(crate) fn held_out(&self) -> Vec<u32> {
+    pub(crate) fn ground_truth(&self) -> Vec<u32> {
         let step = held_out_step(self.cells.len());
         let mut next = self.starts.clone();
         let places = self.cells.iter().map(|&cell| {

@@ -4,55 +4,55 @@ use lshjoin_kernels::{Rows, Scalar, memory};
 use rayon::prelude::*;
 
 use crate::{
-    base::{ROW_NUMBERS, context::Run, error::Result, metric::Metric},
+    base::{ROW_NUMBERS, context::Context, error::Result, metric::Metric},
     ivf::{
-        coarse_quantiser::{Cells, sample_step},
-        list_offsets::CellStarts,
+        coarse_quantiser::{CoarseQuantiser, sample_step},
+        list_offsets::ListOffsets,
     },
     pairs::top_k_join::TopKJoin,
     vectors::{
-        Side,
+        Vectors,
         principal_axes::{PrincipalAxes, project},
     },
 };
 
-/// Cells near a cell: their squared distances and numbers, by rising distance.
-pub(crate) type Neighborhood = Vec<(f32, u32)>;
+/// CoarseQuantiser near a cell: their squared distances and numbers, by rising distance.
+pub(crate) type NearLists = Vec<(f32, u32)>;
 
 /// Cells of an index, in the space of the leading principal axes of its rows.
-pub(crate) struct AxisCells {
+pub(crate) struct AxisQuantiser {
     axes: PrincipalAxes,
-    cells: Cells,
+    cells: CoarseQuantiser,
 }
 
-impl AxisCells {
+impl AxisQuantiser {
     /// At most `count` cells, from a sample of the side's rows.
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn of_sample<T: Scalar>(
         axes: &PrincipalAxes,
-        side: &Side<'_, T>,
+        side: &Vectors<'_, T>,
         count: usize,
         seed: u64,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Self> {
         let rows = (0..side.rows.len() as u32).step_by(sample_step(side.rows.len(), count));
         let rows = memory::collect(rows, ROW_NUMBERS)?;
         let values = side.rows.gather(&rows)?;
         let values = Rows::new(&values, side.rows.dim())?;
         let indices = rows.iter().map(|&row| row as usize);
-        let sample = projected(axes, side, values, indices, run)?;
+        let sample = projected(axes, side, values, indices, ctx)?;
         let sample = Rows::new(&sample, axes.count())?;
-        let sample = Side::new("sample", sample, Metric::Euclidean, run)?;
-        let cells = Cells::of_side(&sample, count, seed, run)?.moved(sample.centre());
+        let sample = Vectors::new("sample", sample, Metric::Euclidean, ctx)?;
+        let cells = CoarseQuantiser::of_side(&sample, count, seed, ctx)?.moved(sample.centre());
         let axes = axes.clone();
         Ok(Self { axes, cells })
     }
 
     /// What was learnt before.
     pub(crate) fn of_parts(axes: PrincipalAxes, centroids: Vec<f32>) -> Self {
-        let cells = Cells::of_parts(centroids, axes.count());
+        let cells = CoarseQuantiser::of_parts(centroids, axes.count());
         Self { axes, cells }
     }
 
@@ -65,14 +65,18 @@ impl AxisCells {
     ///
     /// # Errors
     /// When the run is cancelled.
-    pub(crate) fn of_rows<T: Scalar>(&self, side: &Side<'_, T>, run: &Run) -> Result<Vec<u32>> {
-        let projected = projected(&self.axes, side, side.rows, 0..side.rows.len(), run)?;
+    pub(crate) fn of_rows<T: Scalar>(
+        &self,
+        side: &Vectors<'_, T>,
+        ctx: &Context,
+    ) -> Result<Vec<u32>> {
+        let projected = projected(&self.axes, side, side.rows, 0..side.rows.len(), ctx)?;
         let rows = Rows::new(&projected, self.axes.count())?;
         let centroids = self.cells.centroids()?;
-        let centroids = Side::new("centroids", centroids, Metric::Euclidean, run)?;
-        let rows = centroids.to_meet("rows", rows, run)?;
-        let join = TopKJoin::new(Some(&rows), &centroids, 1, run)?;
-        join.meet_all(&join.nearest.first())?;
+        let centroids = Vectors::new("centroids", centroids, Metric::Euclidean, ctx)?;
+        let rows = centroids.prepare_other("rows", rows, ctx)?;
+        let join = TopKJoin::new(Some(&rows), &centroids, 1, ctx)?;
+        join.join_all(&join.nearest.unbounded())?;
         let found = join.nearest.finish()?.indices;
         Ok(memory::collect(
             found.into_iter().map(|cell| cell as u32),
@@ -86,11 +90,11 @@ impl AxisCells {
     /// When the run is cancelled.
     pub(crate) fn starts<T: Scalar>(
         &self,
-        side: &mut Side<'_, T>,
-        run: &Run,
-    ) -> Result<CellStarts> {
-        let cells = self.of_rows(side, run)?;
-        let starts = CellStarts::new(cells.iter().copied(), self.cells.len());
+        side: &mut Vectors<'_, T>,
+        ctx: &Context,
+    ) -> Result<ListOffsets> {
+        let cells = self.of_rows(side, ctx)?;
+        let starts = ListOffsets::new(cells.iter().copied(), self.cells.len());
         side.reorder(starts.order(&cells)?)?;
         Ok(starts)
     }
@@ -101,16 +105,16 @@ impl AxisCells {
     /// When the run is cancelled.
     pub(crate) fn neighbors(
         &self,
-        items: &CellStarts,
+        items: &ListOffsets,
         most: usize,
-        run: &Run,
-    ) -> Result<Vec<Neighborhood>> {
+        ctx: &Context,
+    ) -> Result<Vec<NearLists>> {
         let centroids: Vec<&[f32]> = self.cells.each().collect();
         centroids
             .par_iter()
             .map(|centroid| {
-                run.check()?;
-                let mut neighbors: Neighborhood = (0..)
+                ctx.check()?;
+                let mut neighbors: NearLists = (0..)
                     .zip(&centroids)
                     .filter(|&(cell, _)| !items.of(cell).is_empty())
                     .map(|(cell, other)| (distance2(centroid, other), cell))
@@ -133,12 +137,12 @@ impl AxisCells {
 /// what the metric compares; `indices` are those of `rows`.
 fn projected<T: Scalar>(
     axes: &PrincipalAxes,
-    side: &Side<'_, T>,
+    side: &Vectors<'_, T>,
     rows: Rows<'_, T>,
     indices: impl Iterator<Item = usize>,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<Vec<f32>> {
-    let mut projected = project(rows, axes.rows()?, run)?;
+    let mut projected = project(rows, axes.rows()?, ctx)?;
     for (row, index) in projected.chunks_mut(axes.count()).zip(indices) {
         let scale = side.direction_scale(index);
         row.iter_mut()
@@ -158,18 +162,18 @@ fn distance2(x: &[f32], y: &[f32]) -> f32 {
 mod tests {
     use super::*;
     use crate::base::error::Error;
-    use crate::ivf::list_offsets::CellStarts;
+    use crate::ivf::list_offsets::ListOffsets;
     use crate::vectors::principal_axes::PrincipalAxes;
 
     #[test]
     fn cells_are_not_looked_for_once_cancelled() {
         let axes = PrincipalAxes::of_parts(vec![1.0], 1);
-        let cells = AxisCells::of_parts(axes, vec![0.0, 3.0, 1.0]);
-        let items = CellStarts::of_starts(vec![0, 1, 2, 3]);
-        let run = Run::new().unwrap();
-        let near = cells.neighbors(&items, 2, &run).unwrap();
+        let cells = AxisQuantiser::of_parts(axes, vec![0.0, 3.0, 1.0]);
+        let items = ListOffsets::of_starts(vec![0, 1, 2, 3]);
+        let ctx = Context::new().unwrap();
+        let near = cells.neighbors(&items, 2, &ctx).unwrap();
         assert_eq!(near[0], [(0.0, 0), (1.0, 2)]);
-        run.cancel();
-        assert_eq!(cells.neighbors(&items, 2, &run), Err(Error::Cancelled));
+        ctx.cancel();
+        assert_eq!(cells.neighbors(&items, 2, &ctx), Err(Error::Cancelled));
     }
 }

@@ -1,4 +1,4 @@
-//! Cells: rows that are nearest to one centroid.
+//! CoarseQuantiser: rows that are nearest to one centroid.
 //!
 //! K-means as a hash function (L. Paulevé, H. Jégou and L. Amsaleg, "Locality sensitive hashing: a
 //! comparison of hash function types and querying mechanisms", 2010), on 8-bit codes, which tell
@@ -15,9 +15,9 @@ use rand_chacha::{
 use rayon::prelude::*;
 
 use crate::{
-    base::{ROW_NUMBERS, context::Run, error::Result},
-    ivf::list_offsets::CellStarts,
-    vectors::Side,
+    base::{ROW_NUMBERS, context::Context, error::Result},
+    ivf::list_offsets::ListOffsets,
+    vectors::Vectors,
 };
 
 /// Rows of a cell that its centroid is learnt from, and how often centroids are moved.
@@ -39,23 +39,23 @@ pub(crate) const BLOCK: usize = 128;
 const CENTROIDS: &str = "centroids and their sample";
 
 /// Centroids; near ones have near numbers, mostly.
-pub(crate) struct Cells {
+pub(crate) struct CoarseQuantiser {
     /// Values of a centroid.
     width: usize,
     /// (cells, width), row-major.
     centroids: Vec<f32>,
 }
 
-impl Cells {
+impl CoarseQuantiser {
     /// At most `count` cells of a side's rows, as its codes are of them.
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn of_side<T: Scalar>(
-        side: &Side<'_, T>,
+        side: &Vectors<'_, T>,
         count: usize,
         seed: u64,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Self> {
         let step = sample_step(side.len(), count);
         let (sampled, dim) = (side.len().div_ceil(step), side.rows.dim());
@@ -69,7 +69,7 @@ impl Cells {
                     *copy = value.clamp(-LARGEST, LARGEST) as f32;
                 }
             });
-        Self::of_sample(Rows::new(&values, dim)?, count, seed, run)
+        Self::of_sample(Rows::new(&values, dim)?, count, seed, ctx)
     }
 
     /// At most `count` cells, from a sample of rows (Lloyd 1982).
@@ -80,7 +80,7 @@ impl Cells {
         sample: Rows<'_, f32>,
         count: usize,
         seed: u64,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Self> {
         // Random rows to begin with, each once.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -94,12 +94,12 @@ impl Cells {
         let mut centroids = memory::empty(count * sample.dim(), CENTROIDS)?;
         centroids.extend(first);
         let mut cells = Self::of_parts(centroids, sample.dim());
-        let codes = Quantised::new(sample, run.isa())?;
+        let codes = Quantised::new(sample, ctx.isa())?;
         let rows = memory::collect(0..sample.len() as u32, ROW_NUMBERS)?;
         for _ in 0..ROUNDS {
-            let nearest = |_: usize, distances: &Distances| Ok(distances.nearest());
-            let nearest = cells.each_row(&codes, &rows, nearest, run)?;
-            cells.move_to(sample, &nearest, run.isa())?;
+            let nearest = |_: usize, distances: &CentroidDistances| Ok(distances.nearest());
+            let nearest = cells.each_row(&codes, &rows, nearest, ctx)?;
+            cells.move_to(sample, &nearest, ctx.isa())?;
         }
         cells.renumber()?;
         Ok(cells)
@@ -147,35 +147,35 @@ impl Cells {
         &self,
         codes: &Quantised,
         rows: &[u32],
-        of_row: impl Fn(usize, &Distances) -> Result<V> + Sync,
-        run: &Run,
+        of_row: impl Fn(usize, &CentroidDistances) -> Result<V> + Sync,
+        ctx: &Context,
     ) -> Result<Vec<V>> {
-        let of_block = |distances: &mut dyn Iterator<Item = Distances>| {
+        let of_block = |distances: &mut dyn Iterator<Item = CentroidDistances>| {
             let of_rows = distances.map(|distances| of_row(distances.place, &distances));
             of_rows.collect()
         };
-        let blocks: Vec<Vec<V>> = self.each_block(codes, rows, of_block, run)?;
+        let blocks: Vec<Vec<V>> = self.each_block(codes, rows, of_block, ctx)?;
         let mut of_rows = memory::empty(rows.len(), ROW_NUMBERS)?;
         of_rows.extend(blocks.into_iter().flatten());
         Ok(of_rows)
     }
 
-    /// [`Cells::each_row`] for some of a side's rows, by index; none where the side has no codes.
+    /// [`CoarseQuantiser::each_row`] for some of a side's rows, by index; none where the side has no codes.
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn each_row_of<T: Scalar, V: Send>(
         &self,
-        side: &Side<'_, T>,
+        side: &Vectors<'_, T>,
         rows: &[u32],
-        of_row: impl Fn(usize, &Distances) -> Result<V> + Sync,
-        run: &Run,
+        of_row: impl Fn(usize, &CentroidDistances) -> Result<V> + Sync,
+        ctx: &Context,
     ) -> Result<Vec<V>> {
         let Some(codes) = &side.codes else {
             return Ok(Vec::new());
         };
-        let numbers = memory::collect(rows.iter().map(|&row| side.number(row)), ROW_NUMBERS)?;
-        self.each_row(codes, &numbers, of_row, run)
+        let numbers = memory::collect(rows.iter().map(|&row| side.internal_id(row)), ROW_NUMBERS)?;
+        self.each_row(codes, &numbers, of_row, ctx)
     }
 
     /// What `of_block` makes of the distances of rows to all centroids, a block of them at a time.
@@ -186,27 +186,27 @@ impl Cells {
         &self,
         codes: &Quantised,
         rows: &[u32],
-        of_block: impl Fn(&mut dyn Iterator<Item = Distances>) -> Result<V> + Sync,
-        run: &Run,
+        of_block: impl Fn(&mut dyn Iterator<Item = CentroidDistances>) -> Result<V> + Sync,
+        ctx: &Context,
     ) -> Result<Vec<V>> {
-        let centroids = Quantised::new(self.centroids()?, run.isa())?;
+        let centroids = Quantised::new(self.centroids()?, ctx.isa())?;
         let all: Vec<u32> = (0..self.len() as u32).collect();
-        let mut right = RightPanel::new(run.isa());
+        let mut right = RightPanel::new(ctx.isa());
         right.gather(&centroids, &all, &vec![-1.0; all.len()])?;
         let columns: Vec<Option<u32>> = right.columns().collect();
-        let desk = || (LeftPanel::new(run.isa()), Vec::new());
+        let desk = || (LeftPanel::new(ctx.isa()), Vec::new());
         let blocks = rows.par_chunks(BLOCK).enumerate();
         let blocks = blocks.map_init(desk, |(left, squares), (block, rows)| {
-            run.check()?;
+            ctx.check()?;
             left.gather(codes, rows, &vec![-1.0; rows.len()])?;
             code_distances2(left, &right, squares)?;
             let of_rows = squares.chunks(columns.len()).enumerate();
-            of_block(&mut of_rows.map(|(row, squares)| Distances {
+            of_block(&mut of_rows.map(|(row, squares)| CentroidDistances {
                 place: block * BLOCK + row,
-                least: least(squares, run.isa()),
+                least: least(squares, ctx.isa()),
                 squares,
                 columns: &columns,
-                isa: run.isa(),
+                isa: ctx.isa(),
             }))
         });
         blocks.collect()
@@ -214,7 +214,7 @@ impl Cells {
 
     /// Moves each centroid to the mean of its rows, if it has any.
     fn move_to(&mut self, sample: Rows<'_, f32>, nearest: &[u32], isa: Isa) -> Result<()> {
-        let starts = CellStarts::new(nearest.iter().copied(), self.len());
+        let starts = ListOffsets::new(nearest.iter().copied(), self.len());
         let order = starts.order(nearest)?;
         let centroids = self.centroids.par_chunks_mut(self.width);
         centroids.enumerate().try_for_each(|(cell, centroid)| {
@@ -239,7 +239,7 @@ impl Cells {
 }
 
 /// A row's squared distances to all centroids, as far as codes tell: the same on every machine.
-pub(crate) struct Distances<'a> {
+pub(crate) struct CentroidDistances<'a> {
     /// Of the row, among those that were asked for.
     place: usize,
     least: f32,
@@ -249,7 +249,7 @@ pub(crate) struct Distances<'a> {
     isa: Isa,
 }
 
-impl Distances<'_> {
+impl CentroidDistances<'_> {
     /// The cell of the row.
     pub(crate) fn nearest(&self) -> u32 {
         let mut nearest = None;

@@ -8,9 +8,9 @@ use crate::base::{ROW_NUMBERS, error::Result};
 
 /// Rows numbered by cell: where each cell's start, and the end of the last.
 #[derive(Clone)]
-pub(crate) struct CellStarts(Vec<usize>);
+pub(crate) struct ListOffsets(Vec<usize>);
 
-impl CellStarts {
+impl ListOffsets {
     /// Of rows in these of `count` cells.
     pub(crate) fn new(cells: impl Iterator<Item = u32>, count: usize) -> Self {
         Self::with(cells, vec![0; count])

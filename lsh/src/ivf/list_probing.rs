@@ -10,21 +10,21 @@ use lshjoin_kernels::{LeftPanel, Quantised, RightPanel, Scalar, memory};
 use rayon::prelude::*;
 
 use crate::{
-    base::{ROW_NUMBERS, context::Run, error::Result, per_thread::Desks},
-    ivf::{axis_quantiser::Neighborhood, list_offsets::CellStarts},
+    base::{ROW_NUMBERS, context::Context, error::Result, per_thread::PerThread},
+    ivf::{axis_quantiser::NearLists, list_offsets::ListOffsets},
     pairs::{
-        tile_join::{Judge, LEFT, bounds},
-        top_k::{Groups, Nearest},
+        tile_join::{LEFT, PairSink, bounds},
+        top_k::{Groups, TopK},
     },
-    recall::recall_curve::Needed,
-    vectors::Side,
+    recall::recall_curve::RecallCurve,
+    vectors::Vectors,
 };
 
 /// Left rows by cell, and which cells of right rows they look into.
-pub(crate) struct Reach<'a> {
-    left: &'a CellStarts,
-    right: &'a CellStarts,
-    neighbors: Cow<'a, [Neighborhood]>,
+pub(crate) struct ListProbing<'a> {
+    left: &'a ListOffsets,
+    right: &'a ListOffsets,
+    neighbors: Cow<'a, [NearLists]>,
     /// How far, squared, the cells may be that a cell looks into.
     reach: f32,
     /// Further cells are looked into until there are so many rows.
@@ -33,12 +33,12 @@ pub(crate) struct Reach<'a> {
     panel_bytes: usize,
 }
 
-impl<'a> Reach<'a> {
+impl<'a> ListProbing<'a> {
     /// Of the `probes` nearest cells to each cell, on average: near ones have more of them.
     pub(crate) fn over(
-        neighbors: Cow<'a, [Neighborhood]>,
-        left: &'a CellStarts,
-        right: &'a CellStarts,
+        neighbors: Cow<'a, [NearLists]>,
+        left: &'a ListOffsets,
+        right: &'a ListOffsets,
         probes: usize,
     ) -> Self {
         let mut distances: Vec<f32> = neighbors.iter().flatten().map(|&(far, _)| far).collect();
@@ -109,19 +109,19 @@ impl<'a> Reach<'a> {
         self.reach < f32::INFINITY
     }
 
-    /// Looks further, if that is what held-out rows need to vouch for `recall`: given by their number
+    /// Probes further, if that is what held-out rows need to vouch for `recall`: given by their number
     /// and those of their neighbours.
     pub(crate) fn extend(&mut self, recall: f64, rows: impl Iterator<Item = (u32, Vec<u32>)>) {
         let needed = self.needed(rows.map(|(row, others)| {
             let others = others.iter().map(|&other| self.right.cell(other));
             (self.left.cell(row), others.collect())
         }));
-        self.reach = self.reach.max(needed.reach_for(recall));
+        self.reach = self.reach.max(needed.threshold_for(recall));
     }
 
     /// How far rows have to look to find their neighbours: from their own cells and those of their
     /// neighbours.
-    fn needed(&self, rows: impl Iterator<Item = (u32, Vec<u32>)>) -> Needed {
+    fn needed(&self, rows: impl Iterator<Item = (u32, Vec<u32>)>) -> RecallCurve {
         let of_row = |(cell, others): (u32, Vec<u32>)| {
             let mut reaches = vec![f32::INFINITY; self.neighbors.len()];
             for &(reach, cell) in &self.neighbors[cell as usize] {
@@ -130,7 +130,7 @@ impl<'a> Reach<'a> {
             let reach = |&other: &u32| reaches[other as usize];
             others.iter().map(reach).collect()
         };
-        Needed(rows.map(of_row).collect())
+        RecallCurve(rows.map(of_row).collect())
     }
 
     /// The cells that a cell looks into, nearest first.
@@ -160,12 +160,12 @@ impl<'a> Reach<'a> {
     ///
     /// # Errors
     /// When the run is cancelled.
-    pub(crate) fn hold<T: Scalar>(
+    pub(crate) fn run<T: Scalar>(
         &self,
-        left: &Side<'_, T>,
-        right: &Side<'_, T>,
-        nearest: &Nearest<'_, T>,
-        run: &Run,
+        left: &Vectors<'_, T>,
+        right: &Vectors<'_, T>,
+        nearest: &TopK<'_, T>,
+        ctx: &Context,
     ) -> Result<()> {
         let (Some(left_codes), Some(right_codes)) = (&left.codes, &right.codes) else {
             return Ok(());
@@ -176,14 +176,14 @@ impl<'a> Reach<'a> {
             chunks.map(move |first| (cell, first..rows.end.min(first + LEFT as u32)))
         });
         let tasks = memory::collect(tasks, ROW_NUMBERS)?;
-        run.expect(tasks.len());
-        run.meets(self.pairs() as u64);
+        ctx.expect(tasks.len());
+        ctx.count_pairs(self.pairs() as u64);
         let mut tasks = tasks.as_slice();
-        let of_row = RightPanel::bytes_a_row(run.isa(), left_codes.dim()) + size_of::<u32>();
+        let of_row = RightPanel::bytes_a_row(ctx.isa(), left_codes.dim()) + size_of::<u32>();
         for (cells, wanted) in self.groups(of_row) {
             let panels = wanted.par_iter().zip(0..wanted.len() as u32);
             let panels = panels.map(|(&wanted, cell)| {
-                let mut panel = RightPanel::new(run.isa());
+                let mut panel = RightPanel::new(ctx.isa());
                 let rows = self
                     .right
                     .numbers(cell)
@@ -196,28 +196,28 @@ impl<'a> Reach<'a> {
             let panels: Vec<(Vec<u32>, RightPanel)> = panels.collect::<Result<_>>()?;
             let of_group = tasks.partition_point(|(cell, _)| *cell < cells.end);
             let (group, rest) = tasks.split_at(of_group);
-            self.hold_group(group, &panels, left_codes, nearest, run)?;
+            self.run_group(group, &panels, left_codes, nearest, ctx)?;
             tasks = rest;
         }
         Ok(())
     }
 
     /// Lets the left rows of these tasks, each of a cell, look into near cells.
-    fn hold_group<T: Scalar>(
+    fn run_group<T: Scalar>(
         &self,
         tasks: &[(u32, Range<u32>)],
         panels: &[(Vec<u32>, RightPanel)],
         left_codes: &Quantised<'_>,
-        nearest: &Nearest<'_, T>,
-        run: &Run,
+        nearest: &TopK<'_, T>,
+        ctx: &Context,
     ) -> Result<()> {
-        let desks = Desks::new(|| (LeftPanel::new(run.isa()), Vec::new(), Groups::default()));
+        let buffers = PerThread::new(|| (LeftPanel::new(ctx.isa()), Vec::new(), Groups::default()));
         tasks.par_iter().try_for_each(|(cell, rows)| {
-            let mut desk = desks.own();
-            let (panel, near, groups) = &mut *desk;
+            let mut buffer = buffers.own();
+            let (panel, near, groups) = &mut *buffer;
             let rows: Vec<u32> = rows.clone().collect();
             for (visit, other) in self.of(*cell as usize).enumerate() {
-                run.check()?;
+                ctx.check()?;
                 let bounds = bounds(&rows, |row| nearest.lists.bound(row));
                 // Rows of like bounds go together, which changes less and less.
                 if visit == 0 || visit.is_power_of_two() {
@@ -225,17 +225,17 @@ impl<'a> Reach<'a> {
                 } else {
                     panel.set_bounds(&bounds)?;
                 }
-                let judge = if bounds.contains(&f32::INFINITY) {
-                    nearest.first()
+                let sink = if bounds.contains(&f32::INFINITY) {
+                    nearest.unbounded()
                 } else {
-                    nearest.for_left()
+                    nearest.one_way()
                 };
                 let (others, right) = &panels[other as usize];
                 near.clear();
-                judge.pairs(panel, right, near)?;
-                judge.judge(&rows, others, near, groups)?;
+                sink.pairs(panel, right, near)?;
+                sink.consume(&rows, others, near, groups)?;
             }
-            run.advance(1);
+            ctx.advance(1);
             Ok(())
         })
     }

@@ -4,16 +4,16 @@
 use lshjoin_kernels::{Scalar, memory};
 
 use crate::{
-    base::{context::Run, error::Result, report::Estimate},
+    base::{context::Context, error::Result, report::Estimate},
     ivf::{
-        coarse_quantiser::{Cells, Distances},
-        warm_start::Filling,
+        coarse_quantiser::{CentroidDistances, CoarseQuantiser},
+        warm_start::WarmStart,
     },
     recall::{
-        ground_truth::{HeldOut, Known, Which},
-        recall_curve::Needed,
+        ground_truth::{GroundTruth, Known, Split},
+        recall_curve::RecallCurve,
     },
-    vectors::{Side, Sides},
+    vectors::{Sides, Vectors},
 };
 
 /// How often a margin is chosen, at most, until it is not found to be too narrow.
@@ -28,34 +28,35 @@ const SAMPLED: usize = 2048;
 /// # Errors
 /// When the run is cancelled.
 pub(crate) fn needed<T: Scalar>(
-    cells: &Cells,
-    filling: &Filling,
-    left: Option<&Side<'_, T>>,
-    right: &Side<'_, T>,
+    cells: &CoarseQuantiser,
+    warm_start: &WarmStart,
+    left: Option<&Vectors<'_, T>>,
+    right: &Vectors<'_, T>,
     known: &[Known],
-    run: &Run,
-) -> Result<Needed> {
+    ctx: &Context,
+) -> Result<RecallCurve> {
     let rows: Vec<u32> = known.iter().map(|(row, _)| *row).collect();
-    let looked = |_: usize, distances: &Distances| Ok((distances.nearest(), distances.margins()?));
-    let of_rows = cells.each_row_of(left.unwrap_or(right), &rows, looked, run)?;
+    let looked =
+        |_: usize, distances: &CentroidDistances| Ok((distances.nearest(), distances.margins()?));
+    let of_rows = cells.each_row_of(left.unwrap_or(right), &rows, looked, ctx)?;
     let pairs = known.iter().zip(&of_rows);
     let pairs: Vec<(u32, &(u32, Vec<f32>))> = pairs
         .flat_map(|((_, others), of_row)| others.iter().map(move |&other| (other, of_row)))
         .collect();
     let others: Vec<u32> = pairs.iter().map(|&(other, _)| other).collect();
-    let margin = |place: usize, distances: &Distances| {
+    let margin = |place: usize, distances: &CentroidDistances| {
         let (cell, margins) = pairs[place].1;
         let other = distances.nearest();
         let straight = margins[other as usize];
         Ok(match left {
-            _ if filling.is_from(*cell, other) => 0.0,
+            _ if warm_start.is_from(*cell, other) => 0.0,
             Some(_) => straight,
             None => straight.min(distances.margin(*cell)),
         })
     };
-    let mut margins = cells.each_row_of(right, &others, margin, run)?.into_iter();
+    let mut margins = cells.each_row_of(right, &others, margin, ctx)?.into_iter();
     let of_row = |(_, others): &Known| margins.by_ref().take(others.len()).collect();
-    Ok(Needed(known.iter().map(of_row).collect()))
+    Ok(RecallCurve(known.iter().map(of_row).collect()))
 }
 
 /// The margin by which rows find so many of those nearest to them, and how many that is by rows that it
@@ -64,23 +65,23 @@ pub(crate) fn needed<T: Scalar>(
 /// # Errors
 /// When the run is cancelled.
 pub(crate) fn margin_for<T: Scalar>(
-    cells: &Cells,
-    filling: &Filling,
+    cells: &CoarseQuantiser,
+    warm_start: &WarmStart,
     (left, right): Sides<'_, '_, T>,
-    held_out: &mut HeldOut<T>,
+    ground_truth: &mut GroundTruth<T>,
     recall: f64,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<(f32, Estimate)> {
-    let needed = |held_out: &HeldOut<T>, which| {
-        let known = held_out.known(which);
-        needed(cells, filling, left, right, &known, run)
+    let needed = |ground_truth: &GroundTruth<T>, which| {
+        let known = ground_truth.known(which);
+        needed(cells, warm_start, left, right, &known, ctx)
     };
     let mut attempts = 1..ATTEMPTS;
     loop {
-        let margin = needed(held_out, Which::ToChooseBy)?.reach_for(recall);
-        let found = Estimate::of(needed(held_out, Which::ToCheckBy)?.found(margin));
+        let margin = needed(ground_truth, Split::Calibration)?.threshold_for(recall);
+        let found = Estimate::of(needed(ground_truth, Split::Check)?.found(margin));
         let again = found.falls_short(recall) && attempts.next().is_some();
-        if !again || !held_out.check_by_others(left, right, run)? {
+        if !again || !ground_truth.redraw_check(left, right, ctx)? {
             return Ok((margin, found));
         }
     }
@@ -91,13 +92,13 @@ pub(crate) fn margin_for<T: Scalar>(
 /// # Errors
 /// When the run is cancelled.
 pub(crate) fn margin_of<T: Scalar>(
-    cells: &Cells,
-    side: &Side<'_, T>,
+    cells: &CoarseQuantiser,
+    side: &Vectors<'_, T>,
     probes: usize,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<f32> {
     let rows = side.sample(SAMPLED);
-    let margins = cells.each_row_of(side, &rows, |_, distances| distances.margins(), run)?;
+    let margins = cells.each_row_of(side, &rows, |_, distances| distances.margins(), ctx)?;
     let mut margins = memory::collect(margins.into_iter().flatten(), "margins")?;
     let place = (rows.len() * probes).min(margins.len()).saturating_sub(1);
     Ok(match margins.is_empty() {
@@ -108,56 +109,56 @@ pub(crate) fn margin_of<T: Scalar>(
 
 /// How far rows look with a margin, as a sample has it.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Extent {
-    /// Cells that a row looks into.
+pub(crate) struct ProbeStats {
+    /// CoarseQuantiser that a row looks into.
     pub(crate) cells: f64,
     /// The share of the right rows that are in them.
     pub(crate) share: f64,
     /// The share of them that fill its list before.
-    pub(crate) filling: f64,
+    pub(crate) warm_start: f64,
 }
 
 /// How far left rows look with each of these margins, after their lists are filled.
 ///
 /// # Errors
 /// When the run is cancelled.
-pub(crate) fn extents<T: Scalar>(
-    cells: &Cells,
-    filling: &Filling,
-    left: &Side<'_, T>,
+pub(crate) fn probe_stats<T: Scalar>(
+    cells: &CoarseQuantiser,
+    warm_start: &WarmStart,
+    left: &Vectors<'_, T>,
     margins: &[f32],
-    run: &Run,
-) -> Result<Vec<Extent>> {
+    ctx: &Context,
+) -> Result<Vec<ProbeStats>> {
     let rows = left.sample(SAMPLED);
     let most = margins.iter().copied().fold(0.0, f32::max);
-    let looks = |_: usize, distances: &Distances| {
+    let looks = |_: usize, distances: &CentroidDistances| {
         let own = distances.nearest();
-        let look = Extent {
-            filling: filling.of(own),
-            ..Extent::default()
+        let look = ProbeStats {
+            warm_start: warm_start.of(own),
+            ..ProbeStats::default()
         };
         let mut looks = vec![look; margins.len()];
         distances.within(most, |cell, further| {
-            if filling.is_met(own, cell) {
+            if warm_start.covers(own, cell) {
                 return;
             }
             for (look, &margin) in looks.iter_mut().zip(margins) {
                 if further <= margin {
                     look.cells += 1.0;
-                    look.share += filling.share(cell);
+                    look.share += warm_start.share(cell);
                 }
             }
         });
         Ok(looks)
     };
-    let looks = cells.each_row_of(left, &rows, looks, run)?;
+    let looks = cells.each_row_of(left, &rows, looks, ctx)?;
     let count = (looks.len() as f64).max(1.0);
     let mean = |place: usize| {
         let of_rows = looks.iter().map(|looks| looks[place]);
-        of_rows.fold(Extent::default(), |sum, look| Extent {
+        of_rows.fold(ProbeStats::default(), |sum, look| ProbeStats {
             cells: sum.cells + look.cells / count,
             share: sum.share + look.share / count,
-            filling: sum.filling + look.filling / count,
+            warm_start: sum.warm_start + look.warm_start / count,
         })
     };
     Ok((0..margins.len()).map(mean).collect())

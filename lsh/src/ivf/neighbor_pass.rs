@@ -15,7 +15,7 @@ impl<T: Scalar> TopKJoin<'_, T> {
     /// Neighbours of neighbours: left rows that lie together meet the neighbours of them all
     /// and, where the items are joined with themselves, these neighbours' neighbours.
     pub(crate) fn expand(&self, left_order: &[u32]) -> Result<()> {
-        let lists = self.nearest.lists.settle(self.run)?;
+        let lists = self.nearest.lists.rerank(self.ctx)?;
         let candidates: Vec<Vec<u32>> = left_order
             .par_chunks(EXPANDED)
             .map(|block| {
@@ -41,6 +41,6 @@ impl<T: Scalar> TopKJoin<'_, T> {
             let left = block * EXPANDED..left_order.len().min((block + 1) * EXPANDED);
             met.push((left, start..right_order.len()));
         }
-        self.meet(left_order, &right_order, met, &self.nearest.for_left())
+        self.join(left_order, &right_order, met, &self.nearest.one_way())
     }
 }

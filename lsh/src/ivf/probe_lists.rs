@@ -1,4 +1,4 @@
-//! Which rows meet: those of each cell and those that look into it.
+//! Split rows meet: those of each cell and those that look into it.
 //!
 //! A row looks into the cells whose centroids are about as near as that of its own, but for those that
 //! filled its list. All queries being known, those that look into a cell are gathered from all over and
@@ -11,13 +11,13 @@ use std::ops::Range;
 use lshjoin_kernels::{Scalar, memory};
 
 use crate::{
-    base::{ROW_NUMBERS, context::Run, error::Result, plan::MOST_CELLS},
+    base::{ROW_NUMBERS, context::Context, error::Result, plan::MOST_CELLS},
     ivf::{
-        coarse_quantiser::{BLOCK, Cells, Distances},
-        list_offsets::CellStarts,
-        warm_start::Filling,
+        coarse_quantiser::{BLOCK, CentroidDistances, CoarseQuantiser},
+        list_offsets::ListOffsets,
+        warm_start::WarmStart,
     },
-    vectors::Side,
+    vectors::Vectors,
 };
 
 /// Up to which shares of the margin rows look into cells at a time: all have met the more promising
@@ -28,17 +28,17 @@ const PARTS: [f32; 2] = [0.5, 1.0];
 const LOOKS: &str = "rows that look into cells";
 
 /// Left and right rows by cell, what fills the lists of each, and which left rows look into it.
-pub(crate) struct Visits {
-    filling: Filling,
+pub(crate) struct ProbeLists {
+    warm_start: WarmStart,
     /// `None` when the right side meets itself.
-    left: Option<CellStarts>,
-    right: CellStarts,
-    looks: Looks,
+    left: Option<ListOffsets>,
+    right: ListOffsets,
+    looks: Probes,
 }
 
 /// The rows that look into each cell, by part and cell.
-struct Looks {
-    starts: CellStarts,
+struct Probes {
+    starts: ListOffsets,
     rows: Vec<u32>,
 }
 
@@ -57,25 +57,25 @@ pub(crate) const LOOK_BYTES: usize = size_of::<u16>() + size_of::<u32>();
 const _: () = assert!(PARTS.len() * MOST_CELLS <= 1 << 16);
 
 /// Ranges of two orders of rows that are to meet.
-pub(crate) type Met = Vec<(Range<usize>, Range<usize>)>;
+pub(crate) type BlockPairs = Vec<(Range<usize>, Range<usize>)>;
 
 /// Numbers the side's rows by cell and, if they look anywhere, lists which look into each cell: as far as
 /// a margin, but for what fills their lists.
 fn by_cell<T: Scalar>(
-    cells: &Cells,
-    side: &mut Side<'_, T>,
-    look: Option<(&Filling, f32)>,
-    run: &Run,
-) -> Result<(CellStarts, Looks)> {
-    let looks = |of_block: &mut dyn Iterator<Item = Distances>| {
+    cells: &CoarseQuantiser,
+    side: &mut Vectors<'_, T>,
+    look: Option<(&WarmStart, f32)>,
+    ctx: &Context,
+) -> Result<(ListOffsets, Probes)> {
+    let looks = |of_block: &mut dyn Iterator<Item = CentroidDistances>| {
         let mut block = OfBlock::default();
         let mut listed = Ok(());
         for distances in of_block {
             let own = distances.nearest();
             block.cells.push(own);
-            if let Some((filling, margin)) = look {
+            if let Some((warm_start, margin)) = look {
                 distances.within(margin, |cell, further| {
-                    if filling.is_met(own, cell) {
+                    if warm_start.covers(own, cell) {
                         return;
                     }
                     let part = PARTS.iter().position(|part| further <= part * margin);
@@ -92,14 +92,14 @@ fn by_cell<T: Scalar>(
     };
     let rows = memory::collect(0..side.len() as u32, ROW_NUMBERS)?;
     let blocks = match &side.codes {
-        Some(codes) => cells.each_block(codes, &rows, looks, run)?,
+        Some(codes) => cells.each_block(codes, &rows, looks, ctx)?,
         None => Vec::new(),
     };
     let of_rows = blocks.iter().flat_map(|block| &block.cells);
     let of_rows = memory::collect(of_rows.copied(), ROW_NUMBERS)?;
-    let starts = CellStarts::new(of_rows.iter().copied(), cells.len());
+    let starts = ListOffsets::new(of_rows.iter().copied(), cells.len());
     let order = starts.order(&of_rows)?;
-    let looks = Looks::new(&blocks, &order, cells.len())?;
+    let looks = Probes::new(&blocks, &order, cells.len())?;
     drop(blocks);
     side.reorder(order)?;
     Ok((starts, looks))
@@ -110,12 +110,12 @@ fn key(part: usize, cell: u32, cells: usize) -> u32 {
     (part * cells) as u32 + cell
 }
 
-impl Looks {
+impl Probes {
     /// Of all rows, block by block, which are numbered by `order`.
     fn new(blocks: &[OfBlock], order: &[u32], cells: usize) -> Result<Self> {
         let keys = blocks.iter().flat_map(|block| &block.keys);
         let keys = keys.map(|&key| u32::from(key));
-        let starts = CellStarts::new(keys, PARTS.len() * cells);
+        let starts = ListOffsets::new(keys, PARTS.len() * cells);
         let (mut rows, mut next) = (memory::zeroed(starts.rows(), LOOKS)?, starts.clone());
         for (number, &row) in (0..).zip(order) {
             let (block, row) = (&blocks[row as usize / BLOCK], row as usize % BLOCK);
@@ -134,47 +134,47 @@ impl OfBlock {
     }
 }
 
-impl Visits {
+impl ProbeLists {
     /// Numbers both sides' rows by cell, of which left ones look as far as `margin` after their lists are
     /// filled.
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn new<T: Scalar>(
-        cells: &Cells,
-        filling: Filling,
-        left: Option<&mut Side<'_, T>>,
-        right: &mut Side<'_, T>,
+        cells: &CoarseQuantiser,
+        warm_start: WarmStart,
+        left: Option<&mut Vectors<'_, T>>,
+        right: &mut Vectors<'_, T>,
         margin: f32,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Self> {
-        let look = Some((&filling, margin));
+        let look = Some((&warm_start, margin));
         let ((left, looks), right) = match left {
             None => {
-                let (right, looks) = by_cell(cells, right, look, run)?;
+                let (right, looks) = by_cell(cells, right, look, ctx)?;
                 ((None, looks), right)
             }
             Some(left) => {
-                let right = by_cell(cells, right, None, run)?.0;
-                let (left, looks) = by_cell(cells, left, look, run)?;
+                let right = by_cell(cells, right, None, ctx)?.0;
+                let (left, looks) = by_cell(cells, left, look, ctx)?;
                 ((Some(left), looks), right)
             }
         };
         Ok(Self {
-            filling,
+            warm_start,
             left,
             right,
             looks,
         })
     }
 
-    /// The left rows that look into cells, in the order that [`Visits::parts`] goes by.
+    /// The left rows that look into cells, in the order that [`ProbeLists::parts`] goes by.
     pub(crate) fn order(&self) -> &[u32] {
         &self.looks.rows
     }
 
-    /// Which of [`Visits::order`] are to meet which right rows: first those that promise most.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = Met> {
+    /// Split of [`ProbeLists::order`] are to meet which right rows: first those that promise most.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = BlockPairs> {
         (0..PARTS.len()).map(|part| {
             let cells = 0..self.right.len() as u32;
             let met = cells.map(|cell| {
@@ -191,7 +191,7 @@ impl Visits {
     ///
     /// # Errors
     /// When there is no memory for them.
-    pub(crate) fn first(&self) -> Result<(Vec<u32>, Met)> {
+    pub(crate) fn first(&self) -> Result<(Vec<u32>, BlockPairs)> {
         let (mut order, mut met) = (Vec::new(), Vec::new());
         let left = self.left.as_ref().unwrap_or(&self.right);
         for cell in 0..left.len() as u32 {
@@ -200,11 +200,11 @@ impl Visits {
                 continue;
             }
             let start = order.len();
-            for &other in self.filling.from(cell) {
+            for &other in self.warm_start.from(cell) {
                 memory::extend(&mut order, self.right.numbers(other), ROW_NUMBERS)?;
             }
             let (of_left, of_right) = (rows.len(), order.len() - start);
-            let count = self.filling.parts(cell);
+            let count = self.warm_start.parts(cell);
             let parts = (0..count).map(|part| {
                 let cut = |length| part * length / count..(part + 1) * length / count;
                 let (left, right) = (cut(of_left), cut(of_right));
@@ -231,7 +231,7 @@ mod tests {
     use crate::{
         base::metric::Metric,
         base::random::gaussian,
-        ivf::margins::{extents, margin_of},
+        ivf::margins::{margin_of, probe_stats},
     };
 
     fn gaussians(count: usize, seed: u64) -> Vec<f32> {
@@ -242,28 +242,29 @@ mod tests {
     #[test]
     fn rows_meet_the_cells_within_their_margin_once_each() {
         const DIM: usize = 5;
-        let run = Run::new().unwrap();
+        let ctx = Context::new().unwrap();
         let (queries, items) = (gaussians(300 * DIM, 1), gaussians(700 * DIM, 2));
         let side = |values| {
             let rows = Rows::new(values, DIM).unwrap();
-            Side::new("rows", rows, Metric::Euclidean, &run).unwrap()
+            Vectors::new("rows", rows, Metric::Euclidean, &ctx).unwrap()
         };
-        for (two_sided, filling) in [(false, 10), (false, 100), (true, 10), (true, 100)] {
+        for (two_sided, warm_start) in [(false, 10), (false, 100), (true, 10), (true, 100)] {
             let (mut left, mut right) = (two_sided.then(|| side(&queries)), side(&items));
             let looking = side(if two_sided { &queries } else { &items });
-            let cells = Cells::of_side(&right, 20, 3, &run).unwrap();
-            let filling = Filling::new(&cells, &right, !two_sided, filling, &run).unwrap();
-            let margin = margin_of(&cells, &looking, 4, &run).unwrap();
+            let cells = CoarseQuantiser::of_side(&right, 20, 3, &ctx).unwrap();
+            let warm_start = WarmStart::new(&cells, &right, !two_sided, warm_start, &ctx).unwrap();
+            let margin = margin_of(&cells, &looking, 4, &ctx).unwrap();
             let all: Vec<u32> = (0..looking.rows.len() as u32).collect();
-            let looks = |_: usize, of: &Distances| Ok((of.nearest(), of.margins()?));
-            let margins = cells.each_row_of(&looking, &all, looks, &run).unwrap();
+            let looks = |_: usize, of: &CentroidDistances| Ok((of.nearest(), of.margins()?));
+            let margins = cells.each_row_of(&looking, &all, looks, &ctx).unwrap();
             let all: Vec<u32> = (0..right.rows.len() as u32).collect();
-            let nearest = |_: usize, of: &Distances| Ok(of.nearest());
-            let of_items = cells.each_row_of(&right, &all, nearest, &run).unwrap();
-            let extents = extents(&cells, &filling, &looking, &[margin], &run).unwrap();
+            let nearest = |_: usize, of: &CentroidDistances| Ok(of.nearest());
+            let of_items = cells.each_row_of(&right, &all, nearest, &ctx).unwrap();
+            let probe_stats = probe_stats(&cells, &warm_start, &looking, &[margin], &ctx).unwrap();
             let visits =
-                Visits::new(&cells, filling, left.as_mut(), &mut right, margin, &run).unwrap();
-            let filling = &visits.filling;
+                ProbeLists::new(&cells, warm_start, left.as_mut(), &mut right, margin, &ctx)
+                    .unwrap();
+            let warm_start = &visits.warm_start;
             let left = left.as_ref().unwrap_or(&right);
 
             let mut found = BTreeSet::new();
@@ -282,18 +283,18 @@ mod tests {
                 }
             }
             let looks = (0..).zip(&margins).flat_map(|(row, (own, margins))| {
-                let looks = (0..)
-                    .zip(margins)
-                    .filter(|&(cell, &further)| further <= margin && !filling.is_met(*own, cell));
+                let looks = (0..).zip(margins).filter(|&(cell, &further)| {
+                    further <= margin && !warm_start.covers(*own, cell)
+                });
                 looks.map(move |(cell, _)| (row, cell))
             });
             assert_eq!(found, looks.collect());
             let average = found.len() as f64 / margins.len() as f64;
-            let extent = &extents[0];
+            let stats = &probe_stats[0];
             assert!(
-                (average - extent.cells).abs() < 0.2,
+                (average - stats.cells).abs() < 0.2,
                 "{average}, {}",
-                extent.cells
+                stats.cells
             );
 
             let (order, met) = visits.first().unwrap();
@@ -304,12 +305,12 @@ mod tests {
                 let with: BTreeSet<u32> = order[of_right].iter().copied().collect();
                 for other in 0..cells.len() as u32 {
                     let mut rows = visits.right.numbers(other);
-                    let is_from = filling.is_from(cell, other);
+                    let is_from = warm_start.is_from(cell, other);
                     assert!(!is_from || rows.all(|row| with.contains(&row)));
                     // What need not be looked into fills lists: on one side, of both.
-                    let is_met = filling.is_met(cell, other);
-                    let is_found = two_sided || filling.is_from(other, cell);
-                    assert_eq!(is_met, is_from && is_found);
+                    let covers = warm_start.covers(cell, other);
+                    let is_found = two_sided || warm_start.is_from(other, cell);
+                    assert_eq!(covers, is_from && is_found);
                 }
                 filled.extend(left_rows);
             }

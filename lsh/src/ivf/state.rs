@@ -4,27 +4,27 @@ use lshjoin_kernels::Scalar;
 
 use crate::{
     base::{
-        context::Run,
+        context::Context,
         error::Result,
         plan::{CellPlan, JoinPlan},
     },
     ivf::{
-        coarse_quantiser::Cells,
-        margins::{Extent, extents, margin_for, margin_of},
-        warm_start::Filling,
+        coarse_quantiser::CoarseQuantiser,
+        margins::{ProbeStats, margin_for, margin_of, probe_stats},
+        warm_start::WarmStart,
     },
-    pairs::top_k_lists::to_begin_with,
-    recall::ground_truth::{HeldOut, held_out},
+    pairs::top_k_lists::warm_start_rows,
+    recall::ground_truth::{GroundTruth, ground_truth},
     vectors::Sides,
 };
 
 /// A plan, and what it starts with if the planner made that.
-pub(crate) struct Choice<T> {
+pub(crate) struct PlannedJoin<T> {
     pub(crate) plan: JoinPlan,
-    pub(crate) prepared: Option<Prepared<T>>,
+    pub(crate) prepared: Option<IvfState<T>>,
 }
 
-impl<T> Choice<T> {
+impl<T> PlannedJoin<T> {
     pub(crate) fn of(plan: JoinPlan) -> Self {
         Self {
             plan,
@@ -34,38 +34,46 @@ impl<T> Choice<T> {
 }
 
 /// What a join by cells starts with.
-pub(crate) struct Prepared<T> {
-    pub(crate) cells: Cells,
-    pub(crate) filling: Filling,
+pub(crate) struct IvfState<T> {
+    pub(crate) cells: CoarseQuantiser,
+    pub(crate) warm_start: WarmStart,
     /// The rows to reach a recall by, where one is asked for.
-    pub(crate) held_out: Option<(f64, HeldOut<T>)>,
+    pub(crate) ground_truth: Option<(f64, GroundTruth<T>)>,
     pub(crate) margin: f32,
-    pub(crate) extent: Extent,
+    pub(crate) stats: ProbeStats,
 }
 
-impl<T: Scalar> Prepared<T> {
+impl<T: Scalar> IvfState<T> {
     pub(crate) fn new(
         plan: &CellPlan,
         (left, right): Sides<'_, '_, T>,
         k: usize,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Self> {
-        let mut held_out = held_out(plan.until_recall, left, right, k, run)?;
-        run.begin("cells");
-        let (cells, filling) = learn(plan.cells, plan.seed, (left, right), k, run)?;
-        let margin = match &mut held_out {
-            Some((recall, held_out)) => {
-                margin_for(&cells, &filling, (left, right), held_out, *recall, run)?.0
+        let mut ground_truth = ground_truth(plan.until_recall, left, right, k, ctx)?;
+        ctx.begin_stage("cells");
+        let (cells, warm_start) = learn(plan.cells, plan.seed, (left, right), k, ctx)?;
+        let margin = match &mut ground_truth {
+            Some((recall, ground_truth)) => {
+                margin_for(
+                    &cells,
+                    &warm_start,
+                    (left, right),
+                    ground_truth,
+                    *recall,
+                    ctx,
+                )?
+                .0
             }
-            None => margin_of(&cells, left.unwrap_or(right), plan.probes, run)?,
+            None => margin_of(&cells, left.unwrap_or(right), plan.probes, ctx)?,
         };
-        let extent = extents(&cells, &filling, left.unwrap_or(right), &[margin], run)?[0];
+        let stats = probe_stats(&cells, &warm_start, left.unwrap_or(right), &[margin], ctx)?[0];
         Ok(Self {
             cells,
-            filling,
-            held_out,
+            warm_start,
+            ground_truth,
             margin,
-            extent,
+            stats,
         })
     }
 }
@@ -76,10 +84,10 @@ pub(crate) fn learn<T: Scalar>(
     seed: u64,
     (left, right): Sides<'_, '_, T>,
     k: usize,
-    run: &Run,
-) -> Result<(Cells, Filling)> {
-    let cells = Cells::of_side(right, cells, seed, run)?;
-    let rows = to_begin_with(k, right.len());
-    let filling = Filling::new(&cells, right, left.is_none(), rows, run)?;
-    Ok((cells, filling))
+    ctx: &Context,
+) -> Result<(CoarseQuantiser, WarmStart)> {
+    let cells = CoarseQuantiser::of_side(right, cells, seed, ctx)?;
+    let rows = warm_start_rows(k, right.len());
+    let warm_start = WarmStart::new(&cells, right, left.is_none(), rows, ctx)?;
+    Ok((cells, warm_start))
 }

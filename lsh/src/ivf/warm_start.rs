@@ -1,25 +1,25 @@
-//! Which rows fill lists before any cell is looked into: those of a row's own cell and of the nearest.
+//! Split rows fill lists before any cell is looked into: those of a row's own cell and of the nearest.
 
 use lshjoin_kernels::{Quantised, Scalar};
 
 use crate::{
-    base::{context::Run, error::Result},
+    base::{context::Context, error::Result},
     ivf::{
-        coarse_quantiser::{Cells, Distances},
-        list_offsets::CellStarts,
+        coarse_quantiser::{CentroidDistances, CoarseQuantiser},
+        list_offsets::ListOffsets,
     },
-    vectors::Side,
+    vectors::Vectors,
 };
 
 /// Sampled rows a cell that tell how many rows the cells have.
 const ROWS_OF_CELL: usize = 8;
 
-/// Cells near each whose rows may fill the lists of its own.
+/// CoarseQuantiser near each whose rows may fill the lists of its own.
 const NEAR: usize = 64;
 
 /// For each cell, of which ones the right rows fill the lists of its left rows. Chosen before it is known
 /// which rows the cells have, so that it is known by then into which cells rows need not look.
-pub(crate) struct Filling {
+pub(crate) struct WarmStart {
     /// The share of the right rows that each cell has, by a sample.
     shares: Vec<f64>,
     of_cells: Vec<OfCell>,
@@ -40,28 +40,28 @@ impl OfCell {
     }
 }
 
-impl Filling {
+impl WarmStart {
     /// From about so many right rows for each left one, the left side being the same or another.
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn new<T: Scalar>(
-        cells: &Cells,
-        right: &Side<'_, T>,
+        cells: &CoarseQuantiser,
+        right: &Vectors<'_, T>,
         with_itself: bool,
         rows: usize,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Self> {
         let sample = right.sample(ROWS_OF_CELL * cells.len());
-        let nearest = |_: usize, distances: &Distances| Ok(distances.nearest());
-        let sample = cells.each_row_of(right, &sample, nearest, run)?;
-        let starts = CellStarts::of_sample(sample.into_iter(), cells.len());
+        let nearest = |_: usize, distances: &CentroidDistances| Ok(distances.nearest());
+        let sample = cells.each_row_of(right, &sample, nearest, ctx)?;
+        let starts = ListOffsets::of_sample(sample.into_iter(), cells.len());
         let all: Vec<u32> = (0..cells.len() as u32).collect();
         let share = |&cell: &u32| starts.of(cell).len() as f64 / starts.rows() as f64;
         let shares: Vec<f64> = all.iter().map(share).collect();
 
         let wanted = rows as f64 / right.len() as f64;
-        let fill = |cell: usize, distances: &Distances| {
+        let fill = |cell: usize, distances: &CentroidDistances| {
             let mut share = shares[cell];
             let mut from = vec![cell as u32];
             for other in distances.first(NEAR) {
@@ -79,8 +79,8 @@ impl Filling {
                 parts: (share / (2.0 * wanted)).ceil() as usize,
             })
         };
-        let centroids = Quantised::new(cells.centroids()?, run.isa())?;
-        let of_cells = cells.each_row(&centroids, &all, fill, run)?;
+        let centroids = Quantised::new(cells.centroids()?, ctx.isa())?;
+        let of_cells = cells.each_row(&centroids, &all, fill, ctx)?;
         let met = |(cell, of_cell): (u32, &OfCell)| {
             let from = of_cell.from.iter().copied();
             // Where a side meets itself, what a row finds is found by both.
@@ -125,7 +125,7 @@ impl Filling {
     }
 
     /// Whether left rows of `cell` need not look into `other`.
-    pub(crate) fn is_met(&self, cell: u32, other: u32) -> bool {
+    pub(crate) fn covers(&self, cell: u32, other: u32) -> bool {
         self.met[cell as usize].binary_search(&other).is_ok()
     }
 }

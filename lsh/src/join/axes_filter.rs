@@ -18,16 +18,16 @@ use rayon::prelude::*;
 
 use crate::{
     base::{
-        context::Run,
+        context::Context,
         error::{Error, Result},
         sampling::sample,
     },
     planner::cost_model::Costs,
-    vectors::{Side, principal_axes::PrincipalAxes},
+    vectors::{Vectors, principal_axes::PrincipalAxes},
 };
 
 /// Codes of both sides' rows, by number, cut to the same few values.
-pub(crate) struct Leading {
+pub(crate) struct AxesFilter {
     /// `None` when the right side is joined with itself.
     left: Option<Quantised<'static>>,
     right: Quantised<'static>,
@@ -50,17 +50,17 @@ const SHORT: &str = "rows cut short";
 /// The share of the time that fewer values have to leave, to be worth the trouble.
 const WORTH: f64 = 0.9;
 
-impl Leading {
+impl AxesFilter {
     /// Rows cut to as many values as make it quickest to find all pairs that are not further apart than
     /// `bound`; `None` where whole rows do.
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn where_it_pays<T: Scalar>(
-        left: Option<&Side<'_, T>>,
-        right: &Side<'_, T>,
+        left: Option<&Vectors<'_, T>>,
+        right: &Vectors<'_, T>,
         bound: f32,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Option<Self>> {
         let dim = right.rows.dim();
         let items = right.rows.len();
@@ -71,7 +71,7 @@ impl Leading {
             ),
             None => (items, (items as f64).powi(2) / 2.0),
         };
-        let costs = Costs::of(run.isa());
+        let costs = Costs::of(ctx.isa());
         let short = |values, near| costs.leading((rows, dim), pairs, values, near);
         let enough = WORTH * costs.compare(pairs, dim);
         let choices = (1..=STEPS).map(|steps| steps * STEP);
@@ -82,10 +82,10 @@ impl Leading {
         let Some(&most) = choices.last().filter(|_| at_hand) else {
             return Ok(None);
         };
-        let turn = Turn::of_sample(right, most - 1, run)?;
+        let turn = Turn::of_sample(right, most - 1, ctx)?;
         let mut best = (enough, None);
         for values in choices {
-            let (near, scale) = turn.near(left, right, values, bound, run)?;
+            let (near, scale) = turn.near(left, right, values, bound, ctx)?;
             let work = short(values, near);
             if work < best.0 {
                 best = (work, Some((values, scale)));
@@ -94,7 +94,8 @@ impl Leading {
         let Some((values, scale)) = best.1 else {
             return Ok(None);
         };
-        let codes = |side: &Side<'_, T>| turn.codes(side, &side.numbers()?, values, scale, run);
+        let codes =
+            |side: &Vectors<'_, T>| turn.codes(side, &side.internal_ids()?, values, scale, ctx);
         Ok(Some(Self {
             left: left.map(codes).transpose()?,
             right: codes(right)?,
@@ -117,7 +118,7 @@ struct Turn {
 }
 
 impl Turn {
-    fn of_sample<T: Scalar>(side: &Side<'_, T>, axes: usize, run: &Run) -> Result<Self> {
+    fn of_sample<T: Scalar>(side: &Vectors<'_, T>, axes: usize, ctx: &Context) -> Result<Self> {
         let some = sample(side.rows.len(), SAMPLE.1);
         let mut mean = vec![0.0; side.rows.dim()];
         for &number in &some {
@@ -128,7 +129,7 @@ impl Turn {
             }
         }
         Ok(Self {
-            axes: PrincipalAxes::of_sample(side.rows, axes, run)?,
+            axes: PrincipalAxes::of_sample(side.rows, axes, ctx)?,
             mean,
         })
     }
@@ -137,19 +138,19 @@ impl Turn {
     /// for these.
     fn near<T: Scalar>(
         &self,
-        left: Option<&Side<'_, T>>,
-        right: &Side<'_, T>,
+        left: Option<&Vectors<'_, T>>,
+        right: &Vectors<'_, T>,
         values: usize,
         bound: f32,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<(f64, CommonScale)> {
-        let isa = run.isa();
+        let isa = ctx.isa();
         let some_right = sample(right.rows.len(), SAMPLE.1);
         let some_left = sample(left.unwrap_or(right).rows.len(), SAMPLE.0);
-        let cut = self.rows(right, &some_right, values, run)?;
+        let cut = self.rows(right, &some_right, values, ctx)?;
         let scale = CommonScale::of(Rows::new(&cut.0, values)?, None, isa);
-        let of_right = coded(&cut, values, scale, run)?;
-        let of_left = self.codes(left.unwrap_or(right), &some_left, values, scale, run)?;
+        let of_right = coded(&cut, values, scale, ctx)?;
+        let of_left = self.codes(left.unwrap_or(right), &some_left, values, scale, ctx)?;
         let all = |codes: &Quantised<'_>| (0..codes.len() as u32).collect::<Vec<u32>>();
         let (mut lefts, mut rights) = (LeftPanel::new(isa), RightPanel::new(isa));
         lefts.gather(&of_left, &all(&of_left), &vec![bound; of_left.len()])?;
@@ -166,16 +167,16 @@ impl Turn {
     /// Codes of the rows of these numbers, cut to so many values.
     fn codes<T: Scalar>(
         &self,
-        side: &Side<'_, T>,
+        side: &Vectors<'_, T>,
         numbers: &[u32],
         values: usize,
         scale: CommonScale,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Quantised<'static>> {
         let mut codes = Quantised::empty(values)?;
         for numbers in numbers.chunks(PART) {
-            let cut = self.rows(side, numbers, values, run)?;
-            codes.append(&coded(&cut, values, scale, run)?)?;
+            let cut = self.rows(side, numbers, values, ctx)?;
+            codes.append(&coded(&cut, values, scale, ctx)?)?;
         }
         Ok(codes)
     }
@@ -184,10 +185,10 @@ impl Turn {
     /// computed may be from what the bound holds for.
     fn rows<T: Scalar>(
         &self,
-        side: &Side<'_, T>,
+        side: &Vectors<'_, T>,
         numbers: &[u32],
         values: usize,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<(Vec<f32>, Vec<f32>)> {
         let dim = side.rows.dim();
         let axes = &self.axes.axes[..self.axes.count().min(values - 1) * dim];
@@ -201,7 +202,7 @@ impl Turn {
             .try_for_each_init(
                 || (Vec::new(), Vec::new()),
                 |(centred, products), ((rows, errors), numbers)| {
-                    run.check()?;
+                    ctx.check()?;
                     centred.clear();
                     for &number in numbers {
                         let row = side.row(number) as usize;
@@ -213,7 +214,7 @@ impl Turn {
                     }
                     products.resize(numbers.len() * axes.len(), 0.0);
                     let block = Rows::new(centred, dim)?;
-                    dot_products(block, axes, products, run.isa())?;
+                    dot_products(block, axes, products, ctx.isa())?;
                     let cut = rows.chunks_exact_mut(values).zip(errors);
                     for (place, (cut, error)) in cut.enumerate() {
                         let inside = &products[place * axes.len()..][..axes.len()];
@@ -237,9 +238,9 @@ fn coded(
     (rows, errors): &(Vec<f32>, Vec<f32>),
     values: usize,
     scale: CommonScale,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<Quantised<'static>> {
-    let mut codes = Quantised::with_scale(Rows::new(rows, values)?, None, scale, run.isa())?;
+    let mut codes = Quantised::with_scale(Rows::new(rows, values)?, None, scale, ctx.isa())?;
     for (row, &error) in errors.iter().enumerate() {
         codes.doubt(row, error)?;
     }
@@ -360,17 +361,17 @@ mod tests {
     fn cut_rows_are_never_further_apart() {
         let values = hostile();
         let rows = Rows::new(&values, DIM).unwrap();
-        let run = Run::new().unwrap();
+        let ctx = Context::new().unwrap();
         for metric in [Metric::Euclidean, Metric::Cosine] {
-            let side = Side::new("rows", rows, metric, &run).unwrap();
+            let side = Vectors::new("rows", rows, metric, &ctx).unwrap();
             let turn = Turn {
                 // Of ordinary rows: the others would have all axes to themselves.
-                axes: PrincipalAxes::of_sample(Rows::new(&clustered(60), DIM).unwrap(), 63, &run)
+                axes: PrincipalAxes::of_sample(Rows::new(&clustered(60), DIM).unwrap(), 63, &ctx)
                     .unwrap(),
                 mean: vec![0.3; DIM],
             };
-            let numbers = side.numbers().unwrap();
-            let (cut, errors) = turn.rows(&side, &numbers, 64, &run).unwrap();
+            let numbers = side.internal_ids().unwrap();
+            let (cut, errors) = turn.rows(&side, &numbers, 64, &ctx).unwrap();
             let cut: Vec<f64> = cut.into_iter().map(f64::from).collect();
             let cut = Rows::new(&cut, 64).unwrap();
             for x in 0..rows.len() {
@@ -393,8 +394,8 @@ mod tests {
 
     /// Checks a join, of two sides or of one with itself, against all distances.
     fn check(metric: Metric, radius: f64, queries: Option<&[f64]>, items: &[f64]) {
-        let run = Run::on(Isa::SCALAR); // on which there is most to be gained
-        let side = |name, values| Side::new(name, Rows::new(values, DIM).unwrap(), metric, &run);
+        let ctx = Context::on(Isa::SCALAR); // on which there is most to be gained
+        let side = |name, values| Vectors::new(name, Rows::new(values, DIM).unwrap(), metric, &ctx);
         let right = side("items", items).unwrap();
         let left = queries.map(|queries| side("queries", queries).unwrap());
         // Of unit vectors by their cosine distance.
@@ -402,14 +403,14 @@ mod tests {
             Metric::Cosine => (2.0 * radius).sqrt(),
             _ => radius,
         };
-        let leading = Leading::where_it_pays(left.as_ref(), &right, bound as f32, &run).unwrap();
+        let leading = AxesFilter::where_it_pays(left.as_ref(), &right, bound as f32, &ctx).unwrap();
         assert!(leading.is_some(), "{metric}");
         let mut found = BTreeSet::new();
         let hand_over = |pairs: Vec<(u32, u32, f64)>| {
             found.extend(pairs.into_iter().map(|(left, right, _)| (left, right)));
             Ok(())
         };
-        stream_sides(left.as_ref(), &right, radius, &run, hand_over).unwrap();
+        stream_sides(left.as_ref(), &right, radius, &ctx, hand_over).unwrap();
         let comparable = |values: &[f64]| {
             let mut values = values.to_vec();
             if metric == Metric::Cosine {
@@ -455,10 +456,10 @@ mod tests {
     fn wide_radii_and_manhattan_distances_have_whole_rows() {
         let values = clustered(4000);
         let rows = Rows::new(&values, DIM).unwrap();
-        let run = Run::on(Isa::SCALAR);
+        let ctx = Context::on(Isa::SCALAR);
         for (metric, bound) in [(Metric::Euclidean, 1e3), (Metric::Manhattan, 1.0)] {
-            let side = Side::new("items", rows, metric, &run).unwrap();
-            let leading = Leading::where_it_pays(None, &side, bound, &run).unwrap();
+            let side = Vectors::new("items", rows, metric, &ctx).unwrap();
+            let leading = AxesFilter::where_it_pays(None, &side, bound, &ctx).unwrap();
             assert!(leading.is_none(), "{metric}");
         }
     }

@@ -4,9 +4,9 @@ use lshjoin_kernels::{Scalar, memory};
 
 use crate::{
     base::{ROW_NUMBERS, error::Result, plan::CellPlan},
-    ivf::probe_lists::Visits,
+    ivf::probe_lists::ProbeLists,
     pairs::{results::Neighbors, top_k_join::TopKJoin},
-    recall::ground_truth::HeldOut,
+    recall::ground_truth::GroundTruth,
 };
 
 /// Rounds beyond the plan, where a recall is not reached, before all pairs are met.
@@ -19,20 +19,20 @@ impl<T: Scalar> TopKJoin<'_, T> {
     pub(crate) fn by_cells(
         self,
         plan: &CellPlan,
-        visits: Visits,
-        held_out: Option<(f64, HeldOut<T>)>,
+        visits: ProbeLists,
+        ground_truth: Option<(f64, GroundTruth<T>)>,
     ) -> Result<Neighbors<T>> {
-        let run = self.run;
-        run.begin("visits");
-        let (left, right) = (self.left().numbers()?, self.right.numbers()?);
+        let ctx = self.ctx;
+        ctx.begin_stage("visits");
+        let (left, right) = (self.left().internal_ids()?, self.right.internal_ids()?);
         let (near, met) = visits.first()?;
-        self.meet(&left, &near, met, &self.nearest.first())?;
+        self.join(&left, &near, met, &self.nearest.unbounded())?;
         drop((left, near));
         for met in visits.parts() {
-            self.meet(visits.order(), &right, met, &self.nearest.for_all())?;
+            self.join(visits.order(), &right, met, &self.nearest.symmetric())?;
         }
         drop(visits);
-        self.expanded(plan.rounds, held_out)
+        self.expanded(plan.rounds, ground_truth)
     }
 
     /// Ends the join after so many rounds of meeting the neighbours of neighbours, and more where
@@ -40,30 +40,30 @@ impl<T: Scalar> TopKJoin<'_, T> {
     pub(crate) fn expanded(
         self,
         rounds: usize,
-        held_out: Option<(f64, HeldOut<T>)>,
+        ground_truth: Option<(f64, GroundTruth<T>)>,
     ) -> Result<Neighbors<T>> {
-        let run = self.run;
+        let ctx = self.ctx;
         let order = memory::collect(0..self.left().len() as u32, ROW_NUMBERS)?;
         for _ in 0..rounds {
-            run.begin("rounds");
+            ctx.begin_stage("rounds");
             self.expand(&order)?;
         }
         self.complete()?;
-        if let Some((recall, held_out)) = &held_out {
-            run.begin("check");
-            let mut reached = held_out.recall(&self)?;
+        if let Some((recall, ground_truth)) = &ground_truth {
+            ctx.begin_stage("check");
+            let mut reached = ground_truth.recall(&self)?;
             for _ in 0..MORE_ROUNDS {
                 if reached.falls_short(*recall) {
                     self.expand(&order)?;
-                    reached = held_out.recall(&self)?;
+                    reached = ground_truth.recall(&self)?;
                 }
             }
             if reached.falls_short(*recall) {
                 return self.all_pairs();
             }
-            run.reached(reached);
+            ctx.reached(reached);
         }
-        run.begin("finish");
+        ctx.begin_stage("finish");
         self.nearest.finish()
     }
 }

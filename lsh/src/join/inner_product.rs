@@ -15,7 +15,9 @@ use lshjoin_kernels::{Rows, Scalar, exact_dot_products, memory};
 use rayon::prelude::*;
 
 use crate::{
-    base::{ROW_NUMBERS, context::Run, error::Result, magnitude, metric::Metric, report::Estimate},
+    base::{
+        ROW_NUMBERS, context::Context, error::Result, magnitude, metric::Metric, report::Estimate,
+    },
     pairs::results::{NEIGHBORS, Neighbors},
     planner::{Planner, prediction::PlanStudy},
     recall::others::Others,
@@ -53,19 +55,23 @@ struct Group {
 impl<'a, T: Scalar> Products<'a, T> {
     /// # Errors
     /// When a row holds NaN, infinity, or a number whose products could exceed the largest one.
-    pub(crate) fn new(queries: Option<Rows<'a, T>>, items: Rows<'a, T>, run: &Run) -> Result<Self> {
-        magnitude::check("items", items, Metric::InnerProduct, run)?;
+    pub(crate) fn new(
+        queries: Option<Rows<'a, T>>,
+        items: Rows<'a, T>,
+        ctx: &Context,
+    ) -> Result<Self> {
+        magnitude::check("items", items, Metric::InnerProduct, ctx)?;
         if let Some(queries) = queries {
-            magnitude::check("queries", queries, Metric::InnerProduct, run)?;
+            magnitude::check("queries", queries, Metric::InnerProduct, ctx)?;
         }
-        let of_items = norms_of(items, run)?;
+        let of_items = norms_of(items, ctx)?;
         let groups = groups(&of_items)?;
         Ok(Self {
             with_itself: queries.is_none(),
             queries: queries.unwrap_or(items),
             items,
             of_queries: match queries {
-                Some(queries) => norms_of(queries, run)?,
+                Some(queries) => norms_of(queries, ctx)?,
                 None => of_items,
             },
             groups,
@@ -137,13 +143,13 @@ impl<'a, T: Scalar> Products<'a, T> {
     pub(crate) fn knn(
         &self,
         k: usize,
-        run: &Run,
+        ctx: &Context,
         mut join: impl FnMut(Rows<'_, T>, Rows<'_, T>, usize) -> Result<Neighbors<T>>,
     ) -> Result<Neighbors<T>> {
         let mut best = Best::new(self.queries.len(), k)?;
         let mut recalls = Vec::new();
         for group in &self.groups {
-            run.check()?;
+            ctx.check()?;
             let queries = (0..self.queries.len() as u32).filter(|&query| {
                 best.may_gain(query, self.of_queries[query as usize] * group.longest)
             });
@@ -155,11 +161,11 @@ impl<'a, T: Scalar> Products<'a, T> {
             let (left, right) = augmented.sides()?;
             let found = join(left, right, self.places(k))?;
             drop(augmented);
-            recalls.push(run.recall().map(|recall| self.others(k).found(recall)));
-            self.merge(&mut best, group, recalls.len(), &queries, &found, run)?;
+            recalls.push(ctx.recall().map(|recall| self.others(k).found(recall)));
+            self.merge(&mut best, group, recalls.len(), &queries, &found, ctx)?;
         }
         if let Some(recall) = best.recall(&recalls) {
-            run.reached(recall);
+            ctx.reached(recall);
         }
         best.neighbors()
     }
@@ -172,21 +178,21 @@ impl<'a, T: Scalar> Products<'a, T> {
         number: usize,
         queries: &[u32],
         found: &Neighbors<T>,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<()> {
         let lists = best.lists_of(queries)?;
         let own = |query: u32, item: u32| self.with_itself && query == item;
         lists.into_par_iter().enumerate().try_for_each_init(
             || (Vec::new(), Vec::new(), Vec::new()),
             |(pairs, products, all), (place, (query, list))| {
-                run.check()?;
+                ctx.check()?;
                 let items = found
                     .of(place as u32)
                     .map(|item| group.items[item as usize]);
                 let others = items.filter(|&item| !own(query, item));
                 pairs.clear();
                 memory::extend(pairs, others.map(|item| (query, item)), NEIGHBORS)?;
-                exact_dot_products(self.queries, self.items, pairs, products, run.isa())?;
+                exact_dot_products(self.queries, self.items, pairs, products, ctx.isa())?;
                 let new = pairs
                     .iter()
                     .zip(products.iter())
@@ -243,7 +249,7 @@ struct Best {
 struct Place {
     distance: f64,
     item: u32,
-    /// Which of the groups that were joined it was found in; none has number 0.
+    /// Split of the groups that were joined it was found in; none has number 0.
     group: u32,
 }
 

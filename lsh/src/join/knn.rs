@@ -5,18 +5,18 @@ use lshjoin_kernels::{Rows, Scalar};
 use crate::{
     base::{
         check::{positive, same_dimension},
-        context::Run,
+        context::Context,
         error::Result,
         metric::Metric,
         plan::JoinPlan,
     },
     ivf::{
-        probe_lists::Visits,
-        state::{Choice, Prepared},
+        probe_lists::ProbeLists,
+        state::{IvfState, PlannedJoin},
     },
     join::{
         by_lists::ALL,
-        by_tables::{STRETCH_BITS, Stretches},
+        by_tables::{KeyOrder, ORDER_BITS},
         inner_product::{self, Products},
     },
     pairs::{
@@ -29,7 +29,7 @@ use crate::{
         prediction::{PlanStudy, PredictedPlan},
     },
     vectors::{
-        Side, Sides,
+        Sides, Vectors,
         duplicates::{Distinct, kept},
         principal_axes::{self, PrincipalAxes},
     },
@@ -45,15 +45,15 @@ pub(crate) fn by_plan<T: Scalar>(
     k: usize,
     metric: Metric,
     plan: &JoinPlan,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<Neighbors<T>> {
     if let Some(queries) = queries {
         same_dimension(queries, items)?;
     }
     if metric == Metric::InnerProduct {
-        return join_products(&Products::new(queries, items, run)?, k, plan, run);
+        return join_products(&Products::new(queries, items, ctx)?, k, plan, ctx);
     }
-    join_by(queries, items, k, metric, plan, run)
+    join_by(queries, items, k, metric, plan, ctx)
 }
 
 /// The same for a metric that is a distance, or rows for which it is.
@@ -63,10 +63,10 @@ fn join_by<T: Scalar>(
     k: usize,
     metric: Metric,
     plan: &JoinPlan,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<Neighbors<T>> {
-    let choose = |_: Sides<'_, '_, T>, _| Ok((Choice::of(*plan), ()));
-    Ok(join(queries, items, k, metric, run, choose)?.0)
+    let choose = |_: Sides<'_, '_, T>, _| Ok((PlannedJoin::of(*plan), ()));
+    Ok(join(queries, items, k, metric, ctx, choose)?.0)
 }
 
 /// The join by inner product, group by group by the plan of the largest.
@@ -74,13 +74,13 @@ fn join_products<T: Scalar>(
     products: &Products<'_, T>,
     k: usize,
     plan: &JoinPlan,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<Neighbors<T>> {
     let others = products.others(k);
-    products.knn(k, run, |queries, items, k| {
+    products.knn(k, ctx, |queries, items, k| {
         let plan = plan.for_fewer(items.len() as f64 / products.most().max(1) as f64);
         let plan = plan.until(|recall| others.of_all(recall));
-        join_by(Some(queries), items, k, Metric::InnerProduct, &plan, run)
+        join_by(Some(queries), items, k, Metric::InnerProduct, &plan, ctx)
     })
 }
 
@@ -91,65 +91,66 @@ fn join<T: Scalar, E>(
     items: Rows<'_, T>,
     k: usize,
     metric: Metric,
-    run: &Run,
-    choose: impl FnOnce(Sides<'_, '_, T>, usize) -> Result<(Choice<T>, E)>,
+    ctx: &Context,
+    choose: impl FnOnce(Sides<'_, '_, T>, usize) -> Result<(PlannedJoin<T>, E)>,
 ) -> Result<(Neighbors<T>, E)> {
-    run.begin("distinct");
-    let distinct = Distinct::of(items, kept(queries.is_none(), k), run)?;
-    run.begin("codes");
-    let mut right = Side::of_items(items, metric, distinct, run)?;
+    ctx.begin_stage("distinct");
+    let distinct = Distinct::of(items, kept(queries.is_none(), k), ctx)?;
+    ctx.begin_stage("codes");
+    let mut right = Vectors::of_items(items, metric, distinct, ctx)?;
     let mut left = queries
-        .map(|queries| right.to_meet("queries", queries, run))
+        .map(|queries| right.prepare_other("queries", queries, ctx))
         .transpose()?;
     let (choice, other) = choose((left.as_ref(), &right), k)?;
-    let found = join_sides(left.as_mut(), &mut right, k, choice, run)?;
+    let found = join_sides(left.as_mut(), &mut right, k, choice, ctx)?;
     Ok((found, other))
 }
 
 fn join_sides<T: Scalar>(
-    mut left: Option<&mut Side<'_, T>>,
-    right: &mut Side<'_, T>,
+    mut left: Option<&mut Vectors<'_, T>>,
+    right: &mut Vectors<'_, T>,
     k: usize,
-    choice: Choice<T>,
-    run: &Run,
+    choice: PlannedJoin<T>,
+    ctx: &Context,
 ) -> Result<Neighbors<T>> {
     let items = right.len();
     let most = left.as_ref().map_or(items, |left| left.len());
     if are_most(k, items) || right.codes.is_none() || most.min(items) < MANY {
-        return all_pairs(left.as_deref(), right, k, run);
+        return all_pairs(left.as_deref(), right, k, ctx);
     }
     let (axes, tables) = match &choice.plan {
         // An index has followed it before it comes to this.
-        JoinPlan::Exact | JoinPlan::Partitions(_) => (STRETCH_BITS, None),
+        JoinPlan::Exact | JoinPlan::Partitions(_) => (ORDER_BITS, None),
         JoinPlan::Lsh(plan) => (plan.axes, Some(plan)),
         JoinPlan::Cells(plan) => {
             let prepared = match choice.prepared {
                 Some(prepared) => prepared,
-                None => Prepared::new(plan, (left.as_deref(), right), k, run)?,
+                None => IvfState::new(plan, (left.as_deref(), right), k, ctx)?,
             };
-            let Prepared {
+            let IvfState {
                 cells,
-                filling,
-                held_out,
+                warm_start,
+                ground_truth,
                 margin,
-                extent,
+                stats,
             } = prepared;
-            run.begin("cells");
+            ctx.begin_stage("cells");
             let most = if left.is_none() { ALL / 2.0 } else { ALL };
-            if extent.share <= most {
-                let visits = Visits::new(&cells, filling, left.as_deref_mut(), right, margin, run)?;
-                let join = TopKJoin::new(left.as_deref(), right, k, run)?;
-                return join.by_cells(plan, visits, held_out);
+            if stats.share <= most {
+                let visits =
+                    ProbeLists::new(&cells, warm_start, left.as_deref_mut(), right, margin, ctx)?;
+                let join = TopKJoin::new(left.as_deref(), right, k, ctx)?;
+                return join.by_cells(plan, visits, ground_truth);
             }
-            (STRETCH_BITS, None)
+            (ORDER_BITS, None)
         }
     };
-    run.begin("stretches");
+    ctx.begin_stage("stretches");
     let sample = right.spread(principal_axes::sample_step(items, right.rows.dim()))?;
     let sample = Rows::new(&sample, right.rows.dim())?;
-    let axes = PrincipalAxes::of_sample(sample, axes, run)?;
-    let stretches = Stretches::new(right, left.as_deref_mut(), &axes, sample, run)?;
-    let join = TopKJoin::new(left.as_deref(), right, k, run)?;
+    let axes = PrincipalAxes::of_sample(sample, axes, ctx)?;
+    let stretches = KeyOrder::new(right, left.as_deref_mut(), &axes, sample, ctx)?;
+    let join = TopKJoin::new(left.as_deref(), right, k, ctx)?;
     join.fill(&stretches)?;
     match tables {
         None => join.all_pairs(),
@@ -168,27 +169,27 @@ pub(crate) fn by_recall<T: Scalar>(
     metric: Metric,
     recall: f64,
     seed: u64,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<(Neighbors<T>, PredictedPlan)> {
     if let Some(queries) = queries {
         same_dimension(queries, items)?;
     }
-    let planner = Planner::new(recall, seed, run)?;
+    let planner = Planner::new(recall, seed, ctx)?;
     if metric != Metric::InnerProduct {
-        return join(queries, items, k, metric, run, |sides, k| {
+        return join(queries, items, k, metric, ctx, |sides, k| {
             planner.choose(sides, k)
         });
     }
-    let products = Products::new(queries, items, run)?;
+    let products = Products::new(queries, items, ctx)?;
     if products.groups() > 1 {
         let planned = inner_product::study(planner, &products, k)?.chosen;
-        let found = join_products(&products, k, &planned.plan, run)?;
+        let found = join_products(&products, k, &planned.plan, ctx)?;
         return Ok((found, planned));
     }
     let planner = planner.for_others(products.others(k));
     let mut planned = None;
-    let found = products.knn(k, run, |queries, items, k| {
-        let (found, chosen) = join(Some(queries), items, k, metric, run, |sides, k| {
+    let found = products.knn(k, ctx, |queries, items, k| {
+        let (found, chosen) = join(Some(queries), items, k, metric, ctx, |sides, k| {
             planner.choose(sides, k)
         })?;
         planned = Some(chosen);
@@ -213,15 +214,15 @@ pub(crate) fn study<T: Scalar>(
     metric: Metric,
     recall: f64,
     seed: u64,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<PlanStudy> {
     if let Some(queries) = queries {
         same_dimension(queries, items)?;
     }
     positive("k", k)?;
-    let planner = Planner::new(recall, seed, run)?;
+    let planner = Planner::new(recall, seed, ctx)?;
     if metric == Metric::InnerProduct {
-        return inner_product::study(planner, &Products::new(queries, items, run)?, k);
+        return inner_product::study(planner, &Products::new(queries, items, ctx)?, k);
     }
     planner.study_rows(queries, items, k, metric)
 }

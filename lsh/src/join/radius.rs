@@ -5,18 +5,18 @@ use lshjoin_kernels::{Rows, Scalar, memory};
 use crate::{
     base::{
         check::{not_negative, positive, same_dimension},
-        context::Run,
+        context::Context,
         error::Result,
         metric::Distance,
     },
-    join::axes_filter::Leading,
+    join::axes_filter::AxesFilter,
     pairs::{
         batches::Batches,
         results::{JoinedPairs, PAIRS, Pair, RadiusNeighbors},
-        threshold::{Found, Within},
-        tile_join::{Meeting, Meetings},
+        threshold::{ThresholdScratch, ThresholdSink},
+        tile_join::{BlockPair, TileJoin},
     },
-    vectors::Side,
+    vectors::Vectors,
 };
 
 /// All pairs, by query.
@@ -28,13 +28,13 @@ pub(crate) fn radius_join<T: Scalar>(
     items: Rows<'_, T>,
     radius: f64,
     metric: Distance,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<RadiusNeighbors<T>> {
     let mut pairs = Vec::new();
-    stream_within_radius(queries, items, radius, metric, run, |found| {
+    stream_within_radius(queries, items, radius, metric, ctx, |found| {
         Ok(memory::extend(&mut pairs, found, PAIRS)?)
     })?;
-    run.check()?;
+    ctx.check()?;
     RadiusNeighbors::sorted(pairs, queries.unwrap_or(items).len())
 }
 
@@ -48,12 +48,12 @@ pub(crate) fn radius_join_batches<T: Scalar>(
     radius: f64,
     metric: Distance,
     batch_size: usize,
-    run: &Run,
+    ctx: &Context,
     deliver: impl FnMut(JoinedPairs<T>) + Send,
 ) -> Result<()> {
     positive("batch_size", batch_size)?;
-    let mut batches = Batches::new(batch_size, deliver, run);
-    stream_within_radius(queries, items, radius, metric, run, |found| {
+    let mut batches = Batches::new(batch_size, deliver, ctx);
+    stream_within_radius(queries, items, radius, metric, ctx, |found| {
         batches.add(&found)
     })?;
     batches.finish()
@@ -64,49 +64,49 @@ fn stream_within_radius<T: Scalar>(
     items: Rows<'_, T>,
     radius: f64,
     metric: Distance,
-    run: &Run,
+    ctx: &Context,
     hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
 ) -> Result<()> {
     not_negative("radius", radius)?;
-    let right = Side::new("items", items, metric.into(), run)?;
+    let right = Vectors::new("items", items, metric.into(), ctx)?;
     let left = match queries {
         None => None,
         Some(queries) => {
             same_dimension(queries, items)?;
-            Some(right.to_meet("queries", queries, run)?)
+            Some(right.prepare_other("queries", queries, ctx)?)
         }
     };
-    stream_sides(left.as_ref(), &right, radius, run, hand_over)
+    stream_sides(left.as_ref(), &right, radius, ctx, hand_over)
 }
 
 /// The pairs nearer than `radius`, by number; of `right` with itself when `left` is `None`.
 pub(crate) fn stream_sides<T: Scalar>(
-    left: Option<&Side<'_, T>>,
-    right: &Side<'_, T>,
+    left: Option<&Vectors<'_, T>>,
+    right: &Vectors<'_, T>,
     radius: f64,
-    run: &Run,
+    ctx: &Context,
     hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
 ) -> Result<()> {
-    let right_order = right.numbers()?;
-    let left_order = left.map(Side::numbers).transpose()?;
-    let judge = match left {
-        None => Within::new(right, None, radius, run),
-        Some(left) => Within::new(left, Some(right), radius, run),
+    let right_order = right.internal_ids()?;
+    let left_order = left.map(Vectors::internal_ids).transpose()?;
+    let sink = match left {
+        None => ThresholdSink::new(right, None, radius, ctx),
+        Some(left) => ThresholdSink::new(left, Some(right), radius, ctx),
     };
-    let leading = Leading::where_it_pays(left, right, judge.bound, run)?;
-    let meetings = Meetings {
+    let leading = AxesFilter::where_it_pays(left, right, sink.bound, ctx)?;
+    let meetings = TileJoin {
         left: left.unwrap_or(right),
         left_order: left_order.as_ref().unwrap_or(&right_order),
         right: left.map(|_| (right, right_order.as_slice())),
         codes: leading
             .as_ref()
             .map(|leading| (leading.left(), leading.right())),
-        run,
+        ctx,
     };
-    let all = Meeting {
+    let all = BlockPair {
         left: 0..meetings.left_order.len(),
         right: 0..right_order.len(),
     };
-    let take = |notes: &mut Found<T>| judge.take(notes);
-    meetings.hold_in_order([all].into_iter(), &judge, take, hand_over)
+    let take = |scratch: &mut ThresholdScratch<T>| sink.take(scratch);
+    meetings.run_ordered([all].into_iter(), &sink, take, hand_over)
 }

@@ -5,7 +5,7 @@ use lshjoin_kernels::{
 use crate::{
     base::{
         check::positive,
-        context::Run,
+        context::Context,
         error::{Error, Result},
         metric::Distance,
     },
@@ -32,15 +32,15 @@ const OF_FUNCTION: usize = 1024;
 /// Two rows are candidates when in some table all k functions agree on them.
 ///
 /// ```
-/// use lshjoin::{BucketedRandomProjection, LshModel, Rows, Run};
+/// use lshjoin::{BucketedRandomProjection, LshModel, Rows, Context};
 ///
 /// let values: Vec<f32> = (0..400).map(|value| (value % 20) as f32).collect();
 /// let rows = Rows::new(&values, 2)?;
-/// let run = Run::new()?;
+/// let ctx = Context::new()?;
 /// let family = BucketedRandomProjection { bucket_length: 4.0 };
-/// let model = LshModel::fit(&family, rows, 1, 2, 12345, &run)?;
-/// assert_eq!(model.hash(rows, &run)?.len(), 200 * 2);
-/// let pairs = model.similarity_join(rows, None, 0.5, &run)?;
+/// let model = LshModel::fit(&family, rows, 1, 2, 12345, &ctx)?;
+/// assert_eq!(model.hash(rows, &ctx)?.len(), 200 * 2);
+/// let pairs = model.similarity_join(rows, None, 0.5, &ctx)?;
 /// assert!(pairs.distances.iter().all(|&distance| distance < 0.5));
 /// # Ok::<(), lshjoin::Error>(())
 /// ```
@@ -65,7 +65,7 @@ impl LshModel {
         per_table: usize,
         tables: usize,
         seed: i64,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Self> {
         positive("num_hash_functions", per_table)?;
         positive("num_hash_tables", tables)?;
@@ -76,8 +76,8 @@ impl LshModel {
         memory::check(functions.saturating_mul(of_function), FUNCTIONS)?;
         let functions = family.draw(functions, rows.dim(), seed)?;
         let mut model = Self::from_functions(family.distance(), functions, per_table)?;
-        check_finite(rows, run.isa())?;
-        let ranges = ranges(&model.functions, rows, run)?;
+        check_finite(rows, ctx.isa())?;
+        let ranges = ranges(&model.functions, rows, ctx)?;
         model.layouts = ranges.chunks(per_table).map(KeyLayout::new).collect();
         Ok(model)
     }
@@ -142,21 +142,21 @@ impl LshModel {
     ///
     /// # Errors
     /// When dimensions differ, a row holds NaN or infinity, or a bucket does not fit 32 bits.
-    pub fn hash<T: Scalar>(&self, rows: Rows<'_, T>, run: &Run) -> Result<Vec<i32>> {
+    pub fn hash<T: Scalar>(&self, rows: Rows<'_, T>, ctx: &Context) -> Result<Vec<i32>> {
         self.check_dimension("rows", rows)?;
-        check_finite(rows, run.isa())?;
+        check_finite(rows, ctx.isa())?;
         let mut ids = memory::zeroed(
             rows.len().saturating_mul(self.functions.len()),
             "bucket ids",
         )?;
-        let chunks = chunks(rows.len(), run);
+        let chunks = chunks(rows.len(), ctx);
         for (chunk, ids) in chunks.zip(ids.chunks_mut(CHUNK * self.functions.len())) {
-            run.check()?;
+            ctx.check()?;
             let first = chunk.start;
             self.functions
-                .bucket_ids(rows.slice(chunk.clone()), run.isa(), ids)
+                .bucket_ids(rows.slice(chunk.clone()), ctx.isa(), ids)
                 .map_err(|error| error.after(first))?;
-            run.advance(chunk.len());
+            ctx.advance(chunk.len());
         }
         Ok(ids)
     }
@@ -170,7 +170,7 @@ impl LshModel {
         &self,
         items: Rows<'_, T>,
         queries: Option<Rows<'_, T>>,
-        run: &Run,
+        ctx: &Context,
         mut meet: impl FnMut(&Table, Option<&Table>) -> Result<()>,
     ) -> Result<()> {
         // Some tables at a time, since projecting on one direction takes as long to read the
@@ -182,19 +182,19 @@ impl LshModel {
                 .functions
                 .slice(first..first + layouts.len() * self.per_table)?;
             let mut layouts = layouts.to_vec();
-            let mut of_items = keys(&functions, items, &layouts, run)?;
+            let mut of_items = keys(&functions, items, &layouts, ctx)?;
             if of_items.keyless.iter().any(|rows| !rows.is_empty()) {
-                let ranges = ranges(&functions, items, run)?;
+                let ranges = ranges(&functions, items, ctx)?;
                 for (layout, ranges) in layouts.iter_mut().zip(ranges.chunks(self.per_table)) {
                     *layout = layout.cover(ranges);
                 }
-                of_items = keys(&functions, items, &layouts, run)?;
+                of_items = keys(&functions, items, &layouts, ctx)?;
             }
             let of_queries = queries
-                .map(|queries| keys(&functions, queries, &layouts, run))
+                .map(|queries| keys(&functions, queries, &layouts, ctx))
                 .transpose()?;
             for (table, layout) in layouts.iter().enumerate() {
-                run.check()?;
+                ctx.check()?;
                 let build = |keys: &Keys| {
                     let mut keyless = keys.keyless[table].iter().peekable();
                     let column = &keys.columns[table];
@@ -241,25 +241,25 @@ fn keys<T: Scalar>(
     functions: &HashFunctions,
     rows: Rows<'_, T>,
     layouts: &[KeyLayout],
-    run: &Run,
+    ctx: &Context,
 ) -> Result<Keys> {
     let columns = layouts.iter().map(|_| memory::zeroed(rows.len(), KEYS));
     let mut columns: Vec<Vec<u128>> = columns.collect::<Result<_, _>>()?;
     let mut keyless = vec![Vec::new(); layouts.len()];
-    for chunk in chunks(rows.len(), run) {
-        run.check()?;
+    for chunk in chunks(rows.len(), ctx) {
+        ctx.check()?;
         let mut of_chunk: Vec<_> = columns
             .iter_mut()
             .map(|keys| &mut keys[chunk.clone()])
             .collect();
         let found = functions
-            .keys(rows.slice(chunk.clone()), layouts, run.isa(), &mut of_chunk)
+            .keys(rows.slice(chunk.clone()), layouts, ctx.isa(), &mut of_chunk)
             .map_err(|error| error.after(chunk.start))?;
         for (keyless, found) in keyless.iter_mut().zip(found) {
             let found = found.iter().map(|row| (chunk.start + row) as u32);
             memory::extend(keyless, found, KEYS)?;
         }
-        run.advance(chunk.len());
+        ctx.advance(chunk.len());
     }
     Ok(Keys { columns, keyless })
 }
@@ -267,24 +267,24 @@ fn keys<T: Scalar>(
 fn ranges<T: Scalar>(
     functions: &HashFunctions,
     rows: Rows<'_, T>,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<Vec<(i32, i32)>> {
     let mut ranges = vec![NO_RANGE; functions.len()];
-    for chunk in chunks(rows.len(), run) {
-        run.check()?;
+    for chunk in chunks(rows.len(), ctx) {
+        ctx.check()?;
         let of_chunk = functions
-            .ranges(rows.slice(chunk.clone()), run.isa())
+            .ranges(rows.slice(chunk.clone()), ctx.isa())
             .map_err(|error| error.after(chunk.start))?;
         for (range, (low, high)) in ranges.iter_mut().zip(of_chunk) {
             *range = (range.0.min(low), range.1.max(high));
         }
-        run.advance(chunk.len());
+        ctx.advance(chunk.len());
     }
     Ok(ranges)
 }
 
-fn chunks(rows: usize, run: &Run) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
-    run.expect(rows);
+fn chunks(rows: usize, ctx: &Context) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+    ctx.expect(rows);
     (0..rows)
         .step_by(CHUNK)
         .map(move |first| first..rows.min(first + CHUNK))

@@ -3,14 +3,14 @@
 use lshjoin_kernels::{Rows, Scalar};
 
 use crate::{
-    base::{context::Run, error::Result},
+    base::{context::Context, error::Result},
     lsh::model::LshModel,
     pairs::{
         results::Neighbors,
-        tile_join::{Meeting, Meetings},
-        top_k::Nearest,
+        tile_join::{BlockPair, TileJoin},
+        top_k::TopK,
     },
-    vectors::Side,
+    vectors::Vectors,
 };
 
 impl LshModel {
@@ -27,27 +27,27 @@ impl LshModel {
         queries: Rows<'_, T>,
         items: Rows<'_, T>,
         k: usize,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Neighbors<T>> {
         self.check_dimension("queries", queries)?;
         self.check_dimension("items", items)?;
-        let right = Side::new("items", items, self.distance().into(), run)?;
-        let left = right.to_meet("queries", queries, run)?;
-        let nearest = Nearest::new(&left, Some(&right), k, run)?;
-        self.for_each_table(items, Some(queries), run, |items, queries| {
+        let right = Vectors::new("items", items, self.distance().into(), ctx)?;
+        let left = right.prepare_other("queries", queries, ctx)?;
+        let nearest = TopK::new(&left, Some(&right), k, ctx)?;
+        self.for_each_table(items, Some(queries), ctx, |items, queries| {
             let Some(queries) = queries else {
                 return Ok(());
             };
-            let meetings = Meetings {
+            let meetings = TileJoin {
                 left: &left,
                 left_order: &queries.order,
                 right: Some((&right, &items.order)),
                 codes: None,
-                run,
+                ctx,
             };
             let met = queries.matches(items)?.into_iter();
-            let met = met.map(|(left, right)| Meeting { left, right });
-            meetings.hold(met, &nearest.for_left())?;
+            let met = met.map(|(left, right)| BlockPair { left, right });
+            meetings.run(met, &nearest.one_way())?;
             Ok(())
         })?;
         nearest.finish()

@@ -34,7 +34,7 @@ pub struct Prober {
 /// A function's step across one of the boundaries of its bucket.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Crossing {
-    /// Which function.
+    /// Split function.
     pub function: usize,
     /// −1 or 1, to be added to the function's bucket id.
     pub step: i32,

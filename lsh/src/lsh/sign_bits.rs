@@ -4,9 +4,9 @@ use lshjoin_kernels::{Rows, Scalar, memory};
 use rayon::prelude::*;
 
 use crate::{
-    base::{ROW_NUMBERS, context::Run, error::Result},
+    base::{ROW_NUMBERS, context::Context, error::Result},
     lsh::{probe::Prober, table::Table, table_functions::TableFunctions},
-    vectors::{Side, principal_axes::project},
+    vectors::{Vectors, principal_axes::project},
 };
 
 /// Rows that a thread keys at a time.
@@ -16,7 +16,7 @@ const BLOCK: usize = 1024;
 const KEYS: &str = "keys";
 
 /// What one table's functions make of the rows of one side.
-pub(crate) struct Signs {
+pub(crate) struct SignBits {
     bits: usize,
     /// Projection less threshold, (rows, functions) row-major: bit j of a key is whether the
     /// margin is not negative.
@@ -25,16 +25,16 @@ pub(crate) struct Signs {
     numbers: Vec<u32>,
 }
 
-impl Signs {
+impl SignBits {
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn of<T: Scalar>(
-        side: &Side<'_, T>,
+        side: &Vectors<'_, T>,
         functions: &TableFunctions,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Self> {
         let directions = Rows::new(&functions.directions, side.rows.dim())?;
-        let mut margins = project(side.rows, directions, run)?;
+        let mut margins = project(side.rows, directions, ctx)?;
         let bits = functions.thresholds.len();
         margins
             .par_chunks_mut(bits)
@@ -46,12 +46,13 @@ impl Signs {
                 }
             });
         // Duplicates have the number of the one that takes part.
-        let rows = (0..side.rows.len() as u32).filter(|&row| side.row(side.number(row)) == row);
+        let rows =
+            (0..side.rows.len() as u32).filter(|&row| side.row(side.internal_id(row)) == row);
         let rows = memory::collect(rows, ROW_NUMBERS)?;
         if rows.len() < side.rows.len() {
             margins = Rows::new(&margins, bits)?.gather(&rows)?;
         }
-        let numbers = memory::collect(rows.iter().map(|&row| side.number(row)), ROW_NUMBERS)?;
+        let numbers = memory::collect(rows.iter().map(|&row| side.internal_id(row)), ROW_NUMBERS)?;
         Ok(Self {
             bits,
             margins,

@@ -6,17 +6,17 @@ use rayon::prelude::*;
 use crate::{
     base::{
         check::{not_negative, positive},
-        context::Run,
+        context::Context,
         error::Result,
     },
     lsh::{model::LshModel, table::Table},
     pairs::{
         batches::Batches,
         results::{JoinedPairs, PAIRS, Pair},
-        threshold::{BucketNumbers, Found, Within},
-        tile_join::{Meeting, Meetings},
+        threshold::{BucketNumbers, Found, ThresholdScratch, ThresholdSink},
+        tile_join::{BlockPair, TileJoin},
     },
-    vectors::Side,
+    vectors::Vectors,
 };
 
 impl LshModel {
@@ -34,13 +34,13 @@ impl LshModel {
         a: Rows<'_, T>,
         b: Option<Rows<'_, T>>,
         threshold: f64,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<JoinedPairs<T>> {
         let mut pairs = Vec::new();
-        self.stream_similar(a, b, threshold, run, |found| {
+        self.stream_similar(a, b, threshold, ctx, |found| {
             Ok(memory::extend(&mut pairs, found, PAIRS)?)
         })?;
-        run.check()?;
+        ctx.check()?;
         pairs.par_sort_unstable_by_key(|&(left, right, _)| (left, right));
         let mut joined = JoinedPairs::new();
         joined.extend(&pairs)?;
@@ -60,12 +60,12 @@ impl LshModel {
         b: Option<Rows<'_, T>>,
         threshold: f64,
         batch_size: usize,
-        run: &Run,
+        ctx: &Context,
         deliver: impl FnMut(JoinedPairs<T>) + Send,
     ) -> Result<()> {
         positive("batch_size", batch_size)?;
-        let mut batches = Batches::new(batch_size, deliver, run);
-        self.stream_similar(a, b, threshold, run, |found| batches.add(&found))?;
+        let mut batches = Batches::new(batch_size, deliver, ctx);
+        self.stream_similar(a, b, threshold, ctx, |found| batches.add(&found))?;
         batches.finish()
     }
 
@@ -74,64 +74,64 @@ impl LshModel {
         a: Rows<'_, T>,
         b: Option<Rows<'_, T>>,
         threshold: f64,
-        run: &Run,
+        ctx: &Context,
         mut hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
     ) -> Result<()> {
         self.check_dimension("left rows", a)?;
         not_negative("threshold", threshold)?;
-        let left = Side::new("the left side", a, self.distance().into(), run)?;
+        let left = Vectors::new("the left side", a, self.distance().into(), ctx)?;
         let right = match b {
             None => None,
             Some(b) => {
                 self.check_dimension("right rows", b)?;
-                Some(left.to_meet("the right side", b, run)?)
+                Some(left.prepare_other("the right side", b, ctx)?)
             }
         };
-        let mut judge = Within::new(&left, right.as_ref(), threshold, run);
-        self.for_each_table(b.unwrap_or(a), b.map(|_| a), run, |items, queries| {
-            let take = |notes: &mut Found<T>| judge.take(notes);
+        let mut sink = ThresholdSink::new(&left, right.as_ref(), threshold, ctx);
+        self.for_each_table(b.unwrap_or(a), b.map(|_| a), ctx, |items, queries| {
+            let take = |scratch: &mut ThresholdScratch<T>| sink.take(scratch);
             let buckets = match (&right, queries) {
                 (Some(right), Some(queries)) => {
                     let matches = queries.matches(items)?;
                     let buckets =
                         BucketNumbers::of_two(queries, a.len(), items, right.rows.len(), &matches)?;
-                    let meetings = Meetings {
+                    let meetings = TileJoin {
                         left: &left,
                         left_order: &queries.order,
                         right: Some((right, &items.order)),
                         codes: None,
-                        run,
+                        ctx,
                     };
                     let met = matches
                         .into_iter()
-                        .map(|(left, right)| Meeting { left, right });
-                    meetings.hold_in_order(met, &judge, take, &mut hand_over)?;
+                        .map(|(left, right)| BlockPair { left, right });
+                    meetings.run_ordered(met, &sink, take, &mut hand_over)?;
                     buckets
                 }
                 _ => {
-                    let meetings = Meetings {
+                    let meetings = TileJoin {
                         left: &left,
                         left_order: &items.order,
                         right: None,
                         codes: None,
-                        run,
+                        ctx,
                     };
                     let met = items
                         .ranges()
                         .filter(|bucket| bucket.len() > 1)
-                        .map(|bucket| Meeting {
+                        .map(|bucket| BlockPair {
                             left: bucket.clone(),
                             right: bucket,
                         });
-                    meetings.hold_in_order(met, &judge, take, &mut hand_over)?;
+                    meetings.run_ordered(met, &sink, take, &mut hand_over)?;
                     BucketNumbers::of_one(items, a.len())?
                 }
             };
-            judge.earlier.push(buckets);
+            sink.earlier.push(buckets);
             Ok(())
         })?;
         if b.is_none() {
-            hand_over(memory::collect(judge.with_itself(), PAIRS)?)?;
+            hand_over(memory::collect(sink.with_itself(), PAIRS)?)?;
         }
         Ok(())
     }

@@ -59,7 +59,7 @@ impl Table {
         (0..self.buckets.len()).map(|bucket| self.range(bucket))
     }
 
-    /// Stretches of `length` rows, whatever their keys.
+    /// KeyOrder of `length` rows, whatever their keys.
     pub(crate) fn stretches(&self, length: usize) -> impl Iterator<Item = Range<usize>> {
         let end = self.order.len();
         (0..end)

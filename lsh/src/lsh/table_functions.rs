@@ -4,7 +4,7 @@ use lshjoin_kernels::{Rows, Scalar, memory};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 use crate::{
-    base::{context::Run, error::Result, random::gaussian},
+    base::{context::Context, error::Result, random::gaussian},
     vectors::principal_axes::{AXES, PrincipalAxes, orthonormalise, project, sample, transpose},
 };
 
@@ -30,7 +30,7 @@ impl PrincipalAxes {
         functions: usize,
         seed: u64,
         table: u64,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<TableFunctions> {
         let count = self.count();
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -54,7 +54,7 @@ impl PrincipalAxes {
         let projections = project(
             Rows::new(&sample, rows.dim())?,
             Rows::new(&directions, self.dim)?,
-            run,
+            ctx,
         )?;
         let height = sample.len() / rows.dim();
         let thresholds = match height {
@@ -96,8 +96,8 @@ mod tests {
     const DIM: usize = 40;
     const LATENT: usize = 5;
 
-    fn run() -> Run {
-        Run::new().unwrap()
+    fn run() -> Context {
+        Context::new().unwrap()
     }
 
     fn gaussians(count: usize, seed: u64) -> Vec<f32> {
@@ -276,13 +276,13 @@ mod tests {
         let (values, _) = flat_rows(5000);
         let rows = Rows::new(&values, DIM).unwrap();
         let bits = |isa: Isa, threads: usize| {
-            let run = Run::on(isa);
+            let ctx = Context::on(isa);
             let pool = ThreadPoolBuilder::new().num_threads(threads).build();
             pool.unwrap().install(|| {
-                let axes = PrincipalAxes::of_sample(rows, 16, &run).unwrap();
-                let table = axes.table(rows, 20, 5, 6, &run).unwrap();
+                let axes = PrincipalAxes::of_sample(rows, 16, &ctx).unwrap();
+                let table = axes.table(rows, 20, 5, 6, &ctx).unwrap();
                 let directions = Rows::new(&table.directions, DIM).unwrap();
-                let projections = project(rows, directions, &run).unwrap();
+                let projections = project(rows, directions, &ctx).unwrap();
                 let all = [axes.axes, table.directions, table.thresholds, projections];
                 all.map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
             })

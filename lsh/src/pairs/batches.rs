@@ -3,25 +3,25 @@
 use lshjoin_kernels::Scalar;
 
 use crate::{
-    base::{context::Run, error::Result},
+    base::{context::Context, error::Result},
     pairs::results::{JoinedPairs, Pair},
 };
 
 /// Hands over pairs `size` at a time, and what is left at the end.
 pub(crate) struct Batches<'a, T, D> {
     size: usize,
-    filling: JoinedPairs<T>,
+    warm_start: JoinedPairs<T>,
     deliver: D,
-    run: &'a Run,
+    ctx: &'a Context,
 }
 
 impl<'a, T: Scalar, D: FnMut(JoinedPairs<T>)> Batches<'a, T, D> {
-    pub(crate) fn new(size: usize, deliver: D, run: &'a Run) -> Self {
+    pub(crate) fn new(size: usize, deliver: D, ctx: &'a Context) -> Self {
         Self {
             size,
-            filling: JoinedPairs::new(),
+            warm_start: JoinedPairs::new(),
             deliver,
-            run,
+            ctx,
         }
     }
 
@@ -30,9 +30,9 @@ impl<'a, T: Scalar, D: FnMut(JoinedPairs<T>)> Batches<'a, T, D> {
     /// for a batch.
     pub(crate) fn add(&mut self, mut pairs: &[Pair<T>]) -> Result<()> {
         while !pairs.is_empty() {
-            let room = self.size - self.filling.left.len();
+            let room = self.size - self.warm_start.left.len();
             let (now, later) = pairs.split_at(room.min(pairs.len()));
-            self.filling.extend(now)?;
+            self.warm_start.extend(now)?;
             if now.len() == room {
                 self.deliver()?;
             }
@@ -44,15 +44,15 @@ impl<'a, T: Scalar, D: FnMut(JoinedPairs<T>)> Batches<'a, T, D> {
     /// # Errors
     /// As of [`Batches::add`].
     pub(crate) fn finish(mut self) -> Result<()> {
-        if self.filling.left.is_empty() {
+        if self.warm_start.left.is_empty() {
             return Ok(());
         }
         self.deliver()
     }
 
     fn deliver(&mut self) -> Result<()> {
-        self.run.check()?;
-        (self.deliver)(std::mem::replace(&mut self.filling, JoinedPairs::new()));
-        self.run.check()
+        self.ctx.check()?;
+        (self.deliver)(std::mem::replace(&mut self.warm_start, JoinedPairs::new()));
+        self.ctx.check()
     }
 }

@@ -6,9 +6,9 @@ use lshjoin_kernels::{Scalar, memory};
 use rayon::prelude::*;
 
 use crate::{
-    base::{context::Run, error::Result},
+    base::{context::Context, error::Result},
     pairs::results::{NEIGHBORS, Neighbors},
-    vectors::Side,
+    vectors::Vectors,
 };
 
 /// Whether the k nearest are so many of the items that no filter pays: most distances are asked for,
@@ -22,25 +22,25 @@ pub(crate) fn are_most(k: usize, items: usize) -> bool {
 /// # Errors
 /// When there is no memory for them, or the run is cancelled.
 pub(crate) fn by_sorting<T: Scalar>(
-    left: Option<&Side<'_, T>>,
-    right: &Side<'_, T>,
+    left: Option<&Vectors<'_, T>>,
+    right: &Vectors<'_, T>,
     k: usize,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<Neighbors<T>> {
-    let items = right.numbers()?;
+    let items = right.internal_ids()?;
     let with_itself = left.is_none();
     let left = left.unwrap_or(right);
     let (rows, places) = (left.len(), k.min(right.len().max(1)));
     let values = rows.saturating_mul(places);
     let mut distances = memory::filled(T::INFINITY, values, NEIGHBORS)?;
     let mut indices = memory::filled(-1, values, NEIGHBORS)?;
-    run.expect(rows);
+    ctx.expect(rows);
     distances
         .par_chunks_mut(places)
         .zip(indices.par_chunks_mut(places))
         .enumerate()
         .try_for_each_init(Buffers::default, |buffers, (row, (distances, indices))| {
-            run.check()?;
+            ctx.check()?;
             let Buffers {
                 pairs,
                 of_pairs,
@@ -50,7 +50,7 @@ pub(crate) fn by_sorting<T: Scalar>(
             let others = items.iter().filter(|&&item| !with_itself || item != row);
             pairs.clear();
             memory::extend(pairs, others.map(|&item| (row, item)), NEIGHBORS)?;
-            left.distances(right, pairs, of_pairs, run.isa())?;
+            left.distances(right, pairs, of_pairs, ctx.isa())?;
             measured.clear();
             let of_items = of_pairs.iter().zip(pairs.iter());
             let of_items = of_items.map(|(&distance, &(_, item))| Measured {
@@ -68,7 +68,7 @@ pub(crate) fn by_sorting<T: Scalar>(
                 distances[place] = T::from_f64(distance);
                 indices[place] = item.into();
             }
-            run.advance(1);
+            ctx.advance(1);
             Ok::<_, crate::Error>(())
         })?;
     let found = Neighbors {

@@ -3,7 +3,7 @@
 use lshjoin_kernels::{Scalar, memory};
 use rayon::prelude::*;
 
-use crate::{base::error::Result, vectors::Side};
+use crate::{base::error::Result, vectors::Vectors};
 
 /// What memory is asked for.
 pub(crate) const NEIGHBORS: &str = "neighbours";
@@ -13,7 +13,7 @@ pub(crate) const NEIGHBORS: &str = "neighbours";
 pub struct Neighbors<T> {
     /// Places a query.
     pub k: usize,
-    /// Distances, (queries, k) row-major, rising, infinite where there are fewer than k.
+    /// CentroidDistances, (queries, k) row-major, rising, infinite where there are fewer than k.
     pub distances: Vec<T>,
     /// Rows of the items, in the same places; −1 where there are fewer than k. Among items at
     /// the same distance the lower row comes first.
@@ -38,11 +38,15 @@ impl<T: Scalar> Neighbors<T> {
     }
 
     /// The same by the indices of rows that are numbered otherwise on these sides.
-    pub(crate) fn by_index(mut self, left: &Side<'_, T>, right: &Side<'_, T>) -> Result<Self> {
+    pub(crate) fn by_index(
+        mut self,
+        left: &Vectors<'_, T>,
+        right: &Vectors<'_, T>,
+    ) -> Result<Self> {
         if let Some(rows) = right.order() {
             self = self.renumbered(rows);
         }
-        match left.places() {
+        match left.positions() {
             Some(places) => self.copied_to(places),
             None => Ok(self),
         }
@@ -119,7 +123,7 @@ pub struct JoinedPairs<T> {
 pub struct RadiusNeighbors<T> {
     /// The neighbours of query i are at places `lims[i]..lims[i + 1]`.
     pub lims: Vec<i64>,
-    /// Distances, rising for each query.
+    /// CentroidDistances, rising for each query.
     pub distances: Vec<T>,
     /// Rows of the items; at the same distance the lower row comes first.
     pub indices: Vec<i64>,

@@ -3,18 +3,18 @@
 use lshjoin_kernels::{Isa, Near, Scalar, memory};
 
 use crate::{
-    base::{context::Run, error::Result, metric::Metric},
+    base::{context::Context, error::Result, metric::Metric},
     pairs::{
         results::{PAIRS, Pair},
-        tile_join::Judge,
+        tile_join::PairSink,
     },
-    vectors::{Side, interval::filter_interval},
+    vectors::{Vectors, interval::filter_interval},
 };
 
 /// Keeps the pairs nearer than a threshold that no earlier table has brought together.
-pub(crate) struct Within<'a, T> {
-    pub(crate) left: &'a Side<'a, T>,
-    pub(crate) right: &'a Side<'a, T>,
+pub(crate) struct ThresholdSink<'a, T> {
+    pub(crate) left: &'a Vectors<'a, T>,
+    pub(crate) right: &'a Vectors<'a, T>,
     pub(crate) threshold: f64,
     pub(crate) bound: f32,
     /// Of a side with itself, each pair is met once but wanted both ways.
@@ -25,19 +25,19 @@ pub(crate) struct Within<'a, T> {
 }
 
 /// What one thread has found in a task, and its buffers.
-pub(crate) struct Found<T> {
+pub(crate) struct ThresholdScratch<T> {
     pub(crate) found: Vec<Pair<T>>,
     pub(crate) pairs: Vec<(u32, u32)>,
     pub(crate) distances: Vec<f64>,
 }
 
-impl<'a, T: Scalar> Within<'a, T> {
+impl<'a, T: Scalar> ThresholdSink<'a, T> {
     /// Of `left` with itself when `right` is `None`.
     pub(crate) fn new(
-        left: &'a Side<'a, T>,
-        right: Option<&'a Side<'a, T>>,
+        left: &'a Vectors<'a, T>,
+        right: Option<&'a Vectors<'a, T>>,
         threshold: f64,
-        run: &Run,
+        ctx: &Context,
     ) -> Self {
         let (_, bound) = filter_interval::<T>(left.metric, threshold, left.rows.dim());
         Self {
@@ -46,14 +46,14 @@ impl<'a, T: Scalar> Within<'a, T> {
             threshold,
             bound,
             with_itself: right.is_none(),
-            isa: run.isa(),
+            isa: ctx.isa(),
             earlier: Vec::new(),
         }
     }
 
     /// The pairs found, by row: the order in which tiles bring them is nobody's promise.
-    pub(crate) fn take(&self, notes: &mut Found<T>) -> Result<Vec<Pair<T>>> {
-        let mut found = std::mem::take(&mut notes.found);
+    pub(crate) fn take(&self, scratch: &mut ThresholdScratch<T>) -> Result<Vec<Pair<T>>> {
+        let mut found = std::mem::take(&mut scratch.found);
         if self.with_itself {
             let more = found.len();
             memory::reserve(&mut found, more, PAIRS)?;
@@ -81,11 +81,11 @@ impl<'a, T: Scalar> Within<'a, T> {
     }
 }
 
-impl<T: Scalar> Judge<T> for Within<'_, T> {
-    type Notes = Found<T>;
+impl<T: Scalar> PairSink<T> for ThresholdSink<'_, T> {
+    type Scratch = ThresholdScratch<T>;
 
-    fn notes(&self) -> Self::Notes {
-        Found {
+    fn scratch(&self) -> Self::Scratch {
+        ThresholdScratch {
             found: Vec::new(),
             pairs: Vec::new(),
             distances: Vec::new(),
@@ -100,24 +100,24 @@ impl<T: Scalar> Judge<T> for Within<'_, T> {
         -1.0
     }
 
-    fn judge(
+    fn consume(
         &self,
         left: &[u32],
         right: &[u32],
         near: &mut Vec<Near>,
-        notes: &mut Self::Notes,
+        scratch: &mut Self::Scratch,
     ) -> Result<()> {
         let rows = |pair: &Near| (left[pair.left as usize], right[pair.right as usize]);
-        notes.pairs.clear();
-        memory::extend(&mut notes.pairs, near.iter().map(rows), PAIRS)?;
+        scratch.pairs.clear();
+        memory::extend(&mut scratch.pairs, near.iter().map(rows), PAIRS)?;
         self.left
-            .distances(self.right, &notes.pairs, &mut notes.distances, self.isa)?;
-        for (&(left, right), &distance) in notes.pairs.iter().zip(&notes.distances) {
+            .distances(self.right, &scratch.pairs, &mut scratch.distances, self.isa)?;
+        for (&(left, right), &distance) in scratch.pairs.iter().zip(&scratch.distances) {
             let distance = T::from_f64(distance);
             if distance.to_f64() < self.threshold
                 && !self.earlier.iter().any(|table| table.shared(left, right))
             {
-                memory::push(&mut notes.found, (left, right, distance), PAIRS)?;
+                memory::push(&mut scratch.found, (left, right, distance), PAIRS)?;
             }
         }
         Ok(())

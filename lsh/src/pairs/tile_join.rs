@@ -1,4 +1,4 @@
-//! Stretches of rows met with stretches of rows, as tiles: the loop that every join runs.
+//! KeyOrder of rows met with stretches of rows, as tiles: the loop that every join runs.
 
 use std::ops::Range;
 
@@ -6,9 +6,9 @@ use lshjoin_kernels::{LeftPanel, Near, Quantised, RightPanel, Scalar, memory, ne
 use rayon::prelude::*;
 
 use crate::{
-    base::{context::Run, error::Result, per_thread::Desks},
+    base::{context::Context, error::Result, per_thread::PerThread},
     pairs::ordered::InOrder,
-    vectors::{Side, interval::filter_interval},
+    vectors::{Vectors, interval::filter_interval},
 };
 
 /// Rows of a left and of a right panel: both fit a second-level cache at a few hundred dimensions.
@@ -20,29 +20,29 @@ const LEFT_OF_TASK: usize = 1 << 15;
 const ROOM: usize = LEFT * RIGHT;
 
 /// Two stretches of rows to be met, each by its place in an order of rows.
-pub(crate) struct Meeting {
+pub(crate) struct BlockPair {
     pub(crate) left: Range<usize>,
     pub(crate) right: Range<usize>,
 }
 
 /// The two sides of a join in the order in which their rows are met. One side met with itself
 /// (`right` is `None`) meets each pair once, and no row with itself.
-pub(crate) struct Meetings<'a, T> {
-    pub(crate) left: &'a Side<'a, T>,
+pub(crate) struct TileJoin<'a, T> {
+    pub(crate) left: &'a Vectors<'a, T>,
     pub(crate) left_order: &'a [u32],
-    pub(crate) right: Option<(&'a Side<'a, T>, &'a [u32])>,
+    pub(crate) right: Option<(&'a Vectors<'a, T>, &'a [u32])>,
     /// What tiles compare in place of the sides' codes. Of what they find then, only the lower ends
     /// of intervals are right.
     pub(crate) codes: Option<(&'a Quantised<'static>, &'a Quantised<'static>)>,
-    pub(crate) run: &'a Run,
+    pub(crate) ctx: &'a Context,
 }
 
 /// What a join does with the pairs that pass.
-pub(crate) trait Judge<T>: Sync {
+pub(crate) trait PairSink<T>: Sync {
     /// What a thread keeps from one block of pairs to the next.
-    type Notes: Send;
+    type Scratch: Send;
 
-    fn notes(&self) -> Self::Notes;
+    fn scratch(&self) -> Self::Scratch;
 
     /// The Euclidean distance beyond which a left row has no use for a pair; negative for none.
     fn left_bound(&self, row: u32) -> f32;
@@ -56,23 +56,23 @@ pub(crate) trait Judge<T>: Sync {
     }
 
     /// What becomes of these pairs, given as places in `left` and `right`.
-    fn judge(
+    fn consume(
         &self,
         left: &[u32],
         right: &[u32],
         near: &mut Vec<Near>,
-        notes: &mut Self::Notes,
+        scratch: &mut Self::Scratch,
     ) -> Result<()>;
 }
 
 /// A thread's buffers.
-struct Desk<N> {
+struct TileBuffers<N> {
     left: LeftPanel,
     right: RightPanel,
     /// The rows that the right panel holds.
     gathered: Range<usize>,
     near: Vec<Near>,
-    notes: N,
+    scratch: N,
 }
 
 /// One right panel with all the left rows it meets.
@@ -81,43 +81,43 @@ struct Task {
     right: Range<usize>,
 }
 
-impl<T: Scalar> Meetings<'_, T> {
+impl<T: Scalar> TileJoin<'_, T> {
     /// Holds `meetings` on the current rayon pool.
     ///
     /// # Errors
     /// When the run is cancelled.
-    pub(crate) fn hold<J: Judge<T>>(
+    pub(crate) fn run<J: PairSink<T>>(
         &self,
-        meetings: impl Iterator<Item = Meeting>,
-        judge: &J,
+        meetings: impl Iterator<Item = BlockPair>,
+        sink: &J,
     ) -> Result<()> {
-        let run = self.run;
+        let ctx = self.ctx;
         let tasks = self.tasks(meetings, LEFT_OF_TASK)?;
-        let desks = self.desks(judge);
+        let buffers = self.buffers(sink);
         tasks.par_iter().try_for_each(|task| {
-            run.check()?;
-            self.work(task, &mut desks.own(), judge)?;
-            run.advance(1);
+            ctx.check()?;
+            self.work(task, &mut buffers.own(), sink)?;
+            ctx.advance(1);
             Ok(())
         })
     }
 
     /// Holds `meetings` on the current rayon pool, one left panel with one right panel a task, and
-    /// hands over what `take` makes of a thread's notes after each task: in the same order on any
+    /// hands over what `take` makes of a thread's scratch after each task: in the same order on any
     /// number of threads, and in bounded memory when `hand_over` is slow.
     ///
     /// # Errors
     /// When the run is cancelled, or what `hand_over` returns.
-    pub(crate) fn hold_in_order<J: Judge<T>, V: Send>(
+    pub(crate) fn run_ordered<J: PairSink<T>, V: Send>(
         &self,
-        meetings: impl Iterator<Item = Meeting>,
-        judge: &J,
-        take: impl Fn(&mut J::Notes) -> Result<Vec<V>> + Sync,
+        meetings: impl Iterator<Item = BlockPair>,
+        sink: &J,
+        take: impl Fn(&mut J::Scratch) -> Result<Vec<V>> + Sync,
         hand_over: impl FnMut(Vec<V>) -> Result<()> + Send,
     ) -> Result<()> {
-        let run = self.run;
+        let ctx = self.ctx;
         let tasks = self.tasks(meetings, LEFT)?;
-        let desks = self.desks(judge);
+        let buffers = self.buffers(sink);
         let order = InOrder::new(ROOM, hand_over);
         // A bridge takes tasks up one by one; a parallel iterator would start in several places.
         tasks
@@ -126,29 +126,29 @@ impl<T: Scalar> Meetings<'_, T> {
             .par_bridge()
             .try_for_each(|(number, task)| {
                 let turn = order.turn(number);
-                run.check()?;
-                let mut desk = desks.own();
-                self.work(task, &mut desk, judge)?;
-                turn.finish(take(&mut desk.notes)?)?;
-                run.advance(1);
+                ctx.check()?;
+                let mut buffer = buffers.own();
+                self.work(task, &mut buffer, sink)?;
+                turn.finish(take(&mut buffer.scratch)?)?;
+                ctx.advance(1);
                 Ok(())
             })
     }
 
-    fn desks<J: Judge<T>>(&self, judge: &J) -> Desks<Desk<J::Notes>> {
-        Desks::new(|| Desk {
-            left: LeftPanel::new(self.run.isa()),
-            right: RightPanel::new(self.run.isa()),
+    fn buffers<J: PairSink<T>>(&self, sink: &J) -> PerThread<TileBuffers<J::Scratch>> {
+        PerThread::new(|| TileBuffers {
+            left: LeftPanel::new(self.ctx.isa()),
+            right: RightPanel::new(self.ctx.isa()),
             gathered: 0..0,
             near: Vec::new(),
-            notes: judge.notes(),
+            scratch: sink.scratch(),
         })
     }
 
     /// Each right panel with stretches of `length` left rows, told to the run as steps.
-    fn tasks(&self, meetings: impl Iterator<Item = Meeting>, length: usize) -> Result<Vec<Task>> {
+    fn tasks(&self, meetings: impl Iterator<Item = BlockPair>, length: usize) -> Result<Vec<Task>> {
         let with_itself = self.right.is_none();
-        let of_meeting = |Meeting { left, right }: Meeting| {
+        let of_meeting = |BlockPair { left, right }: BlockPair| {
             right.clone().step_by(RIGHT).flat_map(move |first| {
                 let right = first..right.end.min(first + RIGHT);
                 let left = left.start..if with_itself { right.end } else { left.end };
@@ -160,11 +160,16 @@ impl<T: Scalar> Meetings<'_, T> {
             })
         };
         let tasks = memory::collect(meetings.flat_map(of_meeting), "panels to meet")?;
-        self.run.expect(tasks.len());
+        self.ctx.expect(tasks.len());
         Ok(tasks)
     }
 
-    fn work<J: Judge<T>>(&self, task: &Task, desk: &mut Desk<J::Notes>, judge: &J) -> Result<()> {
+    fn work<J: PairSink<T>>(
+        &self,
+        task: &Task,
+        buffer: &mut TileBuffers<J::Scratch>,
+        sink: &J,
+    ) -> Result<()> {
         let (right_side, right_order) = self.right.unwrap_or((self.left, self.left_order));
         let right_rows = &right_order[task.right.clone()];
         let (of_left, of_right) = match self.codes {
@@ -172,57 +177,59 @@ impl<T: Scalar> Meetings<'_, T> {
             None => (self.left.codes.as_ref(), right_side.codes.as_ref()),
         };
         if let Some(codes) = of_right
-            && desk.gathered != task.right
+            && buffer.gathered != task.right
         {
-            let bounds = bounds(right_rows, |row| judge.right_bound(row));
-            desk.right.gather(codes, right_rows, &bounds)?;
-            desk.gathered = task.right.clone();
+            let bounds = bounds(right_rows, |row| sink.right_bound(row));
+            buffer.right.gather(codes, right_rows, &bounds)?;
+            buffer.gathered = task.right.clone();
         }
         // Left blocks of a side with itself end where the right panel starts, so that only a block
         // at or after that start holds a row twice.
         let mut start = task.left.start;
         while start < task.left.end {
-            self.run.check()?;
+            self.ctx.check()?;
             let mut end = task.left.end.min(start + LEFT);
             if self.right.is_none() && start < task.right.start {
                 end = end.min(task.right.start);
             }
             let left_rows = &self.left_order[start..end];
-            desk.near.clear();
+            buffer.near.clear();
             match of_left {
                 Some(codes) => {
-                    let bounds_left = bounds(left_rows, |row| judge.left_bound(row));
-                    desk.left.gather(codes, left_rows, &bounds_left)?;
-                    desk.right
-                        .set_bounds(&bounds(right_rows, |row| judge.right_bound(row)))?;
-                    judge.pairs(&desk.left, &desk.right, &mut desk.near)?;
+                    let bounds_left = bounds(left_rows, |row| sink.left_bound(row));
+                    buffer.left.gather(codes, left_rows, &bounds_left)?;
+                    buffer
+                        .right
+                        .set_bounds(&bounds(right_rows, |row| sink.right_bound(row)))?;
+                    sink.pairs(&buffer.left, &buffer.right, &mut buffer.near)?;
                 }
-                None => self.score_all(left_rows, right_rows, judge, &mut desk.near)?,
+                None => self.score_all(left_rows, right_rows, sink, &mut buffer.near)?,
             }
             if self.right.is_none() && start >= task.right.start {
                 // Each pair once, and no row with itself.
                 let ahead = start - task.right.start;
-                desk.near
+                buffer
+                    .near
                     .retain(|pair| ahead + (pair.left as usize) < pair.right as usize);
             }
-            judge.judge(left_rows, right_rows, &mut desk.near, &mut desk.notes)?;
+            sink.consume(left_rows, right_rows, &mut buffer.near, &mut buffer.scratch)?;
             start = end;
         }
         Ok(())
     }
 
     /// Where there are no codes to filter on, computes the distances.
-    fn score_all<J: Judge<T>>(
+    fn score_all<J: PairSink<T>>(
         &self,
         left_rows: &[u32],
         right_rows: &[u32],
-        judge: &J,
+        sink: &J,
         near: &mut Vec<Near>,
     ) -> Result<()> {
         let (right_side, _) = self.right.unwrap_or((self.left, self.left_order));
         let (metric, dim) = (self.left.metric, self.left.rows.dim());
-        let of_left = bounds(left_rows, |row| judge.left_bound(row));
-        let of_right = bounds(right_rows, |row| judge.right_bound(row));
+        let of_left = bounds(left_rows, |row| sink.left_bound(row));
+        let of_right = bounds(right_rows, |row| sink.right_bound(row));
         let mut listed = Ok(());
         let mut found = |left: u32, right: u32, distance: T| {
             let (at_least, at_most) = filter_interval::<T>(metric, distance.to_f64(), dim);
@@ -237,7 +244,7 @@ impl<T: Scalar> Meetings<'_, T> {
                 listed = memory::push(near, pair, "pairs that may be near");
             }
         };
-        let isa = self.run.isa();
+        let isa = self.ctx.isa();
         self.left.within(
             (left_rows, &of_left),
             (right_side, right_rows, &of_right),

@@ -4,42 +4,42 @@ use lshjoin_kernels::{LeftPanel, Near, RightPanel, Scalar, memory, near_pairs, n
 
 use crate::{
     base::{
-        context::Run,
+        context::Context,
         error::{Error, Result},
     },
     pairs::{
         results::{NEIGHBORS, Neighbors},
-        tile_join::Judge,
-        top_k_lists::{Candidate, Merging, NearestLists},
+        tile_join::PairSink,
+        top_k_lists::{Candidate, Merging, TopKLists},
     },
-    vectors::Side,
+    vectors::Vectors,
 };
 
 /// The k nearest of each left row.
-pub(crate) struct Nearest<'a, T> {
-    pub(crate) lists: NearestLists<'a, T>,
+pub(crate) struct TopK<'a, T> {
+    pub(crate) lists: TopKLists<'a, T>,
     k: usize,
     /// Whether the two sides are one, so that a row meets itself.
     with_itself: bool,
-    run: &'a Run,
+    ctx: &'a Context,
 }
 
 /// Keeps what is near for the left rows of meetings and, where a side meets itself once, for the
 /// right ones.
-pub(crate) struct Nearer<'a, T> {
-    nearest: &'a Nearest<'a, T>,
+pub(crate) struct TopKSink<'a, T> {
+    nearest: &'a TopK<'a, T>,
     both_ways: bool,
     /// Of each panel only those that may be the nearest of it: for rows without bounds.
     of_panel: bool,
 }
 
-impl<'a, T: Scalar> Nearest<'a, T> {
+impl<'a, T: Scalar> TopK<'a, T> {
     /// Of `left` with itself when `right` is `None`.
     pub(crate) fn new(
-        left: &'a Side<'a, T>,
-        right: Option<&'a Side<'a, T>>,
+        left: &'a Vectors<'a, T>,
+        right: Option<&'a Vectors<'a, T>>,
         k: usize,
-        run: &'a Run,
+        ctx: &'a Context,
     ) -> Result<Self> {
         if k == 0 {
             return Err(Error::Parameter {
@@ -53,16 +53,16 @@ impl<'a, T: Scalar> Nearest<'a, T> {
         // No list gets longer than there are others, whatever k asks for.
         let others = right.len().max(1);
         Ok(Self {
-            lists: NearestLists::new(left, right, k.min(others))?,
+            lists: TopKLists::new(left, right, k.min(others))?,
             k,
             with_itself,
-            run,
+            ctx,
         })
     }
 
     /// For the first meetings, of rows that have no neighbours yet.
-    pub(crate) fn first(&self) -> Nearer<'_, T> {
-        Nearer {
+    pub(crate) fn unbounded(&self) -> TopKSink<'_, T> {
+        TopKSink {
             nearest: self,
             both_ways: false,
             of_panel: true,
@@ -70,8 +70,8 @@ impl<'a, T: Scalar> Nearest<'a, T> {
     }
 
     /// For meetings that bring each row, as a left one, together with others.
-    pub(crate) fn for_left(&self) -> Nearer<'_, T> {
-        Nearer {
+    pub(crate) fn one_way(&self) -> TopKSink<'_, T> {
+        TopKSink {
             nearest: self,
             both_ways: false,
             of_panel: false,
@@ -79,8 +79,8 @@ impl<'a, T: Scalar> Nearest<'a, T> {
     }
 
     /// For meetings that bring all pairs together once.
-    pub(crate) fn for_all(&self) -> Nearer<'_, T> {
-        Nearer {
+    pub(crate) fn symmetric(&self) -> TopKSink<'_, T> {
+        TopKSink {
             nearest: self,
             both_ways: self.with_itself,
             of_panel: false,
@@ -88,7 +88,7 @@ impl<'a, T: Scalar> Nearest<'a, T> {
     }
 
     pub(crate) fn finish(self) -> Result<Neighbors<T>> {
-        self.lists.finish(self.run)?.padded(self.k)
+        self.lists.finish(self.ctx)?.padded(self.k)
     }
 }
 
@@ -103,7 +103,7 @@ pub(crate) struct Groups {
     merging: Merging,
 }
 
-impl<T: Scalar> Nearer<'_, T> {
+impl<T: Scalar> TopKSink<'_, T> {
     /// Gives each of `rows` those of `others` that are near: places in both, and what is known.
     fn insert(
         &self,
@@ -112,7 +112,7 @@ impl<T: Scalar> Nearer<'_, T> {
         near: impl ExactSizeIterator<Item = (u32, u32, Near)>,
         groups: &mut Groups,
     ) -> Result<()> {
-        let Nearest { lists, run, .. } = self.nearest;
+        let TopK { lists, ctx, .. } = self.nearest;
         let Groups {
             bounds,
             found,
@@ -152,7 +152,7 @@ impl<T: Scalar> Nearer<'_, T> {
             let group = &mut candidates[start..end];
             if !group.is_empty() {
                 group.sort_unstable_by(|x, y| x.at_most.total_cmp(&y.at_most));
-                lists.insert(row, group, merging, run)?;
+                lists.insert(row, group, merging, ctx)?;
             }
             start = end;
         }
@@ -160,10 +160,10 @@ impl<T: Scalar> Nearer<'_, T> {
     }
 }
 
-impl<T: Scalar> Judge<T> for Nearer<'_, T> {
-    type Notes = Groups;
+impl<T: Scalar> PairSink<T> for TopKSink<'_, T> {
+    type Scratch = Groups;
 
-    fn notes(&self) -> Groups {
+    fn scratch(&self) -> Groups {
         Groups::default()
     }
 
@@ -190,7 +190,7 @@ impl<T: Scalar> Judge<T> for Nearer<'_, T> {
         Ok(())
     }
 
-    fn judge(
+    fn consume(
         &self,
         left: &[u32],
         right: &[u32],

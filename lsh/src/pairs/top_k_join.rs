@@ -5,23 +5,23 @@ use std::ops::Range;
 use lshjoin_kernels::{Scalar, memory};
 
 use crate::{
-    base::{ROW_NUMBERS, check::positive, context::Run, error::Result, report::Estimate},
+    base::{ROW_NUMBERS, check::positive, context::Context, error::Result, report::Estimate},
     pairs::{
         by_sorting::{are_most, by_sorting},
         results::Neighbors,
-        tile_join::{Meeting, Meetings},
-        top_k::{Nearer, Nearest},
+        tile_join::{BlockPair, TileJoin},
+        top_k::{TopK, TopKSink},
     },
-    vectors::Side,
+    vectors::Vectors,
 };
 
 /// A join under way.
 pub(crate) struct TopKJoin<'a, T> {
     /// `None` when the right side is joined with itself.
-    pub(crate) left: Option<&'a Side<'a, T>>,
-    pub(crate) right: &'a Side<'a, T>,
-    pub(crate) nearest: Nearest<'a, T>,
-    pub(crate) run: &'a Run,
+    pub(crate) left: Option<&'a Vectors<'a, T>>,
+    pub(crate) right: &'a Vectors<'a, T>,
+    pub(crate) nearest: TopK<'a, T>,
+    pub(crate) ctx: &'a Context,
 }
 
 /// Right rows that all left ones meet before they meet the rest, where nothing is known of them, and
@@ -35,33 +35,33 @@ pub(crate) const MANY: usize = 4096;
 
 /// The k nearest of all pairs, as the one thing that is left to do.
 pub(crate) fn all_pairs<T: Scalar>(
-    left: Option<&Side<'_, T>>,
-    right: &Side<'_, T>,
+    left: Option<&Vectors<'_, T>>,
+    right: &Vectors<'_, T>,
     k: usize,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<Neighbors<T>> {
-    run.begin("all pairs");
-    run.reached(Estimate::ALL);
-    exactly(left, right, k, run)
+    ctx.begin_stage("all pairs");
+    ctx.reached(Estimate::ALL);
+    exactly(left, right, k, ctx)
 }
 
 /// The k nearest of all pairs.
 pub(crate) fn exactly<T: Scalar>(
-    left: Option<&Side<'_, T>>,
-    right: &Side<'_, T>,
+    left: Option<&Vectors<'_, T>>,
+    right: &Vectors<'_, T>,
     k: usize,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<Neighbors<T>> {
     positive("k", k)?;
     if are_most(k, right.len()) {
-        run.meets(pairs(left, right));
-        return by_sorting(left, right, k, run);
+        ctx.count_pairs(pairs(left, right));
+        return by_sorting(left, right, k, ctx);
     }
-    TopKJoin::new(left, right, k, run)?.exactly()
+    TopKJoin::new(left, right, k, ctx)?.exactly()
 }
 
 /// How many pairs there are, of a side with itself each once.
-pub(crate) fn pairs<T: Scalar>(left: Option<&Side<'_, T>>, right: &Side<'_, T>) -> u64 {
+pub(crate) fn pairs<T: Scalar>(left: Option<&Vectors<'_, T>>, right: &Vectors<'_, T>) -> u64 {
     let items = right.len() as u64;
     match left {
         Some(left) => left.len() as u64 * items,
@@ -70,40 +70,40 @@ pub(crate) fn pairs<T: Scalar>(left: Option<&Side<'_, T>>, right: &Side<'_, T>) 
 }
 
 impl<'a, T: Scalar> TopKJoin<'a, T> {
-    pub(crate) fn left(&self) -> &'a Side<'a, T> {
+    pub(crate) fn left(&self) -> &'a Vectors<'a, T> {
         self.left.unwrap_or(self.right)
     }
 
     /// Of `right` with itself when `left` is `None`.
     pub(crate) fn new(
-        left: Option<&'a Side<'a, T>>,
-        right: &'a Side<'a, T>,
+        left: Option<&'a Vectors<'a, T>>,
+        right: &'a Vectors<'a, T>,
         k: usize,
-        run: &'a Run,
+        ctx: &'a Context,
     ) -> Result<Self> {
-        let nearest = Nearest::new(left.unwrap_or(right), left.map(|_| right), k, run)?;
+        let nearest = TopK::new(left.unwrap_or(right), left.map(|_| right), k, ctx)?;
         Ok(Self {
             left,
             right,
             nearest,
-            run,
+            ctx,
         })
     }
 
     /// Meets all pairs as the one thing that is left to do.
     pub(crate) fn all_pairs(self) -> Result<Neighbors<T>> {
-        self.run.begin("all pairs");
-        self.run.reached(Estimate::ALL);
+        self.ctx.begin_stage("all pairs");
+        self.ctx.reached(Estimate::ALL);
         self.exactly()
     }
 
     /// Meets all pairs, and ends the join.
     pub(crate) fn exactly(self) -> Result<Neighbors<T>> {
         if self.is_unbounded() {
-            self.meet_some()?;
+            self.join_some()?;
         }
-        self.run.meets(pairs(self.left, self.right));
-        self.meet_all(&self.nearest.for_all())?;
+        self.ctx.count_pairs(pairs(self.left, self.right));
+        self.join_all(&self.nearest.symmetric())?;
         self.nearest.finish()
     }
 
@@ -114,8 +114,8 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
 
     /// Brings all left rows together with a few right ones from all over, so that most other pairs
     /// fail the first test. (Without codes there is no such test.)
-    pub(crate) fn meet_some(&self) -> Result<()> {
-        let (left, right) = (self.left().numbers()?, self.right.numbers()?);
+    pub(crate) fn join_some(&self) -> Result<()> {
+        let (left, right) = (self.left().internal_ids()?, self.right.internal_ids()?);
         let k = self.nearest.lists.k();
         let few = FEW.max(4 * k).min(right.len() / FEW_OF);
         if self.right.codes.is_none() || few < 2 * k {
@@ -125,24 +125,24 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         let some = memory::collect(right.into_iter().step_by(step), ROW_NUMBERS)?;
         // Not counted as met: all of these pairs meet again.
         let met = vec![(0..left.len(), 0..some.len())];
-        self.hold(&left, &some, met, &self.nearest.first())
+        self.run(&left, &some, met, &self.nearest.unbounded())
     }
 
     /// Meets all pairs.
-    pub(crate) fn meet_all(&self, judge: &Nearer<'_, T>) -> Result<()> {
-        let (left_order, right_order) = (self.left().numbers()?, self.right.numbers()?);
-        let meetings = Meetings {
+    pub(crate) fn join_all(&self, judge: &TopKSink<'_, T>) -> Result<()> {
+        let (left_order, right_order) = (self.left().internal_ids()?, self.right.internal_ids()?);
+        let meetings = TileJoin {
             left: self.left(),
             left_order: &left_order,
             right: self.left.map(|_| (self.right, right_order.as_slice())),
             codes: None,
-            run: self.run,
+            ctx: self.ctx,
         };
-        let all = Meeting {
+        let all = BlockPair {
             left: 0..left_order.len(),
             right: 0..right_order.len(),
         };
-        meetings.hold([all].into_iter(), judge)
+        meetings.run([all].into_iter(), judge)
     }
 
     /// Brings the rows that have not met as many others as they want together with all: those of cells
@@ -159,41 +159,43 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         if short(self.right.len()).is_empty() {
             return Ok(());
         }
-        let right = self.right.numbers()?;
+        let right = self.right.internal_ids()?;
         let short = short(right.len());
         let met = vec![(0..short.len(), 0..right.len())];
-        self.meet(&short, &right, met, &self.nearest.first())
+        self.join(&short, &right, met, &self.nearest.unbounded())
     }
 
     /// Lets places of two orders meet, and counts their pairs.
-    pub(crate) fn meet(
+    pub(crate) fn join(
         &self,
         left_order: &[u32],
         right_order: &[u32],
         met: Vec<(Range<usize>, Range<usize>)>,
-        judge: &Nearer<'_, T>,
+        judge: &TopKSink<'_, T>,
     ) -> Result<()> {
         let pairs = met.iter().map(|(left, right)| left.len() * right.len());
-        self.run.meets(pairs.sum::<usize>() as u64);
-        self.hold(left_order, right_order, met, judge)
+        self.ctx.count_pairs(pairs.sum::<usize>() as u64);
+        self.run(left_order, right_order, met, judge)
     }
 
-    pub(crate) fn hold(
+    pub(crate) fn run(
         &self,
         left_order: &[u32],
         right_order: &[u32],
         met: Vec<(Range<usize>, Range<usize>)>,
-        judge: &Nearer<'_, T>,
+        judge: &TopKSink<'_, T>,
     ) -> Result<()> {
         let right = Some((self.right, right_order));
-        let meetings = Meetings {
+        let meetings = TileJoin {
             left: self.left(),
             left_order,
             right,
             codes: None,
-            run: self.run,
+            ctx: self.ctx,
         };
-        let met = met.into_iter().map(|(left, right)| Meeting { left, right });
-        meetings.hold(met, judge)
+        let met = met
+            .into_iter()
+            .map(|(left, right)| BlockPair { left, right });
+        meetings.run(met, judge)
     }
 }

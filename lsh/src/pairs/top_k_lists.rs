@@ -14,11 +14,11 @@ use rayon::prelude::*;
 
 use crate::{
     base::{
-        context::Run,
+        context::Context,
         error::{Error, Result},
     },
     pairs::results::{NEIGHBORS, Neighbors},
-    vectors::Side,
+    vectors::Vectors,
 };
 
 /// Rows that share a lock: few enough that threads rarely meet at one.
@@ -84,14 +84,14 @@ impl Marks {
 }
 
 /// Places of a list: beside the k nearest, those that overlap with the k-th.
-pub(crate) const fn room(k: usize) -> usize {
+pub(crate) const fn capacity(k: usize) -> usize {
     k + k / 2 + 8
 }
 
 /// Of so many rows those that fill a list before all others come: of many times as many as it has
 /// places, most of the others are too far. What they cost rises with their number, what they save with
 /// that of the places.
-pub(crate) fn to_begin_with(k: usize, of: usize) -> usize {
+pub(crate) fn warm_start_rows(k: usize, of: usize) -> usize {
     let most = (of / 16).next_power_of_two();
     let enough = k.saturating_mul(64).clamp(256, 2048);
     enough.next_power_of_two().min(most)
@@ -101,7 +101,7 @@ pub(crate) fn to_begin_with(k: usize, of: usize) -> usize {
 struct Shard {
     /// Candidates of each row.
     lengths: [usize; SHARD],
-    /// `room` places a row; by rising `at_most`.
+    /// `capacity` places a row; by rising `at_most`.
     candidates: Vec<Candidate>,
 }
 
@@ -109,31 +109,35 @@ struct Shard {
 /// have to beat.
 ///
 /// A candidate comes with an interval from its 8-bit codes; a row's vectors are fetched from
-/// memory only when more candidates than there is room for can't be told apart, and once at the
+/// memory only when more candidates than there is capacity for can't be told apart, and once at the
 /// end. What ends up in the lists is the exact k nearest of all candidates that came, whatever
 /// the order in which threads brought them.
-pub(crate) struct NearestLists<'a, T> {
-    left: &'a Side<'a, T>,
-    right: &'a Side<'a, T>,
+pub(crate) struct TopKLists<'a, T> {
+    left: &'a Vectors<'a, T>,
+    right: &'a Vectors<'a, T>,
     k: usize,
-    room: usize,
+    capacity: usize,
     shards: Vec<Mutex<Shard>>,
     /// The k-th smallest `at_most` of each row, infinite until there are k; as bits.
     bounds: Vec<AtomicU32>,
 }
 
-impl<'a, T: Scalar> NearestLists<'a, T> {
+impl<'a, T: Scalar> TopKLists<'a, T> {
     /// # Errors
-    /// When there is no memory for them, or for what [`NearestLists::finish`] makes of them.
-    pub(crate) fn new(left: &'a Side<'a, T>, right: &'a Side<'a, T>, k: usize) -> Result<Self> {
+    /// When there is no memory for them, or for what [`TopKLists::finish`] makes of them.
+    pub(crate) fn new(
+        left: &'a Vectors<'a, T>,
+        right: &'a Vectors<'a, T>,
+        k: usize,
+    ) -> Result<Self> {
         let rows = left.len();
-        let room = room(k);
-        let of_row = room * size_of::<Candidate>() + k * (size_of::<T>() + size_of::<i64>());
+        let capacity = capacity(k);
+        let of_row = capacity * size_of::<Candidate>() + k * (size_of::<T>() + size_of::<i64>());
         memory::check(rows.saturating_mul(of_row), NEIGHBORS)?;
         let shard = |first: usize| {
             Ok(Mutex::new(Shard {
                 lengths: [0; SHARD],
-                candidates: memory::zeroed(SHARD.min(rows - first) * room, NEIGHBORS)?,
+                candidates: memory::zeroed(SHARD.min(rows - first) * capacity, NEIGHBORS)?,
             }))
         };
         let shards = (0..rows).into_par_iter().step_by(SHARD).map(shard);
@@ -143,7 +147,7 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
             left,
             right,
             k,
-            room,
+            capacity,
             shards: shards.collect::<Result<_>>()?,
             bounds: memory::collect(bounds, NEIGHBORS)?,
         })
@@ -185,7 +189,7 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
             marks,
             measured,
         }: &mut Merging,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<()> {
         let bound = self.bound(row);
         let far = |candidate: &Candidate| candidate.at_least > bound;
@@ -227,11 +231,11 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         if look_up {
             marks.clear(known);
         }
-        if merged.len() > self.room {
-            self.measure(row, merged, measured, run)?;
+        if merged.len() > self.capacity {
+            self.measure(row, merged, measured, ctx)?;
         }
-        if merged.len() > self.room {
-            self.settle_list(row, merged, run)?;
+        if merged.len() > self.capacity {
+            self.rerank_list(row, merged, ctx)?;
         }
         self.set_list(row, &mut shard, merged);
         Ok(())
@@ -245,7 +249,7 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
     /// Where the candidates of `row` are in its shard.
     fn places(&self, shard: &Shard, row: u32) -> Range<usize> {
         let row = row as usize % SHARD;
-        row * self.room..row * self.room + shard.lengths[row]
+        row * self.capacity..row * self.capacity + shard.lengths[row]
     }
 
     fn set_list(&self, row: u32, shard: &mut Shard, list: &[Candidate]) {
@@ -264,7 +268,7 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         row: u32,
         list: &mut Vec<Candidate>,
         Measured { pairs, distances }: &mut Measured,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<()> {
         let is_wide = |other: &Candidate| other.at_most - other.at_least > WIDE * other.at_most;
         pairs.clear();
@@ -272,7 +276,7 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         let wide = list.iter().filter(|&other| is_wide(other));
         pairs.extend(wide.map(|other| (row, other.index)));
         self.left
-            .distances(self.right, pairs, distances, run.isa())?;
+            .distances(self.right, pairs, distances, ctx.isa())?;
         let wide = list.iter_mut().filter(|other| is_wide(other));
         for (other, &distance) in wide.zip(distances.iter()) {
             let pair = (row, other.index);
@@ -285,12 +289,12 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
     }
 
     /// Leaves in the list of `row` its exact k nearest, by (distance, row); returns their distances.
-    fn settle_list(&self, row: u32, list: &mut Vec<Candidate>, run: &Run) -> Result<Vec<f64>> {
+    fn rerank_list(&self, row: u32, list: &mut Vec<Candidate>, ctx: &Context) -> Result<Vec<f64>> {
         let pairs = list.iter().map(|other| (row, other.index));
         let pairs = memory::collect(pairs, NEIGHBORS)?;
         let mut distances = Vec::new();
         self.left
-            .distances(self.right, &pairs, &mut distances, run.isa())?;
+            .distances(self.right, &pairs, &mut distances, ctx.isa())?;
         let measured = distances.iter().copied();
         let measured = measured.zip(list.iter().map(|other| other.index));
         let mut measured: Vec<(f64, u32)> = memory::collect(measured, NEIGHBORS)?;
@@ -315,29 +319,29 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
         Ok(distances)
     }
 
-    /// Settles the list of `row` in its shard; returns what is left of it and the distances.
-    fn settle_row(
+    /// Reranks the list of `row` in its shard; returns what is left of it and the distances.
+    fn rerank_row(
         &self,
         row: u32,
         shard: &mut Shard,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<(Vec<Candidate>, Vec<f64>)> {
         let list = &shard.candidates[self.places(shard, row)];
         let mut list = memory::copied(list, NEIGHBORS)?;
-        let distances = self.settle_list(row, &mut list, run)?;
+        let distances = self.rerank_list(row, &mut list, ctx)?;
         self.set_list(row, shard, &list);
         Ok((list, distances))
     }
 
     /// The distances of the row's k nearest of all candidates so far.
-    pub(crate) fn distances_of(&self, row: u32, run: &Run) -> Result<Vec<T>> {
-        let (_, distances) = self.settle_row(row, &mut self.shard(row), run)?;
+    pub(crate) fn distances_of(&self, row: u32, ctx: &Context) -> Result<Vec<T>> {
+        let (_, distances) = self.rerank_row(row, &mut self.shard(row), ctx)?;
         Ok(distances.into_iter().map(T::from_f64).collect())
     }
 
-    /// Settles every row, and returns the neighbours of each at this moment, rows and neighbours
+    /// Reranks every row, and returns the neighbours of each at this moment, rows and neighbours
     /// by their number.
-    pub(crate) fn settle(&self, run: &Run) -> Result<Neighbors<T>> {
+    pub(crate) fn rerank(&self, ctx: &Context) -> Result<Neighbors<T>> {
         let rows = self.bounds.len();
         let mut distances = memory::filled(T::INFINITY, rows.saturating_mul(self.k), NEIGHBORS)?;
         let mut indices = memory::filled(-1, rows.saturating_mul(self.k), NEIGHBORS)?;
@@ -351,11 +355,11 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
             )
             .enumerate()
             .try_for_each(|(number, (shard, (distances, indices)))| {
-                run.check()?;
+                ctx.check()?;
                 let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
                 let of_rows = distances.chunks_mut(self.k).zip(indices.chunks_mut(self.k));
                 for (row, (distances, indices)) in (number as u32 * SHARD as u32..).zip(of_rows) {
-                    let (list, exact) = self.settle_row(row, &mut shard, run)?;
+                    let (list, exact) = self.rerank_row(row, &mut shard, ctx)?;
                     for (place, (distance, found)) in exact.into_iter().zip(list).enumerate() {
                         distances[place] = T::from_f64(distance);
                         indices[place] = i64::from(found.index);
@@ -371,8 +375,8 @@ impl<'a, T: Scalar> NearestLists<'a, T> {
     }
 
     /// The k nearest of each left row, rows and neighbours by their index.
-    pub(crate) fn finish(self, run: &Run) -> Result<Neighbors<T>> {
-        let found = self.settle(run)?;
+    pub(crate) fn finish(self, ctx: &Context) -> Result<Neighbors<T>> {
+        let found = self.rerank(ctx)?;
         drop(self.shards);
         found.by_index(self.left, self.right)
     }

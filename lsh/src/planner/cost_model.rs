@@ -11,10 +11,10 @@ use crate::{
     base::metric::Metric,
     ivf::{
         coarse_quantiser::{LEARNT_FROM, ROUNDS},
-        margins::Extent,
+        margins::ProbeStats,
         probe_lists::LOOK_BYTES,
     },
-    pairs::top_k_lists::{Candidate, room, to_begin_with},
+    pairs::top_k_lists::{Candidate, capacity, warm_start_rows},
     recall::ground_truth,
 };
 
@@ -53,7 +53,7 @@ const PLACE: f64 = 1.2e-7;
 const MOVE: f64 = 1.3e-8;
 /// The share of the neighbours that come so late when all pairs meet.
 const LATE: f64 = 0.25;
-/// Of filling it from the rows that come first.
+/// Of warm_start it from the rows that come first.
 const FILL: f64 = 9e-7;
 /// For each of these, beside comparing it.
 const FILL_FROM: f64 = 2e-9;
@@ -128,7 +128,7 @@ impl Workload {
             self.left.max(self.right)
         };
         let order = 8 * rows;
-        let lists = self.left * (room(self.k) * size_of::<Candidate>() + 12);
+        let lists = self.left * (capacity(self.k) * size_of::<Candidate>() + 12);
         // What lists leave is not given back; neighbours are put in the order of rows array by array.
         let found = self.left * self.k * (8 + self.width + 8);
         let peaks = [
@@ -183,14 +183,14 @@ impl Costs {
         workload.values() * CODE + workload.left as f64 * of_row
     }
 
-    /// Of filling the lists from a share of all pairs.
+    /// Of warm_start the lists from a share of all pairs.
     fn fill(&self, workload: &Workload, share: f64) -> f64 {
         let pairs = share * workload.pairs();
         pairs * FILL_FROM + self.compare(pairs, workload.dim)
     }
 
     /// Of the exact distances of what codes can't tell from near among so many pairs that meet.
-    fn settle(&self, workload: &Workload, pairs: f64) -> f64 {
+    fn rerank(&self, workload: &Workload, pairs: f64) -> f64 {
         let ways = if workload.with_itself { 2.0 } else { 1.0 };
         ways * pairs * workload.ambiguous * FETCH * workload.dim as f64
     }
@@ -198,11 +198,11 @@ impl Costs {
     /// Of meeting all pairs.
     pub(crate) fn exact(&self, workload: &Workload) -> f64 {
         let keys = workload.values() * 20.0 * PROJECT;
-        let filling =
-            to_begin_with(workload.k, workload.right) as f64 / workload.right.max(1) as f64;
+        let warm_start =
+            warm_start_rows(workload.k, workload.right) as f64 / workload.right.max(1) as f64;
         let meet = self.compare(workload.exact_pairs(), workload.dim);
-        let settle = self.settle(workload, workload.exact_pairs());
-        self.always(workload, LATE) + keys + self.fill(workload, filling) + meet + settle
+        let rerank = self.rerank(workload, workload.exact_pairs());
+        self.always(workload, LATE) + keys + self.fill(workload, warm_start) + meet + rerank
     }
 
     /// Of so many cells, into which rows look so far and find a share of their neighbours thereby.
@@ -210,21 +210,21 @@ impl Costs {
         &self,
         workload: &Workload,
         cells: usize,
-        extent: Extent,
+        stats: ProbeStats,
         late: f64,
     ) -> f64 {
-        let Extent {
+        let ProbeStats {
             cells: looks,
             share,
-            filling,
-        } = extent;
+            warm_start,
+        } = stats;
         let meet =
-            self.fill(workload, filling) + self.compare(share * workload.pairs(), workload.dim);
+            self.fill(workload, warm_start) + self.compare(share * workload.pairs(), workload.dim);
         let gather = workload.left as f64 * looks * (LOOK + GATHER * workload.dim as f64);
         let assign = self.nearest(workload.rows(), cells, workload.dim);
-        let held_out = self.held_out(workload) + self.study(workload, cells);
-        let settle = self.settle(workload, share * workload.pairs());
-        self.always(workload, late) + held_out + assign + gather + meet + settle
+        let ground_truth = self.ground_truth(workload) + self.study(workload, cells);
+        let rerank = self.rerank(workload, share * workload.pairs());
+        self.always(workload, late) + ground_truth + assign + gather + meet + rerank
     }
 
     /// Of meeting so many pairs of so many rows by a few values that stand for all of them, of which a
@@ -258,7 +258,7 @@ impl Costs {
     }
 
     /// Of the neighbours of rows to choose and check by.
-    fn held_out(&self, workload: &Workload) -> f64 {
+    fn ground_truth(&self, workload: &Workload) -> f64 {
         let rows = ground_truth::count(workload.left, workload.k) as f64;
         self.compare(rows * workload.right as f64, workload.dim)
     }
@@ -303,12 +303,12 @@ mod tests {
             assert!(exact(1000, 32, 10) < exact(1000, 64, 10));
             assert!(exact(1000, 32, 10) < exact(1000, 32, 100));
             let cells = |share| {
-                let extent = Extent {
+                let stats = ProbeStats {
                     cells: 500.0 * share,
                     share,
-                    filling: 0.002,
+                    warm_start: 0.002,
                 };
-                costs.cells(&workload(100_000, 128, 10), 500, extent, 0.2)
+                costs.cells(&workload(100_000, 128, 10), 500, stats, 0.2)
             };
             assert!(cells(0.1) < cells(0.2));
             // A small share of many pairs is worth the trouble, most of them is not.

@@ -1,9 +1,9 @@
-//! Which recipe reaches a recall at the least cost, by a sample and a cost model. Uses
+//! Split recipe reaches a recall at the least cost, by a sample and a cost model. Uses
 //! [`ivf`](crate::ivf) and what is below it.
 //!
 //! The planner: which plan reaches a recall at the least cost, on these rows and this machine.
 //!
-//! Distances of sampled rows to all others tell where neighbours are and how far a random row is
+//! CentroidDistances of sampled rows to all others tell where neighbours are and how far a random row is
 //! (Slaney, Lifshits and He, "Optimal parameters for locality-sensitive hashing", 2012). What a plan
 //! would find and compare is then counted on the sample, rather than modelled (Dong et al.,
 //! "Modeling LSH for performance tuning", 2008, fit a model instead), and weighed by what the steps
@@ -25,7 +25,7 @@ use rand_chacha::{
 use crate::{
     base::{
         check::check_recall,
-        context::Run,
+        context::Context,
         error::Result,
         median::median,
         metric::Metric,
@@ -33,22 +33,22 @@ use crate::{
         report::Estimate,
     },
     ivf::{
-        coarse_quantiser::Cells,
-        margins::{Extent, extents, margin_for, needed},
-        state::{Choice, Prepared, learn},
-        warm_start::Filling,
+        coarse_quantiser::CoarseQuantiser,
+        margins::{ProbeStats, margin_for, needed, probe_stats},
+        state::{IvfState, PlannedJoin, learn},
+        warm_start::WarmStart,
     },
-    pairs::{by_sorting::are_most, top_k_lists::to_begin_with},
+    pairs::{by_sorting::are_most, top_k_lists::warm_start_rows},
     planner::{
         cost_model::{Costs, Workload},
         prediction::{PlanStudy, PredictedPlan, Prediction, Setting},
     },
     recall::{
-        ground_truth::{HeldOut, Which},
+        ground_truth::{GroundTruth, Split},
         others::Others,
     },
     vectors::{
-        Side, Sides,
+        Sides, Vectors,
         duplicates::{Distinct, kept},
     },
 };
@@ -64,7 +64,7 @@ const LUCKY: f64 = 0.01;
 /// The share of a join's time that looking at one more number of cells may take.
 const MORE_PLANNING: f64 = 0.04;
 
-/// Cells considered, in square roots of the number of items: first what does well mostly.
+/// CoarseQuantiser considered, in square roots of the number of items: first what does well mostly.
 const CELLS: [f64; 3] = [0.85, 1.7, 3.4];
 
 /// Recalls to draw the curve of a setting by, beside the one that is asked for.
@@ -83,19 +83,19 @@ pub(crate) struct Planner<'a> {
     others: Others,
     seed: u64,
     costs: Costs,
-    run: &'a Run,
+    ctx: &'a Context,
 }
 
 /// The settings of one number of cells.
-struct CellStudy {
-    cells: Cells,
-    filling: Filling,
+struct ListStudy {
+    cells: CoarseQuantiser,
+    warm_start: WarmStart,
     /// The one that reaches the recall asked for.
     setting: Setting,
     recall: Estimate,
     /// How far it looks.
     margin: f32,
-    extent: Extent,
+    stats: ProbeStats,
     /// It and those that reach others.
     curve: Vec<Setting>,
 }
@@ -111,14 +111,14 @@ struct Random {
 impl<'a> Planner<'a> {
     /// # Errors
     /// When `recall` is not above 0 and at most 1.
-    pub(crate) fn new(recall: f64, seed: u64, run: &'a Run) -> Result<Self> {
+    pub(crate) fn new(recall: f64, seed: u64, ctx: &'a Context) -> Result<Self> {
         check_recall("recall", recall)?;
         Ok(Self {
             recall,
             others: Others { k: None },
             seed,
-            costs: Costs::of(run.isa()),
-            run,
+            costs: Costs::of(ctx.isa()),
+            ctx,
         })
     }
 
@@ -135,12 +135,12 @@ impl<'a> Planner<'a> {
         k: usize,
         metric: Metric,
     ) -> Result<PlanStudy> {
-        let run = self.run;
-        run.begin("plan");
-        let distinct = Distinct::of(items, kept(queries.is_none(), k), run)?;
-        let right = Side::of_items(items, metric, distinct, run)?;
+        let ctx = self.ctx;
+        ctx.begin_stage("plan");
+        let distinct = Distinct::of(items, kept(queries.is_none(), k), ctx)?;
+        let right = Vectors::of_items(items, metric, distinct, ctx)?;
         let left = queries
-            .map(|queries| right.to_meet("queries", queries, run))
+            .map(|queries| right.prepare_other("queries", queries, ctx))
             .transpose()?;
         Ok(self.study((left.as_ref(), &right), k)?.1)
     }
@@ -150,7 +150,7 @@ impl<'a> Planner<'a> {
         &self,
         sides: Sides<'_, '_, T>,
         k: usize,
-    ) -> Result<(Choice<T>, PredictedPlan)> {
+    ) -> Result<(PlannedJoin<T>, PredictedPlan)> {
         let (choice, study) = self.study(sides, k)?;
         Ok((choice, study.chosen))
     }
@@ -160,9 +160,9 @@ impl<'a> Planner<'a> {
         &self,
         sides: Sides<'_, '_, T>,
         k: usize,
-    ) -> Result<(Choice<T>, PlanStudy)> {
-        let run = self.run;
-        run.begin("plan");
+    ) -> Result<(PlannedJoin<T>, PlanStudy)> {
+        let ctx = self.ctx;
+        ctx.begin_stage("plan");
         let (left, right) = sides;
         let mut workload = Workload {
             left: left.unwrap_or(right).len(),
@@ -201,26 +201,26 @@ impl<'a> Planner<'a> {
                 near: Vec::new(),
                 random: Vec::new(),
             };
-            return Ok((Choice::of(JoinPlan::Exact), study));
+            return Ok((PlannedJoin::of(JoinPlan::Exact), study));
         }
 
-        let mut held_out = HeldOut::of(left, right, k, run)?;
+        let mut ground_truth = GroundTruth::of(left, right, k, ctx)?;
         let own = left.unwrap_or(right);
-        let near: Vec<f64> = held_out
-            .some(Which::All)
+        let near: Vec<f64> = ground_truth
+            .some(Split::All)
             .map(|row| {
-                let number = own.number(row.row);
+                let number = own.internal_id(row.row);
                 own.length(right, number, row.furthest.to_f64())
             })
             .collect();
-        let random = self.random(sides, &held_out)?;
+        let random = self.random(sides, &ground_truth)?;
         let contrast = contrast(&near, &random.distances, right.metric);
         workload.ambiguous = random.ambiguous;
         exact.seconds = self.costs.seconds(self.costs.exact(&workload));
         let is_hard = contrast.is_some_and(|contrast| contrast < NO_CONTRAST);
 
         let mut considered = vec![exact.setting(JoinPlan::Exact)];
-        let mut best: Option<CellStudy> = None;
+        let mut best: Option<ListStudy> = None;
         for cells in cells {
             let planning = self.costs.seconds(self.costs.study(&workload, cells));
             let best_yet = best.as_ref().map(|best| best.setting.seconds);
@@ -228,29 +228,29 @@ impl<'a> Planner<'a> {
             if (best.is_some() || is_hard) && planning > MORE_PLANNING * least {
                 continue;
             }
-            let learnt = learn(cells, self.seed, sides, workload.k, run)?;
-            let study = self.cells(&workload, learnt, sides, &held_out)?;
+            let learnt = learn(cells, self.seed, sides, workload.k, ctx)?;
+            let study = self.cells(&workload, learnt, sides, &ground_truth)?;
             considered.extend_from_slice(&study.curve);
-            let quicker = |best: &CellStudy| study.setting.seconds < best.setting.seconds;
+            let quicker = |best: &ListStudy| study.setting.seconds < best.setting.seconds;
             if best.as_ref().is_none_or(quicker) {
                 best = Some(study);
             }
         }
-        let promises_less = |best: &mut CellStudy| {
+        let promises_less = |best: &mut ListStudy| {
             best.setting.seconds < exact.seconds && best.recall.falls_short(self.recall)
         };
-        if let Some(CellStudy {
+        if let Some(ListStudy {
             cells,
-            filling,
+            warm_start,
             curve,
             ..
         }) = best.take_if(promises_less)
         {
             // As the join by this plan will do.
             let recall = self.others.of_all(self.recall);
-            margin_for(&cells, &filling, sides, &mut held_out, recall, run)?;
+            margin_for(&cells, &warm_start, sides, &mut ground_truth, recall, ctx)?;
             considered.retain(|setting| !curve.contains(setting));
-            let study = self.cells(&workload, (cells, filling), sides, &held_out)?;
+            let study = self.cells(&workload, (cells, warm_start), sides, &ground_truth)?;
             considered.extend_from_slice(&study.curve);
             best = Some(study);
         }
@@ -261,18 +261,18 @@ impl<'a> Planner<'a> {
                     recall: best.recall,
                     share: best.setting.share,
                     seconds: best.setting.seconds,
-                    bytes: workload.bytes(best.cells.len(), best.extent.cells),
+                    bytes: workload.bytes(best.cells.len(), best.stats.cells),
                     contrast,
                     why: format!("to compare all pairs would take {:.1} s", exact.seconds),
                 };
-                let choice = Choice {
+                let choice = PlannedJoin {
                     plan: best.setting.plan,
-                    prepared: Some(Prepared {
+                    prepared: Some(IvfState {
                         cells: best.cells,
-                        filling: best.filling,
-                        held_out: Some((self.others.of_all(self.recall), held_out)),
+                        warm_start: best.warm_start,
+                        ground_truth: Some((self.others.of_all(self.recall), ground_truth)),
                         margin: best.margin,
-                        extent: best.extent,
+                        stats: best.stats,
                     }),
                 };
                 (choice, predicted.of(best.setting.plan))
@@ -280,7 +280,7 @@ impl<'a> Planner<'a> {
             best => {
                 let best = best.map(|best| best.setting);
                 exact.why = why_exact(workload.k, contrast.filter(|_| is_hard), best);
-                (Choice::of(JoinPlan::Exact), exact.of(JoinPlan::Exact))
+                (PlannedJoin::of(JoinPlan::Exact), exact.of(JoinPlan::Exact))
             }
         };
         let study = PlanStudy {
@@ -294,19 +294,19 @@ impl<'a> Planner<'a> {
 
     /// The work of a join by so many cells, if all goes well.
     fn least(&self, workload: &Workload, cells: usize) -> f64 {
-        let extent = Extent {
+        let stats = ProbeStats {
             cells: LUCKY * cells as f64,
             share: LUCKY,
-            filling: to_begin_with(workload.k, workload.right) as f64 / workload.right as f64,
+            warm_start: warm_start_rows(workload.k, workload.right) as f64 / workload.right as f64,
         };
-        self.costs.cells(workload, cells, extent, 0.0)
+        self.costs.cells(workload, cells, stats, 0.0)
     }
 
     /// How each held-out row lies to items chosen without regard to distance.
     fn random<T: Scalar>(
         &self,
         (left, right): Sides<'_, '_, T>,
-        held_out: &HeldOut<T>,
+        ground_truth: &GroundTruth<T>,
     ) -> Result<Random> {
         let items = right.len() as u64;
         let with_itself = left.is_none();
@@ -318,14 +318,14 @@ impl<'a> Planner<'a> {
                 return (row, other);
             }
         };
-        let rows = held_out.some(Which::All);
+        let rows = ground_truth.some(Split::All);
         let rows = rows.flat_map(|row| std::iter::repeat_n(row, OTHERS));
         let pairs: Vec<(u32, u32)> = rows
             .clone()
-            .map(|row| other(left.number(row.row)))
+            .map(|row| other(left.internal_id(row.row)))
             .collect();
         let mut distances = Vec::new();
-        left.distances(right, &pairs, &mut distances, self.run.isa())?;
+        left.distances(right, &pairs, &mut distances, self.ctx.isa())?;
         let ambiguous = rows.zip(&pairs).zip(&distances);
         let ambiguous = ambiguous.filter(|&((row, &pair), &random)| {
             let (_, near) = left.filter_interval(right, pair, row.furthest.to_f64());
@@ -346,11 +346,11 @@ impl<'a> Planner<'a> {
     fn cells<T: Scalar>(
         &self,
         workload: &Workload,
-        (cells, filling): (Cells, Filling),
+        (cells, warm_start): (CoarseQuantiser, WarmStart),
         (left, right): Sides<'_, '_, T>,
-        held_out: &HeldOut<T>,
-    ) -> Result<CellStudy> {
-        let run = self.run;
+        ground_truth: &GroundTruth<T>,
+    ) -> Result<ListStudy> {
+        let ctx = self.ctx;
         let count = cells.len();
         let plan = |recall| {
             JoinPlan::Cells(CellPlan {
@@ -362,40 +362,40 @@ impl<'a> Planner<'a> {
             })
         };
         let needed = |which| {
-            let known = held_out.known(which);
-            needed(&cells, &filling, left, right, &known, run)
+            let known = ground_truth.known(which);
+            needed(&cells, &warm_start, left, right, &known, ctx)
         };
-        let (to_choose_by, to_check_by) = (needed(Which::ToChooseBy)?, needed(Which::ToCheckBy)?);
+        let (calibration, check) = (needed(Split::Calibration)?, needed(Split::Check)?);
         let recalls: Vec<f64> = std::iter::once(self.recall).chain(CURVE).collect();
         let margins = recalls.iter();
-        let margins = margins.map(|&recall| to_choose_by.reach_for(self.others.of_all(recall)));
+        let margins = margins.map(|&recall| calibration.threshold_for(self.others.of_all(recall)));
         let margins: Vec<f32> = margins.collect();
-        let extents = extents(&cells, &filling, left.unwrap_or(right), &margins, run)?;
-        let of_held_out = held_out.len() as f64 / workload.left as f64;
-        let found = |margin| self.others.found(Estimate::of(to_check_by.found(margin)));
+        let probe_stats = probe_stats(&cells, &warm_start, left.unwrap_or(right), &margins, ctx)?;
+        let of_held_out = ground_truth.len() as f64 / workload.left as f64;
+        let found = |margin| self.others.found(Estimate::of(check.found(margin)));
         let soon = found(0.0).value;
         let setting = |place: usize| {
-            let extent = extents[place];
+            let stats = probe_stats[place];
             let found = found(margins[place]);
             let late = found.value - soon;
-            let work = self.costs.cells(workload, cells.len(), extent, late);
+            let work = self.costs.cells(workload, cells.len(), stats, late);
             let setting = Setting {
                 plan: plan(recalls[place]),
                 recall: found.value,
-                share: (extent.share + extent.filling + of_held_out).min(1.0),
+                share: (stats.share + stats.warm_start + of_held_out).min(1.0),
                 seconds: self.costs.seconds(work),
             };
             (setting, found)
         };
         let (asked, recall) = setting(0);
         let curve = (0..recalls.len()).map(|place| setting(place).0).collect();
-        Ok(CellStudy {
+        Ok(ListStudy {
             cells,
-            filling,
+            warm_start,
             setting: asked,
             recall,
             margin: margins[0],
-            extent: extents[0],
+            stats: probe_stats[0],
             curve,
         })
     }
@@ -484,10 +484,10 @@ mod tests {
         let values = rows(15_000, 100);
         let rows = Rows::new(&values, DIM).unwrap();
         let join = |isa| {
-            let run = Run::on(isa);
+            let ctx = Context::on(isa);
             let (found, planned) =
-                by_recall(None, rows, 5, Metric::Euclidean, 0.9, 3, &run).unwrap();
-            (found, planned, run.report())
+                by_recall(None, rows, 5, Metric::Euclidean, 0.9, 3, &ctx).unwrap();
+            (found, planned, ctx.report())
         };
         let (found, planned, report) = join(Isa::SCALAR);
         let predicted = planned.predicted.unwrap();
@@ -500,11 +500,11 @@ mod tests {
         let recall = report.recall.unwrap();
         assert!(recall.high >= 0.9 && recall.rows == 152);
         // What the planner made is what the join would have made.
-        let run = Run::on(Isa::best());
-        let again = by_plan(None, rows, 5, Metric::Euclidean, &planned.plan, &run).unwrap();
+        let ctx = Context::on(Isa::best());
+        let again = by_plan(None, rows, 5, Metric::Euclidean, &planned.plan, &ctx).unwrap();
         assert!(again == found);
-        assert_eq!(run.report().recall, Some(recall));
-        let truth = by_plan(None, rows, 5, Metric::Euclidean, &JoinPlan::Exact, &run).unwrap();
+        assert_eq!(ctx.report().recall, Some(recall));
+        let truth = by_plan(None, rows, 5, Metric::Euclidean, &JoinPlan::Exact, &ctx).unwrap();
         let lists = truth.distances.chunks(5).zip(found.distances.chunks(5));
         let hits = lists.map(|(near, found)| found.iter().filter(|&&far| far <= near[4]).count());
         assert!(hits.sum::<usize>() as f64 / truth.distances.len() as f64 > 0.88);
@@ -515,10 +515,10 @@ mod tests {
         let values = rows(24_000, 100);
         let rows = Rows::new(&values, DIM).unwrap();
         let (queries, items) = (rows.slice(0..8000), rows.slice(8000..24_000));
-        let run = Run::on(Isa::SCALAR);
+        let ctx = Context::on(Isa::SCALAR);
         for queries in [None, Some(queries)] {
             for metric in [Metric::Cosine, Metric::InnerProduct] {
-                let study = study(queries, items, 10, metric, 0.9, 0, &run).unwrap();
+                let study = study(queries, items, 10, metric, 0.9, 0, &ctx).unwrap();
                 assert_eq!(study.near.len(), study.random.len());
                 let settings = study.considered.iter();
                 let chosen = settings.clone().find(|one| one.plan == study.chosen.plan);
@@ -539,8 +539,8 @@ mod tests {
     fn hard_data_is_compared_in_full_and_said_to_be_hard() {
         let values = rows(9000, 0);
         let rows = Rows::new(&values, DIM).unwrap();
-        let run = Run::on(Isa::SCALAR);
-        let study = study(None, rows, 100, Metric::Euclidean, 0.99, 0, &run).unwrap();
+        let ctx = Context::on(Isa::SCALAR);
+        let study = study(None, rows, 100, Metric::Euclidean, 0.99, 0, &ctx).unwrap();
         assert_eq!(study.chosen.plan, JoinPlan::Exact);
         let predicted = study.chosen.predicted.unwrap();
         assert!(
@@ -560,8 +560,8 @@ mod tests {
             .take(9000 * DIM)
             .collect();
         let rows = Rows::new(&same, DIM).unwrap();
-        let run = Run::on(Isa::SCALAR);
-        let study = study(None, rows, 3, Metric::Euclidean, 0.9, 0, &run).unwrap();
+        let ctx = Context::on(Isa::SCALAR);
+        let study = study(None, rows, 3, Metric::Euclidean, 0.9, 0, &ctx).unwrap();
         assert_eq!(study.chosen.predicted.unwrap().why, "a side is small");
     }
 
@@ -569,8 +569,8 @@ mod tests {
     fn plans_are_read_as_they_are_written() {
         let values = rows(15_000, 100);
         let rows = Rows::new(&values, DIM).unwrap();
-        let run = Run::on(Isa::SCALAR);
-        let study = study(None, rows, 3, Metric::Euclidean, 0.9, 0, &run).unwrap();
+        let ctx = Context::on(Isa::SCALAR);
+        let study = study(None, rows, 3, Metric::Euclidean, 0.9, 0, &ctx).unwrap();
         let text = serde_json::to_string(&study.chosen).unwrap();
         let read: PredictedPlan = serde_json::from_str(&text).unwrap();
         assert_eq!(read, study.chosen);

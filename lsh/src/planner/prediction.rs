@@ -45,9 +45,9 @@ pub struct PlanStudy {
     pub chosen: PredictedPlan,
     /// The recall and time of the settings considered, the chosen one among them.
     pub considered: Vec<Setting>,
-    /// Distances of sampled queries to their k-th neighbours.
+    /// CentroidDistances of sampled queries to their k-th neighbours.
     pub near: Vec<f64>,
-    /// Distances of the same queries to random items.
+    /// CentroidDistances of the same queries to random items.
     pub random: Vec<f64>,
 }
 

@@ -1,17 +1,18 @@
 //! How far rows whose neighbours are known have to look to find them.
 
-use crate::base::report::vouch_for;
+use crate::base::report::reaches_confidently;
 
 /// For each of some rows, how far, squared, the cells of its neighbours are from its own.
-pub(crate) struct Needed(pub(crate) Vec<Vec<f32>>);
+pub(crate) struct RecallCurve(pub(crate) Vec<Vec<f32>>);
 
-impl Needed {
+impl RecallCurve {
     /// The least reach with which these rows vouch for `recall`; what they all need where they are too
     /// few to vouch for it whatever they find.
-    pub(crate) fn reach_for(&self, recall: f64) -> f32 {
+    pub(crate) fn threshold_for(&self, recall: f64) -> f32 {
         let mut reaches: Vec<f32> = self.0.iter().flatten().copied().collect();
         reaches.sort_unstable_by(f32::total_cmp);
-        let first = reaches.partition_point(|&reach| !vouch_for(recall, self.found(reach)));
+        let first =
+            reaches.partition_point(|&reach| !reaches_confidently(recall, self.found(reach)));
         let reach = reaches.get(first).or(reaches.last());
         reach.copied().unwrap_or(f32::INFINITY)
     }

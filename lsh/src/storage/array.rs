@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     base::{
-        context::Run,
+        context::Context,
         error::{Error, Result},
     },
     storage::{
@@ -64,7 +64,7 @@ impl Array {
         name: &str,
         stored: &StoredArray,
         mapped: bool,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Self> {
         let path = directory.join(&stored.file);
         let altered = |what: &str| Error::damaged(&path, what);
@@ -93,7 +93,7 @@ impl Array {
         } else {
             let mut contents = anonymous(header.len() + bytes)?;
             for part in contents.chunks_mut(CHUNK) {
-                run.check()?;
+                ctx.check()?;
                 file.read_exact(part).map_err(io)?;
             }
             contents.make_read_only().map_err(io)?
@@ -190,7 +190,7 @@ impl Array {
 
     /// # Errors
     /// When any byte is not what was written, or the run is cancelled.
-    pub(crate) fn check_all(&self, run: &Run) -> Result<()> {
+    pub(crate) fn check_all(&self, ctx: &Context) -> Result<()> {
         let Some(check) = &self.check else {
             return Ok(());
         };
@@ -200,17 +200,17 @@ impl Array {
                 if check.sound[chunk].load(Ordering::Relaxed) {
                     return Ok(());
                 }
-                run.check()?;
+                ctx.check()?;
                 self.check_chunk(check, chunk)
             })
     }
 }
 
 impl Array {
-    pub(crate) fn stored(&self, path: &Path, run: &Run) -> Result<StoredArray> {
+    pub(crate) fn stored(&self, path: &Path, ctx: &Context) -> Result<StoredArray> {
         let name = path.file_name().map(|name| name.to_string_lossy().into());
         let checksum = |chunk: &[u8]| {
-            run.check()?;
+            ctx.check()?;
             Ok(Checksum(xxh3_64(chunk)))
         };
         let Shape { dtype, shape } = self.shape.clone();

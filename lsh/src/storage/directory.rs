@@ -22,8 +22,8 @@ use crate::{
     storage::{
         files::{is_name_of, read_if_there, remove},
         format::{Shape, Written},
-        layout::{ARRAYS, UNDER_WAY},
-        manifest::{FORMAT, Facts, MANIFEST, Manifest},
+        layout::{ARRAYS, CHECKPOINT_ARRAYS},
+        manifest::{FORMAT, IndexMetadata, MANIFEST, Manifest},
         writer::ArrayWriter,
     },
 };
@@ -38,15 +38,15 @@ struct Journal {
     /// Those of the manifest among them, as they go with it.
     files: BTreeSet<String>,
     /// A build that can go on.
-    build: Option<Unfinished>,
+    build: Option<Checkpoint>,
 }
 
 /// How far an index is that is being built.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Unfinished {
+pub(crate) struct Checkpoint {
     library_version: String,
-    facts: Facts,
+    facts: IndexMetadata,
     /// Whether items are being written by cell, or cells are being found.
     pub(crate) writing: bool,
     /// Items that were done in this pass.
@@ -55,19 +55,19 @@ pub(crate) struct Unfinished {
     pub(crate) scale: Option<u32>,
     pub(crate) longest: u64,
     /// By array.
-    pub(crate) files: BTreeMap<String, UnfinishedFile>,
+    pub(crate) files: BTreeMap<String, CheckpointFile>,
 }
 
 /// A file that is being written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct UnfinishedFile {
+pub(crate) struct CheckpointFile {
     pub(crate) file: String,
     pub(crate) shape: Shape,
 }
 
-impl Unfinished {
-    pub(crate) fn new(facts: Facts, files: BTreeMap<String, UnfinishedFile>) -> Self {
+impl Checkpoint {
+    pub(crate) fn new(facts: IndexMetadata, files: BTreeMap<String, CheckpointFile>) -> Self {
         Self {
             library_version: env!("CARGO_PKG_VERSION").into(),
             facts,
@@ -151,7 +151,7 @@ impl Directory {
     /// # Errors
     /// What the system says.
     pub(crate) fn begin(&mut self) -> Result<()> {
-        let names = ARRAYS.into_iter().chain(UNDER_WAY);
+        let names = ARRAYS.into_iter().chain(CHECKPOINT_ARRAYS);
         let names: Vec<String> = names.map(|name| self.file_name(name)).collect();
         self.journal.files.extend(names);
         self.write_json(JOURNAL, &self.journal)
@@ -170,7 +170,7 @@ impl Directory {
     ///
     /// # Errors
     /// What the system says. The directory has its old index then, or the new one.
-    pub(crate) fn commit(mut self, facts: Facts, files: Vec<Written>) -> Result<Manifest> {
+    pub(crate) fn commit(mut self, facts: IndexMetadata, files: Vec<Written>) -> Result<Manifest> {
         let stored = |written: Written| (written.name.into(), written.stored);
         let manifest = Manifest::new(facts, files.into_iter().map(stored).collect());
         self.lock
@@ -224,13 +224,13 @@ impl Directory {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn record(&mut self, unfinished: Unfinished) -> Result<()> {
+    pub(crate) fn record(&mut self, unfinished: Checkpoint) -> Result<()> {
         self.journal.build = Some(unfinished);
         self.write_json(JOURNAL, &self.journal)
     }
 
     /// What a builder of the same index left, if there is something of the kind.
-    pub(crate) fn unfinished(&self, facts: &Facts) -> Option<&Unfinished> {
+    pub(crate) fn unfinished(&self, facts: &IndexMetadata) -> Option<&Checkpoint> {
         self.journal.build.as_ref().filter(|build| {
             build.library_version == env!("CARGO_PKG_VERSION") && build.facts == *facts
         })
@@ -288,7 +288,7 @@ fn read_journal(directory: &Path) -> Result<Journal> {
 
 /// Whether a file can be one of an index's arrays, by its name.
 fn is_own(name: &str) -> bool {
-    let mut arrays = ARRAYS.iter().chain(&UNDER_WAY);
+    let mut arrays = ARRAYS.iter().chain(&CHECKPOINT_ARRAYS);
     arrays.any(|array| is_name_of(array, name))
 }
 
@@ -299,15 +299,15 @@ mod tests {
     use lshjoin_kernels::Rows;
 
     use super::*;
-    use crate::{base::context::Run, base::metric::Metric, index::Index};
+    use crate::{base::context::Context, base::metric::Metric, index::Index};
 
     fn saved(path: &Path) -> Index {
         let values: Vec<f32> = (0..60).map(|value| (value * 7 % 60) as f32).collect();
-        let run = Run::new().unwrap();
+        let ctx = Context::new().unwrap();
         let rows = Rows::new(&values, 2).unwrap();
         let ids: Vec<i64> = (0..30).collect();
-        let index = Index::build(rows, &ids, Metric::Cosine, None, 0, &run).unwrap();
-        index.save(path, &run).unwrap();
+        let index = Index::build(rows, &ids, Metric::Cosine, None, 0, &ctx).unwrap();
+        index.save(path, &ctx).unwrap();
         index
     }
 
@@ -383,9 +383,9 @@ mod tests {
         let before = names(directory.path());
         let left = killed(directory.path());
         assert_eq!(left.len(), before.len() + 3);
-        Index::open(directory.path(), true, &Run::new().unwrap()).unwrap();
+        Index::open(directory.path(), true, &Context::new().unwrap()).unwrap();
         fs::write(directory.path().join("rows-mine.safetensors"), "all mine").unwrap();
-        let refused = index.save(directory.path(), &Run::new().unwrap());
+        let refused = index.save(directory.path(), &Context::new().unwrap());
         assert!(refused.unwrap_err().to_string().contains("rows-mine"));
         assert_eq!(names(directory.path()).len(), left.len() + 1);
         fs::remove_file(directory.path().join("rows-mine.safetensors")).unwrap();
@@ -430,11 +430,11 @@ mod tests {
     fn a_save_that_is_not_committed_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let index = saved(directory.path());
-        let run = Run::new().unwrap();
-        run.cancel();
-        assert_eq!(index.save(directory.path(), &run), Err(Error::Cancelled));
+        let ctx = Context::new().unwrap();
+        ctx.cancel();
+        assert_eq!(index.save(directory.path(), &ctx), Err(Error::Cancelled));
         let names = fs::read_dir(directory.path()).unwrap().count();
         assert_eq!(names, ARRAYS.len() + 1);
-        Index::open(directory.path(), false, &Run::new().unwrap()).unwrap();
+        Index::open(directory.path(), false, &Context::new().unwrap()).unwrap();
     }
 }

@@ -14,23 +14,23 @@ use crate::{
 
 /// The arrays of an index, which are its files too.
 ///
-/// - `axes` (axes, dim) and `centroids` (cells, axes): see [`Cells`]; of no rows where the metric
+/// - `axes` (axes, dim) and `centroids` (cells, axes): see [`CoarseQuantiser`]; of no rows where the metric
 ///   has no codes.
 /// - `centre` (1, dim): what codes are counted from; of no rows where that is zero.
 /// - `starts` (cells + 1): the first row of each cell, and the end of the last.
-/// - `held_out`: rows that recall is measured by.
+/// - `ground_truth`: rows that recall is measured by.
 /// - `rows` (rows, dim), by cell; with one value more where inner products are searched.
 /// - `codes` (rows, stride) and `known` (rows, 16): see [`Quantised::parts`].
 /// - `norms`: for the cosine; where inner products are searched, of rows as they are kept.
 /// - `ids`: of the user's; `by_id`: rows by rising id.
-/// - `twins`: for each row how many equal ones have lower ids.
+/// - `duplicate_ranks`: for each row how many equal ones have lower ids.
 pub(crate) const ARRAYS: [&str; 12] = [
     "axes",
     "by_id",
     "centre",
     "centroids",
     "codes",
-    "held_out",
+    "ground_truth",
     "ids",
     "known",
     "norms",
@@ -43,7 +43,7 @@ pub(crate) const ARRAYS: [&str; 12] = [
 ///
 /// - `cells`: that of each item, as they come; where building can be resumed.
 /// - `hashes`: equal for equal rows; row by row.
-pub(crate) const UNDER_WAY: [&str; 2] = ["cells", "hashes"];
+pub(crate) const CHECKPOINT_ARRAYS: [&str; 2] = ["cells", "hashes"];
 
 /// The shape of each array of an index.
 pub(crate) struct Shapes {
@@ -55,7 +55,7 @@ pub(crate) struct Shapes {
     /// One, or none where codes are counted from zero.
     pub(crate) centres: usize,
     pub(crate) cells: usize,
-    pub(crate) held_out: usize,
+    pub(crate) ground_truth: usize,
 }
 
 impl Shapes {
@@ -68,7 +68,7 @@ impl Shapes {
         of(self.axes, plan.axes.min(self.width))
             && self.centres <= usize::from(has_codes(self.metric))
             && of(self.cells, plan.cells.min(self.rows))
-            && self.held_out == held_out_count(self.rows)
+            && self.ground_truth == held_out_count(self.rows)
     }
 
     pub(crate) fn of(&self, name: &str) -> Shape {
@@ -80,7 +80,7 @@ impl Shapes {
             "centroids" => Shape::new(Dtype::F32, &[self.cells, self.axes]),
             "codes" => Shape::new(Dtype::I8, &[coded, Quantised::stride(self.width)]),
             "hashes" => Shape::new(Dtype::U64, &[self.rows]),
-            "held_out" => Shape::new(Dtype::U32, &[self.held_out]),
+            "ground_truth" => Shape::new(Dtype::U32, &[self.ground_truth]),
             "ids" => Shape::new(Dtype::I64, &[self.rows]),
             "known" => Shape::new(Dtype::U8, &[coded, Quantised::KNOWN]),
             "rows" => Shape::new(Dtype::F32, &[self.rows, self.width]),
@@ -107,11 +107,11 @@ pub(crate) fn width(metric: Metric, dim: usize) -> usize {
 }
 
 /// Items whose neighbours tell how far rows have to look; none are needed to check the choice by.
-pub(crate) const HELD_OUT: usize = 1024;
+pub(crate) const CHECKED_BY: usize = 1024;
 
 /// Every how manieth of so many items is held out.
 pub(crate) fn held_out_step(items: usize) -> usize {
-    items.div_ceil(HELD_OUT).max(1)
+    items.div_ceil(CHECKED_BY).max(1)
 }
 
 /// How many of so many items are held out.

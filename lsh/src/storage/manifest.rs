@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     base::{
-        context::Run,
+        context::Context,
         error::{Error, Result},
         plan::JoinPlan,
     },
@@ -27,7 +27,7 @@ pub(crate) struct Manifest {
     format: String,
     format_version: u64,
     library_version: String,
-    pub(crate) facts: Facts,
+    pub(crate) facts: IndexMetadata,
     pub(crate) arrays: BTreeMap<String, StoredArray>,
     /// Of this manifest, with nothing in this place.
     pub(crate) checksum: String,
@@ -44,7 +44,7 @@ pub(crate) struct Head {
 /// What an index is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Facts {
+pub(crate) struct IndexMetadata {
     pub(crate) items: usize,
     pub(crate) dim: usize,
     /// By its name.
@@ -54,7 +54,7 @@ pub(crate) struct Facts {
 }
 
 impl Manifest {
-    pub(crate) fn new(facts: Facts, arrays: BTreeMap<String, StoredArray>) -> Self {
+    pub(crate) fn new(facts: IndexMetadata, arrays: BTreeMap<String, StoredArray>) -> Self {
         let mut manifest = Self {
             format: FORMAT.into(),
             format_version: FORMAT_VERSION,
@@ -131,10 +131,10 @@ impl Manifest {
         &self,
         directory: &Path,
         mapped: bool,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<BTreeMap<String, Array>> {
         let open = |(name, stored): (&String, _)| {
-            let array = Array::open(directory, name, stored, mapped, run)?;
+            let array = Array::open(directory, name, stored, mapped, ctx)?;
             Ok((name.clone(), array))
         };
         self.arrays.iter().map(open).collect()

@@ -11,7 +11,7 @@ use lshjoin_kernels::{MmapMut, memory};
 
 use crate::{
     base::{
-        context::Run,
+        context::Context,
         error::{Error, Result},
     },
     storage::{
@@ -208,7 +208,7 @@ impl ArrayWriter {
     ///
     /// # Errors
     /// What the system says, or when the run is cancelled.
-    pub(crate) fn finish(self, run: &Run) -> Result<(Array, Option<Written>)> {
+    pub(crate) fn finish(self, ctx: &Context) -> Result<(Array, Option<Written>)> {
         let (bytes, path) = match self.sink {
             Sink::Memory(memory) => {
                 let io = |error| Error::io(Path::new(self.name), &error);
@@ -230,7 +230,7 @@ impl ArrayWriter {
             None => None,
             Some(path) => Some(Written {
                 name: self.name,
-                stored: array.stored(&path, run)?,
+                stored: array.stored(&path, ctx)?,
             }),
         };
         Ok((array, written))
@@ -258,13 +258,13 @@ mod tests {
         let (early, late) = values.split_at(values.len() / 3);
         writer.write(early.len(), late).unwrap();
         writer.write(0, early).unwrap();
-        let (array, written) = writer.finish(&Run::new().unwrap()).unwrap();
+        let (array, written) = writer.finish(&Context::new().unwrap()).unwrap();
         assert_eq!(array.data(), bytemuck::cast_slice::<f32, u8>(values));
         written.unwrap()
     }
 
     fn opened(directory: &Path, name: &str, stored: &StoredArray, mapped: bool) -> Result<Array> {
-        Array::open(directory, name, stored, mapped, &Run::new().unwrap())
+        Array::open(directory, name, stored, mapped, &Context::new().unwrap())
     }
 
     #[test]
@@ -288,17 +288,17 @@ mod tests {
     #[test]
     fn memory_and_files_hold_the_same() {
         let directory = tempfile::tempdir().unwrap();
-        let run = Run::new().unwrap();
+        let ctx = Context::new().unwrap();
         let values: Vec<f32> = (0..CHUNK).map(|value| value as f32).collect();
         let written = written(directory.path(), &values);
         for mapped in [true, false] {
             let array = opened(directory.path(), "rows", &written.stored, mapped).unwrap();
-            array.check_all(&run).unwrap();
+            array.check_all(&ctx).unwrap();
             assert_eq!(array.values::<f32>(), values);
         }
         let mut writer = ArrayWriter::new("rows", written.stored.shape(), None).unwrap();
         writer.write(0, &values).unwrap();
-        let (array, file) = writer.finish(&run).unwrap();
+        let (array, file) = writer.finish(&ctx).unwrap();
         assert!(file.is_none());
         assert_eq!(array.values::<f32>(), values);
         array.check(0..4 * CHUNK).unwrap();
@@ -322,7 +322,7 @@ mod tests {
             };
             assert_eq!(named, path);
         }
-        assert!(array.check_all(&Run::new().unwrap()).is_err());
+        assert!(array.check_all(&Context::new().unwrap()).is_err());
     }
 
     #[test]
@@ -385,7 +385,7 @@ mod tests {
 
     #[test]
     fn what_is_not_finite_is_refused_though_its_checksum_fits() {
-        let run = Run::new().unwrap();
+        let ctx = Context::new().unwrap();
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let directory = tempfile::tempdir().unwrap();
             let mut values = vec![1.0; CHUNK];
@@ -393,7 +393,7 @@ mod tests {
             let written = written(directory.path(), &values);
             let array = opened(directory.path(), "rows", &written.stored, true).unwrap();
             array.check(0..2 * CHUNK).unwrap();
-            for refused in [array.check(2 * CHUNK..2 * CHUNK + 1), array.check_all(&run)] {
+            for refused in [array.check(2 * CHUNK..2 * CHUNK + 1), array.check_all(&ctx)] {
                 let problem = format!("it holds {value} as value {} of its data", CHUNK / 2 + 3);
                 let path = directory.path().join(&written.stored.file);
                 let expected = Error::damaged(&path, &problem);

@@ -65,7 +65,7 @@ pub(crate) fn augmented<T: Scalar>(
 }
 
 /// Rows of an index as they are kept: with one value more at their end.
-pub(crate) fn longer<T: Scalar>(
+pub(crate) fn with_last_value<T: Scalar>(
     rows: Rows<'_, T>,
     last: impl Fn(usize) -> f64 + Sync,
 ) -> Result<Vec<T>> {
@@ -74,9 +74,9 @@ pub(crate) fn longer<T: Scalar>(
     values
         .par_chunks_mut(rows.dim() + 1)
         .enumerate()
-        .for_each(|(row, longer)| {
-            longer[..rows.dim()].copy_from_slice(rows.row(row));
-            longer[rows.dim()] = T::from_f64(last(row));
+        .for_each(|(row, augmented)| {
+            augmented[..rows.dim()].copy_from_slice(rows.row(row));
+            augmented[rows.dim()] = T::from_f64(last(row));
         });
     Ok(values)
 }

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use lshjoin_kernels::{Rows, Scalar, Sorter, memory};
 use rayon::prelude::*;
 
-use crate::base::{ROW_NUMBERS, context::Run, error::Result};
+use crate::base::{ROW_NUMBERS, context::Context, error::Result};
 
 /// Rows without most of their duplicates. Rows are duplicates when all their values are equal,
 /// −0 and 0 being equal.
@@ -36,12 +36,16 @@ impl Distinct {
     ///
     /// # Errors
     /// When rows cannot be numbered by `u32`, or the run is cancelled.
-    pub(crate) fn of<T: Scalar>(rows: Rows<'_, T>, keep: usize, run: &Run) -> Result<Option<Self>> {
-        run.check()?;
+    pub(crate) fn of<T: Scalar>(
+        rows: Rows<'_, T>,
+        keep: usize,
+        ctx: &Context,
+    ) -> Result<Option<Self>> {
+        ctx.check()?;
         let hashes = (0..rows.len()).into_par_iter();
         let hashes = hashes.map(|row| hash(rows.row(row)));
         let hashes = memory::par_collect(hashes, "hashes of rows")?;
-        run.check()?;
+        ctx.check()?;
         Self::by_hashes(rows, keep, &hashes)
     }
 
@@ -177,10 +181,10 @@ mod tests {
         let (queries, items, both) = (distinct(1), distinct(k), distinct(k + 1));
         let [q, i, b] = [&queries, &items, &both].map(|side| rows.gather(&side.kept).unwrap());
         let [q, i, b] = [&q, &i, &b].map(|values| Rows::new(values, dim).unwrap());
-        let run = Run::new().unwrap();
+        let ctx = Context::new().unwrap();
         for metric in [Metric::Euclidean, Metric::Manhattan, Metric::Cosine] {
             let join = |queries, items| {
-                by_plan(queries, items, k, metric, &JoinPlan::Exact, &run).unwrap()
+                by_plan(queries, items, k, metric, &JoinPlan::Exact, &ctx).unwrap()
             };
             let expected = expand(&join(None, rows), &all, &all);
             assert_eq!(expand(&join(None, b), &both.places, &both.kept), expected);
@@ -214,8 +218,8 @@ mod tests {
             let twin = (row % 3 + 100) * DIM;
             values.copy_within(twin..twin + DIM, row * DIM);
         }
-        let (rows, run, k) = (Rows::new(&values, DIM).unwrap(), Run::new().unwrap(), 4);
-        let Distinct { kept, places } = Distinct::of(rows, k + 1, &run).unwrap().unwrap();
+        let (rows, ctx, k) = (Rows::new(&values, DIM).unwrap(), Context::new().unwrap(), 4);
+        let Distinct { kept, places } = Distinct::of(rows, k + 1, &ctx).unwrap().unwrap();
         assert!(kept.len() < 4200);
         let some = rows.gather(&kept).unwrap();
         let some = Rows::new(&some, DIM).unwrap();
@@ -247,8 +251,8 @@ mod tests {
         ];
         for plan in plans.into_iter().chain([JoinPlan::Exact]) {
             for metric in [Metric::Euclidean, Metric::Cosine, Metric::Manhattan] {
-                let found = by_plan(None, rows, k, metric, &plan, &run).unwrap();
-                let of_some = by_plan(None, some, k, metric, &plan, &run).unwrap();
+                let found = by_plan(None, rows, k, metric, &plan, &ctx).unwrap();
+                let of_some = by_plan(None, some, k, metric, &plan, &ctx).unwrap();
                 let expected = expand(&of_some, &places, &kept);
                 let all: Vec<u32> = (0..rows.len() as u32).collect();
                 assert_eq!(expand(&found, &all, &all), expected, "{metric} {plan:?}");
@@ -258,7 +262,7 @@ mod tests {
 
     fn distinct<T: Scalar>(values: &[T], dim: usize, keep: usize) -> Option<(Vec<u32>, Vec<u32>)> {
         let rows = Rows::new(values, dim).unwrap();
-        let distinct = Distinct::of(rows, keep, &Run::new().unwrap()).unwrap();
+        let distinct = Distinct::of(rows, keep, &Context::new().unwrap()).unwrap();
         distinct.map(|distinct| (distinct.kept, distinct.places))
     }
 

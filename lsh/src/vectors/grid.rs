@@ -3,7 +3,7 @@
 use lshjoin_kernels::{CommonScale, Isa, Quantised, Rows, Scalar, centre_of};
 
 use crate::{
-    base::{context::Run, error::Result, metric::Metric},
+    base::{context::Context, error::Result, metric::Metric},
     vectors::norms::{directions, norms_of},
 };
 
@@ -16,13 +16,13 @@ pub(crate) struct Grid<T> {
 
 impl<T: Scalar> Grid<T> {
     /// Of a side of rows like these.
-    pub(crate) fn of(rows: Rows<'_, T>, metric: Metric, run: &Run) -> Result<Self> {
+    pub(crate) fn of(rows: Rows<'_, T>, metric: Metric, ctx: &Context) -> Result<Self> {
         if metric != Metric::Cosine {
-            return Ok(Self::of_values(rows, run.isa()));
+            return Ok(Self::of_values(rows, ctx.isa()));
         }
-        let directions = directions(rows, &norms_of(rows, run)?)?;
+        let directions = directions(rows, &norms_of(rows, ctx)?)?;
         let Grid { centre, scale } =
-            Grid::of_values(Rows::new(&directions, rows.dim())?, run.isa());
+            Grid::of_values(Rows::new(&directions, rows.dim())?, ctx.isa());
         let centre = centre.map(|centre| converted(&centre));
         Ok(Self { centre, scale })
     }

@@ -17,7 +17,7 @@ use lshjoin_kernels::{
 };
 
 use crate::{
-    base::{ROW_NUMBERS, context::Run, error::Result, magnitude, metric::Metric, sampling},
+    base::{ROW_NUMBERS, context::Context, error::Result, magnitude, metric::Metric, sampling},
     vectors::{
         duplicates::Distinct,
         grid::{Grid, converted, quantised},
@@ -34,7 +34,7 @@ const SAMPLED: usize = 1000;
 ///
 /// Of inner products, rows are augmented (see [`Products`](crate::join::inner_product::Products)): those of
 /// the right side all have the same norm.
-pub(crate) struct Side<'a, T> {
+pub(crate) struct Vectors<'a, T> {
     pub(crate) rows: Rows<'a, T>,
     pub(crate) metric: Metric,
     /// 8-bit codes of the rows (of their directions, for the cosine), where the metric has a
@@ -51,32 +51,32 @@ pub(crate) struct Side<'a, T> {
     source: Option<Box<dyn RowSource + 'a>>,
 }
 
-impl<'a, T: Scalar> Side<'a, T> {
+impl<'a, T: Scalar> Vectors<'a, T> {
     /// # Errors
     /// When a row holds NaN or infinity; `name` tells the user which side it is on.
     pub(crate) fn new(
         name: &'static str,
         rows: Rows<'a, T>,
         metric: Metric,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Self> {
-        Self::with_codes(name, rows, metric, None, run)
+        Self::with_codes(name, rows, metric, None, ctx)
     }
 
     /// The items of a join, without those that take no part for the sake of others that they are
     /// duplicates of; of inner products, augmented to norm 1.
     ///
     /// # Errors
-    /// As [`Side::new`].
+    /// As [`Vectors::new`].
     pub(crate) fn of_items(
         rows: Rows<'a, T>,
         metric: Metric,
         distinct: Option<Distinct>,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Self> {
         let mut side = match distinct {
-            None => Self::new("items", rows, metric, run)?,
-            Some(distinct) => Self::distinct(rows, metric, distinct, run)?,
+            None => Self::new("items", rows, metric, ctx)?,
+            Some(distinct) => Self::distinct(rows, metric, distinct, ctx)?,
         };
         if metric == Metric::InnerProduct {
             side = side.with_norm(1.0)?;
@@ -88,14 +88,14 @@ impl<'a, T: Scalar> Side<'a, T> {
         rows: Rows<'a, T>,
         metric: Metric,
         Distinct { kept, places }: Distinct,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Self> {
         // A million equal rows tell nothing of the others.
         let step = kept.len().div_ceil(SAMPLED).max(1);
         let sample: Vec<u32> = kept.iter().copied().step_by(step).collect();
         let sample = rows.gather(&sample)?;
-        let grid = Grid::of(Rows::new(&sample, rows.dim())?, metric, run)?;
-        let mut side = Self::with_grid("items", rows, metric, &grid, run)?;
+        let grid = Grid::of(Rows::new(&sample, rows.dim())?, metric, ctx)?;
+        let mut side = Self::with_grid("items", rows, metric, &grid, ctx)?;
         if let Some(codes) = &side.codes {
             side.codes = Some(codes.reordered(&kept)?);
         }
@@ -106,29 +106,29 @@ impl<'a, T: Scalar> Side<'a, T> {
     /// Rows to join with those of this side.
     ///
     /// # Errors
-    /// As [`Side::new`].
-    pub(crate) fn to_meet<'b>(
+    /// As [`Vectors::new`].
+    pub(crate) fn prepare_other<'b>(
         &self,
         name: &'static str,
         rows: Rows<'b, T>,
-        run: &Run,
-    ) -> Result<Side<'b, T>> {
-        Side::with_codes(name, rows, self.metric, Some((self.centre(), None)), run)
+        ctx: &Context,
+    ) -> Result<Vectors<'b, T>> {
+        Vectors::with_codes(name, rows, self.metric, Some((self.centre(), None)), ctx)
     }
 
     /// With codes of the grid that was made for rows like these.
     ///
     /// # Errors
-    /// As [`Side::new`].
+    /// As [`Vectors::new`].
     pub(crate) fn with_grid(
         name: &'static str,
         rows: Rows<'a, T>,
         metric: Metric,
         grid: &Grid<T>,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Self> {
         let grid = (grid.centre.as_deref(), Some(grid.scale));
-        Self::with_codes(name, rows, metric, Some(grid), run)
+        Self::with_codes(name, rows, metric, Some(grid), ctx)
     }
 
     fn with_codes(
@@ -136,10 +136,10 @@ impl<'a, T: Scalar> Side<'a, T> {
         rows: Rows<'a, T>,
         metric: Metric,
         grid: Option<(Option<&[T]>, Option<CommonScale>)>,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Self> {
-        let mut side = Self::without_codes(name, rows, metric, run)?;
-        side.quantise(grid, run)?;
+        let mut side = Self::without_codes(name, rows, metric, ctx)?;
+        side.quantise(grid, ctx)?;
         Ok(side)
     }
 
@@ -148,9 +148,9 @@ impl<'a, T: Scalar> Side<'a, T> {
     fn quantise(
         &mut self,
         grid: Option<(Option<&[T]>, Option<CommonScale>)>,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<()> {
-        let (rows, isa) = (self.rows, run.isa());
+        let (rows, isa) = (self.rows, ctx.isa());
         match self.metric {
             Metric::Euclidean | Metric::InnerProduct => {
                 let (codes, centre) = quantised(rows, grid, isa)?;
@@ -193,23 +193,23 @@ impl<'a, T: Scalar> Side<'a, T> {
     /// For the rows' place along axes alone.
     ///
     /// # Errors
-    /// As [`Side::new`].
+    /// As [`Vectors::new`].
     pub(crate) fn without_codes(
         name: &'static str,
         rows: Rows<'a, T>,
         metric: Metric,
-        run: &Run,
+        ctx: &Context,
     ) -> Result<Self> {
         match metric {
             // Augmented rows, of what was checked before.
             Metric::InnerProduct => {
-                check_finite(rows, run.isa()).map_err(|error| (name, error))?;
+                check_finite(rows, ctx.isa()).map_err(|error| (name, error))?;
             }
-            _ => magnitude::check(name, rows, metric, run)?,
+            _ => magnitude::check(name, rows, metric, ctx)?,
         }
-        run.check()?;
+        ctx.check()?;
         let norms = match metric {
-            Metric::Cosine | Metric::InnerProduct => norms_of(rows, run)?,
+            Metric::Cosine | Metric::InnerProduct => norms_of(rows, ctx)?,
             _ => Vec::new(),
         };
         Ok(Self {
@@ -281,7 +281,7 @@ impl<'a, T: Scalar> Side<'a, T> {
     }
 
     /// The numbers of the rows that may be neighbours.
-    pub(crate) fn numbers(&self) -> Result<Vec<u32>> {
+    pub(crate) fn internal_ids(&self) -> Result<Vec<u32>> {
         let all = 0..self.len() as u32;
         let numbers = match self.source {
             None => memory::collect(all, ROW_NUMBERS),
@@ -290,7 +290,7 @@ impl<'a, T: Scalar> Side<'a, T> {
         Ok(numbers?)
     }
 
-    /// Asked before [`Side::rows`] are read at these indices: those of an index may be damaged.
+    /// Asked before [`Vectors::rows`] are read at these indices: those of an index may be damaged.
     pub(crate) fn check(&self, rows: impl Iterator<Item = u32>) -> Result<()> {
         match &self.source {
             Some(source) => {
@@ -302,7 +302,7 @@ impl<'a, T: Scalar> Side<'a, T> {
     }
 
     /// Numbers the rows by the place of their numbers in `order` from here on, for all but
-    /// [`Side::rows`]: rows that are used together then lie together in memory.
+    /// [`Vectors::rows`]: rows that are used together then lie together in memory.
     pub(crate) fn reorder(&mut self, order: Vec<u32>) -> Result<()> {
         if let Some(codes) = &self.codes {
             self.codes = Some(codes.reordered(&order)?);
@@ -324,7 +324,7 @@ impl<'a, T: Scalar> Side<'a, T> {
         Ok(())
     }
 
-    /// The index in [`Side::rows`] of the row of this number.
+    /// The index in [`Vectors::rows`] of the row of this number.
     pub(crate) fn row(&self, number: u32) -> u32 {
         self.order
             .as_ref()
@@ -337,12 +337,12 @@ impl<'a, T: Scalar> Side<'a, T> {
     }
 
     /// The number of each row, where that is not the same.
-    pub(crate) fn places(&self) -> Option<&[u32]> {
+    pub(crate) fn positions(&self) -> Option<&[u32]> {
         self.order.as_ref().map(|(_, places)| places.as_slice())
     }
 
-    /// The number of the row at this index of [`Side::rows`].
-    pub(crate) fn number(&self, row: u32) -> u32 {
+    /// The number of the row at this index of [`Vectors::rows`].
+    pub(crate) fn internal_id(&self, row: u32) -> u32 {
         self.order
             .as_ref()
             .map_or(row, |(_, places)| places[row as usize])
@@ -497,4 +497,4 @@ impl<'a, T: Scalar> Side<'a, T> {
 }
 
 /// The left side of a join, if it is not the right one, and the right one.
-pub(crate) type Sides<'s, 'a, T> = (Option<&'s Side<'a, T>>, &'s Side<'a, T>);
+pub(crate) type Sides<'s, 'a, T> = (Option<&'s Vectors<'a, T>>, &'s Vectors<'a, T>);

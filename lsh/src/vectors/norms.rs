@@ -3,7 +3,7 @@
 use lshjoin_kernels::{Rows, Scalar, memory, norms};
 use rayon::prelude::*;
 
-use crate::base::{context::Run, error::Result};
+use crate::base::{context::Context, error::Result};
 
 /// Rows whose norms a thread computes at a time.
 pub(crate) const MEASURED: usize = 1024;
@@ -11,13 +11,13 @@ pub(crate) const MEASURED: usize = 1024;
 pub(crate) const NORMS: &str = "norms of rows";
 
 /// The norm of each row.
-pub(crate) fn norms_of<T: Scalar>(rows: Rows<'_, T>, run: &Run) -> Result<Vec<f64>> {
+pub(crate) fn norms_of<T: Scalar>(rows: Rows<'_, T>, ctx: &Context) -> Result<Vec<f64>> {
     let mut of_rows = memory::zeroed(rows.len(), NORMS)?;
     let blocks = of_rows.par_chunks_mut(MEASURED).enumerate();
     blocks.for_each(|(block, of_rows)| {
         let first = block * MEASURED;
         let rows = rows.slice(first..first + of_rows.len());
-        of_rows.copy_from_slice(&norms(rows, run.isa()));
+        of_rows.copy_from_slice(&norms(rows, ctx.isa()));
     });
     Ok(of_rows)
 }

@@ -9,7 +9,7 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rayon::prelude::*;
 
 use crate::base::{
-    context::Run,
+    context::Context,
     error::{Error, Result},
     random::gaussian,
 };
@@ -45,7 +45,11 @@ impl PrincipalAxes {
     ///
     /// # Errors
     /// When the run is cancelled.
-    pub(crate) fn of_sample<T: Scalar>(rows: Rows<'_, T>, count: usize, run: &Run) -> Result<Self> {
+    pub(crate) fn of_sample<T: Scalar>(
+        rows: Rows<'_, T>,
+        count: usize,
+        ctx: &Context,
+    ) -> Result<Self> {
         let dim = rows.dim();
         let centred = centre(&sample(rows)?, dim)?;
         let height = centred.len() / dim;
@@ -59,9 +63,9 @@ impl PrincipalAxes {
             let (centred, transposed) =
                 (Rows::new(&centred, dim)?, Rows::new(&transposed, height)?);
             for _ in 0..ROUNDS {
-                let image = project(centred, Rows::new(&rounded(&axes)?, dim)?, run)?;
+                let image = project(centred, Rows::new(&rounded(&axes)?, dim)?, ctx)?;
                 let image = transpose(&image, count)?;
-                let image = project(transposed, Rows::new(&image, height)?, run)?;
+                let image = project(transposed, Rows::new(&image, height)?, ctx)?;
                 let image = transpose(&image, count)?;
                 axes.clear();
                 axes.extend(image.into_iter().map(f64::from));
@@ -100,7 +104,7 @@ impl PrincipalAxes {
 pub(crate) fn project<T: Scalar>(
     rows: Rows<'_, T>,
     directions: Rows<'_, f32>,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<Vec<f32>> {
     let (dim, functions) = (rows.dim(), directions.len());
     let len = rows.len().saturating_mul(functions);
@@ -112,10 +116,10 @@ pub(crate) fn project<T: Scalar>(
         .par_chunks_mut(BLOCK * functions)
         .zip(rows.values().par_chunks(BLOCK * dim))
         .try_for_each_init(Vec::new, |block, (projections, values)| {
-            run.check()?;
+            ctx.check()?;
             block.clear();
             block.extend(values.iter().map(|value| value.to_f64() as f32));
-            dot_products(Rows::new(block, dim)?, directions, projections, run.isa())?;
+            dot_products(Rows::new(block, dim)?, directions, projections, ctx.isa())?;
             for (at, projection) in projections.iter_mut().enumerate() {
                 if !projection.is_finite() {
                     let row = &values[at / functions * dim..][..dim];

@@ -1,8 +1,8 @@
 //! Joins as one call each, for tests that try many arguments.
 
 use lshjoin::{
-    Distance, JoinPlan, JoinedPairs, KnnJoin, Metric, Neighbors, PlanStudy, RadiusJoin,
-    RadiusNeighbors, Result, Rows, Run, Scalar,
+    Context, Distance, JoinPlan, JoinedPairs, KnnJoin, Metric, Neighbors, PlanStudy, RadiusJoin,
+    RadiusNeighbors, Result, Rows, Scalar,
 };
 
 pub fn knn_join<T: Scalar>(
@@ -11,10 +11,10 @@ pub fn knn_join<T: Scalar>(
     k: usize,
     metric: Metric,
     plan: &JoinPlan,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<Neighbors<T>> {
     let join = KnnJoin::new(items).queries(queries).k(k).metric(metric);
-    Ok(join.plan(*plan).run(run)?.neighbors)
+    Ok(join.plan(*plan).run(ctx)?.neighbors)
 }
 
 pub fn plan_knn_join<T: Scalar>(
@@ -22,13 +22,13 @@ pub fn plan_knn_join<T: Scalar>(
     k: usize,
     metric: Metric,
     recall: f64,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<PlanStudy> {
     KnnJoin::new(items)
         .k(k)
         .metric(metric)
         .recall(recall)
-        .study(run)
+        .study(ctx)
 }
 
 pub fn radius_join<T: Scalar>(
@@ -36,10 +36,10 @@ pub fn radius_join<T: Scalar>(
     items: Rows<'_, T>,
     radius: f64,
     metric: Metric,
-    run: &Run,
+    ctx: &Context,
 ) -> Result<RadiusNeighbors<T>> {
     let join = RadiusJoin::new(items, radius).queries(queries);
-    join.distance(Distance::try_from(metric)?).run(run)
+    join.distance(Distance::try_from(metric)?).run(ctx)
 }
 
 pub fn radius_join_batches<T: Scalar>(
@@ -48,10 +48,10 @@ pub fn radius_join_batches<T: Scalar>(
     radius: f64,
     metric: Metric,
     batch_size: usize,
-    run: &Run,
+    ctx: &Context,
     deliver: impl FnMut(JoinedPairs<T>) + Send,
 ) -> Result<()> {
     let join = RadiusJoin::new(items, radius).queries(queries);
     join.distance(Distance::try_from(metric)?)
-        .run_batches(batch_size, run, deliver)
+        .run_batches(batch_size, ctx, deliver)
 }

@@ -4,8 +4,8 @@
 use std::fmt::Write;
 
 use lshjoin::{
-    BucketedRandomProjection, CellPlan, Isa, JoinPlan, JoinedPairs, LshModel, LshPlan, Metric,
-    Neighbors, RadiusNeighbors, Rows, Run, Scalar,
+    BucketedRandomProjection, CellPlan, Context, Isa, JoinPlan, JoinedPairs, LshModel, LshPlan,
+    Metric, Neighbors, RadiusNeighbors, Rows, Scalar,
 };
 
 use super::{
@@ -109,7 +109,7 @@ impl<T: Scalar> From<JoinedPairs<T>> for Digest {
 }
 
 /// One line a join: the digest, how many numbers it is of, and the name.
-fn digests(values: &[f32], run: &Run) -> String {
+fn digests(values: &[f32], ctx: &Context) -> String {
     let (items, queries) = values.split_at(MANY * DIM);
     let wide: Vec<f64> = values[..2 * FEW * DIM]
         .iter()
@@ -142,16 +142,16 @@ fn digests(values: &[f32], run: &Run) -> String {
         })
     };
     let knn = |queries, items, metric, plan: JoinPlan| {
-        Digest::from(knn_join(queries, items, 10, metric, &plan, run).unwrap())
+        Digest::from(knn_join(queries, items, 10, metric, &plan, ctx).unwrap())
     };
     let radius = |queries, metric, radius| {
-        Digest::from(radius_join(queries, few, radius, metric, run).unwrap())
+        Digest::from(radius_join(queries, few, radius, metric, ctx).unwrap())
     };
     let spark = BucketedRandomProjection { bucket_length: 2.0 };
-    let model = |functions, tables| LshModel::fit(&spark, wide, functions, tables, 5, run).unwrap();
+    let model = |functions, tables| LshModel::fit(&spark, wide, functions, tables, 5, ctx).unwrap();
     let similar = |functions, tables, others| {
         let model = model(functions, tables);
-        Digest::from(model.similarity_join(wide, others, 8.5, run).unwrap())
+        Digest::from(model.similarity_join(wide, others, 8.5, ctx).unwrap())
     };
     use Metric::{Cosine, Euclidean, InnerProduct, Manhattan};
     let exact = JoinPlan::Exact;
@@ -196,12 +196,12 @@ fn digests(values: &[f32], run: &Run) -> String {
         (
             "neighbors of a model",
             model(1, 3)
-                .nearest_neighbors(wide_others, wide, 5, run)
+                .nearest_neighbors(wide_others, wide, 5, ctx)
                 .unwrap()
                 .into(),
         ),
         ("hashes", {
-            let hashes = model(1, 5).hash(wide, run).unwrap();
+            let hashes = model(1, 5).hash(wide, ctx).unwrap();
             let hashes: Vec<i64> = hashes.into_iter().map(i64::from).collect();
             Digest::of::<f64>(&[], &[&hashes])
         }),
@@ -218,7 +218,7 @@ fn joins_give_the_same_bits_everywhere() {
     let values = clustered(2 * MANY);
     for &isa in Isa::available() {
         for threads in [1, 2] {
-            let found = on(threads, || digests(&values, &Run::on(isa)));
+            let found = on(threads, || digests(&values, &Context::on(isa)));
             assert!(found == PINNED, "on {isa} and {threads} threads:\n{found}");
         }
     }

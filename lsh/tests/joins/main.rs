@@ -16,8 +16,8 @@ mod whole_lists;
 use std::collections::BTreeSet;
 
 use lshjoin::{
-    BucketedRandomProjection, CauchyProjection, CellPlan, Error, HashFamily, Isa, JoinPlan,
-    JoinedPairs, LshModel, LshPlan, Metric, RandomHyperplanes, Rows, Run, Scalar,
+    BucketedRandomProjection, CauchyProjection, CellPlan, Context, Error, HashFamily, Isa,
+    JoinPlan, JoinedPairs, LshModel, LshPlan, Metric, RandomHyperplanes, Rows, Scalar,
 };
 use proptest::prelude::*;
 
@@ -77,8 +77,8 @@ const METRICS: [Metric; 3] = [Metric::Euclidean, Metric::Manhattan, Metric::Cosi
 
 /// The pairs that share a bucket of the model, by their hashes.
 fn candidates<T: Scalar>(model: &LshModel, a: Rows<'_, T>, b: Rows<'_, T>) -> BTreeSet<(i64, i64)> {
-    let run = Run::new().unwrap();
-    let (a, b) = (model.hash(a, &run).unwrap(), model.hash(b, &run).unwrap());
+    let ctx = Context::new().unwrap();
+    let (a, b) = (model.hash(a, &ctx).unwrap(), model.hash(b, &ctx).unwrap());
     let (k, all) = (model.functions_per_table(), model.functions().len());
     let mut pairs = BTreeSet::new();
     for (x, of_x) in a.chunks(all).enumerate() {
@@ -109,12 +109,12 @@ fn check_similarity_join(
     tables: usize,
     threshold: f64,
 ) {
-    let run = Run::new().unwrap();
+    let ctx = Context::new().unwrap();
     let left = Rows::new(a, dim).unwrap();
     let right = b.map(|b| Rows::new(b, dim).unwrap());
     let family = family(metric, 2.0);
-    let model = LshModel::fit(&*family, left, k, tables, 5, &run).unwrap();
-    let found = model.similarity_join(left, right, threshold, &run).unwrap();
+    let model = LshModel::fit(&*family, left, k, tables, 5, &ctx).unwrap();
+    let found = model.similarity_join(left, right, threshold, &ctx).unwrap();
     let other = right.unwrap_or(left);
     // At the threshold itself, rounding decides: such pairs may be in or out.
     let mut expected = BTreeSet::new();
@@ -155,14 +155,14 @@ fn similarity_join_finds_the_candidates_below_the_threshold() {
 #[test]
 fn rehashed_tables_join_like_packed_ones() {
     // 20 functions of very narrow buckets need more than 128 bits; near-duplicates still collide.
-    let run = Run::new().unwrap();
+    let ctx = Context::new().unwrap();
     let mut values = rows(500, 8, 3);
     values.iter_mut().for_each(|value| *value *= 1e4);
     let all = Rows::new(&values, 8).unwrap();
     let family = BucketedRandomProjection { bucket_length: 1.0 };
-    let model = LshModel::fit(&family, all, 20, 2, 9, &run).unwrap();
+    let model = LshModel::fit(&family, all, 20, 2, 9, &ctx).unwrap();
     assert!(model.key_modes().iter().all(|mode| mode.name() == "rehash"));
-    let pairs = model.similarity_join(all, None, 1.0, &run).unwrap();
+    let pairs = model.similarity_join(all, None, 1.0, &ctx).unwrap();
     let found: BTreeSet<_> = pairs.left.into_iter().zip(pairs.right).collect();
     let near = |(x, y): &(i64, i64)| all.row(*x as usize) == all.row(*y as usize);
     let expected: BTreeSet<_> = candidates(&model, all, all)
@@ -175,7 +175,7 @@ fn rehashed_tables_join_like_packed_ones() {
 
 #[test]
 fn rows_outside_the_fitted_range_are_joined_like_others() {
-    let run = Run::new().unwrap();
+    let ctx = Context::new().unwrap();
     let fitted = rows(100, 4, 1);
     let far: Vec<f64> = rows(150, 4, 2)
         .iter()
@@ -184,13 +184,13 @@ fn rows_outside_the_fitted_range_are_joined_like_others() {
     let family = BucketedRandomProjection {
         bucket_length: 30.0,
     };
-    let model = LshModel::fit(&family, Rows::new(&fitted, 4).unwrap(), 2, 3, 9, &run).unwrap();
+    let model = LshModel::fit(&family, Rows::new(&fitted, 4).unwrap(), 2, 3, 9, &ctx).unwrap();
     let far = Rows::new(&far, 4).unwrap();
-    let pairs = model.similarity_join(far, Some(far), 1e9, &run).unwrap();
+    let pairs = model.similarity_join(far, Some(far), 1e9, &ctx).unwrap();
     let found: BTreeSet<_> = pairs.left.into_iter().zip(pairs.right).collect();
     assert_eq!(found, candidates(&model, far, far));
     let none = model
-        .similarity_join(far, Some(Rows::new(&fitted, 4).unwrap()), 1e9, &run)
+        .similarity_join(far, Some(Rows::new(&fitted, 4).unwrap()), 1e9, &ctx)
         .unwrap();
     assert_eq!(
         none.left.len(),
@@ -257,7 +257,7 @@ fn to_f32(values: &[f64]) -> Vec<f32> {
 
 #[test]
 fn exact_knn_join_is_brute_force() {
-    let run = Run::new().unwrap();
+    let ctx = Context::new().unwrap();
     for metric in METRICS {
         for (n, m, dim, k) in [
             (1, 1, 1, 1),
@@ -268,9 +268,9 @@ fn exact_knn_join_is_brute_force() {
             let (queries, items) = (to_f32(&rows(n, dim, 4)), to_f32(&rows(m, dim, 5)));
             let queries = Rows::new(&queries, dim).unwrap();
             let items = Rows::new(&items, dim).unwrap();
-            let found = knn_join(Some(queries), items, k, metric, &JoinPlan::Exact, &run).unwrap();
+            let found = knn_join(Some(queries), items, k, metric, &JoinPlan::Exact, &ctx).unwrap();
             check_neighbors(metric, queries, items, |_, _| true, &found);
-            let found = knn_join(None, items, k, metric, &JoinPlan::Exact, &run).unwrap();
+            let found = knn_join(None, items, k, metric, &JoinPlan::Exact, &ctx).unwrap();
             check_neighbors(metric, items, items, |query, item| query != item, &found);
         }
     }
@@ -278,14 +278,14 @@ fn exact_knn_join_is_brute_force() {
 
 #[test]
 fn a_models_neighbors_are_the_nearest_of_its_candidates() {
-    let run = Run::new().unwrap();
+    let ctx = Context::new().unwrap();
     for metric in METRICS {
         let (queries, items) = (rows(120, 12, 6), rows(400, 12, 7));
         let queries = Rows::new(&queries, 12).unwrap();
         let items = Rows::new(&items, 12).unwrap();
-        let model = LshModel::fit(&*family(metric, 2.0), items, 2, 3, 1, &run).unwrap();
+        let model = LshModel::fit(&*family(metric, 2.0), items, 2, 3, 1, &ctx).unwrap();
         let pairs = candidates(&model, queries, items);
-        let found = model.nearest_neighbors(queries, items, 7, &run).unwrap();
+        let found = model.nearest_neighbors(queries, items, 7, &ctx).unwrap();
         let shares = |query: usize, item: usize| pairs.contains(&(query as i64, item as i64));
         check_neighbors(metric, queries, items, shares, &found);
     }
@@ -302,7 +302,7 @@ fn radius(metric: Metric) -> f64 {
 
 #[test]
 fn radius_join_is_brute_force() {
-    let run = Run::new().unwrap();
+    let ctx = Context::new().unwrap();
     for metric in METRICS {
         let radius = radius(metric);
         let all = rows(850, 9, 9);
@@ -312,7 +312,7 @@ fn radius_join_is_brute_force() {
         for own in [true, false] {
             let left = if own { items } else { queries };
             let found =
-                radius_join((!own).then_some(queries), items, radius, metric, &run).unwrap();
+                radius_join((!own).then_some(queries), items, radius, metric, &ctx).unwrap();
             assert_eq!(found.lims.len(), left.len() + 1);
             let mut near = 0;
             for row in 0..left.len() {
@@ -360,15 +360,15 @@ fn batched_pairs(batches: &[JoinedPairs<f64>], size: usize) -> Vec<(i64, i64, f6
 
 #[test]
 fn batches_hold_the_pairs_of_the_join() {
-    let run = Run::new().unwrap();
+    let ctx = Context::new().unwrap();
     for metric in METRICS {
         let radius = radius(metric);
         let all = rows(2700, 9, 9);
         let (queries, items) = all.split_at(600 * 9);
         let (queries, items) = (Rows::new(queries, 9).unwrap(), Rows::new(items, 9).unwrap());
-        let model = LshModel::fit(&*family(metric, 2.0), items, 2, 3, 1, &run).unwrap();
+        let model = LshModel::fit(&*family(metric, 2.0), items, 2, 3, 1, &ctx).unwrap();
         for queries in [None, Some(queries)] {
-            let near = radius_join(queries, items, radius, metric, &run).unwrap();
+            let near = radius_join(queries, items, radius, metric, &ctx).unwrap();
             let mut of_radius = Vec::new();
             for (query, lims) in near.lims.windows(2).enumerate() {
                 of_radius.extend(
@@ -378,13 +378,13 @@ fn batches_hold_the_pairs_of_the_join() {
             }
             of_radius.sort_by_key(|&(query, item, _)| (query, item));
             let (a, b) = (queries.unwrap_or(items), queries.map(|_| items));
-            let similar = model.similarity_join(a, b, radius, &run).unwrap();
+            let similar = model.similarity_join(a, b, radius, &ctx).unwrap();
             let similar = concatenated(&[similar]);
             assert!(similar.len() > 1000, "a test of nothing");
             for size in [1, 100, of_radius.len(), similar.len(), usize::MAX] {
                 let mut batches = Vec::new();
                 let deliver = |batch| batches.push(batch);
-                radius_join_batches(queries, items, radius, metric, size, &run, deliver).unwrap();
+                radius_join_batches(queries, items, radius, metric, size, &ctx, deliver).unwrap();
                 assert!(
                     batched_pairs(&batches, size) == of_radius,
                     "{metric} {size}"
@@ -392,7 +392,7 @@ fn batches_hold_the_pairs_of_the_join() {
                 let mut batches = Vec::new();
                 let deliver = |batch| batches.push(batch);
                 model
-                    .similarity_join_batches(a, b, radius, size, &run, deliver)
+                    .similarity_join_batches(a, b, radius, size, &ctx, deliver)
                     .unwrap();
                 assert!(batched_pairs(&batches, size) == similar, "{metric} {size}");
             }
@@ -402,15 +402,15 @@ fn batches_hold_the_pairs_of_the_join() {
 
 #[test]
 fn a_models_pairs_are_those_of_the_radius_join_among_its_candidates() {
-    let run = Run::new().unwrap();
+    let ctx = Context::new().unwrap();
     let all = to_f32(&rows(1000, 12, 41));
     let (a, b) = all.split_at(300 * 12);
     let (a, b) = (Rows::new(a, 12).unwrap(), Rows::new(b, 12).unwrap());
     for (metric, radius) in [(Metric::Euclidean, 5.0), (Metric::Cosine, 0.1)] {
-        let model = LshModel::fit(&*family(metric, 2.0), b, 4, 2, 1, &run).unwrap();
+        let model = LshModel::fit(&*family(metric, 2.0), b, 4, 2, 1, &ctx).unwrap();
         let mut batches = Vec::new();
         let deliver = |batch| batches.push(batch);
-        radius_join_batches(Some(a), b, radius, metric, 1000, &run, deliver).unwrap();
+        radius_join_batches(Some(a), b, radius, metric, 1000, &ctx, deliver).unwrap();
         let mut expected = concatenated(&batches);
         let near = expected.len();
         let candidates = candidates(&model, a, b);
@@ -418,7 +418,7 @@ fn a_models_pairs_are_those_of_the_radius_join_among_its_candidates() {
         assert!(100 < expected.len() && expected.len() < near && near < 300 * 700);
         expected.sort_by_key(|&(left, right, _)| (left, right));
         // The same bits of each distance, not only about the same.
-        let found = model.similarity_join(a, Some(b), radius, &run).unwrap();
+        let found = model.similarity_join(a, Some(b), radius, &ctx).unwrap();
         assert!(concatenated(&[found]) == expected, "{metric}");
     }
 }
@@ -432,17 +432,17 @@ fn batches_are_the_same_on_every_isa_and_number_of_threads() {
     for &isa in Isa::available() {
         for threads in [1, 2, 5] {
             all.push(on(threads, || {
-                let run = Run::on(isa);
+                let ctx = Context::on(isa);
                 let family = family(Metric::Euclidean, 3.0);
-                let model = LshModel::fit(&*family, items, 2, 4, 1, &run).unwrap();
+                let model = LshModel::fit(&*family, items, 2, 4, 1, &ctx).unwrap();
                 let mut batches = Vec::new();
                 for queries in [None, Some(queries)] {
                     let deliver = |batch| batches.push(batch);
                     let metric = Metric::Euclidean;
-                    radius_join_batches(queries, items, 2.5, metric, 999, &run, deliver).unwrap();
+                    radius_join_batches(queries, items, 2.5, metric, 999, &ctx, deliver).unwrap();
                 }
                 model
-                    .similarity_join_batches(items, None, 4.0, 999, &run, |batch| {
+                    .similarity_join_batches(items, None, 4.0, 999, &ctx, |batch| {
                         batches.push(batch);
                     })
                     .unwrap();
@@ -465,23 +465,23 @@ fn equal_rows_stream_until_the_run_is_cancelled() {
     for values in [&equal, &half] {
         let items = Rows::new(values, 4).unwrap();
         let family = BucketedRandomProjection { bucket_length: 1.0 };
-        let model = LshModel::fit(&family, items, 1, 1, 0, &Run::new().unwrap()).unwrap();
+        let model = LshModel::fit(&family, items, 1, 1, 0, &Context::new().unwrap()).unwrap();
         let join = |exact: bool| {
             on(2, || {
-                let run = Run::new().unwrap();
+                let ctx = Context::new().unwrap();
                 let mut batches = 0;
                 let deliver = |batch: JoinedPairs<f32>| {
                     assert_eq!(batch.left.len(), 100_000);
                     assert!(batch.distances.iter().all(|&distance| distance < 0.5));
                     batches += 1;
                     if batches == 50 {
-                        run.cancel();
+                        ctx.cancel();
                     }
                 };
                 let result = if exact {
-                    radius_join_batches(None, items, 0.5, Metric::Euclidean, 100_000, &run, deliver)
+                    radius_join_batches(None, items, 0.5, Metric::Euclidean, 100_000, &ctx, deliver)
                 } else {
-                    model.similarity_join_batches(items, None, 0.5, 100_000, &run, deliver)
+                    model.similarity_join_batches(items, None, 0.5, 100_000, &ctx, deliver)
                 };
                 (result, batches)
             })
@@ -495,14 +495,14 @@ fn equal_rows_stream_until_the_run_is_cancelled() {
 #[test]
 fn a_slow_receiver_makes_the_join_wait() {
     let items = Rows::new(&[1.0_f32; 20_000], 1).unwrap();
-    let run = Run::new().unwrap();
+    let ctx = Context::new().unwrap();
     let mut steps = 0;
     let result = on(2, || {
-        radius_join_batches(None, items, 1.0, Metric::Euclidean, 1000, &run, |_| {
+        radius_join_batches(None, items, 1.0, Metric::Euclidean, 1000, &ctx, |_| {
             // Long enough for everything else that may be done meanwhile.
             std::thread::sleep(std::time::Duration::from_secs(1));
-            steps = run.progress().0;
-            run.cancel();
+            steps = ctx.progress().0;
+            ctx.cancel();
         })
     });
     assert_eq!(result, Err(Error::Cancelled));
@@ -512,12 +512,12 @@ fn a_slow_receiver_makes_the_join_wait() {
 
 #[test]
 fn bad_input_is_refused_by_name() {
-    let run = Run::new().unwrap();
+    let ctx = Context::new().unwrap();
     let good = Rows::new(&[1.0_f32, 2.0, 3.0, 4.0], 2).unwrap();
     let nan = Rows::new(&[1.0_f32, 2.0, f32::NAN, 4.0], 2).unwrap();
     let other = Rows::new(&[1.0_f32, 2.0, 3.0], 3).unwrap();
     let family = BucketedRandomProjection { bucket_length: 1.0 };
-    let model = LshModel::fit(&family, good, 1, 1, 0, &run).unwrap();
+    let model = LshModel::fit(&family, good, 1, 1, 0, &ctx).unwrap();
 
     let error = knn_join(
         Some(nan),
@@ -525,7 +525,7 @@ fn bad_input_is_refused_by_name() {
         1,
         Metric::Euclidean,
         &JoinPlan::Exact,
-        &run,
+        &ctx,
     )
     .unwrap_err();
     assert!(matches!(
@@ -538,48 +538,48 @@ fn bad_input_is_refused_by_name() {
         }
     ));
     assert!(matches!(
-        knn_join(None, good, 0, Metric::Euclidean, &JoinPlan::Exact, &run),
+        knn_join(None, good, 0, Metric::Euclidean, &JoinPlan::Exact, &ctx),
         Err(Error::Parameter { name: "k", .. })
     ));
     assert!(matches!(
-        knn_join(Some(other), good, 1, Metric::Cosine, &JoinPlan::Exact, &run),
+        knn_join(Some(other), good, 1, Metric::Cosine, &JoinPlan::Exact, &ctx),
         Err(Error::Dimension { .. })
     ));
     for radius in [-1.0, f64::NAN] {
         assert!(matches!(
-            radius_join(None, good, radius, Metric::Cosine, &run),
+            radius_join(None, good, radius, Metric::Cosine, &ctx),
             Err(Error::Parameter { .. })
         ));
         assert!(matches!(
-            model.similarity_join(good, None, radius, &run),
+            model.similarity_join(good, None, radius, &ctx),
             Err(Error::Parameter { .. })
         ));
     }
     let none = |_: JoinedPairs<f32>| panic!("there is no batch");
     for result in [
-        radius_join_batches(None, good, 1.0, Metric::Euclidean, 0, &run, none),
-        model.similarity_join_batches(good, None, 1.0, 0, &run, none),
+        radius_join_batches(None, good, 1.0, Metric::Euclidean, 0, &ctx, none),
+        model.similarity_join_batches(good, None, 1.0, 0, &ctx, none),
     ] {
         let error = result.unwrap_err().to_string();
         assert_eq!(error, "batch_size must be at least 1, not 0");
     }
-    let far = radius_join_batches(None, good, 0.1, Metric::Euclidean, 1, &run, none);
+    let far = radius_join_batches(None, good, 0.1, Metric::Euclidean, 1, &ctx, none);
     assert_eq!(far, Ok(()));
     assert!(matches!(
-        model.hash(other, &run),
+        model.hash(other, &ctx),
         Err(Error::Dimension {
             got: 3,
             expected: 2,
             ..
         })
     ));
-    assert!(LshModel::fit(&family, nan, 1, 1, 0, &run).is_err());
-    assert!(LshModel::fit(&family, good, 0, 1, 0, &run).is_err());
-    assert!(LshModel::fit(&family, good, 1, 0, 0, &run).is_err());
+    assert!(LshModel::fit(&family, nan, 1, 1, 0, &ctx).is_err());
+    assert!(LshModel::fit(&family, good, 0, 1, 0, &ctx).is_err());
+    assert!(LshModel::fit(&family, good, 1, 0, 0, &ctx).is_err());
     for bucket_length in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let family = BucketedRandomProjection { bucket_length };
         assert!(matches!(
-            LshModel::fit(&family, good, 1, 1, 0, &run),
+            LshModel::fit(&family, good, 1, 1, 0, &ctx),
             Err(Error::Parameter {
                 name: "bucket_length",
                 ..
@@ -590,34 +590,34 @@ fn bad_input_is_refused_by_name() {
 
 #[test]
 fn no_rows_join_to_nothing() {
-    let run = Run::new().unwrap();
+    let ctx = Context::new().unwrap();
     let (none, some) = (
         Rows::new(&[], 2).unwrap(),
         Rows::new(&[1.0, 2.0], 2).unwrap(),
     );
     let family = BucketedRandomProjection { bucket_length: 1.0 };
-    let model = LshModel::fit(&family, none, 2, 2, 0, &run).unwrap();
+    let model = LshModel::fit(&family, none, 2, 2, 0, &ctx).unwrap();
     for (a, b) in [(none, some), (some, none), (none, none)] {
         assert!(
             model
-                .similarity_join(a, Some(b), 9.0, &run)
+                .similarity_join(a, Some(b), 9.0, &ctx)
                 .unwrap()
                 .left
                 .is_empty()
         );
-        let near = model.nearest_neighbors(a, b, 2, &run).unwrap();
+        let near = model.nearest_neighbors(a, b, 2, &ctx).unwrap();
         assert_eq!(near.indices, vec![-1; a.len() * 2]);
-        let near = knn_join(Some(a), b, 2, Metric::Euclidean, &JoinPlan::Exact, &run).unwrap();
+        let near = knn_join(Some(a), b, 2, Metric::Euclidean, &JoinPlan::Exact, &ctx).unwrap();
         assert_eq!(near.indices, vec![-1; a.len() * 2]);
         assert_eq!(
-            radius_join(Some(a), b, 2.0, Metric::Cosine, &run)
+            radius_join(Some(a), b, 2.0, Metric::Cosine, &ctx)
                 .unwrap()
                 .lims,
             vec![0; a.len() + 1]
         );
     }
     assert_eq!(
-        knn_join(None, some, 3, Metric::Euclidean, &JoinPlan::Exact, &run)
+        knn_join(None, some, 3, Metric::Euclidean, &JoinPlan::Exact, &ctx)
             .unwrap()
             .indices,
         [-1, -1, -1]
@@ -637,8 +637,8 @@ proptest! {
             row.iter_mut().for_each(|value| *value *= scale);
         }
         let items = Rows::new(&values, 6).unwrap();
-        let run = Run::new().unwrap();
-        let found = knn_join(None, items, k, Metric::Euclidean, &JoinPlan::Exact, &run).unwrap();
+        let ctx = Context::new().unwrap();
+        let found = knn_join(None, items, k, Metric::Euclidean, &JoinPlan::Exact, &ctx).unwrap();
         for row in 0..items.len() {
             let mut expected: Vec<f64> = (0..items.len())
                 .filter(|&item| item != row)
@@ -655,7 +655,7 @@ proptest! {
 
 #[test]
 fn inner_products_are_found_by_size() {
-    let run = Run::new().unwrap();
+    let ctx = Context::new().unwrap();
     let (queries, items) = (rows(60, 7, 21), rows(300, 7, 22));
     let (queries, items) = (
         Rows::new(&queries, 7).unwrap(),
@@ -671,7 +671,7 @@ fn inner_products_are_found_by_size() {
             5,
             Metric::InnerProduct,
             &JoinPlan::Exact,
-            &run,
+            &ctx,
         )
         .unwrap();
         for row in 0..left.len() {
@@ -688,7 +688,7 @@ fn inner_products_are_found_by_size() {
             }
         }
     }
-    assert!(radius_join(None, items, 1.0, Metric::InnerProduct, &run).is_err());
+    assert!(radius_join(None, items, 1.0, Metric::InnerProduct, &ctx).is_err());
 }
 
 /// The share of rows' k nearest that `found` has, by distance.
@@ -739,7 +739,7 @@ fn approximate_plans_give_the_same_on_every_isa_and_reach_their_recall() {
     for metric in [Metric::Euclidean, Metric::Cosine] {
         let join = |plan: JoinPlan, isa: Isa, threads: usize| {
             on(threads, || {
-                knn_join(None, items, 10, metric, &plan, &Run::on(isa)).unwrap()
+                knn_join(None, items, 10, metric, &plan, &Context::on(isa)).unwrap()
             })
         };
         let exact = join(JoinPlan::Exact, Isa::best(), 2);
@@ -774,8 +774,8 @@ fn approximate_plans_join_two_sides() {
         Rows::new(queries, 24).unwrap(),
         Rows::new(items, 24).unwrap(),
     );
-    let run = Run::new().unwrap();
-    let join = |plan| knn_join(Some(queries), items, 10, Metric::Euclidean, &plan, &run).unwrap();
+    let ctx = Context::new().unwrap();
+    let join = |plan| knn_join(Some(queries), items, 10, Metric::Euclidean, &plan, &ctx).unwrap();
     let exact = join(JoinPlan::Exact);
     for plan in APPROXIMATE {
         let reached = recall(queries, &join(plan(Some(0.95))), &exact);
@@ -789,9 +789,9 @@ fn equal_rows_do_not_make_a_join_quadratic() {
     let mut items = vec![1.0_f32; 100_000 * 8];
     items.extend([2.0; 8]);
     let items = Rows::new(&items, 8).unwrap();
-    let run = Run::new().unwrap();
+    let ctx = Context::new().unwrap();
     for plan in [JoinPlan::Exact, lsh_plan(None), cell_plan(None)] {
-        let found = knn_join(None, items, 3, Metric::Euclidean, &plan, &run).unwrap();
+        let found = knn_join(None, items, 3, Metric::Euclidean, &plan, &ctx).unwrap();
         assert_eq!(found.indices[..6], [1, 2, 3, 0, 2, 3]);
         assert_eq!(found.indices[300_000..], [0, 1, 2]);
         assert!(
@@ -804,7 +804,7 @@ fn equal_rows_do_not_make_a_join_quadratic() {
 
 #[test]
 fn plans_out_of_range_are_refused() {
-    let run = Run::new().unwrap();
+    let ctx = Context::new().unwrap();
     let items = Rows::new(&[1.0_f32, 2.0], 1).unwrap();
     let JoinPlan::Lsh(good) = lsh_plan(None) else {
         unreachable!()
@@ -830,7 +830,7 @@ fn plans_out_of_range_are_refused() {
             ..good
         },
     ] {
-        let refused = knn_join(None, items, 1, Metric::Euclidean, &JoinPlan::Lsh(bad), &run);
+        let refused = knn_join(None, items, 1, Metric::Euclidean, &JoinPlan::Lsh(bad), &ctx);
         assert!(matches!(refused, Err(Error::Parameter { .. })), "{bad:?}");
     }
     let JoinPlan::Cells(good) = cell_plan(None) else {
@@ -854,7 +854,7 @@ fn plans_out_of_range_are_refused() {
             1,
             Metric::Euclidean,
             &JoinPlan::Cells(bad),
-            &run,
+            &ctx,
         );
         assert!(matches!(refused, Err(Error::Parameter { .. })), "{bad:?}");
     }

@@ -1,6 +1,6 @@
 //! What all rows have in common changes nothing: neither what is near nor what it takes to find it.
 
-use lshjoin::{CellPlan, Index, JoinPlan, Metric, PartitionPlan, Rows, Run, Scalar};
+use lshjoin::{CellPlan, Context, Index, JoinPlan, Metric, PartitionPlan, Rows, Scalar};
 
 use super::{
     calls::{knn_join, plan_knn_join, radius_join},
@@ -36,7 +36,7 @@ fn share(pairs: u64) -> f64 {
 #[test]
 fn exact_joins_find_the_same() {
     let same = |offset| {
-        let (values, run) = (clustered(offset), Run::new().unwrap());
+        let (values, ctx) = (clustered(offset), Context::new().unwrap());
         let rows = Rows::new(&values, DIM).unwrap();
         let (queries, items) = (rows.slice(0..700), rows.slice(500..6000));
         let near = knn_join(
@@ -45,10 +45,10 @@ fn exact_joins_find_the_same() {
             7,
             Metric::Euclidean,
             &JoinPlan::Exact,
-            &run,
+            &ctx,
         );
-        let own = knn_join(None, items, 7, Metric::Euclidean, &JoinPlan::Exact, &run);
-        let within = radius_join(Some(queries), items, 9.0, Metric::Euclidean, &run);
+        let own = knn_join(None, items, 7, Metric::Euclidean, &JoinPlan::Exact, &ctx);
+        let within = radius_join(Some(queries), items, 9.0, Metric::Euclidean, &ctx);
         assert!(within.as_ref().unwrap().indices.len() > 1000);
         (near.unwrap(), own.unwrap(), within.unwrap())
     };
@@ -66,8 +66,8 @@ fn is_planned_alike<T: Scalar>(metric: Metric, offset: T, offsets: &[f64], bars:
             .map(|&value| T::from_f64(f64::from(value) + more) + offset)
             .collect();
         let rows = Rows::new(&values, DIM).unwrap();
-        let run = Run::on(lshjoin::Isa::SCALAR);
-        let study = plan_knn_join(rows, 10, metric, 0.9, &run).unwrap();
+        let ctx = Context::on(lshjoin::Isa::SCALAR);
+        let study = plan_knn_join(rows, 10, metric, 0.9, &ctx).unwrap();
         let predicted = study.chosen.predicted.unwrap();
         assert!(
             matches!(study.chosen.plan, JoinPlan::Cells(_)),
@@ -79,9 +79,9 @@ fn is_planned_alike<T: Scalar>(metric: Metric, offset: T, offsets: &[f64], bars:
             "{metric} {more} {}",
             predicted.share
         );
-        let run = Run::on(lshjoin::Isa::best());
-        knn_join(None, rows, 10, metric, &study.chosen.plan, &run).unwrap();
-        let (report, share) = (run.report(), share(run.report().pairs));
+        let ctx = Context::on(lshjoin::Isa::best());
+        knn_join(None, rows, 10, metric, &study.chosen.plan, &ctx).unwrap();
+        let (report, share) = (ctx.report(), share(ctx.report().pairs));
         assert!(
             report.recall.unwrap().high >= 0.9 && share <= bars.1,
             "{metric} {more} {share}"
@@ -109,10 +109,10 @@ fn cells_of_offset_rows_are_the_same_everywhere() {
     };
     let join = |isa, threads| {
         on(threads, || {
-            let run = Run::on(isa);
+            let ctx = Context::on(isa);
             let plan = JoinPlan::Cells(plan);
-            let found = knn_join(None, rows, 10, Metric::Euclidean, &plan, &run).unwrap();
-            (found, run.report().pairs)
+            let found = knn_join(None, rows, 10, Metric::Euclidean, &plan, &ctx).unwrap();
+            (found, ctx.report().pairs)
         })
     };
     let expected = join(lshjoin::Isa::SCALAR, 1);
@@ -132,24 +132,24 @@ fn an_index_of_offset_rows_knows_its_centre() {
         until_recall: Some(0.9),
     };
     let answers = |offset| {
-        let (values, run) = (clustered(offset), Run::new().unwrap());
+        let (values, ctx) = (clustered(offset), Context::new().unwrap());
         let rows = Rows::new(&values, DIM).unwrap();
         let ids: Vec<i64> = (0..ROWS as i64).collect();
         let path = directory.path().join(offset.to_string());
-        let index = Index::build(rows, &ids, Metric::Euclidean, Some(plan), 0, &run).unwrap();
-        index.save(&path, &run).unwrap();
-        let index = Index::open(&path, true, &run).unwrap();
+        let index = Index::build(rows, &ids, Metric::Euclidean, Some(plan), 0, &ctx).unwrap();
+        index.save(&path, &ctx).unwrap();
+        let index = Index::open(&path, true, &ctx).unwrap();
         let queries = Some((rows.slice(0..500), ROWS));
         let plan = index
-            .fixed_plan(queries, 10, &JoinPlan::Partitions(plan), &run)
+            .fixed_plan(queries, 10, &JoinPlan::Partitions(plan), &ctx)
             .unwrap();
         let JoinPlan::Partitions(fixed) = plan else {
             panic!("all pairs are met at offset {offset}");
         };
         let exact = index
-            .knn(rows.slice(0..500), 10, &JoinPlan::Exact, &run)
+            .knn(rows.slice(0..500), 10, &JoinPlan::Exact, &ctx)
             .unwrap();
-        let within = index.radius(rows.slice(0..500), 9.0, &run).unwrap();
+        let within = index.radius(rows.slice(0..500), 9.0, &ctx).unwrap();
         (fixed.probes, exact, within)
     };
     let expected = answers(0.0);

@@ -1,7 +1,7 @@
 //! Every row gets as many neighbours as there are items, by whatever plan and wherever it lies.
 
 use lshjoin::{
-    CellPlan, Index, JoinPlan, LshPlan, Metric, Neighbors, PartitionPlan, Rows, Run, Scalar,
+    CellPlan, Context, Index, JoinPlan, LshPlan, Metric, Neighbors, PartitionPlan, Rows, Scalar,
 };
 
 use super::calls::knn_join;
@@ -86,8 +86,8 @@ fn check_joins<T: Scalar>(values: &[T], k: usize, metric: Metric, plans: &[JoinP
     let rows = Rows::new(values, DIM).unwrap();
     for plan in plans {
         let of = format!("{metric} {plan:?} k={k}");
-        let run = Run::new().unwrap();
-        let own = knn_join(None, rows, k, metric, plan, &run).unwrap();
+        let ctx = Context::new().unwrap();
+        let own = knn_join(None, rows, k, metric, plan, &ctx).unwrap();
         check(&own, rows.len() - 1, true, &of);
         // The outliers come last, so that they are among the queries or the items alone.
         let (first, last) = (
@@ -95,7 +95,7 @@ fn check_joins<T: Scalar>(values: &[T], k: usize, metric: Metric, plans: &[JoinP
             rows.slice(rows.len() - 4200..rows.len()),
         );
         for (queries, items) in [(last, first), (first, last)] {
-            let found = knn_join(Some(queries), items, k, metric, plan, &run).unwrap();
+            let found = knn_join(Some(queries), items, k, metric, plan, &ctx).unwrap();
             check(&found, items.len(), false, &of);
         }
     }
@@ -129,16 +129,16 @@ fn many_neighbors_are_all_found() {
 fn what_was_removed_counts_for_nothing() {
     let values: Vec<f32> = rows().iter().map(|&value| value as f32).collect();
     let rows = Rows::new(&values, DIM).unwrap();
-    let run = Run::new().unwrap();
+    let ctx = Context::new().unwrap();
     let ids: Vec<i64> = (0..rows.len() as i64).collect();
     let build = |cells| {
         let plan = Some(partitions(cells));
-        Index::build(rows, &ids, Metric::Euclidean, plan, 0, &run).unwrap()
+        Index::build(rows, &ids, Metric::Euclidean, plan, 0, &ctx).unwrap()
     };
     let (plan, mut index) = (JoinPlan::Partitions(partitions(74)), build(74));
     // All of a crowd but three.
-    index.remove(&ids[3..4000], &run).unwrap();
-    let found = index.knn(rows.slice(0..4200), 10, &plan, &run).unwrap();
+    index.remove(&ids[3..4000], &ctx).unwrap();
+    let found = index.knn(rows.slice(0..4200), 10, &plan, &ctx).unwrap();
     check(
         &found,
         rows.len() - 3997,
@@ -148,6 +148,6 @@ fn what_was_removed_counts_for_nothing() {
     assert!(found.indices.iter().all(|id| !(3..4000).contains(id)));
     // More than the cells that are listed near one hold.
     let (plan, index) = (JoinPlan::Partitions(partitions(4000)), build(4000));
-    let found = index.knn(rows.slice(0..100), 3000, &plan, &run).unwrap();
+    let found = index.knn(rows.slice(0..100), 3000, &plan, &ctx).unwrap();
     check(&found, rows.len(), false, "an index of many cells");
 }
