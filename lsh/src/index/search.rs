@@ -28,10 +28,7 @@ use crate::{
     },
     recall::ground_truth::{GroundTruth, Split},
     storage::layout::CHECKED_BY,
-    vectors::{
-        Vectors,
-        augment::{longer, with_last_value},
-    },
+    vectors::{Vectors, augment::with_last_value},
 };
 
 /// Memory that panels of an index's codes may take up at a time: large enough that hardly anything
@@ -158,7 +155,7 @@ impl Index {
         cells: &SegmentLists,
         ctx: &Context,
     ) -> Result<(Vectors<'a, f32>, ListOffsets)> {
-        let rows = Rows::new(longer, self.segment.width())?;
+        let rows = Rows::new(augmented, self.segment.width())?;
         let mut left = right.prepare_other("queries", rows, ctx)?;
         let table = cells.cells().starts(&mut left, ctx)?;
         Ok((left, table))

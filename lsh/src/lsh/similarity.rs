@@ -13,7 +13,7 @@ use crate::{
     pairs::{
         batches::Batches,
         results::{JoinedPairs, PAIRS, Pair},
-        threshold::{BucketNumbers, Found, ThresholdScratch, ThresholdSink},
+        threshold::{BucketNumbers, ThresholdScratch, ThresholdSink},
         tile_join::{BlockPair, TileJoin},
     },
     vectors::Vectors,
