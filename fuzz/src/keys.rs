@@ -14,8 +14,7 @@ pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     match input.up_to(4) {
         0 => layouts(&mut input),
-        1 => flips(&mut input),
-        2 => steps(&mut input),
+        1 | 2 => flips(&mut input),
         3 => functions::<f64>(&mut input),
         _ => functions::<f32>(&mut input),
     }
@@ -296,43 +295,6 @@ fn flips(input: &mut Input) {
         assert!(
             nearly(&found, &expected),
             "{margins:?}: {found:?}, not {expected:?}"
-        );
-    }
-}
-
-fn steps(input: &mut Input) {
-    let functions = input.up_to(80);
-    let margins = input.list(functions, |input| [input.odd_f32(), input.odd_f32()]);
-    let count = input.up_to(300);
-    let mut prober = Prober::default();
-    let mut costs_found = Vec::new();
-    let mut seen = BTreeSet::new();
-    for bucket in prober.steps(&margins, count) {
-        let steps: Vec<(usize, i32)> = bucket.map(|step| (step.function, step.step)).collect();
-        let crossed: BTreeSet<usize> = steps.iter().map(|step| step.0).collect();
-        assert_eq!(crossed.len(), steps.len(), "no function steps both ways");
-        let margin = |&(function, step): &(usize, i32)| margins[function][usize::from(step > 0)];
-        costs_found.push(
-            steps
-                .iter()
-                .map(|step| f64::from(margin(step)).powi(2))
-                .sum(),
-        );
-        assert!(
-            seen.insert(steps.into_iter().collect::<BTreeSet<_>>()),
-            "none twice"
-        );
-    }
-    assert!(costs_found.len() <= count);
-    if margins.len() <= 4 && margins.iter().flatten().all(|margin| !margin.is_nan()) {
-        let crossings = margins.iter().enumerate();
-        let crossings = crossings.flat_map(|(at, pair)| pair.map(|margin| (at, margin)));
-        let finite: Vec<_> = crossings.filter(|margin| margin.1.is_finite()).collect();
-        let mut expected = costs(&finite);
-        expected.truncate(count);
-        assert!(
-            nearly(&costs_found, &expected),
-            "{margins:?}: {costs_found:?}, not {expected:?}"
         );
     }
 }

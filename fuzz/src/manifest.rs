@@ -96,7 +96,7 @@ fn resumed(directory: &Path, metric: Metric, at: usize, instead_of: usize, input
     let Ok(mut builder) = begin() else {
         return;
     };
-    let (first, seen) = builder.next();
+    let (first, seen) = builder.position();
     for pass in first..IndexBuilder::PASSES {
         let start = if pass == first { seen } else { 0 };
         assert!(start <= ITEMS, "{start} items were done of {ITEMS}");

@@ -1,10 +1,10 @@
-//! TopK-neighbour and similarity joins of embeddings by locality-sensitive hashing.
+//! Nearest-neighbour and similarity joins of embeddings by locality-sensitive hashing.
 //!
 //! A [`HashFamily`] draws hash functions `h`; a table combines k of them by AND (`g`), a model L
 //! tables by OR. [`LshModel`] is Spark's `BucketedRandomProjectionLSH` (k = 1) and more;
 //! [`knn_join`] and [`radius_join`] join two arrays; [`plan_knn_join`] finds the quickest way to a
-//! recall; [`radius_join_batches`] is for results that need not fit in memory. Work is spread over the
-//! rayon pool that a call is made in; [`Context`] watches and cancels it.
+//! recall; [`radius_join_batches`] is for results that need not fit in memory. Work is spread over
+//! the rayon pool that a call is made in; [`Context`] watches and cancels it.
 //!
 //! ```
 //! use lshjoin::{BucketedRandomProjection, LshModel, Rows, Context};
@@ -35,7 +35,7 @@ pub use api::knn::{KnnJoin, KnnJoined};
 pub use api::radius::RadiusJoin;
 pub use api::suggest::{NearRows, Suggestion, suggest};
 pub use base::context::Context;
-pub use base::error::{Error, Result};
+pub use base::error::{Error, Result, SystemError};
 pub use base::metric::{Distance, Metric};
 pub use base::plan::{CellPlan, JoinPlan, LshPlan, PartitionPlan};
 pub use base::report::{Estimate, Report};
@@ -43,7 +43,7 @@ pub use index::builder::IndexBuilder;
 pub use index::{Index, IndexInfo};
 pub use lsh::family::{BucketedRandomProjection, CauchyProjection, HashFamily, RandomHyperplanes};
 pub use lsh::model::LshModel;
-pub use lsh::probe::{Crossing, Prober};
+pub use lsh::probe::Prober;
 pub use lshjoin_kernels::{
     Bucketing, HashFunctions, Isa, KeyLayout, KeyMode, Rows, Scalar, memory, widen_f16,
 };

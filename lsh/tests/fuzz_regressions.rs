@@ -37,7 +37,7 @@ macro_rules! targets {
         $(
             #[test]
             fn $name() {
-                run(stringify!($name), targets::$name::ctx);
+                run(stringify!($name), targets::$name::run);
             }
         )*
     };

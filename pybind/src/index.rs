@@ -317,7 +317,7 @@ impl IndexBuilder {
     /// The pass and the item in it that are to come next.
     fn next(&self, py: Python<'_>) -> PyResult<(usize, usize)> {
         let builder = self.take(py)?;
-        let next = builder.next();
+        let next = builder.position();
         self.put(py, builder);
         Ok(next)
     }

@@ -148,7 +148,7 @@ pub(crate) fn with_way_out(error: Error, way_out: &str) -> PyErr {
 pub(crate) fn to_py(error: Error) -> PyErr {
     match &error {
         Error::Memory { .. } => PyMemoryError::new_err(error.to_string()),
-        Error::Io { kind, .. } => io::Error::new(*kind, error.to_string()).into(),
+        Error::Io { source, .. } => io::Error::new(source.kind(), error.to_string()).into(),
         _ => PyValueError::new_err(error.to_string()),
     }
 }

@@ -17,14 +17,14 @@ use crate::{
 ///
 /// By default 10 neighbours by Euclidean distance, at a recall of 0.95.
 ///
-/// [`JoinPlan::Exact`] compares all pairs, as tiles. [`JoinPlan::CoarseQuantiser`] has inverted lists over a
+/// [`JoinPlan::Exact`] compares all pairs, as tiles. [`JoinPlan::Cells`] has inverted lists over a
 /// coarse quantiser: the rows of a list are compared with those that probe it. [`JoinPlan::Lsh`]
 /// compares the rows of each bucket of tables of sign bits. Both may go on with the neighbours of
-/// neighbours. [`JoinPlan::Partitions`] has the lists of an [`Index`](crate::Index), as joins out of
-/// core do. All compare 8-bit codes and compute the distances of what these can't tell apart, so that
-/// each query gets the nearest of all the items that it was compared with. Manhattan distance has no
-/// such codes, and a side of less than a few thousand rows needs no lists: then all pairs are compared
-/// whatever the plan.
+/// neighbours. [`JoinPlan::Partitions`] has the lists of an [`Index`](crate::Index), as joins out
+/// of core do. All compare 8-bit codes and compute the distances of what these can't tell apart, so
+/// that each query gets the nearest of all the items that it was compared with. Manhattan distance
+/// has no such codes, and a side of less than a few thousand rows needs no lists: then all pairs
+/// are compared whatever the plan.
 ///
 /// ```
 /// use lshjoin::{JoinPlan, KnnJoin, Rows, Context};
@@ -89,8 +89,8 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         Self { metric, ..self }
     }
 
-    /// The share of the true neighbours that is to be found, above 0 and at most 1, by a plan that the
-    /// planner makes.
+    /// The share of the true neighbours that is to be found, above 0 and at most 1, by a plan that
+    /// the planner makes.
     pub fn recall(self, recall: f64) -> Self {
         Self { recall, ..self }
     }
@@ -109,8 +109,8 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     /// Joins.
     ///
     /// # Errors
-    /// When dimensions differ, a row holds NaN or infinity, `k`, the recall or a number of the plan is
-    /// out of range, or the run is cancelled.
+    /// When dimensions differ, a row holds NaN or infinity, `k`, the recall or a number of the plan
+    /// is out of range, or the run is cancelled.
     pub fn run(&self, ctx: &Context) -> Result<KnnJoined<T>> {
         let Self {
             items,
@@ -153,8 +153,8 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     /// ```
     ///
     /// # Errors
-    /// When dimensions differ, `k` is 0, the recall is not above 0 and at most 1, a row that is looked
-    /// at holds NaN or infinity, or the run is cancelled.
+    /// When dimensions differ, `k` is 0, the recall is not above 0 and at most 1, a row that is
+    /// looked at holds NaN or infinity, or the run is cancelled.
     pub fn study(&self, ctx: &Context) -> Result<PlanStudy> {
         let Self { recall, seed, .. } = *self;
         study(

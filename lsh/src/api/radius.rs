@@ -8,8 +8,9 @@ use crate::{
     pairs::results::{JoinedPairs, RadiusNeighbors},
 };
 
-/// A join for every item nearer than a radius (strictly) to each query; without queries, of `items` with
-/// themselves, a row then not being its own neighbour. By Euclidean distance, unless another is given.
+/// A join for every item nearer than a radius (strictly) to each query; without queries, of `items`
+/// with themselves, a row then not being its own neighbour. By Euclidean distance, unless another
+/// is given.
 ///
 /// Exact: all pairs are compared, as tiles; by a part of their principal dimensions first, where most
 /// pairs are too far apart by these.

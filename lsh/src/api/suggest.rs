@@ -34,7 +34,7 @@ use crate::{
     vectors::{Vectors, principal_axes::project},
 };
 
-/// Split rows are near, for [`suggest`].
+/// Which rows are near, for [`suggest`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum NearRows {
     /// Those nearer than this.

@@ -1,6 +1,7 @@
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use lshjoin_kernels::KernelError;
@@ -34,7 +35,7 @@ pub enum Error {
     /// Two sides, or a model and rows, of different dimensions.
     #[error("{what} have dimension {got}, but {expected} is needed")]
     Dimension {
-        /// Split rows.
+        /// Which rows.
         what: &'static str,
         /// Their dimension.
         got: usize,
@@ -87,24 +88,51 @@ pub enum Error {
     /// A file that is not what an index was saved as.
     #[error("{}: {problem}", path.display())]
     Damaged {
-        /// Split file.
+        /// Which file.
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
     },
     /// What the system says of a file.
-    #[error("{}: {message}", path.display())]
+    #[error("{}: {source}", path.display())]
     Io {
-        /// Split file.
+        /// Which file.
         path: PathBuf,
-        /// What kind of error it is.
-        kind: io::ErrorKind,
-        /// The system's words.
-        message: String,
+        /// The system's error.
+        source: SystemError,
     },
     /// The run was cancelled by [`crate::Context::cancel`].
     #[error("cancelled")]
     Cancelled,
+}
+
+/// An error of the system that can be copied and compared: by its kind and words.
+#[derive(Debug, Clone)]
+pub struct SystemError(Arc<io::Error>);
+
+impl SystemError {
+    /// What kind of error it is.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.0.kind()
+    }
+}
+
+impl PartialEq for SystemError {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind() == other.kind() && self.to_string() == other.to_string()
+    }
+}
+
+impl fmt::Display for SystemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for SystemError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
 }
 
 impl Error {
@@ -123,7 +151,7 @@ impl Error {
         self
     }
 
-    pub(crate) fn io(path: &Path, error: &io::Error) -> Self {
+    pub(crate) fn io(path: &Path, error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::OutOfMemory {
             // How much of it, the system does not tell.
             return Self::Memory {
@@ -133,8 +161,7 @@ impl Error {
         }
         Self::Io {
             path: path.into(),
-            kind: error.kind(),
-            message: error.to_string(),
+            source: SystemError(Arc::new(error)),
         }
     }
 }

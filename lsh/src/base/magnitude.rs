@@ -1,8 +1,9 @@
-//! How large values may be for distances to be right: what is larger is refused, as what is not finite.
+//! How large values may be for distances to be right: what is larger is refused, as what is not
+//! finite.
 //!
-//! CentroidDistances are computed in double precision and then rounded to the rows' own, so that only those
-//! count that do not fit there. Small values have no limit: of squares that would vanish, distances are
-//! computed from enlarged differences.
+//! Distances are computed in double precision and then rounded to the rows' own, so that only those
+//! count that do not fit there. Small values have no limit: of squares that would vanish, distances
+//! are computed from enlarged differences.
 
 use lshjoin_kernels::{KernelError, Rows, Scalar, check_within};
 

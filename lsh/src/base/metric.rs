@@ -2,8 +2,8 @@ use std::{fmt, str::FromStr};
 
 use crate::base::error::{Error, Result};
 
-/// What "near" means where pairs are compared with a threshold: a [`Metric`] whose least value is that
-/// of a row with itself.
+/// What "near" means where pairs are compared with a threshold: a [`Metric`] whose least value is
+/// that of a row with itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Distance {
@@ -59,10 +59,10 @@ impl FromStr for Distance {
 
 /// What "near" means.
 ///
-/// CentroidDistances of all finite rows are right to a few roundings of the rows' type, from the smallest
+/// Distances of all finite rows are right to a few roundings of the rows' type, from the smallest
 /// subnormal number up to the magnitudes below, with L the largest number of the type and d the
-/// dimension: beyond these a distance might not fit the type, and joins refuse the row by its index and
-/// value.
+/// dimension: beyond these a distance might not fit the type, and joins refuse the row by its index
+/// and value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Metric {
@@ -73,8 +73,8 @@ pub enum Metric {
     /// 1 − x·y / (‖x‖‖y‖), between 0 and 2; 1 where a vector is zero. Of values up to L / √d; small
     /// distances are right too, as half the squared distance of the two directions.
     Cosine,
-    /// −x·y: the largest inner product is the nearest. For [`KnnJoin`](crate::KnnJoin) only; of values up to
-    /// √(L / d). Right to a few roundings of ‖x‖‖y‖ in double precision.
+    /// −x·y: the largest inner product is the nearest. For [`KnnJoin`](crate::KnnJoin) only; of
+    /// values up to √(L / d). Right to a few roundings of ‖x‖‖y‖ in double precision.
     InnerProduct,
 }
 

@@ -1,5 +1,5 @@
-//! What all layers share: errors, metrics, plans as values, the context of a call, and checks of what a
-//! caller passes. Uses nothing but `lshjoin_kernels`; begin with [`context`].
+//! What all layers share: errors, metrics, plans as values, the context of a call, and checks of
+//! what a caller passes. Uses nothing but `lshjoin_kernels`; begin with [`context`].
 
 pub(crate) mod check;
 pub(crate) mod context;

@@ -31,9 +31,9 @@ pub enum JoinPlan {
     Exact,
     /// Tables of sign bits and rounds of neighbour expansion.
     Lsh(LshPlan),
-    /// Cells around centroids and rounds of neighbour expansion.
+    /// Lists around centroids and rounds of neighbour expansion.
     Cells(CellPlan),
-    /// Cells of an [`Index`](crate::Index), as a join out of core follows them.
+    /// Lists of an [`Index`](crate::Index), as a join out of core follows them.
     Partitions(PartitionPlan),
 }
 
@@ -41,33 +41,33 @@ pub enum JoinPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartitionPlan {
-    /// Split rows the centroids start from.
+    /// Which rows the centroids start from.
     pub seed: u64,
     /// AxesFilter principal axes that centroids are learnt and compared in, at least 1.
     pub axes: usize,
-    /// CoarseQuantiser, 1 to 16384; about 1.5 times the square root of the number of items do well.
+    /// Lists, 1 to 16384; about 1.5 times the square root of the number of items do well.
     pub cells: usize,
-    /// CoarseQuantiser that the rows of each cell look into, their own the first, on average; at least 1.
+    /// Lists that the rows of each list probe, their own the first, on average; at least 1.
     pub probes: usize,
-    /// Probes into more cells, as many as held-out rows need to reach this recall, which are
+    /// Looks into more lists, as many as held-out rows need to reach this recall, which are
     /// joined exactly first. Above 0, at most 1.
     pub until_recall: Option<f64>,
 }
 
-/// The numbers of [`JoinPlan::CoarseQuantiser`].
+/// The numbers of [`JoinPlan::Cells`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CellPlan {
-    /// Split rows the centroids start from.
+    /// Which rows the centroids start from.
     pub seed: u64,
-    /// CoarseQuantiser, 1 to 16384; about the square root of the number of items do well.
+    /// Lists, 1 to 16384; about the square root of the number of items do well.
     pub cells: usize,
-    /// CoarseQuantiser that each row looks into, its own the first, on average; at least 1. Those whose rows fill
+    /// Lists that each row probes, its own the first, on average; at least 1. Those whose rows fill
     /// its list to begin with count among them.
     pub probes: usize,
     /// Rounds of neighbour expansion after that; up to 64.
     pub rounds: usize,
-    /// Probes into more cells, as many as held-out rows need to reach this recall, which are
+    /// Looks into more lists, as many as held-out rows need to reach this recall, which are
     /// joined exactly first; and into more again, if it turns out that others held out fall short.
     /// Above 0, at most 1.
     pub until_recall: Option<f64>,
@@ -85,7 +85,7 @@ pub struct LshPlan {
     pub functions: usize,
     /// L: tables, 1 to 1024, made and dropped one after the other.
     pub tables: usize,
-    /// Buckets of each table that a query looks into, its own the first; 1 to 1024.
+    /// Buckets of each table that a query probes, its own the first; 1 to 1024.
     pub probes: usize,
     /// Rounds of neighbour expansion after the tables; up to 64.
     pub rounds: usize,
@@ -119,7 +119,7 @@ impl JoinPlan {
 }
 
 impl JoinPlan {
-    /// The same for a part of the items that it was made for: as many rows a cell, about.
+    /// The same for a part of the items that it was made for: as many rows a list, about.
     pub(crate) fn for_fewer(self, share: f64) -> Self {
         match self {
             Self::Cells(plan) if share < 1.0 => Self::Cells(CellPlan {

@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-/// What a join did, from [`Context::report`](crate::Context::report).
+/// What a join did, from [`Context::report`](crate::Run::report).
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     /// Measured on held-out rows that no choice was made by; `None` where a plan holds out none.
     pub recall: Option<Estimate>,
-    /// Pairs of rows that were compared, those of held-out rows among them; a pair that met twice
-    /// counts twice.
+    /// Pairs of rows that were compared, those of held-out rows among them; a pair that is compared
+    /// twice counts twice.
     pub pairs: u64,
     /// Seconds of each stage, in the order in which they began.
     pub seconds: Vec<(&'static str, f64)>,
@@ -33,8 +33,8 @@ pub struct Estimate {
 /// Standard errors on either side of a 95 % confidence interval.
 const CONFIDENCE: f64 = 1.96;
 
-/// How far below its target rows that a choice is made by may leave the recall of all, and by how many
-/// standard errors that is ruled out.
+/// How far below its target rows that a choice is made by may leave the recall of all, and by how
+/// many standard errors that is ruled out.
 const TOLERANCE: f64 = 0.01;
 const CERTAINTY: f64 = 3.0;
 
@@ -65,7 +65,7 @@ impl Estimate {
     }
 }
 
-/// Whether rows that found these shares vouch for `recall`: their mean reaches it, and no likely
+/// Whether rows that found these shares confirm `recall`: their mean reaches it, and no likely
 /// error puts the recall of all rows below it by more than is tolerated.
 pub(crate) fn reaches_confidently(recall: f64, shares: impl Iterator<Item = f64>) -> bool {
     let shares = Shares::of(shares);

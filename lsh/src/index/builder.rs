@@ -38,7 +38,7 @@ use crate::{
 
 /// What memory is asked for.
 const CELLS: &str = "the cell of each item";
-/// Rows that are brought to their cells at a time.
+/// Rows that are brought to their lists at a time.
 const ASSIGNED: usize = 1 << 16;
 
 /// How many times in a pass it is recorded what is done, where building can be resumed.
@@ -46,8 +46,8 @@ const RECORDS: usize = 32;
 
 /// Builds an [`Index`](super::Index) from items that need not fit in memory.
 ///
-/// All items come in the same batches [`IndexBuilder::PASSES`] times: cells are learnt from a
-/// sample of them, then the items' cells are found, then they are written by cell, to memory or
+/// All items come in the same batches [`IndexBuilder::PASSES`] times: lists are learnt from a
+/// sample of them, then the items' lists are found, then they are written by list, to memory or
 /// into the files of a directory. Beside a batch, memory holds the sample and about 20 bytes an
 /// item.
 ///
@@ -95,7 +95,7 @@ impl IndexBuilder {
     /// For so many items of `dim` values: in memory, or in the files of a directory, where the
     /// index is once [`IndexBuilder::finish`] has succeeded, in place of any index that was there.
     ///
-    /// CoarseQuantiser are those of `plan`; without one, as many as the number of items asks for, from
+    /// Lists are those of `plan`; without one, as many as the number of items asks for, from
     /// centroids that start at `seed`.
     ///
     /// # Errors
@@ -141,7 +141,7 @@ impl IndexBuilder {
     }
 
     /// A builder that leaves in its directory what it has done, however it ends, and that goes on
-    /// with what an earlier one of the same arguments left: [`IndexBuilder::next`] tells from
+    /// with what an earlier one of the same arguments left: [`IndexBuilder::position`] tells from
     /// where. The items have to be the same.
     ///
     /// ```
@@ -154,7 +154,7 @@ impl IndexBuilder {
     /// builder.push(items, &[10, 11], &ctx)?;
     /// drop(builder);
     /// let mut builder = begin()?;
-    /// assert_eq!(builder.next(), (1, 0));
+    /// assert_eq!(builder.position(), (1, 0));
     /// builder.push(items, &[10, 11], &ctx)?;
     /// builder.push(items, &[10, 11], &ctx)?;
     /// assert_eq!(builder.finish(&ctx)?.len(), 2);
@@ -185,7 +185,7 @@ impl IndexBuilder {
 
     /// The pass, from 0 to [`IndexBuilder::PASSES`], which is past the last, and the item in it that
     /// are to come next.
-    pub fn next(&self) -> (usize, usize) {
+    pub fn position(&self) -> (usize, usize) {
         let pass = match self.stage {
             Stage::Learn(_) => 0,
             Stage::Assign(_) => 1,
@@ -245,8 +245,8 @@ impl IndexBuilder {
                 magnitude::check("items", items, self.metric, ctx)
                     .map_err(|error| error.after(first))?;
                 let width = width(self.metric, self.dim);
-                let axes = principal_axes::sample_step(self.items, width);
-                let cells = coarse_quantiser::sample_step(self.items, self.plan.cells);
+                let axes = principal_axes::axes_sample_step(self.items, width);
+                let cells = coarse_quantiser::centroid_sample_step(self.items, self.plan.cells);
                 sample.add(items, first, axes, cells)?;
                 if self.metric == Metric::InnerProduct {
                     let norms = norms_of(items, ctx)?.into_iter();
@@ -404,7 +404,7 @@ impl IndexBuilder {
     }
 }
 
-/// The cells that so many items ask for.
+/// The lists that so many items ask for.
 pub(crate) fn default_plan(items: usize, seed: u64) -> PartitionPlan {
     PartitionPlan {
         seed,

@@ -1,4 +1,4 @@
-//! Split rows were removed.
+//! Which rows were removed.
 
 /// Rows of a segment that were removed since.
 #[derive(Clone, Debug, Default)]

@@ -37,7 +37,7 @@ use crate::{
     storage::{directory::Directory, layout::ARRAYS, writer::ArrayWriter},
 };
 
-/// Pairs of a query and an item up to which a search meets them all.
+/// Pairs of a query and an item up to which a search compares them all.
 const FEW_PAIRS: f64 = 2e9;
 
 /// Bytes that are copied at a time to another index's files.
@@ -46,7 +46,7 @@ const COPIED: usize = 16 << 20;
 /// Rows that are gathered at a time to be written to an index.
 pub(crate) const REWRITTEN: usize = 1 << 16;
 
-/// Items to join queries with, again and again: by cell, with their 8-bit codes, under ids of the
+/// Items to join queries with, again and again: by list, with their 8-bit codes, under ids of the
 /// user's.
 ///
 /// Saved, an index is a directory: a manifest and safetensors files, which are mapped when it is
@@ -78,7 +78,7 @@ pub struct Index {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct IndexInfo {
-    /// Items that were written by cell.
+    /// Items that were written by list.
     pub items: usize,
     /// Of these, how many were removed since.
     pub removed: usize,
@@ -88,7 +88,7 @@ pub struct IndexInfo {
     pub dim: usize,
     /// What "near" means.
     pub metric: Metric,
-    /// By which the cells were made.
+    /// By which the lists were made.
     pub plan: PartitionPlan,
 }
 
@@ -139,7 +139,7 @@ impl Index {
     }
 
     /// Saves to a directory, in place of any index that is there, without what was removed and
-    /// with what was added by cell: cells are made anew for that.
+    /// with what was added by list: lists are made anew for that.
     ///
     /// However it ends, by a kill or a full disk too, the directory has the old index or the new
     /// one. An index that is mapped from there stays as it is.
@@ -199,7 +199,7 @@ impl Index {
         Ok(())
     }
 
-    /// Probes at every byte, and whether what was learnt from rows was learnt from these: an index of
+    /// Looks at every byte, and whether what was learnt from rows was learnt from these: an index of
     /// unknown origin then answers as one that is built of its rows.
     ///
     /// # Errors

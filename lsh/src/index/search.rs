@@ -35,7 +35,8 @@ use crate::{
 /// is gathered twice.
 pub(crate) const PANEL_BYTES: usize = 1 << 30;
 
-/// The share of the pairs of a side with itself from which on it is quicker to meet all, each once.
+/// The share of the pairs of a side with itself from which on it is quicker to compare all, each
+/// once.
 pub(crate) const ALL: f64 = 0.45;
 
 impl Index {
@@ -43,7 +44,7 @@ impl Index {
     ///
     /// # Errors
     /// When dimensions differ, a query holds NaN or infinity, `k` is 0, the plan is not exact and
-    /// was not made for the cells of this index, the index is damaged, or the run is cancelled.
+    /// was not made for the lists of this index, the index is damaged, or the run is cancelled.
     pub fn knn(
         &self,
         queries: Rows<'_, f32>,
@@ -71,7 +72,7 @@ impl Index {
             let found = self.find(queries, k, plan, panel_bytes, ctx)?;
             return self.with_ids(found, ctx);
         }
-        // Those first: the recall that is reported is that of the items by cell.
+        // Those first: the recall that is reported is that of the items by list.
         let (ids, values) = self.added.rows()?;
         let added = Rows::new(&values, self.segment.dim)?;
         let metric = self.segment.metric;
@@ -110,7 +111,7 @@ impl Index {
         RadiusNeighbors::sorted(pairs, queries.len())
     }
 
-    /// The `k` nearest of the items by cell, by row.
+    /// The `k` nearest of the items by list, by row.
     pub(crate) fn find(
         &self,
         queries: Rows<'_, f32>,
@@ -126,7 +127,7 @@ impl Index {
         let right = segment.nearest_of(&self.removed, k, ctx)?;
         match segment.cells(ctx)? {
             None => {
-                // A plan for other cells is refused all the same.
+                // A plan for other lists is refused all the same.
                 self.cells_of(plan, ctx)?;
                 let left = right.prepare_other("queries", rows, ctx)?;
                 all_pairs(Some(&left), &right, k, ctx)
@@ -147,7 +148,7 @@ impl Index {
         }
     }
 
-    /// Queries as the items are kept, as one side by cell.
+    /// Queries as the items are kept, as one side by list.
     pub(crate) fn left<'a>(
         &self,
         augmented: &'a [f32],
@@ -199,7 +200,7 @@ impl Index {
         Ok(with_last_value(queries, |_| 0.0)?.into())
     }
 
-    /// The numbers of the plan and the cells that it is about; none where all pairs are met.
+    /// The numbers of the plan and the lists that it is about; none where all pairs are compared.
     pub(crate) fn cells_of(
         &self,
         plan: &JoinPlan,
@@ -232,7 +233,7 @@ impl Index {
         Ok(cells.map(|cells| (plan, cells)))
     }
 
-    /// How left rows look into the cells of the index; none where they had better meet all. `rows`
+    /// How left rows probe the lists of the index; none where they had better compare all. `rows`
     /// are those of the left side that recall is measured by.
     #[expect(clippy::too_many_arguments, reason = "two sides, and all of a plan")]
     pub(crate) fn visits<'a>(
@@ -300,7 +301,7 @@ pub(crate) fn held_out_rows(side: &Vectors<'_, f32>) -> Vec<u32> {
     sample(side.rows.len(), CHECKED_BY)
 }
 
-/// Lets left rows look into near cells, and further where these hold fewer than `k` rows: into all that
+/// Lets left rows probe near lists, and further where these hold fewer than `k` rows: into all that
 /// are listed and, where not enough of their rows take part, beyond.
 pub(crate) fn look(
     left: &Vectors<'_, f32>,
@@ -320,8 +321,8 @@ pub(crate) fn look(
     join.nearest.finish()
 }
 
-/// Lets left rows look into their own cells, so that nearly all pairs fail the first test when all
-/// meet after that.
+/// Lets left rows probe their own lists, so that nearly all pairs fail the first test when all
+/// are compared after that.
 pub(crate) fn exactly(
     (left, right): (&Vectors<'_, f32>, &Vectors<'_, f32>),
     (of_left, cells): (&ListOffsets, &SegmentLists),

@@ -1,4 +1,4 @@
-//! The rows of an index by cell, in arrays that are never written to.
+//! The rows of an index by list, in arrays that are never written to.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +32,7 @@ use crate::{
 /// What memory is asked for.
 const CELLS: &str = "the cells of an index";
 
-/// CoarseQuantiser near a cell that are listed, which is as far as a query of it can look: a list of all for
+/// Lists near a list that are listed, which is as far as a query of it can look: a list of all for
 /// each of 16384 would take up 2 GB.
 const NEAR_CELLS: usize = 1024;
 
@@ -41,7 +41,7 @@ const NEAR_CELLS: usize = 1024;
 pub(crate) struct Segment {
     pub(crate) metric: Metric,
     pub(crate) dim: usize,
-    /// By which the cells were made.
+    /// By which the lists were made.
     pub(crate) plan: PartitionPlan,
     pub(crate) arrays: BTreeMap<String, Array>,
     /// Whether all but the rows was found sound, or made here.
@@ -49,7 +49,7 @@ pub(crate) struct Segment {
     cells: OnceLock<Option<Arc<SegmentLists>>>,
 }
 
-/// The cells of a segment.
+/// The lists of a segment.
 pub(crate) struct SegmentLists {
     axes: PrincipalAxes,
     centroids: Vec<f32>,
@@ -235,7 +235,7 @@ impl Segment {
         })
     }
 
-    /// The cells, where the metric has any use for them.
+    /// The lists, where the metric has any use for them.
     ///
     /// # Errors
     /// When they are damaged.

@@ -1,4 +1,4 @@
-//! The items of an index joined with themselves, stretch by stretch.
+//! The items of an index joined with themselves, range by range.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -96,14 +96,14 @@ impl Index {
         })
     }
 
-    /// The ids of some of the items, by cell, and the `k` nearest others of each: a stretch of the
-    /// join of all items with themselves. The stretches `0..len` make up the whole.
+    /// The ids of some of the items, by list, and the `k` nearest others of each: a range of the
+    /// join of all items with themselves. The ranges `0..len` make up the whole.
     ///
     /// Panels of codes take up to `panel_bytes`, beside about 30 bytes for each of k + 7 places of
-    /// each item of the stretch.
+    /// each item of the range.
     ///
     /// # Errors
-    /// When the stretch is not one, something was added or removed, the plan is not fixed, or as
+    /// When the range is not one, something was added or removed, the plan is not fixed, or as
     /// [`Index::knn`].
     pub fn knn_of_stretch(
         &self,
@@ -157,11 +157,11 @@ impl Index {
         Ok((ids, self.with_ids(found, ctx)?))
     }
 
-    /// The ids of some of the items, by cell, and every other item nearer than `radius` to each:
+    /// The ids of some of the items, by list, and every other item nearer than `radius` to each:
     /// see [`Index::knn_of_stretch`].
     ///
     /// # Errors
-    /// When the stretch is not one, something was added or removed, or as [`Index::radius`].
+    /// When the range is not one, something was added or removed, or as [`Index::radius`].
     pub fn radius_of_stretch(
         &self,
         stretch: Range<usize>,
@@ -209,7 +209,7 @@ impl Index {
 }
 
 /// The lists of rows from `first` on without these rows, one place shorter. In place: lists take up
-/// much of what memory a stretch has.
+/// much of what memory a range has.
 fn without_itself(mut found: Neighbors<f32>, first: usize) -> Neighbors<f32> {
     let (before, after) = (found.k, found.k - 1);
     let rows = found.indices.len() / before;

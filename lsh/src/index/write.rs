@@ -16,9 +16,9 @@ pub(crate) const OF_CELL: &str = "items of a cell";
 
 pub(crate) struct Writing {
     pub(crate) learnt: Learnt,
-    /// The cell of each item that was brought to one.
+    /// The list of each item that was brought to one.
     pub(crate) cells: Vec<u32>,
-    /// Where each cell's next row goes.
+    /// Where each list's next row goes.
     pub(crate) next: Vec<usize>,
     pub(crate) writers: BTreeMap<&'static str, ArrayWriter>,
 }
@@ -26,19 +26,19 @@ pub(crate) struct Writing {
 /// What is left to do when all items are written.
 #[derive(Default)]
 pub(crate) struct Done {
-    /// The cell of each item.
+    /// The list of each item.
     pub(crate) cells: Vec<u32>,
     pub(crate) starts: Vec<usize>,
     pub(crate) writers: BTreeMap<&'static str, ArrayWriter>,
 }
 
 impl Writing {
-    /// How many cells there are; where there are none, all rows are of one.
+    /// How many lists there are; where there are none, all rows are of one.
     pub(crate) fn count(&self) -> usize {
         self.learnt.cells_count().max(1)
     }
 
-    /// Where each cell's rows go after the first `seen` items; of none, where they start, with their
+    /// Where each list's rows go after the first `seen` items; of none, where they start, with their
     /// end.
     pub(crate) fn starts(&self, seen: usize) -> Vec<usize> {
         let mut starts = vec![0; self.count() + 1];

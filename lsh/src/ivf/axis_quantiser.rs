@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use crate::{
     base::{ROW_NUMBERS, context::Context, error::Result, metric::Metric},
     ivf::{
-        coarse_quantiser::{CoarseQuantiser, sample_step},
+        coarse_quantiser::{CoarseQuantiser, centroid_sample_step},
         list_offsets::ListOffsets,
     },
     pairs::top_k_join::TopKJoin,
@@ -16,17 +16,17 @@ use crate::{
     },
 };
 
-/// CoarseQuantiser near a cell: their squared distances and numbers, by rising distance.
+/// Lists near a list: their squared distances and numbers, by rising distance.
 pub(crate) type NearLists = Vec<(f32, u32)>;
 
-/// Cells of an index, in the space of the leading principal axes of its rows.
+/// Lists of an index, in the space of the leading principal axes of its rows.
 pub(crate) struct AxisQuantiser {
     axes: PrincipalAxes,
     cells: CoarseQuantiser,
 }
 
 impl AxisQuantiser {
-    /// At most `count` cells, from a sample of the side's rows.
+    /// At most `count` lists, from a sample of the side's rows.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -37,7 +37,8 @@ impl AxisQuantiser {
         seed: u64,
         ctx: &Context,
     ) -> Result<Self> {
-        let rows = (0..side.rows.len() as u32).step_by(sample_step(side.rows.len(), count));
+        let rows =
+            (0..side.rows.len() as u32).step_by(centroid_sample_step(side.rows.len(), count));
         let rows = memory::collect(rows, ROW_NUMBERS)?;
         let values = side.rows.gather(&rows)?;
         let values = Rows::new(&values, side.rows.dim())?;
@@ -61,7 +62,7 @@ impl AxisQuantiser {
         self.cells.into_centroids()
     }
 
-    /// The cell of each of the side's rows, exactly.
+    /// The list of each of the side's rows, exactly.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -84,7 +85,7 @@ impl AxisQuantiser {
         )?)
     }
 
-    /// Numbers the side's rows by cell, then as they come.
+    /// Numbers the side's rows by list, then as they come.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -99,7 +100,7 @@ impl AxisQuantiser {
         Ok(starts)
     }
 
-    /// For each cell the `most` nearest cells that hold items, nearest first, with squared distances.
+    /// For each list the `most` nearest lists that hold items, nearest first, with squared distances.
     ///
     /// # Errors
     /// When the run is cancelled.

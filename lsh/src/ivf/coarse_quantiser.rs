@@ -1,4 +1,4 @@
-//! CoarseQuantiser: rows that are nearest to one centroid.
+//! Lists: rows that are nearest to one centroid.
 //!
 //! K-means as a hash function (L. Paulevé, H. Jégou and L. Amsaleg, "Locality sensitive hashing: a
 //! comparison of hash function types and querying mechanisms", 2010), on 8-bit codes, which tell
@@ -20,12 +20,12 @@ use crate::{
     vectors::Vectors,
 };
 
-/// Rows of a cell that its centroid is learnt from, and how often centroids are moved.
+/// Rows of a list that its centroid is learnt from, and how often centroids are moved.
 pub(crate) const LEARNT_FROM: usize = 24;
 pub(crate) const ROUNDS: usize = 4;
 
 /// Every how manieth of so many rows centroids are learnt from.
-pub(crate) fn sample_step(rows: usize, cells: usize) -> usize {
+pub(crate) fn centroid_sample_step(rows: usize, cells: usize) -> usize {
     (rows / cells.saturating_mul(LEARNT_FROM)).max(1)
 }
 
@@ -42,12 +42,12 @@ const CENTROIDS: &str = "centroids and their sample";
 pub(crate) struct CoarseQuantiser {
     /// Values of a centroid.
     width: usize,
-    /// (cells, width), row-major.
+    /// (lists, width), row-major.
     centroids: Vec<f32>,
 }
 
 impl CoarseQuantiser {
-    /// At most `count` cells of a side's rows, as its codes are of them.
+    /// At most `count` lists of a side's rows, as its codes are of them.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -57,7 +57,7 @@ impl CoarseQuantiser {
         seed: u64,
         ctx: &Context,
     ) -> Result<Self> {
-        let step = sample_step(side.len(), count);
+        let step = centroid_sample_step(side.len(), count);
         let (sampled, dim) = (side.len().div_ceil(step), side.rows.dim());
         let mut values = memory::zeroed(sampled.saturating_mul(dim), CENTROIDS)?;
         values
@@ -72,7 +72,7 @@ impl CoarseQuantiser {
         Self::of_sample(Rows::new(&values, dim)?, count, seed, ctx)
     }
 
-    /// At most `count` cells, from a sample of rows (Lloyd 1982).
+    /// At most `count` lists, from a sample of rows (Lloyd 1982).
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -160,7 +160,8 @@ impl CoarseQuantiser {
         Ok(of_rows)
     }
 
-    /// [`CoarseQuantiser::each_row`] for some of a side's rows, by index; none where the side has no codes.
+    /// [`CoarseQuantiser::each_row`] for some of a side's rows, by index; none where the side has
+    /// no codes.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -250,15 +251,15 @@ pub(crate) struct CentroidDistances<'a> {
 }
 
 impl CentroidDistances<'_> {
-    /// The cell of the row.
+    /// The list of the row.
     pub(crate) fn nearest(&self) -> u32 {
         let mut nearest = None;
         self.within(0.0, |cell, _| nearest = nearest.or(Some(cell)));
         nearest.unwrap_or(0)
     }
 
-    /// Calls `found` with the cells whose centroids are further than the nearest by no more than `margin`,
-    /// and with by how much.
+    /// Calls `found` with the lists whose centroids are further than the nearest by no more than
+    /// `margin`, and with by how much.
     pub(crate) fn within(&self, margin: f32, mut found: impl FnMut(u32, f32)) {
         let found = |column: usize| {
             if let Some(cell) = self.columns[column] {
@@ -268,7 +269,7 @@ impl CentroidDistances<'_> {
         each_near_least(self.squares, self.least, margin, found, self.isa);
     }
 
-    /// How much further than the nearest each centroid is, by cell.
+    /// How much further than the nearest each centroid is, by list.
     pub(crate) fn margins(&self) -> Result<Vec<f32>> {
         let cells = self.columns.iter().flatten().count();
         let mut margins = memory::filled(f32::INFINITY, cells, "margins")?;
@@ -284,7 +285,7 @@ impl CentroidDistances<'_> {
         column.map_or(f32::INFINITY, |column| self.squares[column] - self.least)
     }
 
-    /// The nearest cells, so many of them, nearest first.
+    /// The nearest lists, so many of them, nearest first.
     pub(crate) fn first(&self, count: usize) -> Vec<u32> {
         let cells = self.squares.iter().zip(self.columns);
         let mut cells: Vec<(f32, u32)> = cells

@@ -6,17 +6,17 @@ use lshjoin_kernels::memory;
 
 use crate::base::{ROW_NUMBERS, error::Result};
 
-/// Rows numbered by cell: where each cell's start, and the end of the last.
+/// Rows numbered by list: where each list's start, and the end of the last.
 #[derive(Clone)]
 pub(crate) struct ListOffsets(Vec<usize>);
 
 impl ListOffsets {
-    /// Of rows in these of `count` cells.
+    /// Of rows in these of `count` lists.
     pub(crate) fn new(cells: impl Iterator<Item = u32>, count: usize) -> Self {
         Self::with(cells, vec![0; count])
     }
 
-    /// Of a sample of a side's rows, given by their cells: as if each of `count` had one row more, so
+    /// Of a sample of a side's rows, given by their lists: as if each of `count` had one row more, so
     /// that none is passed by for want of a row in the sample.
     pub(crate) fn of_sample(sample: impl Iterator<Item = u32>, count: usize) -> Self {
         Self::with(sample, vec![1; count])
@@ -33,12 +33,12 @@ impl ListOffsets {
         Self(std::iter::once(0).chain(ends).collect())
     }
 
-    /// Rows numbered by cell that were so before: where each cell's start, and the end of the last.
+    /// Rows numbered by list that were so before: where each list's start, and the end of the last.
     pub(crate) fn of_starts(starts: Vec<usize>) -> Self {
         Self(starts)
     }
 
-    /// The rows in these cells by cell, then as they come.
+    /// The rows in these lists by list, then as they come.
     pub(crate) fn order(&self, cells: &[u32]) -> Result<Vec<u32>> {
         let (mut order, mut next) = (memory::zeroed(cells.len(), ROW_NUMBERS)?, self.clone());
         for (row, &cell) in (0..).zip(cells) {
@@ -47,7 +47,7 @@ impl ListOffsets {
         Ok(order)
     }
 
-    /// The first row of a cell, which starts at the next one from then on.
+    /// The first row of a list, which starts at the next one from then on.
     pub(crate) fn take(&mut self, cell: u32) -> usize {
         let start = &mut self.0[cell as usize];
         *start += 1;
@@ -64,7 +64,7 @@ impl ListOffsets {
         )
     }
 
-    /// How many cells.
+    /// How many lists.
     pub(crate) fn len(&self) -> usize {
         self.0.len() - 1
     }
@@ -74,7 +74,7 @@ impl ListOffsets {
         self.0[self.len()]
     }
 
-    /// The rows of a cell.
+    /// The rows of a list.
     pub(crate) fn of(&self, cell: u32) -> Range<usize> {
         self.0[cell as usize]..self.0[cell as usize + 1]
     }
@@ -85,7 +85,7 @@ impl ListOffsets {
         start as u32..end as u32
     }
 
-    /// The cell of the row of this number.
+    /// The list of the row of this number.
     pub(crate) fn cell(&self, number: u32) -> u32 {
         let after = self.0.partition_point(|&start| start <= number as usize);
         after as u32 - 1

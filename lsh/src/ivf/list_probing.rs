@@ -1,7 +1,7 @@
-//! Cells of an index: kept one after the other, and met with those whose centroids are near.
+//! Lists of an index: kept one after the other, and compared with those whose centroids are near.
 //!
-//! What is kept on disk has to be found again by cell, and a stretch of it to be read at a time.
-//! So rows look into whole cells here, by the distance of their own cell's centroid; a join in
+//! What is kept on disk has to be found again by list, and a range of it to be read at a time.
+//! So rows probe whole lists here, by the distance of their own list's centroid; a join in
 //! memory goes by [`visits`](crate::visits).
 
 use std::{borrow::Cow, ops::Range};
@@ -20,21 +20,21 @@ use crate::{
     vectors::Vectors,
 };
 
-/// Left rows by cell, and which cells of right rows they look into.
+/// Left rows by list, and which lists of right rows they probe.
 pub(crate) struct ListProbing<'a> {
     left: &'a ListOffsets,
     right: &'a ListOffsets,
     neighbors: Cow<'a, [NearLists]>,
-    /// How far, squared, the cells may be that a cell looks into.
+    /// How far, squared, the lists may be that a list probes.
     reach: f32,
-    /// Further cells are looked into until there are so many rows.
+    /// Further lists are probed until there are so many rows.
     least: usize,
-    /// What panels of right cells may take up at a time.
+    /// What panels of right lists may take up at a time.
     panel_bytes: usize,
 }
 
 impl<'a> ListProbing<'a> {
-    /// Of the `probes` nearest cells to each cell, on average: near ones have more of them.
+    /// Of the `probes` nearest lists to each list, on average: near ones have more of them.
     pub(crate) fn over(
         neighbors: Cow<'a, [NearLists]>,
         left: &'a ListOffsets,
@@ -57,13 +57,13 @@ impl<'a> ListProbing<'a> {
         }
     }
 
-    /// Lets each cell look into at least so many rows, however far they are.
+    /// Lets each list probe at least so many rows, however far they are.
     pub(crate) fn at_least(mut self, rows: usize) -> Self {
         self.least = rows;
         self
     }
 
-    /// Lets panels of right cells take up no more than this at a time, or what one left cell needs.
+    /// Lets panels of right lists take up no more than this at a time, or what one left list needs.
     pub(crate) fn within(mut self, panel_bytes: usize) -> Self {
         self.panel_bytes = panel_bytes;
         self
@@ -75,7 +75,7 @@ impl<'a> ListProbing<'a> {
         near.sum::<usize>().div_ceil(self.neighbors.len()).max(1)
     }
 
-    /// Left cells in groups whose right cells' panels fit, with what each group looks into.
+    /// Left lists in groups whose right lists' panels fit, with what each group probes.
     fn groups(&self, bytes_of_row: usize) -> Vec<(Range<u32>, Vec<bool>)> {
         let none = vec![false; self.neighbors.len()];
         let mut groups = Vec::new();
@@ -104,12 +104,12 @@ impl<'a> ListProbing<'a> {
         groups
     }
 
-    /// Whether it is known how far to look: not where needed cells are beyond those that are listed.
+    /// Whether it is known how far to look: not where needed lists are beyond those that are listed.
     pub(crate) fn is_known(&self) -> bool {
         self.reach < f32::INFINITY
     }
 
-    /// Probes further, if that is what held-out rows need to vouch for `recall`: given by their number
+    /// Looks further, if that is what held-out rows need to confirm `recall`: given by their number
     /// and those of their neighbours.
     pub(crate) fn extend(&mut self, recall: f64, rows: impl Iterator<Item = (u32, Vec<u32>)>) {
         let needed = self.needed(rows.map(|(row, others)| {
@@ -119,7 +119,7 @@ impl<'a> ListProbing<'a> {
         self.reach = self.reach.max(needed.threshold_for(recall));
     }
 
-    /// How far rows have to look to find their neighbours: from their own cells and those of their
+    /// How far rows have to look to find their neighbours: from their own lists and those of their
     /// neighbours.
     fn needed(&self, rows: impl Iterator<Item = (u32, Vec<u32>)>) -> RecallCurve {
         let of_row = |(cell, others): (u32, Vec<u32>)| {
@@ -133,7 +133,7 @@ impl<'a> ListProbing<'a> {
         RecallCurve(rows.map(of_row).collect())
     }
 
-    /// The cells that a cell looks into, nearest first.
+    /// The lists that a list probes, nearest first.
     fn of(&self, cell: usize) -> impl Iterator<Item = u32> {
         let near = self.neighbors[cell].iter();
         near.scan(0, move |rows, &(far, other)| {
@@ -143,7 +143,7 @@ impl<'a> ListProbing<'a> {
         })
     }
 
-    /// The share of all pairs that meet.
+    /// The share of all pairs that are compared.
     pub(crate) fn share(&self) -> f64 {
         self.pairs() / (self.left.rows() as f64 * self.right.rows() as f64)
     }
@@ -156,7 +156,7 @@ impl<'a> ListProbing<'a> {
         (0..self.neighbors.len()).map(pairs).sum()
     }
 
-    /// Lets each cell's rows look into near cells.
+    /// Lets each list's rows probe near lists.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -202,7 +202,7 @@ impl<'a> ListProbing<'a> {
         Ok(())
     }
 
-    /// Lets the left rows of these tasks, each of a cell, look into near cells.
+    /// Lets the left rows of these tasks, each of a list, probe near lists.
     fn run_group<T: Scalar>(
         &self,
         tasks: &[(u32, Range<u32>)],

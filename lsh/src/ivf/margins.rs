@@ -1,5 +1,5 @@
-//! How far rows look: into the cells whose centroids are further than that of their own by no more than
-//! a margin, in squares, which is learnt from rows whose neighbours are known.
+//! How far rows look: into the lists whose centroids are further than that of their own by no more
+//! than a margin, in squares, which is learnt from rows whose neighbours are known.
 
 use lshjoin_kernels::{Scalar, memory};
 
@@ -19,11 +19,11 @@ use crate::{
 /// How often a margin is chosen, at most, until it is not found to be too narrow.
 const ATTEMPTS: usize = 4;
 
-/// Rows that tell how many cells a margin lets a row look into.
+/// Rows that tell how many lists a margin lets a row probe.
 const SAMPLED: usize = 2048;
 
-/// The margins by which rows find those nearest to them, 0 for those that fill their lists: where a side
-/// meets itself, the least of the margins by which either finds the other.
+/// The margins by which rows find those nearest to them, 0 for those that fill their lists: where a
+/// side is joined with itself, the least of the margins by which either finds the other.
 ///
 /// # Errors
 /// When the run is cancelled.
@@ -59,8 +59,9 @@ pub(crate) fn needed<T: Scalar>(
     Ok(RecallCurve(known.iter().map(of_row).collect()))
 }
 
-/// The margin by which rows find so many of those nearest to them, and how many that is by rows that it
-/// was not chosen by. Where these say that it is too few, it is chosen by them as well, and others say.
+/// The margin by which rows find so many of those nearest to them, and how many that is by rows
+/// that it was not chosen by. Where these say that it is too few, it is chosen by them as well, and
+/// others say.
 ///
 /// # Errors
 /// When the run is cancelled.
@@ -87,7 +88,7 @@ pub(crate) fn margin_for<T: Scalar>(
     }
 }
 
-/// The margin by which rows look into so many cells, on average: as a sample has it.
+/// The margin by which rows probe so many lists, on average: as a sample has it.
 ///
 /// # Errors
 /// When the run is cancelled.
@@ -110,7 +111,7 @@ pub(crate) fn margin_of<T: Scalar>(
 /// How far rows look with a margin, as a sample has it.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct ProbeStats {
-    /// CoarseQuantiser that a row looks into.
+    /// Lists that a row probes.
     pub(crate) cells: f64,
     /// The share of the right rows that are in them.
     pub(crate) share: f64,

@@ -12,8 +12,8 @@ use crate::{
 const EXPANDED: usize = 128;
 
 impl<T: Scalar> TopKJoin<'_, T> {
-    /// Neighbours of neighbours: left rows that lie together meet the neighbours of them all
-    /// and, where the items are joined with themselves, these neighbours' neighbours.
+    /// Neighbours of neighbours: left rows that lie together are compared with the neighbours of
+    /// them all and, where the items are joined with themselves, these neighbours' neighbours.
     pub(crate) fn expand(&self, left_order: &[u32]) -> Result<()> {
         let lists = self.nearest.lists.rerank(self.ctx)?;
         let candidates: Vec<Vec<u32>> = left_order

@@ -1,10 +1,10 @@
-//! Split rows meet: those of each cell and those that look into it.
+//! Which rows are compared: those of each list and those that probe it.
 //!
-//! A row looks into the cells whose centroids are about as near as that of its own, but for those that
-//! filled its list. All queries being known, those that look into a cell are gathered from all over and
-//! meet its rows as tiles, as in FAISS's `big_batch_search`. A side joined with itself needs a third of
-//! the pairs, since two rows meet when either looks into the other's cell. (To look into the buckets
-//! that probably hold neighbours: Q. Lv et al., "Multi-probe LSH", 2007.)
+//! A row probes the lists whose centroids are about as near as that of its own, but for those that
+//! filled its list. All queries being known, those that probe a list are gathered from all over and
+//! are compared with its rows as tiles, as in FAISS's `big_batch_search`. A side joined with itself
+//! needs a third of the pairs, since two rows are compared when either probes the other's list. (To
+//! probe the buckets that probably hold neighbours: Q. Lv et al., "Multi-probe LSH", 2007.)
 
 use std::ops::Range;
 
@@ -20,29 +20,30 @@ use crate::{
     vectors::Vectors,
 };
 
-/// Up to which shares of the margin rows look into cells at a time: all have met the more promising
-/// rows before the others come, so that most pairs of the last part fail the first test.
+/// Up to which shares of the margin rows probe lists at a time: all have been compared with the
+/// more promising rows before the others come, so that most pairs of the last part fail the first
+/// test.
 const PARTS: [f32; 2] = [0.5, 1.0];
 
 /// What memory is asked for.
 const LOOKS: &str = "rows that look into cells";
 
-/// Left and right rows by cell, what fills the lists of each, and which left rows look into it.
+/// Left and right rows by list, what fills the lists of each, and which left rows probe it.
 pub(crate) struct ProbeLists {
     warm_start: WarmStart,
-    /// `None` when the right side meets itself.
+    /// `None` when the right side is joined with itself.
     left: Option<ListOffsets>,
     right: ListOffsets,
     looks: Probes,
 }
 
-/// The rows that look into each cell, by part and cell.
+/// The rows that probe each list, by part and list.
 struct Probes {
     starts: ListOffsets,
     rows: Vec<u32>,
 }
 
-/// The cell of each row of a block, and what it looks into: where the keys of each row end, and all keys.
+/// The list of each row of a block, and what it probes: where the keys of each row end, and all keys.
 #[derive(Default)]
 struct OfBlock {
     cells: Vec<u32>,
@@ -50,16 +51,16 @@ struct OfBlock {
     keys: Vec<u16>,
 }
 
-/// Bytes of a look, while looks are listed by row and by cell.
+/// Bytes of a look, while looks are listed by row and by list.
 pub(crate) const LOOK_BYTES: usize = size_of::<u16>() + size_of::<u32>();
 
-// A key is a part and a cell.
+// A key is a part and a list.
 const _: () = assert!(PARTS.len() * MOST_CELLS <= 1 << 16);
 
-/// Ranges of two orders of rows that are to meet.
+/// Ranges of two orders of rows that are to be compared.
 pub(crate) type BlockPairs = Vec<(Range<usize>, Range<usize>)>;
 
-/// Numbers the side's rows by cell and, if they look anywhere, lists which look into each cell: as far as
+/// Numbers the side's rows by list and, if they look anywhere, lists which probe each list: as far as
 /// a margin, but for what fills their lists.
 fn by_cell<T: Scalar>(
     cells: &CoarseQuantiser,
@@ -105,7 +106,7 @@ fn by_cell<T: Scalar>(
     Ok((starts, looks))
 }
 
-/// Numbers the parts of all cells.
+/// Numbers the parts of all lists.
 fn key(part: usize, cell: u32, cells: usize) -> u32 {
     (part * cells) as u32 + cell
 }
@@ -135,8 +136,8 @@ impl OfBlock {
 }
 
 impl ProbeLists {
-    /// Numbers both sides' rows by cell, of which left ones look as far as `margin` after their lists are
-    /// filled.
+    /// Numbers both sides' rows by list, of which left ones look as far as `margin` after their
+    /// lists are filled.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -168,12 +169,13 @@ impl ProbeLists {
         })
     }
 
-    /// The left rows that look into cells, in the order that [`ProbeLists::parts`] goes by.
+    /// The left rows that probe lists, in the order that [`ProbeLists::parts`] goes by.
     pub(crate) fn order(&self) -> &[u32] {
         &self.looks.rows
     }
 
-    /// Split of [`ProbeLists::order`] are to meet which right rows: first those that promise most.
+    /// Which of [`ProbeLists::order`] are to be compared with which right rows: first those that
+    /// promise most.
     pub(crate) fn parts(&self) -> impl Iterator<Item = BlockPairs> {
         (0..PARTS.len()).map(|part| {
             let cells = 0..self.right.len() as u32;
@@ -186,8 +188,8 @@ impl ProbeLists {
         })
     }
 
-    /// What fills the lists: left rows with right ones, as ranges of all left rows and of the right ones
-    /// that are returned.
+    /// What fills the lists: left rows with right ones, as ranges of all left rows and of the right
+    /// ones that are returned.
     ///
     /// # Errors
     /// When there is no memory for them.
@@ -307,7 +309,7 @@ mod tests {
                     let mut rows = visits.right.numbers(other);
                     let is_from = warm_start.is_from(cell, other);
                     assert!(!is_from || rows.all(|row| with.contains(&row)));
-                    // What need not be looked into fills lists: on one side, of both.
+                    // What need not be probed fills lists: on one side, of both.
                     let covers = warm_start.covers(cell, other);
                     let is_found = two_sided || warm_start.is_from(other, cell);
                     assert_eq!(covers, is_from && is_found);

@@ -33,7 +33,7 @@ impl<T> PlannedJoin<T> {
     }
 }
 
-/// What a join by cells starts with.
+/// What a join by lists starts with.
 pub(crate) struct IvfState<T> {
     pub(crate) cells: CoarseQuantiser,
     pub(crate) warm_start: WarmStart,
@@ -78,7 +78,7 @@ impl<T: Scalar> IvfState<T> {
     }
 }
 
-/// So many cells of the right side, and what fills the lists of each.
+/// So many lists of the right side, and what fills the lists of each.
 pub(crate) fn learn<T: Scalar>(
     cells: usize,
     seed: u64,

@@ -1,4 +1,4 @@
-//! Split rows fill lists before any cell is looked into: those of a row's own cell and of the nearest.
+//! Which rows fill lists before any list is probed: those of a row's own list and of the nearest.
 
 use lshjoin_kernels::{Quantised, Scalar};
 
@@ -11,26 +11,27 @@ use crate::{
     vectors::Vectors,
 };
 
-/// Sampled rows a cell that tell how many rows the cells have.
+/// Sampled rows a list that tell how many rows the lists have.
 const ROWS_OF_CELL: usize = 8;
 
-/// CoarseQuantiser near each whose rows may fill the lists of its own.
+/// Lists near each whose rows may fill the lists of its own.
 const NEAR: usize = 64;
 
-/// For each cell, of which ones the right rows fill the lists of its left rows. Chosen before it is known
-/// which rows the cells have, so that it is known by then into which cells rows need not look.
+/// For each list, of which ones the right rows fill the lists of its left rows. Chosen before it is
+/// known which rows the lists have, so that it is known by then into which lists rows need not
+/// look.
 pub(crate) struct WarmStart {
-    /// The share of the right rows that each cell has, by a sample.
+    /// The share of the right rows that each list has, by a sample.
     shares: Vec<f64>,
     of_cells: Vec<OfCell>,
-    /// What the left rows of each need not look into, by number.
+    /// What the left rows of each need not probe, by number.
     met: Vec<Vec<u32>>,
 }
 
 struct OfCell {
     /// Itself, then the nearest.
     from: Vec<u32>,
-    /// Of a large cell's rows only some fill the lists of some: the parts that they are cut into.
+    /// Of a large list's rows only some fill the lists of some: the parts that they are cut into.
     parts: usize,
 }
 
@@ -83,7 +84,7 @@ impl WarmStart {
         let of_cells = cells.each_row(&centroids, &all, fill, ctx)?;
         let met = |(cell, of_cell): (u32, &OfCell)| {
             let from = of_cell.from.iter().copied();
-            // Where a side meets itself, what a row finds is found by both.
+            // Where a side is joined with itself, what a row finds is found by both.
             let met = from.filter(|&other| {
                 of_cell.is_from(other) && (!with_itself || of_cells[other as usize].is_from(cell))
             });
@@ -98,7 +99,7 @@ impl WarmStart {
         })
     }
 
-    /// The share of the right rows that a cell has.
+    /// The share of the right rows that a list has.
     pub(crate) fn share(&self, cell: u32) -> f64 {
         self.shares[cell as usize]
     }
@@ -109,7 +110,7 @@ impl WarmStart {
         shares.sum::<f64>() / self.parts(cell) as f64
     }
 
-    /// The cells whose right rows fill the lists of a cell's left ones, itself first.
+    /// The lists whose right rows fill the lists of a list's left ones, itself first.
     pub(crate) fn from(&self, cell: u32) -> &[u32] {
         &self.of_cells[cell as usize].from
     }
@@ -124,7 +125,7 @@ impl WarmStart {
         self.of_cells[cell as usize].is_from(other)
     }
 
-    /// Whether left rows of `cell` need not look into `other`.
+    /// Whether left rows of `cell` need not probe `other`.
     pub(crate) fn covers(&self, cell: u32, other: u32) -> bool {
         self.met[cell as usize].binary_search(&other).is_ok()
     }

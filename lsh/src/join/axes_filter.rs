@@ -4,12 +4,12 @@
 //!
 //! ‖x − y‖² ≥ Σ (aᵢ·x − aᵢ·y)² + (t(x) − t(y))²,
 //!
-//! since two parts differ at least by as much as their lengths do (Hwang, Han and Ahn, "A fast nearest
-//! neighbor search algorithm by nonlinear embedding", 2012). Along the principal axes of ordinary
-//! data little is lost: pairs that are far apart are so by a part of their dimensions.
+//! since two parts differ at least by as much as their lengths do (Hwang, Han and Ahn, "A fast
+//! nearest neighbor search algorithm by nonlinear embedding", 2012). Along the principal axes of
+//! ordinary data little is lost: pairs that are far apart are so by a part of their dimensions.
 //!
-//! That makes joins by a radius quicker. The k nearest it does not help to: until all pairs have met,
-//! bounds are too wide for it.
+//! That makes joins by a radius quicker. The k nearest it does not help to: until all pairs have
+//! been compared, bounds are too wide for it.
 
 use lshjoin_kernels::{
     CommonScale, LeftPanel, Quantised, RightPanel, Rows, Scalar, dot_products, memory, near_pairs,
@@ -51,8 +51,8 @@ const SHORT: &str = "rows cut short";
 const WORTH: f64 = 0.9;
 
 impl AxesFilter {
-    /// Rows cut to as many values as make it quickest to find all pairs that are not further apart than
-    /// `bound`; `None` where whole rows do.
+    /// Rows cut to as many values as make it quickest to find all pairs that are not further apart
+    /// than `bound`; `None` where whole rows do.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -181,8 +181,8 @@ impl Turn {
         Ok(codes)
     }
 
-    /// The rows of these numbers, cut to so many values, (rows, values) row-major, and how far what is
-    /// computed may be from what the bound holds for.
+    /// The rows of these numbers, cut to so many values, (rows, values) row-major, and how far what
+    /// is computed may be from what the bound holds for.
     fn rows<T: Scalar>(
         &self,
         side: &Vectors<'_, T>,
@@ -336,8 +336,8 @@ mod tests {
         values
     }
 
-    /// Of rows, or their directions, in double precision; infinite where it overflows, not a number for
-    /// directions of zeros.
+    /// Of rows, or their directions, in double precision; infinite where it overflows, not a number
+    /// for directions of zeros.
     fn distance(metric: Metric, x: &[f64], y: &[f64]) -> f64 {
         let length = |row: &[f64]| match metric {
             Metric::Cosine => {

@@ -9,10 +9,10 @@ use crate::{
     recall::ground_truth::GroundTruth,
 };
 
-/// Rounds beyond the plan, where a recall is not reached, before all pairs are met.
+/// Rounds beyond the plan, where a recall is not reached, before all pairs are compared.
 pub(crate) const MORE_ROUNDS: usize = 3;
 
-/// The share of the pairs from which on it is quicker to meet all.
+/// The share of the pairs from which on it is quicker to compare all.
 pub(crate) const ALL: f64 = 0.8;
 
 impl<T: Scalar> TopKJoin<'_, T> {
@@ -35,8 +35,8 @@ impl<T: Scalar> TopKJoin<'_, T> {
         self.expanded(plan.rounds, ground_truth)
     }
 
-    /// Ends the join after so many rounds of meeting the neighbours of neighbours, and more where
-    /// a recall is not reached.
+    /// Ends the join after so many rounds of comparing with the neighbours of neighbours, and more
+    /// where a recall is not reached.
     pub(crate) fn expanded(
         self,
         rounds: usize,

@@ -15,10 +15,10 @@ use crate::{
     vectors::{Vectors, principal_axes::PrincipalAxes},
 };
 
-/// Bits of the keys that order the rows of the stretches that meet before buckets do.
+/// Bits of the keys that order the rows of the ranges that are compared before buckets do.
 pub(crate) const ORDER_BITS: usize = 20;
 
-/// How many times its tables a plan may take to reach its recall; then all pairs are met.
+/// How many times its tables a plan may take to reach its recall; then all pairs are compared.
 pub(crate) const PATIENCE: usize = 16;
 
 /// Both sides in the order of one key of many bits, by which their rows are numbered from then on.
@@ -57,7 +57,8 @@ impl<T: Scalar> TopKJoin<'_, T> {
     ) -> Result<Neighbors<T>> {
         let ctx = self.ctx;
         let k = self.nearest.lists.k();
-        // Once queries meet as many in buckets as there are items, it is quicker to meet all.
+        // Once queries are compared with as many in buckets as there are items, it is quicker to
+        // compare all.
         let items = self.right.len();
         let bucket = items.checked_shr(plan.functions as u32).unwrap_or(0).max(1);
         let most = (PATIENCE * plan.tables).min(MOST_TABLES);
@@ -101,7 +102,7 @@ impl<T: Scalar> TopKJoin<'_, T> {
         self.all_pairs()
     }
 
-    /// Meets the rows of short stretches: that fills the lists, so that in whole buckets most pairs
+    /// Meets the rows of short ranges: that fills the lists, so that in whole buckets most pairs
     /// already fail the test.
     pub(crate) fn fill(&self, stretches: &KeyOrder) -> Result<()> {
         let items = &stretches.items;
@@ -117,7 +118,7 @@ impl<T: Scalar> TopKJoin<'_, T> {
         self.join(&queries.order, &items.order, met, &self.nearest.unbounded())
     }
 
-    /// Makes a table, lets each query look into `probes` of its buckets, and returns the queries in
+    /// Makes a table, lets each query probe `probes` of its buckets, and returns the queries in
     /// the order of their buckets.
     pub(crate) fn table(&self, functions: &TableFunctions, probes: usize) -> Result<Vec<u32>> {
         let of_items = SignBits::of(self.right, functions, self.ctx)?;

@@ -2,12 +2,13 @@
 //!
 //! With M the norm of the longest item, an item x becomes (x, √(M² − ‖x‖²)) and a query q becomes
 //! (q, 0): then ‖q′ − x′‖² = ‖q‖² + M² − 2 q·x, and the nearest item has the largest inner product
-//! (Y. Bachrach et al., "Speeding up the Xbox recommender system using a Euclidean transformation for
-//! inner-product spaces", 2014). But where some items are much longer than others, all distances are
-//! about M, and nothing is near. So items are joined in groups of similar norms, the longest first, and
-//! a query meets only the groups in which ‖q‖ times the longest norm exceeds what it has found (C.
-//! Teflioudi, R. Gemulla and O. Mykytiuk, "LEMP: fast retrieval of large entries in a matrix product",
-//! 2015; X. Yan et al., "Norm-ranging LSH for maximum inner product search", 2018).
+//! (Y. Bachrach et al., "Speeding up the Xbox recommender system using a Euclidean transformation
+//! for inner-product spaces", 2014). But where some items are much longer than others, all
+//! distances are about M, and nothing is near. So items are joined in groups of similar norms, the
+//! longest first, and a query is compared with only the groups in which ‖q‖ times the longest norm
+//! exceeds what it has found (C. Teflioudi, R. Gemulla and O. Mykytiuk, "LEMP: fast retrieval of
+//! large entries in a matrix product", 2015; X. Yan et al., "Norm-ranging LSH for maximum inner
+//! product search", 2018).
 //!
 //! Inner products are computed in double precision from the rows as given.
 
@@ -249,7 +250,7 @@ struct Best {
 struct Place {
     distance: f64,
     item: u32,
-    /// Split of the groups that were joined it was found in; none has number 0.
+    /// Which of the groups that were joined it was found in; none has number 0.
     group: u32,
 }
 

@@ -146,7 +146,7 @@ fn join_sides<T: Scalar>(
         }
     };
     ctx.begin_stage("stretches");
-    let sample = right.spread(principal_axes::sample_step(items, right.rows.dim()))?;
+    let sample = right.spread(principal_axes::axes_sample_step(items, right.rows.dim()))?;
     let sample = Rows::new(&sample, right.rows.dim())?;
     let axes = PrincipalAxes::of_sample(sample, axes, ctx)?;
     let stretches = KeyOrder::new(right, left.as_deref_mut(), &axes, sample, ctx)?;

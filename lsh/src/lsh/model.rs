@@ -85,7 +85,8 @@ impl LshModel {
     /// A model of given functions, table after table, that has measured no rows yet.
     ///
     /// # Errors
-    /// When `per_table` is 0 or does not divide the number of functions, or there is no memory for it.
+    /// When `per_table` is 0 or does not divide the number of functions, or there is no memory for
+    /// it.
     pub fn from_functions(
         distance: Distance,
         functions: HashFunctions,
@@ -164,8 +165,8 @@ impl LshModel {
     /// Makes one table after the other, of `items` and, in the same keys, of `queries`, hands it
     /// to `meet` and drops it.
     ///
-    /// Keys are laid out for the buckets that the items are in. A query outside them all meets no
-    /// item in that table and is left out of it.
+    /// Keys are laid out for the buckets that the items are in. A query outside them all is
+    /// compared with no item in that table and is left out of it.
     pub(crate) fn for_each_table<T: Scalar>(
         &self,
         items: Rows<'_, T>,

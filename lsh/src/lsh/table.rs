@@ -1,4 +1,4 @@
-//! One hash table: rows sorted by key, so that a bucket is a stretch of rows.
+//! One hash table: rows sorted by key, so that a bucket is a range of rows.
 
 use std::{cmp::Ordering, ops::Range};
 
@@ -54,7 +54,7 @@ impl Table {
         self.buckets[bucket].1 as usize..end
     }
 
-    /// The stretches of `order` that are buckets.
+    /// The ranges of `order` that are buckets.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
         (0..self.buckets.len()).map(|bucket| self.range(bucket))
     }
@@ -67,7 +67,7 @@ impl Table {
             .map(move |start| start..end.min(start + length))
     }
 
-    /// The stretches of `length` rows of `other`, each with the stretch of this table's rows whose
+    /// The ranges of `length` rows of `other`, each with the range of this table's rows whose
     /// keys belong there.
     pub(crate) fn stretches_of(
         &self,
@@ -78,7 +78,7 @@ impl Table {
         let mut mine = 0;
         for theirs in other.stretches(length) {
             let start = mine;
-            // The first bucket that starts at or after the end of the stretch belongs to the next.
+            // The first bucket that starts at or after the end of the range belongs to the next.
             let next = other
                 .buckets
                 .partition_point(|bucket| (bucket.1 as usize) < theirs.end);
@@ -98,7 +98,7 @@ impl Table {
         Ok(met)
     }
 
-    /// The stretches of this table's and of `other`'s rows that share a key.
+    /// The ranges of this table's and of `other`'s rows that share a key.
     pub(crate) fn matches(&self, other: &Table) -> Result<Vec<(Range<usize>, Range<usize>)>> {
         let (mut mine, mut theirs, mut matches) = (0, 0, Vec::new());
         while mine < self.buckets.len() && theirs < other.buckets.len() {

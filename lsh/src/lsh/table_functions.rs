@@ -5,7 +5,7 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 use crate::{
     base::{context::Context, error::Result, random::gaussian},
-    vectors::principal_axes::{AXES, PrincipalAxes, orthonormalise, project, sample, transpose},
+    vectors::principal_axes::{AXES, PrincipalAxes, orthonormalise, project, sample_of, transpose},
 };
 
 /// The functions of one table: bit j of a row's key is `row · direction j ≥ threshold j`.
@@ -50,7 +50,7 @@ impl PrincipalAxes {
             }
             directions.extend(direction.iter().map(|&value| value as f32));
         }
-        let sample = sample(rows)?;
+        let sample = sample_of(rows)?;
         let projections = project(
             Rows::new(&sample, rows.dim())?,
             Rows::new(&directions, self.dim)?,

@@ -13,7 +13,7 @@ pub(crate) const NEIGHBORS: &str = "neighbours";
 pub struct Neighbors<T> {
     /// Places a query.
     pub k: usize,
-    /// CentroidDistances, (queries, k) row-major, rising, infinite where there are fewer than k.
+    /// Distances, (queries, k) row-major, rising, infinite where there are fewer than k.
     pub distances: Vec<T>,
     /// Rows of the items, in the same places; −1 where there are fewer than k. Among items at
     /// the same distance the lower row comes first.
@@ -123,7 +123,7 @@ pub struct JoinedPairs<T> {
 pub struct RadiusNeighbors<T> {
     /// The neighbours of query i are at places `lims[i]..lims[i + 1]`.
     pub lims: Vec<i64>,
-    /// CentroidDistances, rising for each query.
+    /// Distances, rising for each query.
     pub distances: Vec<T>,
     /// Rows of the items; at the same distance the lower row comes first.
     pub indices: Vec<i64>,

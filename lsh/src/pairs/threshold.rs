@@ -17,7 +17,7 @@ pub(crate) struct ThresholdSink<'a, T> {
     pub(crate) right: &'a Vectors<'a, T>,
     pub(crate) threshold: f64,
     pub(crate) bound: f32,
-    /// Of a side with itself, each pair is met once but wanted both ways.
+    /// Of a side with itself, each pair is compared once but wanted both ways.
     pub(crate) with_itself: bool,
     pub(crate) isa: Isa,
     /// For each earlier table, the buckets of the left and right rows.

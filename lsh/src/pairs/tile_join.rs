@@ -1,4 +1,4 @@
-//! KeyOrder of rows met with stretches of rows, as tiles: the loop that every join runs.
+//! Ranges of rows compared with ranges of rows, as tiles: the loop that every join runs.
 
 use std::ops::Range;
 
@@ -14,19 +14,19 @@ use crate::{
 /// Rows of a left and of a right panel: both fit a second-level cache at a few hundred dimensions.
 pub(crate) const LEFT: usize = 512;
 const RIGHT: usize = 2048;
-/// Left rows that one task meets with its right panel; more are other tasks'.
+/// Left rows that one task is compared with with its right panel; more are other tasks'.
 const LEFT_OF_TASK: usize = 1 << 15;
 /// Findings that are kept before their turn: about a pair of panels' worth.
 const ROOM: usize = LEFT * RIGHT;
 
-/// Two stretches of rows to be met, each by its place in an order of rows.
+/// Two ranges of rows to be compared, each by its place in an order of rows.
 pub(crate) struct BlockPair {
     pub(crate) left: Range<usize>,
     pub(crate) right: Range<usize>,
 }
 
-/// The two sides of a join in the order in which their rows are met. One side met with itself
-/// (`right` is `None`) meets each pair once, and no row with itself.
+/// The two sides of a join in the order in which their rows are compared. One side compared with
+/// itself (`right` is `None`) compares each pair once, and no row with itself.
 pub(crate) struct TileJoin<'a, T> {
     pub(crate) left: &'a Vectors<'a, T>,
     pub(crate) left_order: &'a [u32],
@@ -75,7 +75,7 @@ struct TileBuffers<N> {
     scratch: N,
 }
 
-/// One right panel with all the left rows it meets.
+/// One right panel with all the left rows it is compared with.
 struct Task {
     left: Range<usize>,
     right: Range<usize>,
@@ -145,7 +145,7 @@ impl<T: Scalar> TileJoin<'_, T> {
         })
     }
 
-    /// Each right panel with stretches of `length` left rows, told to the run as steps.
+    /// Each right panel with ranges of `length` left rows, told to the run as steps.
     fn tasks(&self, meetings: impl Iterator<Item = BlockPair>, length: usize) -> Result<Vec<Task>> {
         let with_itself = self.right.is_none();
         let of_meeting = |BlockPair { left, right }: BlockPair| {

@@ -19,13 +19,13 @@ use crate::{
 pub(crate) struct TopK<'a, T> {
     pub(crate) lists: TopKLists<'a, T>,
     k: usize,
-    /// Whether the two sides are one, so that a row meets itself.
+    /// Whether the two sides are one, so that a row is joined with itself.
     with_itself: bool,
     ctx: &'a Context,
 }
 
-/// Keeps what is near for the left rows of meetings and, where a side meets itself once, for the
-/// right ones.
+/// Keeps what is near for the left rows of comparisons and, where a side is joined with itself, for
+/// the right ones.
 pub(crate) struct TopKSink<'a, T> {
     nearest: &'a TopK<'a, T>,
     both_ways: bool,
@@ -60,7 +60,7 @@ impl<'a, T: Scalar> TopK<'a, T> {
         })
     }
 
-    /// For the first meetings, of rows that have no neighbours yet.
+    /// For the first comparisons, of rows that have no neighbours yet.
     pub(crate) fn unbounded(&self) -> TopKSink<'_, T> {
         TopKSink {
             nearest: self,
@@ -69,7 +69,7 @@ impl<'a, T: Scalar> TopK<'a, T> {
         }
     }
 
-    /// For meetings that bring each row, as a left one, together with others.
+    /// For comparisons that bring each row, as a left one, together with others.
     pub(crate) fn one_way(&self) -> TopKSink<'_, T> {
         TopKSink {
             nearest: self,
@@ -78,7 +78,7 @@ impl<'a, T: Scalar> TopK<'a, T> {
         }
     }
 
-    /// For meetings that bring all pairs together once.
+    /// For comparisons that bring all pairs together once.
     pub(crate) fn symmetric(&self) -> TopKSink<'_, T> {
         TopKSink {
             nearest: self,

@@ -24,13 +24,13 @@ pub(crate) struct TopKJoin<'a, T> {
     pub(crate) ctx: &'a Context,
 }
 
-/// Right rows that all left ones meet before they meet the rest, where nothing is known of them, and
-/// of how many that is one at most.
+/// Right rows that all left ones are compared with before the rest, where nothing is known of them,
+/// and of how many that is one at most.
 pub(crate) const FEW: usize = 2048;
 
 pub(crate) const FEW_OF: usize = 8;
 
-/// Rows of both sides from which on it pays to do anything but meet all pairs.
+/// Rows of both sides from which on it pays to do anything but compare all pairs.
 pub(crate) const MANY: usize = 4096;
 
 /// The k nearest of all pairs, as the one thing that is left to do.
@@ -123,7 +123,7 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         }
         let step = right.len().div_ceil(few);
         let some = memory::collect(right.into_iter().step_by(step), ROW_NUMBERS)?;
-        // Not counted as met: all of these pairs meet again.
+        // Not counted as compared: all of these pairs are compared again.
         let met = vec![(0..left.len(), 0..some.len())];
         self.run(&left, &some, met, &self.nearest.unbounded())
     }
@@ -145,8 +145,8 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         meetings.run([all].into_iter(), judge)
     }
 
-    /// Brings the rows that have not met as many others as they want together with all: those of cells
-    /// and buckets that hold too few, as outliers' may.
+    /// Brings the rows that have been compared with fewer others than they want together with all:
+    /// those of lists and buckets that hold too few, as outliers' may.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -165,7 +165,7 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         self.join(&short, &right, met, &self.nearest.unbounded())
     }
 
-    /// Lets places of two orders meet, and counts their pairs.
+    /// Lets places of two orders be compared, and counts their pairs.
     pub(crate) fn join(
         &self,
         left_order: &[u32],

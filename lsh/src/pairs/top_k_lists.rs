@@ -21,7 +21,7 @@ use crate::{
     vectors::Vectors,
 };
 
-/// Rows that share a lock: few enough that threads rarely meet at one.
+/// Rows that share a lock: few enough that threads rarely wait at one.
 const SHARD: usize = 64;
 
 /// An item that may be among a row's nearest: its distance, as the filter on codes measures it,
@@ -89,8 +89,8 @@ pub(crate) const fn capacity(k: usize) -> usize {
 }
 
 /// Of so many rows those that fill a list before all others come: of many times as many as it has
-/// places, most of the others are too far. What they cost rises with their number, what they save with
-/// that of the places.
+/// places, most of the others are too far. What they cost rises with their number, what they save
+/// with that of the places.
 pub(crate) fn warm_start_rows(k: usize, of: usize) -> usize {
     let most = (of / 16).next_power_of_two();
     let enough = k.saturating_mul(64).clamp(256, 2048);

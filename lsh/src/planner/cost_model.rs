@@ -5,7 +5,7 @@
 //! Xeon with AMX; for NEON estimated from the number of instructions. What counts for a choice is
 //! how much longer one step takes than another, which differs less between machines than seconds.
 
-use lshjoin_kernels::{Isa, Level, Quantised};
+use lshjoin_kernels::{Isa, Level, Quantised, Scalar};
 
 use crate::{
     base::metric::Metric,
@@ -16,6 +16,7 @@ use crate::{
     },
     pairs::top_k_lists::{Candidate, capacity, warm_start_rows},
     recall::ground_truth,
+    vectors::Sides,
 };
 
 /// Seconds on one thread, which is what work is counted in: threads make no difference to a choice.
@@ -51,16 +52,17 @@ const PROJECT: f64 = 1.0e-10;
 const LIST: f64 = 5e-7;
 const PLACE: f64 = 1.2e-7;
 const MOVE: f64 = 1.3e-8;
-/// The share of the neighbours that come so late when all pairs meet.
+/// The share of the neighbours that come so late when all pairs are compared.
 const LATE: f64 = 0.25;
-/// Of warm_start it from the rows that come first.
+/// Of filling it from the rows that come first.
 const FILL: f64 = 9e-7;
 /// For each of these, beside comparing it.
 const FILL_FROM: f64 = 2e-9;
 /// Of finding the nearest of some centroids, and of each of them, beside comparing them.
 const NEAREST: f64 = 4e-7;
 const OF_EACH: f64 = 5e-10;
-/// Of copying a value of the sample that centroids are learnt from, and of adding it up in all rounds.
+/// Of copying a value of the sample that centroids are learnt from, and of adding it up in all
+/// rounds.
 const LEARN: f64 = 1e-8;
 /// Of fetching a value of a neighbour's vector for its exact distance.
 const FETCH: f64 = 1e-9;
@@ -70,18 +72,32 @@ const MEASURE: f64 = 5e-8;
 /// on one thread.
 const TURN: f64 = 3e-6;
 const ORTHONORMALISE: f64 = 5e-9;
-/// Of gathering a row for each of the cells that it looks into, and each of its values.
+/// Of gathering a row for each of the lists that it probes, and each of its values.
 const LOOK: f64 = 1e-7;
 const GATHER: f64 = 1e-10;
 /// Of sorting a row by its key and going through its bucket.
 const SORT: f64 = 5e-8;
 
 impl Workload {
+    /// The k nearest on these sides.
+    pub(crate) fn of<T: Scalar>((left, right): Sides<'_, '_, T>, k: usize) -> Self {
+        Self {
+            left: left.unwrap_or(right).len(),
+            right: right.len(),
+            with_itself: left.is_none(),
+            dim: right.rows.dim(),
+            k: k.min(right.len()),
+            width: size_of::<T>(),
+            metric: right.metric,
+            ambiguous: 0.0,
+        }
+    }
+
     pub(crate) fn pairs(&self) -> f64 {
         self.left as f64 * self.right as f64
     }
 
-    /// Pairs that meet when all do: of a side with itself each once.
+    /// Pairs that are compared when all do: of a side with itself each once.
     pub(crate) fn exact_pairs(&self) -> f64 {
         let right = self.right as f64;
         if self.with_itself {
@@ -100,8 +116,8 @@ impl Workload {
         self.rows() * self.dim as f64
     }
 
-    /// Memory of a join, at its peak, beside the rows given, where each row looks into so many of these
-    /// cells.
+    /// Memory of a join, at its peak, beside the rows given, where each row probes so many of these
+    /// lists.
     pub(crate) fn bytes(&self, cells: usize, looks: f64) -> u64 {
         let rows = self.rows() as usize;
         let (values, of_codes) = (
@@ -174,8 +190,8 @@ impl Costs {
         pairs * (self.pair + self.pair_value * dim as f64)
     }
 
-    /// What all joins do: codes, and a list of the nearest for each row, of which a share comes in after
-    /// it is filled.
+    /// What all joins do: codes, and a list of the nearest for each row, of which a share comes in
+    /// after it is filled.
     fn always(&self, workload: &Workload, late: f64) -> f64 {
         let k = workload.k as f64;
         let of_row =
@@ -183,19 +199,20 @@ impl Costs {
         workload.values() * CODE + workload.left as f64 * of_row
     }
 
-    /// Of warm_start the lists from a share of all pairs.
+    /// Of filling the lists from a share of all pairs.
     fn fill(&self, workload: &Workload, share: f64) -> f64 {
         let pairs = share * workload.pairs();
         pairs * FILL_FROM + self.compare(pairs, workload.dim)
     }
 
-    /// Of the exact distances of what codes can't tell from near among so many pairs that meet.
+    /// Of the exact distances of what codes can't tell from near among so many pairs that are
+    /// compared.
     fn rerank(&self, workload: &Workload, pairs: f64) -> f64 {
         let ways = if workload.with_itself { 2.0 } else { 1.0 };
         ways * pairs * workload.ambiguous * FETCH * workload.dim as f64
     }
 
-    /// Of meeting all pairs.
+    /// Of comparing all pairs.
     pub(crate) fn exact(&self, workload: &Workload) -> f64 {
         let keys = workload.values() * 20.0 * PROJECT;
         let warm_start =
@@ -205,7 +222,7 @@ impl Costs {
         self.always(workload, LATE) + keys + self.fill(workload, warm_start) + meet + rerank
     }
 
-    /// Of so many cells, into which rows look so far and find a share of their neighbours thereby.
+    /// Of so many lists, into which rows look so far and find a share of their neighbours thereby.
     pub(crate) fn cells(
         &self,
         workload: &Workload,
@@ -227,8 +244,8 @@ impl Costs {
         self.always(workload, late) + ground_truth + assign + gather + meet + rerank
     }
 
-    /// Of meeting so many pairs of so many rows by a few values that stand for all of them, of which a
-    /// share is near by these and measured.
+    /// Of comparing so many pairs of so many rows by a few values that stand for all of them, of
+    /// which a share is near by these and measured.
     pub(crate) fn leading(
         &self,
         (rows, dim): (usize, usize),
@@ -263,7 +280,7 @@ impl Costs {
         self.compare(rows * workload.right as f64, workload.dim)
     }
 
-    /// Of learning so many cells from a sample.
+    /// Of learning so many lists from a sample.
     pub(crate) fn study(&self, workload: &Workload, cells: usize) -> f64 {
         let rows = (LEARNT_FROM * cells) as f64;
         let learn = rows * workload.dim as f64 * LEARN;

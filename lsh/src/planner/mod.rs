@@ -1,17 +1,17 @@
-//! Split recipe reaches a recall at the least cost, by a sample and a cost model. Uses
+//! Which recipe reaches a recall at the least cost, by a sample and a cost model. Uses
 //! [`ivf`](crate::ivf) and what is below it.
 //!
 //! The planner: which plan reaches a recall at the least cost, on these rows and this machine.
 //!
-//! CentroidDistances of sampled rows to all others tell where neighbours are and how far a random row is
+//! Distances of sampled rows to all others tell where neighbours are and how far a random row is
 //! (Slaney, Lifshits and He, "Optimal parameters for locality-sensitive hashing", 2012). What a plan
 //! would find and compare is then counted on the sample, rather than modelled (Dong et al.,
 //! "Modeling LSH for performance tuning", 2008, fit a model instead), and weighed by what the steps
 //! take on the instruction set. The recall that is promised is that of rows which no choice was
 //! made by.
 //!
-//! The candidates are all pairs, and rows by cells. Tables of sign bits are none: at every recall
-//! tried, on AMX as on AVX2, cells got there sooner; `make bench-planner` has them in its grid.
+//! The candidates are all pairs, and rows by lists. Tables of sign bits are none: at every recall
+//! tried, on AMX as on AVX2, lists got there sooner; `make bench-planner` has them in its grid.
 
 pub(crate) mod cost_model;
 pub(crate) mod prediction;
@@ -53,19 +53,19 @@ use crate::{
     },
 };
 
-/// Rows of either side up to which all pairs are met at once.
+/// Rows of either side up to which all pairs are compared at once.
 const SMALL: usize = 5000;
 
-/// The share of the work of meeting all pairs that cells must promise to get along with, before that
-/// is looked into; and the share of the pairs that they would meet if all went well.
+/// The share of the work of comparing all pairs that lists must promise to get along with, before
+/// that is probed; and the share of the pairs that they would compare if all went well.
 const SAVED: f64 = 0.9;
 const LUCKY: f64 = 0.01;
 
-/// The share of a join's time that looking at one more number of cells may take.
+/// The share of a join's time that looking at one more number of lists may take.
 const MORE_PLANNING: f64 = 0.04;
 
-/// CoarseQuantiser considered, in square roots of the number of items: first what does well mostly.
-const CELLS: [f64; 3] = [0.85, 1.7, 3.4];
+/// Lists considered, in square roots of the number of items: first what does well mostly.
+const LISTS: [f64; 3] = [0.85, 1.7, 3.4];
 
 /// Recalls to draw the curve of a setting by, beside the one that is asked for.
 const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
@@ -73,8 +73,8 @@ const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
 /// Random items that the distances of a held-out row are measured to.
 const OTHERS: usize = 8;
 
-/// The contrast up to which the distances of near and random items are said to be alike: cells are then
-/// looked into only if that takes next to nothing.
+/// The contrast up to which the distances of near and random items are said to be alike: lists are
+/// then probed only if that takes next to nothing.
 const NO_CONTRAST: f64 = 1.2;
 
 /// What is asked of the planner.
@@ -86,7 +86,7 @@ pub(crate) struct Planner<'a> {
     ctx: &'a Context,
 }
 
-/// The settings of one number of cells.
+/// The settings of one number of lists.
 struct ListStudy {
     cells: CoarseQuantiser,
     warm_start: WarmStart,
@@ -164,36 +164,15 @@ impl<'a> Planner<'a> {
         let ctx = self.ctx;
         ctx.begin_stage("plan");
         let (left, right) = sides;
-        let mut workload = Workload {
-            left: left.unwrap_or(right).len(),
-            right: right.len(),
-            with_itself: left.is_none(),
-            dim: right.rows.dim(),
-            k: k.min(right.len()),
-            width: size_of::<T>(),
-            metric: right.metric,
-            ambiguous: 0.0,
-        };
-        let work = self.costs.exact(&workload);
-        let mut exact = Prediction::exact(&workload, self.costs.seconds(work));
-        let cells = CELLS.map(|times| {
-            let cells = times * (workload.right as f64).sqrt();
-            cells.min(MOST_CELLS as f64) as usize
+        let mut workload = Workload::of(sides, k);
+        let seconds = self.costs.seconds(self.costs.exact(&workload));
+        let mut exact = Prediction::exact(&workload, seconds);
+        let list_counts = LISTS.map(|times| {
+            let count = times * (workload.right as f64).sqrt();
+            count.min(MOST_CELLS as f64) as usize
         });
-        let at_once = if right.codes.is_none() {
-            Some("this distance has no other plan")
-        } else if self.recall == 1.0 {
-            Some("all neighbours are asked for")
-        } else if workload.left.min(workload.right) < SMALL {
-            Some("a side is small")
-        } else if are_most(k, workload.right) {
-            Some("most of the items are asked for")
-        } else if self.least(&workload, cells[0]) > SAVED * work {
-            Some("planning would take as long as it saves")
-        } else {
-            None
-        };
-        if let Some(why) = at_once {
+        let has_codes = right.codes.is_some();
+        if let Some(why) = self.why_at_once(&workload, k, has_codes, list_counts[0]) {
             exact.why = why.into();
             let study = PlanStudy {
                 considered: vec![exact.setting(JoinPlan::Exact)],
@@ -205,31 +184,22 @@ impl<'a> Planner<'a> {
         }
 
         let mut ground_truth = GroundTruth::of(left, right, k, ctx)?;
-        let own = left.unwrap_or(right);
-        let near: Vec<f64> = ground_truth
-            .some(Split::All)
-            .map(|row| {
-                let number = own.internal_id(row.row);
-                own.length(right, number, row.furthest.to_f64())
-            })
-            .collect();
+        let near = furthest_lengths(sides, &ground_truth);
         let random = self.random(sides, &ground_truth)?;
-        let contrast = contrast(&near, &random.distances, right.metric);
+        exact.contrast = contrast(&near, &random.distances, right.metric);
         workload.ambiguous = random.ambiguous;
         exact.seconds = self.costs.seconds(self.costs.exact(&workload));
-        let is_hard = contrast.is_some_and(|contrast| contrast < NO_CONTRAST);
-
         let mut considered = vec![exact.setting(JoinPlan::Exact)];
         let mut best: Option<ListStudy> = None;
-        for cells in cells {
-            let planning = self.costs.seconds(self.costs.study(&workload, cells));
+        for count in list_counts {
+            let planning = self.costs.seconds(self.costs.study(&workload, count));
             let best_yet = best.as_ref().map(|best| best.setting.seconds);
             let least = best_yet.unwrap_or(f64::INFINITY).min(exact.seconds);
-            if (best.is_some() || is_hard) && planning > MORE_PLANNING * least {
+            if (best.is_some() || is_hard(&exact)) && planning > MORE_PLANNING * least {
                 continue;
             }
-            let learnt = learn(cells, self.seed, sides, workload.k, ctx)?;
-            let study = self.cells(&workload, learnt, sides, &ground_truth)?;
+            let learnt = learn(count, self.seed, sides, workload.k, ctx)?;
+            let study = self.lists(&workload, learnt, sides, &ground_truth)?;
             considered.extend_from_slice(&study.curve);
             let quicker = |best: &ListStudy| study.setting.seconds < best.setting.seconds;
             if best.as_ref().is_none_or(quicker) {
@@ -239,60 +209,93 @@ impl<'a> Planner<'a> {
         let promises_less = |best: &mut ListStudy| {
             best.setting.seconds < exact.seconds && best.recall.falls_short(self.recall)
         };
-        if let Some(ListStudy {
-            cells,
-            warm_start,
-            curve,
-            ..
-        }) = best.take_if(promises_less)
-        {
+        if let Some(short) = best.take_if(promises_less) {
             // As the join by this plan will do.
-            let recall = self.others.of_all(self.recall);
-            margin_for(&cells, &warm_start, sides, &mut ground_truth, recall, ctx)?;
-            considered.retain(|setting| !curve.contains(setting));
-            let study = self.cells(&workload, (cells, warm_start), sides, &ground_truth)?;
+            let (learnt, recall) = ((short.cells, short.warm_start), self.recall_of_all());
+            margin_for(&learnt.0, &learnt.1, sides, &mut ground_truth, recall, ctx)?;
+            considered.retain(|setting| !short.curve.contains(setting));
+            let study = self.lists(&workload, learnt, sides, &ground_truth)?;
             considered.extend_from_slice(&study.curve);
             best = Some(study);
         }
-        exact.contrast = contrast;
-        let (choice, chosen) = match best {
-            Some(best) if best.setting.seconds < exact.seconds => {
-                let predicted = Prediction {
-                    recall: best.recall,
-                    share: best.setting.share,
-                    seconds: best.setting.seconds,
-                    bytes: workload.bytes(best.cells.len(), best.stats.cells),
-                    contrast,
-                    why: format!("to compare all pairs would take {:.1} s", exact.seconds),
-                };
-                let choice = PlannedJoin {
-                    plan: best.setting.plan,
-                    prepared: Some(IvfState {
-                        cells: best.cells,
-                        warm_start: best.warm_start,
-                        ground_truth: Some((self.others.of_all(self.recall), ground_truth)),
-                        margin: best.margin,
-                        stats: best.stats,
-                    }),
-                };
-                (choice, predicted.of(best.setting.plan))
-            }
-            best => {
-                let best = best.map(|best| best.setting);
-                exact.why = why_exact(workload.k, contrast.filter(|_| is_hard), best);
-                (PlannedJoin::of(JoinPlan::Exact), exact.of(JoinPlan::Exact))
-            }
-        };
+        let (join, chosen) = self.conclude(&workload, exact, best, ground_truth);
         let study = PlanStudy {
             chosen,
             considered,
             near,
             random: random.distances,
         };
-        Ok((choice, study))
+        Ok((join, study))
     }
 
-    /// The work of a join by so many cells, if all goes well.
+    /// Why all pairs are compared without a look at the rows, if they are.
+    fn why_at_once(
+        &self,
+        workload: &Workload,
+        k: usize,
+        has_codes: bool,
+        fewest_lists: usize,
+    ) -> Option<&'static str> {
+        if !has_codes {
+            Some("this distance has no other plan")
+        } else if self.recall == 1.0 {
+            Some("all neighbours are asked for")
+        } else if workload.left.min(workload.right) < SMALL {
+            Some("a side is small")
+        } else if are_most(k, workload.right) {
+            Some("most of the items are asked for")
+        } else if self.least(workload, fewest_lists) > SAVED * self.costs.exact(workload) {
+            Some("planning would take as long as it saves")
+        } else {
+            None
+        }
+    }
+
+    /// The quicker of all pairs and the best lists.
+    fn conclude<T>(
+        &self,
+        workload: &Workload,
+        mut exact: Prediction,
+        best: Option<ListStudy>,
+        ground_truth: GroundTruth<T>,
+    ) -> (PlannedJoin<T>, PredictedPlan) {
+        match best {
+            Some(best) if best.setting.seconds < exact.seconds => {
+                let predicted = Prediction {
+                    recall: best.recall,
+                    share: best.setting.share,
+                    seconds: best.setting.seconds,
+                    bytes: workload.bytes(best.cells.len(), best.stats.cells),
+                    contrast: exact.contrast,
+                    why: format!("to compare all pairs would take {:.1} s", exact.seconds),
+                };
+                let join = PlannedJoin {
+                    plan: best.setting.plan,
+                    prepared: Some(IvfState {
+                        cells: best.cells,
+                        warm_start: best.warm_start,
+                        ground_truth: Some((self.recall_of_all(), ground_truth)),
+                        margin: best.margin,
+                        stats: best.stats,
+                    }),
+                };
+                (join, predicted.of(best.setting.plan))
+            }
+            best => {
+                let best = best.map(|best| best.setting);
+                let hard = exact.contrast.filter(|_| is_hard(&exact));
+                exact.why = why_exact(workload.k, hard, best);
+                (PlannedJoin::of(JoinPlan::Exact), exact.of(JoinPlan::Exact))
+            }
+        }
+    }
+
+    /// The recall of all that rows find, among them themselves.
+    fn recall_of_all(&self) -> f64 {
+        self.others.of_all(self.recall)
+    }
+
+    /// The work of a join by so many lists, if all goes well.
     fn least(&self, workload: &Workload, cells: usize) -> f64 {
         let stats = ProbeStats {
             cells: LUCKY * cells as f64,
@@ -342,8 +345,8 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// What these cells would compare and find.
-    fn cells<T: Scalar>(
+    /// What these lists would compare and find.
+    fn lists<T: Scalar>(
         &self,
         workload: &Workload,
         (cells, warm_start): (CoarseQuantiser, WarmStart),
@@ -401,7 +404,28 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Why not cells.
+/// How far the k-th neighbours of the held-out rows are, as one draws them.
+fn furthest_lengths<T: Scalar>(
+    (left, right): Sides<'_, '_, T>,
+    ground_truth: &GroundTruth<T>,
+) -> Vec<f64> {
+    let left = left.unwrap_or(right);
+    let rows = ground_truth.some(Split::All);
+    let lengths = rows.map(|row| {
+        let id = left.internal_id(row.row);
+        left.length(right, id, row.furthest.to_f64())
+    });
+    lengths.collect()
+}
+
+/// Whether near and random items are about as far.
+fn is_hard(exact: &Prediction) -> bool {
+    exact
+        .contrast
+        .is_some_and(|contrast| contrast < NO_CONTRAST)
+}
+
+/// Why not lists.
 fn why_exact(k: usize, hard: Option<f64>, cells: Option<Setting>) -> String {
     let hard = hard.map(|contrast| {
         format!(

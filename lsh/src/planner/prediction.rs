@@ -13,7 +13,7 @@ pub struct PredictedPlan {
     /// What to do.
     #[serde(flatten)]
     pub plan: JoinPlan,
-    /// What to expect, if that has been looked into.
+    /// What to expect, if that has been probed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted: Option<Prediction>,
 }
@@ -45,9 +45,9 @@ pub struct PlanStudy {
     pub chosen: PredictedPlan,
     /// The recall and time of the settings considered, the chosen one among them.
     pub considered: Vec<Setting>,
-    /// CentroidDistances of sampled queries to their k-th neighbours.
+    /// Distances of sampled queries to their k-th neighbours.
     pub near: Vec<f64>,
-    /// CentroidDistances of the same queries to random items.
+    /// Distances of the same queries to random items.
     pub random: Vec<f64>,
 }
 
@@ -65,7 +65,7 @@ pub struct Setting {
 }
 
 impl Prediction {
-    /// Of meeting all pairs.
+    /// Of comparing all pairs.
     pub(crate) fn exact(workload: &Workload, seconds: f64) -> Self {
         Self {
             recall: Estimate::ALL,

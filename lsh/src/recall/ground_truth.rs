@@ -9,7 +9,7 @@ use crate::{
         context::Context,
         error::{Error, Result},
         report::{Estimate, reaches_confidently},
-        sampling::sample_of,
+        sampling::seeded_sample,
     },
     pairs::top_k_join::{TopKJoin, exactly},
     vectors::Vectors,
@@ -53,7 +53,7 @@ pub(crate) struct KnownRow<T> {
     pub(crate) nearest: Vec<u32>,
 }
 
-/// Split of the held-out rows are meant.
+/// Which of the held-out rows are meant.
 #[derive(Clone, Copy)]
 pub(crate) enum Split {
     Calibration,
@@ -127,8 +127,8 @@ impl<T: Scalar> GroundTruth<T> {
         })
     }
 
-    /// Lets what to check by be chosen by, and other rows be there to check by: what was learnt from rows
-    /// can't be checked by them. False where there are no others.
+    /// Lets what to check by be chosen by, and other rows be there to check by: what was learnt
+    /// from rows can't be checked by them. False where there are no others.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -142,7 +142,7 @@ impl<T: Scalar> GroundTruth<T> {
         self.calibration.append(&mut self.check);
         let known: BTreeSet<u32> = self.calibration.iter().map(|row| row.row).collect();
         let sampled = left.unwrap_or(right);
-        let others = sample_of(sampled.len(), most, self.calibration.len() as u64);
+        let others = seeded_sample(sampled.len(), most, self.calibration.len() as u64);
         let others = others.into_iter().step_by(CHECKING);
         let others = others.map(|number| sampled.row(number));
         let others = others.filter(|row| !known.contains(row)).collect();
@@ -190,7 +190,7 @@ impl<T: Scalar> GroundTruth<T> {
         calibration.iter().chain(check)
     }
 
-    /// Whether the rows to choose by vouch for `recall` of a join.
+    /// Whether the rows to choose by confirm `recall` of a join.
     pub(crate) fn reaches(&self, recall: f64, join: &TopKJoin<'_, T>) -> Result<bool> {
         let shares = self.shares(Split::Calibration, join)?;
         Ok(reaches_confidently(recall, shares.into_iter()))

@@ -2,8 +2,8 @@
 
 use crate::base::report::Estimate;
 
-/// What recall is of, where rows look for their k nearest others among items that they are of: they find
-/// k + 1, of which they may be one.
+/// What recall is of, where rows look for their k nearest others among items that they are of: they
+/// find k + 1, of which they may be one.
 #[derive(Clone, Copy)]
 pub(crate) struct Others {
     /// `None` where all that is found counts.
@@ -11,7 +11,8 @@ pub(crate) struct Others {
 }
 
 impl Others {
-    /// The share of all to be found for this share of the others to be, each row itself being found or not.
+    /// The share of all to be found for this share of the others to be, each row itself being found
+    /// or not.
     pub(crate) fn of_all(self, recall: f64) -> f64 {
         match self.k {
             Some(k) => (recall * k as f64 + 1.0) / (k as f64 + 1.0),

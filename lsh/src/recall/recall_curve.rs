@@ -2,12 +2,12 @@
 
 use crate::base::report::reaches_confidently;
 
-/// For each of some rows, how far, squared, the cells of its neighbours are from its own.
+/// For each of some rows, how far, squared, the lists of its neighbours are from its own.
 pub(crate) struct RecallCurve(pub(crate) Vec<Vec<f32>>);
 
 impl RecallCurve {
-    /// The least reach with which these rows vouch for `recall`; what they all need where they are too
-    /// few to vouch for it whatever they find.
+    /// The least reach with which these rows confirm `recall`; what they all need where they are too
+    /// few to confirm it whatever they find.
     pub(crate) fn threshold_for(&self, recall: f64) -> f32 {
         let mut reaches: Vec<f32> = self.0.iter().flatten().copied().collect();
         reaches.sort_unstable_by(f32::total_cmp);

@@ -79,7 +79,7 @@ impl Array {
         if stored.chunk_bytes != CHUNK || stored.xxh3.len() != bytes.div_ceil(CHUNK) {
             return Err(altered("the manifest has other checksums than it needs"));
         }
-        let io = |error| Error::io(&path, &error);
+        let io = |error| Error::io(&path, error);
         let mut file = open_regular(&path, OpenOptions::new().read(true))?;
         let length = file.metadata().map_err(io)?.len();
         let expected = (header.len() + bytes) as u64;

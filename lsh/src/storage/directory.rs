@@ -47,7 +47,7 @@ struct Journal {
 pub(crate) struct Checkpoint {
     library_version: String,
     facts: IndexMetadata,
-    /// Whether items are being written by cell, or cells are being found.
+    /// Whether items are being written by list, or lists are being found.
     pub(crate) writing: bool,
     /// Items that were done in this pass.
     pub(crate) seen: usize,
@@ -97,7 +97,7 @@ impl Directory {
     /// # Errors
     /// When it holds anything but an index, or another process is writing to it.
     pub(crate) fn create(path: &Path) -> Result<Self> {
-        let io = |error| Error::io(path, &error);
+        let io = |error| Error::io(path, error);
         fs::create_dir_all(path).map_err(io)?;
         let lock = File::open(path).map_err(io)?;
         lock.try_lock().map_err(|error| match error {
@@ -175,7 +175,7 @@ impl Directory {
         let manifest = Manifest::new(facts, files.into_iter().map(stored).collect());
         self.lock
             .sync_all()
-            .map_err(|error| Error::io(&self.path, &error))?;
+            .map_err(|error| Error::io(&self.path, error))?;
         self.write_json(MANIFEST, &manifest)?;
         self.clear()?;
         Ok(manifest)
@@ -209,7 +209,7 @@ impl Directory {
 
     /// Writes a file, on disk when this returns, in place of one of the same name.
     fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
-        let io = |error| Error::io(&self.path, &error);
+        let io = |error| Error::io(&self.path, error);
         let text = serde_json::to_vec_pretty(value).map_err(|error| io(error.into()))?;
         let temporary = self.path.join(TEMPORARY);
         remove(&temporary)?;
@@ -354,10 +354,7 @@ mod tests {
         let first = Directory::create(directory.path()).unwrap();
         assert!(matches!(
             Directory::create(directory.path()),
-            Err(Error::Io {
-                kind: io::ErrorKind::WouldBlock,
-                ..
-            })
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::WouldBlock
         ));
         drop(first);
         Directory::create(directory.path()).unwrap();

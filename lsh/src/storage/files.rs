@@ -22,13 +22,13 @@ pub(crate) fn is_name_of(array: &str, file: &str) -> bool {
     own.is_some_and(|own| own.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
-/// Opens a file, if it is one: what else may lie under its name in a directory of unknown origin would
-/// block (a pipe), never end (a device) or be somewhere else (a link).
+/// Opens a file, if it is one: what else may lie under its name in a directory of unknown origin
+/// would block (a pipe), never end (a device) or be somewhere else (a link).
 ///
 /// # Errors
 /// What the system says, and when it is anything but a regular file.
 pub(crate) fn open_regular(path: &Path, how: &OpenOptions) -> Result<File> {
-    let io = |error| Error::io(path, &error);
+    let io = |error| Error::io(path, error);
     if !fs::symlink_metadata(path).map_err(io)?.is_file() {
         return Err(Error::damaged(
             path,
@@ -58,10 +58,7 @@ pub(crate) fn anonymous(bytes: usize) -> Result<MmapMut> {
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     match read(path) {
         Ok(text) => Ok(Some(text)),
-        Err(Error::Io {
-            kind: io::ErrorKind::NotFound,
-            ..
-        }) => Ok(None),
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -71,7 +68,7 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
 /// # Errors
 /// What the system says, and when it is no regular file or larger than any that is written.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    let io = |error| Error::io(path, &error);
+    let io = |error| Error::io(path, error);
     let file = open_regular(path, OpenOptions::new().read(true))?;
     let length = file.metadata().map_err(io)?.len();
     if length > MOST_BYTES {
@@ -86,7 +83,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
 /// Removes a file, which need not be there.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path, &error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path, error)),
         _ => Ok(()),
     }
 }

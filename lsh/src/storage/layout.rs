@@ -14,12 +14,12 @@ use crate::{
 
 /// The arrays of an index, which are its files too.
 ///
-/// - `axes` (axes, dim) and `centroids` (cells, axes): see [`CoarseQuantiser`]; of no rows where the metric
-///   has no codes.
+/// - `axes` (axes, dim) and `centroids` (lists, axes): see [`CoarseQuantiser`]; of no rows where
+///   the metric has no codes.
 /// - `centre` (1, dim): what codes are counted from; of no rows where that is zero.
-/// - `starts` (cells + 1): the first row of each cell, and the end of the last.
+/// - `starts` (lists + 1): the first row of each list, and the end of the last.
 /// - `ground_truth`: rows that recall is measured by.
-/// - `rows` (rows, dim), by cell; with one value more where inner products are searched.
+/// - `rows` (rows, dim), by list; with one value more where inner products are searched.
 /// - `codes` (rows, stride) and `known` (rows, 16): see [`Quantised::parts`].
 /// - `norms`: for the cosine; where inner products are searched, of rows as they are kept.
 /// - `ids`: of the user's; `by_id`: rows by rising id.
@@ -59,7 +59,7 @@ pub(crate) struct Shapes {
 }
 
 impl Shapes {
-    /// Whether cells of this plan come out like that.
+    /// Whether lists of this plan come out like that.
     pub(crate) fn is_possible(&self, plan: &PartitionPlan) -> bool {
         let of = |count: usize, most: usize| match has_codes(self.metric) && self.rows > 0 {
             true => (1..=most).contains(&count),
@@ -91,7 +91,7 @@ impl Shapes {
     }
 }
 
-/// Whether the metric has a filter on codes, so that cells are of use.
+/// Whether the metric has a filter on codes, so that lists are of use.
 pub(crate) fn has_codes(metric: Metric) -> bool {
     metric != Metric::Manhattan
 }
@@ -119,7 +119,7 @@ pub(crate) fn held_out_count(items: usize) -> usize {
     items.div_ceil(held_out_step(items))
 }
 
-/// Whether there may be an index of so many items and values, and of such cells.
+/// Whether there may be an index of so many items and values, and of such lists.
 ///
 /// # Errors
 /// When a number is out of range.

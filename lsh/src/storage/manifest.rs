@@ -49,7 +49,7 @@ pub(crate) struct IndexMetadata {
     pub(crate) dim: usize,
     /// By its name.
     pub(crate) metric: String,
-    /// By which the cells were made.
+    /// By which the lists were made.
     pub(crate) plan: JoinPlan,
 }
 
@@ -82,13 +82,17 @@ impl Manifest {
     pub(crate) fn read(directory: &Path) -> Result<Self> {
         let path = directory.join(MANIFEST);
         let text = read(&path).map_err(|error| match error {
-            Error::Io {
-                kind: io::ErrorKind::NotFound | io::ErrorKind::NotADirectory,
-                ..
-            } if directory.exists() => Error::damaged(
-                directory,
-                "it is not an lshjoin index: it has no manifest.json",
-            ),
+            Error::Io { source, .. }
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) && directory.exists() =>
+            {
+                Error::damaged(
+                    directory,
+                    "it is not an lshjoin index: it has no manifest.json",
+                )
+            }
             other => other,
         })?;
         let damaged = |what: &str| Error::damaged(&path, what);

@@ -63,7 +63,7 @@ impl ArrayWriter {
                 Sink::Memory(memory)
             }
             Some(path) => {
-                let io = |error| Error::io(path, &error);
+                let io = |error| Error::io(path, error);
                 let mut options = OpenOptions::new();
                 let options = options.read(true).write(true).create_new(true);
                 let mut file = options.open(path).map_err(io)?;
@@ -100,7 +100,7 @@ impl ArrayWriter {
             return Err(other());
         }
         let (header, bytes) = shape.header(name).ok_or_else(other)?;
-        let io = |error| Error::io(&path, &error);
+        let io = |error| Error::io(&path, error);
         let mut opened = open_regular(&path, OpenOptions::new().read(true).write(true))?;
         if opened.metadata().map_err(io)?.len() != (header.len() + bytes) as u64 {
             return Err(other());
@@ -146,7 +146,7 @@ impl ArrayWriter {
             unsynced,
         } = &mut self.sink
         {
-            file.sync_data().map_err(|error| Error::io(path, &error))?;
+            file.sync_data().map_err(|error| Error::io(path, error))?;
             *unsynced = 0;
         }
         Ok(())
@@ -164,7 +164,7 @@ impl ArrayWriter {
                 Ok(memory::copied(values.unwrap_or_default(), ARRAY_BYTES)?)
             }
             Sink::File { file, path, .. } => {
-                let io = |error| Error::io(path, &error);
+                let io = |error| Error::io(path, error);
                 let mut file: &File = file;
                 file.seek(SeekFrom::Start(self.start as u64)).map_err(io)?;
                 let count = self.shape.shape.iter().product();
@@ -191,7 +191,7 @@ impl ArrayWriter {
                 path,
                 unsynced,
             } => {
-                let io = |error| Error::io(path, &error);
+                let io = |error| Error::io(path, error);
                 file.seek(SeekFrom::Start((self.start + at) as u64))
                     .map_err(io)?;
                 file.write_all(bytes).map_err(io)?;
@@ -211,11 +211,11 @@ impl ArrayWriter {
     pub(crate) fn finish(self, ctx: &Context) -> Result<(Array, Option<Written>)> {
         let (bytes, path) = match self.sink {
             Sink::Memory(memory) => {
-                let io = |error| Error::io(Path::new(self.name), &error);
+                let io = |error| Error::io(Path::new(self.name), error);
                 (memory.make_read_only().map_err(io)?, None)
             }
             Sink::File { file, path, .. } => {
-                let io = |error| Error::io(&path, &error);
+                let io = |error| Error::io(&path, error);
                 file.sync_all().map_err(io)?;
                 (mapped_file(&file).map_err(io)?, Some(path))
             }

@@ -8,8 +8,9 @@ use crate::base::error::Result;
 /// What memory is asked for.
 pub(crate) const AUGMENTED: &str = "augmented rows";
 
-/// Augmented rows, all scaled by powers of two, which changes no order: the items of a group so that the
-/// longest is between ½ and 1 and all augmented ones have norm 1, queries to between ½ and 1 each.
+/// Augmented rows, all scaled by powers of two, which changes no order: the items of a group so
+/// that the longest is between ½ and 1 and all augmented ones have norm 1, queries to between ½ and
+/// 1 each.
 pub(crate) struct Augmented<T> {
     pub(crate) queries: Vec<T>,
     pub(crate) items: Vec<T>,

@@ -90,7 +90,7 @@ impl Distinct {
         }
         let mut kept = memory::empty(rows.len() - dropped.len(), ROW_NUMBERS)?;
         for row in 0..rows.len() {
-            // The twin comes before the row, so that its place is known.
+            // The duplicate comes before the row, so that its place is known.
             places[row] = match places[row] {
                 u32::MAX => {
                     kept.push(row as u32);

@@ -12,8 +12,8 @@ pub(crate) fn widened<T: Scalar>(bound: f32, dim: usize) -> T {
     T::from_f64(bound + bound.abs() * 4.0 * error + f64::from(f32::MIN_POSITIVE))
 }
 
-/// Between what the Euclidean distance of two rows' originals (of their directions, for the
-/// cosine) lies when their distance by `metric` is computed as `distance`, or rounded to it from double
+/// Between what the Euclidean distance of two rows' originals (of their directions, for the cosine)
+/// lies when their distance by `metric` is computed as `distance`, or rounded to it from double
 /// precision: the measure of the filter on codes.
 pub(crate) fn filter_interval<T: Scalar>(metric: Metric, distance: f64, dim: usize) -> (f32, f32) {
     let of_sums = (dim + 8) as f64;

@@ -32,8 +32,8 @@ const SAMPLED: usize = 1000;
 
 /// The rows of one side; for the cosine and the inner product their norms too.
 ///
-/// Of inner products, rows are augmented (see [`Products`](crate::join::inner_product::Products)): those of
-/// the right side all have the same norm.
+/// Of inner products, rows are augmented (see [`Products`](crate::join::inner_product::Products)):
+/// those of the right side all have the same norm.
 pub(crate) struct Vectors<'a, T> {
     pub(crate) rows: Rows<'a, T>,
     pub(crate) metric: Metric,
@@ -45,7 +45,8 @@ pub(crate) struct Vectors<'a, T> {
     centre: Option<Vec<T>>,
     pub(crate) norms: Cow<'a, [f64]>,
     /// Where rows are numbered by their place in another order: the row at each place, and the
-    /// place of each row. Of a row that is a duplicate and takes no part, that of its twin which does.
+    /// place of each row. Of a row that is a duplicate and takes no part, that of its duplicate
+    /// which does.
     order: Option<(Vec<u32>, Vec<u32>)>,
     /// Where the rows are some of an index.
     source: Option<Box<dyn RowSource + 'a>>,
@@ -143,8 +144,8 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         Ok(side)
     }
 
-    /// Codes about a centre of its own, or a given one, which may be none, and of a scale of its own or
-    /// a given one.
+    /// Codes about a centre of its own, or a given one, which may be none, and of a scale of its
+    /// own or a given one.
     fn quantise(
         &mut self,
         grid: Option<(Option<&[T]>, Option<CommonScale>)>,
@@ -464,7 +465,8 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         self.norms[self.row(number) as usize]
     }
 
-    /// A distance of this row as one to draw and to compare: of inner products, that of augmented rows.
+    /// A distance of this row as one to draw and to compare: of inner products, that of augmented
+    /// rows.
     pub(crate) fn length(&self, other: &Self, number: u32, distance: f64) -> f64 {
         match self.metric {
             Metric::InnerProduct => {

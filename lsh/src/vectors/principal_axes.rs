@@ -51,7 +51,7 @@ impl PrincipalAxes {
         ctx: &Context,
     ) -> Result<Self> {
         let dim = rows.dim();
-        let centred = centre(&sample(rows)?, dim)?;
+        let centred = centre(&sample_of(rows)?, dim)?;
         let height = centred.len() / dim;
         let count = count.min(dim).min(height).max(1);
         let mut rng = ChaCha8Rng::seed_from_u64(0);
@@ -141,14 +141,14 @@ fn clamped_dot<T: Scalar>(row: &[T], direction: &[f32]) -> f32 {
 }
 
 /// Every how manieth row is in the sample.
-pub(crate) fn sample_step(rows: usize, dim: usize) -> usize {
+pub(crate) fn axes_sample_step(rows: usize, dim: usize) -> usize {
     let most = (SAMPLE_VALUES / dim).clamp(SAMPLE_ROWS.0, SAMPLE_ROWS.1);
     rows.div_ceil(most).max(1)
 }
 
 /// Rows at equal distances from first to last, copied.
-pub(crate) fn sample<T: Scalar>(rows: Rows<'_, T>) -> Result<Vec<T>> {
-    let step = sample_step(rows.len(), rows.dim());
+pub(crate) fn sample_of<T: Scalar>(rows: Rows<'_, T>) -> Result<Vec<T>> {
+    let step = axes_sample_step(rows.len(), rows.dim());
     let sampled: Vec<u32> = (0..rows.len() as u32).step_by(step).collect();
     Ok(rows.gather(&sampled)?)
 }
