@@ -179,7 +179,7 @@ pub fn check(bytes: usize, what: &'static str) -> Result<()> {
     // and an allocation that is never used the compiler leaves out.
     match MmapMut::map_anon(bytes.saturating_add(SPARE)) {
         Ok(_) => Ok(()),
-        Err(_) => Err(refusal::<u8>(bytes.saturating_add(SPARE), what)),
+        Err(_) => Err(refusal::<u8>(bytes, what)),
     }
 }
 

@@ -10,6 +10,9 @@ use crate::{
     report::{Estimate, Log, Report},
 };
 
+/// Without so many bytes, and what is taken without asking, nothing can be done.
+const WORKING: usize = 1 << 20;
+
 /// One run of a join: which instruction set it uses, how far it is, and whether to go on.
 ///
 /// Shared between the thread that works and one that watches. Work is spread over the rayon pool
@@ -40,7 +43,7 @@ impl Run {
     /// When the variable names no instruction set, or one that the machine lacks; or when there are
     /// not some megabytes of memory to work with.
     pub fn new() -> Result<Self> {
-        memory::check(0, "working memory")?;
+        memory::check(WORKING, "working memory")?;
         Ok(Self::on(Isa::from_env()?))
     }
 
