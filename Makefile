@@ -78,7 +78,7 @@ test-miri: export MIRIFLAGS = -Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmir
 test-miri: export PROPTEST_CASES = 4
 test-miri:
 	$(MIRI) --doc -- --skip map
-	$(MIRI) --lib -- key:: floor:: quantise::
+	$(MIRI) --lib -- key:: floor:: codes::
 	$(MIRI) --test hash -- ids_may_use
 
 MIRI := cargo +nightly miri test -p lshjoin-kernels --target-dir target/miri

@@ -240,7 +240,7 @@ fn coded(
 ) -> Result<Quantised<'static>> {
     let mut codes = Quantised::with_scale(Rows::new(rows, values)?, None, scale, run.isa())?;
     for (row, &error) in errors.iter().enumerate() {
-        codes.doubt(row, error)?;
+        codes.inflate_error(row, error)?;
     }
     Ok(codes)
 }
