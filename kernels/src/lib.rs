@@ -2,47 +2,67 @@
 //!
 //! Every kernel takes the [`Isa`] to run on, has one readable scalar reference that the others
 //! are tested against, and gives the same answer on all of them.
+//!
+//! Folders are layers. Each may use those above it in this list, and `make lint` fails on a circle
+//! of imports between any two modules. A folder's own file says what is in it and where to start.
+//!
+//! | folder | what is in it |
+//! |---|---|
+//! | `base` | errors, memory, mapped files, the machine's instruction sets |
+//! | `simd` | code compiled for each instruction set, sums in one order |
+//! | `rows` | the matrix of rows that every kernel takes, and checks of it |
+//! | `selection` | radix sort of keys, and the least of many numbers |
+//! | `distances` | exact distances and dot products |
+//! | `hashing` | rows to bucket ids, and ids to 128-bit keys |
+//! | `codes` | rows as 8-bit codes with a proven error |
+//! | `tile` | which pairs of rows may be near, by their codes |
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod amx;
-mod convert;
-mod distance;
-mod error;
-mod exact;
-mod finite;
-mod floor;
-mod hash;
-mod isa;
-mod key;
-mod least;
-mod map;
-pub mod memory;
-mod projection;
-mod quantise;
+mod base;
+mod codes;
+mod distances;
+mod hashing;
 mod rows;
+mod selection;
 mod simd;
-mod sort;
-mod sum;
 mod tile;
-mod topk;
-mod vectors;
-mod within;
 
-pub use convert::widen_f16;
-pub use distance::{Measure, distance, distances_of, distances_to, dot_products};
-pub use error::{KernelError, Result};
-pub use exact::{cosine_distances, euclidean_distances, exact_dot_products, norms};
-pub use finite::{check_finite, check_within};
-pub use hash::{Bucketing, HashFunctions};
-pub use isa::{Isa, Level};
-pub use key::{KeyLayout, KeyMode, NO_RANGE};
-pub use least::{each_near_least, least};
-pub use map::map;
+pub use base::{
+    error::{KernelError, Result},
+    isa::{Isa, Level},
+    map::map,
+    memory,
+};
+pub use codes::{
+    quantised::Quantised,
+    scale::{CommonScale, centre_of},
+};
+pub use distances::{
+    exact::{cosine_distances, euclidean_distances, exact_dot_products, norms},
+    measure::Measure,
+    pairs::{distance, distances_of},
+    products::dot_products,
+    within::{BoundedRows, pairs_within},
+};
+pub use hashing::{
+    bucketing::Bucketing,
+    functions::HashFunctions,
+    key::{KeyLayout, KeyMode, NO_RANGE},
+};
 pub use memmap2::{Mmap, MmapMut};
-pub use quantise::{CommonScale, Quantised, centre_of};
-pub use rows::{Rows, Scalar};
-pub use sort::{Key, Sorter};
-pub use sum::sum_rows;
-pub use tile::{LeftPanel, Near, RightPanel, code_distances2, near_pairs, nearest_pairs};
-pub use topk::{Nearest, TopK, TopKChunk};
-pub use within::{Asking, pairs_within};
+pub use rows::{
+    finite::{check_finite, check_within},
+    half::widen_f16,
+    matrix::Rows,
+    scalar::Scalar,
+    sums::sum_rows,
+};
+pub use selection::{
+    least::{each_near_least, least},
+    sort::{Key, Sorter},
+};
+pub use tile::{
+    code_distances::code_distances2,
+    near::{Near, near_pairs},
+    nearest::nearest_pairs,
+    panel::{LeftPanel, RightPanel},
+};

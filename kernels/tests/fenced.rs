@@ -14,9 +14,9 @@ use std::{
 
 use half::f16;
 use lshjoin_kernels::{
-    Asking, Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Level, Measure, Quantised,
-    RightPanel, Rows, Scalar, Sorter, TopK, check_finite, code_distances2, distance, distances_of,
-    distances_to, near_pairs, pairs_within, widen_f16,
+    BoundedRows, Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Level, Measure, Quantised,
+    RightPanel, Rows, Scalar, Sorter, check_finite, code_distances2, distance, distances_of,
+    near_pairs, pairs_within, widen_f16,
 };
 
 struct Fenced;
@@ -109,7 +109,7 @@ fn distances<T: Scalar>(isa: Isa) {
         let values = values::<T>(3 * dim);
         let rows = Rows::new(&values, dim).unwrap();
         let (last, indices, pairs) = (rows.row(2), vec![2, 0, 2, 2, 2], vec![(2, 2), (2, 1)]);
-        let side = Asking {
+        let side = BoundedRows {
             rows,
             indices: &indices,
             bounds: &vec![T::INFINITY; indices.len()],
@@ -118,7 +118,6 @@ fn distances<T: Scalar>(isa: Isa) {
             let mut count = 0;
             pairs_within(measure, side, side, isa, &mut |_, _, _| count += 1).unwrap();
             assert_eq!(count, indices.len().pow(2));
-            distances_to(measure, last, rows, &indices, &mut out, isa).unwrap();
             distances_of(measure, rows, rows, &pairs, &mut out, isa).unwrap();
             assert_eq!(distance(measure, last, last, isa), Ok(out[0]));
         }
@@ -236,19 +235,5 @@ fn sorting() {
             Sorter::new().sort(&narrow, bits, &mut order).unwrap();
             assert_eq!(order.len(), rows);
         }
-    }
-}
-
-#[test]
-fn nearest_lists() {
-    for k in lengths() {
-        let mut lists = TopK::new(3, k).unwrap();
-        for index in 0..2 * k as u32 {
-            for mut nearest in lists.rows_mut() {
-                nearest.insert((index * 7 % 50) as f32, index);
-            }
-        }
-        let (_, indices) = lists.into_parts();
-        assert!(indices.iter().all(|&index| index < 2 * k as u32));
     }
 }

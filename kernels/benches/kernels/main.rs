@@ -12,9 +12,9 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement:
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use half::f16;
 use lshjoin_kernels::{
-    Asking, Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Measure, Quantised, RightPanel,
-    Rows, Scalar, Sorter, TopK, check_finite, distances_to, dot_products, near_pairs, pairs_within,
-    widen_f16,
+    BoundedRows, Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Measure, Quantised,
+    RightPanel, Rows, Scalar, Sorter, check_finite, distances_of, dot_products, near_pairs,
+    pairs_within, widen_f16,
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -114,7 +114,7 @@ fn quantise(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One row to rows at random, and a plain copy of the same rows.
+/// One row with rows at random, and a plain copy of the same rows.
 fn distances<T: Scalar>(criterion: &mut Criterion, name: &str) {
     let values: Vec<T> = gaussian(MANY / size_of::<T>() * 4, DIM)
         .into_iter()
@@ -122,12 +122,13 @@ fn distances<T: Scalar>(criterion: &mut Criterion, name: &str) {
         .collect();
     let items = Rows::new(&values, DIM).expect("whole rows");
     let mut random = ChaCha8Rng::seed_from_u64(2);
-    let mut draw = |among: usize| -> Vec<u32> {
+    let mut draw = |among: usize| -> Vec<(u32, u32)> {
         (0..MANY)
-            .map(|_| random.random_range(0..among as u32))
+            .map(|_| (0, random.random_range(0..among as u32)))
             .collect()
     };
     let query = items.row(0).to_vec();
+    let query = Rows::new(&query, DIM).expect("one row");
     for (case, order) in [("memory", draw(items.len())), ("cache", draw(FEW / 2))] {
         // A few of them at a time, never the same until all had their turn.
         let mut turns = order.chunks(FEW).cycle();
@@ -138,7 +139,7 @@ fn distances<T: Scalar>(criterion: &mut Criterion, name: &str) {
         group.throughput(Throughput::Bytes(bytes));
         let mut copy = vec![T::ZERO; FEW * DIM];
         bench(&mut group, "any", case, || {
-            for (to, &row) in copy.chunks_exact_mut(DIM).zip(turn()) {
+            for (to, &(_, row)) in copy.chunks_exact_mut(DIM).zip(turn()) {
                 to.copy_from_slice(items.row(row as usize));
             }
             black_box(&mut copy)[0]
@@ -155,8 +156,7 @@ fn distances<T: Scalar>(criterion: &mut Criterion, name: &str) {
             let mut out = Vec::new();
             for &isa in Isa::available() {
                 bench(&mut group, isa, case, || {
-                    distances_to(measure, &query, items, turn(), &mut out, isa)
-                        .expect("rows exist");
+                    distances_of(measure, query, items, turn(), &mut out, isa).expect("rows exist");
                     out[0]
                 });
             }
@@ -181,12 +181,12 @@ fn within(criterion: &mut Criterion) {
         ),
     ] {
         let bounds = vec![bound; SIDE];
-        let asking = |indices| Asking {
+        let bounded = |indices| BoundedRows {
             rows: rows(&values, DIM),
             indices,
             bounds: &bounds,
         };
-        let (left, right) = (asking(&order[..SIDE]), asking(&order[SIDE..]));
+        let (left, right) = (bounded(&order[..SIDE]), bounded(&order[SIDE..]));
         let mut group = criterion.benchmark_group(format!("within {of}"));
         group.throughput(Throughput::Elements((SIDE * SIDE * DIM) as u64));
         for &isa in Isa::available() {
@@ -324,20 +324,6 @@ fn portable(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(MANY as u64));
     bench(&mut group, "any", "24 bits", || {
         sorter.sort(&keys, 24, &mut order).expect("few rows")
-    });
-    group.finish();
-
-    let distances: Vec<f32> = (0..MANY).map(|_| random.random()).collect();
-    let mut group = criterion.benchmark_group("top-k");
-    group.throughput(Throughput::Elements(MANY as u64));
-    bench(&mut group, "any", "1000 candidates, k = 10", || {
-        let mut lists = TopK::new(MANY / 1000, 10).expect("k is not 0");
-        for (mut nearest, distances) in lists.rows_mut().zip(distances.chunks(1000)) {
-            for (index, &distance) in (0..).zip(distances) {
-                nearest.insert(distance, index);
-            }
-        }
-        lists
     });
     group.finish();
 }

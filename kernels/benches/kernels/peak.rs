@@ -1,9 +1,15 @@
 //! What the machine can do at most: bytes read and copied, and multiply-adds from registers to
 //! registers, in assembly so that nothing is spilled.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::asm;
 use std::hint::black_box;
 
+#[cfg(target_arch = "x86_64")]
+use criterion::{BenchmarkGroup, measurement::WallTime};
 use criterion::{Criterion, Throughput};
+#[cfg(target_arch = "x86_64")]
+use lshjoin_kernels::{Isa, Level};
 
 use super::{DIM, MANY, bench, gaussian};
 
@@ -27,14 +33,13 @@ pub fn memory(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// How often the instructions are run.
+#[cfg(target_arch = "x86_64")]
+const LOOPS: u64 = 1000;
+
 /// Multiply-adds of one instruction, or of the few that make one, in twelve independent sums.
 #[cfg(target_arch = "x86_64")]
 pub fn arithmetic(criterion: &mut Criterion) {
-    use std::arch::asm;
-
-    use lshjoin_kernels::{Isa, Level};
-
-    const LOOPS: u64 = 1000;
     const SUMS: u64 = 12;
 
     let mut group = criterion.benchmark_group("peak");
@@ -97,6 +102,13 @@ pub fn arithmetic(criterion: &mut Criterion) {
     );
     peak!(Avx512Vnni, "dpbusd", 64, "vpdpbusd zmm\\s, zmm15, zmm14");
 
+    amx_tiles(&mut group);
+    group.finish();
+}
+
+/// The same of AMX, in the four sums that its tiles have room for.
+#[cfg(target_arch = "x86_64")]
+fn amx_tiles(group: &mut BenchmarkGroup<'_, WallTime>) {
     let amx = Isa::available()
         .iter()
         .find(|isa| isa.level() == Level::Amx);
@@ -105,7 +117,7 @@ pub fn arithmetic(criterion: &mut Criterion) {
         config[0] = 1;
         (0..8).for_each(|tile| (config[16 + 2 * tile], config[48 + tile]) = (64, 16));
         group.throughput(Throughput::Elements(LOOPS * 4 * 16 * 16 * 64));
-        bench(&mut group, "tdpbssd", isa, || {
+        bench(group, "tdpbssd", isa, || {
             // SAFETY: arithmetic on registers, all of which are given up; the machine has AMX and
             // `config` is a valid configuration.
             unsafe {
@@ -124,7 +136,6 @@ pub fn arithmetic(criterion: &mut Criterion) {
             }
         });
     }
-    group.finish();
 }
 
 /// No probe is written for other processors.

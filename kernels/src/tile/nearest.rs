@@ -1,26 +1,33 @@
-//! The nearest of a panel, without bounds to begin with.
+//! The nearest rows of a panel, where no bounds are known yet.
 
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
 use super::{
-    BLOCK, Bounds, LeftPanel, Near, PAIRS, Panels, Product, Reckoning, RightPanel, floors::Widest,
-    panel::Band,
+    band::{BLOCK, Band, Bounds},
+    block::Product,
+    code_distances::CodeDistances,
+    distance_bounds::{DistanceBounds, Widest},
+    near::{Near, PAIRS},
+    panel::{LeftPanel, RightPanel},
+    panels::Panels,
 };
 use crate::{
-    error::{KernelError, Result},
-    least::{each_place, least_of_lanes},
-    memory,
-    simd::dispatch,
+    base::{
+        error::{KernelError, Result},
+        memory,
+    },
+    selection::least::{each_place, least_of_lanes},
+    simd::dispatch::dispatch,
 };
 
 /// Appends, for each left row, its pairs with those right rows that may be among its `k` nearest
 /// there and within its bound: all whose distance may be as small as the k-th smallest of the
 /// distances that they have at most.
 ///
-/// Where rows have no bounds yet, this finds some for less than
-/// [`near_pairs`](super::near_pairs) would report all pairs.
+/// Where rows have no bounds yet, this costs less than to report all pairs by
+/// [`near_pairs`](crate::near_pairs).
 ///
 /// ```
 /// use lshjoin_kernels::{Isa, LeftPanel, Quantised, RightPanel, Rows, nearest_pairs};
@@ -38,7 +45,7 @@ use crate::{
 /// ```
 ///
 /// # Errors
-/// [`KernelError::NoNeighbours`] when `k` is 0, and as [`near_pairs`](super::near_pairs).
+/// [`KernelError::NoNeighbours`] when `k` is 0, and as [`near_pairs`](crate::near_pairs).
 pub fn nearest_pairs(
     left: &LeftPanel,
     right: &RightPanel,
@@ -54,10 +61,10 @@ pub fn nearest_pairs(
     Ok(())
 }
 
-/// Right rows of one scale: of a few much larger ones the codes tell less, which is not to be held
-/// against the others.
+/// Right rows of one scale. Codes of a few much larger rows tell less, which must not widen the bounds
+/// of the others.
 struct Kind {
-    /// Of their squared distances, among those to all right rows.
+    /// Where their squared distances are among those to all right rows.
     places: Range<usize>,
     widest: Widest,
 }
@@ -99,23 +106,23 @@ impl WithSimd for NearestPairs<'_> {
         for (at, left) in panels.left.bands.iter().enumerate() {
             for (other, right) in rights.iter().enumerate() {
                 panels.multiply((at, &Bounds::ALL), (other, &Bounds::NONE), &mut product);
-                let of_columns = product.of_columns((left, right));
+                let distances = CodeDistances::new(left, right);
                 for row in 0..left.rows {
                     let to = &mut squares[row * columns + other * BLOCK..][..BLOCK];
-                    product.distances2((left, row), right, &of_columns, to);
+                    distances.set_row(row, &product, to);
                 }
             }
             for (row, squares) in squares.chunks_exact(columns).enumerate().take(left.rows) {
                 let Some(index) = left.index(row) else {
                     continue;
                 };
-                let asked = panels.left.bounds[at].each[row];
+                let wanted = panels.left.bounds[at].each[row];
                 let left = (left, row);
                 let furthest = kinds.iter().map(|kind| {
                     let kth = not_below_kth(&squares[kind.places.clone()], k, &mut ends);
                     kind.widest.furthest(left, kth)
                 });
-                let bound = furthest.fold(asked, f32::min);
+                let bound = furthest.fold(wanted, f32::min);
                 found.clear();
                 for Kind { places, widest } in &kinds {
                     let limit = widest.limit(left, bound);
@@ -124,8 +131,8 @@ impl WithSimd for NearestPairs<'_> {
                     each_place(&squares[places.clone()], near_enough, |place| {
                         let place = places.start + place;
                         let (band, column) = (place / BLOCK, place % BLOCK);
-                        let reckoning = Reckoning::new(left, &rights[band], panels.rounding);
-                        let (at_least, at_most) = reckoning.interval(column, squares[place]);
+                        let distances = DistanceBounds::new(left, &rights[band], panels.rounding);
+                        let (at_least, at_most) = distances.interval(column, squares[place]);
                         if let Some(right) = rights[band].index(column) {
                             found.push(Near {
                                 left: index,
@@ -138,7 +145,7 @@ impl WithSimd for NearestPairs<'_> {
                 }
                 ends.clear();
                 ends.extend(found.iter().map(|pair| pair.at_most));
-                let bound = asked.min(kth_smallest(&mut ends, k));
+                let bound = wanted.min(kth_smallest(&mut ends, k));
                 memory::reserve(near, found.len(), PAIRS)?;
                 near.extend(found.iter().filter(|pair| pair.at_least <= bound));
             }
@@ -148,12 +155,12 @@ impl WithSimd for NearestPairs<'_> {
 }
 
 /// No less than the k-th smallest number, and little more: the k-th of the smallest of some groups, of
-/// which there are twice as many. What `smallest` holds is of no matter; its memory is used.
+/// which there are about 2 k. `smallest` is scratch memory.
 #[inline(always)]
 fn not_below_kth(numbers: &[f32], k: usize, smallest: &mut Vec<f32>) -> f32 {
     smallest.clear();
-    let stretch = (numbers.len() / k.div_ceil(BLOCK / 2)).max(1);
-    for numbers in numbers.chunks(stretch.next_multiple_of(BLOCK)) {
+    let group = (numbers.len() / k.div_ceil(BLOCK / 2)).max(1);
+    for numbers in numbers.chunks(group.next_multiple_of(BLOCK)) {
         smallest.extend(least_of_lanes::<BLOCK>(numbers));
     }
     kth_smallest(smallest, k)

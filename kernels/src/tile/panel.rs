@@ -1,142 +1,17 @@
-//! Rows gathered into panels: blocks of 32 rows of one scale, packed for one instruction set.
+//! Rows gathered for a join: bands of 32 rows of one scale, packed for one instruction set.
 
-use super::Packing;
+use super::{
+    band::{BLOCK, Band, Bounds, Line, SIDE},
+    packing::Packing,
+};
 use crate::{
-    error::{KernelError, Result},
-    isa::Isa,
-    memory,
-    quantise::{Quantised, rounding},
+    base::{error::Result, isa::Isa, memory},
+    codes::{limits::rounding, quantised::Quantised},
+    rows::shape::{check_indices, check_len},
 };
 
-/// Rows of a tile's side, and units of a line.
-pub(super) const SIDE: usize = 16;
-/// Rows of a block's side: two tiles.
-pub(super) const BLOCK: usize = 2 * SIDE;
 /// What memory is asked for.
 const PANEL: &str = "panels of codes";
-
-/// The index of rows that only fill a block up.
-const PADDING: u32 = u32::MAX;
-
-/// One cache line of codes, as 16 units of 4 bytes: as many codes of 8 bits, or 2 of 16 bits.
-#[repr(C, align(64))]
-#[derive(Clone, Copy)]
-pub(super) struct Line(pub(super) [u32; SIDE]);
-
-/// What a code of 1 stands for, and what else is needed of that.
-#[derive(Clone, Copy)]
-pub(super) struct Scale {
-    pub(super) value: f64,
-    pub(super) inverse: f64,
-    /// 1/√(√2·s), so that the product of two is 1/√(2ss′).
-    pub(super) root: f64,
-}
-
-impl Scale {
-    /// What so large a square of codes stands for.
-    #[inline(always)]
-    pub(super) fn square(self, of_codes: i32) -> f32 {
-        (self.value * self.value) as f32 * of_codes as f32
-    }
-}
-
-/// What is known of 32 rows besides their codes.
-#[repr(C, align(64))]
-#[derive(Clone)]
-pub(super) struct Band {
-    /// Σ q².
-    pub(super) squares: [i32; BLOCK],
-    /// Σ q.
-    pub(super) sums: [i32; BLOCK],
-    pub(super) residuals: [f32; BLOCK],
-    /// The rows' places in what was gathered.
-    indices: [u32; BLOCK],
-    /// That of all of them.
-    pub(super) scale: Scale,
-    pub(super) largest_square: i32,
-    pub(super) widest_residual: f32,
-    /// How many are not padding.
-    pub(super) rows: usize,
-}
-
-/// The distances at which the rows of a band ask for pairs, with room for the rounding of computed
-/// ones; −∞ where one asks for nothing.
-#[repr(C, align(64))]
-#[derive(Clone)]
-pub(super) struct Bounds {
-    pub(super) each: [f32; BLOCK],
-    pub(super) furthest: f32,
-}
-
-impl Bounds {
-    pub(super) const NONE: Self = Self {
-        each: [f32::NEG_INFINITY; BLOCK],
-        furthest: f32::NEG_INFINITY,
-    };
-
-    /// For all pairs.
-    pub(super) const ALL: Self = Self {
-        each: [f32::INFINITY; BLOCK],
-        furthest: f32::INFINITY,
-    };
-
-    /// Those of a band's rows, by their places in what was gathered.
-    #[inline(always)]
-    pub(super) fn set(&mut self, band: &Band, widen: f32, bound: impl Fn(u32) -> f32) {
-        self.furthest = f32::NEG_INFINITY;
-        for (to, &index) in self.each.iter_mut().zip(&band.indices[..band.rows]) {
-            let bound = bound(index);
-            *to = if bound < 0.0 {
-                f32::NEG_INFINITY
-            } else if bound.is_nan() {
-                f32::INFINITY
-            } else {
-                bound * widen
-            };
-            self.furthest = self.furthest.max(*to);
-        }
-        self.each[band.rows..].fill(f32::NEG_INFINITY);
-    }
-}
-
-impl Band {
-    fn new(scale: f32) -> Self {
-        let value = f64::from(scale);
-        let scale = Scale {
-            value,
-            inverse: value.recip(),
-            root: (std::f64::consts::SQRT_2 * value).sqrt().recip(),
-        };
-        Self {
-            // Padding asks for more than any product has.
-            squares: [i32::MAX; BLOCK],
-            sums: [0; BLOCK],
-            residuals: [0.0; BLOCK],
-            indices: [PADDING; BLOCK],
-            scale,
-            largest_square: 0,
-            widest_residual: 0.0,
-            rows: 0,
-        }
-    }
-
-    /// The place of a row in what was gathered, if it is not padding.
-    pub(super) fn index(&self, row: usize) -> Option<u32> {
-        (row < self.rows).then(|| self.indices[row])
-    }
-
-    fn push(&mut self, from: &Quantised, row: usize, index: u32) {
-        let known = from.row(row);
-        let at = self.rows;
-        self.squares[at] = known.square;
-        self.sums[at] = known.sum;
-        self.residuals[at] = known.residual;
-        self.indices[at] = index;
-        self.largest_square = self.largest_square.max(known.square);
-        self.widest_residual = self.widest_residual.max(known.residual);
-        self.rows += 1;
-    }
-}
 
 /// Codes and constants of some rows, packed for one instruction set and side.
 #[derive(Clone)]
@@ -178,14 +53,8 @@ impl Packed {
         bounds: &[f32],
         by_bound: bool,
     ) -> Result<()> {
-        if let Some(&row) = rows.iter().find(|&&row| row as usize >= from.len()) {
-            return Err(KernelError::RowOutOfRange {
-                what: "panel rows",
-                index: row as usize,
-                rows: from.len(),
-            });
-        }
-        check_bounds(bounds, rows.len())?;
+        check_indices("panel rows", rows.iter().copied(), from.len())?;
+        check_len("bounds", bounds.len(), rows.len())?;
         let filled = self.fill(from, rows, bounds, by_bound);
         if filled.is_err() {
             self.len = 0;
@@ -236,7 +105,7 @@ impl Packed {
     }
 
     fn set_bounds(&mut self, bounds: &[f32]) -> Result<()> {
-        check_bounds(bounds, self.len)?;
+        check_len("bounds", bounds.len(), self.len)?;
         for (to, band) in self.bounds.iter_mut().zip(&self.bands) {
             to.set(band, widen(self.dim), |index| bounds[index as usize]);
         }
@@ -252,7 +121,7 @@ impl Packed {
     fn pack(&mut self, from: &Quantised, rows: &[u32], pack: impl Fn(&mut [Line], usize, &[i8])) {
         let tile = SIDE * Packing::of(self.isa).lines(self.dim);
         for (band, lines) in self.bands.iter().zip(self.lines.chunks_exact_mut(2 * tile)) {
-            for (place, &index) in band.indices[..band.rows].iter().enumerate() {
+            for (place, &index) in band.indices().iter().enumerate() {
                 let lines = &mut lines[place / SIDE * tile..][..tile];
                 pack(
                     lines,
@@ -269,22 +138,11 @@ fn widen(dim: usize) -> f32 {
     1.0 + rounding(dim) as f32
 }
 
-fn check_bounds(bounds: &[f32], rows: usize) -> Result<()> {
-    if bounds.len() != rows {
-        return Err(KernelError::Shape {
-            what: "bounds",
-            got: bounds.len(),
-            expected: rows,
-        });
-    }
-    Ok(())
-}
-
-/// Rows gathered for the left side of [`near_pairs`](super::near_pairs).
+/// Rows gathered for the left side of [`near_pairs`](crate::near_pairs).
 #[derive(Clone)]
 pub struct LeftPanel(pub(super) Packed);
 
-/// Rows gathered for the right side of [`near_pairs`](super::near_pairs).
+/// Rows gathered for the right side of [`near_pairs`](crate::near_pairs).
 #[derive(Clone)]
 pub struct RightPanel(pub(super) Packed);
 
@@ -294,15 +152,15 @@ impl LeftPanel {
         Self(Packed::new(isa))
     }
 
-    /// Fills the panel with the rows of `from` that `rows` names. Of each, `bounds` gives the
-    /// largest distance at which it asks for pairs: positive infinity, or NaN, asks for all,
-    /// negative bounds for nothing.
+    /// Fills the panel with the rows of `from` that `rows` names. `bounds` gives for each the largest
+    /// distance of the pairs that are wanted: all for positive infinity, or NaN; none for a negative
+    /// bound.
     ///
     /// # Errors
-    /// [`KernelError::RowOutOfRange`], or [`KernelError::Shape`] when there is not one bound a
-    /// row; the panel is then as before.
+    /// [`RowOutOfRange`](crate::KernelError::RowOutOfRange), or [`Shape`](crate::KernelError::Shape)
+    /// when there is not one bound a row; the panel is then as before.
     pub fn gather(&mut self, from: &Quantised, rows: &[u32], bounds: &[f32]) -> Result<()> {
-        // A block is tested with the furthest of its left rows' bounds, so like goes with like.
+        // A block is tested with the furthest of its left rows' bounds: so rows of like bounds together.
         self.0.lay_out(from, rows, bounds, true)?;
         let packing = Packing::of(self.0.isa);
         self.0.pack(from, rows, |lines, row, codes| {
@@ -317,7 +175,7 @@ impl LeftPanel {
     /// Sets the bounds anew, which costs less than to gather again.
     ///
     /// # Errors
-    /// [`KernelError::Shape`] when there is not one bound a row.
+    /// [`Shape`](crate::KernelError::Shape) when there is not one bound a row.
     pub fn set_bounds(&mut self, bounds: &[f32]) -> Result<()> {
         self.0.set_bounds(bounds)
     }
@@ -368,7 +226,7 @@ impl RightPanel {
     /// Sets the bounds anew, which costs less than to gather again.
     ///
     /// # Errors
-    /// [`KernelError::Shape`] when there is not one bound a row.
+    /// [`Shape`](crate::KernelError::Shape) when there is not one bound a row.
     pub fn set_bounds(&mut self, bounds: &[f32]) -> Result<()> {
         self.0.set_bounds(bounds)
     }

@@ -242,7 +242,7 @@ fn coded(
 ) -> Result<Quantised<'static>> {
     let mut codes = Quantised::with_scale(Rows::new(rows, values)?, None, scale, ctx.isa())?;
     for (row, &error) in errors.iter().enumerate() {
-        codes.doubt(row, error)?;
+        codes.inflate_error(row, error)?;
     }
     Ok(codes)
 }

@@ -12,8 +12,8 @@ pub(crate) mod row_source;
 use std::borrow::Cow;
 
 use lshjoin_kernels::{
-    Asking, CommonScale, Isa, Measure, Quantised, Rows, Scalar, check_finite, cosine_distances,
-    distances_of, euclidean_distances, exact_dot_products, memory, pairs_within,
+    BoundedRows, CommonScale, Isa, Measure, Quantised, Rows, Scalar, check_finite,
+    cosine_distances, distances_of, euclidean_distances, exact_dot_products, memory, pairs_within,
 };
 
 use crate::{
@@ -168,7 +168,7 @@ impl<'a, T: Scalar> Vectors<'a, T> {
                 let (mut codes, centre) = quantised(directions, grid, isa)?;
                 // At distance 1 from all rows, as their codes are from none.
                 let mut zeros = (0..rows.len()).filter(|&row| self.lacks_direction(row));
-                zeros.try_for_each(|row| codes.doubt(row, f32::INFINITY))?;
+                zeros.try_for_each(|row| codes.inflate_error(row, f32::INFINITY))?;
                 self.codes = Some(codes);
                 self.centre = centre.map(|centre| converted(&centre));
             }
@@ -354,7 +354,7 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         let error = norm * norm_error::<T>(self.rows.dim());
         if let Some(codes) = &mut self.codes {
             for row in 0..codes.len() {
-                codes.doubt(row, (error as f32).next_up())?;
+                codes.inflate_error(row, (error as f32).next_up())?;
             }
         }
         self.norms = memory::filled(norm, self.rows.len(), NORMS)?.into();
@@ -404,12 +404,12 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         let other_indices: Vec<u32> = other_rows.iter().map(|&row| other.row(row)).collect();
         self.check(indices.iter().copied())?;
         other.check(other_indices.iter().copied())?;
-        let left = Asking {
+        let left = BoundedRows {
             rows: self.rows,
             indices: &indices,
             bounds: &bounds,
         };
-        let right = Asking {
+        let right = BoundedRows {
             rows: other.rows,
             indices: &other_indices,
             bounds: &other_bounds,

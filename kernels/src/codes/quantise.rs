@@ -1,0 +1,164 @@
+//! One row to 8-bit codes, and what is known of their error.
+
+use bytemuck::{Pod, Zeroable};
+use pulp::{Simd, WithSimd};
+
+use super::{
+    limits::{HUGE, LINE, TINY, largest_code, rounding},
+    range::{centred, extreme, padded},
+    scale::scale,
+};
+use crate::{
+    rows::scalar::Scalar,
+    simd::{
+        lanes::{LANES, halve},
+        prefetch::{AHEAD, prefetch},
+    },
+};
+
+/// What is known of one row besides its codes.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Approximation {
+    /// What a code of 1 stands for; positive.
+    pub scale: f32,
+    /// At least ‖x − s·q‖; infinite where a distance in single precision could overflow.
+    pub residual: f32,
+    /// Σ q².
+    pub square: i32,
+    /// Σ q.
+    pub sum: i32,
+}
+
+impl Approximation {
+    /// Makes it one of a row whose values were rounded before, each by so much of itself at most.
+    pub(super) fn round(&mut self, unit: f64) {
+        let length = f64::from(self.scale) * f64::from(self.square).sqrt();
+        let residual = f64::from(self.residual);
+        // Of the row before rounding, to which twice the unit leaves room.
+        self.residual = ((residual + 2.0 * unit * (length + residual)) as f32).next_up();
+    }
+}
+
+/// Rows of at most so many values, the largest within these limits, lose nothing that counts when
+/// they are quantised in single precision, if that is what they are given in.
+const SINGLE_DIM: usize = 8192;
+const SINGLE: std::ops::Range<f64> = 1.0 / (1_u64 << 40) as f64..(1_u64 << 50) as f64;
+
+/// Quantises some rows; false when a value may not be finite.
+pub(super) struct QuantiseRows<'a, T> {
+    pub(super) values: &'a [T],
+    pub(super) dim: usize,
+    /// What values are counted from, if not from zero.
+    pub(super) centre: Option<&'a [T]>,
+    /// The common scale.
+    pub(super) common: f64,
+    pub(super) codes: &'a mut [i8],
+    pub(super) approximations: &'a mut [Approximation],
+}
+
+impl<T: Scalar> WithSimd for QuantiseRows<'_, T> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> bool {
+        let largest = largest_code(self.dim);
+        let double = size_of::<T>() == size_of::<f64>();
+        let small = self.dim <= SINGLE_DIM;
+        let (mut moved, mut wide) = (Vec::new(), Vec::new());
+        let mut finite = true;
+        let mut ahead = self.values.chunks_exact(self.dim).skip(AHEAD);
+        for ((values, codes), approximation) in self
+            .values
+            .chunks_exact(self.dim)
+            .zip(self.codes.chunks_exact_mut(self.dim.next_multiple_of(LINE)))
+            .zip(self.approximations)
+        {
+            if let Some(row) = ahead.next() {
+                prefetch(row);
+            }
+            let values = centred(values, self.centre, &mut moved);
+            let extreme = extreme(simd, values);
+            finite &= extreme.is_finite();
+            let scale = scale(extreme, largest, self.common);
+            *approximation = if double || small && SINGLE.contains(&extreme) {
+                quantise_row(simd, values, codes, scale, largest)
+            } else {
+                wide.clear();
+                wide.extend(values.iter().map(|value| value.to_f64()));
+                quantise_row(simd, &wide, codes, scale, largest)
+            };
+            if self.centre.is_some() {
+                approximation.round(T::UNIT_ROUNDOFF);
+            }
+        }
+        finite
+    }
+}
+
+/// Quantises one row of finite values. In single precision the products of scale and codes are
+/// exact, and so are the sums of codes and squares: no matter then whether they are fused.
+#[inline(always)]
+fn quantise_row<S: Simd, T: Scalar>(
+    simd: S,
+    values: &[T],
+    codes: &mut [i8],
+    scale: f64,
+    largest: f64,
+) -> Approximation {
+    let splat = |value: f64| T::splat(simd, T::from_f64(value));
+    let (inverse, minus_scale) = (splat(1.0 / scale), splat(-scale));
+    let (most, least) = (splat(largest), splat(-largest));
+    // Added and taken away, it rounds to an integer, and leaves it in the low bits in between.
+    let shift = T::splat(simd, T::SHIFT);
+    let zero = splat(0.0);
+    let (mut residuals, mut squares, mut sums) = ([zero; LANES], [zero; LANES], [zero; LANES]);
+    let (chunks, rest) = values.as_chunks();
+    let rest = padded(rest);
+    // Beyond the rest there is padding, of zeros already.
+    let to_codes = codes.as_chunks_mut::<LANES>().0;
+    for (chunk, to_codes) in to_codes
+        .iter_mut()
+        .enumerate()
+        .take(values.len().div_ceil(LANES))
+    {
+        let lanes = T::vectors::<S>(chunks.get(chunk).unwrap_or(&rest));
+        let mut words = [shift; LANES];
+        for (at, &values) in lanes.iter().enumerate() {
+            let code = T::times(simd, values, inverse);
+            let code = T::larger(simd, T::smaller(simd, code, most), least);
+            words[at] = T::plus(simd, code, shift);
+            let code = T::minus(simd, words[at], shift);
+            let off = T::times_plus(simd, code, minus_scale, values);
+            residuals[at] = T::plus(simd, residuals[at], T::times(simd, off, off));
+            squares[at] = T::times_plus(simd, code, code, squares[at]);
+            sums[at] = T::plus(simd, sums[at], code);
+        }
+        let mut rounded = [T::ZERO; LANES];
+        rounded.copy_from_slice(T::values::<S>(&words[..lanes.len()]));
+        for lane in 0..LANES {
+            to_codes[lane] = rounded[lane].low_byte();
+        }
+    }
+    let sum = |vectors: [T::Vector<S>; LANES]| {
+        let mut lanes = [0.0; LANES];
+        let vectors = &vectors[..LANES / T::lanes::<S>()];
+        for (lane, value) in lanes.iter_mut().zip(T::values::<S>(vectors)) {
+            *lane = value.to_f64();
+        }
+        halve(&mut lanes, |x, y| x + y)
+    };
+    let (residual2, square) = (sum(residuals), sum(squares));
+    let huge = scale * scale * square > HUGE || residual2 > HUGE || residual2.is_nan();
+    Approximation {
+        scale: scale as f32,
+        residual: if huge {
+            f32::INFINITY
+        } else {
+            let rounding = 2.0 * rounding(values.len());
+            (residual2.sqrt() * (1.0 + rounding) + TINY) as f32
+        },
+        square: square as i32,
+        sum: sum(sums) as i32,
+    }
+}

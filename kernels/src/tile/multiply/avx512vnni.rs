@@ -1,0 +1,21 @@
+//! AVX-512 VNNI: four products a lane, of unsigned with signed bytes.
+
+use std::arch::x86_64::*;
+
+use super::avx512;
+use crate::tile::{
+    band::{BLOCK, SIDE},
+    block::{Block, Product, Tile},
+    thresholds::DotThresholds,
+};
+
+/// Rows of left panel that are multiplied at once, with 32 of the right: 16 accumulators.
+const ROWS: usize = 8;
+
+// Right codes are packed plus 128; what that adds is taken away beforehand. Sums may wrap on the
+// way, but not in the end.
+avx512::zmm_multiply!(
+    "avx512f,avx512bw,avx512vnni",
+    |sum: i32| sum.wrapping_mul(-128),
+    |sum, right, left| _mm512_dpbusd_epi32(sum, right, left)
+);
