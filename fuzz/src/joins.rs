@@ -390,8 +390,8 @@ fn check_nearest<T: Scalar>(
                 .all(|distance| distance.to_f64() == f64::INFINITY)
         );
         if query % step != 0 {
-            let at_most = items.len() - usize::from(!is_candidate(query, query));
-            assert_eq!(filled, k.min(at_most), "{metric}, query {query}");
+            let upper = items.len() - usize::from(!is_candidate(query, query));
+            assert_eq!(filled, k.min(upper), "{metric}, query {query}");
             continue;
         }
         let candidates = (0..items.len()).filter(|&item| is_candidate(query, item));

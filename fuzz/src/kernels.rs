@@ -85,8 +85,8 @@ fn meet(left: &Side, right: &Side, k: usize, isa: Isa) -> Result<Met> {
                 (
                     near.left,
                     near.right,
-                    near.at_least.to_bits(),
-                    near.at_most.to_bits(),
+                    near.lower.to_bits(),
+                    near.upper.to_bits(),
                 )
             };
             let mut pairs: Vec<_> = near.iter().map(bits).collect();

@@ -39,7 +39,7 @@ fn near<T: Scalar>(
     let pair = |near: &Near| (near.left, near.right);
     for found in &near {
         // An interval that is not infinite must not be empty either.
-        assert!(found.at_least <= found.at_most);
+        assert!(found.lower <= found.upper);
     }
     near.sort_by_key(pair);
     near.iter().map(pair).collect()
@@ -189,7 +189,7 @@ fn intervals_hold_the_distance_at_all_magnitudes() {
             for pair in all.iter().chain(&nearest) {
                 let (x, y) = (rows.row(pair.left as usize), rows.row(pair.right as usize));
                 let truth = distance(x, y);
-                let interval = f64::from(pair.at_least)..=f64::from(pair.at_most);
+                let interval = f64::from(pair.lower)..=f64::from(pair.upper);
                 assert!(
                     interval.contains(&truth),
                     "{isa} {powers:?} {truth} {interval:?}"
@@ -370,7 +370,7 @@ fn the_nearest_of_a_panel_are_among_those_it_reports() {
                 let is = of_row.iter().find(|near| near.right == other);
                 assert!(is.is_some() || distance > f64::from(bound), "{k} {row}");
                 if let Some(near) = is {
-                    let interval = f64::from(near.at_least)..=f64::from(near.at_most);
+                    let interval = f64::from(near.lower)..=f64::from(near.upper);
                     assert!(interval.contains(&distance));
                 }
             }

@@ -56,12 +56,12 @@ impl<'a> DistanceBounds<'a> {
         let residuals = self.residual + self.right.residuals[column];
         let nearest = larger(distance2 - error, 0.0).sqrt() - residuals;
         let furthest = not_negative(distance2 + error).sqrt() + residuals;
-        let at_most = furthest * (1.0 + self.rounding);
+        let upper = furthest * (1.0 + self.rounding);
         (
             larger(nearest * (1.0 - self.rounding), 0.0),
             // Not a number, where single precision overflows.
-            if at_most < f32::INFINITY {
-                at_most
+            if upper < f32::INFINITY {
+                upper
             } else {
                 f32::INFINITY
             },

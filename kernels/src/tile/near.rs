@@ -26,9 +26,9 @@ pub struct Near {
     pub right: u32,
     /// The Euclidean distance of the two rows, computed in single precision or better, is not
     /// below this,
-    pub at_least: f32,
+    pub lower: f32,
     /// nor above this.
-    pub at_most: f32,
+    pub upper: f32,
 }
 
 /// Appends the panels' pairs of rows that may be near.
@@ -54,7 +54,7 @@ pub struct Near {
 /// let mut found: Vec<_> = near.iter().map(|pair| (pair.left, pair.right)).collect();
 /// found.sort();
 /// assert_eq!(found, [(0, 0), (1, 1), (1, 2)]);
-/// assert!(near.iter().all(|pair| pair.at_least <= 0.5 && pair.at_most >= 0.0));
+/// assert!(near.iter().all(|pair| pair.lower <= 0.5 && pair.upper >= 0.0));
 /// # Ok::<(), lshjoin_kernels::KernelError>(())
 /// ```
 ///
@@ -122,13 +122,13 @@ fn report(
                 continue;
             };
             let distance2 = distances.distance2(column, product.dot(row, column));
-            let (at_least, at_most) = distances.interval(column, distance2);
-            if at_least <= of_left.each[row].max(of_right.each[column]) {
+            let (lower, upper) = distances.interval(column, distance2);
+            if lower <= of_left.each[row].max(of_right.each[column]) {
                 near.push(Near {
                     left: left_index,
                     right: right_index,
-                    at_least,
-                    at_most,
+                    lower,
+                    upper,
                 });
             }
         }

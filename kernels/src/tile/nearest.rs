@@ -132,22 +132,22 @@ impl WithSimd for NearestPairs<'_> {
                         let place = places.start + place;
                         let (band, column) = (place / BLOCK, place % BLOCK);
                         let distances = DistanceBounds::new(left, &rights[band], panels.rounding);
-                        let (at_least, at_most) = distances.interval(column, squares[place]);
+                        let (lower, upper) = distances.interval(column, squares[place]);
                         if let Some(right) = rights[band].index(column) {
                             found.push(Near {
                                 left: index,
                                 right,
-                                at_least,
-                                at_most,
+                                lower,
+                                upper,
                             });
                         }
                     });
                 }
                 ends.clear();
-                ends.extend(found.iter().map(|pair| pair.at_most));
+                ends.extend(found.iter().map(|pair| pair.upper));
                 let bound = wanted.min(kth_smallest(&mut ends, k));
                 memory::reserve(near, found.len(), PAIRS)?;
-                near.extend(found.iter().filter(|pair| pair.at_least <= bound));
+                near.extend(found.iter().filter(|pair| pair.lower <= bound));
             }
         }
         Ok(())

@@ -315,7 +315,7 @@ pub(crate) fn look(
     }
     ctx.begin_stage("visits");
     let join = TopKJoin::new(Some(left), right, k, ctx)?;
-    visits.at_least(k).run(left, right, &join.nearest, ctx)?;
+    visits.covering_at_least(k).run(left, right, &join.nearest, ctx)?;
     join.complete()?;
     ctx.reached_unknown();
     join.nearest.finish()

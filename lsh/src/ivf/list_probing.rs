@@ -58,7 +58,7 @@ impl<'a> ListProbing<'a> {
     }
 
     /// Lets each list probe at least so many rows, however far they are.
-    pub(crate) fn at_least(mut self, rows: usize) -> Self {
+    pub(crate) fn covering_at_least(mut self, rows: usize) -> Self {
         self.least = rows;
         self
     }

@@ -232,14 +232,14 @@ impl<T: Scalar> TileJoin<'_, T> {
         let of_right = bounds(right_rows, |row| sink.right_bound(row));
         let mut listed = Ok(());
         let mut found = |left: u32, right: u32, distance: T| {
-            let (at_least, at_most) = filter_interval::<T>(metric, distance.to_f64(), dim);
-            let near_enough = at_least <= of_left[left as usize].max(of_right[right as usize]);
+            let (lower, upper) = filter_interval::<T>(metric, distance.to_f64(), dim);
+            let near_enough = lower <= of_left[left as usize].max(of_right[right as usize]);
             if near_enough && listed.is_ok() {
                 let pair = Near {
                     left,
                     right,
-                    at_least,
-                    at_most,
+                    lower,
+                    upper,
                 };
                 listed = memory::push(near, pair, "pairs that may be near");
             }

@@ -127,12 +127,12 @@ impl<T: Scalar> TopKSink<'_, T> {
         ends.clear();
         ends.resize(rows.len(), 0);
         for (row, other, pair) in near {
-            if pair.at_least <= bounds[row as usize] {
+            if pair.lower <= bounds[row as usize] {
                 ends[row as usize] += 1;
                 let candidate = Candidate {
                     index: others[other as usize],
-                    at_least: pair.at_least,
-                    at_most: pair.at_most,
+                    lower: pair.lower,
+                    upper: pair.upper,
                 };
                 found.push((row, candidate));
             }
@@ -151,7 +151,7 @@ impl<T: Scalar> TopKSink<'_, T> {
         for (&row, &end) in rows.iter().zip(ends.iter()) {
             let group = &mut candidates[start..end];
             if !group.is_empty() {
-                group.sort_unstable_by(|x, y| x.at_most.total_cmp(&y.at_most));
+                group.sort_unstable_by(|x, y| x.upper.total_cmp(&y.upper));
                 lists.insert(row, group, merging, ctx)?;
             }
             start = end;

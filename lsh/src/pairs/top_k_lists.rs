@@ -29,8 +29,8 @@ const SHARD: usize = 64;
 #[derive(Clone, Copy, Default, Zeroable)]
 pub(crate) struct Candidate {
     pub(crate) index: u32,
-    pub(crate) at_least: f32,
-    pub(crate) at_most: f32,
+    pub(crate) lower: f32,
+    pub(crate) upper: f32,
 }
 
 /// From how many candidates in a list, and how many new ones, on it is quicker to mark what is in the
@@ -101,7 +101,7 @@ pub(crate) fn warm_start_rows(k: usize, of: usize) -> usize {
 struct Shard {
     /// Candidates of each row.
     lengths: [usize; SHARD],
-    /// `capacity` places a row; by rising `at_most`.
+    /// `capacity` places a row; by rising `upper`.
     candidates: Vec<Candidate>,
 }
 
@@ -118,7 +118,7 @@ pub(crate) struct TopKLists<'a, T> {
     k: usize,
     capacity: usize,
     shards: Vec<Mutex<Shard>>,
-    /// The k-th smallest `at_most` of each row, infinite until there are k; as bits.
+    /// The k-th smallest `upper` of each row, infinite until there are k; as bits.
     bounds: Vec<AtomicU32>,
 }
 
@@ -179,7 +179,7 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
     }
 
     /// Adds to the list of `row` what is new and near enough of `candidates`: of different rows, by
-    /// rising `at_most`.
+    /// rising `upper`.
     pub(crate) fn insert(
         &self,
         row: u32,
@@ -192,7 +192,7 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         ctx: &Context,
     ) -> Result<()> {
         let bound = self.bound(row);
-        let far = |candidate: &Candidate| candidate.at_least > bound;
+        let far = |candidate: &Candidate| candidate.lower > bound;
         if candidates.iter().all(far) {
             return Ok(());
         }
@@ -210,7 +210,7 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         memory::reserve(merged, known.len() + candidates.len(), NEIGHBORS)?;
         let mut keep = |candidate: &Candidate| {
             // By rising upper ends, so that the bound is that of the k-th.
-            if merged.len() < self.k || candidate.at_least <= merged[self.k - 1].at_most {
+            if merged.len() < self.k || candidate.lower <= merged[self.k - 1].upper {
                 merged.push(*candidate);
             }
         };
@@ -220,7 +220,7 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
                 continue;
             }
             while let Some((first, rest)) = old.split_first()
-                && first.at_most <= new.at_most
+                && first.upper <= new.upper
             {
                 keep(first);
                 old = rest;
@@ -257,7 +257,7 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         let places = self.places(shard, row);
         shard.candidates[places].copy_from_slice(list);
         if let Some(kth) = list.get(self.k - 1) {
-            self.bounds[row as usize].store(kth.at_most.to_bits(), Ordering::Relaxed);
+            self.bounds[row as usize].store(kth.upper.to_bits(), Ordering::Relaxed);
         }
     }
 
@@ -270,7 +270,7 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         Measured { pairs, distances }: &mut Measured,
         ctx: &Context,
     ) -> Result<()> {
-        let is_wide = |other: &Candidate| other.at_most - other.at_least > WIDE * other.at_most;
+        let is_wide = |other: &Candidate| other.upper - other.lower > WIDE * other.upper;
         pairs.clear();
         memory::reserve(pairs, list.len(), NEIGHBORS)?;
         let wide = list.iter().filter(|&other| is_wide(other));
@@ -280,11 +280,11 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         let wide = list.iter_mut().filter(|other| is_wide(other));
         for (other, &distance) in wide.zip(distances.iter()) {
             let pair = (row, other.index);
-            (other.at_least, other.at_most) = self.left.filter_interval(self.right, pair, distance);
+            (other.lower, other.upper) = self.left.filter_interval(self.right, pair, distance);
         }
-        list.sort_unstable_by(|x, y| x.at_most.total_cmp(&y.at_most));
-        let bound = list[self.k - 1].at_most;
-        list.retain(|other| other.at_least <= bound);
+        list.sort_unstable_by(|x, y| x.upper.total_cmp(&y.upper));
+        let bound = list[self.k - 1].upper;
+        list.retain(|other| other.lower <= bound);
         Ok(())
     }
 
@@ -307,11 +307,11 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         // Intervals of equal distances are equal, so the list stays sorted.
         list.extend(measured.iter().map(|&(distance, index)| {
             let pair = (row, index);
-            let (at_least, at_most) = self.left.filter_interval(self.right, pair, distance);
+            let (lower, upper) = self.left.filter_interval(self.right, pair, distance);
             Candidate {
                 index,
-                at_least,
-                at_most,
+                lower,
+                upper,
             }
         }));
         distances.clear();

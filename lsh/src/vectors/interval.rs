@@ -34,9 +34,9 @@ pub(crate) fn filter_interval<T: Scalar>(metric: Metric, distance: f64, dim: usi
 }
 
 /// In single precision, not narrower.
-pub(crate) fn outwards(at_least: f64, at_most: f64) -> (f32, f32) {
+pub(crate) fn outwards(lower: f64, upper: f64) -> (f32, f32) {
     (
-        (at_least as f32).next_down().max(0.0),
-        (at_most as f32).next_up(),
+        (lower as f32).next_down().max(0.0),
+        (upper as f32).next_up(),
     )
 }
