@@ -7,7 +7,7 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test fuzz fuzz-python test-neon test-memory test-miri lint bench bench-quick bench-report \
+.PHONY: build demo test fuzz fuzz-python test-neon test-memory test-miri lint deny msrv bench bench-quick bench-report \
     bench-index bench-join bench-kernels bench-out-of-core bench-planner bench-radius bench-spark \
     bench-spark-cluster reliability
 .SECONDARY:
@@ -120,6 +120,22 @@ lint: $(VENV)/with-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Licences, duplicates and sources of dependencies; and advisories, where their database is reached.
+ADVISORIES := https://github.com/rustsec/advisory-db
+
+deny:
+	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	cargo deny check bans licenses sources
+	@if git ls-remote --exit-code $(ADVISORIES) HEAD >/dev/null 2>&1; then cargo deny check advisories; \
+	    else echo "advisories are left out: $(ADVISORIES) is not reached from here"; fi
+
+# The oldest Rust that is promised.
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)".*/\1/p' Cargo.toml)
+
+msrv:
+	rustup toolchain install $(MSRV) --profile minimal --no-self-update
+	cargo +$(MSRV) check --locked --workspace --all-targets --target-dir target/msrv
 
 # lshjoin beside similar systems, each from its own package: tables and plots in bench-results/, and
 # the figures of README and docs/. NAME=... keeps the results under another name; DATA='FILE ...'
