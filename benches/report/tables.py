@@ -4,7 +4,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-from benches.report.results import ENOUGH, Point, Line, Results, compared
+from benches.report.results import ENOUGH, Line, Point, Results, compared
 
 
 def main_table(results: Results, workload: str) -> list[str]:

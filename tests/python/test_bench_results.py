@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from benches import record
 from benches.comparison import ann_benchmarks
 from benches.data import files

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from lshjoin import BucketedRandomProjectionLSHModel, Index, JoinPlan
+
 from benches.reliability import children, hostile, index_files, indexes, models
 from benches.reliability.mutations import SPECIAL
-from lshjoin import BucketedRandomProjectionLSHModel, Index, JoinPlan
 
 
 @pytest.mark.parametrize(("kind", "count"), [("indexes", 60), ("plans", 60), ("models", 40)])
