@@ -120,6 +120,7 @@ lint: $(VENV)/with-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	PYTHONPATH=pybind/python $(BIN)/lint-imports --no-cache
 
 # Licences, duplicates and sources of dependencies; and advisories, where their database is reached.
 ADVISORIES := https://github.com/rustsec/advisory-db
