@@ -7,7 +7,7 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test fuzz fuzz-python test-neon test-memory test-miri lint bench bench-quick bench-report \
+.PHONY: build demo test fuzz fuzz-python test-neon test-memory test-miri lint deny msrv bench bench-quick bench-report \
     bench-index bench-join bench-kernels bench-out-of-core bench-planner bench-radius bench-spark \
     bench-spark-cluster reliability
 .SECONDARY:
@@ -16,7 +16,7 @@ build: $(VENV)/built
 
 # The main job on the docstrings of this Python and its packages.
 demo: $(VENV)/built $(VENV)/with-demo
-	$(BIN)/python benches/docstrings.py
+	$(BIN)/python -m benches.demo
 
 # The whole suite on the best instruction set of this machine; what answers depend on, on none and on
 # plain AVX-512 where there is better than that. Two at a time: much of it waits.
@@ -90,9 +90,9 @@ fuzz-python: $(VENV)/built $(VENV)/with-test
 
 # Changed indexes, plans and models, odd arrays and kills by the thousand: docs/reliability.md.
 reliability: $(VENV)/built $(VENV)/with-test
-	$(BIN)/python benches/reliability/hostile.py
-	$(BIN)/python benches/reliability/arrays.py
-	$(BIN)/python benches/reliability/kills.py
+	$(BIN)/python -m benches.reliability.hostile
+	$(BIN)/python -m benches.reliability.arrays
+	$(BIN)/python -m benches.reliability.kills
 
 # Each target of fuzz/ for SECONDS under AddressSanitizer, and the properties of the Python API at
 # length: two at a time. What was found stays in fuzz/artifacts, what was of interest on the way in
@@ -124,31 +124,48 @@ lint: $(VENV)/with-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	PYTHONPATH=pybind/python $(BIN)/lint-imports --no-cache
+
+# Licences, duplicates and sources of dependencies; and advisories, where their database is reached.
+ADVISORIES := https://github.com/rustsec/advisory-db
+
+deny:
+	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	cargo deny check bans licenses sources
+	@if git ls-remote --exit-code $(ADVISORIES) HEAD >/dev/null 2>&1; then cargo deny check advisories; \
+	    else echo "advisories are left out: $(ADVISORIES) is not reached from here"; fi
+
+# The oldest Rust that is promised.
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)".*/\1/p' Cargo.toml)
+
+msrv:
+	rustup toolchain install $(MSRV) --profile minimal --no-self-update
+	cargo +$(MSRV) check --locked --workspace --all-targets --target-dir target/msrv
 
 # lshjoin beside similar systems, each from its own package: tables and plots in bench-results/, and
 # the figures of README and docs/. NAME=... keeps the results under another name; DATA='FILE ...'
 # joins rows of your own.
 bench: $(BENCH_VENV)/with-peers $(BENCH_VENV)/with-compiled-peers
-	$(BENCH) benches/bench.py $(if $(NAME),--name $(NAME)) $(if $(DATA),--data $(DATA))
-	$(if $(DATA),,$(BENCH) benches/spark_join.py $(if $(NAME),--name $(NAME)_spark_join))
-	$(BENCH) benches/report.py $(or $(NAME),$(if $(DATA),data,bench))
+	$(BENCH) -m benches.comparison $(if $(NAME),--name $(NAME)) $(if $(DATA),--data $(DATA))
+	$(if $(DATA),,$(BENCH) -m benches.comparison.spark_join $(if $(NAME),--name $(NAME)_spark_join))
+	$(BENCH) -m benches.report $(or $(NAME),$(if $(DATA),data,bench))
 
 bench-quick: $(BENCH_VENV)/with-peers
-	$(BENCH) benches/bench.py --quick
-	$(BENCH) benches/spark_join.py --rows 2000 --name quick_spark_join
-	$(BENCH) benches/report.py quick
+	$(BENCH) -m benches.comparison --quick
+	$(BENCH) -m benches.comparison.spark_join --rows 2000 --name quick_spark_join
+	$(BENCH) -m benches.report quick
 
 # Tables, plots and figures once more from what was measured. SECOND=... compares two runs.
 bench-report: $(BENCH_VENV)/with-bench
-	$(BENCH) benches/report.py $(or $(NAME),bench) $(if $(SECOND),--second $(SECOND))
+	$(BENCH) -m benches.report $(or $(NAME),bench) $(if $(SECOND),--second $(SECOND))
 
 # An index on disk: opening it, its memory, recall after adding and removing.
 bench-index: $(BENCH_VENV)/with-bench
-	$(BENCH) benches/index.py
+	$(BENCH) -m benches.engine.index
 
 # k-NN joins by FAISS, hnswlib and here; some of them by, say, CASES='growth identical'.
 bench-join: $(BENCH_VENV)/with-peers
-	$(BENCH) benches/knn_join.py $(if $(CASES),--cases $(CASES))
+	$(BENCH) -m benches.engine.knn_join $(if $(CASES),--cases $(CASES))
 
 # Each kernel on each instruction set, beside what the machine can do at most: three times.
 ROUNDS := $(CURDIR)/target/bench-kernels
@@ -158,27 +175,27 @@ bench-kernels: $(BENCH_VENV)/with-bench
 	for round in 1 2 3; do \
 	    CRITERION_HOME=$(ROUNDS)/$$round \
 	        cargo bench --package lshjoin-kernels --bench kernels -- --noplot || exit; done
-	$(BENCH) benches/kernels.py $(ROUNDS)
+	$(BENCH) -m benches.engine.kernels $(ROUNDS)
 
 # Joins planned for a recall beside a grid of plans; some of them by, say, CASES='wordnet sphere'.
 bench-planner: $(BENCH_VENV)/with-bench
-	$(BENCH) benches/planner.py $(if $(CASES),--cases $(CASES))
+	$(BENCH) -m benches.engine.planner $(if $(CASES),--cases $(CASES))
 
 # A self-join of 5,000,000 descriptors on disk in 3 GiB; other numbers by, say, ROWS=20000000.
 bench-out-of-core: $(BENCH_VENV)/built $(BENCH_VENV)/with-bench
-	$(BENCH) benches/out_of_core.py $(if $(ROWS),--rows $(ROWS)) $(if $(CGROUP),--cgroup $(CGROUP))
+	$(BENCH) -m benches.engine.out_of_core $(if $(ROWS),--rows $(ROWS)) $(if $(CGROUP),--cgroup $(CGROUP))
 
 # Radius joins: of a model's candidates, and of all pairs into a Parquet file.
 bench-radius: $(BENCH_VENV)/built
-	$(BENCH) benches/radius_join.py
+	$(BENCH) -m benches.engine.radius_join
 
 # The main job in Spark and here, in one run; needs Java 17.
 bench-spark: $(BENCH_VENV)/with-bench
-	$(BENCH) benches/spark_join.py
+	$(BENCH) -m benches.comparison.spark_join
 
 # Spark and lshjoin.spark on a cluster of two processes; some of it by, say, CASES='join nearest'.
 bench-spark-cluster: $(BENCH_VENV)/with-bench
-	$(BENCH) benches/spark_cluster.py $(if $(CASES),--cases $(CASES))
+	$(BENCH) -m benches.engine.spark_cluster $(if $(CASES),--cases $(CASES))
 
 $(VENV)/created:
 	python3 -m venv $(VENV)
@@ -205,14 +222,16 @@ $(BENCH_VENV)/built: $(VENV)/built | $(BENCH_VENV)/created
 	touch $@
 
 $(BENCH_VENV)/with-bench: pyproject.toml | $(BENCH_VENV)/built
-	$(BENCH) benches/install.py bench
+	$(BENCH) -m benches.systems.install bench
 	touch $@
 
 $(BENCH_VENV)/with-peers: pyproject.toml | $(BENCH_VENV)/with-bench
-	$(BENCH) benches/install.py peers
+	$(BENCH) -m benches.systems.install peers
 	touch $@
 
-$(BENCH_VENV)/with-compiled-peers: pyproject.toml $(wildcard benches/ann-search-rs/Cargo.*) \
-    benches/ann-search-rs/src/main.rs | $(BENCH_VENV)/with-bench
-	$(BENCH) benches/install.py compiled-peers --rust
+ANN_SEARCH_RS := benches/systems/ann-search-rs
+
+$(BENCH_VENV)/with-compiled-peers: pyproject.toml $(wildcard $(ANN_SEARCH_RS)/Cargo.*) \
+    $(ANN_SEARCH_RS)/src/main.rs | $(BENCH_VENV)/with-bench
+	$(BENCH) -m benches.systems.install compiled-peers --rust
 	touch $@

@@ -8,7 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent.parent / "bench-results"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench-results"
 
 
 def machine() -> dict[str, Any]:
@@ -36,6 +37,19 @@ def versions(*packages: str) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def circumstances(result: dict[str, Any]) -> str:
+    """The machine, threads, instruction set and versions of a result, for its page."""
+    machine = result["machine"]
+    parts = [machine["cpu"], f"{machine['cores']} cores"]
+    if "threads" in result:
+        parts.append(f"{result['threads']} threads")
+    if "isa" in result:
+        parts.append(f"instruction set {result['isa']}")
+    parts.append(machine["system"])
+    versions = (f"{name} {number}" for name, number in result["versions"].items())
+    return f"{', '.join(parts)}; {', '.join(versions)}."
 
 
 def now() -> str:

@@ -6,7 +6,7 @@ in bench-results/reliability.json: how many of each there were.
 
 import sys
 
-import outcomes
+from benches.reliability import outcomes
 
 
 def main() -> int:

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from benches import record
+
 # What each call of a case may take: seconds of processors, and seconds in all where others need the
 # processors too; and bytes beside what a child has when the case begins.
 SECONDS = 10
@@ -85,16 +87,16 @@ def serve(case: Callable[[int, Path], None], numbers: Iterable[int], place: Path
         tell([number, found, message])
 
 
-def run(script: str, numbers: range, place: Path) -> dict[int, tuple[str, str]]:
-    """What becomes of the cases of `python script START STOP PLACE`, by number."""
+def run(module: str, numbers: range, place: Path) -> dict[int, tuple[str, str]]:
+    """What becomes of the cases of `python -m MODULE START STOP PLACE`, by number."""
     found: dict[int, tuple[str, str]] = {}
     start = numbers.start
     while start < numbers.stop:
-        command = [sys.executable, script, str(start), str(numbers.stop), str(place)]
+        command = [sys.executable, "-m", module, str(start), str(numbers.stop), str(place)]
         # Address space that threads take for themselves is not memory that a case takes.
         environment = os.environ | {"MALLOC_ARENA_MAX": "2"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen(command, env=environment, **pipes) as child:
+        with subprocess.Popen(command, env=environment, cwd=record.ROOT, **pipes) as child:
             under_way, hung = _listen(child, found)
             child.kill()
             errors = child.stderr.read().decode(errors="replace")

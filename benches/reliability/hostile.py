@@ -13,11 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import children
-import indexes
-import models
-import outcomes
-import plans
+from benches.reliability import children, indexes, models, outcomes, plans
 
 KINDS = {"indexes": (indexes, 3000), "plans": (plans, 1000), "models": (models, 500)}
 
@@ -31,7 +27,7 @@ def tried(kind: str, numbers: range) -> dict[int, tuple[str, str]]:
         size = -(-len(numbers) // len(os.sched_getaffinity(0)))
         parts = [numbers[start : start + size] for start in range(0, len(numbers), size)]
         with ThreadPoolExecutor() as pool:
-            run = partial(children.run, str(module.__file__), place=Path(place))
+            run = partial(children.run, module.__name__, place=Path(place))
             return {
                 number: what for found in pool.map(run, parts) for number, what in found.items()
             }

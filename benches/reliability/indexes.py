@@ -1,8 +1,6 @@
 """Indexes that somebody changed on purpose, every checksum right: opened and used."""
 
 import json
-import math
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,27 +9,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from children import WrongAnswer, serve, tell
 from lshjoin import Index, JoinPlan
-from mutations import Random, change_file, change_json, change_text, change_values, pick
-from xxhash import xxh3_64_hexdigest
 
-CHUNK = 1 << 20
-DTYPES = {
-    "F32": "<f4",
-    "F64": "<f8",
-    "I8": "i1",
-    "U8": "u1",
-    "U32": "<u4",
-    "U64": "<u8",
-    "I64": "<i8",
-}
-NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
-KNOWN = np.dtype([("scale", "<f4"), ("residual", "<f4"), ("square", "<i4"), ("sum", "<i4")])
+from benches.reliability.children import serve
+from benches.reliability.index_files import (
+    KNOWN,
+    NAMES,
+    header,
+    make_holes,
+    read_array,
+    read_arrays,
+    write_array,
+    write_manifest,
+)
+from benches.reliability.index_use import use
+from benches.reliability.mutations import (
+    Random,
+    change_file,
+    change_json,
+    change_text,
+    change_values,
+    pick,
+)
+
 METRICS = ("euclidean", "cosine", "inner_product", "manhattan")
-
-
-# Indexes as files.
 
 
 def _rows(count: int, dim: int, seed: int) -> np.ndarray:
@@ -82,48 +83,15 @@ def begin(directory: Path, metric: str, stop: float) -> None:
         return
 
 
-def header(name: str, dtype: str, shape: tuple[int, ...], size: int) -> bytes:
-    info = {name: {"dtype": dtype, "shape": list(shape), "data_offsets": [0, size]}}
-    text = json.dumps(info, separators=(",", ":")).encode()
-    length = -(-(len(text) + 8) // 64) * 64 - 8
-    return length.to_bytes(8, "little") + text.ljust(length)
+def resume(directory: Path, metric: str) -> None:
+    """Goes on with what was begun."""
+    rows = _rows(300, 4, 5)
 
+    def batches(start: int) -> Any:
+        for first in range(start, len(rows), 50):
+            yield rows[first : first + 50], np.arange(first, min(first + 50, len(rows)))
 
-def read_array(path: Path, name: str) -> np.ndarray:
-    contents = path.read_bytes()
-    length = int.from_bytes(contents[:8], "little")
-    about = json.loads(contents[8 : 8 + length])[name]
-    data = np.frombuffer(contents, DTYPES[about["dtype"]], offset=8 + length)
-    return data.reshape(about["shape"])
-
-
-def read_arrays(directory: Path) -> dict[str, np.ndarray]:
-    stored = json.loads((directory / "manifest.json").read_text())["arrays"]
-    return {name: read_array(directory / about["file"], name) for name, about in stored.items()}
-
-
-def sums(data: bytes) -> list[str]:
-    return [xxh3_64_hexdigest(data[at : at + CHUNK]) for at in range(0, len(data), CHUNK)]
-
-
-def write_array(directory: Path, manifest: Any, name: str, array: np.ndarray) -> None:
-    """Puts an array in the place of one, and into the manifest."""
-    about, dtype, data = manifest["arrays"][name], NAMES[array.dtype], array.tobytes()
-    contents = header(name, dtype, array.shape, len(data)) + data
-    (directory / about["file"]).write_bytes(contents)
-    about |= {"dtype": dtype, "shape": list(array.shape), "xxh3": sums(data)}
-
-
-def write_manifest(directory: Path, manifest: Any) -> None:
-    """Writes a manifest whose checksum is right."""
-    if isinstance(manifest, dict):
-        manifest["checksum"] = ""
-        text = json.dumps(manifest, separators=(",", ":"), ensure_ascii=False)
-        manifest["checksum"] = xxh3_64_hexdigest(text.encode(errors="replace"))
-    (directory / "manifest.json").write_text(json.dumps(manifest))
-
-
-# Changes.
+    Index.build_on_disk(directory, batches, count=300, dim=4, metric=metric, resume=True)
 
 
 def _change_manifest(random: Random, directory: Path, manifest: Any) -> None:
@@ -257,131 +225,6 @@ CHANGES: list[Callable[[Random, Path, Any], None]] = [
 ]
 
 
-# Use.
-
-
-def distances(metric: str, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    queries, rows = queries.astype(np.float64), rows.astype(np.float64)
-    if metric == "inner_product":
-        return -queries @ rows.T
-    if metric == "cosine":
-
-        def unit(x: np.ndarray) -> np.ndarray:
-            lengths = np.linalg.norm(x, axis=1, keepdims=True)
-            return x / np.where(lengths > 0, lengths, 1)
-
-        return 1 - unit(queries) @ unit(rows).T
-    apart = queries[:, None] - rows[None]
-    return np.abs(apart).sum(2) if metric == "manhattan" else np.sqrt((apart**2).sum(2))
-
-
-class Items:
-    """What an index has to answer from."""
-
-    def __init__(self, directory: Path) -> None:
-        arrays = read_arrays(directory)
-        facts = json.loads((directory / "manifest.json").read_text())["facts"]
-        self.metric = facts["metric"]
-        self.rows, self.ids = arrays["rows"][:, : facts["dim"]], arrays["ids"]
-
-    def change(self, gone: np.ndarray, new: np.ndarray, rows: np.ndarray) -> None:
-        keep = ~np.isin(self.ids, gone)
-        self.rows = np.concatenate([self.rows[keep], rows])
-        self.ids = np.concatenate([self.ids[keep], new])
-
-    def check(self, queries: np.ndarray, found: Any, complete: bool) -> None:
-        """That distances are those of the items, and the least if all were to be found."""
-        true = distances(self.metric, queries, self.rows)
-        near = (1e-5 * np.abs(true).max(initial=1), 1e-4)
-        places = {int(one): place for place, one in enumerate(self.ids)}
-        for query, (far, ids) in enumerate(zip(found.distances, found.indices, strict=True)):
-            known = far < np.inf
-            own = np.array([true[query, places[int(one)]] for one in ids[known]])
-            expected = np.sort(true[query])[: len(far)]
-            if not np.allclose(own, far[known], near[1], near[0]):
-                raise WrongAnswer(f"query {query}: {far} of {ids}, which are at {own}")
-            if complete and not np.allclose(expected, far[: len(expected)], near[1], near[0]):
-                raise WrongAnswer(f"query {query}: {far} where {expected} are nearest")
-
-
-def resume(directory: Path, metric: str) -> None:
-    """Goes on with what was begun."""
-    rows = _rows(300, 4, 5)
-
-    def batches(start: int) -> Any:
-        for first in range(start, len(rows), 50):
-            yield rows[first : first + 50], np.arange(first, min(first + 50, len(rows)))
-
-    Index.build_on_disk(directory, batches, count=300, dim=4, metric=metric, resume=True)
-
-
-def use(directory: Path, seed: int) -> None:
-    """All that an index can do; answers are checked where it has vouched for itself."""
-    index = Index.load(directory)
-    assert str(index).startswith(f"<lshjoin.Index: {len(index)} items")
-    assert index.info["dim"] == index.dim
-    items, refused = None, None
-    try:
-        index.verify()
-        items = Items(directory)
-    except ValueError as error:
-        refused = error
-    random = np.random.default_rng(seed)
-    # Fewer queries or items meet all whatever the plan.
-    counts = (20, 4200 if len(index) > 4096 else 20)
-    few, many = (random.standard_normal((count, index.dim), np.float32) for count in counts)
-    every = index.knn(few, 4, recall=1.0)
-    tell({})
-    numbers = json.loads(index.plan.to_json())
-    probing = JoinPlan.from_json(json.dumps(numbers | {"until_recall": None}))
-    fixed = index.fixed_plan(3, queries=many, plan=index.plan)
-    tell({})
-    for queries, plan in (
-        (few, index.plan),
-        (few, probing),
-        (many, fixed),
-    ):
-        found = index.knn(queries, 3, plan=plan)
-        tell({})
-        if items:
-            items.check(
-                queries[:20],
-                type(found)(*(part[:20] for part in found), found.plan, found.report),
-                False,
-            )
-    plan = index.fixed_plan(3, plan=index.plan)
-    tell({})
-    for stretch in index.stretches(3)[:1]:
-        index.knn_of_stretch(stretch, 3, plan=plan)
-        tell({})
-        index.knn_of_stretch(stretch, 3, plan=JoinPlan.exact())
-        tell({})
-    if index.metric != "inner_product":
-        index.radius(few, 0.5)
-        index.radius_of_stretch(range(min(len(index), 300)), 0.1)
-        tell({})
-    gone, new = (
-        np.unique(every.indices[0, :2][every.distances[0, :2] < np.inf]),
-        2**40 + np.arange(3),
-    )
-    index.remove(gone)
-    index.add(few[:3], new)
-    changed = index.knn(few, 4, recall=1.0)
-    tell({})
-    saved = directory.parent / "saved"
-    index.save(saved)
-    tell({})
-    again = Index.load(saved, mmap=False).knn(few, 4, recall=1.0)
-    if items:
-        items.check(few, every, True)
-        items.change(gone, new, few[:3])
-        items.check(few, changed, True)
-        items.check(few, again, True)
-    Index.load(directory).save(directory.parent / "copied")
-    if refused:
-        raise refused
-
-
 def change_begun(random: Random, directory: Path) -> None:
     """Changes how far a build says that it is, its files, or what they hold."""
     path = directory / "manifest-unfinished.json"
@@ -403,15 +246,6 @@ def change_begun(random: Random, directory: Path) -> None:
         make_holes(file, name, about["shape"], pick(random, [2**28, 2**33]))
     if kind in (0, 3):
         path.write_text(json.dumps(state))
-
-
-def make_holes(file: Path, name: str, about: Any, count: int) -> None:
-    """Gives a file that was begun so many rows, more than memory has room for."""
-    about["shape"][0] = count
-    size = math.prod(about["shape"]) * np.dtype(DTYPES[about["dtype"]]).itemsize
-    start = header(name, about["dtype"], tuple(about["shape"]), size)
-    file.write_bytes(start)
-    os.truncate(file, len(start) + size)
 
 
 @cache

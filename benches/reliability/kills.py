@@ -7,7 +7,7 @@ options; what each test demands stands beside it. Writes "kills" in bench-result
 import argparse
 import sys
 
-import outcomes
+from benches.reliability import outcomes
 
 
 def killed(times: int) -> tuple[int, list[dict[str, object]]]:

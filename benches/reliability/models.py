@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from children import WrongAnswer, serve
 from lshjoin import (
     BucketedRandomProjectionLSH,
     BucketedRandomProjectionLSHModel,
@@ -20,7 +19,17 @@ from lshjoin import (
     RandomHyperplaneLSH,
     RandomHyperplaneLSHModel,
 )
-from mutations import NUMBERS, Random, change_file, change_json, change_text, change_values, pick
+
+from benches.reliability.children import WrongAnswer, serve
+from benches.reliability.mutations import (
+    NUMBERS,
+    Random,
+    change_file,
+    change_json,
+    change_text,
+    change_values,
+    pick,
+)
 
 ROWS = np.random.default_rng(0).standard_normal((200, 4))
 FRAME = pl.DataFrame({"features": ROWS}, schema={"features": pl.Array(pl.Float64, 4)})

@@ -8,11 +8,9 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "benches"))
-
-import record  # noqa: E402
-import report  # noqa: E402
+from benches import record
+from benches.report.blocks import fill_pages
+from benches.report.reliability import reliability_table
 
 RESULT = "reliability"
 
@@ -22,8 +20,8 @@ def keep(part: str, outcomes: dict[str, Any]) -> None:
     known = record.read(RESULT)
     known.pop("date", None)
     known[part] = {"date": record.now(), "machine": record.machine()} | outcomes
-    record.write(RESULT, known, "\n".join([*report.reliability_table(known), ""]))
-    report.fill_pages()
+    record.write(RESULT, known, "\n".join([*reliability_table(known), ""]))
+    fill_pages()
 
 
 def of_tests(*chosen: str, **environment: str) -> tuple[int, ET.ElementTree]:
@@ -32,6 +30,6 @@ def of_tests(*chosen: str, **environment: str) -> tuple[int, ET.ElementTree]:
         path = Path(directory) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={path}", *chosen]
         code = subprocess.run(
-            command, cwd=ROOT, env=os.environ | environment, check=False
+            command, cwd=record.ROOT, env=os.environ | environment, check=False
         ).returncode
         return code, ET.parse(path)

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from children import WrongAnswer, serve
 from lshjoin import JoinPlan, knn_join, plan_knn_join
-from mutations import change_json, change_text, pick
+
+from benches.reliability.children import WrongAnswer, serve
+from benches.reliability.mutations import change_json, change_text, pick
 
 ROWS = np.random.default_rng(0).standard_normal((4500, 6)).astype(np.float32)
 K = 5

@@ -3,25 +3,25 @@
 import json
 import re
 import struct
-import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "benches/ann-benchmarks")]
+from benches import record
+from benches.comparison import ann_benchmarks
+from benches.data import files
+from benches.data.dataset import intrinsic_dimension
+from benches.report import blocks
+from benches.report.page import page, repeated
+from benches.report.results import Results
+from benches.systems.measure import measure_each
+from benches.systems.peers.lshjoin import Lshjoin
+from benches.systems.protocol import Failure, Measurement
+from benches.systems.worker import without_itself
 
-import data  # noqa: E402
-import harness  # noqa: E402
-import record  # noqa: E402
-import report  # noqa: E402
-from peers import Lshjoin  # noqa: E402
-from systems import Failure, Measurement, measure_each, without_itself  # noqa: E402
-
-PAGES = {path.relative_to(ROOT).as_posix(): path for path in report.PAGES}
+PAGES = {path.relative_to(record.ROOT).as_posix(): path for path in blocks.PAGES}
 # Numbers that look measured: with a unit of time, of memory or of a rate, or a share.
 MEASURED = re.compile(
     r"\d(?:[\d.,]*\d)?(?: |-)?"
@@ -41,21 +41,21 @@ NOT_MEASURED = {
 
 
 def stand_alone(text):
-    """The text without what report.py fills in, and without code."""
-    text = report.BLOCK.sub("", text)
+    """The text without what benches/report fills in, and without code."""
+    text = blocks.BLOCK.sub("", text)
     return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_figures_are_those_recorded(page):
-    text = PAGES[page].read_text()
-    assert report.filled(text) == text, "run `make bench-report`"
+@pytest.mark.parametrize("name", PAGES)
+def test_figures_are_those_recorded(name):
+    text = PAGES[name].read_text()
+    assert blocks.filled(text) == text, "run `make bench-report`"
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_no_figure_is_typed(page):
-    typed = set(MEASURED.findall(stand_alone(PAGES[page].read_text())))
-    typed -= set(NOT_MEASURED.get(page, []))
+@pytest.mark.parametrize("name", PAGES)
+def test_no_figure_is_typed(name):
+    typed = set(MEASURED.findall(stand_alone(PAGES[name].read_text())))
+    typed -= set(NOT_MEASURED.get(name, []))
     assert not typed, "put measured numbers into a <!-- bench:… --> block"
 
 
@@ -70,18 +70,18 @@ def test_a_typed_figure_is_noticed(claim):
 
 def test_every_block_is_known():
     used = {
-        name for path in PAGES.values() for _, name, _, _ in report.BLOCK.findall(path.read_text())
+        name for path in PAGES.values() for _, name, _, _ in blocks.BLOCK.findall(path.read_text())
     }
-    assert used <= set(report.BLOCKS)
+    assert used <= set(blocks.BLOCKS)
 
 
 def test_a_changed_result_changes_the_page(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "RESULTS", tmp_path)
-    page = "<!-- bench:spark-ratio -->321<!-- /bench --> times"
+    text = "<!-- bench:spark-ratio -->321<!-- /bench --> times"
     size = {"rows": 10_000, "ratio": 321.4}
     for ratio, unchanged in ((321.4, True), (400.0, False)):
         record.write("spark_join", {"sizes": [size | {"ratio": ratio}]}, "")
-        assert (report.filled(page) == page) is unchanged
+        assert (blocks.filled(text) == text) is unchanged
 
 
 def run_of(tmp_path, monkeypatch, name, slower=1.0):
@@ -92,7 +92,7 @@ def run_of(tmp_path, monkeypatch, name, slower=1.0):
     about |= {"started": "today", "load": 0.1, "not_installed": {"falconn": "no wheel"}}
     record.append_line(name, about)
     known = {"variance_of_leading_axes": {"16": 0.25}, "contrast": 1.5, "intrinsic_dimension": 12}
-    for workload, task in ((report.MAIN, "knn"), (report.SINGLE, "single")):
+    for workload, task in ((blocks.MAIN, "knn"), (blocks.SINGLE, "single")):
         described = {"title": "k-NN self-join", "data": "rows", "rows": 10, "limit": 60}
         record.append_line(
             name, {"workload": workload, "task": task, "statistics": known} | described
@@ -106,24 +106,24 @@ def run_of(tmp_path, monkeypatch, name, slower=1.0):
         record.append_line(name, common | index | theirs)
         record.append_line(name, common | {"system": "annoy", "over_seconds": 57.2})
         record.append_line(name, common | {"system": "FALCONN", "error": "no module"})
-    return report.Results(name)
+    return Results(name)
 
 
 def test_tables_tell_times_ratios_limits_and_failures(tmp_path, monkeypatch):
     results = run_of(tmp_path, monkeypatch, "bench")
-    page = report.page(results)
+    text = page(results)
     for part in ("over 57 s", "failed: no module", "Not installed: falconn", "contrast 1.50"):
-        assert part in page
-    table = report.filled("<!-- bench:join --><!-- /bench -->")
+        assert part in text
+    table = blocks.filled("<!-- bench:join --><!-- /bench -->")
     assert "| **lshjoin** | 0.5 | 1.0 | 1.5 | 0.950 | 100 | 1.0 |" in table
     assert "| FAISS IVF-PQ fast-scan, refined | 0.5 | 1.0 | 6.0 | 0.950 | 100 | 4.0 |" in table
-    assert "| 1000.00 | 10 |" in report.filled("<!-- bench:single --><!-- /bench -->")
+    assert "| 1000.00 | 10 |" in blocks.filled("<!-- bench:single --><!-- /bench -->")
 
 
 def test_two_runs_are_compared_by_their_ratios(tmp_path, monkeypatch):
     first = run_of(tmp_path, monkeypatch, "bench")
     second = run_of(tmp_path, monkeypatch, "second", slower=1.5)
-    text = report.repeated(first, second)
+    text = repeated(first, second)
     assert "1 of 2 within 20%" in text
     assert "| 4.00 | 6.00 | +50% ! |" in text
 
@@ -133,7 +133,7 @@ def test_vecs_are_read(tmp_path, rng):
         rows = rng.integers(0, 256, (5, 7)).astype(dtype)
         path = tmp_path / f"rows{suffix}"
         path.write_bytes(b"".join(struct.pack(f"<i7{code}", 7, *row) for row in rows))
-        read = data.read(path)
+        read = files.read(path)
         assert read.items.dtype == np.float32
         np.testing.assert_array_equal(read.items, rows)
 
@@ -151,7 +151,7 @@ def test_broken_vecs_are_refused(tmp_path, content, complaint):
     path = tmp_path / "rows.fvecs"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=complaint):
-        data.read(path)
+        files.read(path)
 
 
 def test_npy_parquet_and_hdf5_are_read(tmp_path, rng):
@@ -164,24 +164,24 @@ def test_npy_parquet_and_hdf5_are_read(tmp_path, rng):
         file["train"], file["test"] = rows[5:], rows[:5]
         file.attrs["distance"] = "angular"
     for name, exactly in (("rows.npy", rows.astype(np.float16)), ("rows.parquet", rows)):
-        read = data.read(tmp_path / name)
+        read = files.read(tmp_path / name)
         assert (read.metric, read.queries) == ("euclidean", None)
         np.testing.assert_array_equal(read.items, exactly)
-    read = data.read(tmp_path / "rows.hdf5")
+    read = files.read(tmp_path / "rows.hdf5")
     assert read.metric == "cosine"
     np.testing.assert_array_equal(read.items, rows[5:])
     np.testing.assert_array_equal(read.queries, rows[:5])
     pq.write_table(pa.table({"id": [1]}), tmp_path / "none.parquet")
     with pytest.raises(ValueError, match="no column of lists among id"):
-        data.read(tmp_path / "none.parquet")
+        files.read(tmp_path / "none.parquet")
     with pytest.raises(ValueError, match="not one of"):
-        data.read(tmp_path / "rows.csv")
+        files.read(tmp_path / "rows.csv")
 
 
 def test_intrinsic_dimension_is_that_of_a_uniform_cube(rng):
     rows = rng.random((4_000, 3))
     near = np.sort(np.linalg.norm(rows[:300, None] - rows[None], axis=2), axis=1)[:, 1:11]
-    assert 2.6 < data.intrinsic_dimension(near) < 3.4
+    assert 2.6 < intrinsic_dimension(near) < 3.4
 
 
 def test_a_row_is_dropped_from_its_own_neighbours():
@@ -218,10 +218,10 @@ def test_a_system_that_takes_too_long_is_stopped(tmp_path, rng):
 @pytest.mark.parametrize("metric", ["euclidean", "angular"])
 def test_the_adapter_for_ann_benchmarks_runs_as_it_is_run_there(metric, rng):
     rows = rng.standard_normal((500, 16)).astype(np.float32)
-    outcomes = list(harness.run(rows[20:], rows[:20], metric, 10))
+    outcomes = list(ann_benchmarks.run(rows[20:], rows[:20], metric, 10))
     assert len(outcomes) == len({outcome.name for outcome in outcomes}) == 8
     assert all(outcome.recall == 1 for outcome in outcomes)  # so few are compared with all
-    algorithm = harness.adapter().LshJoin(metric)
+    algorithm = ann_benchmarks.adapter().LshJoin(metric)
     algorithm.fit(rows[:4])
     assert sorted(algorithm.query(rows[0], 10)) == [0, 1, 2, 3]
     algorithm.batch_query(rows[:2], 10)
@@ -230,8 +230,8 @@ def test_the_adapter_for_ann_benchmarks_runs_as_it_is_run_there(metric, rng):
 
 def test_an_unknown_metric_is_refused_by_the_adapter():
     with pytest.raises(ValueError, match="jaccard"):
-        harness.adapter().LshJoin("jaccard")
-    assert list(harness.definitions("jaccard")) == []
+        ann_benchmarks.adapter().LshJoin("jaccard")
+    assert list(ann_benchmarks.definitions("jaccard")) == []
 
 
 def test_recorded_runs_are_complete():

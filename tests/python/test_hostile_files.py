@@ -1,21 +1,13 @@
 """Indexes, plans and models of unknown origin: some of what `make reliability` tries."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from lshjoin import BucketedRandomProjectionLSHModel, Index, JoinPlan
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "benches/reliability")]
-
-import children  # noqa: E402
-import hostile  # noqa: E402
-import indexes  # noqa: E402
-import models  # noqa: E402
-from mutations import SPECIAL  # noqa: E402
+from benches.reliability import children, hostile, index_files, indexes, models
+from benches.reliability.mutations import SPECIAL
 
 
 @pytest.mark.parametrize(("kind", "count"), [("indexes", 60), ("plans", 60), ("models", 40)])
@@ -41,8 +33,8 @@ def manifest_of(directory):
 def change(directory, name, array):
     """Puts another array in the place of one, every checksum right."""
     manifest = manifest_of(directory)
-    indexes.write_array(directory, manifest, name, array)
-    indexes.write_manifest(directory, manifest)
+    index_files.write_array(directory, manifest, name, array)
+    index_files.write_manifest(directory, manifest)
     return manifest["arrays"][name]["file"]
 
 
@@ -64,10 +56,10 @@ def test_centroids_by_the_thousand_are_refused_unread(saved, rng):
         (16_384, r"manifest\.json: it has arrays of shapes that do not fit"),
         (cells, r"manifest\.json: cells must be 1 to 16384, not 200000"),
     ):
-        indexes.write_array(saved, manifest, "starts", starts)
-        indexes.write_array(saved, manifest, "centroids", np.zeros((cells, 4), "<f4"))
+        index_files.write_array(saved, manifest, "starts", starts)
+        index_files.write_array(saved, manifest, "centroids", np.zeros((cells, 4), "<f4"))
         manifest["facts"]["plan"]["cells"] = claimed
-        indexes.write_manifest(saved, manifest)
+        index_files.write_manifest(saved, manifest)
         with pytest.raises(ValueError, match=message):
             Index.load(saved)
 
@@ -79,7 +71,7 @@ def test_more_rows_than_there_are_take_no_memory(saved):
     for about in manifest["arrays"].values():
         if about["shape"][0] == 400:
             about["shape"][0] = 2**31
-    indexes.write_manifest(saved, manifest)
+    index_files.write_manifest(saved, manifest)
     for mmap in (True, False):
         with pytest.raises(ValueError, match=str(saved)):
             Index.load(saved, mmap=mmap)
@@ -88,7 +80,7 @@ def test_more_rows_than_there_are_take_no_memory(saved):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", ["axes", "centroids", "norms", "rows"])
 def test_what_is_not_finite_is_refused_by_name(name, value, saved):
-    array = indexes.read_arrays(saved)[name].copy()
+    array = index_files.read_arrays(saved)[name].copy()
     array.reshape(-1)[-1] = value
     file = change(saved, name, array)
     expected = rf"{file}: it holds (NaN|-?inf) as value {array.size - 1} of its data"
@@ -110,8 +102,8 @@ def test_what_is_not_finite_is_refused_by_name(name, value, saved):
     ],
 )
 def test_numbers_that_no_index_has_are_refused_by_name(name, message, saved):
-    array = indexes.read_arrays(saved)[name].copy()
-    places = array.view(indexes.KNOWN)["sum"] if name == "known" else array
+    array = index_files.read_arrays(saved)[name].copy()
+    places = array.view(index_files.KNOWN)["sum"] if name == "known" else array
     places[1] = 127 if name == "codes" else 2**31 - 1
     if name == "ids":
         places[:] = 5
@@ -139,7 +131,7 @@ def test_a_manifest_names_no_other_files(file, saved):
     (saved.parent / "rows-1.safetensors").write_bytes(b"")
     manifest = manifest_of(saved)
     manifest["arrays"]["rows"]["file"] = file
-    indexes.write_manifest(saved, manifest)
+    index_files.write_manifest(saved, manifest)
     with pytest.raises(
         ValueError, match="the manifest gives rows the name of a file that no array has"
     ):
@@ -153,7 +145,7 @@ def test_a_build_goes_on_with_nothing_larger_than_it_began(name, tmp_path):
     journal = tmp_path / "manifest-unfinished.json"
     state = json.loads(journal.read_text())
     about = state["build"]["files"][name]
-    indexes.make_holes(tmp_path / about["file"], name, about["shape"], 2**36)
+    index_files.make_holes(tmp_path / about["file"], name, about["shape"], 2**36)
     journal.write_text(json.dumps(state))
     with pytest.raises(ValueError, match="what was begun there is not an index of these items"):
         indexes.resume(tmp_path, "euclidean")

@@ -1,0 +1,271 @@
+"""lshjoin.spark and Spark's own on one cluster of two worker processes, one core each, in one run.
+
+join: approxSimilarityJoin of 10,000 x 384 with itself, 4 tables, about 5 % of the pairs in one
+bucket of a table, hashing included. nearest: the 10 nearest for each of 2,000 rows among 2,000
+others, beside nearestByJoin, which came with Spark 4.2. Everything from the data frames, which are
+cached, to the collected ids and distances is timed; each side has had a small job before; lshjoin
+runs before and after Spark. million: the 10 nearest others of each of 1,000,000 x 128 rows, out of
+a Parquet file and into one, beside the engine alone on as many cores. parts: how many parts the
+plan has a query visit. Writes bench-results/spark_cluster.json and .md, case by case.
+"""
+
+import argparse
+import math
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import lshjoin
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lshjoin._lshjoin import isa
+from lshjoin.spark import BucketedRandomProjectionLSH, nearest
+from pyspark.ml.feature import BucketedRandomProjectionLSH as SparkLSH
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from benches import record
+from benches.data.descriptors import descriptors
+from benches.data.embeddings import embeddings
+from benches.data.rows import Rows
+from benches.systems import spark_session
+from benches.systems.meter import timed
+
+WORKERS = 2
+PARAMS = {
+    "inputCol": "features",
+    "outputCol": "hashes",
+    "seed": 12345,
+    "numHashTables": 4,
+    "bucketLength": 0.01,
+}
+THRESHOLD, K, RECALL = 0.9, 10, 0.9
+IDS = ("datasetA.id AS a", "datasetB.id AS b", "distCol")
+
+
+def start(memory: int) -> SparkSession:
+    return spark_session.start(
+        f"local-cluster[{WORKERS},1,{memory}]",
+        driver_memory="4g",
+        executor_memory=f"{memory}m",
+        sql_shuffle_partitions="8",
+    )
+
+
+def collected(joined: DataFrame) -> dict[tuple[int, int], float]:
+    a, b, distances = (column.to_pylist() for column in joined.toArrow().columns)
+    return dict(zip(zip(a, b, strict=True), distances, strict=True))
+
+
+def join(estimator: type, rows: DataFrame) -> dict[tuple[int, int], float]:
+    model = estimator(**PARAMS).fit(rows)
+    if estimator is BucketedRandomProjectionLSH:  # which hashes the rows where it joins them
+        return collected(model.approxSimilarityJoin(rows, rows, THRESHOLD).selectExpr(*IDS))
+    # Spark uses the hashes of both sides twice: cached, as its guide has it.
+    hashed = model.transform(rows).cache()
+    hashed.count()
+    joined = model.approxSimilarityJoin(hashed, hashed, THRESHOLD)
+    pairs = collected(joined.selectExpr(*IDS))
+    hashed.unpersist()
+    return pairs
+
+
+def nearest_join(rows: DataFrame, others: DataFrame) -> dict[tuple[int, int], float]:
+    model = BucketedRandomProjectionLSH(**PARAMS).fit(rows)
+    return collected(model.approxNearestNeighborsJoin(rows, others, K).selectExpr(*IDS))
+
+
+def sparks_nearest(rows: DataFrame, others: DataFrame) -> dict[tuple[int, int], float]:
+    return collected(spark_session.nearest_by_join(rows, others, K))
+
+
+def compared(ours: Callable[[], Any], theirs: Callable[[], Any]) -> dict[str, Any]:
+    times = [timed(ours)[0]]
+    spark_seconds, expected = timed(theirs)
+    for _ in range(2):
+        seconds, actual = timed(ours)
+        times.append(seconds)
+    common = actual.keys() & expected.keys()
+    return {
+        "lshjoin_seconds": times,
+        "spark_seconds": spark_seconds,
+        "ratio": spark_seconds / median(times),
+        "pairs": len(expected),
+        "pairs_in_common": len(common),
+        "largest_difference_of_distance": max(abs(actual[p] - expected[p]) for p in common),
+    }
+
+
+def join_case() -> dict[str, Any]:
+    session = start(3072)
+    data, rows = embeddings(10_000, seed=0)
+    small, both = (spark_session.frame(session, some, WORKERS) for some in (rows[:500], rows))
+    for estimator in (SparkLSH, BucketedRandomProjectionLSH):
+        join(estimator, small)
+    result = compared(lambda: join(BucketedRandomProjectionLSH, both), lambda: join(SparkLSH, both))
+    return {"data": f"{data}, 10,000 x 384, self-join"} | result
+
+
+def nearest_case() -> dict[str, Any]:
+    session = start(3072)
+    data, rows = embeddings(4_000, seed=0)
+    small, a, b = (
+        spark_session.frame(session, some, WORKERS, vectors=False)
+        for some in (rows[:100], rows[:2_000], rows[2_000:])
+    )
+    for work in (nearest_join, sparks_nearest):
+        work(small, small)
+    result = compared(lambda: nearest_join(a, b), lambda: sparks_nearest(a, b))
+    return {"data": f"{data}, 2,000 x 2,000 x 384, k = {K}"} | result
+
+
+def million_case(count: int) -> dict[str, Any]:
+    rows = descriptors(count, seed=0)
+    seconds, alone = timed(
+        lambda: lshjoin.knn_join(items=rows, k=K, recall=RECALL, num_threads=WORKERS)
+    )
+    sample = np.random.default_rng(0).choice(len(rows), 1_000, replace=False)
+    # A row is its own nearest: one more is asked for where it is among the answers.
+    exact, _ = lshjoin.knn_join(rows[sample], rows, K + 1, recall=1.0, num_threads=WORKERS)
+    radius = exact[:, -1:] * (1 + 1e-6)
+    alone_recall = float((alone.distances[sample] <= radius).mean())
+    del alone
+
+    with tempfile.TemporaryDirectory() as directory:
+        source, sink = f"{directory}/rows", f"{directory}/found"
+        write_parquet(rows, Path(source))
+        session = start(3072)
+        # Fewer rows take the way of a million.
+        session.conf.set("spark.lshjoin.broadcastBytes", "0")
+        items = session.read.parquet(source)
+        model = BucketedRandomProjectionLSH(**PARAMS).fit(items)
+        spark_seconds, _ = timed(
+            lambda: (
+                model.approxNearestNeighborsJoin(items, items, K + 1, recall=RECALL)
+                .selectExpr(*IDS)
+                .write.parquet(sink)
+            )
+        )
+        store = session.sparkContext._jsc.sc().statusStore()
+        executors = store.executorList(False)
+        shuffled = sum(executors.apply(at).totalShuffleWrite() for at in range(executors.size()))
+        found = session.read.parquet(sink).where(F.col("a").isin(sample.tolist())).toArrow()
+        session.stop()
+    a, b, distances = (column.to_numpy() for column in found.columns)
+    limits = dict(zip(sample.tolist(), radius[:, 0], strict=True))
+    others = a != b
+    near = sum(distances[others] <= np.array([limits[row] for row in a[others]]))
+    return {
+        "data": f"SIFT-like descriptors, {count:,} x 128 float32, self-join, k = {K}",
+        "recall_asked": RECALL,
+        "lshjoin_seconds": spark_seconds,
+        "lshjoin_recall": float(near) / (K * len(sample)),
+        "shuffle_bytes": shuffled,
+        "engine_alone_seconds": seconds,
+        "engine_alone_recall": alone_recall,
+        "ratio": spark_seconds / seconds,
+    }
+
+
+def parts_case() -> dict[str, Any]:
+    """How many parts a query of the k-NN join visits; planned on the driver, without a cluster."""
+    data, rows = embeddings(22_000, seed=0)
+    rows = rows[np.random.default_rng(0).permutation(len(rows))]
+    queries, items = rows[:2_000], rows[2_000:]
+    visited = {}
+    for parts in (16, 64, 512):
+        centres = nearest._centres(items, parts)
+        homes = nearest._nearest_centres(items, centres, 1)
+        visited[parts] = {
+            recall: nearest._parts_for(math.sqrt(recall), queries, items, homes, centres)
+            for recall in (0.8, 0.9, 0.95)
+        }
+    return {"data": f"{data}, a sample of 20,000 x 384 and 2,000 queries", "visited": visited}
+
+
+def write_parquet(rows: Rows, directory: Path) -> None:
+    directory.mkdir()
+    for part, some in enumerate(np.array_split(np.arange(len(rows)), 8)):
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(rows[some].ravel()), rows.shape[1])
+        table = pa.table({"id": some, "features": lists.cast(pa.list_(pa.float32()))})
+        pq.write_table(table, directory / f"part-{part}.parquet")
+
+
+CASES = {
+    "join": join_case,
+    "nearest": nearest_case,
+    "million": partial(million_case, 1_000_000),
+    "parts": parts_case,
+}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    options.add_argument("--remark", default="", help="what else the machine did meanwhile")
+    options.add_argument("--rows", type=int, help="try the case million with fewer: only printed")
+    chosen = options.parse_args()
+    if chosen.rows:
+        print(report({"million": about() | million_case(chosen.rows)}))
+        return
+    result = record.read("spark_cluster")
+    for name in chosen.cases:
+        case = about(chosen.remark) | CASES[name]()
+        if session := SparkSession.getActiveSession():
+            session.stop()
+        result = {**result, name: case}
+        record.write("spark_cluster", result, report(result))
+    print(report(result))
+
+
+def about(remark: str = "") -> dict[str, Any]:
+    return {
+        "machine": record.machine(),
+        "versions": record.versions("lshjoin", "pyspark", "numpy", "pyarrow"),
+        "isa": isa(),
+        "remark": remark,
+    }
+
+
+def report(result: dict[str, Any]) -> str:
+    lines = [
+        "# lshjoin.spark on two worker processes of one core each",
+        "",
+        "| | Spark, s | lshjoin.spark, s | ratio |",
+        "|---|---:|---:|---:|",
+    ]
+    names = {"join": "approxSimilarityJoin", "nearest": "k-NN join, beside nearestByJoin"}
+    for name, title in names.items():
+        if case := result.get(name):
+            lines.append(
+                f"| {title}: {case['data']} | {case['spark_seconds']:.1f} "
+                f"| {median(case['lshjoin_seconds']):.2f} | {case['ratio']:.0f} |"
+            )
+    for name in names:
+        if case := result.get(name):
+            lines += [
+                "",
+                f"{name}: {case['pairs']} pairs, {case['pairs_in_common']} of them in both; "
+                f"distances differ by at most {case['largest_difference_of_distance']:.1e}.",
+            ]
+    if case := result.get("million"):
+        lines += [
+            "",
+            f"{case['data']}, recall asked {case['recall_asked']}: "
+            f"{case['lshjoin_seconds']:.0f} s, recall {case['lshjoin_recall']:.3f}, "
+            f"{case['shuffle_bytes'] / 1e9:.2f} GB shuffled; the engine alone, {WORKERS} threads: "
+            f"{case['engine_alone_seconds']:.0f} s, recall {case['engine_alone_recall']:.3f}; "
+            f"{case['ratio']:.1f} times as long.",
+        ]
+    for name in CASES:
+        if case := result.get(name):
+            lines += ["", f"{name}: {record.circumstances(case)} {case['remark']}".rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""What README.md and docs/ show of bench-results/.
+
+It stands between `<!-- bench:BLOCK -->` and `<!-- /bench -->`, so that no measured number is typed.
+"""
+
+import re
+from collections.abc import Callable
+
+from benches import record
+from benches.report.reliability import reliability_table
+from benches.report.results import ENOUGH, PUBLISHED, Results, spark_join
+from benches.report.tables import main_table, single_table, spark_table
+
+PAGES = (record.ROOT / "README.md", *sorted((record.ROOT / "docs").glob("*.md")))
+MAIN, SINGLE = "embeddings-100k", "single-30k"
+BLOCK = re.compile(r"(<!-- bench:([\w-]+) -->)(.*?)(<!-- /bench -->)", re.DOTALL)
+NOT_RUN = "not measured yet: `make bench`"
+
+
+def block_join() -> str:
+    results = Results(PUBLISHED)
+    if MAIN not in results.workloads:
+        return NOT_RUN
+    about, machine = results.workloads[MAIN], results.about["machine"]
+    return "\n".join(
+        [
+            "",
+            f"![Recall against total time](bench-results/{PUBLISHED}-{MAIN}.svg)",
+            "",
+            f"The 10 nearest others of each of {about['rows']:,} vectors ({about['data']}), from "
+            "arrays in memory to the answer, building included, on "
+            f"{results.about['threads']} threads of an {machine['cpu']}; the fastest setting of "
+            f"each that finds {ENOUGH:.0%} or more:",
+            "",
+            *main_table(results, MAIN),
+            "",
+        ]
+    )
+
+
+def block_spark() -> str:
+    result = spark_join(PUBLISHED)
+    if not result:
+        return NOT_RUN
+    return "\n".join(
+        [
+            "",
+            f"![Spark's join and ours](bench-results/{PUBLISHED}-spark.svg)",
+            "",
+            *spark_table(result),
+            "",
+        ]
+    )
+
+
+def block_spark_ratio() -> str:
+    sizes = spark_join(PUBLISHED).get("sizes", [])
+    return next((f"{size['ratio']:.0f}" for size in sizes if size["rows"] == 10_000), NOT_RUN)
+
+
+def block_single() -> str:
+    results = Results(PUBLISHED)
+    if SINGLE not in results.workloads:
+        return NOT_RUN
+    about = results.workloads[SINGLE]
+    return "\n".join(["", *single_table(results.points(SINGLE), about), ""])
+
+
+def block_parts() -> str:
+    """How many parts a query visits on Spark, from a sample of embeddings."""
+    case = record.read("spark_cluster").get("parts")
+    if not case:
+        return NOT_RUN
+    recalls = list(next(iter(case["visited"].values())))
+    lines = [
+        "",
+        f"| parts | recall {' | '.join(recalls)} |",
+        "|---:|" + "---:|" * len(recalls),
+        *(
+            f"| {parts} | {' | '.join(str(visited[recall]) for recall in recalls)} |"
+            for parts, visited in case["visited"].items()
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def block_reliability() -> str:
+    known = record.read("reliability")
+    return "\n".join(["", *reliability_table(known), ""]) if known else NOT_RUN
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "join": block_join,
+    "spark": block_spark,
+    "spark-ratio": block_spark_ratio,
+    "single": block_single,
+    "parts": block_parts,
+    "reliability": block_reliability,
+}
+
+
+def filled(text: str) -> str:
+    """The text of a page with its figures as they are in bench-results/."""
+    return BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found[2]]()}{found[4]}", text)
+
+
+def fill_pages() -> None:
+    for path in PAGES:
+        path.write_text(filled(path.read_text()))

@@ -1,0 +1,66 @@
+"""lshjoin itself: its joins of arrays, and its estimator of Spark's shape."""
+
+from typing import Any
+
+import numpy as np
+
+from benches.data.rows import Rows
+from benches.systems.peer import Peer
+
+
+class Lshjoin(Peer):
+    returns_itself = False
+
+    def prepare(self, items: Rows, queries: Rows | None) -> None:
+        import lshjoin
+
+        self.package = lshjoin
+
+    def knn(self, queries: Rows | None, k: int, *, plan: str | None = None, **search: Any) -> Any:
+        if plan is not None:
+            search["plan"] = self.package.JoinPlan.from_json(plan)
+        self.joined = self.package.knn_join(
+            queries,
+            self.items,
+            k,
+            metric=self.metric,
+            num_threads=self.threads,
+            progress=False,
+            **search,
+        )
+        return self.joined.indices
+
+    def radius(self, queries: None, radius: float) -> tuple[int, Any]:
+        found = self.package.radius_join(
+            items=self.items, radius=radius, metric=self.metric, num_threads=self.threads
+        )
+        return len(found.indices) // 2, found
+
+    def rest_bytes(self) -> int:
+        return 0
+
+
+class LshjoinModel(Peer):
+    """The estimator of Spark's shape, over a pyarrow table."""
+
+    def prepare(self, items: Rows, queries: Rows | None) -> None:
+        import lshjoin
+        import pyarrow as pa
+
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(items.ravel()), items.shape[1])
+        self.frame = pa.table({"id": np.arange(len(items)), "features": vectors})
+        self.estimator = lshjoin.BucketedRandomProjectionLSH(
+            inputCol="features", outputCol="hashes", seed=12345, **self.settings
+        )
+
+    def build(self, items: Rows) -> None:
+        self.model = self.estimator.fit(self.frame, num_threads=self.threads)
+
+    def radius(self, queries: None, radius: float) -> tuple[int, Any]:
+        joined = self.model.approxSimilarityJoin(
+            self.frame, self.frame, radius, num_threads=self.threads
+        )
+        return (len(joined) - len(self.frame)) // 2, joined
+
+    def hash(self, queries: None, _: None) -> Any:
+        return self.model.transform(self.frame, num_threads=self.threads)
