@@ -197,7 +197,7 @@ def main() -> None:
     limit, before, start, for_use = limiter(chosen.memory, chosen.cgroup)
     command = [
         *(*before, sys.executable, "-m", "lshjoin", "knn", str(data), "-k", str(K)),
-        *("--recall", str(chosen.recall), "--column", "embedding", "--id", "id"),
+        *("--recall", str(chosen.recall), "--column", "embedding", "--id-column", "id"),
         *("--memory-limit", str(for_use), "--out", str(pairs), "--json"),
     ]
     print(" ".join(command), file=sys.stderr)
@@ -205,7 +205,7 @@ def main() -> None:
     join, process = watched(command, start, partial(far, work, chosen.rows))
     after_join = resource.getrusage(resource.RUSAGE_CHILDREN)
     process["cpu_seconds"] = round(sum(after_join[:2]) - sum(before_join[:2]))
-    if join["plan"]["stretch"] is None:
+    if join["plan"]["chunk"] is None:
         sys.exit(f"{chosen.rows:,} rows fit in {chosen.memory:,} bytes: take more, or less memory")
     print(f"joined in {join['seconds']['all']:.0f} s; measuring recall", file=sys.stderr)
     result = {
@@ -289,7 +289,7 @@ def report(result: dict[str, Any]) -> str:
         *stages,
         f"| in all | {seconds['all']:.0f} s | | {sum(paper.values()):.1f} h |",
         "",
-        f"{-(-plan['queries'] // plan['stretch'])} stretches; {plan['join']['cells']:,} cells, of "
+        f"{-(-plan['queries'] // plan['chunk'])} stretches; {plan['join']['cells']:,} cells, of "
         f"which each row looks into {plan['join']['probes']} on average. The processor was at work "
         f"for {process['cpu_seconds']:,} s in all.",
         "",

@@ -64,7 +64,8 @@ pub use family::{BucketedRandomProjection, CauchyProjection, HashFamily, RandomH
 pub use index::{Index, IndexBuilder, IndexInfo};
 pub use knn_join::{knn_join, knn_join_for_recall};
 pub use lshjoin_kernels::{
-    Bucketing, HashFunctions, Isa, KeyLayout, KeyMode, Rows, Scalar, memory, widen_f16,
+    Bucketing, HashFunctions, Isa, KernelError, KeyLayout, KeyMode, Rows, Scalar, memory,
+    widen_f16,
 };
 pub use metric::Metric;
 pub use model::LshModel;

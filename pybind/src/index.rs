@@ -200,7 +200,7 @@ impl Index {
         clippy::too_many_arguments,
         reason = "the signature is Python's, by keyword"
     )]
-    fn knn_of_stretch<'py>(
+    fn knn_of_chunk<'py>(
         &self,
         py: Python<'py>,
         start: usize,
@@ -220,7 +220,7 @@ impl Index {
     }
 
     #[pyo3(signature = (start, stop, radius, *, num_threads=None, on_progress=None))]
-    fn radius_of_stretch<'py>(
+    fn radius_of_chunk<'py>(
         &self,
         py: Python<'py>,
         start: usize,

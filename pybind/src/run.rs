@@ -10,12 +10,16 @@ use std::{
     time::Duration,
 };
 
-use lshjoin::{Error, Run, memory};
+use lshjoin::{Error, KernelError, Run, memory};
 use pyo3::{
     exceptions::{PyMemoryError, PyOverflowError, PyRuntimeError, PyValueError},
+    import_exception,
     prelude::*,
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
+
+import_exception!(lshjoin.errors, NotFiniteError);
+import_exception!(lshjoin.errors, RowError);
 
 /// How often signals and progress are looked at.
 pub(crate) const POLL: Duration = Duration::from_millis(50);
@@ -144,12 +148,31 @@ pub(crate) fn with_way_out(error: Error, way_out: &str) -> PyErr {
     }
 }
 
-/// An error of the engine as a ValueError, or as the MemoryError or OSError that it is.
+/// An error of the engine as a ValueError, if it is about a row with its number, or as the MemoryError
+/// or OSError that it is.
 pub(crate) fn to_py(error: Error) -> PyErr {
-    match &error {
-        Error::Memory { .. } => PyMemoryError::new_err(error.to_string()),
-        Error::Io { kind, .. } => io::Error::new(*kind, error.to_string()).into(),
-        _ => PyValueError::new_err(error.to_string()),
+    let message = error.to_string();
+    let (row, side, dimension) = match error {
+        Error::Memory { .. } => return PyMemoryError::new_err(message),
+        Error::Io { kind, .. } => return io::Error::new(kind, message).into(),
+        Error::NotFinite {
+            side,
+            row,
+            dimension,
+            ..
+        } => (row, Some(side), Some(dimension)),
+        Error::TooLarge { side, row, .. } => (row, Some(side), None),
+        Error::Kernel(KernelError::NotFinite { row, dimension, .. }) => {
+            (row, None, Some(dimension))
+        }
+        Error::Kernel(
+            KernelError::TooLarge { row, .. } | KernelError::BucketOverflow { row, .. },
+        ) => (row, None, None),
+        _ => return PyValueError::new_err(message),
+    };
+    match dimension {
+        Some(dimension) => NotFiniteError::new_err((message, row, dimension, side)),
+        None => RowError::new_err((message, row, side)),
     }
 }
 

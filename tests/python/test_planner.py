@@ -324,7 +324,7 @@ def test_picture(planned_elsewhere):
 def test_suggested_buckets_find_the_nearest(estimator):
     rows = clusters(np.random.default_rng(7), 3_000, 16)
     frame = make_frame("polars", rows)
-    lsh = estimator.suggest(frame, numNeighbors=5, recall=0.85)
+    lsh = estimator.suggest(frame, numNearestNeighbors=5, recall=0.85)
     assert (lsh.getInputCol(), lsh.getSeed()) == ("features", lshjoin.lsh.DEFAULT_SEED)
     assert lsh.suggestion.recall.value >= 0.8
     assert 0 < lsh.suggestion.candidates < 50 * len(rows)
@@ -350,14 +350,14 @@ def test_suggested_buckets_find_what_is_within_a_threshold():
 def test_suggestions_refuse_what_makes_no_sense(rng):
     frame = make_frame("polars", rng.standard_normal((50, 3)))
     suggest = BucketedRandomProjectionLSH.suggest
-    for given in ({}, {"threshold": 1.0, "numNeighbors": 3}):
-        with pytest.raises(TypeError, match="either threshold or numNeighbors"):
+    for given in ({}, {"threshold": 1.0, "numNearestNeighbors": 3}):
+        with pytest.raises(TypeError, match="either threshold or numNearestNeighbors"):
             suggest(frame, **given)
     with pytest.raises(ValueError, match="recall must be above 0 and below 1"):
-        suggest(frame, numNeighbors=3, recall=1.0)
+        suggest(frame, numNearestNeighbors=3, recall=1.0)
     with pytest.raises(ValueError, match="threshold must be so large"):
         suggest(frame, threshold=1e-9)
     with pytest.raises(ValueError, match="cannot be less than 1"):
-        suggest(frame, numNeighbors=0)
+        suggest(frame, numNearestNeighbors=0)
     with pytest.raises(ValueError, match="duplicates"):
-        suggest(make_frame("polars", np.ones((50, 3))), numNeighbors=2)
+        suggest(make_frame("polars", np.ones((50, 3))), numNearestNeighbors=2)

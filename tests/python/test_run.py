@@ -222,6 +222,12 @@ def test_libraries_that_are_not_in_use_are_not_imported():
     assert (result.stdout, result.stderr) == ("[]\n", "")
 
 
+def test_what_is_public_is_what_dir_shows():
+    assert dir(lshjoin) == sorted(lshjoin.__all__)
+    assert all(hasattr(lshjoin, name) for name in dir(lshjoin))
+    assert {"build_index", "dedup_files", "open_dataset", "query_index"} < set(dir(lshjoin))
+
+
 def test_command_line():
     result = run("-m", "lshjoin", "--version")
     features = lshjoin.cpu_features()

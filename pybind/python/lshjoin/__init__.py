@@ -1,11 +1,12 @@
 """Nearest neighbours and similarity joins of embeddings, by locality-sensitive hashing.
 
 For data frames (pandas, polars, pyarrow) the estimators and models of Spark ML:
-:class:`BucketedRandomProjectionLSH` and its relatives. For NumPy arrays :func:`knn_join` and
-:func:`radius_join`; a :class:`JoinPlan` is how the former goes about it.
-:func:`radius_join_batches` is for results that need not fit in memory, :func:`knn_join_files`
-and :func:`radius_join_files` for vectors that need not either. An :class:`Index` keeps items ready,
-in memory or on disk, for joins to come.
+:class:`BucketedRandomProjectionLSH` and its relatives; for those of Spark itself the same in
+``lshjoin.spark``. For NumPy arrays :func:`knn_join` and :func:`radius_join`; a :class:`JoinPlan` is
+how the former goes about it. :func:`radius_join_batches` is for results that need not fit in
+memory, :func:`knn_join_files`, :func:`radius_join_files` and :func:`dedup_files` for vectors that
+need not either. An :class:`Index` keeps items ready, in memory or on disk, for joins to come;
+:func:`build_index` and :func:`query_index` do so from files to files.
 """
 
 from lshjoin._lshjoin import __version__, cpu_features
@@ -17,6 +18,9 @@ from lshjoin.arrays import (
     radius_join,
     radius_join_batches,
 )
+from lshjoin.datasets import Dataset, open_dataset
+from lshjoin.duplicates import Deduplication, dedup_files
+from lshjoin.errors import NotFiniteError, RowError
 from lshjoin.estimators import (
     BucketedRandomProjectionLSH,
     BucketedRandomProjectionLSHModel,
@@ -33,6 +37,7 @@ from lshjoin.files import (
 )
 from lshjoin.files_plan import FilesPlan
 from lshjoin.index import Index
+from lshjoin.index_files import FoundInIndex, build_index, query_index
 from lshjoin.job import OtherJobError
 from lshjoin.lsh import Suggestion
 from lshjoin.plan import JoinPlan, Prediction
@@ -42,29 +47,43 @@ from lshjoin.report import Estimate, Report
 __all__ = [
     "BucketedRandomProjectionLSH",
     "BucketedRandomProjectionLSHModel",
+    "Dataset",
+    "Deduplication",
     "Estimate",
     "FilesJoin",
     "FilesPlan",
+    "FoundInIndex",
     "Index",
     "JoinPlan",
     "ManhattanProjectionLSH",
     "ManhattanProjectionLSHModel",
     "Neighbors",
+    "NotFiniteError",
     "OtherJobError",
     "Prediction",
     "RadiusNeighbors",
     "RandomHyperplaneLSH",
     "RandomHyperplaneLSHModel",
     "Report",
+    "RowError",
     "Suggestion",
     "__version__",
+    "build_index",
     "cpu_features",
+    "dedup_files",
     "knn_join",
     "knn_join_files",
+    "open_dataset",
     "plan_knn_join",
     "plan_knn_join_files",
     "plot_plan",
+    "query_index",
     "radius_join",
     "radius_join_batches",
     "radius_join_files",
 ]
+
+
+def __dir__() -> list[str]:
+    """What is public; modules are not, but for ``lshjoin.spark``."""
+    return __all__

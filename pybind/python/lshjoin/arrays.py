@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import numbers
 import operator
 import weakref
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lshjoin import _lshjoin
-from lshjoin.params import short, to_float
-from lshjoin.plan import JoinPlan, natural
+from lshjoin.checks import short, to_float, to_k, to_natural, to_radius
+from lshjoin.plan import JoinPlan
 from lshjoin.progress import Progress, reporter
 from lshjoin.report import Report
 from lshjoin.vectors import array_matrix, same_dtype
@@ -106,14 +107,14 @@ def knn_join(
 ) -> Neighbors:
     """For every row of ``queries``, the ``k`` nearest rows of ``items``.
 
-    ``items`` alone is the self-join, in which a row is not its own neighbour (its exact duplicates
-    are).
+    One array alone, ``knn_join(x)`` or ``knn_join(items=x)``, is the self-join, in which a row is
+    not its own neighbour (its exact duplicates are).
 
     Args:
         queries: (n, d) array-like, one vector a row, or a column of vectors of pandas, polars or
             pyarrow. float16, float32 and float64 are used as they are, without a copy when
             C-contiguous; 8- and 16-bit integers are widened to float32, other integers to float64.
-        items: (m, d) array-like.
+        items: (m, d) array-like; the queries themselves if None.
         k: neighbours a query, at least 1. Queries with fewer are padded with inf and -1.
         metric: "euclidean", "manhattan", "cosine" (1 - cosine similarity) or "inner_product" (its
             negative is the distance: the largest come first).
@@ -135,16 +136,17 @@ def knn_join(
     Raises:
         TypeError: for arrays that do not hold real numbers, sparse ones among them, or a plan with
             a recall or seed.
-        ValueError: for NaN, infinity or anything masked, values so large that a distance might not
-            fit the type (in float32 from about 1e38 on, for inner products from about
-            1e19 / sqrt(d)), arrays that are not 2-D, different numbers of columns, ``k`` below 1, a
-            recall that is not above 0 and at most 1.
+        NotFiniteError: for NaN and infinity, with the row and the dimension; a ValueError.
+        ValueError: for anything masked, values so large that a distance might not fit the type (in
+            float32 from about 1e38 on, for inner products from about 1e19 / sqrt(d)), arrays that
+            are not 2-D, different numbers of columns, ``k`` below 1, a recall that is not above 0
+            and at most 1.
 
     Examples:
         >>> import numpy as np
         >>> from lshjoin import knn_join
         >>> items = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
-        >>> distances, indices = knn_join(items=items, k=2)
+        >>> distances, indices = knn_join(items, k=2)
         >>> indices
         array([[2, 1],
                [2, 0],
@@ -162,7 +164,7 @@ def knn_join(
         >>> print(result.report.recall)
         1.0, as all pairs are compared
     """
-    k = at_least_one(k)
+    k = to_k(k)
     query_rows, item_rows = sides(queries, items)
     if plan is not None and not isinstance(plan, JoinPlan):
         raise TypeError(f"plan must be a JoinPlan, not {type(plan).__name__}")
@@ -177,7 +179,7 @@ def knn_join(
                 columns,
                 metric=metric,
                 recall=0.95 if recall is None else to_float(recall),
-                seed=0 if seed is None else natural("seed", seed),
+                seed=0 if seed is None else to_natural("seed", seed),
                 num_threads=num_threads,
                 on_progress=on_progress,
             )
@@ -218,7 +220,7 @@ def plan_knn_join(
 
     Args:
         queries: (n, d) array-like, as for :func:`knn_join`.
-        items: (m, d) array-like.
+        items: (m, d) array-like; the queries themselves if None.
         k: neighbours a query, at least 1.
         metric: as for :func:`knn_join`.
         recall: the share of the true neighbours to find, above 0 and at most 1.
@@ -237,12 +239,12 @@ def plan_knn_join(
         >>> import numpy as np
         >>> from lshjoin import plan_knn_join
         >>> rng = np.random.default_rng(0)
-        >>> items = rng.standard_normal((1000, 8), dtype=np.float32)
-        >>> plan = plan_knn_join(items=items, recall=0.9)
+        >>> x = rng.standard_normal((1000, 8), dtype=np.float32)
+        >>> plan = plan_knn_join(x, recall=0.9)
         >>> plan, plan.predicted.recall.value, plan.predicted.share
         (JoinPlan.exact(), 1.0, 0.4995)
     """
-    k = at_least_one(k)
+    k = to_k(k)
     query_rows, item_rows = sides(queries, items)
     return study(
         query_rows,
@@ -275,7 +277,7 @@ def study(
             min(k, max(len(item_rows), 1)),
             metric=metric,
             recall=to_float(recall),
-            seed=natural("seed", seed),
+            seed=to_natural("seed", seed),
             num_threads=num_threads,
             on_progress=on_progress,
         )
@@ -294,12 +296,12 @@ def radius_join(
 ) -> RadiusNeighbors:
     """For every row of ``queries``, all rows of ``items`` nearer than ``radius`` (strictly).
 
-    ``items`` alone is the self-join, in which a row is not its own neighbour (its exact duplicates
+    One array alone is the self-join, in which a row is not its own neighbour (its exact duplicates
     are) and each pair comes both ways.
 
     Args:
         queries: (n, d) array-like, as for :func:`knn_join`.
-        items: (m, d) array-like.
+        items: (m, d) array-like; the queries themselves if None.
         radius: in the units of the metric; inf for all pairs. Required.
         metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
         num_threads: threads to use; all cores if None.
@@ -310,8 +312,9 @@ def radius_join(
 
     Raises:
         TypeError: for arrays that do not hold real numbers, or no radius.
-        ValueError: for NaN or infinity, arrays that are not 2-D, different numbers of columns, a
-            radius that is negative or NaN.
+        NotFiniteError: for NaN and infinity, as :func:`knn_join`.
+        ValueError: for arrays that are not 2-D, different numbers of columns, a radius that is
+            negative or NaN.
 
     Examples:
         >>> import numpy as np
@@ -359,7 +362,7 @@ def radius_join_batches(
     Args:
         queries: (n, d) array-like, as for :func:`knn_join`. Arrays that are used without a copy
             must not be changed before the stream's end.
-        items: (m, d) array-like.
+        items: (m, d) array-like; the queries themselves if None.
         radius: in the units of the metric; inf for all pairs. Required.
         metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
         batch_size: pairs a batch, at least 1; the last batch may be smaller.
@@ -423,30 +426,17 @@ def _record_batches(
             yield pa.record_batch(list(columns), schema)
 
 
-def to_radius(radius: float | None) -> float:
-    """A radius that a join can have."""
-    if radius is None:
-        raise TypeError("a radius is missing; pass radius=")
-    radius = to_float(radius)
-    if not radius >= 0:
-        raise ValueError(f"radius must not be negative or NaN, but is {radius}")
-    return radius
-
-
-def at_least_one(k: SupportsIndex) -> int:
-    """A number of neighbours."""
-    k = operator.index(k)
-    if k < 1:
-        raise ValueError(f"The number of nearest neighbors cannot be less than 1 (k is {short(k)})")
-    if k >= 2**63:
-        raise ValueError(f"The number of nearest neighbors must be below 2**63 (k is {short(k)})")
-    return k
-
-
 def sides(queries: ArrayLike | None, items: ArrayLike | None) -> tuple[Matrix | None, Matrix]:
-    """The two sides of a join as the engine takes them; None for the items themselves."""
+    """Queries and items as the engine takes them; without queries for a self-join."""
     if items is None:
-        raise TypeError("items are missing; for a self-join pass items=x alone")
+        queries, items = None, queries
+    if items is None:
+        raise TypeError("there is nothing to join; pass queries and items, or one array alone")
+    if isinstance(items, numbers.Real):
+        raise TypeError(
+            f"items is the number {short(items)}; to join one array with itself pass k or the "
+            "radius by name"
+        )
     item_rows = array_matrix(items, "items")
     if queries is None:
         return None, item_rows

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lshjoin.errors import NotFiniteError
 from lshjoin.ids import are_strings, id_type, plain_ids
 from lshjoin.paths import StoragePath, local_path
 from lshjoin.vectors import array_matrix, column_matrix, engine_dtype, list_type
@@ -71,7 +72,7 @@ class Dataset:
 
     Examples:
         >>> import numpy as np
-        >>> from lshjoin.datasets import open_dataset
+        >>> from lshjoin import open_dataset
         >>> np.save("vectors.npy", np.eye(3, dtype=np.float32))
         >>> dataset = open_dataset("vectors.npy")
         >>> len(dataset), dataset.dim, dataset.dtype
@@ -123,7 +124,8 @@ class Dataset:
             stop: the row after the last.
 
         Raises:
-            ValueError: for nulls, NaN, infinity, or rows of another length, with file and row.
+            NotFiniteError: for NaN and infinity, with file and row.
+            ValueError: for nulls, or rows of another length, with file and row.
         """
         rows = rows or self._piece_rows
         stop = len(self) if stop is None else stop
@@ -216,9 +218,11 @@ class Dataset:
             return
         row, dimension = divmod(int(np.argmin(finite)), self.dim)
         column = "" if self.column is None else f" of column {self.column}"
-        raise ValueError(
+        raise NotFiniteError(
             f"{file.path}: row {first + row}{column} holds {_name(vectors[row, dimension])} at "
-            f"dimension {dimension}; remove or replace values that are not finite"
+            f"dimension {dimension}; remove or replace values that are not finite",
+            first + row,
+            dimension,
         )
 
 

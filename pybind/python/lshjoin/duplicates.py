@@ -37,7 +37,7 @@ class Deduplication:
 
 def dedup_files(
     items: Source,
-    threshold: float,
+    radius: float,
     *,
     out: StoragePath,
     column: str | None = None,
@@ -48,11 +48,12 @@ def dedup_files(
     num_threads: int | None = None,
     progress: Progress = None,
 ) -> Deduplication:
-    """Groups of near-duplicates: the connected components of the pairs nearer than a threshold.
+    """Groups of near-duplicates: the connected components of the pairs nearer than a radius.
 
     Args:
         items: files of vectors, as for :func:`lshjoin.knn_join_files`.
-        threshold: rows nearer than that are duplicates, and so are duplicates of duplicates.
+        radius: rows nearer than that are duplicates, and so are duplicates of duplicates; in the
+            units of the metric.
         out: the Parquet file to write, a row for each of the items: its ``id`` (row number without
             ``id_column``), the ``group``, which is the id of the group's first row, and ``keep``,
             true for first rows.
@@ -72,7 +73,7 @@ def dedup_files(
     Examples:
         >>> import numpy as np
         >>> import pyarrow.parquet as pq
-        >>> from lshjoin.duplicates import dedup_files
+        >>> from lshjoin import dedup_files
         >>> np.save("items.npy", np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 0.1], [0.0, 0.2]]))
         >>> dedup_files("items.npy", 0.15, out="groups.parquet").kept
         2
@@ -87,7 +88,7 @@ def dedup_files(
     dataset = open_dataset(items, column, id_column)
     work = {
         "command": "dedup",
-        "threshold": threshold,
+        "radius": radius,
         "metric": metric,
         "items": dataset.identity,
     }
@@ -103,8 +104,8 @@ def dedup_files(
             pairs = job.path("pairs.parquet")
             if not job.done(pairs.name):
                 radius_join_files(
-                    items=items,
-                    radius=threshold,
+                    items,
+                    radius=radius,
                     out=pairs,
                     column=column,
                     metric=metric,

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,28 +17,23 @@ import numpy as np
 from lshjoin.arrays import (
     Metric,
     NearestMetric,
-    at_least_one,
     knn_join,
     plan_knn_join,
     radius_join_batches,
-    to_radius,
 )
+from lshjoin.checks import to_bytes, to_k, to_natural, to_radius, to_recall
 from lshjoin.datasets import Dataset, Source, open_dataset
 from lshjoin.files_plan import FilesPlan, partitions_until, plan_files
 from lshjoin.ids import load_ids, store_ids
 from lshjoin.job import Job
 from lshjoin.out_of_core import Columns, DiskJoin, WritePairs
 from lshjoin.pairs import PairsFile, concatenate, neighbor_pairs, pairs_schema
-from lshjoin.params import short, to_float
 from lshjoin.paths import StoragePath, local_path, parquet_path
-from lshjoin.plan import JoinPlan, natural
+from lshjoin.plan import JoinPlan
 from lshjoin.progress import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-#: What a container has of the machine's memory: cgroups of version 2 and 1.
-_CGROUP_LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
 
 OnPlan = Callable[[FilesPlan], object] | None
 
@@ -83,12 +76,12 @@ def knn_join_files(
 ) -> FilesJoin:
     """:func:`lshjoin.knn_join` of vectors in files, with its pairs written to a Parquet file.
 
-    The same call goes on with what an earlier one left, whatever ended that; a finished job leaves
-    nothing but ``out``.
+    One source alone is the self-join, as there. The same call goes on with what an earlier one
+    left, whatever ended that; a finished job leaves nothing but ``out``.
 
     Args:
         queries: files of vectors, as for :func:`lshjoin.open_dataset`.
-        items: files of vectors; alone they are joined with themselves.
+        items: files of vectors; the queries themselves if None.
         k: neighbours a query, at least 1.
         out: the Parquet file to write, of a name that ends with .parquet or .pq: ``query`` and
             ``item``, ids or else row numbers, and ``distance``, nearest first for each query;
@@ -114,24 +107,25 @@ def knn_join_files(
         FileExistsError: when ``out`` is there already.
         FileNotFoundError: when there are no such files to read.
         OtherJobError: when ``work_dir`` belongs to another job.
+        NotFiniteError: for NaN and infinity, with the row of the file and the dimension.
         TypeError, ValueError: for arguments out of range, files that are not vectors of one
-            length, NaN and infinity.
+            length.
 
     Examples:
         >>> import numpy as np
         >>> import pyarrow.parquet as pq
         >>> from lshjoin import knn_join_files
         >>> np.save("items.npy", np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]))
-        >>> knn_join_files(items="items.npy", k=1, out="nearest.parquet").pairs
+        >>> knn_join_files("items.npy", k=1, out="nearest.parquet").pairs
         3
         >>> pq.read_table("nearest.parquet").to_pydict()["item"]
         [2, 2, 0]
     """
-    k = at_least_one(k)
+    k = to_k(k)
     sides = _Sides.open(queries, items, column, id_column)
     work = {"command": "knn", "k": k, "metric": metric, **sides.work()}
     if plan is None:
-        recall, seed = to_recall(recall), natural("seed", 0 if seed is None else seed)
+        recall, seed = to_recall(recall), to_natural("seed", 0 if seed is None else seed)
         join = partitions_until(recall, len(sides.items), seed)
         work |= {"recall": recall, "seed": seed}
     elif recall is not None or seed is not None:
@@ -160,7 +154,7 @@ def knn_join_files(
         parts, join = disk.knn(k, write)
         return parts
 
-    files_plan = sides.files_plan(join, k, memory_bytes(memory_limit))
+    files_plan = sides.files_plan(join, k, to_bytes(memory_limit))
     if on_plan and files_plan.out_of_core:
         on_plan(_timed(sides, files_plan, k, metric))
     result = _run(
@@ -195,8 +189,7 @@ def radius_join_files(
 
     Args:
         queries: as for :func:`knn_join_files`.
-        items: as for :func:`knn_join_files`; alone they are joined with themselves, and each pair
-            comes both ways.
+        items: as for :func:`knn_join_files`; of a self-join each pair comes both ways.
         radius: in the units of the metric; pairs nearer than that are found, all of them. Required.
         out: as for :func:`knn_join_files`; in no certain order.
         column: as for :func:`knn_join_files`.
@@ -216,7 +209,7 @@ def radius_join_files(
         >>> import pyarrow.parquet as pq
         >>> from lshjoin import radius_join_files
         >>> np.save("items.npy", np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]))
-        >>> radius_join_files(items="items.npy", radius=2, out="near.parquet").pairs
+        >>> radius_join_files("items.npy", radius=2, out="near.parquet").pairs
         2
         >>> sorted(pq.read_table("near.parquet").to_pydict()["query"])
         [0, 2]
@@ -237,7 +230,7 @@ def radius_join_files(
             queries, items, distances = (column.to_numpy() for column in batch.columns)
             yield queries, items, distances
 
-    files_plan = sides.files_plan(JoinPlan.exact(), None, memory_bytes(memory_limit))
+    files_plan = sides.files_plan(JoinPlan.exact(), None, to_bytes(memory_limit))
     if on_plan and files_plan.out_of_core:
         # All pairs are compared, as they would be for the nearest.
         on_plan(_timed(sides, files_plan, 1, metric))
@@ -275,7 +268,7 @@ def plan_knn_join_files(
         >>> import numpy as np
         >>> from lshjoin import plan_knn_join_files
         >>> np.save("items.npy", np.zeros((1000, 64), np.float32))
-        >>> print(plan_knn_join_files(items="items.npy", memory_limit="1GiB"))  # doctest: +ELLIPSIS
+        >>> print(plan_knn_join_files("items.npy", memory_limit="1GiB"))  # doctest: +ELLIPSIS
         exact...
         rows    1,000 queries, 1,000 items of 64 dimensions, in memory
         memory  203 MB of 1.07 GB: Python 201 MB, vectors 512 kB, codes 160 kB, neighbours 600 kB
@@ -283,10 +276,10 @@ def plan_knn_join_files(
         writes  pairs 200 kB
         time    about ... seconds
     """
-    k, recall, seed = at_least_one(k), to_recall(recall), natural("seed", seed)
+    k, recall, seed = to_k(k), to_recall(recall), to_natural("seed", seed)
     sides = _Sides.open(queries, items, column, id_column)
     join = partitions_until(recall, len(sides.items), seed)
-    plan = sides.files_plan(join, k, memory_bytes(memory_limit))
+    plan = sides.files_plan(join, k, to_bytes(memory_limit))
     if not plan.out_of_core:
         join = plan_knn_join(*sides.vectors(), k=k, metric=metric, recall=recall, seed=seed)
         plan = dataclasses.replace(plan, join=join)
@@ -310,46 +303,13 @@ def _timed(sides: _Sides, plan: FilesPlan, k: int, metric: NearestMetric) -> Fil
     joining = time.perf_counter() - start
     larger = plan.items / rows
     if join == JoinPlan.exact():
-        # One side in memory meets each pair once, two sides or stretches both ways.
+        # One side in memory meets each pair once, two sides or chunks both ways.
         more = larger * (1 if sides.queries is None and not plan.out_of_core else 2)
     else:
         more = larger**_GROWTH
     bytes_read = sum(size * times for size, times in plan.reads.values())
     seconds = reading * bytes_read + joining * plan.queries / rows * more
     return dataclasses.replace(plan, seconds=seconds)
-
-
-def to_recall(recall: float | None) -> float:
-    """A recall that can be asked for; 0.95 if None."""
-    recall = to_float(0.95 if recall is None else recall)
-    if not 0 < recall <= 1:
-        raise ValueError(f"recall must be above 0 and at most 1, not {recall}")
-    return recall
-
-
-def memory_bytes(limit: int | str | None) -> int:
-    """Bytes from a text like "4GiB" or "500 MB"; half of what machine or container has for None.
-
-    Examples:
-        >>> from lshjoin.files import memory_bytes
-        >>> memory_bytes("4GiB"), memory_bytes("1.5 kB"), memory_bytes(1 << 20)
-        (4294967296, 1500, 1048576)
-    """
-    if limit is None:
-        sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-        for cgroup in _CGROUP_LIMITS:
-            with suppress(OSError, ValueError):  # not this version, or no limit
-                sizes.append(int(Path(cgroup).read_text()))
-        return min(sizes) // 2
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kMGT]?)(i?)B?)?\s*", str(limit), re.IGNORECASE)
-    if match is None:
-        raise ValueError(f"memory_limit must be bytes or a text like '4GiB', not {short(limit)!r}")
-    number, prefix, binary = match.groups()
-    power = " kmgt".index(prefix.lower() if prefix else " ")
-    size = float(number) * (1024 if binary else 1000) ** power
-    if size >= 2**63:
-        raise ValueError(f"memory_limit must be below 2**63 bytes, not {short(limit)}")
-    return int(size)
 
 
 @dataclass(frozen=True)
@@ -364,7 +324,9 @@ class _Sides:
         cls, queries: Source | None, items: Source | None, column: str | None, ids: str | None
     ) -> _Sides:
         if items is None:
-            raise TypeError("items are missing; for a self-join pass items= alone")
+            queries, items = None, queries
+        if items is None:
+            raise TypeError("there is nothing to join; pass queries and items, or one of them")
         of_items = open_dataset(items, column, ids)
         if queries is None:
             return cls(None, of_items)

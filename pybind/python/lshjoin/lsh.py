@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lshjoin import _lshjoin
 from lshjoin.arrays import knn_join
+from lshjoin.checks import at_least_one, to_float, to_int
 from lshjoin.frames import Dataset, Frame, open_frame, open_pair
 from lshjoin.params import (
     ParamMap,
@@ -22,8 +23,6 @@ from lshjoin.params import (
     declare,
     finite_positive,
     signed_64_bits,
-    to_float,
-    to_int,
     to_string,
     whole_positive,
 )
@@ -222,8 +221,9 @@ class LSH(LSHParams, Storable, Generic[Model]):
         Raises:
             KeyError: when a parameter without default is not set.
             TypeError: when the column does not hold vectors of numbers.
-            ValueError: for an empty frame, a missing or ragged column, nulls, NaN or infinity, or
-                when ``outputCol`` exists already.
+            NotFiniteError: for NaN and infinity, with the row and the dimension; a ValueError.
+            ValueError: for an empty frame, a missing or ragged column, nulls, or when
+                ``outputCol`` exists already.
         """
         if isinstance(params, (list, tuple)):
             fits = self.fitMultiple(dataset, params, num_threads=num_threads, progress=progress)
@@ -342,7 +342,7 @@ class BucketedLSH(BucketLengthParam, LSH[Model]):
         *,
         inputCol: str = "features",
         threshold: float | None = None,
-        numNeighbors: SupportsIndex | None = None,
+        numNearestNeighbors: SupportsIndex | None = None,
         recall: float = 0.95,
         seed: int = DEFAULT_SEED,
         num_threads: int | None = None,
@@ -361,8 +361,8 @@ class BucketedLSH(BucketLengthParam, LSH[Model]):
                 itself, or like both sides of the join.
             inputCol: the column of vectors.
             threshold: for :meth:`~LSHModel.approxSimilarityJoin` with this threshold.
-            numNeighbors: for :meth:`~LSHModel.approxNearestNeighbors` with so many neighbours.
-                Exactly one of the two is given.
+            numNearestNeighbors: for :meth:`~LSHModel.approxNearestNeighbors` with so many
+                neighbours. Exactly one of the two is given.
             recall: the share of the near rows to find, above 0 and below 1.
             seed: that of the estimator.
             num_threads: threads to use; all cores if None.
@@ -373,7 +373,7 @@ class BucketedLSH(BucketLengthParam, LSH[Model]):
             ``numHashFunctions`` set; its ``suggestion`` holds the predicted recall and candidates.
 
         Raises:
-            TypeError: for both or neither of ``threshold`` and ``numNeighbors``.
+            TypeError: for both or neither of ``threshold`` and ``numNearestNeighbors``.
             ValueError: for a recall out of range, a threshold so small that no sampled row has a
                 neighbour, rows that are all duplicates, or vectors that ``fit`` would refuse.
 
@@ -383,16 +383,20 @@ class BucketedLSH(BucketLengthParam, LSH[Model]):
             >>> rng = np.random.default_rng(0)
             >>> rows = rng.standard_normal((50, 1, 8)) * 5 + rng.standard_normal((50, 20, 8))
             >>> df = pd.DataFrame({"features": list(rows.reshape(1000, 8))})
-            >>> brp = BucketedRandomProjectionLSH.suggest(df, numNeighbors=5, recall=0.9)
+            >>> brp = BucketedRandomProjectionLSH.suggest(df, numNearestNeighbors=5, recall=0.9)
             >>> brp.suggestion.recall.value > 0.85, brp.suggestion.candidates < 1000
             (True, True)
             >>> model = brp.fit(df)
         """
-        if (threshold is None) == (numNeighbors is None):
-            raise TypeError("pass either threshold or numNeighbors")
+        if (threshold is None) == (numNearestNeighbors is None):
+            raise TypeError("pass either threshold or numNearestNeighbors")
         estimator = cls(inputCol=inputCol, seed=seed)
         rows = open_frame(dataset).features(inputCol)
-        near = None if numNeighbors is None else min(_count(numNeighbors), max(len(rows), 1))
+        near = (
+            None
+            if numNearestNeighbors is None
+            else min(at_least_one(numNearestNeighbors), max(len(rows), 1))
+        )
         with reporter(progress, "suggest") as on_progress:
             text = _lshjoin.suggest(
                 rows,
@@ -496,7 +500,7 @@ class LSHModel(LSHParams, Storable):
             The dataset's columns, ``outputCol`` and ``distCol``: exact distances, float32 for
             float16 and float32 vectors, else float64.
         """
-        k = _count(numNearestNeighbors)
+        k = at_least_one(numNearestNeighbors)
         frame = open_frame(dataset)
         rows = self._features(frame)
         query = key_matrix(key)
@@ -591,7 +595,7 @@ class LSHModel(LSHParams, Storable):
             Struct columns ``datasetA`` and ``datasetB`` with the columns of their sides (in pandas
             pairs of names: ``("datasetA", "id")``), and ``distCol``: by row of A, nearest first.
         """
-        k = _count(numNearestNeighbors)
+        k = at_least_one(numNearestNeighbors)
         frame_a, frame_b = self._sides(datasetA, datasetB, distCol)
         queries = self._features(frame_a)
         items = queries if frame_b is frame_a else self._features(frame_b)
@@ -708,10 +712,3 @@ def _room_for(pairs: int) -> Iterator[None]:
             f"there is no memory for frames of {pairs} pairs ({error}): pass frames of the columns "
             "that are asked for, a key among them, or join them in parts"
         ) from error
-
-
-def _count(value: SupportsIndex) -> int:
-    count = operator.index(value)
-    if count < 1:
-        raise ValueError("The number of nearest neighbors cannot be less than 1")
-    return count

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import operator
 from dataclasses import asdict, dataclass, field
 from typing import Any, SupportsIndex
 
 from lshjoin import _lshjoin
-from lshjoin.params import short, to_float
+from lshjoin.checks import to_float, to_natural
 from lshjoin.report import Estimate
 
 _LSH = """\
@@ -130,12 +129,12 @@ class JoinPlan:
         """
         return cls(
             _lshjoin.lsh_plan(
-                seed=natural("seed", seed),
-                axes=natural("axes", axes),
-                functions=natural("functions", functions),
-                tables=natural("tables", tables),
-                probes=natural("probes", probes),
-                rounds=natural("rounds", rounds),
+                seed=to_natural("seed", seed),
+                axes=to_natural("axes", axes),
+                functions=to_natural("functions", functions),
+                tables=to_natural("tables", tables),
+                probes=to_natural("probes", probes),
+                rounds=to_natural("rounds", rounds),
                 until_recall=None if until_recall is None else to_float(until_recall),
             )
         )
@@ -172,10 +171,10 @@ class JoinPlan:
         """
         return cls(
             _lshjoin.cell_plan(
-                seed=natural("seed", seed),
-                cells=natural("cells", cells),
-                probes=natural("probes", probes),
-                rounds=natural("rounds", rounds),
+                seed=to_natural("seed", seed),
+                cells=to_natural("cells", cells),
+                probes=to_natural("probes", probes),
+                rounds=to_natural("rounds", rounds),
                 until_recall=None if until_recall is None else to_float(until_recall),
             )
         )
@@ -212,15 +211,15 @@ class JoinPlan:
             >>> from lshjoin import JoinPlan, knn_join
             >>> items = np.random.default_rng(0).random((5000, 2), np.float32)
             >>> plan = JoinPlan.partitions(axes=2, cells=106, probes=3)
-            >>> knn_join(items=items, k=3, plan=plan).indices.shape
+            >>> knn_join(items, k=3, plan=plan).indices.shape
             (5000, 3)
         """
         return cls(
             _lshjoin.partition_plan(
-                seed=natural("seed", seed),
-                axes=natural("axes", axes),
-                cells=natural("cells", cells),
-                probes=natural("probes", probes),
+                seed=to_natural("seed", seed),
+                axes=to_natural("axes", axes),
+                cells=to_natural("cells", cells),
+                probes=to_natural("probes", probes),
                 until_recall=None if until_recall is None else to_float(until_recall),
             )
         )
@@ -260,11 +259,3 @@ class JoinPlan:
     def _parts(self) -> tuple[str, dict[str, Any]]:
         numbers = json.loads(self._json)
         return numbers.pop("plan"), numbers
-
-
-def natural(name: str, value: SupportsIndex) -> int:
-    """A whole number of 64 bits, without sign."""
-    number = operator.index(value)
-    if not 0 <= number < 2**64:
-        raise ValueError(f"{name} must be 0 to 2**64 - 1, not {short(number)}")
-    return number

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from numpy.typing import ArrayLike
 
-from lshjoin.arrays import NearestMetric, at_least_one, sides, study
+from lshjoin.arrays import NearestMetric, sides, study
+from lshjoin.checks import to_k
 from lshjoin.progress import Progress
 
 if TYPE_CHECKING:
@@ -42,13 +43,13 @@ def plot_plan(
     Examples:
         >>> import numpy as np
         >>> from lshjoin import plot_plan
-        >>> plot_plan(items=np.eye(100), k=3).savefig("plan.png")
+        >>> plot_plan(np.eye(100), k=3).savefig("plan.png")
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("plot_plan needs matplotlib: pip install 'lshjoin[plot]'") from None
-    k = at_least_one(k)
+    k = to_k(k)
     query_rows, item_rows = sides(queries, items)
     plan, considered = study(
         query_rows,

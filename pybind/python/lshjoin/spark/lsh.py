@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, SupportsIndex, TypeVar
@@ -19,15 +18,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructField, StructType
 
 from lshjoin import _lshjoin
+from lshjoin.checks import at_least_one, short, to_float, to_int, to_recall
 from lshjoin.lsh import DEFAULT_SEED, LSHParams
-from lshjoin.params import (
-    finite_positive,
-    short,
-    signed_64_bits,
-    to_float,
-    to_int,
-    whole_positive,
-)
+from lshjoin.params import finite_positive, signed_64_bits, whole_positive
 from lshjoin.spark.hashing import Hasher, HashFunctions
 from lshjoin.spark.nearest import nearest_join, nearest_to_key
 from lshjoin.spark.rows import distinctly_named, quoted
@@ -146,7 +139,7 @@ class BucketedRandomProjectionLSHModel(Model, _LSHParams, MLReadable, MLWritable
         Returns:
             The dataset's columns, ``outputCol`` and ``distCol``: exact distances, double.
         """
-        k = _count(numNearestNeighbors)
+        k = min(at_least_one(numNearestNeighbors), _MOST_ROWS)
         hasher = self._hasher(dataset)
         for name in (self.getOutputCol(), distCol):
             _check_case(dataset, name)
@@ -221,10 +214,8 @@ class BucketedRandomProjectionLSHModel(Model, _LSHParams, MLReadable, MLWritable
             Struct columns ``datasetA`` and ``datasetB`` with the columns of their sides, and
             ``distCol``, double; in no order.
         """
-        k = _count(numNearestNeighbors)
-        share = to_float(recall)
-        if not 0 < share <= 1:
-            raise ValueError(f"recall must be above 0 and at most 1, not {share}")
+        k = min(at_least_one(numNearestNeighbors), _MOST_ROWS)
+        share = to_recall(recall)
         hasher = self._hasher(datasetA, datasetB)
         named = self._named(datasetA, datasetB)
         joined = nearest_join(hasher, *named, k, share, distCol)
@@ -418,10 +409,3 @@ def _check_case(dataset: DataFrame, name: str) -> None:
             raise ValueError(
                 f"Column {column} already exists, and Spark takes {name} for the same name."
             )
-
-
-def _count(value: SupportsIndex) -> int:
-    count = operator.index(value)
-    if count < 1:
-        raise ValueError("The number of nearest neighbors cannot be less than 1")
-    return min(count, _MOST_ROWS)
