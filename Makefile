@@ -120,6 +120,7 @@ lint: $(VENV)/with-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	PYTHONPATH=pybind/python $(BIN)/lint-imports --no-cache
 
 # lshjoin beside similar systems, each from its own package: tables and plots in bench-results/, and
 # the figures of README and docs/. NAME=... keeps the results under another name; DATA='FILE ...'

@@ -28,8 +28,8 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import record
 from descriptors import descriptor_batches
+from lshjoin import Dataset, open_dataset
 from lshjoin._lshjoin import isa
-from lshjoin.datasets import Dataset, open_dataset
 from numpy.typing import NDArray
 
 DIMENSIONS = 96

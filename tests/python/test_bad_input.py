@@ -377,9 +377,7 @@ def test_missing_arguments():
     for join in (knn_join, plan_knn_join):
         with pytest.raises(TypeError, match="there is nothing to join; pass queries and items"):
             join()
-        with pytest.raises(
-            TypeError, match="items is the number 5; .* pass k"
-        ):
+        with pytest.raises(TypeError, match="items is the number 5; .* pass k"):
             join(ROWS, 5)
     for join in (radius_join, radius_join_batches):
         with pytest.raises(TypeError, match="a radius is missing"):

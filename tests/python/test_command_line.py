@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from frames import arrow_vectors
-from lshjoin import command_line, ids, knn_join, radius_join
-from lshjoin.datasets import Dataset
+from lshjoin import Dataset, command_line, knn_join, radius_join
+from lshjoin.files import stored_ids
 
 
 def commands(command=command_line.lshjoin, path=("lshjoin",)):
@@ -318,14 +318,14 @@ def test_dedup_wants_ids_of_their_own(keys, run, tmp_path):
 
 
 def test_many_distinct_ids(monkeypatch, rng):
-    monkeypatch.setattr(ids, "ROW_GROUP", 7)
+    monkeypatch.setattr(stored_ids, "ROW_GROUP", 7)
     for numbers in (np.arange(50), rng.permutation(50) - 25, np.arange(0), np.arange(1)):
         for column in (pa.array(numbers), pa.array(numbers.astype(str))):
-            ids.check_distinct(column)
+            stored_ids.check_distinct(column)
             for row in range(1, len(numbers), 6):
                 twice = pa.concat_arrays([column, column[row - 1 : row]])
                 with pytest.raises(ValueError, match=f"of rows {row - 1} and {len(numbers)};"):
-                    ids.check_distinct(twice)
+                    stored_ids.check_distinct(twice)
 
 
 def test_an_index_of_any_integers(run, files, tmp_path):

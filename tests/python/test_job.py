@@ -20,7 +20,8 @@ from lshjoin import (
     query_index,
     radius_join_files,
 )
-from lshjoin.job import Job, NewFile, replacing
+from lshjoin.base.atomic import replacing
+from lshjoin.files.job import Job, NewFile
 
 WORK = {"command": "knn", "k": 10, "items": {"files": [{"path": "a", "size": 1}]}}
 

@@ -17,12 +17,12 @@ from lshjoin import (
     JoinPlan,
     OtherJobError,
     dedup_files,
-    files_plan,
     knn_join,
     knn_join_files,
     plan_knn_join_files,
     radius_join_files,
 )
+from lshjoin.files import plan as files_plan
 
 PARTITIONS = JoinPlan.partitions(axes=8, cells=60, probes=4)
 #: Too little for the rows below, with Python not counted, but for some chunks of them.
@@ -200,7 +200,8 @@ def test_a_recall_is_reached(files):
 
 JOB = """
     import sys
-    from lshjoin import JoinPlan, dedup_files, files_plan, knn_join_files, radius_join_files
+    from lshjoin import JoinPlan, dedup_files, knn_join_files, radius_join_files
+    from lshjoin.files import plan as files_plan
     files_plan._BASE, files_plan._BATCH = 0, (1 << 16, 1 << 20)
     plan = JoinPlan.partitions(axes=8, cells=60, probes=4)
     command, memory, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -387,7 +388,7 @@ def test_what_is_damaged_in_a_work_directory_is_named(name, files, tmp_path, mon
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("lshjoin.files.concatenate", full)
+        patch.setattr("lshjoin.files.joins.concatenate", full)
         with pytest.raises(OSError, match="no space"):
             knn()
     work = tmp_path / "p.parquet.work"

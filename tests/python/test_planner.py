@@ -5,7 +5,6 @@ import subprocess
 import sys
 from dataclasses import FrozenInstanceError
 
-import lshjoin
 import numpy as np
 import pytest
 from frames import make_frame
@@ -325,7 +324,7 @@ def test_suggested_buckets_find_the_nearest(estimator):
     rows = clusters(np.random.default_rng(7), 3_000, 16)
     frame = make_frame("polars", rows)
     lsh = estimator.suggest(frame, numNearestNeighbors=5, recall=0.85)
-    assert (lsh.getInputCol(), lsh.getSeed()) == ("features", lshjoin.lsh.DEFAULT_SEED)
+    assert (lsh.getInputCol(), lsh.getSeed()) == ("features", 772209414)
     assert lsh.suggestion.recall.value >= 0.8
     assert 0 < lsh.suggestion.candidates < 50 * len(rows)
     model = lsh.fit(frame)

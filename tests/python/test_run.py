@@ -178,7 +178,7 @@ def test_bar_only_when_asked_or_on_terminals(rng, monkeypatch):
 
 
 def test_bar_comes_up_on_terminals_when_it_takes_long(monkeypatch):
-    progress = importlib.import_module("lshjoin.progress")
+    progress = importlib.import_module("lshjoin.base.progress")
     monkeypatch.setattr(progress, "_DELAY_SECONDS", 0)
     monkeypatch.setattr(sys, "stderr", Terminal())
     with progress.reporter(None, "some work") as report:

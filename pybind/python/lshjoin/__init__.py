@@ -9,19 +9,22 @@ need not either. An :class:`Index` keeps items ready, in memory or on disk, for 
 :func:`build_index` and :func:`query_index` do so from files to files.
 """
 
-from lshjoin._lshjoin import __version__, cpu_features
-from lshjoin.arrays import (
-    Neighbors,
-    RadiusNeighbors,
-    knn_join,
-    plan_knn_join,
-    radius_join,
-    radius_join_batches,
-)
-from lshjoin.datasets import Dataset, open_dataset
-from lshjoin.duplicates import Deduplication, dedup_files
-from lshjoin.errors import NotFiniteError, RowError
-from lshjoin.estimators import (
+from lshjoin.arrays.knn import knn_join, plan_knn_join
+from lshjoin.arrays.neighbors import Neighbors, RadiusNeighbors
+from lshjoin.arrays.plot import plot_plan
+from lshjoin.arrays.radius import radius_join, radius_join_batches
+from lshjoin.base.plan import JoinPlan, Prediction
+from lshjoin.base.report import Estimate, Report
+from lshjoin.engine import __version__, cpu_features
+from lshjoin.errors import NotFiniteError, OtherJobError, RowError
+from lshjoin.files.datasets import Dataset, open_dataset
+from lshjoin.files.dedup import Deduplication, dedup_files
+from lshjoin.files.indexes import FoundInIndex, build_index, query_index
+from lshjoin.files.joins import FilesJoin, knn_join_files, radius_join_files
+from lshjoin.files.plan import FilesPlan
+from lshjoin.files.planner import plan_knn_join_files
+from lshjoin.frames.estimator import Suggestion
+from lshjoin.frames.families import (
     BucketedRandomProjectionLSH,
     BucketedRandomProjectionLSHModel,
     ManhattanProjectionLSH,
@@ -29,20 +32,7 @@ from lshjoin.estimators import (
     RandomHyperplaneLSH,
     RandomHyperplaneLSHModel,
 )
-from lshjoin.files import (
-    FilesJoin,
-    knn_join_files,
-    plan_knn_join_files,
-    radius_join_files,
-)
-from lshjoin.files_plan import FilesPlan
 from lshjoin.index import Index
-from lshjoin.index_files import FoundInIndex, build_index, query_index
-from lshjoin.job import OtherJobError
-from lshjoin.lsh import Suggestion
-from lshjoin.plan import JoinPlan, Prediction
-from lshjoin.plot import plot_plan
-from lshjoin.report import Estimate, Report
 
 __all__ = [
     "BucketedRandomProjectionLSH",

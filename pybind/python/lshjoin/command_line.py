@@ -20,17 +20,12 @@ import click
 # told before it is loaded, glibc in main().
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
-from lshjoin import __version__, _lshjoin
-from lshjoin.checks import to_bytes, to_k, to_radius, to_recall
-from lshjoin.files import (
-    FilesJoin,
-    OnPlan,
-    knn_join_files,
-    plan_knn_join_files,
-    radius_join_files,
-)
-from lshjoin.job import OtherJobError
-from lshjoin.paths import local_path, parquet_path
+from lshjoin import engine
+from lshjoin.base.checks import to_bytes, to_k, to_radius, to_recall
+from lshjoin.base.paths import local_path, parquet_path
+from lshjoin.errors import OtherJobError
+from lshjoin.files.joins import FilesJoin, OnPlan, knn_join_files, radius_join_files
+from lshjoin.files.planner import plan_knn_join_files
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -88,8 +83,8 @@ def _fail(error: object, code: int) -> int:
 def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked:
         click.echo(
-            f"lshjoin {__version__}, running on {_lshjoin.isa()} "
-            f"(this machine has {', '.join(_lshjoin.cpu_features())})"
+            f"lshjoin {engine.__version__}, running on {engine.isa()} "
+            f"(this machine has {', '.join(engine.cpu_features())})"
         )
         context.exit()
 
@@ -284,7 +279,7 @@ def _on_plan() -> OnPlan:
 
 def _plot(pairs: Path, plot: Path | None, queries: int) -> None:
     if plot is not None:
-        from lshjoin.histograms import plot_pairs
+        from lshjoin.files.plot import plot_pairs
 
         plot_pairs(pairs, plot, queries)
 
@@ -322,7 +317,7 @@ def dedup(items: str, radius: float, as_json: bool, **options: Any) -> None:
       lshjoin dedup items.parquet --radius 0.1 --metric cosine --id-column id \\
           --out groups.parquet
     """
-    from lshjoin.duplicates import dedup_files
+    from lshjoin.files.dedup import dedup_files
 
     result = dedup_files(items, radius, **options)
     _print(
@@ -388,7 +383,7 @@ def build(items: str, as_json: bool, **options: Any) -> None:
     Example:
       lshjoin index build items.parquet --id-column number --out items.index
     """
-    from lshjoin.index_files import build_index
+    from lshjoin.files.indexes import build_index
 
     built = build_index(items, **options)
     _print(_index_info(built), str(built), as_json)
@@ -415,7 +410,7 @@ def query(
       lshjoin index build items.parquet --id-column number --out items.index
       lshjoin index query items.index queries.parquet -k 5 --id-column id --out found.parquet
     """
-    from lshjoin.index_files import query_index
+    from lshjoin.files.indexes import query_index
 
     found = query_index(path, queries, k, **options)
     _plot(found.out, plot, found.queries)
@@ -483,12 +478,12 @@ def cpu(as_json: bool) -> None:
       lshjoin cpu
     """
     used, there, cores = (
-        _lshjoin.isa(),
-        _lshjoin.cpu_features(),
+        engine.isa(),
+        engine.cpu_features(),
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     )
     _print(
-        {"version": __version__, "isa": used, "available": there, "cores": cores},
+        {"version": engine.__version__, "isa": used, "available": there, "cores": cores},
         f"in use     {used} (LSHJOIN_ISA chooses another)\n"
         f"available  {', '.join(there)}\n"
         f"cores      {cores}",

@@ -1,4 +1,4 @@
-"""What is wrong with a row, with its number to find it by."""
+"""The errors of the package's own: what is wrong with a row, or with a work directory."""
 
 from __future__ import annotations
 
@@ -46,3 +46,7 @@ class NotFiniteError(RowError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (*self.args, self.row, self.dimension, self.side)
+
+
+class OtherJobError(ValueError):
+    """The work directory belongs to another job than the one that was asked for."""

@@ -11,18 +11,13 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lshjoin import _lshjoin
-from lshjoin.arrays import (
-    NearestMetric,
-    Neighbors,
-    RadiusNeighbors,
-)
-from lshjoin.checks import to_bytes, to_float, to_k, to_natural, to_radius
-from lshjoin.ids import integer_ids
-from lshjoin.paths import StoragePath, local_path
-from lshjoin.plan import JoinPlan
-from lshjoin.progress import Progress, reporter
-from lshjoin.vectors import array_matrix
+from lshjoin import engine
+from lshjoin.arrays.neighbors import NearestMetric, Neighbors, RadiusNeighbors
+from lshjoin.base.checks import to_bytes, to_float, to_k, to_natural, to_radius
+from lshjoin.base.paths import StoragePath, local_path
+from lshjoin.base.plan import JoinPlan
+from lshjoin.base.progress import Progress, reporter
+from lshjoin.base.vectors import array_matrix, integer_ids
 
 Batches = Callable[[int], Iterable[tuple[ArrayLike, ArrayLike]]]
 
@@ -59,7 +54,7 @@ class Index:
         <lshjoin.Index: 3 items, 2 dimensions, euclidean>
     """
 
-    def __init__(self, native: _lshjoin.Index) -> None:
+    def __init__(self, native: engine.Index) -> None:
         """Of the engine's own index: use :meth:`build` or :meth:`load`."""
         self._native = native
 
@@ -199,7 +194,7 @@ class Index:
             FileNotFoundError: when there is nothing; other OSErrors as they come.
             ValueError: when it is no index, or damaged, or of a later version; names the file.
         """
-        return cls(_lshjoin.Index.load(str(local_path(path)), mmap=mmap, num_threads=num_threads))
+        return cls(engine.Index.load(str(local_path(path)), mmap=mmap, num_threads=num_threads))
 
     def save(
         self, path: StoragePath, *, num_threads: int | None = None, progress: Progress = None
@@ -547,10 +542,10 @@ def _builder(
     seed: SupportsIndex,
     path: str | None,
     resume: bool = False,
-) -> _lshjoin.IndexBuilder:
+) -> engine.IndexBuilder:
     text = None if plan is None else plan.to_json()
     seed = to_natural("seed", seed)
-    return _lshjoin.IndexBuilder(
+    return engine.IndexBuilder(
         count, dim, metric=metric, plan=text, seed=seed, path=path, resume=resume
     )
 

@@ -25,8 +25,8 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from lshjoin.base.columns import cuts
 from lshjoin.errors import RowError
-from lshjoin.pieces import cuts
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame

@@ -12,9 +12,9 @@ from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, FloatType
 
+from lshjoin.base.vectors import check_key, column_matrix, key_matrix
 from lshjoin.errors import NotFiniteError, RowError
 from lshjoin.spark.rows import quoted
-from lshjoin.vectors import check_key, column_matrix, key_matrix
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, SupportsIndex
 
-from lshjoin import _lshjoin
-from lshjoin.checks import to_float, to_natural
-from lshjoin.report import Estimate
+from lshjoin import engine
+from lshjoin.base.checks import to_float, to_natural
+from lshjoin.base.report import Estimate
 
 _LSH = """\
 tables  {tables} of {functions} sign bits each
@@ -128,7 +128,7 @@ class JoinPlan:
             TypeError, ValueError: for a number of the wrong type or out of its range.
         """
         return cls(
-            _lshjoin.lsh_plan(
+            engine.lsh_plan(
                 seed=to_natural("seed", seed),
                 axes=to_natural("axes", axes),
                 functions=to_natural("functions", functions),
@@ -170,7 +170,7 @@ class JoinPlan:
             TypeError, ValueError: for a number of the wrong type or out of its range.
         """
         return cls(
-            _lshjoin.cell_plan(
+            engine.cell_plan(
                 seed=to_natural("seed", seed),
                 cells=to_natural("cells", cells),
                 probes=to_natural("probes", probes),
@@ -215,7 +215,7 @@ class JoinPlan:
             (5000, 3)
         """
         return cls(
-            _lshjoin.partition_plan(
+            engine.partition_plan(
                 seed=to_natural("seed", seed),
                 axes=to_natural("axes", axes),
                 cells=to_natural("cells", cells),
@@ -227,7 +227,7 @@ class JoinPlan:
     @classmethod
     def from_json(cls, text: str) -> JoinPlan:
         """The plan of a :meth:`to_json`; ValueError if ``text`` is none."""
-        plan, predicted = _lshjoin.check_plan(text)
+        plan, predicted = engine.check_plan(text)
         return cls(plan, None if predicted is None else Prediction._parse(predicted))
 
     def to_json(self) -> str:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from numpy.typing import ArrayLike
 
-from lshjoin.arrays import NearestMetric, sides, study
-from lshjoin.checks import to_k
-from lshjoin.progress import Progress
+from lshjoin.arrays.knn import study
+from lshjoin.arrays.neighbors import NearestMetric
+from lshjoin.arrays.sides import sides
+from lshjoin.base.checks import to_k
+from lshjoin.base.progress import Progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

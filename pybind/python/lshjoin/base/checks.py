@@ -96,7 +96,7 @@ def to_bytes(memory_limit: int | str | None) -> int:
     """Bytes from a text like "4GiB" or "500 MB"; half of what machine or container has for None.
 
     Examples:
-        >>> from lshjoin.checks import to_bytes
+        >>> from lshjoin.base.checks import to_bytes
         >>> to_bytes("4GiB"), to_bytes("1.5 kB"), to_bytes(1 << 20)
         (4294967296, 1500, 1048576)
     """

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lshjoin.arrays import NearestMetric
-from lshjoin.checks import to_bytes
-from lshjoin.datasets import Source, open_dataset
-from lshjoin.files_plan import batch_rows
-from lshjoin.ids import integer_ids
+from lshjoin.arrays.neighbors import NearestMetric
+from lshjoin.base.checks import to_bytes
+from lshjoin.base.paths import StoragePath, local_path, parquet_path
+from lshjoin.base.plan import JoinPlan
+from lshjoin.base.progress import Progress, reporter
+from lshjoin.base.vectors import integer_ids
+from lshjoin.files.datasets import Source, open_dataset
+from lshjoin.files.disk_join import SAMPLE
+from lshjoin.files.job import Job, creating
+from lshjoin.files.pairs import PairsFile, neighbor_pairs, pairs_schema
+from lshjoin.files.plan import batch_rows
 from lshjoin.index import Index
-from lshjoin.job import Job, creating
-from lshjoin.out_of_core import SAMPLE
-from lshjoin.pairs import PairsFile, neighbor_pairs, pairs_schema
-from lshjoin.paths import StoragePath, local_path, parquet_path
-from lshjoin.plan import JoinPlan
-from lshjoin.progress import Progress, reporter
 
 
 @dataclass(frozen=True)

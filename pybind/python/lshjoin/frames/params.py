@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from lshjoin.checks import short
+from lshjoin.base.checks import short
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -1,6 +1,7 @@
-"""Vectors of any origin to the engine's matrices: C-contiguous float16, float32 or float64.
+"""Vectors, and ids, of any origin to what the engine reads: C-contiguous matrices of floats.
 
-Nothing is rounded on the way: values are viewed where they lie or widened exactly.
+Nothing is rounded on the way: values are viewed where they lie or widened exactly, to float16,
+float32 or float64.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lshjoin.errors import RowError
 
@@ -304,3 +305,21 @@ def _cell_error(cells: NDArray[Any], name: str, dim: int | None) -> Exception:
             return error
         dim = len(vector)
     return TypeError(_type_message(name, "list of object"))
+
+
+def integer_ids(ids: ArrayLike) -> NDArray[np.int64]:
+    """The ids of an index: integers of 64 bits, where the engine can read them."""
+    refuse_masked(ids, "ids")
+    values = np.asarray(ids)
+    if values.ndim != 1:
+        raise ValueError(f"ids must be 1-D, one an item, but have {values.ndim} dimensions")
+    if values.size == 0:
+        return np.empty(0, np.int64)
+    if values.dtype.kind not in "iu":
+        raise TypeError(f"ids must be integers, not {values.dtype}")
+    if values.dtype.kind == "u" and values.max() > np.iinfo(np.int64).max:
+        raise ValueError(
+            f"id {values.max()} is beyond 2**63 - 1, the largest that an index holds; "
+            "view such ids as int64, or number the rows"
+        )
+    return np.require(values, np.int64, ["C_CONTIGUOUS", "ALIGNED"])

@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lshjoin.arrays import NearestMetric
-from lshjoin.datasets import Dataset
-from lshjoin.files_plan import FilesPlan
+from lshjoin.arrays.neighbors import NearestMetric
+from lshjoin.base.atomic import replacing
+from lshjoin.base.plan import JoinPlan
+from lshjoin.base.progress import Progress, reporter
+from lshjoin.files.datasets import Dataset
+from lshjoin.files.job import Job
+from lshjoin.files.pairs import Columns, neighbor_pairs
+from lshjoin.files.plan import FilesPlan
 from lshjoin.index import Index
-from lshjoin.job import Job, replacing
-from lshjoin.pairs import neighbor_pairs
-from lshjoin.plan import JoinPlan
-from lshjoin.progress import Progress, reporter
 
-#: Rows of queries, rows of items, distances.
-Columns = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]
 #: Writes them to a file, and returns how many pairs there were.
 WritePairs = Callable[[Path, Iterator[Columns]], int]
 

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lshjoin.arrays import Metric
-from lshjoin.datasets import Source, open_dataset
-from lshjoin.files import begin, radius_join_files, row_ids
-from lshjoin.ids import check_distinct
-from lshjoin.pairs import ROW_GROUP
-from lshjoin.paths import StoragePath, parquet_path
-from lshjoin.pieces import taken
-from lshjoin.progress import Progress
+from lshjoin.arrays.neighbors import Metric
+from lshjoin.base.columns import taken
+from lshjoin.base.paths import StoragePath, parquet_path
+from lshjoin.base.progress import Progress
+from lshjoin.files.datasets import Source, open_dataset
+from lshjoin.files.job import begin
+from lshjoin.files.joins import radius_join_files
+from lshjoin.files.pairs import ROW_GROUP
+from lshjoin.files.stored_ids import check_distinct, row_ids
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lshjoin.plan import JoinPlan
+from lshjoin.base.plan import JoinPlan
 
 #: Python, its libraries and threads, with nothing to do.
 _BASE = 192 << 20
