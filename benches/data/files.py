@@ -49,7 +49,7 @@ def read_vecs(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
 def _read_parquet(path: Path) -> NDArray[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from lshjoin.vectors import column_matrix
+    from lshjoin.base.vectors import column_matrix
 
     schema = pq.read_schema(path)
     lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)

@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
+from lshjoin import Dataset, open_dataset
 from lshjoin._lshjoin import isa
-from lshjoin.datasets import Dataset, open_dataset
 from numpy.typing import NDArray
 
 from benches import record
@@ -58,12 +58,12 @@ def write_descriptors(directory: Path, rows: int, seed: int) -> None:
 
 def far(work: Path, rows: int) -> str:
     """How far a join is, by its work directory."""
-    stretches = sorted(work.glob("pairs-*.parquet"))
-    if stretches:
-        done = int(stretches[-1].stem.split("-")[2])
-        return f"joined {done:,} of {rows:,} rows in {len(stretches)} stretches"
+    chunks = sorted(work.glob("pairs-*.parquet"))
+    if chunks:
+        done = int(chunks[-1].stem.split("-")[2])
+        return f"joined {done:,} of {rows:,} rows in {len(chunks)} chunks"
     if (work / "index" / "manifest.json").exists():
-        return "joining the first stretch"
+        return "joining the first chunk"
     try:
         unfinished = json.loads((work / "index" / "manifest-unfinished.json").read_text())
     except OSError:
@@ -133,7 +133,7 @@ def main() -> None:
     limit, before, start, for_use = limiter(chosen.memory, chosen.cgroup)
     command = [
         *(*before, sys.executable, "-m", "lshjoin", "knn", str(data), "-k", str(K)),
-        *("--recall", str(chosen.recall), "--column", "embedding", "--id", "id"),
+        *("--recall", str(chosen.recall), "--column", "embedding", "--id-column", "id"),
         *("--memory-limit", str(for_use), "--out", str(pairs), "--json"),
     ]
     print(" ".join(command), file=sys.stderr)
@@ -141,7 +141,7 @@ def main() -> None:
     join, process = watched(command, start, partial(far, work, chosen.rows))
     after_join = resource.getrusage(resource.RUSAGE_CHILDREN)
     process["cpu_seconds"] = round(sum(after_join[:2]) - sum(before_join[:2]))
-    if join["plan"]["stretch"] is None:
+    if join["plan"]["chunk"] is None:
         sys.exit(f"{chosen.rows:,} rows fit in {chosen.memory:,} bytes: take more, or less memory")
     print(f"joined in {join['seconds']['all']:.0f} s; measuring recall", file=sys.stderr)
     result = {
@@ -174,7 +174,7 @@ STAGES = {
     "store": "write rows and codes by cell: read all",
     "seal": "duplicates, checksums, to disk",
     "plan": "how far to look, by exact search on 1,024 rows",
-    "join": "join, stretch by stretch",
+    "join": "join, chunk by chunk",
     "write": "one file of the pairs",
 }
 
@@ -222,7 +222,7 @@ def report(result: dict[str, Any]) -> str:
         *stages,
         f"| in all | {seconds['all']:.0f} s | | {sum(paper.values()):.1f} h |",
         "",
-        f"{-(-plan['queries'] // plan['stretch'])} stretches; {plan['join']['cells']:,} cells, of "
+        f"{-(-plan['queries'] // plan['chunk'])} chunks; {plan['join']['cells']:,} cells, of "
         f"which each row looks into {plan['join']['probes']} on average. The processor was at work "
         f"for {process['cpu_seconds']:,} s in all.",
         "",

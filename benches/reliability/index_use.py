@@ -91,14 +91,14 @@ def use(directory: Path, seed: int) -> None:
             )
     plan = index.fixed_plan(3, plan=index.plan)
     tell({})
-    for stretch in index.stretches(3)[:1]:
-        index.knn_of_stretch(stretch, 3, plan=plan)
+    for chunk in index.chunks(3)[:1]:
+        index.knn_of_chunk(chunk, 3, plan=plan)
         tell({})
-        index.knn_of_stretch(stretch, 3, plan=JoinPlan.exact())
+        index.knn_of_chunk(chunk, 3, plan=JoinPlan.exact())
         tell({})
     if index.metric != "inner_product":
         index.radius(few, 0.5)
-        index.radius_of_stretch(range(min(len(index), 300)), 0.1)
+        index.radius_of_chunk(range(min(len(index), 300)), 0.1)
         tell({})
     gone, new = (
         np.unique(every.indices[0, :2][every.distances[0, :2] < np.inf]),

@@ -195,11 +195,11 @@ pub fn use_all(directory: &Path, input: &mut Input) {
     for plan in [JoinPlan::Exact, of_cells] {
         let _ = index.knn(queries, k, &plan, &ctx);
         let _ = index.fixed_plan(None, k, &plan, &ctx);
-        let _ = index.knn_of_stretch(0..index.len(), k, &plan, 1 << 20, &ctx);
+        let _ = index.knn_of_chunk(0..index.len(), k, &plan, 1 << 20, &ctx);
     }
     let radius = f64::from(input.odd_f32());
     let _ = index.radius(queries, radius, &ctx);
-    let _ = index.radius_of_stretch(0..index.len(), radius, &ctx);
+    let _ = index.radius_of_chunk(0..index.len(), radius, &ctx);
     let _ = index.remove(&[input.any::<u8>().into()], &ctx);
     let _ = index.add(queries, &[input.any(), 1000], &ctx);
     let _ = index.knn(queries, k, &JoinPlan::Exact, &ctx);

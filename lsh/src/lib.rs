@@ -45,7 +45,7 @@ pub use lsh::family::{BucketedRandomProjection, CauchyProjection, HashFamily, Ra
 pub use lsh::model::LshModel;
 pub use lsh::probe::Prober;
 pub use lshjoin_kernels::{
-    Bucketing, HashFunctions, Isa, KeyLayout, KeyMode, Rows, Scalar, memory, widen_f16,
+    Bucketing, HashFunctions, Isa, KernelError, KeyLayout, KeyMode, Rows, Scalar, memory, widen_f16,
 };
 pub use pairs::results::{JoinedPairs, Neighbors, RadiusNeighbors};
 pub use planner::prediction::{PlanStudy, PredictedPlan, Prediction, Setting};

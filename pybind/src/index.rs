@@ -200,7 +200,7 @@ impl Index {
         clippy::too_many_arguments,
         reason = "the signature is Python's, by keyword"
     )]
-    fn knn_of_stretch<'py>(
+    fn knn_of_chunk<'py>(
         &self,
         py: Python<'py>,
         start: usize,
@@ -213,14 +213,14 @@ impl Index {
     ) -> PyResult<(Indices<'py>, Nearest<'py>)> {
         let (index, plan) = (self.now(py), parse(plan)?.plan);
         let (ids, found, report) = options(num_threads, on_progress, QUERIES).run(py, |ctx| {
-            let (ids, found) = index.knn_of_stretch(start..stop, k, &plan, memory, ctx)?;
+            let (ids, found) = index.knn_of_chunk(start..stop, k, &plan, memory, ctx)?;
             Ok((ids, found, ctx.report()))
         })?;
         Ok((ids.into_pyarray(py), nearest(py, found, &report)?))
     }
 
     #[pyo3(signature = (start, stop, radius, *, num_threads=None, on_progress=None))]
-    fn radius_of_stretch<'py>(
+    fn radius_of_chunk<'py>(
         &self,
         py: Python<'py>,
         start: usize,
@@ -231,7 +231,7 @@ impl Index {
     ) -> PyResult<(Indices<'py>, Within<'py>)> {
         let index = self.now(py);
         let (ids, found) = options(num_threads, on_progress, RADIUS)
-            .run(py, |ctx| index.radius_of_stretch(start..stop, radius, ctx))?;
+            .run(py, |ctx| index.radius_of_chunk(start..stop, radius, ctx))?;
         Ok((ids.into_pyarray(py), within(py, found)))
     }
 }

@@ -7,12 +7,9 @@ use pyo3::prelude::*;
 use crate::{
     arrays::{Distances, Indices, Matrix, Sides, neighbors, rows, with_sides},
     plans,
-    run::{NumThreads, Options, to_py},
+    run::{KNN, NumThreads, Options, to_py},
 };
 
-/// What to do where there is not the memory for a join.
-pub(crate) const KNN: &str = "ask for fewer neighbours, join fewer queries at a time, or join files \
-                              within a memory limit (lshjoin.knn_join_files)";
 const RADIUS: &str = "take the pairs in batches (lshjoin.radius_join_batches), or a smaller radius";
 
 /// Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1; and the

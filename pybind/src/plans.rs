@@ -9,8 +9,7 @@ use serde::Serialize;
 
 use crate::{
     arrays::{Matrix, Sides, rows, with_rows, with_sides},
-    joins::KNN,
-    run::{NumThreads, Options, to_py},
+    run::{KNN, NumThreads, Options, to_py},
 };
 
 pub(crate) fn parse(text: &str) -> PyResult<PredictedPlan> {

@@ -10,12 +10,16 @@ use std::{
     time::Duration,
 };
 
-use lshjoin::{Context, Error, memory};
+use lshjoin::{Context, Error, KernelError, memory};
 use pyo3::{
     exceptions::{PyMemoryError, PyOverflowError, PyRuntimeError, PyValueError},
+    import_exception,
     prelude::*,
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
+
+import_exception!(lshjoin.errors, NotFiniteError);
+import_exception!(lshjoin.errors, RowError);
 
 /// How often signals and progress are looked at.
 pub(crate) const POLL: Duration = Duration::from_millis(50);
@@ -37,6 +41,10 @@ impl<'py> FromPyObject<'_, 'py> for NumThreads {
         }
     }
 }
+
+/// What to do where there is not the memory for a join.
+pub(crate) const KNN: &str = "ask for fewer neighbours, join fewer queries at a time, or join files \
+                              within a memory limit (lshjoin.knn_join_files)";
 
 /// How a call is to be run.
 pub(crate) struct Options {
@@ -144,12 +152,31 @@ pub(crate) fn with_way_out(error: Error, way_out: &str) -> PyErr {
     }
 }
 
-/// An error of the engine as a ValueError, or as the MemoryError or OSError that it is.
+/// An error of the engine as a ValueError, if it is about a row with its number, or as the MemoryError
+/// or OSError that it is.
 pub(crate) fn to_py(error: Error) -> PyErr {
-    match &error {
-        Error::Memory { .. } => PyMemoryError::new_err(error.to_string()),
-        Error::Io { source, .. } => io::Error::new(source.kind(), error.to_string()).into(),
-        _ => PyValueError::new_err(error.to_string()),
+    let message = error.to_string();
+    let (row, side, dimension) = match error {
+        Error::Memory { .. } => return PyMemoryError::new_err(message),
+        Error::Io { source, .. } => return io::Error::new(source.kind(), message).into(),
+        Error::NotFinite {
+            side,
+            row,
+            dimension,
+            ..
+        } => (row, Some(side), Some(dimension)),
+        Error::TooLarge { side, row, .. } => (row, Some(side), None),
+        Error::Kernel(KernelError::NotFinite { row, dimension, .. }) => {
+            (row, None, Some(dimension))
+        }
+        Error::Kernel(
+            KernelError::TooLarge { row, .. } | KernelError::BucketOverflow { row, .. },
+        ) => (row, None, None),
+        _ => return PyValueError::new_err(message),
+    };
+    match dimension {
+        Some(dimension) => NotFiniteError::new_err((message, row, dimension, side)),
+        None => RowError::new_err((message, row, side)),
     }
 }
 

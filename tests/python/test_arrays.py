@@ -10,7 +10,14 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from frames import arrow_vectors
-from lshjoin import Neighbors, knn_join, radius_join, radius_join_batches
+from lshjoin import (
+    Index,
+    Neighbors,
+    knn_join,
+    plan_knn_join,
+    radius_join,
+    radius_join_batches,
+)
 
 METRICS = ["euclidean", "manhattan", "cosine"]
 
@@ -94,14 +101,29 @@ def test_radius_join(sides, metric, dtype, self_join):
         np.testing.assert_allclose(found[mine][order], row[row < radius], **tolerance(dtype))
 
 
+def test_one_array_alone_is_joined_with_itself(rng):
+    rows = rng.standard_normal((60, 4))
+    itself, named = knn_join(rows, k=3), knn_join(items=rows, k=3)
+    assert (itself.indices != np.arange(60)[:, None]).all()
+    np.testing.assert_array_equal(itself.indices, named.indices)
+    np.testing.assert_array_equal(knn_join(rows, rows, 4).indices[:, 1:], itself.indices)
+    assert plan_knn_join(rows, k=3).predicted.share == plan_knn_join(items=rows).predicted.share
+    near = radius_join(rows, radius=1.0)
+    np.testing.assert_array_equal(near.indices, radius_join(items=rows, radius=1.0).indices)
+    assert len(near.indices) + 60 == len(radius_join(rows, rows, 1.0).indices)
+    assert len(radius_join_batches(rows, radius=1.0).read_all()) == len(near.indices)
+
+
 def test_names(rng):
     rows = rng.standard_normal((5, 2))
     assert knn_join(items=rows, k=1)._fields == ("distances", "indices")
     assert radius_join(items=rows, radius=1.0)._fields == ("lims", "distances", "indices")
 
 
-def test_results_are_values(rng):
-    result = knn_join(items=rng.standard_normal((50, 4)), k=70)
+@pytest.mark.parametrize("of_index", [False, True])
+def test_results_are_values(rng, of_index):
+    rows = rng.standard_normal((50, 4))
+    result = Index.build(rows).knn(rows, 70) if of_index else knn_join(rows, k=70)
     replaced = [result._replace(indices=result.indices), result._replace()]
     if sys.version_info >= (3, 13):
         replaced.append(copy.replace(result, distances=result.distances))

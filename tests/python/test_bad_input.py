@@ -1,6 +1,9 @@
 """Bad input ends in an exception that says what was wrong, or in a right answer."""
 
+import copy
+import pickle
 import re
+from functools import partial
 from pathlib import Path
 
 import lshjoin
@@ -15,16 +18,19 @@ from lshjoin import (
     BucketedRandomProjectionLSH,
     Index,
     JoinPlan,
+    NotFiniteError,
     RandomHyperplaneLSH,
+    RowError,
+    build_index,
+    dedup_files,
     knn_join,
     knn_join_files,
     plan_knn_join,
+    query_index,
     radius_join,
     radius_join_batches,
     radius_join_files,
 )
-from lshjoin.duplicates import dedup_files
-from lshjoin.index_files import build_index, query_index
 
 ROWS = np.arange(12, dtype=np.float64).reshape(4, 3)
 
@@ -94,9 +100,10 @@ def test_values_that_are_not_finite(model, kind, value, dtype):
     rows[2, 1] = value
     shown = "NaN" if np.isnan(value) else "inf"
     frame = make_frame(kind, rows)
-    refused(model, kind, frame, ValueError, rf"(?i)row 2 .*{shown}")
-    with pytest.raises(ValueError, match=rf"(?i)row 2 .*{shown}"):
+    refused(model, kind, frame, NotFiniteError, rf"(?i)row 2 .*{shown}")
+    with pytest.raises(NotFiniteError, match=rf"(?i)row 2 .*{shown}") as caught:
         estimator().fit(frame)
+    assert (caught.value.row, caught.value.dimension) == (2, 1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -111,11 +118,35 @@ def test_arrays_that_are_not_finite(value, dtype):
     rows = ROWS.astype(dtype)
     bad = rows.copy()
     bad[3, 0] = value
-    for queries, items in ((None, bad), (bad, rows), (rows, bad)):
-        with pytest.raises(ValueError, match=r"(?i)row 3 .*(nan|inf)"):
-            knn_join(queries, items, 1)
-        with pytest.raises(ValueError, match=r"(?i)row 3 .*(nan|inf)"):
-            radius_join(queries, items, 1.0)
+    for queries, items, side in (
+        (None, bad, "items"),
+        (bad, None, "items"),
+        (bad, rows, "queries"),
+        (rows, bad, "items"),
+    ):
+        for join in (knn_join, partial(radius_join, radius=1.0)):
+            with pytest.raises(NotFiniteError, match=r"(?i)row 3 .*(nan|inf)") as caught:
+                join(queries, items)
+            error = caught.value
+            assert (error.row, error.dimension, error.side) == (3, 0, side)
+
+
+def test_errors_about_a_row_are_values():
+    bad = ROWS.copy()
+    bad[2, 1] = np.nan
+    with pytest.raises(NotFiniteError) as caught:
+        Index.build(bad)
+    for again in (pickle.loads(pickle.dumps(caught.value)), copy.copy(caught.value)):
+        assert type(again) is NotFiniteError
+        assert str(again) == str(caught.value)
+        assert (again.row, again.dimension, again.side) == (2, 1, "items")
+    with pytest.raises(RowError, match="scale all vectors") as caught:
+        knn_join(np.full((4, 3), 3e38, np.float32), k=1)
+    assert pickle.loads(pickle.dumps(caught.value)).row == caught.value.row
+    for null in (None, [1.0, None, 2.0], [1.0]):
+        with pytest.raises(RowError) as caught:
+            knn_join(pa.array([[0.0, 1.0, 2.0], null]), k=1)
+        assert (caught.value.row, caught.value.side) == (1, None)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -343,11 +374,18 @@ def test_dimensions_of_keys(model):
 
 
 def test_missing_arguments():
-    with pytest.raises(TypeError, match="items are missing"):
-        knn_join(ROWS)
+    for join in (knn_join, plan_knn_join):
+        with pytest.raises(TypeError, match="there is nothing to join; pass queries and items"):
+            join()
+        with pytest.raises(TypeError, match="items is the number 5; .* pass k"):
+            join(ROWS, 5)
     for join in (radius_join, radius_join_batches):
         with pytest.raises(TypeError, match="a radius is missing"):
-            join(items=ROWS)
+            join(ROWS)
+        with pytest.raises(TypeError, match="there is nothing to join; pass queries and items"):
+            join(radius=1.0)
+    with pytest.raises(TypeError, match="there is nothing to join; pass queries and items"):
+        knn_join_files(out="p.parquet")
     with pytest.raises(ValueError, match="metric must be .*euclidean.*not .*hamming"):
         knn_join(items=ROWS, k=1, metric="hamming")
 
@@ -564,16 +602,16 @@ def test_numbers_of_hundreds_of_digits(number, model, tmp_path):
         lambda: radius_join_batches(items=ROWS, radius=1.0, batch_size=number),
         lambda: index.knn(ROWS, number),
         lambda: index.knn(ROWS, recall=number),
-        lambda: index.knn(ROWS, memory=number),
+        lambda: index.knn(ROWS, memory_limit=number),
         lambda: index.radius(ROWS, number),
-        lambda: index.knn_of_stretch(range(number, 0), plan=JoinPlan.exact()),
+        lambda: index.knn_of_chunk(range(number, 0), plan=JoinPlan.exact()),
         lambda: Index.build_on_disk(tmp_path / "i", None, count=number, dim=1),
         lambda: JoinPlan.cells(cells=number, probes=1),
         lambda: JoinPlan.cells(cells=1, probes=1, until_recall=number),
         lambda: model.approxSimilarityJoin(frame, frame, number),
         lambda: estimator(numHashTables=number),
         lambda: BucketedRandomProjectionLSH.suggest(frame, threshold=number),
-        lambda: BucketedRandomProjectionLSH.suggest(frame, numNeighbors=2, recall=number),
+        lambda: BucketedRandomProjectionLSH.suggest(frame, numNearestNeighbors=2, recall=number),
         lambda: knn_join_files(k=number, **files),
         lambda: knn_join_files(recall=number, **files),
         lambda: knn_join_files(memory_limit=number, **files),

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from frames import arrow_vectors
-from lshjoin import command_line, ids, knn_join, radius_join
-from lshjoin.datasets import Dataset
+from lshjoin import Dataset, command_line, knn_join, radius_join
+from lshjoin.files import stored_ids
 
 
 def commands(command=command_line.lshjoin, path=("lshjoin",)):
@@ -96,7 +96,7 @@ def pairs(path):
 
 def test_knn(run, files):
     code, out, _ = run(
-        "knn", "queries.parquet", "items.parquet", "-k", 3, "--id", "id", "--out", "p.pq"
+        "knn", "queries.parquet", "items.parquet", "-k", 3, "--id-column", "id", "--out", "p.pq"
     )
     assert (code, out.split(" in ")[0]) == (0, "60 pairs of 20 queries and 300 items")
     expected = knn_join(files["queries"], files["items"], 3)
@@ -110,7 +110,7 @@ def test_knn(run, files):
 
 
 def test_radius(run, files):
-    code, out, _ = run("radius", "items.parquet", "--threshold", 2, "--out", "p.parquet", "--json")
+    code, out, _ = run("radius", "items.parquet", "--radius", 2, "--out", "p.parquet", "--json")
     lims, distances, indices = radius_join(items=files["items"], radius=2.0)
     queries = np.repeat(np.arange(300), np.diff(lims))
     expected = sorted(zip(queries.tolist(), indices.tolist(), distances.tolist(), strict=True))
@@ -129,9 +129,9 @@ def test_dedup(run, rng, tmp_path):
     command = (
         "dedup",
         "items.parquet",
-        "--threshold",
+        "--radius",
         0.5,
-        "--id",
+        "--id-column",
         "key",
         "--out",
         "groups.parquet",
@@ -149,11 +149,13 @@ def test_dedup(run, rng, tmp_path):
 
 
 def test_index(run, files, tmp_path):
-    code, out, _ = run("index", "build", "items.parquet", "--id", "number", "--out", "i", "--json")
+    code, out, _ = run(
+        "index", "build", "items.parquet", "--id-column", "number", "--out", "i", "--json"
+    )
     assert (code, json.loads(out)["items"]) == (0, 300)
     code, out, _ = run("index", "info", "i", "--json")
     assert (code, json.loads(out)["dim"], json.loads(out)["metric"]) == (0, 8, "euclidean")
-    query = ("index", "query", "i", "queries.parquet", "-k", 3, "--id", "id")
+    query = ("index", "query", "i", "queries.parquet", "-k", 3, "--id-column", "id")
     code, out, _ = run(*query, "--out", "p.parquet", "--json")
     assert (code, json.loads(out)["pairs"]) == (0, 60)
     expected = knn_join(files["queries"], files["items"], 3)
@@ -171,11 +173,11 @@ def test_index(run, files, tmp_path):
     assert code == command_line.INPUT
     assert rows.name in error
     assert run("index", "info", "nothing")[0] == command_line.INPUT
-    assert run("index", "build", "items.parquet", "--id", "id", "--out", "j")[0] == 3
+    assert run("index", "build", "items.parquet", "--id-column", "id", "--out", "j")[0] == 3
 
 
 def test_an_index_that_was_interrupted_goes_on(run, files, tmp_path, monkeypatch):
-    build = ("index", "build", "items.parquet", "--id", "number", "--out", "i", "--json")
+    build = ("index", "build", "items.parquet", "--id-column", "number", "--out", "i", "--json")
     read, starts = Dataset.batches, []
 
     def interrupted(dataset, rows=None, start=0, stop=None):
@@ -221,7 +223,7 @@ def test_plot(picture, run, files, tmp_path):
 
 
 def test_plots_of_no_pairs(run, files, tmp_path):
-    command = ("radius", "items.parquet", "--threshold", 0, "--out", "p.parquet", "--plot", "p.svg")
+    command = ("radius", "items.parquet", "--radius", 0, "--out", "p.parquet", "--plot", "p.svg")
     assert run(*command)[0] == 0
     assert (tmp_path / "p.svg").stat().st_size > 0
 
@@ -266,13 +268,13 @@ LONG = "9" * 400
         ("memory_limit must be bytes", ["knn", "--memory-limit", "lots"]),
         ("memory_limit must be below", ["knn", "--memory-limit", LONG]),
         ("memory_limit must be below", ["plan", "--memory-limit", f"{LONG}GiB"]),
-        ("memory_limit must be bytes", ["dedup", "--threshold", "1", "--memory-limit", "-1"]),
+        ("memory_limit must be bytes", ["dedup", "--radius", "1", "--memory-limit", "-1"]),
         ("must be below 2**63", ["knn", "-k", LONG]),
         ("recall must be above 0", ["knn", "--recall", "nan"]),
-        ("radius must not be", ["radius", "--threshold", "nan"]),
+        ("radius must not be", ["radius", "--radius", "nan"]),
         ("k.csv is to be a Parquet file", ["knn", "--out", "k.csv"]),
-        ("k.json is to be a Parquet file", ["radius", "--threshold", "1", "--out", "k.json"]),
-        ("k is to be a Parquet file", ["dedup", "--threshold", "1", "--out", "k"]),
+        ("k.json is to be a Parquet file", ["radius", "--radius", "1", "--out", "k.json"]),
+        ("k is to be a Parquet file", ["dedup", "--radius", "1", "--out", "k"]),
         ("k.csv is to be a Parquet file", ["index", "query", "i", "--out", "k.csv"]),
         ("is a URL", ["knn", "--out", "s3://bucket/k.parquet"]),
         ("is a URL", ["knn", "--work-dir", "s3://bucket/work"]),
@@ -303,8 +305,8 @@ def test_dedup_wants_ids_of_their_own(keys, run, tmp_path):
     rows = np.array([[0, 0], [1, 0], [5, 5], [5, 6], [50, 50]], np.float32)
     for column in (pa.array(keys), pa.array(keys).dictionary_encode()):
         pq.write_table(pa.table({"key": column, "v": arrow_vectors(rows)}), "items.parquet")
-        dedup = ("dedup", "items.parquet", "--threshold", 1.5, "--out", "groups.parquet", "--json")
-        code, _, error = run(*dedup, "--id", "key")
+        dedup = ("dedup", "items.parquet", "--radius", 1.5, "--out", "groups.parquet", "--json")
+        code, _, error = run(*dedup, "--id-column", "key")
         assert code == command_line.INPUT
         assert f"id {keys[0]} is that of rows 0 and 2" in error
         assert [path.name for path in tmp_path.iterdir()] == ["items.parquet"]
@@ -316,14 +318,14 @@ def test_dedup_wants_ids_of_their_own(keys, run, tmp_path):
 
 
 def test_many_distinct_ids(monkeypatch, rng):
-    monkeypatch.setattr(ids, "ROW_GROUP", 7)
+    monkeypatch.setattr(stored_ids, "ROW_GROUP", 7)
     for numbers in (np.arange(50), rng.permutation(50) - 25, np.arange(0), np.arange(1)):
         for column in (pa.array(numbers), pa.array(numbers.astype(str))):
-            ids.check_distinct(column)
+            stored_ids.check_distinct(column)
             for row in range(1, len(numbers), 6):
                 twice = pa.concat_arrays([column, column[row - 1 : row]])
                 with pytest.raises(ValueError, match=f"of rows {row - 1} and {len(numbers)};"):
-                    ids.check_distinct(twice)
+                    stored_ids.check_distinct(twice)
 
 
 def test_an_index_of_any_integers(run, files, tmp_path):
@@ -338,7 +340,7 @@ def test_an_index_of_any_integers(run, files, tmp_path):
     )):  # fmt: skip
         table = pa.table({"n": column, "v": arrow_vectors(items)})
         pq.write_table(table, "numbered.parquet", row_group_size=77)
-        build = ("index", "build", "numbered.parquet", "--id", "n", "--out", f"i{number}")
+        build = ("index", "build", "numbered.parquet", "--id-column", "n", "--out", f"i{number}")
         assert run(*build)[0] == 0
         out = f"found{number}.parquet"
         query = ("index", "query", f"i{number}", "queries.parquet", "-k", 3, "--out", out)
@@ -348,7 +350,7 @@ def test_an_index_of_any_integers(run, files, tmp_path):
         assert columns["item"] == [column[row].as_py() for row in expected.indices.ravel().tolist()]
         assert columns["distance"] == expected.distances.ravel().tolist()
     pq.write_table(table.set_column(0, "n", pa.array([2**63] * 300, pa.uint64())), "large.parquet")
-    code, _, error = run("index", "build", "large.parquet", "--id", "n", "--out", "large")
+    code, _, error = run("index", "build", "large.parquet", "--id-column", "n", "--out", "large")
     assert code == command_line.INPUT
     assert f"id {2**63} is beyond 2**63 - 1" in error
 
@@ -357,7 +359,7 @@ def test_fewer_items_than_neighbours_in_an_index(run, files):
     numbers = [-5, -1, -3, 7, 0]
     table = pa.table({"n": numbers, "v": arrow_vectors(files["items"][:5])})
     pq.write_table(table, "few.parquet")
-    assert run("index", "build", "few.parquet", "--id", "n", "--out", "i")[0] == 0
+    assert run("index", "build", "few.parquet", "--id-column", "n", "--out", "i")[0] == 0
     for k, pairs_of_query in ((2, 2), (5, 5), (9, 5)):
         out = f"{k}.parquet"
         query = ("index", "query", "i", "few.parquet", "-k", k, "--out", out)
@@ -372,6 +374,6 @@ def test_queries_with_ids_but_no_rows(run, files):
     assert run("index", "build", "items.parquet", "--out", "i")[0] == 0
     nothing = pq.read_table("queries.parquet")[:0]
     pq.write_table(nothing, "none.parquet")
-    query = ("index", "query", "i", "none.parquet", "--id", "id", "--out", "p.parquet")
+    query = ("index", "query", "i", "none.parquet", "--id-column", "id", "--out", "p.parquet")
     assert run(*query)[0] == 0
     assert pq.read_metadata("p.parquet").num_rows == 0

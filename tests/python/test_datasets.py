@@ -8,8 +8,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 from frames import arrow_vectors
-from lshjoin import knn_join, knn_join_files
-from lshjoin.datasets import open_dataset
+from lshjoin import NotFiniteError, knn_join, knn_join_files, open_dataset
 
 
 def write(path, rows, ids=None, column="v", as_lists=False):
@@ -101,8 +100,10 @@ def test_not_finite(value, suffix, tmp_path):
     write(tmp_path / f"b{suffix}", rows)
     dataset = open_dataset(tmp_path)
     name = {np.nan: "NaN", np.inf: "infinity", -np.inf: "-infinity"}[value]
-    with pytest.raises(ValueError, match=rf"b\{suffix}: row 17.* holds {name} at dimension 2"):
+    words = rf"b\{suffix}: row 17.* holds {name} at dimension 2"
+    with pytest.raises(NotFiniteError, match=words) as caught:
         list(dataset.batches(5))
+    assert (caught.value.row, caught.value.dimension) == (17, 2)
 
 
 def nulls(path):

@@ -143,7 +143,7 @@ def test_default_ids_give_what_the_join_gives(metric, mapped, rng):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_stretches_make_up_the_join(metric, mapped, rng):
+def test_chunks_make_up_the_join(metric, mapped, rng):
     items = clustered(rng, 5000 if metric in CODED else 1000)
     index = mapped(Index.build(items, metric=metric, seed=3))
     plans = [JoinPlan.exact()]
@@ -157,10 +157,10 @@ def test_stretches_make_up_the_join(metric, mapped, rng):
         whole = None
         for memory in (len(items) * 250, 1 << 30):
             found = [np.full_like(array, -7) for array in expected]
-            stretches = index.stretches(5, memory=memory)
-            assert (len(stretches) > 3) == (whole is None)
-            for stretch in stretches:
-                ids, near = index.knn_of_stretch(stretch, 5, plan=plan, memory=memory // 8)
+            chunks = index.chunks(5, memory_limit=memory)
+            assert (len(chunks) > 3) == (whole is None)
+            for chunk in chunks:
+                ids, near = index.knn_of_chunk(chunk, 5, plan=plan, memory_limit=memory // 8)
                 assert near.plan == plan
                 for array, part in zip(found, near, strict=True):
                     assert (array[ids] == -7).all()
@@ -174,15 +174,15 @@ def test_stretches_make_up_the_join(metric, mapped, rng):
 
 
 @pytest.mark.parametrize("metric", DISTANCES)
-def test_radius_stretches_make_up_the_join(metric, mapped, rng):
+def test_radius_chunks_make_up_the_join(metric, mapped, rng):
     items = clustered(rng, 800)
     items[5] = items[700]
     index = mapped(Index.build(items, metric=metric))
     radius = float(np.quantile(distances(metric, items[:50], items), 0.03))
     expected = lshjoin.radius_join(items=items, radius=radius, metric=metric)
     pairs = set()
-    for stretch in (range(0, 300), range(300, 301), range(301, 800)):
-        ids, near = index.radius_of_stretch(stretch, radius)
+    for chunk in (range(0, 300), range(300, 301), range(301, 800)):
+        ids, near = index.radius_of_chunk(chunk, radius)
         left = np.repeat(ids, np.diff(near.lims))
         pairs |= set(
             zip(left.tolist(), near.indices.tolist(), near.distances.tolist(), strict=True)
@@ -246,9 +246,9 @@ def test_many_equal_items(metric, mapped, rng):
         expected = lshjoin.knn_join(items, by_id, k, metric=metric, recall=1.0)
         np.testing.assert_array_equal(rank, expected.indices)
         found = np.full((len(items), k), -7)
-        for stretch in (range(0, 350), range(350, 800)):
-            of_stretch, near = index.knn_of_stretch(stretch, k, plan=JoinPlan.exact())
-            found[np.searchsorted(np.sort(ids), of_stretch)] = near.indices
+        for chunk in (range(0, 350), range(350, 800)):
+            of_chunk, near = index.knn_of_chunk(chunk, k, plan=JoinPlan.exact())
+            found[np.searchsorted(np.sort(ids), of_chunk)] = near.indices
         expected = lshjoin.knn_join(items=by_id, k=k, metric=metric, recall=1.0)
         np.testing.assert_array_equal(found, np.sort(ids)[expected.indices])
     # Those of the lowest ids are the first to be found, and the first to go.
@@ -263,7 +263,7 @@ def test_a_cell_of_equal_items_is_no_quadratic_job(rng):
     items = np.concatenate([np.ones((50_000, 8)), clustered(rng, 1000, dim=8)])
     index = Index.build(items)
     plan = JoinPlan.partitions(axes=48, cells=338, probes=5)
-    ids, near = index.knn_of_stretch(range(51_000), 3, plan=plan)
+    ids, near = index.knn_of_chunk(range(51_000), 3, plan=plan)
     for id, nearest in zip(ids.tolist(), near.indices.tolist(), strict=True):
         if id < 50_000:
             assert nearest == [other for other in range(4) if other != id][:3]
@@ -545,17 +545,17 @@ def test_parameters(rng):
     with pytest.raises(ValueError, match="num_threads must be at least 1"):
         index.knn(queries, num_threads=0)
     plan = JoinPlan.partitions(axes=48, cells=4, probes=1)
-    for stretch in (range(5, 11), range(7, 3)):
-        with pytest.raises(ValueError, match="the stretch must be"):
-            index.knn_of_stretch(stretch, 2, plan=plan)
+    for chunk in (range(5, 11), range(7, 3)):
+        with pytest.raises(ValueError, match="the chunk must be"):
+            index.knn_of_chunk(chunk, 2, plan=plan)
     with pytest.raises(ValueError, match="range without gaps"):
-        index.knn_of_stretch(range(0, 10, 2), 2, plan=plan)
+        index.knn_of_chunk(range(0, 10, 2), 2, plan=plan)
     until = JoinPlan.partitions(axes=48, cells=4, probes=1, until_recall=0.9)
     with pytest.raises(ValueError, match="plan must be a fixed one"):
-        index.knn_of_stretch(range(10), 2, plan=until)
+        index.knn_of_chunk(range(10), 2, plan=until)
     index.remove([1])
     with pytest.raises(ValueError, match="saved and opened anew"):
-        index.knn_of_stretch(range(10), 2, plan=plan)
+        index.knn_of_chunk(range(10), 2, plan=plan)
 
 
 def test_several_threads_ask_while_one_changes(rng):
@@ -621,13 +621,13 @@ def test_what_a_join_reports(kept, rng):
     cells = JoinPlan.from_json(index.plan.to_json()).to_json()
     few = index.knn(queries, 5, plan=JoinPlan.from_json(cells))
     assert few.report.pairs < exact.report.pairs
-    assert {"codes", "visits"} <= few.report.seconds.keys()
+    assert {"codes", "probes"} <= few.report.seconds.keys()
     # Held-out rows tell how far to look: their own exact join is not this one's recall.
     assert few.report.recall is None
     numbers = {"axes": 48, "cells": json.loads(cells)["cells"], "probes": 1}
     until = index.knn(queries, 5, plan=JoinPlan.partitions(**numbers, until_recall=0.5))
     assert until.report.recall is None
-    _, near = index.knn_of_stretch(range(100), 5, plan=JoinPlan.exact())
+    _, near = index.knn_of_chunk(range(100), 5, plan=JoinPlan.exact())
     assert near.report.recall.value == 1.0
     # Nor that of the items that were added, which are all compared.
     index.add(items[:1], [10**6])

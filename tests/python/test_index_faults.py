@@ -41,7 +41,7 @@ def answers(directory, mmap, queries):
     plan = JoinPlan.partitions(axes=8, cells=20, probes=1, until_recall=0.9)
     found = [*index.knn(queries, 5, recall=1.0), *index.radius(queries, 0.6)]
     for start in (0, 200):
-        ids, near = index.knn_of_stretch(range(start, start + 200), 3, plan=JoinPlan.exact())
+        ids, near = index.knn_of_chunk(range(start, start + 200), 3, plan=JoinPlan.exact())
         found += [ids, *near]
     found += [*index.knn(queries, 3, plan=plan)]
     index.remove([17])
@@ -503,10 +503,9 @@ def test_loaded_while_another_process_saves(tmp_path):
 FORBIDDEN = """
     import os, shutil, sys
     import numpy as np
-    from lshjoin import Index, knn_join_files, radius_join_files
+    from lshjoin import Index, build_index, dedup_files, knn_join_files, query_index
     from lshjoin import BucketedRandomProjectionLSH as LSH
-    from lshjoin.duplicates import dedup_files
-    from lshjoin.index_files import build_index, query_index
+    from lshjoin import radius_join_files
     os.chdir(sys.argv[1])
     index = Index.load("mine.index")
     rows = np.load("items.npy", mmap_mode="r")

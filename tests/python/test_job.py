@@ -11,10 +11,17 @@ from functools import partial
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from lshjoin import Index, OtherJobError, knn_join_files, radius_join_files
-from lshjoin.duplicates import dedup_files
-from lshjoin.index_files import build_index, query_index
-from lshjoin.job import Job, NewFile, replacing
+from lshjoin import (
+    Index,
+    OtherJobError,
+    build_index,
+    dedup_files,
+    knn_join_files,
+    query_index,
+    radius_join_files,
+)
+from lshjoin.base.atomic import replacing
+from lshjoin.files.job import Job, NewFile
 
 WORK = {"command": "knn", "k": 10, "items": {"files": [{"path": "a", "size": 1}]}}
 
@@ -228,8 +235,7 @@ def test_anothers_result_is_not_taken_for_ones_own(files):
 
 HELD = """
     import sys
-    from lshjoin import knn_join_files, radius_join_files
-    from lshjoin.index_files import query_index
+    from lshjoin import knn_join_files, query_index, radius_join_files
     def hold(done, total):
         global held
         if not held:

@@ -272,7 +272,7 @@ def test_long_arrow_results_come_in_chunks(rng, monkeypatch):
     frame = make_frame("pyarrow", rng.standard_normal((30, 5)))
     model = LSHS[0].fit(frame)
     whole = model.approxSimilarityJoin(frame, frame, 2.0)
-    monkeypatch.setattr("lshjoin.pieces.PIECE", 280)
+    monkeypatch.setattr("lshjoin.base.columns.PIECE", 280)
     parts = model.approxSimilarityJoin(frame, frame, 2.0)
     assert parts.column("datasetA").num_chunks > 1
     assert parts.equals(whole)

@@ -18,10 +18,10 @@ from lshjoin import (
     ManhattanProjectionLSH,
     RandomHyperplaneLSH,
     knn_join,
-    pieces,
     radius_join_batches,
 )
-from lshjoin.frames import open_frame
+from lshjoin.base import columns
+from lshjoin.frames.adapters import open_frame
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's")
 
@@ -274,22 +274,22 @@ def long_texts():
 
 def test_pieces_are_cut_by_bytes(rng, monkeypatch):
     pa = pytest.importorskip("pyarrow")
-    monkeypatch.setattr(pieces, "PIECE", 4000)
+    monkeypatch.setattr(columns, "PIECE", 4000)
     rows = rng.integers(0, 60, 500)
     for name, column in long_texts().items():
-        taken = pieces.taken(column, rows)
+        taken = columns.taken(column, rows)
         assert taken.to_pylist() == column.take(pa.array(rows)).to_pylist(), name
         assert (taken.num_chunks == 1) == (name in ("words", "number")), name
         longest = max(pa.array([row], taken.type).nbytes for row in column.to_pylist())
         if name != "words":
             assert max(chunk.nbytes for chunk in taken.chunks) <= 4000 + 2 * longest + 4096, name
-    assert pieces.taken(pa.array(["a"]), rows[:0]).to_pylist() == []
+    assert columns.taken(pa.array(["a"]), rows[:0]).to_pylist() == []
 
 
 @pytest.mark.parametrize("library", ["pyarrow", "pandas"])
 def test_frames_take_rows_in_pieces(rng, monkeypatch, library):
     pa = pytest.importorskip("pyarrow")
-    monkeypatch.setattr(pieces, "PIECE", 4000)
+    monkeypatch.setattr(columns, "PIECE", 4000)
     table = pa.table(long_texts())
     rows = rng.integers(0, 60, 500)
     if library == "pyarrow":

@@ -16,16 +16,16 @@ import pytest
 from lshjoin import (
     JoinPlan,
     OtherJobError,
-    files_plan,
+    dedup_files,
     knn_join,
     knn_join_files,
     plan_knn_join_files,
     radius_join_files,
 )
-from lshjoin.duplicates import dedup_files
+from lshjoin.files import plan as files_plan
 
 PARTITIONS = JoinPlan.partitions(axes=8, cells=60, probes=4)
-#: Too little for the rows below, with Python not counted, but for some stretches of them.
+#: Too little for the rows below, with Python not counted, but for some chunks of them.
 LIMIT = 4_000_000
 
 
@@ -58,7 +58,7 @@ def test_knn_pairs_are_those_in_memory(metric, queries, files):
     disk = knn_join_files(queries, "items.npy", 5, out="disk.parquet", memory_limit=LIMIT, **common)
     assert not inside.plan.out_of_core
     assert disk.plan.out_of_core
-    assert disk.plan.queries > 2 * disk.plan.stretch
+    assert disk.plan.queries > 2 * disk.plan.chunk
     assert disk.pairs == inside.pairs == 5 * disk.queries
     assert pairs("disk.parquet").equals(pairs("inside.parquet"))
     found = pairs_of_arrays(queries, 5, **common)
@@ -131,6 +131,15 @@ def test_every_row_has_all_its_neighbors(metric, files):
         os.remove("out.parquet")
 
 
+def test_one_source_alone_is_joined_with_itself(files):
+    for number, sides in enumerate(({"queries": "items.npy"}, {"items": "items.npy"})):
+        join = knn_join_files(k=3, out=f"{number}.parquet", recall=0.9, **sides)
+        assert (join.queries, join.items) == (20_000, 20_000)
+    assert pairs("0.parquet").equals(pairs("1.parquet"))
+    assert radius_join_files("queries.npy", radius=0.5, out="near.parquet").items == 15_000
+    assert plan_knn_join_files("queries.npy").queries == 15_000
+
+
 @pytest.mark.parametrize("queries", [None, "queries.npy"])
 def test_exact(queries, files):
     for limit in (None, LIMIT):
@@ -191,8 +200,8 @@ def test_a_recall_is_reached(files):
 
 JOB = """
     import sys
-    from lshjoin import JoinPlan, files_plan, knn_join_files, radius_join_files
-    from lshjoin.duplicates import dedup_files
+    from lshjoin import JoinPlan, dedup_files, knn_join_files, radius_join_files
+    from lshjoin.files import plan as files_plan
     files_plan._BASE, files_plan._BATCH = 0, (1 << 16, 1 << 20)
     plan = JoinPlan.partitions(axes=8, cells=60, probes=4)
     command, memory, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -239,13 +248,13 @@ def test_killed_at_random_moments(command, files, kills):
     assert not os.path.exists(".p.parquet.unfinished")
 
 
-def test_finished_stretches_are_not_joined_again(files, monkeypatch):
-    def stop_after(stretches):
+def test_finished_chunks_are_not_joined_again(files, monkeypatch):
+    def stop_after(chunks):
         told = []
 
         def progress(done, total):
             told.append((done, total))
-            if len(list(os.scandir("work"))) - len(others) > stretches:
+            if len(list(os.scandir("work"))) - len(others) > chunks:
                 raise KeyboardInterrupt
 
         others = ["index", "manifest.json", "plan.json"]
@@ -299,7 +308,7 @@ def test_another_command_is_refused(files):
 
 
 def test_ctrl_c_leaves_a_job_to_go_on_with(files):
-    command = [sys.executable, "-m", "lshjoin", "radius", "items.npy", "--threshold", "1"]
+    command = [sys.executable, "-m", "lshjoin", "radius", "items.npy", "--radius", "1"]
     np.save("items.npy", np.random.default_rng(0).random((200_000, 16), np.float32))
     process = subprocess.Popen([*command, "--out", "p.parquet"], stderr=subprocess.PIPE, text=True)
     while not os.path.exists("p.parquet.work/manifest.json"):
@@ -318,7 +327,7 @@ def test_the_plan_says_what_will_be_done(files):
     assert "20,000 queries, 20,000 items of 16 dimensions, out of core: " in text
     assert "items 1.28 MB 3 times, codes of the index" in text
     plan = plan_knn_join_files(items="items.npy", k=5, memory_limit=LIMIT).as_dict()
-    assert json.loads(json.dumps(plan))["stretch"] * 2 < 20_000
+    assert json.loads(json.dumps(plan))["chunk"] * 2 < 20_000
     assert sum(plan["resident"].values()) <= LIMIT
     with pytest.raises(ValueError, match="memory_limit is 1 MB, but this join needs .* at least"):
         plan_knn_join_files(items="items.npy", k=5, memory_limit=1_000_000)
@@ -379,7 +388,7 @@ def test_what_is_damaged_in_a_work_directory_is_named(name, files, tmp_path, mon
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("lshjoin.files.concatenate", full)
+        patch.setattr("lshjoin.files.joins.concatenate", full)
         with pytest.raises(OSError, match="no space"):
             knn()
     work = tmp_path / "p.parquet.work"

@@ -296,9 +296,9 @@ def test_estimators_and_models_are_pickled_and_copied(estimator, again, kind, rn
 
 def test_suggestions_are_pickled(rng):
     frame = make_frame("pandas", rng.standard_normal((300, 3)))
-    lsh = BucketedRandomProjectionLSH.suggest(frame, numNeighbors=3, recall=0.8)
+    lsh = BucketedRandomProjectionLSH.suggest(frame, numNearestNeighbors=3, recall=0.8)
     assert pickle.loads(pickle.dumps(lsh)).suggestion == lsh.suggestion
     with pytest.raises(ValueError, match="seed given invalid value 1000"):
-        BucketedRandomProjectionLSH.suggest(frame, numNeighbors=3, seed=10**400)
+        BucketedRandomProjectionLSH.suggest(frame, numNearestNeighbors=3, seed=10**400)
     with pytest.raises(ValueError, match="larger than any float"):
         BucketedRandomProjectionLSH.suggest(frame, threshold=10**400)

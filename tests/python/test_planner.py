@@ -5,7 +5,6 @@ import subprocess
 import sys
 from dataclasses import FrozenInstanceError
 
-import lshjoin
 import numpy as np
 import pytest
 from frames import make_frame
@@ -278,7 +277,8 @@ def test_report(rows):
     plan = JoinPlan.lsh(axes=16, functions=6, tables=2, probes=3, rounds=1)
     report = knn_join(items=rows, k=5, plan=plan).report
     assert report.recall is None  # nothing is held out
-    assert list(report.seconds) == ["distinct", "codes", "stretches", "tables", "rounds", "finish"]
+    stages = ["duplicates", "codes", "key order", "tables", "neighbor passes", "finish"]
+    assert list(report.seconds) == stages
     assert "not measured" in str(report)
     until = JoinPlan.lsh(axes=16, functions=6, tables=2, probes=3, rounds=1, until_recall=0.9)
     report = knn_join(items=rows, k=5, plan=until).report
@@ -324,8 +324,8 @@ def test_picture(planned_elsewhere):
 def test_suggested_buckets_find_the_nearest(estimator):
     rows = clusters(np.random.default_rng(7), 3_000, 16)
     frame = make_frame("polars", rows)
-    lsh = estimator.suggest(frame, numNeighbors=5, recall=0.85)
-    assert (lsh.getInputCol(), lsh.getSeed()) == ("features", lshjoin.lsh.DEFAULT_SEED)
+    lsh = estimator.suggest(frame, numNearestNeighbors=5, recall=0.85)
+    assert (lsh.getInputCol(), lsh.getSeed()) == ("features", 772209414)
     assert lsh.suggestion.recall.value >= 0.8
     assert 0 < lsh.suggestion.candidates < 50 * len(rows)
     model = lsh.fit(frame)
@@ -350,14 +350,14 @@ def test_suggested_buckets_find_what_is_within_a_threshold():
 def test_suggestions_refuse_what_makes_no_sense(rng):
     frame = make_frame("polars", rng.standard_normal((50, 3)))
     suggest = BucketedRandomProjectionLSH.suggest
-    for given in ({}, {"threshold": 1.0, "numNeighbors": 3}):
-        with pytest.raises(TypeError, match="either threshold or numNeighbors"):
+    for given in ({}, {"threshold": 1.0, "numNearestNeighbors": 3}):
+        with pytest.raises(TypeError, match="either threshold or numNearestNeighbors"):
             suggest(frame, **given)
     with pytest.raises(ValueError, match="recall must be above 0 and below 1"):
-        suggest(frame, numNeighbors=3, recall=1.0)
+        suggest(frame, numNearestNeighbors=3, recall=1.0)
     with pytest.raises(ValueError, match="threshold must be so large"):
         suggest(frame, threshold=1e-9)
     with pytest.raises(ValueError, match="cannot be less than 1"):
-        suggest(frame, numNeighbors=0)
+        suggest(frame, numNearestNeighbors=0)
     with pytest.raises(ValueError, match="duplicates"):
-        suggest(make_frame("polars", np.ones((50, 3))), numNeighbors=2)
+        suggest(make_frame("polars", np.ones((50, 3))), numNearestNeighbors=2)

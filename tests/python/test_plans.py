@@ -209,8 +209,8 @@ def test_what_the_join_refuses_the_planner_refuses():
             call(items=np.eye(3), seed=-1)
         with pytest.raises(TypeError):
             call(items=np.eye(3), seed=0.5)
-        with pytest.raises(TypeError, match="items are missing"):
-            call(np.eye(3))
+        with pytest.raises(TypeError, match="there is nothing to join"):
+            call()
 
 
 @pytest.mark.parametrize(

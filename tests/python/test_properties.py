@@ -28,16 +28,17 @@ from lshjoin import (
     JoinPlan,
     ManhattanProjectionLSH,
     RandomHyperplaneLSH,
+    build_index,
+    dedup_files,
     knn_join,
     knn_join_files,
+    open_dataset,
     plan_knn_join,
+    query_index,
     radius_join,
     radius_join_batches,
     radius_join_files,
 )
-from lshjoin.datasets import open_dataset
-from lshjoin.duplicates import dedup_files
-from lshjoin.index_files import build_index, query_index
 
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 settings.register_profile("quick", max_examples=50, derandomize=True, database=None, **COMMON)
@@ -541,7 +542,7 @@ CALLS = {
     "recall of an index": lambda recall: INDEX.knn(ITEMS, recall=recall),
     "recall of a plan": lambda recall: JoinPlan.cells(cells=3, probes=1, until_recall=recall),
     "recall of buckets": lambda recall: BucketedRandomProjectionLSH.suggest(
-        FRAME, inputCol="x", numNeighbors=3, recall=recall
+        FRAME, inputCol="x", numNearestNeighbors=3, recall=recall
     ),
     "seed": lambda seed: knn_join(items=ITEMS, seed=seed),
     "seed of an index": lambda seed: Index.build(ITEMS, seed=seed),
@@ -567,9 +568,9 @@ CALLS = {
     "key": lambda key: MODEL.approxNearestNeighbors(FRAME, key, 1),
     "ids": lambda ids: Index.build(ITEMS[:2], ids=ids),
     "removed": lambda ids: Index.build(ITEMS[:2]).remove(ids),
-    "memory": lambda memory: INDEX.knn(ITEMS, memory=memory),
-    "stretches": lambda memory: len(INDEX.stretches(memory=memory)),
-    "stretch": lambda stop: INDEX.knn_of_stretch(range(stop), plan=JoinPlan.exact()),
+    "memory": lambda memory: INDEX.knn(ITEMS, memory_limit=memory),
+    "chunks": lambda memory: len(INDEX.chunks(memory_limit=memory)),
+    "chunk": lambda stop: INDEX.knn_of_chunk(range(stop), plan=JoinPlan.exact()),
     "items": lambda items: knn_join(items=items),
     "frame": lambda frame: MODEL.transform(frame),
 }

@@ -178,7 +178,7 @@ def test_bar_only_when_asked_or_on_terminals(rng, monkeypatch):
 
 
 def test_bar_comes_up_on_terminals_when_it_takes_long(monkeypatch):
-    progress = importlib.import_module("lshjoin.progress")
+    progress = importlib.import_module("lshjoin.base.progress")
     monkeypatch.setattr(progress, "_DELAY_SECONDS", 0)
     monkeypatch.setattr(sys, "stderr", Terminal())
     with progress.reporter(None, "some work") as report:
@@ -220,6 +220,12 @@ def test_libraries_that_are_not_in_use_are_not_imported():
     """
     result = run("-c", textwrap.dedent(script))
     assert (result.stdout, result.stderr) == ("[]\n", "")
+
+
+def test_what_is_public_is_what_dir_shows():
+    assert dir(lshjoin) == sorted(lshjoin.__all__)
+    assert all(hasattr(lshjoin, name) for name in dir(lshjoin))
+    assert {"build_index", "dedup_files", "open_dataset", "query_index"} < set(dir(lshjoin))
 
 
 def test_command_line():

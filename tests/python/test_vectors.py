@@ -6,8 +6,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from frames import arrow_vectors
-from lshjoin.frames import open_frame
-from lshjoin.vectors import array_matrix, key_and_rows, key_matrix
+from lshjoin.base.vectors import array_matrix, key_and_rows, key_matrix
+from lshjoin.frames.adapters import open_frame
 
 FLOATS = [np.float16, np.float32, np.float64]
 INTS = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]

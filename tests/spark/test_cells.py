@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-cells = pytest.importorskip("lshjoin.spark.cells")
+cells = pytest.importorskip("lshjoin.spark.shuffle")
 
 PARTS, ROWS = 7, 200
 CLUSTER = cells.Cluster(4, 5, np.random.default_rng(0).integers(-(2**31), 2**31, 4_096, np.int32))

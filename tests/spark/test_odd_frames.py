@@ -162,7 +162,7 @@ def test_a_null_vector_is_named(spark):
     ours = model(good, bucketLength=1.0)
 
     def named(use):
-        with pytest.raises(Exception, match=r"(ValueError: |^)Column .* is null") as caught:
+        with pytest.raises(Exception, match=r"(Error: |^)Column .* is null") as caught:
             use().count()
         assert "[id=123]" in str(caught.value)
 

@@ -249,7 +249,7 @@ impl Index {
         let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
         let mut visits = ListProbing::over(neighbors, of_left, &cells.table, plan.probes);
         if let Some(recall) = plan.until_recall {
-            ctx.begin_stage("held-out rows");
+            ctx.begin_stage("ground truth");
             let k = k.min(right.rows.len());
             let ground_truth = GroundTruth::of_rows(left, right, rows, k, ctx)?;
             visits.extend(recall, ground_truth.numbered(left, right, Split::All));
@@ -313,9 +313,11 @@ pub(crate) fn look(
     if are_most(k, right.rows.len()) {
         return all_pairs(Some(left), right, k, ctx);
     }
-    ctx.begin_stage("visits");
+    ctx.begin_stage("probes");
     let join = TopKJoin::new(Some(left), right, k, ctx)?;
-    visits.covering_at_least(k).run(left, right, &join.nearest, ctx)?;
+    visits
+        .covering_at_least(k)
+        .run(left, right, &join.nearest, ctx)?;
     join.complete()?;
     ctx.reached_unknown();
     join.nearest.finish()
@@ -334,7 +336,7 @@ pub(crate) fn exactly(
         return all_pairs(Some(left), right, k, ctx);
     }
     let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
-    ctx.begin_stage("visits");
+    ctx.begin_stage("probes");
     let visits = ListProbing::over(neighbors, of_left, &cells.table, 1).within(panel_bytes);
     let join = TopKJoin::new(Some(left), right, k, ctx)?;
     visits.run(left, right, &join.nearest, ctx)?;

@@ -1,4 +1,4 @@
-//! The items of an index joined with themselves, range by range.
+//! The items of an index joined with themselves, chunk by chunk.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -96,18 +96,18 @@ impl Index {
         })
     }
 
-    /// The ids of some of the items, by list, and the `k` nearest others of each: a range of the
-    /// join of all items with themselves. The ranges `0..len` make up the whole.
+    /// The ids of some of the items, by list, and the `k` nearest others of each: a chunk of the
+    /// join of all items with themselves. The chunks of `0..len` make up the whole.
     ///
     /// Panels of codes take up to `panel_bytes`, beside about 30 bytes for each of k + 7 places of
-    /// each item of the range.
+    /// each item of the chunk.
     ///
     /// # Errors
-    /// When the range is not one, something was added or removed, the plan is not fixed, or as
+    /// When the chunk is not one, something was added or removed, the plan is not fixed, or as
     /// [`Index::knn`].
-    pub fn knn_of_stretch(
+    pub fn knn_of_chunk(
         &self,
-        stretch: Range<usize>,
+        chunk: Range<usize>,
         k: usize,
         plan: &JoinPlan,
         panel_bytes: usize,
@@ -116,20 +116,20 @@ impl Index {
         ctx.begin_stage("codes");
         // One more, since each item finds itself.
         let places = k.saturating_add(usize::from(k > 0));
-        let (left, right) = self.stretch(&stretch, places, ctx)?;
+        let (left, right) = self.chunk(&chunk, places, ctx)?;
         let cells = self.cells_of(plan, ctx)?;
         if let Some((plan, _)) = &cells
             && plan.until_recall.is_some()
         {
             return Err(Error::Parameter {
                 name: "plan",
-                must_be: "a fixed one, where items are joined stretch by stretch",
+                must_be: "a fixed one, where items are joined chunk by chunk",
                 value: format!("{plan:?}"),
             });
         }
         let found = match cells {
             _ if self.segment.metric == Metric::InnerProduct => {
-                let rows = stretch.start as u32..stretch.end as u32;
+                let rows = chunk.start as u32..chunk.end as u32;
                 let rows = memory::collect(rows, ROW_NUMBERS)?;
                 let values = self.items_at(rows, ctx)?;
                 let queries = Rows::new(&values, self.segment.dim)?;
@@ -138,51 +138,51 @@ impl Index {
             None => match self.segment.cells(ctx)? {
                 None => all_pairs(Some(&left), &right, places, ctx)?,
                 Some(cells) => {
-                    let of_left = cells.table.slice(&stretch);
+                    let of_left = cells.table.slice(&chunk);
                     let tables = (&of_left, &*cells);
                     exactly((&left, &right), tables, places, panel_bytes, ctx)?
                 }
             },
             Some((plan, cells)) => {
-                let of_left = cells.table.slice(&stretch);
+                let of_left = cells.table.slice(&chunk);
                 let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
                 let visits = ListProbing::over(neighbors, &of_left, &cells.table, plan.probes);
                 let visits = visits.within(panel_bytes);
                 look(&left, &right, places, visits, ctx)?
             }
         };
-        let found = without_itself(found, stretch.start);
-        let ids = &self.segment.ids(ctx)?[stretch];
+        let found = without_itself(found, chunk.start);
+        let ids = &self.segment.ids(ctx)?[chunk];
         let ids = memory::copied(ids, ROW_NUMBERS)?;
         Ok((ids, self.with_ids(found, ctx)?))
     }
 
     /// The ids of some of the items, by list, and every other item nearer than `radius` to each:
-    /// see [`Index::knn_of_stretch`].
+    /// see [`Index::knn_of_chunk`].
     ///
     /// # Errors
-    /// When the range is not one, something was added or removed, or as [`Index::radius`].
-    pub fn radius_of_stretch(
+    /// When the chunk is not one, something was added or removed, or as [`Index::radius`].
+    pub fn radius_of_chunk(
         &self,
-        stretch: Range<usize>,
+        chunk: Range<usize>,
         radius: f64,
         ctx: &Context,
     ) -> Result<(Vec<i64>, RadiusNeighbors<f32>)> {
         self.distance()?;
-        let (left, right) = self.stretch(&stretch, usize::MAX, ctx)?;
-        let first = stretch.start as u32;
+        let (left, right) = self.chunk(&chunk, usize::MAX, ctx)?;
+        let first = chunk.start as u32;
         let other = |left: u32, right: u32| first + left != right;
         let pairs = self.within(&left, &right, radius, other, ctx)?;
-        let ids = &self.segment.ids(ctx)?[stretch];
+        let ids = &self.segment.ids(ctx)?[chunk];
         let ids = memory::copied(ids, ROW_NUMBERS)?;
         let found = RadiusNeighbors::sorted(pairs, ids.len())?;
         Ok((ids, found))
     }
 
     /// Some of the items, and all, to find the `k` nearest among.
-    fn stretch(
+    fn chunk(
         &self,
-        stretch: &Range<usize>,
+        chunk: &Range<usize>,
         k: usize,
         ctx: &Context,
     ) -> Result<(Vectors<'_, f32>, Vectors<'_, f32>)> {
@@ -193,23 +193,23 @@ impl Index {
                 value: "changed".into(),
             });
         }
-        if stretch.start > stretch.end || stretch.end > self.segment.len() {
+        if chunk.start > chunk.end || chunk.end > self.segment.len() {
             return Err(Error::Parameter {
-                name: "the stretch",
+                name: "the chunk",
                 must_be: "one of the items",
-                value: format!("{stretch:?} of {}", self.segment.len()),
+                value: format!("{chunk:?} of {}", self.segment.len()),
             });
         }
         let segment = &self.segment;
         Ok((
-            segment.side(stretch, &self.removed, usize::MAX, ctx)?,
+            segment.side(chunk, &self.removed, usize::MAX, ctx)?,
             segment.nearest_of(&self.removed, k, ctx)?,
         ))
     }
 }
 
 /// The lists of rows from `first` on without these rows, one place shorter. In place: lists take up
-/// much of what memory a range has.
+/// much of what memory a chunk has.
 fn without_itself(mut found: Neighbors<f32>, first: usize) -> Neighbors<f32> {
     let (before, after) = (found.k, found.k - 1);
     let rows = found.indices.len() / before;

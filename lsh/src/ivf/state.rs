@@ -51,7 +51,7 @@ impl<T: Scalar> IvfState<T> {
         ctx: &Context,
     ) -> Result<Self> {
         let mut ground_truth = ground_truth(plan.until_recall, left, right, k, ctx)?;
-        ctx.begin_stage("cells");
+        ctx.begin_stage("lists");
         let (cells, warm_start) = learn(plan.cells, plan.seed, (left, right), k, ctx)?;
         let margin = match &mut ground_truth {
             Some((recall, ground_truth)) => {

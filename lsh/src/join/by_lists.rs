@@ -23,7 +23,7 @@ impl<T: Scalar> TopKJoin<'_, T> {
         ground_truth: Option<(f64, GroundTruth<T>)>,
     ) -> Result<Neighbors<T>> {
         let ctx = self.ctx;
-        ctx.begin_stage("visits");
+        ctx.begin_stage("probes");
         let (left, right) = (self.left().internal_ids()?, self.right.internal_ids()?);
         let (near, met) = visits.first()?;
         self.join(&left, &near, met, &self.nearest.unbounded())?;
@@ -45,7 +45,7 @@ impl<T: Scalar> TopKJoin<'_, T> {
         let ctx = self.ctx;
         let order = memory::collect(0..self.left().len() as u32, ROW_NUMBERS)?;
         for _ in 0..rounds {
-            ctx.begin_stage("rounds");
+            ctx.begin_stage("neighbor passes");
             self.expand(&order)?;
         }
         self.complete()?;

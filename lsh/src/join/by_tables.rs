@@ -94,7 +94,7 @@ impl<T: Scalar> TopKJoin<'_, T> {
                 if rounds >= plan.rounds.saturating_add(table + 1 - plan.tables) {
                     break;
                 }
-                ctx.begin_stage("rounds");
+                ctx.begin_stage("neighbor passes");
                 self.expand(&left_order)?;
                 rounds += 1;
             }
@@ -104,16 +104,16 @@ impl<T: Scalar> TopKJoin<'_, T> {
 
     /// Meets the rows of short ranges: that fills the lists, so that in whole buckets most pairs
     /// already fail the test.
-    pub(crate) fn fill(&self, stretches: &KeyOrder) -> Result<()> {
-        let items = &stretches.items;
+    pub(crate) fn fill(&self, key_order: &KeyOrder) -> Result<()> {
+        let items = &key_order.items;
         let length = warm_start_rows(self.nearest.lists.k(), self.right.len());
-        let (queries, met) = match &stretches.queries {
+        let (queries, met) = match &key_order.queries {
             None => {
-                let met = items.stretches(length);
+                let met = items.chunks(length);
                 let met = met.map(|rows| (rows.clone(), rows));
                 (items, memory::collect(met, ROW_NUMBERS)?)
             }
-            Some(queries) => (queries, queries.stretches_of(items, length)?),
+            Some(queries) => (queries, queries.chunks_of(items, length)?),
         };
         self.join(&queries.order, &items.order, met, &self.nearest.unbounded())
     }

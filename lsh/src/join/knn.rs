@@ -94,7 +94,7 @@ fn join<T: Scalar, E>(
     ctx: &Context,
     choose: impl FnOnce(Sides<'_, '_, T>, usize) -> Result<(PlannedJoin<T>, E)>,
 ) -> Result<(Neighbors<T>, E)> {
-    ctx.begin_stage("distinct");
+    ctx.begin_stage("duplicates");
     let distinct = Distinct::of(items, kept(queries.is_none(), k), ctx)?;
     ctx.begin_stage("codes");
     let mut right = Vectors::of_items(items, metric, distinct, ctx)?;
@@ -134,7 +134,7 @@ fn join_sides<T: Scalar>(
                 margin,
                 stats,
             } = prepared;
-            ctx.begin_stage("cells");
+            ctx.begin_stage("lists");
             let most = if left.is_none() { ALL / 2.0 } else { ALL };
             if stats.share <= most {
                 let visits =
@@ -145,13 +145,13 @@ fn join_sides<T: Scalar>(
             (ORDER_BITS, None)
         }
     };
-    ctx.begin_stage("stretches");
+    ctx.begin_stage("key order");
     let sample = right.spread(principal_axes::axes_sample_step(items, right.rows.dim()))?;
     let sample = Rows::new(&sample, right.rows.dim())?;
     let axes = PrincipalAxes::of_sample(sample, axes, ctx)?;
-    let stretches = KeyOrder::new(right, left.as_deref_mut(), &axes, sample, ctx)?;
+    let key_order = KeyOrder::new(right, left.as_deref_mut(), &axes, sample, ctx)?;
     let join = TopKJoin::new(left.as_deref(), right, k, ctx)?;
-    join.fill(&stretches)?;
+    join.fill(&key_order)?;
     match tables {
         None => join.all_pairs(),
         Some(plan) => join.by_tables(plan, &axes, sample),

@@ -60,7 +60,7 @@ impl Table {
     }
 
     /// KeyOrder of `length` rows, whatever their keys.
-    pub(crate) fn stretches(&self, length: usize) -> impl Iterator<Item = Range<usize>> {
+    pub(crate) fn chunks(&self, length: usize) -> impl Iterator<Item = Range<usize>> {
         let end = self.order.len();
         (0..end)
             .step_by(length)
@@ -69,14 +69,14 @@ impl Table {
 
     /// The ranges of `length` rows of `other`, each with the range of this table's rows whose
     /// keys belong there.
-    pub(crate) fn stretches_of(
+    pub(crate) fn chunks_of(
         &self,
         other: &Table,
         length: usize,
     ) -> Result<Vec<(Range<usize>, Range<usize>)>> {
         let mut met = Vec::new();
         let mut mine = 0;
-        for theirs in other.stretches(length) {
+        for theirs in other.chunks(length) {
             let start = mine;
             // The first bucket that starts at or after the end of the range belongs to the next.
             let next = other

@@ -230,7 +230,7 @@ pub(crate) fn ground_truth<T: Scalar>(
     let Some(recall) = recall else {
         return Ok(None);
     };
-    ctx.begin_stage("held-out rows");
+    ctx.begin_stage("ground truth");
     Ok(Some((recall, GroundTruth::of(left, right, k, ctx)?)))
 }
 

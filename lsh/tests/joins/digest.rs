@@ -37,7 +37,7 @@ d9fa200000067e79   9780 similarity, three functions a table
 ";
 
 const DIM: usize = 20;
-/// Rows of a side that is large enough for tables, and for more than one stretch.
+/// Rows of a side that is large enough for tables, and for more than one chunk.
 const MANY: usize = 4100;
 const FEW: usize = 500;
 

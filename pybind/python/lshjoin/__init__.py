@@ -1,23 +1,30 @@
 """Nearest neighbours and similarity joins of embeddings, by locality-sensitive hashing.
 
 For data frames (pandas, polars, pyarrow) the estimators and models of Spark ML:
-:class:`BucketedRandomProjectionLSH` and its relatives. For NumPy arrays :func:`knn_join` and
-:func:`radius_join`; a :class:`JoinPlan` is how the former goes about it.
-:func:`radius_join_batches` is for results that need not fit in memory, :func:`knn_join_files`
-and :func:`radius_join_files` for vectors that need not either. An :class:`Index` keeps items ready,
-in memory or on disk, for joins to come.
+:class:`BucketedRandomProjectionLSH` and its relatives; for those of Spark itself the same in
+``lshjoin.spark``. For NumPy arrays :func:`knn_join` and :func:`radius_join`; a :class:`JoinPlan` is
+how the former goes about it. :func:`radius_join_batches` is for results that need not fit in
+memory, :func:`knn_join_files`, :func:`radius_join_files` and :func:`dedup_files` for vectors that
+need not either. An :class:`Index` keeps items ready, in memory or on disk, for joins to come;
+:func:`build_index` and :func:`query_index` do so from files to files.
 """
 
-from lshjoin._lshjoin import __version__, cpu_features
-from lshjoin.arrays import (
-    Neighbors,
-    RadiusNeighbors,
-    knn_join,
-    plan_knn_join,
-    radius_join,
-    radius_join_batches,
-)
-from lshjoin.estimators import (
+from lshjoin.arrays.knn import knn_join, plan_knn_join
+from lshjoin.arrays.neighbors import Neighbors, RadiusNeighbors
+from lshjoin.arrays.plot import plot_plan
+from lshjoin.arrays.radius import radius_join, radius_join_batches
+from lshjoin.base.plan import JoinPlan, Prediction
+from lshjoin.base.report import Estimate, Report
+from lshjoin.engine import __version__, cpu_features
+from lshjoin.errors import NotFiniteError, OtherJobError, RowError
+from lshjoin.files.datasets import Dataset, open_dataset
+from lshjoin.files.dedup import Deduplication, dedup_files
+from lshjoin.files.indexes import FoundInIndex, build_index, query_index
+from lshjoin.files.joins import FilesJoin, knn_join_files, radius_join_files
+from lshjoin.files.plan import FilesPlan
+from lshjoin.files.planner import plan_knn_join_files
+from lshjoin.frames.estimator import Suggestion
+from lshjoin.frames.families import (
     BucketedRandomProjectionLSH,
     BucketedRandomProjectionLSHModel,
     ManhattanProjectionLSH,
@@ -25,46 +32,48 @@ from lshjoin.estimators import (
     RandomHyperplaneLSH,
     RandomHyperplaneLSHModel,
 )
-from lshjoin.files import (
-    FilesJoin,
-    knn_join_files,
-    plan_knn_join_files,
-    radius_join_files,
-)
-from lshjoin.files_plan import FilesPlan
 from lshjoin.index import Index
-from lshjoin.job import OtherJobError
-from lshjoin.lsh import Suggestion
-from lshjoin.plan import JoinPlan, Prediction
-from lshjoin.plot import plot_plan
-from lshjoin.report import Estimate, Report
 
 __all__ = [
     "BucketedRandomProjectionLSH",
     "BucketedRandomProjectionLSHModel",
+    "Dataset",
+    "Deduplication",
     "Estimate",
     "FilesJoin",
     "FilesPlan",
+    "FoundInIndex",
     "Index",
     "JoinPlan",
     "ManhattanProjectionLSH",
     "ManhattanProjectionLSHModel",
     "Neighbors",
+    "NotFiniteError",
     "OtherJobError",
     "Prediction",
     "RadiusNeighbors",
     "RandomHyperplaneLSH",
     "RandomHyperplaneLSHModel",
     "Report",
+    "RowError",
     "Suggestion",
     "__version__",
+    "build_index",
     "cpu_features",
+    "dedup_files",
     "knn_join",
     "knn_join_files",
+    "open_dataset",
     "plan_knn_join",
     "plan_knn_join_files",
     "plot_plan",
+    "query_index",
     "radius_join",
     "radius_join_batches",
     "radius_join_files",
 ]
+
+
+def __dir__() -> list[str]:
+    """What is public; modules are not, but for ``lshjoin.spark``."""
+    return __all__

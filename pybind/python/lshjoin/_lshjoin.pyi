@@ -261,7 +261,7 @@ class Index:
     ) -> Within:
         """lims (n + 1), distances, ids."""
 
-    def knn_of_stretch(
+    def knn_of_chunk(
         self,
         start: int,
         stop: int,
@@ -274,7 +274,7 @@ class Index:
     ) -> tuple[NDArray[np.int64], Nearest]:
         """Ids of these items, and the nearest others of each with the report."""
 
-    def radius_of_stretch(
+    def radius_of_chunk(
         self,
         start: int,
         stop: int,

@@ -20,19 +20,12 @@ import click
 # told before it is loaded, glibc in main().
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
-from lshjoin import __version__, _lshjoin
-from lshjoin.arrays import at_least_one, to_radius
-from lshjoin.files import (
-    FilesJoin,
-    OnPlan,
-    knn_join_files,
-    memory_bytes,
-    plan_knn_join_files,
-    radius_join_files,
-    to_recall,
-)
-from lshjoin.job import OtherJobError
-from lshjoin.paths import local_path, parquet_path
+from lshjoin import engine
+from lshjoin.base.checks import to_bytes, to_k, to_radius, to_recall
+from lshjoin.base.paths import local_path, parquet_path
+from lshjoin.errors import OtherJobError
+from lshjoin.files.joins import FilesJoin, OnPlan, knn_join_files, radius_join_files
+from lshjoin.files.planner import plan_knn_join_files
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -90,8 +83,8 @@ def _fail(error: object, code: int) -> int:
 def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked:
         click.echo(
-            f"lshjoin {__version__}, running on {_lshjoin.isa()} "
-            f"(this machine has {', '.join(_lshjoin.cpu_features())})"
+            f"lshjoin {engine.__version__}, running on {engine.isa()} "
+            f"(this machine has {', '.join(engine.cpu_features())})"
         )
         context.exit()
 
@@ -147,7 +140,7 @@ def _checked(check: Callable[[Any], Any]) -> Callable[[click.Context, click.Para
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _VECTORS = _options(
     click.option("--column", metavar="NAME", help="Of vectors; needed where there are several."),
-    click.option("--id", "id_column", metavar="NAME", help="Of ids; row numbers without it."),
+    click.option("--id-column", metavar="NAME", help="Of ids; row numbers without it."),
 )
 _DISTANCES = ["euclidean", "manhattan", "cosine"]
 _METRIC = click.option(
@@ -164,7 +157,7 @@ _K = click.option(
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    callback=_checked(at_least_one),
+    callback=_checked(to_k),
 )
 _RECALL = click.option(
     "--recall",
@@ -177,12 +170,11 @@ _RECALL = click.option(
 _MEMORY = click.option(
     "--memory-limit",
     metavar="SIZE",
-    callback=_checked(memory_bytes),
+    callback=_checked(to_bytes),
     help="Like 4GiB; half of the machine's without it.",
 )
 _THREADS = click.option(
-    "--threads",
-    "num_threads",
+    "--num-threads",
     type=click.IntRange(min=1),
     help="As many as there are cores without it.",
 )
@@ -211,7 +203,7 @@ _PLOT = click.option(
     callback=_checked(lambda path: _picture(path)),
     help="Picture of distances and neighbours found, .png or .svg.",
 )
-_SIDES = _options(click.argument("a"), click.argument("b", required=False))
+_SIDES = _options(click.argument("queries"), click.argument("items", required=False))
 
 
 def _picture(path: Path) -> Path:
@@ -230,15 +222,18 @@ def _picture(path: Path) -> Path:
 @_VECTORS
 @_JOB
 @_PLOT
-def knn(a: str, b: str | None, k: int, plot: Path | None, as_json: bool, **options: Any) -> None:
-    """The K nearest rows of B for every row of A; of A itself, but for the row, without B.
+def knn(
+    queries: str, items: str | None, k: int, plot: Path | None, as_json: bool, **options: Any
+) -> None:
+    """The K nearest rows of ITEMS for every row of QUERIES.
+
+    One source alone is joined with itself; then a row is not its own neighbour.
 
     \b
     Example:
       lshjoin knn queries.parquet items.parquet -k 10 --recall 0.95 \\
-          --column embedding --id id --out pairs.parquet
+          --column embedding --id-column id --out pairs.parquet
     """
-    queries, items = (None, a) if b is None else (a, b)
     result = knn_join_files(queries, items, k, on_plan=_on_plan(), **options)
     _joined(result, plot, as_json)
 
@@ -246,29 +241,34 @@ def knn(a: str, b: str | None, k: int, plot: Path | None, as_json: bool, **optio
 @lshjoin.command()
 @_SIDES
 @click.option(
-    "--threshold",
+    "--radius",
     type=click.FloatRange(min=0),
     required=True,
     callback=_checked(to_radius),
-    help="Pairs nearer than that.",
+    help="Pairs nearer than that, in the units of the metric.",
 )
 @_METRIC
 @_VECTORS
 @_JOB
 @_PLOT
 def radius(
-    a: str, b: str | None, threshold: float, plot: Path | None, as_json: bool, **options: Any
+    queries: str,
+    items: str | None,
+    radius: float,
+    plot: Path | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
-    """All pairs of a row of A and one of B that are nearer than a threshold.
+    """All pairs of a row of QUERIES and one of ITEMS that are nearer than a radius.
 
-    Without B the pairs of different rows of A, both ways.
+    One source alone is joined with itself: pairs of different rows, both ways.
 
     \b
     Example:
-      lshjoin radius items.parquet --threshold 0.4 --column embedding --id id --out near.parquet
+      lshjoin radius items.parquet --radius 0.4 --column embedding --id-column id \\
+          --out near.parquet
     """
-    queries, items = (None, a) if b is None else (a, b)
-    result = radius_join_files(queries, items, threshold, on_plan=_on_plan(), **options)
+    result = radius_join_files(queries, items, radius, on_plan=_on_plan(), **options)
     _joined(result, plot, as_json)
 
 
@@ -279,7 +279,7 @@ def _on_plan() -> OnPlan:
 
 def _plot(pairs: Path, plot: Path | None, queries: int) -> None:
     if plot is not None:
-        from lshjoin.histograms import plot_pairs
+        from lshjoin.files.plot import plot_pairs
 
         plot_pairs(pairs, plot, queries)
 
@@ -297,7 +297,7 @@ def _joined(result: FilesJoin, plot: Path | None, as_json: bool) -> None:
 @lshjoin.command()
 @click.argument("items")
 @click.option(
-    "--threshold",
+    "--radius",
     type=click.FloatRange(min=0, min_open=True),
     required=True,
     callback=_checked(to_radius),
@@ -306,7 +306,7 @@ def _joined(result: FilesJoin, plot: Path | None, as_json: bool) -> None:
 @_METRIC
 @_VECTORS
 @_JOB
-def dedup(items: str, threshold: float, as_json: bool, **options: Any) -> None:
+def dedup(items: str, radius: float, as_json: bool, **options: Any) -> None:
     """Groups of near-duplicates, and which row of each to keep.
 
     Writes a row for each row: its id, the id of the first row of its group, and whether to keep
@@ -314,11 +314,12 @@ def dedup(items: str, threshold: float, as_json: bool, **options: Any) -> None:
 
     \b
     Example:
-      lshjoin dedup items.parquet --threshold 0.1 --metric cosine --id id --out groups.parquet
+      lshjoin dedup items.parquet --radius 0.1 --metric cosine --id-column id \\
+          --out groups.parquet
     """
-    from lshjoin.duplicates import dedup_files
+    from lshjoin.files.dedup import dedup_files
 
-    result = dedup_files(items, threshold, **options)
+    result = dedup_files(items, radius, **options)
     _print(
         dataclasses.asdict(result),
         f"{result.rows:,} rows, {result.kept:,} to keep; {result.groups:,} groups of duplicates; "
@@ -335,14 +336,13 @@ def dedup(items: str, threshold: float, as_json: bool, **options: Any) -> None:
 @_VECTORS
 @_MEMORY
 @_JSON
-def plan(a: str, b: str | None, k: int, as_json: bool, **options: Any) -> None:
+def plan(queries: str, items: str | None, k: int, as_json: bool, **options: Any) -> None:
     """What `lshjoin knn` would do: pairs compared, memory, reading, writing and time.
 
     \b
     Example:
       lshjoin plan items.parquet -k 10 --recall 0.9 --memory-limit 4GiB
     """
-    queries, items = (None, a) if b is None else (a, b)
     chosen = plan_knn_join_files(queries, items, k, **options)
     _print(chosen.as_dict(), str(chosen), as_json)
 
@@ -353,7 +353,7 @@ def index() -> None:
 
     \b
     Example:
-      lshjoin index build items.parquet --id number --out items.index
+      lshjoin index build items.parquet --id-column number --out items.index
     """
 
 
@@ -381,9 +381,9 @@ def build(items: str, as_json: bool, **options: Any) -> None:
 
     \b
     Example:
-      lshjoin index build items.parquet --id number --out items.index
+      lshjoin index build items.parquet --id-column number --out items.index
     """
-    from lshjoin.index_files import build_index
+    from lshjoin.files.indexes import build_index
 
     built = build_index(items, **options)
     _print(_index_info(built), str(built), as_json)
@@ -407,10 +407,10 @@ def query(
 
     \b
     Example:
-      lshjoin index build items.parquet --id number --out items.index
-      lshjoin index query items.index queries.parquet -k 5 --id id --out found.parquet
+      lshjoin index build items.parquet --id-column number --out items.index
+      lshjoin index query items.index queries.parquet -k 5 --id-column id --out found.parquet
     """
-    from lshjoin.index_files import query_index
+    from lshjoin.files.indexes import query_index
 
     found = query_index(path, queries, k, **options)
     _plot(found.out, plot, found.queries)
@@ -478,12 +478,12 @@ def cpu(as_json: bool) -> None:
       lshjoin cpu
     """
     used, there, cores = (
-        _lshjoin.isa(),
-        _lshjoin.cpu_features(),
+        engine.isa(),
+        engine.cpu_features(),
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     )
     _print(
-        {"version": __version__, "isa": used, "available": there, "cores": cores},
+        {"version": engine.__version__, "isa": used, "available": there, "cores": cores},
         f"in use     {used} (LSHJOIN_ISA chooses another)\n"
         f"available  {', '.join(there)}\n"
         f"cores      {cores}",

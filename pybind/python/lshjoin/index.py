@@ -11,24 +11,17 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lshjoin import _lshjoin
-from lshjoin.arrays import (
-    NearestMetric,
-    Neighbors,
-    RadiusNeighbors,
-    at_least_one,
-    to_radius,
-)
-from lshjoin.ids import integer_ids
-from lshjoin.params import to_float
-from lshjoin.paths import StoragePath, local_path
-from lshjoin.plan import JoinPlan, natural
-from lshjoin.progress import Progress, reporter
-from lshjoin.vectors import array_matrix
+from lshjoin import engine
+from lshjoin.arrays.neighbors import NearestMetric, Neighbors, RadiusNeighbors
+from lshjoin.base.checks import to_bytes, to_float, to_k, to_natural, to_radius
+from lshjoin.base.paths import StoragePath, local_path
+from lshjoin.base.plan import JoinPlan
+from lshjoin.base.progress import Progress, reporter
+from lshjoin.base.vectors import array_matrix, integer_ids
 
 Batches = Callable[[int], Iterable[tuple[ArrayLike, ArrayLike]]]
 
-# What a stretch takes in memory for each row: lists of candidates, and results on their way.
+# What a chunk takes in memory for each row: lists of candidates, and results on their way.
 _BYTES_A_ROW, _BYTES_A_NEIGHBOR = 160, 80
 
 
@@ -61,7 +54,7 @@ class Index:
         <lshjoin.Index: 3 items, 2 dimensions, euclidean>
     """
 
-    def __init__(self, native: _lshjoin.Index) -> None:
+    def __init__(self, native: engine.Index) -> None:
         """Of the engine's own index: use :meth:`build` or :meth:`load`."""
         self._native = native
 
@@ -94,8 +87,10 @@ class Index:
 
         Raises:
             TypeError: for arrays that do not hold real numbers, or ids that are no integers.
-            ValueError: for NaN or infinity (also of numbers beyond float32), arrays that are not
-                2-D, ids that come twice or are not as many as items.
+            NotFiniteError: for NaN and infinity (also of numbers beyond float32), with the row and
+                the dimension; a ValueError.
+            ValueError: for arrays that are not 2-D, ids that come twice or are not as many as
+                items.
 
         Examples:
             >>> from lshjoin import Index
@@ -162,7 +157,7 @@ class Index:
             >>> Index.build_on_disk("large.index", batches, count=1000, dim=8)
             <lshjoin.Index: 1000 items, 8 dimensions, euclidean>
         """
-        count, dim, path = natural("count", count), natural("dim", dim), str(local_path(path))
+        count, dim, path = to_natural("count", count), to_natural("dim", dim), str(local_path(path))
         with (
             # Not left to a traceback, with which the directory would not be the next builder's.
             closing(_builder(count, dim, metric, plan, seed, path, resume)) as builder,
@@ -199,7 +194,7 @@ class Index:
             FileNotFoundError: when there is nothing; other OSErrors as they come.
             ValueError: when it is no index, or damaged, or of a later version; names the file.
         """
-        return cls(_lshjoin.Index.load(str(local_path(path)), mmap=mmap, num_threads=num_threads))
+        return cls(engine.Index.load(str(local_path(path)), mmap=mmap, num_threads=num_threads))
 
     def save(
         self, path: StoragePath, *, num_threads: int | None = None, progress: Progress = None
@@ -237,7 +232,7 @@ class Index:
         *,
         recall: float | None = None,
         plan: JoinPlan | None = None,
-        memory: SupportsIndex = 1 << 31,
+        memory_limit: int | str | None = "2GiB",
         num_threads: int | None = None,
         progress: Progress = None,
     ) -> Neighbors:
@@ -251,8 +246,9 @@ class Index:
                 whose neighbours are computed first, tell how many cells to look into.
             plan: :meth:`JoinPlan.exact`, a :meth:`JoinPlan.partitions` with the index's own seed,
                 axes and cells, or an earlier result's ``plan``. Takes the place of ``recall``.
-            memory: bytes that may be used beside the queries and what they find, half of it for
-                codes of the items that are compared at a time; fewer make it slower.
+            memory_limit: bytes that may be used beside the queries and what they find, or a text
+                like "4GiB"; half of it for codes of the items that are compared at a time, so that
+                fewer make it slower. None is half of the machine's or the container's memory.
             num_threads: threads to use; all cores if None. Results do not depend on it.
             progress: as for :meth:`build`.
 
@@ -265,7 +261,7 @@ class Index:
             TypeError, ValueError: as :func:`lshjoin.knn_join`; ValueError when a file is damaged,
                 which it names.
         """
-        k = at_least_one(k)
+        k = to_k(k)
         rows = _float32(queries, "queries", self.dim)
         plan = self._plan(recall, plan, len(rows))
         columns = min(k, max(len(self), 1))
@@ -274,7 +270,7 @@ class Index:
                 rows,
                 columns,
                 plan.to_json(),
-                memory=natural("memory", memory) // 2,
+                memory=to_bytes(memory_limit) // 2,
                 num_threads=num_threads,
                 on_progress=on_progress,
             )
@@ -370,7 +366,7 @@ class Index:
                 {file.name: file.read_bytes() for file in Path(directory).iterdir()},
             )
 
-    # Joins of all items with themselves, larger than memory: stretch by stretch.
+    # Joins of all items with themselves, larger than memory: chunk by chunk.
 
     def fixed_plan(
         self,
@@ -408,10 +404,10 @@ class Index:
             >>> index.fixed_plan(plan=plan)
             JoinPlan.partitions(seed=0, axes=48, cells=106, probes=3, until_recall=None)
         """
-        k = at_least_one(k)
+        k = to_k(k)
         rows = None if queries is None else _float32(queries, "queries", self.dim)
         asked = len(self) if rows is None else len(rows)
-        number = asked if count is None else natural("count", count)
+        number = asked if count is None else to_natural("count", count)
         plan = self._plan(recall, plan, number)
         with reporter(progress, "Index.fixed_plan") as on_progress:
             return JoinPlan.from_json(
@@ -425,39 +421,42 @@ class Index:
                 )
             )
 
-    def stretches(self, k: SupportsIndex = 10, *, memory: SupportsIndex = 1 << 30) -> list[range]:
-        """Stretches of items that :meth:`knn_of_stretch` can take, each in that much memory.
+    def chunks(
+        self, k: SupportsIndex = 10, *, memory_limit: int | str | None = "1GiB"
+    ) -> list[range]:
+        """All items in chunks that :meth:`knn_of_chunk` can take, each in that much memory.
 
         Examples:
             >>> from lshjoin import Index
-            >>> Index.build([[0.0], [1.0], [5.0]]).stretches(1)
+            >>> Index.build([[0.0], [1.0], [5.0]]).chunks(1)
             [range(0, 3)]
         """
-        row = _BYTES_A_ROW + _BYTES_A_NEIGHBOR * (at_least_one(k) + 1)
-        rows = max(natural("memory", memory) // 2 // row, 1)
+        row = _BYTES_A_ROW + _BYTES_A_NEIGHBOR * (to_k(k) + 1)
+        rows = max(to_bytes(memory_limit) // 2 // row, 1)
         items = int(self._native.info()["items"])
         return [range(start, min(start + rows, items)) for start in range(0, items, rows)]
 
-    def knn_of_stretch(
+    def knn_of_chunk(
         self,
-        stretch: range,
+        chunk: range,
         k: SupportsIndex = 10,
         *,
         plan: JoinPlan,
-        memory: SupportsIndex = 1 << 30,
+        memory_limit: int | str | None = "1GiB",
         num_threads: int | None = None,
         progress: Progress = None,
     ) -> tuple[NDArray[np.int64], Neighbors]:
         """Some of the items, and the ``k`` nearest others of each.
 
-        All stretches together are the join of the items with themselves, as
-        :func:`lshjoin.knn_join` makes it of ``items`` alone with the same plan.
+        All chunks together are the join of the items with themselves, as
+        :func:`lshjoin.knn_join` makes it of one array with the same plan.
 
         Args:
-            stretch: one of :meth:`stretches`, in the order in which items are kept, by cell.
+            chunk: one of :meth:`chunks`, in the order in which items are kept, by cell.
             k: neighbours an item, at least 1.
             plan: a :meth:`fixed_plan`.
-            memory: bytes that it may take up beside the files that are mapped.
+            memory_limit: bytes that it may take up beside the files that are mapped, as for
+                :meth:`knn`.
             num_threads: threads to use; all cores if None.
             progress: as for :meth:`build`.
 
@@ -471,27 +470,27 @@ class Index:
         Examples:
             >>> from lshjoin import Index, JoinPlan
             >>> index = Index.build([[0.0], [1.0], [5.0]], ids=[7, 8, 9])
-            >>> for stretch in index.stretches(1):
-            ...     ids, near = index.knn_of_stretch(stretch, 1, plan=JoinPlan.exact())
+            >>> for chunk in index.chunks(1):
+            ...     ids, near = index.knn_of_chunk(chunk, 1, plan=JoinPlan.exact())
             >>> sorted(zip(ids.tolist(), near.indices[:, 0].tolist()))
             [(7, 8), (8, 7), (9, 8)]
         """
-        k = at_least_one(k)
+        k = to_k(k)
         columns = min(k, max(len(self), 1))
-        with reporter(progress, "Index.knn_of_stretch") as on_progress:
-            ids, found = self._native.knn_of_stretch(
-                *_limits(stretch),
+        with reporter(progress, "Index.knn_of_chunk") as on_progress:
+            ids, found = self._native.knn_of_chunk(
+                *_limits(chunk),
                 columns,
                 plan.to_json(),
-                memory=natural("memory", memory) // 2,
+                memory=to_bytes(memory_limit) // 2,
                 num_threads=num_threads,
                 on_progress=on_progress,
             )
         return ids, Neighbors._of(*found, k, plan)
 
-    def radius_of_stretch(
+    def radius_of_chunk(
         self,
-        stretch: range,
+        chunk: range,
         radius: float,
         *,
         num_threads: int | None = None,
@@ -500,7 +499,7 @@ class Index:
         """Some of the items, and all others nearer than ``radius`` (strictly) to each. Exact.
 
         Args:
-            stretch: a range of items in the order in which they are kept.
+            chunk: a range of items in the order in which they are kept.
             radius: in the units of the metric, which must not be "inner_product".
             num_threads: threads to use; all cores if None.
             progress: as for :meth:`build`.
@@ -511,13 +510,13 @@ class Index:
         Examples:
             >>> from lshjoin import Index
             >>> index = Index.build([[0.0], [1.0], [5.0]], ids=[7, 8, 9])
-            >>> ids, near = index.radius_of_stretch(range(3), 2)
+            >>> ids, near = index.radius_of_chunk(range(3), 2)
             >>> ids[near.lims[1:] > near.lims[:-1]], near.indices  # no others are near 9
             (array([7, 8]), array([8, 7]))
         """
-        with reporter(progress, "Index.radius_of_stretch") as on_progress:
-            ids, found = self._native.radius_of_stretch(
-                *_limits(stretch),
+        with reporter(progress, "Index.radius_of_chunk") as on_progress:
+            ids, found = self._native.radius_of_chunk(
+                *_limits(chunk),
                 to_radius(radius),
                 num_threads=num_threads,
                 on_progress=on_progress,
@@ -543,10 +542,10 @@ def _builder(
     seed: SupportsIndex,
     path: str | None,
     resume: bool = False,
-) -> _lshjoin.IndexBuilder:
+) -> engine.IndexBuilder:
     text = None if plan is None else plan.to_json()
-    seed = natural("seed", seed)
-    return _lshjoin.IndexBuilder(
+    seed = to_natural("seed", seed)
+    return engine.IndexBuilder(
         count, dim, metric=metric, plan=text, seed=seed, path=path, resume=resume
     )
 
@@ -558,10 +557,10 @@ def _unpickle(files: dict[str, bytes]) -> Index:
         return Index.load(directory, mmap=False)
 
 
-def _limits(stretch: range) -> tuple[int, int]:
-    if stretch.step != 1:
-        raise ValueError(f"a stretch must be a range without gaps, not {stretch!r}")
-    return natural("stretch.start", stretch.start), natural("stretch.stop", stretch.stop)
+def _limits(chunk: range) -> tuple[int, int]:
+    if chunk.step != 1:
+        raise ValueError(f"a chunk must be a range without gaps, not {chunk!r}")
+    return to_natural("chunk.start", chunk.start), to_natural("chunk.stop", chunk.stop)
 
 
 def _float32(array: ArrayLike, name: str, dim: int | None = None) -> NDArray[np.float32]:

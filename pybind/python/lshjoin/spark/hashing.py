@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql.types import StructField, StructType
 
-from lshjoin import _lshjoin
+from lshjoin import engine
 from lshjoin.spark.rows import Batches, map_in_arrow, naming_rows, threads, with_field
 from lshjoin.spark.vectors import HASHES, hash_column, matrix, value_bytes
 
@@ -37,10 +37,10 @@ class HashFunctions:
         return self.directions.shape[2]
 
     @cached_property
-    def engine(self) -> _lshjoin.Model:
+    def native(self) -> engine.Model:
         """The native model; each process makes its own."""
         tables, functions, dim = self.directions.shape
-        return _lshjoin.Model.from_directions(
+        return engine.Model.from_directions(
             self.directions.reshape(-1, dim),
             np.zeros(tables * functions),
             family="euclidean",
@@ -86,7 +86,7 @@ class Hasher:
             some = table.slice(start, step)
             vectors = self.vectors(some)
             with naming_rows(some, self.features):
-                parts.append(self.functions.engine.hash(vectors, num_threads=threads()))
+                parts.append(self.functions.native.hash(vectors, num_threads=threads()))
         return np.concatenate(parts)
 
     def hashed(self, table: pa.Table) -> pa.Table:

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pyspark import keyword_only
 from pyspark.ml.base import Estimator, Model
-from pyspark.ml.param import Param, Params
-from pyspark.ml.param.shared import HasInputCol, HasOutputCol, HasSeed
+from pyspark.ml.param.shared import HasSeed
 from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructField, StructType
 
-from lshjoin import _lshjoin
-from lshjoin.lsh import DEFAULT_SEED, LSHParams
-from lshjoin.params import (
-    finite_positive,
-    short,
-    signed_64_bits,
-    to_float,
-    to_int,
-    whole_positive,
-)
+from lshjoin import engine
+from lshjoin.base.checks import at_least_one, to_float, to_int, to_recall
+from lshjoin.frames.lsh_params import DEFAULT_SEED
+from lshjoin.frames.params import signed_64_bits
 from lshjoin.spark.hashing import Hasher, HashFunctions
 from lshjoin.spark.nearest import nearest_join, nearest_to_key
+from lshjoin.spark.params import LSHParams, param
 from lshjoin.spark.rows import distinctly_named, quoted
 from lshjoin.spark.similarity import similarity_join
 from lshjoin.spark.storage import Reader, Writer
@@ -40,76 +31,12 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from typing_extensions import Self
 
-Number = TypeVar("Number", int, float)
 
 # Spark counts in 32 bits.
 _MOST_ROWS = 2**31 - 1
 
 
-def _checked(
-    name: str, convert: Callable[[object], Number], valid: Callable[[Number], bool], value: object
-) -> Number:
-    converted = convert(value)
-    if not valid(converted):
-        raise ValueError(f"parameter {name} given invalid value {short(converted)}.")
-    return converted
-
-
-def _param(
-    name: str, doc: str, convert: Callable[[object], Number], valid: Callable[[Number], bool]
-) -> Param[Number]:
-    # Partial, not a function in here: parameters are pickled with those that own them.
-    return Param(Params._dummy(), name, doc, partial(_checked, name, convert, valid))
-
-
-class _LSHParams(HasInputCol, HasOutputCol):
-    """The parameters that the estimator and the model have in common."""
-
-    numHashTables = _param(
-        "numHashTables",
-        "number of hash tables, where increasing number of hash tables lowers the false negative "
-        "rate, and decreasing it improves the running performance.",
-        to_int,
-        whole_positive,
-    )
-    numHashFunctions = _param(
-        "numHashFunctions", LSHParams.numHashFunctions.doc, to_int, whole_positive
-    )
-    bucketLength = _param(
-        "bucketLength",
-        "the length of each hash bucket, a larger bucket lowers the false negative rate.",
-        to_float,
-        finite_positive,
-    )
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._setDefault(numHashTables=1, numHashFunctions=1)
-
-    def getNumHashTables(self) -> int:
-        """Tables; two rows are candidates when they share a bucket in any (OR)."""
-        return self.getOrDefault(self.numHashTables)
-
-    def getNumHashFunctions(self) -> int:
-        """Functions a table; two rows share its bucket when all agree (AND). 1 in Spark."""
-        return self.getOrDefault(self.numHashFunctions)
-
-    def getBucketLength(self) -> float:
-        """The width of a bucket, in the units of the vectors. KeyError when it is not set."""
-        if not self.isDefined(self.bucketLength):
-            raise KeyError("Failed to find a default value for bucketLength")
-        return self.getOrDefault(self.bucketLength)
-
-    def setInputCol(self, value: str) -> Self:
-        """Sets the column of vectors."""
-        return self._set(inputCol=value)
-
-    def setOutputCol(self, value: str) -> Self:
-        """Sets the column of hashes that ``transform`` adds."""
-        return self._set(outputCol=value)
-
-
-class BucketedRandomProjectionLSHModel(Model, _LSHParams, MLReadable, MLWritable):
+class BucketedRandomProjectionLSHModel(Model, LSHParams, MLReadable, MLWritable):
     """Fitted by :class:`BucketedRandomProjectionLSH`; distances are Euclidean."""
 
     #: Who else reads and writes the same.
@@ -146,7 +73,7 @@ class BucketedRandomProjectionLSHModel(Model, _LSHParams, MLReadable, MLWritable
         Returns:
             The dataset's columns, ``outputCol`` and ``distCol``: exact distances, double.
         """
-        k = _count(numNearestNeighbors)
+        k = min(at_least_one(numNearestNeighbors), _MOST_ROWS)
         hasher = self._hasher(dataset)
         for name in (self.getOutputCol(), distCol):
             _check_case(dataset, name)
@@ -221,10 +148,8 @@ class BucketedRandomProjectionLSHModel(Model, _LSHParams, MLReadable, MLWritable
             Struct columns ``datasetA`` and ``datasetB`` with the columns of their sides, and
             ``distCol``, double; in no order.
         """
-        k = _count(numNearestNeighbors)
-        share = to_float(recall)
-        if not 0 < share <= 1:
-            raise ValueError(f"recall must be above 0 and at most 1, not {share}")
+        k = min(at_least_one(numNearestNeighbors), _MOST_ROWS)
+        share = to_recall(recall)
         hasher = self._hasher(datasetA, datasetB)
         named = self._named(datasetA, datasetB)
         joined = nearest_join(hasher, *named, k, share, distCol)
@@ -279,7 +204,7 @@ class BucketedRandomProjectionLSHModel(Model, _LSHParams, MLReadable, MLWritable
         return Hasher(functions, self.getInputCol(), self.getOutputCol())
 
 
-class BucketedRandomProjectionLSH(Estimator, _LSHParams, HasSeed, MLReadable, MLWritable):
+class BucketedRandomProjectionLSH(Estimator, LSHParams, HasSeed, MLReadable, MLWritable):
     """LSH for Euclidean distance: Spark's class of this name, with the same answers.
 
     A hash function projects a vector on a random Gaussian direction of length 1 and cuts the
@@ -329,7 +254,7 @@ class BucketedRandomProjectionLSH(Estimator, _LSHParams, HasSeed, MLReadable, ML
 
     spark_class = "org.apache.spark.ml.feature.BucketedRandomProjectionLSH"
 
-    seed = _param("seed", "random seed.", to_int, signed_64_bits)
+    seed = param("seed", "random seed.", to_int, signed_64_bits)
 
     @keyword_only
     def __init__(
@@ -389,7 +314,7 @@ class BucketedRandomProjectionLSH(Estimator, _LSHParams, HasSeed, MLReadable, ML
         features = self.getInputCol()
         value_bytes(dataset, features)
         _check_absent(dataset, self.getOutputCol())
-        engine = _lshjoin.Model.fit(
+        native = engine.Model.fit(
             np.zeros((1, dimension(dataset, features))),
             family="euclidean",
             num_hash_functions=self.getNumHashFunctions(),
@@ -399,7 +324,7 @@ class BucketedRandomProjectionLSH(Estimator, _LSHParams, HasSeed, MLReadable, ML
             num_threads=1,
         )
         shape = (self.getNumHashTables(), self.getNumHashFunctions(), -1)
-        model = BucketedRandomProjectionLSHModel(engine.directions.reshape(shape))
+        model = BucketedRandomProjectionLSHModel(native.directions.reshape(shape))
         return self._copyValues(model._resetUid(self.uid))
 
 
@@ -418,10 +343,3 @@ def _check_case(dataset: DataFrame, name: str) -> None:
             raise ValueError(
                 f"Column {column} already exists, and Spark takes {name} for the same name."
             )
-
-
-def _count(value: SupportsIndex) -> int:
-    count = operator.index(value)
-    if count < 1:
-        raise ValueError("The number of nearest neighbors cannot be less than 1")
-    return min(count, _MOST_ROWS)

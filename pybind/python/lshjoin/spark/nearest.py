@@ -22,15 +22,10 @@ from pyspark.sql import Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, StructField
 
-from lshjoin import JoinPlan, Neighbors, knn_join
-from lshjoin.spark.cells import (
-    Cells,
-    Cluster,
-    Ints,
-    by_cell,
-    exchanged,
-    routed_schema,
-)
+from lshjoin.arrays.knn import knn_join
+from lshjoin.arrays.neighbors import Neighbors
+from lshjoin.base.plan import JoinPlan
+from lshjoin.base.vectors import key_and_rows
 from lshjoin.spark.hashing import Hasher
 from lshjoin.spark.rows import (
     CELLS,
@@ -56,8 +51,15 @@ from lshjoin.spark.rows import (
     with_column,
     with_field,
 )
+from lshjoin.spark.shuffle import (
+    Cells,
+    Cluster,
+    Ints,
+    by_cell,
+    exchanged,
+    routed_schema,
+)
 from lshjoin.spark.vectors import check_finite
-from lshjoin.vectors import key_and_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -91,7 +93,7 @@ def nearest_to_key(
         for block in blocks(batches, hasher.functions.dim):
             query, items = key_and_rows(key, hasher.vectors(block))
             with naming_rows(block, hasher.features, "items"):
-                distances, found = hasher.functions.engine.nearest_neighbors(
+                distances, found = hasher.functions.native.nearest_neighbors(
                     query, items, min(k, len(items)), num_threads=threads()
                 )
             some = found[0] >= 0

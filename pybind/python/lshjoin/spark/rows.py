@@ -25,7 +25,8 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from lshjoin.pieces import cuts
+from lshjoin.base.columns import cuts
+from lshjoin.errors import RowError
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -154,23 +155,22 @@ def _structs(table: pa.Table) -> pa.StructArray:
 
 
 @contextmanager
-def naming_rows(table: pa.Table, features: str, side: str = "") -> Iterator[None]:
+def naming_rows(table: pa.Table, features: str, side: str | None = None) -> Iterator[None]:
     """Adds the plain columns of a row to an error that is about a row, so that it can be found.
 
     With a ``side`` to those alone that are about a row of it.
     """
     try:
         yield
-    except ValueError as error:
-        row = re.search(rf"\brow (\d+){side and f' of {side}'}", str(error))
-        if row is None:
-            raise
-        plain = [
-            f"{field.name}={table.column(field.name)[int(row[1])].as_py()!r}"
-            for field in table.schema
-            if field.name != features and not pa.types.is_nested(field.type)
-        ]
-        raise ValueError(f"{error} [{', '.join(plain) or 'no other columns'}]"[:2_000]) from None
+    except RowError as error:
+        if side in (None, error.side):
+            plain = [
+                f"{field.name}={table.column(field.name)[error.row].as_py()!r}"
+                for field in table.schema
+                if field.name != features and not pa.types.is_nested(field.type)
+            ]
+            error.args = (f"{error} [{', '.join(plain) or 'no other columns'}]"[:2_000],)
+        raise
 
 
 def content_hash(dataset: DataFrame, features: str) -> Column:

@@ -17,14 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lshjoin.spark.cells import (
-    Cells,
-    Cluster,
-    Ints,
-    by_cell,
-    exchanged,
-    routed_schema,
-)
+from lshjoin.base.vectors import same_dtype
 from lshjoin.spark.hashing import Hasher
 from lshjoin.spark.rows import (
     CELLS,
@@ -44,8 +37,15 @@ from lshjoin.spark.rows import (
     size,
     threads,
 )
+from lshjoin.spark.shuffle import (
+    Cells,
+    Cluster,
+    Ints,
+    by_cell,
+    exchanged,
+    routed_schema,
+)
 from lshjoin.spark.vectors import hash_column
-from lshjoin.vectors import same_dtype
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -173,7 +173,7 @@ def _join(
         naming_rows(left, hasher.features, "the left side"),
         naming_rows(right, hasher.features, "the right side"),
     ):
-        return hasher.functions.engine.similarity_join(*sides, threshold, num_threads=threads())
+        return hasher.functions.native.similarity_join(*sides, threshold, num_threads=threads())
 
 
 def _agree_before(

@@ -1,6 +1,6 @@
 """Estimators and models on disk, by way of Spark: on whatever file systems it knows.
 
-The layout is Spark's, as in :mod:`lshjoin.storage`. On its own, what has one hash function a table
+The layout is Spark's, as in ``frames/storage.py``. On its own, what has one hash function a table
 carries Spark's class name, and Spark loads it. What has more carries ours, and so does a stage of a
 pipeline: Spark's ``PipelineModel.load`` goes by that name, and the pipeline is to come back with
 the stage that it had.
@@ -19,14 +19,13 @@ from pyspark.ml.linalg import DenseMatrix
 from pyspark.ml.util import BaseReadWrite, DefaultParamsReader, MLReader, MLWriter
 from pyspark.sql import SparkSession
 
-from lshjoin.storage import dense_rows
+from lshjoin.frames.storage import dense_rows
+from lshjoin.spark.params import LSHParams
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from pyspark.ml.param import Param
-
-    from lshjoin.spark.lsh import BucketedRandomProjectionLSH, BucketedRandomProjectionLSHModel
 
 _STAGE = re.compile(r"/stages/\d+_[^/]+/?$")
 
@@ -46,9 +45,7 @@ class _Session(BaseReadWrite):
 class Writer(_Session, MLWriter):
     """Saves an estimator or a model."""
 
-    def __init__(
-        self, instance: BucketedRandomProjectionLSH | BucketedRandomProjectionLSHModel
-    ) -> None:
+    def __init__(self, instance: LSHParams) -> None:
         super().__init__()
         self._instance = instance
 

@@ -12,8 +12,9 @@ from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, FloatType
 
+from lshjoin.base.vectors import check_key, column_matrix, key_matrix
+from lshjoin.errors import NotFiniteError, RowError
 from lshjoin.spark.rows import quoted
-from lshjoin.vectors import check_key, column_matrix, key_matrix
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -75,13 +76,13 @@ def check_exists(dataset: DataFrame, name: str) -> None:
 def matrix(column: pa.ChunkedArray, name: str, dim: int) -> Matrix:
     """The vectors, each of ``dim`` elements, one a row; a view where they are dense in one chunk.
 
-    ValueError, naming the row by its number, for nulls and for vectors of another dimension.
+    RowError for nulls and for vectors of another dimension.
     """
     if not pa.types.is_struct(column.type):
         return column_matrix(column, name, dim)
     if column.null_count:
         row = pc.index(column.is_null(), True).as_py()
-        raise ValueError(f"Column {name}: row {row} is null; drop such rows or fill them")
+        raise RowError(f"Column {name}: row {row} is null; drop such rows or fill them", row)
     types = pc.struct_field(column, "type")
     if not pc.any(pc.equal(types, _SPARSE)).as_py():
         return column_matrix(pc.struct_field(column, "values"), name, dim)
@@ -92,11 +93,13 @@ def check_finite(vectors: Matrix, of: str = "") -> None:
     """Refuses NaN and infinity in the words of the engine, where it is not asked itself."""
     bad = np.argwhere(~np.isfinite(vectors))
     if len(bad):
-        row, dimension = bad[0]
+        row, dimension = bad[0].tolist()
         value = str(vectors[row, dimension]).replace("nan", "NaN")
-        raise ValueError(
+        raise NotFiniteError(
             f"row {row}{of} holds {value} at dimension {dimension}; "
-            "remove or replace values that are not finite"
+            "remove or replace values that are not finite",
+            row,
+            dimension,
         )
 
 
@@ -139,9 +142,10 @@ def _with_sparse(
     sizes = np.where(types == _SPARSE, sizes, lengths)
     if (sizes != dim).any():
         row = int(np.flatnonzero(sizes != dim)[0])
-        raise ValueError(
+        raise RowError(
             "The columns of A don't match the number of elements of x. "
-            f"A: {dim}, x: {sizes[row]} (column {name}, row {row})"
+            f"A: {dim}, x: {sizes[row]} (column {name}, row {row})",
+            row,
         )
     rows = np.repeat(np.arange(len(column)), lengths)
     positions = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import operator
 from dataclasses import asdict, dataclass, field
 from typing import Any, SupportsIndex
 
-from lshjoin import _lshjoin
-from lshjoin.params import short, to_float
-from lshjoin.report import Estimate
+from lshjoin import engine
+from lshjoin.base.checks import to_float, to_natural
+from lshjoin.base.report import Estimate
 
 _LSH = """\
 tables  {tables} of {functions} sign bits each
@@ -129,13 +128,13 @@ class JoinPlan:
             TypeError, ValueError: for a number of the wrong type or out of its range.
         """
         return cls(
-            _lshjoin.lsh_plan(
-                seed=natural("seed", seed),
-                axes=natural("axes", axes),
-                functions=natural("functions", functions),
-                tables=natural("tables", tables),
-                probes=natural("probes", probes),
-                rounds=natural("rounds", rounds),
+            engine.lsh_plan(
+                seed=to_natural("seed", seed),
+                axes=to_natural("axes", axes),
+                functions=to_natural("functions", functions),
+                tables=to_natural("tables", tables),
+                probes=to_natural("probes", probes),
+                rounds=to_natural("rounds", rounds),
                 until_recall=None if until_recall is None else to_float(until_recall),
             )
         )
@@ -171,11 +170,11 @@ class JoinPlan:
             TypeError, ValueError: for a number of the wrong type or out of its range.
         """
         return cls(
-            _lshjoin.cell_plan(
-                seed=natural("seed", seed),
-                cells=natural("cells", cells),
-                probes=natural("probes", probes),
-                rounds=natural("rounds", rounds),
+            engine.cell_plan(
+                seed=to_natural("seed", seed),
+                cells=to_natural("cells", cells),
+                probes=to_natural("probes", probes),
+                rounds=to_natural("rounds", rounds),
                 until_recall=None if until_recall is None else to_float(until_recall),
             )
         )
@@ -212,15 +211,15 @@ class JoinPlan:
             >>> from lshjoin import JoinPlan, knn_join
             >>> items = np.random.default_rng(0).random((5000, 2), np.float32)
             >>> plan = JoinPlan.partitions(axes=2, cells=106, probes=3)
-            >>> knn_join(items=items, k=3, plan=plan).indices.shape
+            >>> knn_join(items, k=3, plan=plan).indices.shape
             (5000, 3)
         """
         return cls(
-            _lshjoin.partition_plan(
-                seed=natural("seed", seed),
-                axes=natural("axes", axes),
-                cells=natural("cells", cells),
-                probes=natural("probes", probes),
+            engine.partition_plan(
+                seed=to_natural("seed", seed),
+                axes=to_natural("axes", axes),
+                cells=to_natural("cells", cells),
+                probes=to_natural("probes", probes),
                 until_recall=None if until_recall is None else to_float(until_recall),
             )
         )
@@ -228,7 +227,7 @@ class JoinPlan:
     @classmethod
     def from_json(cls, text: str) -> JoinPlan:
         """The plan of a :meth:`to_json`; ValueError if ``text`` is none."""
-        plan, predicted = _lshjoin.check_plan(text)
+        plan, predicted = engine.check_plan(text)
         return cls(plan, None if predicted is None else Prediction._parse(predicted))
 
     def to_json(self) -> str:
@@ -260,11 +259,3 @@ class JoinPlan:
     def _parts(self) -> tuple[str, dict[str, Any]]:
         numbers = json.loads(self._json)
         return numbers.pop("plan"), numbers
-
-
-def natural(name: str, value: SupportsIndex) -> int:
-    """A whole number of 64 bits, without sign."""
-    number = operator.index(value)
-    if not 0 <= number < 2**64:
-        raise ValueError(f"{name} must be 0 to 2**64 - 1, not {short(number)}")
-    return number

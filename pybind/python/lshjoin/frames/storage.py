@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lshjoin.job import sync
-from lshjoin.params import ParamMap, Params
-from lshjoin.paths import StoragePath, local_path
+from lshjoin.base.atomic import sync
+from lshjoin.base.paths import StoragePath, local_path
+from lshjoin.frames.params import ParamMap, Params
 
 if TYPE_CHECKING:
     from typing_extensions import Self

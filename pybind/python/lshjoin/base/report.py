@@ -30,7 +30,7 @@ class Report:
     Examples:
         >>> import numpy as np
         >>> from lshjoin import knn_join
-        >>> report = knn_join(items=np.eye(100), k=3).report
+        >>> report = knn_join(np.eye(100), k=3).report
         >>> report.recall.value, report.pairs
         (1.0, 4950)
         >>> list(report.seconds)

@@ -1,50 +1,37 @@
-"""Vectors in files: Parquet, Arrow IPC and .npy, one or many, read in batches.
+"""Vectors in files, one or many, read in batches.
 
 Rows are numbered through all files of a dataset, which come in the order of their names.
 """
 
 from __future__ import annotations
 
-import errno
 import glob
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lshjoin.ids import are_strings, id_type, plain_ids
-from lshjoin.paths import StoragePath, local_path
-from lshjoin.vectors import array_matrix, column_matrix, engine_dtype, list_type
+from lshjoin.base.paths import StoragePath, local_path
+from lshjoin.errors import NotFiniteError
+from lshjoin.files.formats import FORMATS, VectorFile, column_pieces, open_file
+from lshjoin.files.ids import are_strings, plain_ids
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from lshjoin._lshjoin import Matrix
+
 
 #: A file, a folder, a glob pattern, or several of them.
 Source = StoragePath | Sequence[StoragePath]
 
-_FORMATS = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".arrow": "ipc",
-    ".feather": "ipc",
-    ".ipc": "ipc",
-    ".npy": "npy",
-}
-
 #: Bytes of vectors that are read at a time.
 _PIECE = 16 << 20
+#: Ids that are read at a time.
 _IDS = 1 << 20
-
-#: What pyarrow reads ahead of a column.
-_BUFFER = 1 << 20
 
 
 class Batch(NamedTuple):
@@ -55,23 +42,12 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class VectorFile:
-    """One file of a dataset."""
-
-    path: Path
-    rows: int
-    dim: int | None  #: None where no row says
-    dtype: np.dtype[Any]
-    id_type: pa.DataType | None
-
-
-@dataclass(frozen=True)
 class Dataset:
     """The vectors, and ids, of some files.
 
     Examples:
         >>> import numpy as np
-        >>> from lshjoin.datasets import open_dataset
+        >>> from lshjoin import open_dataset
         >>> np.save("vectors.npy", np.eye(3, dtype=np.float32))
         >>> dataset = open_dataset("vectors.npy")
         >>> len(dataset), dataset.dim, dataset.dtype
@@ -123,7 +99,8 @@ class Dataset:
             stop: the row after the last.
 
         Raises:
-            ValueError: for nulls, NaN, infinity, or rows of another length, with file and row.
+            NotFiniteError: for NaN and infinity, with file and row.
+            ValueError: for nulls, or rows of another length, with file and row.
         """
         rows = rows or self._piece_rows
         stop = len(self) if stop is None else stop
@@ -165,7 +142,7 @@ class Dataset:
         for file in self.files:
             first, last = (min(max(row - before, 0), file.rows) for row in (start, stop))
             if first < last:
-                for vectors in self._vectors(file, first, last, rows):
+                for vectors in file.vectors(first, last, rows, self.dim):
                     self._check_finite(file, first, vectors)
                     yield vectors
                     first += len(vectors)
@@ -181,7 +158,7 @@ class Dataset:
         assert self.id_column is not None
         for file in self.files:
             first = 0
-            for stored in _column(file.path, self.id_column, 0, file.rows, _IDS):
+            for stored in column_pieces(file.path, self.id_column, 0, file.rows, _IDS):
                 ids = plain_ids(stored, self.id_type)
                 if ids.null_count:
                     row = first + ids.is_null().index(True).as_py()
@@ -197,28 +174,17 @@ class Dataset:
                     "the file is damaged, or was changed while it was read"
                 )
 
-    def _vectors(self, file: VectorFile, first: int, last: int, rows: int) -> Iterator[Matrix]:
-        if _format(file.path) == "npy":
-            for start in range(first, last, rows):
-                # Mapped anew for each batch, so that what was read does not stay resident.
-                array = _open_npy(file.path)[start : min(start + rows, last)]
-                yield array_matrix(np.array(array), str(file.path))
-            return
-        assert self.column is not None
-        name = f"{self.column} of {file.path}"
-        for cells in _column(file.path, self.column, first, last, rows):
-            yield column_matrix(_chunked(cells), name, self.dim, first)
-            first += len(cells)
-
     def _check_finite(self, file: VectorFile, first: int, vectors: Matrix) -> None:
         finite = np.isfinite(vectors)
         if finite.all():
             return
         row, dimension = divmod(int(np.argmin(finite)), self.dim)
-        column = "" if self.column is None else f" of column {self.column}"
-        raise ValueError(
+        column = "" if file.column is None else f" of column {file.column}"
+        raise NotFiniteError(
             f"{file.path}: row {first + row}{column} holds {_name(vectors[row, dimension])} at "
-            f"dimension {dimension}; remove or replace values that are not finite"
+            f"dimension {dimension}; remove or replace values that are not finite",
+            first + row,
+            dimension,
         )
 
 
@@ -244,15 +210,20 @@ def open_dataset(
         FileNotFoundError: when there is no such file.
         TypeError, ValueError: for files that are not readable as vectors of one length; names
             the file and column and says what to do.
+
+    Examples:
+        >>> import numpy as np
+        >>> from lshjoin import open_dataset
+        >>> for part in range(3):
+        ...     np.save(f"vectors-{part}.npy", np.zeros((100, 64), np.float16))
+        >>> dataset = open_dataset("vectors-*.npy")
+        >>> len(dataset), len(dataset.files)
+        (300, 3)
     """
-    paths = _paths(source)
-    files = []
-    for path in paths:
-        if _format(path) == "npy":
-            files.append(_npy_file(path, id_column))
-        else:
-            column = column or _only_vector_column(path)
-            files.append(_arrow_file(path, column, id_column))
+    files: list[VectorFile] = []
+    for path in _paths(source):
+        files.append(open_file(path, column, id_column))
+        column = column or files[-1].column
     for file in files:
         # Strings are one kind, however long they may get.
         if file.id_type != files[0].id_type and not are_strings(file.id_type, files[0].id_type):
@@ -287,11 +258,11 @@ def _paths(source: Source) -> list[Path]:
         found = [
             file
             for file in path.rglob("*")
-            if file.suffix.lower() in _FORMATS
+            if file.suffix.lower() in FORMATS
             and not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
         ]
         if not found:
-            raise FileNotFoundError(f"{path} holds no file that ends with {_suffixes()}")
+            raise FileNotFoundError(f"{path} holds no file that ends with {', '.join(FORMATS)}")
         return sorted(found)
     if path.exists():
         return [path]
@@ -299,161 +270,6 @@ def _paths(source: Source) -> list[Path]:
     if not found:
         raise FileNotFoundError(f"there is no file, folder or match of the pattern {source}")
     return [file for match in sorted(found) for file in _paths(match)]
-
-
-def _format(path: Path) -> str:
-    try:
-        return _FORMATS[path.suffix.lower()]
-    except KeyError:
-        raise ValueError(f"{path} is of no kind that is read here: {_suffixes()}") from None
-
-
-def _suffixes() -> str:
-    return ", ".join(_FORMATS)
-
-
-def _open_npy(path: Path) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except MemoryError:
-        raise
-    except OSError as error:
-        if error.errno == errno.ENOMEM:
-            raise MemoryError(f"there is no memory to map {path}") from None
-        raise
-    except Exception as error:  # of all kinds, of NumPy's reading of a header that is damaged
-        raise ValueError(f"{path} is not a readable .npy file: {error}") from None
-    return array
-
-
-def _npy_file(path: Path, id_column: str | None) -> VectorFile:
-    if id_column is not None:
-        raise ValueError(f"{path} has no column {id_column}: rows of .npy go by their number")
-    array = _open_npy(path)
-    if array.ndim != 2 or array.shape[1] == 0:
-        raise ValueError(f"{path} must be 2-D, one vector a row, but has shape {array.shape}")
-    dtype = engine_dtype(array.dtype, f"{path} must hold real numbers but holds {array.dtype}")
-    return VectorFile(path, array.shape[0], array.shape[1], dtype, None)
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Errors of pyarrow as errors of the file."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except MemoryError:
-        raise
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is not a readable {_format(path)} file: {error}") from None
-
-
-def _open(path: Path) -> pq.ParquetFile | pa.ipc.RecordBatchFileReader:
-    import pyarrow as pa
-    import pyarrow.ipc
-    import pyarrow.parquet as pq
-
-    if _format(path) == "parquet":
-        # Columns in pieces, not whole: row groups may be larger than the memory there is.
-        return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
-    return pa.ipc.open_file(pa.memory_map(str(path)))
-
-
-def _schema_and_rows(path: Path) -> tuple[pa.Schema, int]:
-    with _reading(path):
-        if _format(path) == "parquet":
-            file = _open(path)
-            return file.schema_arrow, file.metadata.num_rows
-        file = _open(path)
-        batches = (file.get_batch(number) for number in range(file.num_record_batches))
-        return file.schema, sum(batch.num_rows for batch in batches)
-
-
-def _column(path: Path, name: str, first: int, last: int, rows: int) -> Iterator[pa.Array]:
-    """Rows ``first`` to ``last`` of one column, at most so many at a time."""
-    with _reading(path):
-        before = 0
-        for column in _pieces(path, name, first, rows):
-            start, stop = (min(max(row - before, 0), len(column)) for row in (first, last))
-            for at in range(start, stop, rows):
-                piece = column[at : min(at + rows, stop)]
-                if _format(path) == "ipc":  # which is read as it lies, wherever its offsets lead
-                    piece.validate(full=True)
-                yield piece
-            before += len(column)
-            if before >= last:
-                return
-
-
-def _pieces(path: Path, name: str, first: int, rows: int) -> Iterator[pa.Array]:
-    """A column from its first row on; values before ``first`` need not be its own."""
-    import pyarrow as pa
-
-    file = _open(path)
-    if _format(path) != "parquet":
-        for number in range(file.num_record_batches):
-            yield file.get_batch(number).column(file.schema.get_field_index(name))
-        return
-    lengths = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-    skipped = 0
-    while skipped < len(lengths) and lengths[skipped] <= first:
-        yield pa.nulls(lengths[skipped])  # not read
-        first -= lengths[skipped]
-        skipped += 1
-    groups = list(range(skipped, len(lengths)))
-    for batch in file.iter_batches(rows, row_groups=groups, columns=[name], use_threads=False):
-        yield batch.column(0)
-
-
-def _arrow_file(path: Path, column: str, id_column: str | None) -> VectorFile:
-    import pyarrow as pa
-
-    schema, rows = _schema_and_rows(path)
-    vectors = _field(schema, column, path).type
-    # A column of no rows tells whether the type is one of vectors, and of which.
-    dtype = column_matrix(pa.chunked_array([], vectors), f"{column} of {path}").dtype
-    lists = list_type(vectors)
-    dim = lists.list_size if lists and pa.types.is_fixed_size_list(lists) else None
-    if dim is None and rows:
-        cell = next(_column(path, column, 0, 1, 1))
-        dim = column_matrix(_chunked(cell), f"{column} of {path}").shape[1]
-    of_ids = None
-    if id_column is not None:
-        stored = _field(schema, id_column, path).type
-        of_ids = id_type(stored)
-        if of_ids is None:
-            raise TypeError(
-                f"column {id_column} of {path} holds {stored}; ids are integers or strings"
-            )
-    return VectorFile(path, rows, dim, dtype, of_ids)
-
-
-def _field(schema: pa.Schema, name: str, path: Path) -> pa.Field:
-    if schema.names.count(name) != 1:
-        raise ValueError(
-            f"{path} has {schema.names.count(name) or 'no'} column {name}; "
-            f"its columns are {', '.join(schema.names)}"
-        )
-    return schema.field(name)
-
-
-def _only_vector_column(path: Path) -> str:
-    schema, _ = _schema_and_rows(path)
-    lists = [field.name for field in schema if list_type(field.type)]
-    if len(lists) != 1:
-        raise ValueError(
-            f"{path} has {len(lists) or 'no'} columns of lists{': ' if lists else ''}"
-            f"{', '.join(lists)}; say which column holds the vectors"
-        )
-    name: str = lists[0]
-    return name
-
-
-def _chunked(array: pa.Array) -> pa.ChunkedArray:
-    import pyarrow as pa
-
-    return pa.chunked_array([array])
 
 
 def _name(value: Any) -> str:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lshjoin.pieces import taken
+from lshjoin.base.columns import taken
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+#: Rows of queries, rows of items, distances.
+Columns = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]
 
 #: Rows that a row group has at most: what a reader has to hold at a time.
 ROW_GROUP = 1 << 20

@@ -1,8 +1,4 @@
-"""Ids: integers or strings, whatever they are stored as.
-
-Those of files are kept by row number, on disk: as many as there are rows, of which few are needed
-at a time.
-"""
+"""The ids of a dataset by row number, on disk: as many as rows, of which few are needed at once."""
 
 from __future__ import annotations
 
@@ -10,62 +6,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from lshjoin.job import replacing
-from lshjoin.pairs import ROW_GROUP
-from lshjoin.vectors import refuse_masked
+from lshjoin.base.atomic import replacing
+from lshjoin.files.datasets import Dataset
+from lshjoin.files.job import Job
+from lshjoin.files.pairs import ROW_GROUP
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from lshjoin.datasets import Dataset
 
-
-def integer_ids(ids: ArrayLike) -> NDArray[np.int64]:
-    """The ids of an index: integers of 64 bits, where the engine can read them."""
-    refuse_masked(ids, "ids")
-    values = np.asarray(ids)
-    if values.ndim != 1:
-        raise ValueError(f"ids must be 1-D, one an item, but have {values.ndim} dimensions")
-    if values.size == 0:
-        return np.empty(0, np.int64)
-    if values.dtype.kind not in "iu":
-        raise TypeError(f"ids must be integers, not {values.dtype}")
-    if values.dtype.kind == "u" and values.max() > np.iinfo(np.int64).max:
-        raise ValueError(
-            f"id {values.max()} is beyond 2**63 - 1, the largest that an index holds; "
-            "view such ids as int64, or number the rows"
-        )
-    return np.require(values, np.int64, ["C_CONTIGUOUS", "ALIGNED"])
-
-
-def id_type(stored: pa.DataType) -> pa.DataType | None:
-    """Integers or strings, as ids that are stored so are written; None for what is neither."""
-    import pyarrow as pa
-
-    types = pa.types
-    if types.is_dictionary(stored):
-        return id_type(stored.value_type)
-    if types.is_integer(stored) or types.is_string(stored) or types.is_large_string(stored):
-        return stored
-    return pa.large_string() if types.is_string_view(stored) else None
-
-
-def are_strings(*types: pa.DataType) -> bool:
-    """Whether ids of all these types are strings."""
-    import pyarrow as pa
-
-    return all(pa.types.is_string(one) or pa.types.is_large_string(one) for one in types)
-
-
-def plain_ids(stored: pa.Array, of_type: pa.DataType) -> pa.Array:
-    """Ids in an :func:`id_type`."""
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(stored.type):
-        return plain_ids(stored.dictionary, of_type).take(stored.indices)
-    return stored.cast(of_type)
+def row_ids(job: Job, side: str, dataset: Dataset) -> pa.Array | None:
+    """The ids of a dataset, kept in the job's directory; None where rows go by their numbers."""
+    if dataset.id_column is None:
+        return None
+    path = job.path(f"{side}-ids")
+    if not path.exists():
+        store_ids(dataset, path)
+    return load_ids(dataset, path)
 
 
 def check_distinct(ids: pa.Array | None) -> None:

@@ -15,36 +15,17 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lshjoin import __version__
+from lshjoin.base.atomic import UNFINISHED, replacing, sync, temporary_name
+from lshjoin.base.paths import StoragePath, local_path
+from lshjoin.engine import __version__
+from lshjoin.errors import OtherJobError
 
 _MANIFEST = "manifest.json"
-_TEMPORARY = ".unfinished"
 
 #: What steps are called: nothing else in a work directory is ever deleted.
 _STEP = re.compile(
     r"index|plan\.json|(queries|items)-ids(-ends)?|pairs\.parquet(\.work)?|pairs-\d+-\d+\.parquet"
 )
-
-
-class OtherJobError(ValueError):
-    """The work directory belongs to another job than the one that was asked for."""
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Another name to write to; the file goes to ``path`` when all is written and on disk.
-
-    A crash leaves what was there before, or the new file, never half of one. For files that no
-    other process writes, as in the directory of a job.
-    """
-    temporary = _temporary(path)
-    try:
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class NewFile:
@@ -61,7 +42,7 @@ class NewFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         #: Where to write it.
-        self.temporary = _temporary(path)
+        self.temporary = temporary_name(path)
         _check_new(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.temporary, f"another process is about to write {path}")
@@ -173,7 +154,7 @@ class Job:
         """Deletes the directory: the job's result is elsewhere."""
         # At once no job to go on with: a crash from here on leaves files, but no step half deleted.
         if self._manifest.exists():
-            self._manifest.replace(_temporary(self._manifest))
+            self._manifest.replace(temporary_name(self._manifest))
         self._clear()
         _remove_empty(self.directory)  # what others put there stays
 
@@ -187,7 +168,7 @@ class Job:
 
     def _known(self) -> dict[str, Any] | None:
         """What is known of this job by its manifest; None when there is nothing to go on with."""
-        unfinished = _temporary(self._manifest)
+        unfinished = temporary_name(self._manifest)
         if self._manifest.exists():
             known = _read(self._manifest)
             if known is None:
@@ -221,8 +202,8 @@ class Job:
         """Deletes what a job left that was just being begun or finished."""
         for entry in self.directory.iterdir():
             name = entry.name
-            if name.startswith(".") and name.endswith(_TEMPORARY):
-                name = name[1 : -len(_TEMPORARY)]
+            if name.startswith(".") and name.endswith(UNFINISHED):
+                name = name[1 : -len(UNFINISHED)]
             if not _STEP.fullmatch(name):
                 continue
             if entry.is_dir() and not entry.is_symlink():
@@ -230,16 +211,18 @@ class Job:
             else:
                 entry.unlink()
         # Last: it says whose the directory is.
-        _temporary(self._manifest).unlink(missing_ok=True)
+        temporary_name(self._manifest).unlink(missing_ok=True)
+
+
+def begin(work: dict[str, Any], out: Path, work_dir: StoragePath | None) -> Job:
+    """A new job, or the one that was begun before, which may have written ``out`` already."""
+    directory = local_path(work_dir or out.with_name(f"{out.name}.work"))
+    return Job(directory, work | {"out": str(out.resolve())}, out)
 
 
 def _check_new(path: Path) -> None:
     if os.path.lexists(path):
         raise FileExistsError(f"{path} exists already; delete it or choose another file to write")
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}{_TEMPORARY}")
 
 
 def _lock(path: Path, busy: str, is_directory: bool = False) -> int:
@@ -267,17 +250,6 @@ def _lock(path: Path, busy: str, is_directory: bool = False) -> int:
 def _remove_empty(directory: Path) -> None:
     with suppress(OSError):  # that it is not there, or something is in it
         directory.rmdir()
-
-
-def sync(path: Path) -> None:
-    """Brings a file, or the names in a directory, to disk."""
-    if os.name == "nt":  # which syncs what was opened to be written
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _identity(path: Path) -> dict[str, int]:

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from numpy.typing import ArrayLike
 
-from lshjoin.arrays import NearestMetric, at_least_one, sides, study
-from lshjoin.progress import Progress
+from lshjoin.arrays.knn import study
+from lshjoin.arrays.neighbors import NearestMetric
+from lshjoin.arrays.sides import sides
+from lshjoin.base.checks import to_k
+from lshjoin.base.progress import Progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,13 +45,13 @@ def plot_plan(
     Examples:
         >>> import numpy as np
         >>> from lshjoin import plot_plan
-        >>> plot_plan(items=np.eye(100), k=3).savefig("plan.png")
+        >>> plot_plan(np.eye(100), k=3).savefig("plan.png")
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("plot_plan needs matplotlib: pip install 'lshjoin[plot]'") from None
-    k = at_least_one(k)
+    k = to_k(k)
     query_rows, item_rows = sides(queries, items)
     plan, considered = study(
         query_rows,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lshjoin import vectors
-from lshjoin.pieces import pieces
+from lshjoin.base import vectors
+from lshjoin.base.columns import pieces
 
 if TYPE_CHECKING:
     import pandas as pd

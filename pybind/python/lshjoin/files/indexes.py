@@ -10,21 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from lshjoin.arrays import NearestMetric
-from lshjoin.datasets import Source, open_dataset
-from lshjoin.files import memory_bytes
-from lshjoin.files_plan import batch_rows
-from lshjoin.ids import integer_ids
+from lshjoin.arrays.neighbors import NearestMetric
+from lshjoin.base.checks import to_bytes
+from lshjoin.base.paths import StoragePath, local_path, parquet_path
+from lshjoin.base.plan import JoinPlan
+from lshjoin.base.progress import Progress, reporter
+from lshjoin.base.vectors import integer_ids
+from lshjoin.files.datasets import Source, open_dataset
+from lshjoin.files.disk_join import SAMPLE
+from lshjoin.files.job import Job, creating
+from lshjoin.files.pairs import PairsFile, neighbor_pairs, pairs_schema
+from lshjoin.files.plan import batch_rows
 from lshjoin.index import Index
-from lshjoin.job import Job, creating
-from lshjoin.out_of_core import SAMPLE
-from lshjoin.pairs import PairsFile, neighbor_pairs, pairs_schema
-from lshjoin.paths import StoragePath, local_path, parquet_path
-from lshjoin.plan import JoinPlan
-from lshjoin.progress import Progress, reporter
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,16 @@ def build_index(
     Raises:
         TypeError, ValueError, OSError: as :func:`lshjoin.knn_join_files`, for ids that are no
             integers or come twice, and when ``out`` holds anything but a sound index.
+
+    Examples:
+        >>> import numpy as np
+        >>> from lshjoin import build_index
+        >>> np.save("items.npy", np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]))
+        >>> build_index("items.npy", out="items.index")
+        <lshjoin.Index: 3 items, 2 dimensions, euclidean>
     """
+    import pyarrow as pa
+
     out = local_path(out)
     if out.exists() and any(out.iterdir()):
         Index.load(out)  # which tells, before hours of work, whether it is one
@@ -79,7 +87,7 @@ def build_index(
     ids = np.arange(len(dataset))
     if id_column is not None:
         ids = np.concatenate([ids[:0], *(integer_ids(part.to_numpy()) for part in dataset.ids())])
-    rows = batch_rows(len(dataset), dataset.dim, memory_bytes(memory_limit))
+    rows = batch_rows(len(dataset), dataset.dim, to_bytes(memory_limit))
 
     def batches(start: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         for first, vectors in dataset.batches(rows, start):
@@ -140,7 +148,20 @@ def query_index(
         BlockingIOError: when another process is about to write ``out``.
         FileExistsError: when ``out`` is there already.
         TypeError, ValueError, OSError: as :func:`lshjoin.knn_join_files`, and for a damaged index.
+
+    Examples:
+        >>> import numpy as np
+        >>> import pyarrow.parquet as pq
+        >>> from lshjoin import Index, query_index
+        >>> Index.build([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]], ids=[7, 8, 9]).save("few.index")
+        >>> np.save("queries.npy", np.array([[0.0, 0.0], [3.0, 3.0]]))
+        >>> query_index("few.index", "queries.npy", k=1, out="found.parquet").pairs
+        2
+        >>> pq.read_table("found.parquet").to_pydict()["item"]
+        [7, 8]
     """
+    import pyarrow as pa
+
     start = time.perf_counter()
     out = parquet_path(out)
     index = Index.load(path)
@@ -153,7 +174,7 @@ def query_index(
         num_threads=num_threads,
         progress=False,
     )
-    rows = batch_rows(0, dataset.dim + 16 * k, memory_bytes(memory_limit))
+    rows = batch_rows(0, dataset.dim + 16 * k, to_bytes(memory_limit))
     of_queries = dataset.id_type
     ids = None
     if id_column is not None:

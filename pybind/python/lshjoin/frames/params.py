@@ -3,48 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from lshjoin.base.checks import short
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 T = TypeVar("T")
-
-
-def to_int(value: object) -> int:
-    """An int; a float is taken when it is whole. As in Spark, booleans are not numbers."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"Could not convert {short(value)} to int")
-    if isinstance(value, numbers.Integral):
-        return int(value)  # not by way of float: seeds have 64 bits
-    number = to_float(value)
-    if number.is_integer():
-        return int(number)
-    raise TypeError(f"Could not convert {short(value)} to int")
-
-
-def to_float(value: object) -> float:
-    """A float, of any real number. As in Spark, booleans are not numbers."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise TypeError(f"Could not convert {short(value)} to float")
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError(
-            f"Could not convert {short(value)} to float: it is larger than any float"
-        ) from None
-
-
-def short(value: object) -> str:
-    """A value for a message, however many digits it has."""
-    try:
-        text = str(value)
-    except ValueError:  # thousands of digits, which Python refuses to write
-        return "a number of thousands of digits"
-    return text if len(text) <= 100 else f"{text[:40]}... ({len(text)} characters)"
 
 
 def to_string(value: object) -> str:

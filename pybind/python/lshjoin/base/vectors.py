@@ -1,6 +1,7 @@
-"""Vectors of any origin to the engine's matrices: C-contiguous float16, float32 or float64.
+"""Vectors, and ids, of any origin to what the engine reads: C-contiguous matrices of floats.
 
-Nothing is rounded on the way: values are viewed where they lie or widened exactly.
+Nothing is rounded on the way: values are viewed where they lie or widened exactly, to float16,
+float32 or float64.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from lshjoin.errors import RowError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -213,7 +216,7 @@ def _chunk_matrix(chunk: pa.Array, name: str, dim: int | None, first_row: int) -
         chunk = chunk.storage
     if chunk.null_count:
         row = first_row + _first_null(chunk)
-        raise ValueError(f"Column {name}: row {row} is null; drop such rows or fill them")
+        raise RowError(f"Column {name}: row {row} is null; drop such rows or fill them", row)
     if pa.types.is_fixed_size_list(chunk.type):
         length = chunk.type.list_size
         _check_dim(length, dim, name, first_row)
@@ -227,7 +230,7 @@ def _chunk_matrix(chunk: pa.Array, name: str, dim: int | None, first_row: int) -
     values = chunk.flatten()
     if values.null_count:
         row = first_row + _first_null(values) // length
-        raise ValueError(f"Column {name}: row {row} holds a null; drop such rows or fill them")
+        raise _holds_null(name, row)
     numbers = values.to_numpy(zero_copy_only=True).reshape(len(chunk), length)
     return _floating(numbers, _type_message(name, chunk.type))
 
@@ -269,12 +272,17 @@ def _first_null(array: pa.Array) -> int:
 
 def _check_dim(length: int, dim: int | None, name: str, row: int) -> None:
     if length == 0:
-        raise ValueError(f"Column {name}: row {row} has no elements")
+        raise RowError(f"Column {name}: row {row} has no elements", row)
     if dim is not None and length != dim:
-        raise ValueError(
+        raise RowError(
             "The columns of A don't match the number of elements of x. "
-            f"A: {dim}, x: {length} (column {name}, row {row})"
+            f"A: {dim}, x: {length} (column {name}, row {row})",
+            row,
         )
+
+
+def _holds_null(name: str, row: int) -> RowError:
+    return RowError(f"Column {name}: row {row} holds a null; drop such rows or fill them", row)
 
 
 def _type_message(name: str, actual: object) -> str:
@@ -285,15 +293,33 @@ def _cell_error(cells: NDArray[Any], name: str, dim: int | None) -> Exception:
     """What is wrong with cells that do not stack to a matrix of numbers: looked for row by row."""
     for row, cell in enumerate(cells):
         if cell is None or (isinstance(cell, float) and np.isnan(cell)):
-            return ValueError(f"Column {name}: row {row} is null; drop such rows or fill them")
+            return RowError(f"Column {name}: row {row} is null; drop such rows or fill them", row)
         vector = np.asarray(cell, dtype=object)
         if vector.ndim != 1:
             return TypeError(_type_message(name, f"{type(cell).__name__} (row {row})"))
         if any(value is None for value in vector):
-            return ValueError(f"Column {name}: row {row} holds a null; drop such rows or fill them")
+            return _holds_null(name, row)
         try:
             _check_dim(len(vector), dim, name, row)
-        except ValueError as error:
+        except RowError as error:
             return error
         dim = len(vector)
     return TypeError(_type_message(name, "list of object"))
+
+
+def integer_ids(ids: ArrayLike) -> NDArray[np.int64]:
+    """The ids of an index: integers of 64 bits, where the engine can read them."""
+    refuse_masked(ids, "ids")
+    values = np.asarray(ids)
+    if values.ndim != 1:
+        raise ValueError(f"ids must be 1-D, one an item, but have {values.ndim} dimensions")
+    if values.size == 0:
+        return np.empty(0, np.int64)
+    if values.dtype.kind not in "iu":
+        raise TypeError(f"ids must be integers, not {values.dtype}")
+    if values.dtype.kind == "u" and values.max() > np.iinfo(np.int64).max:
+        raise ValueError(
+            f"id {values.max()} is beyond 2**63 - 1, the largest that an index holds; "
+            "view such ids as int64, or number the rows"
+        )
+    return np.require(values, np.int64, ["C_CONTIGUOUS", "ALIGNED"])

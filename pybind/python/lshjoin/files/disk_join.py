@@ -1,4 +1,4 @@
-"""Joins of more vectors than memory holds: stretch by stretch against an index on disk."""
+"""Joins of more vectors than memory holds: chunk by chunk against an index on disk."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lshjoin.arrays import NearestMetric
-from lshjoin.datasets import Dataset
-from lshjoin.files_plan import FilesPlan
+from lshjoin.arrays.neighbors import NearestMetric
+from lshjoin.base.atomic import replacing
+from lshjoin.base.plan import JoinPlan
+from lshjoin.base.progress import Progress, reporter
+from lshjoin.files.datasets import Dataset
+from lshjoin.files.job import Job
+from lshjoin.files.pairs import Columns, neighbor_pairs
+from lshjoin.files.plan import FilesPlan
 from lshjoin.index import Index
-from lshjoin.job import Job, replacing
-from lshjoin.pairs import neighbor_pairs
-from lshjoin.plan import JoinPlan
-from lshjoin.progress import Progress, reporter
 
-#: Rows of queries, rows of items, distances.
-Columns = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]
 #: Writes them to a file, and returns how many pairs there were.
 WritePairs = Callable[[Path, Iterator[Columns]], int]
 
-#: Queries of the first stretch of a radius join, whose pairs tell how many there will be.
+#: Queries of the first chunk of a radius join, whose pairs tell how many there will be.
 _FIRST = 4096
 
 #: What building an index is spent on, pass by pass.
@@ -37,7 +36,7 @@ SAMPLE = 512
 class DiskJoin:
     """The join of an index on disk with itself, or with queries from files.
 
-    Each stretch of queries is a part in the job's directory, named by where it starts and stops.
+    Each chunk of queries is a part in the job's directory, named by where it starts and stops.
     """
 
     def __init__(
@@ -63,15 +62,15 @@ class DiskJoin:
         """The parts of a k-nearest-neighbour join, made where they are missing; its fixed plan."""
         index = self._index()
         plan = self._fixed_plan(index, k)
-        stretch = self._plan.stretch or 1
+        chunk = self._plan.chunk or 1
 
         def join(first: int, last: int, progress: Progress) -> Iterator[Columns]:
             if self._queries is None:
-                rows, found = index.knn_of_stretch(
+                rows, found = index.knn_of_chunk(
                     range(first, last),
                     k,
                     plan=plan,
-                    memory=2 * self._plan.panels,
+                    memory_limit=2 * self._plan.panels,
                     num_threads=self._threads,
                     progress=progress,
                 )
@@ -81,23 +80,23 @@ class DiskJoin:
                     queries,
                     k,
                     plan=plan,
-                    memory=2 * self._plan.panels,
+                    memory_limit=2 * self._plan.panels,
                     num_threads=self._threads,
                     progress=progress,
                 )
             return neighbor_pairs(rows, found.distances, found.indices)
 
-        return self._parts(join, write, lambda _: stretch), plan
+        return self._parts(join, write, lambda _: chunk), plan
 
     def radius(self, radius: float, write: WritePairs) -> list[Path]:
         """The parts of a radius join, made where they are not there yet."""
         index = self._index()
-        most = self._plan.stretch or 1
+        most = self._plan.chunk or 1
 
         def join(first: int, last: int, progress: Progress) -> Iterator[Columns]:
             threads = self._threads
             if self._queries is None:
-                rows, found = index.radius_of_stretch(
+                rows, found = index.radius_of_chunk(
                     range(first, last), radius, num_threads=threads, progress=progress
                 )
             else:
@@ -105,20 +104,20 @@ class DiskJoin:
                 found = index.radius(queries, radius, num_threads=threads, progress=progress)
             yield np.repeat(rows, np.diff(found.lims)), found.indices, found.distances
 
-        def stretch(pairs_of_query: float | None) -> int:
+        def chunk(pairs_of_query: float | None) -> int:
             if pairs_of_query is None:
                 return min(most, _FIRST)
             return max(int(most / (pairs_of_query + 1)), 1)
 
-        return self._parts(join, write, stretch)
+        return self._parts(join, write, chunk)
 
     def _parts(
         self,
         join: Callable[[int, int, Progress], Iterator[Columns]],
         write: WritePairs,
-        stretch: Callable[[float | None], int],
+        chunk: Callable[[float | None], int],
     ) -> list[Path]:
-        """``stretch`` is told how many pairs a query has had so far."""
+        """``chunk`` is told how many pairs a query has had so far."""
         start = time.perf_counter()
         parts, first = [], 0
         for part in sorted(self._job.directory.glob("pairs-*.parquet")):
@@ -130,9 +129,9 @@ class DiskJoin:
         with reporter(self._progress, "join") as told:
             while first < queries:
                 of_query = pairs / (first - begun) if first > begun else None
-                last = min(first + stretch(of_query), queries)
+                last = min(first + chunk(of_query), queries)
                 part = self._job.path(f"pairs-{first:012}-{last:012}.parquet")
-                progress = told and _of_stretch(told, first, last, queries)
+                progress = told and _of_chunk(told, first, last, queries)
                 found = join(first, last, progress or False)
                 with replacing(part) as temporary:
                     pairs += write(temporary, found)
@@ -172,7 +171,7 @@ class DiskJoin:
         return Index.load(path)
 
     def _fixed_plan(self, index: Index, k: int) -> JoinPlan:
-        """The join's plan with as many probes as its recall needs, the same for all stretches."""
+        """The join's plan with as many probes as its recall needs, the same for all chunks."""
         start = time.perf_counter()
         path = self._job.path("plan.json")
         if not path.exists():
@@ -193,10 +192,10 @@ class DiskJoin:
             raise ValueError(f"{path} is damaged: {error}; delete it, and run it again") from None
 
 
-def _of_stretch(
+def _of_chunk(
     told: Callable[[int, int], object], first: int, last: int, queries: int
 ) -> Callable[[int, int], object]:
-    """What is done of a stretch, told as queries done of all."""
+    """What is done of a chunk, told as queries done of all."""
     most = first
 
     def progress(done: int, total: int) -> None:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lshjoin.arrays import Metric
-from lshjoin.datasets import Source, open_dataset
-from lshjoin.files import begin, radius_join_files, row_ids
-from lshjoin.ids import check_distinct
-from lshjoin.pairs import ROW_GROUP
-from lshjoin.paths import StoragePath, parquet_path
-from lshjoin.pieces import taken
-from lshjoin.progress import Progress
+from lshjoin.arrays.neighbors import Metric
+from lshjoin.base.columns import taken
+from lshjoin.base.paths import StoragePath, parquet_path
+from lshjoin.base.progress import Progress
+from lshjoin.files.datasets import Source, open_dataset
+from lshjoin.files.job import begin
+from lshjoin.files.joins import radius_join_files
+from lshjoin.files.pairs import ROW_GROUP
+from lshjoin.files.stored_ids import check_distinct, row_ids
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +38,7 @@ class Deduplication:
 
 def dedup_files(
     items: Source,
-    threshold: float,
+    radius: float,
     *,
     out: StoragePath,
     column: str | None = None,
@@ -48,11 +49,12 @@ def dedup_files(
     num_threads: int | None = None,
     progress: Progress = None,
 ) -> Deduplication:
-    """Groups of near-duplicates: the connected components of the pairs nearer than a threshold.
+    """Groups of near-duplicates: the connected components of the pairs nearer than a radius.
 
     Args:
         items: files of vectors, as for :func:`lshjoin.knn_join_files`.
-        threshold: rows nearer than that are duplicates, and so are duplicates of duplicates.
+        radius: rows nearer than that are duplicates, and so are duplicates of duplicates; in the
+            units of the metric.
         out: the Parquet file to write, a row for each of the items: its ``id`` (row number without
             ``id_column``), the ``group``, which is the id of the group's first row, and ``keep``,
             true for first rows.
@@ -72,7 +74,7 @@ def dedup_files(
     Examples:
         >>> import numpy as np
         >>> import pyarrow.parquet as pq
-        >>> from lshjoin.duplicates import dedup_files
+        >>> from lshjoin import dedup_files
         >>> np.save("items.npy", np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 0.1], [0.0, 0.2]]))
         >>> dedup_files("items.npy", 0.15, out="groups.parquet").kept
         2
@@ -87,7 +89,7 @@ def dedup_files(
     dataset = open_dataset(items, column, id_column)
     work = {
         "command": "dedup",
-        "threshold": threshold,
+        "radius": radius,
         "metric": metric,
         "items": dataset.identity,
     }
@@ -103,8 +105,8 @@ def dedup_files(
             pairs = job.path("pairs.parquet")
             if not job.done(pairs.name):
                 radius_join_files(
-                    items=items,
-                    radius=threshold,
+                    items,
+                    radius=radius,
                     out=pairs,
                     column=column,
                     metric=metric,

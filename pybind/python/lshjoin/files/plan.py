@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lshjoin.plan import JoinPlan
+from lshjoin.base.plan import JoinPlan
 
 #: Python, its libraries and threads, with nothing to do.
 _BASE = 192 << 20
@@ -20,8 +20,8 @@ _BASE = 192 << 20
 _BATCH = 1 << 20, 256 << 20
 #: Near cells that an index lists for each cell, at most.
 _NEAR_CELLS = 1024
-#: The fewest rows of a stretch, for which the index is gone through once.
-_STRETCH = 1024
+#: The fewest rows of a chunk, for which the index is gone through once.
+_CHUNK = 1024
 #: Copies of a batch while its rows are brought to their cells.
 _COPIES = 5
 #: What is known of a row of a panel beside its codes, in bytes.
@@ -33,7 +33,7 @@ class FilesPlan:
     """What a join of files is to do, known before it starts.
 
     In memory, both sides are read and joined there. Out of core, items are written to an index on
-    disk, in which rows that are near lie together, and joined with queries a stretch at a time.
+    disk, in which rows that are near lie together, and joined with queries a chunk at a time.
     """
 
     join: JoinPlan  #: which pairs are compared
@@ -44,7 +44,7 @@ class FilesPlan:
     resident: dict[str, int]  #: bytes in memory, of what; files that are mapped are not counted
     reads: dict[str, tuple[int, int]]  #: bytes of what is read, and how many times
     writes: dict[str, int]  #: bytes written, of what
-    stretch: int | None  #: queries at a time; None in memory
+    chunk: int | None  #: queries at a time; None in memory
     batch: int | None  #: vectors on their way to the index at a time; None in memory
     panels: int  #: bytes of codes of the index, ready for comparison, at a time
     seconds: float | None = None  #: about, by a sample; None where none was joined
@@ -52,7 +52,7 @@ class FilesPlan:
     @property
     def out_of_core(self) -> bool:
         """Whether the join goes by an index on disk."""
-        return self.stretch is not None
+        return self.chunk is not None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -64,9 +64,9 @@ class FilesPlan:
             for what, (size, times) in self.reads.items()
         ]
         where = "in memory"
-        if self.stretch is not None:
-            number = math.ceil(self.queries / self.stretch)
-            where = f"out of core: {number} stretches of {self.stretch:,} queries"
+        if self.chunk is not None:
+            number = math.ceil(self.queries / self.chunk)
+            where = f"out of core: {number} chunks of {self.chunk:,} queries"
         lines = [
             *str(self.join).splitlines(),
             f"rows    {self.queries:,} queries, {self.items:,} items of {self.dim} dimensions, "
@@ -137,7 +137,7 @@ def plan_files(
         resident=resident,
         reads={what: (size, 1) for what, size in files.items()},
         writes=pairs,
-        stretch=None,
+        chunk=None,
         batch=None,
         panels=0,
     )
@@ -187,33 +187,33 @@ def _out_of_core(
     of_index = _of_index(items, cells, row_bytes)
     of_query = list_bytes + 64 + (0 if itself else 2 * row_bytes + code_bytes)
     codes = items * code_bytes
-    # Half of the room for panels at most, so that stretches are not many.
+    # Half of the room for panels at most, so that chunks are not many.
     room = limit - _BASE - of_cells
     panels = max(min(items * (code_bytes + _OF_PANEL), room // 2), _BATCH[0])
-    stretch = min((room - panels) // of_query, plan.queries)
+    chunk = min((room - panels) // of_query, plan.queries)
     batch = min((limit - _BASE - of_index) // _COPIES, _BATCH[1])
-    if stretch < min(_STRETCH, plan.queries) or batch < _BATCH[0]:
+    if chunk < min(_CHUNK, plan.queries) or batch < _BATCH[0]:
         least = max(
-            2 * _STRETCH * of_query + of_cells + 2 * _BATCH[0],
+            2 * _CHUNK * of_query + of_cells + 2 * _BATCH[0],
             of_index + _COPIES * _BATCH[0],
         )
         raise ValueError(
             f"memory_limit is {_size(limit)}, but this join needs {_size(_BASE + least)} at least"
         )
-    join = {"cells": of_cells, "panels": panels, "neighbours": stretch * of_query}
+    join = {"cells": of_cells, "panels": panels, "neighbours": chunk * of_query}
     build = {"cells": of_index, "vectors": _COPIES * batch}
-    stretches = math.ceil(plan.queries / stretch)
+    chunks = math.ceil(plan.queries / chunk)
     index = codes + items * (row_bytes + 16)
     reads = {what: (size, 1) for what, size in files.items()}
     reads["items"] = (files["items"], 3)
-    reads["codes of the index, at most"] = (codes, stretches)
+    reads["codes of the index, at most"] = (codes, chunks)
     reads["rows of the index"] = (items * row_bytes, 1)
     return dataclasses.replace(
         plan,
         resident={"Python": _BASE} | max(join, build, key=lambda phase: sum(phase.values())),
         reads=reads,
         writes={"index": index} | plan.writes,
-        stretch=stretch,
+        chunk=chunk,
         batch=max(batch // row_bytes, 1),
         panels=panels,
     )

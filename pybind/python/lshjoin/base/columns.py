@@ -19,7 +19,7 @@ PIECE = 1 << 30
 
 
 def cuts(columns: Iterable[pa.Array | pa.ChunkedArray], rows: NDArray[np.int64]) -> set[int]:
-    """Where ``rows`` have to be cut, so that each stretch can be taken of every column."""
+    """Where ``rows`` have to be cut, so that each part can be taken of every column."""
     found: set[int] = set()
     for column in columns:
         sizes = _sizes_of_column(column)
@@ -33,7 +33,7 @@ def cuts(columns: Iterable[pa.Array | pa.ChunkedArray], rows: NDArray[np.int64])
 def pieces(
     columns: Iterable[pa.Array | pa.ChunkedArray], rows: NDArray[np.int64]
 ) -> list[NDArray[np.int64]]:
-    """``rows`` in stretches that can be taken of every column."""
+    """``rows`` in parts that can be taken of every column."""
     return np.split(rows, sorted(cuts(columns, rows)))
 
 
@@ -69,12 +69,12 @@ def _sizes(array: pa.Array) -> NDArray[np.int64] | int:
     if types.is_struct(kind):
         return sum((_sizes(field) for field in array.flatten()), 1)
     if types.is_list(kind) or types.is_large_list(kind) or types.is_map(kind):
-        return _of_stretches(_sizes(array.values), array.offsets.to_numpy())
+        return _sizes_of_lists(_sizes(array.values), array.offsets.to_numpy())
     if types.is_fixed_size_list(kind):
         values = _sizes(array.values)
         if isinstance(values, int):
             return values * int(kind.list_size)
-        return _of_stretches(values, (array.offset + np.arange(len(array) + 1)) * kind.list_size)
+        return _sizes_of_lists(values, (array.offset + np.arange(len(array) + 1)) * kind.list_size)
     if (
         types.is_string(kind)
         or types.is_binary(kind)
@@ -89,7 +89,9 @@ def _sizes(array: pa.Array) -> NDArray[np.int64] | int:
         return 16
 
 
-def _of_stretches(sizes: NDArray[np.int64] | int, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+def _sizes_of_lists(
+    sizes: NDArray[np.int64] | int, offsets: NDArray[np.int64]
+) -> NDArray[np.int64]:
     if isinstance(sizes, int):
         return np.diff(offsets).astype(np.int64) * sizes
     return np.diff(np.concatenate([[0], np.cumsum(sizes)])[offsets])

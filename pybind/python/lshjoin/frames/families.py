@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lshjoin.lsh import LSH, BucketedLSH, BucketedLSHModel, LSHModel
+from lshjoin.frames.estimator import LSH, BucketedLSH
+from lshjoin.frames.model import BucketedLSHModel, LSHModel
 
 
 class BucketedRandomProjectionLSHModel(BucketedLSHModel):

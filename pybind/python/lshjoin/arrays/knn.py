@@ -1,0 +1,210 @@
+"""The k nearest: the join, and the plan that it follows."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+from numpy.typing import ArrayLike
+
+from lshjoin import engine
+from lshjoin.arrays.neighbors import NearestMetric, Neighbors
+from lshjoin.arrays.sides import sides
+from lshjoin.base.checks import to_float, to_k, to_natural
+from lshjoin.base.plan import JoinPlan
+from lshjoin.base.progress import Progress, reporter
+
+if TYPE_CHECKING:
+    from lshjoin._lshjoin import Matrix
+
+
+def knn_join(
+    queries: ArrayLike | None = None,
+    items: ArrayLike | None = None,
+    k: SupportsIndex = 10,
+    *,
+    metric: NearestMetric = "euclidean",
+    recall: float | None = None,
+    plan: JoinPlan | None = None,
+    seed: SupportsIndex | None = None,
+    num_threads: int | None = None,
+    progress: Progress = None,
+) -> Neighbors:
+    """For every row of ``queries``, the ``k`` nearest rows of ``items``.
+
+    One array alone, ``knn_join(x)`` or ``knn_join(items=x)``, is the self-join, in which a row is
+    not its own neighbour (its exact duplicates are).
+
+    Args:
+        queries: (n, d) array-like, one vector a row, or a column of vectors of pandas, polars or
+            pyarrow. float16, float32 and float64 are used as they are, without a copy when
+            C-contiguous; 8- and 16-bit integers are widened to float32, other integers to float64.
+        items: (m, d) array-like; the queries themselves if None.
+        k: neighbours a query, at least 1. Queries with fewer are padded with inf and -1.
+        metric: "euclidean", "manhattan", "cosine" (1 - cosine similarity) or "inner_product" (its
+            negative is the distance: the largest come first).
+        recall: the share of the true neighbours to find, above 0; 0.95 if None. 1.0 compares all
+            pairs, as do small joins whatever the recall.
+        plan: what to do, from :func:`plan_knn_join`, an earlier result's ``plan`` or
+            :class:`JoinPlan` itself. Takes the place of ``recall`` and ``seed``.
+        seed: where random directions start, 0 to 2**64 - 1; 0 if None.
+        num_threads: threads to use; all cores if None. Results do not depend on it.
+        progress: True for a tqdm bar, False for none, or a function of (done, total). None, the
+            default, shows a bar on terminals after a second, if tqdm is installed.
+
+    Returns:
+        ``distances`` and ``indices``, both (n, k), nearest first, ties by index. Distances are
+        float32 for float16 and float32 vectors, else float64. The attribute ``plan`` is what was
+        done: passed back with the same arrays, it gives the same result. ``report`` is what came of
+        it: the recall of held-out rows, the pairs that were compared, the time of each stage.
+
+    Raises:
+        TypeError: for arrays that do not hold real numbers, sparse ones among them, or a plan with
+            a recall or seed.
+        NotFiniteError: for NaN and infinity, with the row and the dimension; a ValueError.
+        ValueError: for anything masked, values so large that a distance might not fit the type (in
+            float32 from about 1e38 on, for inner products from about 1e19 / sqrt(d)), arrays that
+            are not 2-D, different numbers of columns, ``k`` below 1, a recall that is not above 0
+            and at most 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from lshjoin import knn_join
+        >>> items = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+        >>> distances, indices = knn_join(items, k=2)
+        >>> indices
+        array([[2, 1],
+               [2, 0],
+               [0, 1]])
+        >>> result = knn_join([[3, 3]], items, k=1)
+        >>> result.distances
+        array([[1.]])
+        >>> print(result.plan)
+        exact   all pairs are compared
+        recall  1.0, as all pairs are compared
+        pairs   100 % of all
+        time    under 0.1 s
+        memory  under 1 MB beside the rows
+        why     a side is small
+        >>> print(result.report.recall)
+        1.0, as all pairs are compared
+    """
+    k = to_k(k)
+    query_rows, item_rows = sides(queries, items)
+    if plan is not None and not isinstance(plan, JoinPlan):
+        raise TypeError(f"plan must be a JoinPlan, not {type(plan).__name__}")
+    if plan is not None and (recall is not None or seed is not None):
+        raise TypeError("pass either a plan or recall and seed: a plan has its own")
+    columns = min(k, max(len(item_rows), 1))
+    with reporter(progress, "knn_join") as on_progress:
+        if plan is None:
+            distances, indices, planned, report = engine.knn_join_for_recall(
+                query_rows,
+                item_rows,
+                columns,
+                metric=metric,
+                recall=0.95 if recall is None else to_float(recall),
+                seed=0 if seed is None else to_natural("seed", seed),
+                num_threads=num_threads,
+                on_progress=on_progress,
+            )
+            plan = JoinPlan.from_json(planned)
+        else:
+            distances, indices, report = engine.knn_join(
+                query_rows,
+                item_rows,
+                columns,
+                metric=metric,
+                plan=plan._json,
+                num_threads=num_threads,
+                on_progress=on_progress,
+            )
+    return Neighbors._of(distances, indices, report, k, plan)
+
+
+def plan_knn_join(
+    queries: ArrayLike | None = None,
+    items: ArrayLike | None = None,
+    k: SupportsIndex = 10,
+    *,
+    metric: NearestMetric = "euclidean",
+    recall: float = 0.95,
+    seed: SupportsIndex = 0,
+    num_threads: int | None = None,
+    progress: Progress = None,
+) -> JoinPlan:
+    """The plan that :func:`knn_join` follows for the same arguments: the quickest to the recall.
+
+    The planner looks at a sample of the rows: how far their neighbours and random items are, what
+    each setting would compare and find (Slaney, Lifshits and He 2012), and what that takes on this
+    machine's instruction set. The recall that it predicts is that of sampled rows which it did not
+    choose by. Another machine may choose another plan; the same plan has the same result anywhere.
+
+    Small joins, a recall of 1.0 and the Manhattan distance are exact at once; so is what takes no
+    longer than planning.
+
+    Args:
+        queries: (n, d) array-like, as for :func:`knn_join`.
+        items: (m, d) array-like; the queries themselves if None.
+        k: neighbours a query, at least 1.
+        metric: as for :func:`knn_join`.
+        recall: the share of the true neighbours to find, above 0 and at most 1.
+        seed: where random choices start, 0 to 2**64 - 1.
+        num_threads: threads to use; all cores if None. The plan does not depend on it, the seconds
+            that it predicts do.
+        progress: as for :func:`knn_join`.
+
+    Returns:
+        The plan, with what is :attr:`~JoinPlan.predicted` of it.
+
+    Raises:
+        TypeError, ValueError: as :func:`knn_join`, which also looks at the values of all rows.
+
+    Examples:
+        >>> import numpy as np
+        >>> from lshjoin import plan_knn_join
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.standard_normal((1000, 8), dtype=np.float32)
+        >>> plan = plan_knn_join(x, recall=0.9)
+        >>> plan, plan.predicted.recall.value, plan.predicted.share
+        (JoinPlan.exact(), 1.0, 0.4995)
+    """
+    k = to_k(k)
+    query_rows, item_rows = sides(queries, items)
+    return study(
+        query_rows,
+        item_rows,
+        k,
+        metric=metric,
+        recall=recall,
+        seed=seed,
+        num_threads=num_threads,
+        progress=progress,
+    )[0]
+
+
+def study(
+    query_rows: Matrix | None,
+    item_rows: Matrix,
+    k: int,
+    *,
+    metric: NearestMetric,
+    recall: float,
+    seed: SupportsIndex,
+    num_threads: int | None,
+    progress: Progress,
+) -> tuple[JoinPlan, dict[str, Any]]:
+    """What the planner chose, and what from."""
+    with reporter(progress, "plan_knn_join") as on_progress:
+        text = engine.plan_knn_join(
+            query_rows,
+            item_rows,
+            min(k, max(len(item_rows), 1)),
+            metric=metric,
+            recall=to_float(recall),
+            seed=to_natural("seed", seed),
+            num_threads=num_threads,
+            on_progress=on_progress,
+        )
+    considered = json.loads(text)
+    return JoinPlan.from_json(json.dumps(considered.pop("chosen"))), considered

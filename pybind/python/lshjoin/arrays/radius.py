@@ -1,0 +1,161 @@
+"""All pairs within a radius: at once, or in batches."""
+
+from __future__ import annotations
+
+import operator
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lshjoin import engine
+from lshjoin.arrays.neighbors import Metric, RadiusNeighbors
+from lshjoin.arrays.sides import sides
+from lshjoin.base.checks import short, to_radius
+from lshjoin.base.progress import Progress, reporter
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def radius_join(
+    queries: ArrayLike | None = None,
+    items: ArrayLike | None = None,
+    radius: float | None = None,
+    *,
+    metric: Metric = "euclidean",
+    num_threads: int | None = None,
+    progress: Progress = None,
+) -> RadiusNeighbors:
+    """For every row of ``queries``, all rows of ``items`` nearer than ``radius`` (strictly).
+
+    One array alone is the self-join, in which a row is not its own neighbour (its exact duplicates
+    are) and each pair comes both ways.
+
+    Args:
+        queries: (n, d) array-like, as for :func:`knn_join`.
+        items: (m, d) array-like; the queries themselves if None.
+        radius: in the units of the metric; inf for all pairs. Required.
+        metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
+        num_threads: threads to use; all cores if None.
+        progress: as for :func:`knn_join`.
+
+    Returns:
+        ``lims``, ``distances`` and ``indices``.
+
+    Raises:
+        TypeError: for arrays that do not hold real numbers, or no radius.
+        NotFiniteError: for NaN and infinity, as :func:`knn_join`.
+        ValueError: for arrays that are not 2-D, different numbers of columns, a radius that is
+            negative or NaN.
+
+    Examples:
+        >>> import numpy as np
+        >>> from lshjoin import radius_join
+        >>> items = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+        >>> lims, distances, indices = radius_join([[0.0, 0.0], [3.0, 3.0]], items, radius=2)
+        >>> for query in range(2):
+        ...     print(sorted(indices[lims[query] : lims[query + 1]].tolist()))
+        [0, 2]
+        [1]
+    """
+    radius = to_radius(radius)
+    query_rows, item_rows = sides(queries, items)
+    with reporter(progress, "radius_join") as on_progress:
+        return RadiusNeighbors(
+            *engine.radius_join(
+                query_rows,
+                item_rows,
+                radius,
+                metric=metric,
+                num_threads=num_threads,
+                on_progress=on_progress,
+            )
+        )
+
+
+def radius_join_batches(
+    queries: ArrayLike | None = None,
+    items: ArrayLike | None = None,
+    radius: float | None = None,
+    *,
+    metric: Metric = "euclidean",
+    batch_size: SupportsIndex = 1 << 20,
+    num_threads: int | None = None,
+    progress: Progress = None,
+) -> pa.RecordBatchReader:
+    """The pairs of :func:`radius_join` as a stream of Arrow record batches.
+
+    For results that need not fit in memory: threads of its own make batches while they are read,
+    and wait when they are read slowly. Dropping the reader ends the join.
+
+    The same arguments give the same batches, whatever the number of threads. They are not sorted:
+    blocks of pairs come as they are found, in each by query, then by item.
+
+    Args:
+        queries: (n, d) array-like, as for :func:`knn_join`. Arrays that are used without a copy
+            must not be changed before the stream's end.
+        items: (m, d) array-like; the queries themselves if None.
+        radius: in the units of the metric; inf for all pairs. Required.
+        metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
+        batch_size: pairs a batch, at least 1; the last batch may be smaller.
+        num_threads: threads to use; all cores if None.
+        progress: as for :func:`knn_join`; told while a batch is waited for.
+
+    Returns:
+        A reader of the columns ``query`` and ``item`` (int64 row numbers) and ``distance`` (float32
+        or float64, as in :func:`radius_join`), all without nulls. polars and others take it through
+        the Arrow C interface.
+
+    Raises:
+        TypeError, ValueError: as :func:`radius_join`, or for a ``batch_size`` below 1; NaN and
+            infinity are noticed when the first batch is read.
+
+    Examples:
+        >>> import numpy as np
+        >>> import pyarrow.parquet as pq
+        >>> from lshjoin import radius_join_batches
+        >>> items = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+        >>> reader = radius_join_batches([[0.0, 0.0], [3.0, 3.0]], items, radius=2)
+        >>> with pq.ParquetWriter("pairs.parquet", reader.schema) as file:
+        ...     for batch in reader:
+        ...         file.write_batch(batch)
+        >>> pq.read_table("pairs.parquet").to_pydict()
+        {'query': [0, 0, 1], 'item': [0, 2, 1], 'distance': [0.0, 1.0, 1.0]}
+    """
+    import pyarrow as pa
+
+    radius = to_radius(radius)
+    batch_size = operator.index(batch_size)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {short(batch_size)}")
+    if batch_size >= 2**63:
+        raise ValueError(f"batch_size must be below 2**63, not {short(batch_size)}")
+    query_rows, item_rows = sides(queries, items)
+    distance = pa.float64() if item_rows.dtype == np.float64 else pa.float32()
+    types = {"query": pa.int64(), "item": pa.int64(), "distance": distance}
+    schema = pa.schema([pa.field(*column, nullable=False) for column in types.items()])
+    pairs = engine.RadiusJoinBatches(
+        query_rows,
+        item_rows,
+        radius,
+        metric=metric,
+        batch_size=batch_size,
+        num_threads=num_threads,
+    )
+    batches = _record_batches(pairs, schema, progress)
+    # When the reader lets go of them, or else while the interpreter can still wait for threads.
+    weakref.finalize(batches, pairs.close)
+    return pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def _record_batches(
+    pairs: engine.RadiusJoinBatches, schema: pa.Schema, progress: Progress
+) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    with reporter(progress, "radius_join_batches") as on_progress:
+        while (columns := pairs.next(on_progress)) is not None:
+            yield pa.record_batch(list(columns), schema)

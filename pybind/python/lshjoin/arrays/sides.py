@@ -1,0 +1,38 @@
+"""The two sides of a join."""
+
+from __future__ import annotations
+
+import numbers
+from typing import TYPE_CHECKING
+
+from numpy.typing import ArrayLike
+
+from lshjoin.base.checks import short
+from lshjoin.base.vectors import array_matrix, same_dtype
+
+if TYPE_CHECKING:
+    from lshjoin._lshjoin import Matrix
+
+
+def sides(queries: ArrayLike | None, items: ArrayLike | None) -> tuple[Matrix | None, Matrix]:
+    """Queries and items as the engine takes them; without queries for a self-join."""
+    if items is None:
+        queries, items = None, queries
+    if items is None:
+        raise TypeError("there is nothing to join; pass queries and items, or one array alone")
+    if isinstance(items, numbers.Real):
+        raise TypeError(
+            f"items is the number {short(items)}; to join one array with itself pass k or the "
+            "radius by name"
+        )
+    item_rows = array_matrix(items, "items")
+    if queries is None:
+        return None, item_rows
+    query_rows = array_matrix(queries, "queries", item_rows.shape[1])
+    if len(item_rows) == 0:  # now it is known how long they would be, if they are a column
+        item_rows = array_matrix(items, "items", query_rows.shape[1])
+    if query_rows.shape[1] != item_rows.shape[1]:
+        raise ValueError(
+            f"queries have {query_rows.shape[1]} columns but items have {item_rows.shape[1]}"
+        )
+    return same_dtype(query_rows, item_rows)

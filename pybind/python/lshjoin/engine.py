@@ -1,0 +1,43 @@
+"""The native engine, by the name that the rest of the package has for it.
+
+Private, and the only module that imports ``lshjoin._lshjoin``, whose functions are described in
+``_lshjoin.pyi``. It uses nothing of the package.
+"""
+
+from lshjoin._lshjoin import (
+    Index,
+    IndexBuilder,
+    Model,
+    RadiusJoinBatches,
+    __version__,
+    cell_plan,
+    check_plan,
+    cpu_features,
+    isa,
+    knn_join,
+    knn_join_for_recall,
+    lsh_plan,
+    partition_plan,
+    plan_knn_join,
+    radius_join,
+    suggest,
+)
+
+__all__ = [
+    "Index",
+    "IndexBuilder",
+    "Model",
+    "RadiusJoinBatches",
+    "__version__",
+    "cell_plan",
+    "check_plan",
+    "cpu_features",
+    "isa",
+    "knn_join",
+    "knn_join_for_recall",
+    "lsh_plan",
+    "partition_plan",
+    "plan_knn_join",
+    "radius_join",
+    "suggest",
+]

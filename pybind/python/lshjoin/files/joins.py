@@ -1,0 +1,275 @@
+"""Joins of files, from disk to disk: a job that is killed goes on where it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from lshjoin.arrays.knn import knn_join
+from lshjoin.arrays.neighbors import Metric, NearestMetric
+from lshjoin.arrays.radius import radius_join_batches
+from lshjoin.base.checks import to_bytes, to_k, to_natural, to_radius, to_recall
+from lshjoin.base.paths import StoragePath, parquet_path
+from lshjoin.base.plan import JoinPlan
+from lshjoin.base.progress import Progress
+from lshjoin.files.datasets import Source
+from lshjoin.files.disk_join import DiskJoin, WritePairs
+from lshjoin.files.job import begin
+from lshjoin.files.pairs import Columns, concatenate, neighbor_pairs
+from lshjoin.files.plan import FilesPlan, partitions_until
+from lshjoin.files.planner import timed
+from lshjoin.files.sides import Sides
+
+OnPlan = Callable[[FilesPlan], object] | None
+
+
+@dataclass(frozen=True)
+class FilesJoin:
+    """What a join of files came to."""
+
+    out: Path  #: a Parquet file of the columns query, item and distance
+    queries: int
+    items: int
+    pairs: int
+    #: "all", and out of core by stage, of the last call alone: an index is made by "learn",
+    #: "assign", "store" and "seal"; then come "plan", "join" and "write".
+    seconds: dict[str, float]
+    plan: FilesPlan
+
+
+def knn_join_files(
+    queries: Source | None = None,
+    items: Source | None = None,
+    k: SupportsIndex = 10,
+    *,
+    out: StoragePath,
+    column: str | None = None,
+    id_column: str | None = None,
+    metric: NearestMetric = "euclidean",
+    recall: float | None = None,
+    plan: JoinPlan | None = None,
+    seed: SupportsIndex | None = None,
+    memory_limit: int | str | None = None,
+    work_dir: StoragePath | None = None,
+    num_threads: int | None = None,
+    progress: Progress = None,
+    on_plan: OnPlan = None,
+) -> FilesJoin:
+    """:func:`lshjoin.knn_join` of vectors in files, with its pairs written to a Parquet file.
+
+    One source alone is the self-join, as there. The same call goes on with what an earlier one
+    left, whatever ended that; a finished job leaves nothing but ``out``.
+
+    Args:
+        queries: files of vectors, as for :func:`lshjoin.open_dataset`.
+        items: files of vectors; the queries themselves if None.
+        k: neighbours a query, at least 1.
+        out: the Parquet file to write, of a name that ends with .parquet or .pq: ``query`` and
+            ``item``, ids or else row numbers, and ``distance``, nearest first for each query;
+            queries in no certain order.
+        column: of vectors, in both sides; needed where files have several of lists.
+        id_column: of ids, in both sides; row numbers if None.
+        metric: as for :func:`lshjoin.knn_join`.
+        recall: as for :func:`lshjoin.knn_join`.
+        plan: as for :func:`lshjoin.knn_join`, which has the same pairs by the same plan. Out of
+            core it is :meth:`JoinPlan.exact` or a :meth:`JoinPlan.partitions`.
+        seed: as for :func:`lshjoin.knn_join`.
+        memory_limit: bytes that may be in use, or a text like "4GiB"; half of the
+            machine's or the container's memory if None.
+        work_dir: what is done so far, until it is finished; ``out`` with ".work" at its end if
+            None. ``out`` must not be inside.
+        num_threads: threads to use; all cores if None.
+        progress: as for :func:`lshjoin.knn_join`.
+        on_plan: called with the plan, and the time that it will take, before an out-of-core join
+            begins.
+
+    Raises:
+        BlockingIOError: when another process is at work in ``work_dir`` or about to write ``out``.
+        FileExistsError: when ``out`` is there already.
+        FileNotFoundError: when there are no such files to read.
+        OtherJobError: when ``work_dir`` belongs to another job.
+        NotFiniteError: for NaN and infinity, with the row of the file and the dimension.
+        TypeError, ValueError: for arguments out of range, files that are not vectors of one
+            length.
+
+    Examples:
+        >>> import numpy as np
+        >>> import pyarrow.parquet as pq
+        >>> from lshjoin import knn_join_files
+        >>> np.save("items.npy", np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]))
+        >>> knn_join_files("items.npy", k=1, out="nearest.parquet").pairs
+        3
+        >>> pq.read_table("nearest.parquet").to_pydict()["item"]
+        [2, 2, 0]
+    """
+    k = to_k(k)
+    sides = Sides.open(queries, items, column, id_column)
+    work = {"command": "knn", "k": k, "metric": metric, **sides.work()}
+    if plan is None:
+        recall, seed = to_recall(recall), to_natural("seed", 0 if seed is None else seed)
+        join = partitions_until(recall, len(sides.items), seed)
+        work |= {"recall": recall, "seed": seed}
+    elif recall is not None or seed is not None:
+        raise TypeError("pass either a plan or recall and seed: a plan has its own")
+    else:
+        join = plan
+        work["plan"] = plan.to_json()
+
+    def in_memory() -> Iterator[Columns]:
+        nonlocal join
+        found = knn_join(
+            *sides.vectors(),
+            k=k,
+            metric=metric,
+            recall=recall,
+            plan=plan,
+            seed=seed,
+            num_threads=num_threads,
+            progress=progress,
+        )
+        join = found.plan
+        return neighbor_pairs(np.arange(len(found.indices)), found.distances, found.indices)
+
+    def from_disk(disk: DiskJoin, write: WritePairs) -> list[Path]:
+        nonlocal join
+        parts, join = disk.knn(k, write)
+        return parts
+
+    files_plan = sides.files_plan(join, k, to_bytes(memory_limit))
+    if on_plan and files_plan.out_of_core:
+        on_plan(timed(sides, files_plan, k, metric))
+    result = _run(
+        sides,
+        work,
+        files_plan,
+        out,
+        work_dir,
+        in_memory,
+        from_disk,
+        (metric, num_threads, progress),
+    )
+    return dataclasses.replace(result, plan=dataclasses.replace(files_plan, join=join))
+
+
+def radius_join_files(
+    queries: Source | None = None,
+    items: Source | None = None,
+    radius: float | None = None,
+    *,
+    out: StoragePath,
+    column: str | None = None,
+    id_column: str | None = None,
+    metric: Metric = "euclidean",
+    memory_limit: int | str | None = None,
+    work_dir: StoragePath | None = None,
+    num_threads: int | None = None,
+    progress: Progress = None,
+    on_plan: OnPlan = None,
+) -> FilesJoin:
+    """:func:`lshjoin.radius_join` of vectors in files, with its pairs written to a Parquet file.
+
+    Args:
+        queries: as for :func:`knn_join_files`.
+        items: as for :func:`knn_join_files`; of a self-join each pair comes both ways.
+        radius: in the units of the metric; pairs nearer than that are found, all of them. Required.
+        out: as for :func:`knn_join_files`; in no certain order.
+        column: as for :func:`knn_join_files`.
+        id_column: as for :func:`knn_join_files`.
+        metric: as for :func:`lshjoin.radius_join`.
+        memory_limit: as for :func:`knn_join_files`.
+        work_dir: as for :func:`knn_join_files`.
+        num_threads: threads to use; all cores if None.
+        progress: as for :func:`lshjoin.knn_join`.
+        on_plan: as for :func:`knn_join_files`.
+
+    Raises:
+        OSError, TypeError, ValueError: as :func:`knn_join_files`.
+
+    Examples:
+        >>> import numpy as np
+        >>> import pyarrow.parquet as pq
+        >>> from lshjoin import radius_join_files
+        >>> np.save("items.npy", np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]))
+        >>> radius_join_files("items.npy", radius=2, out="near.parquet").pairs
+        2
+        >>> sorted(pq.read_table("near.parquet").to_pydict()["query"])
+        [0, 2]
+    """
+    radius = to_radius(radius)
+    sides = Sides.open(queries, items, column, id_column)
+    work = {"command": "radius", "radius": radius, "metric": metric, **sides.work()}
+
+    def in_memory() -> Iterator[Columns]:
+        batches = radius_join_batches(
+            *sides.vectors(),
+            radius=radius,
+            metric=metric,
+            num_threads=num_threads,
+            progress=progress,
+        )
+        for batch in batches:
+            queries, items, distances = (column.to_numpy() for column in batch.columns)
+            yield queries, items, distances
+
+    files_plan = sides.files_plan(JoinPlan.exact(), None, to_bytes(memory_limit))
+    if on_plan and files_plan.out_of_core:
+        # All pairs are compared, as they would be for the nearest.
+        on_plan(timed(sides, files_plan, 1, metric))
+    return _run(
+        sides,
+        work,
+        files_plan,
+        out,
+        work_dir,
+        in_memory,
+        lambda join, write: join.radius(radius, write),
+        (metric, num_threads, progress),
+    )
+
+
+def _run(
+    sides: Sides,
+    work: dict[str, Any],
+    plan: FilesPlan,
+    out: StoragePath,
+    work_dir: StoragePath | None,
+    in_memory: Callable[[], Iterator[Columns]],
+    from_disk: Callable[[DiskJoin, WritePairs], list[Path]],
+    options: tuple[NearestMetric, int | None, Progress],
+) -> FilesJoin:
+    import pyarrow.parquet as pq
+
+    start = time.perf_counter()
+    seconds: dict[str, float] = {}
+    out = parquet_path(out)
+    with closing(begin(work, out, work_dir)) as job:
+        write = partial(sides.write_pairs, job)
+        if job.finished:
+            pass  # and the process ended before it could say so
+        elif plan.out_of_core:
+            join = DiskJoin(job, sides.queries, sides.items, plan, *options)
+            parts = from_disk(join, write)
+            begun = time.perf_counter()
+            with job.result() as file:
+                concatenate(parts, file, sides.schema())
+            seconds = join.seconds | {"write": time.perf_counter() - begun}
+        else:
+            with job.result() as file:
+                write(file, in_memory())
+        job.finish()
+    return FilesJoin(
+        out=out,
+        queries=sides.rows(),
+        items=len(sides.items),
+        pairs=pq.read_metadata(out).num_rows,
+        seconds={"all": time.perf_counter() - start} | seconds,
+        plan=plan,
+    )

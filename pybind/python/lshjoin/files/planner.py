@@ -1,0 +1,86 @@
+"""What a join of files would do, and how long it would take: known before it starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from typing import SupportsIndex
+
+from lshjoin.arrays.knn import knn_join, plan_knn_join
+from lshjoin.arrays.neighbors import NearestMetric
+from lshjoin.base.checks import to_bytes, to_k, to_natural, to_recall
+from lshjoin.base.plan import JoinPlan
+from lshjoin.files.datasets import Source
+from lshjoin.files.plan import FilesPlan, partitions_until
+from lshjoin.files.sides import Sides
+
+#: Rows that are joined to tell how long a join will take, and the power of the number of items by
+#: which a query takes longer: a join by cells grows with the 1.35th power of its rows.
+_SAMPLE, _GROWTH = 30_000, 0.35
+
+
+def plan_knn_join_files(
+    queries: Source | None = None,
+    items: Source | None = None,
+    k: SupportsIndex = 10,
+    *,
+    column: str | None = None,
+    id_column: str | None = None,
+    metric: NearestMetric = "euclidean",
+    recall: float = 0.95,
+    seed: SupportsIndex = 0,
+    memory_limit: int | str | None = None,
+) -> FilesPlan:
+    """What :func:`knn_join_files` would do for the same arguments.
+
+    The time it gives is that of reading and joining the first 30,000 rows, and of as much more as
+    there is to do: proportional to the pairs for the exact plan, to the queries and the 0.35th
+    power of the items for others. That is a guess, good for "minutes" or "hours".
+
+    Examples:
+        >>> import numpy as np
+        >>> from lshjoin import plan_knn_join_files
+        >>> np.save("items.npy", np.zeros((1000, 64), np.float32))
+        >>> print(plan_knn_join_files("items.npy", memory_limit="1GiB"))  # doctest: +ELLIPSIS
+        exact...
+        rows    1,000 queries, 1,000 items of 64 dimensions, in memory
+        memory  203 MB of 1.07 GB: Python 201 MB, vectors 512 kB, codes 160 kB, neighbours 600 kB
+        reads   items 256 kB
+        writes  pairs 200 kB
+        time    about ... seconds
+    """
+    k, recall, seed = to_k(k), to_recall(recall), to_natural("seed", seed)
+    sides = Sides.open(queries, items, column, id_column)
+    join = partitions_until(recall, len(sides.items), seed)
+    plan = sides.files_plan(join, k, to_bytes(memory_limit))
+    if not plan.out_of_core:
+        join = plan_knn_join(*sides.vectors(), k=k, metric=metric, recall=recall, seed=seed)
+        plan = dataclasses.replace(plan, join=join)
+    return timed(sides, plan, k, metric)
+
+
+def timed(sides: Sides, plan: FilesPlan, k: int, metric: NearestMetric) -> FilesPlan:
+    """The plan with the time that it will take, by a join of the first rows."""
+    start = time.perf_counter()
+    sample = sides.items.read(0, min(_SAMPLE, plan.items))
+    rows = len(sample)
+    if rows == 0:
+        return dataclasses.replace(plan, seconds=0.0)
+    reading = (time.perf_counter() - start) / sample.nbytes
+    numbers = json.loads(plan.join.to_json())
+    if "cells" in numbers:
+        numbers["cells"] = max(int(numbers["cells"] * (rows / plan.items) ** 0.5), 1)
+    join = JoinPlan.from_json(json.dumps(numbers))
+    start = time.perf_counter()
+    knn_join(items=sample, k=k, metric=metric, plan=join, progress=False)
+    joining = time.perf_counter() - start
+    larger = plan.items / rows
+    if join == JoinPlan.exact():
+        # One side in memory meets each pair once, two sides or chunks both ways.
+        more = larger * (1 if sides.queries is None and not plan.out_of_core else 2)
+    else:
+        more = larger**_GROWTH
+    bytes_read = sum(size * times for size, times in plan.reads.values())
+    seconds = reading * bytes_read + joining * plan.queries / rows * more
+    return dataclasses.replace(plan, seconds=seconds)

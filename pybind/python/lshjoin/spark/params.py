@@ -1,0 +1,73 @@
+"""The parameters of the estimator and the model, as Spark has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from pyspark.ml.param import Param, Params
+from pyspark.ml.param.shared import HasInputCol, HasOutputCol
+
+from lshjoin.base.checks import short, to_float, to_int
+from lshjoin.frames.lsh_params import BucketLengthParam as Documented
+from lshjoin.frames.params import finite_positive, whole_positive
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+Number = TypeVar("Number", int, float)
+
+
+def _checked(
+    name: str, convert: Callable[[object], Number], valid: Callable[[Number], bool], value: object
+) -> Number:
+    converted = convert(value)
+    if not valid(converted):
+        raise ValueError(f"parameter {name} given invalid value {short(converted)}.")
+    return converted
+
+
+def param(
+    name: str, doc: str, convert: Callable[[object], Number], valid: Callable[[Number], bool]
+) -> Param[Number]:
+    """A parameter in a class body, which refuses what Spark's own refuses."""
+    # Partial, not a function in here: parameters are pickled with those that own them.
+    return Param(Params._dummy(), name, doc, partial(_checked, name, convert, valid))
+
+
+class LSHParams(HasInputCol, HasOutputCol):
+    """The parameters that the estimator and the model have in common."""
+
+    numHashTables = param("numHashTables", Documented.numHashTables.doc, to_int, whole_positive)
+    numHashFunctions = param(
+        "numHashFunctions", Documented.numHashFunctions.doc, to_int, whole_positive
+    )
+    bucketLength = param("bucketLength", Documented.bucketLength.doc, to_float, finite_positive)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._setDefault(numHashTables=1, numHashFunctions=1)
+
+    def getNumHashTables(self) -> int:
+        """Tables; two rows are candidates when they share a bucket in any (OR)."""
+        return self.getOrDefault(self.numHashTables)
+
+    def getNumHashFunctions(self) -> int:
+        """Functions a table; two rows share its bucket when all agree (AND). 1 in Spark."""
+        return self.getOrDefault(self.numHashFunctions)
+
+    def getBucketLength(self) -> float:
+        """The width of a bucket, in the units of the vectors. KeyError when it is not set."""
+        if not self.isDefined(self.bucketLength):
+            raise KeyError("Failed to find a default value for bucketLength")
+        return self.getOrDefault(self.bucketLength)
+
+    def setInputCol(self, value: str) -> Self:
+        """Sets the column of vectors."""
+        return self._set(inputCol=value)
+
+    def setOutputCol(self, value: str) -> Self:
+        """Sets the column of hashes that ``transform`` adds."""
+        return self._set(outputCol=value)
