@@ -4,7 +4,12 @@
 //!
 //! Each file holds one float32 tensor of two dimensions; without arguments, two small ones are made.
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use lshjoin::{Context, KnnJoin, Metric, Rows};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -43,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Values, row-major, and how many a row has.
-fn read(path: &PathBuf) -> Result<(Vec<f32>, usize), Box<dyn Error>> {
+fn read(path: &Path) -> Result<(Vec<f32>, usize), Box<dyn Error>> {
     let bytes = fs::read(path)?;
     let tensors = SafeTensors::deserialize(&bytes)?;
     let (_, tensor) = tensors.tensors().pop().ok_or("the file holds no tensor")?;
@@ -56,7 +61,7 @@ fn read(path: &PathBuf) -> Result<(Vec<f32>, usize), Box<dyn Error>> {
 }
 
 /// Rows of 16 values around 50 centres.
-fn write(path: &PathBuf, rows: usize, seed: u64) -> Result<(), Box<dyn Error>> {
+fn write(path: &Path, rows: usize, seed: u64) -> Result<(), Box<dyn Error>> {
     let mut state = seed;
     let mut draw = || {
         state = state
