@@ -19,6 +19,7 @@ use crate::{
         write::{Done, Writing, write},
     },
     ivf::coarse_quantiser,
+    ivf::list_offsets::ListOffsets,
     storage::{
         array::Array,
         directory::Directory,
@@ -133,7 +134,7 @@ impl IndexBuilder {
                 longest: 0.0,
             };
             let mut writing = builder.begin_writing(learnt)?;
-            writing.next = writing.starts(0);
+            writing.next = writing.next_after(0);
             builder.stage = Stage::Write(Box::new(writing));
             builder.end_pass(&Context::new()?)?;
         }
@@ -297,7 +298,7 @@ impl IndexBuilder {
                 Stage::Assign(self.begin_writing(learnt)?.into())
             }
             Stage::Assign(mut writing) => {
-                writing.next = writing.starts(0);
+                writing.next = writing.next_after(0);
                 Stage::Write(writing)
             }
             Stage::Write(writing) => Stage::Done(writing.end()),
@@ -348,7 +349,7 @@ impl IndexBuilder {
         Ok(Writing {
             learnt,
             cells: Vec::new(),
-            next: Vec::new(),
+            next: ListOffsets::default(),
             writers,
         })
     }
@@ -380,7 +381,7 @@ impl IndexBuilder {
         write(&mut done.writers, "twins", 0, &duplicate_ranks)?;
         let ground_truth = done.ground_truth();
         write(&mut done.writers, "ground_truth", 0, &ground_truth)?;
-        let starts: Vec<u64> = done.starts.iter().map(|&start| start as u64).collect();
+        let starts: Vec<u64> = done.offsets.starts().collect();
         write(&mut done.writers, "starts", 0, &starts)?;
         for name in ARRAYS {
             done.finish(name, &mut arrays, &mut files, ctx)?;

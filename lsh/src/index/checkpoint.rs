@@ -14,6 +14,7 @@ use crate::{
         learn::Learnt,
         write::{Writing, write},
     },
+    ivf::list_offsets::ListOffsets,
     storage::{
         directory::{Checkpoint, CheckpointFile},
         layout::{ARRAYS, CHECKPOINT_ARRAYS, has_codes},
@@ -73,7 +74,7 @@ impl IndexBuilder {
         let mut writing = Writing {
             learnt,
             cells,
-            next: Vec::new(),
+            next: ListOffsets::default(),
             writers,
         };
         let (count, learnt) = (writing.count(), &writing.learnt);
@@ -88,7 +89,7 @@ impl IndexBuilder {
         }
         (self.seen, self.recorded) = (unfinished.seen, unfinished.seen);
         if unfinished.writing {
-            writing.next = writing.starts(unfinished.seen);
+            writing.next = writing.next_after(unfinished.seen);
             self.stage = Stage::Write(writing.into());
         } else {
             self.stage = Stage::Assign(writing.into());

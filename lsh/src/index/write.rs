@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use crate::{
     base::{ROW_NUMBERS, context::Context, error::Result, metric::Metric},
     index::learn::Learnt,
+    ivf::list_offsets::ListOffsets,
     storage::{array::Array, format::Written, layout::held_out_step, writer::ArrayWriter},
     vectors::{Vectors, duplicates::hash},
 };
@@ -19,7 +20,7 @@ pub(crate) struct Writing {
     /// The list of each item that was brought to one.
     pub(crate) cells: Vec<u32>,
     /// Where each list's next row goes.
-    pub(crate) next: Vec<usize>,
+    pub(crate) next: ListOffsets,
     pub(crate) writers: BTreeMap<&'static str, ArrayWriter>,
 }
 
@@ -28,7 +29,7 @@ pub(crate) struct Writing {
 pub(crate) struct Done {
     /// The list of each item.
     pub(crate) cells: Vec<u32>,
-    pub(crate) starts: Vec<usize>,
+    pub(crate) offsets: ListOffsets,
     pub(crate) writers: BTreeMap<&'static str, ArrayWriter>,
 }
 
@@ -40,18 +41,12 @@ impl Writing {
 
     /// Where each list's rows go after the first `seen` items; of none, where they start, with their
     /// end.
-    pub(crate) fn starts(&self, seen: usize) -> Vec<usize> {
-        let mut starts = vec![0; self.count() + 1];
-        for &cell in &self.cells {
-            starts[cell as usize + 1] += 1;
-        }
-        for cell in 1..starts.len() {
-            starts[cell] += starts[cell - 1];
-        }
-        for &cell in &self.cells[..seen] {
-            starts[cell as usize] += 1;
-        }
-        starts
+    pub(crate) fn next_after(&self, seen: usize) -> ListOffsets {
+        let mut next = ListOffsets::new(self.cells.iter().copied(), self.count());
+        self.cells[..seen].iter().for_each(|&list| {
+            next.take(list, 1);
+        });
+        next
     }
 
     pub(crate) fn add(
@@ -79,9 +74,7 @@ impl Writing {
         }
         for of_cell in order.chunk_by(|&x, &y| cells[x as usize] == cells[y as usize]) {
             ctx.check()?;
-            let cell = cells[of_cell[0] as usize] as usize;
-            let at = self.next[cell];
-            self.next[cell] += of_cell.len();
+            let at = self.next.take(cells[of_cell[0] as usize], of_cell.len());
             let indices = of_cell.iter().map(|&row| row as usize);
             let of_rows: Vec<i64> = gather(ids, 1, indices.clone())?;
             write(&mut self.writers, "ids", at, &of_rows)?;
@@ -111,7 +104,11 @@ impl Writing {
     pub(crate) fn end(self) -> Done {
         let has_cells = !self.learnt.centroids.is_empty();
         Done {
-            starts: if has_cells { self.starts(0) } else { vec![0] },
+            offsets: if has_cells {
+                self.next_after(0)
+            } else {
+                ListOffsets::of_starts(vec![0])
+            },
             cells: self.cells,
             writers: self.writers,
         }
@@ -138,12 +135,8 @@ impl Done {
     /// The rows of every so manieth item, in the order in which the items came.
     pub(crate) fn ground_truth(&self) -> Vec<u32> {
         let step = held_out_step(self.cells.len());
-        let mut next = self.starts.clone();
-        let places = self.cells.iter().map(|&cell| {
-            let place = next[cell as usize];
-            next[cell as usize] += 1;
-            place as u32
-        });
+        let mut next = self.offsets.clone();
+        let places = self.cells.iter().map(|&list| next.take(list, 1) as u32);
         places.step_by(step).collect()
     }
 }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use crate::{
     base::{ROW_NUMBERS, context::Context, error::Result, metric::Metric},
     ivf::{
-        coarse_quantiser::{CoarseQuantiser, centroid_sample_step},
+        coarse_quantiser::{CoarseQuantiser, centroid_sample_step, nearest_first},
         list_offsets::ListOffsets,
     },
     pairs::top_k_join::TopKJoin,
@@ -115,20 +115,10 @@ impl AxisQuantiser {
             .par_iter()
             .map(|centroid| {
                 ctx.check()?;
-                let mut neighbors: NearLists = (0..)
-                    .zip(&centroids)
-                    .filter(|&(cell, _)| !items.of(cell).is_empty())
-                    .map(|(cell, other)| (distance2(centroid, other), cell))
-                    .collect();
-                let nearer =
-                    |x: &(f32, u32), y: &(f32, u32)| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1));
-                if neighbors.len() > most {
-                    neighbors.select_nth_unstable_by(most, nearer);
-                    neighbors.truncate(most);
-                    neighbors.shrink_to_fit();
-                }
-                neighbors.sort_unstable_by(nearer);
-                Ok(neighbors)
+                let others = (0..).zip(&centroids);
+                let others = others.filter(|&(list, _)| !items.of(list).is_empty());
+                let others = others.map(|(list, other)| (distance2(centroid, other), list));
+                Ok(nearest_first(others.collect(), most))
             })
             .collect()
     }

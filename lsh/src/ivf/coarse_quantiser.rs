@@ -287,18 +287,23 @@ impl CentroidDistances<'_> {
 
     /// The nearest lists, so many of them, nearest first.
     pub(crate) fn first(&self, count: usize) -> Vec<u32> {
-        let cells = self.squares.iter().zip(self.columns);
-        let mut cells: Vec<(f32, u32)> = cells
-            .filter_map(|(&square, &cell)| Some((square, cell?)))
-            .collect();
-        let nearer = |x: &(f32, u32), y: &(f32, u32)| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1));
-        if count < cells.len() {
-            cells.select_nth_unstable_by(count, nearer);
-            cells.truncate(count);
-        }
-        cells.sort_unstable_by(nearer);
-        cells.into_iter().map(|(_, cell)| cell).collect()
+        let lists = self.squares.iter().zip(self.columns);
+        let lists = lists.filter_map(|(&square, &list)| Some((square, list?)));
+        let nearest = nearest_first(lists.collect(), count).into_iter();
+        nearest.map(|(_, list)| list).collect()
     }
+}
+
+/// The `most` nearest of some lists, given with their distances, nearest first.
+pub(crate) fn nearest_first(mut lists: Vec<(f32, u32)>, most: usize) -> Vec<(f32, u32)> {
+    let nearer = |x: &(f32, u32), y: &(f32, u32)| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1));
+    if most < lists.len() {
+        lists.select_nth_unstable_by(most, nearer);
+        lists.truncate(most);
+        lists.shrink_to_fit();
+    }
+    lists.sort_unstable_by(nearer);
+    lists
 }
 
 /// Orders rows as the leaves of a k-d tree (J. Bentley, "Multidimensional binary search trees used

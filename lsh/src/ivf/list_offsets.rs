@@ -7,7 +7,7 @@ use lshjoin_kernels::memory;
 use crate::base::{ROW_NUMBERS, error::Result};
 
 /// Rows numbered by list: where each list's start, and the end of the last.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct ListOffsets(Vec<usize>);
 
 impl ListOffsets {
@@ -42,16 +42,21 @@ impl ListOffsets {
     pub(crate) fn order(&self, cells: &[u32]) -> Result<Vec<u32>> {
         let (mut order, mut next) = (memory::zeroed(cells.len(), ROW_NUMBERS)?, self.clone());
         for (row, &cell) in (0..).zip(cells) {
-            order[next.take(cell)] = row;
+            order[next.take(cell, 1)] = row;
         }
         Ok(order)
     }
 
-    /// The first row of a list, which starts at the next one from then on.
-    pub(crate) fn take(&mut self, cell: u32) -> usize {
-        let start = &mut self.0[cell as usize];
-        *start += 1;
-        *start - 1
+    /// The first row of a list, which starts `count` rows later from then on.
+    pub(crate) fn take(&mut self, list: u32, count: usize) -> usize {
+        let start = &mut self.0[list as usize];
+        *start += count;
+        *start - count
+    }
+
+    /// Where each list's rows start, and the end of the last.
+    pub(crate) fn starts(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|&start| start as u64)
     }
 
     /// The same of some of the rows, numbered from 0 on.

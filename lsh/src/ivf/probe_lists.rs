@@ -121,7 +121,7 @@ impl Probes {
         for (number, &row) in (0..).zip(order) {
             let (block, row) = (&blocks[row as usize / BLOCK], row as usize % BLOCK);
             for &key in block.keys_of(row) {
-                rows[next.take(u32::from(key))] = number;
+                rows[next.take(u32::from(key), 1)] = number;
             }
         }
         Ok(Self { starts, rows })
