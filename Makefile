@@ -26,20 +26,23 @@ test: $(VENV)/built $(VENV)/with-test
 
 PLAIN_AVX512 := import lshjoin; print('test-avx512' * ('avx512' in lshjoin.cpu_features()[:-1]))
 
-# To these, and to Spark and the examples of the docs, all instruction sets are one.
-FILES_AND_WORDS := bench_results command_line datasets doctests hostile_files index_faults job params \
-    readme run spark_example storage
+# What computes, whose answers might depend on the instruction set. (Rust's own tests of kernels go
+# through all that the machine has.)
+COMPUTED := arrays batches index inner_product joins magnitudes plans vectors
 
-test-%: export LSHJOIN_ISA = $(filter-out best,$*)
+test-best: $(VENV)/built $(VENV)/with-test
+	@echo "== instruction set: best =="  # rustdoc has no use for make's jobs
+	MAKEFLAGS= cargo test --workspace --exclude lshjoin-python
+	$(BIN)/python -m pytest -rs --durations 20 tests/python tests/spark
+
+test-%: export LSHJOIN_ISA = $*
 test-%: $(VENV)/built $(VENV)/with-test
-	@echo "== instruction set: $* =="  # rustdoc has no use for make's jobs
-	MAKEFLAGS= cargo test --workspace --exclude lshjoin-python \
-	    $(if $(filter best,$*),,--lib --tests)
-	$(BIN)/python -m pytest -rs --durations 20 tests/python \
-	    $(if $(filter best,$*),tests/spark,$(FILES_AND_WORDS:%=--ignore tests/python/test_%.py))
+	@echo "== instruction set: $* =="
+	cargo test --package lshjoin --lib --test joins
+	$(BIN)/python -m pytest -rs --durations 20 $(COMPUTED:%=tests/python/test_%.py)
 
-# The tests of the Rust crates on arm64, emulated: all on a processor with dot products, where joins
-# are compared with and without them, and those of the kernels on one that has none.
+# The tests of the kernels on arm64, emulated, on a processor with dot products and on one that has
+# none; and, on the first, the pinned digests of joins.
 # Debian's Rust, which has an arm64 standard library; it brings libc6:arm64, so no `-L` to the cross
 # libc for QEMU: its loader with that libc hangs at the first thread.
 NEON_DEBS := rustc-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
@@ -53,14 +56,10 @@ test-neon:
 	dpkg --status $(NEON_DEBS) >/dev/null 2>&1 || { dpkg --add-architecture arm64 && apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(NEON_DEBS); }
 	LSHJOIN_ISA=neondot QEMU_CPU=neoverse-n1 $(NEON_KERNELS)
-	LSHJOIN_ISA=neondot QEMU_CPU=neoverse-n1 \
-	    cargo test --lib --test joins -p lshjoin -- $(MINUTES:%=--skip %)
+	LSHJOIN_ISA=neondot QEMU_CPU=neoverse-n1 cargo test --test joins -p lshjoin -- digest::
 	LSHJOIN_ISA=neon QEMU_CPU=cortex-a57 $(NEON_KERNELS)
 
 NEON_KERNELS := cargo test --lib --tests -p lshjoin-kernels
-
-# Joins of thousands of rows against brute force: each takes minutes when emulated.
-MINUTES := exact_knn_join_is_brute_force the_pairs_are_those_of_whole_rows approximate_plans batches_ equal_rows_stream
 
 # The kernels under AddressSanitizer, whose runtime the stable toolchain has, if not by a stable name.
 # What it can't see, the assembly of AMX, runs before fences like all else in tests/fenced.rs.
