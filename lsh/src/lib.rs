@@ -1,10 +1,15 @@
 //! Nearest-neighbour and similarity joins of embeddings by locality-sensitive hashing.
 //!
 //! A [`HashFamily`] draws hash functions `h`; a table combines k of them by AND (`g`), a model L
-//! tables by OR. [`LshModel`] is Spark's `BucketedRandomProjectionLSH` (k = 1) and more;
-//! [`knn_join`] and [`radius_join`] join two arrays; [`plan_knn_join`] finds the quickest way to a
-//! recall; [`radius_join_batches`] is for results that need not fit in memory. Work is spread over
-//! the rayon pool that a call is made in; [`Context`] watches and cancels it.
+//! tables by OR. [`LshModel`] is Spark's `BucketedRandomProjectionLSH` (k = 1) and more; [`suggest`]
+//! finds numbers for it. [`KnnJoin`] and [`RadiusJoin`] join two arrays, or one with itself, by their
+//! own engine: inverted lists over a coarse quantiser, 8-bit codes, exact distances at the end.
+//! [`Index`] keeps items ready. Work is spread over the rayon pool that a call is made in;
+//! [`Context`] watches and cancels it.
+//!
+//! Folders are layers, each of which uses only those below it: `api` (what you call), `index`, `join`,
+//! `planner`, `ivf`, `lsh`, `recall`, `pairs`, `storage`, `vectors`, `base`. To read how a join works,
+//! begin with `join::knn`.
 //!
 //! ```
 //! use lshjoin::{BucketedRandomProjection, LshModel, Rows, Context};

@@ -13,18 +13,18 @@ use crate::base::{
 /// Without so many bytes, and what is taken without asking, nothing can be done.
 const WORKING: usize = 1 << 20;
 
-/// One run of a join: which instruction set it uses, how far it is, and whether to go on.
+/// The context of a run of a join: which instruction set it uses, how far it is, and whether to go on.
 ///
 /// Shared between the thread that works and one that watches. Work is spread over the rayon pool
 /// that the call is made in.
 ///
 /// ```
-/// use lshjoin::{Error, JoinPlan, Metric, Rows, Context, knn_join};
+/// use lshjoin::{Context, Error, KnnJoin, Rows};
 ///
 /// let ctx = Context::new()?;
 /// ctx.cancel();
 /// let items = Rows::new(&[0.0_f32, 1.0, 2.0], 1)?;
-/// assert_eq!(knn_join(None, items, 1, Metric::Euclidean, &JoinPlan::Exact, &ctx).unwrap_err(), Error::Cancelled);
+/// assert_eq!(KnnJoin::new(items).k(1).run(&ctx).unwrap_err(), Error::Cancelled);
 /// # Ok::<(), lshjoin::Error>(())
 /// ```
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// A run on the instruction set of `LSHJOIN_ISA`, or the best.
+    /// For a run on the instruction set of `LSHJOIN_ISA`, or the best.
     ///
     /// # Errors
     /// When the variable names no instruction set, or one that the machine lacks; or when there are
@@ -47,7 +47,7 @@ impl Context {
         Ok(Self::on(Isa::from_env()?))
     }
 
-    /// A run on a given instruction set.
+    /// For a run on a given instruction set.
     pub fn on(isa: Isa) -> Self {
         Self {
             isa,
@@ -76,14 +76,14 @@ impl Context {
         )
     }
 
-    /// What has been done since the run was made, by nearest-neighbour joins and their planning.
+    /// What has been done since the context was made, by nearest-neighbour joins and their planning.
     ///
     /// ```
-    /// use lshjoin::{JoinPlan, Metric, Rows, Context, knn_join};
+    /// use lshjoin::{Context, JoinPlan, KnnJoin, Rows};
     ///
     /// let ctx = Context::new()?;
     /// let items = Rows::new(&[0.0_f32, 1.0, 5.0], 1)?;
-    /// knn_join(None, items, 1, Metric::Euclidean, &JoinPlan::Exact, &ctx)?;
+    /// KnnJoin::new(items).k(1).plan(JoinPlan::Exact).run(&ctx)?;
     /// let report = ctx.report();
     /// assert_eq!((report.pairs, report.recall.unwrap().value), (3, 1.0));
     /// # Ok::<(), lshjoin::Error>(())

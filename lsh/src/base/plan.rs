@@ -6,7 +6,7 @@ use crate::base::{
 };
 
 /// What a nearest-neighbour join does: a value that can be printed, compared, saved and passed
-/// back for the same result on any machine; [`plan_knn_join`](crate::plan_knn_join) makes one.
+/// back for the same result on any machine; [`KnnJoin::study`](crate::KnnJoin::study) makes one.
 ///
 /// ```
 /// use lshjoin::{JoinPlan, LshPlan};
@@ -100,7 +100,7 @@ pub(crate) const MOST_TABLES: usize = 1024;
 const MOST_ROUNDS: usize = 64;
 
 impl JoinPlan {
-    /// Whether all numbers are in range, as [`knn_join`](crate::knn_join) asks first.
+    /// Whether all numbers are in range, as [`KnnJoin`](crate::KnnJoin) asks first.
     ///
     /// # Errors
     /// When one is not.

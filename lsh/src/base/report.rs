@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-/// What a join did, from [`Context::report`](crate::Run::report).
+/// What a join did, from [`Context::report`](crate::Context::report).
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     /// Measured on held-out rows that no choice was made by; `None` where a plan holds out none.

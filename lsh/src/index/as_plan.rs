@@ -18,7 +18,7 @@ use crate::{
 /// Queries that tell how far all have to look, where these are not items; of files as many.
 pub(crate) const SAMPLE: usize = 512;
 
-/// [`knn_join`](crate::knn_join) by the lists of an index, which is made for it: the pairs of a join
+/// [`KnnJoin`](crate::KnnJoin) by the lists of an index, which is made for it: the pairs of a join
 /// out of core by the same plan.
 pub(crate) fn join_by_index<T: Scalar>(
     queries: Option<Rows<'_, T>>,

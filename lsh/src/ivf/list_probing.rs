@@ -2,7 +2,7 @@
 //!
 //! What is kept on disk has to be found again by list, and a range of it to be read at a time.
 //! So rows probe whole lists here, by the distance of their own list's centroid; a join in
-//! memory goes by [`visits`](crate::visits).
+//! memory goes by [`probe_lists`](crate::ivf::probe_lists).
 
 use std::{borrow::Cow, ops::Range};
 

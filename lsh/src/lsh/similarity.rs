@@ -48,7 +48,7 @@ impl LshModel {
     }
 
     /// The pairs of [`LshModel::similarity_join`] in batches of `batch_size`, the last one
-    /// smaller; see [`radius_join_batches`] for their order and how to stop.
+    /// smaller; see [`RadiusJoin::run_batches`](crate::RadiusJoin::run_batches) for their order and how to stop.
     ///
     /// Memory grows with rows × tables alone.
     ///

@@ -38,7 +38,7 @@ pub struct Prediction {
     pub why: String,
 }
 
-/// What the planner looked at, from [`plan_knn_join`].
+/// What the planner looked at, from [`KnnJoin::study`](crate::KnnJoin::study).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PlanStudy {
     /// The plan of the least predicted time.

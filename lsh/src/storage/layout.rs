@@ -14,7 +14,7 @@ use crate::{
 
 /// The arrays of an index, which are its files too.
 ///
-/// - `axes` (axes, dim) and `centroids` (lists, axes): see [`CoarseQuantiser`]; of no rows where
+/// - `axes` (axes, dim) and `centroids` (lists, axes): the coarse quantiser; of no rows where
 ///   the metric has no codes.
 /// - `centre` (1, dim): what codes are counted from; of no rows where that is zero.
 /// - `starts` (lists + 1): the first row of each list, and the end of the last.
