@@ -8,7 +8,7 @@
 use super::bucketing::Bucketing;
 use crate::{
     base::isa::Isa,
-    distances::products::norms,
+    distances::products::fast_norms,
     rows::{matrix::Rows, scalar::Scalar},
 };
 
@@ -52,7 +52,7 @@ pub(super) fn tolerances<T: Scalar>(
         };
         T::from_f64(tolerance)
     };
-    let mut tolerances = norms(rows, isa);
+    let mut tolerances = fast_norms(rows, isa);
     for of_row in &mut tolerances {
         *of_row = tolerance(*of_row);
     }
