@@ -44,7 +44,9 @@ pub(super) fn tolerances<T: Scalar>(
     let tolerance = |length: T| {
         let product = length.to_f64() * norm;
         let place = product * scale;
-        let is_decided = place + offset < limit && product < T::LARGEST / 8.0;
+        // Directions may be too large for the rows' precision, or projections on them.
+        let fits = norm < T::LARGEST && product < T::LARGEST / 8.0;
+        let is_decided = place + offset < limit && fits;
         let tolerance = if is_decided {
             middle - (place * error + guard)
         } else {
