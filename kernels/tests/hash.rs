@@ -142,6 +142,15 @@ fn rows_of_any_magnitude_hash_by_the_definition() {
 }
 
 #[test]
+fn directions_too_large_for_single_precision_hash_by_the_definition() {
+    let functions = HashFunctions::new(2, vec![1e40, 1.0], vec![0.0], Bucketing::Sign).unwrap();
+    let rows = Rows::new(&[1e-45_f32, -1e-3, 1e-45, 1e-3], 2).unwrap();
+    for &isa in Isa::available() {
+        assert_eq!(ids(&functions, rows, isa), [0, 1], "{isa}");
+    }
+}
+
+#[test]
 fn ids_may_use_all_128_bits_of_a_key() {
     const FULL: (i32, i32) = (i32::MIN, i32::MAX);
     // Each function reads a dimension of its own; the last never varies.

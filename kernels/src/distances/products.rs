@@ -73,14 +73,14 @@ impl<T: Scalar> WithSimd for DotProducts<'_, T> {
     }
 }
 
-/// Each row's length; one too small to square counts as one that is not.
-pub(crate) fn norms<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Vec<T> {
-    dispatch(isa, Norms(rows))
+/// Each row's length in the rows' own precision; one too small to square counts as one that is not.
+pub(crate) fn fast_norms<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Vec<T> {
+    dispatch(isa, FastNorms(rows))
 }
 
-struct Norms<'a, T>(Rows<'a, T>);
+struct FastNorms<'a, T>(Rows<'a, T>);
 
-impl<T: Scalar> WithSimd for Norms<'_, T> {
+impl<T: Scalar> WithSimd for FastNorms<'_, T> {
     type Output = Vec<T>;
 
     #[inline(always)]

@@ -18,7 +18,7 @@ use crate::{
         isa::Isa,
         memory,
     },
-    distances::{measure::Measure, pairs::distance},
+    distances::{exact::norms, measure::Measure, pairs::distance},
     rows::{finite::check_finite, matrix::Rows, scalar::Scalar, shape::check_len},
 };
 
@@ -79,7 +79,7 @@ impl HashFunctions {
         {
             return Err(KernelError::BucketLength { width });
         }
-        let norms = memory::collect(directions.chunks(dim).map(norm), FUNCTIONS)?;
+        let norms = norms(rows, Isa::SCALAR);
         let single = directions.iter().map(|&value| value as f32);
         let directions_f32 = memory::collect(single, FUNCTIONS)?;
         Ok(Self {
@@ -401,10 +401,6 @@ impl HashFunctions {
         let functions = layouts.iter().map(KeyLayout::functions).sum();
         check_len("key layouts", functions, self.len())
     }
-}
-
-fn norm(row: &[f64]) -> f64 {
-    row.iter().map(|value| value * value).sum::<f64>().sqrt()
 }
 
 /// Collects in order, so that of several errors the first row's is returned on every run.

@@ -8,7 +8,7 @@
 use super::bucketing::Bucketing;
 use crate::{
     base::isa::Isa,
-    distances::products::norms,
+    distances::products::fast_norms,
     rows::{matrix::Rows, scalar::Scalar},
 };
 
@@ -44,7 +44,9 @@ pub(super) fn tolerances<T: Scalar>(
     let tolerance = |length: T| {
         let product = length.to_f64() * norm;
         let place = product * scale;
-        let is_decided = place + offset < limit && product < T::LARGEST / 8.0;
+        // Directions may be too large for the rows' precision, or projections on them.
+        let fits = norm < T::LARGEST && product < T::LARGEST / 8.0;
+        let is_decided = place + offset < limit && fits;
         let tolerance = if is_decided {
             middle - (place * error + guard)
         } else {
@@ -52,7 +54,7 @@ pub(super) fn tolerances<T: Scalar>(
         };
         T::from_f64(tolerance)
     };
-    let mut tolerances = norms(rows, isa);
+    let mut tolerances = fast_norms(rows, isa);
     for of_row in &mut tolerances {
         *of_row = tolerance(*of_row);
     }
