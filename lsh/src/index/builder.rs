@@ -380,7 +380,7 @@ impl IndexBuilder {
         write(&mut done.writers, "by_id", 0, &by_id)?;
         write(&mut done.writers, "twins", 0, &duplicate_ranks)?;
         let ground_truth = done.ground_truth();
-        write(&mut done.writers, "ground_truth", 0, &ground_truth)?;
+        write(&mut done.writers, "held_out", 0, &ground_truth)?;
         let starts: Vec<u64> = done.offsets.starts().collect();
         write(&mut done.writers, "starts", 0, &starts)?;
         for name in ARRAYS {

@@ -124,7 +124,7 @@ fn checked(directory: &Path, manifest: &Manifest) -> Result<(Metric, PartitionPl
         axes: arrays["axes"].shape().length(),
         centres: arrays["centre"].shape().length(),
         cells: arrays["centroids"].shape().length(),
-        ground_truth: arrays["ground_truth"].shape().length(),
+        ground_truth: arrays["held_out"].shape().length(),
     };
     let shaped = |name: &&str| arrays[*name].shape() == shapes.of(name);
     if !shapes.is_possible(&plan) || !ARRAYS.iter().all(shaped) {
@@ -275,7 +275,7 @@ impl Segment {
     pub(crate) fn ground_truth(&self, ctx: &Context) -> Result<Vec<u32>> {
         self.check_small(ctx)?;
         Ok(memory::copied(
-            self.array("ground_truth").values(),
+            self.array("held_out").values(),
             "held-out rows",
         )?)
     }

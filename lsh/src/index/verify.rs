@@ -55,7 +55,7 @@ impl Segment {
             let starts = self.array("starts");
             return Err(starts.damaged("cells don't follow one another"));
         }
-        for name in ["by_id", "ground_truth"] {
+        for name in ["by_id", "held_out"] {
             let rows: &[u32] = self.array(name).values();
             if let Some(row) = rows.iter().find(|&&row| row as usize >= items) {
                 let problem = format!("it names row {row} of {items}");

@@ -18,7 +18,7 @@ use crate::{
 ///   the metric has no codes.
 /// - `centre` (1, dim): what codes are counted from; of no rows where that is zero.
 /// - `starts` (lists + 1): the first row of each list, and the end of the last.
-/// - `ground_truth`: rows that recall is measured by.
+/// - `held_out`: rows that recall is measured by.
 /// - `rows` (rows, dim), by list; with one value more where inner products are searched.
 /// - `codes` (rows, stride) and `known` (rows, 16): see [`Quantised::parts`].
 /// - `norms`: for the cosine; where inner products are searched, of rows as they are kept.
@@ -30,7 +30,7 @@ pub(crate) const ARRAYS: [&str; 12] = [
     "centre",
     "centroids",
     "codes",
-    "ground_truth",
+    "held_out",
     "ids",
     "known",
     "norms",
@@ -80,7 +80,7 @@ impl Shapes {
             "centroids" => Shape::new(Dtype::F32, &[self.cells, self.axes]),
             "codes" => Shape::new(Dtype::I8, &[coded, Quantised::stride(self.width)]),
             "hashes" => Shape::new(Dtype::U64, &[self.rows]),
-            "ground_truth" => Shape::new(Dtype::U32, &[self.ground_truth]),
+            "held_out" => Shape::new(Dtype::U32, &[self.ground_truth]),
             "ids" => Shape::new(Dtype::I64, &[self.rows]),
             "known" => Shape::new(Dtype::U8, &[coded, Quantised::KNOWN]),
             "rows" => Shape::new(Dtype::F32, &[self.rows, self.width]),

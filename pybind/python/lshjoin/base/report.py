@@ -34,7 +34,7 @@ class Report:
         >>> report.recall.value, report.pairs
         (1.0, 4950)
         >>> list(report.seconds)
-        ['distinct', 'codes', 'plan', 'all pairs']
+        ['duplicates', 'codes', 'plan', 'all pairs']
     """
 
     #: Share of the true neighbours found, measured on held-out rows that no choice was made by;
