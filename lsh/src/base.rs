@@ -13,5 +13,5 @@ pub(crate) mod random;
 pub(crate) mod report;
 pub(crate) mod sampling;
 
-/// What memory is asked for where it holds row numbers.
+/// How an out-of-memory error names arrays of row numbers.
 pub(crate) const ROW_NUMBERS: &str = "row numbers";

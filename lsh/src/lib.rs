@@ -1,15 +1,18 @@
-//! Nearest-neighbour and similarity joins of embeddings by locality-sensitive hashing.
+//! Nearest-neighbour and similarity joins of embeddings, on CPUs.
 //!
-//! A [`HashFamily`] draws hash functions `h`; a table combines k of them by AND (`g`), a model L
-//! tables by OR. [`LshModel`] is Spark's `BucketedRandomProjectionLSH` (k = 1) and more; [`suggest`]
-//! finds numbers for it. [`KnnJoin`] and [`RadiusJoin`] join two arrays, or one with itself, by their
-//! own engine: inverted lists over a coarse quantiser, 8-bit codes, exact distances at the end.
-//! [`Index`] keeps items ready. Work is spread over the rayon pool that a call is made in;
-//! [`Context`] watches and cancels it.
+//! Two engines. By LSH with Spark's semantics: a [`HashFamily`] draws hash functions; a table
+//! combines k of them by AND, an [`LshModel`] L tables by OR. With k = 1 that is Spark's
+//! `BucketedRandomProjectionLSH`; [`suggest`] finds the parameters. By recall: [`KnnJoin`] joins
+//! two arrays, or one with itself, by inverted lists over a coarse quantiser, 8-bit codes, and
+//! exact distances at the end. [`RadiusJoin`] compares all pairs, by codes first. [`Index`] keeps
+//! items ready, in memory or on disk.
 //!
-//! Folders are layers, each of which uses only those below it: `api` (what you call), `index`, `join`,
-//! `planner`, `ivf`, `lsh`, `recall`, `pairs`, `storage`, `vectors`, `base`. To read how a join works,
-//! begin with `join::knn`.
+//! Work is spread over the rayon pool that a call is made in. A [`Context`] tells how far it is,
+//! cancels it and has its report.
+//!
+//! Folders are layers, each of which uses only those below it: `api` (what you call), `index`,
+//! `join`, `planner`, `ivf`, `lsh`, `recall`, `pairs`, `storage`, `vectors`, `base`. To read how a
+//! join works, begin with `join::knn`.
 //!
 //! ```
 //! use lshjoin::{BucketedRandomProjection, LshModel, Rows, Context};

@@ -1,5 +1,5 @@
 //! Rows made ready to be compared: 8-bit codes, norms, duplicates, principal axes, and what reduces
-//! inner products to distances. Uses [`base`](crate::base).
+//! inner products to distances. Uses [`base`](crate::base); begin with [`Vectors`].
 
 pub(crate) mod augment;
 pub(crate) mod duplicates;
@@ -27,28 +27,33 @@ use crate::{
     },
 };
 
-/// Rows of a sample that codes are made for.
+/// Distinct rows, at most, that the grid of the items' codes is made for.
 const SAMPLED: usize = 1000;
 
-/// The rows of one side; for the cosine and the inner product their norms too.
+/// The rows of one side of a join, prepared.
 ///
-/// Of inner products, rows are augmented (see [`Products`](crate::join::inner_product::Products)):
+/// A row has an index in [`Vectors::rows`], which never changes, and an *internal id*, under which
+/// its code is stored and everything below the public interface knows it. The two are the same
+/// until duplicates are left out or rows are reordered, so that rows which are used together have
+/// codes that lie together.
+///
+/// For inner products rows are augmented (see [`Products`](crate::join::inner_product::Products)):
 /// those of the right side all have the same norm.
 pub(crate) struct Vectors<'a, T> {
     pub(crate) rows: Rows<'a, T>,
     pub(crate) metric: Metric,
-    /// 8-bit codes of the rows (of their directions, for the cosine), where the metric has a
-    /// filter that works on them.
+    /// 8-bit codes of the rows (of their directions, for the cosine), by internal id; `None` where
+    /// the metric has no filter on codes.
     pub(crate) codes: Option<Quantised<'a>>,
-    /// What codes are counted from, if not from zero; as codes are of directions, in single precision
-    /// then. Both sides of a join have the same.
+    /// What is subtracted from rows before they are coded, if anything; both sides of a join have
+    /// the same. For the cosine, values of single precision, as directions have.
     centre: Option<Vec<T>>,
+    /// The norm of each row, for the cosine and the inner product; empty for other metrics.
     pub(crate) norms: Cow<'a, [f64]>,
-    /// Where rows are numbered by their place in another order: the row at each place, and the
-    /// place of each row. Of a row that is a duplicate and takes no part, that of its duplicate
-    /// which does.
+    /// The row of each internal id, and the internal id of each row, where these are not the same.
+    /// A duplicate that is left out has the internal id of one that has the same neighbours.
     order: Option<(Vec<u32>, Vec<u32>)>,
-    /// Where the rows are some of an index.
+    /// What the index knows of the rows, where they are of one.
     source: Option<Box<dyn RowSource + 'a>>,
 }
 
@@ -64,8 +69,8 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         Self::with_codes(name, rows, metric, None, ctx)
     }
 
-    /// The items of a join, without those that take no part for the sake of others that they are
-    /// duplicates of; of inner products, augmented to norm 1.
+    /// The items of a join, without the duplicates that `distinct` leaves out. Augmented rows, for
+    /// inner products, are taken to have norm 1.
     ///
     /// # Errors
     /// As [`Vectors::new`].
@@ -91,7 +96,7 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         Distinct { kept, places }: Distinct,
         ctx: &Context,
     ) -> Result<Self> {
-        // A million equal rows tell nothing of the others.
+        // Of the rows that take part: a million equal ones would outweigh all others.
         let step = kept.len().div_ceil(SAMPLED).max(1);
         let sample: Vec<u32> = kept.iter().copied().step_by(step).collect();
         let sample = rows.gather(&sample)?;
@@ -104,7 +109,7 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         Ok(side)
     }
 
-    /// Rows to join with those of this side.
+    /// Prepares rows to be joined with these: by the same metric, with codes about the same centre.
     ///
     /// # Errors
     /// As [`Vectors::new`].
@@ -117,7 +122,8 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         Vectors::with_codes(name, rows, self.metric, Some((self.centre(), None)), ctx)
     }
 
-    /// With codes of the grid that was made for rows like these.
+    /// With codes on a given grid, made for rows like these: batches of rows then have codes as if
+    /// they had come at once.
     ///
     /// # Errors
     /// As [`Vectors::new`].
@@ -144,8 +150,8 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         Ok(side)
     }
 
-    /// Codes about a centre of its own, or a given one, which may be none, and of a scale of its
-    /// own or a given one.
+    /// Makes the codes, on `grid`: a centre, which may be none, and a scale, or else that of the
+    /// rows themselves. Without it, on a grid of the rows' own.
     fn quantise(
         &mut self,
         grid: Option<(Option<&[T]>, Option<CommonScale>)>,
@@ -166,7 +172,8 @@ impl<'a, T: Scalar> Vectors<'a, T> {
                 let grid = grid.zip(centre.as_ref());
                 let grid = grid.map(|((_, scale), centre)| (centre.as_deref(), scale));
                 let (mut codes, centre) = quantised(directions, grid, isa)?;
-                // At distance 1 from all rows, as their codes are from none.
+                // A row without direction is at distance 1 from all rows, which its code does not
+                // say: let its pairs pass every filter.
                 let mut zeros = (0..rows.len()).filter(|&row| self.lacks_direction(row));
                 zeros.try_for_each(|row| codes.inflate_error(row, f32::INFINITY))?;
                 self.codes = Some(codes);
@@ -176,12 +183,12 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         Ok(())
     }
 
-    /// What codes are counted from, if not from zero.
+    /// What is subtracted from rows before they are coded, if anything.
     pub(crate) fn centre(&self) -> Option<&[T]> {
         self.centre.as_deref()
     }
 
-    /// The values that the codes of a row are of, by its index.
+    /// The values that the code of a row stands for, by the index of the row.
     pub(crate) fn coded(&self, row: usize) -> impl Iterator<Item = f64> {
         let scale = self.direction_scale(row);
         let values = self.rows.row(row).iter().enumerate();
@@ -191,7 +198,7 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         })
     }
 
-    /// For the rows' place along axes alone.
+    /// Without codes: for rows that are only projected on axes.
     ///
     /// # Errors
     /// As [`Vectors::new`].
@@ -202,7 +209,7 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         ctx: &Context,
     ) -> Result<Self> {
         match metric {
-            // Augmented rows, of what was checked before.
+            // The rows that these were augmented from were checked before.
             Metric::InnerProduct => {
                 check_finite(rows, ctx.isa()).map_err(|error| (name, error))?;
             }
@@ -224,7 +231,7 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         })
     }
 
-    /// Of rows that were made ready before.
+    /// Rows of an index, which were prepared when it was built.
     pub(crate) fn of_index(
         rows: Rows<'a, T>,
         metric: Metric,
@@ -243,7 +250,7 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         }
     }
 
-    /// How many rows have numbers.
+    /// The number of internal ids: of rows without the duplicates that are left out.
     pub(crate) fn len(&self) -> usize {
         self.order().map_or(self.rows.len(), <[u32]>::len)
     }
@@ -253,20 +260,20 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         self.len() == 0
     }
 
-    /// Copies of the rows of every `step`th number.
+    /// Copies of every `step`th row in order of internal ids, row-major.
     pub(crate) fn spread(&self, step: usize) -> Result<Vec<T>> {
         let numbers = (0..self.len() as u32).step_by(step);
         let rows: Vec<u32> = numbers.map(|number| self.row(number)).collect();
         Ok(self.rows.gather(&rows)?)
     }
 
-    /// Some of these rows, by index.
+    /// At most `most` of the rows, by index.
     pub(crate) fn sample(&self, most: usize) -> Vec<u32> {
         let numbers = sampling::sample(self.len(), most).into_iter();
         numbers.map(|number| self.row(number)).collect()
     }
 
-    /// What orders rows at the same distance: their index, or the user's id in an index.
+    /// What orders rows at the same distance: their index or, in an index, the user's id.
     pub(crate) fn rank(&self, number: u32) -> i64 {
         match &self.source {
             Some(source) => source.id(number),
@@ -274,14 +281,15 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         }
     }
 
-    /// Whether the row of this number may be a neighbour: of an index, not all need be.
+    /// Whether this row may be a neighbour. In an index, removed rows and surplus duplicates may
+    /// not.
     pub(crate) fn takes_part(&self, number: u32) -> bool {
         self.source
             .as_ref()
             .is_none_or(|source| source.takes_part(number))
     }
 
-    /// The numbers of the rows that may be neighbours.
+    /// The internal ids of the rows that may be neighbours.
     pub(crate) fn internal_ids(&self) -> Result<Vec<u32>> {
         let all = 0..self.len() as u32;
         let numbers = match self.source {
@@ -291,7 +299,8 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         Ok(numbers?)
     }
 
-    /// Asked before [`Vectors::rows`] are read at these indices: those of an index may be damaged.
+    /// To be called before [`Vectors::rows`] are read at these indices: the file of an index may be
+    /// damaged.
     pub(crate) fn check(&self, rows: impl Iterator<Item = u32>) -> Result<()> {
         match &self.source {
             Some(source) => {
@@ -302,8 +311,8 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         }
     }
 
-    /// Numbers the rows by the place of their numbers in `order` from here on, for all but
-    /// [`Vectors::rows`]: rows that are used together then lie together in memory.
+    /// Gives the rows new internal ids: `order` has the present ones in the order of the new. Codes
+    /// are reordered, [`Vectors::rows`] stays as it is.
     pub(crate) fn reorder(&mut self, order: Vec<u32>) -> Result<()> {
         if let Some(codes) = &self.codes {
             self.codes = Some(codes.reordered(&order)?);
@@ -325,31 +334,32 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         Ok(())
     }
 
-    /// The index in [`Vectors::rows`] of the row of this number.
+    /// The index in [`Vectors::rows`] of the row of this internal id.
     pub(crate) fn row(&self, number: u32) -> u32 {
         self.order
             .as_ref()
             .map_or(number, |(rows, _)| rows[number as usize])
     }
 
-    /// The row of each number, where that is not the same.
+    /// The row of each internal id, where that is not the same.
     pub(crate) fn order(&self) -> Option<&[u32]> {
         self.order.as_ref().map(|(rows, _)| rows.as_slice())
     }
 
-    /// The number of each row, where that is not the same.
+    /// The internal id of each row, where that is not the same.
     pub(crate) fn positions(&self) -> Option<&[u32]> {
         self.order.as_ref().map(|(_, places)| places.as_slice())
     }
 
-    /// The number of the row at this index of [`Vectors::rows`].
+    /// The internal id of the row at this index of [`Vectors::rows`].
     pub(crate) fn internal_id(&self, row: u32) -> u32 {
         self.order
             .as_ref()
             .map_or(row, |(_, places)| places[row as usize])
     }
 
-    /// Of augmented rows, all of which have this norm but for rounding.
+    /// Takes augmented rows to have this norm, which they all have but for rounding; their codes'
+    /// errors grow by that much.
     pub(crate) fn with_norm(mut self, norm: f64) -> Result<Self> {
         let error = norm * norm_error::<T>(self.rows.dim());
         if let Some(codes) = &mut self.codes {
@@ -361,7 +371,8 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         Ok(self)
     }
 
-    /// What a row is multiplied by to make its direction, where the metric compares directions.
+    /// What a row is multiplied by to make its direction, where the metric compares directions; 1
+    /// elsewhere.
     pub(crate) fn direction_scale(&self, row: usize) -> f64 {
         match (self.metric, self.norms.get(row)) {
             (Metric::Cosine, Some(&norm)) => inverse(norm),
@@ -369,25 +380,28 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         }
     }
 
-    /// How far a row is from its code, if what rounding takes from a value is like a random number.
+    /// About how far a row is from its code, taking the rounding errors of its values to be
+    /// independent and uniform.
     pub(crate) fn code_error(&self, number: u32) -> f32 {
         let codes = self.codes.as_ref();
         let scale = codes.and_then(|codes| codes.scale(number as usize));
         scale.unwrap_or(0.0) * (self.rows.dim() as f32 / 12.0).sqrt()
     }
 
-    /// Whether the metric compares directions and the row has none that can be told.
+    /// Whether the metric compares directions and the row has none: it is zero, or too short to
+    /// tell.
     pub(crate) fn lacks_direction(&self, row: usize) -> bool {
         self.metric == Metric::Cosine && self.direction_scale(row) == 0.0
     }
 
-    /// Whether the rows are some of an index.
+    /// Whether the rows are those of an index.
     pub(crate) fn is_kept(&self) -> bool {
         self.source.is_some()
     }
 
-    /// Calls `found(i, j, score)` for pairs of the i-th of `rows` and the j-th of the other side's,
-    /// by number: all whose distance may be within one of their bounds. For the Manhattan distance.
+    /// Calls `found(i, j, distance)` for the i-th of `rows` and the j-th of `other_rows` (both
+    /// internal ids), for all pairs whose distance may be within one of their bounds. For the
+    /// Manhattan distance, which has no filter on codes.
     pub(crate) fn within(
         &self,
         (rows, bounds): (&[u32], &[f32]),
@@ -417,7 +431,8 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         Ok(pairs_within(Measure::Manhattan, left, right, isa, found)?)
     }
 
-    /// The distances of pairs of rows, by number, of this side and of `other`, in double precision.
+    /// The distances of pairs of rows of this side and of `other`, by internal id, in double
+    /// precision.
     pub(crate) fn distances(
         &self,
         other: &Self,
@@ -465,8 +480,8 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         self.norms[self.row(number) as usize]
     }
 
-    /// A distance of this row as one to draw and to compare: of inner products, that of augmented
-    /// rows.
+    /// A distance of this row as a length, for plots and contrasts. Inner products may be negative;
+    /// for them it is the Euclidean distance of the augmented rows.
     pub(crate) fn length(&self, other: &Self, number: u32, distance: f64) -> f64 {
         match self.metric {
             Metric::InnerProduct => {
@@ -478,8 +493,8 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         }
     }
 
-    /// Between what the Euclidean distance of the originals of two rows' codes lies when their
-    /// distance is computed as `distance`; rows by number.
+    /// Bounds on the Euclidean distance that the codes of two rows stand for, given their distance
+    /// by the metric; rows by internal id.
     pub(crate) fn filter_interval(
         &self,
         other: &Self,
@@ -498,5 +513,5 @@ impl<'a, T: Scalar> Vectors<'a, T> {
     }
 }
 
-/// The left side of a join, if it is not the right one, and the right one.
+/// The left side of a join, `None` in a self-join, and the right side.
 pub(crate) type Sides<'s, 'a, T> = (Option<&'s Vectors<'a, T>>, &'s Vectors<'a, T>);

@@ -1,4 +1,4 @@
-//! Whether the numbers that a caller passes are in range.
+//! Checks of the numbers and shapes that a caller passes.
 
 use lshjoin_kernels::{Rows, Scalar};
 

@@ -1,3 +1,6 @@
+//! The context of a call: instruction set, progress, cancelling and report. Every long loop asks it
+//! whether to go on.
+
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,10 +13,10 @@ use crate::base::{
     report::{Estimate, Log, Report},
 };
 
-/// Without so many bytes, and what is taken without asking, nothing can be done.
+/// Bytes that must be there before anything starts: small buffers are taken without asking.
 const WORKING: usize = 1 << 20;
 
-/// The context of a run of a join: which instruction set it uses, how far it is, and whether to go on.
+/// The context of a call: which instruction set it uses, how far it is, and whether to go on.
 ///
 /// Shared between the thread that works and one that watches. Work is spread over the rayon pool
 /// that the call is made in.
@@ -37,7 +40,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// For a run on the instruction set of `LSHJOIN_ISA`, or the best.
+    /// For calls on the instruction set that `LSHJOIN_ISA` names, or else the best.
     ///
     /// # Errors
     /// When the variable names no instruction set, or one that the machine lacks; or when there are
@@ -47,7 +50,7 @@ impl Context {
         Ok(Self::on(Isa::from_env()?))
     }
 
-    /// For a run on a given instruction set.
+    /// For calls on a given instruction set.
     pub fn on(isa: Isa) -> Self {
         Self {
             isa,
@@ -76,7 +79,8 @@ impl Context {
         )
     }
 
-    /// What has been done since the context was made, by nearest-neighbour joins and their planning.
+    /// What has been done since the context was made, by nearest-neighbour joins and their
+    /// planning.
     ///
     /// ```
     /// use lshjoin::{Context, JoinPlan, KnnJoin, Rows};
@@ -92,22 +96,24 @@ impl Context {
         self.log().report()
     }
 
-    /// Ends a stage of the work and begins another; not for what is part of one.
+    /// Ends the current stage and begins another: the report has the time of each. Stages do not
+    /// nest.
     pub(crate) fn begin_stage(&self, stage: &'static str) {
         self.log().begin_stage(stage);
     }
 
-    /// So many pairs are compared.
+    /// Adds to the number of pairs that were compared.
     pub(crate) fn count_pairs(&self, pairs: u64) {
         self.log().add_pairs(pairs);
     }
 
-    /// The join reached this recall.
+    /// Records the recall that the join reached.
     pub(crate) fn reached(&self, recall: Estimate) {
         self.log().set_recall(Some(recall));
     }
 
-    /// Nobody knows the recall of the join, whatever joins that were part of it reached.
+    /// Records that the recall of the join is unknown, even if a join that was part of it measured
+    /// its own.
     pub(crate) fn reached_unknown(&self) {
         self.log().set_recall(None);
     }
@@ -121,7 +127,7 @@ impl Context {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asked once per block of work.
+    /// Fails once the call is cancelled; asked once per block of work.
     pub(crate) fn check(&self) -> Result<()> {
         if self.cancelled.load(Ordering::Relaxed) {
             Err(Error::Cancelled)
@@ -130,10 +136,12 @@ impl Context {
         }
     }
 
+    /// Announces more steps of progress.
     pub(crate) fn expect(&self, steps: usize) {
         self.total.fetch_add(steps as u64, Ordering::Relaxed);
     }
 
+    /// Counts steps as done.
     pub(crate) fn advance(&self, steps: usize) {
         self.done.fetch_add(steps as u64, Ordering::Relaxed);
     }

@@ -1,3 +1,5 @@
+//! Errors of the whole crate.
+
 use std::{
     fmt, io,
     path::{Path, PathBuf},
@@ -14,7 +16,7 @@ pub enum Error {
     /// From a kernel: shapes, values that are not finite, bucket ids out of range.
     #[error(transparent)]
     Kernel(KernelError),
-    /// Memory that the system has not.
+    /// There is not enough memory.
     #[error("there is no memory for {bytes} bytes of {what}")]
     Memory {
         /// What it is for.
@@ -72,12 +74,12 @@ pub enum Error {
         value: f64,
         /// The largest magnitude for which all distances fit.
         largest: f64,
-        /// What is computed.
+        /// Name of the metric.
         metric: &'static str,
-        /// Of the rows' type.
+        /// Bits of the rows' type.
         bits: usize,
     },
-    /// An id that an index can't take or has not.
+    /// An id that an index cannot take, or does not have.
     #[error("id {id} {problem}")]
     Id {
         /// The user's id.
@@ -85,7 +87,7 @@ pub enum Error {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// A file that is not what an index was saved as.
+    /// A file of an index that is not what was saved.
     #[error("{}: {problem}", path.display())]
     Damaged {
         /// Which file.
@@ -93,7 +95,7 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// What the system says of a file.
+    /// The system could not read or write a file.
     #[error("{}: {source}", path.display())]
     Io {
         /// Which file.
@@ -101,12 +103,12 @@ pub enum Error {
         /// The system's error.
         source: SystemError,
     },
-    /// The run was cancelled by [`crate::Context::cancel`].
+    /// The call was cancelled by [`crate::Context::cancel`].
     #[error("cancelled")]
     Cancelled,
 }
 
-/// An error of the system that can be copied and compared: by its kind and words.
+/// An [`io::Error`] that can be cloned, and compared by its kind and words.
 #[derive(Debug, Clone)]
 pub struct SystemError(Arc<io::Error>);
 
@@ -143,7 +145,8 @@ impl Error {
         }
     }
 
-    /// The same error for rows that are the part of a larger matrix after its first `rows`.
+    /// The same error with its row counted from the start of a larger matrix, in which `rows` rows
+    /// come before these.
     pub(crate) fn after(mut self, rows: usize) -> Self {
         if let Self::NotFinite { row, .. } | Self::TooLarge { row, .. } = &mut self {
             *row += rows;
@@ -153,7 +156,7 @@ impl Error {
 
     pub(crate) fn io(path: &Path, error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::OutOfMemory {
-            // How much of it, the system does not tell.
+            // The system does not say how much was asked for.
             return Self::Memory {
                 what: "a file",
                 bytes: path.metadata().map_or(0, |file| file.len() as usize),

@@ -1,9 +1,9 @@
-//! How large values may be for distances to be right: what is larger is refused, as what is not
-//! finite.
+//! How large values may be. Larger ones are refused, as NaN is, since distances would not fit the
+//! rows' type.
 //!
-//! Distances are computed in double precision and then rounded to the rows' own, so that only those
-//! count that do not fit there. Small values have no limit: of squares that would vanish, distances
-//! are computed from enlarged differences.
+//! Distances are computed in double precision and rounded to the rows' type at the end, so only the
+//! result has to fit it. Small values have no limit: where squares would vanish, kernels enlarge
+//! the differences first.
 
 use lshjoin_kernels::{KernelError, Rows, Scalar, check_within};
 
@@ -13,8 +13,9 @@ use crate::base::{
     metric::Metric,
 };
 
-/// The largest magnitude of rows of a dimension with which no distance exceeds the largest number:
-/// those of any metric are at most twice a norm, twice a sum, or a product of two norms.
+/// The largest value that rows of a dimension may hold. A Euclidean distance is at most twice a
+/// norm, a Manhattan distance twice a sum of magnitudes, an inner product the product of two norms;
+/// for the cosine the norms themselves have to fit.
 fn largest<T: Scalar>(metric: Metric, dim: usize) -> f64 {
     let dim = dim as f64;
     match metric {
@@ -25,7 +26,8 @@ fn largest<T: Scalar>(metric: Metric, dim: usize) -> f64 {
     }
 }
 
-/// Refuses rows with distances that could be out of range; `name` tells the user which side it is.
+/// Refuses rows whose distances could be out of range; `name` tells the user which side they are
+/// on.
 ///
 /// # Errors
 /// [`Error::NotFinite`] or [`Error::TooLarge`], for the first such value.
@@ -36,7 +38,7 @@ pub(crate) fn check<T: Scalar>(
     ctx: &Context,
 ) -> Result<()> {
     let largest = largest::<T>(metric, rows.dim());
-    // Towards zero.
+    // A little less, since rounding it to the type may raise it.
     let rounded = T::from_f64(largest * (1.0 - T::UNIT_ROUNDOFF));
     check_within(rows, rounded, ctx.isa()).map_err(|error| match error {
         KernelError::TooLarge {

@@ -1,8 +1,8 @@
-//! The middle of some numbers.
+//! The median.
 
 use std::cmp::Ordering;
 
-/// The upper one of the two in the middle, where there are two; `None` of no numbers.
+/// Of an even number of values the upper of the two in the middle; `None` of none.
 pub(crate) fn median<T: PartialOrd + Copy>(values: &[T]) -> Option<T> {
     let mut values = values.to_vec();
     let middle = values.len() / 2;

@@ -1,3 +1,5 @@
+//! Metrics and distances.
+
 use std::{fmt, str::FromStr};
 
 use crate::base::error::{Error, Result};

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One own for each thread of the current rayon pool.
+/// One value for each thread of the current rayon pool.
 pub(crate) struct PerThread<D>(Vec<Mutex<D>>);
 
 impl<D> PerThread<D> {
@@ -11,7 +11,7 @@ impl<D> PerThread<D> {
         Self(threads.map(|_| Mutex::new(own())).collect())
     }
 
-    /// That of this thread.
+    /// This thread's value.
     pub(crate) fn own(&self) -> MutexGuard<'_, D> {
         let own = &self.0[rayon::current_thread_index().unwrap_or(0)];
         own.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,3 +1,5 @@
+//! Plans of nearest-neighbour joins, as plain values.
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::{
@@ -33,53 +35,53 @@ pub enum JoinPlan {
     Lsh(LshPlan),
     /// Lists around centroids and rounds of neighbour expansion.
     Cells(CellPlan),
-    /// Lists of an [`Index`](crate::Index), as a join out of core follows them.
+    /// Lists of an [`Index`](crate::Index), as joins out of core use them.
     Partitions(PartitionPlan),
 }
 
-/// The numbers of [`JoinPlan::Partitions`].
+/// Parameters of [`JoinPlan::Partitions`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartitionPlan {
-    /// Which rows the centroids start from.
+    /// Seed of the random rows that centroids start from.
     pub seed: u64,
-    /// AxesFilter principal axes that centroids are learnt and compared in, at least 1.
+    /// Leading principal axes, in which centroids are learnt and compared; at least 1.
     pub axes: usize,
     /// Lists, 1 to 16384; about 1.5 times the square root of the number of items do well.
     pub cells: usize,
-    /// Lists that the rows of each list probe, their own the first, on average; at least 1.
+    /// Lists that the rows of a list probe on average, their own first; at least 1.
     pub probes: usize,
-    /// Looks into more lists, as many as held-out rows need to reach this recall, which are
-    /// joined exactly first. Above 0, at most 1.
+    /// Probes further lists, as many as held-out rows need to reach this recall. Their exact
+    /// neighbours are computed first. Above 0, at most 1.
     pub until_recall: Option<f64>,
 }
 
-/// The numbers of [`JoinPlan::Cells`].
+/// Parameters of [`JoinPlan::Cells`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CellPlan {
-    /// Which rows the centroids start from.
+    /// Seed of the random rows that centroids start from.
     pub seed: u64,
     /// Lists, 1 to 16384; about the square root of the number of items do well.
     pub cells: usize,
-    /// Lists that each row probes, its own the first, on average; at least 1. Those whose rows fill
-    /// its list to begin with count among them.
+    /// Lists that a row probes on average, its own first; at least 1. Those of the warm start,
+    /// which fills its top-k, count among them.
     pub probes: usize,
     /// Rounds of neighbour expansion after that; up to 64.
     pub rounds: usize,
-    /// Looks into more lists, as many as held-out rows need to reach this recall, which are
-    /// joined exactly first; and into more again, if it turns out that others held out fall short.
-    /// Above 0, at most 1.
+    /// Probes further lists, as many as held-out rows need to reach this recall, and more again if
+    /// other held-out rows then fall short. Their exact neighbours are computed first. Above 0, at
+    /// most 1.
     pub until_recall: Option<f64>,
 }
 
-/// The numbers of [`JoinPlan::Lsh`].
+/// Parameters of [`JoinPlan::Lsh`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LshPlan {
-    /// Where the random directions start.
+    /// Seed of the random directions.
     pub seed: u64,
-    /// AxesFilter principal axes that directions are drawn in, at least 1.
+    /// Leading principal axes, in which directions are drawn; at least 1.
     pub axes: usize,
     /// k: sign bits of a table, 1 to 64.
     pub functions: usize,
@@ -89,8 +91,8 @@ pub struct LshPlan {
     pub probes: usize,
     /// Rounds of neighbour expansion after the tables; up to 64.
     pub rounds: usize,
-    /// Goes on with another table and another round until held-out rows, whose exact neighbours
-    /// are computed first, reach this recall; above 0, at most 1.
+    /// Goes on with another table and another round until held-out rows reach this recall. Their
+    /// exact neighbours are computed first. Above 0, at most 1.
     pub until_recall: Option<f64>,
 }
 
@@ -100,7 +102,7 @@ pub(crate) const MOST_TABLES: usize = 1024;
 const MOST_ROUNDS: usize = 64;
 
 impl JoinPlan {
-    /// Whether all numbers are in range, as [`KnnJoin`](crate::KnnJoin) asks first.
+    /// Checks that all numbers are in range. [`KnnJoin`](crate::KnnJoin) does so first.
     ///
     /// # Errors
     /// When one is not.
@@ -119,7 +121,8 @@ impl JoinPlan {
 }
 
 impl JoinPlan {
-    /// The same for a part of the items that it was made for: as many rows a list, about.
+    /// The plan for a share of the items that it was made for: the number of lists goes with the
+    /// square root of that of items.
     pub(crate) fn for_fewer(self, share: f64) -> Self {
         match self {
             Self::Cells(plan) if share < 1.0 => Self::Cells(CellPlan {
@@ -130,7 +133,7 @@ impl JoinPlan {
         }
     }
 
-    /// The same until another recall, that which becomes of its own.
+    /// The plan with another recall to reach: what `recall` makes of its own.
     pub(crate) fn until(self, recall: impl Fn(f64) -> f64) -> Self {
         match self {
             Self::Exact => self,
@@ -159,7 +162,7 @@ fn parameter(name: &'static str, must_be: &'static str, value: usize) -> Result<
 }
 
 fn check_cells(cells: usize, probes: usize, until: Option<f64>) -> Result<()> {
-    // All are compared with all.
+    // Rows are compared with all centroids, and centroids with each other.
     if !(1..=MOST_CELLS).contains(&cells) {
         return parameter("cells", "1 to 16384", cells);
     }

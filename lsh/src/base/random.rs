@@ -1,5 +1,5 @@
-//! Random numbers that are the same on every machine and in every version: `rand_distr`'s values have
-//! changed between versions, and depend on which libm is linked in.
+//! Random numbers that are the same on every machine and in every version: `rand_distr`'s values
+//! have changed between versions, and depend on which libm is linked in.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;

@@ -33,13 +33,13 @@ pub struct Estimate {
 /// Standard errors on either side of a 95 % confidence interval.
 const CONFIDENCE: f64 = 1.96;
 
-/// How far below its target rows that a choice is made by may leave the recall of all, and by how
-/// many standard errors that is ruled out.
+/// A choice that is made by some rows is trusted if the recall of all rows is not below the target
+/// by more than the tolerance; that it is lower has to be ruled out by so many standard errors.
 const TOLERANCE: f64 = 0.01;
 const CERTAINTY: f64 = 3.0;
 
 impl Estimate {
-    /// Of a join that compares all pairs.
+    /// The recall of a join that compares all pairs.
     pub(crate) const ALL: Self = Self {
         value: 1.0,
         low: 1.0,
@@ -47,7 +47,7 @@ impl Estimate {
         rows: 0,
     };
 
-    /// Of the share that each row found.
+    /// The recall, from the share of its neighbours that each row found.
     pub(crate) fn of(shares: impl Iterator<Item = f64>) -> Self {
         let shares = Shares::of(shares);
         let (low, high) = shares.interval(CONFIDENCE);
@@ -87,7 +87,7 @@ impl Shares {
             sum += share;
             squares += share * share;
         }
-        // No rows miss nothing.
+        // Where there are no rows, none has missed anything.
         let mean = if rows > 0.0 { sum / rows } else { 1.0 };
         Self {
             rows,
@@ -96,8 +96,9 @@ impl Shares {
         }
     }
 
-    /// Wilson's score interval (1927), which holds near 1 where the normal one has no width: for as
-    /// many yes-or-no trials as would vary like these shares.
+    /// Wilson's score interval (1927), which holds near 1, where the normal approximation has no
+    /// width. The number of trials is that of yes-or-no answers whose mean would vary as that of
+    /// these shares does.
     fn interval(&self, errors: f64) -> (f64, f64) {
         let spread = self.mean * (1.0 - self.mean);
         let trials = match self.variance > 0.0 {

@@ -1,12 +1,12 @@
-//! Some rows of many.
+//! Samples of rows.
 
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
 
-/// At most `most` of so many rows: one at random of each range of some, since rows at equal distances
-/// may be alike.
+/// At most `most` of `rows` rows, rising: a random one from each of as many ranges of equal length.
+/// Rows at equal steps would be alike where the data have a period.
 pub(crate) fn sample(rows: usize, most: usize) -> Vec<u32> {
     seeded_sample(rows, most, 0)
 }

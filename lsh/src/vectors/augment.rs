@@ -1,16 +1,17 @@
-//! Rows with one value more, by which inner products become distances.
+//! Rows with one value more, by which the largest inner products become the smallest distances: see
+//! [`inner_product`](crate::join::inner_product).
 
 use lshjoin_kernels::{Rows, Scalar, memory};
 use rayon::prelude::*;
 
 use crate::base::error::Result;
 
-/// What memory is asked for.
+/// How an out-of-memory error names them.
 pub(crate) const AUGMENTED: &str = "augmented rows";
 
-/// Augmented rows, all scaled by powers of two, which changes no order: the items of a group so
-/// that the longest is between ½ and 1 and all augmented ones have norm 1, queries to between ½ and
-/// 1 each.
+/// Augmented rows, all scaled by powers of two, which is exact and changes no order: the items of a
+/// group so that the longest has a norm between ½ and 1 and all augmented ones have norm 1; each
+/// query so that its norm is between ½ and 1.
 pub(crate) struct Augmented<T> {
     pub(crate) queries: Vec<T>,
     pub(crate) items: Vec<T>,
@@ -26,12 +27,12 @@ impl<T: Scalar> Augmented<T> {
     }
 }
 
-/// The power of two by which a norm is between ½ and 1, as its exponent.
+/// The exponent e for which `norm / 2^e` is between ½ and 1; 0 for a norm of 0.
 pub(crate) fn exponent_of(norm: f64) -> i32 {
     if norm == 0.0 {
         return 0;
     }
-    // Of the smallest numbers the bits don't say it.
+    // Subnormal numbers have no exponent of their own.
     let (norm, enlarged) = if norm < f64::MIN_POSITIVE {
         (norm * 2_f64.powi(100), 100)
     } else {
@@ -41,7 +42,7 @@ pub(crate) fn exponent_of(norm: f64) -> i32 {
     bits - (f64::MAX_EXP - 2) - enlarged
 }
 
-/// Some rows, each divided by a power of two, with one value more.
+/// Some rows, each divided by a power of two, with one value more: what `last` makes of those.
 pub(crate) fn augmented<T: Scalar>(
     rows: Rows<'_, T>,
     some: &[u32],
@@ -54,7 +55,7 @@ pub(crate) fn augmented<T: Scalar>(
         .par_chunks_mut(dim + 1)
         .zip(some)
         .for_each(|(to, &row)| {
-            // In two steps, since not all of these powers are numbers.
+            // In two steps, since the power itself may be too large or too small for a number.
             let exponent = exponent(row);
             let factors = [exponent / 2, exponent - exponent / 2].map(|half| 2_f64.powi(-half));
             for (to, value) in to.iter_mut().zip(rows.row(row as usize)) {
@@ -65,7 +66,7 @@ pub(crate) fn augmented<T: Scalar>(
     Ok(values)
 }
 
-/// Rows of an index as they are kept: with one value more at their end.
+/// Rows as an index stores them: with one value more at their end.
 pub(crate) fn with_last_value<T: Scalar>(
     rows: Rows<'_, T>,
     last: impl Fn(usize) -> f64 + Sync,

@@ -21,12 +21,12 @@ use crate::base::{ROW_NUMBERS, context::Context, error::Result};
 pub(crate) struct Distinct {
     /// The rows that take part, rising.
     pub(crate) kept: Vec<u32>,
-    /// For each row the place in `kept` of a row that has the same neighbours: of itself or, for
-    /// a row that was dropped, of the last of its group that was kept.
+    /// For each row the position in `kept` of a row that has the same neighbours: its own or, for a
+    /// row that was dropped, that of the last of its group that was kept.
     pub(crate) places: Vec<u32>,
 }
 
-/// How many of equal items a join for the k nearest needs.
+/// How many of equal items a join for the k nearest has to keep.
 pub(crate) fn kept(with_itself: bool, k: usize) -> usize {
     k.saturating_add(usize::from(with_itself))
 }
@@ -35,7 +35,7 @@ impl Distinct {
     /// `None` when all rows are kept.
     ///
     /// # Errors
-    /// When rows cannot be numbered by `u32`, or the run is cancelled.
+    /// When there are more rows than a `u32` can count, or the run is cancelled.
     pub(crate) fn of<T: Scalar>(
         rows: Rows<'_, T>,
         keep: usize,
@@ -75,7 +75,7 @@ impl Distinct {
             if same.par_iter().all(|&other| row(other) == first) {
                 drop_from(same)?;
             } else {
-                // The rows of a group keep rising.
+                // Rows of a group stay in rising order.
                 same.sort_unstable_by(|&x, &y| compare(row(x), row(y)).then(x.cmp(&y)));
                 same.chunk_by(|&x, &y| compare(row(x), row(y)).is_eq())
                     .try_for_each(&mut drop_from)?;
@@ -90,7 +90,7 @@ impl Distinct {
         }
         let mut kept = memory::empty(rows.len() - dropped.len(), ROW_NUMBERS)?;
         for row in 0..rows.len() {
-            // The duplicate comes before the row, so that its place is known.
+            // The duplicate that stands for the row comes before it, so its position is known.
             places[row] = match places[row] {
                 u32::MAX => {
                     kept.push(row as u32);
@@ -153,8 +153,8 @@ mod tests {
         join::knn::by_plan, pairs::results::Neighbors,
     };
 
-    /// The lists of all queries, from those of the queries at their `places`; the items' numbers
-    /// are places in `items`.
+    /// The neighbours of all queries, from those of the queries that were kept; indices in `near`
+    /// are positions in `items`.
     fn expand(near: &Neighbors<f32>, places: &[u32], items: &[u32]) -> Vec<(f32, i64)> {
         let item = |place: i64| usize::try_from(place).map_or(-1, |place| items[place].into());
         let list = |&place: &u32| {
@@ -213,7 +213,7 @@ mod tests {
         const DIM: usize = 8;
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let mut values: Vec<f32> = (0..4400 * DIM).map(|_| gaussian(&mut rng) as f32).collect();
-        // Of three rows there are many more, first and last.
+        // Many copies of three rows, first and last.
         for row in (0..40).chain(4200..4400) {
             let twin = (row % 3 + 100) * DIM;
             values.copy_within(twin..twin + DIM, row * DIM);

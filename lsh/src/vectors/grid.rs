@@ -1,4 +1,4 @@
-//! What the 8-bit codes of rows have in common.
+//! The grid of 8-bit codes, which all codes of a side share.
 
 use lshjoin_kernels::{CommonScale, Isa, Quantised, Rows, Scalar, centre_of};
 
@@ -7,15 +7,14 @@ use crate::{
     vectors::norms::{directions, norms_of},
 };
 
-/// What the codes of rows have in common: where they are counted from, if not from zero, and what a
-/// step is.
+/// Where codes are counted from, if not from zero, and how long a step is.
 pub(crate) struct Grid<T> {
     pub(crate) centre: Option<Vec<T>>,
     pub(crate) scale: CommonScale,
 }
 
 impl<T: Scalar> Grid<T> {
-    /// Of a side of rows like these.
+    /// For rows like these: all of a side, or a sample.
     pub(crate) fn of(rows: Rows<'_, T>, metric: Metric, ctx: &Context) -> Result<Self> {
         if metric != Metric::Cosine {
             return Ok(Self::of_values(rows, ctx.isa()));
@@ -34,8 +33,8 @@ impl<T: Scalar> Grid<T> {
     }
 }
 
-/// Codes about a given centre or one of their own, which is returned, and of a given scale or one of
-/// their own.
+/// Codes about a given centre (which may be none) and of a given scale, or else the rows' own; and
+/// the centre.
 pub(crate) fn quantised<T: Scalar>(
     rows: Rows<'_, T>,
     grid: Option<(Option<&[T]>, Option<CommonScale>)>,
@@ -52,7 +51,7 @@ pub(crate) fn quantised<T: Scalar>(
     Ok((codes, centre))
 }
 
-/// The same numbers, which single precision holds, as others.
+/// The same values in another type; they are values of single precision.
 pub(crate) fn converted<T: Scalar, U: Scalar>(values: &[T]) -> Vec<U> {
     let values = values.iter().map(|value| U::from_f64(value.to_f64()));
     values.collect()

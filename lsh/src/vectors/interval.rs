@@ -1,20 +1,20 @@
-//! Between what bounds the filter on codes sees a distance.
+//! Bounds on distances, in the measure in which codes are filtered.
 
 use lshjoin_kernels::Scalar;
 
 use crate::base::metric::Metric;
 
-/// The largest distance for which [`filter_interval`] starts within `bound`, or a larger one; of the
-/// metrics without codes.
+/// `bound`, widened for rounding: no distance above the result has a [`filter_interval`] that
+/// begins within `bound`. For metrics without codes.
 pub(crate) fn widened<T: Scalar>(bound: f32, dim: usize) -> T {
     let error = (dim + 8) as f64 * T::UNIT_ROUNDOFF + f64::from(f32::EPSILON);
     let bound = f64::from(bound);
     T::from_f64(bound + bound.abs() * 4.0 * error + f64::from(f32::MIN_POSITIVE))
 }
 
-/// Between what the Euclidean distance of two rows' originals (of their directions, for the cosine)
-/// lies when their distance by `metric` is computed as `distance`, or rounded to it from double
-/// precision: the measure of the filter on codes.
+/// Bounds on the Euclidean distance of two rows (of their directions, for the cosine) whose
+/// distance by `metric` was computed as `distance`, or rounded to it from double precision. Codes
+/// are filtered by that measure. For the Manhattan distance, which has no codes, bounds on itself.
 pub(crate) fn filter_interval<T: Scalar>(metric: Metric, distance: f64, dim: usize) -> (f32, f32) {
     let of_sums = (dim + 8) as f64;
     let error = match metric {
@@ -33,7 +33,7 @@ pub(crate) fn filter_interval<T: Scalar>(metric: Metric, distance: f64, dim: usi
     )
 }
 
-/// In single precision, not narrower.
+/// Rounded outwards to single precision.
 pub(crate) fn outwards(lower: f64, upper: f64) -> (f32, f32) {
     (
         (lower as f32).next_down().max(0.0),

@@ -8,6 +8,7 @@ use crate::base::{context::Context, error::Result};
 /// Rows whose norms a thread computes at a time.
 pub(crate) const MEASURED: usize = 1024;
 
+/// How an out-of-memory error names them.
 pub(crate) const NORMS: &str = "norms of rows";
 
 /// The norm of each row.
@@ -22,13 +23,14 @@ pub(crate) fn norms_of<T: Scalar>(rows: Rows<'_, T>, ctx: &Context) -> Result<Ve
     Ok(of_rows)
 }
 
-/// By what share of it the norms of augmented rows of so many values may differ.
+/// The relative error of the norms of augmented rows of so many values, which but for rounding are
+/// all equal.
 pub(crate) fn norm_error<T: Scalar>(dim: usize) -> f64 {
     let rounding = (dim + 8) as f64 * f64::EPSILON;
     2.0 * T::UNIT_ROUNDOFF + rounding.sqrt()
 }
 
-/// What a row of this norm is multiplied by to make its direction; 0 where that is no number.
+/// What a row of this norm is multiplied by to make its direction; 0 where that is not finite.
 pub(crate) fn inverse(norm: f64) -> f64 {
     let inverse = norm.recip();
     if inverse.is_finite() { inverse } else { 0.0 }

@@ -1,8 +1,8 @@
-//! Directions of the engine's own tables: random inside the leading principal axes of the rows,
-//! orthogonal within a table, and cut where a sample falls into halves.
+//! The leading principal axes of rows, and projections on directions.
 //!
-//! Bits come out the same on every machine and number of threads, since keys are made of them:
-//! dot products have the fixed order of [`dot_products`], all else is scalar arithmetic.
+//! Results are the same to the bit on every machine and any number of threads, since lists and keys
+//! are made from them: dot products have the fixed order of [`dot_products`], all else is scalar
+//! arithmetic.
 
 use lshjoin_kernels::{Rows, Scalar, dot_products, memory};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -14,7 +14,8 @@ use crate::base::{
     random::gaussian,
 };
 
-/// Values of a sample, within these limits of its rows: what axes and medians cost, and need.
+/// Values in a sample, and the least and most rows that it has: fewer rows make worse axes and
+/// medians, more take longer.
 const SAMPLE_VALUES: usize = 1 << 21;
 const SAMPLE_ROWS: (usize, usize) = (1024, 4096);
 
@@ -25,10 +26,10 @@ const ROUNDS: usize = 4;
 /// Rows that a thread projects at a time.
 const BLOCK: usize = 64;
 
-/// What memory is asked for.
+/// How an out-of-memory error names them.
 pub(crate) const AXES: &str = "principal axes";
 
-/// What all tables share: the leading principal axes of a sample of rows.
+/// The leading principal axes of a sample of rows.
 #[derive(Clone)]
 pub(crate) struct PrincipalAxes {
     pub(crate) dim: usize,
@@ -78,7 +79,7 @@ impl PrincipalAxes {
         })
     }
 
-    /// What was learnt before, (axes, dim), row-major.
+    /// Axes that were learnt before, (axes, dim), row-major.
     pub(crate) fn of_parts(axes: Vec<f32>, dim: usize) -> Self {
         Self { dim, axes }
     }
@@ -140,21 +141,20 @@ fn clamped_dot<T: Scalar>(row: &[T], direction: &[f32]) -> f32 {
     clamp(products.sum()) as f32
 }
 
-/// Every how manieth row is in the sample.
+/// The step between the rows of the sample.
 pub(crate) fn axes_sample_step(rows: usize, dim: usize) -> usize {
     let most = (SAMPLE_VALUES / dim).clamp(SAMPLE_ROWS.0, SAMPLE_ROWS.1);
     rows.div_ceil(most).max(1)
 }
 
-/// Rows at equal distances from first to last, copied.
+/// Copies of the rows of the sample, which are at equal steps.
 pub(crate) fn sample_of<T: Scalar>(rows: Rows<'_, T>) -> Result<Vec<T>> {
     let step = axes_sample_step(rows.len(), rows.dim());
     let sampled: Vec<u32> = (0..rows.len() as u32).step_by(step).collect();
     Ok(rows.gather(&sampled)?)
 }
 
-/// The rows less their mean, scaled so that squares of ordinary rows neither
-/// overflow nor vanish.
+/// The rows less their mean, scaled so that squares of ordinary rows neither overflow nor vanish.
 fn centre<T: Scalar>(values: &[T], dim: usize) -> Result<Vec<f32>> {
     let largest = values
         .iter()
@@ -209,7 +209,7 @@ fn rounded(values: &[f64]) -> Result<Vec<f32>> {
     Ok(memory::collect(values, AXES)?)
 }
 
-/// A row-major matrix of `width` columns, column by column.
+/// The transpose of a row-major matrix of `width` columns.
 pub(crate) fn transpose(values: &[f32], width: usize) -> Result<Vec<f32>> {
     let Some(height) = values.len().checked_div(width) else {
         return Ok(Vec::new());

@@ -1,16 +1,16 @@
-//! Where rows come from that are not simply given: an index.
+//! What prepared rows ask of the index that they are stored in.
 
 use crate::base::error::Result;
 
-/// What an index knows of its rows beside their values; rows by their number.
+/// What an index knows of its rows beside their values.
 pub(crate) trait RowSource: Sync {
-    /// What orders rows at the same distance: the user's id.
+    /// What orders rows at the same distance: the user's id. By internal id.
     fn id(&self, number: u32) -> i64;
 
-    /// Whether the row may be a neighbour.
+    /// Whether the row of this internal id may be a neighbour.
     fn takes_part(&self, number: u32) -> bool;
 
-    /// Asked before the row, of so many values, is read: those of a file may be damaged.
+    /// To be called before a row, of so many values, is read: the file may be damaged.
     ///
     /// # Errors
     /// When it is.
