@@ -1,5 +1,5 @@
-//! What share of the neighbours a join finds: rows whose exact neighbours are known, and curves over
-//! them. Uses [`pairs`](crate::pairs); begin with [`ground_truth`].
+//! What share of the neighbours a join finds: rows whose exact neighbours are known, and what they
+//! say of all rows. Uses [`pairs`](crate::pairs) and what is below it; begin with [`ground_truth`].
 
 pub(crate) mod ground_truth;
 pub(crate) mod others;

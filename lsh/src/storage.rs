@@ -1,5 +1,5 @@
-//! Arrays in files and in memory: checksummed, mapped, replaced as a whole. The only layer that knows
-//! files. Uses [`base`](crate::base); begin with [`directory`].
+//! Arrays in files and in memory: checksummed, mapped, replaced as a whole. The only layer that
+//! knows files. Uses [`base`](crate::base); begin with [`directory`].
 
 pub(crate) mod array;
 pub(crate) mod directory;

@@ -1,4 +1,5 @@
-//! Rows whose exact neighbours are known, to choose by and to watch the recall of a join by.
+//! Ground truth: held-out rows whose exact neighbours are known. A plan is chosen by some of them,
+//! and its recall is measured on the others.
 
 use std::collections::BTreeSet;
 
@@ -15,35 +16,35 @@ use crate::{
     vectors::Vectors,
 };
 
-/// How many rows are held out: the recall of a join is then known within a percent or two. Twice as
-/// many if they have few neighbours, which tell less of a row, and half as many if many, which take
-/// longer to find.
+/// Rows that are held out: the recall of a join is then known within a percent or two. Twice as
+/// many for up to `FEW` neighbours, since each row says less then; half as many from `MANY`
+/// neighbours on, which take longer to find.
 const CHECKED_BY: usize = 768;
 const FEW: usize = 3;
 const MANY: usize = 32;
 
-/// Of a small side no more than about one row in so many, but at least so many rows.
+/// Of a small side, about one row in `SPARED` at most, but not fewer than `LEAST` rows.
 const SPARED: usize = 32;
 const LEAST: usize = 256;
 
-/// Every how manieth row is there to check by.
+/// One held-out row in so many is for the check.
 const CHECKING: usize = 3;
 
-/// Neighbours of a row that tell how far it has to look.
+/// Neighbours of a row, at most, that tell how far it has to probe.
 const NEIGHBORS: usize = 12;
 
 /// A left row, by index, and some of its nearest.
 pub(crate) type Known = (u32, Vec<u32>);
 
-/// Some left rows, and how far their k-th neighbours are: most to choose by, the rest to check the
-/// choice by.
+/// Some left rows and their exact neighbours. Most are for calibration: plans are chosen by them.
+/// The rest are for the check: what they find says what recall the choice comes to.
 pub(crate) struct GroundTruth<T> {
     calibration: Vec<KnownRow<T>>,
     check: Vec<KnownRow<T>>,
     k: usize,
 }
 
-/// Rows are given by index, not by number: they may be numbered anew later on.
+/// A held-out row. Rows are given by index, since internal ids may change later on.
 pub(crate) struct KnownRow<T> {
     /// Of the left side.
     pub(crate) row: u32,
@@ -73,7 +74,8 @@ pub(crate) fn count(rows: usize, k: usize) -> usize {
 }
 
 impl<T: Scalar> GroundTruth<T> {
-    /// Joins a sample of the left rows exactly; of the right ones when `left` is `None`.
+    /// Joins a sample of the left rows exactly; in a self-join (`left` is `None`), of the right
+    /// ones.
     pub(crate) fn of(
         left: Option<&Vectors<'_, T>>,
         right: &Vectors<'_, T>,
@@ -85,7 +87,8 @@ impl<T: Scalar> GroundTruth<T> {
         Self::of_rows(left, right, rows, k, ctx)
     }
 
-    /// Joins these rows of the left side exactly; of the right one when `left` is `None`.
+    /// Joins these rows of the left side exactly; in a self-join (`left` is `None`), of the right
+    /// one.
     pub(crate) fn of_rows(
         left: Option<&Vectors<'_, T>>,
         right: &Vectors<'_, T>,
@@ -103,7 +106,8 @@ impl<T: Scalar> GroundTruth<T> {
         let places = (k + usize::from(left.is_none())).min(right.len());
         let found = exactly(Some(&sample), right, places, ctx)?;
         let rows = (0..).zip(&rows).map(|(place, &row)| {
-            // Without itself or, among many equal rows, without one of these.
+            // Without itself. Among many equal rows it may not have found itself: then the last one
+            // goes.
             let others = found.of(place);
             let others = others.filter(|&other| left.is_some() || other != row);
             Ok::<_, Error>(KnownRow {
@@ -127,8 +131,8 @@ impl<T: Scalar> GroundTruth<T> {
         })
     }
 
-    /// Lets what to check by be chosen by, and other rows be there to check by: what was learnt
-    /// from rows can't be checked by them. False where there are no others.
+    /// Moves the rows of the check to the calibration and draws others for the check, since a
+    /// choice cannot be checked by rows that it was made by. False where there are no others.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -152,12 +156,12 @@ impl<T: Scalar> GroundTruth<T> {
         Ok(!self.check.is_empty())
     }
 
-    /// How many rows there are.
+    /// How many rows are held out.
     pub(crate) fn len(&self) -> usize {
         self.some(Split::All).count()
     }
 
-    /// The numbers of some of the rows and of their nearest, on these sides.
+    /// Some of the rows and their nearest, as internal ids on these sides.
     pub(crate) fn numbered<'s>(
         &'s self,
         left: Option<&'s Vectors<'_, T>>,
@@ -171,7 +175,7 @@ impl<T: Scalar> GroundTruth<T> {
         })
     }
 
-    /// Some of the rows with a few of their nearest, as evenly spread as may be.
+    /// Some of the rows, each with a few of its neighbours at equal steps.
     pub(crate) fn known(&self, which: Split) -> Vec<Known> {
         let known = |row: &KnownRow<T>| {
             let step = row.nearest.len().div_ceil(NEIGHBORS).max(1);
@@ -181,6 +185,7 @@ impl<T: Scalar> GroundTruth<T> {
         self.some(which).map(known).collect()
     }
 
+    /// The held-out rows of a split.
     pub(crate) fn some(&self, which: Split) -> impl Iterator<Item = &KnownRow<T>> + Clone {
         let (calibration, check) = match which {
             Split::Calibration => (self.calibration.as_slice(), [].as_slice()),
@@ -190,13 +195,13 @@ impl<T: Scalar> GroundTruth<T> {
         calibration.iter().chain(check)
     }
 
-    /// Whether the rows to choose by confirm `recall` of a join.
+    /// Whether the calibration rows confirm `recall` of a join.
     pub(crate) fn reaches(&self, recall: f64, join: &TopKJoin<'_, T>) -> Result<bool> {
         let shares = self.shares(Split::Calibration, join)?;
         Ok(reaches_confidently(recall, shares.into_iter()))
     }
 
-    /// The recall of a join, by the rows to check by.
+    /// The recall of a join, measured on the rows of the check.
     pub(crate) fn recall(&self, join: &TopKJoin<'_, T>) -> Result<Estimate> {
         let shares = self.shares(Split::Check, join)?;
         Ok(Estimate::of(shares.into_iter()))
@@ -219,7 +224,7 @@ impl<T: Scalar> GroundTruth<T> {
     }
 }
 
-/// The rows to reach a recall by, where one is asked for.
+/// The recall that is asked for and held-out rows to reach it by; `None` where none is asked for.
 pub(crate) fn ground_truth<T: Scalar>(
     recall: Option<f64>,
     left: Option<&Vectors<'_, T>>,
@@ -277,7 +282,7 @@ mod tests {
         assert_eq!(sample(3, 5), [0, 1, 2]);
         let rows = sample(12_000, 1024);
         assert!(rows.len() == 1000 && rows.is_sorted() && rows[999] < 12_000);
-        // Of rows that fall into 100 kinds in turn, rows at equal distances are of 25.
+        // Of rows of 100 kinds in turn, every twelfth row would be of 25 kinds only.
         let mut kinds: Vec<u32> = rows.iter().map(|row| row % 100).collect();
         kinds.sort_unstable();
         kinds.dedup();

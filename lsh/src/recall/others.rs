@@ -1,9 +1,9 @@
-//! Recall of rows that find themselves.
+//! The recall of self-joins that run as joins of two sides, so that rows may find themselves.
 
 use crate::base::report::Estimate;
 
-/// What recall is of, where rows look for their k nearest others among items that they are of: they
-/// find k + 1, of which they may be one.
+/// How recall is counted. Where queries are items too, a join for the k nearest others asks for k +
+/// 1 items, of which the query may be one.
 #[derive(Clone, Copy)]
 pub(crate) struct Others {
     /// `None` where all that is found counts.
@@ -11,8 +11,8 @@ pub(crate) struct Others {
 }
 
 impl Others {
-    /// The share of all to be found for this share of the others to be, each row itself being found
-    /// or not.
+    /// The recall of all k + 1 items that makes sure of `recall` of the k others, whether or not
+    /// the query is found.
     pub(crate) fn of_all(self, recall: f64) -> f64 {
         match self.k {
             Some(k) => (recall * k as f64 + 1.0) / (k as f64 + 1.0),
@@ -20,7 +20,7 @@ impl Others {
         }
     }
 
-    /// The share of the others that is found, at least, where this is that of all.
+    /// The recall of the k others, at least, given that of all k + 1 items.
     pub(crate) fn found(self, all: Estimate) -> Estimate {
         let Some(k) = self.k.map(|k| k as f64) else {
             return all;

@@ -1,13 +1,14 @@
-//! How far rows whose neighbours are known have to look to find them.
+//! Recall as it depends on how far rows probe, by rows whose neighbours are known.
 
 use crate::base::report::reaches_confidently;
 
-/// For each of some rows, how far, squared, the lists of its neighbours are from its own.
+/// For each of some rows and each of its neighbours, how far the row has to probe to find it: a
+/// squared distance between centroids, or by how much it exceeds the least one.
 pub(crate) struct RecallCurve(pub(crate) Vec<Vec<f32>>);
 
 impl RecallCurve {
-    /// The least reach with which these rows confirm `recall`; what they all need where they are too
-    /// few to confirm it whatever they find.
+    /// The least reach with which these rows confirm `recall`. Where they are too few to confirm it
+    /// whatever they find, that with which they find all.
     pub(crate) fn threshold_for(&self, recall: f64) -> f32 {
         let mut reaches: Vec<f32> = self.0.iter().flatten().copied().collect();
         reaches.sort_unstable_by(f32::total_cmp);
@@ -17,7 +18,7 @@ impl RecallCurve {
         reach.copied().unwrap_or(f32::INFINITY)
     }
 
-    /// The share of its neighbours that each row finds.
+    /// The share of its neighbours that each row finds with this reach.
     pub(crate) fn found(&self, reach: f32) -> impl Iterator<Item = f64> {
         self.0.iter().map(move |needed| {
             let found = needed.iter().filter(|&&other| other <= reach).count();

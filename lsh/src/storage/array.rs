@@ -26,16 +26,16 @@ use crate::{
     },
 };
 
-// What is mapped is read as it lies there.
+// Mapped values are read as they are, with no byte swapped.
 const _: () = assert!(
     cfg!(target_endian = "little"),
     "safetensors are little-endian"
 );
 
-/// Bytes that have a checksum of their own, read and checked together.
+/// Bytes that share a checksum, and are checked together when one of them is first read.
 pub(crate) const CHUNK: usize = 1 << 20;
 
-/// An array that is complete, where it lies.
+/// A complete array, mapped or in memory.
 #[derive(Debug)]
 pub(crate) struct Array {
     pub(crate) bytes: Mmap,
@@ -45,7 +45,7 @@ pub(crate) struct Array {
     pub(crate) check: Option<Check>,
 }
 
-/// What the data of a file have to be, and which chunks have been looked at.
+/// The checksums of a file, and which chunks of it have been checked.
 #[derive(Debug)]
 pub(crate) struct Check {
     pub(crate) path: PathBuf,
@@ -58,7 +58,7 @@ impl Array {
     /// read into memory.
     ///
     /// # Errors
-    /// When it is not there, it is not the file that the manifest tells of, or the run is cancelled.
+    /// When the file is missing or is not the one that the manifest names, or the run is cancelled.
     pub(crate) fn open(
         directory: &Path,
         name: &str,
@@ -117,14 +117,14 @@ impl Array {
         &self.shape
     }
 
-    /// All data; without a check.
+    /// All data, unchecked.
     pub(crate) fn data(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 
-    /// The data as the numbers that the array was made of.
+    /// The data as values of their type.
     pub(crate) fn values<V: Pod>(&self) -> &[V] {
-        // Aligned and of whole numbers, as every file is laid out.
+        // This always succeeds: every file is aligned, and holds whole values.
         bytemuck::try_cast_slice(self.data()).unwrap_or_default()
     }
 
@@ -134,7 +134,7 @@ impl Array {
         Error::damaged(path.unwrap_or(Path::new("the index")), problem)
     }
 
-    /// Asked before these bytes of the data are read.
+    /// To be called before these bytes of the data are read; checks each chunk once.
     ///
     /// # Errors
     /// When they are not what was written.
@@ -174,7 +174,7 @@ impl Array {
         self.shape.dtype.bitsize() / 8
     }
 
-    /// The first of these values that is NaN or infinite, with its place among them.
+    /// The first of these values that is NaN or infinite, after its position among them.
     fn not_finite(&self, data: &[u8]) -> Option<(usize, f64)> {
         fn first<V: Pod>(data: &[u8], value: impl Fn(&V) -> f64) -> Option<(usize, f64)> {
             let values: &[V] = bytemuck::try_cast_slice(data).unwrap_or_default();
@@ -188,6 +188,8 @@ impl Array {
         }
     }
 
+    /// Checks all data.
+    ///
     /// # Errors
     /// When any byte is not what was written, or the run is cancelled.
     pub(crate) fn check_all(&self, ctx: &Context) -> Result<()> {
@@ -207,6 +209,7 @@ impl Array {
 }
 
 impl Array {
+    /// What a manifest says of this array, once it is the file at `path`.
     pub(crate) fn stored(&self, path: &Path, ctx: &Context) -> Result<StoredArray> {
         let name = path.file_name().map(|name| name.to_string_lossy().into());
         let checksum = |chunk: &[u8]| {

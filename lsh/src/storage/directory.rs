@@ -29,32 +29,34 @@ use crate::{
 };
 
 const JOURNAL: &str = "manifest-unfinished.json";
-/// What either of them is called until it is whole.
+/// The name of either until it is complete.
 const TEMPORARY: &str = ".manifest.unfinished";
-/// What is there, or may be, beside the manifest.
+/// The files that are there, or may be, beside the manifest.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Journal {
-    /// Those of the manifest among them, as they go with it.
+    /// Those of the manifest too: when it is replaced, they can go.
     files: BTreeSet<String>,
-    /// A build that can go on.
+    /// A build that can be resumed.
     build: Option<Checkpoint>,
 }
 
-/// How far an index is that is being built.
+/// How far the build of an index has come.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Checkpoint {
     library_version: String,
     facts: IndexMetadata,
-    /// Whether items are being written by list, or lists are being found.
+    /// Whether the build is in its last pass, which writes items by list; in the one before, it
+    /// finds the list of each.
     pub(crate) writing: bool,
     /// Items that were done in this pass.
     pub(crate) seen: usize,
-    /// As bits: the scale of codes, and the largest squared norm.
+    /// The scale of codes, as bits, so that it is restored exactly.
     pub(crate) scale: Option<u32>,
+    /// The largest norm, as bits.
     pub(crate) longest: u64,
-    /// By array.
+    /// The files of all arrays, by the names of these.
     pub(crate) files: BTreeMap<String, CheckpointFile>,
 }
 
@@ -84,15 +86,16 @@ impl Checkpoint {
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
-    /// The directory itself, locked until it is closed, by a kill too.
+    /// The directory itself, locked. The lock ends with the process, however that ends.
     lock: File,
     journal: Journal,
-    /// By which the names of new files end.
+    /// What the names of new files end in.
     token: String,
 }
 
 impl Directory {
-    /// Makes the directory, if there is none.
+    /// Locks the directory, making it if there is none, and removes what is left of writers that
+    /// were killed.
     ///
     /// # Errors
     /// When it holds anything but an index, or another process is writing to it.
@@ -126,7 +129,7 @@ impl Directory {
             }
             there.insert(name);
         }
-        // One that came to its end, or whose files were being removed, does not go on.
+        // A build that was committed, or has lost files, is not resumed.
         journal.build = journal.build.filter(|build| {
             let mut files = build.files.values().map(|file| &file.file);
             files.all(|file| there.contains(file) && !named.contains(file))
@@ -146,7 +149,8 @@ impl Directory {
         &self.path
     }
 
-    /// Asked before the first [`Directory::writer`].
+    /// Names all files that will be made, in the journal. To be called before the first
+    /// [`Directory::writer`].
     ///
     /// # Errors
     /// What the system says.
@@ -181,7 +185,7 @@ impl Directory {
         Ok(manifest)
     }
 
-    /// Removes what belongs to no index: also what a builder left that could go on.
+    /// Removes what belongs to no index, even a build that could be resumed.
     ///
     /// # Errors
     /// What the system says.
@@ -190,7 +194,7 @@ impl Directory {
         self.settle()
     }
 
-    /// Removes what belongs neither to an index nor to a build that can go on.
+    /// Removes what belongs neither to an index nor to a build that can be resumed.
     fn settle(&mut self) -> Result<()> {
         let mut kept = named_files(&self.path)?;
         let build = self.journal.build.iter();
@@ -207,7 +211,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Writes a file, on disk when this returns, in place of one of the same name.
+    /// Writes a file in place of any of the same name. When this returns, it is on disk.
     fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
         let io = |error| Error::io(&self.path, error);
         let text = serde_json::to_vec_pretty(value).map_err(|error| io(error.into()))?;
@@ -220,7 +224,7 @@ impl Directory {
         self.lock.sync_all().map_err(io)
     }
 
-    /// Writes what a builder needs to go on from here.
+    /// Records what a builder needs to go on from here.
     ///
     /// # Errors
     /// What the system says.
@@ -229,7 +233,7 @@ impl Directory {
         self.write_json(JOURNAL, &self.journal)
     }
 
-    /// What a builder of the same index left, if there is something of the kind.
+    /// What a builder of the same index left that can be resumed.
     pub(crate) fn unfinished(&self, facts: &IndexMetadata) -> Option<&Checkpoint> {
         self.journal.build.as_ref().filter(|build| {
             build.library_version == env!("CARGO_PKG_VERSION") && build.facts == *facts
@@ -239,7 +243,7 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // Whoever comes next does it if this fails.
+        // The next writer does it if this fails.
         let _ = self.settle();
     }
 }
@@ -334,7 +338,7 @@ mod tests {
             fs::write(&path, altered).unwrap();
             match Manifest::read(directory.path()) {
                 Err(Error::Damaged { path: named, .. }) => assert_eq!(named, path),
-                // White space for other white space.
+                // One kind of white space for another.
                 read => assert_eq!(read.unwrap(), manifest, "byte {at}"),
             }
         }
@@ -360,7 +364,7 @@ mod tests {
         Directory::create(directory.path()).unwrap();
     }
 
-    /// A directory as a kill leaves it that came when some files were begun.
+    /// A directory as a kill leaves it after some files were begun.
     fn killed(path: &Path) -> Vec<String> {
         let mut directory = Directory::create(path).unwrap();
         directory.begin().unwrap();
@@ -390,7 +394,7 @@ mod tests {
         assert_eq!(names(directory.path()), before);
     }
 
-    /// What the manifest does not name is gone before the journal that says so.
+    /// The journal goes last, after all files that it names and the manifest does not.
     #[test]
     fn the_journal_is_the_last_to_go() {
         let directory = tempfile::tempdir().unwrap();

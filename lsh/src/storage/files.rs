@@ -10,10 +10,11 @@ use lshjoin_kernels::{Mmap, MmapMut, map, memory};
 
 use crate::base::error::{Error, Result};
 
-/// Bytes of a manifest, of which a megabyte of arrays takes up some 30: those of 8 TB.
+/// Most bytes that a manifest may have. A megabyte of arrays takes up some 30 of it, so that this
+/// is enough for 8 TB.
 pub(crate) const MOST_BYTES: u64 = 1 << 28;
 
-/// Whether a file of this name is one of this array's.
+/// Whether a file of this name can be one of this array's.
 pub(crate) fn is_name_of(array: &str, file: &str) -> bool {
     let rest = file
         .strip_prefix(array)
@@ -38,15 +39,15 @@ pub(crate) fn open_regular(path: &Path, how: &OpenOptions) -> Result<File> {
     how.open(path).map_err(io)
 }
 
-/// The contents of a file of an index.
+/// Maps a file of an index.
 pub(crate) fn mapped_file(file: &File) -> io::Result<Mmap> {
-    // SAFETY: files of an index are not written to once they are complete: a new index has new files,
-    // and old ones are unlinked, which leaves their maps as they are. Those under way are this
-    // process's alone, since it has the directory locked.
+    // SAFETY: files of an index are not written to once they are complete: a new index has new
+    // files, and old ones are unlinked, which leaves their maps as they are. Those under way are
+    // this process's alone, since it has the directory locked.
     unsafe { map(file) }
 }
 
-/// Memory of so many bytes, zeros.
+/// So many bytes of memory, zeroed.
 pub(crate) fn anonymous(bytes: usize) -> Result<MmapMut> {
     memory::check(bytes, ARRAY_BYTES)?;
     MmapMut::map_anon(bytes).map_err(|_| {
@@ -55,6 +56,7 @@ pub(crate) fn anonymous(bytes: usize) -> Result<MmapMut> {
     })
 }
 
+/// Reads a file of JSON; `None` where there is none.
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     match read(path) {
         Ok(text) => Ok(Some(text)),
@@ -88,5 +90,5 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// What memory is asked for.
+/// How an out-of-memory error names them.
 pub(crate) const ARRAY_BYTES: &str = "the arrays of an index";

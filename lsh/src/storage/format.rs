@@ -8,7 +8,7 @@ use crate::base::error::Result;
 /// Data start at a whole cache line.
 pub(crate) const ALIGN: usize = 64;
 
-/// What an array is, in words that go into a manifest.
+/// The type and shape of an array, as a manifest has them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Shape {
@@ -22,12 +22,13 @@ impl Shape {
         Self { dtype, shape }
     }
 
-    /// Along the first dimension.
+    /// The length along the first dimension.
     pub(crate) fn length(&self) -> usize {
         self.shape.first().copied().unwrap_or(0)
     }
 
-    /// The first bytes of the file, up to the data, and the number of bytes of these.
+    /// The bytes of the file up to its data, and the number of bytes of these; `None` where they
+    /// are too many to be addressed.
     pub(crate) fn header(&self, name: &str) -> Option<(Vec<u8>, usize)> {
         let values = self
             .shape
@@ -54,11 +55,11 @@ impl Shape {
 #[serde(deny_unknown_fields)]
 pub(crate) struct StoredArray {
     pub(crate) file: String,
-    // As of `Shape`; flattened, serde would keep all that stands beside it twice.
+    // The fields of `Shape`. It is not flattened: serde would then buffer all others.
     pub(crate) dtype: Dtype,
     pub(crate) shape: Vec<usize>,
     pub(crate) chunk_bytes: usize,
-    /// Of each chunk of the data.
+    /// The checksum of each chunk of the data.
     pub(crate) xxh3: Vec<Checksum>,
 }
 
@@ -68,7 +69,7 @@ impl StoredArray {
     }
 }
 
-/// A checksum, in a manifest 16 hexadecimal digits.
+/// A checksum; in a manifest, 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub(crate) struct Checksum(pub(crate) u64);

@@ -12,18 +12,18 @@ use crate::{
     storage::format::Shape,
 };
 
-/// The arrays of an index, which are its files too.
+/// The arrays of an index, each of which is a file.
 ///
 /// - `axes` (axes, dim) and `centroids` (lists, axes): the coarse quantiser; of no rows where
 ///   the metric has no codes.
 /// - `centre` (1, dim): what codes are counted from; of no rows where that is zero.
 /// - `starts` (lists + 1): the first row of each list, and the end of the last.
-/// - `held_out`: rows that recall is measured by.
+/// - `held_out`: rows that probes are chosen by.
 /// - `rows` (rows, dim), by list; with one value more where inner products are searched.
 /// - `codes` (rows, stride) and `known` (rows, 16): see [`Quantised::parts`].
-/// - `norms`: for the cosine; where inner products are searched, of rows as they are kept.
-/// - `ids`: of the user's; `by_id`: rows by rising id.
-/// - `duplicate_ranks`: for each row how many equal ones have lower ids.
+/// - `norms`: for the cosine and, of rows as they are stored, for inner products.
+/// - `ids`: the user's; `by_id`: rows by rising id.
+/// - `twins`: duplicate ranks, for each row how many equal ones have lower ids.
 pub(crate) const ARRAYS: [&str; 12] = [
     "axes",
     "by_id",
@@ -41,14 +41,15 @@ pub(crate) const ARRAYS: [&str; 12] = [
 
 /// The arrays that are there only while an index is built.
 ///
-/// - `cells`: that of each item, as they come; where building can be resumed.
-/// - `hashes`: equal for equal rows; row by row.
+/// - `cells`: the list of each item, in the order in which items come; only where the build can be
+///   resumed.
+/// - `hashes`: of rows, equal for equal ones.
 pub(crate) const CHECKPOINT_ARRAYS: [&str; 2] = ["cells", "hashes"];
 
 /// The shape of each array of an index.
 pub(crate) struct Shapes {
     pub(crate) rows: usize,
-    /// Values of a row as it is kept.
+    /// Values of a stored row: one more than those of an item, where inner products are searched.
     pub(crate) width: usize,
     pub(crate) metric: Metric,
     pub(crate) axes: usize,
@@ -59,7 +60,7 @@ pub(crate) struct Shapes {
 }
 
 impl Shapes {
-    /// Whether lists of this plan come out like that.
+    /// Whether a build by this plan can have such axes, centre, lists and held-out rows.
     pub(crate) fn is_possible(&self, plan: &PartitionPlan) -> bool {
         let of = |count: usize, most: usize| match has_codes(self.metric) && self.rows > 0 {
             true => (1..=most).contains(&count),
@@ -91,25 +92,26 @@ impl Shapes {
     }
 }
 
-/// Whether the metric has a filter on codes, so that lists are of use.
+/// Whether the metric has a filter on codes. Without one, lists are of no use.
 pub(crate) fn has_codes(metric: Metric) -> bool {
     metric != Metric::Manhattan
 }
 
-/// Whether distances by the metric ask for norms.
+/// Whether distances by the metric need norms.
 pub(crate) fn has_norms(metric: Metric) -> bool {
     matches!(metric, Metric::Cosine | Metric::InnerProduct)
 }
 
-/// Values of a row as it is kept.
+/// Values of a stored row: one more than those of an item, where inner products are searched.
 pub(crate) fn width(metric: Metric, dim: usize) -> usize {
     dim + usize::from(metric == Metric::InnerProduct)
 }
 
-/// Items whose neighbours tell how far rows have to look; none are needed to check the choice by.
+/// Items that are held out, at most, to choose by their neighbours how far to probe. None are held
+/// out to check the choice.
 pub(crate) const CHECKED_BY: usize = 1024;
 
-/// Every how manieth of so many items is held out.
+/// The step between held-out items.
 pub(crate) fn held_out_step(items: usize) -> usize {
     items.div_ceil(CHECKED_BY).max(1)
 }
@@ -119,7 +121,7 @@ pub(crate) fn held_out_count(items: usize) -> usize {
     items.div_ceil(held_out_step(items))
 }
 
-/// Whether there may be an index of so many items and values, and of such lists.
+/// Checks that there can be an index of so many items and values, and of such lists.
 ///
 /// # Errors
 /// When a number is out of range.

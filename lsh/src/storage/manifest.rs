@@ -1,4 +1,4 @@
-//! What an index is and which files it has, in a file of its own.
+//! The manifest of an index: what it is, and which files it has.
 
 use std::{collections::BTreeMap, io, path::Path};
 
@@ -20,7 +20,7 @@ pub(crate) const FORMAT: &str = "lshjoin index";
 
 pub(crate) const FORMAT_VERSION: u64 = 1;
 
-/// What is known of an index without a look at its arrays.
+/// What is known of an index without reading its arrays.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
@@ -29,7 +29,7 @@ pub(crate) struct Manifest {
     library_version: String,
     pub(crate) facts: IndexMetadata,
     pub(crate) arrays: BTreeMap<String, StoredArray>,
-    /// Of this manifest, with nothing in this place.
+    /// The checksum of this manifest with this field empty.
     pub(crate) checksum: String,
 }
 
@@ -47,9 +47,9 @@ pub(crate) struct Head {
 pub(crate) struct IndexMetadata {
     pub(crate) items: usize,
     pub(crate) dim: usize,
-    /// By its name.
+    /// The metric's name.
     pub(crate) metric: String,
-    /// By which the lists were made.
+    /// The plan by which the lists were made.
     pub(crate) plan: JoinPlan,
 }
 
@@ -67,10 +67,11 @@ impl Manifest {
         manifest
     }
 
+    /// The checksum that this manifest has to have.
     pub(crate) fn sum(&self) -> String {
         let mut unsigned = self.clone();
         unsigned.checksum.clear();
-        // Strings and numbers: they can be written.
+        // This always succeeds: all fields are strings and numbers.
         let text = serde_json::to_vec(&unsigned).unwrap_or_default();
         format!("{:016x}", xxh3_64(&text))
     }

@@ -21,7 +21,8 @@ use crate::{
     },
 };
 
-/// Bytes of a file that may be on their way to disk: the rest of them, and Ctrl-C, wait for no more.
+/// Bytes of a file that are written before it is synced: neither the last sync nor Ctrl-C then
+/// waits for more.
 pub(crate) const UNSYNCED: usize = 256 << 20;
 
 /// An array that is being written.
@@ -45,7 +46,7 @@ pub(crate) enum Sink {
 }
 
 impl ArrayWriter {
-    /// In memory, or in a new file.
+    /// An array in memory or, with a path, in a new file.
     ///
     /// # Errors
     /// When memory or disk have no room, or the shape is impossible.
@@ -84,7 +85,7 @@ impl ArrayWriter {
         })
     }
 
-    /// Goes on with the file of this name in `directory`.
+    /// Goes on with a file that was begun in `directory`.
     ///
     /// # Errors
     /// What the system says, or when it is not a file that was begun with this name and shape.
@@ -152,8 +153,8 @@ impl ArrayWriter {
         Ok(())
     }
 
-    /// All values as they are now. Of a file they are read, not mapped: a page of it that was not
-    /// written yet is made when it is touched, which ends the process where the disk is full.
+    /// All values as they are now. A file is read, not mapped: touching a page of a map that was
+    /// not written yet needs room on disk, and ends the process where there is none.
     ///
     /// # Errors
     /// What the system says.
@@ -176,7 +177,7 @@ impl ArrayWriter {
         }
     }
 
-    /// Writes values from the one of this number on.
+    /// Writes values, the first of them at this index of the array.
     ///
     /// # Errors
     /// What the system says.
