@@ -1,6 +1,6 @@
 //! Pairs of rows: tiles that compare codes, sinks that keep what is near, lists of the nearest, and
-//! results in order. Every join is made of these. Uses [`vectors`](crate::vectors); begin with
-//! [`tile_join`].
+//! results in order. Every join is made of these. Uses [`vectors`](crate::vectors) and
+//! [`base`](crate::base); begin with [`tile_join`].
 
 pub(crate) mod batches;
 pub(crate) mod by_sorting;

@@ -10,6 +10,7 @@ use crate::{
 /// Hands over pairs `size` at a time, and what is left at the end.
 pub(crate) struct Batches<'a, T, D> {
     size: usize,
+    /// The batch that is being filled.
     warm_start: JoinedPairs<T>,
     deliver: D,
     ctx: &'a Context,
@@ -25,9 +26,11 @@ impl<'a, T: Scalar, D: FnMut(JoinedPairs<T>)> Batches<'a, T, D> {
         }
     }
 
+    /// Adds pairs, and delivers each batch that they fill.
+    ///
     /// # Errors
-    /// When the run is cancelled, which the receiver of a batch may have done, or there is no memory
-    /// for a batch.
+    /// When the run is cancelled, which the receiver of a batch may have done, or there is no
+    /// memory for a batch.
     pub(crate) fn add(&mut self, mut pairs: &[Pair<T>]) -> Result<()> {
         while !pairs.is_empty() {
             let room = self.size - self.warm_start.left.len();
@@ -41,6 +44,8 @@ impl<'a, T: Scalar, D: FnMut(JoinedPairs<T>)> Batches<'a, T, D> {
         Ok(())
     }
 
+    /// Delivers what is left.
+    ///
     /// # Errors
     /// As of [`Batches::add`].
     pub(crate) fn finish(mut self) -> Result<()> {

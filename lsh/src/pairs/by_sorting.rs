@@ -1,4 +1,5 @@
-//! Lists that are most of the items: these are sorted by distance, one query after the other.
+//! The k nearest where k is most of the items: all distances are computed and sorted, one query
+//! after the other.
 
 use std::cmp::Ordering;
 
@@ -11,13 +12,13 @@ use crate::{
     vectors::Vectors,
 };
 
-/// Whether the k nearest are so many of the items that no filter pays: most distances are asked for,
-/// and a list that is merged into takes k steps for each block of items.
+/// Whether k is so large a part of the items that no filter pays: most distances are needed anyway,
+/// and merging into a list of k takes k steps for each block of items.
 pub(crate) fn are_most(k: usize, items: usize) -> bool {
     k >= items / 2
 }
 
-/// The k nearest of each left row, of `right` with itself when `left` is `None`.
+/// The k nearest of each left row; a self-join of `right` when `left` is `None`.
 ///
 /// # Errors
 /// When there is no memory for them, or the run is cancelled.

@@ -20,7 +20,9 @@ pub(crate) struct InOrder<V, H> {
 }
 
 struct State<V, H> {
+    /// The task whose turn it is.
     next: usize,
+    /// What was found before its turn, by task.
     early: BTreeMap<usize, Vec<V>>,
     /// Values in `early`.
     kept: usize,
@@ -53,7 +55,7 @@ impl<V, H: FnMut(Vec<V>) -> Result<()>> InOrder<V, H> {
         }
     }
 
-    /// Numbers start at 0, with none left out.
+    /// The turn of task `number`. Tasks are numbered from 0, with none left out.
     pub(crate) fn turn(&self, number: usize) -> Turn<'_, V, H> {
         Turn {
             order: self,

@@ -5,18 +5,18 @@ use rayon::prelude::*;
 
 use crate::{base::error::Result, vectors::Vectors};
 
-/// What memory is asked for.
+/// How an out-of-memory error names them.
 pub(crate) const NEIGHBORS: &str = "neighbours";
 
 /// The k nearest items of each query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Neighbors<T> {
-    /// Places a query.
+    /// Neighbours per query.
     pub k: usize,
     /// Distances, (queries, k) row-major, rising, infinite where there are fewer than k.
     pub distances: Vec<T>,
-    /// Rows of the items, in the same places; −1 where there are fewer than k. Among items at
-    /// the same distance the lower row comes first.
+    /// Rows of the items, laid out alike; −1 where there are fewer than k. Among items at the same
+    /// distance the lower row comes first.
     pub indices: Vec<i64>,
 }
 
@@ -30,14 +30,14 @@ impl<T: Scalar> Neighbors<T> {
             .map(|&index| index as u32)
     }
 
-    /// The same with the indices of items that were themselves numbered by `rows`.
+    /// The same with `rows[i]` in place of each index i.
     pub(crate) fn renumbered(mut self, rows: &[u32]) -> Self {
         let known = self.indices.par_iter_mut().filter(|index| **index >= 0);
         known.for_each(|index| *index = i64::from(rows[*index as usize]));
         self
     }
 
-    /// The same by the indices of rows that are numbered otherwise on these sides.
+    /// The same with indices of rows, of queries and of items, in place of internal ids.
     pub(crate) fn by_index(
         mut self,
         left: &Vectors<'_, T>,
@@ -52,7 +52,7 @@ impl<T: Scalar> Neighbors<T> {
         }
     }
 
-    /// For each of `places` the list at that place.
+    /// The lists at these positions, one after the other.
     ///
     /// # Errors
     /// When there is no memory for them.
@@ -64,7 +64,8 @@ impl<T: Scalar> Neighbors<T> {
         })
     }
 
-    /// The same with `k` places a query, not fewer than there are.
+    /// The same with `k` neighbours per query, not fewer than before; there are none at the new
+    /// ones.
     ///
     /// # Errors
     /// When there is no memory for them.
@@ -88,7 +89,7 @@ impl<T: Scalar> Neighbors<T> {
     }
 }
 
-/// For each of `places` the `k` values there.
+/// The `k` values at each of these positions.
 fn copied_to<V: Copy + Send + Sync>(
     values: Vec<V>,
     k: usize,
@@ -104,7 +105,7 @@ fn copied_to<V: Copy + Send + Sync>(
 /// A left row, a right row and their distance.
 pub(crate) type Pair<T> = (u32, u32, T);
 
-/// What memory is asked for.
+/// How an out-of-memory error names them.
 pub(crate) const PAIRS: &str = "pairs that are near";
 
 /// Pairs of rows and their distances.
@@ -121,7 +122,7 @@ pub struct JoinedPairs<T> {
 /// All pairs of a query and an item within a radius.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RadiusNeighbors<T> {
-    /// The neighbours of query i are at places `lims[i]..lims[i + 1]`.
+    /// The neighbours of query i are at positions `lims[i]..lims[i + 1]`.
     pub lims: Vec<i64>,
     /// Distances, rising for each query.
     pub distances: Vec<T>,
@@ -138,6 +139,8 @@ impl<T: Scalar> JoinedPairs<T> {
         }
     }
 
+    /// Appends pairs.
+    ///
     /// # Errors
     /// When there is no memory for them.
     pub(crate) fn extend(&mut self, pairs: &[Pair<T>]) -> Result<()> {
@@ -151,7 +154,7 @@ impl<T: Scalar> JoinedPairs<T> {
 }
 
 impl<T: Scalar> RadiusNeighbors<T> {
-    /// Of queries, items and distances.
+    /// From triples of query, item and distance, in any order.
     ///
     /// # Errors
     /// When there is no memory for them.

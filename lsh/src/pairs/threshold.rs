@@ -16,8 +16,10 @@ pub(crate) struct ThresholdSink<'a, T> {
     pub(crate) left: &'a Vectors<'a, T>,
     pub(crate) right: &'a Vectors<'a, T>,
     pub(crate) threshold: f64,
+    /// The Euclidean distance, in the measure of codes, that pairs within the threshold never
+    /// exceed.
     pub(crate) bound: f32,
-    /// Of a side with itself, each pair is compared once but wanted both ways.
+    /// In a self-join each pair is compared once but wanted both ways.
     pub(crate) with_itself: bool,
     pub(crate) isa: Isa,
     /// For each earlier table, the buckets of the left and right rows.
@@ -32,7 +34,7 @@ pub(crate) struct ThresholdScratch<T> {
 }
 
 impl<'a, T: Scalar> ThresholdSink<'a, T> {
-    /// Of `left` with itself when `right` is `None`.
+    /// For a self-join of `left` when `right` is `None`.
     pub(crate) fn new(
         left: &'a Vectors<'a, T>,
         right: Option<&'a Vectors<'a, T>>,
@@ -51,7 +53,7 @@ impl<'a, T: Scalar> ThresholdSink<'a, T> {
         }
     }
 
-    /// The pairs found, by row: the order in which tiles bring them is nobody's promise.
+    /// Takes out the pairs found, sorted by row: tiles find them in no promised order.
     pub(crate) fn take(&self, scratch: &mut ThresholdScratch<T>) -> Result<Vec<Pair<T>>> {
         let mut found = std::mem::take(&mut scratch.found);
         if self.with_itself {
@@ -67,7 +69,7 @@ impl<'a, T: Scalar> ThresholdSink<'a, T> {
         Ok(found)
     }
 
-    /// Each row with itself: at distance 0, but for what has no direction.
+    /// Each row with itself: at distance 0 or, where it has no direction, 1.
     pub(crate) fn with_itself(&self) -> impl Iterator<Item = Pair<T>> {
         let rows = self.left.rows;
         let distance = move |row: u32| match self.left.metric {
@@ -127,11 +129,12 @@ impl<T: Scalar> PairSink<T> for ThresholdSink<'_, T> {
 /// The bucket of each row in one table, numbered alike on both sides.
 pub(crate) struct BucketNumbers {
     pub(crate) left: Vec<u32>,
-    /// Empty when the two sides are one.
+    /// Empty in a self-join.
     pub(crate) right: Vec<u32>,
 }
 
 impl BucketNumbers {
+    /// Whether the two rows share a bucket.
     pub(crate) fn shared(&self, left: u32, right: u32) -> bool {
         let of_right = if self.right.is_empty() {
             &self.left

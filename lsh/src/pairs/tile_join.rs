@@ -14,37 +14,39 @@ use crate::{
 /// Rows of a left and of a right panel: both fit a second-level cache at a few hundred dimensions.
 pub(crate) const LEFT: usize = 512;
 const RIGHT: usize = 2048;
-/// Left rows that one task is compared with with its right panel; more are other tasks'.
+/// Left rows, at most, that one task compares with its right panel; the rest are other tasks'.
 const LEFT_OF_TASK: usize = 1 << 15;
-/// Findings that are kept before their turn: about a pair of panels' worth.
+/// Pairs that are kept, at most, until it is their turn: as many as a pair of panels can bring.
 const ROOM: usize = LEFT * RIGHT;
 
-/// Two ranges of rows to be compared, each by its place in an order of rows.
+/// Two ranges of rows to be compared: of positions in the orders of a [`TileJoin`].
 pub(crate) struct BlockPair {
     pub(crate) left: Range<usize>,
     pub(crate) right: Range<usize>,
 }
 
-/// The two sides of a join in the order in which their rows are compared. One side compared with
-/// itself (`right` is `None`) compares each pair once, and no row with itself.
+/// The two sides of a join, and the order in which the rows of each are compared, as internal ids.
+/// A self-join (`right` is `None`) compares each pair once, and no row with itself.
 pub(crate) struct TileJoin<'a, T> {
     pub(crate) left: &'a Vectors<'a, T>,
     pub(crate) left_order: &'a [u32],
     pub(crate) right: Option<(&'a Vectors<'a, T>, &'a [u32])>,
-    /// What tiles compare in place of the sides' codes. Of what they find then, only the lower ends
-    /// of intervals are right.
+    /// Codes to compare in place of the sides' own: shorter ones, whose distances are lower bounds.
+    /// Only the lower ends of the intervals that tiles find are right then.
     pub(crate) codes: Option<(&'a Quantised<'static>, &'a Quantised<'static>)>,
     pub(crate) ctx: &'a Context,
 }
 
-/// What a join does with the pairs that pass.
+/// What a join does with the pairs that pass the filter on codes (FAISS's result handler). Rows are
+/// given by internal id.
 pub(crate) trait PairSink<T>: Sync {
     /// What a thread keeps from one block of pairs to the next.
     type Scratch: Send;
 
     fn scratch(&self) -> Self::Scratch;
 
-    /// The Euclidean distance beyond which a left row has no use for a pair; negative for none.
+    /// The Euclidean distance beyond which a left row has no use for a pair; negative for no use at
+    /// all.
     fn left_bound(&self, row: u32) -> f32;
 
     /// The same for a right row.
@@ -55,7 +57,7 @@ pub(crate) trait PairSink<T>: Sync {
         Ok(near_pairs(left, right, near)?)
     }
 
-    /// What becomes of these pairs, given as places in `left` and `right`.
+    /// Takes these pairs, given as positions in `left` and `right`.
     fn consume(
         &self,
         left: &[u32],
@@ -82,7 +84,7 @@ struct Task {
 }
 
 impl<T: Scalar> TileJoin<'_, T> {
-    /// Holds `meetings` on the current rayon pool.
+    /// Compares these pairs of blocks, on the current rayon pool.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -102,9 +104,9 @@ impl<T: Scalar> TileJoin<'_, T> {
         })
     }
 
-    /// Holds `meetings` on the current rayon pool, one left panel with one right panel a task, and
-    /// hands over what `take` makes of a thread's scratch after each task: in the same order on any
-    /// number of threads, and in bounded memory when `hand_over` is slow.
+    /// Compares these pairs of blocks, on the current rayon pool, one left panel with one right
+    /// panel a task. Hands over what `take` makes of a thread's scratch after each task: in the
+    /// same order on any number of threads, and in bounded memory when `hand_over` is slow.
     ///
     /// # Errors
     /// When the run is cancelled, or what `hand_over` returns.
@@ -145,7 +147,7 @@ impl<T: Scalar> TileJoin<'_, T> {
         })
     }
 
-    /// Each right panel with ranges of `length` left rows, told to the run as steps.
+    /// A task for each right panel and each range of `length` left rows; progress counts tasks.
     fn tasks(&self, meetings: impl Iterator<Item = BlockPair>, length: usize) -> Result<Vec<Task>> {
         let with_itself = self.right.is_none();
         let of_meeting = |BlockPair { left, right }: BlockPair| {
@@ -183,8 +185,8 @@ impl<T: Scalar> TileJoin<'_, T> {
             buffer.right.gather(codes, right_rows, &bounds)?;
             buffer.gathered = task.right.clone();
         }
-        // Left blocks of a side with itself end where the right panel starts, so that only a block
-        // at or after that start holds a row twice.
+        // In a self-join left blocks end where the right panel starts, so that only blocks from
+        // there on share rows with it.
         let mut start = task.left.start;
         while start < task.left.end {
             self.ctx.check()?;
@@ -255,6 +257,7 @@ impl<T: Scalar> TileJoin<'_, T> {
     }
 }
 
+/// The bound of each of these rows.
 pub(crate) fn bounds(rows: &[u32], bound: impl Fn(u32) -> f32) -> Vec<f32> {
     rows.iter().map(|&row| bound(row)).collect()
 }

@@ -19,22 +19,23 @@ use crate::{
 pub(crate) struct TopK<'a, T> {
     pub(crate) lists: TopKLists<'a, T>,
     k: usize,
-    /// Whether the two sides are one, so that a row is joined with itself.
+    /// Whether it is a self-join, in which a row is not its own neighbour.
     with_itself: bool,
     ctx: &'a Context,
 }
 
-/// Keeps what is near for the left rows of comparisons and, where a side is joined with itself, for
-/// the right ones.
+/// Adds near pairs to the top-k of their left rows and, in a self-join that compares each pair
+/// once, to those of their right rows.
 pub(crate) struct TopKSink<'a, T> {
     nearest: &'a TopK<'a, T>,
     both_ways: bool,
-    /// Of each panel only those that may be the nearest of it: for rows without bounds.
+    /// Take from each panel only what may be among its own k nearest: for rows that have no bound
+    /// yet.
     of_panel: bool,
 }
 
 impl<'a, T: Scalar> TopK<'a, T> {
-    /// Of `left` with itself when `right` is `None`.
+    /// For a self-join of `left` when `right` is `None`.
     pub(crate) fn new(
         left: &'a Vectors<'a, T>,
         right: Option<&'a Vectors<'a, T>>,
@@ -50,7 +51,7 @@ impl<'a, T: Scalar> TopK<'a, T> {
         }
         let with_itself = right.is_none();
         let right = right.unwrap_or(left);
-        // No list gets longer than there are others, whatever k asks for.
+        // No list gets longer than there are other rows, whatever k asks for.
         let others = right.len().max(1);
         Ok(Self {
             lists: TopKLists::new(left, right, k.min(others))?,
@@ -60,7 +61,7 @@ impl<'a, T: Scalar> TopK<'a, T> {
         })
     }
 
-    /// For the first comparisons, of rows that have no neighbours yet.
+    /// For the first comparisons, of rows that have no neighbours yet. Serves left rows only.
     pub(crate) fn unbounded(&self) -> TopKSink<'_, T> {
         TopKSink {
             nearest: self,
@@ -69,7 +70,8 @@ impl<'a, T: Scalar> TopK<'a, T> {
         }
     }
 
-    /// For comparisons that bring each row, as a left one, together with others.
+    /// For comparisons in which a pair serves its left row only: those of another row come when
+    /// that is a left one.
     pub(crate) fn one_way(&self) -> TopKSink<'_, T> {
         TopKSink {
             nearest: self,
@@ -78,7 +80,7 @@ impl<'a, T: Scalar> TopK<'a, T> {
         }
     }
 
-    /// For comparisons that bring all pairs together once.
+    /// For comparisons that bring each pair once: in a self-join it serves both rows.
     pub(crate) fn symmetric(&self) -> TopKSink<'_, T> {
         TopKSink {
             nearest: self,
@@ -104,7 +106,8 @@ pub(crate) struct Groups {
 }
 
 impl<T: Scalar> TopKSink<'_, T> {
-    /// Gives each of `rows` those of `others` that are near: places in both, and what is known.
+    /// Adds to the top-k of each of `rows` those of `others` that are near: given as positions in
+    /// both, with the interval of their distance.
     fn insert(
         &self,
         rows: &[u32],
@@ -137,7 +140,7 @@ impl<T: Scalar> TopKSink<'_, T> {
                 found.push((row, candidate));
             }
         }
-        // By counting, so that a list is looked up once for all that is new to it.
+        // Sorted by row, by counting, so that each list is locked once for all that is new to it.
         let mut start = 0;
         for end in ends.iter_mut() {
             start += std::mem::replace(end, start);
@@ -181,7 +184,7 @@ impl<T: Scalar> PairSink<T> for TopKSink<'_, T> {
 
     fn pairs(&self, left: &LeftPanel, right: &RightPanel, near: &mut Vec<Near>) -> Result<()> {
         if self.of_panel {
-            // A row may be among its own nearest there.
+            // One more, since a row may be among the nearest to itself.
             let k = self.nearest.lists.k() + usize::from(self.nearest.with_itself);
             nearest_pairs(left, right, k, near)?;
         } else {

@@ -15,25 +15,26 @@ use crate::{
     vectors::Vectors,
 };
 
-/// A join under way.
+/// A join under way: its sides, and what has been found for each left row.
 pub(crate) struct TopKJoin<'a, T> {
-    /// `None` when the right side is joined with itself.
+    /// `None` in a self-join of the right side.
     pub(crate) left: Option<&'a Vectors<'a, T>>,
     pub(crate) right: &'a Vectors<'a, T>,
     pub(crate) nearest: TopK<'a, T>,
     pub(crate) ctx: &'a Context,
 }
 
-/// Right rows that all left ones are compared with before the rest, where nothing is known of them,
-/// and of how many that is one at most.
+/// Right rows that all left ones are compared with first, where no row has neighbours yet: enough
+/// to bound most other pairs.
 pub(crate) const FEW: usize = 2048;
 
+/// At most one right row in so many is compared first.
 pub(crate) const FEW_OF: usize = 8;
 
-/// Rows of both sides from which on it pays to do anything but compare all pairs.
+/// A side of fewer rows than this is compared in full: nothing else is quicker.
 pub(crate) const MANY: usize = 4096;
 
-/// The k nearest of all pairs, as the one thing that is left to do.
+/// Compares all pairs, as a join's last stage: the recall is 1.
 pub(crate) fn all_pairs<T: Scalar>(
     left: Option<&Vectors<'_, T>>,
     right: &Vectors<'_, T>,
@@ -45,7 +46,7 @@ pub(crate) fn all_pairs<T: Scalar>(
     exactly(left, right, k, ctx)
 }
 
-/// The k nearest of all pairs.
+/// The k nearest, by comparing all pairs.
 pub(crate) fn exactly<T: Scalar>(
     left: Option<&Vectors<'_, T>>,
     right: &Vectors<'_, T>,
@@ -60,7 +61,7 @@ pub(crate) fn exactly<T: Scalar>(
     TopKJoin::new(left, right, k, ctx)?.exactly()
 }
 
-/// How many pairs there are, of a side with itself each once.
+/// How many pairs there are to compare; in a self-join each counts once.
 pub(crate) fn pairs<T: Scalar>(left: Option<&Vectors<'_, T>>, right: &Vectors<'_, T>) -> u64 {
     let items = right.len() as u64;
     match left {
@@ -74,7 +75,7 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         self.left.unwrap_or(self.right)
     }
 
-    /// Of `right` with itself when `left` is `None`.
+    /// A self-join of `right` when `left` is `None`.
     pub(crate) fn new(
         left: Option<&'a Vectors<'a, T>>,
         right: &'a Vectors<'a, T>,
@@ -90,14 +91,14 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         })
     }
 
-    /// Meets all pairs as the one thing that is left to do.
+    /// Compares all pairs, as the join's last stage: the recall is 1.
     pub(crate) fn all_pairs(self) -> Result<Neighbors<T>> {
         self.ctx.begin_stage("all pairs");
         self.ctx.reached(Estimate::ALL);
         self.exactly()
     }
 
-    /// Meets all pairs, and ends the join.
+    /// Compares all pairs, and ends the join.
     pub(crate) fn exactly(self) -> Result<Neighbors<T>> {
         if self.is_unbounded() {
             self.join_some()?;
@@ -107,13 +108,13 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         self.nearest.finish()
     }
 
-    /// Whether rows have no neighbours yet.
+    /// Whether rows have no neighbours yet: the first speaks for all.
     pub(crate) fn is_unbounded(&self) -> bool {
         !self.left().is_empty() && self.nearest.lists.bound(0).is_infinite()
     }
 
-    /// Brings all left rows together with a few right ones from all over, so that most other pairs
-    /// fail the first test. (Without codes there is no such test.)
+    /// Compares all left rows with a few right ones from all over, so that most other pairs then
+    /// fail the filter on codes. (Without codes there is no such filter.)
     pub(crate) fn join_some(&self) -> Result<()> {
         let (left, right) = (self.left().internal_ids()?, self.right.internal_ids()?);
         let k = self.nearest.lists.k();
@@ -128,7 +129,7 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         self.run(&left, &some, met, &self.nearest.unbounded())
     }
 
-    /// Meets all pairs.
+    /// Compares all pairs.
     pub(crate) fn join_all(&self, judge: &TopKSink<'_, T>) -> Result<()> {
         let (left_order, right_order) = (self.left().internal_ids()?, self.right.internal_ids()?);
         let meetings = TileJoin {
@@ -145,8 +146,8 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         meetings.run([all].into_iter(), judge)
     }
 
-    /// Brings the rows that have been compared with fewer others than they want together with all:
-    /// those of lists and buckets that hold too few, as outliers' may.
+    /// Compares the rows whose top-k is not full, though there are rows enough, with all others.
+    /// The lists and buckets that they probed may have held too few, as those of outliers do.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -165,7 +166,7 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         self.join(&short, &right, met, &self.nearest.unbounded())
     }
 
-    /// Lets places of two orders be compared, and counts their pairs.
+    /// Compares ranges of positions in two orders of rows, and counts their pairs.
     pub(crate) fn join(
         &self,
         left_order: &[u32],
@@ -178,6 +179,7 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         self.run(left_order, right_order, met, judge)
     }
 
+    /// Compares ranges of positions in two orders of rows.
     pub(crate) fn run(
         &self,
         left_order: &[u32],

@@ -33,12 +33,12 @@ pub(crate) struct Candidate {
     pub(crate) upper: f32,
 }
 
-/// From how many candidates in a list, and how many new ones, on it is quicker to mark what is in the
-/// list than to look through it for each.
+/// With so many candidates in a list, and so many new ones, it is quicker to mark those of the list
+/// in a bitmap than to search it for each new one.
 const LONG: (usize, usize) = (64, 8);
 
-/// The part of its upper end that an interval measures at least if it is one of 8-bit codes: what has
-/// been measured itself is known to a few parts in a million.
+/// An interval that is wider than this part of its upper end is one of codes: an exact distance is
+/// known to a few parts in a million.
 const WIDE: f32 = 1e-4;
 
 /// A thread's memory for what is merged into lists.
@@ -83,14 +83,13 @@ impl Marks {
     }
 }
 
-/// Places of a list: beside the k nearest, those that overlap with the k-th.
+/// Candidates that a list holds: the k nearest, and those whose intervals overlap with the k-th's.
 pub(crate) const fn capacity(k: usize) -> usize {
     k + k / 2 + 8
 }
 
-/// Of so many rows those that fill a list before all others come: of many times as many as it has
-/// places, most of the others are too far. What they cost rises with their number, what they save
-/// with that of the places.
+/// How many of `of` rows to compare a row with first, to fill its top-k: after many times k rows
+/// most others are too far. What they cost rises with their number, what they save with k.
 pub(crate) fn warm_start_rows(k: usize, of: usize) -> usize {
     let most = (of / 16).next_power_of_two();
     let enough = k.saturating_mul(64).clamp(256, 2048);
@@ -101,17 +100,16 @@ pub(crate) fn warm_start_rows(k: usize, of: usize) -> usize {
 struct Shard {
     /// Candidates of each row.
     lengths: [usize; SHARD],
-    /// `capacity` places a row; by rising `upper`.
+    /// Room for `capacity` candidates a row; by rising `upper`.
     candidates: Vec<Candidate>,
 }
 
 /// For each left row the candidates that may be among its k nearest, and the bound that new ones
 /// have to beat.
 ///
-/// A candidate comes with an interval from its 8-bit codes; a row's vectors are fetched from
-/// memory only when more candidates than there is capacity for can't be told apart, and once at the
-/// end. What ends up in the lists is the exact k nearest of all candidates that came, whatever
-/// the order in which threads brought them.
+/// A candidate comes with an interval from 8-bit codes. Vectors are read only when more candidates
+/// than a list holds cannot be told apart, and once at the end. What ends up in the lists is the
+/// exact k nearest of all candidates that came, whatever the order in which threads brought them.
 pub(crate) struct TopKLists<'a, T> {
     left: &'a Vectors<'a, T>,
     right: &'a Vectors<'a, T>,
@@ -123,6 +121,8 @@ pub(crate) struct TopKLists<'a, T> {
 }
 
 impl<'a, T: Scalar> TopKLists<'a, T> {
+    /// Empty lists for all left rows.
+    ///
     /// # Errors
     /// When there is no memory for them, or for what [`TopKLists::finish`] makes of them.
     pub(crate) fn new(
@@ -153,7 +153,7 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         })
     }
 
-    /// Places of each list.
+    /// Neighbours that each row wants.
     pub(crate) fn k(&self) -> usize {
         self.k
     }
@@ -163,7 +163,8 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         f32::from_bits(self.bounds[row as usize].load(Ordering::Relaxed))
     }
 
-    /// The rows that have neither k candidates nor as many as there are others.
+    /// The rows that have fewer than k candidates, and fewer than `others`: the rows there are to
+    /// find.
     pub(crate) fn shorter_than(&self, others: usize) -> Vec<u32> {
         let wanted = self.k.min(others);
         let of_shard = |(number, shard): (usize, &Mutex<Shard>)| {
@@ -178,8 +179,8 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         shards.flat_map_iter(of_shard).collect()
     }
 
-    /// Adds to the list of `row` what is new and near enough of `candidates`: of different rows, by
-    /// rising `upper`.
+    /// Adds those of `candidates` to the list of `row` that are new and near enough. They are of
+    /// different rows, by rising `upper`.
     pub(crate) fn insert(
         &self,
         row: u32,
@@ -209,7 +210,7 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         merged.clear();
         memory::reserve(merged, known.len() + candidates.len(), NEIGHBORS)?;
         let mut keep = |candidate: &Candidate| {
-            // By rising upper ends, so that the bound is that of the k-th.
+            // Merged by rising upper ends, so that the k-th has the bound.
             if merged.len() < self.k || candidate.lower <= merged[self.k - 1].upper {
                 merged.push(*candidate);
             }
@@ -261,8 +262,8 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         }
     }
 
-    /// Measures what the list of `row` knows by codes alone, and leaves what may be among its k
-    /// nearest: all of those that overlap with the k-th.
+    /// Computes the distances of candidates that are known by codes alone, and leaves those that
+    /// may be among the k nearest: all that overlap with the k-th.
     fn measure(
         &self,
         row: u32,
@@ -288,7 +289,8 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         Ok(())
     }
 
-    /// Leaves in the list of `row` its exact k nearest, by (distance, row); returns their distances.
+    /// Leaves in the list of `row` its exact k nearest, by distance and then by rank; returns their
+    /// distances.
     fn rerank_list(&self, row: u32, list: &mut Vec<Candidate>, ctx: &Context) -> Result<Vec<f64>> {
         let pairs = list.iter().map(|other| (row, other.index));
         let pairs = memory::collect(pairs, NEIGHBORS)?;
@@ -339,8 +341,7 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         Ok(distances.into_iter().map(T::from_f64).collect())
     }
 
-    /// Reranks every row, and returns the neighbours of each at this moment, rows and neighbours
-    /// by their number.
+    /// Reranks every row, and returns the neighbours so far; rows and neighbours by internal id.
     pub(crate) fn rerank(&self, ctx: &Context) -> Result<Neighbors<T>> {
         let rows = self.bounds.len();
         let mut distances = memory::filled(T::INFINITY, rows.saturating_mul(self.k), NEIGHBORS)?;
@@ -374,7 +375,7 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         })
     }
 
-    /// The k nearest of each left row, rows and neighbours by their index.
+    /// The k nearest of each left row; rows and neighbours by index.
     pub(crate) fn finish(self, ctx: &Context) -> Result<Neighbors<T>> {
         let found = self.rerank(ctx)?;
         drop(self.shards);
