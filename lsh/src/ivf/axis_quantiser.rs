@@ -16,17 +16,17 @@ use crate::{
     },
 };
 
-/// Lists near a list: their squared distances and numbers, by rising distance.
+/// Lists near a list: squared distances and numbers of lists, by rising distance.
 pub(crate) type NearLists = Vec<(f32, u32)>;
 
-/// Lists of an index, in the space of the leading principal axes of its rows.
+/// A coarse quantiser whose centroids have only the coordinates along the leading principal axes.
 pub(crate) struct AxisQuantiser {
     axes: PrincipalAxes,
     cells: CoarseQuantiser,
 }
 
 impl AxisQuantiser {
-    /// At most `count` lists, from a sample of the side's rows.
+    /// At most `count` lists, learnt from a sample of the side's rows.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -51,7 +51,7 @@ impl AxisQuantiser {
         Ok(Self { axes, cells })
     }
 
-    /// What was learnt before.
+    /// From axes and centroids that were learnt before.
     pub(crate) fn of_parts(axes: PrincipalAxes, centroids: Vec<f32>) -> Self {
         let cells = CoarseQuantiser::of_parts(centroids, axes.count());
         Self { axes, cells }
@@ -62,7 +62,7 @@ impl AxisQuantiser {
         self.cells.into_centroids()
     }
 
-    /// The list of each of the side's rows, exactly.
+    /// The list of each of the side's rows: that of the nearest centroid by exact distance.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -85,7 +85,8 @@ impl AxisQuantiser {
         )?)
     }
 
-    /// Numbers the side's rows by list, then as they come.
+    /// Gives the side's rows internal ids by list, within a list as they come; returns where lists
+    /// start.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -100,7 +101,8 @@ impl AxisQuantiser {
         Ok(starts)
     }
 
-    /// For each list the `most` nearest lists that hold items, nearest first, with squared distances.
+    /// For each list the `most` nearest lists that hold items, nearest first, with squared
+    /// distances.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -124,8 +126,8 @@ impl AxisQuantiser {
     }
 }
 
-/// The coordinates along the axes of some of the side's rows, of their directions where these are
-/// what the metric compares; `indices` are those of `rows`.
+/// Coordinates along the axes of `rows`, which are those of the side at `indices`: of their
+/// directions where the metric compares these.
 fn projected<T: Scalar>(
     axes: &PrincipalAxes,
     side: &Vectors<'_, T>,
@@ -142,6 +144,7 @@ fn projected<T: Scalar>(
     Ok(projected)
 }
 
+/// The squared Euclidean distance.
 fn distance2(x: &[f32], y: &[f32]) -> f32 {
     let differences = x.iter().zip(y).map(|(x, y)| f64::from(x - y));
     differences

@@ -1,4 +1,4 @@
-//! Lists: rows that are nearest to one centroid.
+//! The coarse quantiser: centroids, each of which has the list of the rows that it is nearest to.
 //!
 //! K-means as a hash function (L. Paulevé, H. Jégou and L. Amsaleg, "Locality sensitive hashing: a
 //! comparison of hash function types and querying mechanisms", 2010), on 8-bit codes, which tell
@@ -20,11 +20,11 @@ use crate::{
     vectors::Vectors,
 };
 
-/// Rows of a list that its centroid is learnt from, and how often centroids are moved.
+/// Rows for each list that centroids are learnt from, and rounds of k-means.
 pub(crate) const LEARNT_FROM: usize = 24;
 pub(crate) const ROUNDS: usize = 4;
 
-/// Every how manieth of so many rows centroids are learnt from.
+/// The step between the rows that centroids are learnt from.
 pub(crate) fn centroid_sample_step(rows: usize, cells: usize) -> usize {
     (rows / cells.saturating_mul(LEARNT_FROM)).max(1)
 }
@@ -35,7 +35,7 @@ const LARGEST: f64 = 1e18;
 /// Rows that are compared with all centroids at a time.
 pub(crate) const BLOCK: usize = 128;
 
-/// What memory is asked for.
+/// How an out-of-memory error names them.
 const CENTROIDS: &str = "centroids and their sample";
 
 /// Centroids; near ones have near numbers, mostly.
@@ -47,7 +47,7 @@ pub(crate) struct CoarseQuantiser {
 }
 
 impl CoarseQuantiser {
-    /// At most `count` lists of a side's rows, as its codes are of them.
+    /// At most `count` lists, learnt from a sample of the values that the side's codes stand for.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -72,7 +72,7 @@ impl CoarseQuantiser {
         Self::of_sample(Rows::new(&values, dim)?, count, seed, ctx)
     }
 
-    /// At most `count` lists, from a sample of rows (Lloyd 1982).
+    /// At most `count` lists, by k-means on these rows (Lloyd 1982).
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -105,7 +105,7 @@ impl CoarseQuantiser {
         Ok(cells)
     }
 
-    /// The same, that much further on.
+    /// The same with `by` added to each centroid.
     pub(crate) fn moved(mut self, by: Option<&[f32]>) -> Self {
         if let Some(by) = by {
             for centroid in self.centroids.chunks_mut(self.width) {
@@ -116,11 +116,12 @@ impl CoarseQuantiser {
         self
     }
 
-    /// Of centroids as rows of `width` values.
+    /// From centroids that were learnt before, row-major, of `width` values.
     pub(crate) fn of_parts(centroids: Vec<f32>, width: usize) -> Self {
         Self { width, centroids }
     }
 
+    /// How many lists there are.
     pub(crate) fn len(&self) -> usize {
         self.centroids.len() / self.width
     }
@@ -135,11 +136,13 @@ impl CoarseQuantiser {
         self.centroids
     }
 
+    /// The centroids as rows.
     pub(crate) fn centroids(&self) -> Result<Rows<'_, f32>> {
         Ok(Rows::new(&self.centroids, self.width)?)
     }
 
-    /// What `of_row` makes of the place of each of these rows and its distances to all centroids.
+    /// What `of_row` makes of each of these rows, by internal id: it is given the position in
+    /// `rows` and the distances to all centroids.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -160,8 +163,8 @@ impl CoarseQuantiser {
         Ok(of_rows)
     }
 
-    /// [`CoarseQuantiser::each_row`] for some of a side's rows, by index; none where the side has
-    /// no codes.
+    /// [`CoarseQuantiser::each_row`] for some of a side's rows, by index; nothing where the side
+    /// has no codes.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -179,7 +182,7 @@ impl CoarseQuantiser {
         self.each_row(codes, &numbers, of_row, ctx)
     }
 
-    /// What `of_block` makes of the distances of rows to all centroids, a block of them at a time.
+    /// What `of_block` makes of each block of rows, given their distances to all centroids.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -230,7 +233,8 @@ impl CoarseQuantiser {
         })
     }
 
-    /// Numbers the centroids so that near ones have near numbers.
+    /// Orders the centroids so that near ones have near numbers, and near lists lie together in
+    /// memory.
     fn renumber(&mut self) -> Result<()> {
         let mut numbers: Vec<u32> = (0..self.len() as u32).collect();
         in_order(&mut numbers, &self.centroids, self.width);
@@ -241,10 +245,12 @@ impl CoarseQuantiser {
 
 /// A row's squared distances to all centroids, as far as codes tell: the same on every machine.
 pub(crate) struct CentroidDistances<'a> {
-    /// Of the row, among those that were asked for.
+    /// The position of the row among those that were asked for.
     place: usize,
+    /// The least of them.
     least: f32,
-    /// In the order of a panel's columns, of which some are of no centroid and infinitely far.
+    /// In the order of a panel's columns. Some of these only fill it up: they have no centroid and
+    /// are infinitely far.
     squares: &'a [f32],
     columns: &'a [Option<u32>],
     isa: Isa,
@@ -285,7 +291,7 @@ impl CentroidDistances<'_> {
         column.map_or(f32::INFINITY, |column| self.squares[column] - self.least)
     }
 
-    /// The nearest lists, so many of them, nearest first.
+    /// The `count` nearest lists, nearest first.
     pub(crate) fn first(&self, count: usize) -> Vec<u32> {
         let lists = self.squares.iter().zip(self.columns);
         let lists = lists.filter_map(|(&square, &list)| Some((square, list?)));

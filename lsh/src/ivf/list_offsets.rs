@@ -6,18 +6,19 @@ use lshjoin_kernels::memory;
 
 use crate::base::{ROW_NUMBERS, error::Result};
 
-/// Rows numbered by list: where each list's start, and the end of the last.
+/// Where the rows of each list start, and the end of the last: the row pointers of a sparse matrix.
+/// Rows have internal ids by list.
 #[derive(Clone, Default)]
 pub(crate) struct ListOffsets(Vec<usize>);
 
 impl ListOffsets {
-    /// Of rows in these of `count` lists.
+    /// For rows of these lists, out of `count`.
     pub(crate) fn new(cells: impl Iterator<Item = u32>, count: usize) -> Self {
         Self::with(cells, vec![0; count])
     }
 
-    /// Of a sample of a side's rows, given by their lists: as if each of `count` had one row more, so
-    /// that none is passed by for want of a row in the sample.
+    /// For a sample of rows, given by their lists. Each list counts one row more, so that none
+    /// seems to be empty for want of a row in the sample.
     pub(crate) fn of_sample(sample: impl Iterator<Item = u32>, count: usize) -> Self {
         Self::with(sample, vec![1; count])
     }
@@ -33,12 +34,12 @@ impl ListOffsets {
         Self(std::iter::once(0).chain(ends).collect())
     }
 
-    /// Rows numbered by list that were so before: where each list's start, and the end of the last.
+    /// From the start of each list, and the end of the last.
     pub(crate) fn of_starts(starts: Vec<usize>) -> Self {
         Self(starts)
     }
 
-    /// The rows in these lists by list, then as they come.
+    /// The rows, given by their lists, in order of lists; within a list as they come.
     pub(crate) fn order(&self, cells: &[u32]) -> Result<Vec<u32>> {
         let (mut order, mut next) = (memory::zeroed(cells.len(), ROW_NUMBERS)?, self.clone());
         for (row, &cell) in (0..).zip(cells) {
@@ -47,7 +48,7 @@ impl ListOffsets {
         Ok(order)
     }
 
-    /// The first row of a list, which starts `count` rows later from then on.
+    /// Takes `count` rows off the start of a list; returns the first.
     pub(crate) fn take(&mut self, list: u32, count: usize) -> usize {
         let start = &mut self.0[list as usize];
         *start += count;
@@ -59,7 +60,7 @@ impl ListOffsets {
         self.0.iter().map(|&start| start as u64)
     }
 
-    /// The same of some of the rows, numbered from 0 on.
+    /// The same for a range of the rows, counted from its first.
     pub(crate) fn slice(&self, rows: &Range<usize>) -> Self {
         let starts = self.0.iter();
         Self(
@@ -84,13 +85,13 @@ impl ListOffsets {
         self.0[cell as usize]..self.0[cell as usize + 1]
     }
 
-    /// The same as numbers.
+    /// The same as internal ids.
     pub(crate) fn numbers(&self, cell: u32) -> Range<u32> {
         let Range { start, end } = self.of(cell);
         start as u32..end as u32
     }
 
-    /// The list of the row of this number.
+    /// The list of the row of this internal id.
     pub(crate) fn cell(&self, number: u32) -> u32 {
         let after = self.0.partition_point(|&start| start <= number as usize);
         after as u32 - 1

@@ -1,8 +1,9 @@
-//! Lists of an index: kept one after the other, and compared with those whose centroids are near.
+//! Probing by whole lists: the rows of a list are compared with the lists whose centroids are near
+//! its own.
 //!
-//! What is kept on disk has to be found again by list, and a range of it to be read at a time.
-//! So rows probe whole lists here, by the distance of their own list's centroid; a join in
-//! memory goes by [`probe_lists`](crate::ivf::probe_lists).
+//! That suits an index, whose lists lie one after the other on disk and are read a range at a time:
+//! which lists a row probes depends on its own list alone, however queries are cut into batches. A
+//! join in memory chooses for each row: see [`probe_lists`](crate::ivf::probe_lists).
 
 use std::{borrow::Cow, ops::Range};
 
@@ -25,16 +26,17 @@ pub(crate) struct ListProbing<'a> {
     left: &'a ListOffsets,
     right: &'a ListOffsets,
     neighbors: Cow<'a, [NearLists]>,
-    /// How far, squared, the lists may be that a list probes.
+    /// Lists up to this squared distance are probed.
     reach: f32,
-    /// Further lists are probed until there are so many rows.
+    /// Further lists are probed until they hold so many rows.
     least: usize,
-    /// What panels of right lists may take up at a time.
+    /// Bytes that panels of right lists may take up at a time.
     panel_bytes: usize,
 }
 
 impl<'a> ListProbing<'a> {
-    /// Of the `probes` nearest lists to each list, on average: near ones have more of them.
+    /// Lets each list probe those nearest to it, `probes` on average. One distance goes for all, so
+    /// that lists that have many near them probe more.
     pub(crate) fn over(
         neighbors: Cow<'a, [NearLists]>,
         left: &'a ListOffsets,
@@ -57,25 +59,26 @@ impl<'a> ListProbing<'a> {
         }
     }
 
-    /// Lets each list probe at least so many rows, however far they are.
+    /// Lets each list probe lists of at least so many rows, however far they are.
     pub(crate) fn covering_at_least(mut self, rows: usize) -> Self {
         self.least = rows;
         self
     }
 
-    /// Lets panels of right lists take up no more than this at a time, or what one left list needs.
+    /// Lets panels of right lists take up no more than this at a time, or else what one left list
+    /// needs.
     pub(crate) fn within(mut self, panel_bytes: usize) -> Self {
         self.panel_bytes = panel_bytes;
         self
     }
 
-    /// The probes that reach as far.
+    /// Lists that a list probes, on average.
     pub(crate) fn probes(&self) -> usize {
         let near = (0..self.neighbors.len()).map(|cell| self.of(cell).count());
         near.sum::<usize>().div_ceil(self.neighbors.len()).max(1)
     }
 
-    /// Left lists in groups whose right lists' panels fit, with what each group probes.
+    /// Left lists in groups, each with the right lists that it probes, whose panels fit in memory.
     fn groups(&self, bytes_of_row: usize) -> Vec<(Range<u32>, Vec<bool>)> {
         let none = vec![false; self.neighbors.len()];
         let mut groups = Vec::new();
@@ -104,13 +107,14 @@ impl<'a> ListProbing<'a> {
         groups
     }
 
-    /// Whether it is known how far to look: not where needed lists are beyond those that are listed.
+    /// Whether the lists that are probed hold what they have to: not where held-out rows need lists
+    /// beyond those that are listed as near.
     pub(crate) fn is_known(&self) -> bool {
         self.reach < f32::INFINITY
     }
 
-    /// Looks further, if that is what held-out rows need to confirm `recall`: given by their number
-    /// and those of their neighbours.
+    /// Probes further, if held-out rows need that to confirm `recall`; they and their neighbours
+    /// are given by internal id.
     pub(crate) fn extend(&mut self, recall: f64, rows: impl Iterator<Item = (u32, Vec<u32>)>) {
         let needed = self.needed(rows.map(|(row, others)| {
             let others = others.iter().map(|&other| self.right.cell(other));
@@ -119,8 +123,8 @@ impl<'a> ListProbing<'a> {
         self.reach = self.reach.max(needed.threshold_for(recall));
     }
 
-    /// How far rows have to look to find their neighbours: from their own lists and those of their
-    /// neighbours.
+    /// How far rows have to probe to find their neighbours, given the list of each row and those of
+    /// its neighbours.
     fn needed(&self, rows: impl Iterator<Item = (u32, Vec<u32>)>) -> RecallCurve {
         let of_row = |(cell, others): (u32, Vec<u32>)| {
             let mut reaches = vec![f32::INFINITY; self.neighbors.len()];
@@ -156,7 +160,7 @@ impl<'a> ListProbing<'a> {
         (0..self.neighbors.len()).map(pairs).sum()
     }
 
-    /// Lets each list's rows probe near lists.
+    /// Compares the rows of each left list with the lists that it probes.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -202,7 +206,8 @@ impl<'a> ListProbing<'a> {
         Ok(())
     }
 
-    /// Lets the left rows of these tasks, each of a list, probe near lists.
+    /// The same for these tasks, each of which has some rows of a list; `panels` has those of all
+    /// lists that they probe.
     fn run_group<T: Scalar>(
         &self,
         tasks: &[(u32, Range<u32>)],
@@ -219,7 +224,8 @@ impl<'a> ListProbing<'a> {
             for (visit, other) in self.of(*cell as usize).enumerate() {
                 ctx.check()?;
                 let bounds = bounds(&rows, |row| nearest.lists.bound(row));
-                // Rows of like bounds go together, which changes less and less.
+                // A panel groups rows of like bounds. These change less and less, so it is made
+                // anew ever more rarely.
                 if visit == 0 || visit.is_power_of_two() {
                     panel.gather(left_codes, &rows, &bounds)?;
                 } else {

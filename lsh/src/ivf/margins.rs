@@ -1,5 +1,5 @@
-//! How far rows look: into the lists whose centroids are further than that of their own by no more
-//! than a margin, in squares, which is learnt from rows whose neighbours are known.
+//! How far rows probe: the lists whose centroids are further than the nearest one by no more than a
+//! margin, in squares. The margin is learnt from rows whose neighbours are known.
 
 use lshjoin_kernels::{Scalar, memory};
 
@@ -16,14 +16,14 @@ use crate::{
     vectors::{Sides, Vectors},
 };
 
-/// How often a margin is chosen, at most, until it is not found to be too narrow.
+/// How often a margin is chosen, at most, until held-out rows do not find it too narrow.
 const ATTEMPTS: usize = 4;
 
-/// Rows that tell how many lists a margin lets a row probe.
+/// Rows that tell how many lists are probed with a margin.
 const SAMPLED: usize = 2048;
 
-/// The margins by which rows find those nearest to them, 0 for those that fill their lists: where a
-/// side is joined with itself, the least of the margins by which either finds the other.
+/// The margins with which rows find their known neighbours; 0 for those that the warm start finds.
+/// In a self-join, the smaller of the margins with which either row finds the other.
 ///
 /// # Errors
 /// When the run is cancelled.
@@ -59,9 +59,9 @@ pub(crate) fn needed<T: Scalar>(
     Ok(RecallCurve(known.iter().map(of_row).collect()))
 }
 
-/// The margin by which rows find so many of those nearest to them, and how many that is by rows
-/// that it was not chosen by. Where these say that it is too few, it is chosen by them as well, and
-/// others say.
+/// The margin with which rows find `recall` of their neighbours, and the recall of rows that it was
+/// not chosen by. Where that falls short, it is chosen anew by these rows as well, and measured on
+/// others.
 ///
 /// # Errors
 /// When the run is cancelled.
@@ -88,7 +88,7 @@ pub(crate) fn margin_for<T: Scalar>(
     }
 }
 
-/// The margin by which rows probe so many lists, on average: as a sample has it.
+/// The margin with which rows probe so many lists on average, by a sample.
 ///
 /// # Errors
 /// When the run is cancelled.
@@ -108,18 +108,18 @@ pub(crate) fn margin_of<T: Scalar>(
     })
 }
 
-/// How far rows look with a margin, as a sample has it.
+/// What rows probe with a margin, on average, by a sample.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct ProbeStats {
-    /// Lists that a row probes.
+    /// Lists that a row probes after the warm start.
     pub(crate) cells: f64,
     /// The share of the right rows that are in them.
     pub(crate) share: f64,
-    /// The share of them that fill its list before.
+    /// The share of the right rows that a row is compared with in the warm start.
     pub(crate) warm_start: f64,
 }
 
-/// How far left rows look with each of these margins, after their lists are filled.
+/// What left rows probe with each of these margins, after the warm start.
 ///
 /// # Errors
 /// When the run is cancelled.

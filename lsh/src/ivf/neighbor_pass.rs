@@ -1,4 +1,5 @@
-//! Neighbours of neighbours.
+//! Neighbour passes: a row's neighbours are likely to be near each other (W. Dong, C. Moses and K.
+//! Li, "Efficient k-nearest neighbor graph construction for generic similarity measures", 2011).
 
 use lshjoin_kernels::{Scalar, memory};
 use rayon::prelude::*;
@@ -8,12 +9,12 @@ use crate::{
     pairs::top_k_join::TopKJoin,
 };
 
-/// Left rows that are expanded together: near each other, they have neighbours in common.
+/// Left rows that are expanded together: as they lie together, they have neighbours in common.
 const EXPANDED: usize = 128;
 
 impl<T: Scalar> TopKJoin<'_, T> {
-    /// Neighbours of neighbours: left rows that lie together are compared with the neighbours of
-    /// them all and, where the items are joined with themselves, these neighbours' neighbours.
+    /// Compares left rows that lie together with the neighbours of them all and, in a self-join,
+    /// with the neighbours of these.
     pub(crate) fn expand(&self, left_order: &[u32]) -> Result<()> {
         let lists = self.nearest.lists.rerank(self.ctx)?;
         let candidates: Vec<Vec<u32>> = left_order

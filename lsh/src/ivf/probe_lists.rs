@@ -1,10 +1,10 @@
-//! Which rows are compared: those of each list and those that probe it.
+//! Probing by single rows: the rows of each list are compared with those that probe it.
 //!
-//! A row probes the lists whose centroids are about as near as that of its own, but for those that
-//! filled its list. All queries being known, those that probe a list are gathered from all over and
-//! are compared with its rows as tiles, as in FAISS's `big_batch_search`. A side joined with itself
-//! needs a third of the pairs, since two rows are compared when either probes the other's list. (To
-//! probe the buckets that probably hold neighbours: Q. Lv et al., "Multi-probe LSH", 2007.)
+//! A row probes the lists whose centroids are about as near as the nearest one, but for those of
+//! the warm start. All queries being known, those that probe a list are gathered from all over and
+//! compared with its rows as tiles, as in FAISS's `big_batch_search`. A self-join needs a third of
+//! the pairs, since two rows are compared when either probes the other's list. (To probe the
+//! buckets that probably hold neighbours: Q. Lv et al., "Multi-probe LSH", 2007.)
 
 use std::ops::Range;
 
@@ -20,30 +20,30 @@ use crate::{
     vectors::Vectors,
 };
 
-/// Up to which shares of the margin rows probe lists at a time: all have been compared with the
-/// more promising rows before the others come, so that most pairs of the last part fail the first
-/// test.
+/// Lists are probed in parts, up to these shares of the margin: all rows are compared with what is
+/// more promising first, so that most pairs of the last part fail the filter on codes.
 const PARTS: [f32; 2] = [0.5, 1.0];
 
-/// What memory is asked for.
+/// How an out-of-memory error names them.
 const LOOKS: &str = "rows that look into cells";
 
-/// Left and right rows by list, what fills the lists of each, and which left rows probe it.
+/// Left and right rows by list, the warm start, and which left rows probe each list.
 pub(crate) struct ProbeLists {
     warm_start: WarmStart,
-    /// `None` when the right side is joined with itself.
+    /// `None` in a self-join of the right side.
     left: Option<ListOffsets>,
     right: ListOffsets,
     looks: Probes,
 }
 
-/// The rows that probe each list, by part and list.
+/// The rows that probe each list, by part and list, as internal ids.
 struct Probes {
     starts: ListOffsets,
     rows: Vec<u32>,
 }
 
-/// The list of each row of a block, and what it probes: where the keys of each row end, and all keys.
+/// The list of each row of a block, and what it probes: a key for each list and part. `ends` has
+/// where the keys of each row end.
 #[derive(Default)]
 struct OfBlock {
     cells: Vec<u32>,
@@ -51,17 +51,17 @@ struct OfBlock {
     keys: Vec<u16>,
 }
 
-/// Bytes of a look, while looks are listed by row and by list.
+/// Bytes of a probe, while probes are held both by row and by list.
 pub(crate) const LOOK_BYTES: usize = size_of::<u16>() + size_of::<u32>();
 
-// A key is a part and a list.
+// A key, of a part and a list, fits 16 bits.
 const _: () = assert!(PARTS.len() * MOST_CELLS <= 1 << 16);
 
 /// Ranges of two orders of rows that are to be compared.
 pub(crate) type BlockPairs = Vec<(Range<usize>, Range<usize>)>;
 
-/// Numbers the side's rows by list and, if they look anywhere, lists which probe each list: as far as
-/// a margin, but for what fills their lists.
+/// Gives the side's rows internal ids by list and, where they probe (`look` has a warm start and a
+/// margin), lists which rows probe each list.
 fn by_cell<T: Scalar>(
     cells: &CoarseQuantiser,
     side: &mut Vectors<'_, T>,
@@ -106,13 +106,13 @@ fn by_cell<T: Scalar>(
     Ok((starts, looks))
 }
 
-/// Numbers the parts of all lists.
+/// A number for each part of each list.
 fn key(part: usize, cell: u32, cells: usize) -> u32 {
     (part * cells) as u32 + cell
 }
 
 impl Probes {
-    /// Of all rows, block by block, which are numbered by `order`.
+    /// Of all rows, block by block; `order` has them in order of their new internal ids.
     fn new(blocks: &[OfBlock], order: &[u32], cells: usize) -> Result<Self> {
         let keys = blocks.iter().flat_map(|block| &block.keys);
         let keys = keys.map(|&key| u32::from(key));
@@ -136,8 +136,8 @@ impl OfBlock {
 }
 
 impl ProbeLists {
-    /// Numbers both sides' rows by list, of which left ones look as far as `margin` after their
-    /// lists are filled.
+    /// Gives both sides' rows internal ids by list, and lets the left ones probe as far as `margin`
+    /// after the warm start.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -169,13 +169,13 @@ impl ProbeLists {
         })
     }
 
-    /// The left rows that probe lists, in the order that [`ProbeLists::parts`] goes by.
+    /// The left rows that probe lists, in the order that [`ProbeLists::parts`] refers to.
     pub(crate) fn order(&self) -> &[u32] {
         &self.looks.rows
     }
 
-    /// Which of [`ProbeLists::order`] are to be compared with which right rows: first those that
-    /// promise most.
+    /// Ranges of [`ProbeLists::order`], each with the right rows that it is to be compared with;
+    /// the most promising part first.
     pub(crate) fn parts(&self) -> impl Iterator<Item = BlockPairs> {
         (0..PARTS.len()).map(|part| {
             let cells = 0..self.right.len() as u32;
@@ -188,8 +188,8 @@ impl ProbeLists {
         })
     }
 
-    /// What fills the lists: left rows with right ones, as ranges of all left rows and of the right
-    /// ones that are returned.
+    /// The warm start: ranges of all left rows, each with a range of the right rows that are
+    /// returned.
     ///
     /// # Errors
     /// When there is no memory for them.
@@ -309,7 +309,8 @@ mod tests {
                     let mut rows = visits.right.numbers(other);
                     let is_from = warm_start.is_from(cell, other);
                     assert!(!is_from || rows.all(|row| with.contains(&row)));
-                    // What need not be probed fills lists: on one side, of both.
+                    // A list is covered if the warm start has it; in a self-join, if that of either
+                    // has the other.
                     let covers = warm_start.covers(cell, other);
                     let is_found = two_sided || warm_start.is_from(other, cell);
                     assert_eq!(covers, is_from && is_found);

@@ -18,7 +18,7 @@ use crate::{
     vectors::Sides,
 };
 
-/// A plan, and what it starts with if the planner made that.
+/// A plan, and what its join starts with, if the planner has made that.
 pub(crate) struct PlannedJoin<T> {
     pub(crate) plan: JoinPlan,
     pub(crate) prepared: Option<IvfState<T>>,
@@ -33,13 +33,16 @@ impl<T> PlannedJoin<T> {
     }
 }
 
-/// What a join by lists starts with.
+/// What a join by inverted lists starts with.
 pub(crate) struct IvfState<T> {
     pub(crate) cells: CoarseQuantiser,
     pub(crate) warm_start: WarmStart,
-    /// The rows to reach a recall by, where one is asked for.
+    /// The recall that is asked for and held-out rows to reach it by; `None` where none is asked
+    /// for.
     pub(crate) ground_truth: Option<(f64, GroundTruth<T>)>,
+    /// How far rows probe: see [`margins`](crate::ivf::margins).
     pub(crate) margin: f32,
+    /// What they probe with that margin.
     pub(crate) stats: ProbeStats,
 }
 
@@ -78,7 +81,7 @@ impl<T: Scalar> IvfState<T> {
     }
 }
 
-/// So many lists of the right side, and what fills the lists of each.
+/// Learns so many lists of the right side, and the warm start of each.
 pub(crate) fn learn<T: Scalar>(
     cells: usize,
     seed: u64,

@@ -1,4 +1,5 @@
-//! Which rows fill lists before any list is probed: those of a row's own list and of the nearest.
+//! The warm start: before rows probe lists, their top-k is filled from their own list and the
+//! nearest ones. From then on most pairs fail the filter on codes.
 
 use lshjoin_kernels::{Quantised, Scalar};
 
@@ -11,38 +12,41 @@ use crate::{
     vectors::Vectors,
 };
 
-/// Sampled rows a list that tell how many rows the lists have.
+/// Sampled rows for each list, which tell how many rows lists have.
 const ROWS_OF_CELL: usize = 8;
 
-/// Lists near each whose rows may fill the lists of its own.
+/// Lists near each, at most, that its warm start may take.
 const NEAR: usize = 64;
 
-/// For each list, of which ones the right rows fill the lists of its left rows. Chosen before it is
-/// known which rows the lists have, so that it is known by then into which lists rows need not
-/// look.
+/// For each list, the lists whose right rows fill the top-k of its left rows. Chosen by a sample,
+/// before it is known which rows lists have: when rows are assigned to lists, it is known which
+/// ones they need not probe.
 pub(crate) struct WarmStart {
     /// The share of the right rows that each list has, by a sample.
     shares: Vec<f64>,
     of_cells: Vec<OfCell>,
-    /// What the left rows of each need not probe, by number.
+    /// The lists that the left rows of each need not probe, rising.
     met: Vec<Vec<u32>>,
 }
 
+/// The warm start of one list.
 struct OfCell {
     /// Itself, then the nearest.
     from: Vec<u32>,
-    /// Of a large list's rows only some fill the lists of some: the parts that they are cut into.
+    /// Where these lists are large, their rows are cut into so many parts, each for one part of the
+    /// left rows.
     parts: usize,
 }
 
 impl OfCell {
+    /// Whether all rows of `other` are in it, for all left rows.
     fn is_from(&self, other: u32) -> bool {
         self.parts == 1 && self.from.contains(&other)
     }
 }
 
 impl WarmStart {
-    /// From about so many right rows for each left one, the left side being the same or another.
+    /// With about so many right rows for each left one; `with_itself` in a self-join.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -84,7 +88,7 @@ impl WarmStart {
         let of_cells = cells.each_row(&centroids, &all, fill, ctx)?;
         let met = |(cell, of_cell): (u32, &OfCell)| {
             let from = of_cell.from.iter().copied();
-            // Where a side is joined with itself, what a row finds is found by both.
+            // In a self-join a probe would serve both rows, so both have to do without it.
             let met = from.filter(|&other| {
                 of_cell.is_from(other) && (!with_itself || of_cells[other as usize].is_from(cell))
             });
@@ -104,23 +108,24 @@ impl WarmStart {
         self.shares[cell as usize]
     }
 
-    /// The share of the right rows that fill the list of a row of `cell`.
+    /// The share of the right rows that a row of `cell` is compared with in the warm start.
     pub(crate) fn of(&self, cell: u32) -> f64 {
         let shares = self.from(cell).iter().map(|&cell| self.share(cell));
         shares.sum::<f64>() / self.parts(cell) as f64
     }
 
-    /// The lists whose right rows fill the lists of a list's left ones, itself first.
+    /// The lists of the warm start of `cell`, itself first.
     pub(crate) fn from(&self, cell: u32) -> &[u32] {
         &self.of_cells[cell as usize].from
     }
 
-    /// Into how many parts these rows are cut, each for as many of the left ones.
+    /// Into how many parts the rows of these lists are cut, each for one part of the left rows.
     pub(crate) fn parts(&self, cell: u32) -> usize {
         self.of_cells[cell as usize].parts
     }
 
-    /// Whether all right rows of `other` fill the lists of all left ones of `cell`.
+    /// Whether all left rows of `cell` are compared with all right rows of `other` in the warm
+    /// start.
     pub(crate) fn is_from(&self, cell: u32, other: u32) -> bool {
         self.of_cells[cell as usize].is_from(other)
     }

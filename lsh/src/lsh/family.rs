@@ -158,8 +158,8 @@ fn normalise(direction: &mut [f64]) {
 }
 
 /// BLAS `dnrm2` as Spark 4 has it on a JVM with vectors of eight doubles: netlib's `VectorBLAS`
-/// keeps a fused sum a lane, adds the lanes in order, then what is left over. (With shorter vectors
-/// Spark's own last bits are others.)
+/// keeps a fused sum in each lane, adds the lanes in order, then what is left over. (With shorter
+/// vectors Spark's own last bits are others.)
 fn nrm2(values: &[f64]) -> f64 {
     let (blocks, rest) = values.as_chunks::<8>();
     let mut lanes = [0.0_f64; 8];

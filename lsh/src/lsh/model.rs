@@ -1,3 +1,5 @@
+//! LSH models: tables of functions of one family, and the keys of rows in them.
+
 use lshjoin_kernels::{
     Bucketing, HashFunctions, KeyLayout, KeyMode, NO_RANGE, Rows, Scalar, check_finite, memory,
 };
@@ -12,24 +14,24 @@ use crate::{
     lsh::{family::HashFamily, table::Table},
 };
 
-/// Rows hashed between two looks at the clock: a fraction of a second.
+/// Rows hashed between two checks for cancelling: a fraction of a second.
 const CHUNK: usize = 1 << 15;
-/// Functions that rows are projected on in one go, at least one table's.
+/// Functions that rows are projected on in one go, but at least those of one table.
 const FUNCTIONS_AT_ONCE: usize = 16;
 /// Tables whose keys are held at a time.
 const TABLES_AT_ONCE: usize = 4;
 
-/// What memory is asked for.
+/// How an out-of-memory error names them.
 const KEYS: &str = "keys";
 const FUNCTIONS: &str = "hash functions";
 
-/// Bytes that a hash function takes up beside its direction, at most: in a layout of keys of one
-/// function, twice while it is measured.
+/// Bytes that a hash function takes up beside its direction, at most: where a table has one
+/// function, those of its key layout, which is there twice while it is made.
 const OF_FUNCTION: usize = 1024;
 
 /// L hash tables (OR) of k hash functions each (AND).
 ///
-/// Two rows are candidates when in some table all k functions agree on them.
+/// Two rows are candidates when all k functions of some table agree on them.
 ///
 /// ```
 /// use lshjoin::{BucketedRandomProjection, LshModel, Rows, Context};
@@ -162,11 +164,11 @@ impl LshModel {
         Ok(ids)
     }
 
-    /// Makes one table after the other, of `items` and, in the same keys, of `queries`, hands it
+    /// Makes one table after the other, of `items` and, with the same keys, of `queries`, hands it
     /// to `meet` and drops it.
     ///
-    /// Keys are laid out for the buckets that the items are in. A query outside them all is
-    /// compared with no item in that table and is left out of it.
+    /// Keys are laid out for the buckets that the items are in. A query outside all of them shares
+    /// none, and is left out of that table.
     pub(crate) fn for_each_table<T: Scalar>(
         &self,
         items: Rows<'_, T>,
@@ -174,8 +176,8 @@ impl LshModel {
         ctx: &Context,
         mut meet: impl FnMut(&Table, Option<&Table>) -> Result<()>,
     ) -> Result<()> {
-        // Some tables at a time, since projecting on one direction takes as long to read the
-        // rows as projecting on many.
+        // Some tables at a time: projecting on one direction reads the rows as often as projecting
+        // on many.
         let at_once = (FUNCTIONS_AT_ONCE / self.per_table).clamp(1, TABLES_AT_ONCE);
         for (group, layouts) in self.layouts.chunks(at_once).enumerate() {
             let first = group * at_once * self.per_table;
@@ -238,6 +240,7 @@ struct Keys {
     keyless: Vec<Vec<u32>>,
 }
 
+/// The keys of rows in tables of these layouts.
 fn keys<T: Scalar>(
     functions: &HashFunctions,
     rows: Rows<'_, T>,
@@ -265,6 +268,7 @@ fn keys<T: Scalar>(
     Ok(Keys { columns, keyless })
 }
 
+/// The least and the largest bucket of each function over these rows.
 fn ranges<T: Scalar>(
     functions: &HashFunctions,
     rows: Rows<'_, T>,
@@ -284,6 +288,7 @@ fn ranges<T: Scalar>(
     Ok(ranges)
 }
 
+/// Ranges of rows, which progress counts.
 fn chunks(rows: usize, ctx: &Context) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
     ctx.expect(rows);
     (0..rows)

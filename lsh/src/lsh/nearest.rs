@@ -17,7 +17,7 @@ impl LshModel {
     /// For each query the k nearest of the items that share a bucket with it; fewer where there
     /// are not as many.
     ///
-    /// For one query this is Spark's `approxNearestNeighbors`; for many it is what Spark has not.
+    /// For one query this is Spark's `approxNearestNeighbors`. For many queries Spark has nothing.
     ///
     /// # Errors
     /// When dimensions differ, a row holds NaN or infinity, `k` is 0, a bucket does not fit 32

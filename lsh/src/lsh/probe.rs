@@ -41,13 +41,13 @@ struct Candidate {
     rest: u64,
 }
 
-/// Crossings that sets are made of. The n cheapest sets need no more than the n cheapest.
+/// Crossings that sets are made of, at most. The n cheapest sets need no more than the n cheapest.
 const MOST_CROSSINGS: usize = u64::BITS as usize;
 
 impl Prober {
     /// The `count` nearest other buckets, or all where there are fewer, as the bits of the key that
-    /// change: bit j for function j. By rising cost (added from the cheapest crossing on), then by the
-    /// dearest crossing that only one of two has.
+    /// change: bit j for function j. By rising cost (added from the cheapest crossing on), then by
+    /// the dearest crossing that only one of two has.
     ///
     /// `margins` holds the distance of the query to each function's boundary, of either sign; an
     /// infinite one is not crossed, nor is any after the 64th.
@@ -72,9 +72,9 @@ impl Prober {
         if count > 0 {
             self.push(0, 0.0, 0);
         }
-        // Every set has one parent, which is no dearer and lower: the set with its dearest crossing
-        // replaced by the one before ("shift") or, where it holds that one too, without its dearest
-        // ("expand"). So the heap gives each set once, and in order.
+        // Every set has one parent, which costs no more and comes before it: the set with its
+        // dearest crossing replaced by the one before ("shift") or, where it holds that one too,
+        // without its dearest ("expand"). So the heap gives each set once, and in order.
         while let Some(Reverse(set)) = self.heap.pop() {
             self.flips.push(self.key_of(set.crossings));
             if self.flips.len() == count {
@@ -139,7 +139,7 @@ mod tests {
         ranked.into_iter().map(key).collect()
     }
 
-    /// Many ties, zeros and boundaries that are not there; and arbitrary positions.
+    /// Many ties, zeros and boundaries that cannot be crossed; and arbitrary positions.
     fn margin() -> impl Strategy<Value = f32> {
         prop_oneof![
             (-3..4_i8).prop_map(f32::from),

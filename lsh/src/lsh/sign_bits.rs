@@ -1,4 +1,5 @@
-//! The engine's own keys: a sign bit a function, with how far each row is from turning it.
+//! Keys of the engine's own tables: a sign bit for each function, and how far each row is from
+//! flipping it.
 
 use lshjoin_kernels::{Rows, Scalar, memory};
 use rayon::prelude::*;
@@ -9,23 +10,25 @@ use crate::{
     vectors::{Vectors, principal_axes::project},
 };
 
-/// Rows that a thread keys at a time.
+/// Rows that a thread makes keys of at a time.
 const BLOCK: usize = 1024;
 
-/// What memory is asked for.
+/// How an out-of-memory error names them.
 const KEYS: &str = "keys";
 
-/// What one table's functions make of the rows of one side.
+/// The margins of one side's rows in one table.
 pub(crate) struct SignBits {
     bits: usize,
-    /// Projection less threshold, (rows, functions) row-major: bit j of a key is whether the
-    /// margin is not negative.
+    /// Projection less threshold, (rows, functions) row-major. Bit j of a key is set where margin j
+    /// is not negative.
     margins: Vec<f32>,
-    /// The rows' numbers.
+    /// The rows' internal ids.
     numbers: Vec<u32>,
 }
 
 impl SignBits {
+    /// Projects the rows on one table's directions.
+    ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn of<T: Scalar>(
@@ -45,7 +48,8 @@ impl SignBits {
                     *margin = (f64::from(*margin) * scale) as f32 - threshold;
                 }
             });
-        // Duplicates have the number of the one that takes part.
+        // Without duplicates that are left out: they have the internal id of the row that stands
+        // for them.
         let rows =
             (0..side.rows.len() as u32).filter(|&row| side.row(side.internal_id(row)) == row);
         let rows = memory::collect(rows, ROW_NUMBERS)?;
@@ -90,6 +94,7 @@ impl SignBits {
     }
 }
 
+/// The sign bits of a row.
 fn key(margins: &[f32]) -> u64 {
     (0..)
         .zip(margins)

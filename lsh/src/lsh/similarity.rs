@@ -21,8 +21,9 @@ use crate::{
 
 impl LshModel {
     /// Pairs of a row of `a` and a row of `b` that share a bucket and are nearer than `threshold`
-    /// (strictly), by left row, then by right row; of `a` with itself when `b` is `None`: each pair
-    /// both ways, and each row with itself. What Spark's `approxSimilarityJoin` returns.
+    /// (strictly), by left row, then by right row. In a self-join, where `b` is `None`, each pair
+    /// comes both ways, and each row with itself. That is what Spark's `approxSimilarityJoin`
+    /// returns.
     ///
     /// Memory grows with the results and with rows × tables, not with the candidates.
     ///
@@ -47,8 +48,9 @@ impl LshModel {
         Ok(joined)
     }
 
-    /// The pairs of [`LshModel::similarity_join`] in batches of `batch_size`, the last one
-    /// smaller; see [`RadiusJoin::run_batches`](crate::RadiusJoin::run_batches) for their order and how to stop.
+    /// The pairs of [`LshModel::similarity_join`] in batches of `batch_size`, the last one smaller;
+    /// see [`RadiusJoin::run_batches`](crate::RadiusJoin::run_batches) for their order and how to
+    /// stop.
     ///
     /// Memory grows with rows × tables alone.
     ///
@@ -137,10 +139,12 @@ impl LshModel {
     }
 }
 
+/// How an out-of-memory error names them.
 const BUCKETS: &str = "the buckets of rows";
 
 impl BucketNumbers {
-    /// In no bucket that the other side has rows in: two numbers, so that they never match.
+    /// Of rows in no bucket that the other side has rows in: one number for each side, so that they
+    /// never match.
     const NONE_LEFT: u32 = u32::MAX;
     const NONE_RIGHT: u32 = u32::MAX - 1;
 

@@ -6,20 +6,20 @@ use lshjoin_kernels::{Key, Sorter, memory};
 
 use crate::base::{ROW_NUMBERS, error::Result};
 
-/// What memory is asked for.
+/// How an out-of-memory error names them.
 const BUCKETS: &str = "buckets";
 
 /// Rows in order of their keys.
 pub(crate) struct Table {
-    /// Row numbers, by key, then by row.
+    /// The rows, by key; rows of one key as they came.
     pub(crate) order: Vec<u32>,
     /// The key of each bucket, rising, and where in `order` it starts.
     buckets: Vec<(u128, u32)>,
 }
 
 impl Table {
-    /// Sorts `rows` by their keys' low `bits` bits, rows of equal keys as they come. A row may
-    /// come with several keys.
+    /// Sorts `rows` by the low `bits` bits of their keys, rows of equal keys as they come. A row
+    /// may come with several keys.
     pub(crate) fn build<K: Key + Copy + PartialEq + Into<u128>>(
         rows: &[u32],
         keys: &[K],
@@ -40,7 +40,8 @@ impl Table {
         Ok(Self { order, buckets })
     }
 
-    /// Numbers the rows by their place in this table, and returns the order that they had.
+    /// Makes the position of each row in this table its new number, and returns the old numbers in
+    /// that order.
     pub(crate) fn renumber(&mut self) -> Result<Vec<u32>> {
         let numbers = memory::collect(0..self.order.len() as u32, ROW_NUMBERS)?;
         Ok(std::mem::replace(&mut self.order, numbers))
@@ -59,7 +60,7 @@ impl Table {
         (0..self.buckets.len()).map(|bucket| self.range(bucket))
     }
 
-    /// KeyOrder of `length` rows, whatever their keys.
+    /// Ranges of `length` rows in order of keys, wherever buckets end.
     pub(crate) fn chunks(&self, length: usize) -> impl Iterator<Item = Range<usize>> {
         let end = self.order.len();
         (0..end)
@@ -67,8 +68,8 @@ impl Table {
             .map(move |start| start..end.min(start + length))
     }
 
-    /// The ranges of `length` rows of `other`, each with the range of this table's rows whose
-    /// keys belong there.
+    /// Ranges of `length` rows of `other`, each after the range of this table's rows whose keys
+    /// fall into it.
     pub(crate) fn chunks_of(
         &self,
         other: &Table,

@@ -1,4 +1,5 @@
-//! The functions of the engine's own tables.
+//! The functions of the engine's own tables: random directions inside the leading principal axes of
+//! the rows, orthogonal within a table, each cut where a sample falls into halves.
 
 use lshjoin_kernels::{Rows, Scalar, memory};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -16,8 +17,8 @@ pub(crate) struct TableFunctions {
 }
 
 impl PrincipalAxes {
-    /// The functions of table number `table`: uniformly random orthogonal directions inside the
-    /// axes, in groups of as many as there are axes, with thresholds from a sample of `rows`.
+    /// The functions of the table with this number: uniformly random orthogonal directions inside
+    /// the axes, in groups of as many as there are axes, with thresholds from a sample of `rows`.
     ///
     /// Directions inside the axes are those of the most variance (PCA hashing, Wang, Kumar and
     /// Chang 2010); turned at random, all carry alike (Jégou et al. 2010) and tables differ.
