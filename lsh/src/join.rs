@@ -1,5 +1,5 @@
-//! Joins, each a recipe of the layers below: exact, by inverted lists, by tables, by a radius.
-//! Begin with [`knn`].
+//! Joins of two arrays, each a recipe of the layers below: exact, by inverted lists, by tables, by
+//! a radius. Uses [`planner`](crate::planner) and what is below it; begin with [`knn`].
 
 pub(crate) mod axes_filter;
 pub(crate) mod by_lists;

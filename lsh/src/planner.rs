@@ -1,17 +1,16 @@
-//! Which recipe reaches a recall at the least cost, by a sample and a cost model. Uses
-//! [`ivf`](crate::ivf) and what is below it.
-//!
-//! The planner: which plan reaches a recall at the least cost, on these rows and this machine.
+//! The planner: which plan reaches a recall at the least cost, on these rows and this machine. Uses
+//! [`ivf`](crate::ivf) and what is below it; begin with [`Planner::study`].
 //!
 //! Distances of sampled rows to all others tell where neighbours are and how far a random row is
-//! (Slaney, Lifshits and He, "Optimal parameters for locality-sensitive hashing", 2012). What a plan
-//! would find and compare is then counted on the sample, rather than modelled (Dong et al.,
+//! (Slaney, Lifshits and He, "Optimal parameters for locality-sensitive hashing", 2012). What a
+//! plan would find and compare is then counted on the sample, rather than modelled (Dong et al.,
 //! "Modeling LSH for performance tuning", 2008, fit a model instead), and weighed by what the steps
 //! take on the instruction set. The recall that is promised is that of rows which no choice was
 //! made by.
 //!
-//! The candidates are all pairs, and rows by lists. Tables of sign bits are none: at every recall
-//! tried, on AMX as on AVX2, lists got there sooner; `make bench-planner` has them in its grid.
+//! The candidates are all pairs and inverted lists. Tables of sign bits are no candidate: at every
+//! recall tried, on AMX as on AVX2, lists got there sooner; `make bench-planner` has them in its
+//! grid.
 
 pub(crate) mod cost_model;
 pub(crate) mod prediction;
@@ -53,28 +52,29 @@ use crate::{
     },
 };
 
-/// Rows of either side up to which all pairs are compared at once.
+/// If a side has fewer rows than this, all pairs are compared without planning.
 const SMALL: usize = 5000;
 
-/// The share of the work of comparing all pairs that lists must promise to get along with, before
-/// that is probed; and the share of the pairs that they would compare if all went well.
+/// Lists are looked into if, were they to compare only the share `LUCKY` of the pairs, they could
+/// do with the share `SAVED` of the work of comparing all.
 const SAVED: f64 = 0.9;
 const LUCKY: f64 = 0.01;
 
-/// The share of a join's time that looking at one more number of lists may take.
+/// The share of a join's time that looking into one more number of lists may take.
 const MORE_PLANNING: f64 = 0.04;
 
-/// Lists considered, in square roots of the number of items: first what does well mostly.
+/// Numbers of lists that are considered, in square roots of that of items: the one that does well
+/// mostly comes first.
 const LISTS: [f64; 3] = [0.85, 1.7, 3.4];
 
-/// Recalls to draw the curve of a setting by, beside the one that is asked for.
+/// Recalls that the study of a number of lists predicts, beside the one that is asked for.
 const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
 
 /// Random items that the distances of a held-out row are measured to.
 const OTHERS: usize = 8;
 
-/// The contrast up to which the distances of near and random items are said to be alike: lists are
-/// then probed only if that takes next to nothing.
+/// Up to this contrast, near and random items are taken to be about as far: lists are then looked
+/// into only if that takes next to nothing.
 const NO_CONTRAST: f64 = 1.2;
 
 /// What is asked of the planner.
@@ -90,19 +90,21 @@ pub(crate) struct Planner<'a> {
 struct ListStudy {
     cells: CoarseQuantiser,
     warm_start: WarmStart,
-    /// The one that reaches the recall asked for.
+    /// The setting that reaches the recall asked for.
     setting: Setting,
+    /// Its recall on the rows of the check.
     recall: Estimate,
-    /// How far it looks.
+    /// How far its rows probe.
     margin: f32,
+    /// What its rows probe.
     stats: ProbeStats,
-    /// It and those that reach others.
+    /// That setting and those that reach other recalls.
     curve: Vec<Setting>,
 }
 
-/// How held-out rows lie to random items.
+/// How far held-out rows are from random items.
 struct Random {
-    /// Of each row to one.
+    /// Of each row to one of them.
     distances: Vec<f64>,
     /// The share of such pairs that codes can't tell from near ones.
     ambiguous: f64,
@@ -122,12 +124,12 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// The same for the recall of others.
+    /// The same with recall counted as `others` does.
     pub(crate) fn for_others(self, others: Others) -> Self {
         Self { others, ..self }
     }
 
-    /// As the join that the plan is for prepares its rows.
+    /// A study of rows, prepared as the join prepares them.
     pub(crate) fn study_rows<T: Scalar>(
         &self,
         queries: Option<Rows<'_, T>>,
@@ -145,7 +147,7 @@ impl<'a> Planner<'a> {
         Ok(self.study((left.as_ref(), &right), k)?.1)
     }
 
-    /// What to do for the k nearest on these sides, and the plan that this follows.
+    /// How to join these sides, and the plan with what is predicted of it.
     pub(crate) fn choose<T: Scalar>(
         &self,
         sides: Sides<'_, '_, T>,
@@ -155,7 +157,7 @@ impl<'a> Planner<'a> {
         Ok((choice, study.chosen))
     }
 
-    /// What to do for the k nearest on these sides, and how that was found.
+    /// How to join these sides, and how that was found.
     pub(crate) fn study<T: Scalar>(
         &self,
         sides: Sides<'_, '_, T>,
@@ -210,7 +212,7 @@ impl<'a> Planner<'a> {
             best.setting.seconds < exact.seconds && best.recall.falls_short(self.recall)
         };
         if let Some(short) = best.take_if(promises_less) {
-            // As the join by this plan will do.
+            // Held-out rows join in the choice until it stands, as in the join by this plan.
             let (learnt, recall) = ((short.cells, short.warm_start), self.recall_of_all());
             margin_for(&learnt.0, &learnt.1, sides, &mut ground_truth, recall, ctx)?;
             considered.retain(|setting| !short.curve.contains(setting));
@@ -228,7 +230,7 @@ impl<'a> Planner<'a> {
         Ok((join, study))
     }
 
-    /// Why all pairs are compared without a look at the rows, if they are.
+    /// Why all pairs are compared without studying the rows, if they are.
     fn why_at_once(
         &self,
         workload: &Workload,
@@ -290,12 +292,12 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The recall of all that rows find, among them themselves.
+    /// The recall asked for, counted on all that rows find, themselves included.
     fn recall_of_all(&self) -> f64 {
         self.others.of_all(self.recall)
     }
 
-    /// The work of a join by so many lists, if all goes well.
+    /// The work of a join by so many lists if all goes well.
     fn least(&self, workload: &Workload, cells: usize) -> f64 {
         let stats = ProbeStats {
             cells: LUCKY * cells as f64,
@@ -305,7 +307,7 @@ impl<'a> Planner<'a> {
         self.costs.cells(workload, cells, stats, 0.0)
     }
 
-    /// How each held-out row lies to items chosen without regard to distance.
+    /// How far held-out rows are from items chosen at random.
     fn random<T: Scalar>(
         &self,
         (left, right): Sides<'_, '_, T>,
@@ -404,7 +406,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// How far the k-th neighbours of the held-out rows are, as one draws them.
+/// How far the held-out rows are from their k-th neighbours, as lengths.
 fn furthest_lengths<T: Scalar>(
     (left, right): Sides<'_, '_, T>,
     ground_truth: &GroundTruth<T>,
@@ -425,7 +427,7 @@ fn is_hard(exact: &Prediction) -> bool {
         .is_some_and(|contrast| contrast < NO_CONTRAST)
 }
 
-/// Why not lists.
+/// Why all pairs are compared rather than lists probed.
 fn why_exact(k: usize, hard: Option<f64>, cells: Option<Setting>) -> String {
     let hard = hard.map(|contrast| {
         format!(
@@ -470,7 +472,7 @@ mod tests {
 
     const DIM: usize = 48;
 
-    /// Around so many centres, or none.
+    /// Random rows, around so many centres or none.
     fn rows(count: usize, centres: usize) -> Vec<f32> {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         let of_centres: Vec<f64> = (0..centres * DIM)

@@ -1,4 +1,5 @@
-//! Rows cut short: what stands for them in fewer values is never further apart than they are.
+//! A filter for radius joins: rows cut to a few values, which are never further apart than the rows
+//! are.
 //!
 //! For orthonormal axes a₁ … aₘ, and t(x) the length of what x has outside of them,
 //!
@@ -8,8 +9,8 @@
 //! nearest neighbor search algorithm by nonlinear embedding", 2012). Along the principal axes of
 //! ordinary data little is lost: pairs that are far apart are so by a part of their dimensions.
 //!
-//! That makes joins by a radius quicker. The k nearest it does not help to: until all pairs have
-//! been compared, bounds are too wide for it.
+//! That makes joins by a radius quicker. It does not help to find the k nearest: until all pairs
+//! have been compared, the bounds of rows are too wide for it.
 
 use lshjoin_kernels::{
     CommonScale, LeftPanel, Quantised, RightPanel, Rows, Scalar, dot_products, memory, near_pairs,
@@ -26,33 +27,34 @@ use crate::{
     vectors::{Vectors, principal_axes::PrincipalAxes},
 };
 
-/// Codes of both sides' rows, by number, cut to the same few values.
+/// Codes of both sides' rows, by internal id, cut to the same few values.
 pub(crate) struct AxesFilter {
-    /// `None` when the right side is joined with itself.
+    /// `None` in a self-join of the right side.
     left: Option<Quantised<'static>>,
     right: Quantised<'static>,
 }
 
-/// Values that are tried: a line of codes, or several, up to half of the dimension.
+/// Numbers of values that are tried: as many as make a cache line of codes, up to so many lines,
+/// and up to half of the dimension.
 const STEP: usize = 64;
 const STEPS: usize = 4;
 
-/// Rows of either side whose pairs tell how many are near by so many values.
+/// Rows of the left and of the right side whose pairs tell how many pass.
 const SAMPLE: (usize, usize) = (128, 2048);
 
-/// Rows that are turned at a time, and rows that a thread turns at a time.
+/// Rows that are cut at a time, and rows that a thread cuts at a time.
 const PART: usize = 1 << 16;
 const BLOCK: usize = 64;
 
-/// What memory is asked for.
+/// How an out-of-memory error names them.
 const SHORT: &str = "rows cut short";
 
-/// The share of the time that fewer values have to leave, to be worth the trouble.
+/// The share of the time of whole rows that the filter may take, to be worth the trouble.
 const WORTH: f64 = 0.9;
 
 impl AxesFilter {
     /// Rows cut to as many values as make it quickest to find all pairs that are not further apart
-    /// than `bound`; `None` where whole rows do.
+    /// than `bound`; `None` where nothing is quicker than whole rows.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -111,7 +113,7 @@ impl AxesFilter {
     }
 }
 
-/// The axes that rows are turned to, about the mean of a sample.
+/// A rotation of rows to principal axes, about the mean of a sample.
 struct Turn {
     axes: PrincipalAxes,
     mean: Vec<f64>,
@@ -134,8 +136,7 @@ impl Turn {
         })
     }
 
-    /// The share of the pairs of a sample that are near by so many values, and the scale of codes
-    /// for these.
+    /// The share of a sample's pairs that pass by so many values, and the scale of codes for these.
     fn near<T: Scalar>(
         &self,
         left: Option<&Vectors<'_, T>>,
@@ -164,7 +165,7 @@ impl Turn {
         Ok((near.len() as f64 / pairs.max(1) as f64, scale))
     }
 
-    /// Codes of the rows of these numbers, cut to so many values.
+    /// Codes of the rows of these internal ids, cut to so many values.
     fn codes<T: Scalar>(
         &self,
         side: &Vectors<'_, T>,
@@ -181,8 +182,9 @@ impl Turn {
         Ok(codes)
     }
 
-    /// The rows of these numbers, cut to so many values, (rows, values) row-major, and how far what
-    /// is computed may be from what the bound holds for.
+    /// The rows of these internal ids, cut to so many values: (rows, values), row-major, the last
+    /// value being the length outside of the axes. And for each row, by how much rounding may break
+    /// the inequality that the filter rests on.
     fn rows<T: Scalar>(
         &self,
         side: &Vectors<'_, T>,
@@ -233,7 +235,7 @@ impl Turn {
     }
 }
 
-/// Codes of rows that were cut to so many values, each with how far it may be off.
+/// Codes of rows that were cut to so many values; their errors include those of the rows.
 fn coded(
     (rows, errors): &(Vec<f32>, Vec<f32>),
     values: usize,
@@ -247,7 +249,7 @@ fn coded(
     Ok(codes)
 }
 
-/// What single precision does to rows of a dimension, turned to some axes.
+/// Rounding errors of rows of a dimension that are projected on some axes in single precision.
 struct Precision {
     /// Relative error, at most, of what is inside of the axes: of the dot products, in any order of
     /// summation, and of axes that are orthonormal but for their rounding.
@@ -266,7 +268,7 @@ impl Precision {
     }
 
     /// The length of what `row` has outside of the axes, given its products with them; and how far
-    /// all of this may be off, infinite where it can't be said.
+    /// all of the cut row may be off, infinite where that is unknown.
     fn outside(&self, row: &[f32], inside: &[f32]) -> (f32, f32) {
         let square = |values: &[f32]| -> f64 {
             values
@@ -336,8 +338,8 @@ mod tests {
         values
     }
 
-    /// Of rows, or their directions, in double precision; infinite where it overflows, not a number
-    /// for directions of zeros.
+    /// The Euclidean distance of rows or, for the cosine, their directions, in double precision.
+    /// Infinite where it overflows, not a number for directions of zeros.
     fn distance(metric: Metric, x: &[f64], y: &[f64]) -> f64 {
         let length = |row: &[f64]| match metric {
             Metric::Cosine => {
@@ -365,7 +367,7 @@ mod tests {
         for metric in [Metric::Euclidean, Metric::Cosine] {
             let side = Vectors::new("rows", rows, metric, &ctx).unwrap();
             let turn = Turn {
-                // Of ordinary rows: the others would have all axes to themselves.
+                // Axes of ordinary rows: the huge ones would have them all to themselves.
                 axes: PrincipalAxes::of_sample(Rows::new(&clustered(60), DIM).unwrap(), 63, &ctx)
                     .unwrap(),
                 mean: vec![0.3; DIM],
@@ -382,7 +384,7 @@ mod tests {
                     let known = !whole.is_nan(); // zeros have no direction
                     assert!(!known || by_cut - room <= whole, "{metric} {x} {y}");
                     if (20..60).contains(&x) && (20..60).contains(&y) {
-                        // Less than the codes are off by.
+                        // Far less than the error of codes.
                         let length = distance(metric, rows.row(x), &[1e-9; DIM]);
                         assert!(room < 0.01 * length, "{room} of {length}");
                     }
@@ -398,7 +400,7 @@ mod tests {
         let side = |name, values| Vectors::new(name, Rows::new(values, DIM).unwrap(), metric, &ctx);
         let right = side("items", items).unwrap();
         let left = queries.map(|queries| side("queries", queries).unwrap());
-        // Of unit vectors by their cosine distance.
+        // The Euclidean distance of unit vectors at that cosine distance.
         let bound = match metric {
             Metric::Cosine => (2.0 * radius).sqrt(),
             _ => radius,

@@ -1,4 +1,4 @@
-//! Joins by inverted lists, and rounds over the neighbours of neighbours.
+//! Joins by inverted lists, and neighbour passes after that.
 
 use lshjoin_kernels::{Scalar, memory};
 
@@ -9,13 +9,16 @@ use crate::{
     recall::ground_truth::GroundTruth,
 };
 
-/// Rounds beyond the plan, where a recall is not reached, before all pairs are compared.
+/// Neighbour passes beyond the plan's, where a recall is not reached, before all pairs are
+/// compared.
 pub(crate) const MORE_ROUNDS: usize = 3;
 
-/// The share of the pairs from which on it is quicker to compare all.
+/// Above this share of the pairs, comparing all of them is quicker than probing lists.
 pub(crate) const ALL: f64 = 0.8;
 
 impl<T: Scalar> TopKJoin<'_, T> {
+    /// Joins by the lists that each row probes: the warm start first, then the probes, then what
+    /// [`TopKJoin::expanded`] does.
     pub(crate) fn by_cells(
         self,
         plan: &CellPlan,
@@ -35,8 +38,8 @@ impl<T: Scalar> TopKJoin<'_, T> {
         self.expanded(plan.rounds, ground_truth)
     }
 
-    /// Ends the join after so many rounds of comparing with the neighbours of neighbours, and more
-    /// where a recall is not reached.
+    /// Ends the join after so many neighbour passes. Where a recall is asked for and not reached,
+    /// more of them and, at the last, all pairs.
     pub(crate) fn expanded(
         self,
         rounds: usize,

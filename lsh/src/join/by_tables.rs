@@ -15,13 +15,14 @@ use crate::{
     vectors::{Vectors, principal_axes::PrincipalAxes},
 };
 
-/// Bits of the keys that order the rows of the ranges that are compared before buckets do.
+/// Bits of the keys that both sides are ordered by for the warm start.
 pub(crate) const ORDER_BITS: usize = 20;
 
-/// How many times its tables a plan may take to reach its recall; then all pairs are compared.
+/// How many times its tables a plan may take to reach its recall, before all pairs are compared.
 pub(crate) const PATIENCE: usize = 16;
 
-/// Both sides in the order of one key of many bits, by which their rows are numbered from then on.
+/// Both sides in the order of one key of sign bits, by which near rows mostly lie together. Rows
+/// have their internal ids by it.
 pub(crate) struct KeyOrder {
     items: Table,
     queries: Option<Table>,
@@ -49,6 +50,9 @@ impl KeyOrder {
 }
 
 impl<T: Scalar> TopKJoin<'_, T> {
+    /// Joins by tables of sign bits, then by neighbour passes until the recall is reached, if one
+    /// is asked for. Where those of the plan do not reach it, one more table and one more pass at a
+    /// time and, at the last, all pairs.
     pub(crate) fn by_tables(
         self,
         plan: &LshPlan,
@@ -57,8 +61,8 @@ impl<T: Scalar> TopKJoin<'_, T> {
     ) -> Result<Neighbors<T>> {
         let ctx = self.ctx;
         let k = self.nearest.lists.k();
-        // Once queries are compared with as many in buckets as there are items, it is quicker to
-        // compare all.
+        // Once a query is compared with as many rows in its buckets as there are items, comparing
+        // all is quicker.
         let items = self.right.len();
         let bucket = items.checked_shr(plan.functions as u32).unwrap_or(0).max(1);
         let most = (PATIENCE * plan.tables).min(MOST_TABLES);
@@ -90,7 +94,7 @@ impl<T: Scalar> TopKJoin<'_, T> {
                     ctx.begin_stage("finish");
                     return self.nearest.finish();
                 }
-                // Past the plan, each further table is followed by a round.
+                // Past the plan, each further table is followed by one pass.
                 if rounds >= plan.rounds.saturating_add(table + 1 - plan.tables) {
                     break;
                 }
@@ -102,8 +106,8 @@ impl<T: Scalar> TopKJoin<'_, T> {
         self.all_pairs()
     }
 
-    /// Meets the rows of short ranges: that fills the lists, so that in whole buckets most pairs
-    /// already fail the test.
+    /// The warm start: compares the rows of short ranges of the key order. Most pairs of buckets,
+    /// or of all rows, then fail the filter on codes.
     pub(crate) fn fill(&self, key_order: &KeyOrder) -> Result<()> {
         let items = &key_order.items;
         let length = warm_start_rows(self.nearest.lists.k(), self.right.len());

@@ -5,10 +5,10 @@
 //! (Y. Bachrach et al., "Speeding up the Xbox recommender system using a Euclidean transformation
 //! for inner-product spaces", 2014). But where some items are much longer than others, all
 //! distances are about M, and nothing is near. So items are joined in groups of similar norms, the
-//! longest first, and a query is compared with only the groups in which ‖q‖ times the longest norm
-//! exceeds what it has found (C. Teflioudi, R. Gemulla and O. Mykytiuk, "LEMP: fast retrieval of
-//! large entries in a matrix product", 2015; X. Yan et al., "Norm-ranging LSH for maximum inner
-//! product search", 2018).
+//! longest first, and a query takes part only in groups in which ‖q‖ times the longest norm exceeds
+//! what it has found (C. Teflioudi, R. Gemulla and O. Mykytiuk, "LEMP: fast retrieval of large
+//! entries in a matrix product", 2015; X. Yan et al., "Norm-ranging LSH for maximum inner product
+//! search", 2018).
 //!
 //! Inner products are computed in double precision from the rows as given.
 
@@ -31,18 +31,19 @@ use crate::{
 /// How many times as long as the shortest the longest item of a group may be.
 const SPREAD: f64 = 4.0;
 
-/// Items that are so few go with longer ones: a group of their own would cost more than it saves.
+/// Fewer items than this go with longer ones: a group of their own would cost more than it saves.
 const FEW: usize = 1024;
 
-/// The share of rounding in a bound from norms.
+/// The relative rounding error of a bound from norms.
 const ROUNDING: f64 = 1e-9;
 
-/// Queries and items, to be joined by inner product; the items with themselves where there are no
-/// queries, a row then not being its own neighbour.
+/// Queries and items to be joined by inner product. Without queries the items are joined with
+/// themselves, a row then not being its own neighbour.
 pub(crate) struct Products<'a, T> {
     with_itself: bool,
     queries: Rows<'a, T>,
     items: Rows<'a, T>,
+    /// The norms of the queries.
     of_queries: Vec<f64>,
     groups: Vec<Group>,
 }
@@ -79,16 +80,17 @@ impl<'a, T: Scalar> Products<'a, T> {
         })
     }
 
+    /// How many groups there are.
     pub(crate) fn groups(&self) -> usize {
         self.groups.len()
     }
 
-    /// Items in the group of most, which a plan is made for.
+    /// Items of the largest group, which a plan is made for.
     pub(crate) fn most(&self) -> usize {
         self.groups[self.largest()].items.len()
     }
 
-    /// The group of most items.
+    /// The group of most items; of several, the one of the longest.
     fn largest(&self) -> usize {
         let longest_first = (0..self.groups.len()).rev();
         longest_first
@@ -101,18 +103,19 @@ impl<'a, T: Scalar> Products<'a, T> {
         k.saturating_add(usize::from(self.with_itself && k > 0))
     }
 
-    /// What the recall of k neighbours is of.
+    /// How the recall of k neighbours is counted.
     pub(crate) fn others(&self, k: usize) -> Others {
         let k = (self.with_itself && k > 0).then_some(k);
         Others { k }
     }
 
-    /// All queries and the group of most items.
+    /// All queries and the items of the largest group, augmented.
     pub(crate) fn largest_augmented(&self) -> Result<Augmented<T>> {
         let queries = memory::collect(0..self.queries.len() as u32, ROW_NUMBERS)?;
         self.augmented(&self.groups[self.largest()], &queries)
     }
 
+    /// These queries and the items of a group, augmented.
     fn augmented(&self, group: &Group, queries: &[u32]) -> Result<Augmented<T>> {
         let dim = self.items.dim();
         let exponent = exponent_of(group.longest);
@@ -135,9 +138,10 @@ impl<'a, T: Scalar> Products<'a, T> {
         })
     }
 
-    /// For each query the `k` items of the largest inner product, at the distance −q·x, of those that
-    /// `join` finds: it is given [`Augmented`] queries, of which some may be missing, and items, for
-    /// each of the groups of items, and how many neighbours are needed.
+    /// For each query the `k` items of the largest inner product, at the distance −q·x, among those
+    /// that `join` finds. It is called for one group after the other, with [`Augmented`] queries
+    /// (those that may still gain), the augmented items of the group, and how many neighbours are
+    /// needed.
     ///
     /// # Errors
     /// Those of `join`, and when the run is cancelled.
@@ -250,7 +254,7 @@ struct Best {
 struct Place {
     distance: f64,
     item: u32,
-    /// Which of the groups that were joined it was found in; none has number 0.
+    /// In which of the groups that were joined it was found, counted from 1; 0 where there is none.
     group: u32,
 }
 
@@ -267,14 +271,14 @@ impl Best {
         })
     }
 
-    /// Whether an inner product of at most so much may be one of the query's largest.
+    /// Whether an inner product of at most this may be one of the query's largest.
     fn may_gain(&self, query: u32, most: f64) -> bool {
         let list = &self.places[query as usize * self.k..][..self.k];
         list.last()
             .is_none_or(|last| -last.distance <= most + most.abs() * ROUNDING)
     }
 
-    /// The lists of some queries, which rise.
+    /// The lists of some queries, given in rising order.
     fn lists_of(&mut self, queries: &[u32]) -> Result<Vec<(u32, &mut [Place])>> {
         let mut queries = queries.iter().copied().peekable();
         let lists = (0..).zip(self.places.chunks_mut(self.k.max(1)));

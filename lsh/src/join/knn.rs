@@ -35,7 +35,7 @@ use crate::{
     },
 };
 
-/// The join by a plan that needs no index.
+/// Joins by a plan that needs no index.
 ///
 /// # Errors
 /// As [`KnnJoin::run`](crate::KnnJoin::run).
@@ -56,7 +56,7 @@ pub(crate) fn by_plan<T: Scalar>(
     join_by(queries, items, k, metric, plan, ctx)
 }
 
-/// The same for a metric that is a distance, or rows for which it is.
+/// The same for rows that are ready for their metric: for inner products, augmented.
 fn join_by<T: Scalar>(
     queries: Option<Rows<'_, T>>,
     items: Rows<'_, T>,
@@ -69,7 +69,7 @@ fn join_by<T: Scalar>(
     Ok(join(queries, items, k, metric, ctx, choose)?.0)
 }
 
-/// The join by inner product, group by group by the plan of the largest.
+/// Joins by inner product, group by group, by the plan for the largest.
 fn join_products<T: Scalar>(
     products: &Products<'_, T>,
     k: usize,
@@ -84,8 +84,8 @@ fn join_products<T: Scalar>(
     })
 }
 
-/// The join by the plan that is chosen for the rows that take part in it and so many neighbours, with
-/// what else comes of choosing.
+/// Joins by the plan that is chosen for the rows that take part and for so many neighbours. Also
+/// returns what else `choose` does.
 fn join<T: Scalar, E>(
     queries: Option<Rows<'_, T>>,
     items: Rows<'_, T>,
@@ -106,6 +106,7 @@ fn join<T: Scalar, E>(
     Ok((found, other))
 }
 
+/// Joins prepared rows by a plan or, where no plan can be quicker than that, all pairs.
 fn join_sides<T: Scalar>(
     mut left: Option<&mut Vectors<'_, T>>,
     right: &mut Vectors<'_, T>,
@@ -119,7 +120,7 @@ fn join_sides<T: Scalar>(
         return all_pairs(left.as_deref(), right, k, ctx);
     }
     let (axes, tables) = match &choice.plan {
-        // An index has followed it before it comes to this.
+        // A plan of partitions is followed by an index, and does not come here.
         JoinPlan::Exact | JoinPlan::Partitions(_) => (ORDER_BITS, None),
         JoinPlan::Lsh(plan) => (plan.axes, Some(plan)),
         JoinPlan::Cells(plan) => {
@@ -158,7 +159,7 @@ fn join_sides<T: Scalar>(
     }
 }
 
-/// The join by the plan that is made for it.
+/// Joins by the plan that the planner makes.
 ///
 /// # Errors
 /// As [`KnnJoin::run`](crate::KnnJoin::run).

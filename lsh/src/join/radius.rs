@@ -19,7 +19,7 @@ use crate::{
     vectors::Vectors,
 };
 
-/// All pairs, by query.
+/// All pairs nearer than a radius, by query.
 ///
 /// # Errors
 /// As [`RadiusJoin::run`](crate::RadiusJoin::run).
@@ -38,7 +38,7 @@ pub(crate) fn radius_join<T: Scalar>(
     RadiusNeighbors::sorted(pairs, queries.unwrap_or(items).len())
 }
 
-/// Batches of pairs.
+/// The same pairs in batches.
 ///
 /// # Errors
 /// As [`RadiusJoin::run_batches`](crate::RadiusJoin::run_batches).
@@ -79,7 +79,7 @@ fn stream_within_radius<T: Scalar>(
     stream_sides(left.as_ref(), &right, radius, ctx, hand_over)
 }
 
-/// The pairs nearer than `radius`, by number; of `right` with itself when `left` is `None`.
+/// The pairs nearer than `radius`, by internal id; a self-join of `right` when `left` is `None`.
 pub(crate) fn stream_sides<T: Scalar>(
     left: Option<&Vectors<'_, T>>,
     right: &Vectors<'_, T>,

@@ -2,8 +2,9 @@
 //! makes the same plan.
 //!
 //! Measured by `make bench-kernels` and, for whole joins, `make bench-planner`, on one core of a
-//! Xeon with AMX; for NEON estimated from the number of instructions. What counts for a choice is
-//! how much longer one step takes than another, which differs less between machines than seconds.
+//! Xeon with AMX; for NEON estimated from the number of instructions. Constants are seconds on one
+//! thread. What counts for a choice is how much longer one step takes than another, which differs
+//! less between machines than seconds do.
 
 use lshjoin_kernels::{Isa, Level, Quantised, Scalar};
 
@@ -19,9 +20,10 @@ use crate::{
     vectors::Sides,
 };
 
-/// Seconds on one thread, which is what work is counted in: threads make no difference to a choice.
+/// What work costs. Work is counted in seconds on one thread: threads make hardly any difference to
+/// a choice.
 pub(crate) struct Costs {
-    /// Of comparing the codes of two rows: whatever their dimension, and for each value of it.
+    /// To compare the codes of two rows: whatever their dimension, and for each value of it.
     pair: f64,
     pair_value: f64,
     threads: f64,
@@ -32,7 +34,7 @@ pub(crate) struct Costs {
 pub(crate) struct Workload {
     pub(crate) left: usize,
     pub(crate) right: usize,
-    /// Whether the two sides are one.
+    /// Whether it is a self-join.
     pub(crate) with_itself: bool,
     pub(crate) dim: usize,
     pub(crate) k: usize,
@@ -43,43 +45,42 @@ pub(crate) struct Workload {
     pub(crate) ambiguous: f64,
 }
 
-/// Of reading a value and making its code.
+/// To read a value and make its code.
 const CODE: f64 = 1.6e-9;
-/// Of multiplying a value of a row with one of a direction.
+/// To multiply a value of a row with one of a direction, and add it up.
 const PROJECT: f64 = 1.0e-10;
-/// Of keeping a row's list of the nearest: for the list, each of its places, and each place for each
-/// neighbour that comes in after the list is filled.
+/// To keep a row's top-k: for the row, for each neighbour, and for each neighbour as often as one
+/// comes in after the warm start.
 const LIST: f64 = 5e-7;
 const PLACE: f64 = 1.2e-7;
 const MOVE: f64 = 1.3e-8;
-/// The share of the neighbours that come so late when all pairs are compared.
+/// The share of the neighbours that come in so late when all pairs are compared.
 const LATE: f64 = 0.25;
-/// Of filling it from the rows that come first.
+/// To fill it in the warm start.
 const FILL: f64 = 9e-7;
-/// For each of these, beside comparing it.
+/// For each row that it is filled from, beside comparing it.
 const FILL_FROM: f64 = 2e-9;
-/// Of finding the nearest of some centroids, and of each of them, beside comparing them.
+/// To find the nearest centroid of a row: for the row, and for each centroid, beside comparing it.
 const NEAREST: f64 = 4e-7;
 const OF_EACH: f64 = 5e-10;
-/// Of copying a value of the sample that centroids are learnt from, and of adding it up in all
-/// rounds.
+/// To copy a value of the sample that centroids are learnt from, and add it up in all rounds.
 const LEARN: f64 = 1e-8;
-/// Of fetching a value of a neighbour's vector for its exact distance.
+/// To fetch a value of a neighbour's vector for its exact distance.
 const FETCH: f64 = 1e-9;
-/// Of a pair of rows that is handed on to be measured.
+/// To hand on a pair of rows for its exact distance.
 const MEASURE: f64 = 5e-8;
-/// Of finding principal axes in a sample: of each value of an axis, and for each axis before it, this
-/// on one thread.
+/// To find principal axes in a sample: for each value of an axis and, on one thread only, for each
+/// such value and axis before it.
 const TURN: f64 = 3e-6;
 const ORTHONORMALISE: f64 = 5e-9;
-/// Of gathering a row for each of the lists that it probes, and each of its values.
+/// To gather a row for each list that it probes: for the row, and for each value.
 const LOOK: f64 = 1e-7;
 const GATHER: f64 = 1e-10;
-/// Of sorting a row by its key and going through its bucket.
+/// To sort a row by its key and go through its bucket.
 const SORT: f64 = 5e-8;
 
 impl Workload {
-    /// The k nearest on these sides.
+    /// A join for the k nearest on these sides.
     pub(crate) fn of<T: Scalar>((left, right): Sides<'_, '_, T>, k: usize) -> Self {
         Self {
             left: left.unwrap_or(right).len(),
@@ -97,7 +98,7 @@ impl Workload {
         self.left as f64 * self.right as f64
     }
 
-    /// Pairs that are compared when all do: of a side with itself each once.
+    /// Pairs that are compared when all are; in a self-join each once.
     pub(crate) fn exact_pairs(&self) -> f64 {
         let right = self.right as f64;
         if self.with_itself {
@@ -107,7 +108,7 @@ impl Workload {
         }
     }
 
-    /// Rows to be read and coded.
+    /// Rows that are read and coded.
     fn rows(&self) -> f64 {
         (self.right + if self.with_itself { 0 } else { self.left }) as f64
     }
@@ -125,7 +126,7 @@ impl Workload {
             Quantised::stride(self.dim) + Quantised::KNOWN,
         );
         let codes = rows * of_codes;
-        // Of inner products, rows are copied with one value more, and both sides have norms.
+        // For inner products rows are copied with one value more, and both sides have norms.
         let kept = match self.metric {
             Metric::InnerProduct => values * self.width + 8 * rows + 16 * self.left * self.k,
             Metric::Cosine => 8 * rows,
@@ -145,7 +146,8 @@ impl Workload {
         };
         let order = 8 * rows;
         let lists = self.left * (capacity(self.k) * size_of::<Candidate>() + 12);
-        // What lists leave is not given back; neighbours are put in the order of rows array by array.
+        // Freed lists may stay with the allocator. Neighbours are put in the order of rows array by
+        // array.
         let found = self.left * self.k * (8 + self.width + 8);
         let peaks = [
             codes + directions,
@@ -180,18 +182,18 @@ impl Costs {
         }
     }
 
-    /// What so much work takes on the threads of this pool.
+    /// Seconds that so much work takes on the threads of this pool.
     pub(crate) fn seconds(&self, work: f64) -> f64 {
         work / self.threads
     }
 
-    /// Of comparing the codes of so many pairs.
+    /// The work of comparing the codes of so many pairs.
     pub(crate) fn compare(&self, pairs: f64, dim: usize) -> f64 {
         pairs * (self.pair + self.pair_value * dim as f64)
     }
 
-    /// What all joins do: codes, and a list of the nearest for each row, of which a share comes in
-    /// after it is filled.
+    /// The work of every join: codes, and the top-k of each row, of which the share `late` comes in
+    /// after the warm start.
     fn always(&self, workload: &Workload, late: f64) -> f64 {
         let k = workload.k as f64;
         let of_row =
@@ -199,20 +201,20 @@ impl Costs {
         workload.values() * CODE + workload.left as f64 * of_row
     }
 
-    /// Of filling the lists from a share of all pairs.
+    /// The work of the warm start, in which a share of all pairs is compared.
     fn fill(&self, workload: &Workload, share: f64) -> f64 {
         let pairs = share * workload.pairs();
         pairs * FILL_FROM + self.compare(pairs, workload.dim)
     }
 
-    /// Of the exact distances of what codes can't tell from near among so many pairs that are
-    /// compared.
+    /// The work of exact distances: of those pairs, among so many compared, that codes can't tell
+    /// from near ones.
     fn rerank(&self, workload: &Workload, pairs: f64) -> f64 {
         let ways = if workload.with_itself { 2.0 } else { 1.0 };
         ways * pairs * workload.ambiguous * FETCH * workload.dim as f64
     }
 
-    /// Of comparing all pairs.
+    /// The work of comparing all pairs.
     pub(crate) fn exact(&self, workload: &Workload) -> f64 {
         let keys = workload.values() * 20.0 * PROJECT;
         let warm_start =
@@ -222,7 +224,8 @@ impl Costs {
         self.always(workload, LATE) + keys + self.fill(workload, warm_start) + meet + rerank
     }
 
-    /// Of so many lists, into which rows look so far and find a share of their neighbours thereby.
+    /// The work of a join by so many lists, of which rows probe what `stats` says and find the
+    /// share `late` of their neighbours thereby.
     pub(crate) fn cells(
         &self,
         workload: &Workload,
@@ -244,8 +247,8 @@ impl Costs {
         self.always(workload, late) + ground_truth + assign + gather + meet + rerank
     }
 
-    /// Of comparing so many pairs of so many rows by a few values that stand for all of them, of
-    /// which a share is near by these and measured.
+    /// The work of finding pairs by a few `values` of each row, made from its leading principal
+    /// axes: so many pairs are compared, and the share `near` of them passes and is measured.
     pub(crate) fn leading(
         &self,
         (rows, dim): (usize, usize),
@@ -260,34 +263,34 @@ impl Costs {
         find + turn + self.compare(pairs, values) + measure
     }
 
-    /// Of one table of a model of so many functions, which brings a share of the pairs of `rows`, so
-    /// many of this dimension, together.
+    /// The work of one LSH table of so many functions, which brings together a share of the pairs
+    /// of `rows` rows with themselves.
     pub(crate) fn table(&self, (rows, dim): (usize, usize), functions: usize, share: f64) -> f64 {
         let rows = rows as f64;
         let keys = rows * (dim * functions) as f64 * PROJECT + rows * SORT;
         keys + self.compare(share * rows * rows / 2.0, dim)
     }
 
-    /// Of finding so many principal axes of a sample.
+    /// The work of finding so many principal axes of a sample.
     fn axes(&self, dim: usize, axes: usize) -> f64 {
         let (dim, axes) = (dim as f64, axes as f64);
         dim * axes * (TURN + self.threads * ORTHONORMALISE * axes)
     }
 
-    /// Of the neighbours of rows to choose and check by.
+    /// The work of joining the held-out rows exactly.
     fn ground_truth(&self, workload: &Workload) -> f64 {
         let rows = ground_truth::count(workload.left, workload.k) as f64;
         self.compare(rows * workload.right as f64, workload.dim)
     }
 
-    /// Of learning so many lists from a sample.
+    /// The work of learning so many lists from a sample.
     pub(crate) fn study(&self, workload: &Workload, cells: usize) -> f64 {
         let rows = (LEARNT_FROM * cells) as f64;
         let learn = rows * workload.dim as f64 * LEARN;
         learn + ROUNDS as f64 * self.nearest(rows, cells, workload.dim)
     }
 
-    /// Of finding the nearest of so many centroids for each row.
+    /// The work of finding the nearest of so many centroids for each row.
     fn nearest(&self, rows: f64, cells: usize, dim: usize) -> f64 {
         let each = NEAREST + OF_EACH * cells as f64;
         self.compare(rows * cells as f64, dim) + rows * each
@@ -328,7 +331,8 @@ mod tests {
                 costs.cells(&workload(100_000, 128, 10), 500, stats, 0.2)
             };
             assert!(cells(0.1) < cells(0.2));
-            // A small share of many pairs is worth the trouble, most of them is not.
+            // Comparing a small share of many pairs by lists is worth the trouble, comparing most
+            // of them is not.
             assert!(cells(0.01) < exact(100_000, 128, 10));
             assert!(cells(0.9) > exact(100_000, 128, 10));
         }

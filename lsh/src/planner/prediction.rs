@@ -1,4 +1,4 @@
-//! What the planner says.
+//! What the planner says of a plan, and of those that it was chosen from.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ pub struct PredictedPlan {
     /// What to do.
     #[serde(flatten)]
     pub plan: JoinPlan,
-    /// What to expect, if that has been probed.
+    /// What to expect of it; `None` if no planner has made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted: Option<Prediction>,
 }
@@ -30,15 +30,15 @@ pub struct Prediction {
     pub seconds: f64,
     /// Peak memory beside the rows themselves, in bytes.
     pub bytes: u64,
-    /// How many times as far as its k-th neighbour a random item is, by the medians of sampled rows:
-    /// near 1, no index can tell near from far. `None` where no sample was looked at, or half of the
-    /// neighbours are at distance 0.
+    /// How many times as far as its k-th neighbour a random item is, by the medians of sampled
+    /// rows: near 1, no index can tell near from far. `None` where no sample was taken, or half of
+    /// the neighbours are at distance 0.
     pub contrast: Option<f64>,
     /// Why this plan and no other.
     pub why: String,
 }
 
-/// What the planner looked at, from [`KnnJoin::study`](crate::KnnJoin::study).
+/// What the planner considered, from [`KnnJoin::study`](crate::KnnJoin::study).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PlanStudy {
     /// The plan of the least predicted time.
@@ -54,7 +54,7 @@ pub struct PlanStudy {
 /// A setting that the planner considered.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Setting {
-    /// As a plan.
+    /// The setting as a plan.
     pub plan: JoinPlan,
     /// Recall on sampled rows that were not used to choose.
     pub recall: f64,
@@ -65,7 +65,7 @@ pub struct Setting {
 }
 
 impl Prediction {
-    /// Of comparing all pairs.
+    /// What comparing all pairs comes to.
     pub(crate) fn exact(workload: &Workload, seconds: f64) -> Self {
         Self {
             recall: Estimate::ALL,
@@ -77,6 +77,7 @@ impl Prediction {
         }
     }
 
+    /// The same as one of the settings considered.
     pub(crate) fn setting(&self, plan: JoinPlan) -> Setting {
         Setting {
             plan,
@@ -86,6 +87,7 @@ impl Prediction {
         }
     }
 
+    /// The plan with this prediction.
     pub(crate) fn of(self, plan: JoinPlan) -> PredictedPlan {
         PredictedPlan {
             plan,
