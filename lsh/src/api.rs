@@ -1,4 +1,4 @@
-//! What a Rust user calls. Uses every other layer; nothing uses it.
+//! What a Rust user calls. Uses every other layer; nothing uses it. Begin with [`knn`].
 
 pub(crate) mod knn;
 pub(crate) mod radius;

@@ -1,4 +1,6 @@
-//! Items made ready for joins to come: kept in memory or on disk, added to and removed from.
+//! Items made ready for joins to come: kept in memory or on disk, added to and removed from. Uses
+//! [`join`](crate::join) and what is below it; begin with [`segment`] for what is stored,
+//! [`search`] for how queries are joined with it.
 
 pub(crate) mod added;
 pub(crate) mod as_plan;
@@ -37,7 +39,7 @@ use crate::{
     storage::{directory::Directory, layout::ARRAYS, writer::ArrayWriter},
 };
 
-/// Pairs of a query and an item up to which a search compares them all.
+/// Up to so many pairs of a query and an item, a search compares them all.
 const FEW_PAIRS: f64 = 2e9;
 
 /// Bytes that are copied at a time to another index's files.
@@ -46,8 +48,8 @@ const COPIED: usize = 16 << 20;
 /// Rows that are gathered at a time to be written to an index.
 pub(crate) const REWRITTEN: usize = 1 << 16;
 
-/// Items to join queries with, again and again: by list, with their 8-bit codes, under ids of the
-/// user's.
+/// Items to join queries with, again and again: by list, with their 8-bit codes, under the user's
+/// ids.
 ///
 /// Saved, an index is a directory: a manifest and safetensors files, which are mapped when it is
 /// opened again, so that opening takes no longer for large ones. What is read from a file is
@@ -88,7 +90,7 @@ pub struct IndexInfo {
     pub dim: usize,
     /// What "near" means.
     pub metric: Metric,
-    /// By which the lists were made.
+    /// The plan by which the lists were made.
     pub plan: PartitionPlan,
 }
 
@@ -138,8 +140,8 @@ impl Index {
         Ok(Self::of(Segment::open(path, mapped, ctx)?))
     }
 
-    /// Saves to a directory, in place of any index that is there, without what was removed and
-    /// with what was added by list: lists are made anew for that.
+    /// Saves to a directory, in place of any index that is there: what was removed is left out, and
+    /// what was added is put into lists, which are made anew for that.
     ///
     /// However it ends, by a kill or a full disk too, the directory has the old index or the new
     /// one. An index that is mapped from there stays as it is.
@@ -179,6 +181,7 @@ impl Index {
         Ok(())
     }
 
+    /// Saves an index that was not changed: copies its arrays.
     fn copy(&self, path: &Path, ctx: &Context) -> Result<()> {
         let segment = &self.segment;
         segment.check_all(ctx)?;
@@ -199,7 +202,7 @@ impl Index {
         Ok(())
     }
 
-    /// Looks at every byte, and whether what was learnt from rows was learnt from these: an index of
+    /// Checks every byte, and that what was learnt from rows was learnt from these: an index of
     /// unknown origin then answers as one that is built of its rows.
     ///
     /// # Errors
@@ -219,7 +222,7 @@ impl Index {
         self.len() == 0
     }
 
-    /// What is known without a look at the items.
+    /// What is known without reading the items.
     pub fn info(&self) -> IndexInfo {
         IndexInfo {
             items: self.segment.len(),
@@ -336,7 +339,7 @@ impl Index {
 }
 
 impl IndexBuilder {
-    /// The index; in its directory, if it was given one, of which it is mapped.
+    /// The index; in its directory, if it was given one, from which it is mapped.
     ///
     /// # Errors
     /// When not all items have come in each pass, a file can't be written, or the run is
@@ -352,7 +355,8 @@ enum Place {
     Added,
 }
 
-/// Copies of rows as they were given: without the value that they are kept with for inner products.
+/// Copies of stored rows as they were given: without the value more that they have for inner
+/// products.
 pub(crate) fn as_given(
     kept: Rows<'_, f32>,
     rows: impl ExactSizeIterator<Item = usize>,

@@ -21,10 +21,10 @@ use crate::{
 /// coarse quantiser: the rows of a list are compared with those that probe it. [`JoinPlan::Lsh`]
 /// compares the rows of each bucket of tables of sign bits. Both may go on with the neighbours of
 /// neighbours. [`JoinPlan::Partitions`] has the lists of an [`Index`](crate::Index), as joins out
-/// of core do. All compare 8-bit codes and compute the distances of what these can't tell apart, so
-/// that each query gets the nearest of all the items that it was compared with. Manhattan distance
-/// has no such codes, and a side of less than a few thousand rows needs no lists: then all pairs
-/// are compared whatever the plan.
+/// of core do. All compare 8-bit codes and compute the exact distances of what these can't tell
+/// apart, so that each query gets the nearest of all the items that it was compared with. Manhattan
+/// distance has no such codes, and a side of less than a few thousand rows needs no lists: then all
+/// pairs are compared whatever the plan.
 ///
 /// ```
 /// use lshjoin::{JoinPlan, KnnJoin, Rows, Context};
@@ -95,7 +95,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         Self { recall, ..self }
     }
 
-    /// Where the planner's random choices start.
+    /// Seed of the planner's random choices.
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
@@ -140,8 +140,8 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
 
     /// The plan of the least predicted time, with what it was chosen from; joins nothing.
     ///
-    /// Joins that take less than the planning are exact at once, as is a recall of 1. So are joins by
-    /// Manhattan distance, which has no other plan.
+    /// Joins that take less than the planning are exact at once, as is a recall of 1. So are joins
+    /// by Manhattan distance, which has no other plan.
     ///
     /// ```
     /// use lshjoin::{JoinPlan, KnnJoin, Rows, Context};

@@ -12,8 +12,8 @@ use crate::{
 /// with themselves, a row then not being its own neighbour. By Euclidean distance, unless another
 /// is given.
 ///
-/// Exact: all pairs are compared, as tiles; by a part of their principal dimensions first, where most
-/// pairs are too far apart by these.
+/// Exact: all pairs are compared, as tiles. Where that rules out most of them, they are compared by
+/// their leading principal axes first.
 ///
 /// ```
 /// use lshjoin::{RadiusJoin, Rows, Context};
@@ -57,22 +57,22 @@ impl<'a, T: Scalar> RadiusJoin<'a, T> {
     /// Joins.
     ///
     /// # Errors
-    /// When dimensions differ, a row holds NaN or infinity, the radius is negative or NaN, or the run
-    /// is cancelled.
+    /// When dimensions differ, a row holds NaN or infinity, the radius is negative or NaN, or the
+    /// run is cancelled.
     pub fn run(&self, ctx: &Context) -> Result<RadiusNeighbors<T>> {
         radius_join(self.queries, self.items, self.radius, self.distance, ctx)
     }
 
-    /// The pairs of [`RadiusJoin::run`] in batches of `batch_size`, the last one smaller: for results
-    /// that need not fit in memory.
+    /// The pairs of [`RadiusJoin::run`] in batches of `batch_size`, the last one smaller: for
+    /// results that need not fit in memory.
     ///
     /// The same arguments give the same batches on any number of threads and every instruction set,
     /// but not sorted: blocks of pairs come as they are found, each by left row, then by right row.
-    /// `deliver` is called on threads of the pool, one batch at a time; while it takes its time, the
-    /// join waits. It may end the join by [`Context::cancel`], and is then not called again.
+    /// `deliver` is called on threads of the pool, one batch at a time; while it takes its time,
+    /// the join waits. It may end the join by [`Context::cancel`], and is then not called again.
     ///
-    /// Beside the rows and their codes, memory holds a batch and, for each thread, what two panels of
-    /// some thousand rows bring.
+    /// Beside the rows and their codes, memory holds a batch and, for each thread, what two panels
+    /// of some thousand rows bring.
     ///
     /// ```
     /// use lshjoin::{RadiusJoin, Rows, Context};

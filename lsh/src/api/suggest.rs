@@ -1,10 +1,10 @@
-//! Numbers for a model of buckets: their length, how many functions a table and how many tables.
+//! Parameters of an LSH model: bucket length, functions per table, and tables.
 //!
-//! For each length, how often functions of the family put the two rows of near and of random pairs
-//! of *this* data into one bucket is measured by how far apart the pairs are along directions of
-//! the family; the number of tables follows from the recall, and of all that reach it the quickest
-//! is taken (Slaney, Lifshits and He 2012; Dong et al. 2008). The tables themselves then tell on
-//! sampled rows how many of them it takes, and on others what recall that comes to.
+//! For several bucket lengths it is measured how often functions of the family put the two rows of
+//! near and of random pairs of *this* data into one bucket, from how far apart the pairs are along
+//! directions of the family. The number of tables follows from the recall, and of all settings that
+//! reach it the quickest is taken (Slaney, Lifshits and He 2012; Dong et al. 2008). Then real
+//! tables tell on sampled rows how many of them it takes, and on others what recall that comes to.
 
 use std::collections::HashMap;
 
@@ -39,11 +39,11 @@ use crate::{
 pub enum NearRows {
     /// Those nearer than this.
     Within(f64),
-    /// The so many nearest of each row.
+    /// So many nearest ones of each row.
     Nearest(usize),
 }
 
-/// Numbers for [`LshModel::fit`], and what to expect of them.
+/// Parameters for [`LshModel::fit`], and what to expect of them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Suggestion {
     /// Width of a bucket.
@@ -60,25 +60,27 @@ pub struct Suggestion {
     pub candidates: f64,
 }
 
-/// Near pairs that are looked at, and as many random ones, along so many directions.
+/// Near pairs that are sampled, and as many random ones, along so many directions.
 const SAMPLED_PAIRS: usize = 2048;
 const DIRECTIONS: usize = 128;
 
-/// Rows whose neighbours nearer than a threshold are looked for: more if these have too few.
+/// Rows that are sampled for neighbours nearer than a threshold: first few, then more until there
+/// are so many pairs.
 const ROWS: [usize; 3] = [64, 512, 4096];
 const ENOUGH: usize = 4096;
 
 /// Rows by which candidates are counted.
 const COUNTED: usize = 4096;
 
-/// Bucket lengths considered, in medians of how far near rows are apart along a direction.
+/// Bucket lengths that are considered, in units of the median distance of near rows along a
+/// direction.
 const LENGTHS: [f64; 10] = [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0];
 const MOST_FUNCTIONS: i32 = 24;
 const MOST_TABLES: usize = 512;
 
-/// The bucket length, functions and tables with which a model of `family`, given its bucket length,
-/// joins `rows` with themselves the quickest, of those that bring `recall` of the near rows
-/// together. `seed` is that of the model.
+/// The bucket length, functions and tables with which a model of `family` joins `rows` with
+/// themselves the quickest, among those that bring the share `recall` of the near rows together.
+/// `family` makes one of a bucket length; `seed` is that of the model.
 ///
 /// ```
 /// use lshjoin::{BucketedRandomProjection, NearRows, Rows, Context, suggest};
@@ -117,7 +119,7 @@ pub fn suggest<T: Scalar, F: HashFamily>(
     let sample = Sample::of(rows, near, distance, ctx)?;
     let (bucket_length, functions, tables) = quickest(&family, rows, &sample, recall, seed, ctx)?;
 
-    // The tables say how many of them it takes.
+    // Real tables say how many of them it takes.
     let model = |tables: usize| {
         let functions_of_all = family(bucket_length).draw(functions * tables, rows.dim(), seed)?;
         LshModel::from_functions(distance, functions_of_all, functions)
@@ -148,10 +150,11 @@ fn refuse<V>(name: &'static str, must_be: &'static str, value: f64) -> Result<V>
     })
 }
 
-/// Sampled rows with the rows near them. Every other one is there to choose by, the rest to check.
+/// Sampled rows, each with the rows near it. Every other one is there to choose by, the rest for
+/// the check.
 struct Sample {
     near: Vec<(u32, Vec<u32>)>,
-    /// Whether rows count alike, or pairs.
+    /// Whether recall is a mean over rows, or over pairs.
     by_row: bool,
 }
 
@@ -198,8 +201,8 @@ impl Sample {
         }
     }
 
-    /// For the rows at every other place from `start` on, the first table in which each of their
-    /// near rows has their bucket; as many as there are tables for none.
+    /// For every other sampled row from `start` on, the first table in which each of its near rows
+    /// shares its bucket; where none does, the number of tables.
     fn first_tables<T: Scalar>(
         &self,
         model: &LshModel,
@@ -215,7 +218,7 @@ impl Sample {
         let some = self.near.iter().skip(start).step_by(2);
         some.map(|(row, others)| {
             let of_row = ids(&[*row])?;
-            // A row among many near ones is known by some of them.
+            // Of very many near rows some are enough.
             let step = others.len().div_ceil(MOST_OF_ROW).max(1);
             let others: Vec<u32> = others.iter().copied().step_by(step).collect();
             let of_others = ids(&others)?;
@@ -230,7 +233,7 @@ impl Sample {
         .collect()
     }
 
-    /// What is found where `found` is true of the first table.
+    /// The share of the near rows for whose first table `found` is true.
     fn shares(
         &self,
         first: &[Vec<usize>],
@@ -247,10 +250,10 @@ impl Sample {
     }
 }
 
-/// Of a row among very many near ones, so many are looked at.
+/// Near rows that are sampled of one row, at most.
 const MOST_OF_ROW: usize = 64;
 
-/// `count` rows, or all, with those nearer than `threshold`.
+/// A sample of `count` rows, or all, each with the rows nearer than `threshold`.
 fn within<T: Scalar>(
     rows: Rows<'_, T>,
     threshold: f64,
@@ -332,7 +335,7 @@ fn quickest<T: Scalar, F: HashFamily>(
     Ok((length, functions, tables))
 }
 
-/// How far apart, along each direction, the rows of each pair are: (pairs, directions), row-major.
+/// How far apart the rows of each pair are along each direction: (pairs, directions), row-major.
 fn apart<T: Scalar>(
     rows: Rows<'_, T>,
     pairs: &[(u32, u32)],
@@ -361,8 +364,8 @@ fn collisions(apart: &[f32], length: f32) -> Vec<f64> {
     apart.chunks(DIRECTIONS).map(of_pair).collect()
 }
 
-/// The least number of tables with which near pairs that agree on a function so often are brought
-/// together.
+/// The least number of tables that bring the share `recall` of near pairs together, given how often
+/// these agree on a function; `None` if that takes too many.
 fn tables_for(recall: f64, near: &[f64], functions: i32) -> Option<usize> {
     let agree: Vec<f64> = near.iter().map(|p| p.powi(functions)).collect();
     let found = |tables: usize| {
@@ -384,7 +387,7 @@ fn tables_for(recall: f64, near: &[f64], functions: i32) -> Option<usize> {
     Some(enough)
 }
 
-/// How many rows share buckets with a row, by those of a sample that do.
+/// How many rows a row shares buckets with, counted once for each table, by the rows of a sample.
 fn candidates<T: Scalar>(model: &LshModel, rows: Rows<'_, T>, ctx: &Context) -> Result<f64> {
     let numbers = sampling::sample(rows.len(), COUNTED);
     let sample = rows.gather(&numbers)?;

@@ -6,13 +6,14 @@ use lshjoin_kernels::memory;
 
 use crate::base::error::Result;
 
-/// What memory is asked for.
+/// How an out-of-memory error names them.
 const ADDED: &str = "added items";
 
-/// Bytes that an item takes up beside its values, at most: in a node, and in the heap.
+/// Bytes that an item takes up beside its values, at most: in a node of the map, and on the heap.
 const OF_ITEM: usize = 96;
 
-/// By rising id, so that of items at the same distance that of the lower id comes first.
+/// Added items by rising id, so that of items at the same distance that of the lower id comes
+/// first.
 #[derive(Clone, Debug)]
 pub(crate) struct Added {
     dim: usize,

@@ -1,4 +1,4 @@
-//! A join by an index that is made for it.
+//! A join by an index that is made for it, and dropped after that.
 
 use lshjoin_kernels::{Rows, Scalar, memory};
 use rayon::prelude::*;
@@ -15,11 +15,12 @@ use crate::{
     pairs::results::{NEIGHBORS, Neighbors},
 };
 
-/// Queries that tell how far all have to look, where these are not items; of files as many.
+/// Queries, at most, that tell how far all have to probe, where they are no items. Joins of files
+/// take as many.
 pub(crate) const SAMPLE: usize = 512;
 
-/// [`KnnJoin`](crate::KnnJoin) by the lists of an index, which is made for it: the pairs of a join
-/// out of core by the same plan.
+/// [`KnnJoin`](crate::KnnJoin) by the lists of an index that is made for it. It finds the pairs
+/// that a join out of core by the same plan finds.
 pub(crate) fn join_by_index<T: Scalar>(
     queries: Option<Rows<'_, T>>,
     items: Rows<'_, T>,

@@ -1,4 +1,5 @@
-//! Items that come in batches made into a segment, three passes over them.
+//! Builds a segment from items that come in batches, in three passes over them: learn, assign,
+//! write.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -37,19 +38,19 @@ use crate::{
     },
 };
 
-/// What memory is asked for.
+/// How an out-of-memory error names them.
 const CELLS: &str = "the cell of each item";
-/// Rows that are brought to their lists at a time.
+/// Rows that are assigned to lists at a time.
 const ASSIGNED: usize = 1 << 16;
 
-/// How many times in a pass it is recorded what is done, where building can be resumed.
+/// How many times in a pass a checkpoint is written, where the build can be resumed.
 const RECORDS: usize = 32;
 
 /// Builds an [`Index`](super::Index) from items that need not fit in memory.
 ///
-/// All items come in the same batches [`IndexBuilder::PASSES`] times: lists are learnt from a
-/// sample of them, then the items' lists are found, then they are written by list, to memory or
-/// into the files of a directory. Beside a batch, memory holds the sample and about 20 bytes an
+/// All items come in the same batches [`IndexBuilder::PASSES`] times: first lists are learnt from a
+/// sample of them, then the list of each item is found, then items are written by list, to memory
+/// or into the files of a directory. Beside a batch, memory holds the sample and about 20 bytes an
 /// item.
 ///
 /// ```
@@ -73,15 +74,17 @@ pub struct IndexBuilder {
     pub(crate) metric: Metric,
     pub(crate) plan: PartitionPlan,
     pub(crate) directory: Option<Directory>,
-    /// Whether what is done stays in the directory, however this ends.
+    /// Whether what is done stays in the directory however the build ends, to be resumed.
     pub(crate) resumable: bool,
     /// Items that have come in this pass.
     pub(crate) seen: usize,
-    /// Of these, those that a builder that goes on from here need not have again.
+    /// Of these, those that the last checkpoint covers: whoever resumes the build need not bring
+    /// them again.
     pub(crate) recorded: usize,
     pub(crate) stage: Stage,
 }
 
+/// Which pass is being made.
 pub(crate) enum Stage {
     Learn(Sample),
     Assign(Box<Writing>),
@@ -184,8 +187,8 @@ impl IndexBuilder {
         Ok(builder)
     }
 
-    /// The pass, from 0 to [`IndexBuilder::PASSES`], which is past the last, and the item in it that
-    /// are to come next.
+    /// The pass and the item in it that are to come next. Passes count from 0;
+    /// [`IndexBuilder::PASSES`] is past the last.
     pub fn position(&self) -> (usize, usize) {
         let pass = match self.stage {
             Stage::Learn(_) => 0,
@@ -209,7 +212,7 @@ impl IndexBuilder {
         width(self.metric, self.dim)
     }
 
-    /// Takes the next items and their ids; the ids are looked at in the last pass alone.
+    /// Takes the next items and their ids. The ids are used in the last pass alone.
     ///
     /// # Errors
     /// When there are more items than were announced, or not an id for each, of another dimension,
@@ -289,6 +292,7 @@ impl IndexBuilder {
         Ok(())
     }
 
+    /// Goes on to the next pass.
     pub(crate) fn end_pass(&mut self, ctx: &Context) -> Result<()> {
         (self.seen, self.recorded) = (0, 0);
         let stage = std::mem::replace(&mut self.stage, Stage::Done(Done::default()));
@@ -319,6 +323,7 @@ impl IndexBuilder {
         }
     }
 
+    /// Begins all arrays, and writes what was learnt.
     fn begin_writing(&mut self, learnt: Learnt) -> Result<Writing> {
         if let Some(directory) = &mut self.directory {
             directory.begin()?;
@@ -354,7 +359,7 @@ impl IndexBuilder {
         })
     }
 
-    /// The index; in its directory, if it was given one, of which it is mapped.
+    /// The segment; in its directory, if it was given one, from which it is mapped.
     ///
     /// # Errors
     /// When not all items have come in each pass, a file can't be written, or the run is
@@ -370,7 +375,7 @@ impl IndexBuilder {
         };
         let mut arrays: BTreeMap<String, Array> = BTreeMap::new();
         let mut files: Vec<Written> = Vec::new();
-        // What others are made of.
+        // First the arrays that others are made of.
         for name in ["ids", "hashes", "rows"] {
             done.finish(name, &mut arrays, &mut files, ctx)?;
         }
@@ -405,7 +410,7 @@ impl IndexBuilder {
     }
 }
 
-/// The lists that so many items ask for.
+/// The plan for so many items, where none is given.
 pub(crate) fn default_plan(items: usize, seed: u64) -> PartitionPlan {
     PartitionPlan {
         seed,

@@ -1,4 +1,4 @@
-//! Builds that can be resumed.
+//! Builds that can be resumed: checkpoints, and how to go on from one.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ use crate::{
 };
 
 impl IndexBuilder {
-    /// Goes on from where another builder was.
+    /// Goes on from the checkpoint of another builder.
     pub(crate) fn go_on(&mut self, unfinished: &Checkpoint) -> Result<()> {
         let Some(directory) = &self.directory else {
             return Ok(());
@@ -100,7 +100,7 @@ impl IndexBuilder {
         Ok(())
     }
 
-    /// Brings to disk what was done, and then notes that it is there.
+    /// Writes a checkpoint: brings to disk what was done, and then notes that it is there.
     pub(crate) fn record(&mut self) -> Result<()> {
         let facts = self.facts();
         let (Some(directory), true) = (&mut self.directory, self.resumable) else {

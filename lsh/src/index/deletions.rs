@@ -1,6 +1,6 @@
 //! Which rows were removed.
 
-/// Rows of a segment that were removed since.
+/// Rows of a segment that were removed since it was written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DeletionBitmap {
     /// A bit a row, up to the last that was removed.

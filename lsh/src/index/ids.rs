@@ -1,4 +1,4 @@
-//! Ids of the user's, and rows by them.
+//! The user's ids, and rows by id.
 
 use lshjoin_kernels::{Rows, memory};
 use rayon::prelude::*;
@@ -51,7 +51,7 @@ pub(crate) fn duplicate_ranks(
     order.par_sort_unstable_by_key(|place| (hash(place), *place));
     let groups = order.chunk_by(|x, y| hash(x) == hash(y));
     for same in groups.filter(|same| same.len() > 1) {
-        // Others of the same hash, if there ever are, count as nobody's duplicate_ranks.
+        // Other rows of the same hash, if there ever are any, count as duplicates of none.
         let equal = same.iter().filter(|&other| row(other) == row(&same[0]));
         for (rank, &place) in (0..).zip(equal) {
             duplicate_ranks[by_id[place as usize] as usize] = rank;
@@ -60,6 +60,7 @@ pub(crate) fn duplicate_ranks(
     Ok(duplicate_ranks)
 }
 
+/// Refuses ids of which one comes twice.
 pub(crate) fn check_unique(ids: &[i64]) -> Result<()> {
     let mut sorted = memory::copied(ids, ROW_NUMBERS)?;
     sorted.sort_unstable();

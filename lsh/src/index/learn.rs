@@ -19,17 +19,18 @@ use crate::{
     },
 };
 
-/// Items that all is learnt from.
+/// Samples of the items, which all is learnt from.
 #[derive(Default)]
 pub(crate) struct Sample {
-    /// Every so manieth item, for the axes.
+    /// Items at equal steps, for the axes.
     pub(crate) axes: Vec<f32>,
-    /// The same for the centroids.
+    /// The same, at other steps, for the centroids.
     pub(crate) cells: Vec<f32>,
     /// The largest norm, where inner products are searched.
     pub(crate) longest: f64,
 }
 
+/// What is learnt from the samples.
 pub(crate) struct Learnt {
     pub(crate) axes: PrincipalAxes,
     pub(crate) centroids: Vec<f32>,
@@ -39,6 +40,7 @@ pub(crate) struct Learnt {
 }
 
 impl Sample {
+    /// Adds those of a batch that are at the steps of each sample; `first` items came before.
     pub(crate) fn add(
         &mut self,
         items: Rows<'_, f32>,
@@ -104,7 +106,7 @@ impl Learnt {
         AxisQuantiser::of_parts(self.axes.clone(), self.centroids.clone())
     }
 
-    /// Rows as they are kept.
+    /// Rows as they are stored: for inner products, augmented.
     pub(crate) fn kept<'a>(
         &self,
         items: Rows<'a, f32>,

@@ -1,4 +1,4 @@
-//! Joins with the items of an index.
+//! Queries joined with the items of an index.
 
 use std::borrow::Cow;
 
@@ -31,12 +31,12 @@ use crate::{
     vectors::{Vectors, augment::with_last_value},
 };
 
-/// Memory that panels of an index's codes may take up at a time: large enough that hardly anything
-/// is gathered twice.
+/// Bytes that panels of an index's codes may take up at a time: so many that hardly anything is
+/// gathered twice.
 pub(crate) const PANEL_BYTES: usize = 1 << 30;
 
-/// The share of the pairs of a side with itself from which on it is quicker to compare all, each
-/// once.
+/// Above this share of the pairs of a self-join, comparing all, each once, is quicker than probing
+/// lists; with queries, above twice the share.
 pub(crate) const ALL: f64 = 0.45;
 
 impl Index {
@@ -72,7 +72,7 @@ impl Index {
             let found = self.find(queries, k, plan, panel_bytes, ctx)?;
             return self.with_ids(found, ctx);
         }
-        // Those first: the recall that is reported is that of the items by list.
+        // Added items first: the recall that is reported is that of the items by list.
         let (ids, values) = self.added.rows()?;
         let added = Rows::new(&values, self.segment.dim)?;
         let metric = self.segment.metric;
@@ -111,7 +111,7 @@ impl Index {
         RadiusNeighbors::sorted(pairs, queries.len())
     }
 
-    /// The `k` nearest of the items by list, by row.
+    /// The `k` nearest of the items by list, without those that were added; by row.
     pub(crate) fn find(
         &self,
         queries: Rows<'_, f32>,
@@ -148,7 +148,8 @@ impl Index {
         }
     }
 
-    /// Queries as the items are kept, as one side by list.
+    /// Queries, augmented as the items are, prepared and in order of lists; and where the lists
+    /// start.
     pub(crate) fn left<'a>(
         &self,
         augmented: &'a [f32],
@@ -162,7 +163,7 @@ impl Index {
         Ok((left, table))
     }
 
-    /// Some of the items, as they came.
+    /// Some of the items, as they were given.
     pub(crate) fn items_at(&self, rows: Vec<u32>, ctx: &Context) -> Result<Vec<f32>> {
         let all = self.segment.nearest_of(&self.removed, usize::MAX, ctx)?;
         all.check(rows.iter().copied())?;
@@ -186,7 +187,7 @@ impl Index {
         self.segment.metric.try_into()
     }
 
-    /// Queries as the items are kept.
+    /// Queries with as many values as stored items have: for inner products, augmented.
     pub(crate) fn as_kept<'a>(
         &self,
         queries: Rows<'a, f32>,
@@ -195,12 +196,13 @@ impl Index {
         if self.segment.metric != Metric::InnerProduct {
             return Ok(queries.values().into());
         }
-        // Of other metrics, a side checks its rows as it is made.
+        // For other metrics rows are checked when they are prepared.
         magnitude::check("queries", queries, Metric::InnerProduct, ctx)?;
         Ok(with_last_value(queries, |_| 0.0)?.into())
     }
 
-    /// The numbers of the plan and the lists that it is about; none where all pairs are compared.
+    /// The plan, which has to be one for this index, and the lists; `None` where all pairs are
+    /// compared.
     pub(crate) fn cells_of(
         &self,
         plan: &JoinPlan,
@@ -233,8 +235,8 @@ impl Index {
         Ok(cells.map(|cells| (plan, cells)))
     }
 
-    /// How left rows probe the lists of the index; none where they had better compare all. `rows`
-    /// are those of the left side that recall is measured by.
+    /// How left rows probe the lists of the index; `None` where comparing all pairs is quicker.
+    /// `rows` are the left rows that are held out.
     #[expect(clippy::too_many_arguments, reason = "two sides, and all of a plan")]
     pub(crate) fn visits<'a>(
         &self,
@@ -282,7 +284,7 @@ impl Index {
         Ok(pairs)
     }
 
-    /// Ids in place of row numbers.
+    /// The same with ids in place of rows.
     pub(crate) fn with_ids(
         &self,
         mut found: Neighbors<f32>,
@@ -290,19 +292,20 @@ impl Index {
     ) -> Result<Neighbors<f32>> {
         let ids = self.segment.ids(ctx)?;
         for index in found.indices.iter_mut() {
-            // What is not there has no distance either.
+            // It stays −1 where there is no neighbour.
             *index = usize::try_from(*index).map_or(-1, |row| ids[row]);
         }
         Ok(found)
     }
 }
 
+/// Left rows to choose by how far to probe.
 pub(crate) fn held_out_rows(side: &Vectors<'_, f32>) -> Vec<u32> {
     sample(side.rows.len(), CHECKED_BY)
 }
 
-/// Lets left rows probe near lists, and further where these hold fewer than `k` rows: into all that
-/// are listed and, where not enough of their rows take part, beyond.
+/// Lets left rows probe near lists, and further ones until they hold `k` rows. Where too few of
+/// these take part, left rows are compared with all.
 pub(crate) fn look(
     left: &Vectors<'_, f32>,
     right: &Vectors<'_, f32>,
@@ -323,8 +326,8 @@ pub(crate) fn look(
     join.nearest.finish()
 }
 
-/// Lets left rows probe their own lists, so that nearly all pairs fail the first test when all
-/// are compared after that.
+/// Compares all pairs, after those of left rows and their own lists: nearly all others then fail
+/// the filter on codes.
 pub(crate) fn exactly(
     (left, right): (&Vectors<'_, f32>, &Vectors<'_, f32>),
     (of_left, cells): (&ListOffsets, &SegmentLists),
@@ -343,7 +346,7 @@ pub(crate) fn exactly(
     join.all_pairs()
 }
 
-/// The nearest of both, whose rows have these ids.
+/// The nearest of both results, with the ids in place of rows.
 pub(crate) fn merged(both: [(Neighbors<f32>, &[i64]); 2]) -> Result<Neighbors<f32>> {
     let (k, values) = (both[0].0.k, both[0].0.indices.len());
     let mut merged = Neighbors {

@@ -29,11 +29,11 @@ use crate::{
     vectors::{Vectors, principal_axes::PrincipalAxes, row_source::RowSource},
 };
 
-/// What memory is asked for.
+/// How an out-of-memory error names them.
 const CELLS: &str = "the cells of an index";
 
-/// Lists near a list that are listed, which is as far as a query of it can look: a list of all for
-/// each of 16384 would take up 2 GB.
+/// Near lists that are kept for each list. Its rows can probe no others; all lists for each of
+/// 16384 would take up 2 GB.
 const NEAR_CELLS: usize = 1024;
 
 /// Some rows of an index with all that was learnt from them.
@@ -41,10 +41,10 @@ const NEAR_CELLS: usize = 1024;
 pub(crate) struct Segment {
     pub(crate) metric: Metric,
     pub(crate) dim: usize,
-    /// By which the lists were made.
+    /// The plan by which the lists were made.
     pub(crate) plan: PartitionPlan,
     pub(crate) arrays: BTreeMap<String, Array>,
-    /// Whether all but the rows was found sound, or made here.
+    /// Set once everything but the rows was found sound; from the beginning, if it was made here.
     pub(crate) sound: OnceLock<()>,
     cells: OnceLock<Option<Arc<SegmentLists>>>,
 }
@@ -53,7 +53,9 @@ pub(crate) struct Segment {
 pub(crate) struct SegmentLists {
     axes: PrincipalAxes,
     centroids: Vec<f32>,
+    /// Where the rows of each list start.
     pub(crate) table: ListOffsets,
+    /// The near lists of each.
     pub(crate) neighbors: Vec<NearLists>,
 }
 
@@ -69,17 +71,17 @@ impl SegmentLists {
     }
 }
 
-/// What an index knows of a side's rows beside what a join has to.
+/// What a segment knows of some of its rows, beside what a join needs of any.
 #[derive(Clone, Copy)]
 pub(crate) struct SegmentRows<'a> {
     pub(crate) ids: &'a [i64],
     removed: &'a DeletionBitmap,
     rows: &'a Array,
     duplicate_ranks: &'a [u32],
-    /// Of equal rows, so many take part; any more would only be each other's neighbours, which is
-    /// a matter of days where there are a million.
+    /// Of equal rows, so many take part. More would only be found by each other, which takes days
+    /// where there are a million.
     most_duplicates: usize,
-    /// The side's first row.
+    /// The first of these rows in the segment.
     first: usize,
 }
 
@@ -100,8 +102,8 @@ impl RowSource for SegmentRows<'_> {
     }
 }
 
-/// The metric and the plan of an index, whose manifest gives all arrays the shapes that follow from
-/// them: nothing is read, nor any memory taken, before that is known.
+/// The metric and the plan of an index, once it is known that all arrays in its manifest have the
+/// shapes that follow from them. Nothing is read before that, nor any memory taken.
 ///
 /// # Errors
 /// When no index is like that.
@@ -158,7 +160,7 @@ impl Segment {
         let manifest = Manifest::read(directory)?;
         let (metric, plan) = checked(directory, &manifest)?;
         let arrays = match manifest.open(directory, mapped, ctx) {
-            // Saved anew in between, and the old files removed.
+            // It was saved anew in between, and the old files were removed.
             Err(Error::Io { .. }) if Manifest::read(directory)? != manifest => {
                 return Self::open(directory, mapped, ctx);
             }
@@ -192,18 +194,18 @@ impl Segment {
         self.array("ids").shape().shape[0]
     }
 
-    /// Values of a row as it is kept.
+    /// Values of a stored row.
     pub(crate) fn width(&self) -> usize {
         width(self.metric, self.dim)
     }
 
-    /// What codes are counted from, if not from zero; without a check.
+    /// What is subtracted from rows before they are coded, if anything; unchecked.
     pub(crate) fn centre(&self) -> Option<&[f32]> {
         let centre: &[f32] = self.array("centre").values();
         (!centre.is_empty()).then_some(centre)
     }
 
-    /// The codes of these rows, where the metric has any use for them; without a check.
+    /// The codes of these rows, where the metric has any use for them; unchecked.
     pub(crate) fn codes(&self, rows: &Range<usize>) -> Result<Option<Quantised<'_>>> {
         if !has_codes(self.metric) {
             return Ok(None);
@@ -214,7 +216,7 @@ impl Segment {
         Ok(Some(Quantised::from_parts(self.width(), codes, known)?))
     }
 
-    /// The user's ids, row by row.
+    /// The user's id of each row.
     ///
     /// # Errors
     /// When they are damaged.
@@ -223,7 +225,7 @@ impl Segment {
         Ok(self.array("ids").values())
     }
 
-    /// To look ids up in.
+    /// Where rows are looked up by id.
     ///
     /// # Errors
     /// When ids are damaged.
@@ -268,7 +270,7 @@ impl Segment {
         Ok(Some(Arc::new(cells)))
     }
 
-    /// The rows that recall is measured by.
+    /// The held-out rows, by which it is chosen how far to probe.
     ///
     /// # Errors
     /// When they are damaged.
@@ -290,12 +292,12 @@ impl Segment {
         k: usize,
         ctx: &Context,
     ) -> Result<Vectors<'a, f32>> {
-        // Those that were removed may be just the ones of the lowest ids.
+        // As many more as were removed: these may be just the ones of the lowest ids.
         let most_duplicates = k.saturating_add(removed.len());
         self.side(&(0..self.len()), removed, most_duplicates, ctx)
     }
 
-    /// Rows `range` as one side of a join.
+    /// The rows of `range` as one side of a join.
     ///
     /// # Errors
     /// When something is damaged.

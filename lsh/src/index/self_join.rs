@@ -26,12 +26,12 @@ use crate::{
 };
 
 impl Index {
-    /// The plan with its numbers fixed: `until_recall` becomes probes, by what a sample of the
-    /// queries needs, or the exact plan where that comes to most pairs. The fixed plan gives the
-    /// same neighbours however queries are cut into batches.
+    /// The plan with its probes fixed: in place of `until_recall`, as many as a sample of the
+    /// queries needs, or the exact plan where that comes to most pairs. A fixed plan gives the same
+    /// neighbours however queries are cut into batches.
     ///
-    /// `queries` are so many, of which a sample will do, all at the same steps; without them, it
-    /// is about the items joined with themselves.
+    /// `queries` are a sample of the queries, at equal steps, and how many there are in all.
+    /// Without them the plan is for the items joined with themselves.
     ///
     /// # Errors
     /// As [`Index::knn`].
@@ -59,7 +59,7 @@ impl Index {
         let own;
         let (queries, k) = match queries {
             Some((queries, _)) => (Some(queries), k),
-            // Items are longer than they are as queries: no join of one side with itself.
+            // A stored item has another last value than it has as a query, so this is no self-join.
             None if self.segment.metric == Metric::InnerProduct => {
                 own = self.items_at(self.segment.ground_truth(ctx)?, ctx)?;
                 let others = Others { k: Some(k) };
@@ -99,8 +99,8 @@ impl Index {
     /// The ids of some of the items, by list, and the `k` nearest others of each: a chunk of the
     /// join of all items with themselves. The chunks of `0..len` make up the whole.
     ///
-    /// Panels of codes take up to `panel_bytes`, beside about 30 bytes for each of k + 7 places of
-    /// each item of the chunk.
+    /// Panels of codes take up to `panel_bytes`. Beside these, each item of the chunk takes about
+    /// 30 bytes for each of k + 7 neighbours.
     ///
     /// # Errors
     /// When the chunk is not one, something was added or removed, the plan is not fixed, or as
@@ -208,15 +208,15 @@ impl Index {
     }
 }
 
-/// The lists of rows from `first` on without these rows, one place shorter. In place: lists take up
-/// much of what memory a chunk has.
+/// The neighbours of rows from `first` on without the rows themselves, one fewer for each. In
+/// place, as they take up much of the memory of a chunk.
 fn without_itself(mut found: Neighbors<f32>, first: usize) -> Neighbors<f32> {
     let (before, after) = (found.k, found.k - 1);
     let rows = found.indices.len() / before;
     for row in 0..rows {
         let own = (first + row) as i64;
         let list = &found.indices[row * before..][..before];
-        // Among many equal items it may not have found itself.
+        // Among many equal items it may not have found itself: then the last one goes.
         let at = list.iter().position(|&index| index == own);
         let at = at.unwrap_or(after);
         for place in 0..after {

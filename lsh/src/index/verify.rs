@@ -1,4 +1,4 @@
-//! Whether what was saved is sound.
+//! Checks that what was saved is sound.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Rows that are looked at between two looks at whether to go on.
+/// Rows that are checked between two checks for cancelling.
 pub(crate) const LOOKED_AT: usize = 1 << 14;
 
 /// No value of an axis, whose norm is 1 but for rounding, is above this.
@@ -30,6 +30,8 @@ pub(crate) const UNIT: f32 = 1.001;
 pub(crate) const LONGEST: f64 = 1e45;
 
 impl Segment {
+    /// Checks every byte against the checksums.
+    ///
     /// # Errors
     /// When any byte is not what was saved, or the run is cancelled.
     pub(crate) fn check_all(&self, ctx: &Context) -> Result<()> {
@@ -38,9 +40,9 @@ impl Segment {
             .try_for_each(|array| array.check_all(ctx))
     }
 
-    /// Asked before the first answer: all is checked but the rows, which are when they are read.
-    /// Not only that it is what was saved: whoever saved it may have meant harm, and nothing may
-    /// then be read out of bounds or without end.
+    /// Checks all but the rows, before the first answer; rows are checked when they are read. It is
+    /// not enough that this is what was saved: whoever saved it may have meant harm, and nothing
+    /// may then be read out of bounds or without end.
     pub(crate) fn check_small(&self, ctx: &Context) -> Result<()> {
         if self.sound.get().is_some() {
             return Ok(());
@@ -62,7 +64,7 @@ impl Segment {
                 return Err(self.array(name).damaged(&problem));
             }
         }
-        // Each once, then: no id comes twice, and no row.
+        // Rising by the rows in `by_id`: then no id comes twice, and no row.
         let (by_id, ids) = (self.array("by_id"), self.array("ids").values::<i64>());
         let id = |row: &u32| ids[*row as usize];
         let rising = |pair: &[u32]| id(&pair[0]) < id(&pair[1]);
@@ -86,7 +88,7 @@ impl Segment {
             let problem = format!("the norm of row {row} is {norm}");
             return Err(self.array("norms").damaged(&problem));
         }
-        // Rows less the centre are numbers, too.
+        // Rows less the centre have to be finite, too.
         let is_near = |middle: &f32| middle.abs() <= f32::MAX / 4.0;
         let mut middles = self.centre().into_iter().flatten();
         if let Some(middle) = middles.find(|middle| !is_near(middle)) {
@@ -150,7 +152,8 @@ impl Segment {
                 }
                 if self.metric == Metric::Cosine {
                     let mut directions = directions(part, kept)?;
-                    // Nothing may be known of rows without one: so far are their codes from it.
+                    // The code of a row without direction has to let all pairs pass: only then does
+                    // it cover this.
                     let rows = directions.chunks_mut(width);
                     let zeros = rows.filter(|row| row.iter().all(|&value| value == 0.0));
                     zeros.for_each(|row| row.fill(f32::MAX));

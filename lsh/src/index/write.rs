@@ -1,4 +1,4 @@
-//! Items written by list.
+//! The last two passes of a build: what they keep, and items written by list.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,13 @@ use crate::{
     vectors::{Vectors, duplicates::hash},
 };
 
+/// How an out-of-memory error names them.
 pub(crate) const OF_CELL: &str = "items of a cell";
 
+/// A build in one of its last two passes.
 pub(crate) struct Writing {
     pub(crate) learnt: Learnt,
-    /// The list of each item that was brought to one.
+    /// The list of each item that was assigned to one, in the order in which items come.
     pub(crate) cells: Vec<u32>,
     /// Where each list's next row goes.
     pub(crate) next: ListOffsets,
@@ -27,20 +29,20 @@ pub(crate) struct Writing {
 /// What is left to do when all items are written.
 #[derive(Default)]
 pub(crate) struct Done {
-    /// The list of each item.
+    /// The list of each item, in the order in which items came.
     pub(crate) cells: Vec<u32>,
     pub(crate) offsets: ListOffsets,
     pub(crate) writers: BTreeMap<&'static str, ArrayWriter>,
 }
 
 impl Writing {
-    /// How many lists there are; where there are none, all rows are of one.
+    /// How many lists there are; where the metric has no use for any, one of all rows.
     pub(crate) fn count(&self) -> usize {
         self.learnt.cells_count().max(1)
     }
 
-    /// Where each list's rows go after the first `seen` items; of none, where they start, with their
-    /// end.
+    /// Where the next row of each list goes once the first `seen` items are written; where `seen`
+    /// is 0, the start of each list.
     pub(crate) fn next_after(&self, seen: usize) -> ListOffsets {
         let mut next = ListOffsets::new(self.cells.iter().copied(), self.count());
         self.cells[..seen].iter().for_each(|&list| {
@@ -49,6 +51,8 @@ impl Writing {
         next
     }
 
+    /// Writes a batch, before which `first` items came: the rows of each list, and what belongs to
+    /// them, after those that it has.
     pub(crate) fn add(
         &mut self,
         items: Rows<'_, f32>,
@@ -101,6 +105,7 @@ impl Writing {
         Ok(())
     }
 
+    /// Ends the pass.
     pub(crate) fn end(self) -> Done {
         let has_cells = !self.learnt.centroids.is_empty();
         Done {
@@ -116,7 +121,7 @@ impl Writing {
 }
 
 impl Done {
-    /// Ends an array that all is written of, if that was not done before.
+    /// Ends an array of which all is written, if it is not ended yet.
     pub(crate) fn finish(
         &mut self,
         name: &str,
@@ -132,7 +137,7 @@ impl Done {
         Ok(())
     }
 
-    /// The rows of every so manieth item, in the order in which the items came.
+    /// The held-out rows: those of items at equal steps, in the order in which items came.
     pub(crate) fn ground_truth(&self) -> Vec<u32> {
         let step = held_out_step(self.cells.len());
         let mut next = self.offsets.clone();
@@ -141,6 +146,7 @@ impl Done {
     }
 }
 
+/// Writes to one of the arrays; to one that is not there, nothing.
 pub(crate) fn write<V: bytemuck::Pod>(
     writers: &mut BTreeMap<&'static str, ArrayWriter>,
     name: &str,
@@ -151,7 +157,7 @@ pub(crate) fn write<V: bytemuck::Pod>(
     writer.map_or(Ok(()), |writer| writer.write(first, values))
 }
 
-/// The rows of these indices, each of `width` values.
+/// The rows of these indices, each of `width` values, copied.
 pub(crate) fn gather<V: Copy>(
     values: &[V],
     width: usize,
