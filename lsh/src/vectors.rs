@@ -32,10 +32,10 @@ const SAMPLED: usize = 1000;
 
 /// The rows of one side of a join, prepared.
 ///
-/// A row has an index in [`Vectors::rows`], which never changes, and an *internal id*, under which
-/// its code is stored and everything below the public interface knows it. The two are the same
-/// until duplicates are left out or rows are reordered, so that rows which are used together have
-/// codes that lie together.
+/// A row has an index in [`Vectors::rows`], which never changes, and an *internal id*, by which its
+/// code is stored and by which comparisons and top-k lists name it. The two are the same until
+/// duplicates are left out or rows are reordered, so that rows which are used together have codes
+/// that lie together.
 ///
 /// For inner products rows are augmented (see [`Products`](crate::join::inner_product::Products)):
 /// those of the right side all have the same norm.

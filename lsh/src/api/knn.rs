@@ -59,7 +59,7 @@ pub struct KnnJoined<T> {
 }
 
 impl<'a, T: Scalar> KnnJoin<'a, T> {
-    /// Of these items with themselves.
+    /// A join of these items with themselves.
     pub fn new(items: Rows<'a, T>) -> Self {
         Self {
             items,
@@ -72,7 +72,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         }
     }
 
-    /// Of the items with these queries, of the same dimension; `None` for the items themselves.
+    /// Joins these queries, of the same dimension, with the items; `None` for the items themselves.
     pub fn queries(self, queries: impl Into<Option<Rows<'a, T>>>) -> Self {
         let queries = queries.into();
         Self { queries, ..self }
@@ -100,7 +100,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         Self { seed, ..self }
     }
 
-    /// By this plan, in place of the planner's; `None` for the planner's.
+    /// Follows this plan, in place of one that the planner makes; `None` for the planner's.
     pub fn plan(self, plan: impl Into<Option<JoinPlan>>) -> Self {
         let plan = plan.into();
         Self { plan, ..self }
@@ -154,7 +154,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     ///
     /// # Errors
     /// When dimensions differ, `k` is 0, the recall is not above 0 and at most 1, a row that is
-    /// looked at holds NaN or infinity, or the run is cancelled.
+    /// read holds NaN or infinity, or the run is cancelled.
     pub fn study(&self, ctx: &Context) -> Result<PlanStudy> {
         let Self { recall, seed, .. } = *self;
         study(

@@ -33,7 +33,7 @@ pub struct RadiusJoin<'a, T> {
 }
 
 impl<'a, T: Scalar> RadiusJoin<'a, T> {
-    /// Of these items with themselves; the radius is in the distance's own unit.
+    /// A join of these items with themselves; the radius is in the distance's own unit.
     pub fn new(items: Rows<'a, T>, radius: f64) -> Self {
         Self {
             items,
@@ -43,7 +43,7 @@ impl<'a, T: Scalar> RadiusJoin<'a, T> {
         }
     }
 
-    /// Of the items with these queries, of the same dimension; `None` for the items themselves.
+    /// Joins these queries, of the same dimension, with the items; `None` for the items themselves.
     pub fn queries(self, queries: impl Into<Option<Rows<'a, T>>>) -> Self {
         let queries = queries.into();
         Self { queries, ..self }

@@ -39,7 +39,7 @@ use crate::{
 pub enum NearRows {
     /// Those nearer than this.
     Within(f64),
-    /// So many nearest ones of each row.
+    /// This many nearest rows of each row.
     Nearest(usize),
 }
 

@@ -97,7 +97,7 @@ impl Learnt {
         self.centroids.len() / self.axes_count().max(1)
     }
 
-    /// What codes are counted from, if not from zero.
+    /// What is subtracted from rows before they are coded, if anything.
     pub(crate) fn centre(&self) -> Option<&[f32]> {
         self.grid.as_ref().and_then(|grid| grid.centre.as_deref())
     }

@@ -26,7 +26,7 @@ pub(crate) const LOOKED_AT: usize = 1 << 14;
 /// No value of an axis, whose norm is 1 but for rounding, is above this.
 pub(crate) const UNIT: f32 = 1.001;
 
-/// No norm of a row that is kept is above this, however long the row is.
+/// No norm of a stored row is above this, however long the row is.
 pub(crate) const LONGEST: f64 = 1e45;
 
 impl Segment {

@@ -56,9 +56,9 @@ const PLACE: f64 = 1.2e-7;
 const MOVE: f64 = 1.3e-8;
 /// The share of the neighbours that come in so late when all pairs are compared.
 const LATE: f64 = 0.25;
-/// To fill it in the warm start.
+/// To fill it in the warm start: for the row,
 const FILL: f64 = 9e-7;
-/// For each row that it is filled from, beside comparing it.
+/// and for each row that it is filled from, beside comparing it.
 const FILL_FROM: f64 = 2e-9;
 /// To find the nearest centroid of a row: for the row, and for each centroid, beside comparing it.
 const NEAREST: f64 = 4e-7;

@@ -12,12 +12,12 @@ use crate::base::{ROW_NUMBERS, context::Context, error::Result};
 /// −0 and 0 being equal.
 ///
 /// Of each group of duplicates the first `keep` rows are kept. What that has to be for the k
-/// nearest neighbours, the lower row number coming first among equal distances:
+/// nearest neighbours, the lower row coming first among equal distances:
 /// - k for items that others are joined with, as those after the first k are nobody's neighbours;
 /// - 1 for queries, as all of a group have the same neighbours;
-/// - k + 1 for rows joined with themselves. Any row after the first k has exactly the neighbours
-///   of the one after the first k, whatever the metric: their distances to all rows are the same,
-///   and each has k rows before the other that are as near.
+/// - k + 1 for rows joined with themselves. Any row after the first k has exactly the neighbours of
+///   the one after the first k, whatever the metric: their distances to all rows are the same, and
+///   each has k rows before the other that are as near.
 pub(crate) struct Distinct {
     /// The rows that take part, rising.
     pub(crate) kept: Vec<u32>,

@@ -4,7 +4,7 @@ use crate::base::error::Result;
 
 /// What an index knows of its rows beside their values.
 pub(crate) trait RowSource: Sync {
-    /// What orders rows at the same distance: the user's id. By internal id.
+    /// The user's id of the row of this internal id: what orders rows at the same distance.
     fn id(&self, number: u32) -> i64;
 
     /// Whether the row of this internal id may be a neighbour.
