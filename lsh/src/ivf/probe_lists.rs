@@ -309,7 +309,7 @@ mod tests {
                     let mut rows = visits.right.numbers(other);
                     let is_from = warm_start.is_from(cell, other);
                     assert!(!is_from || rows.all(|row| with.contains(&row)));
-                    // A list is covered if the warm start has it; in a self-join, if that of either
+                    // A list is covered if the warm start has it and, in a self-join, that of each
                     // has the other.
                     let covers = warm_start.covers(cell, other);
                     let is_found = two_sided || warm_start.is_from(other, cell);
