@@ -63,7 +63,7 @@ pub(super) fn starts(thresholds: &DotThresholds, half: usize) -> [int32x4_t; VEC
     })
 }
 
-/// Compares the sums of a row with its least, and keeps them if some reach it.
+/// Compares the sums of a row with the threshold of that row, and keeps them if some reach it.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn finish(product: &mut Product, row: usize, half: usize, sums: [int32x4_t; VECTORS]) {
