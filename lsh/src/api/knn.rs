@@ -37,7 +37,7 @@ use crate::{
 /// # Ok::<(), lshjoin::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
-#[must_use = "nothing is joined before `ctx`"]
+#[must_use = "nothing is joined before `run`"]
 pub struct KnnJoin<'a, T> {
     items: Rows<'a, T>,
     queries: Option<Rows<'a, T>>,

@@ -24,7 +24,7 @@ use crate::{
 /// # Ok::<(), lshjoin::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
-#[must_use = "nothing is joined before `ctx`"]
+#[must_use = "nothing is joined before `run`"]
 pub struct RadiusJoin<'a, T> {
     items: Rows<'a, T>,
     queries: Option<Rows<'a, T>>,

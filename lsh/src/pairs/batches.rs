@@ -11,7 +11,7 @@ use crate::{
 pub(crate) struct Batches<'a, T, D> {
     size: usize,
     /// The batch that is being filled.
-    warm_start: JoinedPairs<T>,
+    filling: JoinedPairs<T>,
     deliver: D,
     ctx: &'a Context,
 }
@@ -20,7 +20,7 @@ impl<'a, T: Scalar, D: FnMut(JoinedPairs<T>)> Batches<'a, T, D> {
     pub(crate) fn new(size: usize, deliver: D, ctx: &'a Context) -> Self {
         Self {
             size,
-            warm_start: JoinedPairs::new(),
+            filling: JoinedPairs::new(),
             deliver,
             ctx,
         }
@@ -33,9 +33,9 @@ impl<'a, T: Scalar, D: FnMut(JoinedPairs<T>)> Batches<'a, T, D> {
     /// memory for a batch.
     pub(crate) fn add(&mut self, mut pairs: &[Pair<T>]) -> Result<()> {
         while !pairs.is_empty() {
-            let room = self.size - self.warm_start.left.len();
+            let room = self.size - self.filling.left.len();
             let (now, later) = pairs.split_at(room.min(pairs.len()));
-            self.warm_start.extend(now)?;
+            self.filling.extend(now)?;
             if now.len() == room {
                 self.deliver()?;
             }
@@ -49,7 +49,7 @@ impl<'a, T: Scalar, D: FnMut(JoinedPairs<T>)> Batches<'a, T, D> {
     /// # Errors
     /// As of [`Batches::add`].
     pub(crate) fn finish(mut self) -> Result<()> {
-        if self.warm_start.left.is_empty() {
+        if self.filling.left.is_empty() {
             return Ok(());
         }
         self.deliver()
@@ -57,7 +57,7 @@ impl<'a, T: Scalar, D: FnMut(JoinedPairs<T>)> Batches<'a, T, D> {
 
     fn deliver(&mut self) -> Result<()> {
         self.ctx.check()?;
-        (self.deliver)(std::mem::replace(&mut self.warm_start, JoinedPairs::new()));
+        (self.deliver)(std::mem::replace(&mut self.filling, JoinedPairs::new()));
         self.ctx.check()
     }
 }
