@@ -65,11 +65,13 @@ def far(work: Path, rows: int) -> str:
     if (work / "index" / "manifest.json").exists():
         return "joining the first chunk"
     try:
-        unfinished = json.loads((work / "index" / "manifest-unfinished.json").read_text())
-    except OSError:
-        return "learning cells"
-    doing = "stored" if unfinished["writing"] else "assigned to cells"
-    return f"{doing} {unfinished['seen']:,} of {rows:,} rows"
+        journal = json.loads((work / "index" / "manifest-unfinished.json").read_text())
+    except FileNotFoundError:
+        journal = {}
+    if (begun := journal.get("build")) is None:
+        return "learning centroids"
+    doing = "stored" if begun["writing"] else "assigned to lists"
+    return f"{doing} {begun['seen']:,} of {rows:,} rows"
 
 
 def gathered(items: Dataset, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -169,11 +171,11 @@ def main() -> None:
 
 
 STAGES = {
-    "learn": "learn cells from a sample: read all",
-    "assign": "find each row's cell: read all",
-    "store": "write rows and codes by cell: read all",
+    "learn": "learn centroids from a sample: read all",
+    "assign": "assign each row to a list: read all",
+    "store": "write rows and codes by list: read all",
     "seal": "duplicates, checksums, to disk",
-    "plan": "how far to look, by exact search on 1,024 rows",
+    "plan": "how many lists to probe, by exact search on 1,024 rows",
     "join": "join, chunk by chunk",
     "write": "one file of the pairs",
 }
@@ -222,9 +224,9 @@ def report(result: dict[str, Any]) -> str:
         *stages,
         f"| in all | {seconds['all']:.0f} s | | {sum(paper.values()):.1f} h |",
         "",
-        f"{-(-plan['queries'] // plan['chunk'])} chunks; {plan['join']['cells']:,} cells, of "
-        f"which each row looks into {plan['join']['probes']} on average. The processor was at work "
-        f"for {process['cpu_seconds']:,} s in all.",
+        f"{-(-plan['queries'] // plan['chunk'])} chunks; {plan['join']['cells']:,} lists, of "
+        f"which each row probes {plan['join']['probes']} on average. The processor was at work for "
+        f"{process['cpu_seconds']:,} s in all.",
         "",
         f"Recall {result['recall']:.3f} on {result['recall_sample']:,} rows by exact search; "
         f"{join['pairs']:,} pairs in {result['pairs_bytes'] / 1e9:.2f} GB.",
@@ -236,7 +238,7 @@ def report(result: dict[str, Any]) -> str:
         f"calls; {process['read_bytes'] / 1e9:.1f} GB and {process['write_bytes'] / 1e9:.1f} GB "
         "of it from and to the disk, with what was read through maps.",
         "",
-        "On paper: reading, storing and sealing by bytes; finding cells by rows and by the larger "
+        "On paper: reading, storing and sealing by bytes; assigning by rows and by the larger "
         "of dimensions and of the root of the rows, as each row is compared with 1.5 times the "
         "root of the rows as many centroids; the join by the 1.35th power of the rows and by "
         "dimensions; the file of pairs by rows. A disk that is slower than the processor takes "

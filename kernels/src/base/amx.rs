@@ -12,8 +12,9 @@ use std::arch::{asm, x86_64::__cpuid_count};
 pub(crate) fn permitted() -> bool {
     const AMX_TILE: u32 = 1 << 24;
     const AMX_INT8: u32 = 1 << 25;
-    // CPUID leaf 7 exists on every CPU that reaches here: AVX-512 was found before.
-    let edx = __cpuid_count(7, 0).edx;
+    // SAFETY: CPUID leaf 7 exists on every CPU that reaches here: AVX-512 was found before.
+    #[allow(unused_unsafe, reason = "safe to call since Rust 1.94")]
+    let edx = unsafe { __cpuid_count(7, 0) }.edx;
     if edx & AMX_TILE == 0 || edx & AMX_INT8 == 0 {
         return false;
     }
