@@ -7,7 +7,8 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test fuzz fuzz-python test-neon test-memory test-miri lint deny msrv bench bench-quick bench-report \
+.PHONY: build demo test test-python test-others test-neon test-memory test-miri fuzz fuzz-python lint \
+    deny msrv bench bench-quick bench-report \
     bench-index bench-join bench-kernels bench-out-of-core bench-planner bench-radius bench-spark \
     bench-spark-cluster reliability
 .SECONDARY:
@@ -18,27 +19,31 @@ build: $(VENV)/built
 demo: $(VENV)/built $(VENV)/with-demo
 	$(BIN)/python -m benches.demo
 
-# The whole suite on the best instruction set of this machine; what answers depend on, on none and on
-# plain AVX-512 where there is better than that. Two at a time: much of it waits.
+# The whole suite on the best instruction set of this machine; what computes, on none and on plain
+# AVX-512 where there is better than that. Two at a time: Python's on the best, which often waits for
+# Spark, and all others in turn.
 test: $(VENV)/built $(VENV)/with-test
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-best test-scalar \
-	    $$($(BIN)/python -c "$(PLAIN_AVX512)")
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-python test-others
+
+test-python: $(VENV)/built $(VENV)/with-test
+	@echo "== Python, instruction set: best =="
+	$(BIN)/python -m pytest -rs --durations 20 tests/python tests/spark
+
+test-others: $(VENV)/built $(VENV)/with-test
+	@echo "== Rust, instruction set: best =="
+	MAKEFLAGS= cargo test --workspace --exclude lshjoin-python  # rustdoc has no use for make's jobs
+	@$(MAKE) --no-print-directory test-scalar $$($(BIN)/python -c "$(PLAIN_AVX512)")
 
 PLAIN_AVX512 := import lshjoin; print('test-avx512' * ('avx512' in lshjoin.cpu_features()[:-1]))
 
-# What computes, whose answers might depend on the instruction set. (Rust's own tests of kernels go
-# through all that the machine has.)
-COMPUTED := arrays batches index inner_product joins magnitudes plans vectors
-
-test-best: $(VENV)/built $(VENV)/with-test
-	@echo "== instruction set: best =="  # rustdoc has no use for make's jobs
-	MAKEFLAGS= cargo test --workspace --exclude lshjoin-python
-	$(BIN)/python -m pytest -rs --durations 20 tests/python tests/spark
+# What computes, whose answers might depend on the instruction set. (The kernels' own tests go through
+# all that the machine has.)
+COMPUTED := arrays index inner_product joins magnitudes plans vectors
 
 test-%: export LSHJOIN_ISA = $*
 test-%: $(VENV)/built $(VENV)/with-test
 	@echo "== instruction set: $* =="
-	cargo test --package lshjoin --lib --test joins
+	MAKEFLAGS= cargo test --package lshjoin --lib --test joins
 	$(BIN)/python -m pytest -rs --durations 20 $(COMPUTED:%=tests/python/test_%.py)
 
 # The tests of the kernels on arm64, emulated, on a processor with dot products and on one that has
@@ -120,6 +125,7 @@ lint: $(VENV)/with-lint
 	CARGO_PROFILE_DEV_DEBUG=false cargo install --quiet --debug --locked cargo-arc@0.6.2
 	cargo arc check
 	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
