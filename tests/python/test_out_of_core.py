@@ -316,8 +316,8 @@ def test_ctrl_c_leaves_a_job_to_go_on_with(files):
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
     assert error.endswith("Error: interrupted; the same command goes on where it was\n")
+    assert process.returncode == 130
     assert os.path.exists("p.parquet.work/manifest.json")
     assert not os.path.exists("p.parquet")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import numpy.ma  # noqa: F401  pyarrow would import it midway, and an import can swallow Ctrl-C
 
 # What is freed goes back to the system, or a memory limit would be about something else. Arrow is
 # told before it is loaded, glibc in main().
