@@ -22,7 +22,7 @@ use lshjoin_kernels::{Rows, memory};
 use crate::{
     base::{
         ROW_NUMBERS,
-        check::check_recall,
+        check::{check_dimension, check_recall},
         context::Context,
         error::{Error, Result},
         magnitude,
@@ -33,7 +33,7 @@ use crate::{
         added::Added,
         builder::IndexBuilder,
         deletions::DeletionBitmap,
-        ids::{ById, check_unique},
+        ids::{ById, check_count, check_unique},
         segment::Segment,
     },
     storage::{directory::Directory, layout::ARRAYS, writer::ArrayWriter},
@@ -245,20 +245,8 @@ impl Index {
     /// When there are not as many ids as items, an id is there already or comes twice, dimensions
     /// differ, or a row holds NaN or infinity. Nothing is added then.
     pub fn add(&mut self, items: Rows<'_, f32>, ids: &[i64], ctx: &Context) -> Result<()> {
-        if items.dim() != self.segment.dim {
-            return Err(Error::Dimension {
-                what: "items",
-                got: items.dim(),
-                expected: self.segment.dim,
-            });
-        }
-        if ids.len() != items.len() {
-            return Err(Error::Parameter {
-                name: "the number of ids",
-                must_be: "that of items",
-                value: ids.len().to_string(),
-            });
-        }
+        check_dimension("items", items, self.segment.dim)?;
+        check_count(ids, items)?;
         magnitude::check("items", items, self.segment.metric, ctx)?;
         check_unique(ids)?;
         let by_id = self.segment.by_id(ctx)?;

@@ -12,10 +12,12 @@ use crate::{
 
 const RADIUS: &str = "take the pairs in batches (lshjoin.radius_join_batches), or a smaller radius";
 
-/// Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1; and the
-/// report.
+/// Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1; the plan,
+/// which is the planner's where none is given; and the report.
 #[pyfunction]
-#[pyo3(signature = (queries, items, k, *, metric, plan, num_threads=None, on_progress=None))]
+#[pyo3(signature = (
+    queries, items, k, *, metric, plan=None, recall=0.95, seed=0, num_threads=None, on_progress=None,
+))]
 #[expect(
     clippy::too_many_arguments,
     reason = "the signature is Python's, by keyword"
@@ -26,12 +28,14 @@ pub(crate) fn knn_join<'py>(
     items: Matrix<'py>,
     k: usize,
     metric: &str,
-    plan: &str,
+    plan: Option<&str>,
+    recall: f64,
+    seed: u64,
     num_threads: Option<NumThreads>,
     on_progress: Option<Py<PyAny>>,
-) -> PyResult<(Distances<'py>, Bound<'py, PyArray2<i64>>, String)> {
+) -> PyResult<(Distances<'py>, Bound<'py, PyArray2<i64>>, String, String)> {
     let metric: Metric = metric.parse().map_err(to_py)?;
-    let plan = plans::parse(plan)?.plan;
+    let plan = plan.map(plans::parse).transpose()?.map(|plan| plan.plan);
     let options = Options {
         num_threads,
         on_progress,
@@ -40,48 +44,12 @@ pub(crate) fn knn_join<'py>(
     with_sides!(&Sides::new(queries, items)?, |queries, items| {
         let (found, report) = options.run(py, |ctx| {
             let join = KnnJoin::new(items).queries(queries).k(k).metric(metric);
-            Ok((join.plan(plan).run(ctx)?.neighbors, ctx.report()))
+            let found = join.plan(plan).recall(recall).seed(seed).run(ctx)?;
+            Ok((found, ctx.report()))
         })?;
-        let (distances, indices) = neighbors(py, found)?;
-        Ok((distances, indices, plans::to_json(&report)?))
-    })
-}
-
-/// The same by the planner's plan, with the plan and the report.
-#[pyfunction]
-#[pyo3(signature = (
-    queries, items, k, *, metric, recall, seed, num_threads=None, on_progress=None,
-))]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the signature is Python's, by keyword"
-)]
-pub(crate) fn knn_join_for_recall<'py>(
-    py: Python<'py>,
-    queries: Option<Matrix<'py>>,
-    items: Matrix<'py>,
-    k: usize,
-    metric: &str,
-    recall: f64,
-    seed: u64,
-    num_threads: Option<NumThreads>,
-    on_progress: Option<Py<PyAny>>,
-) -> PyResult<(Distances<'py>, Bound<'py, PyArray2<i64>>, String, String)> {
-    let metric: Metric = metric.parse().map_err(to_py)?;
-    let options = Options {
-        num_threads,
-        on_progress,
-        way_out: KNN,
-    };
-    with_sides!(&Sides::new(queries, items)?, |queries, items| {
-        let (found, planned, report) = options.run(py, |ctx| {
-            let join = KnnJoin::new(items).queries(queries).k(k).metric(metric);
-            let found = join.recall(recall).seed(seed).run(ctx)?;
-            Ok((found.neighbors, found.plan, ctx.report()))
-        })?;
-        let (distances, indices) = neighbors(py, found)?;
-        let [planned, report] = [plans::to_json(&planned)?, plans::to_json(&report)?];
-        Ok((distances, indices, planned, report))
+        let (distances, indices) = neighbors(py, found.neighbors)?;
+        let [plan, report] = [plans::to_json(&found.plan)?, plans::to_json(&report)?];
+        Ok((distances, indices, plan, report))
     })
 }
 

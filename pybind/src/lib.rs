@@ -17,7 +17,6 @@ fn _lshjoin(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(cpu_features, m)?)?;
     m.add_function(wrap_pyfunction!(isa, m)?)?;
     m.add_function(wrap_pyfunction!(joins::knn_join, m)?)?;
-    m.add_function(wrap_pyfunction!(joins::knn_join_for_recall, m)?)?;
     m.add_function(wrap_pyfunction!(joins::radius_join, m)?)?;
     m.add_function(wrap_pyfunction!(plans::check_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::cell_plan, m)?)?;

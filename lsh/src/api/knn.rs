@@ -4,7 +4,7 @@ use lshjoin_kernels::{Rows, Scalar};
 
 use crate::{
     base::{
-        check::same_dimension, context::Context, error::Result, metric::Metric, plan::JoinPlan,
+        check::check_dimension, context::Context, error::Result, metric::Metric, plan::JoinPlan,
     },
     index::as_plan::join_by_index,
     join::knn::{by_plan, by_recall, study},
@@ -121,9 +121,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             seed,
             plan,
         } = *self;
-        if let Some(queries) = queries {
-            same_dimension(queries, items)?;
-        }
+        self.check_dimension()?;
         let Some(plan) = plan else {
             let (neighbors, plan) = by_recall(queries, items, k, metric, recall, seed, ctx)?;
             return Ok(KnnJoined { neighbors, plan });
@@ -156,6 +154,7 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     /// When dimensions differ, `k` is 0, the recall is not above 0 and at most 1, a row that is
     /// read holds NaN or infinity, or the run is cancelled.
     pub fn study(&self, ctx: &Context) -> Result<PlanStudy> {
+        self.check_dimension()?;
         let Self { recall, seed, .. } = *self;
         study(
             self.queries,
@@ -166,5 +165,12 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             seed,
             ctx,
         )
+    }
+
+    fn check_dimension(&self) -> Result<()> {
+        match self.queries {
+            Some(queries) => check_dimension("queries", queries, self.items.dim()),
+            None => Ok(()),
+        }
     }
 }

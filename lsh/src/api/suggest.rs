@@ -106,14 +106,18 @@ pub fn suggest<T: Scalar, F: HashFamily>(
     ctx: &Context,
 ) -> Result<Suggestion> {
     if !(recall > 0.0 && recall < 1.0) {
-        return refuse(
+        return Err(Error::parameter(
             "recall",
             "above 0 and below 1: buckets never promise all",
             recall,
-        );
+        ));
     }
     if rows.len() < 2 {
-        return refuse("the number of rows", "at least 2", rows.len() as f64);
+        return Err(Error::parameter(
+            "the number of rows",
+            "at least 2",
+            rows.len() as f64,
+        ));
     }
     let distance = family(1.0).distance();
     let sample = Sample::of(rows, near, distance, ctx)?;
@@ -139,14 +143,6 @@ pub fn suggest<T: Scalar, F: HashFamily>(
         tables,
         recall,
         candidates: candidates(&model, rows, ctx)?,
-    })
-}
-
-fn refuse<V>(name: &'static str, must_be: &'static str, value: f64) -> Result<V> {
-    Err(Error::Parameter {
-        name,
-        must_be,
-        value: value.to_string(),
     })
 }
 
@@ -187,11 +183,11 @@ impl Sample {
                 }
                 near.retain(|(_, others): &(u32, Vec<u32>)| !others.is_empty());
                 if near.len() < 2 {
-                    return refuse(
+                    return Err(Error::parameter(
                         "threshold",
                         "so large that some sampled rows have neighbours nearer than that",
                         threshold,
-                    );
+                    ));
                 }
                 Ok(Self {
                     near,
@@ -307,11 +303,11 @@ fn quickest<T: Scalar, F: HashFamily>(
 
     let scale = median(&near).map_or(0.0, f64::from);
     if scale == 0.0 {
-        return refuse(
+        return Err(Error::parameter(
             "the distance of near rows",
             "above 0: all that were sampled are duplicates",
             0.0,
-        );
+        ));
     }
     let costs = Costs::of(ctx.isa());
     let considered = LENGTHS.par_iter().flat_map_iter(|&length| {

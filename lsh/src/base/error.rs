@@ -138,6 +138,19 @@ impl std::error::Error for SystemError {
 }
 
 impl Error {
+    pub(crate) fn parameter(
+        name: &'static str,
+        must_be: &'static str,
+        value: impl ToString,
+    ) -> Self {
+        let value = value.to_string();
+        Self::Parameter {
+            name,
+            must_be,
+            value,
+        }
+    }
+
     pub(crate) fn damaged(path: &Path, problem: &str) -> Self {
         Self::Damaged {
             path: path.into(),

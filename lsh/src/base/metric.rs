@@ -42,11 +42,11 @@ impl TryFrom<Metric> for Distance {
             Metric::Euclidean => Ok(Distance::Euclidean),
             Metric::Manhattan => Ok(Distance::Manhattan),
             Metric::Cosine => Ok(Distance::Cosine),
-            Metric::InnerProduct => Err(Error::Parameter {
-                name: "metric",
-                must_be: "a distance; inner products have none but in knn_join",
-                value: metric.to_string(),
-            }),
+            Metric::InnerProduct => Err(Error::parameter(
+                "metric",
+                "a distance; inner products have none but in knn_join",
+                metric,
+            )),
         }
     }
 }
@@ -110,10 +110,12 @@ impl FromStr for Metric {
         ]
         .into_iter()
         .find(|metric| metric.name() == name)
-        .ok_or_else(|| Error::Parameter {
-            name: "metric",
-            must_be: "\"euclidean\", \"manhattan\", \"cosine\" or \"inner_product\"",
-            value: format!("{name:?}"),
+        .ok_or_else(|| {
+            Error::parameter(
+                "metric",
+                "\"euclidean\", \"manhattan\", \"cosine\" or \"inner_product\"",
+                format!("{name:?}"),
+            )
         })
     }
 }

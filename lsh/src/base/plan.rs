@@ -111,10 +111,12 @@ impl JoinPlan {
             Self::Exact => Ok(()),
             Self::Lsh(plan) => plan.check(),
             Self::Cells(plan) if plan.rounds > MOST_ROUNDS => {
-                parameter("rounds", "at most 64", plan.rounds)
+                Err(Error::parameter("rounds", "at most 64", plan.rounds))
             }
             Self::Cells(plan) => check_cells(plan.cells, plan.probes, plan.until_recall),
-            Self::Partitions(PartitionPlan { axes: 0, .. }) => parameter("axes", "at least 1", 0),
+            Self::Partitions(PartitionPlan { axes: 0, .. }) => {
+                Err(Error::parameter("axes", "at least 1", 0))
+            }
             Self::Partitions(plan) => check_cells(plan.cells, plan.probes, plan.until_recall),
         }
     }
@@ -153,21 +155,13 @@ impl JoinPlan {
     }
 }
 
-fn parameter(name: &'static str, must_be: &'static str, value: usize) -> Result<()> {
-    Err(Error::Parameter {
-        name,
-        must_be,
-        value: value.to_string(),
-    })
-}
-
 fn check_cells(cells: usize, probes: usize, until: Option<f64>) -> Result<()> {
     // Rows are compared with all centroids, and centroids with each other.
     if !(1..=MOST_CELLS).contains(&cells) {
-        return parameter("cells", "1 to 16384", cells);
+        return Err(Error::parameter("cells", "1 to 16384", cells));
     }
     if probes == 0 {
-        return parameter("probes", "at least 1", 0);
+        return Err(Error::parameter("probes", "at least 1", 0));
     }
     until.map_or(Ok(()), |recall| check_recall("until_recall", recall))
 }
@@ -175,19 +169,19 @@ fn check_cells(cells: usize, probes: usize, until: Option<f64>) -> Result<()> {
 impl LshPlan {
     fn check(&self) -> Result<()> {
         match *self {
-            Self { axes: 0, .. } => parameter("axes", "at least 1", 0),
+            Self { axes: 0, .. } => Err(Error::parameter("axes", "at least 1", 0)),
             Self { tables, .. } if !(1..=MOST_TABLES).contains(&tables) => {
-                parameter("tables", "1 to 1024", tables)
+                Err(Error::parameter("tables", "1 to 1024", tables))
             }
             Self { rounds, .. } if rounds > MOST_ROUNDS => {
-                parameter("rounds", "at most 64", rounds)
+                Err(Error::parameter("rounds", "at most 64", rounds))
             }
             Self { functions, .. } if !(1..=64).contains(&functions) => {
-                parameter("functions", "1 to 64", functions)
+                Err(Error::parameter("functions", "1 to 64", functions))
             }
             // A table holds an entry for each probe of each query.
             Self { probes, .. } if !(1..=1024).contains(&probes) => {
-                parameter("probes", "1 to 1024", probes)
+                Err(Error::parameter("probes", "1 to 1024", probes))
             }
             Self { until_recall, .. } => {
                 until_recall.map_or(Ok(()), |recall| check_recall("until_recall", recall))

@@ -30,11 +30,11 @@ pub(crate) fn join_by_index<T: Scalar>(
     ctx: &Context,
 ) -> Result<Neighbors<T>> {
     if size_of::<T>() > size_of::<f32>() {
-        return Err(Error::Parameter {
-            name: "plan",
-            must_be: "another one for vectors of 64 bits: an index holds 32 bits a value",
-            value: "one of partitions".into(),
-        });
+        return Err(Error::parameter(
+            "plan",
+            "another one for vectors of 64 bits: an index holds 32 bits a value",
+            "one of partitions",
+        ));
     }
     let single = |rows: Rows<'_, T>| {
         let values = rows.values().par_iter();

@@ -7,6 +7,7 @@ use lshjoin_kernels::{Rows, memory};
 
 use crate::{
     base::{
+        check::check_dimension,
         context::Context,
         error::{Error, Result},
         magnitude,
@@ -14,13 +15,12 @@ use crate::{
         plan::{JoinPlan, MOST_CELLS, PartitionPlan},
     },
     index::{
-        ids::{by_id, duplicate_ranks},
+        ids::{by_id, check_count, duplicate_ranks},
         learn::{Learnt, Sample},
         segment::Segment,
         write::{Done, Writing, write},
     },
-    ivf::coarse_quantiser,
-    ivf::list_offsets::ListOffsets,
+    ivf::{coarse_quantiser, list_offsets::ListOffsets},
     storage::{
         array::Array,
         directory::Directory,
@@ -219,29 +219,18 @@ impl IndexBuilder {
     /// when one holds NaN or infinity, a file can't be written, or the run is cancelled. The
     /// builder is of no more use then.
     pub fn push(&mut self, items: Rows<'_, f32>, ids: &[i64], ctx: &Context) -> Result<()> {
-        let count = |what, must_be, value: usize| {
-            Err(Error::Parameter {
-                name: what,
-                must_be,
-                value: value.to_string(),
-            })
-        };
-        if items.dim() != self.dim {
-            return Err(Error::Dimension {
-                what: "items",
-                got: items.dim(),
-                expected: self.dim,
-            });
-        }
-        if ids.len() != items.len() {
-            return count("the number of ids", "that of items", ids.len());
-        }
+        check_dimension("items", items, self.dim)?;
+        check_count(ids, items)?;
         if items.is_empty() {
             return Ok(());
         }
         if matches!(self.stage, Stage::Done(_)) || self.seen + items.len() > self.items {
             let seen = self.seen + items.len();
-            return count("the number of items", "as announced in each pass", seen);
+            return Err(Error::parameter(
+                "the number of items",
+                "as announced in each pass",
+                seen,
+            ));
         }
         let first = self.seen;
         match &mut self.stage {
@@ -367,11 +356,11 @@ impl IndexBuilder {
     pub(crate) fn finish_segment(self, ctx: &Context) -> Result<Segment> {
         let width = self.width();
         let Stage::Done(mut done) = self.stage else {
-            return Err(Error::Parameter {
-                name: "the number of items",
-                must_be: "as announced in each pass",
-                value: format!("{} in the last", self.seen),
-            });
+            return Err(Error::parameter(
+                "the number of items",
+                "as announced in each pass",
+                format!("{} in the last", self.seen),
+            ));
         };
         let mut arrays: BTreeMap<String, Array> = BTreeMap::new();
         let mut files: Vec<Written> = Vec::new();

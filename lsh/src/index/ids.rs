@@ -31,10 +31,7 @@ pub(crate) fn by_id(ids: &[i64]) -> Result<Vec<u32>> {
     by_id.par_sort_unstable_by_key(|&row| id(row));
     match by_id.windows(2).find(|pair| id(pair[0]) == id(pair[1])) {
         None => Ok(by_id),
-        Some(twice) => Err(Error::Id {
-            id: id(twice[0]),
-            problem: "is given twice; ids tell items apart",
-        }),
+        Some(twice) => Err(given_twice(id(twice[0]))),
     }
 }
 
@@ -66,9 +63,25 @@ pub(crate) fn check_unique(ids: &[i64]) -> Result<()> {
     sorted.sort_unstable();
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         None => Ok(()),
-        Some(pair) => Err(Error::Id {
-            id: pair[0],
-            problem: "is given twice; ids tell items apart",
-        }),
+        Some(pair) => Err(given_twice(pair[0])),
     }
+}
+
+fn given_twice(id: i64) -> Error {
+    Error::Id {
+        id,
+        problem: "is given twice; ids tell items apart",
+    }
+}
+
+/// Refuses ids that are not as many as items.
+pub(crate) fn check_count(ids: &[i64], items: Rows<'_, f32>) -> Result<()> {
+    if ids.len() == items.len() {
+        return Ok(());
+    }
+    Err(Error::parameter(
+        "the number of ids",
+        "that of items",
+        ids.len(),
+    ))
 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::{
     base::{
-        check::not_negative,
+        check::{check_dimension, not_negative},
         context::Context,
         error::{Error, Result},
         magnitude,
@@ -172,14 +172,7 @@ impl Index {
     }
 
     pub(crate) fn check_dimension(&self, queries: Rows<'_, f32>) -> Result<()> {
-        if queries.dim() == self.segment.dim {
-            return Ok(());
-        }
-        Err(Error::Dimension {
-            what: "queries",
-            got: queries.dim(),
-            expected: self.segment.dim,
-        })
+        check_dimension("queries", queries, self.segment.dim)
     }
 
     /// The metric, if it is a distance.
@@ -213,23 +206,23 @@ impl Index {
             JoinPlan::Exact => return Ok(None),
             JoinPlan::Partitions(plan) => *plan,
             JoinPlan::Lsh(_) | JoinPlan::Cells(_) => {
-                return Err(Error::Parameter {
-                    name: "plan",
-                    must_be: "exact or of partitions for an index",
-                    value: format!("{plan:?}"),
-                });
+                return Err(Error::parameter(
+                    "plan",
+                    "exact or of partitions for an index",
+                    format!("{plan:?}"),
+                ));
             }
         };
         let own = self.segment.plan;
         if (plan.seed, plan.axes, plan.cells) != (own.seed, own.axes, own.cells) {
-            return Err(Error::Parameter {
-                name: "plan",
-                must_be: "of the index's own seed, axes and cells",
-                value: format!(
+            return Err(Error::parameter(
+                "plan",
+                "of the index's own seed, axes and cells",
+                format!(
                     "of seed {}, {} axes and {} cells (the index has seed {}, {} axes and {} cells)",
                     plan.seed, plan.axes, plan.cells, own.seed, own.axes, own.cells
                 ),
-            });
+            ));
         }
         let cells = self.segment.cells(ctx)?;
         Ok(cells.map(|cells| (plan, cells)))

@@ -73,7 +73,7 @@ impl SegmentLists {
 
 /// What a segment knows of some of its rows, beside what a join needs of any.
 #[derive(Clone, Copy)]
-pub(crate) struct SegmentRows<'a> {
+struct SegmentRows<'a> {
     pub(crate) ids: &'a [i64],
     removed: &'a DeletionBitmap,
     rows: &'a Array,

@@ -121,11 +121,11 @@ impl Index {
         if let Some((plan, _)) = &cells
             && plan.until_recall.is_some()
         {
-            return Err(Error::Parameter {
-                name: "plan",
-                must_be: "a fixed one, where items are joined chunk by chunk",
-                value: format!("{plan:?}"),
-            });
+            return Err(Error::parameter(
+                "plan",
+                "a fixed one, where items are joined chunk by chunk",
+                format!("{plan:?}"),
+            ));
         }
         let found = match cells {
             _ if self.segment.metric == Metric::InnerProduct => {
@@ -187,18 +187,18 @@ impl Index {
         ctx: &Context,
     ) -> Result<(Vectors<'_, f32>, Vectors<'_, f32>)> {
         if self.is_changed() {
-            return Err(Error::Parameter {
-                name: "an index joined with itself",
-                must_be: "saved and opened anew after a change",
-                value: "changed".into(),
-            });
+            return Err(Error::parameter(
+                "an index joined with itself",
+                "saved and opened anew after a change",
+                "changed",
+            ));
         }
         if chunk.start > chunk.end || chunk.end > self.segment.len() {
-            return Err(Error::Parameter {
-                name: "the chunk",
-                must_be: "one of the items",
-                value: format!("{chunk:?} of {}", self.segment.len()),
-            });
+            return Err(Error::parameter(
+                "the chunk",
+                "one of the items",
+                format!("{chunk:?} of {}", self.segment.len()),
+            ));
         }
         let segment = &self.segment;
         Ok((

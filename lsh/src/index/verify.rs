@@ -21,13 +21,13 @@ use crate::{
 };
 
 /// Rows that are checked between two checks for cancelling.
-pub(crate) const LOOKED_AT: usize = 1 << 14;
+const LOOKED_AT: usize = 1 << 14;
 
 /// No value of an axis, whose norm is 1 but for rounding, is above this.
-pub(crate) const UNIT: f32 = 1.001;
+const UNIT: f32 = 1.001;
 
 /// No norm of a stored row is above this, however long the row is.
-pub(crate) const LONGEST: f64 = 1e45;
+const LONGEST: f64 = 1e45;
 
 impl Segment {
     /// Checks every byte against the checksums.

@@ -9,12 +9,17 @@ use crate::{
     base::{ROW_NUMBERS, context::Context, error::Result, metric::Metric},
     index::learn::Learnt,
     ivf::list_offsets::ListOffsets,
-    storage::{array::Array, format::Written, layout::held_out_step, writer::ArrayWriter},
+    storage::{
+        array::Array,
+        format::Written,
+        layout::{held_out_step, width},
+        writer::ArrayWriter,
+    },
     vectors::{Vectors, duplicates::hash},
 };
 
 /// How an out-of-memory error names them.
-pub(crate) const OF_CELL: &str = "items of a cell";
+const OF_CELL: &str = "items of a cell";
 
 /// A build in one of its last two passes.
 pub(crate) struct Writing {
@@ -65,10 +70,7 @@ impl Writing {
         let mut order = memory::collect(0..items.len() as u32, ROW_NUMBERS)?;
         order.par_sort_unstable_by_key(|&row| (cells[row as usize], row));
         let values = self.learnt.kept(items, metric, ctx)?;
-        let rows = Rows::new(
-            &values,
-            items.dim() + usize::from(metric == Metric::InnerProduct),
-        )?;
+        let rows = Rows::new(&values, width(metric, items.dim()))?;
         let mut side = match &self.learnt.grid {
             Some(grid) => Vectors::with_grid("items", rows, metric, grid, ctx)?,
             None => Vectors::new("items", rows, metric, ctx)?,
@@ -85,9 +87,9 @@ impl Writing {
             let hashes = indices.clone().map(|row| hash(items.row(row)));
             let hashes = memory::collect(hashes, OF_CELL)?;
             write(&mut self.writers, "hashes", at, &hashes)?;
-            let width = rows.dim();
-            let values: Vec<f32> = gather(rows.values(), width, indices.clone())?;
-            write(&mut self.writers, "rows", at * width, &values)?;
+            let dim = rows.dim();
+            let values: Vec<f32> = gather(rows.values(), dim, indices.clone())?;
+            write(&mut self.writers, "rows", at * dim, &values)?;
             if let Some(codes) = &side.codes {
                 let (codes, known) = codes.parts();
                 let stride = codes.len() / rows.len();

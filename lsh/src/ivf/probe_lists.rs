@@ -58,7 +58,7 @@ pub(crate) const LOOK_BYTES: usize = size_of::<u16>() + size_of::<u32>();
 const _: () = assert!(PARTS.len() * MOST_CELLS <= 1 << 16);
 
 /// Ranges of two orders of rows that are to be compared.
-pub(crate) type BlockPairs = Vec<(Range<usize>, Range<usize>)>;
+type BlockPairs = Vec<(Range<usize>, Range<usize>)>;
 
 /// Gives the side's rows internal ids by list and, where they probe (`look` has a warm start and a
 /// margin), lists which rows probe each list.

@@ -11,7 +11,7 @@ use crate::{
 
 /// Neighbour passes beyond the plan's, where a recall is not reached, before all pairs are
 /// compared.
-pub(crate) const MORE_ROUNDS: usize = 3;
+const MORE_ROUNDS: usize = 3;
 
 /// Above this share of the pairs, comparing all of them is quicker than probing lists.
 pub(crate) const ALL: f64 = 0.8;

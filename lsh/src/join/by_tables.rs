@@ -19,7 +19,7 @@ use crate::{
 pub(crate) const ORDER_BITS: usize = 20;
 
 /// How many times its tables a plan may take to reach its recall, before all pairs are compared.
-pub(crate) const PATIENCE: usize = 16;
+const PATIENCE: usize = 16;
 
 /// Both sides in the order of one key of sign bits, by which near rows mostly lie together. Rows
 /// have their internal ids by it.

@@ -110,7 +110,7 @@ impl<'a, T: Scalar> Products<'a, T> {
     }
 
     /// All queries and the items of the largest group, augmented.
-    pub(crate) fn largest_augmented(&self) -> Result<Augmented<T>> {
+    fn largest_augmented(&self) -> Result<Augmented<T>> {
         let queries = memory::collect(0..self.queries.len() as u32, ROW_NUMBERS)?;
         self.augmented(&self.groups[self.largest()], &queries)
     }

@@ -3,13 +3,7 @@
 use lshjoin_kernels::{Rows, Scalar};
 
 use crate::{
-    base::{
-        check::{positive, same_dimension},
-        context::Context,
-        error::Result,
-        metric::Metric,
-        plan::JoinPlan,
-    },
+    base::{check::positive, context::Context, error::Result, metric::Metric, plan::JoinPlan},
     ivf::{
         probe_lists::ProbeLists,
         state::{IvfState, PlannedJoin},
@@ -35,7 +29,7 @@ use crate::{
     },
 };
 
-/// Joins by a plan that needs no index.
+/// Joins by a plan that needs no index. Both sides have the same dimension, here and below.
 ///
 /// # Errors
 /// As [`KnnJoin::run`](crate::KnnJoin::run).
@@ -47,9 +41,6 @@ pub(crate) fn by_plan<T: Scalar>(
     plan: &JoinPlan,
     ctx: &Context,
 ) -> Result<Neighbors<T>> {
-    if let Some(queries) = queries {
-        same_dimension(queries, items)?;
-    }
     if metric == Metric::InnerProduct {
         return join_products(&Products::new(queries, items, ctx)?, k, plan, ctx);
     }
@@ -172,9 +163,6 @@ pub(crate) fn by_recall<T: Scalar>(
     seed: u64,
     ctx: &Context,
 ) -> Result<(Neighbors<T>, PredictedPlan)> {
-    if let Some(queries) = queries {
-        same_dimension(queries, items)?;
-    }
     let planner = Planner::new(recall, seed, ctx)?;
     if metric != Metric::InnerProduct {
         return join(queries, items, k, metric, ctx, |sides, k| {
@@ -217,9 +205,6 @@ pub(crate) fn study<T: Scalar>(
     seed: u64,
     ctx: &Context,
 ) -> Result<PlanStudy> {
-    if let Some(queries) = queries {
-        same_dimension(queries, items)?;
-    }
     positive("k", k)?;
     let planner = Planner::new(recall, seed, ctx)?;
     if metric == Metric::InnerProduct {

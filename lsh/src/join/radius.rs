@@ -4,7 +4,7 @@ use lshjoin_kernels::{Rows, Scalar, memory};
 
 use crate::{
     base::{
-        check::{not_negative, positive, same_dimension},
+        check::{check_dimension, not_negative, positive},
         context::Context,
         error::Result,
         metric::Distance,
@@ -72,7 +72,7 @@ fn stream_within_radius<T: Scalar>(
     let left = match queries {
         None => None,
         Some(queries) => {
-            same_dimension(queries, items)?;
+            check_dimension("queries", queries, items.dim())?;
             Some(right.prepare_other("queries", queries, ctx)?)
         }
     };

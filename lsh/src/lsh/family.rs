@@ -139,11 +139,11 @@ fn build(
     if let Bucketing::Width(width) = bucketing
         && !(width > 0.0 && width.is_finite())
     {
-        return Err(Error::Parameter {
-            name: "bucket_length",
-            must_be: "a positive, finite number",
-            value: width.to_string(),
-        });
+        return Err(Error::parameter(
+            "bucket_length",
+            "a positive, finite number",
+            width,
+        ));
     }
     Ok(HashFunctions::new(dim, directions, offsets, bucketing)?)
 }

@@ -6,7 +6,7 @@ use lshjoin_kernels::{
 
 use crate::{
     base::{
-        check::positive,
+        check::{check_dimension, positive},
         context::Context,
         error::{Error, Result},
         metric::Distance,
@@ -96,11 +96,11 @@ impl LshModel {
     ) -> Result<Self> {
         positive("num_hash_functions", per_table)?;
         if !functions.len().is_multiple_of(per_table) || functions.is_empty() {
-            return Err(Error::Parameter {
-                name: "num_hash_functions",
-                must_be: "a divisor of the number of directions",
-                value: format!("{per_table} of {}", functions.len()),
-            });
+            return Err(Error::parameter(
+                "num_hash_functions",
+                "a divisor of the number of directions",
+                format!("{per_table} of {}", functions.len()),
+            ));
         }
         memory::check(functions.len() * OF_FUNCTION, FUNCTIONS)?;
         let range = match functions.bucketing() {
@@ -223,14 +223,7 @@ impl LshModel {
         what: &'static str,
         rows: Rows<'_, T>,
     ) -> Result<()> {
-        if rows.dim() == self.functions.dim() {
-            return Ok(());
-        }
-        Err(Error::Dimension {
-            what,
-            got: rows.dim(),
-            expected: self.functions.dim(),
-        })
+        check_dimension(what, rows, self.functions.dim())
     }
 }
 

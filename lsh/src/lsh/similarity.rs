@@ -148,7 +148,7 @@ impl BucketNumbers {
     const NONE_LEFT: u32 = u32::MAX;
     const NONE_RIGHT: u32 = u32::MAX - 1;
 
-    pub(crate) fn of_one(table: &Table, rows: usize) -> Result<Self> {
+    fn of_one(table: &Table, rows: usize) -> Result<Self> {
         let mut left = memory::filled(Self::NONE_LEFT, rows, BUCKETS)?;
         for (number, bucket) in (0..).zip(table.ranges()) {
             table.order[bucket]
@@ -161,7 +161,7 @@ impl BucketNumbers {
         })
     }
 
-    pub(crate) fn of_two(
+    fn of_two(
         left: &Table,
         left_rows: usize,
         right: &Table,

@@ -31,7 +31,7 @@ impl<T: Scalar> Neighbors<T> {
     }
 
     /// The same with `rows[i]` in place of each index i.
-    pub(crate) fn renumbered(mut self, rows: &[u32]) -> Self {
+    fn renumbered(mut self, rows: &[u32]) -> Self {
         let known = self.indices.par_iter_mut().filter(|index| **index >= 0);
         known.for_each(|index| *index = i64::from(rows[*index as usize]));
         self

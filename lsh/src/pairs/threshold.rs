@@ -135,7 +135,7 @@ pub(crate) struct BucketNumbers {
 
 impl BucketNumbers {
     /// Whether the two rows share a bucket.
-    pub(crate) fn shared(&self, left: u32, right: u32) -> bool {
+    fn shared(&self, left: u32, right: u32) -> bool {
         let of_right = if self.right.is_empty() {
             &self.left
         } else {

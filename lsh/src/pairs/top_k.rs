@@ -3,10 +3,7 @@
 use lshjoin_kernels::{LeftPanel, Near, RightPanel, Scalar, memory, near_pairs, nearest_pairs};
 
 use crate::{
-    base::{
-        context::Context,
-        error::{Error, Result},
-    },
+    base::{check::positive, context::Context, error::Result},
     pairs::{
         results::{NEIGHBORS, Neighbors},
         tile_join::PairSink,
@@ -42,13 +39,7 @@ impl<'a, T: Scalar> TopK<'a, T> {
         k: usize,
         ctx: &'a Context,
     ) -> Result<Self> {
-        if k == 0 {
-            return Err(Error::Parameter {
-                name: "k",
-                must_be: "at least 1",
-                value: "0".into(),
-            });
-        }
+        positive("k", k)?;
         let with_itself = right.is_none();
         let right = right.unwrap_or(left);
         // No list gets longer than there are other rows, whatever k asks for.

@@ -29,7 +29,7 @@ pub(crate) struct TopKJoin<'a, T> {
 pub(crate) const FEW: usize = 2048;
 
 /// At most one right row in so many is compared first.
-pub(crate) const FEW_OF: usize = 8;
+const FEW_OF: usize = 8;
 
 /// A side of fewer rows than this is compared in full: nothing else is quicker.
 pub(crate) const MANY: usize = 4096;
@@ -109,13 +109,13 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
     }
 
     /// Whether rows have no neighbours yet: the first speaks for all.
-    pub(crate) fn is_unbounded(&self) -> bool {
+    fn is_unbounded(&self) -> bool {
         !self.left().is_empty() && self.nearest.lists.bound(0).is_infinite()
     }
 
     /// Compares all left rows with a few right ones from all over, so that most other pairs then
     /// fail the filter on codes. (Without codes there is no such filter.)
-    pub(crate) fn join_some(&self) -> Result<()> {
+    fn join_some(&self) -> Result<()> {
         let (left, right) = (self.left().internal_ids()?, self.right.internal_ids()?);
         let k = self.nearest.lists.k();
         let few = FEW.max(4 * k).min(right.len() / FEW_OF);

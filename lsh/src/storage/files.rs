@@ -12,7 +12,7 @@ use crate::base::error::{Error, Result};
 
 /// Most bytes that a manifest may have. A megabyte of arrays takes up some 30 of it, so that this
 /// is enough for 8 TB.
-pub(crate) const MOST_BYTES: u64 = 1 << 28;
+const MOST_BYTES: u64 = 1 << 28;
 
 /// Whether a file of this name can be one of this array's.
 pub(crate) fn is_name_of(array: &str, file: &str) -> bool {

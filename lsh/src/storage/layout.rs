@@ -129,11 +129,7 @@ pub(crate) fn check_numbers(items: usize, dim: usize, plan: PartitionPlan) -> Re
     Rows::<f32>::new(&[], dim)?;
     for (name, number) in [("the number of items", items), ("the dimension", dim)] {
         if number >= u32::MAX as usize {
-            return Err(Error::Parameter {
-                name,
-                must_be: "below 2**32 - 1",
-                value: number.to_string(),
-            });
+            return Err(Error::parameter(name, "below 2**32 - 1", number));
         }
     }
     JoinPlan::Partitions(plan).check()

@@ -18,7 +18,7 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 
 pub(crate) const FORMAT: &str = "lshjoin index";
 
-pub(crate) const FORMAT_VERSION: u64 = 1;
+const FORMAT_VERSION: u64 = 1;
 
 /// What is known of an index without reading its arrays.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub(crate) struct Manifest {
 
 /// What the manifests of all versions have.
 #[derive(Deserialize)]
-pub(crate) struct Head {
+struct Head {
     format: Option<String>,
     format_version: Option<u64>,
     library_version: Option<String>,

@@ -23,7 +23,7 @@ use crate::{
 
 /// Bytes of a file that are written before it is synced: neither the last sync nor Ctrl-C then
 /// waits for more.
-pub(crate) const UNSYNCED: usize = 256 << 20;
+const UNSYNCED: usize = 256 << 20;
 
 /// An array that is being written.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(crate) struct ArrayWriter {
 }
 
 #[derive(Debug)]
-pub(crate) enum Sink {
+enum Sink {
     Memory(MmapMut),
     File {
         file: File,
@@ -51,10 +51,12 @@ impl ArrayWriter {
     /// # Errors
     /// When memory or disk have no room, or the shape is impossible.
     pub(crate) fn new(name: &'static str, shape: Shape, path: Option<&Path>) -> Result<Self> {
-        let (header, bytes) = shape.header(name).ok_or_else(|| Error::Parameter {
-            name,
-            must_be: "an array that can be addressed",
-            value: format!("{:?}", shape.shape),
+        let (header, bytes) = shape.header(name).ok_or_else(|| {
+            Error::parameter(
+                name,
+                "an array that can be addressed",
+                format!("{:?}", shape.shape),
+            )
         })?;
         let length = header.len() + bytes;
         let sink = match path {

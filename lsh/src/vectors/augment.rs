@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::base::error::Result;
 
 /// How an out-of-memory error names them.
-pub(crate) const AUGMENTED: &str = "augmented rows";
+const AUGMENTED: &str = "augmented rows";
 
 /// Augmented rows, all scaled by powers of two, which is exact and changes no order: the items of a
 /// group so that the longest has a norm between ½ and 1 and all augmented ones have norm 1; each

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use crate::base::{context::Context, error::Result};
 
 /// Rows whose norms a thread computes at a time.
-pub(crate) const MEASURED: usize = 1024;
+const MEASURED: usize = 1024;
 
 /// How an out-of-memory error names them.
 pub(crate) const NORMS: &str = "norms of rows";

@@ -92,12 +92,14 @@ def knn_join(
     k: int,
     *,
     metric: str,
-    plan: str,  # from one of the functions below
+    plan: str | None = None,  # from one of the functions below; without one, for the recall
+    recall: float = 0.95,
+    seed: int = 0,  # 64 bits
     num_threads: int | None = None,
     on_progress: Progress = None,
-) -> tuple[Floats, NDArray[np.int64], str]:
-    """Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1; and
-    the report as JSON."""
+) -> tuple[Floats, NDArray[np.int64], str, str]:
+    """Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1; the
+    plan, which is that of plan_knn_join where none is given, and the report, as JSON."""
 
 def plan_knn_join(
     queries: Matrix | None,
@@ -111,19 +113,6 @@ def plan_knn_join(
     on_progress: Progress = None,
 ) -> str:
     """What was chosen ("chosen", a plan) and what from, as JSON."""
-
-def knn_join_for_recall(
-    queries: Matrix | None,
-    items: Matrix,
-    k: int,
-    *,
-    metric: str,
-    recall: float,
-    seed: int,  # 64 bits
-    num_threads: int | None = None,
-    on_progress: Progress = None,
-) -> tuple[Floats, NDArray[np.int64], str, str]:
-    """As knn_join, by the plan that plan_knn_join chooses: that plan, and the report, as JSON."""
 
 def cell_plan(
     *,

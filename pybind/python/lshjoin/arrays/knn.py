@@ -97,28 +97,19 @@ def knn_join(
         raise TypeError("pass either a plan or recall and seed: a plan has its own")
     columns = min(k, max(len(item_rows), 1))
     with reporter(progress, "knn_join") as on_progress:
-        if plan is None:
-            distances, indices, planned, report = engine.knn_join_for_recall(
-                query_rows,
-                item_rows,
-                columns,
-                metric=metric,
-                recall=0.95 if recall is None else to_float(recall),
-                seed=0 if seed is None else to_natural("seed", seed),
-                num_threads=num_threads,
-                on_progress=on_progress,
-            )
-            plan = JoinPlan.from_json(planned)
-        else:
-            distances, indices, report = engine.knn_join(
-                query_rows,
-                item_rows,
-                columns,
-                metric=metric,
-                plan=plan._json,
-                num_threads=num_threads,
-                on_progress=on_progress,
-            )
+        distances, indices, planned, report = engine.knn_join(
+            query_rows,
+            item_rows,
+            columns,
+            metric=metric,
+            plan=None if plan is None else plan._json,
+            recall=0.95 if recall is None else to_float(recall),
+            seed=0 if seed is None else to_natural("seed", seed),
+            num_threads=num_threads,
+            on_progress=on_progress,
+        )
+    # One that was given may bring what was predicted of it.
+    plan = JoinPlan.from_json(planned) if plan is None else plan
     return Neighbors._of(distances, indices, report, k, plan)
 
 
