@@ -21,9 +21,6 @@ from lshjoin.base.vectors import array_matrix, integer_ids
 
 Batches = Callable[[int], Iterable[tuple[ArrayLike, ArrayLike]]]
 
-# What a chunk takes in memory for each row: lists of candidates, and results on their way.
-_BYTES_A_ROW, _BYTES_A_NEIGHBOR = 160, 80
-
 
 class Index:
     """Items that queries are joined with, again and again, and that are saved in between.
@@ -431,9 +428,9 @@ class Index:
             >>> Index.build([[0.0], [1.0], [5.0]]).chunks(1)
             [range(0, 3)]
         """
-        row = _BYTES_A_ROW + _BYTES_A_NEIGHBOR * (to_k(k) + 1)
-        rows = max(to_bytes(memory_limit) // 2 // row, 1)
         items = int(self._native.info()["items"])
+        join = engine.FileJoin(None, items, self.dim, k=to_k(k) + 1)  # itself among them
+        rows = join.chunk(to_bytes(memory_limit) // 2)
         return [range(start, min(start + rows, items)) for start in range(0, items, rows)]
 
     def knn_of_chunk(

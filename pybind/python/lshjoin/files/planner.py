@@ -45,7 +45,7 @@ def plan_knn_join_files(
         >>> print(plan_knn_join_files("items.npy", memory_limit="1GiB"))  # doctest: +ELLIPSIS
         exact...
         rows    1,000 queries, 1,000 items of 64 dimensions, in memory
-        memory  203 MB of 1.07 GB: Python 201 MB, vectors 512 kB, codes 160 kB, neighbours 600 kB
+        memory  203 MB of 1.07 GB: Python 201 MB, vectors 512 kB, codes 160 kB, neighbours 528 kB
         reads   items 256 kB
         writes  pairs 200 kB
         time    about ... seconds
