@@ -240,7 +240,7 @@ class Index:
             k: neighbours a query, at least 1. Queries with fewer are padded with inf and -1.
             recall: the share of the true neighbours to find, above 0; 0.95 if None. 1.0 compares
                 all pairs, as do few queries whatever the recall. Otherwise some of the queries,
-                whose neighbours are computed first, tell how many cells to look into.
+                whose neighbours are computed first, tell how many cells to probe.
             plan: :meth:`JoinPlan.exact`, a :meth:`JoinPlan.partitions` with the index's own seed,
                 axes and cells, or an earlier result's ``plan``. Takes the place of ``recall``.
             memory_limit: bytes that may be used beside the queries and what they find, or a text
@@ -378,7 +378,7 @@ class Index:
     ) -> JoinPlan:
         """The plan with its numbers fixed: with it, results do not depend on how queries are cut.
 
-        A plan for a recall leaves open how many cells are looked into, which held-out queries tell;
+        A plan for a recall leaves open how many cells are probed, which held-out queries tell;
         the fixed one has the number.
 
         Args:

@@ -77,7 +77,7 @@ class FilesPlan:
 
 
 def partitions_until(recall: float, items: int, seed: int) -> JoinPlan:
-    """The plan of an out-of-core join for a recall: that many cells of an index looked into."""
+    """The plan of an out-of-core join for a recall: as many probes of an index as that takes."""
     return JoinPlan.from_json(engine.FileJoin(None, items, 1).plan(recall, seed))
 
 

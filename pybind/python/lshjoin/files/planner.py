@@ -77,7 +77,7 @@ def timed(sides: Sides, plan: FilesPlan, k: int, metric: NearestMetric) -> Files
     joining = time.perf_counter() - start
     larger = plan.items / rows
     if join == JoinPlan.exact():
-        # One side in memory meets each pair once, two sides or chunks both ways.
+        # One side in memory compares each pair once, two sides or chunks both ways.
         more = larger * (1 if sides.queries is None and not plan.out_of_core else 2)
     else:
         more = larger**_GROWTH
