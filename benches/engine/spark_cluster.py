@@ -22,7 +22,7 @@ import lshjoin
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lshjoin._lshjoin import isa
+from lshjoin import engine
 from lshjoin.spark import BucketedRandomProjectionLSH, nearest
 from pyspark.ml.feature import BucketedRandomProjectionLSH as SparkLSH
 from pyspark.sql import DataFrame, SparkSession
@@ -178,10 +178,10 @@ def parts_case() -> dict[str, Any]:
     queries, items = rows[:2_000], rows[2_000:]
     visited = {}
     for parts in (16, 64, 512):
-        centres = nearest._centres(items, parts)
-        homes = nearest._nearest_centres(items, centres, 1)
+        centroids = engine.kmeans(items, parts, seed=0)
+        assigned = nearest._nearest_centroids(items, centroids, 1)
         visited[parts] = {
-            recall: nearest._parts_for(math.sqrt(recall), queries, items, homes, centres)
+            recall: nearest._probes_for(math.sqrt(recall), queries, items, assigned, centroids)
             for recall in (0.8, 0.9, 0.95)
         }
     return {"data": f"{data}, a sample of 20,000 x 384 and 2,000 queries", "visited": visited}
@@ -226,7 +226,7 @@ def about(remark: str = "") -> dict[str, Any]:
     return {
         "machine": record.machine(),
         "versions": record.versions("lshjoin", "pyspark", "numpy", "pyarrow"),
-        "isa": isa(),
+        "isa": engine.isa(),
         "remark": remark,
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod as_plan;
 pub(crate) mod builder;
 pub(crate) mod checkpoint;
 pub(crate) mod deletions;
+pub(crate) mod file_join;
 pub(crate) mod ids;
 pub(crate) mod learn;
 pub(crate) mod search;

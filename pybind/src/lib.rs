@@ -2,6 +2,7 @@
 
 mod arrays;
 mod batches;
+mod file_join;
 mod index;
 mod joins;
 mod model;
@@ -23,8 +24,10 @@ fn _lshjoin(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(plans::partition_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::lsh_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::plan_knn_join, m)?)?;
+    m.add_function(wrap_pyfunction!(plans::kmeans, m)?)?;
     m.add_function(wrap_pyfunction!(plans::suggest, m)?)?;
     m.add_class::<batches::RadiusJoinBatches>()?;
+    m.add_class::<file_join::FileJoin>()?;
     m.add_class::<index::Index>()?;
     m.add_class::<index::IndexBuilder>()?;
     m.add_class::<model::Model>()

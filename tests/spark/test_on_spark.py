@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 # Small enough that some buckets of the data below are salted.
-SHUFFLED = {"broadcastBytes": "0", "cellBytes": "300k"}
+SHUFFLED = {"broadcastBytes": "0", "blockBytes": "300k"}
 WAYS = [{}, SHUFFLED]
 
 

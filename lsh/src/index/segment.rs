@@ -34,7 +34,7 @@ const CELLS: &str = "the cells of an index";
 
 /// Near lists that are kept for each list. Its rows can probe no others; all lists for each of
 /// 16384 would take up 2 GB.
-const NEAR_CELLS: usize = 1024;
+pub(super) const NEAR_CELLS: usize = 1024;
 
 /// Some rows of an index with all that was learnt from them.
 #[derive(Debug)]

@@ -38,6 +38,28 @@ pub(crate) const BLOCK: usize = 128;
 /// How an out-of-memory error names them.
 const CENTROIDS: &str = "centroids and their sample";
 
+/// The centroids of at most `count` clusters of rows, row-major; near ones follow each other, mostly.
+///
+/// By Lloyd's algorithm (1982), from random rows on, some rounds of it, with distances by 8-bit codes.
+///
+/// # Errors
+/// When a value is NaN, or the run is cancelled.
+pub fn kmeans<T: Scalar>(
+    rows: Rows<'_, T>,
+    count: usize,
+    seed: u64,
+    ctx: &Context,
+) -> Result<Vec<f32>> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let values = rows.values().iter().map(|value| value.to_f64());
+    let values = values.map(|value| value.clamp(-LARGEST, LARGEST) as f32);
+    let values = memory::collect(values, CENTROIDS)?;
+    let lists = CoarseQuantiser::of_sample(Rows::new(&values, rows.dim())?, count, seed, ctx)?;
+    Ok(lists.into_centroids())
+}
+
 /// Centroids; near ones have near numbers, mostly.
 pub(crate) struct CoarseQuantiser {
     /// Values of a centroid.

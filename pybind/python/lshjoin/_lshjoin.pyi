@@ -144,6 +144,16 @@ def check_plan(text: str) -> tuple[str, str | None]:
     """The plan in the engine's own words, which are the same for equal plans, and what is predicted
     of it."""
 
+def kmeans(
+    rows: Matrix,
+    count: int,  # fewer where there are no more rows
+    *,
+    seed: int,  # 64 bits
+    num_threads: int | None = None,
+    on_progress: Progress = None,
+) -> NDArray[np.float32]:
+    """Centroids, (count, dim)."""
+
 def suggest(
     rows: Matrix,
     *,
@@ -191,6 +201,39 @@ class RadiusJoinBatches:
 
     def close(self) -> None:
         """Ends the join, and waits until it has ended."""
+
+class FileJoin:
+    """A join of rows in files, planned before a row is read. Bytes in, bytes out."""
+
+    def __new__(
+        cls,
+        queries: int | None,  # None: items with themselves
+        items: int,
+        dim: int,
+        *,
+        width: int = 4,  # bytes of a value
+        k: int | None = None,  # None: within a radius
+        cells: int | None = None,  # None: as many as so many items ask for
+    ) -> FileJoin: ...
+    def plan(self, recall: float, seed: int) -> str:
+        """By which it goes out of core."""
+
+    def in_memory(self) -> str:
+        """What it keeps where both sides are in memory, as JSON: vectors, codes, neighbours."""
+
+    # batch: bytes of items on their way to an index, the fewest and the most
+    def out_of_core(self, memory: int, batch: tuple[int, int]) -> str | None:
+        """How it goes by an index, as JSON: chunk and batch, in rows, and what it keeps; None where
+        that takes more memory."""
+
+    def least(self, batch: tuple[int, int]) -> int:
+        """The memory in which it can go by an index."""
+
+    def batch(self, memory: int, batch: tuple[int, int]) -> int:
+        """Items that are brought to an index at a time where it alone is made."""
+
+    def chunk(self, memory: int) -> int:
+        """Queries whose lists and results take up so much."""
 
 Rows = NDArray[np.float32]  # 2-D, C-contiguous
 Ids = NDArray[np.int64]  # 1-D, contiguous

@@ -436,10 +436,10 @@ def info(path: Path, as_json: bool) -> None:
     """
     from lshjoin.index import Index
 
-    facts = _index_info(Index.load(path))
-    facts["bytes"] = sum(file.stat().st_size for file in path.iterdir())
-    text = "\n".join(f"{name:<8} {value}" for name, value in facts.items() if name != "plan")
-    _print(facts, text, as_json)
+    found = _index_info(Index.load(path))
+    found["bytes"] = sum(file.stat().st_size for file in path.iterdir())
+    text = "\n".join(f"{name:<8} {value}" for name, value in found.items() if name != "plan")
+    _print(found, text, as_json)
 
 
 @index.command()

@@ -5,6 +5,7 @@ Private, and the only module that imports ``lshjoin._lshjoin``, whose functions 
 """
 
 from lshjoin._lshjoin import (
+    FileJoin,
     Index,
     IndexBuilder,
     Model,
@@ -14,6 +15,7 @@ from lshjoin._lshjoin import (
     check_plan,
     cpu_features,
     isa,
+    kmeans,
     knn_join,
     lsh_plan,
     partition_plan,
@@ -23,6 +25,7 @@ from lshjoin._lshjoin import (
 )
 
 __all__ = [
+    "FileJoin",
     "Index",
     "IndexBuilder",
     "Model",
@@ -32,6 +35,7 @@ __all__ = [
     "check_plan",
     "cpu_features",
     "isa",
+    "kmeans",
     "knn_join",
     "lsh_plan",
     "partition_plan",

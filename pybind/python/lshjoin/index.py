@@ -21,9 +21,6 @@ from lshjoin.base.vectors import array_matrix, integer_ids
 
 Batches = Callable[[int], Iterable[tuple[ArrayLike, ArrayLike]]]
 
-# What a chunk takes in memory for each row: lists of candidates, and results on their way.
-_BYTES_A_ROW, _BYTES_A_NEIGHBOR = 160, 80
-
 
 class Index:
     """Items that queries are joined with, again and again, and that are saved in between.
@@ -243,7 +240,7 @@ class Index:
             k: neighbours a query, at least 1. Queries with fewer are padded with inf and -1.
             recall: the share of the true neighbours to find, above 0; 0.95 if None. 1.0 compares
                 all pairs, as do few queries whatever the recall. Otherwise some of the queries,
-                whose neighbours are computed first, tell how many cells to look into.
+                whose neighbours are computed first, tell how many cells to probe.
             plan: :meth:`JoinPlan.exact`, a :meth:`JoinPlan.partitions` with the index's own seed,
                 axes and cells, or an earlier result's ``plan``. Takes the place of ``recall``.
             memory_limit: bytes that may be used beside the queries and what they find, or a text
@@ -381,7 +378,7 @@ class Index:
     ) -> JoinPlan:
         """The plan with its numbers fixed: with it, results do not depend on how queries are cut.
 
-        A plan for a recall leaves open how many cells are looked into, which held-out queries tell;
+        A plan for a recall leaves open how many cells are probed, which held-out queries tell;
         the fixed one has the number.
 
         Args:
@@ -431,9 +428,9 @@ class Index:
             >>> Index.build([[0.0], [1.0], [5.0]]).chunks(1)
             [range(0, 3)]
         """
-        row = _BYTES_A_ROW + _BYTES_A_NEIGHBOR * (to_k(k) + 1)
-        rows = max(to_bytes(memory_limit) // 2 // row, 1)
         items = int(self._native.info()["items"])
+        join = engine.FileJoin(None, items, self.dim, k=to_k(k) + 1)  # itself among them
+        rows = join.chunk(to_bytes(memory_limit) // 2)
         return [range(start, min(start + rows, items)) for start in range(0, items, rows)]
 
     def knn_of_chunk(

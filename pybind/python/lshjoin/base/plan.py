@@ -13,20 +13,20 @@ from lshjoin.base.report import Estimate
 _LSH = """\
 tables  {tables} of {functions} sign bits each
 axes    {axes} leading principal ones, in which directions are drawn from seed {seed}
-probes  {probes} buckets of each table looked into by each query
-rounds  {rounds} of meeting the neighbours of neighbours"""
+probes  {probes} buckets of each table for each query
+rounds  {rounds} of comparing neighbours of neighbours"""
 _LSH_UNTIL = """
 until   recall {until_recall} on held-out rows: fewer rounds, or more of both, as that needs"""
 _CELLS = """\
 cells   {cells} around centroids learnt from a sample, from seed {seed}
-probes  {probes} cells looked into by each row, on average
-rounds  {rounds} of meeting the neighbours of neighbours"""
+probes  {probes} cells for each row, on average
+rounds  {rounds} of comparing neighbours of neighbours"""
 _CELLS_UNTIL = """
 until   recall {until_recall} on held-out rows: more probes, as that needs"""
 _PARTITIONS = """\
 cells   {cells} of an index, around centroids learnt from a sample, from seed {seed}
 axes    {axes} leading principal ones, in which centroids are compared
-probes  {probes} nearest cells looked into by the rows of each cell, on average"""
+probes  {probes} nearest cells for the rows of each cell, on average"""
 _TEXTS = {
     "lsh": (_LSH, _LSH_UNTIL),
     "cells": (_CELLS, _CELLS_UNTIL),
@@ -83,8 +83,8 @@ class JoinPlan:
         >>> print(plan)
         tables  2 of 7 sign bits each
         axes    48 leading principal ones, in which directions are drawn from seed 0
-        probes  4 buckets of each table looked into by each query
-        rounds  1 of meeting the neighbours of neighbours
+        probes  4 buckets of each table for each query
+        rounds  1 of comparing neighbours of neighbours
         >>> plan == JoinPlan.from_json(plan.to_json()) == eval(repr(plan))
         True
     """
@@ -117,9 +117,9 @@ class JoinPlan:
             axes: leading principal axes that directions are drawn in, at least 1.
             functions: sign bits of a table, 1 to 64.
             tables: how many, 1 to 1024; one after the other, so that they cost time alone. Where a
-                query would meet more items in buckets than there are, all pairs are compared.
-            probes: buckets of each table that a query looks into, its own the first; 1 to 1024.
-            rounds: of meeting the neighbours of neighbours, after the tables; up to 64.
+                query would find more items in buckets than there are, all pairs are compared.
+            probes: buckets of each table that a query probes, its own the first; 1 to 1024.
+            rounds: of comparing neighbours of neighbours, after the tables; up to 64.
             until_recall: if given, rounds end early when held-out rows, whose exact neighbours are
                 computed first, reach this recall, and further tables and rounds follow until they
                 do; above 0, at most 1.
@@ -157,11 +157,11 @@ class JoinPlan:
         Args:
             seed: which rows the centroids start from, 0 to 2**64 - 1.
             cells: centroids, 1 to 16384; about the square root of the number of items do well.
-            probes: cells that a row looks into, its own the first, at least 1; on average, since
-                a row with many centroids about as near as its own looks into more. Those whose
+            probes: cells that a row probes, its own the first, at least 1; on average, since
+                a row with many centroids about as near as its own probes more. Those whose
                 rows fill its list to begin with count among them. Where items are joined with
-                themselves, two rows are compared when either looks into the other's cell.
-            rounds: of meeting the neighbours of neighbours, after that; up to 64.
+                themselves, two rows are compared when either probes the other's cell.
+            rounds: of comparing neighbours of neighbours, after that; up to 64.
             until_recall: if given, held-out rows, whose exact neighbours are computed first, tell
                 how many more probes this recall needs; above 0, at most 1. Where that comes to
                 most of all pairs, all are compared.
@@ -199,8 +199,8 @@ class JoinPlan:
             axes: leading principal axes that centroids are learnt and compared in, at least 1.
             cells: centroids, 1 to 16384; about 1.5 times the square root of the number of items
                 do well.
-            probes: cells that the rows of a cell look into, its own the first, at least 1; on
-                average, since cells among many near ones look into more, up to the 1024 nearest.
+            probes: cells that the rows of a cell probe, its own the first, at least 1; on
+                average, since cells among many near ones probe more, up to the 1024 nearest.
             until_recall: as for :meth:`cells`.
 
         Raises:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lshjoin import engine
 from lshjoin.arrays.neighbors import NearestMetric
 from lshjoin.base.checks import to_bytes
 from lshjoin.base.paths import StoragePath, local_path, parquet_path
@@ -22,8 +23,11 @@ from lshjoin.files.datasets import Source, open_dataset
 from lshjoin.files.disk_join import SAMPLE
 from lshjoin.files.job import Job, creating
 from lshjoin.files.pairs import PairsFile, neighbor_pairs, pairs_schema
-from lshjoin.files.plan import batch_rows
+from lshjoin.files.plan import batch_rows, beside_python
 from lshjoin.index import Index
+
+#: Queries that are joined at a time, at least: for all of them the index is gone through once.
+_LEAST = 1024
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,9 @@ def query_index(
         num_threads=num_threads,
         progress=False,
     )
-    rows = batch_rows(0, dataset.dim + 16 * k, to_bytes(memory_limit))
+    memory = beside_python(to_bytes(memory_limit))
+    join = engine.FileJoin(len(dataset), len(index), dataset.dim, k=k)
+    rows = max(join.chunk(memory // 2), _LEAST)
     of_queries = dataset.id_type
     ids = None
     if id_column is not None:
@@ -186,7 +192,14 @@ def query_index(
         reporter(progress, "query_index") as told,
     ):
         for first, vectors in dataset.batches(rows):
-            found = index.knn(vectors, k, plan=plan, num_threads=num_threads, progress=False)
+            found = index.knn(
+                vectors,
+                k,
+                plan=plan,
+                memory_limit=memory,
+                num_threads=num_threads,
+                progress=False,
+            )
             numbers = np.arange(first, first + len(vectors))
             for columns in neighbor_pairs(numbers, found.distances, found.indices):
                 pairs.write(*columns)

@@ -1,4 +1,7 @@
-"""Plans of joins of files: what is compared, what stays in memory, what is read and written."""
+"""Plans of joins of files: what is compared, what stays in memory, what is read and written.
+
+What the engine keeps in memory, and how it divides a join that needs more, is for it to say.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from lshjoin import engine
 from lshjoin.base.plan import JoinPlan
 
-#: Python, its libraries and threads, with nothing to do.
+#: Bytes of Python, its libraries and threads, with nothing to do.
 _BASE = 192 << 20
-
-#: What an out-of-core join has to have room for beside all that it must hold, and what more does
-#: not speed up: bytes of a batch of vectors on the way to the index.
+#: Bytes of vectors on their way to an index: the fewest that are worth it, and what more does not
+#: speed up.
 _BATCH = 1 << 20, 256 << 20
-#: Near cells that an index lists for each cell, at most.
-_NEAR_CELLS = 1024
-#: The fewest rows of a chunk, for which the index is gone through once.
-_CHUNK = 1024
-#: Copies of a batch while its rows are brought to their cells.
-_COPIES = 5
-#: What is known of a row of a panel beside its codes, in bytes.
-_OF_PANEL = 48
 
 
 @dataclass(frozen=True)
@@ -82,11 +77,8 @@ class FilesPlan:
 
 
 def partitions_until(recall: float, items: int, seed: int) -> JoinPlan:
-    """The plan of an out-of-core join for a recall: that many cells of an index looked into."""
-    if recall == 1:
-        return JoinPlan.exact()
-    cells = min(max(int(1.5 * items**0.5), 1), 1 << 14)
-    return JoinPlan.partitions(seed=seed, axes=48, cells=cells, probes=1, until_recall=recall)
+    """The plan of an out-of-core join for a recall: as many probes of an index as that takes."""
+    return JoinPlan.from_json(engine.FileJoin(None, items, 1).plan(recall, seed))
 
 
 def plan_files(
@@ -98,7 +90,7 @@ def plan_files(
     k: int | None,
     memory_limit: int,
 ) -> FilesPlan:
-    """In memory where that has room for both sides, else out of core.
+    """In memory where there is enough for both sides, else out of core.
 
     Args:
         join: what is compared.
@@ -110,112 +102,78 @@ def plan_files(
         memory_limit: bytes.
 
     Raises:
-        ValueError: when the limit is too small, or the dtype is float64 and there is no room.
+        ValueError: when the limit is too small, or too small for float64, which no index holds.
     """
-    asked, rows = (items, items) if queries is None else (queries, items + queries)
-    row_bytes = max(dtype.itemsize, 4) * dim
-    code_bytes = -(-dim // 64) * 64 + 16
-    # A list has 2 k + 10 places; then there are distances and indices, and others in order.
-    list_bytes = 12 * (2 * k + 10) + 24 * k if k else 0
-    files = {} if queries is None else {"queries": asked * dtype.itemsize * dim}
-    files["items"] = items * dtype.itemsize * dim
-    pairs = {"pairs": 20 * asked * (k or 1)}
-    resident = {
-        "Python": _BASE,
-        # Where some are equal, they are copied without their duplicates.
-        "vectors": 2 * rows * row_bytes,
-        # Once as they come and once by cell.
-        "codes": 2 * rows * code_bytes,
-        "neighbours": asked * list_bytes,
-    }
+    cells = json.loads(join.to_json()).get("cells")
+    width = max(dtype.itemsize, 4)
+    native = engine.FileJoin(queries, items, dim, width=width, k=k, cells=cells)
+    asked = items if queries is None else queries
+    reads = {} if queries is None else {"queries": (queries * dtype.itemsize * dim, 1)}
+    reads["items"] = (items * dtype.itemsize * dim, 1)
     plan = FilesPlan(
         join=join,
         queries=asked,
         items=items,
         dim=dim,
         memory_limit=memory_limit,
-        resident=resident,
-        reads={what: (size, 1) for what, size in files.items()},
-        writes=pairs,
+        resident={"Python": _BASE} | json.loads(native.in_memory()),
+        reads=reads,
+        writes={"pairs": 20 * asked * (k or 1)},
         chunk=None,
         batch=None,
         panels=0,
     )
-    if sum(resident.values()) <= memory_limit:
+    if sum(plan.resident.values()) <= memory_limit:
         return plan
     if dtype == np.float64:
         raise ValueError(
             f"float64 vectors are joined in memory alone, which takes "
-            f"{_size(sum(resident.values()))}; write them as float32, or raise memory_limit from "
-            f"{_size(memory_limit)}"
+            f"{_size(sum(plan.resident.values()))}; write them as float32, or raise memory_limit "
+            f"from {_size(memory_limit)}"
         )
-    return _out_of_core(plan, queries is None, row_bytes, code_bytes, list_bytes, files)
+    return _out_of_core(plan, native)
 
 
 def batch_rows(items: int, dim: int, memory_limit: int) -> int:
     """Vectors on their way to an index of so many items at a time."""
-    room = memory_limit - _BASE - _of_index(items, int(1.5 * items**0.5), 4 * dim)
-    return max(min(room // _COPIES, _BATCH[1]), _BATCH[0]) // (4 * dim) or 1
+    return engine.FileJoin(None, items, dim).batch(beside_python(memory_limit), _BATCH)
 
 
-def _of_index(items: int, cells: int, row_bytes: int) -> int:
-    """What the builder of an index holds, beside vectors on their way."""
-    # First what cells are learnt from, 32 rows a cell or some more, and copies of that.
-    step = max(items // (32 * max(cells, 1)), 1)
-    learnt_from = 4 * row_bytes * (items // step)
-    # Then, for each item, its cell, and places in some orders.
-    return max(learnt_from, 24 * items)
+def beside_python(memory_limit: int) -> int:
+    """What the engine may have of it."""
+    return max(memory_limit - _BASE, 0)
 
 
-def _out_of_core(
-    plan: FilesPlan,
-    itself: bool,
-    row_bytes: int,
-    code_bytes: int,
-    list_bytes: int,
-    files: dict[str, int],
-) -> FilesPlan:
+def _out_of_core(plan: FilesPlan, native: engine.FileJoin) -> FilesPlan:
+    limit = plan.memory_limit
     if plan.join.kind not in ("exact", "partitions"):
         raise ValueError(
-            f"vectors that take up more than memory_limit, {_size(plan.memory_limit)}, are "
-            f"joined by a plan that is exact or of partitions, not {plan.join!r}"
+            f"vectors that take up more than memory_limit, {_size(limit)}, are joined by a plan "
+            f"that is exact or of partitions, not {plan.join!r}"
         )
-    items, limit = plan.items, plan.memory_limit
-    cells = json.loads(plan.join.to_json()).get("cells") or min(int(1.5 * items**0.5), 1 << 14)
-    # For each cell others by distance; ids, which are mapped, are not counted.
-    of_cells = 12 * cells * min(cells, _NEAR_CELLS)
-    of_index = _of_index(items, cells, row_bytes)
-    of_query = list_bytes + 64 + (0 if itself else 2 * row_bytes + code_bytes)
-    codes = items * code_bytes
-    # Half of the room for panels at most, so that chunks are not many.
-    room = limit - _BASE - of_cells
-    panels = max(min(items * (code_bytes + _OF_PANEL), room // 2), _BATCH[0])
-    chunk = min((room - panels) // of_query, plan.queries)
-    batch = min((limit - _BASE - of_index) // _COPIES, _BATCH[1])
-    if chunk < min(_CHUNK, plan.queries) or batch < _BATCH[0]:
-        least = max(
-            2 * _CHUNK * of_query + of_cells + 2 * _BATCH[0],
-            of_index + _COPIES * _BATCH[0],
-        )
+    text = native.out_of_core(beside_python(limit), _BATCH)
+    if text is None:
+        least = _BASE + native.least(_BATCH)
         raise ValueError(
-            f"memory_limit is {_size(limit)}, but this join needs {_size(_BASE + least)} at least"
+            f"memory_limit is {_size(limit)}, but this join needs {_size(least)} at least"
         )
-    join = {"cells": of_cells, "panels": panels, "neighbours": chunk * of_query}
-    build = {"cells": of_index, "vectors": _COPIES * batch}
-    chunks = math.ceil(plan.queries / chunk)
-    index = codes + items * (row_bytes + 16)
-    reads = {what: (size, 1) for what, size in files.items()}
-    reads["items"] = (files["items"], 3)
-    reads["codes of the index, at most"] = (codes, chunks)
-    reads["rows of the index"] = (items * row_bytes, 1)
+    told = json.loads(text)
+    phases = [("cells", "panels", "neighbours"), ("index", "vectors")]
+    resident = [{what: told[what] for what in phase} for phase in phases]
+    codes, rows = told["codes"], 4 * plan.items * plan.dim
+    reads = plan.reads | {
+        "items": (plan.reads["items"][0], 3),
+        "codes of the index, at most": (codes, math.ceil(plan.queries / told["chunk"])),
+        "rows of the index": (rows, 1),
+    }
     return dataclasses.replace(
         plan,
-        resident={"Python": _BASE} | max(join, build, key=lambda phase: sum(phase.values())),
+        resident={"Python": _BASE} | max(resident, key=lambda phase: sum(phase.values())),
         reads=reads,
-        writes={"index": index} | plan.writes,
-        chunk=chunk,
-        batch=max(batch // row_bytes, 1),
-        panels=panels,
+        writes={"index": codes + rows + 16 * plan.items} | plan.writes,
+        chunk=told["chunk"],
+        batch=told["batch"],
+        panels=told["panels"],
     )
 
 

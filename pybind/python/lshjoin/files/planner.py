@@ -45,7 +45,7 @@ def plan_knn_join_files(
         >>> print(plan_knn_join_files("items.npy", memory_limit="1GiB"))  # doctest: +ELLIPSIS
         exact...
         rows    1,000 queries, 1,000 items of 64 dimensions, in memory
-        memory  203 MB of 1.07 GB: Python 201 MB, vectors 512 kB, codes 160 kB, neighbours 600 kB
+        memory  203 MB of 1.07 GB: Python 201 MB, vectors 512 kB, codes 160 kB, neighbours 528 kB
         reads   items 256 kB
         writes  pairs 200 kB
         time    about ... seconds
@@ -77,7 +77,7 @@ def timed(sides: Sides, plan: FilesPlan, k: int, metric: NearestMetric) -> Files
     joining = time.perf_counter() - start
     larger = plan.items / rows
     if join == JoinPlan.exact():
-        # One side in memory meets each pair once, two sides or chunks both ways.
+        # One side in memory compares each pair once, two sides or chunks both ways.
         more = larger * (1 if sides.queries is None and not plan.out_of_core else 2)
     else:
         more = larger**_GROWTH

@@ -214,7 +214,7 @@ class LSHModel(LSHParams, Storable):
             progress=progress,
         )
         found = indices >= 0
-        with _room_for(int(found.sum())):
+        with _memory_for(int(found.sum())):
             sides = frame_a.take(np.nonzero(found)[0]), frame_b.take(indices[found])
             return cast(Dataset, sides[0].pair(sides[1], distCol, distances[found]).data)
 
@@ -260,7 +260,7 @@ class LSHModel(LSHParams, Storable):
         distances: Floats,
         num_threads: int | None,
     ) -> Any:
-        with _room_for(len(distances)):
+        with _memory_for(len(distances)):
             hashed_a = self._with_hashes(frame_a, num_threads, None)
             hashed_b = (
                 hashed_a if frame_b is frame_a else self._with_hashes(frame_b, num_threads, None)
@@ -309,8 +309,8 @@ class BucketedLSHModel(BucketLengthParam, LSHModel):
 
 
 @contextmanager
-def _room_for(pairs: int) -> Iterator[None]:
-    """Adds to a MemoryError what there was no room for, and a way out."""
+def _memory_for(pairs: int) -> Iterator[None]:
+    """Adds to a MemoryError what there was no memory for, and a way out."""
     try:
         yield
     except MemoryError as error:

@@ -1,11 +1,12 @@
 """Nearest neighbours: of one key, and of every row.
 
-Where the items fit into every task, the queries meet them where they are. Larger items are cut into
-parts around centres (Lu, Shen, Chen and Ooi 2012 cut both sides of a k-NN join so): an item goes to
-the part of its nearest centre, a query to the parts of its m nearest, and a sample tells the m that
-the recall needs. When that would send queries to as many places, all of B is one part, salted into
-slices that every query visits. Only vectors and hashes of them travel; Spark merges what the parts
-found and fetches the rows, of which it then reads only the columns that somebody asks for.
+Where the items fit into every task, each task joins its queries with them. Larger items are cut
+into parts, one around each centroid of a coarse quantiser (Lu, Shen, Chen and Ooi 2012 cut both
+sides of a k-NN join so): an item goes to the part of its nearest centroid, a query to those of its
+m nearest, its probes, and a sample tells the m that the recall needs. When that would send queries
+to as many places, all of B is one part, salted into slices that every query goes to. Only vectors
+and hashes of them travel; Spark merges what the parts found and fetches the rows, of which it then
+reads only the columns that somebody asks for.
 """
 
 from __future__ import annotations
@@ -22,23 +23,24 @@ from pyspark.sql import Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, StructField
 
+from lshjoin import engine
 from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import Neighbors
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.vectors import key_and_rows
 from lshjoin.spark.hashing import Hasher
 from lshjoin.spark.rows import (
-    CELLS,
+    BLOCKS,
     HASH,
     HIGH,
     LOW,
     Batches,
     Size,
-    blocks,
+    block_bytes,
     broadcast_bytes,
-    cell_bytes,
     collect,
     content_hash,
+    gathered,
     map_in_arrow,
     naming_rows,
     pair_schema,
@@ -52,10 +54,10 @@ from lshjoin.spark.rows import (
     with_field,
 )
 from lshjoin.spark.shuffle import (
-    Cells,
+    Blocks,
     Cluster,
     Ints,
-    by_cell,
+    by_block,
     exchanged,
     routed_schema,
 )
@@ -71,10 +73,8 @@ if TYPE_CHECKING:
 _SAMPLE_ROWS, _TRIED_ROWS = 20_000, 2_000
 # Items that every task may compare with all its queries.
 _FEW_ITEMS = 200_000
-# Centres to a slice's worth of items, since parts are of uneven sizes; and at most.
-_CENTRES_A_SLICE, _MOST_CENTRES = 2, 2_000
-# Rounds of Lloyd's algorithm.
-_ROUNDS = 10
+# Centroids to a slice's worth of items, since parts are of uneven sizes; and at most.
+_CENTROIDS_A_SLICE, _MOST_CENTROIDS = 2, 2_000
 
 _FOUND_ROWS = 1 << 16
 # Plain columns: Spark sorts by the first of them without looking into rows, unlike by structs.
@@ -90,14 +90,14 @@ def nearest_to_key(
     """The rows nearest to one key, of those that share a bucket with it."""
 
     def search(batches: Batches) -> Batches:
-        for block in blocks(batches, hasher.functions.dim):
-            query, items = key_and_rows(key, hasher.vectors(block))
-            with naming_rows(block, hasher.features, "items"):
+        for rows in gathered(batches, hasher.functions.dim):
+            query, items = key_and_rows(key, hasher.vectors(rows))
+            with naming_rows(rows, hasher.features, "items"):
                 distances, found = hasher.functions.native.nearest_neighbors(
                     query, items, min(k, len(items)), num_threads=threads()
                 )
             some = found[0] >= 0
-            nearest = hasher.hashed(block.take(found[0][some]))
+            nearest = hasher.hashed(rows.take(found[0][some]))
             column = pa.array(distances[0][some].astype(np.float64))
             yield from with_column(nearest, dist_col, column).to_batches()
 
@@ -117,7 +117,7 @@ def nearest_join(
     queries = items if right is left else size(left, hasher.row_bytes(left))
     plan = _plan(hasher, left, right, queries, items, recall)
     found = _found(hasher, left, right, k, plan)
-    if plan.visits > 1:
+    if plan.replicas > 1:
         order = Window.partitionBy(*_LEFT).orderBy("distance", *_RIGHT, "copy")
         found = found.withColumn("rank", F.row_number().over(order)).where(F.col("rank") <= k)
     return _fetched(hasher.features, found, left, right, dist_col)
@@ -128,18 +128,18 @@ def _broadcast(
 ) -> DataFrame:
     rows = collect(right)
 
-    def meet(batches: Batches) -> Batches:
+    def join(batches: Batches) -> Batches:
         if rows is None:
             return
         items = hasher.vectors(rows)
-        for block in blocks(batches, hasher.functions.dim):
-            distances, indices = _nearest(hasher, block, rows, items, k, plan=JoinPlan.exact())
+        for queries in gathered(batches, hasher.functions.dim):
+            distances, indices = _nearest(hasher, queries, rows, items, k, plan=JoinPlan.exact())
             found = indices >= 0
             yield from paired(
-                block, np.nonzero(found)[0], rows, indices[found], distances[found], schema.names
+                queries, np.nonzero(found)[0], rows, indices[found], distances[found], schema.names
             )
 
-    return map_in_arrow(left, meet, schema)
+    return map_in_arrow(left, join, schema)
 
 
 def _nearest(
@@ -168,55 +168,55 @@ def _nearest(
 
 @dataclass(frozen=True)
 class Plan:
-    """Where queries and items meet."""
+    """Where queries and items are compared."""
 
-    centres: NDArray[np.float64] | None  #: (parts, dim); none where there is one part
-    parts: int  #: of a query, those of its nearest centres
-    recall: float  #: inside a cell
-    cells: Cells
+    centroids: NDArray[np.float32] | None  #: (parts, dim); None where there is one part
+    probes: int  #: parts that a query goes to, those of its nearest centroids
+    recall: float  #: inside a block
+    blocks: Blocks
 
     @property
-    def visits(self) -> int:
-        """Cells that a query goes to, at most."""
-        return self.parts * int(self.cells.down.max())
+    def replicas(self) -> int:
+        """Blocks that a query goes to, at most."""
+        return self.probes * int(self.blocks.down.max())
 
-    def of(self, vectors: Matrix, parts: int) -> Ints:
-        """The nearest parts (rows, parts) of vectors."""
-        if self.centres is None:
+    def parts_of(self, vectors: Matrix, probes: int) -> Ints:
+        """The nearest parts (rows, probes) of vectors."""
+        if self.centroids is None:
             return np.zeros((len(vectors), 1), np.int64)
-        return _nearest_centres(vectors, self.centres, parts)
+        return _nearest_centroids(vectors, self.centroids, probes)
 
 
 def _plan(
     hasher: Hasher, left: DataFrame, right: DataFrame, queries: Size, items: Size, recall: float
 ) -> Plan:
     cluster = Cluster.of(left.sparkSession)
-    capacity = max(cell_bytes(left) // max(hasher.row_bytes(left), hasher.row_bytes(right)), 1)
+    capacity = max(block_bytes(left) // max(hasher.row_bytes(left), hasher.row_bytes(right)), 1)
     slices = math.ceil(items.rows / capacity)
     if slices > 1 and recall < 1 and queries.rows > 0:
         # What the parts miss and what a search inside them misses add up to what may be missed.
         share = math.sqrt(recall)
-        some = _sampled(hasher, right, items)
-        tried = _sampled(hasher, left, queries)
-        count = min(_CENTRES_A_SLICE * slices, _MOST_CENTRES, len(some))
-        centres = _centres(some, count)
-        homes = _nearest_centres(some, centres, 1)
-        parts = _parts_for(share, tried[:_TRIED_ROWS], some, homes, centres)
-        item_rows = _estimate(homes, count, items)
-        query_rows = _estimate(_nearest_centres(tried, centres, parts), count, queries) * parts
+        sampled, tried = _sampled(hasher, right, items), _sampled(hasher, left, queries)
+        count = min(_CENTROIDS_A_SLICE * slices, _MOST_CENTROIDS, len(sampled))
+        centroids = engine.kmeans(sampled, count, seed=0, num_threads=threads())
+        assigned = _nearest_centroids(sampled, centroids, 1)
+        probes = _probes_for(share, tried[:_TRIED_ROWS], sampled, assigned, centroids)
+        item_rows = _estimate(assigned, count, items)
+        query_parts = _nearest_centroids(tried, centroids, probes)
+        query_rows = _estimate(query_parts, count, queries) * probes
         down = np.ceil(item_rows / capacity).astype(np.int64).clip(1)
-        visits = (query_rows * down).sum() / queries.rows
-        if visits < slices:
+        replicas = (query_rows * down).sum() / queries.rows
+        if replicas < slices:
             across = _across(query_rows, capacity, down, cluster)
-            cells = Cells.seated(across, down, query_rows * down + item_rows * across, cluster)
-            return Plan(centres, parts, share, cells)
+            work = query_rows * down + item_rows * across
+            return Plan(centroids, probes, share, Blocks.balanced(across, down, work, cluster))
     down = np.array([slices])
     across = _across(np.array([queries.rows]), capacity, down, cluster)
-    return Plan(None, 1, recall, Cells.seated(across, down, np.ones(1), cluster))
+    return Plan(None, 1, recall, Blocks.balanced(across, down, np.ones(1), cluster))
 
 
 def _across(query_rows: NDArray[np.float64], capacity: int, down: Ints, cluster: Cluster) -> Ints:
-    """Slices of the queries: as many as fit, and enough for every slot to have a cell."""
+    """Slices of the queries: as many as fit, and enough for every slot to have a block."""
     across = np.ceil(query_rows / capacity).astype(np.int64).clip(1)
     return across * math.ceil(cluster.slots / (across * down).sum())
 
@@ -228,30 +228,22 @@ def _sampled(hasher: Hasher, dataset: DataFrame, measured: Size) -> Matrix:
     return hasher.vectors(some)
 
 
-def _centres(rows: Matrix, count: int) -> NDArray[np.float64]:
-    """Lloyd's algorithm, which starts from some of the rows."""
-    centres = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)].astype(np.float64)
-    for _ in range(_ROUNDS):
-        home = _nearest_centres(rows, centres, 1)[:, 0]
-        sums = np.zeros(centres.shape)
-        np.add.at(sums, home, rows)
-        members = np.bincount(home, minlength=count)[:, np.newaxis]
-        centres = np.where(members, sums / members.clip(1), centres)
-    return centres
-
-
-def _nearest_centres(rows: Matrix, centres: NDArray[np.float64], parts: int) -> Ints:
-    exact = JoinPlan.exact()
+def _nearest_centroids(rows: Matrix, centroids: NDArray[np.float32], probes: int) -> Ints:
     found = knn_join(
-        rows, centres.astype(rows.dtype), parts, plan=exact, num_threads=threads(), progress=False
+        rows,
+        centroids.astype(rows.dtype),
+        probes,
+        plan=JoinPlan.exact(),
+        num_threads=threads(),
+        progress=False,
     )
     return found.indices
 
 
-def _parts_for(
-    share: float, queries: Matrix, items: Matrix, homes: Ints, centres: NDArray[np.float64]
+def _probes_for(
+    share: float, queries: Matrix, items: Matrix, assigned: Ints, centroids: NDArray[np.float32]
 ) -> int:
-    """How many nearest centres of a query lead to such a share of the nearest items.
+    """How many nearest centroids of a query lead to such a share of the nearest items.
 
     A sample's neighbours are farther than those among all rows, and so the more often elsewhere:
     the number errs towards too many. Items equal to the query, itself it may be, tell nothing.
@@ -260,9 +252,9 @@ def _parts_for(
         queries, items, 2, plan=JoinPlan.exact(), num_threads=threads(), progress=False
     )
     told = (distances > 0) & (nearest >= 0)
-    order = _nearest_centres(queries, centres, len(centres))
-    ranks = np.argsort(order, axis=1)  # of each centre
-    found = np.take_along_axis(ranks, homes[nearest, 0], axis=1)[told]
+    order = _nearest_centroids(queries, centroids, len(centroids))
+    ranks = np.argsort(order, axis=1)  # of each centroid
+    found = np.take_along_axis(ranks, assigned[nearest, 0], axis=1)[told]
     if len(found) == 0:
         return 1
     return 1 + int(np.quantile(found, share, method="higher"))
@@ -275,12 +267,12 @@ def _estimate(parts: Ints, count: int, measured: Size) -> NDArray[np.float64]:
 
 
 def _found(hasher: Hasher, left: DataFrame, right: DataFrame, k: int, plan: Plan) -> DataFrame:
-    """The neighbours that each cell finds: hashes of vectors, which copy of it, distances."""
-    routed_left = _routed(hasher, left, plan, plan.parts, plan.cells.of_left)
-    routed_right = _routed(hasher, right, plan, 1, plan.cells.of_right)
+    """The neighbours that each block finds: hashes of vectors, which copy of it, distances."""
+    routed_left = _routed(hasher, left, plan, plan.probes, plan.blocks.of_left)
+    routed_right = _routed(hasher, right, plan, 1, plan.blocks.of_right)
 
-    def meet(batches: Batches) -> Batches:
-        for _, queries, items in by_cell(batches):
+    def join(batches: Batches) -> Batches:
+        for _, queries, items in by_block(batches):
             if len(queries) == 0 or len(items) == 0:
                 continue
             queries = queries.filter(pa.array(_copies(queries) == 1))
@@ -298,17 +290,17 @@ def _found(hasher: Hasher, left: DataFrame, right: DataFrame, k: int, plan: Plan
                 }
             ).to_batches(_FOUND_ROWS)
 
-    return exchanged(routed_left, routed_right, plan.cells).mapInArrow(meet, _FOUND)
+    return exchanged(routed_left, routed_right, plan.blocks).mapInArrow(join, _FOUND)
 
 
 def _routed(
     hasher: Hasher,
     dataset: DataFrame,
     plan: Plan,
-    parts: int,
-    cells_of: Callable[[Ints, Ints], pa.ListArray],
+    probes: int,
+    blocks_of: Callable[[Ints, Ints], pa.ListArray],
 ) -> DataFrame:
-    """Vectors, their two hashes, and the cells that they go to."""
+    """Vectors, their two hashes, and the blocks that they go to."""
 
     def route(batches: Batches) -> Batches:
         for batch in batches:
@@ -317,8 +309,8 @@ def _routed(
             vectors = hasher.vectors(named)
             with naming_rows(named, hasher.features):
                 check_finite(vectors)
-            cells = cells_of(plan.of(vectors, parts), rows.column(HASH).to_numpy())
-            yield from rows.select(columns).append_column(CELLS, cells).to_batches()
+            blocks = blocks_of(plan.parts_of(vectors, probes), rows.column(HASH).to_numpy())
+            yield from rows.select(columns).append_column(BLOCKS, blocks).to_batches()
 
     columns = [hasher.features, HIGH, LOW, HASH]
     # One plain column goes as far as to here, for errors to name.
@@ -350,7 +342,7 @@ def _ids(table: pa.Table, rows: Ints, names: tuple[str, str]) -> dict[str, Ints]
 
 
 def _copies(table: pa.Table) -> NDArray[np.int32]:
-    """Which row with its hashes each row of a cell is, from 1: those are next to each other."""
+    """Which row with its hashes each row of a block is, from 1: those are next to each other."""
     high, low = (table.column(name).to_numpy() for name in (HIGH, LOW))
     new = np.ones(len(table), np.bool_)
     new[1:] = (np.diff(high) != 0) | (np.diff(low) != 0)

@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 
 Batches = Iterator[pa.RecordBatch]
 
-# Of dense vectors that meet a small side together.
-_BLOCK_BYTES = 1 << 27
+# Of dense vectors that are joined with a small side at a time.
+_GATHERED_BYTES = 1 << 27
 # Rows of results that go back at a time: Arrow counts the values of a list column in 32 bits, and
 # Spark's side holds a batch in memory.
 _RESULT_ROWS = 8_192
 
-#: Columns that are added on the way: the hash of a row's content, the cells that it goes to, and
+#: Columns that are added on the way: the hash of a row's content, the blocks that it goes to, and
 #: two hashes of its vector, which tell it from others.
-HASH, CELLS, HIGH, LOW = "__lshjoin_hash", "__lshjoin_cells", "__lshjoin_high", "__lshjoin_low"
+HASH, BLOCKS, HIGH, LOW = "__lshjoin_hash", "__lshjoin_blocks", "__lshjoin_high", "__lshjoin_low"
 
 _PLAIN = (BooleanType, DateType, NumericType, StringType, TimestampType)
 
@@ -54,9 +54,9 @@ def threads() -> int:
     return int(task.cpus()) if task else 1
 
 
-def blocks(batches: Batches, dim: int) -> Iterator[pa.Table]:
+def gathered(batches: Batches, dim: int) -> Iterator[pa.Table]:
     """Batches gathered to tables, or cut, since the engine likes many rows at once."""
-    most = max(_BLOCK_BYTES // (8 * dim), 1)
+    most = max(_GATHERED_BYTES // (8 * dim), 1)
     held: list[pa.RecordBatch] = []
     for batch in batches:
         for start in range(0, batch.num_rows, most):
@@ -74,7 +74,7 @@ def distinctly_named(dataset: DataFrame, kept: list[str]) -> DataFrame:
 
     A data frame may have such columns, of which no expression of Spark's can tell one.
     """
-    taken = {HASH, CELLS, HIGH, LOW, *(name.lower() for name in kept)}
+    taken = {HASH, BLOCKS, HIGH, LOW, *(name.lower() for name in kept)}
     names = []
     for place, name in enumerate(dataset.columns):
         if name not in kept:
@@ -188,9 +188,9 @@ def broadcast_bytes(dataset: DataFrame) -> int:
     return _bytes(dataset, "spark.lshjoin.broadcastBytes", "64m")
 
 
-def cell_bytes(dataset: DataFrame) -> int:
+def block_bytes(dataset: DataFrame) -> int:
     """The size up to which the vectors of a side go to one task."""
-    return _bytes(dataset, "spark.lshjoin.cellBytes", "512m")
+    return _bytes(dataset, "spark.lshjoin.blockBytes", "512m")
 
 
 def _bytes(dataset: DataFrame, name: str, default: str) -> int:

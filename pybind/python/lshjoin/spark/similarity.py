@@ -1,10 +1,10 @@
 """All pairs nearer than a threshold that share a bucket: Spark's ``approxSimilarityJoin``.
 
-A small side goes to every task, and the rows of the other one meet it where they are. Two large
-sides meet by table and bucket: a part is a range of one table's bucket ids, so that a row travels
-once for each table, times the slices of a bucket that is too large for a task. Rows that share
-buckets in several tables meet in several parts and count in that of the first such table: no pair
-is found twice, so that none has to be looked for among the results.
+A small side goes to every task, which joins it with the rows of the other one that it has. Two
+large sides are shuffled by table and bucket: a part is a range of one table's bucket ids, so that a
+row travels once for each table, times the slices of a bucket that is too large for a task. Rows
+that share buckets in several tables are compared in several parts and count in that of the first
+such table: no pair is found twice, so that none has to be looked for among the results.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from lshjoin.base.vectors import same_dtype
 from lshjoin.spark.hashing import Hasher
 from lshjoin.spark.rows import (
-    CELLS,
+    BLOCKS,
     HASH,
     Batches,
     Size,
-    blocks,
+    block_bytes,
     broadcast_bytes,
-    cell_bytes,
     collect,
     content_hash,
+    gathered,
     map_in_arrow,
     naming_rows,
     pair_schema,
@@ -38,10 +38,10 @@ from lshjoin.spark.rows import (
     threads,
 )
 from lshjoin.spark.shuffle import (
-    Cells,
+    Blocks,
     Cluster,
     Ints,
-    by_cell,
+    by_block,
     exchanged,
     routed_schema,
 )
@@ -61,9 +61,9 @@ _MIXED_BY = np.int64(0x9E3779B97F4A7C15 - 2**64)
 _FEW_HASHES = 1_000_000
 # What a row costs on its way, in pairs that are compared in the same time.
 _ROW_IN_PAIRS = 1_000.0
-# Cells that a slot gets at least, so that the tasks end at about the same time.
-_CELLS_A_SLOT = 4
-# Fewer rows are not worth a cell of their own.
+# Blocks that a slot gets at least, so that the tasks end at about the same time.
+_BLOCKS_A_SLOT = 4
+# Fewer rows are not worth a block of their own.
 _FEWEST_ROWS = 1_000
 
 
@@ -117,16 +117,16 @@ def _broadcast(
     collected = collect(small)
     small_rows = None if collected is None else hasher.hashed(collected)
 
-    def meet(batches: Batches) -> Batches:
+    def join(batches: Batches) -> Batches:
         if small_rows is None:
             return
-        for block in blocks(batches, hasher.functions.dim):
-            rows = hasher.hashed(block)
+        for some in gathered(batches, hasher.functions.dim):
+            rows = hasher.hashed(some)
             sides = (small_rows, rows) if small_is_left else (rows, small_rows)
             a, b, distances = _join(hasher, *sides, threshold)
             yield from paired(sides[0], a, sides[1], b, distances, schema.names)
 
-    return map_in_arrow(large, meet, schema)
+    return map_in_arrow(large, join, schema)
 
 
 def _shuffled(
@@ -137,21 +137,21 @@ def _shuffled(
     threshold: float,
     schema: StructType,
 ) -> DataFrame:
-    """Both sides go to cells by table and bucket; the left one alone where it meets itself."""
+    """Both sides go to blocks by table and bucket; the left one alone in a self-join."""
     sampled = [_sample(hasher, left, sizes[0])]
     if right is not None:
         sampled.append(_sample(hasher, right, sizes[1]))
     cluster = Cluster.of(left.sparkSession)
-    ranges, cells = _plan(sampled, sizes, cell_bytes(left), cluster)
+    ranges, blocks = _plan(sampled, sizes, block_bytes(left), cluster)
     itself = right is None
-    routed_left = _routed(hasher, left, ranges, cells.of_both if itself else cells.of_left)
-    routed_right = None if right is None else _routed(hasher, right, ranges, cells.of_right)
+    routed_left = _routed(hasher, left, ranges, blocks.of_both if itself else blocks.of_left)
+    routed_right = None if right is None else _routed(hasher, right, ranges, blocks.of_right)
 
-    def meet(batches: Batches) -> Batches:
-        for cell, lefts, rights in by_cell(batches):
-            if itself and cells.is_diagonal(cell):
+    def join(batches: Batches) -> Batches:
+        for block, lefts, rights in by_block(batches):
+            if itself and blocks.is_diagonal(block):
                 rights = lefts
-            table = ranges.table_of(cells.part_of(cell))
+            table = ranges.table_of(blocks.part_of(block))
             a, b, distances = _join(hasher.of_table(table), lefts, rights, threshold)
             new = ~_agree_before(hasher, table, lefts, a, rights, b)
             a, b, distances = a[new], b[new], distances[new]
@@ -159,7 +159,7 @@ def _shuffled(
             if itself and rights is not lefts:
                 yield from paired(rights, b, lefts, a, distances, schema.names)
 
-    return exchanged(routed_left, routed_right, cells).mapInArrow(meet, schema)
+    return exchanged(routed_left, routed_right, blocks).mapInArrow(join, schema)
 
 
 def _join(
@@ -192,7 +192,7 @@ def _routed(
     hasher: Hasher,
     dataset: DataFrame,
     ranges: Ranges,
-    cells_of: Callable[[Ints, Ints], pa.ListArray],
+    blocks_of: Callable[[Ints, Ints], pa.ListArray],
 ) -> DataFrame:
     def route(batches: Batches) -> Batches:
         for batch in batches:
@@ -203,7 +203,7 @@ def _routed(
                 rows = rows.append_column(hasher.output, hash_column(ids))
             rows = rows.append_column(HASH, hashes)
             parts = ranges.parts(_buckets(ids))
-            rows = rows.append_column(CELLS, cells_of(parts, hashes.to_numpy()))
+            rows = rows.append_column(BLOCKS, blocks_of(parts, hashes.to_numpy()))
             yield from rows.to_batches()
 
     hashed = dataset.withColumn(HASH, content_hash(dataset, hasher.features))
@@ -265,13 +265,13 @@ def _sample(hasher: Hasher, dataset: DataFrame, measured: Size) -> Ints:
 def _plan(
     sampled: list[Ints],
     sizes: list[Size],
-    cell_bytes: int,
+    block_bytes: int,
     cluster: Cluster,
-) -> tuple[Ranges, Cells]:
-    """Ranges of as many rows as a cell may have; a single bucket of more rows is salted."""
+) -> tuple[Ranges, Blocks]:
+    """Ranges of as many rows as a block may have; a single bucket of more rows is salted."""
     tables, rows = sampled[0].shape[1], sum(each.rows for each in sizes)
     row_bytes = sum(each.bytes for each in sizes) / rows
-    capacity = min(cell_bytes / row_bytes, tables * rows / (_CELLS_A_SLOT * cluster.slots))
+    capacity = min(block_bytes / row_bytes, tables * rows / (_BLOCKS_A_SLOT * cluster.slots))
     capacity = max(capacity, _FEWEST_ROWS)
     edges, grids, work = [], [], []
     for table in range(tables):
@@ -290,7 +290,7 @@ def _plan(
             grids.append(grid.astype(np.int64).clip(1))
             work.append((part[:, 0] * part[:, 1]).sum() + _ROW_IN_PAIRS * both @ grid[::-1])
     across, down = np.stack(grids, axis=1)
-    return Ranges(tuple(edges)), Cells.seated(across, down, np.array(work), cluster)
+    return Ranges(tuple(edges)), Blocks.balanced(across, down, np.array(work), cluster)
 
 
 def _starts(rows: NDArray[np.float64], capacity: float) -> list[int]:

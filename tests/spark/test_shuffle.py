@@ -1,14 +1,14 @@
-"""The shuffle of lshjoin.spark, without a shuffle: which rows meet in which cell."""
+"""The shuffle of lshjoin.spark, without a shuffle: which rows meet in which block."""
 
 from itertools import product
 
 import numpy as np
 import pytest
 
-cells = pytest.importorskip("lshjoin.spark.shuffle")
+shuffle = pytest.importorskip("lshjoin.spark.shuffle")
 
 PARTS, ROWS = 7, 200
-CLUSTER = cells.Cluster(4, 5, np.random.default_rng(0).integers(-(2**31), 2**31, 4_096, np.int32))
+CLUSTER = shuffle.Cluster(4, 5, np.random.default_rng(0).integers(-(2**31), 2**31, 4_096, np.int32))
 
 
 @pytest.fixture
@@ -26,18 +26,18 @@ def lie_in(rng, parts):
 
 
 def placed(column) -> list[tuple[int, int, bool]]:
-    """(row, cell, right) of a column of cells."""
+    """(row, block, right) of a column of blocks."""
     places = enumerate(column.to_pylist())
-    return [(row, at["cell"], at["right"]) for row, ats in places for at in ats]
+    return [(row, at["block"], at["right"]) for row, ats in places for at in ats]
 
 
 def meetings(left, right) -> list[tuple[int, int, int]]:
-    return [(a, b, cell) for (a, cell), (b, other) in product(left, right) if cell == other]
+    return [(a, b, block) for (a, block), (b, other) in product(left, right) if block == other]
 
 
-def test_rows_of_a_part_meet_in_one_cell_of_it(rng):
+def test_rows_of_a_part_meet_in_one_block_of_it(rng):
     across, down = rng.integers(1, 4, (2, PARTS))
-    plan = cells.Cells.seated(across, down, rng.random(PARTS), CLUSTER)
+    plan = shuffle.Blocks.balanced(across, down, rng.random(PARTS), CLUSTER)
     parts = [lie_in(rng, 2), lie_in(rng, 1)]
     left = placed(plan.of_left(parts[0], hashes(rng)))
     right = placed(plan.of_right(parts[1], hashes(rng)))
@@ -50,21 +50,21 @@ def test_rows_of_a_part_meet_in_one_cell_of_it(rng):
         for part in set(parts[0][a]) & set(parts[1][b])
     }
     assert len(met) == len(expected)
-    assert {(a, b, plan.part_of(cell)) for a, b, cell in met} == expected
+    assert {(a, b, plan.part_of(block)) for a, b, block in met} == expected
 
 
 def test_rows_of_one_side_meet_once_or_as_a_slice_with_itself(rng):
     slices = rng.integers(1, 4, PARTS)
-    plan = cells.Cells.seated(slices, slices, rng.random(PARTS), CLUSTER)
+    plan = shuffle.Blocks.balanced(slices, slices, rng.random(PARTS), CLUSTER)
     parts = lie_in(rng, 2)
     at = placed(plan.of_both(parts, hashes(rng)))
-    assert all(not right for _, cell, right in at if plan.is_diagonal(cell))
+    assert all(not right for _, block, right in at if plan.is_diagonal(block))
     left, right = (
-        [(row, cell) for row, cell, side in at if side == which] for which in (False, True)
+        [(row, block) for row, block, side in at if side == which] for which in (False, True)
     )
-    pairs = [(min(a, b), max(a, b), plan.part_of(cell)) for a, b, cell in meetings(left, right)]
-    among = [(a, b, cell) for a, b, cell in meetings(left, left) if plan.is_diagonal(cell)]
-    pairs += [(a, b, plan.part_of(cell)) for a, b, cell in among if a <= b]
+    pairs = [(min(a, b), max(a, b), plan.part_of(block)) for a, b, block in meetings(left, right)]
+    among = [(a, b, block) for a, b, block in meetings(left, left) if plan.is_diagonal(block)]
+    pairs += [(a, b, plan.part_of(block)) for a, b, block in among if a <= b]
     expected = {
         (a, b, part)
         for a, b in product(range(ROWS), repeat=2)
@@ -75,12 +75,12 @@ def test_rows_of_one_side_meet_once_or_as_a_slice_with_itself(rng):
     assert set(pairs) == expected
 
 
-def test_seats_lead_to_all_partitions_and_spread_the_work(rng):
+def test_keys_lead_to_all_partitions_and_spread_the_work(rng):
     one = np.ones(PARTS, np.int64)
     work = rng.random(PARTS)
-    plan = cells.Cells.seated(one, one, work, CLUSTER)
+    plan = shuffle.Blocks.balanced(one, one, work, CLUSTER)
     assert plan.partitions == CLUSTER.most_partitions
-    partition = CLUSTER.hashes[plan.seats] % plan.partitions
+    partition = CLUSTER.hashes[plan.keys] % plan.partitions
     loads = np.bincount(partition, work, minlength=plan.partitions)
     assert (loads > 0).all()
     assert loads.max() <= max(work.sum() / plan.partitions + work.max(), work.max())

@@ -1,0 +1,277 @@
+//! Joins of files, planned by numbers alone before a row is read: by which plan they go, and what they
+//! keep in memory, for those who have to keep to a limit.
+
+use std::ops::RangeInclusive;
+
+use lshjoin_kernels::Quantised;
+use serde::Serialize;
+
+use crate::{
+    base::{
+        check::check_recall,
+        error::Result,
+        plan::{JoinPlan, PartitionPlan},
+    },
+    index::{builder::default_plan, segment::NEAR_CELLS},
+    ivf::coarse_quantiser::centroid_sample_step,
+    pairs::top_k_lists::{Candidate, capacity},
+    vectors::principal_axes::axes_sample_step,
+};
+
+/// The fewest queries of a chunk: for each chunk the index is gone through once.
+const LEAST_CHUNK: usize = 1024;
+
+/// Bytes of an item while an index is built: its cell, and places in some orders.
+const OF_ITEM: usize = 24;
+
+/// Copies of the sample that an index is learnt from, and of a batch while its rows are brought to
+/// their cells.
+const COPIES_OF_SAMPLE: usize = 2;
+const COPIES_OF_BATCH: usize = 5;
+
+/// Bytes of a row of a panel beside its codes, and of a query beside its list and its vector.
+const OF_PANEL_ROW: usize = 48;
+const OF_QUERY: usize = 64;
+
+/// Bytes of a cell for each near one that is listed, and of a list of neighbours beside its places.
+const OF_NEAR_CELL: usize = 12;
+const OF_LIST: usize = 12;
+
+/// A join of rows that lie in files. What it keeps in memory is told in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileJoin {
+    /// Rows of the queries; `None` where items are joined with themselves.
+    pub queries: Option<usize>,
+    /// Rows of the items.
+    pub items: usize,
+    /// Values of a row.
+    pub dim: usize,
+    /// Bytes of a value in memory, 4 or 8.
+    pub width: usize,
+    /// Neighbours of a query; `None` where pairs are within a radius.
+    pub k: Option<usize>,
+    /// Cells of the index that it may go by; as many as so many items ask for if `None`.
+    pub cells: Option<usize>,
+}
+
+/// What is kept of both sides where they are joined in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct InMemory {
+    /// Of the vectors: where some are equal, they are copied without their duplicates.
+    pub vectors: usize,
+    /// Of their codes, once as they come and once by cell.
+    pub codes: usize,
+    /// Of lists and results.
+    pub neighbours: usize,
+}
+
+/// How the join goes by an index on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct OutOfCore {
+    /// Queries that are joined at a time.
+    pub chunk: usize,
+    /// Items that are on their way to the index at a time.
+    pub batch: usize,
+    /// Of all codes of the index, which lie on disk.
+    pub codes: usize,
+    /// Of those that are ready to be compared at a time.
+    pub panels: usize,
+    /// Of what is known of the cells while queries are joined.
+    pub cells: usize,
+    /// Of the queries of a chunk, their lists and results.
+    pub neighbours: usize,
+    /// Of what the index is learnt from, or what is known of each item, while it is built.
+    pub index: usize,
+    /// Of the items on their way to it.
+    pub vectors: usize,
+}
+
+impl FileJoin {
+    /// The plan by which it goes out of core, for a recall.
+    ///
+    /// # Errors
+    /// When `recall` is not above 0 and at most 1.
+    pub fn plan(&self, recall: f64, seed: u64) -> Result<JoinPlan> {
+        check_recall("recall", recall)?;
+        if recall == 1.0 {
+            return Ok(JoinPlan::Exact);
+        }
+        Ok(JoinPlan::Partitions(PartitionPlan {
+            until_recall: Some(recall),
+            ..default_plan(self.items, seed)
+        }))
+    }
+
+    /// What it keeps where both sides are in memory.
+    pub fn in_memory(&self) -> InMemory {
+        let rows = self.items.saturating_add(self.queries.unwrap_or(0));
+        InMemory {
+            vectors: product(product(2, rows), self.of_row()),
+            codes: product(product(2, rows), self.of_codes()),
+            neighbours: product(self.asked(), self.of_list()),
+        }
+    }
+
+    /// How it goes by an index in so much memory; `None` where that takes more, [`FileJoin::least`].
+    ///
+    /// `batch` is the fewest bytes of items that are worth bringing to the index at a time, and the
+    /// most that make it quicker.
+    pub fn out_of_core(&self, memory: usize, batch: &RangeInclusive<usize>) -> Option<OutOfCore> {
+        let of_cells = self.of_cells();
+        let available = memory.saturating_sub(of_cells);
+        // Half of it for panels at most, so that chunks are not many.
+        let all = product(self.items, self.of_codes() + OF_PANEL_ROW);
+        let panels = all.min(available / 2).max(*batch.start());
+        let chunk = available.saturating_sub(panels) / self.of_query();
+        let chunk = chunk.min(self.asked());
+        let of_build = self.of_build();
+        let vectors = memory.saturating_sub(of_build) / COPIES_OF_BATCH;
+        if chunk < LEAST_CHUNK.min(self.asked()) || vectors < *batch.start() {
+            return None;
+        }
+        let vectors = vectors.min(*batch.end());
+        Some(OutOfCore {
+            chunk: chunk.max(1),
+            batch: (vectors / self.of_row().max(1)).max(1),
+            codes: product(self.items, self.of_codes()),
+            panels,
+            cells: of_cells,
+            neighbours: product(chunk, self.of_query()),
+            index: of_build,
+            vectors: product(COPIES_OF_BATCH, vectors),
+        })
+    }
+
+    /// The least memory in which it can go by an index.
+    pub fn least(&self, batch: &RangeInclusive<usize>) -> usize {
+        let chunk = product(2 * LEAST_CHUNK, self.of_query());
+        let join = chunk.saturating_add(self.of_cells() + 2 * batch.start());
+        join.max(self.of_build() + COPIES_OF_BATCH * batch.start())
+    }
+
+    /// Items that are brought to an index at a time where it alone is made in so much memory.
+    pub fn batch(&self, memory: usize, batch: &RangeInclusive<usize>) -> usize {
+        let vectors = memory.saturating_sub(self.of_build()) / COPIES_OF_BATCH;
+        (vectors.min(*batch.end()).max(*batch.start()) / self.of_row().max(1)).max(1)
+    }
+
+    /// Queries whose lists and results take up so much memory at most, but one.
+    pub fn chunk(&self, memory: usize) -> usize {
+        (memory / self.of_query()).max(1)
+    }
+
+    /// How many queries are asked.
+    fn asked(&self) -> usize {
+        self.queries.unwrap_or(self.items)
+    }
+
+    /// The vector of a row.
+    fn of_row(&self) -> usize {
+        product(self.width, self.dim)
+    }
+
+    /// Its codes.
+    fn of_codes(&self) -> usize {
+        Quantised::stride(self.dim) + Quantised::KNOWN
+    }
+
+    /// The list of a query, and its neighbours, as they are found and as they are put in order.
+    fn of_list(&self) -> usize {
+        let Some(k) = self.k else { return 0 };
+        let places = capacity(k.min(u32::MAX as usize)); // more are not found
+        let found = product(2 * k.min(usize::MAX / 2), self.width + size_of::<i64>());
+        found.saturating_add(places * size_of::<Candidate>() + OF_LIST)
+    }
+
+    /// A query of a chunk: those that are items are in the index.
+    fn of_query(&self) -> usize {
+        let vector = match self.queries {
+            None => 0,
+            Some(_) => 2 * self.of_row() + self.of_codes(),
+        };
+        self.of_list().saturating_add(OF_QUERY + vector)
+    }
+
+    /// What is known of the cells of the index: for each the near ones.
+    fn of_cells(&self) -> usize {
+        product(OF_NEAR_CELL * self.cells(), self.cells().min(NEAR_CELLS))
+    }
+
+    /// What the builder of the index holds beside items on their way: first the sample that it learns
+    /// from, then a little of each item.
+    fn of_build(&self) -> usize {
+        let steps = [
+            centroid_sample_step(self.items, self.cells()),
+            axes_sample_step(self.items, self.dim.max(1)),
+        ];
+        let [cells, axes] = steps.map(|step| self.items.div_ceil(step));
+        // Both, and copies of the one that is being learnt from.
+        let rows = cells + axes + COPIES_OF_SAMPLE * cells.max(axes);
+        let learnt_from = product(rows, self.of_row());
+        learnt_from.max(product(OF_ITEM, self.items))
+    }
+
+    fn cells(&self) -> usize {
+        let cells = self.cells.unwrap_or(default_plan(self.items, 0).cells);
+        cells.max(1)
+    }
+}
+
+/// Bytes of so many of them, or all that there are.
+fn product(count: usize, bytes: usize) -> usize {
+    count.saturating_mul(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BATCH: RangeInclusive<usize> = 1 << 16..=1 << 20;
+
+    const JOIN: FileJoin = FileJoin {
+        queries: Some(15_000),
+        items: 20_000,
+        dim: 16,
+        width: 4,
+        k: Some(5),
+        cells: Some(60),
+    };
+
+    #[test]
+    fn a_join_keeps_to_its_memory() {
+        let least = JOIN.least(&BATCH);
+        assert_eq!(JOIN.out_of_core(least / 2, &BATCH), None);
+        let mut last = 0;
+        for memory in [least, 2 * least, 4 * least] {
+            let told = JOIN.out_of_core(memory, &BATCH).unwrap();
+            assert!(told.cells + told.panels + told.neighbours <= memory);
+            assert!(told.index + told.vectors <= memory);
+            assert!(told.chunk > last || told.chunk == 15_000);
+            last = told.chunk;
+        }
+    }
+
+    #[test]
+    fn numbers_without_end_are_no_overflow() {
+        let endless = FileJoin {
+            queries: None,
+            items: u32::MAX as usize,
+            dim: 1 << 20,
+            k: Some(usize::MAX),
+            ..JOIN
+        };
+        assert_eq!(endless.in_memory().neighbours, usize::MAX);
+        assert_eq!(endless.out_of_core(usize::MAX / 2, &BATCH), None);
+        assert_eq!(endless.least(&BATCH), usize::MAX);
+    }
+
+    #[test]
+    fn no_queries_are_asked_in_one_chunk() {
+        let none = FileJoin {
+            queries: Some(0),
+            ..JOIN
+        };
+        let told = none.out_of_core(none.least(&BATCH), &BATCH).unwrap();
+        assert_eq!((told.chunk, told.neighbours), (1, 0));
+    }
+}
