@@ -2,6 +2,7 @@
 //! [`recall`](crate::recall) and what is below it; begin with [`coarse_quantiser`].
 
 pub(crate) mod axis_quantiser;
+pub(crate) mod centroids;
 pub(crate) mod coarse_quantiser;
 pub(crate) mod list_offsets;
 pub(crate) mod list_probing;

@@ -50,7 +50,7 @@ pub use base::report::{Estimate, Report};
 pub use index::builder::IndexBuilder;
 pub use index::file_join::{FileJoin, InMemory, OutOfCore};
 pub use index::{Index, IndexInfo};
-pub use ivf::coarse_quantiser::kmeans;
+pub use ivf::centroids::kmeans;
 pub use lsh::family::{BucketedRandomProjection, CauchyProjection, HashFamily, RandomHyperplanes};
 pub use lsh::model::LshModel;
 pub use lsh::probe::Prober;

@@ -200,6 +200,23 @@ impl<'a> Quantised<'a> {
         Ok(())
     }
 
+    /// The same codes, taken for the rows themselves: their distances are then estimates, off by about
+    /// 1 % of the vectors' lengths, and no bounds. Rows of infinite error stay near all others.
+    ///
+    /// # Errors
+    /// [`Memory`](KernelError::Memory).
+    pub fn without_errors(&self) -> Result<Quantised<'_>> {
+        let rows = self.rows.iter().map(|&row| Approximation {
+            residual: if row.residual < f32::INFINITY { 0.0 } else { row.residual },
+            ..row
+        });
+        Ok(Quantised {
+            dim: self.dim,
+            codes: Cow::Borrowed(&self.codes),
+            rows: memory::collect(rows, CODES)?.into(),
+        })
+    }
+
     /// The rows `range.start..range.end`, where they lie. Panics when out of range, as slices do.
     pub fn slice(&self, range: Range<usize>) -> Quantised<'_> {
         let stride = Self::stride(self.dim);

@@ -97,7 +97,8 @@ pub struct LshPlan {
 }
 
 // Plans come from anywhere: none may keep a join busy without end.
-pub(crate) const MOST_CELLS: usize = 1 << 14;
+pub(crate) const MOST_CELLS: usize = 1 << 20;
+const MOST_OF_INDEX: usize = 1 << 14;
 pub(crate) const MOST_TABLES: usize = 1024;
 const MOST_ROUNDS: usize = 64;
 
@@ -113,11 +114,15 @@ impl JoinPlan {
             Self::Cells(plan) if plan.rounds > MOST_ROUNDS => {
                 Err(Error::parameter("rounds", "at most 64", plan.rounds))
             }
-            Self::Cells(plan) => check_cells(plan.cells, plan.probes, plan.until_recall),
+            Self::Cells(plan) => {
+                check_cells(plan.cells, MOST_CELLS, plan.probes, plan.until_recall)
+            }
             Self::Partitions(PartitionPlan { axes: 0, .. }) => {
                 Err(Error::parameter("axes", "at least 1", 0))
             }
-            Self::Partitions(plan) => check_cells(plan.cells, plan.probes, plan.until_recall),
+            Self::Partitions(plan) => {
+                check_cells(plan.cells, MOST_OF_INDEX, plan.probes, plan.until_recall)
+            }
         }
     }
 }
@@ -155,10 +160,13 @@ impl JoinPlan {
     }
 }
 
-fn check_cells(cells: usize, probes: usize, until: Option<f64>) -> Result<()> {
-    // Rows are compared with all centroids, and centroids with each other.
-    if !(1..=MOST_CELLS).contains(&cells) {
-        return Err(Error::parameter("cells", "1 to 16384", cells));
+fn check_cells(cells: usize, most: usize, probes: usize, until: Option<f64>) -> Result<()> {
+    if !(1..=most).contains(&cells) {
+        let must_be = match most {
+            MOST_OF_INDEX => "1 to 16384",
+            _ => "1 to 1048576",
+        };
+        return Err(Error::parameter("cells", must_be, cells));
     }
     if probes == 0 {
         return Err(Error::parameter("probes", "at least 1", 0));

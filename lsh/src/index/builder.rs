@@ -20,7 +20,7 @@ use crate::{
         segment::Segment,
         write::{Done, Writing, write},
     },
-    ivf::{coarse_quantiser, list_offsets::ListOffsets},
+    ivf::{centroids, list_offsets::ListOffsets},
     storage::{
         array::Array,
         directory::Directory,
@@ -239,7 +239,7 @@ impl IndexBuilder {
                     .map_err(|error| error.after(first))?;
                 let width = width(self.metric, self.dim);
                 let axes = principal_axes::axes_sample_step(self.items, width);
-                let cells = coarse_quantiser::centroid_sample_step(self.items, self.plan.cells);
+                let cells = centroids::centroid_sample_step(self.items, self.plan.cells);
                 sample.add(items, first, axes, cells)?;
                 if self.metric == Metric::InnerProduct {
                     let norms = norms_of(items, ctx)?.into_iter();

@@ -13,7 +13,7 @@ use crate::{
         plan::{JoinPlan, PartitionPlan},
     },
     index::{builder::default_plan, segment::NEAR_CELLS},
-    ivf::coarse_quantiser::centroid_sample_step,
+    ivf::centroids::centroid_sample_step,
     pairs::top_k_lists::{Candidate, capacity},
     vectors::principal_axes::axes_sample_step,
 };

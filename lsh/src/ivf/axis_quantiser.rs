@@ -6,7 +6,8 @@ use rayon::prelude::*;
 use crate::{
     base::{ROW_NUMBERS, context::Context, error::Result, metric::Metric},
     ivf::{
-        coarse_quantiser::{CoarseQuantiser, centroid_sample_step, nearest_first},
+        centroids::{Centroids, Sample, centroid_sample_step},
+        coarse_quantiser::nearest_first,
         list_offsets::ListOffsets,
     },
     pairs::top_k_join::TopKJoin,
@@ -22,7 +23,7 @@ pub(crate) type NearLists = Vec<(f32, u32)>;
 /// A coarse quantiser whose centroids have only the coordinates along the leading principal axes.
 pub(crate) struct AxisQuantiser {
     axes: PrincipalAxes,
-    cells: CoarseQuantiser,
+    centroids: Centroids,
 }
 
 impl AxisQuantiser {
@@ -46,20 +47,24 @@ impl AxisQuantiser {
         let sample = projected(axes, side, values, indices, ctx)?;
         let sample = Rows::new(&sample, axes.count())?;
         let sample = Vectors::new("sample", sample, Metric::Euclidean, ctx)?;
-        let cells = CoarseQuantiser::of_side(&sample, count, seed, ctx)?.moved(sample.centre());
-        let axes = axes.clone();
-        Ok(Self { axes, cells })
+        let learnt_from = Sample::of_side(&sample, count, ctx)?;
+        let all = learnt_from.all()?;
+        let centroids = Centroids::of_sample(&learnt_from, &all, count, (seed, 0), ctx)?;
+        Ok(Self {
+            axes: axes.clone(),
+            centroids: centroids.moved(sample.centre()),
+        })
     }
 
     /// From axes and centroids that were learnt before.
     pub(crate) fn of_parts(axes: PrincipalAxes, centroids: Vec<f32>) -> Self {
-        let cells = CoarseQuantiser::of_parts(centroids, axes.count());
-        Self { axes, cells }
+        let centroids = Centroids::of_parts(centroids, axes.count());
+        Self { axes, centroids }
     }
 
     /// The centroids, row-major.
     pub(crate) fn into_centroids(self) -> Vec<f32> {
-        self.cells.into_centroids()
+        self.centroids.into_values()
     }
 
     /// The list of each of the side's rows: that of the nearest centroid by exact distance.
@@ -73,7 +78,7 @@ impl AxisQuantiser {
     ) -> Result<Vec<u32>> {
         let projected = projected(&self.axes, side, side.rows, 0..side.rows.len(), ctx)?;
         let rows = Rows::new(&projected, self.axes.count())?;
-        let centroids = self.cells.centroids()?;
+        let centroids = self.centroids.rows()?;
         let centroids = Vectors::new("centroids", centroids, Metric::Euclidean, ctx)?;
         let rows = centroids.prepare_other("rows", rows, ctx)?;
         let join = TopKJoin::new(Some(&rows), &centroids, 1, ctx)?;
@@ -96,7 +101,7 @@ impl AxisQuantiser {
         ctx: &Context,
     ) -> Result<ListOffsets> {
         let cells = self.of_rows(side, ctx)?;
-        let starts = ListOffsets::new(cells.iter().copied(), self.cells.len());
+        let starts = ListOffsets::new(cells.iter().copied(), self.centroids.len());
         side.reorder(starts.order(&cells)?)?;
         Ok(starts)
     }
@@ -112,7 +117,7 @@ impl AxisQuantiser {
         most: usize,
         ctx: &Context,
     ) -> Result<Vec<NearLists>> {
-        let centroids: Vec<&[f32]> = self.cells.each().collect();
+        let centroids: Vec<&[f32]> = self.centroids.each().collect();
         centroids
             .par_iter()
             .map(|centroid| {

@@ -1,71 +1,50 @@
 //! The coarse quantiser: centroids, each of which has the list of the rows that it is nearest to.
 //!
-//! K-means as a hash function (L. Paulevé, H. Jégou and L. Amsaleg, "Locality sensitive hashing: a
-//! comparison of hash function types and querying mechanisms", 2010), on 8-bit codes, which tell
-//! well enough which centroid is near.
+//! Two levels: lists are in groups, so that a row is compared with the centroids of the groups and
+//! of a few groups' lists, about the square root of the number of lists, to find its list (D.
+//! Nistér and H. Stewénius, "Scalable recognition with a vocabulary tree", 2006). Which lists it may
+//! probe is told by its list: those whose centroids are nearest to that list's, so that rows which
+//! lie together are compared with the same centroids.
 
 use lshjoin_kernels::{
-    Isa, LeftPanel, Quantised, RightPanel, Rows, Scalar, code_distances2, each_near_least, least,
-    memory, sum_rows,
-};
-use rand_chacha::{
-    ChaCha8Rng,
-    rand_core::{Rng, SeedableRng},
+    Isa, LeftPanel, Quantised, Scalar, each_near_least, least, memory,
 };
 use rayon::prelude::*;
 
 use crate::{
     base::{ROW_NUMBERS, context::Context, error::Result},
-    ivf::list_offsets::ListOffsets,
+    ivf::{
+        centroids::{BLOCK as OF_PANEL, CENTROIDS, CentroidPanel, Centroids, Sample},
+        list_offsets::ListOffsets,
+    },
     vectors::Vectors,
 };
 
-/// Rows for each list that centroids are learnt from, and rounds of k-means.
-pub(crate) const LEARNT_FROM: usize = 24;
-pub(crate) const ROUNDS: usize = 4;
+/// Up to so many lists are one group.
+const ONE_GROUP: usize = 64;
 
-/// The step between the rows that centroids are learnt from.
-pub(crate) fn centroid_sample_step(rows: usize, cells: usize) -> usize {
-    (rows / cells.saturating_mul(LEARNT_FROM)).max(1)
-}
+/// Groups in whose lists a row looks for its own.
+const GROUPS: usize = 16;
 
-/// The largest value of a row that centroids are learnt from: its square fits single precision.
-const LARGEST: f64 = 1e18;
+/// Lists near a list, at most, that its rows may probe.
+pub(crate) const NEAR: usize = 64;
 
-/// Rows that are compared with all centroids at a time.
-pub(crate) const BLOCK: usize = 128;
+/// The lists near a list are looked for among so many times as many.
+const AMONG: usize = 4;
 
-/// How an out-of-memory error names them.
-const CENTROIDS: &str = "centroids and their sample";
+/// Rows whose lists are found at a time: enough for each group to have some.
+pub(crate) const BLOCK: usize = 2048;
 
-/// The centroids of at most `count` clusters of rows, row-major; near ones follow each other, mostly.
-///
-/// By Lloyd's algorithm (1982), from random rows on, some rounds of it, with distances by 8-bit codes.
-///
-/// # Errors
-/// When a value is NaN, or the run is cancelled.
-pub fn kmeans<T: Scalar>(
-    rows: Rows<'_, T>,
-    count: usize,
-    seed: u64,
-    ctx: &Context,
-) -> Result<Vec<f32>> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let values = rows.values().iter().map(|value| value.to_f64());
-    let values = values.map(|value| value.clamp(-LARGEST, LARGEST) as f32);
-    let values = memory::collect(values, CENTROIDS)?;
-    let lists = CoarseQuantiser::of_sample(Rows::new(&values, rows.dim())?, count, seed, ctx)?;
-    Ok(lists.into_centroids())
-}
-
-/// Centroids; near ones have near numbers, mostly.
+/// Centroids of lists, in groups; near ones have near numbers, mostly.
 pub(crate) struct CoarseQuantiser {
-    /// Values of a centroid.
-    width: usize,
-    /// (lists, width), row-major.
-    centroids: Vec<f32>,
+    groups: Centroids,
+    lists: Centroids,
+    /// The lists of each group.
+    of_groups: ListOffsets,
+    codes: Quantised<'static>,
+    /// For each list, `near_count` lists near it, by rising distance of their centroids.
+    near: Vec<u32>,
+    near_count: usize,
 }
 
 impl CoarseQuantiser {
@@ -79,92 +58,105 @@ impl CoarseQuantiser {
         seed: u64,
         ctx: &Context,
     ) -> Result<Self> {
-        let step = centroid_sample_step(side.len(), count);
-        let (sampled, dim) = (side.len().div_ceil(step), side.rows.dim());
-        let mut values = memory::zeroed(sampled.saturating_mul(dim), CENTROIDS)?;
-        values
-            .par_chunks_mut(dim)
-            .enumerate()
-            .for_each(|(place, copy)| {
-                let row = side.row((place * step) as u32);
-                for (copy, value) in copy.iter_mut().zip(side.coded(row as usize)) {
-                    *copy = value.clamp(-LARGEST, LARGEST) as f32;
-                }
-            });
-        Self::of_sample(Rows::new(&values, dim)?, count, seed, ctx)
-    }
-
-    /// At most `count` lists, by k-means on these rows (Lloyd 1982).
-    ///
-    /// # Errors
-    /// When the run is cancelled.
-    pub(crate) fn of_sample(
-        sample: Rows<'_, f32>,
-        count: usize,
-        seed: u64,
-        ctx: &Context,
-    ) -> Result<Self> {
-        // Random rows to begin with, each once.
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut order = memory::collect(0..sample.len(), ROW_NUMBERS)?;
-        let count = count.clamp(1, order.len());
-        for place in 0..count {
-            let other = place + (rng.next_u64() % (order.len() - place) as u64) as usize;
-            order.swap(place, other);
-        }
-        let first = order[..count].iter().flat_map(|&row| sample.row(row));
-        let mut centroids = memory::empty(count * sample.dim(), CENTROIDS)?;
-        centroids.extend(first);
-        let mut cells = Self::of_parts(centroids, sample.dim());
-        let codes = Quantised::new(sample, ctx.isa())?;
-        let rows = memory::collect(0..sample.len() as u32, ROW_NUMBERS)?;
-        for _ in 0..ROUNDS {
-            let nearest = |_: usize, distances: &CentroidDistances| Ok(distances.nearest());
-            let nearest = cells.each_row(&codes, &rows, nearest, ctx)?;
-            cells.move_to(sample, &nearest, ctx.isa())?;
-        }
-        cells.renumber()?;
-        Ok(cells)
-    }
-
-    /// The same with `by` added to each centroid.
-    pub(crate) fn moved(mut self, by: Option<&[f32]>) -> Self {
-        if let Some(by) = by {
-            for centroid in self.centroids.chunks_mut(self.width) {
-                let values = centroid.iter_mut().zip(by);
-                values.for_each(|(value, by)| *value += by);
+        let sample = Sample::of_side(side, count, ctx)?;
+        let rows = sample.all()?;
+        let count = count.clamp(1, rows.len());
+        let groups = match count {
+            count if count <= crate::base::knob("ONE_GROUP", ONE_GROUP) => 1,
+            _ => (count as f64).sqrt() as usize,
+        };
+        let groups = Centroids::of_sample(&sample, &rows, groups, (seed, 0), ctx)?;
+        let nearest = groups.nearest(&sample.codes, &rows, ctx)?;
+        let of_groups = ListOffsets::new(nearest.iter().copied(), groups.len());
+        let order = of_groups.order(&nearest)?;
+        // Each group has as many lists as it has rows, in proportion.
+        let lists = (0..groups.len() as u32).into_par_iter().map(|group| {
+            let rows = &order[of_groups.of(group)];
+            if rows.is_empty() {
+                return Ok(Centroids::of_parts(Vec::new(), side.rows.dim()));
             }
-        }
-        self
+            let share = rows.len() as f64 / sample.len() as f64;
+            let lists = (share * count as f64).round().max(1.0) as usize;
+            let choice = u64::from(group) + 1;
+            Centroids::of_sample(&sample, rows, lists, (seed, choice), ctx)
+        });
+        let lists: Vec<Centroids> = lists.collect::<Result<_>>()?;
+        Self::of_parts(groups, &lists, ctx)
     }
 
-    /// From centroids that were learnt before, row-major, of `width` values.
-    pub(crate) fn of_parts(centroids: Vec<f32>, width: usize) -> Self {
-        Self { width, centroids }
+    /// From the centroids of groups, and those of each group's lists.
+    fn of_parts(groups: Centroids, of_groups: &[Centroids], ctx: &Context) -> Result<Self> {
+        let width = groups.rows()?.dim();
+        let mut lists = Centroids::of_parts(Vec::new(), width);
+        of_groups.iter().try_for_each(|group| lists.append(group))?;
+        let starts = of_groups.iter().scan(0, |start, group| {
+            *start += group.len();
+            Some(*start)
+        });
+        let mut found = Self {
+            codes: Quantised::new(lists.rows()?, ctx.isa())?,
+            of_groups: ListOffsets::of_starts(std::iter::once(0).chain(starts).collect()),
+            near_count: crate::base::knob("NEAR", NEAR).min(lists.len()),
+            near: Vec::new(),
+            groups,
+            lists,
+        };
+        found.near = found.find_near(ctx)?;
+        Ok(found)
+    }
+
+    /// For each list those near it, among the lists of groups near its own.
+    fn find_near(&self, ctx: &Context) -> Result<Vec<u32>> {
+        let codes = Quantised::new(self.groups.rows()?, ctx.isa())?;
+        let all = CentroidPanel::new(&codes, None, ctx.isa())?;
+        let groups = (0..self.groups.len() as u32).into_par_iter().map(|group| {
+            ctx.check()?;
+            let (mut left, mut squares) = (LeftPanel::new(ctx.isa()), Vec::new());
+            left.gather(&codes, &[group], &[-1.0])?;
+            all.distances2(&left, &mut squares)?;
+            let order = squares.iter().zip(&all.columns);
+            let order = order.filter_map(|(&square, &other)| Some((square, other?)));
+            let order = nearest_first(order.collect(), usize::MAX);
+            let mut among: Vec<u32> = Vec::new();
+            for (_, other) in order {
+                if among.len() >= AMONG * self.near_count {
+                    break;
+                }
+                among.extend(self.of_groups.numbers(other));
+            }
+            let panel = CentroidPanel::new(&self.codes, Some(&among), ctx.isa())?;
+            let lists: Vec<u32> = self.of_groups.numbers(group).collect();
+            left.gather(&self.codes, &lists, &vec![-1.0; lists.len()])?;
+            panel.distances2(&left, &mut squares)?;
+            let mut near = Vec::with_capacity(lists.len() * self.near_count);
+            for (&list, squares) in lists.iter().zip(squares.chunks(panel.columns.len())) {
+                let others = squares.iter().zip(&panel.columns);
+                let others = others.filter_map(|(&square, &place)| {
+                    let other = among[place? as usize];
+                    // Itself first, whatever the codes say.
+                    Some((if other == list { -1.0 } else { square }, other))
+                });
+                let nearest = nearest_first(others.collect(), self.near_count);
+                near.extend(nearest.into_iter().map(|(_, other)| other));
+            }
+            Ok(near)
+        });
+        let near: Vec<Vec<u32>> = groups.collect::<Result<_>>()?;
+        Ok(memory::collect(near.into_iter().flatten(), CENTROIDS)?)
     }
 
     /// How many lists there are.
     pub(crate) fn len(&self) -> usize {
-        self.centroids.len() / self.width
+        self.lists.len()
     }
 
-    /// The centroids.
-    pub(crate) fn each(&self) -> impl Iterator<Item = &[f32]> {
-        self.centroids.chunks(self.width)
-    }
-
-    /// The centroids, row-major.
-    pub(crate) fn into_centroids(self) -> Vec<f32> {
-        self.centroids
-    }
-
-    /// The centroids as rows.
-    pub(crate) fn centroids(&self) -> Result<Rows<'_, f32>> {
-        Ok(Rows::new(&self.centroids, self.width)?)
+    /// The lists that rows of a list may probe: itself first, then by rising distance.
+    pub(crate) fn near(&self, list: u32) -> &[u32] {
+        &self.near[list as usize * self.near_count..][..self.near_count]
     }
 
     /// What `of_row` makes of each of these rows, by internal id: it is given the position in
-    /// `rows` and the distances to all centroids.
+    /// `rows` and the distances to the lists that the row may probe.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -204,7 +196,8 @@ impl CoarseQuantiser {
         self.each_row(codes, &numbers, of_row, ctx)
     }
 
-    /// What `of_block` makes of each block of rows, given their distances to all centroids.
+    /// What `of_block` makes of each block of [`BLOCK`] rows, given their distances to the lists
+    /// that they may probe: those of the groups nearest to each.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -215,74 +208,137 @@ impl CoarseQuantiser {
         of_block: impl Fn(&mut dyn Iterator<Item = CentroidDistances>) -> Result<V> + Sync,
         ctx: &Context,
     ) -> Result<Vec<V>> {
-        let centroids = Quantised::new(self.centroids()?, ctx.isa())?;
-        let all: Vec<u32> = (0..self.len() as u32).collect();
-        let mut right = RightPanel::new(ctx.isa());
-        right.gather(&centroids, &all, &vec![-1.0; all.len()])?;
-        let columns: Vec<Option<u32>> = right.columns().collect();
-        let desk = || (LeftPanel::new(ctx.isa()), Vec::new());
+        let isa = ctx.isa();
+        let of_groups = Quantised::new(self.groups.rows()?, isa)?;
+        let upper = CentroidPanel::new(&of_groups, None, isa)?;
+        let groups = (0..self.groups.len() as u32).into_par_iter();
+        let panels = groups.map(|group| {
+            let lists: Vec<u32> = self.of_groups.numbers(group).collect();
+            CentroidPanel::new(&self.codes, Some(&lists), isa)
+        });
+        let panels: Vec<CentroidPanel> = panels.collect::<Result<_>>()?;
+        let few = crate::base::knob("GROUPS", 8).min(GROUPS).min(self.groups.len());
         let blocks = rows.par_chunks(BLOCK).enumerate();
-        let blocks = blocks.map_init(desk, |(left, squares), (block, rows)| {
+        let blocks = blocks.map_init(Buffers::new(isa), |buffers, (block, rows)| {
             ctx.check()?;
-            left.gather(codes, rows, &vec![-1.0; rows.len()])?;
-            code_distances2(left, &right, squares)?;
-            let of_rows = squares.chunks(columns.len()).enumerate();
-            of_block(&mut of_rows.map(|(row, squares)| CentroidDistances {
+            buffers.compare(codes, rows, (&upper, &panels, few))?;
+            let of_rows = (0..rows.len()).map(|row| CentroidDistances {
                 place: block * BLOCK + row,
-                least: least(squares, ctx.isa()),
-                squares,
-                columns: &columns,
-                isa: ctx.isa(),
-            }))
+                least: least(buffers.of_row(row, few), isa),
+                squares: buffers.of_row(row, few),
+                groups: &buffers.groups[row * few..][..few],
+                quantiser: self,
+                panels: &panels,
+                isa,
+            });
+            of_block(&mut { of_rows })
         });
         blocks.collect()
     }
+}
 
-    /// Moves each centroid to the mean of its rows, if it has any.
-    fn move_to(&mut self, sample: Rows<'_, f32>, nearest: &[u32], isa: Isa) -> Result<()> {
-        let starts = ListOffsets::new(nearest.iter().copied(), self.len());
-        let order = starts.order(nearest)?;
-        let centroids = self.centroids.par_chunks_mut(self.width);
-        centroids.enumerate().try_for_each(|(cell, centroid)| {
-            let rows = &order[starts.of(cell as u32)];
-            if !rows.is_empty() {
-                let sums = sum_rows(sample, rows, isa)?;
-                for (value, sum) in centroid.iter_mut().zip(sums) {
-                    *value = (sum / rows.len() as f64) as f32;
-                }
-            }
-            Ok(())
-        })
+/// A thread's buffers for the distances of a block of rows.
+struct Buffers {
+    left: LeftPanel,
+    of_panel: Vec<f32>,
+    /// The groups nearest to each row.
+    groups: Vec<u32>,
+    /// Where the distances of each row to each of its groups start, and the end.
+    starts: Vec<usize>,
+    squares: Vec<f32>,
+}
+
+impl Buffers {
+    fn new(isa: Isa) -> impl Fn() -> Self {
+        move || Self {
+            left: LeftPanel::new(isa),
+            of_panel: Vec::new(),
+            groups: Vec::new(),
+            starts: Vec::new(),
+            squares: Vec::new(),
+        }
     }
 
-    /// Orders the centroids so that near ones have near numbers, and near lists lie together in
-    /// memory.
-    fn renumber(&mut self) -> Result<()> {
-        let mut numbers: Vec<u32> = (0..self.len() as u32).collect();
-        in_order(&mut numbers, &self.centroids, self.width);
-        self.centroids = self.centroids()?.gather(&numbers)?;
+    /// Computes the distances of rows to the lists of the `few` groups nearest to each.
+    fn compare(
+        &mut self,
+        codes: &Quantised,
+        rows: &[u32],
+        (upper, panels, few): (&CentroidPanel, &[CentroidPanel], usize),
+    ) -> Result<()> {
+        self.groups.clear();
+        for rows in rows.chunks(OF_PANEL) {
+            self.left.gather(codes, rows, &vec![-1.0; rows.len()])?;
+            upper.distances2(&self.left, &mut self.of_panel)?;
+            for squares in self.of_panel.chunks(upper.columns.len()) {
+                let first = upper.first::<GROUPS>(squares).into_iter();
+                self.groups.extend(first.take(few));
+            }
+        }
+        self.starts.clear();
+        self.starts.push(0);
+        let mut end = 0;
+        self.starts.extend(self.groups.iter().map(|&group| {
+            end += panels[group as usize].columns.len();
+            end
+        }));
+        memory::resize(&mut self.squares, end, 0.0, "distances")?;
+        let offsets = ListOffsets::new(self.groups.iter().copied(), panels.len());
+        let order = offsets.order(&self.groups)?;
+        for (group, panel) in (0..).zip(panels) {
+            let columns = panel.columns.len();
+            for places in order[offsets.of(group)].chunks(OF_PANEL) {
+                let some: Vec<u32> = places.iter().map(|&at| rows[at as usize / few]).collect();
+                self.left.gather(codes, &some, &vec![-1.0; some.len()])?;
+                panel.distances2(&self.left, &mut self.of_panel)?;
+                for (&at, squares) in places.iter().zip(self.of_panel.chunks(columns.max(1))) {
+                    self.squares[self.starts[at as usize]..][..columns].copy_from_slice(squares);
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// The distances of a row to the lists of its groups.
+    fn of_row(&self, row: usize, few: usize) -> &[f32] {
+        &self.squares[self.starts[row * few]..self.starts[(row + 1) * few]]
     }
 }
 
-/// A row's squared distances to all centroids, as far as codes tell: the same on every machine.
+/// A row's squared distances to the lists that it may probe, as far as codes tell: the same on every
+/// machine.
 pub(crate) struct CentroidDistances<'a> {
     /// The position of the row among those that were asked for.
-    place: usize,
+    pub(crate) place: usize,
     /// The least of them.
     least: f32,
-    /// In the order of a panel's columns. Some of these only fill it up: they have no centroid and
-    /// are infinitely far.
+    /// In the order of the columns of its groups' panels. Some of these only fill a panel up: they
+    /// have no centroid and are infinitely far.
     squares: &'a [f32],
-    columns: &'a [Option<u32>],
+    groups: &'a [u32],
+    quantiser: &'a CoarseQuantiser,
+    panels: &'a [CentroidPanel],
     isa: Isa,
 }
 
 impl CentroidDistances<'_> {
+    /// The list of a column.
+    fn list(&self, mut column: usize) -> Option<u32> {
+        for &group in self.groups {
+            let columns = &self.panels[group as usize].columns;
+            if let Some(place) = columns.get(column) {
+                let first = self.quantiser.of_groups.of(group).start as u32;
+                return place.map(|place| first + place);
+            }
+            column -= columns.len();
+        }
+        None
+    }
+
     /// The list of the row.
     pub(crate) fn nearest(&self) -> u32 {
         let mut nearest = None;
-        self.within(0.0, |cell, _| nearest = nearest.or(Some(cell)));
+        self.within(0.0, |list, _| nearest = nearest.or(Some(list)));
         nearest.unwrap_or(0)
     }
 
@@ -290,35 +346,36 @@ impl CentroidDistances<'_> {
     /// `margin`, and with by how much.
     pub(crate) fn within(&self, margin: f32, mut found: impl FnMut(u32, f32)) {
         let found = |column: usize| {
-            if let Some(cell) = self.columns[column] {
-                found(cell, self.squares[column] - self.least);
+            if let Some(list) = self.list(column) {
+                found(list, self.squares[column] - self.least);
             }
         };
         each_near_least(self.squares, self.least, margin, found, self.isa);
     }
 
-    /// How much further than the nearest each centroid is, by list.
-    pub(crate) fn margins(&self) -> Result<Vec<f32>> {
-        let cells = self.columns.iter().flatten().count();
-        let mut margins = memory::filled(f32::INFINITY, cells, "margins")?;
-        self.within(f32::INFINITY, |cell, margin| {
-            margins[cell as usize] = margin;
-        });
+    /// The lists that the row may probe, rising, and how much further than the nearest each is.
+    pub(crate) fn margins(&self) -> Result<Vec<(u32, f32)>> {
+        let mut margins = memory::empty(self.squares.len(), "margins")?;
+        self.within(f32::INFINITY, |list, margin| margins.push((list, margin)));
+        margins.sort_unstable_by_key(|&(list, _)| list);
         Ok(margins)
     }
 
-    /// How much further than the nearest one centroid is.
-    pub(crate) fn margin(&self, cell: u32) -> f32 {
-        let column = self.columns.iter().position(|&column| column == Some(cell));
-        column.map_or(f32::INFINITY, |column| self.squares[column] - self.least)
-    }
-
-    /// The `count` nearest lists, nearest first.
-    pub(crate) fn first(&self, count: usize) -> Vec<u32> {
-        let lists = self.squares.iter().zip(self.columns);
-        let lists = lists.filter_map(|(&square, &list)| Some((square, list?)));
-        let nearest = nearest_first(lists.collect(), count).into_iter();
-        nearest.map(|(_, list)| list).collect()
+    /// How much further than the nearest a list is; infinite where the row may not probe it.
+    pub(crate) fn margin(&self, list: u32) -> f32 {
+        let mut start = 0;
+        for &group in self.groups {
+            let (columns, lists) = (
+                &self.panels[group as usize].columns,
+                self.quantiser.of_groups.numbers(group),
+            );
+            if lists.contains(&list) {
+                let at = columns.iter().position(|&place| place == Some(list - lists.start));
+                return at.map_or(f32::INFINITY, |at| self.squares[start + at] - self.least);
+            }
+            start += columns.len();
+        }
+        f32::INFINITY
     }
 }
 
@@ -332,37 +389,4 @@ pub(crate) fn nearest_first(mut lists: Vec<(f32, u32)>, most: usize) -> Vec<(f32
     }
     lists.sort_unstable_by(nearer);
     lists
-}
-
-/// Orders rows as the leaves of a k-d tree (J. Bentley, "Multidimensional binary search trees used
-/// for associative searching", 1975).
-fn in_order(rows: &mut [u32], values: &[f32], width: usize) {
-    if rows.len() < 2 {
-        return;
-    }
-    let value = |row: u32, axis: usize| values[row as usize * width + axis];
-    let count = rows.len() as f64;
-    // Row by row, as the values lie.
-    let of_row = |&row: &u32| values[row as usize * width..][..width].iter();
-    let (mut means, mut variances) = (vec![0.0; width], vec![0.0; width]);
-    for row in rows.iter() {
-        for (mean, &value) in means.iter_mut().zip(of_row(row)) {
-            *mean += f64::from(value);
-        }
-    }
-    means.iter_mut().for_each(|mean| *mean /= count);
-    for row in rows.iter() {
-        for ((variance, mean), &value) in variances.iter_mut().zip(&means).zip(of_row(row)) {
-            let off = f64::from(value) - mean;
-            *variance += off * off;
-        }
-    }
-    let axis = (0..width)
-        .max_by(|&x, &y| variances[x].total_cmp(&variances[y]))
-        .unwrap_or(0);
-    let by_value = |&x: &u32, &y: &u32| value(x, axis).total_cmp(&value(y, axis)).then(x.cmp(&y));
-    rows.sort_unstable_by(by_value);
-    let (low, high) = rows.split_at_mut(rows.len() / 2);
-    in_order(low, values, width);
-    in_order(high, values, width);
 }

@@ -40,14 +40,15 @@ pub(crate) fn needed<T: Scalar>(
         |_: usize, distances: &CentroidDistances| Ok((distances.nearest(), distances.margins()?));
     let of_rows = cells.each_row_of(left.unwrap_or(right), &rows, looked, ctx)?;
     let pairs = known.iter().zip(&of_rows);
-    let pairs: Vec<(u32, &(u32, Vec<f32>))> = pairs
+    let pairs: Vec<(u32, &(u32, Vec<(u32, f32)>))> = pairs
         .flat_map(|((_, others), of_row)| others.iter().map(move |&other| (other, of_row)))
         .collect();
     let others: Vec<u32> = pairs.iter().map(|&(other, _)| other).collect();
     let margin = |place: usize, distances: &CentroidDistances| {
         let (cell, margins) = pairs[place].1;
         let other = distances.nearest();
-        let straight = margins[other as usize];
+        let straight = margins.binary_search_by_key(&other, |&(list, _)| list);
+        let straight = straight.map_or(f32::INFINITY, |at| margins[at].1);
         Ok(match left {
             _ if warm_start.is_from(*cell, other) => 0.0,
             Some(_) => straight,
@@ -100,7 +101,8 @@ pub(crate) fn margin_of<T: Scalar>(
 ) -> Result<f32> {
     let rows = side.sample(SAMPLED);
     let margins = cells.each_row_of(side, &rows, |_, distances| distances.margins(), ctx)?;
-    let mut margins = memory::collect(margins.into_iter().flatten(), "margins")?;
+    let margins = margins.into_iter().flatten().map(|(_, margin)| margin);
+    let mut margins = memory::collect(margins, "margins")?;
     let place = (rows.len() * probes).min(margins.len()).saturating_sub(1);
     Ok(match margins.is_empty() {
         true => 0.0,

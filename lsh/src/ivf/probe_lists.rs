@@ -48,14 +48,14 @@ struct Probes {
 struct OfBlock {
     cells: Vec<u32>,
     ends: Vec<u32>,
-    keys: Vec<u16>,
+    keys: Vec<u32>,
 }
 
 /// Bytes of a probe, while probes are held both by row and by list.
-pub(crate) const LOOK_BYTES: usize = size_of::<u16>() + size_of::<u32>();
+pub(crate) const LOOK_BYTES: usize = 2 * size_of::<u32>();
 
-// A key, of a part and a list, fits 16 bits.
-const _: () = assert!(PARTS.len() * MOST_CELLS <= 1 << 16);
+// A key, of a part and a list, fits 32 bits.
+const _: () = assert!(PARTS.len() * MOST_CELLS <= 1 << 32);
 
 /// Ranges of two orders of rows that are to be compared.
 type BlockPairs = Vec<(Range<usize>, Range<usize>)>;
@@ -82,7 +82,7 @@ fn by_cell<T: Scalar>(
                     let part = PARTS.iter().position(|part| further <= part * margin);
                     let key = key(part.unwrap_or(0), cell, cells.len());
                     if listed.is_ok() {
-                        listed = memory::push(&mut block.keys, key as u16, LOOKS);
+                        listed = memory::push(&mut block.keys, key, LOOKS);
                     }
                 });
             }
@@ -98,6 +98,7 @@ fn by_cell<T: Scalar>(
     };
     let of_rows = blocks.iter().flat_map(|block| &block.cells);
     let of_rows = memory::collect(of_rows.copied(), ROW_NUMBERS)?;
+    ctx.begin_stage("invert");
     let starts = ListOffsets::new(of_rows.iter().copied(), cells.len());
     let order = starts.order(&of_rows)?;
     let looks = Probes::new(&blocks, &order, cells.len())?;
@@ -115,13 +116,13 @@ impl Probes {
     /// Of all rows, block by block; `order` has them in order of their new internal ids.
     fn new(blocks: &[OfBlock], order: &[u32], cells: usize) -> Result<Self> {
         let keys = blocks.iter().flat_map(|block| &block.keys);
-        let keys = keys.map(|&key| u32::from(key));
+        let keys = keys.copied();
         let starts = ListOffsets::new(keys, PARTS.len() * cells);
         let (mut rows, mut next) = (memory::zeroed(starts.rows(), LOOKS)?, starts.clone());
         for (number, &row) in (0..).zip(order) {
             let (block, row) = (&blocks[row as usize / BLOCK], row as usize % BLOCK);
             for &key in block.keys_of(row) {
-                rows[next.take(u32::from(key), 1)] = number;
+                rows[next.take(key, 1)] = number;
             }
         }
         Ok(Self { starts, rows })
@@ -129,7 +130,7 @@ impl Probes {
 }
 
 impl OfBlock {
-    fn keys_of(&self, row: usize) -> &[u16] {
+    fn keys_of(&self, row: usize) -> &[u32] {
         let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.keys[start as usize..self.ends[row] as usize]
     }
@@ -279,13 +280,14 @@ mod tests {
                     }
                     for &number in &visits.order()[of_left] {
                         let row = left.row(number);
-                        assert!(margins[row as usize].1[cell as usize] <= part * margin);
+                        let (of_lists, found_at) = (&margins[row as usize].1, part * margin);
+                        assert!(of_lists.iter().any(|&(list, far)| list == cell && far <= found_at));
                         assert!(found.insert((row, cell)), "{row} looks into {cell} twice");
                     }
                 }
             }
             let looks = (0..).zip(&margins).flat_map(|(row, (own, margins))| {
-                let looks = (0..).zip(margins).filter(|&(cell, &further)| {
+                let looks = margins.iter().copied().filter(|&(cell, further)| {
                     further <= margin && !warm_start.covers(*own, cell)
                 });
                 looks.map(move |(cell, _)| (row, cell))

@@ -56,6 +56,7 @@ impl<T: Scalar> IvfState<T> {
         let mut ground_truth = ground_truth(plan.until_recall, left, right, k, ctx)?;
         ctx.begin_stage("lists");
         let (cells, warm_start) = learn(plan.cells, plan.seed, (left, right), k, ctx)?;
+        ctx.begin_stage("margins");
         let margin = match &mut ground_truth {
             Some((recall, ground_truth)) => {
                 margin_for(
@@ -91,6 +92,7 @@ pub(crate) fn learn<T: Scalar>(
 ) -> Result<(CoarseQuantiser, WarmStart)> {
     let cells = CoarseQuantiser::of_side(right, cells, seed, ctx)?;
     let rows = warm_start_rows(k, right.len());
+    ctx.begin_stage("warm start");
     let warm_start = WarmStart::new(&cells, right, left.is_none(), rows, ctx)?;
     Ok((cells, warm_start))
 }

@@ -1,7 +1,7 @@
 //! The warm start: before rows probe lists, their top-k is filled from their own list and the
 //! nearest ones. From then on most pairs fail the filter on codes.
 
-use lshjoin_kernels::{Quantised, Scalar};
+use lshjoin_kernels::Scalar;
 
 use crate::{
     base::{context::Context, error::Result},
@@ -14,9 +14,6 @@ use crate::{
 
 /// Sampled rows for each list, which tell how many rows lists have.
 const ROWS_OF_CELL: usize = 8;
-
-/// Lists near each, at most, that its warm start may take.
-const NEAR: usize = 64;
 
 /// For each list, the lists whose right rows fill the top-k of its left rows. Chosen by a sample,
 /// before it is known which rows lists have: when rows are assigned to lists, it is known which
@@ -66,26 +63,23 @@ impl WarmStart {
         let shares: Vec<f64> = all.iter().map(share).collect();
 
         let wanted = rows as f64 / right.len() as f64;
-        let fill = |cell: usize, distances: &CentroidDistances| {
-            let mut share = shares[cell];
-            let mut from = vec![cell as u32];
-            for other in distances.first(NEAR) {
+        let fill = |cell: u32| {
+            let mut share = shares[cell as usize];
+            let mut from = vec![cell];
+            for &other in cells.near(cell).iter().skip(1) {
                 let more = shares[other as usize];
                 if share + more / 2.0 > wanted {
                     break;
                 }
-                if other != cell as u32 {
-                    share += more;
-                    from.push(other);
-                }
+                share += more;
+                from.push(other);
             }
-            Ok(OfCell {
+            OfCell {
                 from,
                 parts: (share / (2.0 * wanted)).ceil() as usize,
-            })
+            }
         };
-        let centroids = Quantised::new(cells.centroids()?, ctx.isa())?;
-        let of_cells = cells.each_row(&centroids, &all, fill, ctx)?;
+        let of_cells: Vec<OfCell> = (0..cells.len() as u32).map(fill).collect();
         let met = |(cell, of_cell): (u32, &OfCell)| {
             let from = of_cell.from.iter().copied();
             // In a self-join a probe would serve both rows, so both have to do without it.

@@ -5,7 +5,7 @@ use lshjoin_kernels::{Scalar, memory};
 use crate::{
     base::{ROW_NUMBERS, error::Result, plan::CellPlan},
     ivf::probe_lists::ProbeLists,
-    pairs::{results::Neighbors, top_k_join::TopKJoin},
+    pairs::{results::Neighbors, top_k_join::{TopKJoin, all_pairs}},
     recall::ground_truth::GroundTruth,
 };
 
@@ -31,6 +31,7 @@ impl<T: Scalar> TopKJoin<'_, T> {
         let (near, met) = visits.first()?;
         self.join(&left, &near, met, &self.nearest.unbounded())?;
         drop((left, near));
+        ctx.begin_stage("probes 2");
         for met in visits.parts() {
             self.join(visits.order(), &right, met, &self.nearest.symmetric())?;
         }
@@ -62,7 +63,8 @@ impl<T: Scalar> TopKJoin<'_, T> {
                 }
             }
             if reached.falls_short(*recall) {
-                return self.all_pairs();
+                let k = self.nearest.k;
+                return all_pairs(self.left, self.right, k, ctx);
             }
             ctx.reached(reached);
         }

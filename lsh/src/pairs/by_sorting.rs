@@ -77,7 +77,7 @@ pub(crate) fn by_sorting<T: Scalar>(
         distances,
         indices,
     };
-    found.by_index(left, right)?.padded(k)
+    found.by_index(left, right)?.with_k(k)
 }
 
 /// A thread's buffers.

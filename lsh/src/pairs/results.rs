@@ -69,7 +69,7 @@ impl<T: Scalar> Neighbors<T> {
     ///
     /// # Errors
     /// When there is no memory for them.
-    pub(crate) fn padded(self, k: usize) -> Result<Self> {
+    pub(crate) fn with_k(self, k: usize) -> Result<Self> {
         if k == self.k {
             return Ok(self);
         }
@@ -78,8 +78,9 @@ impl<T: Scalar> Neighbors<T> {
         let mut indices = memory::filled(-1, queries.saturating_mul(k), NEIGHBORS)?;
         for query in 0..queries {
             let (from, to) = (query * self.k, query * k);
-            distances[to..to + self.k].copy_from_slice(&self.distances[from..from + self.k]);
-            indices[to..to + self.k].copy_from_slice(&self.indices[from..from + self.k]);
+            let few = k.min(self.k);
+            distances[to..to + few].copy_from_slice(&self.distances[from..from + few]);
+            indices[to..to + few].copy_from_slice(&self.indices[from..from + few]);
         }
         Ok(Self {
             k,

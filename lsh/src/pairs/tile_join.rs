@@ -33,7 +33,7 @@ pub(crate) struct TileJoin<'a, T> {
     pub(crate) right: Option<(&'a Vectors<'a, T>, &'a [u32])>,
     /// Codes to compare in place of the sides' own: shorter ones, whose distances are lower bounds.
     /// Only the lower ends of the intervals that tiles find are right then.
-    pub(crate) codes: Option<(&'a Quantised<'static>, &'a Quantised<'static>)>,
+    pub(crate) codes: Option<(&'a Quantised<'a>, &'a Quantised<'a>)>,
     pub(crate) ctx: &'a Context,
 }
 

@@ -7,7 +7,7 @@ use crate::{
     pairs::{
         results::{NEIGHBORS, Neighbors},
         tile_join::PairSink,
-        top_k_lists::{Candidate, Merging, TopKLists},
+        top_k_lists::{Candidate, Merging, Ranking, TopKLists},
     },
     vectors::Vectors,
 };
@@ -15,7 +15,7 @@ use crate::{
 /// The k nearest of each left row.
 pub(crate) struct TopK<'a, T> {
     pub(crate) lists: TopKLists<'a, T>,
-    k: usize,
+    pub(crate) k: usize,
     /// Whether it is a self-join, in which a row is not its own neighbour.
     with_itself: bool,
     ctx: &'a Context,
@@ -37,6 +37,7 @@ impl<'a, T: Scalar> TopK<'a, T> {
         left: &'a Vectors<'a, T>,
         right: Option<&'a Vectors<'a, T>>,
         k: usize,
+        ranking: Ranking,
         ctx: &'a Context,
     ) -> Result<Self> {
         positive("k", k)?;
@@ -44,8 +45,12 @@ impl<'a, T: Scalar> TopK<'a, T> {
         let right = right.unwrap_or(left);
         // No list gets longer than there are other rows, whatever k asks for.
         let others = right.len().max(1);
+        let more = match ranking {
+            Ranking::Bounds => 0,
+            Ranking::Estimates => k / crate::base::knob("MORE", 4) + 2,
+        };
         Ok(Self {
-            lists: TopKLists::new(left, right, k.min(others))?,
+            lists: TopKLists::new(left, right, (k + more).min(others), ranking)?,
             k,
             with_itself,
             ctx,
@@ -81,7 +86,7 @@ impl<'a, T: Scalar> TopK<'a, T> {
     }
 
     pub(crate) fn finish(self) -> Result<Neighbors<T>> {
-        self.lists.finish(self.ctx)?.padded(self.k)
+        self.lists.finish(self.ctx)?.with_k(self.k)
     }
 }
 
@@ -145,7 +150,9 @@ impl<T: Scalar> TopKSink<'_, T> {
         for (&row, &end) in rows.iter().zip(ends.iter()) {
             let group = &mut candidates[start..end];
             if !group.is_empty() {
-                group.sort_unstable_by(|x, y| x.upper.total_cmp(&y.upper));
+                group.sort_unstable_by(|x, y| {
+                    x.upper.total_cmp(&y.upper).then(x.index.cmp(&y.index))
+                });
                 lists.insert(row, group, merging, ctx)?;
             }
             start = end;

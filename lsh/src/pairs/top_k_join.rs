@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use lshjoin_kernels::{Scalar, memory};
+use lshjoin_kernels::{Quantised, Scalar, memory};
 
 use crate::{
     base::{ROW_NUMBERS, check::positive, context::Context, error::Result, report::Estimate},
@@ -11,6 +11,7 @@ use crate::{
         results::Neighbors,
         tile_join::{BlockPair, TileJoin},
         top_k::{TopK, TopKSink},
+        top_k_lists::Ranking,
     },
     vectors::Vectors,
 };
@@ -21,6 +22,8 @@ pub(crate) struct TopKJoin<'a, T> {
     pub(crate) left: Option<&'a Vectors<'a, T>>,
     pub(crate) right: &'a Vectors<'a, T>,
     pub(crate) nearest: TopK<'a, T>,
+    /// Codes to estimate distances by, in place of the sides' own, which bound them.
+    pub(crate) estimates: Option<(&'a Quantised<'a>, &'a Quantised<'a>)>,
     pub(crate) ctx: &'a Context,
 }
 
@@ -82,11 +85,30 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         k: usize,
         ctx: &'a Context,
     ) -> Result<Self> {
-        let nearest = TopK::new(left.unwrap_or(right), left.map(|_| right), k, ctx)?;
+        let nearest = TopK::new(left.unwrap_or(right), left.map(|_| right), k, Ranking::Bounds, ctx)?;
         Ok(Self {
             left,
             right,
             nearest,
+            estimates: None,
+            ctx,
+        })
+    }
+
+    /// The same by estimates of distances, from the codes of both sides without their errors.
+    pub(crate) fn by_estimates(
+        left: Option<&'a Vectors<'a, T>>,
+        right: &'a Vectors<'a, T>,
+        k: usize,
+        estimates: Option<(&'a Quantised<'a>, &'a Quantised<'a>)>,
+        ctx: &'a Context,
+    ) -> Result<Self> {
+        let nearest = TopK::new(left.unwrap_or(right), left.map(|_| right), k, Ranking::Estimates, ctx)?;
+        Ok(Self {
+            left,
+            right,
+            nearest,
+            estimates,
             ctx,
         })
     }
@@ -155,7 +177,7 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         let own = usize::from(self.left.is_none());
         let short = |others: usize| {
             let lists = &self.nearest.lists;
-            lists.shorter_than(others.saturating_sub(own))
+            lists.shorter_than(self.nearest.k.min(others.saturating_sub(own)))
         };
         if short(self.right.len()).is_empty() {
             return Ok(());
@@ -192,7 +214,7 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
             left: self.left(),
             left_order,
             right,
-            codes: None,
+            codes: self.estimates,
             ctx: self.ctx,
         };
         let met = met

@@ -92,7 +92,7 @@ pub(crate) const fn capacity(k: usize) -> usize {
 /// most others are too far. What they cost rises with their number, what they save with k.
 pub(crate) fn warm_start_rows(k: usize, of: usize) -> usize {
     let most = (of / 16).next_power_of_two();
-    let enough = k.saturating_mul(64).clamp(256, 2048);
+    let enough = k.saturating_mul(crate::base::knob("WARM", 64)).clamp(crate::base::knob("WARM_MIN", 256), 2048);
     enough.next_power_of_two().min(most)
 }
 
@@ -102,6 +102,16 @@ struct Shard {
     lengths: [usize; SHARD],
     /// Room for `capacity` candidates a row; by rising `upper`.
     candidates: Vec<Candidate>,
+}
+
+/// What candidates are ranked by until the end, when those that are left are measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ranking {
+    /// By bounds of their distances, so that the k nearest are left for certain.
+    Bounds,
+    /// By estimates of their distances, so that a few more than k are left, of which some that are
+    /// as near by codes may be lost.
+    Estimates,
 }
 
 /// For each left row the candidates that may be among its k nearest, and the bound that new ones
@@ -115,6 +125,7 @@ pub(crate) struct TopKLists<'a, T> {
     right: &'a Vectors<'a, T>,
     k: usize,
     capacity: usize,
+    ranking: Ranking,
     shards: Vec<Mutex<Shard>>,
     /// The k-th smallest `upper` of each row, infinite until there are k; as bits.
     bounds: Vec<AtomicU32>,
@@ -129,9 +140,13 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         left: &'a Vectors<'a, T>,
         right: &'a Vectors<'a, T>,
         k: usize,
+        ranking: Ranking,
     ) -> Result<Self> {
         let rows = left.len();
-        let capacity = capacity(k);
+        let capacity = match ranking {
+            Ranking::Bounds => capacity(k),
+            Ranking::Estimates => k,
+        };
         let of_row = capacity * size_of::<Candidate>() + k * (size_of::<T>() + size_of::<i64>());
         memory::check(rows.saturating_mul(of_row), NEIGHBORS)?;
         let shard = |first: usize| {
@@ -148,6 +163,7 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
             right,
             k,
             capacity,
+            ranking,
             shards: shards.collect::<Result<_>>()?,
             bounds: memory::collect(bounds, NEIGHBORS)?,
         })
@@ -163,10 +179,8 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         f32::from_bits(self.bounds[row as usize].load(Ordering::Relaxed))
     }
 
-    /// The rows that have fewer than k candidates, and fewer than `others`: the rows there are to
-    /// find.
-    pub(crate) fn shorter_than(&self, others: usize) -> Vec<u32> {
-        let wanted = self.k.min(others);
+    /// The rows that have fewer candidates than `wanted`.
+    pub(crate) fn shorter_than(&self, wanted: usize) -> Vec<u32> {
         let of_shard = |(number, shard): (usize, &Mutex<Shard>)| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let rows = self.bounds.len() - number * SHARD;
@@ -209,6 +223,28 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         };
         merged.clear();
         memory::reserve(merged, known.len() + candidates.len(), NEIGHBORS)?;
+        if self.ranking == Ranking::Estimates {
+            let mut old = known;
+            for new in candidates {
+                if far(new) || is_known(new) {
+                    continue;
+                }
+                while let Some((first, rest)) = old.split_first()
+                    && (first.upper, first.index) < (new.upper, new.index)
+                {
+                    merged.push(*first);
+                    old = rest;
+                }
+                merged.push(*new);
+            }
+            merged.extend_from_slice(old);
+            merged.truncate(self.k);
+            if look_up {
+                marks.clear(known);
+            }
+            self.set_list(row, &mut shard, merged);
+            return Ok(());
+        }
         let mut keep = |candidate: &Candidate| {
             // Merged by rising upper ends, so that the k-th has the bound.
             if merged.len() < self.k || candidate.lower <= merged[self.k - 1].upper {

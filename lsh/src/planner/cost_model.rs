@@ -11,7 +11,7 @@ use lshjoin_kernels::{Isa, Level, Quantised, Scalar};
 use crate::{
     base::metric::Metric,
     ivf::{
-        coarse_quantiser::{LEARNT_FROM, ROUNDS},
+        centroids::{LEARNT_FROM, ROUNDS},
         margins::ProbeStats,
         probe_lists::LOOK_BYTES,
     },

@@ -215,7 +215,7 @@ impl<T: Scalar> GroundTruth<T> {
             .map(|row| {
                 let number = left.internal_id(row.row);
                 let distances = join.nearest.lists.distances_of(number, join.ctx)?;
-                let near = distances
+                let near = distances[..distances.len().min(self.k)]
                     .iter()
                     .filter(|&&distance| distance <= row.furthest);
                 Ok(near.count() as f64 / self.k as f64)
