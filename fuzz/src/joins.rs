@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::OnceLock};
 
 use lshjoin::{
-    BucketedRandomProjection, CauchyProjection, CellPlan, Context, Distance, Error, HashFamily,
-    Index, Isa, JoinPlan, KnnJoin, LshModel, LshPlan, Metric, Neighbors, PartitionPlan, RadiusJoin,
+    BucketedRandomProjection, CauchyProjection, Context, Distance, Error, HashFamily, Index, Isa,
+    IvfPlan, JoinPlan, KnnJoin, LshModel, LshPlan, Metric, Neighbors, PartitionPlan, RadiusJoin,
     RandomHyperplanes, Result, Rows, Scalar,
 };
 use lshjoin_kernels::KernelError;
@@ -266,9 +266,9 @@ fn plan(input: &mut Input) -> JoinPlan {
             rounds,
             until_recall,
         }),
-        2 => JoinPlan::Cells(CellPlan {
+        2 => JoinPlan::Ivf(IvfPlan {
             seed,
-            cells: 1 + input.up_to(100),
+            lists: 1 + input.up_to(100),
             probes,
             rounds,
             until_recall,
@@ -276,7 +276,7 @@ fn plan(input: &mut Input) -> JoinPlan {
         _ => JoinPlan::Partitions(PartitionPlan {
             seed,
             axes: 1 + input.up_to(9),
-            cells: 1 + input.up_to(100),
+            lists: 1 + input.up_to(100),
             probes,
             until_recall,
         }),
@@ -581,7 +581,7 @@ fn index(metric: Metric, input: &mut Input) {
     let plan = PartitionPlan {
         seed: input.any::<u8>().into(),
         axes: 1 + input.up_to(5),
-        cells: 1 + input.up_to(20),
+        lists: 1 + input.up_to(20),
         probes: 1,
         until_recall: None,
     };

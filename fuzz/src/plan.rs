@@ -1,7 +1,7 @@
 //! Texts of plans: what can be read is the same when written and read again, and a join by it is
 //! refused or answered.
 
-use lshjoin::{CellPlan, Context, JoinPlan, KnnJoin, LshPlan, Rows};
+use lshjoin::{Context, IvfPlan, JoinPlan, KnnJoin, LshPlan, Rows};
 
 /// Rows from which on joins follow their plans.
 const MANY: usize = 4096;
@@ -42,7 +42,7 @@ fn soon_done(plan: JoinPlan) -> JoinPlan {
             rounds: plan.rounds.min(2),
             ..plan
         }),
-        JoinPlan::Cells(plan) => JoinPlan::Cells(CellPlan {
+        JoinPlan::Ivf(plan) => JoinPlan::Ivf(IvfPlan {
             rounds: plan.rounds.min(2),
             ..plan
         }),

@@ -28,7 +28,7 @@ use crate::{
         error::Result,
         median::median,
         metric::Metric,
-        plan::{CellPlan, JoinPlan, MOST_CELLS},
+        plan::{IvfPlan, JoinPlan, MOST_LISTS},
         report::Estimate,
     },
     ivf::{
@@ -88,7 +88,7 @@ pub(crate) struct Planner<'a> {
 
 /// The settings of one number of lists.
 struct ListStudy {
-    cells: CoarseQuantiser,
+    quantiser: CoarseQuantiser,
     warm_start: WarmStart,
     /// The setting that reaches the recall asked for.
     setting: Setting,
@@ -171,7 +171,7 @@ impl<'a> Planner<'a> {
         let mut exact = Prediction::exact(&workload, seconds);
         let list_counts = LISTS.map(|times| {
             let count = times * (workload.right as f64).sqrt();
-            count.min(MOST_CELLS as f64) as usize
+            count.min(MOST_LISTS as f64) as usize
         });
         let has_codes = right.codes.is_some();
         if let Some(why) = self.why_at_once(&workload, k, has_codes, list_counts[0]) {
@@ -213,7 +213,7 @@ impl<'a> Planner<'a> {
         };
         if let Some(short) = best.take_if(promises_less) {
             // Held-out rows join in the choice until it stands, as in the join by this plan.
-            let (learnt, recall) = ((short.cells, short.warm_start), self.recall_of_all());
+            let (learnt, recall) = ((short.quantiser, short.warm_start), self.recall_of_all());
             margin_for(&learnt.0, &learnt.1, sides, &mut ground_truth, recall, ctx)?;
             considered.retain(|setting| !short.curve.contains(setting));
             let study = self.lists(&workload, learnt, sides, &ground_truth)?;
@@ -267,14 +267,14 @@ impl<'a> Planner<'a> {
                     recall: best.recall,
                     share: best.setting.share,
                     seconds: best.setting.seconds,
-                    bytes: workload.bytes(best.cells.len(), best.stats.cells),
+                    bytes: workload.bytes(best.quantiser.len(), best.stats.lists),
                     contrast: exact.contrast,
                     why: format!("to compare all pairs would take {:.1} s", exact.seconds),
                 };
                 let join = PlannedJoin {
                     plan: best.setting.plan,
                     prepared: Some(IvfState {
-                        cells: best.cells,
+                        quantiser: best.quantiser,
                         warm_start: best.warm_start,
                         ground_truth: Some((self.recall_of_all(), ground_truth)),
                         margin: best.margin,
@@ -298,13 +298,13 @@ impl<'a> Planner<'a> {
     }
 
     /// The work of a join by so many lists if all goes well.
-    fn least(&self, workload: &Workload, cells: usize) -> f64 {
+    fn least(&self, workload: &Workload, lists: usize) -> f64 {
         let stats = ProbeStats {
-            cells: LUCKY * cells as f64,
+            lists: LUCKY * lists as f64,
             share: LUCKY,
             warm_start: warm_start_rows(workload.k, workload.right) as f64 / workload.right as f64,
         };
-        self.costs.cells(workload, cells, stats, 0.0)
+        self.costs.lists(workload, lists, stats, 0.0)
     }
 
     /// How far held-out rows are from items chosen at random.
@@ -351,16 +351,16 @@ impl<'a> Planner<'a> {
     fn lists<T: Scalar>(
         &self,
         workload: &Workload,
-        (cells, warm_start): (CoarseQuantiser, WarmStart),
+        (quantiser, warm_start): (CoarseQuantiser, WarmStart),
         (left, right): Sides<'_, '_, T>,
         ground_truth: &GroundTruth<T>,
     ) -> Result<ListStudy> {
         let ctx = self.ctx;
-        let count = cells.len();
+        let count = quantiser.len();
         let plan = |recall| {
-            JoinPlan::Cells(CellPlan {
+            JoinPlan::Ivf(IvfPlan {
                 seed: self.seed,
-                cells: count,
+                lists: count,
                 probes: 1,
                 rounds: 0,
                 until_recall: Some(recall),
@@ -368,14 +368,20 @@ impl<'a> Planner<'a> {
         };
         let needed = |which| {
             let known = ground_truth.known(which);
-            needed(&cells, &warm_start, left, right, &known, ctx)
+            needed(&quantiser, &warm_start, left, right, &known, ctx)
         };
         let (calibration, check) = (needed(Split::Calibration)?, needed(Split::Check)?);
         let recalls: Vec<f64> = std::iter::once(self.recall).chain(CURVE).collect();
         let margins = recalls.iter();
         let margins = margins.map(|&recall| calibration.threshold_for(self.others.of_all(recall)));
         let margins: Vec<f32> = margins.collect();
-        let probe_stats = probe_stats(&cells, &warm_start, left.unwrap_or(right), &margins, ctx)?;
+        let probe_stats = probe_stats(
+            &quantiser,
+            &warm_start,
+            left.unwrap_or(right),
+            &margins,
+            ctx,
+        )?;
         let of_held_out = ground_truth.len() as f64 / workload.left as f64;
         let found = |margin| self.others.found(Estimate::of(check.found(margin)));
         let soon = found(0.0).value;
@@ -383,7 +389,7 @@ impl<'a> Planner<'a> {
             let stats = probe_stats[place];
             let found = found(margins[place]);
             let late = found.value - soon;
-            let work = self.costs.cells(workload, cells.len(), stats, late);
+            let work = self.costs.lists(workload, quantiser.len(), stats, late);
             let setting = Setting {
                 plan: plan(recalls[place]),
                 recall: found.value,
@@ -395,7 +401,7 @@ impl<'a> Planner<'a> {
         let (asked, recall) = setting(0);
         let curve = (0..recalls.len()).map(|place| setting(place).0).collect();
         Ok(ListStudy {
-            cells,
+            quantiser,
             warm_start,
             setting: asked,
             recall,
@@ -428,20 +434,20 @@ fn is_hard(exact: &Prediction) -> bool {
 }
 
 /// Why all pairs are compared rather than lists probed.
-fn why_exact(k: usize, hard: Option<f64>, cells: Option<Setting>) -> String {
+fn why_exact(k: usize, hard: Option<f64>, lists: Option<Setting>) -> String {
     let hard = hard.map(|contrast| {
         format!(
             "distances barely differ: a random item is only {contrast:.2} times as far as neighbour {k}"
         )
     });
-    let cells = cells.map(|cells| {
-        let share = 100.0 * cells.share;
+    let lists = lists.map(|lists| {
+        let share = 100.0 * lists.share;
         format!(
-            "cells would compare {share:.0} % of the pairs and take {:.1} s",
-            cells.seconds
+            "lists would compare {share:.0} % of the pairs and take {:.1} s",
+            lists.seconds
         )
     });
-    let reasons: Vec<String> = hard.into_iter().chain(cells).collect();
+    let reasons: Vec<String> = hard.into_iter().chain(lists).collect();
     reasons.join(", and ")
 }
 
@@ -517,7 +523,7 @@ mod tests {
         };
         let (found, planned, report) = join(Isa::SCALAR);
         let predicted = planned.predicted.unwrap();
-        let JoinPlan::Cells(plan) = planned.plan else {
+        let JoinPlan::Ivf(plan) = planned.plan else {
             panic!("{predicted:?}")
         };
         assert_eq!((plan.seed, plan.until_recall), (3, Some(0.9)));
@@ -549,7 +555,7 @@ mod tests {
                 let settings = study.considered.iter();
                 let chosen = settings.clone().find(|one| one.plan == study.chosen.plan);
                 let least = settings.filter(|one| match one.plan {
-                    JoinPlan::Cells(plan) => plan.until_recall == Some(0.9),
+                    JoinPlan::Ivf(plan) => plan.until_recall == Some(0.9),
                     _ => true,
                 });
                 let least = least.map(|one| one.seconds).fold(f64::INFINITY, f64::min);
@@ -570,7 +576,7 @@ mod tests {
         assert_eq!(study.chosen.plan, JoinPlan::Exact);
         let predicted = study.chosen.predicted.unwrap();
         assert!(
-            predicted.why.contains("cells would compare"),
+            predicted.why.contains("lists would compare"),
             "{}",
             predicted.why
         );

@@ -19,14 +19,14 @@ type Batch = (usize, usize);
 #[pymethods]
 impl FileJoin {
     #[new]
-    #[pyo3(signature = (queries, items, dim, *, width=4, k=None, cells=None))]
+    #[pyo3(signature = (queries, items, dim, *, width=4, k=None, lists=None))]
     fn new(
         queries: Option<usize>,
         items: usize,
         dim: usize,
         width: usize,
         k: Option<usize>,
-        cells: Option<usize>,
+        lists: Option<usize>,
     ) -> Self {
         Self(lshjoin::FileJoin {
             queries,
@@ -34,7 +34,7 @@ impl FileJoin {
             dim,
             width,
             k,
-            cells,
+            lists,
         })
     }
 

@@ -1,7 +1,7 @@
 //! Plans, which are JSON on the Python side.
 
 use lshjoin::{
-    BucketedRandomProjection, CauchyProjection, CellPlan, JoinPlan, KnnJoin, LshPlan, Metric,
+    BucketedRandomProjection, CauchyProjection, IvfPlan, JoinPlan, KnnJoin, LshPlan, Metric,
     NearRows, PartitionPlan, PredictedPlan,
 };
 use numpy::{IntoPyArray, PyArray2, PyArrayMethods};
@@ -60,17 +60,17 @@ pub(crate) fn lsh_plan(
 }
 
 #[pyfunction]
-#[pyo3(signature = (*, seed, cells, probes, rounds, until_recall))]
-pub(crate) fn cell_plan(
+#[pyo3(signature = (*, seed, lists, probes, rounds, until_recall))]
+pub(crate) fn ivf_plan(
     seed: u64,
-    cells: usize,
+    lists: usize,
     probes: usize,
     rounds: usize,
     until_recall: Option<f64>,
 ) -> PyResult<String> {
-    to_text(JoinPlan::Cells(CellPlan {
+    to_text(JoinPlan::Ivf(IvfPlan {
         seed,
-        cells,
+        lists,
         probes,
         rounds,
         until_recall,
@@ -78,18 +78,18 @@ pub(crate) fn cell_plan(
 }
 
 #[pyfunction]
-#[pyo3(signature = (*, seed, axes, cells, probes, until_recall))]
+#[pyo3(signature = (*, seed, axes, lists, probes, until_recall))]
 pub(crate) fn partition_plan(
     seed: u64,
     axes: usize,
-    cells: usize,
+    lists: usize,
     probes: usize,
     until_recall: Option<f64>,
 ) -> PyResult<String> {
     to_text(JoinPlan::Partitions(PartitionPlan {
         seed,
         axes,
-        cells,
+        lists,
         probes,
         until_recall,
     }))

@@ -34,7 +34,7 @@ pub enum JoinPlan {
     /// Tables of sign bits and rounds of neighbour expansion.
     Lsh(LshPlan),
     /// Lists around centroids and rounds of neighbour expansion.
-    Cells(CellPlan),
+    Ivf(IvfPlan),
     /// Lists of an [`Index`](crate::Index), as joins out of core use them.
     Partitions(PartitionPlan),
 }
@@ -48,7 +48,7 @@ pub struct PartitionPlan {
     /// Leading principal axes, in which centroids are learnt and compared; at least 1.
     pub axes: usize,
     /// Lists, 1 to 16384; about 1.5 times the square root of the number of items do well.
-    pub cells: usize,
+    pub lists: usize,
     /// Lists that the rows of a list probe on average, their own first; at least 1.
     pub probes: usize,
     /// Probes further lists, as many as held-out rows need to reach this recall. Their exact
@@ -56,14 +56,14 @@ pub struct PartitionPlan {
     pub until_recall: Option<f64>,
 }
 
-/// Parameters of [`JoinPlan::Cells`].
+/// Parameters of [`JoinPlan::Ivf`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CellPlan {
+pub struct IvfPlan {
     /// Seed of the random rows that centroids start from.
     pub seed: u64,
     /// Lists, 1 to 16384; about the square root of the number of items do well.
-    pub cells: usize,
+    pub lists: usize,
     /// Lists that a row probes on average, its own first; at least 1. Those of the warm start,
     /// which fills its top-k, count among them.
     pub probes: usize,
@@ -97,7 +97,7 @@ pub struct LshPlan {
 }
 
 // Plans come from anywhere: none may keep a join busy without end.
-pub(crate) const MOST_CELLS: usize = 1 << 14;
+pub(crate) const MOST_LISTS: usize = 1 << 14;
 pub(crate) const MOST_TABLES: usize = 1024;
 const MOST_ROUNDS: usize = 64;
 
@@ -110,14 +110,14 @@ impl JoinPlan {
         match self {
             Self::Exact => Ok(()),
             Self::Lsh(plan) => plan.check(),
-            Self::Cells(plan) if plan.rounds > MOST_ROUNDS => {
+            Self::Ivf(plan) if plan.rounds > MOST_ROUNDS => {
                 Err(Error::parameter("rounds", "at most 64", plan.rounds))
             }
-            Self::Cells(plan) => check_cells(plan.cells, plan.probes, plan.until_recall),
+            Self::Ivf(plan) => check_lists(plan.lists, plan.probes, plan.until_recall),
             Self::Partitions(PartitionPlan { axes: 0, .. }) => {
                 Err(Error::parameter("axes", "at least 1", 0))
             }
-            Self::Partitions(plan) => check_cells(plan.cells, plan.probes, plan.until_recall),
+            Self::Partitions(plan) => check_lists(plan.lists, plan.probes, plan.until_recall),
         }
     }
 }
@@ -127,8 +127,8 @@ impl JoinPlan {
     /// square root of that of items.
     pub(crate) fn for_fewer(self, share: f64) -> Self {
         match self {
-            Self::Cells(plan) if share < 1.0 => Self::Cells(CellPlan {
-                cells: ((plan.cells as f64 * share.sqrt()) as usize).max(1),
+            Self::Ivf(plan) if share < 1.0 => Self::Ivf(IvfPlan {
+                lists: ((plan.lists as f64 * share.sqrt()) as usize).max(1),
                 ..plan
             }),
             plan => plan,
@@ -143,7 +143,7 @@ impl JoinPlan {
                 until_recall: plan.until_recall.map(recall),
                 ..plan
             }),
-            Self::Cells(plan) => Self::Cells(CellPlan {
+            Self::Ivf(plan) => Self::Ivf(IvfPlan {
                 until_recall: plan.until_recall.map(recall),
                 ..plan
             }),
@@ -155,10 +155,10 @@ impl JoinPlan {
     }
 }
 
-fn check_cells(cells: usize, probes: usize, until: Option<f64>) -> Result<()> {
+fn check_lists(lists: usize, probes: usize, until: Option<f64>) -> Result<()> {
     // Rows are compared with all centroids, and centroids with each other.
-    if !(1..=MOST_CELLS).contains(&cells) {
-        return Err(Error::parameter("cells", "1 to 16384", cells));
+    if !(1..=MOST_LISTS).contains(&lists) {
+        return Err(Error::parameter("lists", "1 to 16384", lists));
     }
     if probes == 0 {
         return Err(Error::parameter("probes", "at least 1", 0));

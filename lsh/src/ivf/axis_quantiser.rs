@@ -22,7 +22,7 @@ pub(crate) type NearLists = Vec<(f32, u32)>;
 /// A coarse quantiser whose centroids have only the coordinates along the leading principal axes.
 pub(crate) struct AxisQuantiser {
     axes: PrincipalAxes,
-    cells: CoarseQuantiser,
+    quantiser: CoarseQuantiser,
 }
 
 impl AxisQuantiser {
@@ -46,20 +46,20 @@ impl AxisQuantiser {
         let sample = projected(axes, side, values, indices, ctx)?;
         let sample = Rows::new(&sample, axes.count())?;
         let sample = Vectors::new("sample", sample, Metric::Euclidean, ctx)?;
-        let cells = CoarseQuantiser::of_side(&sample, count, seed, ctx)?.moved(sample.centre());
+        let quantiser = CoarseQuantiser::of_side(&sample, count, seed, ctx)?.moved(sample.centre());
         let axes = axes.clone();
-        Ok(Self { axes, cells })
+        Ok(Self { axes, quantiser })
     }
 
     /// From axes and centroids that were learnt before.
     pub(crate) fn of_parts(axes: PrincipalAxes, centroids: Vec<f32>) -> Self {
-        let cells = CoarseQuantiser::of_parts(centroids, axes.count());
-        Self { axes, cells }
+        let quantiser = CoarseQuantiser::of_parts(centroids, axes.count());
+        Self { axes, quantiser }
     }
 
     /// The centroids, row-major.
     pub(crate) fn into_centroids(self) -> Vec<f32> {
-        self.cells.into_centroids()
+        self.quantiser.into_centroids()
     }
 
     /// The list of each of the side's rows: that of the nearest centroid by exact distance.
@@ -73,14 +73,14 @@ impl AxisQuantiser {
     ) -> Result<Vec<u32>> {
         let projected = projected(&self.axes, side, side.rows, 0..side.rows.len(), ctx)?;
         let rows = Rows::new(&projected, self.axes.count())?;
-        let centroids = self.cells.centroids()?;
+        let centroids = self.quantiser.centroids()?;
         let centroids = Vectors::new("centroids", centroids, Metric::Euclidean, ctx)?;
         let rows = centroids.prepare_other("rows", rows, ctx)?;
         let join = TopKJoin::new(Some(&rows), &centroids, 1, ctx)?;
         join.join_all(&join.nearest.unbounded())?;
         let found = join.nearest.finish()?.indices;
         Ok(memory::collect(
-            found.into_iter().map(|cell| cell as u32),
+            found.into_iter().map(|list| list as u32),
             ROW_NUMBERS,
         )?)
     }
@@ -95,9 +95,9 @@ impl AxisQuantiser {
         side: &mut Vectors<'_, T>,
         ctx: &Context,
     ) -> Result<ListOffsets> {
-        let cells = self.of_rows(side, ctx)?;
-        let starts = ListOffsets::new(cells.iter().copied(), self.cells.len());
-        side.reorder(starts.order(&cells)?)?;
+        let lists = self.of_rows(side, ctx)?;
+        let starts = ListOffsets::new(lists.iter().copied(), self.quantiser.len());
+        side.reorder(starts.order(&lists)?)?;
         Ok(starts)
     }
 
@@ -112,7 +112,7 @@ impl AxisQuantiser {
         most: usize,
         ctx: &Context,
     ) -> Result<Vec<NearLists>> {
-        let centroids: Vec<&[f32]> = self.cells.each().collect();
+        let centroids: Vec<&[f32]> = self.quantiser.each().collect();
         centroids
             .par_iter()
             .map(|centroid| {
@@ -160,14 +160,14 @@ mod tests {
     use crate::vectors::principal_axes::PrincipalAxes;
 
     #[test]
-    fn cells_are_not_looked_for_once_cancelled() {
+    fn near_lists_are_not_searched_once_cancelled() {
         let axes = PrincipalAxes::of_parts(vec![1.0], 1);
-        let cells = AxisQuantiser::of_parts(axes, vec![0.0, 3.0, 1.0]);
+        let quantiser = AxisQuantiser::of_parts(axes, vec![0.0, 3.0, 1.0]);
         let items = ListOffsets::of_starts(vec![0, 1, 2, 3]);
         let ctx = Context::new().unwrap();
-        let near = cells.neighbors(&items, 2, &ctx).unwrap();
+        let near = quantiser.neighbors(&items, 2, &ctx).unwrap();
         assert_eq!(near[0], [(0.0, 0), (1.0, 2)]);
         ctx.cancel();
-        assert_eq!(cells.neighbors(&items, 2, &ctx), Err(Error::Cancelled));
+        assert_eq!(quantiser.neighbors(&items, 2, &ctx), Err(Error::Cancelled));
     }
 }

@@ -25,8 +25,8 @@ pub(crate) const LEARNT_FROM: usize = 24;
 pub(crate) const ROUNDS: usize = 4;
 
 /// The step between the rows that centroids are learnt from.
-pub(crate) fn centroid_sample_step(rows: usize, cells: usize) -> usize {
-    (rows / cells.saturating_mul(LEARNT_FROM)).max(1)
+pub(crate) fn centroid_sample_step(rows: usize, lists: usize) -> usize {
+    (rows / lists.saturating_mul(LEARNT_FROM)).max(1)
 }
 
 /// The largest value of a row that centroids are learnt from: its square fits single precision.
@@ -115,16 +115,16 @@ impl CoarseQuantiser {
         let first = order[..count].iter().flat_map(|&row| sample.row(row));
         let mut centroids = memory::empty(count * sample.dim(), CENTROIDS)?;
         centroids.extend(first);
-        let mut cells = Self::of_parts(centroids, sample.dim());
+        let mut quantiser = Self::of_parts(centroids, sample.dim());
         let codes = Quantised::new(sample, ctx.isa())?;
         let rows = memory::collect(0..sample.len() as u32, ROW_NUMBERS)?;
         for _ in 0..ROUNDS {
             let nearest = |_: usize, distances: &CentroidDistances| Ok(distances.nearest());
-            let nearest = cells.each_row(&codes, &rows, nearest, ctx)?;
-            cells.move_to(sample, &nearest, ctx.isa())?;
+            let nearest = quantiser.each_row(&codes, &rows, nearest, ctx)?;
+            quantiser.move_to(sample, &nearest, ctx.isa())?;
         }
-        cells.renumber()?;
-        Ok(cells)
+        quantiser.renumber()?;
+        Ok(quantiser)
     }
 
     /// The same with `by` added to each centroid.
@@ -243,8 +243,8 @@ impl CoarseQuantiser {
         let starts = ListOffsets::new(nearest.iter().copied(), self.len());
         let order = starts.order(nearest)?;
         let centroids = self.centroids.par_chunks_mut(self.width);
-        centroids.enumerate().try_for_each(|(cell, centroid)| {
-            let rows = &order[starts.of(cell as u32)];
+        centroids.enumerate().try_for_each(|(list, centroid)| {
+            let rows = &order[starts.of(list as u32)];
             if !rows.is_empty() {
                 let sums = sum_rows(sample, rows, isa)?;
                 for (value, sum) in centroid.iter_mut().zip(sums) {
@@ -282,7 +282,7 @@ impl CentroidDistances<'_> {
     /// The list of the row.
     pub(crate) fn nearest(&self) -> u32 {
         let mut nearest = None;
-        self.within(0.0, |cell, _| nearest = nearest.or(Some(cell)));
+        self.within(0.0, |list, _| nearest = nearest.or(Some(list)));
         nearest.unwrap_or(0)
     }
 
@@ -290,8 +290,8 @@ impl CentroidDistances<'_> {
     /// `margin`, and with by how much.
     pub(crate) fn within(&self, margin: f32, mut found: impl FnMut(u32, f32)) {
         let found = |column: usize| {
-            if let Some(cell) = self.columns[column] {
-                found(cell, self.squares[column] - self.least);
+            if let Some(list) = self.columns[column] {
+                found(list, self.squares[column] - self.least);
             }
         };
         each_near_least(self.squares, self.least, margin, found, self.isa);
@@ -299,17 +299,17 @@ impl CentroidDistances<'_> {
 
     /// How much further than the nearest each centroid is, by list.
     pub(crate) fn margins(&self) -> Result<Vec<f32>> {
-        let cells = self.columns.iter().flatten().count();
-        let mut margins = memory::filled(f32::INFINITY, cells, "margins")?;
-        self.within(f32::INFINITY, |cell, margin| {
-            margins[cell as usize] = margin;
+        let lists = self.columns.iter().flatten().count();
+        let mut margins = memory::filled(f32::INFINITY, lists, "margins")?;
+        self.within(f32::INFINITY, |list, margin| {
+            margins[list as usize] = margin;
         });
         Ok(margins)
     }
 
     /// How much further than the nearest one centroid is.
-    pub(crate) fn margin(&self, cell: u32) -> f32 {
-        let column = self.columns.iter().position(|&column| column == Some(cell));
+    pub(crate) fn margin(&self, list: u32) -> f32 {
+        let column = self.columns.iter().position(|&column| column == Some(list));
         column.map_or(f32::INFINITY, |column| self.squares[column] - self.least)
     }
 

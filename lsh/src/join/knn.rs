@@ -114,13 +114,13 @@ fn join_sides<T: Scalar>(
         // A plan of partitions is followed by an index, and does not come here.
         JoinPlan::Exact | JoinPlan::Partitions(_) => (ORDER_BITS, None),
         JoinPlan::Lsh(plan) => (plan.axes, Some(plan)),
-        JoinPlan::Cells(plan) => {
+        JoinPlan::Ivf(plan) => {
             let prepared = match choice.prepared {
                 Some(prepared) => prepared,
                 None => IvfState::new(plan, (left.as_deref(), right), k, ctx)?,
             };
             let IvfState {
-                cells,
+                quantiser,
                 warm_start,
                 ground_truth,
                 margin,
@@ -129,10 +129,16 @@ fn join_sides<T: Scalar>(
             ctx.begin_stage("lists");
             let most = if left.is_none() { ALL / 2.0 } else { ALL };
             if stats.share <= most {
-                let visits =
-                    ProbeLists::new(&cells, warm_start, left.as_deref_mut(), right, margin, ctx)?;
+                let visits = ProbeLists::new(
+                    &quantiser,
+                    warm_start,
+                    left.as_deref_mut(),
+                    right,
+                    margin,
+                    ctx,
+                )?;
                 let join = TopKJoin::new(left.as_deref(), right, k, ctx)?;
-                return join.by_cells(plan, visits, ground_truth);
+                return join.by_lists(plan, visits, ground_truth);
             }
             (ORDER_BITS, None)
         }

@@ -149,7 +149,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        CellPlan, JoinPlan, LshPlan, base::metric::Metric, base::random::gaussian,
+        IvfPlan, JoinPlan, LshPlan, base::metric::Metric, base::random::gaussian,
         join::knn::by_plan, pairs::results::Neighbors,
     };
 
@@ -223,10 +223,10 @@ mod tests {
         assert!(kept.len() < 4200);
         let some = rows.gather(&kept).unwrap();
         let some = Rows::new(&some, DIM).unwrap();
-        let cells = |until_recall| {
-            JoinPlan::Cells(CellPlan {
+        let lists = |until_recall| {
+            JoinPlan::Ivf(IvfPlan {
                 seed: 1,
-                cells: 40,
+                lists: 40,
                 probes: 3,
                 rounds: 1,
                 until_recall,
@@ -244,8 +244,8 @@ mod tests {
             })
         };
         let plans = [
-            cells(None),
-            cells(Some(0.8)),
+            lists(None),
+            lists(Some(0.8)),
             tables(None),
             tables(Some(0.8)),
         ];

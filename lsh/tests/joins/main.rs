@@ -16,8 +16,8 @@ mod whole_lists;
 use std::collections::BTreeSet;
 
 use lshjoin::{
-    BucketedRandomProjection, CauchyProjection, CellPlan, Context, Error, HashFamily, Isa,
-    JoinPlan, JoinedPairs, LshModel, LshPlan, Metric, RandomHyperplanes, Rows, Scalar,
+    BucketedRandomProjection, CauchyProjection, Context, Error, HashFamily, Isa, IvfPlan, JoinPlan,
+    JoinedPairs, LshModel, LshPlan, Metric, RandomHyperplanes, Rows, Scalar,
 };
 use proptest::prelude::*;
 
@@ -720,17 +720,17 @@ fn lsh_plan(until_recall: Option<f64>) -> JoinPlan {
     })
 }
 
-fn cell_plan(until_recall: Option<f64>) -> JoinPlan {
-    JoinPlan::Cells(CellPlan {
+fn ivf_plan(until_recall: Option<f64>) -> JoinPlan {
+    JoinPlan::Ivf(IvfPlan {
         seed: 3,
-        cells: 80,
+        lists: 80,
         probes: 3,
         rounds: 0,
         until_recall,
     })
 }
 
-const APPROXIMATE: [fn(Option<f64>) -> JoinPlan; 2] = [lsh_plan, cell_plan];
+const APPROXIMATE: [fn(Option<f64>) -> JoinPlan; 2] = [lsh_plan, ivf_plan];
 
 #[test]
 fn approximate_plans_give_the_same_on_every_isa_and_reach_their_recall() {
@@ -790,7 +790,7 @@ fn equal_rows_do_not_make_a_join_quadratic() {
     items.extend([2.0; 8]);
     let items = Rows::new(&items, 8).unwrap();
     let ctx = Context::new().unwrap();
-    for plan in [JoinPlan::Exact, lsh_plan(None), cell_plan(None)] {
+    for plan in [JoinPlan::Exact, lsh_plan(None), ivf_plan(None)] {
         let found = knn_join(None, items, 3, Metric::Euclidean, &plan, &ctx).unwrap();
         assert_eq!(found.indices[..6], [1, 2, 3, 0, 2, 3]);
         assert_eq!(found.indices[300_000..], [0, 1, 2]);
@@ -833,29 +833,22 @@ fn plans_out_of_range_are_refused() {
         let refused = knn_join(None, items, 1, Metric::Euclidean, &JoinPlan::Lsh(bad), &ctx);
         assert!(matches!(refused, Err(Error::Parameter { .. })), "{bad:?}");
     }
-    let JoinPlan::Cells(good) = cell_plan(None) else {
+    let JoinPlan::Ivf(good) = ivf_plan(None) else {
         unreachable!()
     };
     for bad in [
-        CellPlan { cells: 0, ..good },
-        CellPlan {
-            cells: 16_385,
+        IvfPlan { lists: 0, ..good },
+        IvfPlan {
+            lists: 16_385,
             ..good
         },
-        CellPlan { probes: 0, ..good },
-        CellPlan {
+        IvfPlan { probes: 0, ..good },
+        IvfPlan {
             until_recall: Some(1.5),
             ..good
         },
     ] {
-        let refused = knn_join(
-            None,
-            items,
-            1,
-            Metric::Euclidean,
-            &JoinPlan::Cells(bad),
-            &ctx,
-        );
+        let refused = knn_join(None, items, 1, Metric::Euclidean, &JoinPlan::Ivf(bad), &ctx);
         assert!(matches!(refused, Err(Error::Parameter { .. })), "{bad:?}");
     }
 }

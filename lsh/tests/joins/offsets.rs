@@ -1,6 +1,6 @@
 //! What all rows have in common changes nothing: neither what is near nor what it takes to find it.
 
-use lshjoin::{CellPlan, Context, Index, JoinPlan, Metric, PartitionPlan, Rows, Scalar};
+use lshjoin::{Context, Index, IvfPlan, JoinPlan, Metric, PartitionPlan, Rows, Scalar};
 
 use super::{
     calls::{knn_join, plan_knn_join, radius_join},
@@ -70,7 +70,7 @@ fn is_planned_alike<T: Scalar>(metric: Metric, offset: T, offsets: &[f64], bars:
         let study = plan_knn_join(rows, 10, metric, 0.9, &ctx).unwrap();
         let predicted = study.chosen.predicted.unwrap();
         assert!(
-            matches!(study.chosen.plan, JoinPlan::Cells(_)),
+            matches!(study.chosen.plan, JoinPlan::Ivf(_)),
             "{metric} {more} {predicted:?}"
         );
         least = least.min(predicted.share);
@@ -97,12 +97,12 @@ fn offset_rows_are_planned_as_those_without() {
 }
 
 #[test]
-fn cells_of_offset_rows_are_the_same_everywhere() {
+fn lists_of_offset_rows_are_the_same_everywhere() {
     let values = clustered(300.0);
     let rows = Rows::new(&values, DIM).unwrap();
-    let plan = CellPlan {
+    let plan = IvfPlan {
         seed: 1,
-        cells: 60,
+        lists: 60,
         probes: 2,
         rounds: 0,
         until_recall: None,
@@ -110,7 +110,7 @@ fn cells_of_offset_rows_are_the_same_everywhere() {
     let join = |isa, threads| {
         on(threads, || {
             let ctx = Context::on(isa);
-            let plan = JoinPlan::Cells(plan);
+            let plan = JoinPlan::Ivf(plan);
             let found = knn_join(None, rows, 10, Metric::Euclidean, &plan, &ctx).unwrap();
             (found, ctx.report().pairs)
         })
@@ -127,7 +127,7 @@ fn an_index_of_offset_rows_knows_its_centre() {
     let plan = PartitionPlan {
         seed: 0,
         axes: 8,
-        cells: 60,
+        lists: 60,
         probes: 1,
         until_recall: Some(0.9),
     };
