@@ -356,16 +356,8 @@ impl<'a> Planner<'a> {
         ground_truth: &GroundTruth<T>,
     ) -> Result<ListStudy> {
         let ctx = self.ctx;
-        let count = quantiser.len();
-        let plan = |recall| {
-            JoinPlan::Ivf(IvfPlan {
-                seed: self.seed,
-                lists: count,
-                probes: 1,
-                rounds: 0,
-                until_recall: Some(recall),
-            })
-        };
+        let plan = IvfPlan::new(quantiser.len(), 1).seed(self.seed);
+        let plan = |recall| JoinPlan::Ivf(plan.until_recall(recall));
         let needed = |which| {
             let known = ground_truth.known(which);
             needed(&quantiser, &warm_start, left, right, &known, ctx)

@@ -28,14 +28,8 @@ impl FileJoin {
         k: Option<usize>,
         lists: Option<usize>,
     ) -> Self {
-        Self(lshjoin::FileJoin {
-            queries,
-            items,
-            dim,
-            width,
-            k,
-            lists,
-        })
+        let join = lshjoin::FileJoin::new(items, dim).queries(queries);
+        Self(join.width(width).k(k).lists(lists))
     }
 
     /// The plan by which it goes out of core.

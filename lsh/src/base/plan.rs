@@ -13,15 +13,8 @@ use crate::base::{
 /// ```
 /// use lshjoin::{JoinPlan, LshPlan};
 ///
-/// let plan = JoinPlan::Lsh(LshPlan {
-///     seed: 0,
-///     axes: 48,
-///     functions: 12,
-///     tables: 4,
-///     probes: 8,
-///     rounds: 2,
-///     until_recall: Some(0.9),
-/// });
+/// let plan = LshPlan::new(48, 12, 4).probes(8).rounds(2).until_recall(0.9);
+/// let plan = JoinPlan::Lsh(plan);
 /// let text = serde_json::to_string(&plan).unwrap();
 /// assert_eq!(serde_json::from_str::<JoinPlan>(&text).unwrap(), plan);
 /// ```
@@ -42,6 +35,7 @@ pub enum JoinPlan {
 /// Parameters of [`JoinPlan::Partitions`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PartitionPlan {
     /// Seed of the random rows that centroids start from.
     pub seed: u64,
@@ -59,6 +53,7 @@ pub struct PartitionPlan {
 /// Parameters of [`JoinPlan::Ivf`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct IvfPlan {
     /// Seed of the random rows that centroids start from.
     pub seed: u64,
@@ -78,6 +73,7 @@ pub struct IvfPlan {
 /// Parameters of [`JoinPlan::Lsh`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct LshPlan {
     /// Seed of the random directions.
     pub seed: u64,
@@ -94,6 +90,120 @@ pub struct LshPlan {
     /// Goes on with another table and another round until held-out rows reach this recall. Their
     /// exact neighbours are computed first. Above 0, at most 1.
     pub until_recall: Option<f64>,
+}
+
+impl PartitionPlan {
+    /// From seed 0, without a recall to reach.
+    pub const fn new(axes: usize, lists: usize, probes: usize) -> Self {
+        Self {
+            seed: 0,
+            axes,
+            lists,
+            probes,
+            until_recall: None,
+        }
+    }
+
+    /// The same with this seed.
+    #[must_use]
+    pub const fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// The same with this recall to reach; `None` for the probes as they are.
+    #[must_use]
+    pub fn until_recall(self, recall: impl Into<Option<f64>>) -> Self {
+        let until_recall = recall.into();
+        Self {
+            until_recall,
+            ..self
+        }
+    }
+}
+
+impl IvfPlan {
+    /// From seed 0, without rounds and without a recall to reach.
+    ///
+    /// ```
+    /// use lshjoin::IvfPlan;
+    ///
+    /// let plan = IvfPlan::new(1000, 12).seed(3).rounds(1);
+    /// assert_eq!((plan.seed, plan.rounds, plan.until_recall), (3, 1, None));
+    /// ```
+    pub const fn new(lists: usize, probes: usize) -> Self {
+        Self {
+            seed: 0,
+            lists,
+            probes,
+            rounds: 0,
+            until_recall: None,
+        }
+    }
+
+    /// The same with this seed.
+    #[must_use]
+    pub const fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// The same with so many rounds.
+    #[must_use]
+    pub const fn rounds(self, rounds: usize) -> Self {
+        Self { rounds, ..self }
+    }
+
+    /// The same with this recall to reach; `None` for the probes as they are.
+    #[must_use]
+    pub fn until_recall(self, recall: impl Into<Option<f64>>) -> Self {
+        let until_recall = recall.into();
+        Self {
+            until_recall,
+            ..self
+        }
+    }
+}
+
+impl LshPlan {
+    /// From seed 0, with one probe, without rounds and without a recall to reach.
+    pub const fn new(axes: usize, functions: usize, tables: usize) -> Self {
+        Self {
+            seed: 0,
+            axes,
+            functions,
+            tables,
+            probes: 1,
+            rounds: 0,
+            until_recall: None,
+        }
+    }
+
+    /// The same with this seed.
+    #[must_use]
+    pub const fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// The same with so many probes.
+    #[must_use]
+    pub const fn probes(self, probes: usize) -> Self {
+        Self { probes, ..self }
+    }
+
+    /// The same with so many rounds.
+    #[must_use]
+    pub const fn rounds(self, rounds: usize) -> Self {
+        Self { rounds, ..self }
+    }
+
+    /// The same with this recall to reach; `None` for tables and rounds as they are.
+    #[must_use]
+    pub fn until_recall(self, recall: impl Into<Option<f64>>) -> Self {
+        let until_recall = recall.into();
+        Self {
+            until_recall,
+            ..self
+        }
+    }
 }
 
 // Plans come from anywhere: none may keep a join busy without end.

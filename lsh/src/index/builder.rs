@@ -401,11 +401,8 @@ impl IndexBuilder {
 
 /// The plan for so many items, where none is given.
 pub(crate) fn default_plan(items: usize, seed: u64) -> PartitionPlan {
-    PartitionPlan {
-        seed,
-        axes: 48,
-        lists: ((1.5 * (items as f64).sqrt()) as usize).clamp(1, MOST_LISTS),
-        probes: 1,
-        until_recall: Some(0.95),
-    }
+    let lists = ((1.5 * (items as f64).sqrt()) as usize).clamp(1, MOST_LISTS);
+    PartitionPlan::new(48, lists, 1)
+        .seed(seed)
+        .until_recall(0.95)
 }

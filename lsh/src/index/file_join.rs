@@ -7,11 +7,7 @@ use lshjoin_kernels::Quantised;
 use serde::Serialize;
 
 use crate::{
-    base::{
-        check::check_recall,
-        error::Result,
-        plan::{JoinPlan, PartitionPlan},
-    },
+    base::{check::check_recall, error::Result, plan::JoinPlan},
     index::{builder::default_plan, segment::NEAR_LISTS},
     ivf::coarse_quantiser::centroid_sample_step,
     pairs::top_k_lists::{Candidate, capacity},
@@ -38,24 +34,26 @@ const OF_NEAR_LIST: usize = 12;
 const OF_LIST: usize = 12;
 
 /// A join of rows that lie in files. What it keeps in memory is told in bytes.
+///
+/// ```
+/// use lshjoin::FileJoin;
+///
+/// let join = FileJoin::new(1_000_000, 96).k(10);
+/// assert!(join.in_memory().vectors >= 1_000_000 * 96 * 4);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileJoin {
-    /// Rows of the queries; `None` where items are joined with themselves.
-    pub queries: Option<usize>,
-    /// Rows of the items.
-    pub items: usize,
-    /// Values of a row.
-    pub dim: usize,
-    /// Bytes of a value in memory, 4 or 8.
-    pub width: usize,
-    /// Neighbours of a query; `None` where pairs are within a radius.
-    pub k: Option<usize>,
-    /// Lists of the index that it may go by; as many as so many items ask for if `None`.
-    pub lists: Option<usize>,
+    queries: Option<usize>,
+    items: usize,
+    dim: usize,
+    width: usize,
+    k: Option<usize>,
+    lists: Option<usize>,
 }
 
 /// What is kept of both sides where they are joined in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct InMemory {
     /// Of the vectors: where some are equal, they are copied without their duplicates.
     pub vectors: usize,
@@ -67,6 +65,7 @@ pub struct InMemory {
 
 /// How the join goes by an index on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct OutOfCore {
     /// Queries that are joined at a time.
     pub chunk: usize,
@@ -87,6 +86,46 @@ pub struct OutOfCore {
 }
 
 impl FileJoin {
+    /// Of so many items with themselves, in single precision and within a radius, unless what
+    /// follows says otherwise.
+    pub const fn new(items: usize, dim: usize) -> Self {
+        Self {
+            queries: None,
+            items,
+            dim,
+            width: size_of::<f32>(),
+            k: None,
+            lists: None,
+        }
+    }
+
+    /// Rows of the queries; `None` where items are joined with themselves.
+    #[must_use]
+    pub fn queries(self, queries: impl Into<Option<usize>>) -> Self {
+        let queries = queries.into();
+        Self { queries, ..self }
+    }
+
+    /// Bytes of a value in memory, 4 or 8.
+    #[must_use]
+    pub const fn width(self, width: usize) -> Self {
+        Self { width, ..self }
+    }
+
+    /// Neighbours of a query; `None` where pairs are within a radius.
+    #[must_use]
+    pub fn k(self, k: impl Into<Option<usize>>) -> Self {
+        let k = k.into();
+        Self { k, ..self }
+    }
+
+    /// Lists of the index that it may go by; as many as so many items ask for if `None`.
+    #[must_use]
+    pub fn lists(self, lists: impl Into<Option<usize>>) -> Self {
+        let lists = lists.into();
+        Self { lists, ..self }
+    }
+
     /// The plan by which it goes out of core, for a recall.
     ///
     /// # Errors
@@ -96,10 +135,9 @@ impl FileJoin {
         if recall == 1.0 {
             return Ok(JoinPlan::Exact);
         }
-        Ok(JoinPlan::Partitions(PartitionPlan {
-            until_recall: Some(recall),
-            ..default_plan(self.items, seed)
-        }))
+        Ok(JoinPlan::Partitions(
+            default_plan(self.items, seed).until_recall(recall),
+        ))
     }
 
     /// What it keeps where both sides are in memory.
@@ -193,14 +231,17 @@ impl FileJoin {
 
     /// The lists of the index that are near each of its lists.
     fn of_near_lists(&self) -> usize {
-        product(OF_NEAR_LIST * self.lists(), self.lists().min(NEAR_LISTS))
+        product(
+            OF_NEAR_LIST * self.most_lists(),
+            self.most_lists().min(NEAR_LISTS),
+        )
     }
 
     /// What the builder of the index holds beside items on their way: first the sample that it learns
     /// from, then a little of each item.
     fn of_build(&self) -> usize {
         let steps = [
-            centroid_sample_step(self.items, self.lists()),
+            centroid_sample_step(self.items, self.most_lists()),
             axes_sample_step(self.items, self.dim.max(1)),
         ];
         let [centroids, axes] = steps.map(|step| self.items.div_ceil(step));
@@ -210,7 +251,8 @@ impl FileJoin {
         learnt_from.max(product(OF_ITEM, self.items))
     }
 
-    fn lists(&self) -> usize {
+    /// Lists of the index that it may go by.
+    fn most_lists(&self) -> usize {
         let lists = self.lists.unwrap_or(default_plan(self.items, 0).lists);
         lists.max(1)
     }

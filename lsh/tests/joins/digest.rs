@@ -13,7 +13,7 @@ use super::{
     on,
 };
 
-/// What each join must give. Those of plans with tables or lists change when the engine meets other pairs;
+/// What each join must give. Those of plans with tables or lists change when the engine compares other pairs;
 /// when they should, take the lines that the failed test prints.
 const PINNED: &str = "\
 e61bf983a157afe1  82000 k-NN exact
@@ -121,26 +121,10 @@ fn digests(values: &[f32], ctx: &Context) -> String {
     let (wide, wide_others) = wide.split_at(FEW * DIM);
     let wide = Rows::new(wide, DIM).unwrap();
     let wide_others = Rows::new(wide_others, DIM).unwrap();
-    let tables = |until_recall| {
-        JoinPlan::Lsh(LshPlan {
-            seed: 3,
-            axes: 12,
-            functions: 7,
-            tables: 2,
-            probes: 2,
-            rounds: 1,
-            until_recall,
-        })
-    };
-    let lists = |until_recall| {
-        JoinPlan::Ivf(IvfPlan {
-            seed: 3,
-            lists: 60,
-            probes: 2,
-            rounds: 1,
-            until_recall,
-        })
-    };
+    let tables = LshPlan::new(12, 7, 2).seed(3).probes(2).rounds(1);
+    let tables = |until: Option<f64>| JoinPlan::Lsh(tables.until_recall(until));
+    let lists = IvfPlan::new(60, 2).seed(3).rounds(1);
+    let lists = |until: Option<f64>| JoinPlan::Ivf(lists.until_recall(until));
     let knn = |queries, items, metric, plan: JoinPlan| {
         Digest::from(knn_join(queries, items, 10, metric, &plan, ctx).unwrap())
     };

@@ -100,13 +100,7 @@ fn offset_rows_are_planned_as_those_without() {
 fn lists_of_offset_rows_are_the_same_everywhere() {
     let values = clustered(300.0);
     let rows = Rows::new(&values, DIM).unwrap();
-    let plan = IvfPlan {
-        seed: 1,
-        lists: 60,
-        probes: 2,
-        rounds: 0,
-        until_recall: None,
-    };
+    let plan = IvfPlan::new(60, 2).seed(1);
     let join = |isa, threads| {
         on(threads, || {
             let ctx = Context::on(isa);
@@ -124,13 +118,7 @@ fn lists_of_offset_rows_are_the_same_everywhere() {
 #[test]
 fn an_index_of_offset_rows_knows_its_centre() {
     let directory = tempfile::tempdir().unwrap();
-    let plan = PartitionPlan {
-        seed: 0,
-        axes: 8,
-        lists: 60,
-        probes: 1,
-        until_recall: Some(0.9),
-    };
+    let plan = PartitionPlan::new(8, 60, 1).until_recall(0.9);
     let answers = |offset| {
         let (values, ctx) = (clustered(offset), Context::new().unwrap());
         let rows = Rows::new(&values, DIM).unwrap();
@@ -144,7 +132,7 @@ fn an_index_of_offset_rows_knows_its_centre() {
             .fixed_plan(queries, 10, &JoinPlan::Partitions(plan), &ctx)
             .unwrap();
         let JoinPlan::Partitions(fixed) = plan else {
-            panic!("all pairs are met at offset {offset}");
+            panic!("all pairs are compared at offset {offset}");
         };
         let exact = index
             .knn(rows.slice(0..500), 10, &JoinPlan::Exact, &ctx)

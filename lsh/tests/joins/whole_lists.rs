@@ -28,35 +28,17 @@ fn rows() -> Vec<f64> {
 }
 
 fn ivf(lists: usize, until_recall: Option<f64>) -> JoinPlan {
-    JoinPlan::Ivf(IvfPlan {
-        seed: 2,
-        lists,
-        probes: 1,
-        rounds: 0,
-        until_recall,
-    })
+    let plan = IvfPlan::new(lists, 1).seed(2);
+    JoinPlan::Ivf(plan.until_recall(until_recall))
 }
 
 fn tables(until_recall: Option<f64>) -> JoinPlan {
-    JoinPlan::Lsh(LshPlan {
-        seed: 2,
-        axes: DIM,
-        functions: 12,
-        tables: 1,
-        probes: 1,
-        rounds: 0,
-        until_recall,
-    })
+    let plan = LshPlan::new(DIM, 12, 1).seed(2);
+    JoinPlan::Lsh(plan.until_recall(until_recall))
 }
 
 fn partitions(lists: usize) -> PartitionPlan {
-    PartitionPlan {
-        seed: 2,
-        axes: 3,
-        lists,
-        probes: 1,
-        until_recall: None,
-    }
+    PartitionPlan::new(3, lists, 1).seed(2)
 }
 
 /// Checks that all lists have as many different neighbours, rising, as there are others.
