@@ -204,8 +204,8 @@ class Identical:
 def every_kind_of_plan(seed: int) -> list[JoinPlan]:
     shape = {"axes": 48, "functions": 7, "tables": 2, "probes": 4, "rounds": 1}
     lsh = JoinPlan.lsh(seed=seed, **shape, until_recall=0.95)
-    cells = JoinPlan.cells(seed=seed, cells=400, probes=20, until_recall=0.95)
-    return [cells, lsh, JoinPlan.exact()]
+    ivf = JoinPlan.ivf(seed=seed, lists=400, probes=20, until_recall=0.95)
+    return [ivf, lsh, JoinPlan.exact()]
 
 
 CASES = {

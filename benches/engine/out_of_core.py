@@ -224,7 +224,7 @@ def report(result: dict[str, Any]) -> str:
         *stages,
         f"| in all | {seconds['all']:.0f} s | | {sum(paper.values()):.1f} h |",
         "",
-        f"{-(-plan['queries'] // plan['chunk'])} chunks; {plan['join']['cells']:,} lists, of "
+        f"{-(-plan['queries'] // plan['chunk'])} chunks; {plan['join']['lists']:,} lists, of "
         f"which each row probes {plan['join']['probes']} on average. The processor was at work for "
         f"{process['cpu_seconds']:,} s in all.",
         "",

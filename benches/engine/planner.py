@@ -58,8 +58,8 @@ CASES = {
 def grid(items: int, seed: int) -> Iterator[JoinPlan]:
     yield JoinPlan.exact()
     for factor, probes in product((0.5, 1, 1.5, 3), (1, 4, 10, 25, 60, 150)):
-        cells = int(factor * items**0.5)
-        yield JoinPlan.cells(seed=seed, cells=cells, probes=min(probes, cells))
+        lists = int(factor * items**0.5)
+        yield JoinPlan.ivf(seed=seed, lists=lists, probes=min(probes, lists))
     for functions, tables, probes, rounds in product((7, 10, 13), (2, 6), (1, 6, 20), (0, 1)):
         numbers = {"functions": functions, "tables": tables, "probes": probes, "rounds": rounds}
         yield JoinPlan.lsh(seed=seed, axes=48, **numbers)

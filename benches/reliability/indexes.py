@@ -48,11 +48,11 @@ def _rows(count: int, dim: int, seed: int) -> np.ndarray:
 def make(place: Path) -> None:
     """The indexes that cases begin with."""
     for metric in METRICS:
-        for count, dim, cells in ((300, 12, 20), (4500, 5, 100)):
+        for count, dim, lists in ((300, 12, 20), (4500, 5, 100)):
             rows = _rows(count, dim, count)
             if metric == "cosine":
                 rows[7] = 0
-            plan = JoinPlan.partitions(axes=8, cells=cells, probes=2)
+            plan = JoinPlan.partitions(axes=8, lists=lists, probes=2)
             ids = np.random.default_rng(1).permutation(count) * 3
             Index.build(rows, ids=ids, metric=metric, plan=plan).save(place / f"{metric}-{count}")
     Index.build(np.empty((0, 3))).save(place / "none-0")
@@ -154,16 +154,16 @@ def _change_all(random: Random, directory: Path, manifest: Any) -> None:
     arrays = read_arrays(directory)
     count = len(arrays["ids"])
     kind = random.integers(4)
-    cells = pick(random, [1, 2, count, 16384, 16385, 200_000, max(count // 2, 1)])
+    lists = pick(random, [1, 2, count, 16384, 16385, 200_000, max(count // 2, 1)])
     if kind == 0:
-        # As many cells as a small file has room for.
-        random_cells = np.sort(random.integers(count + 1, size=cells + 1))
-        random_cells[[0, -1]] = 0, count
-        arrays["starts"] = random_cells.astype("<u8")
+        # As many lists as fit a small file.
+        starts = np.sort(random.integers(count + 1, size=lists + 1))
+        starts[[0, -1]] = 0, count
+        arrays["starts"] = starts.astype("<u8")
         dim = pick(random, [1, arrays["axes"].shape[0]])
         arrays["axes"] = np.resize(arrays["axes"], (dim, arrays["axes"].shape[1]))
-        arrays["centroids"] = random.standard_normal((cells, dim)).astype("<f4")
-        manifest["facts"]["plan"]["cells"] = int(pick(random, [cells, min(cells, 16384)]))
+        arrays["centroids"] = random.standard_normal((lists, dim)).astype("<f4")
+        manifest["facts"]["plan"]["lists"] = int(pick(random, [lists, min(lists, 16384)]))
     elif kind == 1 and count:
         # Some rows, each however often.
         rows = random.integers(count, size=pick(random, [1, count // 2 + 1, count, 5000]))

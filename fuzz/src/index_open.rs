@@ -79,21 +79,21 @@ fn alter(saved: &mut Saved, input: &mut Input) {
                 }
             }
         }
-        // More cells than the plan has.
+        // More lists than the plan has.
         10 => {
-            let cells = input.up_to(3000);
+            let lists = input.up_to(3000);
             facts.plan = match facts.plan {
                 JoinPlan::Partitions(mut plan) if input.flag() => {
-                    plan.cells = cells;
+                    plan.lists = lists;
                     JoinPlan::Partitions(plan)
                 }
                 plan => plan,
             };
-            for (name, cells) in [("centroids", cells), ("starts", cells + 1)] {
+            for (name, lists) in [("centroids", lists), ("starts", lists + 1)] {
                 let stored = saved.manifest.arrays.get_mut(name);
                 if let (Some(stored), Some(data)) = (stored, saved.data.get_mut(name)) {
                     if let Some(length) = stored.shape.first_mut() {
-                        *length = cells;
+                        *length = lists;
                     }
                     fit(data, stored);
                 }
@@ -136,7 +136,7 @@ fn facts_of(facts: &super::saved::Facts, input: &mut Input) -> super::saved::Fac
             JoinPlan::Partitions(plan) => match input.up_to(4) {
                 0 => plan.seed = input.any(),
                 1 => plan.axes = number(plan.axes, input),
-                2 => plan.cells = number(plan.cells, input),
+                2 => plan.lists = number(plan.lists, input),
                 3 => plan.probes = number(plan.probes, input),
                 _ => plan.until_recall = Some(f64::from(input.odd_f32())),
             },

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::OnceLock};
 
 use lshjoin::{
-    BucketedRandomProjection, CauchyProjection, CellPlan, Context, Distance, Error, HashFamily,
-    Index, Isa, JoinPlan, KnnJoin, LshModel, LshPlan, Metric, Neighbors, PartitionPlan, RadiusJoin,
+    BucketedRandomProjection, CauchyProjection, Context, Distance, Error, HashFamily, Index, Isa,
+    IvfPlan, JoinPlan, KnnJoin, LshModel, LshPlan, Metric, Neighbors, PartitionPlan, RadiusJoin,
     RandomHyperplanes, Result, Rows, Scalar,
 };
 use lshjoin_kernels::KernelError;
@@ -257,29 +257,21 @@ fn plan(input: &mut Input) -> JoinPlan {
     let (rounds, probes) = (input.up_to(2), 1 + input.up_to(5));
     match input.up_to(3) {
         0 => JoinPlan::Exact,
-        1 => JoinPlan::Lsh(LshPlan {
-            seed,
-            axes: 1 + input.up_to(9),
-            functions: 1 + input.up_to(63),
-            tables: 1 + input.up_to(2),
-            probes,
-            rounds,
-            until_recall,
-        }),
-        2 => JoinPlan::Cells(CellPlan {
-            seed,
-            cells: 1 + input.up_to(100),
-            probes,
-            rounds,
-            until_recall,
-        }),
-        _ => JoinPlan::Partitions(PartitionPlan {
-            seed,
-            axes: 1 + input.up_to(9),
-            cells: 1 + input.up_to(100),
-            probes,
-            until_recall,
-        }),
+        1 => {
+            let [axes, functions, tables] = [9, 63, 2].map(|most| 1 + input.up_to(most));
+            let plan = LshPlan::new(axes, functions, tables).seed(seed);
+            let plan = plan.probes(probes).rounds(rounds);
+            JoinPlan::Lsh(plan.until_recall(until_recall))
+        }
+        2 => {
+            let plan = IvfPlan::new(1 + input.up_to(100), probes).seed(seed);
+            JoinPlan::Ivf(plan.rounds(rounds).until_recall(until_recall))
+        }
+        _ => {
+            let [axes, lists] = [9, 100].map(|most| 1 + input.up_to(most));
+            let plan = PartitionPlan::new(axes, lists, probes).seed(seed);
+            JoinPlan::Partitions(plan.until_recall(until_recall))
+        }
     }
 }
 
@@ -578,13 +570,9 @@ fn similar<T: Scalar>(metric: Metric, input: &mut Input) {
 /// An index of the items, some of them added and removed later, under ids that are not their rows.
 fn index(metric: Metric, input: &mut Input) {
     let (isa, k) = (input.isa(), 1 + input.up_to(11));
-    let plan = PartitionPlan {
-        seed: input.any::<u8>().into(),
-        axes: 1 + input.up_to(5),
-        cells: 1 + input.up_to(20),
-        probes: 1,
-        until_recall: None,
-    };
+    let seed = input.any::<u8>().into();
+    let [axes, lists] = [5, 20].map(|most| 1 + input.up_to(most));
+    let plan = PartitionPlan::new(axes, lists, 1).seed(seed);
     let plan = input.flag().then_some(plan);
     let sides = Sides::<f32>::new(metric, false, input);
     let (left, items, ctx) = (sides.left(), sides.items(), Context::on(isa));

@@ -1,7 +1,7 @@
 //! Texts of plans: what can be read is the same when written and read again, and a join by it is
 //! refused or answered.
 
-use lshjoin::{CellPlan, Context, JoinPlan, KnnJoin, LshPlan, Rows};
+use lshjoin::{Context, JoinPlan, KnnJoin, Rows};
 
 /// Rows from which on joins follow their plans.
 const MANY: usize = 4096;
@@ -37,15 +37,11 @@ pub fn run(data: &[u8]) {
 /// again and again. All other numbers, and those that are refused, stay.
 fn soon_done(plan: JoinPlan) -> JoinPlan {
     match plan {
-        JoinPlan::Lsh(plan) => JoinPlan::Lsh(LshPlan {
-            tables: plan.tables.min(2),
-            rounds: plan.rounds.min(2),
-            ..plan
-        }),
-        JoinPlan::Cells(plan) => JoinPlan::Cells(CellPlan {
-            rounds: plan.rounds.min(2),
-            ..plan
-        }),
+        JoinPlan::Lsh(mut plan) => {
+            plan.tables = plan.tables.min(2);
+            JoinPlan::Lsh(plan.rounds(plan.rounds.min(2)))
+        }
+        JoinPlan::Ivf(plan) => JoinPlan::Ivf(plan.rounds(plan.rounds.min(2))),
         plan => plan,
     }
 }

@@ -59,15 +59,9 @@ pub struct Saved {
     pub data: BTreeMap<String, Vec<u8>>,
 }
 
-/// The plan by which the saved indexes have cells.
+/// The plan by which the saved indexes have lists.
 pub fn plan() -> PartitionPlan {
-    PartitionPlan {
-        seed: 1,
-        axes: 2,
-        cells: 5,
-        probes: 2,
-        until_recall: None,
-    }
+    PartitionPlan::new(2, 5, 2).seed(1)
 }
 
 pub fn items() -> Vec<f32> {
@@ -187,12 +181,10 @@ pub fn use_all(directory: &Path, input: &mut Input) {
     let queries: Vec<f32> = (0..2 * info.dim).map(|at| (at % 7) as f32 - 2.0).collect();
     let queries = Rows::new(&queries, info.dim).expect("whole rows");
     let until_recall = input.flag().then_some(0.9);
-    let of_cells = JoinPlan::Partitions(PartitionPlan {
-        probes: input.up_to(6),
-        until_recall,
-        ..info.plan
-    });
-    for plan in [JoinPlan::Exact, of_cells] {
+    let mut plan = info.plan.until_recall(until_recall);
+    plan.probes = input.up_to(6);
+    let of_lists = JoinPlan::Partitions(plan);
+    for plan in [JoinPlan::Exact, of_lists] {
         let _ = index.knn(queries, k, &plan, &ctx);
         let _ = index.fixed_plan(None, k, &plan, &ctx);
         let _ = index.knn_of_chunk(0..index.len(), k, &plan, 1 << 20, &ctx);

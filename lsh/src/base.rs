@@ -15,8 +15,3 @@ pub(crate) mod sampling;
 
 /// How an out-of-memory error names arrays of row numbers.
 pub(crate) const ROW_NUMBERS: &str = "row numbers";
-
-/// TEMPORARY: for experiments.
-pub(crate) fn knob(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
-}

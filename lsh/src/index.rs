@@ -320,10 +320,7 @@ impl Index {
         if recall == 1.0 || queries as f64 * self.len() as f64 <= FEW_PAIRS {
             return Ok(JoinPlan::Exact);
         }
-        Ok(JoinPlan::Partitions(PartitionPlan {
-            until_recall: Some(recall),
-            ..self.segment.plan
-        }))
+        Ok(JoinPlan::Partitions(self.segment.plan.until_recall(recall)))
     }
 }
 

@@ -45,7 +45,7 @@ pub use api::suggest::{NearRows, Suggestion, suggest};
 pub use base::context::Context;
 pub use base::error::{Error, Result, SystemError};
 pub use base::metric::{Distance, Metric};
-pub use base::plan::{CellPlan, JoinPlan, LshPlan, PartitionPlan};
+pub use base::plan::{IvfPlan, JoinPlan, LshPlan, PartitionPlan};
 pub use base::report::{Estimate, Report};
 pub use index::builder::IndexBuilder;
 pub use index::file_join::{FileJoin, InMemory, OutOfCore};

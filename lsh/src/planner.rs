@@ -28,7 +28,7 @@ use crate::{
         error::Result,
         median::median,
         metric::Metric,
-        plan::{CellPlan, JoinPlan, MOST_CELLS},
+        plan::{IvfPlan, JoinPlan, MOST_LISTS},
         report::Estimate,
     },
     ivf::{
@@ -63,9 +63,12 @@ const LUCKY: f64 = 0.01;
 /// The share of a join's time that looking into one more number of lists may take.
 const MORE_PLANNING: f64 = 0.04;
 
-/// Numbers of lists that are considered, in square roots of that of items: the one that does well
-/// mostly comes first.
-const LISTS: [f64; 3] = [0.85, 1.7, 3.4];
+/// Items of a list in the numbers of lists that are considered: what does well mostly comes first.
+const ITEMS_OF_LIST: [usize; 3] = [200, 100, 400];
+
+/// The last number that is considered, at most: of lists few enough for rows to be compared with all,
+/// so that no recall is out of reach.
+const FEW_LISTS: usize = 1024;
 
 /// Recalls that the study of a number of lists predicts, beside the one that is asked for.
 const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
@@ -88,7 +91,9 @@ pub(crate) struct Planner<'a> {
 
 /// The settings of one number of lists.
 struct ListStudy {
-    cells: CoarseQuantiser,
+    /// Lists that were asked for; there may be a few more or fewer.
+    count: usize,
+    quantiser: CoarseQuantiser,
     warm_start: WarmStart,
     /// The setting that reaches the recall asked for.
     setting: Setting,
@@ -169,10 +174,12 @@ impl<'a> Planner<'a> {
         let mut workload = Workload::of(sides, k);
         let seconds = self.costs.seconds(self.costs.exact(&workload));
         let mut exact = Prediction::exact(&workload, seconds);
-        let list_counts = LISTS.map(|times| {
-            let count = times * (workload.right as f64).sqrt();
-            count.min(MOST_CELLS as f64) as usize
-        });
+        let mut list_counts = ITEMS_OF_LIST
+            .map(|items| (workload.right / items).min(MOST_LISTS))
+            .to_vec();
+        if list_counts.iter().all(|&count| count > FEW_LISTS) {
+            list_counts.push(FEW_LISTS);
+        }
         let has_codes = right.codes.is_some();
         if let Some(why) = self.why_at_once(&workload, k, has_codes, list_counts[0]) {
             exact.why = why.into();
@@ -201,8 +208,11 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let learnt = learn(count, self.seed, sides, workload.k, ctx)?;
-            let study = self.lists(&workload, learnt, sides, &ground_truth)?;
+            let study = self.lists(&workload, count, learnt, sides, &ground_truth)?;
             considered.extend_from_slice(&study.curve);
+            if study.margin.is_infinite() {
+                continue; // some neighbours are out of reach
+            }
             let quicker = |best: &ListStudy| study.setting.seconds < best.setting.seconds;
             if best.as_ref().is_none_or(quicker) {
                 best = Some(study);
@@ -213,10 +223,11 @@ impl<'a> Planner<'a> {
         };
         if let Some(short) = best.take_if(promises_less) {
             // Held-out rows join in the choice until it stands, as in the join by this plan.
-            let (learnt, recall) = ((short.cells, short.warm_start), self.recall_of_all());
+            let (learnt, recall) = ((short.quantiser, short.warm_start), self.recall_of_all());
+            let count = short.count;
             margin_for(&learnt.0, &learnt.1, sides, &mut ground_truth, recall, ctx)?;
             considered.retain(|setting| !short.curve.contains(setting));
-            let study = self.lists(&workload, learnt, sides, &ground_truth)?;
+            let study = self.lists(&workload, count, learnt, sides, &ground_truth)?;
             considered.extend_from_slice(&study.curve);
             best = Some(study);
         }
@@ -267,14 +278,14 @@ impl<'a> Planner<'a> {
                     recall: best.recall,
                     share: best.setting.share,
                     seconds: best.setting.seconds,
-                    bytes: workload.bytes(best.cells.len(), best.stats.cells),
+                    bytes: workload.bytes(best.quantiser.len(), best.stats.lists),
                     contrast: exact.contrast,
                     why: format!("to compare all pairs would take {:.1} s", exact.seconds),
                 };
                 let join = PlannedJoin {
                     plan: best.setting.plan,
                     prepared: Some(IvfState {
-                        cells: best.cells,
+                        quantiser: best.quantiser,
                         warm_start: best.warm_start,
                         ground_truth: Some((self.recall_of_all(), ground_truth)),
                         margin: best.margin,
@@ -298,13 +309,13 @@ impl<'a> Planner<'a> {
     }
 
     /// The work of a join by so many lists if all goes well.
-    fn least(&self, workload: &Workload, cells: usize) -> f64 {
+    fn least(&self, workload: &Workload, lists: usize) -> f64 {
         let stats = ProbeStats {
-            cells: LUCKY * cells as f64,
+            lists: LUCKY * lists as f64,
             share: LUCKY,
             warm_start: warm_start_rows(workload.k, workload.right) as f64 / workload.right as f64,
         };
-        self.costs.cells(workload, cells, stats, 0.0)
+        self.costs.lists(workload, lists, stats, 0.0)
     }
 
     /// How far held-out rows are from items chosen at random.
@@ -351,31 +362,30 @@ impl<'a> Planner<'a> {
     fn lists<T: Scalar>(
         &self,
         workload: &Workload,
-        (cells, warm_start): (CoarseQuantiser, WarmStart),
+        count: usize,
+        (quantiser, warm_start): (CoarseQuantiser, WarmStart),
         (left, right): Sides<'_, '_, T>,
         ground_truth: &GroundTruth<T>,
     ) -> Result<ListStudy> {
         let ctx = self.ctx;
-        let count = cells.len();
-        let plan = |recall| {
-            JoinPlan::Cells(CellPlan {
-                seed: self.seed,
-                cells: count,
-                probes: 1,
-                rounds: 0,
-                until_recall: Some(recall),
-            })
-        };
+        let plan = IvfPlan::new(count, 1).seed(self.seed);
+        let plan = |recall| JoinPlan::Ivf(plan.until_recall(recall));
         let needed = |which| {
             let known = ground_truth.known(which);
-            needed(&cells, &warm_start, left, right, &known, ctx)
+            needed(&quantiser, &warm_start, left, right, &known, ctx)
         };
         let (calibration, check) = (needed(Split::Calibration)?, needed(Split::Check)?);
         let recalls: Vec<f64> = std::iter::once(self.recall).chain(CURVE).collect();
         let margins = recalls.iter();
         let margins = margins.map(|&recall| calibration.threshold_for(self.others.of_all(recall)));
         let margins: Vec<f32> = margins.collect();
-        let probe_stats = probe_stats(&cells, &warm_start, left.unwrap_or(right), &margins, ctx)?;
+        let probe_stats = probe_stats(
+            &quantiser,
+            &warm_start,
+            left.unwrap_or(right),
+            &margins,
+            ctx,
+        )?;
         let of_held_out = ground_truth.len() as f64 / workload.left as f64;
         let found = |margin| self.others.found(Estimate::of(check.found(margin)));
         let soon = found(0.0).value;
@@ -383,7 +393,7 @@ impl<'a> Planner<'a> {
             let stats = probe_stats[place];
             let found = found(margins[place]);
             let late = found.value - soon;
-            let work = self.costs.cells(workload, cells.len(), stats, late);
+            let work = self.costs.lists(workload, quantiser.len(), stats, late);
             let setting = Setting {
                 plan: plan(recalls[place]),
                 recall: found.value,
@@ -395,7 +405,8 @@ impl<'a> Planner<'a> {
         let (asked, recall) = setting(0);
         let curve = (0..recalls.len()).map(|place| setting(place).0).collect();
         Ok(ListStudy {
-            cells,
+            count,
+            quantiser,
             warm_start,
             setting: asked,
             recall,
@@ -428,20 +439,20 @@ fn is_hard(exact: &Prediction) -> bool {
 }
 
 /// Why all pairs are compared rather than lists probed.
-fn why_exact(k: usize, hard: Option<f64>, cells: Option<Setting>) -> String {
+fn why_exact(k: usize, hard: Option<f64>, lists: Option<Setting>) -> String {
     let hard = hard.map(|contrast| {
         format!(
             "distances barely differ: a random item is only {contrast:.2} times as far as neighbour {k}"
         )
     });
-    let cells = cells.map(|cells| {
-        let share = 100.0 * cells.share;
+    let lists = lists.map(|lists| {
+        let share = 100.0 * lists.share;
         format!(
-            "cells would compare {share:.0} % of the pairs and take {:.1} s",
-            cells.seconds
+            "lists would compare {share:.0} % of the pairs and take {:.1} s",
+            lists.seconds
         )
     });
-    let reasons: Vec<String> = hard.into_iter().chain(cells).collect();
+    let reasons: Vec<String> = hard.into_iter().chain(lists).collect();
     reasons.join(", and ")
 }
 
@@ -517,7 +528,7 @@ mod tests {
         };
         let (found, planned, report) = join(Isa::SCALAR);
         let predicted = planned.predicted.unwrap();
-        let JoinPlan::Cells(plan) = planned.plan else {
+        let JoinPlan::Ivf(plan) = planned.plan else {
             panic!("{predicted:?}")
         };
         assert_eq!((plan.seed, plan.until_recall), (3, Some(0.9)));
@@ -549,7 +560,7 @@ mod tests {
                 let settings = study.considered.iter();
                 let chosen = settings.clone().find(|one| one.plan == study.chosen.plan);
                 let least = settings.filter(|one| match one.plan {
-                    JoinPlan::Cells(plan) => plan.until_recall == Some(0.9),
+                    JoinPlan::Ivf(plan) => plan.until_recall == Some(0.9),
                     _ => true,
                 });
                 let least = least.map(|one| one.seconds).fold(f64::INFINITY, f64::min);
@@ -570,7 +581,7 @@ mod tests {
         assert_eq!(study.chosen.plan, JoinPlan::Exact);
         let predicted = study.chosen.predicted.unwrap();
         assert!(
-            predicted.why.contains("cells would compare"),
+            predicted.why.contains("lists would compare"),
             "{}",
             predicted.why
         );

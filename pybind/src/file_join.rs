@@ -19,23 +19,17 @@ type Batch = (usize, usize);
 #[pymethods]
 impl FileJoin {
     #[new]
-    #[pyo3(signature = (queries, items, dim, *, width=4, k=None, cells=None))]
+    #[pyo3(signature = (queries, items, dim, *, width=4, k=None, lists=None))]
     fn new(
         queries: Option<usize>,
         items: usize,
         dim: usize,
         width: usize,
         k: Option<usize>,
-        cells: Option<usize>,
+        lists: Option<usize>,
     ) -> Self {
-        Self(lshjoin::FileJoin {
-            queries,
-            items,
-            dim,
-            width,
-            k,
-            cells,
-        })
+        let join = lshjoin::FileJoin::new(items, dim).queries(queries);
+        Self(join.width(width).k(k).lists(lists))
     }
 
     /// The plan by which it goes out of core.

@@ -20,7 +20,7 @@ fn _lshjoin(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(joins::knn_join, m)?)?;
     m.add_function(wrap_pyfunction!(joins::radius_join, m)?)?;
     m.add_function(wrap_pyfunction!(plans::check_plan, m)?)?;
-    m.add_function(wrap_pyfunction!(plans::cell_plan, m)?)?;
+    m.add_function(wrap_pyfunction!(plans::ivf_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::partition_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::lsh_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::plan_knn_join, m)?)?;

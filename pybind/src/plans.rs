@@ -1,7 +1,7 @@
 //! Plans, which are JSON on the Python side.
 
 use lshjoin::{
-    BucketedRandomProjection, CauchyProjection, CellPlan, JoinPlan, KnnJoin, LshPlan, Metric,
+    BucketedRandomProjection, CauchyProjection, IvfPlan, JoinPlan, KnnJoin, LshPlan, Metric,
     NearRows, PartitionPlan, PredictedPlan,
 };
 use numpy::{IntoPyArray, PyArray2, PyArrayMethods};
@@ -33,7 +33,9 @@ pub(crate) fn to_json(value: &impl Serialize) -> PyResult<String> {
 /// The plan, in the words of this module, and what is predicted of it.
 #[pyfunction]
 pub(crate) fn check_plan(text: &str) -> PyResult<(String, Option<String>)> {
-    let PredictedPlan { plan, predicted } = parse(text)?;
+    let PredictedPlan {
+        plan, predicted, ..
+    } = parse(text)?;
     Ok((to_text(plan)?, predicted.as_ref().map(to_json).transpose()?))
 }
 
@@ -48,51 +50,35 @@ pub(crate) fn lsh_plan(
     rounds: usize,
     until_recall: Option<f64>,
 ) -> PyResult<String> {
-    to_text(JoinPlan::Lsh(LshPlan {
-        seed,
-        axes,
-        functions,
-        tables,
-        probes,
-        rounds,
-        until_recall,
-    }))
+    let plan = LshPlan::new(axes, functions, tables).seed(seed);
+    let plan = plan.probes(probes).rounds(rounds);
+    to_text(JoinPlan::Lsh(plan.until_recall(until_recall)))
 }
 
 #[pyfunction]
-#[pyo3(signature = (*, seed, cells, probes, rounds, until_recall))]
-pub(crate) fn cell_plan(
+#[pyo3(signature = (*, seed, lists, probes, rounds, until_recall))]
+pub(crate) fn ivf_plan(
     seed: u64,
-    cells: usize,
+    lists: usize,
     probes: usize,
     rounds: usize,
     until_recall: Option<f64>,
 ) -> PyResult<String> {
-    to_text(JoinPlan::Cells(CellPlan {
-        seed,
-        cells,
-        probes,
-        rounds,
-        until_recall,
-    }))
+    let plan = IvfPlan::new(lists, probes).seed(seed).rounds(rounds);
+    to_text(JoinPlan::Ivf(plan.until_recall(until_recall)))
 }
 
 #[pyfunction]
-#[pyo3(signature = (*, seed, axes, cells, probes, until_recall))]
+#[pyo3(signature = (*, seed, axes, lists, probes, until_recall))]
 pub(crate) fn partition_plan(
     seed: u64,
     axes: usize,
-    cells: usize,
+    lists: usize,
     probes: usize,
     until_recall: Option<f64>,
 ) -> PyResult<String> {
-    to_text(JoinPlan::Partitions(PartitionPlan {
-        seed,
-        axes,
-        cells,
-        probes,
-        until_recall,
-    }))
+    let plan = PartitionPlan::new(axes, lists, probes).seed(seed);
+    to_text(JoinPlan::Partitions(plan.until_recall(until_recall)))
 }
 
 /// What the planner chose, and what from.

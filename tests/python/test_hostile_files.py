@@ -20,7 +20,7 @@ def test_whatever_was_changed_is_refused_or_answered_rightly(kind, count):
 
 @pytest.fixture
 def saved(rng, tmp_path):
-    plan = JoinPlan.partitions(axes=4, cells=20, probes=2)
+    plan = JoinPlan.partitions(axes=4, lists=20, probes=2)
     items = rng.standard_normal((400, 6)).astype(np.float32)
     Index.build(items, metric="cosine", plan=plan).save(tmp_path / "index")
     return tmp_path / "index"
@@ -47,18 +47,18 @@ def use(directory):
 
 def test_centroids_by_the_thousand_are_refused_unread(saved, rng):
     """Their neighbours would be found in a time that grows with their square."""
-    cells = 200_000
+    lists = 200_000
     manifest = manifest_of(saved)
-    starts = np.sort(rng.integers(401, size=cells + 1)).astype("<u8")
+    starts = np.sort(rng.integers(401, size=lists + 1)).astype("<u8")
     starts[[0, -1]] = 0, 400
     for claimed, message in (
         (20, r"manifest\.json: it has arrays of shapes that do not fit"),
         (16_384, r"manifest\.json: it has arrays of shapes that do not fit"),
-        (cells, r"manifest\.json: cells must be 1 to 16384, not 200000"),
+        (lists, r"manifest\.json: lists must be 1 to 16384, not 200000"),
     ):
         index_files.write_array(saved, manifest, "starts", starts)
-        index_files.write_array(saved, manifest, "centroids", np.zeros((cells, 4), "<f4"))
-        manifest["facts"]["plan"]["cells"] = claimed
+        index_files.write_array(saved, manifest, "centroids", np.zeros((lists, 4), "<f4"))
+        manifest["facts"]["plan"]["lists"] = claimed
         index_files.write_manifest(saved, manifest)
         with pytest.raises(ValueError, match=message):
             Index.load(saved)
@@ -93,7 +93,7 @@ def test_what_is_not_finite_is_refused_by_name(name, value, saved):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("starts", "cells don't follow one another"),
+        ("starts", "lists don't follow one another"),
         ("by_id", r"it names row \d+ of 400"),
         ("held_out", r"it names row \d+ of 400"),
         ("ids", "ids don't rise, or one comes twice"),

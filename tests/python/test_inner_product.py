@@ -96,9 +96,9 @@ def test_recall_is_reached(kind):
     assert plan_knn_join(queries, items, 5, metric="inner_product", recall=0.8) == found.plan
 
 
-def test_recall_by_cells_is_by_true_products():
+def test_recall_by_lists_is_by_true_products():
     items = uneven("0.2", 20_000, 24)
-    plan = JoinPlan.cells(cells=100, probes=1, until_recall=0.8)
+    plan = JoinPlan.ivf(lists=100, probes=1, until_recall=0.8)
     found = knn_join(items=items, k=5, metric="inner_product", plan=plan)
     assert found.report.recall.rows > 0
     reached = recall(items, items, found, 5, True)

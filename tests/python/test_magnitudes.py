@@ -174,7 +174,7 @@ def test_cases_that_came_out_wrong():
     check("euclidean", huge / 1e5, 3, knn_join(items=huge / 1e5, k=3))
 
 
-@pytest.mark.parametrize("plan", [None, JoinPlan.cells(cells=64, probes=64)])
+@pytest.mark.parametrize("plan", [None, JoinPlan.ivf(lists=64, probes=64)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_small_cosine_distances(dtype, plan):
     rng = np.random.default_rng(0)

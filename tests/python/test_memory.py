@@ -114,13 +114,13 @@ TOO_LARGE = [
 
 #: What has an answer where there is enough memory.
 LARGE = [
-    ("plan = JoinPlan.cells(cells=60, probes=9)", "knn_join(items=x, k=30, plan=plan)"),
+    ("plan = JoinPlan.ivf(lists=60, probes=9)", "knn_join(items=x, k=30, plan=plan)"),
     (
         "plan = JoinPlan.lsh(axes=20, functions=8, tables=3, probes=3, rounds=1)",
         "knn_join(items=x, k=30, plan=plan)",
     ),
     (
-        "plan = JoinPlan.partitions(axes=20, cells=60, probes=9)",
+        "plan = JoinPlan.partitions(axes=20, lists=60, probes=9)",
         "knn_join(items=x, k=30, plan=plan)",
     ),
     ("x = np.repeat(x, 8, axis=0)", "plan_knn_join(items=x, k=30, recall=0.8) and ()"),

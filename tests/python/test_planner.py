@@ -20,7 +20,7 @@ from lshjoin import (
 from test_plans import same
 
 ROWS = 6_000
-CELLS = {"cells": 120, "probes": 1}
+IVF = {"lists": 120, "probes": 1}
 
 
 def clusters(rng, rows, dimensions, spread=1.0):
@@ -80,10 +80,10 @@ def recall_of(result, items, queries, k):
 
 @pytest.mark.parametrize("k", [1, 10, 100])
 @pytest.mark.parametrize("two_sides", [False, True])
-def test_recall_of_cells_is_as_asked_for_and_as_reported(rows, k, two_sides):
+def test_recall_of_lists_is_as_asked_for_and_as_reported(rows, k, two_sides):
     items, queries = (rows[:5000], rows[:4500] + 0) if two_sides else (rows, None)
     for target in (0.8, 0.95):
-        result = knn_join(queries, items, k, plan=JoinPlan.cells(**CELLS, until_recall=target))
+        result = knn_join(queries, items, k, plan=JoinPlan.ivf(**IVF, until_recall=target))
         reported = result.report.recall
         assert reported.low <= reported.value <= reported.high
         assert reported.value >= target - 0.01
@@ -95,7 +95,7 @@ def test_recall_of_cells_is_as_asked_for_and_as_reported(rows, k, two_sides):
 def test_a_few_huge_rows_cost_nothing(rng):
     count = 16_000
     rows = clusters(rng, count, 32)
-    plan = JoinPlan.cells(**CELLS, until_recall=0.9)
+    plan = JoinPlan.ivf(**IVF, until_recall=0.9)
     before = knn_join(items=rows, k=10, plan=plan).report.pairs
     rows[rng.choice(count, 5, replace=False)] *= 1e4
     after = knn_join(items=rows, k=10, plan=plan).report.pairs
@@ -143,7 +143,7 @@ def planned_elsewhere(tmp_path_factory):
 
 def test_a_plan_is_the_same_elsewhere(planned_elsewhere):
     rows, plan, found = planned_elsewhere
-    assert json.loads(plan.to_json())["plan"] == "cells"
+    assert json.loads(plan.to_json())["plan"] == "ivf"
     for threads in (1, 2):
         again = knn_join(items=rows, k=10, plan=plan, num_threads=threads)
         assert same(again, found)
@@ -165,7 +165,7 @@ def test_a_plan_says_what_to_expect(planned_elsewhere):
     assert predicted.share / 1.2 < share < 1.2 * predicted.share
     words = [line.split()[0] for line in str(plan).splitlines()]
     assert words == (
-        ["cells", "probes", "rounds", "until", "recall", "pairs", "time", "memory", "why"]
+        ["lists", "probes", "rounds", "until", "recall", "pairs", "time", "memory", "why"]
     )
 
 

@@ -10,16 +10,16 @@ from lshjoin import JoinPlan, knn_join, plan_knn_join
 
 NUMBERS = {"axes": 16, "functions": 6, "tables": 2, "probes": 3, "rounds": 1}
 LSH = JoinPlan.lsh(**NUMBERS, until_recall=0.9)
-CELL_NUMBERS = {"cells": 100, "probes": 3, "rounds": 1}
-CELLS = JoinPlan.cells(**CELL_NUMBERS, until_recall=0.9)
+IVF_NUMBERS = {"lists": 100, "probes": 3, "rounds": 1}
+IVF = JoinPlan.ivf(**IVF_NUMBERS, until_recall=0.9)
 PLANS = [
     JoinPlan.exact(),
     JoinPlan.lsh(**NUMBERS, seed=2**64 - 1),
     LSH,
-    JoinPlan.cells(**CELL_NUMBERS, seed=2**64 - 1),
-    CELLS,
+    JoinPlan.ivf(**IVF_NUMBERS, seed=2**64 - 1),
+    IVF,
 ]
-PARTITIONS = JoinPlan.partitions(axes=16, cells=100, probes=3, until_recall=0.9)
+PARTITIONS = JoinPlan.partitions(axes=16, lists=100, probes=3, until_recall=0.9)
 K = 10
 
 
@@ -96,8 +96,8 @@ def test_words():
     lines = str(LSH).splitlines()
     assert [line.split()[0] for line in lines] == ["tables", "axes", "probes", "rounds", "until"]
     assert "recall 0.9 on held-out rows" in lines[-1]
-    lines = str(CELLS).splitlines()
-    assert [line.split()[0] for line in lines] == ["cells", "probes", "rounds", "until"]
+    lines = str(IVF).splitlines()
+    assert [line.split()[0] for line in lines] == ["lists", "probes", "rounds", "until"]
     assert "recall 0.9 on held-out rows" in lines[-1]
 
 
@@ -121,8 +121,8 @@ def test_recall(clustered, metric, two_sides):
     for target in (0.5, 0.8, 0.95):
         for plan in (
             JoinPlan.lsh(**NUMBERS, until_recall=target),
-            JoinPlan.cells(**CELL_NUMBERS, until_recall=target),
-            JoinPlan.partitions(axes=16, cells=100, probes=1, until_recall=target),
+            JoinPlan.ivf(**IVF_NUMBERS, until_recall=target),
+            JoinPlan.partitions(axes=16, lists=100, probes=1, until_recall=target),
         ):
             result = knn_join(queries, items, K, metric=metric, plan=plan)
             assert recall_of(result, truth) >= target - 0.02
@@ -140,7 +140,7 @@ def test_a_plan_gives_the_same_result_again(clustered, plan, dtype):
 
 
 def test_seeds_differ(clustered):
-    for make, numbers in ((JoinPlan.lsh, NUMBERS), (JoinPlan.cells, CELL_NUMBERS)):
+    for make, numbers in ((JoinPlan.lsh, NUMBERS), (JoinPlan.ivf, IVF_NUMBERS)):
         plans = [make(**{**numbers, "rounds": 0}, seed=seed) for seed in (0, 1)]
         assert not same(*(knn_join(items=clustered[0], k=K, plan=plan) for plan in plans))
 
@@ -244,15 +244,15 @@ def test_numbers_out_of_range(name, value, message):
     ("name", "value", "message"),
     [
         ("seed", -1, r"seed must be 0 to 2\*\*64 - 1, not -1"),
-        ("cells", 0, "cells must be 1 to 16384, not 0"),
-        ("cells", 16_385, "cells must be 1 to 16384, not 16385"),
+        ("lists", 0, "lists must be 1 to 16384, not 0"),
+        ("lists", 16_385, "lists must be 1 to 16384, not 16385"),
         ("probes", 0, "probes must be at least 1, not 0"),
         ("rounds", 2**64 - 1, "rounds must be at most 64, not 18446744073709551615"),
     ],
 )
-def test_numbers_of_cells_out_of_range(name, value, message):
+def test_numbers_of_lists_out_of_range(name, value, message):
     with pytest.raises(ValueError, match=message):
-        JoinPlan.cells(**{**CELL_NUMBERS, name: value})
+        JoinPlan.ivf(**{**IVF_NUMBERS, name: value})
 
 
 @pytest.mark.parametrize(

@@ -257,10 +257,10 @@ def arrays(draw, dim=None):
 METRICS = ["euclidean", "manhattan", "cosine", "inner_product"]
 PLANS = [
     JoinPlan.exact(),
-    JoinPlan.cells(cells=5, probes=2, rounds=1),
-    JoinPlan.cells(cells=3, probes=1, until_recall=0.9),
+    JoinPlan.ivf(lists=5, probes=2, rounds=1),
+    JoinPlan.ivf(lists=3, probes=1, until_recall=0.9),
     JoinPlan.lsh(axes=3, functions=4, tables=2, probes=2, rounds=1),
-    JoinPlan.partitions(axes=4, cells=5, probes=2),
+    JoinPlan.partitions(axes=4, lists=5, probes=2),
 ]
 
 
@@ -540,7 +540,7 @@ CALLS = {
     "neighbours of all": lambda k: MODEL.approxNearestNeighborsJoin(FRAME, FRAME, k),
     "recall": lambda recall: knn_join(items=ITEMS, recall=recall),
     "recall of an index": lambda recall: INDEX.knn(ITEMS, recall=recall),
-    "recall of a plan": lambda recall: JoinPlan.cells(cells=3, probes=1, until_recall=recall),
+    "recall of a plan": lambda recall: JoinPlan.ivf(lists=3, probes=1, until_recall=recall),
     "recall of buckets": lambda recall: BucketedRandomProjectionLSH.suggest(
         FRAME, inputCol="x", numNearestNeighbors=3, recall=recall
     ),
@@ -552,8 +552,8 @@ CALLS = {
     "plan": lambda plan: knn_join(items=ITEMS, plan=plan),
     "plan of an index": lambda plan: INDEX.knn(ITEMS, plan=plan),
     "plan's text": JoinPlan.from_json,
-    "cells": lambda cells: JoinPlan.cells(cells=cells, probes=1),
-    "axes": lambda axes: JoinPlan.partitions(axes=axes, cells=1, probes=1),
+    "lists": lambda lists: JoinPlan.ivf(lists=lists, probes=1),
+    "axes": lambda axes: JoinPlan.partitions(axes=axes, lists=1, probes=1),
     "functions": lambda functions: JoinPlan.lsh(
         axes=1, functions=functions, tables=1, probes=1, rounds=1
     ),

@@ -207,7 +207,11 @@ impl<'a> Quantised<'a> {
     /// [`Memory`](KernelError::Memory).
     pub fn without_errors(&self) -> Result<Quantised<'_>> {
         let rows = self.rows.iter().map(|&row| Approximation {
-            residual: if row.residual < f32::INFINITY { 0.0 } else { row.residual },
+            residual: if row.residual < f32::INFINITY {
+                0.0
+            } else {
+                row.residual
+            },
             ..row
         });
         Ok(Quantised {

@@ -17,7 +17,7 @@ use crate::{
 ///
 /// By default 10 neighbours by Euclidean distance, at a recall of 0.95.
 ///
-/// [`JoinPlan::Exact`] compares all pairs, as tiles. [`JoinPlan::Cells`] has inverted lists over a
+/// [`JoinPlan::Exact`] compares all pairs, as tiles. [`JoinPlan::Ivf`] has inverted lists over a
 /// coarse quantiser: the rows of a list are compared with those that probe it. [`JoinPlan::Lsh`]
 /// compares the rows of each bucket of tables of sign bits. Both may go on with the neighbours of
 /// neighbours. [`JoinPlan::Partitions`] has the lists of an [`Index`](crate::Index), as joins out

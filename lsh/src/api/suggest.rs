@@ -45,6 +45,7 @@ pub enum NearRows {
 
 /// Parameters for [`LshModel::fit`], and what to expect of them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Suggestion {
     /// Width of a bucket.
     pub bucket_length: f64,

@@ -13,15 +13,8 @@ use crate::base::{
 /// ```
 /// use lshjoin::{JoinPlan, LshPlan};
 ///
-/// let plan = JoinPlan::Lsh(LshPlan {
-///     seed: 0,
-///     axes: 48,
-///     functions: 12,
-///     tables: 4,
-///     probes: 8,
-///     rounds: 2,
-///     until_recall: Some(0.9),
-/// });
+/// let plan = LshPlan::new(48, 12, 4).probes(8).rounds(2).until_recall(0.9);
+/// let plan = JoinPlan::Lsh(plan);
 /// let text = serde_json::to_string(&plan).unwrap();
 /// assert_eq!(serde_json::from_str::<JoinPlan>(&text).unwrap(), plan);
 /// ```
@@ -34,7 +27,7 @@ pub enum JoinPlan {
     /// Tables of sign bits and rounds of neighbour expansion.
     Lsh(LshPlan),
     /// Lists around centroids and rounds of neighbour expansion.
-    Cells(CellPlan),
+    Ivf(IvfPlan),
     /// Lists of an [`Index`](crate::Index), as joins out of core use them.
     Partitions(PartitionPlan),
 }
@@ -42,13 +35,14 @@ pub enum JoinPlan {
 /// Parameters of [`JoinPlan::Partitions`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PartitionPlan {
     /// Seed of the random rows that centroids start from.
     pub seed: u64,
     /// Leading principal axes, in which centroids are learnt and compared; at least 1.
     pub axes: usize,
     /// Lists, 1 to 16384; about 1.5 times the square root of the number of items do well.
-    pub cells: usize,
+    pub lists: usize,
     /// Lists that the rows of a list probe on average, their own first; at least 1.
     pub probes: usize,
     /// Probes further lists, as many as held-out rows need to reach this recall. Their exact
@@ -56,14 +50,15 @@ pub struct PartitionPlan {
     pub until_recall: Option<f64>,
 }
 
-/// Parameters of [`JoinPlan::Cells`].
+/// Parameters of [`JoinPlan::Ivf`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CellPlan {
+#[non_exhaustive]
+pub struct IvfPlan {
     /// Seed of the random rows that centroids start from.
     pub seed: u64,
     /// Lists, 1 to 16384; about the square root of the number of items do well.
-    pub cells: usize,
+    pub lists: usize,
     /// Lists that a row probes on average, its own first; at least 1. Those of the warm start,
     /// which fills its top-k, count among them.
     pub probes: usize,
@@ -78,6 +73,7 @@ pub struct CellPlan {
 /// Parameters of [`JoinPlan::Lsh`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct LshPlan {
     /// Seed of the random directions.
     pub seed: u64,
@@ -96,8 +92,122 @@ pub struct LshPlan {
     pub until_recall: Option<f64>,
 }
 
+impl PartitionPlan {
+    /// From seed 0, without a recall to reach.
+    pub const fn new(axes: usize, lists: usize, probes: usize) -> Self {
+        Self {
+            seed: 0,
+            axes,
+            lists,
+            probes,
+            until_recall: None,
+        }
+    }
+
+    /// The same with this seed.
+    #[must_use]
+    pub const fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// The same with this recall to reach; `None` for the probes as they are.
+    #[must_use]
+    pub fn until_recall(self, recall: impl Into<Option<f64>>) -> Self {
+        let until_recall = recall.into();
+        Self {
+            until_recall,
+            ..self
+        }
+    }
+}
+
+impl IvfPlan {
+    /// From seed 0, without rounds and without a recall to reach.
+    ///
+    /// ```
+    /// use lshjoin::IvfPlan;
+    ///
+    /// let plan = IvfPlan::new(1000, 12).seed(3).rounds(1);
+    /// assert_eq!((plan.seed, plan.rounds, plan.until_recall), (3, 1, None));
+    /// ```
+    pub const fn new(lists: usize, probes: usize) -> Self {
+        Self {
+            seed: 0,
+            lists,
+            probes,
+            rounds: 0,
+            until_recall: None,
+        }
+    }
+
+    /// The same with this seed.
+    #[must_use]
+    pub const fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// The same with so many rounds.
+    #[must_use]
+    pub const fn rounds(self, rounds: usize) -> Self {
+        Self { rounds, ..self }
+    }
+
+    /// The same with this recall to reach; `None` for the probes as they are.
+    #[must_use]
+    pub fn until_recall(self, recall: impl Into<Option<f64>>) -> Self {
+        let until_recall = recall.into();
+        Self {
+            until_recall,
+            ..self
+        }
+    }
+}
+
+impl LshPlan {
+    /// From seed 0, with one probe, without rounds and without a recall to reach.
+    pub const fn new(axes: usize, functions: usize, tables: usize) -> Self {
+        Self {
+            seed: 0,
+            axes,
+            functions,
+            tables,
+            probes: 1,
+            rounds: 0,
+            until_recall: None,
+        }
+    }
+
+    /// The same with this seed.
+    #[must_use]
+    pub const fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// The same with so many probes.
+    #[must_use]
+    pub const fn probes(self, probes: usize) -> Self {
+        Self { probes, ..self }
+    }
+
+    /// The same with so many rounds.
+    #[must_use]
+    pub const fn rounds(self, rounds: usize) -> Self {
+        Self { rounds, ..self }
+    }
+
+    /// The same with this recall to reach; `None` for tables and rounds as they are.
+    #[must_use]
+    pub fn until_recall(self, recall: impl Into<Option<f64>>) -> Self {
+        let until_recall = recall.into();
+        Self {
+            until_recall,
+            ..self
+        }
+    }
+}
+
 // Plans come from anywhere: none may keep a join busy without end.
-pub(crate) const MOST_CELLS: usize = 1 << 20;
+pub(crate) const MOST_LISTS: usize = 1 << 20;
 const MOST_OF_INDEX: usize = 1 << 14;
 pub(crate) const MOST_TABLES: usize = 1024;
 const MOST_ROUNDS: usize = 64;
@@ -111,17 +221,15 @@ impl JoinPlan {
         match self {
             Self::Exact => Ok(()),
             Self::Lsh(plan) => plan.check(),
-            Self::Cells(plan) if plan.rounds > MOST_ROUNDS => {
+            Self::Ivf(plan) if plan.rounds > MOST_ROUNDS => {
                 Err(Error::parameter("rounds", "at most 64", plan.rounds))
             }
-            Self::Cells(plan) => {
-                check_cells(plan.cells, MOST_CELLS, plan.probes, plan.until_recall)
-            }
+            Self::Ivf(plan) => check_lists(plan.lists, MOST_LISTS, plan.probes, plan.until_recall),
             Self::Partitions(PartitionPlan { axes: 0, .. }) => {
                 Err(Error::parameter("axes", "at least 1", 0))
             }
             Self::Partitions(plan) => {
-                check_cells(plan.cells, MOST_OF_INDEX, plan.probes, plan.until_recall)
+                check_lists(plan.lists, MOST_OF_INDEX, plan.probes, plan.until_recall)
             }
         }
     }
@@ -132,8 +240,8 @@ impl JoinPlan {
     /// square root of that of items.
     pub(crate) fn for_fewer(self, share: f64) -> Self {
         match self {
-            Self::Cells(plan) if share < 1.0 => Self::Cells(CellPlan {
-                cells: ((plan.cells as f64 * share.sqrt()) as usize).max(1),
+            Self::Ivf(plan) if share < 1.0 => Self::Ivf(IvfPlan {
+                lists: ((plan.lists as f64 * share.sqrt()) as usize).max(1),
                 ..plan
             }),
             plan => plan,
@@ -148,7 +256,7 @@ impl JoinPlan {
                 until_recall: plan.until_recall.map(recall),
                 ..plan
             }),
-            Self::Cells(plan) => Self::Cells(CellPlan {
+            Self::Ivf(plan) => Self::Ivf(IvfPlan {
                 until_recall: plan.until_recall.map(recall),
                 ..plan
             }),
@@ -160,13 +268,13 @@ impl JoinPlan {
     }
 }
 
-fn check_cells(cells: usize, most: usize, probes: usize, until: Option<f64>) -> Result<()> {
-    if !(1..=most).contains(&cells) {
+fn check_lists(lists: usize, most: usize, probes: usize, until: Option<f64>) -> Result<()> {
+    if !(1..=most).contains(&lists) {
         let must_be = match most {
             MOST_OF_INDEX => "1 to 16384",
             _ => "1 to 1048576",
         };
-        return Err(Error::parameter("cells", must_be, cells));
+        return Err(Error::parameter("lists", must_be, lists));
     }
     if probes == 0 {
         return Err(Error::parameter("probes", "at least 1", 0));

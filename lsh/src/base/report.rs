@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a join did, from [`Context::report`](crate::Context::report).
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// Measured on held-out rows that no choice was made by; `None` where a plan holds out none.
     pub recall: Option<Estimate>,

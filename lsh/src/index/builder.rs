@@ -12,7 +12,7 @@ use crate::{
         error::{Error, Result},
         magnitude,
         metric::Metric,
-        plan::{JoinPlan, MOST_CELLS, PartitionPlan},
+        plan::{JoinPlan, MOST_LISTS, PartitionPlan},
     },
     index::{
         ids::{by_id, check_count, duplicate_ranks},
@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// How an out-of-memory error names them.
-const CELLS: &str = "the cell of each item";
+const LISTS: &str = "the list of each item";
 /// Rows that are assigned to lists at a time.
 const ASSIGNED: usize = 1 << 16;
 
@@ -239,8 +239,8 @@ impl IndexBuilder {
                     .map_err(|error| error.after(first))?;
                 let width = width(self.metric, self.dim);
                 let axes = principal_axes::axes_sample_step(self.items, width);
-                let cells = centroids::centroid_sample_step(self.items, self.plan.cells);
-                sample.add(items, first, axes, cells)?;
+                let centroids = centroids::centroid_sample_step(self.items, self.plan.lists);
+                sample.add(items, first, axes, centroids)?;
                 if self.metric == Metric::InnerProduct {
                     let norms = norms_of(items, ctx)?.into_iter();
                     sample.longest = norms.fold(sample.longest, f64::max);
@@ -249,21 +249,21 @@ impl IndexBuilder {
             Stage::Assign(writing) => {
                 let Writing {
                     learnt,
-                    cells: found,
+                    lists: found,
                     ..
                 } = &mut **writing;
                 if has_codes(self.metric) {
-                    let cells = learnt.cells();
+                    let quantiser = learnt.quantiser();
                     for start in (0..items.len()).step_by(ASSIGNED) {
                         ctx.check()?;
                         let part = items.slice(start..items.len().min(start + ASSIGNED));
                         let values = learnt.kept(part, self.metric, ctx)?;
                         let rows = Rows::new(&values, width(self.metric, self.dim))?;
                         let side = Vectors::without_codes("items", rows, self.metric, ctx)?;
-                        memory::extend(found, cells.of_rows(&side, ctx)?, CELLS)?;
+                        memory::extend(found, quantiser.of_rows(&side, ctx)?, LISTS)?;
                     }
                 } else {
-                    memory::extend(found, std::iter::repeat_n(0, items.len()), CELLS)?;
+                    memory::extend(found, std::iter::repeat_n(0, items.len()), LISTS)?;
                 }
             }
             Stage::Write(writing) => {
@@ -300,14 +300,14 @@ impl IndexBuilder {
         self.record()
     }
 
-    pub(crate) fn shapes(&self, axes: usize, centres: usize, cells: usize) -> Shapes {
+    pub(crate) fn shapes(&self, axes: usize, centres: usize, lists: usize) -> Shapes {
         Shapes {
             rows: self.items,
             width: self.width(),
             metric: self.metric,
             axes,
             centres,
-            cells,
+            lists,
             ground_truth: held_out_count(self.items),
         }
     }
@@ -318,7 +318,7 @@ impl IndexBuilder {
             directory.begin()?;
         }
         let centres = usize::from(learnt.centre().is_some());
-        let shapes = self.shapes(learnt.axes_count(), centres, learnt.cells_count());
+        let shapes = self.shapes(learnt.axes_count(), centres, learnt.lists_count());
         let directory = self.directory.as_ref();
         let writer = |name: &'static str| {
             let shape = shapes.of(name);
@@ -329,7 +329,7 @@ impl IndexBuilder {
             Ok((name, writer))
         };
         let under_way = CHECKPOINT_ARRAYS.into_iter();
-        let under_way = under_way.filter(|&name| self.resumable || name != "cells");
+        let under_way = under_way.filter(|&name| self.resumable || name != "lists");
         let writers = ARRAYS.into_iter().chain(under_way).map(writer);
         let mut writers = writers.collect::<Result<_>>()?;
         write(&mut writers, "axes", 0, &learnt.axes.axes)?;
@@ -342,7 +342,7 @@ impl IndexBuilder {
         write(&mut writers, "centroids", 0, &learnt.centroids)?;
         Ok(Writing {
             learnt,
-            cells: Vec::new(),
+            lists: Vec::new(),
             next: ListOffsets::default(),
             writers,
         })
@@ -401,11 +401,8 @@ impl IndexBuilder {
 
 /// The plan for so many items, where none is given.
 pub(crate) fn default_plan(items: usize, seed: u64) -> PartitionPlan {
-    PartitionPlan {
-        seed,
-        axes: 48,
-        cells: ((1.5 * (items as f64).sqrt()) as usize).clamp(1, MOST_CELLS),
-        probes: 1,
-        until_recall: Some(0.95),
-    }
+    let lists = ((1.5 * (items as f64).sqrt()) as usize).clamp(1, MOST_LISTS);
+    PartitionPlan::new(48, lists, 1)
+        .seed(seed)
+        .until_recall(0.95)
 }

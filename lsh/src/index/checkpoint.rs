@@ -67,13 +67,13 @@ impl IndexBuilder {
             grid: scale.map(|scale| Grid { centre, scale }),
             longest: f64::from_bits(unfinished.longest),
         };
-        let mut cells: Vec<u32> = writers["cells"].values()?;
+        let mut lists: Vec<u32> = writers["lists"].values()?;
         if !unfinished.writing {
-            cells.truncate(unfinished.seen);
+            lists.truncate(unfinished.seen);
         }
         let mut writing = Writing {
             learnt,
-            cells,
+            lists,
             next: ListOffsets::default(),
             writers,
         };
@@ -83,7 +83,7 @@ impl IndexBuilder {
             || !values.all(|value| value.is_finite())
             || !(0.0..=f64::MAX).contains(&learnt.longest)
             || learnt.grid.is_some() != has_codes(self.metric)
-            || writing.cells.iter().any(|&cell| cell as usize >= count)
+            || writing.lists.iter().any(|&list| list as usize >= count)
         {
             return Err(other());
         }
@@ -112,8 +112,8 @@ impl IndexBuilder {
             Stage::Learn(_) | Stage::Done(_) => return Ok(()),
         };
         if !is_writing {
-            let cells = &writing.cells[self.recorded..];
-            write(&mut writing.writers, "cells", self.recorded, cells)?;
+            let lists = &writing.lists[self.recorded..];
+            write(&mut writing.writers, "lists", self.recorded, lists)?;
         }
         let mut files = BTreeMap::new();
         for (&name, writer) in &mut writing.writers {

@@ -7,12 +7,8 @@ use lshjoin_kernels::Quantised;
 use serde::Serialize;
 
 use crate::{
-    base::{
-        check::check_recall,
-        error::Result,
-        plan::{JoinPlan, PartitionPlan},
-    },
-    index::{builder::default_plan, segment::NEAR_CELLS},
+    base::{check::check_recall, error::Result, plan::JoinPlan},
+    index::{builder::default_plan, segment::NEAR_LISTS},
     ivf::centroids::centroid_sample_step,
     pairs::top_k_lists::{Candidate, capacity},
     vectors::principal_axes::axes_sample_step,
@@ -21,11 +17,11 @@ use crate::{
 /// The fewest queries of a chunk: for each chunk the index is gone through once.
 const LEAST_CHUNK: usize = 1024;
 
-/// Bytes of an item while an index is built: its cell, and places in some orders.
+/// Bytes of an item while an index is built: its list, and places in some orders.
 const OF_ITEM: usize = 24;
 
 /// Copies of the sample that an index is learnt from, and of a batch while its rows are brought to
-/// their cells.
+/// their lists.
 const COPIES_OF_SAMPLE: usize = 2;
 const COPIES_OF_BATCH: usize = 5;
 
@@ -33,33 +29,35 @@ const COPIES_OF_BATCH: usize = 5;
 const OF_PANEL_ROW: usize = 48;
 const OF_QUERY: usize = 64;
 
-/// Bytes of a cell for each near one that is listed, and of a list of neighbours beside its places.
-const OF_NEAR_CELL: usize = 12;
+/// Bytes of a list for each one near it, and of a list of neighbours beside its places.
+const OF_NEAR_LIST: usize = 12;
 const OF_LIST: usize = 12;
 
 /// A join of rows that lie in files. What it keeps in memory is told in bytes.
+///
+/// ```
+/// use lshjoin::FileJoin;
+///
+/// let join = FileJoin::new(1_000_000, 96).k(10);
+/// assert!(join.in_memory().vectors >= 1_000_000 * 96 * 4);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileJoin {
-    /// Rows of the queries; `None` where items are joined with themselves.
-    pub queries: Option<usize>,
-    /// Rows of the items.
-    pub items: usize,
-    /// Values of a row.
-    pub dim: usize,
-    /// Bytes of a value in memory, 4 or 8.
-    pub width: usize,
-    /// Neighbours of a query; `None` where pairs are within a radius.
-    pub k: Option<usize>,
-    /// Cells of the index that it may go by; as many as so many items ask for if `None`.
-    pub cells: Option<usize>,
+    queries: Option<usize>,
+    items: usize,
+    dim: usize,
+    width: usize,
+    k: Option<usize>,
+    lists: Option<usize>,
 }
 
 /// What is kept of both sides where they are joined in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct InMemory {
     /// Of the vectors: where some are equal, they are copied without their duplicates.
     pub vectors: usize,
-    /// Of their codes, once as they come and once by cell.
+    /// Of their codes, once as they come and once by list.
     pub codes: usize,
     /// Of lists and results.
     pub neighbours: usize,
@@ -67,6 +65,7 @@ pub struct InMemory {
 
 /// How the join goes by an index on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct OutOfCore {
     /// Queries that are joined at a time.
     pub chunk: usize,
@@ -76,8 +75,8 @@ pub struct OutOfCore {
     pub codes: usize,
     /// Of those that are ready to be compared at a time.
     pub panels: usize,
-    /// Of what is known of the cells while queries are joined.
-    pub cells: usize,
+    /// Of the lists near each list, while queries are joined.
+    pub near_lists: usize,
     /// Of the queries of a chunk, their lists and results.
     pub neighbours: usize,
     /// Of what the index is learnt from, or what is known of each item, while it is built.
@@ -87,6 +86,46 @@ pub struct OutOfCore {
 }
 
 impl FileJoin {
+    /// Of so many items with themselves, in single precision and within a radius, unless what
+    /// follows says otherwise.
+    pub const fn new(items: usize, dim: usize) -> Self {
+        Self {
+            queries: None,
+            items,
+            dim,
+            width: size_of::<f32>(),
+            k: None,
+            lists: None,
+        }
+    }
+
+    /// Rows of the queries; `None` where items are joined with themselves.
+    #[must_use]
+    pub fn queries(self, queries: impl Into<Option<usize>>) -> Self {
+        let queries = queries.into();
+        Self { queries, ..self }
+    }
+
+    /// Bytes of a value in memory, 4 or 8.
+    #[must_use]
+    pub const fn width(self, width: usize) -> Self {
+        Self { width, ..self }
+    }
+
+    /// Neighbours of a query; `None` where pairs are within a radius.
+    #[must_use]
+    pub fn k(self, k: impl Into<Option<usize>>) -> Self {
+        let k = k.into();
+        Self { k, ..self }
+    }
+
+    /// Lists of the index that it may go by; as many as so many items ask for if `None`.
+    #[must_use]
+    pub fn lists(self, lists: impl Into<Option<usize>>) -> Self {
+        let lists = lists.into();
+        Self { lists, ..self }
+    }
+
     /// The plan by which it goes out of core, for a recall.
     ///
     /// # Errors
@@ -96,10 +135,9 @@ impl FileJoin {
         if recall == 1.0 {
             return Ok(JoinPlan::Exact);
         }
-        Ok(JoinPlan::Partitions(PartitionPlan {
-            until_recall: Some(recall),
-            ..default_plan(self.items, seed)
-        }))
+        Ok(JoinPlan::Partitions(
+            default_plan(self.items, seed).until_recall(recall),
+        ))
     }
 
     /// What it keeps where both sides are in memory.
@@ -117,8 +155,7 @@ impl FileJoin {
     /// `batch` is the fewest bytes of items that are worth bringing to the index at a time, and the
     /// most that make it quicker.
     pub fn out_of_core(&self, memory: usize, batch: &RangeInclusive<usize>) -> Option<OutOfCore> {
-        let of_cells = self.of_cells();
-        let available = memory.saturating_sub(of_cells);
+        let available = memory.saturating_sub(self.of_near_lists());
         // Half of it for panels at most, so that chunks are not many.
         let all = product(self.items, self.of_codes() + OF_PANEL_ROW);
         let panels = all.min(available / 2).max(*batch.start());
@@ -135,7 +172,7 @@ impl FileJoin {
             batch: (vectors / self.of_row().max(1)).max(1),
             codes: product(self.items, self.of_codes()),
             panels,
-            cells: of_cells,
+            near_lists: self.of_near_lists(),
             neighbours: product(chunk, self.of_query()),
             index: of_build,
             vectors: product(COPIES_OF_BATCH, vectors),
@@ -145,7 +182,7 @@ impl FileJoin {
     /// The least memory in which it can go by an index.
     pub fn least(&self, batch: &RangeInclusive<usize>) -> usize {
         let chunk = product(2 * LEAST_CHUNK, self.of_query());
-        let join = chunk.saturating_add(self.of_cells() + 2 * batch.start());
+        let join = chunk.saturating_add(self.of_near_lists() + 2 * batch.start());
         join.max(self.of_build() + COPIES_OF_BATCH * batch.start())
     }
 
@@ -192,28 +229,32 @@ impl FileJoin {
         self.of_list().saturating_add(OF_QUERY + vector)
     }
 
-    /// What is known of the cells of the index: for each the near ones.
-    fn of_cells(&self) -> usize {
-        product(OF_NEAR_CELL * self.cells(), self.cells().min(NEAR_CELLS))
+    /// The lists of the index that are near each of its lists.
+    fn of_near_lists(&self) -> usize {
+        product(
+            OF_NEAR_LIST * self.most_lists(),
+            self.most_lists().min(NEAR_LISTS),
+        )
     }
 
     /// What the builder of the index holds beside items on their way: first the sample that it learns
     /// from, then a little of each item.
     fn of_build(&self) -> usize {
         let steps = [
-            centroid_sample_step(self.items, self.cells()),
+            centroid_sample_step(self.items, self.most_lists()),
             axes_sample_step(self.items, self.dim.max(1)),
         ];
-        let [cells, axes] = steps.map(|step| self.items.div_ceil(step));
+        let [centroids, axes] = steps.map(|step| self.items.div_ceil(step));
         // Both, and copies of the one that is being learnt from.
-        let rows = cells + axes + COPIES_OF_SAMPLE * cells.max(axes);
+        let rows = centroids + axes + COPIES_OF_SAMPLE * centroids.max(axes);
         let learnt_from = product(rows, self.of_row());
         learnt_from.max(product(OF_ITEM, self.items))
     }
 
-    fn cells(&self) -> usize {
-        let cells = self.cells.unwrap_or(default_plan(self.items, 0).cells);
-        cells.max(1)
+    /// Lists of the index that it may go by.
+    fn most_lists(&self) -> usize {
+        let lists = self.lists.unwrap_or(default_plan(self.items, 0).lists);
+        lists.max(1)
     }
 }
 
@@ -234,7 +275,7 @@ mod tests {
         dim: 16,
         width: 4,
         k: Some(5),
-        cells: Some(60),
+        lists: Some(60),
     };
 
     #[test]
@@ -244,7 +285,7 @@ mod tests {
         let mut last = 0;
         for memory in [least, 2 * least, 4 * least] {
             let told = JOIN.out_of_core(memory, &BATCH).unwrap();
-            assert!(told.cells + told.panels + told.neighbours <= memory);
+            assert!(told.near_lists + told.panels + told.neighbours <= memory);
             assert!(told.index + told.vectors <= memory);
             assert!(told.chunk > last || told.chunk == 15_000);
             last = told.chunk;

@@ -25,7 +25,7 @@ pub(crate) struct Sample {
     /// Items at equal steps, for the axes.
     pub(crate) axes: Vec<f32>,
     /// The same, at other steps, for the centroids.
-    pub(crate) cells: Vec<f32>,
+    pub(crate) centroids: Vec<f32>,
     /// The largest norm, where inner products are searched.
     pub(crate) longest: f64,
 }
@@ -46,7 +46,7 @@ impl Sample {
         items: Rows<'_, f32>,
         first: usize,
         axes: usize,
-        cells: usize,
+        centroids: usize,
     ) -> Result<()> {
         let take = |step: usize, values: &mut Vec<f32>| {
             let start = first.next_multiple_of(step) - first;
@@ -56,7 +56,7 @@ impl Sample {
             Ok::<_, Error>(())
         };
         take(axes, &mut self.axes)?;
-        take(cells, &mut self.cells)
+        take(centroids, &mut self.centroids)
     }
 
     pub(crate) fn learn(
@@ -78,12 +78,12 @@ impl Sample {
         }
         let rows = learnt.kept(Rows::new(&self.axes, dim)?, metric, ctx)?;
         learnt.axes = PrincipalAxes::of_sample(Rows::new(&rows, width)?, plan.axes, ctx)?;
-        let rows = learnt.kept(Rows::new(&self.cells, dim)?, metric, ctx)?;
+        let rows = learnt.kept(Rows::new(&self.centroids, dim)?, metric, ctx)?;
         let rows = Rows::new(&rows, width)?;
         learnt.grid = Some(Grid::of(rows, metric, ctx)?);
         let side = Vectors::without_codes("items", rows, metric, ctx)?;
-        let cells = AxisQuantiser::of_sample(&learnt.axes, &side, plan.cells, plan.seed, ctx)?;
-        learnt.centroids = cells.into_centroids();
+        let quantiser = AxisQuantiser::of_sample(&learnt.axes, &side, plan.lists, plan.seed, ctx)?;
+        learnt.centroids = quantiser.into_centroids();
         Ok(learnt)
     }
 }
@@ -93,7 +93,7 @@ impl Learnt {
         self.axes.count()
     }
 
-    pub(crate) fn cells_count(&self) -> usize {
+    pub(crate) fn lists_count(&self) -> usize {
         self.centroids.len() / self.axes_count().max(1)
     }
 
@@ -102,7 +102,7 @@ impl Learnt {
         self.grid.as_ref().and_then(|grid| grid.centre.as_deref())
     }
 
-    pub(crate) fn cells(&self) -> AxisQuantiser {
+    pub(crate) fn quantiser(&self) -> AxisQuantiser {
         AxisQuantiser::of_parts(self.axes.clone(), self.centroids.clone())
     }
 

@@ -125,17 +125,17 @@ impl Index {
         let augmented = self.as_kept(queries, ctx)?;
         let rows = Rows::new(&augmented, segment.width())?;
         let right = segment.nearest_of(&self.removed, k, ctx)?;
-        match segment.cells(ctx)? {
+        match segment.lists(ctx)? {
             None => {
                 // A plan for other lists is refused all the same.
-                self.cells_of(plan, ctx)?;
+                self.lists_for(plan, ctx)?;
                 let left = right.prepare_other("queries", rows, ctx)?;
                 all_pairs(Some(&left), &right, k, ctx)
             }
-            Some(cells) => {
-                let (left, of_left) = self.left(&augmented, &right, &cells, ctx)?;
-                let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
-                let plan = self.cells_of(plan, ctx)?.map(|(plan, _)| plan);
+            Some(lists) => {
+                let (left, of_left) = self.left(&augmented, &right, &lists, ctx)?;
+                let (sides, tables) = ((Some(&left), &right), (&of_left, &*lists));
+                let plan = self.lists_for(plan, ctx)?.map(|(plan, _)| plan);
                 let visits = plan.map(|plan| {
                     let rows = held_out_rows(&left);
                     self.visits(sides, rows, tables, k, plan, panel_bytes, ctx)
@@ -154,12 +154,12 @@ impl Index {
         &self,
         augmented: &'a [f32],
         right: &Vectors<'_, f32>,
-        cells: &SegmentLists,
+        lists: &SegmentLists,
         ctx: &Context,
     ) -> Result<(Vectors<'a, f32>, ListOffsets)> {
         let rows = Rows::new(augmented, self.segment.width())?;
         let mut left = right.prepare_other("queries", rows, ctx)?;
-        let table = cells.cells().starts(&mut left, ctx)?;
+        let table = lists.quantiser().starts(&mut left, ctx)?;
         Ok((left, table))
     }
 
@@ -196,7 +196,7 @@ impl Index {
 
     /// The plan, which has to be one for this index, and the lists; `None` where all pairs are
     /// compared.
-    pub(crate) fn cells_of(
+    pub(crate) fn lists_for(
         &self,
         plan: &JoinPlan,
         ctx: &Context,
@@ -205,7 +205,7 @@ impl Index {
         let plan = match plan {
             JoinPlan::Exact => return Ok(None),
             JoinPlan::Partitions(plan) => *plan,
-            JoinPlan::Lsh(_) | JoinPlan::Cells(_) => {
+            JoinPlan::Lsh(_) | JoinPlan::Ivf(_) => {
                 return Err(Error::parameter(
                     "plan",
                     "exact or of partitions for an index",
@@ -214,18 +214,18 @@ impl Index {
             }
         };
         let own = self.segment.plan;
-        if (plan.seed, plan.axes, plan.cells) != (own.seed, own.axes, own.cells) {
+        if (plan.seed, plan.axes, plan.lists) != (own.seed, own.axes, own.lists) {
             return Err(Error::parameter(
                 "plan",
-                "of the index's own seed, axes and cells",
+                "of the index's own seed, axes and lists",
                 format!(
-                    "of seed {}, {} axes and {} cells (the index has seed {}, {} axes and {} cells)",
-                    plan.seed, plan.axes, plan.cells, own.seed, own.axes, own.cells
+                    "of seed {}, {} axes and {} lists (the index has seed {}, {} axes and {} lists)",
+                    plan.seed, plan.axes, plan.lists, own.seed, own.axes, own.lists
                 ),
             ));
         }
-        let cells = self.segment.cells(ctx)?;
-        Ok(cells.map(|cells| (plan, cells)))
+        let lists = self.segment.lists(ctx)?;
+        Ok(lists.map(|lists| (plan, lists)))
     }
 
     /// How left rows probe the lists of the index; `None` where comparing all pairs is quicker.
@@ -235,14 +235,14 @@ impl Index {
         &self,
         (left, right): (Option<&Vectors<'_, f32>>, &Vectors<'_, f32>),
         rows: Vec<u32>,
-        (of_left, cells): (&'a ListOffsets, &'a SegmentLists),
+        (of_left, lists): (&'a ListOffsets, &'a SegmentLists),
         k: usize,
         plan: PartitionPlan,
         panel_bytes: usize,
         ctx: &Context,
     ) -> Result<Option<ListProbing<'a>>> {
-        let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
-        let mut visits = ListProbing::over(neighbors, of_left, &cells.table, plan.probes);
+        let neighbors = Cow::Borrowed(lists.neighbors.as_slice());
+        let mut visits = ListProbing::over(neighbors, of_left, &lists.table, plan.probes);
         if let Some(recall) = plan.until_recall {
             ctx.begin_stage("ground truth");
             let k = k.min(right.rows.len());
@@ -323,7 +323,7 @@ pub(crate) fn look(
 /// the filter on codes.
 pub(crate) fn exactly(
     (left, right): (&Vectors<'_, f32>, &Vectors<'_, f32>),
-    (of_left, cells): (&ListOffsets, &SegmentLists),
+    (of_left, lists): (&ListOffsets, &SegmentLists),
     k: usize,
     panel_bytes: usize,
     ctx: &Context,
@@ -331,9 +331,9 @@ pub(crate) fn exactly(
     if are_most(k, right.rows.len()) {
         return all_pairs(Some(left), right, k, ctx);
     }
-    let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
+    let neighbors = Cow::Borrowed(lists.neighbors.as_slice());
     ctx.begin_stage("probes");
-    let visits = ListProbing::over(neighbors, of_left, &cells.table, 1).within(panel_bytes);
+    let visits = ListProbing::over(neighbors, of_left, &lists.table, 1).within(panel_bytes);
     let join = TopKJoin::new(Some(left), right, k, ctx)?;
     visits.run(left, right, &join.nearest, ctx)?;
     join.all_pairs()

@@ -30,11 +30,11 @@ use crate::{
 };
 
 /// How an out-of-memory error names them.
-const CELLS: &str = "the cells of an index";
+const LISTS: &str = "the lists of an index";
 
 /// Near lists that are kept for each list. Its rows can probe no others; all lists for each of
 /// 16384 would take up 2 GB.
-pub(super) const NEAR_CELLS: usize = 1024;
+pub(super) const NEAR_LISTS: usize = 1024;
 
 /// Some rows of an index with all that was learnt from them.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(crate) struct Segment {
     pub(crate) arrays: BTreeMap<String, Array>,
     /// Set once everything but the rows was found sound; from the beginning, if it was made here.
     pub(crate) sound: OnceLock<()>,
-    cells: OnceLock<Option<Arc<SegmentLists>>>,
+    lists: OnceLock<Option<Arc<SegmentLists>>>,
 }
 
 /// The lists of a segment.
@@ -61,12 +61,12 @@ pub(crate) struct SegmentLists {
 
 impl std::fmt::Debug for SegmentLists {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} cells", self.table.len())
+        write!(f, "{} lists", self.table.len())
     }
 }
 
 impl SegmentLists {
-    pub(crate) fn cells(&self) -> AxisQuantiser {
+    pub(crate) fn quantiser(&self) -> AxisQuantiser {
         AxisQuantiser::of_parts(self.axes.clone(), self.centroids.clone())
     }
 }
@@ -125,7 +125,7 @@ fn checked(directory: &Path, manifest: &Manifest) -> Result<(Metric, PartitionPl
         metric,
         axes: arrays["axes"].shape().length(),
         centres: arrays["centre"].shape().length(),
-        cells: arrays["centroids"].shape().length(),
+        lists: arrays["centroids"].shape().length(),
         ground_truth: arrays["held_out"].shape().length(),
     };
     let shaped = |name: &&str| arrays[*name].shape() == shapes.of(name);
@@ -148,7 +148,7 @@ impl Segment {
             plan,
             arrays,
             sound: OnceLock::from(()),
-            cells: OnceLock::new(),
+            lists: OnceLock::new(),
         }
     }
 
@@ -241,33 +241,33 @@ impl Segment {
     ///
     /// # Errors
     /// When they are damaged.
-    pub(crate) fn cells(&self, ctx: &Context) -> Result<Option<Arc<SegmentLists>>> {
-        if let Some(cells) = self.cells.get() {
-            return Ok(cells.clone());
+    pub(crate) fn lists(&self, ctx: &Context) -> Result<Option<Arc<SegmentLists>>> {
+        if let Some(lists) = self.lists.get() {
+            return Ok(lists.clone());
         }
         self.check_small(ctx)?;
-        let cells = self.learnt_cells(ctx)?;
-        Ok(self.cells.get_or_init(|| cells).clone())
+        let lists = self.learnt_lists(ctx)?;
+        Ok(self.lists.get_or_init(|| lists).clone())
     }
 
-    fn learnt_cells(&self, ctx: &Context) -> Result<Option<Arc<SegmentLists>>> {
+    fn learnt_lists(&self, ctx: &Context) -> Result<Option<Arc<SegmentLists>>> {
         let centroids: &[f32] = self.array("centroids").values();
         if centroids.is_empty() {
             return Ok(None);
         }
         let axes: &[f32] = self.array("axes").values();
         let starts: &[u64] = self.array("starts").values();
-        let mut cells = SegmentLists {
-            axes: PrincipalAxes::of_parts(memory::copied(axes, CELLS)?, self.width()),
-            centroids: memory::copied(centroids, CELLS)?,
+        let mut lists = SegmentLists {
+            axes: PrincipalAxes::of_parts(memory::copied(axes, LISTS)?, self.width()),
+            centroids: memory::copied(centroids, LISTS)?,
             table: ListOffsets::of_starts(memory::collect(
                 starts.iter().map(|&start| start as usize),
-                CELLS,
+                LISTS,
             )?),
             neighbors: Vec::new(),
         };
-        cells.neighbors = cells.cells().neighbors(&cells.table, NEAR_CELLS, ctx)?;
-        Ok(Some(Arc::new(cells)))
+        lists.neighbors = lists.quantiser().neighbors(&lists.table, NEAR_LISTS, ctx)?;
+        Ok(Some(Arc::new(lists)))
     }
 
     /// The held-out rows, by which it is chosen how far to probe.

@@ -44,7 +44,7 @@ impl Index {
     ) -> Result<JoinPlan> {
         let items = self.segment.len();
         let most = queries.map_or(items, |(_, all)| all);
-        let Some((mut plan, cells)) = self.cells_of(plan, ctx)? else {
+        let Some((mut plan, lists)) = self.lists_for(plan, ctx)? else {
             return Ok(JoinPlan::Exact);
         };
         if most.min(items) < MANY {
@@ -71,7 +71,7 @@ impl Index {
         let probes = match queries {
             None => {
                 let rows = self.segment.ground_truth(ctx)?;
-                let tables = (&cells.table, &*cells);
+                let tables = (&lists.table, &*lists);
                 let visits =
                     self.visits((None, &right), rows, tables, k, plan, PANEL_BYTES, ctx)?;
                 visits.map(|visits| visits.probes())
@@ -79,8 +79,8 @@ impl Index {
             Some(queries) => {
                 self.check_dimension(queries)?;
                 let augmented = self.as_kept(queries, ctx)?;
-                let (left, of_left) = self.left(&augmented, &right, &cells, ctx)?;
-                let (sides, tables) = ((Some(&left), &right), (&of_left, &*cells));
+                let (left, of_left) = self.left(&augmented, &right, &lists, ctx)?;
+                let (sides, tables) = ((Some(&left), &right), (&of_left, &*lists));
                 let rows = held_out_rows(&left);
                 let visits = self.visits(sides, rows, tables, k, plan, PANEL_BYTES, ctx)?;
                 visits.map(|visits| visits.probes())
@@ -117,8 +117,8 @@ impl Index {
         // One more, since each item finds itself.
         let places = k.saturating_add(usize::from(k > 0));
         let (left, right) = self.chunk(&chunk, places, ctx)?;
-        let cells = self.cells_of(plan, ctx)?;
-        if let Some((plan, _)) = &cells
+        let lists = self.lists_for(plan, ctx)?;
+        if let Some((plan, _)) = &lists
             && plan.until_recall.is_some()
         {
             return Err(Error::parameter(
@@ -127,7 +127,7 @@ impl Index {
                 format!("{plan:?}"),
             ));
         }
-        let found = match cells {
+        let found = match lists {
             _ if self.segment.metric == Metric::InnerProduct => {
                 let rows = chunk.start as u32..chunk.end as u32;
                 let rows = memory::collect(rows, ROW_NUMBERS)?;
@@ -135,18 +135,18 @@ impl Index {
                 let queries = Rows::new(&values, self.segment.dim)?;
                 self.find(queries, places, plan, panel_bytes, ctx)?
             }
-            None => match self.segment.cells(ctx)? {
+            None => match self.segment.lists(ctx)? {
                 None => all_pairs(Some(&left), &right, places, ctx)?,
-                Some(cells) => {
-                    let of_left = cells.table.slice(&chunk);
-                    let tables = (&of_left, &*cells);
+                Some(lists) => {
+                    let of_left = lists.table.slice(&chunk);
+                    let tables = (&of_left, &*lists);
                     exactly((&left, &right), tables, places, panel_bytes, ctx)?
                 }
             },
-            Some((plan, cells)) => {
-                let of_left = cells.table.slice(&chunk);
-                let neighbors = Cow::Borrowed(cells.neighbors.as_slice());
-                let visits = ListProbing::over(neighbors, &of_left, &cells.table, plan.probes);
+            Some((plan, lists)) => {
+                let of_left = lists.table.slice(&chunk);
+                let neighbors = Cow::Borrowed(lists.neighbors.as_slice());
+                let visits = ListProbing::over(neighbors, &of_left, &lists.table, plan.probes);
                 let visits = visits.within(panel_bytes);
                 look(&left, &right, places, visits, ctx)?
             }

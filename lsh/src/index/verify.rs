@@ -55,7 +55,7 @@ impl Segment {
         let end = if starts.len() > 1 { items as u64 } else { 0 };
         if ends != (Some(&0), Some(&end)) || !starts.is_sorted() {
             let starts = self.array("starts");
-            return Err(starts.damaged("cells don't follow one another"));
+            return Err(starts.damaged("lists don't follow one another"));
         }
         for name in ["by_id", "held_out"] {
             let rows: &[u32] = self.array(name).values();

@@ -19,13 +19,13 @@ use crate::{
 };
 
 /// How an out-of-memory error names them.
-const OF_CELL: &str = "items of a cell";
+const OF_LIST: &str = "items of a list";
 
 /// A build in one of its last two passes.
 pub(crate) struct Writing {
     pub(crate) learnt: Learnt,
     /// The list of each item that was assigned to one, in the order in which items come.
-    pub(crate) cells: Vec<u32>,
+    pub(crate) lists: Vec<u32>,
     /// Where each list's next row goes.
     pub(crate) next: ListOffsets,
     pub(crate) writers: BTreeMap<&'static str, ArrayWriter>,
@@ -35,7 +35,7 @@ pub(crate) struct Writing {
 #[derive(Default)]
 pub(crate) struct Done {
     /// The list of each item, in the order in which items came.
-    pub(crate) cells: Vec<u32>,
+    pub(crate) lists: Vec<u32>,
     pub(crate) offsets: ListOffsets,
     pub(crate) writers: BTreeMap<&'static str, ArrayWriter>,
 }
@@ -43,14 +43,14 @@ pub(crate) struct Done {
 impl Writing {
     /// How many lists there are; where the metric has no use for any, one of all rows.
     pub(crate) fn count(&self) -> usize {
-        self.learnt.cells_count().max(1)
+        self.learnt.lists_count().max(1)
     }
 
     /// Where the next row of each list goes once the first `seen` items are written; where `seen`
     /// is 0, the start of each list.
     pub(crate) fn next_after(&self, seen: usize) -> ListOffsets {
-        let mut next = ListOffsets::new(self.cells.iter().copied(), self.count());
-        self.cells[..seen].iter().for_each(|&list| {
+        let mut next = ListOffsets::new(self.lists.iter().copied(), self.count());
+        self.lists[..seen].iter().for_each(|&list| {
             next.take(list, 1);
         });
         next
@@ -66,9 +66,9 @@ impl Writing {
         metric: Metric,
         ctx: &Context,
     ) -> Result<()> {
-        let cells = &self.cells[first..first + items.len()];
+        let lists = &self.lists[first..first + items.len()];
         let mut order = memory::collect(0..items.len() as u32, ROW_NUMBERS)?;
-        order.par_sort_unstable_by_key(|&row| (cells[row as usize], row));
+        order.par_sort_unstable_by_key(|&row| (lists[row as usize], row));
         let values = self.learnt.kept(items, metric, ctx)?;
         let rows = Rows::new(&values, width(metric, items.dim()))?;
         let mut side = match &self.learnt.grid {
@@ -78,14 +78,14 @@ impl Writing {
         if metric == Metric::InnerProduct {
             side = side.with_norm(self.learnt.longest)?;
         }
-        for of_cell in order.chunk_by(|&x, &y| cells[x as usize] == cells[y as usize]) {
+        for of_list in order.chunk_by(|&x, &y| lists[x as usize] == lists[y as usize]) {
             ctx.check()?;
-            let at = self.next.take(cells[of_cell[0] as usize], of_cell.len());
-            let indices = of_cell.iter().map(|&row| row as usize);
+            let at = self.next.take(lists[of_list[0] as usize], of_list.len());
+            let indices = of_list.iter().map(|&row| row as usize);
             let of_rows: Vec<i64> = gather(ids, 1, indices.clone())?;
             write(&mut self.writers, "ids", at, &of_rows)?;
             let hashes = indices.clone().map(|row| hash(items.row(row)));
-            let hashes = memory::collect(hashes, OF_CELL)?;
+            let hashes = memory::collect(hashes, OF_LIST)?;
             write(&mut self.writers, "hashes", at, &hashes)?;
             let dim = rows.dim();
             let values: Vec<f32> = gather(rows.values(), dim, indices.clone())?;
@@ -109,14 +109,14 @@ impl Writing {
 
     /// Ends the pass.
     pub(crate) fn end(self) -> Done {
-        let has_cells = !self.learnt.centroids.is_empty();
+        let has_lists = !self.learnt.centroids.is_empty();
         Done {
-            offsets: if has_cells {
+            offsets: if has_lists {
                 self.next_after(0)
             } else {
                 ListOffsets::of_starts(vec![0])
             },
-            cells: self.cells,
+            lists: self.lists,
             writers: self.writers,
         }
     }
@@ -141,9 +141,9 @@ impl Done {
 
     /// The held-out rows: those of items at equal steps, in the order in which items came.
     pub(crate) fn ground_truth(&self) -> Vec<u32> {
-        let step = held_out_step(self.cells.len());
+        let step = held_out_step(self.lists.len());
         let mut next = self.offsets.clone();
-        let places = self.cells.iter().map(|&list| next.take(list, 1) as u32);
+        let places = self.lists.iter().map(|&list| next.take(list, 1) as u32);
         places.step_by(step).collect()
     }
 }
@@ -165,7 +165,7 @@ pub(crate) fn gather<V: Copy>(
     width: usize,
     rows: impl ExactSizeIterator<Item = usize>,
 ) -> Result<Vec<V>> {
-    let mut gathered = memory::empty(rows.len() * width, OF_CELL)?;
+    let mut gathered = memory::empty(rows.len() * width, OF_LIST)?;
     rows.for_each(|row| gathered.extend_from_slice(&values[row * width..][..width]));
     Ok(gathered)
 }

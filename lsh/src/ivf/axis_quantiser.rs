@@ -85,7 +85,7 @@ impl AxisQuantiser {
         join.join_all(&join.nearest.unbounded())?;
         let found = join.nearest.finish()?.indices;
         Ok(memory::collect(
-            found.into_iter().map(|cell| cell as u32),
+            found.into_iter().map(|list| list as u32),
             ROW_NUMBERS,
         )?)
     }
@@ -100,9 +100,9 @@ impl AxisQuantiser {
         side: &mut Vectors<'_, T>,
         ctx: &Context,
     ) -> Result<ListOffsets> {
-        let cells = self.of_rows(side, ctx)?;
-        let starts = ListOffsets::new(cells.iter().copied(), self.centroids.len());
-        side.reorder(starts.order(&cells)?)?;
+        let lists = self.of_rows(side, ctx)?;
+        let starts = ListOffsets::new(lists.iter().copied(), self.centroids.len());
+        side.reorder(starts.order(&lists)?)?;
         Ok(starts)
     }
 
@@ -165,14 +165,14 @@ mod tests {
     use crate::vectors::principal_axes::PrincipalAxes;
 
     #[test]
-    fn cells_are_not_looked_for_once_cancelled() {
+    fn near_lists_are_not_searched_once_cancelled() {
         let axes = PrincipalAxes::of_parts(vec![1.0], 1);
-        let cells = AxisQuantiser::of_parts(axes, vec![0.0, 3.0, 1.0]);
+        let quantiser = AxisQuantiser::of_parts(axes, vec![0.0, 3.0, 1.0]);
         let items = ListOffsets::of_starts(vec![0, 1, 2, 3]);
         let ctx = Context::new().unwrap();
-        let near = cells.neighbors(&items, 2, &ctx).unwrap();
+        let near = quantiser.neighbors(&items, 2, &ctx).unwrap();
         assert_eq!(near[0], [(0.0, 0), (1.0, 2)]);
         ctx.cancel();
-        assert_eq!(cells.neighbors(&items, 2, &ctx), Err(Error::Cancelled));
+        assert_eq!(quantiser.neighbors(&items, 2, &ctx), Err(Error::Cancelled));
     }
 }

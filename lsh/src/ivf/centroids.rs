@@ -34,7 +34,7 @@ pub(crate) const CENTROIDS: &str = "centroids and their sample";
 
 /// The step between the rows that so many centroids are learnt from.
 pub(crate) fn centroid_sample_step(rows: usize, centroids: usize) -> usize {
-    (rows / centroids.saturating_mul(crate::base::knob("LEARNT", LEARNT_FROM))).max(1)
+    (rows / centroids.saturating_mul(LEARNT_FROM)).max(1)
 }
 
 /// The centroids of at most `count` clusters of rows, row-major; near ones follow each other, mostly.
@@ -148,7 +148,7 @@ impl Centroids {
             width: sample.width,
             values: sample.rows()?.gather(&order[..count])?,
         };
-        for _ in 0..crate::base::knob("ROUNDS", ROUNDS) {
+        for _ in 0..ROUNDS {
             let nearest = centroids.nearest(&sample.codes, rows, ctx)?;
             centroids.move_to(sample, rows, &nearest, ctx.isa())?;
         }
@@ -163,7 +163,11 @@ impl Centroids {
 
     /// Adds those of `other`, of the same width, after these.
     pub(crate) fn append(&mut self, other: &Self) -> Result<()> {
-        Ok(memory::extend(&mut self.values, other.values.iter().copied(), CENTROIDS)?)
+        Ok(memory::extend(
+            &mut self.values,
+            other.values.iter().copied(),
+            CENTROIDS,
+        )?)
     }
 
     /// The same with `by` added to each centroid.
@@ -225,16 +229,12 @@ impl Centroids {
     }
 
     /// Moves each centroid to the mean of its rows, if it has any.
-    fn move_to(
-        &mut self,
-        sample: &Sample,
-        rows: &[u32],
-        nearest: &[u32],
-        isa: Isa,
-    ) -> Result<()> {
+    fn move_to(&mut self, sample: &Sample, rows: &[u32], nearest: &[u32], isa: Isa) -> Result<()> {
         let offsets = ListOffsets::new(nearest.iter().copied(), self.len());
         let mut order = offsets.order(nearest)?;
-        order.iter_mut().for_each(|place| *place = rows[*place as usize]);
+        order
+            .iter_mut()
+            .for_each(|place| *place = rows[*place as usize]);
         let values = sample.rows()?;
         let centroids = self.values.par_chunks_mut(self.width);
         centroids.enumerate().try_for_each(|(number, centroid)| {
@@ -305,7 +305,13 @@ impl CentroidPanel {
         let least = least(squares, isa);
         let columns = squares.iter().zip(&self.columns);
         let nearest = columns.filter(|&(&square, _)| square <= least);
-        (least, nearest.filter_map(|(_, &column)| column).next().unwrap_or(0))
+        (
+            least,
+            nearest
+                .filter_map(|(_, &column)| column)
+                .next()
+                .unwrap_or(0),
+        )
     }
 
     /// The places of a row's N nearest centroids, nearest first, and the first of all where there

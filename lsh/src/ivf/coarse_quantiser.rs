@@ -6,9 +6,7 @@
 //! probe is told by its list: those whose centroids are nearest to that list's, so that rows which
 //! lie together are compared with the same centroids.
 
-use lshjoin_kernels::{
-    Isa, LeftPanel, Quantised, Scalar, each_near_least, least, memory,
-};
+use lshjoin_kernels::{Isa, LeftPanel, Quantised, Scalar, each_near_least, least, memory};
 use rayon::prelude::*;
 
 use crate::{
@@ -23,17 +21,19 @@ use crate::{
 /// Up to so many lists are one group.
 const ONE_GROUP: usize = 64;
 
-/// Groups in whose lists a row looks for its own.
+/// Groups whose lists a row is compared with, those nearest to it; all groups if they have no more
+/// than so many lists.
 const GROUPS: usize = 16;
+const FEW_LISTS: usize = 1024;
 
-/// Lists near a list, at most, that its rows may probe.
-pub(crate) const NEAR: usize = 64;
+/// Lists near a list, at most, whose rows its own may be compared with first.
+const NEAR: usize = 64;
 
 /// The lists near a list are looked for among so many times as many.
 const AMONG: usize = 4;
 
 /// Rows whose lists are found at a time: enough for each group to have some.
-pub(crate) const BLOCK: usize = 2048;
+pub(crate) const BLOCK: usize = 512;
 
 /// Centroids of lists, in groups; near ones have near numbers, mostly.
 pub(crate) struct CoarseQuantiser {
@@ -61,11 +61,7 @@ impl CoarseQuantiser {
         let sample = Sample::of_side(side, count, ctx)?;
         let rows = sample.all()?;
         let count = count.clamp(1, rows.len());
-        let groups = match count {
-            count if count <= crate::base::knob("ONE_GROUP", ONE_GROUP) => 1,
-            _ => (count as f64).sqrt() as usize,
-        };
-        let groups = Centroids::of_sample(&sample, &rows, groups, (seed, 0), ctx)?;
+        let groups = Centroids::of_sample(&sample, &rows, groups_of(count), (seed, 0), ctx)?;
         let nearest = groups.nearest(&sample.codes, &rows, ctx)?;
         let of_groups = ListOffsets::new(nearest.iter().copied(), groups.len());
         let order = of_groups.order(&nearest)?;
@@ -96,7 +92,7 @@ impl CoarseQuantiser {
         let mut found = Self {
             codes: Quantised::new(lists.rows()?, ctx.isa())?,
             of_groups: ListOffsets::of_starts(std::iter::once(0).chain(starts).collect()),
-            near_count: crate::base::knob("NEAR", NEAR).min(lists.len()),
+            near_count: NEAR.min(lists.len()),
             near: Vec::new(),
             groups,
             lists,
@@ -122,10 +118,10 @@ impl CoarseQuantiser {
                 if among.len() >= AMONG * self.near_count {
                     break;
                 }
-                among.extend(self.of_groups.numbers(other));
+                among.extend(self.of_groups.ids(other));
             }
             let panel = CentroidPanel::new(&self.codes, Some(&among), ctx.isa())?;
-            let lists: Vec<u32> = self.of_groups.numbers(group).collect();
+            let lists: Vec<u32> = self.of_groups.ids(group).collect();
             left.gather(&self.codes, &lists, &vec![-1.0; lists.len()])?;
             panel.distances2(&left, &mut squares)?;
             let mut near = Vec::with_capacity(lists.len() * self.near_count);
@@ -150,7 +146,12 @@ impl CoarseQuantiser {
         self.lists.len()
     }
 
-    /// The lists that rows of a list may probe: itself first, then by rising distance.
+    /// How many groups' lists a row is compared with.
+    pub(crate) fn groups_of_row(&self) -> usize {
+        groups_of_row(self.len(), self.groups.len())
+    }
+
+    /// The lists near a list: itself first, then by rising distance.
     pub(crate) fn near(&self, list: u32) -> &[u32] {
         &self.near[list as usize * self.near_count..][..self.near_count]
     }
@@ -213,11 +214,11 @@ impl CoarseQuantiser {
         let upper = CentroidPanel::new(&of_groups, None, isa)?;
         let groups = (0..self.groups.len() as u32).into_par_iter();
         let panels = groups.map(|group| {
-            let lists: Vec<u32> = self.of_groups.numbers(group).collect();
+            let lists: Vec<u32> = self.of_groups.ids(group).collect();
             CentroidPanel::new(&self.codes, Some(&lists), isa)
         });
         let panels: Vec<CentroidPanel> = panels.collect::<Result<_>>()?;
-        let few = crate::base::knob("GROUPS", 8).min(GROUPS).min(self.groups.len());
+        let few = self.groups_of_row();
         let blocks = rows.par_chunks(BLOCK).enumerate();
         let blocks = blocks.map_init(Buffers::new(isa), |buffers, (block, rows)| {
             ctx.check()?;
@@ -271,8 +272,10 @@ impl Buffers {
             self.left.gather(codes, rows, &vec![-1.0; rows.len()])?;
             upper.distances2(&self.left, &mut self.of_panel)?;
             for squares in self.of_panel.chunks(upper.columns.len()) {
-                let first = upper.first::<GROUPS>(squares).into_iter();
-                self.groups.extend(first.take(few));
+                match few < panels.len() {
+                    true => self.groups.extend(upper.first::<GROUPS>(squares)),
+                    false => self.groups.extend(0..few as u32),
+                }
             }
         }
         self.starts.clear();
@@ -367,15 +370,33 @@ impl CentroidDistances<'_> {
         for &group in self.groups {
             let (columns, lists) = (
                 &self.panels[group as usize].columns,
-                self.quantiser.of_groups.numbers(group),
+                self.quantiser.of_groups.ids(group),
             );
             if lists.contains(&list) {
-                let at = columns.iter().position(|&place| place == Some(list - lists.start));
+                let at = columns
+                    .iter()
+                    .position(|&place| place == Some(list - lists.start));
                 return at.map_or(f32::INFINITY, |at| self.squares[start + at] - self.least);
             }
             start += columns.len();
         }
         f32::INFINITY
+    }
+}
+
+/// How many groups so many lists are learnt in.
+pub(crate) fn groups_of(lists: usize) -> usize {
+    match lists {
+        ..=ONE_GROUP => 1,
+        _ => (lists as f64).sqrt() as usize,
+    }
+}
+
+/// Of so many groups of lists, how many a row is compared with.
+pub(crate) fn groups_of_row(lists: usize, groups: usize) -> usize {
+    match lists {
+        ..=FEW_LISTS => groups,
+        _ => GROUPS.min(groups),
     }
 }
 

@@ -13,8 +13,8 @@ pub(crate) struct ListOffsets(Vec<usize>);
 
 impl ListOffsets {
     /// For rows of these lists, out of `count`.
-    pub(crate) fn new(cells: impl Iterator<Item = u32>, count: usize) -> Self {
-        Self::with(cells, vec![0; count])
+    pub(crate) fn new(lists: impl Iterator<Item = u32>, count: usize) -> Self {
+        Self::with(lists, vec![0; count])
     }
 
     /// For a sample of rows, given by their lists. Each list counts one row more, so that none
@@ -23,9 +23,9 @@ impl ListOffsets {
         Self::with(sample, vec![1; count])
     }
 
-    fn with(cells: impl Iterator<Item = u32>, mut counts: Vec<usize>) -> Self {
-        for cell in cells {
-            counts[cell as usize] += 1;
+    fn with(lists: impl Iterator<Item = u32>, mut counts: Vec<usize>) -> Self {
+        for list in lists {
+            counts[list as usize] += 1;
         }
         let ends = counts.iter().scan(0, |end, count| {
             *end += count;
@@ -40,10 +40,10 @@ impl ListOffsets {
     }
 
     /// The rows, given by their lists, in order of lists; within a list as they come.
-    pub(crate) fn order(&self, cells: &[u32]) -> Result<Vec<u32>> {
-        let (mut order, mut next) = (memory::zeroed(cells.len(), ROW_NUMBERS)?, self.clone());
-        for (row, &cell) in (0..).zip(cells) {
-            order[next.take(cell, 1)] = row;
+    pub(crate) fn order(&self, lists: &[u32]) -> Result<Vec<u32>> {
+        let (mut order, mut next) = (memory::zeroed(lists.len(), ROW_NUMBERS)?, self.clone());
+        for (row, &list) in (0..).zip(lists) {
+            order[next.take(list, 1)] = row;
         }
         Ok(order)
     }
@@ -81,19 +81,19 @@ impl ListOffsets {
     }
 
     /// The rows of a list.
-    pub(crate) fn of(&self, cell: u32) -> Range<usize> {
-        self.0[cell as usize]..self.0[cell as usize + 1]
+    pub(crate) fn of(&self, list: u32) -> Range<usize> {
+        self.0[list as usize]..self.0[list as usize + 1]
     }
 
     /// The same as internal ids.
-    pub(crate) fn numbers(&self, cell: u32) -> Range<u32> {
-        let Range { start, end } = self.of(cell);
+    pub(crate) fn ids(&self, list: u32) -> Range<u32> {
+        let Range { start, end } = self.of(list);
         start as u32..end as u32
     }
 
     /// The list of the row of this internal id.
-    pub(crate) fn cell(&self, number: u32) -> u32 {
-        let after = self.0.partition_point(|&start| start <= number as usize);
+    pub(crate) fn list_of(&self, id: u32) -> u32 {
+        let after = self.0.partition_point(|&start| start <= id as usize);
         after as u32 - 1
     }
 }

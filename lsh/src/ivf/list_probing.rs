@@ -74,7 +74,7 @@ impl<'a> ListProbing<'a> {
 
     /// Lists that a list probes, on average.
     pub(crate) fn probes(&self) -> usize {
-        let near = (0..self.neighbors.len()).map(|cell| self.of(cell).count());
+        let near = (0..self.neighbors.len()).map(|list| self.of(list).count());
         near.sum::<usize>().div_ceil(self.neighbors.len()).max(1)
     }
 
@@ -83,23 +83,23 @@ impl<'a> ListProbing<'a> {
         let none = vec![false; self.neighbors.len()];
         let mut groups = Vec::new();
         let (mut start, mut wanted, mut bytes) = (0, none.clone(), 0_usize);
-        for cell in 0..self.neighbors.len() {
-            if self.left.of(cell as u32).is_empty() {
+        for list in 0..self.neighbors.len() {
+            if self.left.of(list as u32).is_empty() {
                 continue;
             }
             let more = |wanted: &[bool]| {
-                let others = self.of(cell).filter(|&other| !wanted[other as usize]);
+                let others = self.of(list).filter(|&other| !wanted[other as usize]);
                 let rows: usize = others.map(|other| self.right.of(other).len()).sum();
                 rows * bytes_of_row
             };
             let mut new = more(&wanted);
             if bytes > 0 && bytes.saturating_add(new) > self.panel_bytes {
                 let full = std::mem::replace(&mut wanted, none.clone());
-                groups.push((start..cell as u32, full));
-                (start, bytes) = (cell as u32, 0);
+                groups.push((start..list as u32, full));
+                (start, bytes) = (list as u32, 0);
                 new = more(&wanted);
             }
-            self.of(cell)
+            self.of(list)
                 .for_each(|other| wanted[other as usize] = true);
             bytes += new;
         }
@@ -117,8 +117,8 @@ impl<'a> ListProbing<'a> {
     /// are given by internal id.
     pub(crate) fn extend(&mut self, recall: f64, rows: impl Iterator<Item = (u32, Vec<u32>)>) {
         let needed = self.needed(rows.map(|(row, others)| {
-            let others = others.iter().map(|&other| self.right.cell(other));
-            (self.left.cell(row), others.collect())
+            let others = others.iter().map(|&other| self.right.list_of(other));
+            (self.left.list_of(row), others.collect())
         }));
         self.reach = self.reach.max(needed.threshold_for(recall));
     }
@@ -126,10 +126,10 @@ impl<'a> ListProbing<'a> {
     /// How far rows have to probe to find their neighbours, given the list of each row and those of
     /// its neighbours.
     fn needed(&self, rows: impl Iterator<Item = (u32, Vec<u32>)>) -> RecallCurve {
-        let of_row = |(cell, others): (u32, Vec<u32>)| {
+        let of_row = |(list, others): (u32, Vec<u32>)| {
             let mut reaches = vec![f32::INFINITY; self.neighbors.len()];
-            for &(reach, cell) in &self.neighbors[cell as usize] {
-                reaches[cell as usize] = reach;
+            for &(reach, list) in &self.neighbors[list as usize] {
+                reaches[list as usize] = reach;
             }
             let reach = |&other: &u32| reaches[other as usize];
             others.iter().map(reach).collect()
@@ -138,8 +138,8 @@ impl<'a> ListProbing<'a> {
     }
 
     /// The lists that a list probes, nearest first.
-    fn of(&self, cell: usize) -> impl Iterator<Item = u32> {
-        let near = self.neighbors[cell].iter();
+    fn of(&self, list: usize) -> impl Iterator<Item = u32> {
+        let near = self.neighbors[list].iter();
         near.scan(0, move |rows, &(far, other)| {
             let looks = far <= self.reach || *rows < self.least;
             *rows += self.right.of(other).len();
@@ -153,9 +153,9 @@ impl<'a> ListProbing<'a> {
     }
 
     fn pairs(&self) -> f64 {
-        let pairs = |cell: usize| {
-            let items: usize = self.of(cell).map(|other| self.right.of(other).len()).sum();
-            items as f64 * self.left.of(cell as u32).len() as f64
+        let pairs = |list: usize| {
+            let items: usize = self.of(list).map(|other| self.right.of(other).len()).sum();
+            items as f64 * self.left.of(list as u32).len() as f64
         };
         (0..self.neighbors.len()).map(pairs).sum()
     }
@@ -174,23 +174,23 @@ impl<'a> ListProbing<'a> {
         let (Some(left_codes), Some(right_codes)) = (&left.codes, &right.codes) else {
             return Ok(());
         };
-        let tasks = (0..self.neighbors.len() as u32).flat_map(|cell| {
-            let rows = self.left.numbers(cell);
+        let tasks = (0..self.neighbors.len() as u32).flat_map(|list| {
+            let rows = self.left.ids(list);
             let chunks = rows.clone().step_by(LEFT);
-            chunks.map(move |first| (cell, first..rows.end.min(first + LEFT as u32)))
+            chunks.map(move |first| (list, first..rows.end.min(first + LEFT as u32)))
         });
         let tasks = memory::collect(tasks, ROW_NUMBERS)?;
         ctx.expect(tasks.len());
         ctx.count_pairs(self.pairs() as u64);
         let mut tasks = tasks.as_slice();
         let of_row = RightPanel::bytes_a_row(ctx.isa(), left_codes.dim()) + size_of::<u32>();
-        for (cells, wanted) in self.groups(of_row) {
+        for (lists, wanted) in self.groups(of_row) {
             let panels = wanted.par_iter().zip(0..wanted.len() as u32);
-            let panels = panels.map(|(&wanted, cell)| {
+            let panels = panels.map(|(&wanted, list)| {
                 let mut panel = RightPanel::new(ctx.isa());
                 let rows = self
                     .right
-                    .numbers(cell)
+                    .ids(list)
                     .filter(|&row| wanted && right.takes_part(row));
                 let rows = memory::collect(rows, ROW_NUMBERS)?;
                 let nothing = memory::filled(-1.0, rows.len(), ROW_NUMBERS)?;
@@ -198,7 +198,7 @@ impl<'a> ListProbing<'a> {
                 Ok((rows, panel))
             });
             let panels: Vec<(Vec<u32>, RightPanel)> = panels.collect::<Result<_>>()?;
-            let of_group = tasks.partition_point(|(cell, _)| *cell < cells.end);
+            let of_group = tasks.partition_point(|(list, _)| *list < lists.end);
             let (group, rest) = tasks.split_at(of_group);
             self.run_group(group, &panels, left_codes, nearest, ctx)?;
             tasks = rest;
@@ -217,11 +217,11 @@ impl<'a> ListProbing<'a> {
         ctx: &Context,
     ) -> Result<()> {
         let buffers = PerThread::new(|| (LeftPanel::new(ctx.isa()), Vec::new(), Groups::default()));
-        tasks.par_iter().try_for_each(|(cell, rows)| {
+        tasks.par_iter().try_for_each(|(list, rows)| {
             let mut buffer = buffers.own();
             let (panel, near, groups) = &mut *buffer;
             let rows: Vec<u32> = rows.clone().collect();
-            for (visit, other) in self.of(*cell as usize).enumerate() {
+            for (visit, other) in self.of(*list as usize).enumerate() {
                 ctx.check()?;
                 let bounds = bounds(&rows, |row| nearest.lists.bound(row));
                 // A panel groups rows of like bounds. These change less and less, so it is made

@@ -28,7 +28,7 @@ const SAMPLED: usize = 2048;
 /// # Errors
 /// When the run is cancelled.
 pub(crate) fn needed<T: Scalar>(
-    cells: &CoarseQuantiser,
+    quantiser: &CoarseQuantiser,
     warm_start: &WarmStart,
     left: Option<&Vectors<'_, T>>,
     right: &Vectors<'_, T>,
@@ -38,24 +38,26 @@ pub(crate) fn needed<T: Scalar>(
     let rows: Vec<u32> = known.iter().map(|(row, _)| *row).collect();
     let looked =
         |_: usize, distances: &CentroidDistances| Ok((distances.nearest(), distances.margins()?));
-    let of_rows = cells.each_row_of(left.unwrap_or(right), &rows, looked, ctx)?;
+    let of_rows = quantiser.each_row_of(left.unwrap_or(right), &rows, looked, ctx)?;
     let pairs = known.iter().zip(&of_rows);
     let pairs: Vec<(u32, &(u32, Vec<(u32, f32)>))> = pairs
         .flat_map(|((_, others), of_row)| others.iter().map(move |&other| (other, of_row)))
         .collect();
     let others: Vec<u32> = pairs.iter().map(|&(other, _)| other).collect();
     let margin = |place: usize, distances: &CentroidDistances| {
-        let (cell, margins) = pairs[place].1;
+        let (list, margins) = pairs[place].1;
         let other = distances.nearest();
         let straight = margins.binary_search_by_key(&other, |&(list, _)| list);
         let straight = straight.map_or(f32::INFINITY, |at| margins[at].1);
         Ok(match left {
-            _ if warm_start.is_from(*cell, other) => 0.0,
+            _ if warm_start.is_from(*list, other) => 0.0,
             Some(_) => straight,
-            None => straight.min(distances.margin(*cell)),
+            None => straight.min(distances.margin(*list)),
         })
     };
-    let mut margins = cells.each_row_of(right, &others, margin, ctx)?.into_iter();
+    let mut margins = quantiser
+        .each_row_of(right, &others, margin, ctx)?
+        .into_iter();
     let of_row = |(_, others): &Known| margins.by_ref().take(others.len()).collect();
     Ok(RecallCurve(known.iter().map(of_row).collect()))
 }
@@ -67,7 +69,7 @@ pub(crate) fn needed<T: Scalar>(
 /// # Errors
 /// When the run is cancelled.
 pub(crate) fn margin_for<T: Scalar>(
-    cells: &CoarseQuantiser,
+    quantiser: &CoarseQuantiser,
     warm_start: &WarmStart,
     (left, right): Sides<'_, '_, T>,
     ground_truth: &mut GroundTruth<T>,
@@ -76,7 +78,7 @@ pub(crate) fn margin_for<T: Scalar>(
 ) -> Result<(f32, Estimate)> {
     let needed = |ground_truth: &GroundTruth<T>, which| {
         let known = ground_truth.known(which);
-        needed(cells, warm_start, left, right, &known, ctx)
+        needed(quantiser, warm_start, left, right, &known, ctx)
     };
     let mut attempts = 1..ATTEMPTS;
     loop {
@@ -94,13 +96,13 @@ pub(crate) fn margin_for<T: Scalar>(
 /// # Errors
 /// When the run is cancelled.
 pub(crate) fn margin_of<T: Scalar>(
-    cells: &CoarseQuantiser,
+    quantiser: &CoarseQuantiser,
     side: &Vectors<'_, T>,
     probes: usize,
     ctx: &Context,
 ) -> Result<f32> {
     let rows = side.sample(SAMPLED);
-    let margins = cells.each_row_of(side, &rows, |_, distances| distances.margins(), ctx)?;
+    let margins = quantiser.each_row_of(side, &rows, |_, distances| distances.margins(), ctx)?;
     let margins = margins.into_iter().flatten().map(|(_, margin)| margin);
     let mut margins = memory::collect(margins, "margins")?;
     let place = (rows.len() * probes).min(margins.len()).saturating_sub(1);
@@ -114,7 +116,7 @@ pub(crate) fn margin_of<T: Scalar>(
 #[derive(Clone, Copy, Default)]
 pub(crate) struct ProbeStats {
     /// Lists that a row probes after the warm start.
-    pub(crate) cells: f64,
+    pub(crate) lists: f64,
     /// The share of the right rows that are in them.
     pub(crate) share: f64,
     /// The share of the right rows that a row is compared with in the warm start.
@@ -126,7 +128,7 @@ pub(crate) struct ProbeStats {
 /// # Errors
 /// When the run is cancelled.
 pub(crate) fn probe_stats<T: Scalar>(
-    cells: &CoarseQuantiser,
+    quantiser: &CoarseQuantiser,
     warm_start: &WarmStart,
     left: &Vectors<'_, T>,
     margins: &[f32],
@@ -141,25 +143,25 @@ pub(crate) fn probe_stats<T: Scalar>(
             ..ProbeStats::default()
         };
         let mut looks = vec![look; margins.len()];
-        distances.within(most, |cell, further| {
-            if warm_start.covers(own, cell) {
+        distances.within(most, |list, further| {
+            if warm_start.covers(own, list) {
                 return;
             }
             for (look, &margin) in looks.iter_mut().zip(margins) {
                 if further <= margin {
-                    look.cells += 1.0;
-                    look.share += warm_start.share(cell);
+                    look.lists += 1.0;
+                    look.share += warm_start.share(list);
                 }
             }
         });
         Ok(looks)
     };
-    let looks = cells.each_row_of(left, &rows, looks, ctx)?;
+    let looks = quantiser.each_row_of(left, &rows, looks, ctx)?;
     let count = (looks.len() as f64).max(1.0);
     let mean = |place: usize| {
         let of_rows = looks.iter().map(|looks| looks[place]);
         of_rows.fold(ProbeStats::default(), |sum, look| ProbeStats {
-            cells: sum.cells + look.cells / count,
+            lists: sum.lists + look.lists / count,
             share: sum.share + look.share / count,
             warm_start: sum.warm_start + look.warm_start / count,
         })

@@ -11,7 +11,7 @@ use std::ops::Range;
 use lshjoin_kernels::{Scalar, memory};
 
 use crate::{
-    base::{ROW_NUMBERS, context::Context, error::Result, plan::MOST_CELLS},
+    base::{ROW_NUMBERS, context::Context, error::Result, plan::MOST_LISTS},
     ivf::{
         coarse_quantiser::{BLOCK, CentroidDistances, CoarseQuantiser},
         list_offsets::ListOffsets,
@@ -25,7 +25,7 @@ use crate::{
 const PARTS: [f32; 2] = [0.5, 1.0];
 
 /// How an out-of-memory error names them.
-const LOOKS: &str = "rows that look into cells";
+const LOOKS: &str = "probes of lists";
 
 /// Left and right rows by list, the warm start, and which left rows probe each list.
 pub(crate) struct ProbeLists {
@@ -46,7 +46,7 @@ struct Probes {
 /// where the keys of each row end.
 #[derive(Default)]
 struct OfBlock {
-    cells: Vec<u32>,
+    lists: Vec<u32>,
     ends: Vec<u32>,
     keys: Vec<u32>,
 }
@@ -55,15 +55,15 @@ struct OfBlock {
 pub(crate) const LOOK_BYTES: usize = 2 * size_of::<u32>();
 
 // A key, of a part and a list, fits 32 bits.
-const _: () = assert!(PARTS.len() * MOST_CELLS <= 1 << 32);
+const _: () = assert!(PARTS.len() * MOST_LISTS <= 1 << 32);
 
 /// Ranges of two orders of rows that are to be compared.
 type BlockPairs = Vec<(Range<usize>, Range<usize>)>;
 
 /// Gives the side's rows internal ids by list and, where they probe (`look` has a warm start and a
 /// margin), lists which rows probe each list.
-fn by_cell<T: Scalar>(
-    cells: &CoarseQuantiser,
+fn by_list<T: Scalar>(
+    quantiser: &CoarseQuantiser,
     side: &mut Vectors<'_, T>,
     look: Option<(&WarmStart, f32)>,
     ctx: &Context,
@@ -73,14 +73,14 @@ fn by_cell<T: Scalar>(
         let mut listed = Ok(());
         for distances in of_block {
             let own = distances.nearest();
-            block.cells.push(own);
+            block.lists.push(own);
             if let Some((warm_start, margin)) = look {
-                distances.within(margin, |cell, further| {
-                    if warm_start.covers(own, cell) {
+                distances.within(margin, |list, further| {
+                    if warm_start.covers(own, list) {
                         return;
                     }
                     let part = PARTS.iter().position(|part| further <= part * margin);
-                    let key = key(part.unwrap_or(0), cell, cells.len());
+                    let key = key(part.unwrap_or(0), list, quantiser.len());
                     if listed.is_ok() {
                         listed = memory::push(&mut block.keys, key, LOOKS);
                     }
@@ -93,31 +93,30 @@ fn by_cell<T: Scalar>(
     };
     let rows = memory::collect(0..side.len() as u32, ROW_NUMBERS)?;
     let blocks = match &side.codes {
-        Some(codes) => cells.each_block(codes, &rows, looks, ctx)?,
+        Some(codes) => quantiser.each_block(codes, &rows, looks, ctx)?,
         None => Vec::new(),
     };
-    let of_rows = blocks.iter().flat_map(|block| &block.cells);
+    let of_rows = blocks.iter().flat_map(|block| &block.lists);
     let of_rows = memory::collect(of_rows.copied(), ROW_NUMBERS)?;
-    ctx.begin_stage("invert");
-    let starts = ListOffsets::new(of_rows.iter().copied(), cells.len());
+    let starts = ListOffsets::new(of_rows.iter().copied(), quantiser.len());
     let order = starts.order(&of_rows)?;
-    let looks = Probes::new(&blocks, &order, cells.len())?;
+    let looks = Probes::new(&blocks, &order, quantiser.len())?;
     drop(blocks);
     side.reorder(order)?;
     Ok((starts, looks))
 }
 
 /// A number for each part of each list.
-fn key(part: usize, cell: u32, cells: usize) -> u32 {
-    (part * cells) as u32 + cell
+fn key(part: usize, list: u32, lists: usize) -> u32 {
+    (part * lists) as u32 + list
 }
 
 impl Probes {
     /// Of all rows, block by block; `order` has them in order of their new internal ids.
-    fn new(blocks: &[OfBlock], order: &[u32], cells: usize) -> Result<Self> {
+    fn new(blocks: &[OfBlock], order: &[u32], lists: usize) -> Result<Self> {
         let keys = blocks.iter().flat_map(|block| &block.keys);
         let keys = keys.copied();
-        let starts = ListOffsets::new(keys, PARTS.len() * cells);
+        let starts = ListOffsets::new(keys, PARTS.len() * lists);
         let (mut rows, mut next) = (memory::zeroed(starts.rows(), LOOKS)?, starts.clone());
         for (number, &row) in (0..).zip(order) {
             let (block, row) = (&blocks[row as usize / BLOCK], row as usize % BLOCK);
@@ -143,7 +142,7 @@ impl ProbeLists {
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn new<T: Scalar>(
-        cells: &CoarseQuantiser,
+        quantiser: &CoarseQuantiser,
         warm_start: WarmStart,
         left: Option<&mut Vectors<'_, T>>,
         right: &mut Vectors<'_, T>,
@@ -153,12 +152,12 @@ impl ProbeLists {
         let look = Some((&warm_start, margin));
         let ((left, looks), right) = match left {
             None => {
-                let (right, looks) = by_cell(cells, right, look, ctx)?;
+                let (right, looks) = by_list(quantiser, right, look, ctx)?;
                 ((None, looks), right)
             }
             Some(left) => {
-                let right = by_cell(cells, right, None, ctx)?.0;
-                let (left, looks) = by_cell(cells, left, look, ctx)?;
+                let right = by_list(quantiser, right, None, ctx)?.0;
+                let (left, looks) = by_list(quantiser, left, look, ctx)?;
                 ((Some(left), looks), right)
             }
         };
@@ -179,10 +178,10 @@ impl ProbeLists {
     /// the most promising part first.
     pub(crate) fn parts(&self) -> impl Iterator<Item = BlockPairs> {
         (0..PARTS.len()).map(|part| {
-            let cells = 0..self.right.len() as u32;
-            let met = cells.map(|cell| {
-                let key = key(part, cell, self.right.len());
-                (self.looks.starts.of(key), self.right.of(cell))
+            let lists = 0..self.right.len() as u32;
+            let met = lists.map(|list| {
+                let key = key(part, list, self.right.len());
+                (self.looks.starts.of(key), self.right.of(list))
             });
             met.filter(|(left, right)| !left.is_empty() && !right.is_empty())
                 .collect()
@@ -197,17 +196,17 @@ impl ProbeLists {
     pub(crate) fn first(&self) -> Result<(Vec<u32>, BlockPairs)> {
         let (mut order, mut met) = (Vec::new(), Vec::new());
         let left = self.left.as_ref().unwrap_or(&self.right);
-        for cell in 0..left.len() as u32 {
-            let rows = left.of(cell);
+        for list in 0..left.len() as u32 {
+            let rows = left.of(list);
             if rows.is_empty() {
                 continue;
             }
             let start = order.len();
-            for &other in self.warm_start.from(cell) {
-                memory::extend(&mut order, self.right.numbers(other), ROW_NUMBERS)?;
+            for &other in self.warm_start.from(list) {
+                memory::extend(&mut order, self.right.ids(other), ROW_NUMBERS)?;
             }
             let (of_left, of_right) = (rows.len(), order.len() - start);
-            let count = self.warm_start.parts(cell);
+            let count = self.warm_start.parts(list);
             let parts = (0..count).map(|part| {
                 let cut = |length| part * length / count..(part + 1) * length / count;
                 let (left, right) = (cut(of_left), cut(of_right));
@@ -216,7 +215,7 @@ impl ProbeLists {
                     start + right.start..start + right.end,
                 )
             });
-            memory::extend(&mut met, parts, "parts of cells")?;
+            memory::extend(&mut met, parts, "parts of lists")?;
         }
         Ok((order, met))
     }
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_meet_the_cells_within_their_margin_once_each() {
+    fn rows_probe_the_lists_within_their_margin_once_each() {
         const DIM: usize = 5;
         let ctx = Context::new().unwrap();
         let (queries, items) = (gaussians(300 * DIM, 1), gaussians(700 * DIM, 2));
@@ -254,67 +253,80 @@ mod tests {
         for (two_sided, warm_start) in [(false, 10), (false, 100), (true, 10), (true, 100)] {
             let (mut left, mut right) = (two_sided.then(|| side(&queries)), side(&items));
             let looking = side(if two_sided { &queries } else { &items });
-            let cells = CoarseQuantiser::of_side(&right, 20, 3, &ctx).unwrap();
-            let warm_start = WarmStart::new(&cells, &right, !two_sided, warm_start, &ctx).unwrap();
-            let margin = margin_of(&cells, &looking, 4, &ctx).unwrap();
+            let quantiser = CoarseQuantiser::of_side(&right, 20, 3, &ctx).unwrap();
+            let warm_start =
+                WarmStart::new(&quantiser, &right, !two_sided, warm_start, &ctx).unwrap();
+            let margin = margin_of(&quantiser, &looking, 4, &ctx).unwrap();
             let all: Vec<u32> = (0..looking.rows.len() as u32).collect();
             let looks = |_: usize, of: &CentroidDistances| Ok((of.nearest(), of.margins()?));
-            let margins = cells.each_row_of(&looking, &all, looks, &ctx).unwrap();
+            let margins = quantiser.each_row_of(&looking, &all, looks, &ctx).unwrap();
             let all: Vec<u32> = (0..right.rows.len() as u32).collect();
             let nearest = |_: usize, of: &CentroidDistances| Ok(of.nearest());
-            let of_items = cells.each_row_of(&right, &all, nearest, &ctx).unwrap();
-            let probe_stats = probe_stats(&cells, &warm_start, &looking, &[margin], &ctx).unwrap();
-            let visits =
-                ProbeLists::new(&cells, warm_start, left.as_mut(), &mut right, margin, &ctx)
-                    .unwrap();
+            let of_items = quantiser.each_row_of(&right, &all, nearest, &ctx).unwrap();
+            let probe_stats =
+                probe_stats(&quantiser, &warm_start, &looking, &[margin], &ctx).unwrap();
+            let visits = ProbeLists::new(
+                &quantiser,
+                warm_start,
+                left.as_mut(),
+                &mut right,
+                margin,
+                &ctx,
+            )
+            .unwrap();
             let warm_start = &visits.warm_start;
             let left = left.as_ref().unwrap_or(&right);
 
             let mut found = BTreeSet::new();
             for (met, part) in visits.parts().zip(PARTS) {
                 for (of_left, of_right) in met {
-                    let cell = visits.right.cell(of_right.start as u32);
-                    assert_eq!(visits.right.of(cell), of_right);
+                    let list = visits.right.list_of(of_right.start as u32);
+                    assert_eq!(visits.right.of(list), of_right);
                     for number in of_right {
-                        assert_eq!(of_items[right.row(number as u32) as usize], cell);
+                        assert_eq!(of_items[right.row(number as u32) as usize], list);
                     }
                     for &number in &visits.order()[of_left] {
                         let row = left.row(number);
                         let (of_lists, found_at) = (&margins[row as usize].1, part * margin);
-                        assert!(of_lists.iter().any(|&(list, far)| list == cell && far <= found_at));
-                        assert!(found.insert((row, cell)), "{row} looks into {cell} twice");
+                        assert!(
+                            of_lists
+                                .iter()
+                                .any(|&(list, far)| list == list && far <= found_at)
+                        );
+                        assert!(found.insert((row, list)), "{row} looks into {list} twice");
                     }
                 }
             }
             let looks = (0..).zip(&margins).flat_map(|(row, (own, margins))| {
-                let looks = margins.iter().copied().filter(|&(cell, further)| {
-                    further <= margin && !warm_start.covers(*own, cell)
-                });
-                looks.map(move |(cell, _)| (row, cell))
+                let looks = margins
+                    .iter()
+                    .copied()
+                    .filter(|&(list, further)| further <= margin && !warm_start.covers(*own, list));
+                looks.map(move |(list, _)| (row, list))
             });
             assert_eq!(found, looks.collect());
             let average = found.len() as f64 / margins.len() as f64;
             let stats = &probe_stats[0];
             assert!(
-                (average - stats.cells).abs() < 0.2,
+                (average - stats.lists).abs() < 0.2,
                 "{average}, {}",
-                stats.cells
+                stats.lists
             );
 
             let (order, met) = visits.first().unwrap();
             let of_left = visits.left.as_ref().unwrap_or(&visits.right);
             let mut filled: Vec<usize> = Vec::new();
             for (left_rows, of_right) in met {
-                let cell = of_left.cell(left_rows.start as u32);
+                let list = of_left.list_of(left_rows.start as u32);
                 let with: BTreeSet<u32> = order[of_right].iter().copied().collect();
-                for other in 0..cells.len() as u32 {
-                    let mut rows = visits.right.numbers(other);
-                    let is_from = warm_start.is_from(cell, other);
+                for other in 0..quantiser.len() as u32 {
+                    let mut rows = visits.right.ids(other);
+                    let is_from = warm_start.is_from(list, other);
                     assert!(!is_from || rows.all(|row| with.contains(&row)));
                     // A list is covered if the warm start has it and, in a self-join, that of each
                     // has the other.
-                    let covers = warm_start.covers(cell, other);
-                    let is_found = two_sided || warm_start.is_from(other, cell);
+                    let covers = warm_start.covers(list, other);
+                    let is_found = two_sided || warm_start.is_from(other, list);
                     assert_eq!(covers, is_from && is_found);
                 }
                 filled.extend(left_rows);

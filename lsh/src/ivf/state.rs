@@ -6,7 +6,7 @@ use crate::{
     base::{
         context::Context,
         error::Result,
-        plan::{CellPlan, JoinPlan},
+        plan::{IvfPlan, JoinPlan},
     },
     ivf::{
         coarse_quantiser::CoarseQuantiser,
@@ -35,7 +35,7 @@ impl<T> PlannedJoin<T> {
 
 /// What a join by inverted lists starts with.
 pub(crate) struct IvfState<T> {
-    pub(crate) cells: CoarseQuantiser,
+    pub(crate) quantiser: CoarseQuantiser,
     pub(crate) warm_start: WarmStart,
     /// The recall that is asked for and held-out rows to reach it by; `None` where none is asked
     /// for.
@@ -48,19 +48,18 @@ pub(crate) struct IvfState<T> {
 
 impl<T: Scalar> IvfState<T> {
     pub(crate) fn new(
-        plan: &CellPlan,
+        plan: &IvfPlan,
         (left, right): Sides<'_, '_, T>,
         k: usize,
         ctx: &Context,
     ) -> Result<Self> {
         let mut ground_truth = ground_truth(plan.until_recall, left, right, k, ctx)?;
         ctx.begin_stage("lists");
-        let (cells, warm_start) = learn(plan.cells, plan.seed, (left, right), k, ctx)?;
-        ctx.begin_stage("margins");
+        let (quantiser, warm_start) = learn(plan.lists, plan.seed, (left, right), k, ctx)?;
         let margin = match &mut ground_truth {
             Some((recall, ground_truth)) => {
                 margin_for(
-                    &cells,
+                    &quantiser,
                     &warm_start,
                     (left, right),
                     ground_truth,
@@ -69,11 +68,17 @@ impl<T: Scalar> IvfState<T> {
                 )?
                 .0
             }
-            None => margin_of(&cells, left.unwrap_or(right), plan.probes, ctx)?,
+            None => margin_of(&quantiser, left.unwrap_or(right), plan.probes, ctx)?,
         };
-        let stats = probe_stats(&cells, &warm_start, left.unwrap_or(right), &[margin], ctx)?[0];
+        let stats = probe_stats(
+            &quantiser,
+            &warm_start,
+            left.unwrap_or(right),
+            &[margin],
+            ctx,
+        )?[0];
         Ok(Self {
-            cells,
+            quantiser,
             warm_start,
             ground_truth,
             margin,
@@ -84,15 +89,14 @@ impl<T: Scalar> IvfState<T> {
 
 /// Learns so many lists of the right side, and the warm start of each.
 pub(crate) fn learn<T: Scalar>(
-    cells: usize,
+    lists: usize,
     seed: u64,
     (left, right): Sides<'_, '_, T>,
     k: usize,
     ctx: &Context,
 ) -> Result<(CoarseQuantiser, WarmStart)> {
-    let cells = CoarseQuantiser::of_side(right, cells, seed, ctx)?;
+    let quantiser = CoarseQuantiser::of_side(right, lists, seed, ctx)?;
     let rows = warm_start_rows(k, right.len());
-    ctx.begin_stage("warm start");
-    let warm_start = WarmStart::new(&cells, right, left.is_none(), rows, ctx)?;
-    Ok((cells, warm_start))
+    let warm_start = WarmStart::new(&quantiser, right, left.is_none(), rows, ctx)?;
+    Ok((quantiser, warm_start))
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Sampled rows for each list, which tell how many rows lists have.
-const ROWS_OF_CELL: usize = 8;
+const ROWS_OF_LIST: usize = 8;
 
 /// For each list, the lists whose right rows fill the top-k of its left rows. Chosen by a sample,
 /// before it is known which rows lists have: when rows are assigned to lists, it is known which
@@ -21,13 +21,13 @@ const ROWS_OF_CELL: usize = 8;
 pub(crate) struct WarmStart {
     /// The share of the right rows that each list has, by a sample.
     shares: Vec<f64>,
-    of_cells: Vec<OfCell>,
+    of_lists: Vec<OfList>,
     /// The lists that the left rows of each need not probe, rising.
     met: Vec<Vec<u32>>,
 }
 
 /// The warm start of one list.
-struct OfCell {
+struct OfList {
     /// Itself, then the nearest.
     from: Vec<u32>,
     /// Where these lists are large, their rows are cut into so many parts, each for one part of the
@@ -35,7 +35,7 @@ struct OfCell {
     parts: usize,
 }
 
-impl OfCell {
+impl OfList {
     /// Whether all rows of `other` are in it, for all left rows.
     fn is_from(&self, other: u32) -> bool {
         self.parts == 1 && self.from.contains(&other)
@@ -48,25 +48,25 @@ impl WarmStart {
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn new<T: Scalar>(
-        cells: &CoarseQuantiser,
+        quantiser: &CoarseQuantiser,
         right: &Vectors<'_, T>,
         with_itself: bool,
         rows: usize,
         ctx: &Context,
     ) -> Result<Self> {
-        let sample = right.sample(ROWS_OF_CELL * cells.len());
+        let sample = right.sample(ROWS_OF_LIST * quantiser.len());
         let nearest = |_: usize, distances: &CentroidDistances| Ok(distances.nearest());
-        let sample = cells.each_row_of(right, &sample, nearest, ctx)?;
-        let starts = ListOffsets::of_sample(sample.into_iter(), cells.len());
-        let all: Vec<u32> = (0..cells.len() as u32).collect();
-        let share = |&cell: &u32| starts.of(cell).len() as f64 / starts.rows() as f64;
+        let sample = quantiser.each_row_of(right, &sample, nearest, ctx)?;
+        let starts = ListOffsets::of_sample(sample.into_iter(), quantiser.len());
+        let all: Vec<u32> = (0..quantiser.len() as u32).collect();
+        let share = |&list: &u32| starts.of(list).len() as f64 / starts.rows() as f64;
         let shares: Vec<f64> = all.iter().map(share).collect();
 
         let wanted = rows as f64 / right.len() as f64;
-        let fill = |cell: u32| {
-            let mut share = shares[cell as usize];
-            let mut from = vec![cell];
-            for &other in cells.near(cell).iter().skip(1) {
+        let fill = |list: u32| {
+            let mut share = shares[list as usize];
+            let mut from = vec![list];
+            for &other in quantiser.near(list).iter().skip(1) {
                 let more = shares[other as usize];
                 if share + more / 2.0 > wanted {
                     break;
@@ -74,17 +74,17 @@ impl WarmStart {
                 share += more;
                 from.push(other);
             }
-            OfCell {
+            OfList {
                 from,
                 parts: (share / (2.0 * wanted)).ceil() as usize,
             }
         };
-        let of_cells: Vec<OfCell> = (0..cells.len() as u32).map(fill).collect();
-        let met = |(cell, of_cell): (u32, &OfCell)| {
-            let from = of_cell.from.iter().copied();
+        let of_lists: Vec<OfList> = (0..quantiser.len() as u32).map(fill).collect();
+        let met = |(list, of_list): (u32, &OfList)| {
+            let from = of_list.from.iter().copied();
             // In a self-join a probe would serve both rows, so both have to do without it.
             let met = from.filter(|&other| {
-                of_cell.is_from(other) && (!with_itself || of_cells[other as usize].is_from(cell))
+                of_list.is_from(other) && (!with_itself || of_lists[other as usize].is_from(list))
             });
             let mut met: Vec<u32> = met.collect();
             met.sort_unstable();
@@ -92,40 +92,40 @@ impl WarmStart {
         };
         Ok(Self {
             shares,
-            met: (0..).zip(&of_cells).map(met).collect(),
-            of_cells,
+            met: (0..).zip(&of_lists).map(met).collect(),
+            of_lists,
         })
     }
 
     /// The share of the right rows that a list has.
-    pub(crate) fn share(&self, cell: u32) -> f64 {
-        self.shares[cell as usize]
+    pub(crate) fn share(&self, list: u32) -> f64 {
+        self.shares[list as usize]
     }
 
-    /// The share of the right rows that a row of `cell` is compared with in the warm start.
-    pub(crate) fn of(&self, cell: u32) -> f64 {
-        let shares = self.from(cell).iter().map(|&cell| self.share(cell));
-        shares.sum::<f64>() / self.parts(cell) as f64
+    /// The share of the right rows that a row of `list` is compared with in the warm start.
+    pub(crate) fn of(&self, list: u32) -> f64 {
+        let shares = self.from(list).iter().map(|&list| self.share(list));
+        shares.sum::<f64>() / self.parts(list) as f64
     }
 
-    /// The lists of the warm start of `cell`, itself first.
-    pub(crate) fn from(&self, cell: u32) -> &[u32] {
-        &self.of_cells[cell as usize].from
+    /// The lists of the warm start of `list`, itself first.
+    pub(crate) fn from(&self, list: u32) -> &[u32] {
+        &self.of_lists[list as usize].from
     }
 
     /// Into how many parts the rows of these lists are cut, each for one part of the left rows.
-    pub(crate) fn parts(&self, cell: u32) -> usize {
-        self.of_cells[cell as usize].parts
+    pub(crate) fn parts(&self, list: u32) -> usize {
+        self.of_lists[list as usize].parts
     }
 
-    /// Whether all left rows of `cell` are compared with all right rows of `other` in the warm
+    /// Whether all left rows of `list` are compared with all right rows of `other` in the warm
     /// start.
-    pub(crate) fn is_from(&self, cell: u32, other: u32) -> bool {
-        self.of_cells[cell as usize].is_from(other)
+    pub(crate) fn is_from(&self, list: u32, other: u32) -> bool {
+        self.of_lists[list as usize].is_from(other)
     }
 
-    /// Whether left rows of `cell` need not probe `other`.
-    pub(crate) fn covers(&self, cell: u32, other: u32) -> bool {
-        self.met[cell as usize].binary_search(&other).is_ok()
+    /// Whether left rows of `list` need not probe `other`.
+    pub(crate) fn covers(&self, list: u32, other: u32) -> bool {
+        self.met[list as usize].binary_search(&other).is_ok()
     }
 }

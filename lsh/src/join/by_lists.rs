@@ -3,9 +3,12 @@
 use lshjoin_kernels::{Scalar, memory};
 
 use crate::{
-    base::{ROW_NUMBERS, error::Result, plan::CellPlan},
+    base::{ROW_NUMBERS, error::Result, plan::IvfPlan},
     ivf::probe_lists::ProbeLists,
-    pairs::{results::Neighbors, top_k_join::{TopKJoin, all_pairs}},
+    pairs::{
+        results::Neighbors,
+        top_k_join::{TopKJoin, all_pairs},
+    },
     recall::ground_truth::GroundTruth,
 };
 
@@ -19,9 +22,9 @@ pub(crate) const ALL: f64 = 0.8;
 impl<T: Scalar> TopKJoin<'_, T> {
     /// Joins by the lists that each row probes: the warm start first, then the probes, then what
     /// [`TopKJoin::expanded`] does.
-    pub(crate) fn by_cells(
+    pub(crate) fn by_lists(
         self,
-        plan: &CellPlan,
+        plan: &IvfPlan,
         visits: ProbeLists,
         ground_truth: Option<(f64, GroundTruth<T>)>,
     ) -> Result<Neighbors<T>> {
@@ -31,7 +34,6 @@ impl<T: Scalar> TopKJoin<'_, T> {
         let (near, met) = visits.first()?;
         self.join(&left, &near, met, &self.nearest.unbounded())?;
         drop((left, near));
-        ctx.begin_stage("probes 2");
         for met in visits.parts() {
             self.join(visits.order(), &right, met, &self.nearest.symmetric())?;
         }

@@ -114,31 +114,43 @@ fn join_sides<T: Scalar>(
         // A plan of partitions is followed by an index, and does not come here.
         JoinPlan::Exact | JoinPlan::Partitions(_) => (ORDER_BITS, None),
         JoinPlan::Lsh(plan) => (plan.axes, Some(plan)),
-        JoinPlan::Cells(plan) => {
+        JoinPlan::Ivf(plan) => {
             let prepared = match choice.prepared {
                 Some(prepared) => prepared,
                 None => IvfState::new(plan, (left.as_deref(), right), k, ctx)?,
             };
             let IvfState {
-                cells,
+                quantiser,
                 warm_start,
                 ground_truth,
                 margin,
                 stats,
             } = prepared;
-            ctx.begin_stage("assign");
+            ctx.begin_stage("lists");
             let most = if left.is_none() { ALL / 2.0 } else { ALL };
             if stats.share <= most {
-                let visits =
-                    ProbeLists::new(&cells, warm_start, left.as_deref_mut(), right, margin, ctx)?;
+                let visits = ProbeLists::new(
+                    &quantiser,
+                    warm_start,
+                    left.as_deref_mut(),
+                    right,
+                    margin,
+                    ctx,
+                )?;
                 let right = &*right;
                 let left = left.as_deref();
-                let of_right = right.codes.as_ref().map(|codes| codes.without_errors()).transpose()?;
+                let of_right = right
+                    .codes
+                    .as_ref()
+                    .map(|codes| codes.without_errors())
+                    .transpose()?;
                 let of_left = left.and_then(|left| left.codes.as_ref());
                 let of_left = of_left.map(|codes| codes.without_errors()).transpose()?;
-                let estimates = of_right.as_ref().map(|right| (of_left.as_ref().unwrap_or(right), right));
+                let estimates = of_right
+                    .as_ref()
+                    .map(|right| (of_left.as_ref().unwrap_or(right), right));
                 let join = TopKJoin::by_estimates(left, right, k, estimates, ctx)?;
-                return join.by_cells(plan, visits, ground_truth);
+                return join.by_lists(plan, visits, ground_truth);
             }
             (ORDER_BITS, None)
         }

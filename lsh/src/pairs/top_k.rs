@@ -47,7 +47,7 @@ impl<'a, T: Scalar> TopK<'a, T> {
         let others = right.len().max(1);
         let more = match ranking {
             Ranking::Bounds => 0,
-            Ranking::Estimates => k / crate::base::knob("MORE", 4) + 2,
+            Ranking::Estimates => k / 4 + 2,
         };
         Ok(Self {
             lists: TopKLists::new(left, right, (k + more).min(others), ranking)?,

@@ -85,7 +85,13 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         k: usize,
         ctx: &'a Context,
     ) -> Result<Self> {
-        let nearest = TopK::new(left.unwrap_or(right), left.map(|_| right), k, Ranking::Bounds, ctx)?;
+        let nearest = TopK::new(
+            left.unwrap_or(right),
+            left.map(|_| right),
+            k,
+            Ranking::Bounds,
+            ctx,
+        )?;
         Ok(Self {
             left,
             right,
@@ -103,7 +109,13 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         estimates: Option<(&'a Quantised<'a>, &'a Quantised<'a>)>,
         ctx: &'a Context,
     ) -> Result<Self> {
-        let nearest = TopK::new(left.unwrap_or(right), left.map(|_| right), k, Ranking::Estimates, ctx)?;
+        let nearest = TopK::new(
+            left.unwrap_or(right),
+            left.map(|_| right),
+            k,
+            Ranking::Estimates,
+            ctx,
+        )?;
         Ok(Self {
             left,
             right,

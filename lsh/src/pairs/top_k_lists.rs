@@ -92,7 +92,7 @@ pub(crate) const fn capacity(k: usize) -> usize {
 /// most others are too far. What they cost rises with their number, what they save with k.
 pub(crate) fn warm_start_rows(k: usize, of: usize) -> usize {
     let most = (of / 16).next_power_of_two();
-    let enough = k.saturating_mul(crate::base::knob("WARM", 64)).clamp(crate::base::knob("WARM_MIN", 256), 2048);
+    let enough = k.saturating_mul(16).clamp(128, 2048);
     enough.next_power_of_two().min(most)
 }
 

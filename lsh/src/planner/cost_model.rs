@@ -12,6 +12,7 @@ use crate::{
     base::metric::Metric,
     ivf::{
         centroids::{LEARNT_FROM, ROUNDS},
+        coarse_quantiser::{groups_of, groups_of_row},
         margins::ProbeStats,
         probe_lists::LOOK_BYTES,
     },
@@ -119,7 +120,7 @@ impl Workload {
 
     /// Memory of a join, at its peak, beside the rows given, where each row probes so many of these
     /// lists.
-    pub(crate) fn bytes(&self, cells: usize, looks: f64) -> u64 {
+    pub(crate) fn bytes(&self, lists: usize, looks: f64) -> u64 {
         let rows = self.rows() as usize;
         let (values, of_codes) = (
             rows * self.dim,
@@ -136,7 +137,7 @@ impl Workload {
             Metric::Cosine => values * size_of::<f32>(),
             _ => 0,
         };
-        let sample = (LEARNT_FROM * cells).min(self.right);
+        let sample = (LEARNT_FROM * lists).min(self.right);
         let learn = sample * (self.dim * size_of::<f32>() + of_codes);
         let looks = (self.left as f64 * looks) as usize;
         let side = if self.with_itself {
@@ -226,23 +227,23 @@ impl Costs {
 
     /// The work of a join by so many lists, of which rows probe what `stats` says and find the
     /// share `late` of their neighbours thereby.
-    pub(crate) fn cells(
+    pub(crate) fn lists(
         &self,
         workload: &Workload,
-        cells: usize,
+        lists: usize,
         stats: ProbeStats,
         late: f64,
     ) -> f64 {
         let ProbeStats {
-            cells: looks,
+            lists: looks,
             share,
             warm_start,
         } = stats;
         let meet =
             self.fill(workload, warm_start) + self.compare(share * workload.pairs(), workload.dim);
         let gather = workload.left as f64 * looks * (LOOK + GATHER * workload.dim as f64);
-        let assign = self.nearest(workload.rows(), cells, workload.dim);
-        let ground_truth = self.ground_truth(workload) + self.study(workload, cells);
+        let assign = self.assign(workload.rows(), lists, workload.dim);
+        let ground_truth = self.ground_truth(workload) + self.study(workload, lists);
         let rerank = self.rerank(workload, share * workload.pairs());
         self.always(workload, late) + ground_truth + assign + gather + meet + rerank
     }
@@ -284,16 +285,26 @@ impl Costs {
     }
 
     /// The work of learning so many lists from a sample.
-    pub(crate) fn study(&self, workload: &Workload, cells: usize) -> f64 {
-        let rows = (LEARNT_FROM * cells) as f64;
+    pub(crate) fn study(&self, workload: &Workload, lists: usize) -> f64 {
+        let rows = (LEARNT_FROM * lists) as f64;
         let learn = rows * workload.dim as f64 * LEARN;
-        learn + ROUNDS as f64 * self.nearest(rows, cells, workload.dim)
+        let groups = groups_of(lists) as f64;
+        let others = groups + lists as f64 / groups;
+        learn + ROUNDS as f64 * self.nearest(rows, others, workload.dim)
+    }
+
+    /// The work of finding the nearest of so many lists for each row, and those that it probes.
+    fn assign(&self, rows: f64, lists: usize, dim: usize) -> f64 {
+        let groups = groups_of(lists);
+        let of_row = groups_of_row(lists, groups) as f64;
+        let others = of_row * lists as f64 / groups as f64;
+        let gather = rows * of_row * (LOOK + GATHER * dim as f64);
+        self.nearest(rows, groups as f64 + others, dim) + gather
     }
 
     /// The work of finding the nearest of so many centroids for each row.
-    fn nearest(&self, rows: f64, cells: usize, dim: usize) -> f64 {
-        let each = NEAREST + OF_EACH * cells as f64;
-        self.compare(rows * cells as f64, dim) + rows * each
+    fn nearest(&self, rows: f64, others: f64, dim: usize) -> f64 {
+        self.compare(rows * others, dim) + rows * (NEAREST + OF_EACH * others)
     }
 }
 
@@ -322,19 +333,19 @@ mod tests {
             assert!(exact(1000, 32, 10) < exact(2000, 32, 10));
             assert!(exact(1000, 32, 10) < exact(1000, 64, 10));
             assert!(exact(1000, 32, 10) < exact(1000, 32, 100));
-            let cells = |share| {
+            let lists = |share| {
                 let stats = ProbeStats {
-                    cells: 500.0 * share,
+                    lists: 500.0 * share,
                     share,
                     warm_start: 0.002,
                 };
-                costs.cells(&workload(100_000, 128, 10), 500, stats, 0.2)
+                costs.lists(&workload(100_000, 128, 10), 500, stats, 0.2)
             };
-            assert!(cells(0.1) < cells(0.2));
+            assert!(lists(0.1) < lists(0.2));
             // Comparing a small share of many pairs by lists is worth the trouble, comparing most
             // of them is not.
-            assert!(cells(0.01) < exact(100_000, 128, 10));
-            assert!(cells(0.9) > exact(100_000, 128, 10));
+            assert!(lists(0.01) < exact(100_000, 128, 10));
+            assert!(lists(0.9) > exact(100_000, 128, 10));
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
 
 /// A plan, and what to expect of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PredictedPlan {
     /// What to do.
     #[serde(flatten)]
@@ -21,6 +22,7 @@ pub struct PredictedPlan {
 /// What the planner expects of a plan, on the machine that it ran on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Prediction {
     /// The recall, measured on sampled rows that were not used to choose the plan.
     pub recall: Estimate,
@@ -40,6 +42,7 @@ pub struct Prediction {
 
 /// What the planner considered, from [`KnnJoin::study`](crate::KnnJoin::study).
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct PlanStudy {
     /// The plan of the least predicted time.
     pub chosen: PredictedPlan,
@@ -53,6 +56,7 @@ pub struct PlanStudy {
 
 /// A setting that the planner considered.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Setting {
     /// The setting as a plan.
     pub plan: JoinPlan,

@@ -18,10 +18,14 @@ impl RecallCurve {
         reach.copied().unwrap_or(f32::INFINITY)
     }
 
-    /// The share of its neighbours that each row finds with this reach.
+    /// The share of its neighbours that each row finds with this reach; what is infinitely far it
+    /// never does.
     pub(crate) fn found(&self, reach: f32) -> impl Iterator<Item = f64> {
         self.0.iter().map(move |needed| {
-            let found = needed.iter().filter(|&&other| other <= reach).count();
+            let found = needed
+                .iter()
+                .filter(|&&other| other <= reach && other < f32::INFINITY);
+            let found = found.count();
             found as f64 / needed.len().max(1) as f64
         })
     }

@@ -368,7 +368,7 @@ mod tests {
     fn killed(path: &Path) -> Vec<String> {
         let mut directory = Directory::create(path).unwrap();
         directory.begin().unwrap();
-        for name in ["cells", "rows"] {
+        for name in ["lists", "rows"] {
             let shape = Shape::new(safetensors::Dtype::U8, &[3]);
             directory.writer(name, shape).unwrap();
         }
@@ -399,16 +399,16 @@ mod tests {
     fn the_journal_is_the_last_to_go() {
         let directory = tempfile::tempdir().unwrap();
         let left = killed(directory.path());
-        let cells = left.iter().find(|name| name.starts_with("cells")).unwrap();
-        let cells = directory.path().join(cells);
-        fs::remove_file(&cells).unwrap();
-        fs::create_dir(&cells).unwrap(); // which can't be removed as a file is
+        let lists = left.iter().find(|name| name.starts_with("lists")).unwrap();
+        let lists = directory.path().join(lists);
+        fs::remove_file(&lists).unwrap();
+        fs::create_dir(&lists).unwrap(); // which can't be removed as a file is
         assert!(matches!(
             Directory::create(directory.path()),
             Err(Error::Io { .. })
         ));
         assert!(names(directory.path()).contains(&JOURNAL.into()));
-        fs::remove_dir(&cells).unwrap();
+        fs::remove_dir(&lists).unwrap();
         drop(Directory::create(directory.path()).unwrap());
         assert!(names(directory.path()).is_empty());
     }

@@ -41,10 +41,10 @@ pub(crate) const ARRAYS: [&str; 12] = [
 
 /// The arrays that are there only while an index is built.
 ///
-/// - `cells`: the list of each item, in the order in which items come; only where the build can be
+/// - `lists`: the list of each item, in the order in which items come; only where the build can be
 ///   resumed.
 /// - `hashes`: of rows, equal for equal ones.
-pub(crate) const CHECKPOINT_ARRAYS: [&str; 2] = ["cells", "hashes"];
+pub(crate) const CHECKPOINT_ARRAYS: [&str; 2] = ["lists", "hashes"];
 
 /// The shape of each array of an index.
 pub(crate) struct Shapes {
@@ -55,7 +55,7 @@ pub(crate) struct Shapes {
     pub(crate) axes: usize,
     /// One, or none where codes are counted from zero.
     pub(crate) centres: usize,
-    pub(crate) cells: usize,
+    pub(crate) lists: usize,
     pub(crate) ground_truth: usize,
 }
 
@@ -68,7 +68,7 @@ impl Shapes {
         };
         of(self.axes, plan.axes.min(self.width))
             && self.centres <= usize::from(has_codes(self.metric))
-            && of(self.cells, plan.cells.min(self.rows))
+            && of(self.lists, plan.lists.min(self.rows))
             && self.ground_truth == held_out_count(self.rows)
     }
 
@@ -76,9 +76,9 @@ impl Shapes {
         let coded = if has_codes(self.metric) { self.rows } else { 0 };
         match name {
             "axes" => Shape::new(Dtype::F32, &[self.axes, self.width]),
-            "by_id" | "cells" | "twins" => Shape::new(Dtype::U32, &[self.rows]),
+            "by_id" | "lists" | "twins" => Shape::new(Dtype::U32, &[self.rows]),
             "centre" => Shape::new(Dtype::F32, &[self.centres, self.width]),
-            "centroids" => Shape::new(Dtype::F32, &[self.cells, self.axes]),
+            "centroids" => Shape::new(Dtype::F32, &[self.lists, self.axes]),
             "codes" => Shape::new(Dtype::I8, &[coded, Quantised::stride(self.width)]),
             "hashes" => Shape::new(Dtype::U64, &[self.rows]),
             "held_out" => Shape::new(Dtype::U32, &[self.ground_truth]),
@@ -87,7 +87,7 @@ impl Shapes {
             "rows" => Shape::new(Dtype::F32, &[self.rows, self.width]),
             "norms" if has_norms(self.metric) => Shape::new(Dtype::F64, &[self.rows]),
             "norms" => Shape::new(Dtype::F64, &[0]),
-            _ => Shape::new(Dtype::U64, &[self.cells + 1]),
+            _ => Shape::new(Dtype::U64, &[self.lists + 1]),
         }
     }
 }

@@ -149,7 +149,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        CellPlan, JoinPlan, LshPlan, base::metric::Metric, base::random::gaussian,
+        IvfPlan, JoinPlan, LshPlan, base::metric::Metric, base::random::gaussian,
         join::knn::by_plan, pairs::results::Neighbors,
     };
 
@@ -223,29 +223,17 @@ mod tests {
         assert!(kept.len() < 4200);
         let some = rows.gather(&kept).unwrap();
         let some = Rows::new(&some, DIM).unwrap();
-        let cells = |until_recall| {
-            JoinPlan::Cells(CellPlan {
-                seed: 1,
-                cells: 40,
-                probes: 3,
-                rounds: 1,
-                until_recall,
-            })
+        let lists = |until_recall: Option<f64>| {
+            let plan = IvfPlan::new(40, 3).seed(1).rounds(1);
+            JoinPlan::Ivf(plan.until_recall(until_recall))
         };
-        let tables = |until_recall| {
-            JoinPlan::Lsh(LshPlan {
-                seed: 1,
-                axes: 6,
-                functions: 8,
-                tables: 2,
-                probes: 2,
-                rounds: 1,
-                until_recall,
-            })
+        let tables = |until_recall: Option<f64>| {
+            let plan = LshPlan::new(6, 8, 2).seed(1).probes(2).rounds(1);
+            JoinPlan::Lsh(plan.until_recall(until_recall))
         };
         let plans = [
-            cells(None),
-            cells(Some(0.8)),
+            lists(None),
+            lists(Some(0.8)),
             tables(None),
             tables(Some(0.8)),
         ];

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use lshjoin::{
-    BucketedRandomProjection, CellPlan, Context, Isa, JoinPlan, JoinedPairs, LshModel, LshPlan,
+    BucketedRandomProjection, Context, Isa, IvfPlan, JoinPlan, JoinedPairs, LshModel, LshPlan,
     Metric, Neighbors, RadiusNeighbors, Rows, Scalar,
 };
 
@@ -13,7 +13,7 @@ use super::{
     on,
 };
 
-/// What each join must give. Those of plans with tables or cells change when the engine meets other pairs;
+/// What each join must give. Those of plans with tables or lists change when the engine compares other pairs;
 /// when they should, take the lines that the failed test prints.
 const PINNED: &str = "\
 e61bf983a157afe1  82000 k-NN exact
@@ -23,8 +23,8 @@ e4b2a6334b901579  10000 k-NN exact, cosine
 518cbf0edc35d6a1  10000 k-NN exact, inner product
 96b3403d91500b49  82000 k-NN tables, two sides
 218a07c7dfb8bf20  82000 k-NN tables, until recall
-7876b545b7ea59cb  82000 k-NN cells, two sides
-6d16278209990814  82000 k-NN cells, until recall
+7876b545b7ea59cb  82000 k-NN lists, two sides
+6d16278209990814  82000 k-NN lists, until recall
 4f9f258faeaa0839   8205 radius
 5beafbb22e2e269e   9093 radius, two sides
 62a0ec70b638c903   2517 radius, cosine
@@ -121,26 +121,10 @@ fn digests(values: &[f32], ctx: &Context) -> String {
     let (wide, wide_others) = wide.split_at(FEW * DIM);
     let wide = Rows::new(wide, DIM).unwrap();
     let wide_others = Rows::new(wide_others, DIM).unwrap();
-    let tables = |until_recall| {
-        JoinPlan::Lsh(LshPlan {
-            seed: 3,
-            axes: 12,
-            functions: 7,
-            tables: 2,
-            probes: 2,
-            rounds: 1,
-            until_recall,
-        })
-    };
-    let cells = |until_recall| {
-        JoinPlan::Cells(CellPlan {
-            seed: 3,
-            cells: 60,
-            probes: 2,
-            rounds: 1,
-            until_recall,
-        })
-    };
+    let tables = LshPlan::new(12, 7, 2).seed(3).probes(2).rounds(1);
+    let tables = |until: Option<f64>| JoinPlan::Lsh(tables.until_recall(until));
+    let lists = IvfPlan::new(60, 2).seed(3).rounds(1);
+    let lists = |until: Option<f64>| JoinPlan::Ivf(lists.until_recall(until));
     let knn = |queries, items, metric, plan: JoinPlan| {
         Digest::from(knn_join(queries, items, 10, metric, &plan, ctx).unwrap())
     };
@@ -179,12 +163,12 @@ fn digests(values: &[f32], ctx: &Context) -> String {
             knn(None, items, Euclidean, tables(Some(0.9))),
         ),
         (
-            "k-NN cells, two sides",
-            knn(Some(queries), items, Euclidean, cells(None)),
+            "k-NN lists, two sides",
+            knn(Some(queries), items, Euclidean, lists(None)),
         ),
         (
-            "k-NN cells, until recall",
-            knn(None, items, Euclidean, cells(Some(0.6))),
+            "k-NN lists, until recall",
+            knn(None, items, Euclidean, lists(Some(0.6))),
         ),
         ("radius", radius(None, Euclidean, 8.5)),
         ("radius, two sides", radius(Some(others), Euclidean, 8.5)),

@@ -16,8 +16,8 @@ mod whole_lists;
 use std::collections::BTreeSet;
 
 use lshjoin::{
-    BucketedRandomProjection, CauchyProjection, CellPlan, Context, Error, HashFamily, Isa,
-    JoinPlan, JoinedPairs, LshModel, LshPlan, Metric, RandomHyperplanes, Rows, Scalar,
+    BucketedRandomProjection, CauchyProjection, Context, Error, HashFamily, Isa, IvfPlan, JoinPlan,
+    JoinedPairs, LshModel, LshPlan, Metric, RandomHyperplanes, Rows, Scalar,
 };
 use proptest::prelude::*;
 
@@ -347,7 +347,7 @@ fn concatenated<T: Scalar>(batches: &[JoinedPairs<T>]) -> Vec<(i64, i64, f64)> {
     batches.iter().flat_map(pairs).collect()
 }
 
-/// The pairs by row, after a look at the batches' lengths.
+/// The pairs by row, after a check of the batches' lengths.
 fn batched_pairs(batches: &[JoinedPairs<f64>], size: usize) -> Vec<(i64, i64, f64)> {
     if let Some((last, full)) = batches.split_last() {
         assert!(full.iter().all(|batch| batch.left.len() == size));
@@ -709,28 +709,16 @@ fn recall(
 }
 
 fn lsh_plan(until_recall: Option<f64>) -> JoinPlan {
-    JoinPlan::Lsh(LshPlan {
-        seed: 3,
-        axes: 16,
-        functions: 8,
-        tables: 1,
-        probes: 2,
-        rounds: 0,
-        until_recall,
-    })
+    let plan = LshPlan::new(16, 8, 1).seed(3).probes(2);
+    JoinPlan::Lsh(plan.until_recall(until_recall))
 }
 
-fn cell_plan(until_recall: Option<f64>) -> JoinPlan {
-    JoinPlan::Cells(CellPlan {
-        seed: 3,
-        cells: 80,
-        probes: 3,
-        rounds: 0,
-        until_recall,
-    })
+fn ivf_plan(until_recall: Option<f64>) -> JoinPlan {
+    let plan = IvfPlan::new(80, 3).seed(3);
+    JoinPlan::Ivf(plan.until_recall(until_recall))
 }
 
-const APPROXIMATE: [fn(Option<f64>) -> JoinPlan; 2] = [lsh_plan, cell_plan];
+const APPROXIMATE: [fn(Option<f64>) -> JoinPlan; 2] = [lsh_plan, ivf_plan];
 
 #[test]
 fn approximate_plans_give_the_same_on_every_isa_and_reach_their_recall() {
@@ -785,12 +773,12 @@ fn approximate_plans_join_two_sides() {
 
 #[test]
 fn equal_rows_do_not_make_a_join_quadratic() {
-    // 10¹⁰ pairs at distance 0, if they were met.
+    // 10¹⁰ pairs at distance 0, if they were compared.
     let mut items = vec![1.0_f32; 100_000 * 8];
     items.extend([2.0; 8]);
     let items = Rows::new(&items, 8).unwrap();
     let ctx = Context::new().unwrap();
-    for plan in [JoinPlan::Exact, lsh_plan(None), cell_plan(None)] {
+    for plan in [JoinPlan::Exact, lsh_plan(None), ivf_plan(None)] {
         let found = knn_join(None, items, 3, Metric::Euclidean, &plan, &ctx).unwrap();
         assert_eq!(found.indices[..6], [1, 2, 3, 0, 2, 3]);
         assert_eq!(found.indices[300_000..], [0, 1, 2]);
@@ -806,56 +794,26 @@ fn equal_rows_do_not_make_a_join_quadratic() {
 fn plans_out_of_range_are_refused() {
     let ctx = Context::new().unwrap();
     let items = Rows::new(&[1.0_f32, 2.0], 1).unwrap();
-    let JoinPlan::Lsh(good) = lsh_plan(None) else {
-        unreachable!()
-    };
+    let good = LshPlan::new(16, 8, 1);
     for bad in [
-        LshPlan { axes: 0, ..good },
-        LshPlan {
-            functions: 0,
-            ..good
-        },
-        LshPlan {
-            functions: 65,
-            ..good
-        },
-        LshPlan { tables: 0, ..good },
-        LshPlan { probes: 0, ..good },
-        LshPlan {
-            until_recall: Some(0.0),
-            ..good
-        },
-        LshPlan {
-            until_recall: Some(f64::NAN),
-            ..good
-        },
+        LshPlan::new(0, 8, 1),
+        LshPlan::new(16, 0, 1),
+        LshPlan::new(16, 65, 1),
+        LshPlan::new(16, 8, 0),
+        good.probes(0),
+        good.until_recall(0.0),
+        good.until_recall(f64::NAN),
     ] {
         let refused = knn_join(None, items, 1, Metric::Euclidean, &JoinPlan::Lsh(bad), &ctx);
         assert!(matches!(refused, Err(Error::Parameter { .. })), "{bad:?}");
     }
-    let JoinPlan::Cells(good) = cell_plan(None) else {
-        unreachable!()
-    };
     for bad in [
-        CellPlan { cells: 0, ..good },
-        CellPlan {
-            cells: 16_385,
-            ..good
-        },
-        CellPlan { probes: 0, ..good },
-        CellPlan {
-            until_recall: Some(1.5),
-            ..good
-        },
+        IvfPlan::new(0, 3),
+        IvfPlan::new(16_385, 3),
+        IvfPlan::new(80, 0),
+        IvfPlan::new(80, 3).until_recall(1.5),
     ] {
-        let refused = knn_join(
-            None,
-            items,
-            1,
-            Metric::Euclidean,
-            &JoinPlan::Cells(bad),
-            &ctx,
-        );
+        let refused = knn_join(None, items, 1, Metric::Euclidean, &JoinPlan::Ivf(bad), &ctx);
         assert!(matches!(refused, Err(Error::Parameter { .. })), "{bad:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! What all rows have in common changes nothing: neither what is near nor what it takes to find it.
 
-use lshjoin::{CellPlan, Context, Index, JoinPlan, Metric, PartitionPlan, Rows, Scalar};
+use lshjoin::{Context, Index, IvfPlan, JoinPlan, Metric, PartitionPlan, Rows, Scalar};
 
 use super::{
     calls::{knn_join, plan_knn_join, radius_join},
@@ -70,7 +70,7 @@ fn is_planned_alike<T: Scalar>(metric: Metric, offset: T, offsets: &[f64], bars:
         let study = plan_knn_join(rows, 10, metric, 0.9, &ctx).unwrap();
         let predicted = study.chosen.predicted.unwrap();
         assert!(
-            matches!(study.chosen.plan, JoinPlan::Cells(_)),
+            matches!(study.chosen.plan, JoinPlan::Ivf(_)),
             "{metric} {more} {predicted:?}"
         );
         least = least.min(predicted.share);
@@ -97,20 +97,14 @@ fn offset_rows_are_planned_as_those_without() {
 }
 
 #[test]
-fn cells_of_offset_rows_are_the_same_everywhere() {
+fn lists_of_offset_rows_are_the_same_everywhere() {
     let values = clustered(300.0);
     let rows = Rows::new(&values, DIM).unwrap();
-    let plan = CellPlan {
-        seed: 1,
-        cells: 60,
-        probes: 2,
-        rounds: 0,
-        until_recall: None,
-    };
+    let plan = IvfPlan::new(60, 2).seed(1);
     let join = |isa, threads| {
         on(threads, || {
             let ctx = Context::on(isa);
-            let plan = JoinPlan::Cells(plan);
+            let plan = JoinPlan::Ivf(plan);
             let found = knn_join(None, rows, 10, Metric::Euclidean, &plan, &ctx).unwrap();
             (found, ctx.report().pairs)
         })
@@ -124,13 +118,7 @@ fn cells_of_offset_rows_are_the_same_everywhere() {
 #[test]
 fn an_index_of_offset_rows_knows_its_centre() {
     let directory = tempfile::tempdir().unwrap();
-    let plan = PartitionPlan {
-        seed: 0,
-        axes: 8,
-        cells: 60,
-        probes: 1,
-        until_recall: Some(0.9),
-    };
+    let plan = PartitionPlan::new(8, 60, 1).until_recall(0.9);
     let answers = |offset| {
         let (values, ctx) = (clustered(offset), Context::new().unwrap());
         let rows = Rows::new(&values, DIM).unwrap();
@@ -144,7 +132,7 @@ fn an_index_of_offset_rows_knows_its_centre() {
             .fixed_plan(queries, 10, &JoinPlan::Partitions(plan), &ctx)
             .unwrap();
         let JoinPlan::Partitions(fixed) = plan else {
-            panic!("all pairs are met at offset {offset}");
+            panic!("all pairs are compared at offset {offset}");
         };
         let exact = index
             .knn(rows.slice(0..500), 10, &JoinPlan::Exact, &ctx)

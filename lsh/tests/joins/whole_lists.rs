@@ -1,7 +1,7 @@
 //! Every row gets as many neighbours as there are items, by whatever plan and wherever it lies.
 
 use lshjoin::{
-    CellPlan, Context, Index, JoinPlan, LshPlan, Metric, Neighbors, PartitionPlan, Rows, Scalar,
+    Context, Index, IvfPlan, JoinPlan, LshPlan, Metric, Neighbors, PartitionPlan, Rows, Scalar,
 };
 
 use super::calls::knn_join;
@@ -27,36 +27,18 @@ fn rows() -> Vec<f64> {
     values
 }
 
-fn cells(cells: usize, until_recall: Option<f64>) -> JoinPlan {
-    JoinPlan::Cells(CellPlan {
-        seed: 2,
-        cells,
-        probes: 1,
-        rounds: 0,
-        until_recall,
-    })
+fn ivf(lists: usize, until_recall: Option<f64>) -> JoinPlan {
+    let plan = IvfPlan::new(lists, 1).seed(2);
+    JoinPlan::Ivf(plan.until_recall(until_recall))
 }
 
 fn tables(until_recall: Option<f64>) -> JoinPlan {
-    JoinPlan::Lsh(LshPlan {
-        seed: 2,
-        axes: DIM,
-        functions: 12,
-        tables: 1,
-        probes: 1,
-        rounds: 0,
-        until_recall,
-    })
+    let plan = LshPlan::new(DIM, 12, 1).seed(2);
+    JoinPlan::Lsh(plan.until_recall(until_recall))
 }
 
-fn partitions(cells: usize) -> PartitionPlan {
-    PartitionPlan {
-        seed: 2,
-        axes: 3,
-        cells,
-        probes: 1,
-        until_recall: None,
-    }
+fn partitions(lists: usize) -> PartitionPlan {
+    PartitionPlan::new(3, lists, 1).seed(2)
 }
 
 /// Checks that all lists have as many different neighbours, rising, as there are others.
@@ -106,12 +88,12 @@ fn every_row_has_all_its_neighbors() {
     let wide = rows();
     let values: Vec<f32> = wide.iter().map(|&value| value as f32).collect();
     let in_memory = [
-        cells(3, None),
-        cells(3, Some(0.3)),
-        cells(74, None),
+        ivf(3, None),
+        ivf(3, Some(0.3)),
+        ivf(74, None),
         tables(Some(0.3)),
     ];
-    let by_index = [3, 74].map(|cells| JoinPlan::Partitions(partitions(cells)));
+    let by_index = [3, 74].map(|lists| JoinPlan::Partitions(partitions(lists)));
     for metric in [Metric::Euclidean, Metric::Cosine, Metric::InnerProduct] {
         check_joins(&values, 10, metric, &in_memory[..2]);
         check_joins(&values, 10, metric, &by_index);
@@ -131,8 +113,8 @@ fn what_was_removed_counts_for_nothing() {
     let rows = Rows::new(&values, DIM).unwrap();
     let ctx = Context::new().unwrap();
     let ids: Vec<i64> = (0..rows.len() as i64).collect();
-    let build = |cells| {
-        let plan = Some(partitions(cells));
+    let build = |lists| {
+        let plan = Some(partitions(lists));
         Index::build(rows, &ids, Metric::Euclidean, plan, 0, &ctx).unwrap()
     };
     let (plan, mut index) = (JoinPlan::Partitions(partitions(74)), build(74));
@@ -146,8 +128,8 @@ fn what_was_removed_counts_for_nothing() {
         "an index of which much was removed",
     );
     assert!(found.indices.iter().all(|id| !(3..4000).contains(id)));
-    // More than the cells that are listed near one hold.
+    // More than the lists that are listed near one hold.
     let (plan, index) = (JoinPlan::Partitions(partitions(4000)), build(4000));
     let found = index.knn(rows.slice(0..100), 3000, &plan, &ctx).unwrap();
-    check(&found, rows.len(), false, "an index of many cells");
+    check(&found, rows.len(), false, "an index of many lists");
 }

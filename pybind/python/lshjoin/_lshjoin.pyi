@@ -114,10 +114,10 @@ def plan_knn_join(
 ) -> str:
     """What was chosen ("chosen", a plan) and what from, as JSON."""
 
-def cell_plan(
+def ivf_plan(
     *,
     seed: int,
-    cells: int,
+    lists: int,
     probes: int,
     rounds: int,
     until_recall: float | None,
@@ -126,7 +126,7 @@ def partition_plan(
     *,
     seed: int,
     axes: int,
-    cells: int,
+    lists: int,
     probes: int,
     until_recall: float | None,
 ) -> str: ...
@@ -213,7 +213,7 @@ class FileJoin:
         *,
         width: int = 4,  # bytes of a value
         k: int | None = None,  # None: within a radius
-        cells: int | None = None,  # None: as many as so many items ask for
+        lists: int | None = None,  # None: as many as so many items ask for
     ) -> FileJoin: ...
     def plan(self, recall: float, seed: int) -> str:
         """By which it goes out of core."""
@@ -241,7 +241,7 @@ Nearest = tuple[NDArray[np.float32], NDArray[np.int64], str]  # the report as JS
 Within = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
 
 class Index:
-    """Items by cell, with codes and ids. OSError and ValueError name the file."""
+    """Items by list, with codes and ids. OSError and ValueError name the file."""
 
     @staticmethod
     def load(path: str, *, mmap: bool, num_threads: int | None = None) -> Index: ...

@@ -25,7 +25,7 @@ Batches = Callable[[int], Iterable[tuple[ArrayLike, ArrayLike]]]
 class Index:
     """Items that queries are joined with, again and again, and that are saved in between.
 
-    Items are float32 under 64-bit ids of your own; float64 is rounded. They lie by cell, around
+    Items are float32 under 64-bit ids of your own; float64 is rounded. They lie by list, around
     centroids learnt from a sample, with 8-bit codes that queries are compared with first: what
     :func:`lshjoin.knn_join` makes of them in each call is here made once.
 
@@ -75,8 +75,8 @@ class Index:
             ids: (n,) integers of 64 bits, each once; 0 to n - 1 if None.
             metric: "euclidean", "manhattan", "cosine" (1 - cosine similarity) or "inner_product"
                 (its negative is the distance: the largest come first).
-            plan: a :meth:`JoinPlan.partitions` whose seed, axes and cells to use; about 1.5 times
-                the square root of n cells if None. Manhattan distance has no use for cells.
+            plan: a :meth:`JoinPlan.partitions` whose seed, axes and lists to use; about 1.5 times
+                the square root of n lists if None. Manhattan distance has no use for lists.
             seed: which items centroids start from, 0 to 2**64 - 1, without a plan.
             num_threads: threads to use; all cores if None. The index does not depend on it.
             progress: True for a tqdm bar, False for none, or a function of (done, total). None,
@@ -198,7 +198,7 @@ class Index:
     ) -> None:
         """Saves to a directory, in place of the index that may be there.
 
-        What was removed is left out, and what was added goes to its cell: cells are made anew for
+        What was removed is left out, and what was added goes to its list: lists are made anew for
         that, in memory bounded as for :meth:`build_on_disk`. However it ends, the directory has
         the old index or the new one. This index itself stays as it is; :meth:`load` what was saved
         to go on with that.
@@ -240,9 +240,9 @@ class Index:
             k: neighbours a query, at least 1. Queries with fewer are padded with inf and -1.
             recall: the share of the true neighbours to find, above 0; 0.95 if None. 1.0 compares
                 all pairs, as do few queries whatever the recall. Otherwise some of the queries,
-                whose neighbours are computed first, tell how many cells to probe.
+                whose neighbours are computed first, tell how many lists to probe.
             plan: :meth:`JoinPlan.exact`, a :meth:`JoinPlan.partitions` with the index's own seed,
-                axes and cells, or an earlier result's ``plan``. Takes the place of ``recall``.
+                axes and lists, or an earlier result's ``plan``. Takes the place of ``recall``.
             memory_limit: bytes that may be used beside the queries and what they find, or a text
                 like "4GiB"; half of it for codes of the items that are compared at a time, so that
                 fewer make it slower. None is half of the machine's or the container's memory.
@@ -345,12 +345,12 @@ class Index:
 
     @property
     def plan(self) -> JoinPlan:
-        """Its seed, axes and cells: what a plan for :meth:`knn` has to have too."""
+        """Its seed, axes and lists: what a plan for :meth:`knn` has to have too."""
         return JoinPlan.from_json(self._native.info()["plan"])
 
     @property
     def info(self) -> dict[str, Any]:
-        """Counts of ``items`` saved by cell, of those ``removed`` and ``added`` since; and more."""
+        """Counts of ``items`` saved by list, of those ``removed`` and ``added`` since; and more."""
         return {**self._native.info(), "plan": self.plan}
 
     def __repr__(self) -> str:
@@ -378,7 +378,7 @@ class Index:
     ) -> JoinPlan:
         """The plan with its numbers fixed: with it, results do not depend on how queries are cut.
 
-        A plan for a recall leaves open how many cells are probed, which held-out queries tell;
+        A plan for a recall leaves open how many lists are probed, which held-out queries tell;
         the fixed one has the number.
 
         Args:
@@ -397,9 +397,9 @@ class Index:
             >>> index = Index.build(np.random.default_rng(0).random((5000, 2)))
             >>> index.fixed_plan(recall=0.9, plan=None)
             JoinPlan.exact()
-            >>> plan = JoinPlan.partitions(axes=48, cells=106, probes=1, until_recall=0.9)
+            >>> plan = JoinPlan.partitions(axes=48, lists=106, probes=1, until_recall=0.9)
             >>> index.fixed_plan(plan=plan)
-            JoinPlan.partitions(seed=0, axes=48, cells=106, probes=3, until_recall=None)
+            JoinPlan.partitions(seed=0, axes=48, lists=106, probes=3, until_recall=None)
         """
         k = to_k(k)
         rows = None if queries is None else _float32(queries, "queries", self.dim)
@@ -449,7 +449,7 @@ class Index:
         :func:`lshjoin.knn_join` makes it of one array with the same plan.
 
         Args:
-            chunk: one of :meth:`chunks`, in the order in which items are kept, by cell.
+            chunk: one of :meth:`chunks`, in the order in which items are kept, by list.
             k: neighbours an item, at least 1.
             plan: a :meth:`fixed_plan`.
             memory_limit: bytes that it may take up beside the files that are mapped, as for

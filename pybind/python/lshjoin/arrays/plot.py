@@ -90,4 +90,4 @@ def plot_plan(
 
 
 def _name(plan: dict[str, Any]) -> str:
-    return "exact" if plan["plan"] == "exact" else f"{plan['cells']:,} cells"
+    return "exact" if plan["plan"] == "exact" else f"{plan['lists']:,} lists"

@@ -17,20 +17,20 @@ probes  {probes} buckets of each table for each query
 rounds  {rounds} of comparing neighbours of neighbours"""
 _LSH_UNTIL = """
 until   recall {until_recall} on held-out rows: fewer rounds, or more of both, as that needs"""
-_CELLS = """\
-cells   {cells} around centroids learnt from a sample, from seed {seed}
-probes  {probes} cells for each row, on average
+_IVF = """\
+lists   {lists} around centroids learnt from a sample, from seed {seed}
+probes  {probes} lists for each row, on average
 rounds  {rounds} of comparing neighbours of neighbours"""
-_CELLS_UNTIL = """
+_LISTS_UNTIL = """
 until   recall {until_recall} on held-out rows: more probes, as that needs"""
 _PARTITIONS = """\
-cells   {cells} of an index, around centroids learnt from a sample, from seed {seed}
+lists   {lists} of an index, around centroids learnt from a sample, from seed {seed}
 axes    {axes} leading principal ones, in which centroids are compared
-probes  {probes} nearest cells for the rows of each cell, on average"""
+probes  {probes} nearest lists for the rows of each list, on average"""
 _TEXTS = {
     "lsh": (_LSH, _LSH_UNTIL),
-    "cells": (_CELLS, _CELLS_UNTIL),
-    "partitions": (_PARTITIONS, _CELLS_UNTIL),
+    "ivf": (_IVF, _LISTS_UNTIL),
+    "partitions": (_PARTITIONS, _LISTS_UNTIL),
 }
 
 
@@ -73,7 +73,7 @@ class JoinPlan:
     """What :func:`lshjoin.knn_join` does: a value to look at, to compare, to save and to pass back.
 
     The same plan gives the same result, bit for bit, on any machine with any number of threads.
-    Made by :func:`lshjoin.plan_knn_join`, :meth:`exact`, :meth:`lsh`, :meth:`cells`,
+    Made by :func:`lshjoin.plan_knn_join`, :meth:`exact`, :meth:`lsh`, :meth:`ivf`,
     :meth:`partitions` or :meth:`from_json`. Plans are equal when they do the same, whatever is
     predicted of them.
 
@@ -140,27 +140,27 @@ class JoinPlan:
         )
 
     @classmethod
-    def cells(
+    def ivf(
         cls,
         *,
         seed: SupportsIndex = 0,
-        cells: SupportsIndex,
+        lists: SupportsIndex,
         probes: SupportsIndex,
         rounds: SupportsIndex = 0,
         until_recall: float | None = None,
     ) -> JoinPlan:
-        """Rows are compared with those of the cells whose centroids are nearest to them.
+        """Rows are compared with those of the inverted lists whose centroids are nearest to them.
 
         The source is Paulevé, Jégou and Amsaleg, "Locality sensitive hashing: a comparison of hash
         function types and querying mechanisms", 2010.
 
         Args:
             seed: which rows the centroids start from, 0 to 2**64 - 1.
-            cells: centroids, 1 to 16384; about the square root of the number of items do well.
-            probes: cells that a row probes, its own the first, at least 1; on average, since
+            lists: one around each centroid, 1 to 16384; about the square root of the number of items do well.
+            probes: lists that a row probes, its own the first, at least 1; on average, since
                 a row with many centroids about as near as its own probes more. Those whose
                 rows fill its list to begin with count among them. Where items are joined with
-                themselves, two rows are compared when either probes the other's cell.
+                themselves, two rows are compared when either probes the other's list.
             rounds: of comparing neighbours of neighbours, after that; up to 64.
             until_recall: if given, held-out rows, whose exact neighbours are computed first, tell
                 how many more probes this recall needs; above 0, at most 1. Where that comes to
@@ -170,9 +170,9 @@ class JoinPlan:
             TypeError, ValueError: for a number of the wrong type or out of its range.
         """
         return cls(
-            engine.cell_plan(
+            engine.ivf_plan(
                 seed=to_natural("seed", seed),
-                cells=to_natural("cells", cells),
+                lists=to_natural("lists", lists),
                 probes=to_natural("probes", probes),
                 rounds=to_natural("rounds", rounds),
                 until_recall=None if until_recall is None else to_float(until_recall),
@@ -185,23 +185,23 @@ class JoinPlan:
         *,
         seed: SupportsIndex = 0,
         axes: SupportsIndex,
-        cells: SupportsIndex,
+        lists: SupportsIndex,
         probes: SupportsIndex,
         until_recall: float | None = None,
     ) -> JoinPlan:
-        """Rows are compared that are in the same cell of an index, or in near ones.
+        """Rows are compared that are in the same list of an index, or in near ones.
 
         What a :class:`lshjoin.Index` and joins out of core do: of vectors of 32 bits at most, and
-        with the same pairs wherever the vectors lie. In memory, :meth:`cells` is quicker.
+        with the same pairs wherever the vectors lie. In memory, :meth:`ivf` is quicker.
 
         Args:
             seed: which rows the centroids start from, 0 to 2**64 - 1.
             axes: leading principal axes that centroids are learnt and compared in, at least 1.
-            cells: centroids, 1 to 16384; about 1.5 times the square root of the number of items
+            lists: one around each centroid, 1 to 16384; about 1.5 times the square root of the number of items
                 do well.
-            probes: cells that the rows of a cell probe, its own the first, at least 1; on
-                average, since cells among many near ones probe more, up to the 1024 nearest.
-            until_recall: as for :meth:`cells`.
+            probes: lists that the rows of a list probe, its own the first, at least 1; on
+                average, since lists among many near ones probe more, up to the 1024 nearest.
+            until_recall: as for :meth:`ivf`.
 
         Raises:
             TypeError, ValueError: for a number of the wrong type or out of its range.
@@ -210,7 +210,7 @@ class JoinPlan:
             >>> import numpy as np
             >>> from lshjoin import JoinPlan, knn_join
             >>> items = np.random.default_rng(0).random((5000, 2), np.float32)
-            >>> plan = JoinPlan.partitions(axes=2, cells=106, probes=3)
+            >>> plan = JoinPlan.partitions(axes=2, lists=106, probes=3)
             >>> knn_join(items, k=3, plan=plan).indices.shape
             (5000, 3)
         """
@@ -218,7 +218,7 @@ class JoinPlan:
             engine.partition_plan(
                 seed=to_natural("seed", seed),
                 axes=to_natural("axes", axes),
-                cells=to_natural("cells", cells),
+                lists=to_natural("lists", lists),
                 probes=to_natural("probes", probes),
                 until_recall=None if until_recall is None else to_float(until_recall),
             )

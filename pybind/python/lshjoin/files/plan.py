@@ -104,9 +104,9 @@ def plan_files(
     Raises:
         ValueError: when the limit is too small, or too small for float64, which no index holds.
     """
-    cells = json.loads(join.to_json()).get("cells")
+    lists = json.loads(join.to_json()).get("lists")
     width = max(dtype.itemsize, 4)
-    native = engine.FileJoin(queries, items, dim, width=width, k=k, cells=cells)
+    native = engine.FileJoin(queries, items, dim, width=width, k=k, lists=lists)
     asked = items if queries is None else queries
     reads = {} if queries is None else {"queries": (queries * dtype.itemsize * dim, 1)}
     reads["items"] = (items * dtype.itemsize * dim, 1)
@@ -158,7 +158,7 @@ def _out_of_core(plan: FilesPlan, native: engine.FileJoin) -> FilesPlan:
             f"memory_limit is {_size(limit)}, but this join needs {_size(least)} at least"
         )
     told = json.loads(text)
-    phases = [("cells", "panels", "neighbours"), ("index", "vectors")]
+    phases = [("near_lists", "panels", "neighbours"), ("index", "vectors")]
     resident = [{what: told[what] for what in phase} for phase in phases]
     codes, rows = told["codes"], 4 * plan.items * plan.dim
     reads = plan.reads | {
@@ -178,7 +178,7 @@ def _out_of_core(plan: FilesPlan, native: engine.FileJoin) -> FilesPlan:
 
 
 def _parts(parts: dict[str, int]) -> str:
-    return ", ".join(f"{what} {_size(size)}" for what, size in parts.items())
+    return ", ".join(f"{what.replace('_', ' ')} {_size(size)}" for what, size in parts.items())
 
 
 def _size(size: float) -> str:

@@ -16,7 +16,7 @@ from lshjoin.files.plan import FilesPlan, partitions_until
 from lshjoin.files.sides import Sides
 
 #: Rows that are joined to tell how long a join will take, and the power of the number of items by
-#: which a query takes longer: a join by cells grows with the 1.35th power of its rows.
+#: which a query takes longer: a join by lists grows with the 1.35th power of its rows.
 _SAMPLE, _GROWTH = 30_000, 0.35
 
 
@@ -69,8 +69,8 @@ def timed(sides: Sides, plan: FilesPlan, k: int, metric: NearestMetric) -> Files
         return dataclasses.replace(plan, seconds=0.0)
     reading = (time.perf_counter() - start) / sample.nbytes
     numbers = json.loads(plan.join.to_json())
-    if "cells" in numbers:
-        numbers["cells"] = max(int(numbers["cells"] * (rows / plan.items) ** 0.5), 1)
+    if "lists" in numbers:
+        numbers["lists"] = max(int(numbers["lists"] * (rows / plan.items) ** 0.5), 1)
     join = JoinPlan.from_json(json.dumps(numbers))
     start = time.perf_counter()
     knn_join(items=sample, k=k, metric=metric, plan=join, progress=False)
