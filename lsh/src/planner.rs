@@ -33,7 +33,7 @@ use crate::{
     },
     ivf::{
         coarse_quantiser::CoarseQuantiser,
-        margins::{ProbeStats, margin_for, needed, probe_stats},
+        margins::{ProbeStats, margin_for, probe_stats, recall_curve},
         state::{IvfState, PlannedJoin, learn},
         warm_start::WarmStart,
     },
@@ -55,12 +55,12 @@ use crate::{
 /// If a side has fewer rows than this, all pairs are compared without planning.
 const SMALL: usize = 5000;
 
-/// Lists are looked into if, were they to compare only the share `LUCKY` of the pairs, they could
+/// Lists are considered if, were they to compare only the share `LUCKY` of the pairs, they could
 /// do with the share `SAVED` of the work of comparing all.
 const SAVED: f64 = 0.9;
 const LUCKY: f64 = 0.01;
 
-/// The share of a join's time that looking into one more number of lists may take.
+/// The share of a join's time that the study of one more number of lists may take.
 const MORE_PLANNING: f64 = 0.04;
 
 /// Numbers of lists that are considered, in square roots of that of items: the one that does well
@@ -73,8 +73,8 @@ const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
 /// Random items that the distances of a held-out row are measured to.
 const OTHERS: usize = 8;
 
-/// Up to this contrast, near and random items are taken to be about as far: lists are then looked
-/// into only if that takes next to nothing.
+/// Up to this contrast, near and random items are taken to be about as far: lists are then
+/// considered only if that takes next to nothing.
 const NO_CONTRAST: f64 = 1.2;
 
 /// What is asked of the planner.
@@ -358,11 +358,11 @@ impl<'a> Planner<'a> {
         let ctx = self.ctx;
         let plan = IvfPlan::new(quantiser.len(), 1).seed(self.seed);
         let plan = |recall| JoinPlan::Ivf(plan.until_recall(recall));
-        let needed = |which| {
+        let curve = |which| {
             let known = ground_truth.known(which);
-            needed(&quantiser, &warm_start, left, right, &known, ctx)
+            recall_curve(&quantiser, &warm_start, left, right, &known, ctx)
         };
-        let (calibration, check) = (needed(Split::Calibration)?, needed(Split::Check)?);
+        let (calibration, check) = (curve(Split::Calibration)?, curve(Split::Check)?);
         let recalls: Vec<f64> = std::iter::once(self.recall).chain(CURVE).collect();
         let margins = recalls.iter();
         let margins = margins.map(|&recall| calibration.threshold_for(self.others.of_all(recall)));
@@ -377,13 +377,13 @@ impl<'a> Planner<'a> {
         let of_held_out = ground_truth.len() as f64 / workload.left as f64;
         let found = |margin| self.others.found(Estimate::of(check.found(margin)));
         let soon = found(0.0).value;
-        let setting = |place: usize| {
-            let stats = probe_stats[place];
-            let found = found(margins[place]);
+        let setting = |position: usize| {
+            let stats = probe_stats[position];
+            let found = found(margins[position]);
             let late = found.value - soon;
             let work = self.costs.lists(workload, quantiser.len(), stats, late);
             let setting = Setting {
-                plan: plan(recalls[place]),
+                plan: plan(recalls[position]),
                 recall: found.value,
                 share: (stats.share + stats.warm_start + of_held_out).min(1.0),
                 seconds: self.costs.seconds(work),
@@ -391,7 +391,9 @@ impl<'a> Planner<'a> {
             (setting, found)
         };
         let (asked, recall) = setting(0);
-        let curve = (0..recalls.len()).map(|place| setting(place).0).collect();
+        let curve = (0..recalls.len())
+            .map(|position| setting(position).0)
+            .collect();
         Ok(ListStudy {
             quantiser,
             warm_start,

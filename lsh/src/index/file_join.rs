@@ -17,7 +17,7 @@ use crate::{
 /// The fewest queries of a chunk: for each chunk the index is gone through once.
 const LEAST_CHUNK: usize = 1024;
 
-/// Bytes of an item while an index is built: its list, and places in some orders.
+/// Bytes of an item while an index is built: its list, and positions in some orders.
 const OF_ITEM: usize = 24;
 
 /// Copies of the sample that an index is learnt from, and of a batch while its rows are brought to
@@ -29,7 +29,7 @@ const COPIES_OF_BATCH: usize = 5;
 const OF_PANEL_ROW: usize = 48;
 const OF_QUERY: usize = 64;
 
-/// Bytes of a list for each one near it, and of a list of neighbours beside its places.
+/// Bytes of a list for each one near it, and of a list of neighbours beside its slots.
 const OF_NEAR_LIST: usize = 12;
 const OF_LIST: usize = 12;
 
@@ -215,9 +215,9 @@ impl FileJoin {
     /// The list of a query, and its neighbours, as they are found and as they are put in order.
     fn of_list(&self) -> usize {
         let Some(k) = self.k else { return 0 };
-        let places = capacity(k.min(u32::MAX as usize)); // more are not found
+        let slots = capacity(k.min(u32::MAX as usize)); // more are not found
         let found = product(2 * k.min(usize::MAX / 2), self.width + size_of::<i64>());
-        found.saturating_add(places * size_of::<Candidate>() + OF_LIST)
+        found.saturating_add(slots * size_of::<Candidate>() + OF_LIST)
     }
 
     /// A query of a chunk: those that are items are in the index.

@@ -60,7 +60,7 @@ pub fn kmeans<T: Scalar>(
     Ok(lists.into_centroids())
 }
 
-/// Centroids; near ones have near numbers, mostly.
+/// Centroids; near ones follow each other, mostly.
 pub(crate) struct CoarseQuantiser {
     /// Values of a centroid.
     width: usize,
@@ -85,8 +85,8 @@ impl CoarseQuantiser {
         values
             .par_chunks_mut(dim)
             .enumerate()
-            .for_each(|(place, copy)| {
-                let row = side.row((place * step) as u32);
+            .for_each(|(position, copy)| {
+                let row = side.row((position * step) as u32);
                 for (copy, value) in copy.iter_mut().zip(side.coded(row as usize)) {
                     *copy = value.clamp(-LARGEST, LARGEST) as f32;
                 }
@@ -108,9 +108,9 @@ impl CoarseQuantiser {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut order = memory::collect(0..sample.len(), ROW_NUMBERS)?;
         let count = count.clamp(1, order.len());
-        for place in 0..count {
-            let other = place + (rng.next_u64() % (order.len() - place) as u64) as usize;
-            order.swap(place, other);
+        for position in 0..count {
+            let other = position + (rng.next_u64() % (order.len() - position) as u64) as usize;
+            order.swap(position, other);
         }
         let first = order[..count].iter().flat_map(|&row| sample.row(row));
         let mut centroids = memory::empty(count * sample.dim(), CENTROIDS)?;
@@ -123,7 +123,7 @@ impl CoarseQuantiser {
             let nearest = quantiser.each_row(&codes, &rows, nearest, ctx)?;
             quantiser.move_to(sample, &nearest, ctx.isa())?;
         }
-        quantiser.renumber()?;
+        quantiser.reorder()?;
         Ok(quantiser)
     }
 
@@ -176,7 +176,7 @@ impl CoarseQuantiser {
         ctx: &Context,
     ) -> Result<Vec<V>> {
         let of_block = |distances: &mut dyn Iterator<Item = CentroidDistances>| {
-            let of_rows = distances.map(|distances| of_row(distances.place, &distances));
+            let of_rows = distances.map(|distances| of_row(distances.position, &distances));
             of_rows.collect()
         };
         let blocks: Vec<Vec<V>> = self.each_block(codes, rows, of_block, ctx)?;
@@ -200,8 +200,8 @@ impl CoarseQuantiser {
         let Some(codes) = &side.codes else {
             return Ok(Vec::new());
         };
-        let numbers = memory::collect(rows.iter().map(|&row| side.internal_id(row)), ROW_NUMBERS)?;
-        self.each_row(codes, &numbers, of_row, ctx)
+        let ids = memory::collect(rows.iter().map(|&row| side.internal_id(row)), ROW_NUMBERS)?;
+        self.each_row(codes, &ids, of_row, ctx)
     }
 
     /// What `of_block` makes of each block of rows, given their distances to all centroids.
@@ -220,15 +220,15 @@ impl CoarseQuantiser {
         let mut right = RightPanel::new(ctx.isa());
         right.gather(&centroids, &all, &vec![-1.0; all.len()])?;
         let columns: Vec<Option<u32>> = right.columns().collect();
-        let desk = || (LeftPanel::new(ctx.isa()), Vec::new());
+        let buffers = || (LeftPanel::new(ctx.isa()), Vec::new());
         let blocks = rows.par_chunks(BLOCK).enumerate();
-        let blocks = blocks.map_init(desk, |(left, squares), (block, rows)| {
+        let blocks = blocks.map_init(buffers, |(left, squares), (block, rows)| {
             ctx.check()?;
             left.gather(codes, rows, &vec![-1.0; rows.len()])?;
             code_distances2(left, &right, squares)?;
             let of_rows = squares.chunks(columns.len()).enumerate();
             of_block(&mut of_rows.map(|(row, squares)| CentroidDistances {
-                place: block * BLOCK + row,
+                position: block * BLOCK + row,
                 least: least(squares, ctx.isa()),
                 squares,
                 columns: &columns,
@@ -255,12 +255,12 @@ impl CoarseQuantiser {
         })
     }
 
-    /// Orders the centroids so that near ones have near numbers, and near lists lie together in
+    /// Orders the centroids so that near ones follow each other, and near lists lie together in
     /// memory.
-    fn renumber(&mut self) -> Result<()> {
-        let mut numbers: Vec<u32> = (0..self.len() as u32).collect();
-        in_order(&mut numbers, &self.centroids, self.width);
-        self.centroids = self.centroids()?.gather(&numbers)?;
+    fn reorder(&mut self) -> Result<()> {
+        let mut order: Vec<u32> = (0..self.len() as u32).collect();
+        in_order(&mut order, &self.centroids, self.width);
+        self.centroids = self.centroids()?.gather(&order)?;
         Ok(())
     }
 }
@@ -268,7 +268,7 @@ impl CoarseQuantiser {
 /// A row's squared distances to all centroids, as far as codes tell: the same on every machine.
 pub(crate) struct CentroidDistances<'a> {
     /// The position of the row among those that were asked for.
-    place: usize,
+    position: usize,
     /// The least of them.
     least: f32,
     /// In the order of a panel's columns. Some of these only fill it up: they have no centroid and
