@@ -308,25 +308,31 @@ mod tests {
                 stats.lists
             );
 
-            let (order, blocks) = probe_lists.warm_start().unwrap();
-            let of_left = probe_lists.left.as_ref().unwrap_or(&probe_lists.right);
-            let mut filled: Vec<usize> = Vec::new();
-            for (left_rows, of_right) in blocks {
-                let list = of_left.list_of(left_rows.start as u32);
-                let with: BTreeSet<u32> = order[of_right].iter().copied().collect();
-                for other in 0..quantiser.len() as u32 {
-                    let mut rows = probe_lists.right.ids(other);
-                    let is_from = warm_start.is_from(list, other);
-                    assert!(!is_from || rows.all(|row| with.contains(&row)));
-                    // A list is covered if the warm start has it and, in a self-join, that of each
-                    // has the other.
-                    let covers = warm_start.covers(list, other);
-                    let is_found = two_sided || warm_start.is_from(other, list);
-                    assert_eq!(covers, is_from && is_found);
-                }
-                filled.extend(left_rows);
-            }
-            assert_eq!(filled, (0..left.rows.len()).collect::<Vec<_>>());
+            check_warm_start(&probe_lists, quantiser.len() as u32, left.rows.len());
         }
+    }
+
+    /// Checks that the warm start has all rows of the lists that it says it has, for each left row.
+    fn check_warm_start(probe_lists: &ProbeLists, lists: u32, left_rows: usize) {
+        let warm_start = &probe_lists.warm_start;
+        let (order, blocks) = probe_lists.warm_start().unwrap();
+        let of_left = probe_lists.left.as_ref().unwrap_or(&probe_lists.right);
+        let mut filled: Vec<usize> = Vec::new();
+        for (left_rows, of_right) in blocks {
+            let list = of_left.list_of(left_rows.start as u32);
+            let with: BTreeSet<u32> = order[of_right].iter().copied().collect();
+            for other in 0..lists {
+                let mut rows = probe_lists.right.ids(other);
+                let is_from = warm_start.is_from(list, other);
+                assert!(!is_from || rows.all(|row| with.contains(&row)));
+                // A list is covered if the warm start has it and, in a self-join, that of each has
+                // the other.
+                let covers = warm_start.covers(list, other);
+                let is_found = probe_lists.left.is_some() || warm_start.is_from(other, list);
+                assert_eq!(covers, is_from && is_found);
+            }
+            filled.extend(left_rows);
+        }
+        assert_eq!(filled, (0..left_rows).collect::<Vec<_>>());
     }
 }

@@ -24,7 +24,7 @@ use crate::{
         sampling::sample,
     },
     planner::cost_model::Costs,
-    vectors::{Vectors, principal_axes::PrincipalAxes},
+    vectors::{Vectors, norms::sum_of_squares, principal_axes::PrincipalAxes},
 };
 
 /// Codes of both sides' rows, by internal id, reduced to the same few values.
@@ -270,12 +270,7 @@ impl Precision {
     /// The length of what `row` has outside of the axes, given its products with them; and how far
     /// all of the reduced row may be off, infinite where that is unknown.
     fn outside(&self, row: &[f32], inside: &[f32]) -> (f32, f32) {
-        let square = |values: &[f32]| -> f64 {
-            values
-                .iter()
-                .map(|&value| f64::from(value) * f64::from(value))
-                .sum()
-        };
+        let square = |values: &[f32]| sum_of_squares(values.iter().copied().map(f64::from));
         let of_row = square(row);
         let length = of_row.sqrt();
         let of_inside = length * self.inside + f64::from(f32::MIN_POSITIVE) * row.len() as f64;
@@ -346,17 +341,13 @@ mod tests {
                 let largest = row
                     .iter()
                     .fold(0.0_f64, |largest, value| largest.max(value.abs()));
-                let square = row
-                    .iter()
-                    .map(|value| (value / largest).powi(2))
-                    .sum::<f64>();
-                largest * square.sqrt()
+                largest * sum_of_squares(row.iter().map(|value| value / largest)).sqrt()
             }
             _ => 1.0,
         };
         let (of_x, of_y) = (length(x), length(y));
         let differences = x.iter().zip(y).map(|(x, y)| x / of_x - y / of_y);
-        differences.map(|value| value * value).sum::<f64>().sqrt()
+        sum_of_squares(differences).sqrt()
     }
 
     #[test]

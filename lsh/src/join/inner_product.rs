@@ -24,7 +24,7 @@ use crate::{
     recall::others::Others,
     vectors::{
         augment::{Augmented, augmented, exponent_of},
-        norms::norms_of,
+        norms::{norms_of, sum_of_squares},
     },
 };
 
@@ -127,10 +127,7 @@ impl<'a, T: Scalar> Products<'a, T> {
                 &group.items,
                 |_| exponent,
                 |row: &[T]| {
-                    let square: f64 = row
-                        .iter()
-                        .map(|value| value.to_f64() * value.to_f64())
-                        .sum();
+                    let square = sum_of_squares(row.iter().map(|value| value.to_f64()));
                     (1.0 - square).max(0.0).sqrt()
                 },
             )?,
