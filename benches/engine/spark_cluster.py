@@ -6,7 +6,7 @@ others, beside nearestByJoin, which came with Spark 4.2. Everything from the dat
 cached, to the collected ids and distances is timed; each side has had a small job before; lshjoin
 runs before and after Spark. million: the 10 nearest others of each of 1,000,000 x 128 rows, out of
 a Parquet file and into one, beside the engine alone on as many cores. parts: how many parts the
-plan has a query visit. Writes bench-results/spark_cluster.json and .md, case by case.
+plan has a query probe. Writes bench-results/spark_cluster.json and .md, case by case.
 """
 
 import argparse
@@ -172,7 +172,7 @@ def million_case(count: int) -> dict[str, Any]:
 
 
 def parts_case() -> dict[str, Any]:
-    """How many parts a query of the k-NN join visits; planned on the driver, without a cluster."""
+    """How many parts a query of the k-NN join probes; planned on the driver, without a cluster."""
     data, rows = embeddings(22_000, seed=0)
     rows = rows[np.random.default_rng(0).permutation(len(rows))]
     queries, items = rows[:2_000], rows[2_000:]

@@ -31,9 +31,9 @@ class Items:
 
     def __init__(self, directory: Path) -> None:
         arrays = read_arrays(directory)
-        facts = json.loads((directory / "manifest.json").read_text())["facts"]
-        self.metric = facts["metric"]
-        self.rows, self.ids = arrays["rows"][:, : facts["dim"]], arrays["ids"]
+        metadata = json.loads((directory / "manifest.json").read_text())["metadata"]
+        self.metric = metadata["metric"]
+        self.rows, self.ids = arrays["rows"][:, : metadata["dim"]], arrays["ids"]
 
     def change(self, gone: np.ndarray, new: np.ndarray, rows: np.ndarray) -> None:
         keep = ~np.isin(self.ids, gone)

@@ -99,9 +99,9 @@ def _change_manifest(random: Random, directory: Path, manifest: Any) -> None:
     write_manifest(directory, manifest)
 
 
-def _change_facts(random: Random, directory: Path, manifest: Any) -> None:
+def _change_metadata(random: Random, directory: Path, manifest: Any) -> None:
     """What little the manifest says of all, and nothing of files."""
-    change_json(random, manifest["facts"])
+    change_json(random, manifest["metadata"])
     write_manifest(directory, manifest)
 
 
@@ -145,7 +145,7 @@ def _change_shape(random: Random, directory: Path, manifest: Any) -> None:
         array = np.zeros((pick(random, [0, 1, 200_000]), *array.shape[1:]), array.dtype)
     write_array(directory, manifest, name, np.ascontiguousarray(array))
     if random.random() < 0.3:
-        manifest["facts"]["items"] = len(array)
+        manifest["metadata"]["items"] = len(array)
     write_manifest(directory, manifest)
 
 
@@ -163,11 +163,11 @@ def _change_all(random: Random, directory: Path, manifest: Any) -> None:
         dim = pick(random, [1, arrays["axes"].shape[0]])
         arrays["axes"] = np.resize(arrays["axes"], (dim, arrays["axes"].shape[1]))
         arrays["centroids"] = random.standard_normal((lists, dim)).astype("<f4")
-        manifest["facts"]["plan"]["lists"] = int(pick(random, [lists, min(lists, 16384)]))
+        manifest["metadata"]["plan"]["lists"] = int(pick(random, [lists, min(lists, 16384)]))
     elif kind == 1 and count:
         # Some rows, each however often.
         rows = random.integers(count, size=pick(random, [1, count // 2 + 1, count, 5000]))
-        for name in ("rows", "codes", "known", "norms", "ids", "twins"):
+        for name in ("rows", "codes", "known", "norms", "ids", "duplicate_ranks"):
             if len(arrays[name]):
                 arrays[name] = np.ascontiguousarray(arrays[name][rows])
         if random.random() < 0.7:
@@ -178,7 +178,7 @@ def _change_all(random: Random, directory: Path, manifest: Any) -> None:
         if len(arrays["starts"]) > 1:
             arrays["starts"] = np.minimum(arrays["starts"], len(rows))
             arrays["starts"][-1] = len(rows)
-        manifest["facts"]["items"] = len(rows)
+        manifest["metadata"]["items"] = len(rows)
     elif kind == 2:
         # Rows of one index, and all else of another, of the same shape.
         arrays["rows"] = change_values(random, arrays["rows"])
@@ -217,7 +217,7 @@ CHANGES: list[Callable[[Random, Path, Any], None]] = [
     *[_change_array] * 4,
     *[_change_manifest] * 2,
     *[_change_all] * 2,
-    _change_facts,
+    _change_metadata,
     _change_shape,
     _change_file,
     _change_journal,

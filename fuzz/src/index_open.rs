@@ -29,7 +29,7 @@ fn alter(saved: &mut Saved, input: &mut Input) {
     }
     let name = &names[input.up_to(names.len() - 1)];
     let other = &names[input.up_to(names.len() - 1)];
-    let facts = &mut saved.manifest.facts;
+    let metadata = &mut saved.manifest.metadata;
     let Some(stored) = saved.manifest.arrays.get_mut(name) else {
         return;
     };
@@ -45,7 +45,7 @@ fn alter(saved: &mut Saved, input: &mut Input) {
             }
         }
         4 => fill(data, stored.dtype, input),
-        5 => *facts = facts_of(facts, input),
+        5 => *metadata = metadata_of(metadata, input),
         6 => {
             let place = input.up_to(stored.shape.len().max(1) - 1);
             if let Some(length) = stored.shape.get_mut(place) {
@@ -69,8 +69,8 @@ fn alter(saved: &mut Saved, input: &mut Input) {
         8 => alter_words(saved, name, other, input),
         // All arrays of fewer, or more, items.
         9 => {
-            let (before, items) = (facts.items, number(facts.items, input));
-            facts.items = items;
+            let (before, items) = (metadata.items, number(metadata.items, input));
+            metadata.items = items;
             for (name, stored) in &mut saved.manifest.arrays {
                 let of_items = stored.shape.first() == Some(&before);
                 if let (true, Some(data)) = (of_items, saved.data.get_mut(name)) {
@@ -82,7 +82,7 @@ fn alter(saved: &mut Saved, input: &mut Input) {
         // More lists than the plan has.
         10 => {
             let lists = input.up_to(3000);
-            facts.plan = match facts.plan {
+            metadata.plan = match metadata.plan {
                 JoinPlan::Partitions(mut plan) if input.flag() => {
                     plan.lists = lists;
                     JoinPlan::Partitions(plan)
@@ -121,18 +121,21 @@ fn number(now: usize, input: &mut Input) -> usize {
     }
 }
 
-fn facts_of(facts: &super::saved::Facts, input: &mut Input) -> super::saved::Facts {
-    let mut facts = facts.clone();
+fn metadata_of(
+    metadata: &super::saved::IndexMetadata,
+    input: &mut Input,
+) -> super::saved::IndexMetadata {
+    let mut metadata = metadata.clone();
     match input.up_to(3) {
-        0 => facts.items = number(facts.items, input),
-        1 => facts.dim = number(facts.dim, input),
+        0 => metadata.items = number(metadata.items, input),
+        1 => metadata.dim = number(metadata.dim, input),
         2 => {
-            facts.metric = match input.up_to(METRICS.len()) {
+            metadata.metric = match input.up_to(METRICS.len()) {
                 place if place < METRICS.len() => METRICS[place].to_string(),
                 _ => "hamming".into(),
             }
         }
-        _ => match &mut facts.plan {
+        _ => match &mut metadata.plan {
             JoinPlan::Partitions(plan) => match input.up_to(4) {
                 0 => plan.seed = input.any(),
                 1 => plan.axes = number(plan.axes, input),
@@ -144,9 +147,9 @@ fn facts_of(facts: &super::saved::Facts, input: &mut Input) -> super::saved::Fac
         },
     }
     if input.once_in(16) {
-        facts.plan = JoinPlan::Exact;
+        metadata.plan = JoinPlan::Exact;
     }
-    facts
+    metadata
 }
 
 /// Makes the data as long as the shape says, where that is within reason.

@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Rows from which on joins follow their plans.
-const MANY: usize = 4096;
+const EXACT_BELOW: usize = 4096;
 
 /// Of many queries so many are compared with brute force.
 const COMPARED: usize = 100;
@@ -55,7 +55,7 @@ impl<T: Scalar> Sides<T> {
         };
         let side = |input: &mut Input| {
             let count = match (many, input.up_to(3)) {
-                (true, _) => MANY - 2 + input.up_to(300),
+                (true, _) => EXACT_BELOW - 2 + input.up_to(300),
                 (_, 0) => input.up_to(3),
                 (_, 3) => input.up_to(250),
                 _ => input.up_to(40),
@@ -112,8 +112,8 @@ fn rows<T: Scalar>(count: usize, dim: usize, metric: Metric, input: &mut Input) 
     let mut values: Vec<f64> = Vec::with_capacity(count * dim);
     for row in 0..count {
         let mut kind = random.below(64);
-        let mut is = |place: usize| {
-            let share = shares[place];
+        let mut is = |position: usize| {
+            let share = shares[position];
             let is = kind < share;
             kind = kind.wrapping_sub(share);
             is
@@ -153,8 +153,8 @@ fn rows<T: Scalar>(count: usize, dim: usize, metric: Metric, input: &mut Input) 
     // What is left of the bytes are some values as they are.
     for _ in 0..input.up_to(6) {
         if !values.is_empty() {
-            let place = input.up_to(values.len() - 1);
-            values[place] = f64::from(input.any::<i16>()) / 64.0;
+            let position = input.up_to(values.len() - 1);
+            values[position] = f64::from(input.any::<i16>()) / 64.0;
         }
     }
     let most = largest::<T>(metric, dim) * (1.0 - 1e-6);
@@ -339,27 +339,27 @@ fn check_nearest<T: Scalar>(
 ) {
     assert_eq!(found.k, k);
     assert_eq!(found.indices.len(), queries.len() * k);
-    let step = if queries.len() < MANY / 2 {
+    let step = if queries.len() < EXACT_BELOW / 2 {
         1
     } else {
         queries.len() / COMPARED
     };
     for query in 0..queries.len() {
-        let (places, distances) = (&found.indices[query * k..], &found.distances[query * k..]);
-        let (places, distances) = (&places[..k], &distances[..k]);
+        let (indices, distances) = (&found.indices[query * k..], &found.distances[query * k..]);
+        let (indices, distances) = (&indices[..k], &distances[..k]);
         let of = |item: usize| apart(metric, queries.row(query), items.row(item));
-        let filled = places.iter().take_while(|&&index| index >= 0).count();
+        let filled = indices.iter().take_while(|&&index| index >= 0).count();
         assert!(
             distances.is_sorted(),
             "{metric}, query {query}: {distances:?}"
         );
-        let distinct: BTreeSet<i64> = places[..filled].iter().copied().collect();
+        let distinct: BTreeSet<i64> = indices[..filled].iter().copied().collect();
         assert_eq!(
             distinct.len(),
             filled,
-            "{metric}, query {query}: {places:?}"
+            "{metric}, query {query}: {indices:?}"
         );
-        for (&index, &distance) in places[..filled].iter().zip(distances) {
+        for (&index, &distance) in indices[..filled].iter().zip(distances) {
             assert!(
                 is_candidate(query, index as usize),
                 "{metric}, query {query}: {index}"
@@ -373,8 +373,8 @@ fn check_nearest<T: Scalar>(
             );
         }
         assert!(
-            places[filled..].iter().all(|&index| index == -1),
-            "{places:?}"
+            indices[filled..].iter().all(|&index| index == -1),
+            "{indices:?}"
         );
         assert!(
             distances[filled..]
@@ -480,12 +480,12 @@ fn within<T: Scalar>(metric: Metric, input: &mut Input) {
     assert_eq!(found.lims.len(), left.len() + 1);
     let mut pairs = Vec::new();
     for (query, ends) in found.lims.windows(2).enumerate() {
-        let places = ends[0] as usize..ends[1] as usize;
+        let indices = ends[0] as usize..ends[1] as usize;
         assert!(
-            found.distances[places.clone()].is_sorted(),
+            found.distances[indices.clone()].is_sorted(),
             "{metric}, query {query}"
         );
-        for at in places {
+        for at in indices {
             pairs.push((query as i64, found.indices[at], found.distances[at]));
         }
     }

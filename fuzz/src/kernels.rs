@@ -63,7 +63,7 @@ fn bounds(count: usize, input: &mut Input) -> Vec<f32> {
 
 /// What two panels come to, with all floats as bits and pairs in one order.
 #[derive(Debug, PartialEq)]
-struct Met {
+struct Compared {
     near: Result<Vec<(u32, u32, u32, u32)>>,
     nearest: Result<Vec<(u32, u32, u32, u32)>>,
     squares: Result<Vec<u32>>,
@@ -75,7 +75,7 @@ struct Side<'a> {
     bounds: Vec<f32>,
 }
 
-fn meet(left: &Side, right: &Side, k: usize, isa: Isa) -> Result<Met> {
+fn compare(left: &Side, right: &Side, k: usize, isa: Isa) -> Result<Compared> {
     let (mut lefts, mut rights) = (LeftPanel::new(isa), RightPanel::new(isa));
     lefts.gather(&left.codes, &left.rows, &left.bounds)?;
     rights.gather(&right.codes, &right.rows, &right.bounds)?;
@@ -105,7 +105,7 @@ fn meet(left: &Side, right: &Side, k: usize, isa: Isa) -> Result<Met> {
         assert_eq!(squares.len(), columns * left.rows.len());
         squares.iter().map(|square| square.to_bits()).collect()
     });
-    Ok(Met {
+    Ok(Compared {
         near,
         nearest,
         squares,
@@ -162,11 +162,11 @@ fn panels(input: &mut Input) {
         right_scalar.codes.parts(),
         "{isa}"
     );
-    let met = meet(&left_side, &right_side, k, isa);
-    let expected = meet(&left_scalar, &right_scalar, k, Isa::SCALAR);
-    assert_eq!(met, expected, "{isa}");
+    let compared = compare(&left_side, &right_side, k, isa);
+    let expected = compare(&left_scalar, &right_scalar, k, Isa::SCALAR);
+    assert_eq!(compared, expected, "{isa}");
 
-    let Ok(Met { near: Ok(near), .. }) = met else {
+    let Ok(Compared { near: Ok(near), .. }) = compared else {
         return;
     };
     let found: std::collections::BTreeSet<_> = near.iter().map(|near| (near.0, near.1)).collect();
@@ -220,7 +220,7 @@ fn hostile_panels(input: &mut Input) {
         rows: of_right,
         bounds: of_rights,
     };
-    let _ = meet(&left, &right, k, isa);
+    let _ = compare(&left, &right, k, isa);
 }
 
 fn rows<T>(values: &[T], dim: usize) -> Rows<'_, T> {
@@ -411,10 +411,16 @@ fn numbers(input: &mut Input) {
     assert_eq!(least(&numbers, isa), expected, "{isa}");
     let (from, margin) = (input.odd_f32(), input.odd_f32());
     let near = |isa| {
-        let mut places = Vec::new();
-        each_near_least(&numbers, from, margin, |place| places.push(place), isa);
-        assert!(places.is_sorted());
-        places
+        let mut positions = Vec::new();
+        each_near_least(
+            &numbers,
+            from,
+            margin,
+            |position| positions.push(position),
+            isa,
+        );
+        assert!(positions.is_sorted());
+        positions
     };
     assert_eq!(near(isa), near(Isa::SCALAR), "{isa}");
 

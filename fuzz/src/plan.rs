@@ -4,7 +4,7 @@
 use lshjoin::{Context, JoinPlan, KnnJoin, Rows};
 
 /// Rows from which on joins follow their plans.
-const MANY: usize = 4096;
+const EXACT_BELOW: usize = 4096;
 
 pub fn run(data: &[u8]) {
     let Ok(plan) = serde_json::from_slice::<JoinPlan>(data) else {
@@ -16,7 +16,7 @@ pub fn run(data: &[u8]) {
 
     let ctx = Context::new().expect("an instruction set");
     let checked = plan.check();
-    for (count, plan) in [(50, plan), (MANY + 4, soon_done(plan))] {
+    for (count, plan) in [(50, plan), (EXACT_BELOW + 4, soon_done(plan))] {
         let values: Vec<f32> = (0..count * 2).map(|at| (at * 7919 % 509) as f32).collect();
         let rows = Rows::new(&values, 2).expect("whole rows");
         let found = KnnJoin::new(rows).k(3).plan(plan).run(&ctx);

@@ -30,13 +30,13 @@ pub struct Manifest {
     pub format: String,
     pub format_version: u32,
     pub library_version: String,
-    pub facts: Facts,
+    pub metadata: IndexMetadata,
     pub arrays: BTreeMap<String, Stored>,
     checksum: String,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Facts {
+pub struct IndexMetadata {
     pub items: usize,
     pub dim: usize,
     pub metric: String,

@@ -192,7 +192,7 @@ fn bucket_ids_and_keys() {
     });
 }
 
-/// Quantising, gathering and meeting. Panels are padded to whole blocks of whole lines, so that a
+/// Quantising, gathering and comparing. Panels are padded to whole blocks of whole lines, so that a
 /// kernel which reads a block too many, or a line, leaves the panel.
 fn tiles<T: Scalar>(isa: Isa) {
     let mut near = Vec::new();

@@ -402,10 +402,10 @@ proptest! {
     #[test]
     fn nothing_near_is_lost((dim, mut rows, bounds) in hostile()) {
         // Some rows twice, some almost.
-        let twins: Vec<_> = rows.iter().step_by(3).cloned().collect();
-        let close = twins.iter().map(|row| row.iter().map(|v| v * 0.999_999).collect::<Vec<_>>());
+        let copies: Vec<_> = rows.iter().step_by(3).cloned().collect();
+        let close = copies.iter().map(|row| row.iter().map(|v| v * 0.999_999).collect::<Vec<_>>());
         let close: Vec<_> = close.collect();
-        rows.extend(twins);
+        rows.extend(copies);
         rows.extend(close);
         let n = rows.len();
         let flat: Vec<f32> = rows.concat();

@@ -191,15 +191,15 @@ impl Index {
         let written = ARRAYS.iter().map(|&name| {
             let array = segment.array(name);
             let mut writer: ArrayWriter = directory.writer(name, array.shape().clone())?;
-            for (number, part) in array.data().chunks(COPIED).enumerate() {
+            for (index, part) in array.data().chunks(COPIED).enumerate() {
                 ctx.check()?;
-                writer.write(number * COPIED, part)?;
+                writer.write(index * COPIED, part)?;
             }
             Ok(writer.finish(ctx)?.1)
         });
         let written = written.collect::<Result<Vec<_>>>()?;
         let files = written.into_iter().flatten().collect();
-        directory.commit(segment.facts(), files)?;
+        directory.commit(segment.metadata(), files)?;
         Ok(())
     }
 
@@ -252,7 +252,7 @@ impl Index {
         check_unique(ids)?;
         let by_id = self.segment.by_id(ctx)?;
         for &id in ids {
-            if self.place(id, by_id).is_some() {
+            if self.locate(id, by_id).is_some() {
                 return Err(Error::Id {
                     id,
                     problem: "is in the index already; remove it first to replace its item",
@@ -277,9 +277,9 @@ impl Index {
         let by_id = self.segment.by_id(ctx)?;
         let mut rows = Vec::new();
         for &id in ids {
-            match self.place(id, by_id) {
-                Some(Place::Segment(row)) => memory::push(&mut rows, row, ROW_NUMBERS)?,
-                Some(Place::Added) => {}
+            match self.locate(id, by_id) {
+                Some(Location::Segment(row)) => memory::push(&mut rows, row, ROW_NUMBERS)?,
+                Some(Location::Added) => {}
                 None => {
                     return Err(Error::Id {
                         id,
@@ -303,12 +303,12 @@ impl Index {
         Ok(())
     }
 
-    fn place(&self, id: i64, by_id: ById<'_>) -> Option<Place> {
+    fn locate(&self, id: i64, by_id: ById<'_>) -> Option<Location> {
         if self.added.contains(id) {
-            return Some(Place::Added);
+            return Some(Location::Added);
         }
         let row = by_id.row(id).filter(|&row| !self.removed.contains(row));
-        row.map(Place::Segment)
+        row.map(Location::Segment)
     }
 
     /// The plan of a search for `recall` of the neighbours of so many queries.
@@ -336,7 +336,7 @@ impl IndexBuilder {
 }
 
 /// Where an item is.
-enum Place {
+enum Location {
     Segment(usize),
     Added,
 }

@@ -12,33 +12,30 @@
 //! recall tried, on AMX as on AVX2, lists got there sooner; `make bench-planner` has them in its
 //! grid.
 
+mod contrast;
 pub(crate) mod cost_model;
 pub(crate) mod prediction;
 
 use lshjoin_kernels::{Rows, Scalar};
-use rand_chacha::{
-    ChaCha8Rng,
-    rand_core::{Rng, SeedableRng},
-};
 
 use crate::{
     base::{
         check::check_recall,
         context::Context,
         error::Result,
-        median::median,
         metric::Metric,
         plan::{IvfPlan, JoinPlan, MOST_LISTS},
         report::Estimate,
     },
     ivf::{
         coarse_quantiser::CoarseQuantiser,
-        margins::{ProbeStats, margin_for, needed, probe_stats},
+        margins::{ProbeStats, margin_for, probe_stats, recall_curve},
         state::{IvfState, PlannedJoin, learn},
         warm_start::WarmStart,
     },
     pairs::{by_sorting::are_most, top_k_lists::warm_start_rows},
     planner::{
+        contrast::{contrast, furthest_lengths, is_hard, random_lengths},
         cost_model::{Costs, Workload},
         prediction::{PlanStudy, PredictedPlan, Prediction, Setting},
     },
@@ -55,12 +52,12 @@ use crate::{
 /// If a side has fewer rows than this, all pairs are compared without planning.
 const SMALL: usize = 5000;
 
-/// Lists are looked into if, were they to compare only the share `LUCKY` of the pairs, they could
+/// Lists are considered if, were they to compare only the share `LUCKY` of the pairs, they could
 /// do with the share `SAVED` of the work of comparing all.
 const SAVED: f64 = 0.9;
 const LUCKY: f64 = 0.01;
 
-/// The share of a join's time that looking into one more number of lists may take.
+/// The share of a join's time that the study of one more number of lists may take.
 const MORE_PLANNING: f64 = 0.04;
 
 /// Items of a list in the numbers of lists that are considered: what does well mostly comes first.
@@ -72,13 +69,6 @@ const FEW_LISTS: usize = 1024;
 
 /// Recalls that the study of a number of lists predicts, beside the one that is asked for.
 const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
-
-/// Random items that the distances of a held-out row are measured to.
-const OTHERS: usize = 8;
-
-/// Up to this contrast, near and random items are taken to be about as far: lists are then looked
-/// into only if that takes next to nothing.
-const NO_CONTRAST: f64 = 1.2;
 
 /// What is asked of the planner.
 pub(crate) struct Planner<'a> {
@@ -105,14 +95,6 @@ struct ListStudy {
     stats: ProbeStats,
     /// That setting and those that reach other recalls.
     curve: Vec<Setting>,
-}
-
-/// How far held-out rows are from random items.
-struct Random {
-    /// Of each row to one of them.
-    distances: Vec<f64>,
-    /// The share of such pairs that codes can't tell from near ones.
-    ambiguous: f64,
 }
 
 impl<'a> Planner<'a> {
@@ -194,7 +176,7 @@ impl<'a> Planner<'a> {
 
         let mut ground_truth = GroundTruth::of(left, right, k, ctx)?;
         let near = furthest_lengths(sides, &ground_truth);
-        let random = self.random(sides, &ground_truth)?;
+        let random = random_lengths(sides, &ground_truth, self.seed, ctx)?;
         exact.contrast = contrast(&near, &random.distances, right.metric);
         workload.ambiguous = random.ambiguous;
         exact.seconds = self.costs.seconds(self.costs.exact(&workload));
@@ -318,46 +300,6 @@ impl<'a> Planner<'a> {
         self.costs.lists(workload, lists, stats, 0.0)
     }
 
-    /// How far held-out rows are from items chosen at random.
-    fn random<T: Scalar>(
-        &self,
-        (left, right): Sides<'_, '_, T>,
-        ground_truth: &GroundTruth<T>,
-    ) -> Result<Random> {
-        let items = right.len() as u64;
-        let with_itself = left.is_none();
-        let left = left.unwrap_or(right);
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        let mut other = |row: u32| loop {
-            let other = (rng.next_u64() % items) as u32;
-            if !with_itself || other != row || items == 1 {
-                return (row, other);
-            }
-        };
-        let rows = ground_truth.some(Split::All);
-        let rows = rows.flat_map(|row| std::iter::repeat_n(row, OTHERS));
-        let pairs: Vec<(u32, u32)> = rows
-            .clone()
-            .map(|row| other(left.internal_id(row.row)))
-            .collect();
-        let mut distances = Vec::new();
-        left.distances(right, &pairs, &mut distances, self.ctx.isa())?;
-        let ambiguous = rows.zip(&pairs).zip(&distances);
-        let ambiguous = ambiguous.filter(|&((row, &pair), &random)| {
-            let (_, near) = left.filter_interval(right, pair, row.furthest.to_f64());
-            let (random, _) = left.filter_interval(right, pair, random);
-            random <= near + left.code_error(pair.0) + right.code_error(pair.1)
-        });
-        let ambiguous = ambiguous.count() as f64 / pairs.len().max(1) as f64;
-        let some = pairs.iter().zip(distances).step_by(OTHERS);
-        Ok(Random {
-            ambiguous,
-            distances: some
-                .map(|(&(row, _), distance)| left.length(right, row, distance))
-                .collect(),
-        })
-    }
-
     /// What these lists would compare and find.
     fn lists<T: Scalar>(
         &self,
@@ -370,11 +312,11 @@ impl<'a> Planner<'a> {
         let ctx = self.ctx;
         let plan = IvfPlan::new(count, 1).seed(self.seed);
         let plan = |recall| JoinPlan::Ivf(plan.until_recall(recall));
-        let needed = |which| {
+        let curve = |which| {
             let known = ground_truth.known(which);
-            needed(&quantiser, &warm_start, left, right, &known, ctx)
+            recall_curve(&quantiser, &warm_start, left, right, &known, ctx)
         };
-        let (calibration, check) = (needed(Split::Calibration)?, needed(Split::Check)?);
+        let (calibration, check) = (curve(Split::Calibration)?, curve(Split::Check)?);
         let recalls: Vec<f64> = std::iter::once(self.recall).chain(CURVE).collect();
         let margins = recalls.iter();
         let margins = margins.map(|&recall| calibration.threshold_for(self.others.of_all(recall)));
@@ -389,13 +331,13 @@ impl<'a> Planner<'a> {
         let of_held_out = ground_truth.len() as f64 / workload.left as f64;
         let found = |margin| self.others.found(Estimate::of(check.found(margin)));
         let soon = found(0.0).value;
-        let setting = |place: usize| {
-            let stats = probe_stats[place];
-            let found = found(margins[place]);
+        let setting = |position: usize| {
+            let stats = probe_stats[position];
+            let found = found(margins[position]);
             let late = found.value - soon;
             let work = self.costs.lists(workload, quantiser.len(), stats, late);
             let setting = Setting {
-                plan: plan(recalls[place]),
+                plan: plan(recalls[position]),
                 recall: found.value,
                 share: (stats.share + stats.warm_start + of_held_out).min(1.0),
                 seconds: self.costs.seconds(work),
@@ -403,7 +345,9 @@ impl<'a> Planner<'a> {
             (setting, found)
         };
         let (asked, recall) = setting(0);
-        let curve = (0..recalls.len()).map(|place| setting(place).0).collect();
+        let curve = (0..recalls.len())
+            .map(|position| setting(position).0)
+            .collect();
         Ok(ListStudy {
             count,
             quantiser,
@@ -415,27 +359,6 @@ impl<'a> Planner<'a> {
             curve,
         })
     }
-}
-
-/// How far the held-out rows are from their k-th neighbours, as lengths.
-fn furthest_lengths<T: Scalar>(
-    (left, right): Sides<'_, '_, T>,
-    ground_truth: &GroundTruth<T>,
-) -> Vec<f64> {
-    let left = left.unwrap_or(right);
-    let rows = ground_truth.some(Split::All);
-    let lengths = rows.map(|row| {
-        let id = left.internal_id(row.row);
-        left.length(right, id, row.furthest.to_f64())
-    });
-    lengths.collect()
-}
-
-/// Whether near and random items are about as far.
-fn is_hard(exact: &Prediction) -> bool {
-    exact
-        .contrast
-        .is_some_and(|contrast| contrast < NO_CONTRAST)
 }
 
 /// Why all pairs are compared rather than lists probed.
@@ -456,29 +379,15 @@ fn why_exact(k: usize, hard: Option<f64>, lists: Option<Setting>) -> String {
     reasons.join(", and ")
 }
 
-/// How many times as far as their neighbours random items are; `None` for neighbours at distance 0.
-fn contrast(near: &[f64], random: &[f64], metric: Metric) -> Option<f64> {
-    // A cosine distance is half the square of a Euclidean one.
-    let length = |distance: f64| match metric {
-        Metric::Cosine => distance.sqrt(),
-        _ => distance,
-    };
-    let (near, random) = (length(median(near)?), length(median(random)?));
-    (near > 0.0)
-        .then(|| random / near)
-        .filter(|contrast| contrast.is_finite())
-}
-
 #[cfg(test)]
 mod tests {
-    use crate::join::knn::study;
-    use crate::planner::prediction::PredictedPlan;
     use lshjoin_kernels::Isa;
+    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
     use super::*;
     use crate::{
         base::random::gaussian,
-        join::knn::{by_plan, by_recall},
+        join::knn::{by_plan, by_recall, study},
     };
 
     const DIM: usize = 48;
@@ -499,21 +408,6 @@ mod tests {
                 (centre + gaussian(&mut rng)) as f32
             })
             .collect()
-    }
-
-    #[test]
-    fn contrast_is_that_of_the_medians() {
-        let near = [1.0, 2.0, 90.0];
-        let random = [3.0, 6.0, 1000.0];
-        assert_eq!(contrast(&near, &random, Metric::Euclidean), Some(3.0));
-        let squares = |values: [f64; 3]| values.map(|value| value * value);
-        let cosine = contrast(&squares(near), &squares(random), Metric::Cosine);
-        assert!((cosine.unwrap() - 3.0).abs() < 1e-12);
-        assert_eq!(contrast(&[0.0; 3], &random, Metric::Euclidean), None);
-        assert_eq!(
-            contrast(&near, &[f64::INFINITY; 3], Metric::Euclidean),
-            None
-        );
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl<'a, T: Scalar> Vectors<'a, T> {
     fn distinct(
         rows: Rows<'a, T>,
         metric: Metric,
-        Distinct { kept, places }: Distinct,
+        Distinct { kept, positions }: Distinct,
         ctx: &Context,
     ) -> Result<Self> {
         // Of the rows that take part: a million equal ones would outweigh all others.
@@ -105,7 +105,7 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         if let Some(codes) = &side.codes {
             side.codes = Some(codes.reordered(&kept)?);
         }
-        side.order = Some((kept, places));
+        side.order = Some((kept, positions));
         Ok(side)
     }
 
@@ -252,7 +252,7 @@ impl<'a, T: Scalar> Vectors<'a, T> {
 
     /// The number of internal ids: of rows without the duplicates that are left out.
     pub(crate) fn len(&self) -> usize {
-        self.order().map_or(self.rows.len(), <[u32]>::len)
+        self.rows_by_id().map_or(self.rows.len(), <[u32]>::len)
     }
 
     /// Whether there is none.
@@ -262,41 +262,41 @@ impl<'a, T: Scalar> Vectors<'a, T> {
 
     /// Copies of every `step`th row in order of internal ids, row-major.
     pub(crate) fn spread(&self, step: usize) -> Result<Vec<T>> {
-        let numbers = (0..self.len() as u32).step_by(step);
-        let rows: Vec<u32> = numbers.map(|number| self.row(number)).collect();
+        let ids = (0..self.len() as u32).step_by(step);
+        let rows: Vec<u32> = ids.map(|id| self.row(id)).collect();
         Ok(self.rows.gather(&rows)?)
     }
 
     /// At most `most` of the rows, by index.
     pub(crate) fn sample(&self, most: usize) -> Vec<u32> {
-        let numbers = sampling::sample(self.len(), most).into_iter();
-        numbers.map(|number| self.row(number)).collect()
+        let ids = sampling::sample(self.len(), most).into_iter();
+        ids.map(|id| self.row(id)).collect()
     }
 
     /// What orders rows at the same distance: their index or, in an index, the user's id.
-    pub(crate) fn rank(&self, number: u32) -> i64 {
+    pub(crate) fn rank(&self, id: u32) -> i64 {
         match &self.source {
-            Some(source) => source.id(number),
-            None => self.row(number).into(),
+            Some(source) => source.user_id(id),
+            None => self.row(id).into(),
         }
     }
 
     /// Whether this row may be a neighbour. In an index, removed rows and surplus duplicates may
     /// not.
-    pub(crate) fn takes_part(&self, number: u32) -> bool {
+    pub(crate) fn takes_part(&self, id: u32) -> bool {
         self.source
             .as_ref()
-            .is_none_or(|source| source.takes_part(number))
+            .is_none_or(|source| source.takes_part(id))
     }
 
     /// The internal ids of the rows that may be neighbours.
     pub(crate) fn internal_ids(&self) -> Result<Vec<u32>> {
         let all = 0..self.len() as u32;
-        let numbers = match self.source {
+        let ids = match self.source {
             None => memory::collect(all, ROW_NUMBERS),
-            Some(_) => memory::collect(all.filter(|&number| self.takes_part(number)), ROW_NUMBERS),
+            Some(_) => memory::collect(all.filter(|&id| self.takes_part(id)), ROW_NUMBERS),
         };
-        Ok(numbers?)
+        Ok(ids?)
     }
 
     /// To be called before [`Vectors::rows`] are read at these indices: the file of an index may be
@@ -317,17 +317,15 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         if let Some(codes) = &self.codes {
             self.codes = Some(codes.reordered(&order)?);
         }
-        let mut places = memory::zeroed(order.len(), ROW_NUMBERS)?;
-        for (place, &number) in (0..).zip(&order) {
-            places[number as usize] = place;
+        let mut ids = memory::zeroed(order.len(), ROW_NUMBERS)?;
+        for (new, &id) in (0..).zip(&order) {
+            ids[id as usize] = new;
         }
         self.order = Some(match self.order.take() {
-            None => (order, places),
+            None => (order, ids),
             Some((mut rows, mut before)) => {
-                before
-                    .iter_mut()
-                    .for_each(|place| *place = places[*place as usize]);
-                rows = order.iter().map(|&number| rows[number as usize]).collect();
+                before.iter_mut().for_each(|id| *id = ids[*id as usize]);
+                rows = order.iter().map(|&id| rows[id as usize]).collect();
                 (rows, before)
             }
         });
@@ -335,27 +333,27 @@ impl<'a, T: Scalar> Vectors<'a, T> {
     }
 
     /// The index in [`Vectors::rows`] of the row of this internal id.
-    pub(crate) fn row(&self, number: u32) -> u32 {
+    pub(crate) fn row(&self, id: u32) -> u32 {
         self.order
             .as_ref()
-            .map_or(number, |(rows, _)| rows[number as usize])
+            .map_or(id, |(rows, _)| rows[id as usize])
     }
 
     /// The row of each internal id, where that is not the same.
-    pub(crate) fn order(&self) -> Option<&[u32]> {
+    pub(crate) fn rows_by_id(&self) -> Option<&[u32]> {
         self.order.as_ref().map(|(rows, _)| rows.as_slice())
     }
 
     /// The internal id of each row, where that is not the same.
-    pub(crate) fn positions(&self) -> Option<&[u32]> {
-        self.order.as_ref().map(|(_, places)| places.as_slice())
+    pub(crate) fn ids_by_row(&self) -> Option<&[u32]> {
+        self.order.as_ref().map(|(_, ids)| ids.as_slice())
     }
 
     /// The internal id of the row at this index of [`Vectors::rows`].
     pub(crate) fn internal_id(&self, row: u32) -> u32 {
         self.order
             .as_ref()
-            .map_or(row, |(_, places)| places[row as usize])
+            .map_or(row, |(_, ids)| ids[row as usize])
     }
 
     /// Takes augmented rows to have this norm, which they all have but for rounding; their codes'
@@ -382,9 +380,9 @@ impl<'a, T: Scalar> Vectors<'a, T> {
 
     /// About how far a row is from its code, taking the rounding errors of its values to be
     /// independent and uniform.
-    pub(crate) fn code_error(&self, number: u32) -> f32 {
+    pub(crate) fn code_error(&self, id: u32) -> f32 {
         let codes = self.codes.as_ref();
-        let scale = codes.and_then(|codes| codes.scale(number as usize));
+        let scale = codes.and_then(|codes| codes.scale(id as usize));
         scale.unwrap_or(0.0) * (self.rows.dim() as f32 / 12.0).sqrt()
     }
 
@@ -476,17 +474,17 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         Ok(())
     }
 
-    fn norm(&self, number: u32) -> f64 {
-        self.norms[self.row(number) as usize]
+    fn norm(&self, id: u32) -> f64 {
+        self.norms[self.row(id) as usize]
     }
 
     /// A distance of this row as a length, for plots and contrasts. Inner products may be negative;
     /// for them it is the Euclidean distance of the augmented rows.
-    pub(crate) fn length(&self, other: &Self, number: u32, distance: f64) -> f64 {
+    pub(crate) fn length(&self, other: &Self, id: u32, distance: f64) -> f64 {
         match self.metric {
             Metric::InnerProduct => {
                 let of_other = other.norms.first().copied().unwrap_or(0.0);
-                let squares = self.norm(number).powi(2) + of_other * of_other;
+                let squares = self.norm(id).powi(2) + of_other * of_other;
                 (squares + 2.0 * distance).max(0.0).sqrt()
             }
             _ => distance,

@@ -109,14 +109,14 @@ impl Index {
     /// What is known of it, by name.
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let info = self.now(py).info();
-        let facts = PyDict::new(py);
-        facts.set_item("items", info.items)?;
-        facts.set_item("removed", info.removed)?;
-        facts.set_item("added", info.added)?;
-        facts.set_item("dim", info.dim)?;
-        facts.set_item("metric", info.metric.name())?;
-        facts.set_item("plan", to_text(JoinPlan::Partitions(info.plan))?)?;
-        Ok(facts)
+        let told = PyDict::new(py);
+        told.set_item("items", info.items)?;
+        told.set_item("removed", info.removed)?;
+        told.set_item("added", info.added)?;
+        told.set_item("dim", info.dim)?;
+        told.set_item("metric", info.metric.name())?;
+        told.set_item("plan", to_text(JoinPlan::Partitions(info.plan))?)?;
+        Ok(told)
     }
 
     fn add(&self, py: Python<'_>, items: Items<'_>, ids: Ids<'_>) -> PyResult<()> {

@@ -58,7 +58,7 @@ def test_centroids_by_the_thousand_are_refused_unread(saved, rng):
     ):
         index_files.write_array(saved, manifest, "starts", starts)
         index_files.write_array(saved, manifest, "centroids", np.zeros((lists, 4), "<f4"))
-        manifest["facts"]["plan"]["lists"] = claimed
+        manifest["metadata"]["plan"]["lists"] = claimed
         index_files.write_manifest(saved, manifest)
         with pytest.raises(ValueError, match=message):
             Index.load(saved)
@@ -67,7 +67,7 @@ def test_centroids_by_the_thousand_are_refused_unread(saved, rng):
 def test_more_rows_than_there_are_take_no_memory(saved):
     """The manifest is small, its shapes agree with one another, and no file is as long."""
     manifest = manifest_of(saved)
-    manifest["facts"]["items"] = 2**31
+    manifest["metadata"]["items"] = 2**31
     for about in manifest["arrays"].values():
         if about["shape"][0] == 400:
             about["shape"][0] = 2**31

@@ -622,7 +622,7 @@ def test_what_a_join_reports(kept, rng):
     few = index.knn(queries, 5, plan=JoinPlan.from_json(lists))
     assert few.report.pairs < exact.report.pairs
     assert {"codes", "probes"} <= few.report.seconds.keys()
-    # Held-out rows tell how far to look: their own exact join is not this one's recall.
+    # Held-out rows tell how far to probe: their own exact join is not this one's recall.
     assert few.report.recall is None
     numbers = {"axes": 48, "lists": json.loads(lists)["lists"], "probes": 1}
     until = index.knn(queries, 5, plan=JoinPlan.partitions(**numbers, until_recall=0.5))

@@ -185,16 +185,16 @@ def test_small_cosine_distances(dtype, plan):
     distances, indices = knn_join(
         items=x, k=2, metric="cosine", **({"plan": plan} if plan else {"recall": 1.0})
     )
-    twins = np.arange(3000)
+    copies = np.arange(3000)
     # Exact copies at 0, before near ones.
     assert (distances[:6000, 0] == 0).all()
-    assert (indices[:3000, 0] == twins + 3000).all()
-    assert (indices[3000:6000, 0] == twins).all()
+    assert (indices[:3000, 0] == copies + 3000).all()
+    assert (indices[3000:6000, 0] == copies).all()
     wide = x.astype(np.longdouble)
     wide /= np.sqrt((wide**2).sum(1, keepdims=True))
     near = ((wide[:3000] - wide[6000:]) ** 2).sum(1) / 2
     np.testing.assert_allclose(distances[:3000, 1], near.astype(np.float64), rtol=1e-5)
-    assert (indices[:3000, 1] == twins + 6000).all()
+    assert (indices[:3000, 1] == copies + 6000).all()
     # A radius between copies and near ones.
     lims, found, _ = radius_join(items=x, radius=float(near.min()) / 2, metric="cosine")
     assert lims[-1] == 6000

@@ -244,8 +244,8 @@ def test_numbers_out_of_range(name, value, message):
     ("name", "value", "message"),
     [
         ("seed", -1, r"seed must be 0 to 2\*\*64 - 1, not -1"),
-        ("lists", 0, "lists must be 1 to 16384, not 0"),
-        ("lists", 16_385, "lists must be 1 to 16384, not 16385"),
+        ("lists", 0, "lists must be 1 to 1048576, not 0"),
+        ("lists", 1_048_577, "lists must be 1 to 1048576, not 1048577"),
         ("probes", 0, "probes must be at least 1, not 0"),
         ("rounds", 2**64 - 1, "rounds must be at most 64, not 18446744073709551615"),
     ],

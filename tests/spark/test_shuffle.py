@@ -31,7 +31,7 @@ def placed(column) -> list[tuple[int, int, bool]]:
     return [(row, at["block"], at["right"]) for row, ats in places for at in ats]
 
 
-def meetings(left, right) -> list[tuple[int, int, int]]:
+def compared(left, right) -> list[tuple[int, int, int]]:
     return [(a, b, block) for (a, block), (b, other) in product(left, right) if block == other]
 
 
@@ -43,14 +43,14 @@ def test_rows_of_a_part_meet_in_one_block_of_it(rng):
     right = placed(plan.of_right(parts[1], hashes(rng)))
     assert not any(at[2] for at in left)
     assert all(at[2] for at in right)
-    met = meetings([at[:2] for at in left], [at[:2] for at in right])
+    pairs_compared = compared([at[:2] for at in left], [at[:2] for at in right])
     expected = {
         (a, b, part)
         for a, b in product(range(ROWS), repeat=2)
         for part in set(parts[0][a]) & set(parts[1][b])
     }
-    assert len(met) == len(expected)
-    assert {(a, b, plan.part_of(block)) for a, b, block in met} == expected
+    assert len(pairs_compared) == len(expected)
+    assert {(a, b, plan.part_of(block)) for a, b, block in pairs_compared} == expected
 
 
 def test_rows_of_one_side_meet_once_or_as_a_slice_with_itself(rng):
@@ -62,8 +62,8 @@ def test_rows_of_one_side_meet_once_or_as_a_slice_with_itself(rng):
     left, right = (
         [(row, block) for row, block, side in at if side == which] for which in (False, True)
     )
-    pairs = [(min(a, b), max(a, b), plan.part_of(block)) for a, b, block in meetings(left, right)]
-    among = [(a, b, block) for a, b, block in meetings(left, left) if plan.is_diagonal(block)]
+    pairs = [(min(a, b), max(a, b), plan.part_of(block)) for a, b, block in compared(left, right)]
+    among = [(a, b, block) for a, b, block in compared(left, left) if plan.is_diagonal(block)]
     pairs += [(a, b, plan.part_of(block)) for a, b, block in among if a <= b]
     expected = {
         (a, b, part)

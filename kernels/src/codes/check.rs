@@ -43,7 +43,7 @@ impl Quantised<'_> {
                 && codes.iter().all(|code| (-most..=most).contains(code))
                 && padding.iter().all(|&code| code == 0))
         });
-        unsound.map(|place| first + place)
+        unsound.map(|position| first + position)
     }
 
     /// The first row that is further from its codes, counted from `centre` if there is one, than the

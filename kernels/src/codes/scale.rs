@@ -114,8 +114,8 @@ impl<T: Scalar> WithSimd for ScaleOf<'_, T> {
         if extremes.is_empty() {
             return 1.0;
         }
-        let place = ((extremes.len() - 1) as f64 * SHARE) as usize;
-        let (_, &mut extreme, _) = extremes.select_nth_unstable_by(place, f64::total_cmp);
+        let position = ((extremes.len() - 1) as f64 * SHARE) as usize;
+        let (_, &mut extreme, _) = extremes.select_nth_unstable_by(position, f64::total_cmp);
         let scale = (extreme / largest_code(rows.dim())).clamp(SCALES.0, SCALES.1) as f32;
         let scale = f32::from_bits((scale.to_bits() + 0xff) & !0xff);
         f64::from(scale)

@@ -92,7 +92,7 @@ impl HashFunctions {
         })
     }
 
-    /// Some of the functions, by their place.
+    /// Some of the functions, by their position.
     ///
     /// Panics when the range is out of bounds, as slices do.
     ///

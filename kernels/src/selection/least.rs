@@ -21,15 +21,15 @@ pub fn least(numbers: &[f32], isa: Isa) -> f32 {
     dispatch(isa, Least(numbers))
 }
 
-/// Calls `found` with the places, rising, of `numbers` that are more than `least` by no more than
+/// Calls `found` with the positions, rising, of `numbers` that are more than `least` by no more than
 /// `margin`.
 ///
 /// ```
 /// use lshjoin_kernels::{Isa, each_near_least};
 ///
-/// let mut places = Vec::new();
-/// each_near_least(&[3.0, 9.0, 1.0], 1.0, 2.0, |place| places.push(place), Isa::best());
-/// assert_eq!(places, [0, 2]);
+/// let mut positions = Vec::new();
+/// each_near_least(&[3.0, 9.0, 1.0], 1.0, 2.0, |position| positions.push(position), Isa::best());
+/// assert_eq!(positions, [0, 2]);
 /// ```
 pub fn each_near_least(
     numbers: &[f32],
@@ -83,7 +83,7 @@ impl<F: FnMut(usize)> WithSimd for NearLeast<'_, F> {
             found,
         } = self;
         // Of infinities there is no difference.
-        each_place(
+        each_position(
             numbers,
             |number| (number <= least) | (number - least <= margin),
             found,
@@ -103,9 +103,9 @@ pub(crate) fn least_of_lanes<const N: usize>(numbers: &[f32]) -> [f32; N] {
     least
 }
 
-/// Calls `found` with the places, rising, of numbers that are `near`.
+/// Calls `found` with the positions, rising, of numbers that are `near`.
 #[inline(always)]
-pub(crate) fn each_place(
+pub(crate) fn each_position(
     numbers: &[f32],
     near: impl Fn(f32) -> bool,
     mut found: impl FnMut(usize),
@@ -155,14 +155,14 @@ mod tests {
         fn those_near_the_least_are_found_in_their_order(numbers in numbers(), margin in 0.0_f32..9.0) {
             let of_numbers = numbers.iter().copied();
             let expected = of_numbers.clone().fold(f32::INFINITY, f32::min);
-            let near = |&place: &usize| {
-                numbers[place] == expected || numbers[place] - expected <= margin
+            let near = |&position: &usize| {
+                numbers[position] == expected || numbers[position] - expected <= margin
             };
             let near: Vec<usize> = (0..numbers.len()).filter(near).collect();
             on_each_isa(|isa| {
                 assert_eq!(least(&numbers, isa), expected);
                 let mut found = Vec::new();
-                each_near_least(&numbers, expected, margin, |place| found.push(place), isa);
+                each_near_least(&numbers, expected, margin, |position| found.push(position), isa);
                 assert_eq!(found, near);
             });
         }

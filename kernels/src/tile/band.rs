@@ -41,7 +41,7 @@ pub(super) struct Band {
     /// Σ q.
     pub(super) sums: [i32; BLOCK],
     pub(super) residuals: [f32; BLOCK],
-    /// The rows' places in what was gathered.
+    /// The rows' positions in what was gathered.
     indices: [u32; BLOCK],
     /// The scale of all of them.
     pub(super) scale: Scale,
@@ -74,7 +74,7 @@ impl Bounds {
         furthest: f32::INFINITY,
     };
 
-    /// Those of a band's rows, by their places in what was gathered.
+    /// Those of a band's rows, by their positions in what was gathered.
     #[inline(always)]
     pub(super) fn set(&mut self, band: &Band, widen: f32, bound: impl Fn(u32) -> f32) {
         self.furthest = f32::NEG_INFINITY;
@@ -115,17 +115,17 @@ impl Band {
         }
     }
 
-    /// The places in what was gathered of all rows that are not padding.
+    /// The positions in what was gathered of all rows that are not padding.
     pub(super) fn indices(&self) -> &[u32] {
         &self.indices[..self.rows]
     }
 
-    /// The place of a row in what was gathered, if it is not padding.
+    /// The position of a row in what was gathered, if it is not padding.
     pub(super) fn index(&self, row: usize) -> Option<u32> {
         (row < self.rows).then(|| self.indices[row])
     }
 
-    /// Adds row `row` of `from`, which is at place `index` in what was gathered.
+    /// Adds row `row` of `from`, which is at position `index` in what was gathered.
     pub(super) fn push(&mut self, from: &Quantised, row: usize, index: u32) {
         let known = from.row(row);
         let at = self.rows;

@@ -18,7 +18,7 @@ use crate::{
         error::{KernelError, Result},
         memory,
     },
-    selection::least::{each_place, least_of_lanes},
+    selection::least::{each_position, least_of_lanes},
     simd::dispatch::dispatch,
 };
 
@@ -65,7 +65,7 @@ pub fn nearest_pairs(
 /// of the others.
 struct Kind {
     /// Where their squared distances are among those to all right rows.
-    places: Range<usize>,
+    positions: Range<usize>,
     widest: Widest,
 }
 
@@ -73,10 +73,10 @@ impl Kind {
     fn of(rights: &[Band], rounding: f64) -> Vec<Self> {
         let same = |x: &Band, y: &Band| x.scale.value == y.scale.value;
         let kinds = rights.chunk_by(same).scan(0, |start, bands| {
-            let places = *start..*start + bands.len() * BLOCK;
-            *start = places.end;
+            let positions = *start..*start + bands.len() * BLOCK;
+            *start = positions.end;
             Some(Self {
-                places,
+                positions,
                 widest: Widest::of(bands, rounding),
             })
         });
@@ -119,20 +119,20 @@ impl WithSimd for NearestPairs<'_> {
                 let wanted = panels.left.bounds[at].each[row];
                 let left = (left, row);
                 let furthest = kinds.iter().map(|kind| {
-                    let kth = not_below_kth(&squares[kind.places.clone()], k, &mut ends);
+                    let kth = not_below_kth(&squares[kind.positions.clone()], k, &mut ends);
                     kind.widest.furthest(left, kth)
                 });
                 let bound = furthest.fold(wanted, f32::min);
                 found.clear();
-                for Kind { places, widest } in &kinds {
+                for Kind { positions, widest } in &kinds {
                     let limit = widest.limit(left, bound);
                     // Not a number where single precision overflows.
                     let near_enough = |square: f32| (square <= limit) | square.is_nan();
-                    each_place(&squares[places.clone()], near_enough, |place| {
-                        let place = places.start + place;
-                        let (band, column) = (place / BLOCK, place % BLOCK);
+                    each_position(&squares[positions.clone()], near_enough, |position| {
+                        let position = positions.start + position;
+                        let (band, column) = (position / BLOCK, position % BLOCK);
                         let distances = DistanceBounds::new(left, &rights[band], panels.rounding);
-                        let (lower, upper) = distances.interval(column, squares[place]);
+                        let (lower, upper) = distances.interval(column, squares[position]);
                         if let Some(right) = rights[band].index(column) {
                             found.push(Near {
                                 left: index,

@@ -117,15 +117,15 @@ impl Packed {
         self.len
     }
 
-    /// Calls `pack(lines of 16 rows, place among them, codes)` for each row.
+    /// Calls `pack(lines of 16 rows, position among them, codes)` for each row.
     fn pack(&mut self, from: &Quantised, rows: &[u32], pack: impl Fn(&mut [Line], usize, &[i8])) {
         let tile = SIDE * Packing::of(self.isa).lines(self.dim);
         for (band, lines) in self.bands.iter().zip(self.lines.chunks_exact_mut(2 * tile)) {
-            for (place, &index) in band.indices().iter().enumerate() {
-                let lines = &mut lines[place / SIDE * tile..][..tile];
+            for (position, &index) in band.indices().iter().enumerate() {
+                let lines = &mut lines[position / SIDE * tile..][..tile];
                 pack(
                     lines,
-                    place % SIDE,
+                    position % SIDE,
                     from.codes(rows[index as usize] as usize),
                 );
             }
@@ -217,7 +217,7 @@ impl RightPanel {
         Ok(())
     }
 
-    /// For each column the place, in what was gathered, of the row it is of; `None` for padding.
+    /// For each column the position, in what was gathered, of the row it is of; `None` for padding.
     pub fn columns(&self) -> impl Iterator<Item = Option<u32>> {
         let of_band = |band: &'_ Band| (0..BLOCK).map(|row| band.index(row)).collect::<Vec<_>>();
         self.0.bands.iter().flat_map(of_band)

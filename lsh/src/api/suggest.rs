@@ -208,8 +208,8 @@ impl Sample {
         ctx: &Context,
     ) -> Result<Vec<Vec<usize>>> {
         let length = model.functions().len();
-        let ids = |numbers: &[u32]| {
-            let values: Vec<T> = rows.gather(numbers)?;
+        let ids = |sampled: &[u32]| {
+            let values: Vec<T> = rows.gather(sampled)?;
             model.hash(Rows::new(&values, rows.dim())?, ctx)
         };
         let some = self.near.iter().skip(start).step_by(2);
@@ -258,16 +258,16 @@ fn within<T: Scalar>(
     count: usize,
     ctx: &Context,
 ) -> Result<Vec<(u32, Vec<u32>)>> {
-    let numbers = sampling::sample(rows.len(), count);
-    let values = rows.gather(&numbers)?;
+    let sampled = sampling::sample(rows.len(), count);
+    let values = rows.gather(&sampled)?;
     let values = Rows::new(&values, rows.dim())?;
     let found = radius_join(Some(values), rows, threshold, distance, ctx)?;
-    let places = found
+    let slots = found
         .lims
         .windows(2)
         .map(|ends| ends[0] as usize..ends[1] as usize);
-    let others = places.zip(&numbers).map(|(places, &row)| {
-        let others = found.indices[places].iter().map(|&other| other as u32);
+    let others = slots.zip(&sampled).map(|(slots, &row)| {
+        let others = found.indices[slots].iter().map(|&other| other as u32);
         let others = others.filter(|&other| other != row);
         Ok((row, memory::collect(others, PAIRS)?))
     });
@@ -386,8 +386,8 @@ fn tables_for(recall: f64, near: &[f64], functions: i32) -> Option<usize> {
 
 /// How many rows a row shares buckets with, counted once for each table, by the rows of a sample.
 fn candidates<T: Scalar>(model: &LshModel, rows: Rows<'_, T>, ctx: &Context) -> Result<f64> {
-    let numbers = sampling::sample(rows.len(), COUNTED);
-    let sample = rows.gather(&numbers)?;
+    let sampled = sampling::sample(rows.len(), COUNTED);
+    let sample = rows.gather(&sampled)?;
     let ids = model.hash(Rows::new(&sample, rows.dim())?, ctx)?;
     let (of_table, of_row) = (model.functions_per_table(), model.functions().len());
     let pairs = |table: usize| {
@@ -403,7 +403,7 @@ fn candidates<T: Scalar>(model: &LshModel, rows: Rows<'_, T>, ctx: &Context) -> 
             .sum::<usize>()
     };
     let pairs: usize = (0..model.tables()).into_par_iter().map(pairs).sum();
-    let all = numbers.len() * (numbers.len() - 1);
+    let all = sampled.len() * (sampled.len() - 1);
     Ok(pairs as f64 / all as f64 * (rows.len() - 1) as f64)
 }
 

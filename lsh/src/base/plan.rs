@@ -57,7 +57,7 @@ pub struct PartitionPlan {
 pub struct IvfPlan {
     /// Seed of the random rows that centroids start from.
     pub seed: u64,
-    /// Lists, 1 to 16384; about the square root of the number of items do well.
+    /// Lists, 1 to 1048576; one for each 100 to 400 items do well. There may be a few more or fewer.
     pub lists: usize,
     /// Lists that a row probes on average, its own first; at least 1. Those of the warm start,
     /// which fills its top-k, count among them.
@@ -236,12 +236,12 @@ impl JoinPlan {
 }
 
 impl JoinPlan {
-    /// The plan for a share of the items that it was made for: the number of lists goes with the
-    /// square root of that of items.
+    /// The plan for a share of the items that it was made for: the number of lists goes with that
+    /// of items.
     pub(crate) fn for_fewer(self, share: f64) -> Self {
         match self {
             Self::Ivf(plan) if share < 1.0 => Self::Ivf(IvfPlan {
-                lists: ((plan.lists as f64 * share.sqrt()) as usize).max(1),
+                lists: ((plan.lists as f64 * share) as usize).max(1),
                 ..plan
             }),
             plan => plan,

@@ -41,7 +41,7 @@ const CERTAINTY: f64 = 3.0;
 
 impl Estimate {
     /// The recall of a join that compares all pairs.
-    pub(crate) const ALL: Self = Self {
+    pub(crate) const EXACT: Self = Self {
         value: 1.0,
         low: 1.0,
         high: 1.0,
@@ -216,13 +216,13 @@ mod tests {
     fn stages_add_up() {
         let mut log = Log::default();
         log.begin_stage("sort");
-        log.begin_stage("meet");
+        log.begin_stage("join");
         log.begin_stage("sort");
         log.add_pairs(3);
         log.add_pairs(4);
         let report = log.report();
         let names: Vec<&str> = report.seconds.iter().map(|stage| stage.0).collect();
-        assert_eq!((names, report.pairs), (vec!["sort", "meet"], 7));
+        assert_eq!((names, report.pairs), (vec!["sort", "join"], 7));
         // The clock stands still between stages.
         assert_eq!(log.report(), report);
     }

@@ -67,11 +67,11 @@ pub(crate) fn join_by_index<T: Scalar>(
         None => {
             let plan = index.fixed_plan(None, k, &plan, ctx)?;
             let (rows, found) = index.knn_of_chunk(0..count, k, &plan, PANEL_BYTES, ctx)?;
-            let mut places = memory::zeroed(rows.len(), ROW_NUMBERS)?;
-            for (place, &row) in (0..).zip(&rows) {
-                places[row as usize] = place;
+            let mut positions = memory::zeroed(rows.len(), ROW_NUMBERS)?;
+            for (position, &row) in (0..).zip(&rows) {
+                positions[row as usize] = position;
             }
-            found.copied_to(&places)?
+            found.gathered(&positions)?
         }
     };
     let distances = found.distances.iter();

@@ -177,11 +177,11 @@ impl IndexBuilder {
     ) -> Result<Self> {
         let mut builder = Self::new(items, dim, metric, plan, seed, Some(directory))?;
         builder.resumable = items > 0;
-        let facts = builder.facts();
+        let metadata = builder.metadata();
         if let (true, Some(directory)) = (builder.resumable, &mut builder.directory) {
-            match directory.unfinished(&facts).cloned() {
+            match directory.checkpoint(&metadata).cloned() {
                 None => directory.clear()?,
-                Some(unfinished) => builder.go_on(&unfinished)?,
+                Some(checkpoint) => builder.resume_from(&checkpoint)?,
             }
         }
         Ok(builder)
@@ -199,7 +199,7 @@ impl IndexBuilder {
         (pass, self.seen)
     }
 
-    pub(crate) fn facts(&self) -> IndexMetadata {
+    pub(crate) fn metadata(&self) -> IndexMetadata {
         IndexMetadata {
             items: self.items,
             dim: self.dim,
@@ -328,9 +328,9 @@ impl IndexBuilder {
             };
             Ok((name, writer))
         };
-        let under_way = CHECKPOINT_ARRAYS.into_iter();
-        let under_way = under_way.filter(|&name| self.resumable || name != "lists");
-        let writers = ARRAYS.into_iter().chain(under_way).map(writer);
+        let checkpointed = CHECKPOINT_ARRAYS.into_iter();
+        let checkpointed = checkpointed.filter(|&name| self.resumable || name != "lists");
+        let writers = ARRAYS.into_iter().chain(checkpointed).map(writer);
         let mut writers = writers.collect::<Result<_>>()?;
         write(&mut writers, "axes", 0, &learnt.axes.axes)?;
         write(
@@ -372,7 +372,7 @@ impl IndexBuilder {
         let rows = Rows::new(arrays["rows"].values(), width)?;
         let duplicate_ranks = duplicate_ranks(&by_id, arrays["hashes"].values(), rows)?;
         write(&mut done.writers, "by_id", 0, &by_id)?;
-        write(&mut done.writers, "twins", 0, &duplicate_ranks)?;
+        write(&mut done.writers, "duplicate_ranks", 0, &duplicate_ranks)?;
         let ground_truth = done.ground_truth();
         write(&mut done.writers, "held_out", 0, &ground_truth)?;
         let starts: Vec<u64> = done.offsets.starts().collect();
@@ -388,10 +388,10 @@ impl IndexBuilder {
         let segment = match self.directory {
             None => segment,
             Some(directory) => {
-                let facts = segment.facts();
+                let metadata = segment.metadata();
                 drop(segment);
                 let path = directory.path().to_path_buf();
-                directory.commit(facts, files)?;
+                directory.commit(metadata, files)?;
                 Segment::open(&path, true, ctx)?
             }
         };

@@ -25,11 +25,11 @@ use crate::{
 
 impl IndexBuilder {
     /// Goes on from the checkpoint of another builder.
-    pub(crate) fn go_on(&mut self, unfinished: &Checkpoint) -> Result<()> {
+    pub(crate) fn resume_from(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let Some(directory) = &self.directory else {
             return Ok(());
         };
-        let writer = |name: &'static str| match unfinished.files.get(name) {
+        let writer = |name: &'static str| match checkpoint.files.get(name) {
             Some(CheckpointFile { file, shape }) => {
                 let shape = shape.clone();
                 Ok((
@@ -60,16 +60,16 @@ impl IndexBuilder {
         }
         let centre: Vec<f32> = writers["centre"].values()?;
         let centre = (!centre.is_empty()).then_some(centre);
-        let scale = unfinished.scale.and_then(CommonScale::from_bits);
+        let scale = checkpoint.scale.and_then(CommonScale::from_bits);
         let learnt = Learnt {
             axes: PrincipalAxes::of_parts(writers["axes"].values()?, self.width()),
             centroids: writers["centroids"].values()?,
             grid: scale.map(|scale| Grid { centre, scale }),
-            longest: f64::from_bits(unfinished.longest),
+            longest: f64::from_bits(checkpoint.longest),
         };
         let mut lists: Vec<u32> = writers["lists"].values()?;
-        if !unfinished.writing {
-            lists.truncate(unfinished.seen);
+        if !checkpoint.writing {
+            lists.truncate(checkpoint.seen);
         }
         let mut writing = Writing {
             learnt,
@@ -79,7 +79,7 @@ impl IndexBuilder {
         };
         let (count, learnt) = (writing.count(), &writing.learnt);
         let mut values = learnt.axes.axes.iter().chain(&learnt.centroids);
-        if unfinished.seen > self.items
+        if checkpoint.seen > self.items
             || !values.all(|value| value.is_finite())
             || !(0.0..=f64::MAX).contains(&learnt.longest)
             || learnt.grid.is_some() != has_codes(self.metric)
@@ -87,9 +87,9 @@ impl IndexBuilder {
         {
             return Err(other());
         }
-        (self.seen, self.recorded) = (unfinished.seen, unfinished.seen);
-        if unfinished.writing {
-            writing.next = writing.next_after(unfinished.seen);
+        (self.seen, self.recorded) = (checkpoint.seen, checkpoint.seen);
+        if checkpoint.writing {
+            writing.next = writing.next_after(checkpoint.seen);
             self.stage = Stage::Write(writing.into());
         } else {
             self.stage = Stage::Assign(writing.into());
@@ -102,7 +102,7 @@ impl IndexBuilder {
 
     /// Writes a checkpoint: brings to disk what was done, and then notes that it is there.
     pub(crate) fn record(&mut self) -> Result<()> {
-        let facts = self.facts();
+        let metadata = self.metadata();
         let (Some(directory), true) = (&mut self.directory, self.resumable) else {
             return Ok(());
         };
@@ -123,12 +123,12 @@ impl IndexBuilder {
                 files.insert(name.into(), CheckpointFile { file, shape });
             }
         }
-        let mut unfinished = Checkpoint::new(facts, files);
-        (unfinished.writing, unfinished.seen) = (is_writing, self.seen);
+        let mut checkpoint = Checkpoint::new(metadata, files);
+        (checkpoint.writing, checkpoint.seen) = (is_writing, self.seen);
         let grid = writing.learnt.grid.as_ref();
-        unfinished.scale = grid.map(|grid| grid.scale.to_bits());
-        unfinished.longest = writing.learnt.longest.to_bits();
-        directory.record(unfinished)?;
+        checkpoint.scale = grid.map(|grid| grid.scale.to_bits());
+        checkpoint.longest = writing.learnt.longest.to_bits();
+        directory.record(checkpoint)?;
         self.recorded = self.seen;
         Ok(())
     }

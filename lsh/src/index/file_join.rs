@@ -17,7 +17,7 @@ use crate::{
 /// The fewest queries of a chunk: for each chunk the index is gone through once.
 const LEAST_CHUNK: usize = 1024;
 
-/// Bytes of an item while an index is built: its list, and places in some orders.
+/// Bytes of an item while an index is built: its list, and positions in some orders.
 const OF_ITEM: usize = 24;
 
 /// Copies of the sample that an index is learnt from, and of a batch while its rows are brought to
@@ -25,13 +25,13 @@ const OF_ITEM: usize = 24;
 const COPIES_OF_SAMPLE: usize = 2;
 const COPIES_OF_BATCH: usize = 5;
 
-/// Bytes of a row of a panel beside its codes, and of a query beside its list and its vector.
+/// Bytes of a row of a panel beside its codes, and of a query beside its top-k list and its vector.
 const OF_PANEL_ROW: usize = 48;
 const OF_QUERY: usize = 64;
 
-/// Bytes of a list for each one near it, and of a list of neighbours beside its places.
+/// Bytes of a list for each one near it, and of a top-k list beside its slots.
 const OF_NEAR_LIST: usize = 12;
-const OF_LIST: usize = 12;
+const OF_TOP_K: usize = 12;
 
 /// A join of rows that lie in files. What it keeps in memory is told in bytes.
 ///
@@ -59,7 +59,7 @@ pub struct InMemory {
     pub vectors: usize,
     /// Of their codes, once as they come and once by list.
     pub codes: usize,
-    /// Of lists and results.
+    /// Of top-k lists and results.
     pub neighbours: usize,
 }
 
@@ -77,7 +77,7 @@ pub struct OutOfCore {
     pub panels: usize,
     /// Of the lists near each list, while queries are joined.
     pub near_lists: usize,
-    /// Of the queries of a chunk, their lists and results.
+    /// Of the queries of a chunk, their top-k lists and results.
     pub neighbours: usize,
     /// Of what the index is learnt from, or what is known of each item, while it is built.
     pub index: usize,
@@ -146,7 +146,7 @@ impl FileJoin {
         InMemory {
             vectors: product(product(2, rows), self.of_row()),
             codes: product(product(2, rows), self.of_codes()),
-            neighbours: product(self.asked(), self.of_list()),
+            neighbours: product(self.asked(), self.of_top_k()),
         }
     }
 
@@ -192,7 +192,7 @@ impl FileJoin {
         (vectors.min(*batch.end()).max(*batch.start()) / self.of_row().max(1)).max(1)
     }
 
-    /// Queries whose lists and results take up so much memory at most, but one.
+    /// Queries whose top-k lists and results take up so much memory at most, but one.
     pub fn chunk(&self, memory: usize) -> usize {
         (memory / self.of_query()).max(1)
     }
@@ -212,12 +212,12 @@ impl FileJoin {
         Quantised::stride(self.dim) + Quantised::KNOWN
     }
 
-    /// The list of a query, and its neighbours, as they are found and as they are put in order.
-    fn of_list(&self) -> usize {
+    /// The top-k list of a query, and its neighbours, as they are found and as they are put in order.
+    fn of_top_k(&self) -> usize {
         let Some(k) = self.k else { return 0 };
-        let places = capacity(k.min(u32::MAX as usize)); // more are not found
+        let slots = capacity(k.min(u32::MAX as usize)); // more are not found
         let found = product(2 * k.min(usize::MAX / 2), self.width + size_of::<i64>());
-        found.saturating_add(places * size_of::<Candidate>() + OF_LIST)
+        found.saturating_add(slots * size_of::<Candidate>() + OF_TOP_K)
     }
 
     /// A query of a chunk: those that are items are in the index.
@@ -226,7 +226,7 @@ impl FileJoin {
             None => 0,
             Some(_) => 2 * self.of_row() + self.of_codes(),
         };
-        self.of_list().saturating_add(OF_QUERY + vector)
+        self.of_top_k().saturating_add(OF_QUERY + vector)
     }
 
     /// The lists of the index that are near each of its lists.

@@ -19,8 +19,8 @@ impl ById<'_> {
     /// The row of an id.
     pub(crate) fn row(&self, id: i64) -> Option<usize> {
         let of = |row: &u32| self.ids.get(*row as usize).copied();
-        let place = self.rows.binary_search_by_key(&Some(id), of);
-        place.ok().map(|place| self.rows[place] as usize)
+        let position = self.rows.binary_search_by_key(&Some(id), of);
+        position.ok().map(|position| self.rows[position] as usize)
     }
 }
 
@@ -42,16 +42,16 @@ pub(crate) fn duplicate_ranks(
     rows: Rows<'_, f32>,
 ) -> Result<Vec<u32>> {
     let mut duplicate_ranks = memory::zeroed(by_id.len(), ROW_NUMBERS)?;
-    let hash = |&place: &u32| hashes[by_id[place as usize] as usize];
-    let row = |&place: &u32| rows.row(by_id[place as usize] as usize);
+    let hash = |&position: &u32| hashes[by_id[position as usize] as usize];
+    let row = |&position: &u32| rows.row(by_id[position as usize] as usize);
     let mut order = memory::collect(0..by_id.len() as u32, ROW_NUMBERS)?;
-    order.par_sort_unstable_by_key(|place| (hash(place), *place));
+    order.par_sort_unstable_by_key(|position| (hash(position), *position));
     let groups = order.chunk_by(|x, y| hash(x) == hash(y));
     for same in groups.filter(|same| same.len() > 1) {
         // Other rows of the same hash, if there ever are any, count as duplicates of none.
         let equal = same.iter().filter(|&other| row(other) == row(&same[0]));
-        for (rank, &place) in (0..).zip(equal) {
-            duplicate_ranks[by_id[place as usize] as usize] = rank;
+        for (rank, &position) in (0..).zip(equal) {
+            duplicate_ranks[by_id[position as usize] as usize] = rank;
         }
     }
     Ok(duplicate_ranks)

@@ -27,7 +27,7 @@ use crate::{
         top_k_join::{TopKJoin, all_pairs},
     },
     recall::ground_truth::{GroundTruth, Split},
-    storage::layout::CHECKED_BY,
+    storage::layout::MOST_HELD_OUT,
     vectors::{Vectors, augment::with_last_value},
 };
 
@@ -37,7 +37,7 @@ pub(crate) const PANEL_BYTES: usize = 1 << 30;
 
 /// Above this share of the pairs of a self-join, comparing all, each once, is quicker than probing
 /// lists; with queries, above twice the share.
-pub(crate) const ALL: f64 = 0.45;
+pub(crate) const MOST_PROBED_OF_SELF_JOIN: f64 = 0.45;
 
 impl Index {
     /// For each query the `k` nearest items, ids in place of rows; ties by id.
@@ -136,13 +136,13 @@ impl Index {
                 let (left, of_left) = self.left(&augmented, &right, &lists, ctx)?;
                 let (sides, tables) = ((Some(&left), &right), (&of_left, &*lists));
                 let plan = self.lists_for(plan, ctx)?.map(|(plan, _)| plan);
-                let visits = plan.map(|plan| {
+                let probing = plan.map(|plan| {
                     let rows = held_out_rows(&left);
-                    self.visits(sides, rows, tables, k, plan, panel_bytes, ctx)
+                    self.list_probing(sides, rows, tables, k, plan, panel_bytes, ctx)
                 });
-                match visits.transpose()?.flatten() {
+                match probing.transpose()?.flatten() {
                     None => exactly((&left, &right), tables, k, panel_bytes, ctx),
-                    Some(visits) => look(&left, &right, k, visits, ctx),
+                    Some(probing) => probe(&left, &right, k, probing, ctx),
                 }
             }
         }
@@ -231,7 +231,7 @@ impl Index {
     /// How left rows probe the lists of the index; `None` where comparing all pairs is quicker.
     /// `rows` are the left rows that are held out.
     #[expect(clippy::too_many_arguments, reason = "two sides, and all of a plan")]
-    pub(crate) fn visits<'a>(
+    pub(crate) fn list_probing<'a>(
         &self,
         (left, right): (Option<&Vectors<'_, f32>>, &Vectors<'_, f32>),
         rows: Vec<u32>,
@@ -242,18 +242,22 @@ impl Index {
         ctx: &Context,
     ) -> Result<Option<ListProbing<'a>>> {
         let neighbors = Cow::Borrowed(lists.neighbors.as_slice());
-        let mut visits = ListProbing::over(neighbors, of_left, &lists.table, plan.probes);
+        let mut probing = ListProbing::over(neighbors, of_left, &lists.table, plan.probes);
         if let Some(recall) = plan.until_recall {
             ctx.begin_stage("ground truth");
             let k = k.min(right.rows.len());
             let ground_truth = GroundTruth::of_rows(left, right, rows, k, ctx)?;
-            visits.extend(recall, ground_truth.numbered(left, right, Split::All));
-            let most = if left.is_none() { ALL } else { 2.0 * ALL };
-            if visits.share() > most || !visits.is_known() {
+            probing.extend(recall, ground_truth.by_internal_id(left, right, Split::All));
+            let most = if left.is_none() {
+                MOST_PROBED_OF_SELF_JOIN
+            } else {
+                2.0 * MOST_PROBED_OF_SELF_JOIN
+            };
+            if probing.share() > most || !probing.is_known() {
                 return Ok(None);
             }
         }
-        Ok(Some(visits.within(panel_bytes)))
+        Ok(Some(probing.within(panel_bytes)))
     }
 
     /// The pairs nearer than `radius` that are wanted, with the ids of the right rows.
@@ -294,16 +298,16 @@ impl Index {
 
 /// Left rows to choose by how far to probe.
 pub(crate) fn held_out_rows(side: &Vectors<'_, f32>) -> Vec<u32> {
-    sample(side.rows.len(), CHECKED_BY)
+    sample(side.rows.len(), MOST_HELD_OUT)
 }
 
 /// Lets left rows probe near lists, and further ones until they hold `k` rows. Where too few of
 /// these take part, left rows are compared with all.
-pub(crate) fn look(
+pub(crate) fn probe(
     left: &Vectors<'_, f32>,
     right: &Vectors<'_, f32>,
     k: usize,
-    visits: ListProbing<'_>,
+    probing: ListProbing<'_>,
     ctx: &Context,
 ) -> Result<Neighbors<f32>> {
     if are_most(k, right.rows.len()) {
@@ -311,7 +315,7 @@ pub(crate) fn look(
     }
     ctx.begin_stage("probes");
     let join = TopKJoin::new(Some(left), right, k, ctx)?;
-    visits
+    probing
         .covering_at_least(k)
         .run(left, right, &join.nearest, ctx)?;
     join.complete()?;
@@ -333,9 +337,9 @@ pub(crate) fn exactly(
     }
     let neighbors = Cow::Borrowed(lists.neighbors.as_slice());
     ctx.begin_stage("probes");
-    let visits = ListProbing::over(neighbors, of_left, &lists.table, 1).within(panel_bytes);
+    let probing = ListProbing::over(neighbors, of_left, &lists.table, 1).within(panel_bytes);
     let join = TopKJoin::new(Some(left), right, k, ctx)?;
-    visits.run(left, right, &join.nearest, ctx)?;
+    probing.run(left, right, &join.nearest, ctx)?;
     join.all_pairs()
 }
 
@@ -360,8 +364,8 @@ pub(crate) fn merged(both: [(Neighbors<f32>, &[i64]); 2]) -> Result<Neighbors<f3
             let mut all: Vec<(f32, i64)> = list(&both[0])?;
             memory::extend(&mut all, list(&both[1])?, NEIGHBORS)?;
             all.sort_unstable_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
-            for (place, (distance, id)) in all.into_iter().take(k).enumerate() {
-                (distances[place], indices[place]) = (distance, id);
+            for (slot, (distance, id)) in all.into_iter().take(k).enumerate() {
+                (distances[slot], indices[slot]) = (distance, id);
             }
             Ok::<_, Error>(())
         });

@@ -86,13 +86,13 @@ struct SegmentRows<'a> {
 }
 
 impl RowSource for SegmentRows<'_> {
-    fn id(&self, number: u32) -> i64 {
-        self.ids[number as usize]
+    fn user_id(&self, id: u32) -> i64 {
+        self.ids[id as usize]
     }
 
-    fn takes_part(&self, number: u32) -> bool {
-        (self.duplicate_ranks[number as usize] as usize) < self.most_duplicates
-            && !self.removed.contains(self.first + number as usize)
+    fn takes_part(&self, id: u32) -> bool {
+        (self.duplicate_ranks[id as usize] as usize) < self.most_duplicates
+            && !self.removed.contains(self.first + id as usize)
     }
 
     fn check(&self, row: u32, width: usize) -> Result<()> {
@@ -110,18 +110,18 @@ impl RowSource for SegmentRows<'_> {
 fn checked(directory: &Path, manifest: &Manifest) -> Result<(Metric, PartitionPlan)> {
     let damaged = |what: &str| Manifest::damaged(directory, what);
     let wrong = |error: Error| damaged(&error.to_string());
-    let (facts, arrays) = (&manifest.facts, &manifest.arrays);
-    let JoinPlan::Partitions(plan) = facts.plan else {
+    let (metadata, arrays) = (&manifest.metadata, &manifest.arrays);
+    let JoinPlan::Partitions(plan) = metadata.plan else {
         return Err(damaged("it has a plan that is not one of partitions"));
     };
-    check_numbers(facts.items, facts.dim, plan).map_err(wrong)?;
-    let metric: Metric = facts.metric.parse().map_err(wrong)?;
+    check_numbers(metadata.items, metadata.dim, plan).map_err(wrong)?;
+    let metric: Metric = metadata.metric.parse().map_err(wrong)?;
     if !arrays.keys().map(String::as_str).eq(ARRAYS) {
         return Err(damaged("it has other arrays than those of an index"));
     }
     let shapes = Shapes {
-        rows: facts.items,
-        width: width(metric, facts.dim),
+        rows: metadata.items,
+        width: width(metric, metadata.dim),
         metric,
         axes: arrays["axes"].shape().length(),
         centres: arrays["centre"].shape().length(),
@@ -130,7 +130,9 @@ fn checked(directory: &Path, manifest: &Manifest) -> Result<(Metric, PartitionPl
     };
     let shaped = |name: &&str| arrays[*name].shape() == shapes.of(name);
     if !shapes.is_possible(&plan) || !ARRAYS.iter().all(shaped) {
-        return Err(damaged("it has arrays of shapes that do not fit its facts"));
+        return Err(damaged(
+            "it has arrays of shapes that do not fit its metadata",
+        ));
     }
     Ok((metric, plan))
 }
@@ -168,7 +170,7 @@ impl Segment {
         };
         let segment = Self {
             sound: OnceLock::new(),
-            ..Self::new(metric, manifest.facts.dim, plan, arrays)
+            ..Self::new(metric, manifest.metadata.dim, plan, arrays)
         };
         if !mapped {
             segment.verify(ctx)?;
@@ -176,7 +178,7 @@ impl Segment {
         Ok(segment)
     }
 
-    pub(crate) fn facts(&self) -> IndexMetadata {
+    pub(crate) fn metadata(&self) -> IndexMetadata {
         IndexMetadata {
             items: self.len(),
             dim: self.dim,
@@ -317,7 +319,7 @@ impl Segment {
             ids: &self.array("ids").values()[range.clone()],
             removed,
             rows: self.array("rows"),
-            duplicate_ranks: &self.array("twins").values()[range.clone()],
+            duplicate_ranks: &self.array("duplicate_ranks").values()[range.clone()],
             most_duplicates,
             first: range.start,
         };

@@ -14,12 +14,12 @@ use crate::{
     },
     index::{
         Index,
-        search::{PANEL_BYTES, exactly, held_out_rows, look},
+        search::{PANEL_BYTES, exactly, held_out_rows, probe},
     },
     ivf::list_probing::ListProbing,
     pairs::{
         results::{Neighbors, RadiusNeighbors},
-        top_k_join::{MANY, all_pairs},
+        top_k_join::{EXACT_BELOW, all_pairs},
     },
     recall::others::Others,
     vectors::Vectors,
@@ -47,7 +47,7 @@ impl Index {
         let Some((mut plan, lists)) = self.lists_for(plan, ctx)? else {
             return Ok(JoinPlan::Exact);
         };
-        if most.min(items) < MANY {
+        if most.min(items) < EXACT_BELOW {
             return Ok(JoinPlan::Exact);
         }
         if plan.until_recall.is_none() {
@@ -72,9 +72,9 @@ impl Index {
             None => {
                 let rows = self.segment.ground_truth(ctx)?;
                 let tables = (&lists.table, &*lists);
-                let visits =
-                    self.visits((None, &right), rows, tables, k, plan, PANEL_BYTES, ctx)?;
-                visits.map(|visits| visits.probes())
+                let probing =
+                    self.list_probing((None, &right), rows, tables, k, plan, PANEL_BYTES, ctx)?;
+                probing.map(|probing| probing.probes())
             }
             Some(queries) => {
                 self.check_dimension(queries)?;
@@ -82,8 +82,8 @@ impl Index {
                 let (left, of_left) = self.left(&augmented, &right, &lists, ctx)?;
                 let (sides, tables) = ((Some(&left), &right), (&of_left, &*lists));
                 let rows = held_out_rows(&left);
-                let visits = self.visits(sides, rows, tables, k, plan, PANEL_BYTES, ctx)?;
-                visits.map(|visits| visits.probes())
+                let probing = self.list_probing(sides, rows, tables, k, plan, PANEL_BYTES, ctx)?;
+                probing.map(|probing| probing.probes())
             }
         };
         Ok(match probes {
@@ -115,8 +115,8 @@ impl Index {
     ) -> Result<(Vec<i64>, Neighbors<f32>)> {
         ctx.begin_stage("codes");
         // One more, since each item finds itself.
-        let places = k.saturating_add(usize::from(k > 0));
-        let (left, right) = self.chunk(&chunk, places, ctx)?;
+        let wanted = k.saturating_add(usize::from(k > 0));
+        let (left, right) = self.chunk(&chunk, wanted, ctx)?;
         let lists = self.lists_for(plan, ctx)?;
         if let Some((plan, _)) = &lists
             && plan.until_recall.is_some()
@@ -133,22 +133,22 @@ impl Index {
                 let rows = memory::collect(rows, ROW_NUMBERS)?;
                 let values = self.items_at(rows, ctx)?;
                 let queries = Rows::new(&values, self.segment.dim)?;
-                self.find(queries, places, plan, panel_bytes, ctx)?
+                self.find(queries, wanted, plan, panel_bytes, ctx)?
             }
             None => match self.segment.lists(ctx)? {
-                None => all_pairs(Some(&left), &right, places, ctx)?,
+                None => all_pairs(Some(&left), &right, wanted, ctx)?,
                 Some(lists) => {
                     let of_left = lists.table.slice(&chunk);
                     let tables = (&of_left, &*lists);
-                    exactly((&left, &right), tables, places, panel_bytes, ctx)?
+                    exactly((&left, &right), tables, wanted, panel_bytes, ctx)?
                 }
             },
             Some((plan, lists)) => {
                 let of_left = lists.table.slice(&chunk);
                 let neighbors = Cow::Borrowed(lists.neighbors.as_slice());
-                let visits = ListProbing::over(neighbors, &of_left, &lists.table, plan.probes);
-                let visits = visits.within(panel_bytes);
-                look(&left, &right, places, visits, ctx)?
+                let probing = ListProbing::over(neighbors, &of_left, &lists.table, plan.probes);
+                let probing = probing.within(panel_bytes);
+                probe(&left, &right, wanted, probing, ctx)?
             }
         };
         let found = without_itself(found, chunk.start);
@@ -219,10 +219,10 @@ fn without_itself(mut found: Neighbors<f32>, first: usize) -> Neighbors<f32> {
         // Among many equal items it may not have found itself: then the last one goes.
         let at = list.iter().position(|&index| index == own);
         let at = at.unwrap_or(after);
-        for place in 0..after {
-            let from = row * before + place + usize::from(place >= at);
-            found.indices[row * after + place] = found.indices[from];
-            found.distances[row * after + place] = found.distances[from];
+        for slot in 0..after {
+            let from = row * before + slot + usize::from(slot >= at);
+            found.indices[row * after + slot] = found.indices[from];
+            found.distances[row * after + slot] = found.distances[from];
         }
     }
     found.indices.truncate(rows * after);

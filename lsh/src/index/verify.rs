@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Rows that are checked between two checks for cancelling.
-const LOOKED_AT: usize = 1 << 14;
+const VERIFIED: usize = 1 << 14;
 
 /// No value of an axis, whose norm is 1 but for rounding, is above this.
 const UNIT: f32 = 1.001;
@@ -96,9 +96,9 @@ impl Segment {
             return Err(self.array("centre").damaged(&problem));
         }
         if let Some(codes) = self.codes(&(0..items))? {
-            for start in (0..items).step_by(LOOKED_AT) {
+            for start in (0..items).step_by(VERIFIED) {
                 ctx.check()?;
-                if let Some(row) = codes.unsound(start..items.min(start + LOOKED_AT)) {
+                if let Some(row) = codes.unsound(start..items.min(start + VERIFIED)) {
                     let problem = format!("what it says of row {row} is true of no codes");
                     return Err(self.array("known").damaged(&problem));
                 }
@@ -126,9 +126,9 @@ impl Segment {
             Err(self.array(name).damaged(&problem))
         };
         let mut hashes = memory::empty(items, "hashes of rows")?;
-        for start in (0..items).step_by(LOOKED_AT) {
+        for start in (0..items).step_by(VERIFIED) {
             ctx.check()?;
-            let range = start..items.min(start + LOOKED_AT);
+            let range = start..items.min(start + VERIFIED);
             let part = rows.slice(range.clone());
             if self.metric != Metric::InnerProduct {
                 let checked = magnitude::check("items", part, self.metric, ctx);
@@ -167,10 +167,10 @@ impl Segment {
                 }
             }
         }
-        let kept: &[u32] = self.array("twins").values();
+        let kept: &[u32] = self.array("duplicate_ranks").values();
         let own = duplicate_ranks(self.array("by_id").values(), &hashes, rows)?;
         match own.iter().zip(kept).position(|(own, kept)| own != kept) {
-            Some(row) => other("twins", row),
+            Some(row) => other("duplicate_ranks", row),
             None => Ok(()),
         }
     }

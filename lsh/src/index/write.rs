@@ -143,8 +143,8 @@ impl Done {
     pub(crate) fn ground_truth(&self) -> Vec<u32> {
         let step = held_out_step(self.lists.len());
         let mut next = self.offsets.clone();
-        let places = self.lists.iter().map(|&list| next.take(list, 1) as u32);
-        places.step_by(step).collect()
+        let rows = self.lists.iter().map(|&list| next.take(list, 1) as u32);
+        rows.step_by(step).collect()
     }
 }
 

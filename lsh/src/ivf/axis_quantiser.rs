@@ -13,6 +13,7 @@ use crate::{
     pairs::top_k_join::TopKJoin,
     vectors::{
         Vectors,
+        norms::sum_of_squares,
         principal_axes::{PrincipalAxes, project},
     },
 };
@@ -151,10 +152,7 @@ fn projected<T: Scalar>(
 
 /// The squared Euclidean distance.
 fn distance2(x: &[f32], y: &[f32]) -> f32 {
-    let differences = x.iter().zip(y).map(|(x, y)| f64::from(x - y));
-    differences
-        .map(|difference| difference * difference)
-        .sum::<f64>() as f32
+    sum_of_squares(x.iter().zip(y).map(|(x, y)| f64::from(x - y))) as f32
 }
 
 #[cfg(test)]

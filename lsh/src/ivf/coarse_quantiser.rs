@@ -169,7 +169,7 @@ impl CoarseQuantiser {
         ctx: &Context,
     ) -> Result<Vec<V>> {
         let of_block = |distances: &mut dyn Iterator<Item = CentroidDistances>| {
-            let of_rows = distances.map(|distances| of_row(distances.place, &distances));
+            let of_rows = distances.map(|distances| of_row(distances.position, &distances));
             of_rows.collect()
         };
         let blocks: Vec<Vec<V>> = self.each_block(codes, rows, of_block, ctx)?;
@@ -224,7 +224,7 @@ impl CoarseQuantiser {
             ctx.check()?;
             buffers.compare(codes, rows, (&upper, &panels, few))?;
             let of_rows = (0..rows.len()).map(|row| CentroidDistances {
-                place: block * BLOCK + row,
+                position: block * BLOCK + row,
                 least: least(buffers.of_row(row, few), isa),
                 squares: buffers.of_row(row, few),
                 groups: &buffers.groups[row * few..][..few],
@@ -312,7 +312,7 @@ impl Buffers {
 /// machine.
 pub(crate) struct CentroidDistances<'a> {
     /// The position of the row among those that were asked for.
-    pub(crate) place: usize,
+    position: usize,
     /// The least of them.
     least: f32,
     /// In the order of the columns of its groups' panels. Some of these only fill a panel up: they

@@ -27,7 +27,7 @@ pub(crate) struct ListProbing<'a> {
     right: &'a ListOffsets,
     neighbors: Cow<'a, [NearLists]>,
     /// Lists up to this squared distance are probed.
-    reach: f32,
+    radius: f32,
     /// Further lists are probed until they hold so many rows.
     least: usize,
     /// Bytes that panels of right lists may take up at a time.
@@ -45,7 +45,7 @@ impl<'a> ListProbing<'a> {
     ) -> Self {
         let mut distances: Vec<f32> = neighbors.iter().flatten().map(|&(far, _)| far).collect();
         let last = distances.len().min(probes.saturating_mul(neighbors.len()));
-        let reach = match last {
+        let radius = match last {
             0 => 0.0,
             _ => *distances.select_nth_unstable_by(last - 1, f32::total_cmp).1,
         };
@@ -53,7 +53,7 @@ impl<'a> ListProbing<'a> {
             left,
             right,
             neighbors,
-            reach,
+            radius,
             least: 0,
             panel_bytes: usize::MAX,
         }
@@ -110,29 +110,29 @@ impl<'a> ListProbing<'a> {
     /// Whether the lists that are probed hold what they have to: not where held-out rows need lists
     /// beyond those that are listed as near.
     pub(crate) fn is_known(&self) -> bool {
-        self.reach < f32::INFINITY
+        self.radius < f32::INFINITY
     }
 
     /// Probes further, if held-out rows need that to confirm `recall`; they and their neighbours
     /// are given by internal id.
     pub(crate) fn extend(&mut self, recall: f64, rows: impl Iterator<Item = (u32, Vec<u32>)>) {
-        let needed = self.needed(rows.map(|(row, others)| {
+        let curve = self.recall_curve(rows.map(|(row, others)| {
             let others = others.iter().map(|&other| self.right.list_of(other));
             (self.left.list_of(row), others.collect())
         }));
-        self.reach = self.reach.max(needed.threshold_for(recall));
+        self.radius = self.radius.max(curve.threshold_for(recall));
     }
 
     /// How far rows have to probe to find their neighbours, given the list of each row and those of
     /// its neighbours.
-    fn needed(&self, rows: impl Iterator<Item = (u32, Vec<u32>)>) -> RecallCurve {
+    fn recall_curve(&self, rows: impl Iterator<Item = (u32, Vec<u32>)>) -> RecallCurve {
         let of_row = |(list, others): (u32, Vec<u32>)| {
-            let mut reaches = vec![f32::INFINITY; self.neighbors.len()];
-            for &(reach, list) in &self.neighbors[list as usize] {
-                reaches[list as usize] = reach;
+            let mut distances = vec![f32::INFINITY; self.neighbors.len()];
+            for &(distance, list) in &self.neighbors[list as usize] {
+                distances[list as usize] = distance;
             }
-            let reach = |&other: &u32| reaches[other as usize];
-            others.iter().map(reach).collect()
+            let distance = |&other: &u32| distances[other as usize];
+            others.iter().map(distance).collect()
         };
         RecallCurve(rows.map(of_row).collect())
     }
@@ -141,9 +141,9 @@ impl<'a> ListProbing<'a> {
     fn of(&self, list: usize) -> impl Iterator<Item = u32> {
         let near = self.neighbors[list].iter();
         near.scan(0, move |rows, &(far, other)| {
-            let looks = far <= self.reach || *rows < self.least;
+            let is_probed = far <= self.radius || *rows < self.least;
             *rows += self.right.of(other).len();
-            looks.then_some(other)
+            is_probed.then_some(other)
         })
     }
 
@@ -221,12 +221,12 @@ impl<'a> ListProbing<'a> {
             let mut buffer = buffers.own();
             let (panel, near, groups) = &mut *buffer;
             let rows: Vec<u32> = rows.clone().collect();
-            for (visit, other) in self.of(*list as usize).enumerate() {
+            for (step, other) in self.of(*list as usize).enumerate() {
                 ctx.check()?;
                 let bounds = bounds(&rows, |row| nearest.lists.bound(row));
                 // A panel groups rows of like bounds. These change less and less, so it is made
                 // anew ever more rarely.
-                if visit == 0 || visit.is_power_of_two() {
+                if step == 0 || step.is_power_of_two() {
                     panel.gather(left_codes, &rows, &bounds)?;
                 } else {
                     panel.set_bounds(&bounds)?;

@@ -27,7 +27,7 @@ const SAMPLED: usize = 2048;
 ///
 /// # Errors
 /// When the run is cancelled.
-pub(crate) fn needed<T: Scalar>(
+pub(crate) fn recall_curve<T: Scalar>(
     quantiser: &CoarseQuantiser,
     warm_start: &WarmStart,
     left: Option<&Vectors<'_, T>>,
@@ -36,16 +36,16 @@ pub(crate) fn needed<T: Scalar>(
     ctx: &Context,
 ) -> Result<RecallCurve> {
     let rows: Vec<u32> = known.iter().map(|(row, _)| *row).collect();
-    let looked =
+    let of_row =
         |_: usize, distances: &CentroidDistances| Ok((distances.nearest(), distances.margins()?));
-    let of_rows = quantiser.each_row_of(left.unwrap_or(right), &rows, looked, ctx)?;
+    let of_rows = quantiser.each_row_of(left.unwrap_or(right), &rows, of_row, ctx)?;
     let pairs = known.iter().zip(&of_rows);
     let pairs: Vec<(u32, &(u32, Vec<(u32, f32)>))> = pairs
         .flat_map(|((_, others), of_row)| others.iter().map(move |&other| (other, of_row)))
         .collect();
     let others: Vec<u32> = pairs.iter().map(|&(other, _)| other).collect();
-    let margin = |place: usize, distances: &CentroidDistances| {
-        let (list, margins) = pairs[place].1;
+    let margin = |position: usize, distances: &CentroidDistances| {
+        let (list, margins) = pairs[position].1;
         let other = distances.nearest();
         let straight = margins.binary_search_by_key(&other, |&(list, _)| list);
         let straight = straight.map_or(f32::INFINITY, |at| margins[at].1);
@@ -76,14 +76,14 @@ pub(crate) fn margin_for<T: Scalar>(
     recall: f64,
     ctx: &Context,
 ) -> Result<(f32, Estimate)> {
-    let needed = |ground_truth: &GroundTruth<T>, which| {
+    let curve = |ground_truth: &GroundTruth<T>, which| {
         let known = ground_truth.known(which);
-        needed(quantiser, warm_start, left, right, &known, ctx)
+        recall_curve(quantiser, warm_start, left, right, &known, ctx)
     };
     let mut attempts = 1..ATTEMPTS;
     loop {
-        let margin = needed(ground_truth, Split::Calibration)?.threshold_for(recall);
-        let found = Estimate::of(needed(ground_truth, Split::Check)?.found(margin));
+        let margin = curve(ground_truth, Split::Calibration)?.threshold_for(recall);
+        let found = Estimate::of(curve(ground_truth, Split::Check)?.found(margin));
         let again = found.falls_short(recall) && attempts.next().is_some();
         if !again || !ground_truth.redraw_check(left, right, ctx)? {
             return Ok((margin, found));
@@ -105,10 +105,10 @@ pub(crate) fn margin_of<T: Scalar>(
     let margins = quantiser.each_row_of(side, &rows, |_, distances| distances.margins(), ctx)?;
     let margins = margins.into_iter().flatten().map(|(_, margin)| margin);
     let mut margins = memory::collect(margins, "margins")?;
-    let place = (rows.len() * probes).min(margins.len()).saturating_sub(1);
+    let position = (rows.len() * probes).min(margins.len()).saturating_sub(1);
     Ok(match margins.is_empty() {
         true => 0.0,
-        false => *margins.select_nth_unstable_by(place, f32::total_cmp).1,
+        false => *margins.select_nth_unstable_by(position, f32::total_cmp).1,
     })
 }
 
@@ -136,34 +136,34 @@ pub(crate) fn probe_stats<T: Scalar>(
 ) -> Result<Vec<ProbeStats>> {
     let rows = left.sample(SAMPLED);
     let most = margins.iter().copied().fold(0.0, f32::max);
-    let looks = |_: usize, distances: &CentroidDistances| {
+    let of_row = |_: usize, distances: &CentroidDistances| {
         let own = distances.nearest();
-        let look = ProbeStats {
+        let none = ProbeStats {
             warm_start: warm_start.of(own),
             ..ProbeStats::default()
         };
-        let mut looks = vec![look; margins.len()];
+        let mut stats = vec![none; margins.len()];
         distances.within(most, |list, further| {
             if warm_start.covers(own, list) {
                 return;
             }
-            for (look, &margin) in looks.iter_mut().zip(margins) {
+            for (stats, &margin) in stats.iter_mut().zip(margins) {
                 if further <= margin {
-                    look.lists += 1.0;
-                    look.share += warm_start.share(list);
+                    stats.lists += 1.0;
+                    stats.share += warm_start.share(list);
                 }
             }
         });
-        Ok(looks)
+        Ok(stats)
     };
-    let looks = quantiser.each_row_of(left, &rows, looks, ctx)?;
-    let count = (looks.len() as f64).max(1.0);
-    let mean = |place: usize| {
-        let of_rows = looks.iter().map(|looks| looks[place]);
-        of_rows.fold(ProbeStats::default(), |sum, look| ProbeStats {
-            lists: sum.lists + look.lists / count,
-            share: sum.share + look.share / count,
-            warm_start: sum.warm_start + look.warm_start / count,
+    let of_rows = quantiser.each_row_of(left, &rows, of_row, ctx)?;
+    let count = (of_rows.len() as f64).max(1.0);
+    let mean = |position: usize| {
+        let of_rows = of_rows.iter().map(|stats| stats[position]);
+        of_rows.fold(ProbeStats::default(), |sum, stats| ProbeStats {
+            lists: sum.lists + stats.lists / count,
+            share: sum.share + stats.share / count,
+            warm_start: sum.warm_start + stats.warm_start / count,
         })
     };
     Ok((0..margins.len()).map(mean).collect())

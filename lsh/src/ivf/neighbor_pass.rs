@@ -34,14 +34,14 @@ impl<T: Scalar> TopKJoin<'_, T> {
                 Ok(near)
             })
             .collect::<Result<_>>()?;
-        let mut met = memory::empty(candidates.len(), ROW_NUMBERS)?;
+        let mut blocks = memory::empty(candidates.len(), ROW_NUMBERS)?;
         let mut right_order = Vec::new();
         for (block, candidates) in candidates.iter().enumerate() {
             let start = right_order.len();
             memory::extend(&mut right_order, candidates.iter().copied(), ROW_NUMBERS)?;
             let left = block * EXPANDED..left_order.len().min((block + 1) * EXPANDED);
-            met.push((left, start..right_order.len()));
+            blocks.push((left, start..right_order.len()));
         }
-        self.join(left_order, &right_order, met, &self.nearest.one_way())
+        self.join(left_order, &right_order, blocks, &self.nearest.one_way())
     }
 }

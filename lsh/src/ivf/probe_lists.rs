@@ -25,7 +25,7 @@ use crate::{
 const PARTS: [f32; 2] = [0.5, 1.0];
 
 /// How an out-of-memory error names them.
-const LOOKS: &str = "probes of lists";
+const PROBES: &str = "probes of lists";
 
 /// Left and right rows by list, the warm start, and which left rows probe each list.
 pub(crate) struct ProbeLists {
@@ -33,7 +33,7 @@ pub(crate) struct ProbeLists {
     /// `None` in a self-join of the right side.
     left: Option<ListOffsets>,
     right: ListOffsets,
-    looks: Probes,
+    probes: Probes,
 }
 
 /// The rows that probe each list, by part and list, as internal ids.
@@ -52,7 +52,7 @@ struct OfBlock {
 }
 
 /// Bytes of a probe, while probes are held both by row and by list.
-pub(crate) const LOOK_BYTES: usize = 2 * size_of::<u32>();
+pub(crate) const PROBE_BYTES: usize = 2 * size_of::<u32>();
 
 // A key, of a part and a list, fits 32 bits.
 const _: () = assert!(PARTS.len() * MOST_LISTS <= 1 << 32);
@@ -60,21 +60,21 @@ const _: () = assert!(PARTS.len() * MOST_LISTS <= 1 << 32);
 /// Ranges of two orders of rows that are to be compared.
 type BlockPairs = Vec<(Range<usize>, Range<usize>)>;
 
-/// Gives the side's rows internal ids by list and, where they probe (`look` has a warm start and a
-/// margin), lists which rows probe each list.
-fn by_list<T: Scalar>(
+/// Gives the side's rows internal ids by list and, where they probe (`probing` has a warm start and
+/// a margin), collects which rows probe each list.
+fn assign<T: Scalar>(
     quantiser: &CoarseQuantiser,
     side: &mut Vectors<'_, T>,
-    look: Option<(&WarmStart, f32)>,
+    probing: Option<(&WarmStart, f32)>,
     ctx: &Context,
 ) -> Result<(ListOffsets, Probes)> {
-    let looks = |of_block: &mut dyn Iterator<Item = CentroidDistances>| {
+    let probe = |of_block: &mut dyn Iterator<Item = CentroidDistances>| {
         let mut block = OfBlock::default();
         let mut listed = Ok(());
         for distances in of_block {
             let own = distances.nearest();
             block.lists.push(own);
-            if let Some((warm_start, margin)) = look {
+            if let Some((warm_start, margin)) = probing {
                 distances.within(margin, |list, further| {
                     if warm_start.covers(own, list) {
                         return;
@@ -82,7 +82,7 @@ fn by_list<T: Scalar>(
                     let part = PARTS.iter().position(|part| further <= part * margin);
                     let key = key(part.unwrap_or(0), list, quantiser.len());
                     if listed.is_ok() {
-                        listed = memory::push(&mut block.keys, key, LOOKS);
+                        listed = memory::push(&mut block.keys, key, PROBES);
                     }
                 });
             }
@@ -93,20 +93,20 @@ fn by_list<T: Scalar>(
     };
     let rows = memory::collect(0..side.len() as u32, ROW_NUMBERS)?;
     let blocks = match &side.codes {
-        Some(codes) => quantiser.each_block(codes, &rows, looks, ctx)?,
+        Some(codes) => quantiser.each_block(codes, &rows, probe, ctx)?,
         None => Vec::new(),
     };
     let of_rows = blocks.iter().flat_map(|block| &block.lists);
     let of_rows = memory::collect(of_rows.copied(), ROW_NUMBERS)?;
     let starts = ListOffsets::new(of_rows.iter().copied(), quantiser.len());
     let order = starts.order(&of_rows)?;
-    let looks = Probes::new(&blocks, &order, quantiser.len())?;
+    let probes = Probes::new(&blocks, &order, quantiser.len())?;
     drop(blocks);
     side.reorder(order)?;
-    Ok((starts, looks))
+    Ok((starts, probes))
 }
 
-/// A number for each part of each list.
+/// A key for each part of each list.
 fn key(part: usize, list: u32, lists: usize) -> u32 {
     (part * lists) as u32 + list
 }
@@ -117,11 +117,11 @@ impl Probes {
         let keys = blocks.iter().flat_map(|block| &block.keys);
         let keys = keys.copied();
         let starts = ListOffsets::new(keys, PARTS.len() * lists);
-        let (mut rows, mut next) = (memory::zeroed(starts.rows(), LOOKS)?, starts.clone());
-        for (number, &row) in (0..).zip(order) {
+        let (mut rows, mut next) = (memory::zeroed(starts.rows(), PROBES)?, starts.clone());
+        for (id, &row) in (0..).zip(order) {
             let (block, row) = (&blocks[row as usize / BLOCK], row as usize % BLOCK);
             for &key in block.keys_of(row) {
-                rows[next.take(key, 1)] = number;
+                rows[next.take(key, 1)] = id;
             }
         }
         Ok(Self { starts, rows })
@@ -149,29 +149,29 @@ impl ProbeLists {
         margin: f32,
         ctx: &Context,
     ) -> Result<Self> {
-        let look = Some((&warm_start, margin));
-        let ((left, looks), right) = match left {
+        let probing = Some((&warm_start, margin));
+        let ((left, probes), right) = match left {
             None => {
-                let (right, looks) = by_list(quantiser, right, look, ctx)?;
-                ((None, looks), right)
+                let (right, probes) = assign(quantiser, right, probing, ctx)?;
+                ((None, probes), right)
             }
             Some(left) => {
-                let right = by_list(quantiser, right, None, ctx)?.0;
-                let (left, looks) = by_list(quantiser, left, look, ctx)?;
-                ((Some(left), looks), right)
+                let right = assign(quantiser, right, None, ctx)?.0;
+                let (left, probes) = assign(quantiser, left, probing, ctx)?;
+                ((Some(left), probes), right)
             }
         };
         Ok(Self {
             warm_start,
             left,
             right,
-            looks,
+            probes,
         })
     }
 
     /// The left rows that probe lists, in the order that [`ProbeLists::parts`] refers to.
     pub(crate) fn order(&self) -> &[u32] {
-        &self.looks.rows
+        &self.probes.rows
     }
 
     /// Ranges of [`ProbeLists::order`], each with the right rows that it is to be compared with;
@@ -179,11 +179,12 @@ impl ProbeLists {
     pub(crate) fn parts(&self) -> impl Iterator<Item = BlockPairs> {
         (0..PARTS.len()).map(|part| {
             let lists = 0..self.right.len() as u32;
-            let met = lists.map(|list| {
+            let blocks = lists.map(|list| {
                 let key = key(part, list, self.right.len());
-                (self.looks.starts.of(key), self.right.of(list))
+                (self.probes.starts.of(key), self.right.of(list))
             });
-            met.filter(|(left, right)| !left.is_empty() && !right.is_empty())
+            blocks
+                .filter(|(left, right)| !left.is_empty() && !right.is_empty())
                 .collect()
         })
     }
@@ -193,8 +194,8 @@ impl ProbeLists {
     ///
     /// # Errors
     /// When there is no memory for them.
-    pub(crate) fn first(&self) -> Result<(Vec<u32>, BlockPairs)> {
-        let (mut order, mut met) = (Vec::new(), Vec::new());
+    pub(crate) fn warm_start(&self) -> Result<(Vec<u32>, BlockPairs)> {
+        let (mut order, mut blocks) = (Vec::new(), Vec::new());
         let left = self.left.as_ref().unwrap_or(&self.right);
         for list in 0..left.len() as u32 {
             let rows = left.of(list);
@@ -215,9 +216,9 @@ impl ProbeLists {
                     start + right.start..start + right.end,
                 )
             });
-            memory::extend(&mut met, parts, "parts of lists")?;
+            memory::extend(&mut blocks, parts, "parts of lists")?;
         }
-        Ok((order, met))
+        Ok((order, blocks))
     }
 }
 
@@ -252,20 +253,20 @@ mod tests {
         };
         for (two_sided, warm_start) in [(false, 10), (false, 100), (true, 10), (true, 100)] {
             let (mut left, mut right) = (two_sided.then(|| side(&queries)), side(&items));
-            let looking = side(if two_sided { &queries } else { &items });
+            let probing = side(if two_sided { &queries } else { &items });
             let quantiser = CoarseQuantiser::of_side(&right, 20, 3, &ctx).unwrap();
             let warm_start =
                 WarmStart::new(&quantiser, &right, !two_sided, warm_start, &ctx).unwrap();
-            let margin = margin_of(&quantiser, &looking, 4, &ctx).unwrap();
-            let all: Vec<u32> = (0..looking.rows.len() as u32).collect();
-            let looks = |_: usize, of: &CentroidDistances| Ok((of.nearest(), of.margins()?));
-            let margins = quantiser.each_row_of(&looking, &all, looks, &ctx).unwrap();
+            let margin = margin_of(&quantiser, &probing, 4, &ctx).unwrap();
+            let all: Vec<u32> = (0..probing.rows.len() as u32).collect();
+            let of_row = |_: usize, of: &CentroidDistances| Ok((of.nearest(), of.margins()?));
+            let margins = quantiser.each_row_of(&probing, &all, of_row, &ctx).unwrap();
             let all: Vec<u32> = (0..right.rows.len() as u32).collect();
             let nearest = |_: usize, of: &CentroidDistances| Ok(of.nearest());
             let of_items = quantiser.each_row_of(&right, &all, nearest, &ctx).unwrap();
             let probe_stats =
-                probe_stats(&quantiser, &warm_start, &looking, &[margin], &ctx).unwrap();
-            let visits = ProbeLists::new(
+                probe_stats(&quantiser, &warm_start, &probing, &[margin], &ctx).unwrap();
+            let probe_lists = ProbeLists::new(
                 &quantiser,
                 warm_start,
                 left.as_mut(),
@@ -274,37 +275,33 @@ mod tests {
                 &ctx,
             )
             .unwrap();
-            let warm_start = &visits.warm_start;
+            let warm_start = &probe_lists.warm_start;
             let left = left.as_ref().unwrap_or(&right);
 
             let mut found = BTreeSet::new();
-            for (met, part) in visits.parts().zip(PARTS) {
-                for (of_left, of_right) in met {
-                    let list = visits.right.list_of(of_right.start as u32);
-                    assert_eq!(visits.right.of(list), of_right);
-                    for number in of_right {
-                        assert_eq!(of_items[right.row(number as u32) as usize], list);
+            for (blocks, part) in probe_lists.parts().zip(PARTS) {
+                for (of_left, of_right) in blocks {
+                    let list = probe_lists.right.list_of(of_right.start as u32);
+                    assert_eq!(probe_lists.right.of(list), of_right);
+                    for id in of_right {
+                        assert_eq!(of_items[right.row(id as u32) as usize], list);
                     }
-                    for &number in &visits.order()[of_left] {
-                        let row = left.row(number);
-                        let (of_lists, found_at) = (&margins[row as usize].1, part * margin);
-                        assert!(
-                            of_lists
-                                .iter()
-                                .any(|&(list, far)| list == list && far <= found_at)
-                        );
-                        assert!(found.insert((row, list)), "{row} looks into {list} twice");
+                    for &id in &probe_lists.order()[of_left] {
+                        let row = left.row(id);
+                        let far = margins[row as usize].1[list as usize];
+                        assert!(far.0 == list && far.1 <= part * margin);
+                        assert!(found.insert((row, list)), "{row} probes {list} twice");
                     }
                 }
             }
-            let looks = (0..).zip(&margins).flat_map(|(row, (own, margins))| {
-                let looks = margins
+            let expected = (0..).zip(&margins).flat_map(|(row, (own, margins))| {
+                let lists = margins
                     .iter()
                     .copied()
                     .filter(|&(list, further)| further <= margin && !warm_start.covers(*own, list));
-                looks.map(move |(list, _)| (row, list))
+                lists.map(move |(list, _)| (row, list))
             });
-            assert_eq!(found, looks.collect());
+            assert_eq!(found, expected.collect());
             let average = found.len() as f64 / margins.len() as f64;
             let stats = &probe_stats[0];
             assert!(
@@ -313,25 +310,31 @@ mod tests {
                 stats.lists
             );
 
-            let (order, met) = visits.first().unwrap();
-            let of_left = visits.left.as_ref().unwrap_or(&visits.right);
-            let mut filled: Vec<usize> = Vec::new();
-            for (left_rows, of_right) in met {
-                let list = of_left.list_of(left_rows.start as u32);
-                let with: BTreeSet<u32> = order[of_right].iter().copied().collect();
-                for other in 0..quantiser.len() as u32 {
-                    let mut rows = visits.right.ids(other);
-                    let is_from = warm_start.is_from(list, other);
-                    assert!(!is_from || rows.all(|row| with.contains(&row)));
-                    // A list is covered if the warm start has it and, in a self-join, that of each
-                    // has the other.
-                    let covers = warm_start.covers(list, other);
-                    let is_found = two_sided || warm_start.is_from(other, list);
-                    assert_eq!(covers, is_from && is_found);
-                }
-                filled.extend(left_rows);
-            }
-            assert_eq!(filled, (0..left.rows.len()).collect::<Vec<_>>());
+            check_warm_start(&probe_lists, quantiser.len() as u32, left.rows.len());
         }
+    }
+
+    /// Checks that the warm start has all rows of the lists that it says it has, for each left row.
+    fn check_warm_start(probe_lists: &ProbeLists, lists: u32, left_rows: usize) {
+        let warm_start = &probe_lists.warm_start;
+        let (order, blocks) = probe_lists.warm_start().unwrap();
+        let of_left = probe_lists.left.as_ref().unwrap_or(&probe_lists.right);
+        let mut filled: Vec<usize> = Vec::new();
+        for (left_rows, of_right) in blocks {
+            let list = of_left.list_of(left_rows.start as u32);
+            let with: BTreeSet<u32> = order[of_right].iter().copied().collect();
+            for other in 0..lists {
+                let mut rows = probe_lists.right.ids(other);
+                let is_from = warm_start.is_from(list, other);
+                assert!(!is_from || rows.all(|row| with.contains(&row)));
+                // A list is covered if the warm start has it and, in a self-join, that of each has
+                // the other.
+                let covers = warm_start.covers(list, other);
+                let is_found = probe_lists.left.is_some() || warm_start.is_from(other, list);
+                assert_eq!(covers, is_from && is_found);
+            }
+            filled.extend(left_rows);
+        }
+        assert_eq!(filled, (0..left_rows).collect::<Vec<_>>());
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct WarmStart {
     shares: Vec<f64>,
     of_lists: Vec<OfList>,
     /// The lists that the left rows of each need not probe, rising.
-    met: Vec<Vec<u32>>,
+    covered: Vec<Vec<u32>>,
 }
 
 /// The warm start of one list.
@@ -80,19 +80,19 @@ impl WarmStart {
             }
         };
         let of_lists: Vec<OfList> = (0..quantiser.len() as u32).map(fill).collect();
-        let met = |(list, of_list): (u32, &OfList)| {
+        let covered = |(list, of_list): (u32, &OfList)| {
             let from = of_list.from.iter().copied();
             // In a self-join a probe would serve both rows, so both have to do without it.
-            let met = from.filter(|&other| {
+            let covered = from.filter(|&other| {
                 of_list.is_from(other) && (!with_itself || of_lists[other as usize].is_from(list))
             });
-            let mut met: Vec<u32> = met.collect();
-            met.sort_unstable();
-            met
+            let mut covered: Vec<u32> = covered.collect();
+            covered.sort_unstable();
+            covered
         };
         Ok(Self {
             shares,
-            met: (0..).zip(&of_lists).map(met).collect(),
+            covered: (0..).zip(&of_lists).map(covered).collect(),
             of_lists,
         })
     }
@@ -126,6 +126,6 @@ impl WarmStart {
 
     /// Whether left rows of `list` need not probe `other`.
     pub(crate) fn covers(&self, list: u32, other: u32) -> bool {
-        self.met[list as usize].binary_search(&other).is_ok()
+        self.covered[list as usize].binary_search(&other).is_ok()
     }
 }

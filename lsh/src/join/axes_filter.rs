@@ -1,5 +1,5 @@
-//! A filter for radius joins: rows cut to a few values, which are never further apart than the rows
-//! are.
+//! A filter for radius joins: rows reduced to a few values, which are never further apart than the
+//! rows are.
 //!
 //! For orthonormal axes a₁ … aₘ, and t(x) the length of what x has outside of them,
 //!
@@ -24,10 +24,10 @@ use crate::{
         sampling::sample,
     },
     planner::cost_model::Costs,
-    vectors::{Vectors, principal_axes::PrincipalAxes},
+    vectors::{Vectors, norms::sum_of_squares, principal_axes::PrincipalAxes},
 };
 
-/// Codes of both sides' rows, by internal id, cut to the same few values.
+/// Codes of both sides' rows, by internal id, reduced to the same few values.
 pub(crate) struct AxesFilter {
     /// `None` in a self-join of the right side.
     left: Option<Quantised<'static>>,
@@ -42,19 +42,19 @@ const STEPS: usize = 4;
 /// Rows of the left and of the right side whose pairs tell how many pass.
 const SAMPLE: (usize, usize) = (128, 2048);
 
-/// Rows that are cut at a time, and rows that a thread cuts at a time.
+/// Rows that are reduced at a time, and rows that a thread reduces at a time.
 const PART: usize = 1 << 16;
 const BLOCK: usize = 64;
 
 /// How an out-of-memory error names them.
-const SHORT: &str = "rows cut short";
+const REDUCED: &str = "rows reduced to a few values";
 
 /// The share of the time of whole rows that the filter may take, to be worth the trouble.
 const WORTH: f64 = 0.9;
 
 impl AxesFilter {
-    /// Rows cut to as many values as make it quickest to find all pairs that are not further apart
-    /// than `bound`; `None` where nothing is quicker than whole rows.
+    /// Rows reduced to as many values as make it quickest to find all pairs that are not further
+    /// apart than `bound`; `None` where nothing is quicker than whole rows.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -74,21 +74,21 @@ impl AxesFilter {
             None => (items, (items as f64).powi(2) / 2.0),
         };
         let costs = Costs::of(ctx.isa());
-        let short = |values, near| costs.leading((rows, dim), pairs, values, near);
+        let filtered = |values, near| costs.axes_filter((rows, dim), pairs, values, near);
         let enough = WORTH * costs.compare(pairs, dim);
         let choices = (1..=STEPS).map(|steps| steps * STEP);
-        let choices = choices.filter(|&values| 2 * values <= dim && short(values, 0.0) < enough);
+        let choices = choices.filter(|&values| 2 * values <= dim && filtered(values, 0.0) < enough);
         let choices: Vec<usize> = choices.collect();
         // The vectors of an index may be larger than memory.
         let at_hand = right.codes.is_some() && !right.is_kept();
         let Some(&most) = choices.last().filter(|_| at_hand) else {
             return Ok(None);
         };
-        let turn = Turn::of_sample(right, most - 1, ctx)?;
+        let rotation = Rotation::of_sample(right, most - 1, ctx)?;
         let mut best = (enough, None);
         for values in choices {
-            let (near, scale) = turn.near(left, right, values, bound, ctx)?;
-            let work = short(values, near);
+            let (near, scale) = rotation.near(left, right, values, bound, ctx)?;
+            let work = filtered(values, near);
             if work < best.0 {
                 best = (work, Some((values, scale)));
             }
@@ -97,7 +97,7 @@ impl AxesFilter {
             return Ok(None);
         };
         let codes =
-            |side: &Vectors<'_, T>| turn.codes(side, &side.internal_ids()?, values, scale, ctx);
+            |side: &Vectors<'_, T>| rotation.codes(side, &side.internal_ids()?, values, scale, ctx);
         Ok(Some(Self {
             left: left.map(codes).transpose()?,
             right: codes(right)?,
@@ -114,18 +114,18 @@ impl AxesFilter {
 }
 
 /// A rotation of rows to principal axes, about the mean of a sample.
-struct Turn {
+struct Rotation {
     axes: PrincipalAxes,
     mean: Vec<f64>,
 }
 
-impl Turn {
+impl Rotation {
     fn of_sample<T: Scalar>(side: &Vectors<'_, T>, axes: usize, ctx: &Context) -> Result<Self> {
         let some = sample(side.rows.len(), SAMPLE.1);
         let mut mean = vec![0.0; side.rows.dim()];
-        for &number in &some {
-            let scale = side.direction_scale(side.row(number) as usize);
-            let row = side.rows.row(side.row(number) as usize);
+        for &id in &some {
+            let scale = side.direction_scale(side.row(id) as usize);
+            let row = side.rows.row(side.row(id) as usize);
             for (mean, value) in mean.iter_mut().zip(row) {
                 *mean += value.to_f64() * scale / some.len() as f64;
             }
@@ -148,9 +148,9 @@ impl Turn {
         let isa = ctx.isa();
         let some_right = sample(right.rows.len(), SAMPLE.1);
         let some_left = sample(left.unwrap_or(right).rows.len(), SAMPLE.0);
-        let cut = self.rows(right, &some_right, values, ctx)?;
-        let scale = CommonScale::of(Rows::new(&cut.0, values)?, None, isa);
-        let of_right = coded(&cut, values, scale, ctx)?;
+        let reduced = self.rows(right, &some_right, values, ctx)?;
+        let scale = CommonScale::of(Rows::new(&reduced.0, values)?, None, isa);
+        let of_right = coded(&reduced, values, scale, ctx)?;
         let of_left = self.codes(left.unwrap_or(right), &some_left, values, scale, ctx)?;
         let all = |codes: &Quantised<'_>| (0..codes.len() as u32).collect::<Vec<u32>>();
         let (mut lefts, mut rights) = (LeftPanel::new(isa), RightPanel::new(isa));
@@ -165,30 +165,30 @@ impl Turn {
         Ok((near.len() as f64 / pairs.max(1) as f64, scale))
     }
 
-    /// Codes of the rows of these internal ids, cut to so many values.
+    /// Codes of the rows of these internal ids, reduced to so many values.
     fn codes<T: Scalar>(
         &self,
         side: &Vectors<'_, T>,
-        numbers: &[u32],
+        ids: &[u32],
         values: usize,
         scale: CommonScale,
         ctx: &Context,
     ) -> Result<Quantised<'static>> {
         let mut codes = Quantised::empty(values)?;
-        for numbers in numbers.chunks(PART) {
-            let cut = self.rows(side, numbers, values, ctx)?;
-            codes.append(&coded(&cut, values, scale, ctx)?)?;
+        for ids in ids.chunks(PART) {
+            let reduced = self.rows(side, ids, values, ctx)?;
+            codes.append(&coded(&reduced, values, scale, ctx)?)?;
         }
         Ok(codes)
     }
 
-    /// The rows of these internal ids, cut to so many values: (rows, values), row-major, the last
-    /// value being the length outside of the axes. And for each row, by how much rounding may break
+    /// The rows of these internal ids, reduced to so many values: (rows, values), row-major, the
+    /// last value being the length outside of the axes. And for each row, by how much rounding may break
     /// the inequality that the filter rests on.
     fn rows<T: Scalar>(
         &self,
         side: &Vectors<'_, T>,
-        numbers: &[u32],
+        ids: &[u32],
         values: usize,
         ctx: &Context,
     ) -> Result<(Vec<f32>, Vec<f32>)> {
@@ -196,36 +196,36 @@ impl Turn {
         let axes = &self.axes.axes[..self.axes.count().min(values - 1) * dim];
         let axes = Rows::new(axes, dim)?;
         let precision = Precision::new(dim, axes.len());
-        let mut rows = memory::zeroed(numbers.len().saturating_mul(values), SHORT)?;
-        let mut errors = memory::zeroed(numbers.len(), SHORT)?;
+        let mut rows = memory::zeroed(ids.len().saturating_mul(values), REDUCED)?;
+        let mut errors = memory::zeroed(ids.len(), REDUCED)?;
         rows.par_chunks_mut(BLOCK * values)
             .zip(errors.par_chunks_mut(BLOCK))
-            .zip(numbers.par_chunks(BLOCK))
+            .zip(ids.par_chunks(BLOCK))
             .try_for_each_init(
                 || (Vec::new(), Vec::new()),
-                |(centred, products), ((rows, errors), numbers)| {
+                |(centred, products), ((rows, errors), ids)| {
                     ctx.check()?;
                     centred.clear();
-                    for &number in numbers {
-                        let row = side.row(number) as usize;
+                    for &id in ids {
+                        let row = side.row(id) as usize;
                         let scale = side.direction_scale(row);
                         let values = side.rows.row(row).iter().zip(&self.mean);
                         centred.extend(
                             values.map(|(value, mean)| (value.to_f64() * scale - mean) as f32),
                         );
                     }
-                    products.resize(numbers.len() * axes.len(), 0.0);
+                    products.resize(ids.len() * axes.len(), 0.0);
                     let block = Rows::new(centred, dim)?;
                     dot_products(block, axes, products, ctx.isa())?;
-                    let cut = rows.chunks_exact_mut(values).zip(errors);
-                    for (place, (cut, error)) in cut.enumerate() {
-                        let inside = &products[place * axes.len()..][..axes.len()];
-                        let (outside, of_row) = precision.outside(block.row(place), inside);
-                        let known = !side.lacks_direction(side.row(numbers[place]) as usize);
+                    let reduced = rows.chunks_exact_mut(values).zip(errors);
+                    for (position, (reduced, error)) in reduced.enumerate() {
+                        let inside = &products[position * axes.len()..][..axes.len()];
+                        let (outside, of_row) = precision.outside(block.row(position), inside);
+                        let known = !side.lacks_direction(side.row(ids[position]) as usize);
                         *error = if known { of_row } else { f32::INFINITY };
                         if error.is_finite() {
-                            cut[..inside.len()].copy_from_slice(inside);
-                            cut[inside.len()] = outside;
+                            reduced[..inside.len()].copy_from_slice(inside);
+                            reduced[inside.len()] = outside;
                         }
                     }
                     Ok::<_, Error>(())
@@ -235,7 +235,7 @@ impl Turn {
     }
 }
 
-/// Codes of rows that were cut to so many values; their errors include those of the rows.
+/// Codes of rows that were reduced to so many values; their errors include those of the rows.
 fn coded(
     (rows, errors): &(Vec<f32>, Vec<f32>),
     values: usize,
@@ -268,14 +268,9 @@ impl Precision {
     }
 
     /// The length of what `row` has outside of the axes, given its products with them; and how far
-    /// all of the cut row may be off, infinite where that is unknown.
+    /// all of the reduced row may be off, infinite where that is unknown.
     fn outside(&self, row: &[f32], inside: &[f32]) -> (f32, f32) {
-        let square = |values: &[f32]| -> f64 {
-            values
-                .iter()
-                .map(|&value| f64::from(value) * f64::from(value))
-                .sum()
-        };
+        let square = |values: &[f32]| sum_of_squares(values.iter().copied().map(f64::from));
         let of_row = square(row);
         let length = of_row.sqrt();
         let of_inside = length * self.inside + f64::from(f32::MIN_POSITIVE) * row.len() as f64;
@@ -315,8 +310,8 @@ mod tests {
     fn clustered(count: usize) -> Vec<f64> {
         let basis = gaussians(20 * DIM, 1);
         let mut values = gaussians(count * DIM, 2);
-        for (number, row) in values.chunks_mut(DIM).enumerate() {
-            let centre = gaussians(20, 1000 + number as u64 / 10);
+        for (index, row) in values.chunks_mut(DIM).enumerate() {
+            let centre = gaussians(20, 1000 + index as u64 / 10);
             for (at, value) in row.iter_mut().enumerate() {
                 let weights = centre.iter().zip(basis.chunks(DIM));
                 *value = 0.1 * *value + weights.map(|(z, axis)| z * axis[at]).sum::<f64>();
@@ -346,47 +341,43 @@ mod tests {
                 let largest = row
                     .iter()
                     .fold(0.0_f64, |largest, value| largest.max(value.abs()));
-                let square = row
-                    .iter()
-                    .map(|value| (value / largest).powi(2))
-                    .sum::<f64>();
-                largest * square.sqrt()
+                largest * sum_of_squares(row.iter().map(|value| value / largest)).sqrt()
             }
             _ => 1.0,
         };
         let (of_x, of_y) = (length(x), length(y));
         let differences = x.iter().zip(y).map(|(x, y)| x / of_x - y / of_y);
-        differences.map(|value| value * value).sum::<f64>().sqrt()
+        sum_of_squares(differences).sqrt()
     }
 
     #[test]
-    fn cut_rows_are_never_further_apart() {
+    fn reduced_rows_are_never_further_apart() {
         let values = hostile();
         let rows = Rows::new(&values, DIM).unwrap();
         let ctx = Context::new().unwrap();
         for metric in [Metric::Euclidean, Metric::Cosine] {
             let side = Vectors::new("rows", rows, metric, &ctx).unwrap();
-            let turn = Turn {
+            let rotation = Rotation {
                 // Axes of ordinary rows: the huge ones would have them all to themselves.
                 axes: PrincipalAxes::of_sample(Rows::new(&clustered(60), DIM).unwrap(), 63, &ctx)
                     .unwrap(),
                 mean: vec![0.3; DIM],
             };
-            let numbers = side.internal_ids().unwrap();
-            let (cut, errors) = turn.rows(&side, &numbers, 64, &ctx).unwrap();
-            let cut: Vec<f64> = cut.into_iter().map(f64::from).collect();
-            let cut = Rows::new(&cut, 64).unwrap();
+            let ids = side.internal_ids().unwrap();
+            let (reduced, errors) = rotation.rows(&side, &ids, 64, &ctx).unwrap();
+            let reduced: Vec<f64> = reduced.into_iter().map(f64::from).collect();
+            let reduced = Rows::new(&reduced, 64).unwrap();
             for x in 0..rows.len() {
                 for y in 0..rows.len() {
-                    let room = f64::from(errors[x]) + f64::from(errors[y]);
-                    let by_cut = distance(Metric::Euclidean, cut.row(x), cut.row(y));
+                    let error = f64::from(errors[x]) + f64::from(errors[y]);
+                    let by_reduced = distance(Metric::Euclidean, reduced.row(x), reduced.row(y));
                     let whole = distance(metric, rows.row(x), rows.row(y));
                     let known = !whole.is_nan(); // zeros have no direction
-                    assert!(!known || by_cut - room <= whole, "{metric} {x} {y}");
+                    assert!(!known || by_reduced - error <= whole, "{metric} {x} {y}");
                     if (20..60).contains(&x) && (20..60).contains(&y) {
                         // Far less than the error of codes.
                         let length = distance(metric, rows.row(x), &[1e-9; DIM]);
-                        assert!(room < 0.01 * length, "{room} of {length}");
+                        assert!(error < 0.01 * length, "{error} of {length}");
                     }
                 }
             }
@@ -405,8 +396,8 @@ mod tests {
             Metric::Cosine => (2.0 * radius).sqrt(),
             _ => radius,
         };
-        let leading = AxesFilter::where_it_pays(left.as_ref(), &right, bound as f32, &ctx).unwrap();
-        assert!(leading.is_some(), "{metric}");
+        let filter = AxesFilter::where_it_pays(left.as_ref(), &right, bound as f32, &ctx).unwrap();
+        assert!(filter.is_some(), "{metric}");
         let mut found = BTreeSet::new();
         let hand_over = |pairs: Vec<(u32, u32, f64)>| {
             found.extend(pairs.into_iter().map(|(left, right, _)| (left, right)));
@@ -461,8 +452,8 @@ mod tests {
         let ctx = Context::on(Isa::SCALAR);
         for (metric, bound) in [(Metric::Euclidean, 1e3), (Metric::Manhattan, 1.0)] {
             let side = Vectors::new("items", rows, metric, &ctx).unwrap();
-            let leading = AxesFilter::where_it_pays(None, &side, bound, &ctx).unwrap();
-            assert!(leading.is_none(), "{metric}");
+            let filter = AxesFilter::where_it_pays(None, &side, bound, &ctx).unwrap();
+            assert!(filter.is_none(), "{metric}");
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 const MORE_ROUNDS: usize = 3;
 
 /// Above this share of the pairs, comparing all of them is quicker than probing lists.
-pub(crate) const ALL: f64 = 0.8;
+pub(crate) const MOST_PROBED: f64 = 0.8;
 
 impl<T: Scalar> TopKJoin<'_, T> {
     /// Joins by the lists that each row probes: the warm start first, then the probes, then what
@@ -25,19 +25,24 @@ impl<T: Scalar> TopKJoin<'_, T> {
     pub(crate) fn by_lists(
         self,
         plan: &IvfPlan,
-        visits: ProbeLists,
+        probe_lists: ProbeLists,
         ground_truth: Option<(f64, GroundTruth<T>)>,
     ) -> Result<Neighbors<T>> {
         let ctx = self.ctx;
         ctx.begin_stage("probes");
         let (left, right) = (self.left().internal_ids()?, self.right.internal_ids()?);
-        let (near, met) = visits.first()?;
-        self.join(&left, &near, met, &self.nearest.unbounded())?;
+        let (near, blocks) = probe_lists.warm_start()?;
+        self.join(&left, &near, blocks, &self.nearest.unbounded())?;
         drop((left, near));
-        for met in visits.parts() {
-            self.join(visits.order(), &right, met, &self.nearest.symmetric())?;
+        for blocks in probe_lists.parts() {
+            self.join(
+                probe_lists.order(),
+                &right,
+                blocks,
+                &self.nearest.symmetric(),
+            )?;
         }
-        drop(visits);
+        drop(probe_lists);
         self.expanded(plan.rounds, ground_truth)
     }
 

@@ -111,15 +111,20 @@ impl<T: Scalar> TopKJoin<'_, T> {
     pub(crate) fn fill(&self, key_order: &KeyOrder) -> Result<()> {
         let items = &key_order.items;
         let length = warm_start_rows(self.nearest.lists.k(), self.right.len());
-        let (queries, met) = match &key_order.queries {
+        let (queries, blocks) = match &key_order.queries {
             None => {
-                let met = items.chunks(length);
-                let met = met.map(|rows| (rows.clone(), rows));
-                (items, memory::collect(met, ROW_NUMBERS)?)
+                let blocks = items.chunks(length);
+                let blocks = blocks.map(|rows| (rows.clone(), rows));
+                (items, memory::collect(blocks, ROW_NUMBERS)?)
             }
             Some(queries) => (queries, queries.chunks_of(items, length)?),
         };
-        self.join(&queries.order, &items.order, met, &self.nearest.unbounded())
+        self.join(
+            &queries.order,
+            &items.order,
+            blocks,
+            &self.nearest.unbounded(),
+        )
     }
 
     /// Makes a table, lets each query probe `probes` of its buckets, and returns the queries in

@@ -24,7 +24,7 @@ use crate::{
     recall::others::Others,
     vectors::{
         augment::{Augmented, augmented, exponent_of},
-        norms::norms_of,
+        norms::{norms_of, sum_of_squares},
     },
 };
 
@@ -32,7 +32,7 @@ use crate::{
 const SPREAD: f64 = 4.0;
 
 /// Fewer items than this go with longer ones: a group of their own would cost more than it saves.
-const FEW: usize = 1024;
+const LEAST_GROUP: usize = 1024;
 
 /// The relative rounding error of a bound from norms.
 const ROUNDING: f64 = 1e-9;
@@ -99,7 +99,7 @@ impl<'a, T: Scalar> Products<'a, T> {
     }
 
     /// Neighbours that a query needs of each group: one more where it may find itself.
-    pub(crate) fn places(&self, k: usize) -> usize {
+    pub(crate) fn k_of_group(&self, k: usize) -> usize {
         k.saturating_add(usize::from(self.with_itself && k > 0))
     }
 
@@ -127,10 +127,7 @@ impl<'a, T: Scalar> Products<'a, T> {
                 &group.items,
                 |_| exponent,
                 |row: &[T]| {
-                    let square: f64 = row
-                        .iter()
-                        .map(|value| value.to_f64() * value.to_f64())
-                        .sum();
+                    let square = sum_of_squares(row.iter().map(|value| value.to_f64()));
                     (1.0 - square).max(0.0).sqrt()
                 },
             )?,
@@ -164,7 +161,7 @@ impl<'a, T: Scalar> Products<'a, T> {
             }
             let augmented = self.augmented(group, &queries)?;
             let (left, right) = augmented.sides()?;
-            let found = join(left, right, self.places(k))?;
+            let found = join(left, right, self.k_of_group(k))?;
             drop(augmented);
             recalls.push(ctx.recall().map(|recall| self.others(k).found(recall)));
             self.merge(&mut best, group, recalls.len(), &queries, &found, ctx)?;
@@ -175,12 +172,12 @@ impl<'a, T: Scalar> Products<'a, T> {
         best.neighbors()
     }
 
-    /// Adds what was found in a group, the `number`th that was joined.
+    /// Adds what was found in a group; `joined` counts the groups that were joined, with this one.
     fn merge(
         &self,
         best: &mut Best,
         group: &Group,
-        number: usize,
+        joined: usize,
         queries: &[u32],
         found: &Neighbors<T>,
         ctx: &Context,
@@ -189,10 +186,10 @@ impl<'a, T: Scalar> Products<'a, T> {
         let own = |query: u32, item: u32| self.with_itself && query == item;
         lists.into_par_iter().enumerate().try_for_each_init(
             || (Vec::new(), Vec::new(), Vec::new()),
-            |(pairs, products, all), (place, (query, list))| {
+            |(pairs, products, all), (position, (query, list))| {
                 ctx.check()?;
                 let items = found
-                    .of(place as u32)
+                    .of(position as u32)
                     .map(|item| group.items[item as usize]);
                 let others = items.filter(|&item| !own(query, item));
                 pairs.clear();
@@ -201,10 +198,10 @@ impl<'a, T: Scalar> Products<'a, T> {
                 let new = pairs
                     .iter()
                     .zip(products.iter())
-                    .map(|(pair, product)| Place {
+                    .map(|(pair, product)| Hit {
                         distance: 0.0 - product,
                         item: pair.1,
-                        group: number as u32,
+                        group: joined as u32,
                     });
                 all.clear();
                 memory::extend(all, list.iter().copied().chain(new), NEIGHBORS)?;
@@ -229,7 +226,7 @@ fn groups(norms: &[f64]) -> Result<Vec<Group>> {
     loop {
         let longest = rest.first().map_or(0.0, |&row| norm(row));
         let similar = rest.partition_point(|&row| norm(row) * SPREAD >= longest);
-        let end = if rest.len() - similar < FEW {
+        let end = if rest.len() - similar < LEAST_GROUP {
             rest.len()
         } else {
             similar
@@ -247,11 +244,11 @@ fn groups(norms: &[f64]) -> Result<Vec<Group>> {
 /// The items of the largest inner products so far.
 struct Best {
     k: usize,
-    places: Vec<Place>,
+    hits: Vec<Hit>,
 }
 
 #[derive(Clone, Copy)]
-struct Place {
+struct Hit {
     distance: f64,
     item: u32,
     /// In which of the groups that were joined it was found, counted from 1; 0 where there is none.
@@ -260,28 +257,28 @@ struct Place {
 
 impl Best {
     fn new(queries: usize, k: usize) -> Result<Self> {
-        let none = Place {
+        let none = Hit {
             distance: f64::INFINITY,
             item: u32::MAX,
             group: 0,
         };
         Ok(Self {
             k,
-            places: memory::filled(none, queries.saturating_mul(k), NEIGHBORS)?,
+            hits: memory::filled(none, queries.saturating_mul(k), NEIGHBORS)?,
         })
     }
 
     /// Whether an inner product of at most this may be one of the query's largest.
     fn may_gain(&self, query: u32, most: f64) -> bool {
-        let list = &self.places[query as usize * self.k..][..self.k];
+        let list = &self.hits[query as usize * self.k..][..self.k];
         list.last()
             .is_none_or(|last| -last.distance <= most + most.abs() * ROUNDING)
     }
 
     /// The lists of some queries, given in rising order.
-    fn lists_of(&mut self, queries: &[u32]) -> Result<Vec<(u32, &mut [Place])>> {
+    fn lists_of(&mut self, queries: &[u32]) -> Result<Vec<(u32, &mut [Hit])>> {
         let mut queries = queries.iter().copied().peekable();
-        let lists = (0..).zip(self.places.chunks_mut(self.k.max(1)));
+        let lists = (0..).zip(self.hits.chunks_mut(self.k.max(1)));
         let lists = lists.filter(|&(query, _)| queries.next_if_eq(&query).is_some());
         Ok(memory::collect(lists, NEIGHBORS)?)
     }
@@ -290,8 +287,8 @@ impl Best {
     fn recall(&self, recalls: &[Option<Estimate>]) -> Option<Estimate> {
         let recalls: Vec<Estimate> = recalls.iter().copied().collect::<Option<_>>()?;
         let mut found = vec![0_usize; recalls.len() + 1];
-        for place in &self.places {
-            found[place.group as usize] += 1;
+        for hit in &self.hits {
+            found[hit.group as usize] += 1;
         }
         let all: usize = found[1..].iter().sum();
         if recalls.len() < 2 || all == 0 {
@@ -315,15 +312,15 @@ impl Best {
     }
 
     fn neighbors<T: Scalar>(&self) -> Result<Neighbors<T>> {
-        let index = |place: &Place| match place.group {
+        let index = |hit: &Hit| match hit.group {
             0 => -1,
-            _ => i64::from(place.item),
+            _ => i64::from(hit.item),
         };
-        let distances = self.places.iter().map(|place| T::from_f64(place.distance));
+        let distances = self.hits.iter().map(|hit| T::from_f64(hit.distance));
         Ok(Neighbors {
             k: self.k,
             distances: memory::collect(distances, NEIGHBORS)?,
-            indices: memory::collect(self.places.iter().map(index), NEIGHBORS)?,
+            indices: memory::collect(self.hits.iter().map(index), NEIGHBORS)?,
         })
     }
 }
@@ -340,7 +337,7 @@ pub(crate) fn study<T: Scalar>(
     planner.study_rows(
         Some(queries),
         items,
-        products.places(k),
+        products.k_of_group(k),
         Metric::InnerProduct,
     )
 }

@@ -1,6 +1,6 @@
 //! The batch join: the k nearest items of every query, all queries known beforehand.
 
-use lshjoin_kernels::{Rows, Scalar};
+use lshjoin_kernels::{Quantised, Rows, Scalar};
 
 use crate::{
     base::{check::positive, context::Context, error::Result, metric::Metric, plan::JoinPlan},
@@ -9,14 +9,14 @@ use crate::{
         state::{IvfState, PlannedJoin},
     },
     join::{
-        by_lists::ALL,
+        by_lists::MOST_PROBED,
         by_tables::{KeyOrder, ORDER_BITS},
         inner_product::{self, Products},
     },
     pairs::{
         by_sorting::are_most,
         results::Neighbors,
-        top_k_join::{MANY, TopKJoin, all_pairs},
+        top_k_join::{EXACT_BELOW, TopKJoin, all_pairs},
     },
     planner::{
         Planner,
@@ -107,7 +107,7 @@ fn join_sides<T: Scalar>(
 ) -> Result<Neighbors<T>> {
     let items = right.len();
     let most = left.as_ref().map_or(items, |left| left.len());
-    if are_most(k, items) || right.codes.is_none() || most.min(items) < MANY {
+    if are_most(k, items) || right.codes.is_none() || most.min(items) < EXACT_BELOW {
         return all_pairs(left.as_deref(), right, k, ctx);
     }
     let (axes, tables) = match &choice.plan {
@@ -127,9 +127,13 @@ fn join_sides<T: Scalar>(
                 stats,
             } = prepared;
             ctx.begin_stage("lists");
-            let most = if left.is_none() { ALL / 2.0 } else { ALL };
+            let most = if left.is_none() {
+                MOST_PROBED / 2.0
+            } else {
+                MOST_PROBED
+            };
             if stats.share <= most {
-                let visits = ProbeLists::new(
+                let probe_lists = ProbeLists::new(
                     &quantiser,
                     warm_start,
                     left.as_deref_mut(),
@@ -137,20 +141,19 @@ fn join_sides<T: Scalar>(
                     margin,
                     ctx,
                 )?;
-                let right = &*right;
-                let left = left.as_deref();
-                let of_right = right
+                let (left, right) = (left.as_deref(), &*right);
+                let right_codes = right
                     .codes
                     .as_ref()
-                    .map(|codes| codes.without_errors())
+                    .map(Quantised::without_errors)
                     .transpose()?;
-                let of_left = left.and_then(|left| left.codes.as_ref());
-                let of_left = of_left.map(|codes| codes.without_errors()).transpose()?;
-                let estimates = of_right
+                let left_codes = left.and_then(|left| left.codes.as_ref());
+                let left_codes = left_codes.map(Quantised::without_errors).transpose()?;
+                let codes = right_codes
                     .as_ref()
-                    .map(|right| (of_left.as_ref().unwrap_or(right), right));
-                let join = TopKJoin::by_estimates(left, right, k, estimates, ctx)?;
-                return join.by_lists(plan, visits, ground_truth);
+                    .map(|right| (left_codes.as_ref().unwrap_or(right), right));
+                let join = TopKJoin::by_estimates(left, right, k, codes, ctx)?;
+                return join.by_lists(plan, probe_lists, ground_truth);
             }
             (ORDER_BITS, None)
         }

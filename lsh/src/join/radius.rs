@@ -93,20 +93,20 @@ pub(crate) fn stream_sides<T: Scalar>(
         None => ThresholdSink::new(right, None, radius, ctx),
         Some(left) => ThresholdSink::new(left, Some(right), radius, ctx),
     };
-    let leading = AxesFilter::where_it_pays(left, right, sink.bound, ctx)?;
-    let meetings = TileJoin {
+    let filter = AxesFilter::where_it_pays(left, right, sink.bound, ctx)?;
+    let tiles = TileJoin {
         left: left.unwrap_or(right),
         left_order: left_order.as_ref().unwrap_or(&right_order),
         right: left.map(|_| (right, right_order.as_slice())),
-        codes: leading
+        codes: filter
             .as_ref()
-            .map(|leading| (leading.left(), leading.right())),
+            .map(|filter| (filter.left(), filter.right())),
         ctx,
     };
     let all = BlockPair {
-        left: 0..meetings.left_order.len(),
+        left: 0..tiles.left_order.len(),
         right: 0..right_order.len(),
     };
     let take = |scratch: &mut ThresholdScratch<T>| sink.take(scratch);
-    meetings.run_ordered([all].into_iter(), &sink, take, hand_over)
+    tiles.run_ordered([all].into_iter(), &sink, take, hand_over)
 }

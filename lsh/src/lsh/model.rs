@@ -165,7 +165,7 @@ impl LshModel {
     }
 
     /// Makes one table after the other, of `items` and, with the same keys, of `queries`, hands it
-    /// to `meet` and drops it.
+    /// to `join` and drops it.
     ///
     /// Keys are laid out for the buckets that the items are in. A query outside all of them shares
     /// none, and is left out of that table.
@@ -174,7 +174,7 @@ impl LshModel {
         items: Rows<'_, T>,
         queries: Option<Rows<'_, T>>,
         ctx: &Context,
-        mut meet: impl FnMut(&Table, Option<&Table>) -> Result<()>,
+        mut join: impl FnMut(&Table, Option<&Table>) -> Result<()>,
     ) -> Result<()> {
         // Some tables at a time: projecting on one direction reads the rows as often as projecting
         // on many.
@@ -212,7 +212,7 @@ impl LshModel {
                     Table::build(&rows, &of_rows, layout.bits())
                 };
                 let of_queries = of_queries.as_ref().map(build).transpose()?;
-                meet(&build(&of_items)?, of_queries.as_ref())?;
+                join(&build(&of_items)?, of_queries.as_ref())?;
             }
         }
         Ok(())

@@ -39,16 +39,16 @@ impl LshModel {
             let Some(queries) = queries else {
                 return Ok(());
             };
-            let meetings = TileJoin {
+            let tiles = TileJoin {
                 left: &left,
                 left_order: &queries.order,
                 right: Some((&right, &items.order)),
                 codes: None,
                 ctx,
             };
-            let met = queries.matches(items)?.into_iter();
-            let met = met.map(|(left, right)| BlockPair { left, right });
-            meetings.run(met, &nearest.one_way())?;
+            let blocks = queries.matches(items)?.into_iter();
+            let blocks = blocks.map(|(left, right)| BlockPair { left, right });
+            tiles.run(blocks, &nearest.one_way())?;
             Ok(())
         })?;
         nearest.finish()

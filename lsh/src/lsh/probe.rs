@@ -90,8 +90,8 @@ impl Prober {
 
     /// The bits of a key that a set of crossings changes.
     fn key_of(&self, crossings: u64) -> u64 {
-        let places = self.crossings.iter().enumerate();
-        let crossed = places.filter(|(place, _)| crossings >> place & 1 == 1);
+        let all = self.crossings.iter().enumerate();
+        let crossed = all.filter(|(index, _)| crossings >> index & 1 == 1);
         crossed.fold(0, |flips, (_, crossing)| flips | 1 << crossing.function)
     }
 
@@ -126,14 +126,14 @@ mod tests {
         let mut ranked: Vec<(f64, u64)> = sets
             .map(|set| {
                 let costs = crossings.iter().enumerate();
-                let costs = costs.filter(|(place, _)| set >> place & 1 == 1);
+                let costs = costs.filter(|(index, _)| set >> index & 1 == 1);
                 (costs.map(|(_, crossing)| crossing.0).sum(), set)
             })
             .collect();
         ranked.sort_by(|x, y| x.partial_cmp(y).unwrap());
         let key = |(_, set): (f64, u64)| {
-            let places = crossings.iter().enumerate();
-            let crossed = places.filter(|(place, _)| set >> place & 1 == 1);
+            let all = crossings.iter().enumerate();
+            let crossed = all.filter(|(index, _)| set >> index & 1 == 1);
             crossed.map(|(_, crossing)| 1 << crossing.1).sum()
         };
         ranked.into_iter().map(key).collect()

@@ -23,7 +23,7 @@ pub(crate) struct SignBits {
     /// is not negative.
     margins: Vec<f32>,
     /// The rows' internal ids.
-    numbers: Vec<u32>,
+    ids: Vec<u32>,
 }
 
 impl SignBits {
@@ -56,18 +56,14 @@ impl SignBits {
         if rows.len() < side.rows.len() {
             margins = Rows::new(&margins, bits)?.gather(&rows)?;
         }
-        let numbers = memory::collect(rows.iter().map(|&row| side.internal_id(row)), ROW_NUMBERS)?;
-        Ok(Self {
-            bits,
-            margins,
-            numbers,
-        })
+        let ids = memory::collect(rows.iter().map(|&row| side.internal_id(row)), ROW_NUMBERS)?;
+        Ok(Self { bits, margins, ids })
     }
 
     /// The rows in their buckets.
     pub(crate) fn table(&self) -> Result<Table> {
         let keys = memory::par_collect(self.margins.par_chunks(self.bits).map(key), KEYS)?;
-        Table::build(&self.numbers, &keys, self.bits as u32)
+        Table::build(&self.ids, &keys, self.bits as u32)
     }
 
     /// The rows in their own buckets and the `probes` − 1 nearest others.
@@ -77,7 +73,7 @@ impl SignBits {
             let mut prober = Prober::default();
             let mut entries = Vec::new();
             for (offset, margins) in margins.chunks(self.bits).enumerate() {
-                let (row, key) = (self.numbers[block * BLOCK + offset], key(margins));
+                let (row, key) = (self.ids[block * BLOCK + offset], key(margins));
                 let flips = prober.flips(margins, probes - 1);
                 let all = std::iter::once(&0)
                     .chain(flips)

@@ -13,7 +13,7 @@ use crate::{
     pairs::{
         batches::Batches,
         results::{JoinedPairs, PAIRS, Pair},
-        threshold::{BucketNumbers, ThresholdScratch, ThresholdSink},
+        threshold::{BucketIds, ThresholdScratch, ThresholdSink},
         tile_join::{BlockPair, TileJoin},
     },
     vectors::Vectors,
@@ -96,37 +96,37 @@ impl LshModel {
                 (Some(right), Some(queries)) => {
                     let matches = queries.matches(items)?;
                     let buckets =
-                        BucketNumbers::of_two(queries, a.len(), items, right.rows.len(), &matches)?;
-                    let meetings = TileJoin {
+                        BucketIds::of_two(queries, a.len(), items, right.rows.len(), &matches)?;
+                    let tiles = TileJoin {
                         left: &left,
                         left_order: &queries.order,
                         right: Some((right, &items.order)),
                         codes: None,
                         ctx,
                     };
-                    let met = matches
+                    let blocks = matches
                         .into_iter()
                         .map(|(left, right)| BlockPair { left, right });
-                    meetings.run_ordered(met, &sink, take, &mut hand_over)?;
+                    tiles.run_ordered(blocks, &sink, take, &mut hand_over)?;
                     buckets
                 }
                 _ => {
-                    let meetings = TileJoin {
+                    let tiles = TileJoin {
                         left: &left,
                         left_order: &items.order,
                         right: None,
                         codes: None,
                         ctx,
                     };
-                    let met = items
+                    let blocks = items
                         .ranges()
                         .filter(|bucket| bucket.len() > 1)
                         .map(|bucket| BlockPair {
                             left: bucket.clone(),
                             right: bucket,
                         });
-                    meetings.run_ordered(met, &sink, take, &mut hand_over)?;
-                    BucketNumbers::of_one(items, a.len())?
+                    tiles.run_ordered(blocks, &sink, take, &mut hand_over)?;
+                    BucketIds::of_one(items, a.len())?
                 }
             };
             sink.earlier.push(buckets);
@@ -142,18 +142,18 @@ impl LshModel {
 /// How an out-of-memory error names them.
 const BUCKETS: &str = "the buckets of rows";
 
-impl BucketNumbers {
-    /// Of rows in no bucket that the other side has rows in: one number for each side, so that they
+impl BucketIds {
+    /// Of rows in no bucket that the other side has rows in: one id for each side, so that they
     /// never match.
     const NONE_LEFT: u32 = u32::MAX;
     const NONE_RIGHT: u32 = u32::MAX - 1;
 
     fn of_one(table: &Table, rows: usize) -> Result<Self> {
         let mut left = memory::filled(Self::NONE_LEFT, rows, BUCKETS)?;
-        for (number, bucket) in (0..).zip(table.ranges()) {
+        for (id, bucket) in (0..).zip(table.ranges()) {
             table.order[bucket]
                 .iter()
-                .for_each(|&row| left[row as usize] = number);
+                .for_each(|&row| left[row as usize] = id);
         }
         Ok(Self {
             left,
@@ -168,18 +168,18 @@ impl BucketNumbers {
         right_rows: usize,
         matches: &[(std::ops::Range<usize>, std::ops::Range<usize>)],
     ) -> Result<Self> {
-        let mut numbers = Self {
+        let mut ids = Self {
             left: memory::filled(Self::NONE_LEFT, left_rows, BUCKETS)?,
             right: memory::filled(Self::NONE_RIGHT, right_rows, BUCKETS)?,
         };
-        for (number, (l, r)) in (0..).zip(matches) {
+        for (id, (l, r)) in (0..).zip(matches) {
             left.order[l.clone()]
                 .iter()
-                .for_each(|&row| numbers.left[row as usize] = number);
+                .for_each(|&row| ids.left[row as usize] = id);
             right.order[r.clone()]
                 .iter()
-                .for_each(|&row| numbers.right[row as usize] = number);
+                .for_each(|&row| ids.right[row as usize] = id);
         }
-        Ok(numbers)
+        Ok(ids)
     }
 }

@@ -29,10 +29,10 @@ impl Table {
         Sorter::default().sort(keys, bits, &mut order)?;
         let mut buckets: Vec<(u128, u32)> = Vec::new();
         let mut last = None;
-        for (place, entry) in (0..).zip(&mut order) {
+        for (position, entry) in (0..).zip(&mut order) {
             let key = keys[*entry as usize];
             if last != Some(key) {
-                memory::push(&mut buckets, (key.into(), place), BUCKETS)?;
+                memory::push(&mut buckets, (key.into(), position), BUCKETS)?;
                 last = Some(key);
             }
             *entry = rows[*entry as usize];
@@ -40,11 +40,11 @@ impl Table {
         Ok(Self { order, buckets })
     }
 
-    /// Makes the position of each row in this table its new number, and returns the old numbers in
-    /// that order.
+    /// Makes the position of each row in this table its new internal id, and returns the old
+    /// ids in that order.
     pub(crate) fn renumber(&mut self) -> Result<Vec<u32>> {
-        let numbers = memory::collect(0..self.order.len() as u32, ROW_NUMBERS)?;
-        Ok(std::mem::replace(&mut self.order, numbers))
+        let ids = memory::collect(0..self.order.len() as u32, ROW_NUMBERS)?;
+        Ok(std::mem::replace(&mut self.order, ids))
     }
 
     fn range(&self, bucket: usize) -> Range<usize> {
@@ -75,7 +75,7 @@ impl Table {
         other: &Table,
         length: usize,
     ) -> Result<Vec<(Range<usize>, Range<usize>)>> {
-        let mut met = Vec::new();
+        let mut matches = Vec::new();
         let mut mine = 0;
         for theirs in other.chunks(length) {
             let start = mine;
@@ -93,10 +93,10 @@ impl Table {
                 None => self.order.len(),
             };
             if mine > start {
-                memory::push(&mut met, (start..mine, theirs), BUCKETS)?;
+                memory::push(&mut matches, (start..mine, theirs), BUCKETS)?;
             }
         }
-        Ok(met)
+        Ok(matches)
     }
 
     /// The ranges of this table's and of `other`'s rows that share a key.

@@ -97,7 +97,7 @@ mod tests {
     const DIM: usize = 40;
     const LATENT: usize = 5;
 
-    fn run() -> Context {
+    fn context() -> Context {
         Context::new().unwrap()
     }
 
@@ -147,14 +147,14 @@ mod tests {
     fn the_axes_hold_the_variance() {
         let (values, basis) = flat_rows(9000);
         let rows = Rows::new(&values, DIM).unwrap();
-        let axes = PrincipalAxes::of_sample(rows, LATENT, &run()).unwrap();
+        let axes = PrincipalAxes::of_sample(rows, LATENT, &context()).unwrap();
         assert_orthonormal(&axes.axes, DIM);
         for vector in basis.chunks(DIM) {
             assert!(share_inside(vector, &axes.axes) > 0.9999);
         }
         let doubles: Vec<f64> = values.iter().copied().map(f64::from).collect();
         let rows = Rows::new(&doubles, DIM).unwrap();
-        let of_doubles = PrincipalAxes::of_sample(rows, LATENT, &run()).unwrap();
+        let of_doubles = PrincipalAxes::of_sample(rows, LATENT, &context()).unwrap();
         assert_eq!(of_doubles.axes, axes.axes);
     }
 
@@ -162,8 +162,8 @@ mod tests {
     fn directions_are_orthogonal_in_groups_and_inside_the_axes() {
         let (values, _) = flat_rows(500);
         let rows = Rows::new(&values, DIM).unwrap();
-        let axes = PrincipalAxes::of_sample(rows, 8, &run()).unwrap();
-        let table = |seed, table| axes.table(rows, 20, seed, table, &run()).unwrap();
+        let axes = PrincipalAxes::of_sample(rows, 8, &context()).unwrap();
+        let table = |seed, table| axes.table(rows, 20, seed, table, &context()).unwrap();
         let functions = table(7, 0);
         assert_eq!(functions.thresholds.len(), 20);
         for group in functions.directions.chunks(8 * DIM) {
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(functions.directions, table(7, 0).directions);
         assert_ne!(functions.directions, table(7, 1).directions);
         assert_ne!(functions.directions, table(8, 0).directions);
-        let none = axes.table(rows, 0, 7, 0, &run()).unwrap();
+        let none = axes.table(rows, 0, 7, 0, &context()).unwrap();
         assert!(none.directions.is_empty() && none.thresholds.is_empty());
     }
 
@@ -183,10 +183,10 @@ mod tests {
     fn thresholds_split_the_sample_in_halves() {
         let (values, _) = flat_rows(1001);
         let rows = Rows::new(&values, DIM).unwrap();
-        let axes = PrincipalAxes::of_sample(rows, LATENT, &run()).unwrap();
-        let table = axes.table(rows, 12, 1, 2, &run()).unwrap();
+        let axes = PrincipalAxes::of_sample(rows, LATENT, &context()).unwrap();
+        let table = axes.table(rows, 12, 1, 2, &context()).unwrap();
         let directions = Rows::new(&table.directions, DIM).unwrap();
-        let projections = project(rows, directions, &run()).unwrap();
+        let projections = project(rows, directions, &context()).unwrap();
         for (function, &threshold) in table.thresholds.iter().enumerate() {
             let column = projections.iter().skip(function).step_by(12);
             let above = column.filter(|&&projection| projection >= threshold);
@@ -209,7 +209,7 @@ mod tests {
     /// Orthonormal axes, finite functions and finite projections, whatever the rows.
     fn assert_usable<T: Scalar>(values: &[T], dim: usize) {
         let rows = Rows::new(values, dim).unwrap();
-        let axes = PrincipalAxes::of_sample(rows, 10, &run()).unwrap();
+        let axes = PrincipalAxes::of_sample(rows, 10, &context()).unwrap();
         assert_eq!(
             axes.axes.len() / dim,
             10.min(dim).min(rows.len()).max(1),
@@ -217,10 +217,10 @@ mod tests {
             rows.len()
         );
         assert_orthonormal(&axes.axes, dim);
-        let table = axes.table(rows, 12, 3, 4, &run()).unwrap();
+        let table = axes.table(rows, 12, 3, 4, &context()).unwrap();
         let directions = Rows::new(&table.directions, dim).unwrap();
         assert!((product(directions.row(11), directions.row(11)) - 1.0).abs() < 1e-5);
-        let projections = project(rows, directions, &run()).unwrap();
+        let projections = project(rows, directions, &context()).unwrap();
         assert_eq!(projections.len(), 12 * rows.len());
         let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
         assert!(finite(&projections) && finite(&table.thresholds));
@@ -265,7 +265,7 @@ mod tests {
         let directions = [0.6_f32, 0.8, 0.8, -0.6, 0.0, 1.0];
         let directions = Rows::new(&directions, 2).unwrap();
         let row = [f64::MAX, 1e39, -1.0, f64::MIN, 3.0, 4.0];
-        let got = project(Rows::new(&row, 2).unwrap(), directions, &run()).unwrap();
+        let got = project(Rows::new(&row, 2).unwrap(), directions, &context()).unwrap();
         let max = f32::MAX;
         assert_eq!(got[..3], [max, (0.8 - 0.6) * max, max]);
         assert_eq!(got[3..6], [-0.8 * max, 0.6 * max, -max]);
@@ -305,10 +305,10 @@ mod tests {
     fn a_cancelled_run_and_rows_of_another_dimension_are_refused() {
         let values = gaussians(100 * DIM, 7);
         let rows = Rows::new(&values, DIM).unwrap();
-        let axes = PrincipalAxes::of_sample(rows, 3, &run()).unwrap();
+        let axes = PrincipalAxes::of_sample(rows, 3, &context()).unwrap();
         let other = Rows::new(&values, DIM / 2).unwrap();
-        assert!(axes.table(other, 3, 0, 0, &run()).is_err());
-        let cancelled = run();
+        assert!(axes.table(other, 3, 0, 0, &context()).is_err());
+        let cancelled = context();
         cancelled.cancel();
         assert!(PrincipalAxes::of_sample(rows, 3, &cancelled).is_err());
     }

@@ -33,10 +33,10 @@ impl<'a, T: Scalar, D: FnMut(JoinedPairs<T>)> Batches<'a, T, D> {
     /// memory for a batch.
     pub(crate) fn add(&mut self, mut pairs: &[Pair<T>]) -> Result<()> {
         while !pairs.is_empty() {
-            let room = self.size - self.filling.left.len();
-            let (now, later) = pairs.split_at(room.min(pairs.len()));
+            let free = self.size - self.filling.left.len();
+            let (now, later) = pairs.split_at(free.min(pairs.len()));
             self.filling.extend(now)?;
-            if now.len() == room {
+            if now.len() == free {
                 self.deliver()?;
             }
             pairs = later;

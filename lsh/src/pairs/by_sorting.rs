@@ -31,14 +31,14 @@ pub(crate) fn by_sorting<T: Scalar>(
     let items = right.internal_ids()?;
     let with_itself = left.is_none();
     let left = left.unwrap_or(right);
-    let (rows, places) = (left.len(), k.min(right.len().max(1)));
-    let values = rows.saturating_mul(places);
+    let (rows, slots) = (left.len(), k.min(right.len().max(1)));
+    let values = rows.saturating_mul(slots);
     let mut distances = memory::filled(T::INFINITY, values, NEIGHBORS)?;
     let mut indices = memory::filled(-1, values, NEIGHBORS)?;
     ctx.expect(rows);
     distances
-        .par_chunks_mut(places)
-        .zip(indices.par_chunks_mut(places))
+        .par_chunks_mut(slots)
+        .zip(indices.par_chunks_mut(slots))
         .enumerate()
         .try_for_each_init(Buffers::default, |buffers, (row, (distances, indices))| {
             ctx.check()?;
@@ -60,20 +60,20 @@ pub(crate) fn by_sorting<T: Scalar>(
                 item,
             });
             memory::extend(measured, of_items, NEIGHBORS)?;
-            if places < measured.len() {
-                measured.select_nth_unstable_by(places, Measured::compare);
-                measured.truncate(places);
+            if slots < measured.len() {
+                measured.select_nth_unstable_by(slots, Measured::compare);
+                measured.truncate(slots);
             }
             measured.sort_unstable_by(Measured::compare);
-            for (place, &Measured { distance, item, .. }) in measured.iter().enumerate() {
-                distances[place] = T::from_f64(distance);
-                indices[place] = item.into();
+            for (slot, &Measured { distance, item, .. }) in measured.iter().enumerate() {
+                distances[slot] = T::from_f64(distance);
+                indices[slot] = item.into();
             }
             ctx.advance(1);
             Ok::<_, crate::Error>(())
         })?;
     let found = Neighbors {
-        k: places,
+        k: slots,
         distances,
         indices,
     };

@@ -9,14 +9,15 @@ use crate::base::error::Result;
 
 /// Hands over what was found in task 0, then in task 1 and so on, whichever thread is first.
 ///
-/// What comes before its turn is kept while there is room for it; after that its thread waits, and
-/// so do all while the receiver is slow: memory is bounded by the room and what each thread brings.
+/// What comes before its turn is kept while there is space for it; after that its thread waits, and
+/// so do all while the receiver is slow: memory is bounded by the capacity and what each thread
+/// brings.
 /// Tasks have to be taken up in the order of their numbers, so that the one whose turn it is always
 /// has a thread.
 pub(crate) struct InOrder<V, H> {
     state: Mutex<State<V, H>>,
     changed: Condvar,
-    room: usize,
+    capacity: usize,
 }
 
 struct State<V, H> {
@@ -31,17 +32,17 @@ struct State<V, H> {
     hand_over: H,
 }
 
-/// A task's place in the order. Dropped before [`Turn::finish`] has succeeded, by an error or a
-/// panic, it lets all others go.
-pub(crate) struct Turn<'a, V, H> {
+/// A task's place in the order, as in a ticket lock. Dropped before [`Ticket::finish`] has
+/// succeeded, by an error or a panic, it lets all others go.
+pub(crate) struct Ticket<'a, V, H> {
     order: &'a InOrder<V, H>,
-    number: usize,
+    task: usize,
     finished: bool,
 }
 
 impl<V, H: FnMut(Vec<V>) -> Result<()>> InOrder<V, H> {
-    /// Keeps up to `room` values.
-    pub(crate) fn new(room: usize, hand_over: H) -> Self {
+    /// Keeps up to `capacity` values.
+    pub(crate) fn new(capacity: usize, hand_over: H) -> Self {
         Self {
             state: Mutex::new(State {
                 next: 0,
@@ -51,15 +52,15 @@ impl<V, H: FnMut(Vec<V>) -> Result<()>> InOrder<V, H> {
                 hand_over,
             }),
             changed: Condvar::new(),
-            room,
+            capacity,
         }
     }
 
-    /// The turn of task `number`. Tasks are numbered from 0, with none left out.
-    pub(crate) fn turn(&self, number: usize) -> Turn<'_, V, H> {
-        Turn {
+    /// The ticket of `task`. Tasks are numbered from 0, with none left out.
+    pub(crate) fn ticket(&self, task: usize) -> Ticket<'_, V, H> {
+        Ticket {
             order: self,
-            number,
+            task,
             finished: false,
         }
     }
@@ -71,7 +72,7 @@ impl<V, H> InOrder<V, H> {
     }
 }
 
-impl<V, H: FnMut(Vec<V>) -> Result<()>> Turn<'_, V, H> {
+impl<V, H: FnMut(Vec<V>) -> Result<()>> Ticket<'_, V, H> {
     /// Hands `found` over when its turn has come, and whatever has waited for that.
     ///
     /// # Errors
@@ -80,7 +81,7 @@ impl<V, H: FnMut(Vec<V>) -> Result<()>> Turn<'_, V, H> {
     pub(crate) fn finish(mut self, found: Vec<V>) -> Result<()> {
         let order = self.order;
         let must_wait = |state: &mut State<V, H>| {
-            state.next != self.number && state.kept + found.len() > order.room && !state.failed
+            state.next != self.task && state.kept + found.len() > order.capacity && !state.failed
         };
         let mut state = order
             .changed
@@ -90,7 +91,7 @@ impl<V, H: FnMut(Vec<V>) -> Result<()>> Turn<'_, V, H> {
             return Ok(());
         }
         state.kept += found.len();
-        state.early.insert(self.number, found);
+        state.early.insert(self.task, found);
         loop {
             let next = state.next;
             let Some(found) = state.early.remove(&next) else {
@@ -107,7 +108,7 @@ impl<V, H: FnMut(Vec<V>) -> Result<()>> Turn<'_, V, H> {
     }
 }
 
-impl<V, H> Drop for Turn<'_, V, H> {
+impl<V, H> Drop for Ticket<'_, V, H> {
     fn drop(&mut self) {
         if !self.finished {
             self.order.lock().failed = true;
@@ -127,15 +128,15 @@ mod tests {
     use crate::base::error::Error;
 
     /// Tasks of these sizes on some threads, taken up in order; returns what was handed over.
-    fn run(
+    fn run_tasks(
         sizes: &[usize],
-        room: usize,
+        capacity: usize,
         threads: usize,
         work: impl Fn(usize) -> Result<()> + Sync,
         mut hand_over: impl FnMut(&[usize]) -> Result<()> + Send,
     ) -> (Result<()>, Vec<usize>) {
         let mut received = Vec::new();
-        let order = InOrder::new(room, |found: Vec<usize>| {
+        let order = InOrder::new(capacity, |found: Vec<usize>| {
             hand_over(&found)?;
             received.extend(found);
             Ok(())
@@ -146,10 +147,10 @@ mod tests {
                 .iter()
                 .enumerate()
                 .par_bridge()
-                .try_for_each(|(number, &size)| {
-                    let turn = order.turn(number);
-                    work(number)?;
-                    turn.finish(vec![number; size])
+                .try_for_each(|(task, &size)| {
+                    let ticket = order.ticket(task);
+                    work(task)?;
+                    ticket.finish(vec![task; size])
                 })
         });
         drop(order);
@@ -160,39 +161,39 @@ mod tests {
         #[test]
         fn the_order_is_that_of_the_numbers(
             sizes in prop::collection::vec(0..5_usize, 0..60),
-            room in 0..12_usize,
+            capacity in 0..12_usize,
             threads in 1..5_usize,
             slow in prop::collection::vec(any::<bool>(), 60),
         ) {
-            let work = |number: usize| {
-                if slow[number] {
+            let work = |task: usize| {
+                if slow[task] {
                     thread::sleep(Duration::from_micros(200));
                 }
                 Ok(())
             };
-            let (result, received) = run(&sizes, room, threads, work, |_| Ok(()));
+            let (result, received) = run_tasks(&sizes, capacity, threads, work, |_| Ok(()));
             prop_assert_eq!(result, Ok(()));
-            let numbered = sizes.iter().enumerate();
-            let expected: Vec<usize> = numbered.flat_map(|(number, &size)| vec![number; size]).collect();
+            let tasks = sizes.iter().enumerate();
+            let expected: Vec<usize> = tasks.flat_map(|(task, &size)| vec![task; size]).collect();
             prop_assert_eq!(received, expected);
         }
 
         #[test]
         fn a_failure_lets_all_threads_go(
             fails in 0..30_usize,
-            room in 0..4_usize,
+            capacity in 0..4_usize,
             threads in 1..5_usize,
             handing_over: bool,
         ) {
-            let failure = |number: usize| match number == fails {
+            let failure = |task: usize| match task == fails {
                 true => Err(Error::Cancelled),
                 false => Ok(()),
             };
-            let (result, received) = run(
+            let (result, received) = run_tasks(
                 &[1; 30],
-                room,
+                capacity,
                 threads,
-                |number| if handing_over { Ok(()) } else { failure(number) },
+                |task| if handing_over { Ok(()) } else { failure(task) },
                 |found| if handing_over { failure(found[0]) } else { Ok(()) },
             );
             prop_assert_eq!(result, Err(Error::Cancelled));
@@ -203,15 +204,11 @@ mod tests {
 
     #[test]
     fn a_panic_lets_all_threads_go() {
-        let panicking = |number| {
-            if number == 3 {
-                panic!("task 3")
-            } else {
-                Ok(())
-            }
+        let panicking = |task| {
+            if task == 3 { panic!("task 3") } else { Ok(()) }
         };
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            run(&[1; 30], 0, 4, panicking, |_| Ok(()))
+            run_tasks(&[1; 30], 0, 4, panicking, |_| Ok(()))
         }));
         assert!(result.is_err());
     }
@@ -219,12 +216,12 @@ mod tests {
     #[test]
     fn no_more_is_kept_than_there_is_room_for() {
         let order = InOrder::new(5, |_: Vec<u8>| Ok(()));
-        let first = order.turn(0);
-        order.turn(1).finish(vec![0; 3]).unwrap();
+        let first = order.ticket(0);
+        order.ticket(1).finish(vec![0; 3]).unwrap();
         assert_eq!(order.lock().kept, 3);
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| order.turn(2).finish(vec![0; 3]));
-            order.turn(3).finish(vec![0; 2]).unwrap();
+            let waiting = scope.spawn(|| order.ticket(2).finish(vec![0; 3]));
+            order.ticket(3).finish(vec![0; 2]).unwrap();
             assert_eq!(order.lock().kept, 5);
             assert!(!waiting.is_finished());
             first.finish(vec![0; 9]).unwrap();

@@ -23,15 +23,14 @@ pub struct Neighbors<T> {
 impl<T: Scalar> Neighbors<T> {
     /// The neighbours of one query, nearest first.
     pub(crate) fn of(&self, query: u32) -> impl Iterator<Item = u32> {
-        let places = &self.indices[query as usize * self.k..][..self.k];
-        places
-            .iter()
+        let list = &self.indices[query as usize * self.k..][..self.k];
+        list.iter()
             .take_while(|&&index| index >= 0)
             .map(|&index| index as u32)
     }
 
     /// The same with `rows[i]` in place of each index i.
-    fn renumbered(mut self, rows: &[u32]) -> Self {
+    fn with_rows(mut self, rows: &[u32]) -> Self {
         let known = self.indices.par_iter_mut().filter(|index| **index >= 0);
         known.for_each(|index| *index = i64::from(rows[*index as usize]));
         self
@@ -43,11 +42,11 @@ impl<T: Scalar> Neighbors<T> {
         left: &Vectors<'_, T>,
         right: &Vectors<'_, T>,
     ) -> Result<Self> {
-        if let Some(rows) = right.order() {
-            self = self.renumbered(rows);
+        if let Some(rows) = right.rows_by_id() {
+            self = self.with_rows(rows);
         }
-        match left.positions() {
-            Some(places) => self.copied_to(places),
+        match left.ids_by_row() {
+            Some(positions) => self.gathered(positions),
             None => Ok(self),
         }
     }
@@ -56,11 +55,11 @@ impl<T: Scalar> Neighbors<T> {
     ///
     /// # Errors
     /// When there is no memory for them.
-    pub(crate) fn copied_to(self, places: &[u32]) -> Result<Self> {
+    pub(crate) fn gathered(self, positions: &[u32]) -> Result<Self> {
         Ok(Self {
             k: self.k,
-            distances: copied_to(self.distances, self.k, places, T::INFINITY)?,
-            indices: copied_to(self.indices, self.k, places, -1)?,
+            distances: gathered(self.distances, self.k, positions, T::INFINITY)?,
+            indices: gathered(self.indices, self.k, positions, -1)?,
         })
     }
 
@@ -91,15 +90,15 @@ impl<T: Scalar> Neighbors<T> {
 }
 
 /// The `k` values at each of these positions.
-fn copied_to<V: Copy + Send + Sync>(
+fn gathered<V: Copy + Send + Sync>(
     values: Vec<V>,
     k: usize,
-    places: &[u32],
+    positions: &[u32],
     none: V,
 ) -> Result<Vec<V>> {
-    let mut copied = memory::filled(none, places.len().saturating_mul(k), NEIGHBORS)?;
-    let rows = copied.par_chunks_mut(k).zip(places);
-    rows.for_each(|(row, &place)| row.copy_from_slice(&values[place as usize * k..][..k]));
+    let mut copied = memory::filled(none, positions.len().saturating_mul(k), NEIGHBORS)?;
+    let rows = copied.par_chunks_mut(k).zip(positions);
+    rows.for_each(|(row, &position)| row.copy_from_slice(&values[position as usize * k..][..k]));
     Ok(copied)
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct ThresholdSink<'a, T> {
     pub(crate) with_itself: bool,
     pub(crate) isa: Isa,
     /// For each earlier table, the buckets of the left and right rows.
-    pub(crate) earlier: Vec<BucketNumbers>,
+    pub(crate) earlier: Vec<BucketIds>,
 }
 
 /// What one thread has found in a task, and its buffers.
@@ -127,13 +127,13 @@ impl<T: Scalar> PairSink<T> for ThresholdSink<'_, T> {
 }
 
 /// The bucket of each row in one table, numbered alike on both sides.
-pub(crate) struct BucketNumbers {
+pub(crate) struct BucketIds {
     pub(crate) left: Vec<u32>,
     /// Empty in a self-join.
     pub(crate) right: Vec<u32>,
 }
 
-impl BucketNumbers {
+impl BucketIds {
     /// Whether the two rows share a bucket.
     fn shared(&self, left: u32, right: u32) -> bool {
         let of_right = if self.right.is_empty() {

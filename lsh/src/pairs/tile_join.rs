@@ -16,8 +16,9 @@ pub(crate) const LEFT: usize = 512;
 const RIGHT: usize = 2048;
 /// Left rows, at most, that one task compares with its right panel; the rest are other tasks'.
 const LEFT_OF_TASK: usize = 1 << 15;
-/// Pairs that are kept, at most, until it is their turn: as many as a pair of panels can bring.
-const ROOM: usize = LEFT * RIGHT;
+/// Pairs that are kept, at most, until those before them are handed over: as many as a pair of
+/// panels can bring.
+const CAPACITY: usize = LEFT * RIGHT;
 
 /// Two ranges of rows to be compared: of positions in the orders of a [`TileJoin`].
 pub(crate) struct BlockPair {
@@ -90,11 +91,11 @@ impl<T: Scalar> TileJoin<'_, T> {
     /// When the run is cancelled.
     pub(crate) fn run<J: PairSink<T>>(
         &self,
-        meetings: impl Iterator<Item = BlockPair>,
+        blocks: impl Iterator<Item = BlockPair>,
         sink: &J,
     ) -> Result<()> {
         let ctx = self.ctx;
-        let tasks = self.tasks(meetings, LEFT_OF_TASK)?;
+        let tasks = self.tasks(blocks, LEFT_OF_TASK)?;
         let buffers = self.buffers(sink);
         tasks.par_iter().try_for_each(|task| {
             ctx.check()?;
@@ -112,26 +113,26 @@ impl<T: Scalar> TileJoin<'_, T> {
     /// When the run is cancelled, or what `hand_over` returns.
     pub(crate) fn run_ordered<J: PairSink<T>, V: Send>(
         &self,
-        meetings: impl Iterator<Item = BlockPair>,
+        blocks: impl Iterator<Item = BlockPair>,
         sink: &J,
         take: impl Fn(&mut J::Scratch) -> Result<Vec<V>> + Sync,
         hand_over: impl FnMut(Vec<V>) -> Result<()> + Send,
     ) -> Result<()> {
         let ctx = self.ctx;
-        let tasks = self.tasks(meetings, LEFT)?;
+        let tasks = self.tasks(blocks, LEFT)?;
         let buffers = self.buffers(sink);
-        let order = InOrder::new(ROOM, hand_over);
+        let order = InOrder::new(CAPACITY, hand_over);
         // A bridge takes tasks up one by one; a parallel iterator would start in several places.
         tasks
             .iter()
             .enumerate()
             .par_bridge()
-            .try_for_each(|(number, task)| {
-                let turn = order.turn(number);
+            .try_for_each(|(index, task)| {
+                let ticket = order.ticket(index);
                 ctx.check()?;
                 let mut buffer = buffers.own();
                 self.work(task, &mut buffer, sink)?;
-                turn.finish(take(&mut buffer.scratch)?)?;
+                ticket.finish(take(&mut buffer.scratch)?)?;
                 ctx.advance(1);
                 Ok(())
             })
@@ -148,9 +149,9 @@ impl<T: Scalar> TileJoin<'_, T> {
     }
 
     /// A task for each right panel and each range of `length` left rows; progress counts tasks.
-    fn tasks(&self, meetings: impl Iterator<Item = BlockPair>, length: usize) -> Result<Vec<Task>> {
+    fn tasks(&self, blocks: impl Iterator<Item = BlockPair>, length: usize) -> Result<Vec<Task>> {
         let with_itself = self.right.is_none();
-        let of_meeting = |BlockPair { left, right }: BlockPair| {
+        let of_block = |BlockPair { left, right }: BlockPair| {
             right.clone().step_by(RIGHT).flat_map(move |first| {
                 let right = first..right.end.min(first + RIGHT);
                 let left = left.start..if with_itself { right.end } else { left.end };
@@ -161,7 +162,7 @@ impl<T: Scalar> TileJoin<'_, T> {
                 })
             })
         };
-        let tasks = memory::collect(meetings.flat_map(of_meeting), "panels to meet")?;
+        let tasks = memory::collect(blocks.flat_map(of_block), "pairs of panels")?;
         self.ctx.expect(tasks.len());
         Ok(tasks)
     }

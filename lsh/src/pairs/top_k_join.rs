@@ -29,13 +29,13 @@ pub(crate) struct TopKJoin<'a, T> {
 
 /// Right rows that all left ones are compared with first, where no row has neighbours yet: enough
 /// to bound most other pairs.
-pub(crate) const FEW: usize = 2048;
+pub(crate) const FIRST_ROWS: usize = 2048;
 
 /// At most one right row in so many is compared first.
-const FEW_OF: usize = 8;
+const FIRST_OF: usize = 8;
 
 /// A side of fewer rows than this is compared in full: nothing else is quicker.
-pub(crate) const MANY: usize = 4096;
+pub(crate) const EXACT_BELOW: usize = 4096;
 
 /// Compares all pairs, as a join's last stage: the recall is 1.
 pub(crate) fn all_pairs<T: Scalar>(
@@ -45,7 +45,7 @@ pub(crate) fn all_pairs<T: Scalar>(
     ctx: &Context,
 ) -> Result<Neighbors<T>> {
     ctx.begin_stage("all pairs");
-    ctx.reached(Estimate::ALL);
+    ctx.reached(Estimate::EXACT);
     exactly(left, right, k, ctx)
 }
 
@@ -128,14 +128,14 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
     /// Compares all pairs, as the join's last stage: the recall is 1.
     pub(crate) fn all_pairs(self) -> Result<Neighbors<T>> {
         self.ctx.begin_stage("all pairs");
-        self.ctx.reached(Estimate::ALL);
+        self.ctx.reached(Estimate::EXACT);
         self.exactly()
     }
 
     /// Compares all pairs, and ends the join.
     pub(crate) fn exactly(self) -> Result<Neighbors<T>> {
         if self.is_unbounded() {
-            self.join_some()?;
+            self.join_first()?;
         }
         self.ctx.count_pairs(pairs(self.left, self.right));
         self.join_all(&self.nearest.symmetric())?;
@@ -147,26 +147,26 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         !self.left().is_empty() && self.nearest.lists.bound(0).is_infinite()
     }
 
-    /// Compares all left rows with a few right ones from all over, so that most other pairs then
+    /// Compares all left rows with some right ones from all over, so that most other pairs then
     /// fail the filter on codes. (Without codes there is no such filter.)
-    fn join_some(&self) -> Result<()> {
+    fn join_first(&self) -> Result<()> {
         let (left, right) = (self.left().internal_ids()?, self.right.internal_ids()?);
         let k = self.nearest.lists.k();
-        let few = FEW.max(4 * k).min(right.len() / FEW_OF);
-        if self.right.codes.is_none() || few < 2 * k {
+        let count = FIRST_ROWS.max(4 * k).min(right.len() / FIRST_OF);
+        if self.right.codes.is_none() || count < 2 * k {
             return Ok(());
         }
-        let step = right.len().div_ceil(few);
+        let step = right.len().div_ceil(count);
         let some = memory::collect(right.into_iter().step_by(step), ROW_NUMBERS)?;
         // Not counted as compared: all of these pairs are compared again.
-        let met = vec![(0..left.len(), 0..some.len())];
-        self.run(&left, &some, met, &self.nearest.unbounded())
+        let blocks = vec![(0..left.len(), 0..some.len())];
+        self.run(&left, &some, blocks, &self.nearest.unbounded())
     }
 
     /// Compares all pairs.
-    pub(crate) fn join_all(&self, judge: &TopKSink<'_, T>) -> Result<()> {
+    pub(crate) fn join_all(&self, sink: &TopKSink<'_, T>) -> Result<()> {
         let (left_order, right_order) = (self.left().internal_ids()?, self.right.internal_ids()?);
-        let meetings = TileJoin {
+        let tiles = TileJoin {
             left: self.left(),
             left_order: &left_order,
             right: self.left.map(|_| (self.right, right_order.as_slice())),
@@ -177,7 +177,7 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
             left: 0..left_order.len(),
             right: 0..right_order.len(),
         };
-        meetings.run([all].into_iter(), judge)
+        tiles.run([all].into_iter(), sink)
     }
 
     /// Compares the rows whose top-k is not full, though there are rows enough, with all others.
@@ -187,17 +187,17 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
     /// When the run is cancelled.
     pub(crate) fn complete(&self) -> Result<()> {
         let own = usize::from(self.left.is_none());
-        let short = |others: usize| {
+        let unfilled = |others: usize| {
             let lists = &self.nearest.lists;
             lists.shorter_than(self.nearest.k.min(others.saturating_sub(own)))
         };
-        if short(self.right.len()).is_empty() {
+        if unfilled(self.right.len()).is_empty() {
             return Ok(());
         }
         let right = self.right.internal_ids()?;
-        let short = short(right.len());
-        let met = vec![(0..short.len(), 0..right.len())];
-        self.join(&short, &right, met, &self.nearest.unbounded())
+        let rows = unfilled(right.len());
+        let blocks = vec![(0..rows.len(), 0..right.len())];
+        self.join(&rows, &right, blocks, &self.nearest.unbounded())
     }
 
     /// Compares ranges of positions in two orders of rows, and counts their pairs.
@@ -205,12 +205,12 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         &self,
         left_order: &[u32],
         right_order: &[u32],
-        met: Vec<(Range<usize>, Range<usize>)>,
-        judge: &TopKSink<'_, T>,
+        blocks: Vec<(Range<usize>, Range<usize>)>,
+        sink: &TopKSink<'_, T>,
     ) -> Result<()> {
-        let pairs = met.iter().map(|(left, right)| left.len() * right.len());
+        let pairs = blocks.iter().map(|(left, right)| left.len() * right.len());
         self.ctx.count_pairs(pairs.sum::<usize>() as u64);
-        self.run(left_order, right_order, met, judge)
+        self.run(left_order, right_order, blocks, sink)
     }
 
     /// Compares ranges of positions in two orders of rows.
@@ -218,20 +218,20 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         &self,
         left_order: &[u32],
         right_order: &[u32],
-        met: Vec<(Range<usize>, Range<usize>)>,
-        judge: &TopKSink<'_, T>,
+        blocks: Vec<(Range<usize>, Range<usize>)>,
+        sink: &TopKSink<'_, T>,
     ) -> Result<()> {
         let right = Some((self.right, right_order));
-        let meetings = TileJoin {
+        let tiles = TileJoin {
             left: self.left(),
             left_order,
             right,
             codes: self.estimates,
             ctx: self.ctx,
         };
-        let met = met
+        let blocks = blocks
             .into_iter()
             .map(|(left, right)| BlockPair { left, right });
-        meetings.run(met, judge)
+        tiles.run(blocks, sink)
     }
 }

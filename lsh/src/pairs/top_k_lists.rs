@@ -100,7 +100,7 @@ pub(crate) fn warm_start_rows(k: usize, of: usize) -> usize {
 struct Shard {
     /// Candidates of each row.
     lengths: [usize; SHARD],
-    /// Room for `capacity` candidates a row; by rising `upper`.
+    /// Space for `capacity` candidates a row; by rising `upper`.
     candidates: Vec<Candidate>,
 }
 
@@ -181,13 +181,13 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
 
     /// The rows that have fewer candidates than `wanted`.
     pub(crate) fn shorter_than(&self, wanted: usize) -> Vec<u32> {
-        let of_shard = |(number, shard): (usize, &Mutex<Shard>)| {
+        let of_shard = |(index, shard): (usize, &Mutex<Shard>)| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            let rows = self.bounds.len() - number * SHARD;
+            let rows = self.bounds.len() - index * SHARD;
             let lengths = (0..).zip(shard.lengths).take(rows);
-            let short = lengths.filter(|&(_, length)| length < wanted);
-            let short = short.map(|(row, _)| (number * SHARD + row) as u32);
-            short.collect::<Vec<u32>>()
+            let unfilled = lengths.filter(|&(_, length)| length < wanted);
+            let unfilled = unfilled.map(|(row, _)| (index * SHARD + row) as u32);
+            unfilled.collect::<Vec<u32>>()
         };
         let shards = self.shards.par_iter().enumerate();
         shards.flat_map_iter(of_shard).collect()
@@ -212,7 +212,7 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
             return Ok(());
         }
         let mut shard = self.shard(row);
-        let known = &shard.candidates[self.places(&shard, row)];
+        let known = &shard.candidates[self.slots(&shard, row)];
         let look_up = known.len() >= LONG.0 && candidates.len() >= LONG.1;
         if look_up {
             marks.set(known, self.right.len())?;
@@ -284,15 +284,15 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
     }
 
     /// Where the candidates of `row` are in its shard.
-    fn places(&self, shard: &Shard, row: u32) -> Range<usize> {
+    fn slots(&self, shard: &Shard, row: u32) -> Range<usize> {
         let row = row as usize % SHARD;
         row * self.capacity..row * self.capacity + shard.lengths[row]
     }
 
     fn set_list(&self, row: u32, shard: &mut Shard, list: &[Candidate]) {
         shard.lengths[row as usize % SHARD] = list.len();
-        let places = self.places(shard, row);
-        shard.candidates[places].copy_from_slice(list);
+        let slots = self.slots(shard, row);
+        shard.candidates[slots].copy_from_slice(list);
         if let Some(kth) = list.get(self.k - 1) {
             self.bounds[row as usize].store(kth.upper.to_bits(), Ordering::Relaxed);
         }
@@ -364,7 +364,7 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         shard: &mut Shard,
         ctx: &Context,
     ) -> Result<(Vec<Candidate>, Vec<f64>)> {
-        let list = &shard.candidates[self.places(shard, row)];
+        let list = &shard.candidates[self.slots(shard, row)];
         let mut list = memory::copied(list, NEIGHBORS)?;
         let distances = self.rerank_list(row, &mut list, ctx)?;
         self.set_list(row, shard, &list);
@@ -391,15 +391,15 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
                     .zip(indices.par_chunks_mut(of_shard)),
             )
             .enumerate()
-            .try_for_each(|(number, (shard, (distances, indices)))| {
+            .try_for_each(|(index, (shard, (distances, indices)))| {
                 ctx.check()?;
                 let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
                 let of_rows = distances.chunks_mut(self.k).zip(indices.chunks_mut(self.k));
-                for (row, (distances, indices)) in (number as u32 * SHARD as u32..).zip(of_rows) {
+                for (row, (distances, indices)) in (index as u32 * SHARD as u32..).zip(of_rows) {
                     let (list, exact) = self.rerank_row(row, &mut shard, ctx)?;
-                    for (place, (distance, found)) in exact.into_iter().zip(list).enumerate() {
-                        distances[place] = T::from_f64(distance);
-                        indices[place] = i64::from(found.index);
+                    for (slot, (distance, found)) in exact.into_iter().zip(list).enumerate() {
+                        distances[slot] = T::from_f64(distance);
+                        indices[slot] = i64::from(found.index);
                     }
                 }
                 Ok::<_, Error>(())

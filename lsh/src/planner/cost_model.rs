@@ -14,7 +14,7 @@ use crate::{
         centroids::{LEARNT_FROM, ROUNDS},
         coarse_quantiser::{groups_of, groups_of_row},
         margins::ProbeStats,
-        probe_lists::LOOK_BYTES,
+        probe_lists::PROBE_BYTES,
     },
     pairs::top_k_lists::{Candidate, capacity, warm_start_rows},
     recall::ground_truth,
@@ -52,15 +52,15 @@ const CODE: f64 = 1.6e-9;
 const PROJECT: f64 = 1.0e-10;
 /// To keep a row's top-k: for the row, for each neighbour, and for each neighbour as often as one
 /// comes in after the warm start.
-const LIST: f64 = 5e-7;
-const PLACE: f64 = 1.2e-7;
-const MOVE: f64 = 1.3e-8;
+const TOP_K: f64 = 5e-7;
+const NEIGHBOR: f64 = 1.2e-7;
+const INSERT: f64 = 1.3e-8;
 /// The share of the neighbours that come in so late when all pairs are compared.
 const LATE: f64 = 0.25;
 /// To fill it in the warm start: for the row,
-const FILL: f64 = 9e-7;
+const WARM_START: f64 = 9e-7;
 /// and for each row that it is filled from, beside comparing it.
-const FILL_FROM: f64 = 2e-9;
+const WARM_START_ROW: f64 = 2e-9;
 /// To find the nearest centroid of a row: for the row, and for each centroid, beside comparing it.
 const NEAREST: f64 = 4e-7;
 const OF_EACH: f64 = 5e-10;
@@ -72,10 +72,10 @@ const FETCH: f64 = 1e-9;
 const MEASURE: f64 = 5e-8;
 /// To find principal axes in a sample: for each value of an axis and, on one thread only, for each
 /// such value and axis before it.
-const TURN: f64 = 3e-6;
+const ITERATE: f64 = 3e-6;
 const ORTHONORMALISE: f64 = 5e-9;
 /// To gather a row for each list that it probes: for the row, and for each value.
-const LOOK: f64 = 1e-7;
+const PROBE: f64 = 1e-7;
 const GATHER: f64 = 1e-10;
 /// To sort a row by its key and go through its bucket.
 const SORT: f64 = 5e-8;
@@ -120,7 +120,7 @@ impl Workload {
 
     /// Memory of a join, at its peak, beside the rows given, where each row probes so many of these
     /// lists.
-    pub(crate) fn bytes(&self, lists: usize, looks: f64) -> u64 {
+    pub(crate) fn bytes(&self, lists: usize, probes: f64) -> u64 {
         let rows = self.rows() as usize;
         let (values, of_codes) = (
             rows * self.dim,
@@ -139,7 +139,7 @@ impl Workload {
         };
         let sample = (LEARNT_FROM * lists).min(self.right);
         let learn = sample * (self.dim * size_of::<f32>() + of_codes);
-        let looks = (self.left as f64 * looks) as usize;
+        let probes = (self.left as f64 * probes) as usize;
         let side = if self.with_itself {
             rows
         } else {
@@ -153,10 +153,10 @@ impl Workload {
         let peaks = [
             codes + directions,
             codes + learn,
-            codes + looks * LOOK_BYTES,
+            codes + probes * PROBE_BYTES,
             // While codes are put in order.
-            codes + side * of_codes + order + looks * size_of::<u32>(),
-            codes + order + lists + looks * size_of::<u32>(),
+            codes + side * of_codes + order + probes * size_of::<u32>(),
+            codes + order + lists + probes * size_of::<u32>(),
             codes + order + lists + found,
         ];
         (kept + peaks.into_iter().max().unwrap_or(0)) as u64
@@ -197,15 +197,17 @@ impl Costs {
     /// after the warm start.
     fn always(&self, workload: &Workload, late: f64) -> f64 {
         let k = workload.k as f64;
-        let of_row =
-            LIST + FILL + (PLACE + MOVE * k * late) * k + FETCH * workload.dim as f64 * (k + 5.0);
+        let of_row = TOP_K
+            + WARM_START
+            + (NEIGHBOR + INSERT * k * late) * k
+            + FETCH * workload.dim as f64 * (k + 5.0);
         workload.values() * CODE + workload.left as f64 * of_row
     }
 
     /// The work of the warm start, in which a share of all pairs is compared.
-    fn fill(&self, workload: &Workload, share: f64) -> f64 {
+    fn warm_start(&self, workload: &Workload, share: f64) -> f64 {
         let pairs = share * workload.pairs();
-        pairs * FILL_FROM + self.compare(pairs, workload.dim)
+        pairs * WARM_START_ROW + self.compare(pairs, workload.dim)
     }
 
     /// The work of exact distances: of those pairs, among so many compared, that codes can't tell
@@ -220,9 +222,13 @@ impl Costs {
         let keys = workload.values() * 20.0 * PROJECT;
         let warm_start =
             warm_start_rows(workload.k, workload.right) as f64 / workload.right.max(1) as f64;
-        let meet = self.compare(workload.exact_pairs(), workload.dim);
+        let compare = self.compare(workload.exact_pairs(), workload.dim);
         let rerank = self.rerank(workload, workload.exact_pairs());
-        self.always(workload, LATE) + keys + self.fill(workload, warm_start) + meet + rerank
+        self.always(workload, LATE)
+            + keys
+            + self.warm_start(workload, warm_start)
+            + compare
+            + rerank
     }
 
     /// The work of a join by so many lists, of which rows probe what `stats` says and find the
@@ -235,22 +241,22 @@ impl Costs {
         late: f64,
     ) -> f64 {
         let ProbeStats {
-            lists: looks,
+            lists: probes,
             share,
             warm_start,
         } = stats;
-        let meet =
-            self.fill(workload, warm_start) + self.compare(share * workload.pairs(), workload.dim);
-        let gather = workload.left as f64 * looks * (LOOK + GATHER * workload.dim as f64);
+        let compare = self.warm_start(workload, warm_start)
+            + self.compare(share * workload.pairs(), workload.dim);
+        let gather = workload.left as f64 * probes * (PROBE + GATHER * workload.dim as f64);
         let assign = self.assign(workload.rows(), lists, workload.dim);
         let ground_truth = self.ground_truth(workload) + self.study(workload, lists);
         let rerank = self.rerank(workload, share * workload.pairs());
-        self.always(workload, late) + ground_truth + assign + gather + meet + rerank
+        self.always(workload, late) + ground_truth + assign + gather + compare + rerank
     }
 
     /// The work of finding pairs by a few `values` of each row, made from its leading principal
     /// axes: so many pairs are compared, and the share `near` of them passes and is measured.
-    pub(crate) fn leading(
+    pub(crate) fn axes_filter(
         &self,
         (rows, dim): (usize, usize),
         pairs: f64,
@@ -259,9 +265,9 @@ impl Costs {
     ) -> f64 {
         let find = self.axes(dim, values);
         let (rows, dim, axes) = (rows as f64, dim as f64, values as f64);
-        let turn = rows * dim * axes * PROJECT + rows * axes * CODE;
+        let project = rows * dim * axes * PROJECT + rows * axes * CODE;
         let measure = near * pairs * (MEASURE + FETCH * dim);
-        find + turn + self.compare(pairs, values) + measure
+        find + project + self.compare(pairs, values) + measure
     }
 
     /// The work of one LSH table of so many functions, which brings together a share of the pairs
@@ -275,7 +281,7 @@ impl Costs {
     /// The work of finding so many principal axes of a sample.
     fn axes(&self, dim: usize, axes: usize) -> f64 {
         let (dim, axes) = (dim as f64, axes as f64);
-        dim * axes * (TURN + self.threads * ORTHONORMALISE * axes)
+        dim * axes * (ITERATE + self.threads * ORTHONORMALISE * axes)
     }
 
     /// The work of joining the held-out rows exactly.
@@ -298,7 +304,7 @@ impl Costs {
         let groups = groups_of(lists);
         let of_row = groups_of_row(lists, groups) as f64;
         let others = of_row * lists as f64 / groups as f64;
-        let gather = rows * of_row * (LOOK + GATHER * dim as f64);
+        let gather = rows * of_row * (PROBE + GATHER * dim as f64);
         self.nearest(rows, groups as f64 + others, dim) + gather
     }
 

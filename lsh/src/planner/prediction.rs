@@ -72,7 +72,7 @@ impl Prediction {
     /// What comparing all pairs comes to.
     pub(crate) fn exact(workload: &Workload, seconds: f64) -> Self {
         Self {
-            recall: Estimate::ALL,
+            recall: Estimate::EXACT,
             share: workload.exact_pairs() / workload.pairs().max(1.0),
             seconds,
             bytes: workload.bytes(0, 0.0),

@@ -17,11 +17,11 @@ use crate::{
 };
 
 /// Rows that are held out: the recall of a join is then known within a percent or two. Twice as
-/// many for up to `FEW` neighbours, since each row says less then; half as many from `MANY`
-/// neighbours on, which take longer to find.
-const CHECKED_BY: usize = 768;
-const FEW: usize = 3;
-const MANY: usize = 32;
+/// many for up to `FEW_NEIGHBORS` neighbours, since each row says less then; half as many from
+/// `MANY_NEIGHBORS` on, which take longer to find.
+const HELD_OUT: usize = 768;
+const FEW_NEIGHBORS: usize = 3;
+const MANY_NEIGHBORS: usize = 32;
 
 /// Of a small side, about one row in `SPARED` at most, but not fewer than `LEAST` rows.
 const SPARED: usize = 32;
@@ -64,10 +64,10 @@ pub(crate) enum Split {
 
 /// How many of so many rows are held out, at most.
 pub(crate) fn count(rows: usize, k: usize) -> usize {
-    let of_ten = CHECKED_BY.min(rows / SPARED);
+    let of_ten = HELD_OUT.min(rows / SPARED);
     let of_k = match k {
-        ..=FEW => 2 * of_ten,
-        MANY.. => of_ten / 2,
+        ..=FEW_NEIGHBORS => 2 * of_ten,
+        MANY_NEIGHBORS.. => of_ten / 2,
         _ => of_ten,
     };
     of_k.max(LEAST)
@@ -103,23 +103,23 @@ impl<T: Scalar> GroundTruth<T> {
         let sample = right.prepare_other("the sample", sample, ctx)?;
         // One neighbour more where a row finds itself, at distance 0.
         let k = k.min(right.len());
-        let places = (k + usize::from(left.is_none())).min(right.len());
-        let found = exactly(Some(&sample), right, places, ctx)?;
-        let rows = (0..).zip(&rows).map(|(place, &row)| {
+        let wanted = (k + usize::from(left.is_none())).min(right.len());
+        let found = exactly(Some(&sample), right, wanted, ctx)?;
+        let rows = (0..).zip(&rows).map(|(position, &row)| {
             // Without itself. Among many equal rows it may not have found itself: then the last one
             // goes.
-            let others = found.of(place);
+            let others = found.of(position);
             let others = others.filter(|&other| left.is_some() || other != row);
             Ok::<_, Error>(KnownRow {
                 row,
-                furthest: found.distances[(place as usize + 1) * places - 1],
+                furthest: found.distances[(position as usize + 1) * wanted - 1],
                 nearest: memory::collect(others.take(k), "neighbours of held-out rows")?,
             })
         });
         let (mut calibration, mut check) = (Vec::new(), Vec::new());
-        for (place, row) in rows.enumerate() {
+        for (position, row) in rows.enumerate() {
             let row = row?;
-            match place % CHECKING {
+            match position % CHECKING {
                 0 => check.push(row),
                 _ => calibration.push(row),
             }
@@ -148,7 +148,7 @@ impl<T: Scalar> GroundTruth<T> {
         let sampled = left.unwrap_or(right);
         let others = seeded_sample(sampled.len(), most, self.calibration.len() as u64);
         let others = others.into_iter().step_by(CHECKING);
-        let others = others.map(|number| sampled.row(number));
+        let others = others.map(|id| sampled.row(id));
         let others = others.filter(|row| !known.contains(row)).collect();
         let others = Self::of_rows(left, right, others, self.k, ctx)?;
         self.check = others.check;
@@ -162,7 +162,7 @@ impl<T: Scalar> GroundTruth<T> {
     }
 
     /// Some of the rows and their nearest, as internal ids on these sides.
-    pub(crate) fn numbered<'s>(
+    pub(crate) fn by_internal_id<'s>(
         &'s self,
         left: Option<&'s Vectors<'_, T>>,
         right: &'s Vectors<'_, T>,
@@ -213,11 +213,10 @@ impl<T: Scalar> GroundTruth<T> {
         let left = join.left.unwrap_or(join.right);
         self.some(which)
             .map(|row| {
-                let number = left.internal_id(row.row);
-                let distances = join.nearest.lists.distances_of(number, join.ctx)?;
-                let near = distances[..distances.len().min(self.k)]
-                    .iter()
-                    .filter(|&&distance| distance <= row.furthest);
+                let id = left.internal_id(row.row);
+                let distances = join.nearest.lists.distances_of(id, join.ctx)?;
+                let nearest = distances.iter().take(self.k);
+                let near = nearest.filter(|&&distance| distance <= row.furthest);
                 Ok(near.count() as f64 / self.k as f64)
             })
             .collect()

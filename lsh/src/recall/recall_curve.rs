@@ -7,26 +7,26 @@ use crate::base::report::reaches_confidently;
 pub(crate) struct RecallCurve(pub(crate) Vec<Vec<f32>>);
 
 impl RecallCurve {
-    /// The least reach with which these rows confirm `recall`. Where they are too few to confirm it
-    /// whatever they find, that with which they find all.
+    /// The least threshold with which these rows confirm `recall`. Where they are too few to confirm
+    /// it whatever they find, that with which they find all.
     pub(crate) fn threshold_for(&self, recall: f64) -> f32 {
-        let mut reaches: Vec<f32> = self.0.iter().flatten().copied().collect();
-        reaches.sort_unstable_by(f32::total_cmp);
-        let first =
-            reaches.partition_point(|&reach| !reaches_confidently(recall, self.found(reach)));
-        let reach = reaches.get(first).or(reaches.last());
-        reach.copied().unwrap_or(f32::INFINITY)
+        let mut thresholds: Vec<f32> = self.0.iter().flatten().copied().collect();
+        thresholds.sort_unstable_by(f32::total_cmp);
+        let first = thresholds
+            .partition_point(|&threshold| !reaches_confidently(recall, self.found(threshold)));
+        let threshold = thresholds.get(first).or(thresholds.last());
+        threshold.copied().unwrap_or(f32::INFINITY)
     }
 
-    /// The share of its neighbours that each row finds with this reach; what is infinitely far it
-    /// never does.
-    pub(crate) fn found(&self, reach: f32) -> impl Iterator<Item = f64> {
-        self.0.iter().map(move |needed| {
-            let found = needed
+    /// The share of its neighbours that each row finds with this threshold; what is infinitely far
+    /// it never does.
+    pub(crate) fn found(&self, threshold: f32) -> impl Iterator<Item = f64> {
+        self.0.iter().map(move |distances| {
+            let found = distances
                 .iter()
-                .filter(|&&other| other <= reach && other < f32::INFINITY);
-            let found = found.count();
-            found as f64 / needed.len().max(1) as f64
+                .filter(|&&other| other <= threshold && other < f32::INFINITY)
+                .count();
+            found as f64 / distances.len().max(1) as f64
         })
     }
 }

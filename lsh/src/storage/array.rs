@@ -163,8 +163,8 @@ impl Array {
         }
         // Checksums tell of accidents; whoever means harm computes them anew.
         if let Some((at, value)) = self.not_finite(data) {
-            let place = start / self.value_bytes() + at;
-            return damaged(format!("it holds {value} as value {place} of its data"));
+            let position = start / self.value_bytes() + at;
+            return damaged(format!("it holds {value} as value {position} of its data"));
         }
         check.sound[chunk].store(true, Ordering::Relaxed);
         Ok(())

@@ -46,7 +46,7 @@ struct Journal {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Checkpoint {
     library_version: String,
-    facts: IndexMetadata,
+    metadata: IndexMetadata,
     /// Whether the build is in its last pass, which writes items by list; in the one before, it
     /// finds the list of each.
     pub(crate) writing: bool,
@@ -69,10 +69,10 @@ pub(crate) struct CheckpointFile {
 }
 
 impl Checkpoint {
-    pub(crate) fn new(facts: IndexMetadata, files: BTreeMap<String, CheckpointFile>) -> Self {
+    pub(crate) fn new(metadata: IndexMetadata, files: BTreeMap<String, CheckpointFile>) -> Self {
         Self {
             library_version: env!("CARGO_PKG_VERSION").into(),
-            facts,
+            metadata,
             writing: false,
             seen: 0,
             scale: None,
@@ -174,9 +174,13 @@ impl Directory {
     ///
     /// # Errors
     /// What the system says. The directory has its old index then, or the new one.
-    pub(crate) fn commit(mut self, facts: IndexMetadata, files: Vec<Written>) -> Result<Manifest> {
+    pub(crate) fn commit(
+        mut self,
+        metadata: IndexMetadata,
+        files: Vec<Written>,
+    ) -> Result<Manifest> {
         let stored = |written: Written| (written.name.into(), written.stored);
-        let manifest = Manifest::new(facts, files.into_iter().map(stored).collect());
+        let manifest = Manifest::new(metadata, files.into_iter().map(stored).collect());
         self.lock
             .sync_all()
             .map_err(|error| Error::io(&self.path, error))?;
@@ -228,15 +232,15 @@ impl Directory {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn record(&mut self, unfinished: Checkpoint) -> Result<()> {
-        self.journal.build = Some(unfinished);
+    pub(crate) fn record(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        self.journal.build = Some(checkpoint);
         self.write_json(JOURNAL, &self.journal)
     }
 
     /// What a builder of the same index left that can be resumed.
-    pub(crate) fn unfinished(&self, facts: &IndexMetadata) -> Option<&Checkpoint> {
+    pub(crate) fn checkpoint(&self, metadata: &IndexMetadata) -> Option<&Checkpoint> {
         self.journal.build.as_ref().filter(|build| {
-            build.library_version == env!("CARGO_PKG_VERSION") && build.facts == *facts
+            build.library_version == env!("CARGO_PKG_VERSION") && build.metadata == *metadata
         })
     }
 }
@@ -321,7 +325,7 @@ mod tests {
         saved(directory.path());
         let manifest = Manifest::read(directory.path()).unwrap();
         assert_eq!(manifest.checksum, manifest.sum());
-        assert_eq!(manifest.facts.items, 30);
+        assert_eq!(manifest.metadata.items, 30);
         assert!(manifest.arrays.keys().eq(ARRAYS));
     }
 

@@ -23,20 +23,20 @@ use crate::{
 /// - `codes` (rows, stride) and `known` (rows, 16): see [`Quantised::parts`].
 /// - `norms`: for the cosine and, of rows as they are stored, for inner products.
 /// - `ids`: the user's; `by_id`: rows by rising id.
-/// - `twins`: duplicate ranks, for each row how many equal ones have lower ids.
+/// - `duplicate_ranks`: for each row how many equal ones have lower ids.
 pub(crate) const ARRAYS: [&str; 12] = [
     "axes",
     "by_id",
     "centre",
     "centroids",
     "codes",
+    "duplicate_ranks",
     "held_out",
     "ids",
     "known",
     "norms",
     "rows",
     "starts",
-    "twins",
 ];
 
 /// The arrays that are there only while an index is built.
@@ -76,7 +76,7 @@ impl Shapes {
         let coded = if has_codes(self.metric) { self.rows } else { 0 };
         match name {
             "axes" => Shape::new(Dtype::F32, &[self.axes, self.width]),
-            "by_id" | "lists" | "twins" => Shape::new(Dtype::U32, &[self.rows]),
+            "by_id" | "duplicate_ranks" | "lists" => Shape::new(Dtype::U32, &[self.rows]),
             "centre" => Shape::new(Dtype::F32, &[self.centres, self.width]),
             "centroids" => Shape::new(Dtype::F32, &[self.lists, self.axes]),
             "codes" => Shape::new(Dtype::I8, &[coded, Quantised::stride(self.width)]),
@@ -109,11 +109,11 @@ pub(crate) fn width(metric: Metric, dim: usize) -> usize {
 
 /// Items that are held out, at most, to choose by their neighbours how far to probe. None are held
 /// out to check the choice.
-pub(crate) const CHECKED_BY: usize = 1024;
+pub(crate) const MOST_HELD_OUT: usize = 1024;
 
 /// The step between held-out items.
 pub(crate) fn held_out_step(items: usize) -> usize {
-    items.div_ceil(CHECKED_BY).max(1)
+    items.div_ceil(MOST_HELD_OUT).max(1)
 }
 
 /// How many of so many items are held out.

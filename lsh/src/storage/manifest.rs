@@ -27,7 +27,7 @@ pub(crate) struct Manifest {
     format: String,
     format_version: u64,
     library_version: String,
-    pub(crate) facts: IndexMetadata,
+    pub(crate) metadata: IndexMetadata,
     pub(crate) arrays: BTreeMap<String, StoredArray>,
     /// The checksum of this manifest with this field empty.
     pub(crate) checksum: String,
@@ -54,12 +54,12 @@ pub(crate) struct IndexMetadata {
 }
 
 impl Manifest {
-    pub(crate) fn new(facts: IndexMetadata, arrays: BTreeMap<String, StoredArray>) -> Self {
+    pub(crate) fn new(metadata: IndexMetadata, arrays: BTreeMap<String, StoredArray>) -> Self {
         let mut manifest = Self {
             format: FORMAT.into(),
             format_version: FORMAT_VERSION,
             library_version: env!("CARGO_PKG_VERSION").into(),
-            facts,
+            metadata,
             arrays,
             checksum: String::new(),
         };

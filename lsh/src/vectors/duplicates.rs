@@ -23,7 +23,7 @@ pub(crate) struct Distinct {
     pub(crate) kept: Vec<u32>,
     /// For each row the position in `kept` of a row that has the same neighbours: its own or, for a
     /// row that was dropped, that of the last of its group that was kept.
-    pub(crate) places: Vec<u32>,
+    pub(crate) positions: Vec<u32>,
 }
 
 /// How many of equal items a join for the k nearest has to keep.
@@ -84,22 +84,22 @@ impl Distinct {
         if dropped.is_empty() {
             return Ok(None);
         }
-        let mut places: Vec<u32> = memory::filled(u32::MAX, rows.len(), ROW_NUMBERS)?;
-        for &(row, twin) in &dropped {
-            places[row as usize] = twin;
+        let mut positions: Vec<u32> = memory::filled(u32::MAX, rows.len(), ROW_NUMBERS)?;
+        for &(row, representative) in &dropped {
+            positions[row as usize] = representative;
         }
         let mut kept = memory::empty(rows.len() - dropped.len(), ROW_NUMBERS)?;
         for row in 0..rows.len() {
             // The duplicate that stands for the row comes before it, so its position is known.
-            places[row] = match places[row] {
+            positions[row] = match positions[row] {
                 u32::MAX => {
                     kept.push(row as u32);
                     kept.len() as u32 - 1
                 }
-                twin => places[twin as usize],
+                representative => positions[representative as usize],
             };
         }
-        Ok(Some(Self { kept, places }))
+        Ok(Some(Self { kept, positions }))
     }
 }
 
@@ -155,13 +155,14 @@ mod tests {
 
     /// The neighbours of all queries, from those of the queries that were kept; indices in `near`
     /// are positions in `items`.
-    fn expand(near: &Neighbors<f32>, places: &[u32], items: &[u32]) -> Vec<(f32, i64)> {
-        let item = |place: i64| usize::try_from(place).map_or(-1, |place| items[place].into());
-        let list = |&place: &u32| {
-            let list = place as usize * near.k..(place as usize + 1) * near.k;
+    fn expand(near: &Neighbors<f32>, positions: &[u32], items: &[u32]) -> Vec<(f32, i64)> {
+        let item =
+            |position: i64| usize::try_from(position).map_or(-1, |position| items[position].into());
+        let list = |&position: &u32| {
+            let list = position as usize * near.k..(position as usize + 1) * near.k;
             list.map(|at| (near.distances[at], item(near.indices[at])))
         };
-        places.iter().flat_map(list).collect()
+        positions.iter().flat_map(list).collect()
     }
 
     /// Brute force on all rows and on the kept ones.
@@ -175,7 +176,7 @@ mod tests {
             let distinct = Distinct::by_hashes(rows, keep, &hashes).unwrap();
             distinct.unwrap_or_else(|| Distinct {
                 kept: all.clone(),
-                places: all.clone(),
+                positions: all.clone(),
             })
         };
         let (queries, items, both) = (distinct(1), distinct(k), distinct(k + 1));
@@ -187,9 +188,12 @@ mod tests {
                 by_plan(queries, items, k, metric, &JoinPlan::Exact, &ctx).unwrap()
             };
             let expected = expand(&join(None, rows), &all, &all);
-            assert_eq!(expand(&join(None, b), &both.places, &both.kept), expected);
+            assert_eq!(
+                expand(&join(None, b), &both.positions, &both.kept),
+                expected
+            );
             let expected = expand(&join(Some(rows), rows), &all, &all);
-            let got = expand(&join(Some(q), i), &queries.places, &items.kept);
+            let got = expand(&join(Some(q), i), &queries.positions, &items.kept);
             assert_eq!(got, expected, "{metric}");
         }
     }
@@ -215,11 +219,11 @@ mod tests {
         let mut values: Vec<f32> = (0..4400 * DIM).map(|_| gaussian(&mut rng) as f32).collect();
         // Many copies of three rows, first and last.
         for row in (0..40).chain(4200..4400) {
-            let twin = (row % 3 + 100) * DIM;
-            values.copy_within(twin..twin + DIM, row * DIM);
+            let original = (row % 3 + 100) * DIM;
+            values.copy_within(original..original + DIM, row * DIM);
         }
         let (rows, ctx, k) = (Rows::new(&values, DIM).unwrap(), Context::new().unwrap(), 4);
-        let Distinct { kept, places } = Distinct::of(rows, k + 1, &ctx).unwrap().unwrap();
+        let Distinct { kept, positions } = Distinct::of(rows, k + 1, &ctx).unwrap().unwrap();
         assert!(kept.len() < 4200);
         let some = rows.gather(&kept).unwrap();
         let some = Rows::new(&some, DIM).unwrap();
@@ -241,7 +245,7 @@ mod tests {
             for metric in [Metric::Euclidean, Metric::Cosine, Metric::Manhattan] {
                 let found = by_plan(None, rows, k, metric, &plan, &ctx).unwrap();
                 let of_some = by_plan(None, some, k, metric, &plan, &ctx).unwrap();
-                let expected = expand(&of_some, &places, &kept);
+                let expected = expand(&of_some, &positions, &kept);
                 let all: Vec<u32> = (0..rows.len() as u32).collect();
                 assert_eq!(expand(&found, &all, &all), expected, "{metric} {plan:?}");
             }
@@ -251,7 +255,7 @@ mod tests {
     fn distinct<T: Scalar>(values: &[T], dim: usize, keep: usize) -> Option<(Vec<u32>, Vec<u32>)> {
         let rows = Rows::new(values, dim).unwrap();
         let distinct = Distinct::of(rows, keep, &Context::new().unwrap()).unwrap();
-        distinct.map(|distinct| (distinct.kept, distinct.places))
+        distinct.map(|distinct| (distinct.kept, distinct.positions))
     }
 
     #[test]
@@ -286,7 +290,7 @@ mod tests {
             0.0,
         ];
         assert_eq!(distinct(&next, 1, 1), None);
-        // The same values in other places, within a lane of the hash and across lanes.
+        // The same values in other positions, within a lane of the hash and across lanes.
         let mut row: Vec<f32> = (0..11).map(|at| at as f32).collect();
         let mut rows = row.clone();
         row.swap(0, 4);
@@ -303,8 +307,9 @@ mod tests {
         let distinct = Distinct::by_hashes(rows, 2, &[9; 600]).unwrap().unwrap();
         assert_eq!(distinct.kept, (0..400).collect::<Vec<_>>());
         assert!(
-            (0..600)
-                .all(|row| distinct.places[row] == if row < 400 { row } else { row - 200 } as u32)
+            (0..600).all(
+                |row| distinct.positions[row] == if row < 400 { row } else { row - 200 } as u32
+            )
         );
     }
 

@@ -23,6 +23,11 @@ pub(crate) fn norms_of<T: Scalar>(rows: Rows<'_, T>, ctx: &Context) -> Result<Ve
     Ok(of_rows)
 }
 
+/// The sum of the squares of some values, in their order: the same bits on every machine.
+pub(crate) fn sum_of_squares(values: impl Iterator<Item = f64>) -> f64 {
+    values.map(|value| value * value).sum()
+}
+
 /// The relative error of the norms of augmented rows of so many values, which but for rounding are
 /// all equal.
 pub(crate) fn norm_error<T: Scalar>(dim: usize) -> f64 {

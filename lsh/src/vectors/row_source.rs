@@ -5,10 +5,10 @@ use crate::base::error::Result;
 /// What an index knows of its rows beside their values.
 pub(crate) trait RowSource: Sync {
     /// The user's id of the row of this internal id: what orders rows at the same distance.
-    fn id(&self, number: u32) -> i64;
+    fn user_id(&self, id: u32) -> i64;
 
     /// Whether the row of this internal id may be a neighbour.
-    fn takes_part(&self, number: u32) -> bool;
+    fn takes_part(&self, id: u32) -> bool;
 
     /// To be called before a row, of so many values, is read: the file may be damaged.
     ///

@@ -55,8 +55,8 @@ fn clustered(count: usize) -> Vec<f32> {
     let mut values: Vec<f32> = Vec::with_capacity(count * DIM);
     for row in 0..count {
         if row % 50 == 49 {
-            let twin = (row / 2) * DIM;
-            values.extend_from_within(twin..twin + DIM);
+            let original = (row / 2) * DIM;
+            values.extend_from_within(original..original + DIM);
             continue;
         }
         let centre = &centres[(row * 7 % 32) * DIM..][..DIM];

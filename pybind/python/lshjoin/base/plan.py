@@ -156,7 +156,8 @@ class JoinPlan:
 
         Args:
             seed: which rows the centroids start from, 0 to 2**64 - 1.
-            lists: one around each centroid, 1 to 16384; about the square root of the number of items do well.
+            lists: one around each centroid, 1 to 1048576; one for each 100 to 400 items do well. There may
+                be a few more or fewer.
             probes: lists that a row probes, its own the first, at least 1; on average, since
                 a row with many centroids about as near as its own probes more. Those whose
                 rows fill its list to begin with count among them. Where items are joined with
