@@ -36,14 +36,14 @@ test-others: $(VENV)/built $(VENV)/with-test
 
 PLAIN_AVX512 := import lshjoin; print('test-avx512' * ('avx512' in lshjoin.cpu_features()[:-1]))
 
-# What computes, whose answers might depend on the instruction set. (The kernels' own tests go through
-# all that the machine has.)
+# What computes, whose answers might depend on the instruction set. (The kernels' own tests and what
+# fuzzing found go through all that the machine has.)
 COMPUTED := arrays index inner_product joins magnitudes plans vectors
 
 test-%: export LSHJOIN_ISA = $*
 test-%: $(VENV)/built $(VENV)/with-test
 	@echo "== instruction set: $* =="
-	MAKEFLAGS= cargo test --package lshjoin --lib --test joins
+	MAKEFLAGS= cargo test --package lshjoin --lib --test joins -- --skip fuzz_regressions
 	$(BIN)/python -m pytest -rs --durations 20 $(COMPUTED:%=tests/python/test_%.py)
 
 # The tests of the kernels on arm64, emulated, on a processor with dot products and on one that has

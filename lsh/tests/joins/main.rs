@@ -10,6 +10,7 @@
 
 mod calls;
 mod digest;
+mod fuzz_regressions;
 mod offsets;
 mod whole_lists;
 
