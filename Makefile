@@ -21,7 +21,7 @@ demo: $(VENV)/built $(VENV)/with-demo
 
 # The whole suite on the best instruction set of this machine; what computes, on none and on plain
 # AVX-512 where there is better than that. Two at a time: Python's on the best, which often waits for
-# Spark, and all others in turn.
+# Spark, and all others in turn. (Cargo and rustdoc have no use for make's jobs.)
 test: $(VENV)/built $(VENV)/with-test
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-python test-others
 
@@ -31,8 +31,11 @@ test-python: $(VENV)/built $(VENV)/with-test
 
 test-others: $(VENV)/built $(VENV)/with-test
 	@echo "== Rust, instruction set: best =="
-	MAKEFLAGS= cargo test --workspace --exclude lshjoin-python  # rustdoc has no use for make's jobs
+	MAKEFLAGS= cargo test $(CRATES) --lib --tests  # not the examples: clippy checks that they compile
+	MAKEFLAGS= cargo test $(CRATES) --doc
 	@$(MAKE) --no-print-directory test-scalar $$($(BIN)/python -c "$(PLAIN_AVX512)")
+
+CRATES := --package lshjoin-kernels --package lshjoin
 
 PLAIN_AVX512 := import lshjoin; print('test-avx512' * ('avx512' in lshjoin.cpu_features()[:-1]))
 
