@@ -7,10 +7,9 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test test-python test-others test-neon test-memory test-miri fuzz fuzz-python lint \
-    deny msrv bench bench-quick bench-report \
-    bench-index bench-join bench-kernels bench-out-of-core bench-planner bench-radius bench-spark \
-    bench-spark-cluster reliability
+.PHONY: build packages demo test test-python test-others test-neon test-memory test-miri fuzz \
+    fuzz-python lint lint-rust lint-python deny msrv bench bench-quick bench-report bench-index bench-join \
+    bench-kernels bench-out-of-core bench-planner bench-radius bench-spark bench-spark-cluster reliability
 .SECONDARY:
 
 build: $(VENV)/built
@@ -121,14 +120,18 @@ fuzz-%:
 	    -max_total_time=$(SECONDS) -timeout=60 -len_control=0 -max_len=1024 -rss_limit_mb=4096 \
 	    -print_final_stats=1 -verbosity=0
 
+lint: lint-rust lint-python
+
 # `cargo arc` refuses circles of imports between modules, and imports against the layers of
 # arc-rules.toml; that it is there already costs nothing.
-lint: $(VENV)/with-lint
+lint-rust:
 	cargo fmt --all --check
 	CARGO_PROFILE_DEV_DEBUG=false cargo install --quiet --debug --locked cargo-arc@0.6.2
 	cargo arc check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
+
+lint-python: $(VENV)/with-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -214,6 +217,13 @@ $(VENV)/created:
 $(VENV)/with-%: pyproject.toml | $(VENV)/created
 	$(BIN)/python -m pip install --quiet --group $*
 	touch $@
+
+# All that build, demo, test and lint need, at once.
+GROUPS := lint build demo test
+
+packages: pyproject.toml | $(VENV)/created
+	$(BIN)/python -m pip install --quiet $(GROUPS:%=--group %)
+	touch $(GROUPS:%=$(VENV)/with-%)
 
 $(VENV)/built: $(RUST) pyproject.toml | $(VENV)/created $(VENV)/with-build
 	$(BIN)/maturin develop --release
