@@ -7,10 +7,9 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build demo test test-python test-others test-neon test-memory test-miri fuzz fuzz-python lint \
-    deny msrv bench bench-quick bench-report \
-    bench-index bench-join bench-kernels bench-out-of-core bench-planner bench-radius bench-spark \
-    bench-spark-cluster reliability
+.PHONY: build packages demo test test-python test-others test-neon test-memory test-miri fuzz \
+    fuzz-python lint lint-rust lint-python deny msrv bench bench-quick bench-report bench-index bench-join \
+    bench-kernels bench-out-of-core bench-planner bench-radius bench-spark bench-spark-cluster reliability
 .SECONDARY:
 
 build: $(VENV)/built
@@ -21,7 +20,7 @@ demo: $(VENV)/built $(VENV)/with-demo
 
 # The whole suite on the best instruction set of this machine; what computes, on none and on plain
 # AVX-512 where there is better than that. Two at a time: Python's on the best, which often waits for
-# Spark, and all others in turn.
+# Spark, and all others in turn. (Cargo and rustdoc have no use for make's jobs.)
 test: $(VENV)/built $(VENV)/with-test
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-python test-others
 
@@ -31,19 +30,22 @@ test-python: $(VENV)/built $(VENV)/with-test
 
 test-others: $(VENV)/built $(VENV)/with-test
 	@echo "== Rust, instruction set: best =="
-	MAKEFLAGS= cargo test --workspace --exclude lshjoin-python  # rustdoc has no use for make's jobs
+	MAKEFLAGS= cargo test $(CRATES) --lib --tests  # not the examples: clippy checks that they compile
+	MAKEFLAGS= cargo test $(CRATES) --doc
 	@$(MAKE) --no-print-directory test-scalar $$($(BIN)/python -c "$(PLAIN_AVX512)")
+
+CRATES := --package lshjoin-kernels --package lshjoin
 
 PLAIN_AVX512 := import lshjoin; print('test-avx512' * ('avx512' in lshjoin.cpu_features()[:-1]))
 
-# What computes, whose answers might depend on the instruction set. (The kernels' own tests go through
-# all that the machine has.)
+# What computes, whose answers might depend on the instruction set. (The kernels' own tests and what
+# fuzzing found go through all that the machine has.)
 COMPUTED := arrays index inner_product joins magnitudes plans vectors
 
 test-%: export LSHJOIN_ISA = $*
 test-%: $(VENV)/built $(VENV)/with-test
 	@echo "== instruction set: $* =="
-	MAKEFLAGS= cargo test --package lshjoin --lib --test joins
+	MAKEFLAGS= cargo test --package lshjoin --lib --test joins -- --skip fuzz_regressions
 	$(BIN)/python -m pytest -rs --durations 20 $(COMPUTED:%=tests/python/test_%.py)
 
 # The tests of the kernels on arm64, emulated, on a processor with dot products and on one that has
@@ -118,14 +120,18 @@ fuzz-%:
 	    -max_total_time=$(SECONDS) -timeout=60 -len_control=0 -max_len=1024 -rss_limit_mb=4096 \
 	    -print_final_stats=1 -verbosity=0
 
+lint: lint-rust lint-python
+
 # `cargo arc` refuses circles of imports between modules, and imports against the layers of
 # arc-rules.toml; that it is there already costs nothing.
-lint: $(VENV)/with-lint
+lint-rust:
 	cargo fmt --all --check
 	CARGO_PROFILE_DEV_DEBUG=false cargo install --quiet --debug --locked cargo-arc@0.6.2
 	cargo arc check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
+
+lint-python: $(VENV)/with-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -211,6 +217,13 @@ $(VENV)/created:
 $(VENV)/with-%: pyproject.toml | $(VENV)/created
 	$(BIN)/python -m pip install --quiet --group $*
 	touch $@
+
+# All that build, demo, test and lint need, at once.
+GROUPS := lint build demo test
+
+packages: pyproject.toml | $(VENV)/created
+	$(BIN)/python -m pip install --quiet $(GROUPS:%=--group %)
+	touch $(GROUPS:%=$(VENV)/with-%)
 
 $(VENV)/built: $(RUST) pyproject.toml | $(VENV)/created $(VENV)/with-build
 	$(BIN)/maturin develop --release

@@ -29,16 +29,22 @@ KINDS = ["0", "1", "2", "3", "4", "one giant", "some giants", "zeros"]
 
 
 def kth_products(queries, items, k, own):
-    """The k-th largest of each query, as a column."""
+    """The k-th largest product of each query, of itself with itself left out, as a column."""
     products = queries.astype(np.float64) @ items.astype(np.float64).T
-    if own:
-        np.fill_diagonal(products, -np.inf)
+    if own is not None:
+        products[np.arange(len(own)), own] = -np.inf
     return np.partition(products, -k, axis=1)[:, -k, None]
 
 
 def recall(queries, items, found, k, own):
-    """The share of true products that were found, those alike but for rounding counting alike."""
-    expected = kth_products(queries, items, k, own)
+    """The share of true products that were found, those alike but for rounding counting alike.
+
+    Of thousands of queries by a seventh, and by the first, which are the uneven ones.
+    """
+    some = np.arange(len(queries))
+    if len(some) > 2000:
+        some = np.r_[some[:50], some[50::7]]
+    expected = kth_products(queries[some], items, k, some if own else None)
     distances, indices = found
     pairs = items[np.maximum(indices, 0)].astype(np.float64)
     products = np.einsum("qd,qkd->qk", queries.astype(np.float64), pairs)
@@ -49,7 +55,7 @@ def recall(queries, items, found, k, own):
     assert all(len(set(row)) == k for row in indices.tolist())
     if own:
         assert not (indices == np.arange(len(items))[:, None]).any()
-    return (products >= expected - 1e-13 * scale).mean()
+    return (products[some] >= expected - 1e-13 * scale[some]).mean()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -10,6 +10,7 @@
 
 mod calls;
 mod digest;
+mod fuzz_regressions;
 mod offsets;
 mod whole_lists;
 
@@ -809,7 +810,7 @@ fn plans_out_of_range_are_refused() {
     }
     for bad in [
         IvfPlan::new(0, 3),
-        IvfPlan::new(16_385, 3),
+        IvfPlan::new((1 << 20) + 1, 3),
         IvfPlan::new(80, 0),
         IvfPlan::new(80, 3).until_recall(1.5),
     ] {

@@ -1,10 +1,8 @@
 //! What fuzzing found, once more, and a few inputs of each kind: see `fuzz/README.md`.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // tests may
-
 use std::{fs, path::Path};
 
-#[path = "../../fuzz/src/lib.rs"]
+#[path = "../../../fuzz/src/lib.rs"]
 mod targets;
 
 /// Runs a target on all that is kept for it, and on some bytes of no meaning.
