@@ -21,9 +21,17 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+#: Of a shuffle of Spark's.
+PARTITIONS = 4
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:PySpark does not yet fully support pandas")
+    for line in (
+        "connect: what Spark Connect might change, one test a call and feature",
+        "cluster: what executors in processes of their own might change, one test a feature",
+    ):
+        config.addinivalue_line("markers", line)
 
 
 def java_version() -> int:
@@ -44,25 +52,24 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SparkSession]":
 
     master = os.environ.get("LSHJOIN_SPARK", "local[2]")
     os.environ["PYSPARK_PYTHON"] = sys.executable
+    # Jobs of a second or less: what it takes to compile them well, and to collect in parallel, is
+    # never made up for. Executors and servers hear of it, too.
+    os.environ["JDK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
     # Of a server that PySpark starts these are the only settings it hears of in time.
     os.environ["PYSPARK_SUBMIT_ARGS"] = (
-        "--driver-memory 4g --conf spark.log.level=FATAL pyspark-shell"
+        "--driver-memory 4g --conf spark.log.level=FATAL --conf spark.ui.enabled=false"
+        f" --conf spark.sql.shuffle.partitions={PARTITIONS} pyspark-shell"
     )
     if master == "connect":
         session = SparkSession.builder.remote("local[2]").getOrCreate()
-        session.conf.set("spark.sql.shuffle.partitions", "4")
         yield session
         session.stop()
         return
     session = (
         SparkSession.builder.master(master)
-        .config("spark.driver.memory", "4g")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
-        .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.log.level", "FATAL")
-        .config("spark.sql.shuffle.partitions", "4")
         # What a lost executor held is given up sooner than after fifteen seconds.
         .config("spark.shuffle.io.maxRetries", "1")
         .config("spark.shuffle.io.retryWait", "1s")

@@ -1,4 +1,4 @@
-"""The tests of lshjoin.spark on a cluster of two processes and over Spark Connect."""
+"""lshjoin.spark on a cluster of two processes and over Spark Connect: the tests marked for it."""
 
 import os
 import subprocess
@@ -9,24 +9,18 @@ import pytest
 
 HERE = Path(__file__).parent
 
-SOME = "sparse or test_nearest_join or to_a_key or name_the_row or comes_back or written_as"
-
 
 @pytest.mark.skipif("LSHJOIN_SPARK" in os.environ, reason="it is elsewhere already")
 @pytest.mark.skipif(
     bool(os.environ.get("LSHJOIN_ISA")), reason="once, on the best instruction set, is enough"
 )
 @pytest.mark.parametrize(
-    ("spark", "tests"),
-    [
-        ("connect", ["test_on_spark.py", "-k", SOME]),
-        ("local-cluster[2,1,1024]", ["test_lost_executor.py"]),
-    ],
+    ("spark", "marked"), [("connect", "connect"), ("local-cluster[2,1,1024]", "cluster")]
 )
-def test_elsewhere(spark, tests):
+def test_elsewhere(spark, marked):
     """In a process of their own, as there is one Spark in each."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *tests],
+        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-m", marked, "."],
         cwd=HERE,
         env=os.environ | {"LSHJOIN_SPARK": spark},
         capture_output=True,

@@ -19,10 +19,13 @@ from test_on_spark import (
     wait_until,
 )
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("LSHJOIN_SPARK", "").startswith("local-cluster"),
-    reason="needs executors in processes of their own; test_elsewhere has them",
-)
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(
+        not os.environ.get("LSHJOIN_SPARK", "").startswith("local-cluster"),
+        reason="needs executors in processes of their own; test_elsewhere has them",
+    ),
+]
 
 
 def executors() -> list[int]:

@@ -93,11 +93,14 @@ def pairs_of(joined) -> dict[tuple[int, int], float]:
     return pairs
 
 
-@pytest.mark.parametrize("kind", ["dense", "sparse"])
-def test_hashes_and_pairs_are_those_of_spark(spark, kind):
-    """20,000 x 64: two dense sides, and a sparse one with itself; by a broadcast and a shuffle."""
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("dense", 20_000), pytest.param("sparse", 3_000, marks=pytest.mark.connect)],
+)
+def test_hashes_and_pairs_are_those_of_spark(spark, kind, count):
+    """Two dense sides, and a sparse one with itself; by a broadcast and a shuffle."""
     rng = np.random.default_rng(5)
-    a, b = (clustered(20_000, 64, rng) for _ in range(2))
+    a, b = (clustered(count, 64, rng) for _ in range(2))
     if kind == "sparse":
         a = b = np.where(np.abs(a) > 0.8, a, 0)
     left = frame(spark, a, kind).cache()
@@ -136,7 +139,7 @@ def distances_of(joined, queries, items) -> np.ndarray:
     return distance[order].reshape(len(queries), -1)
 
 
-@pytest.mark.parametrize("recall", [1.0, 0.8])
+@pytest.mark.parametrize("recall", [1.0, pytest.param(0.8, marks=pytest.mark.connect)])
 def test_nearest_join(spark, way, recall):
     rng = np.random.default_rng(6)
     queries, items = clustered(600, 16, rng), clustered(3_000, 16, rng)
@@ -194,6 +197,7 @@ def test_arrays_are_vectors_too(spark, way, kind):
     )
 
 
+@pytest.mark.connect
 def test_nearest_to_a_key_is_as_in_spark(spark):
     from pyspark.ml.linalg import Vectors
 
@@ -212,6 +216,7 @@ def test_nearest_to_a_key_is_as_in_spark(spark):
         )
 
 
+@pytest.mark.cluster
 def test_frames_that_are_hashed_already_keep_hashes_of(spark, way):
     rows = frame(spark, clustered(500, 8, np.random.default_rng(3)))
     ours = model(rows, bucketLength=0.5)
@@ -222,6 +227,7 @@ def test_frames_that_are_hashed_already_keep_hashes_of(spark, way):
     assert pairs_of(joined) == pairs_of(ours.approxSimilarityJoin(rows, rows, 1.0))
 
 
+@pytest.mark.connect
 @pytest.mark.parametrize("action", ["transform", "similarity", "nearest"])
 def test_errors_in_an_executor_name_the_row(spark, way, action):
     rows = np.ones((3_000, 4))
@@ -320,6 +326,7 @@ def test_param_maps_and_cross_validation(spark):
     assert validator.bestModel.stages[0].getNumHashTables() == 4
 
 
+@pytest.mark.connect
 def test_a_pipeline_comes_back_with_its_stage(spark, saved):
     import lshjoin
     from lshjoin.spark import BucketedRandomProjectionLSH, BucketedRandomProjectionLSHModel
@@ -343,7 +350,7 @@ def test_a_pipeline_comes_back_with_its_stage(spark, saved):
     assert without.getNumHashTables() == 2
 
 
-@pytest.mark.parametrize("version", [None, "3.1.3"])
+@pytest.mark.parametrize("version", [pytest.param(None, marks=pytest.mark.connect), "3.1.3"])
 def test_models_are_read_and_written_as_by_spark(spark, saved, version):
     from lshjoin.spark import BucketedRandomProjectionLSHModel as Ours
     from pyspark.ml.feature import BucketedRandomProjectionLSHModel as Theirs

@@ -23,8 +23,8 @@ e4b2a6334b901579  10000 k-NN exact, cosine
 518cbf0edc35d6a1  10000 k-NN exact, inner product
 96b3403d91500b49  82000 k-NN tables, two sides
 218a07c7dfb8bf20  82000 k-NN tables, until recall
-7876b545b7ea59cb  82000 k-NN lists, two sides
-6d16278209990814  82000 k-NN lists, until recall
+430919cd9e04737a  82000 k-NN lists, two sides
+671b0b6032efd51f  82000 k-NN lists, until recall
 4f9f258faeaa0839   8205 radius
 5beafbb22e2e269e   9093 radius, two sides
 62a0ec70b638c903   2517 radius, cosine
