@@ -28,7 +28,7 @@ use crate::{
         report::Estimate,
     },
     ivf::{
-        coarse_quantiser::CoarseQuantiser,
+        coarse_quantiser::{CoarseQuantiser, ONE_GROUP},
         margins::{ProbeStats, margin_for, probe_stats, recall_curve},
         state::{IvfState, PlannedJoin, learn},
         warm_start::WarmStart,
@@ -62,10 +62,6 @@ const MORE_PLANNING: f64 = 0.04;
 
 /// Items of a list in the numbers of lists that are considered: what does well mostly comes first.
 const ITEMS_OF_LIST: [usize; 3] = [200, 100, 400];
-
-/// The last number that is considered, at most: of lists few enough for rows to be compared with all,
-/// so that no recall is out of reach.
-const FEW_LISTS: usize = 1024;
 
 /// Recalls that the study of a number of lists predicts, beside the one that is asked for.
 const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
@@ -159,8 +155,9 @@ impl<'a> Planner<'a> {
         let mut list_counts = ITEMS_OF_LIST
             .map(|items| (workload.right / items).min(MOST_LISTS))
             .to_vec();
-        if list_counts.iter().all(|&count| count > FEW_LISTS) {
-            list_counts.push(FEW_LISTS);
+        // With so few that rows are compared with all, no recall is out of reach.
+        if list_counts.iter().all(|&count| count > ONE_GROUP) {
+            list_counts.push(ONE_GROUP);
         }
         let has_codes = right.codes.is_some();
         if let Some(why) = self.why_at_once(&workload, k, has_codes, list_counts[0]) {

@@ -18,13 +18,11 @@ use crate::{
     vectors::Vectors,
 };
 
-/// Up to so many lists are one group.
-const ONE_GROUP: usize = 64;
+/// Up to so many lists are one group: a row is compared with all of them.
+pub(crate) const ONE_GROUP: usize = 1024;
 
-/// Groups whose lists a row is compared with, those nearest to it; all groups if they have no more
-/// than so many lists.
+/// Groups whose lists a row is compared with, those nearest to it.
 const GROUPS: usize = 16;
-const FEW_LISTS: usize = 1024;
 
 /// Lists near a list, at most, whose rows its own may be compared with first.
 const NEAR: usize = 64;
@@ -148,7 +146,7 @@ impl CoarseQuantiser {
 
     /// How many groups' lists a row is compared with.
     pub(crate) fn groups_of_row(&self) -> usize {
-        groups_of_row(self.len(), self.groups.len())
+        groups_of_row(self.groups.len())
     }
 
     /// The lists near a list: itself first, then by rising distance.
@@ -268,14 +266,15 @@ impl Buffers {
         (upper, panels, few): (&CentroidPanel, &[CentroidPanel], usize),
     ) -> Result<()> {
         self.groups.clear();
-        for rows in rows.chunks(OF_PANEL) {
-            self.left.gather(codes, rows, &vec![-1.0; rows.len()])?;
-            upper.distances2(&self.left, &mut self.of_panel)?;
-            for squares in self.of_panel.chunks(upper.columns.len()) {
-                match few < panels.len() {
-                    true => self.groups.extend(upper.first::<GROUPS>(squares)),
-                    false => self.groups.extend(0..few as u32),
-                }
+        if few == panels.len() {
+            self.groups.extend(rows.iter().flat_map(|_| 0..few as u32));
+        } else {
+            for rows in rows.chunks(OF_PANEL) {
+                self.left.gather(codes, rows, &vec![-1.0; rows.len()])?;
+                upper.distances2(&self.left, &mut self.of_panel)?;
+                let of_rows = self.of_panel.chunks(upper.columns.len());
+                self.groups
+                    .extend(of_rows.flat_map(|squares| upper.first::<GROUPS>(squares)));
             }
         }
         self.starts.clear();
@@ -307,6 +306,9 @@ impl Buffers {
         &self.squares[self.starts[row * few]..self.starts[(row + 1) * few]]
     }
 }
+
+/// Lists, rising, and how much further than the nearest of them each is from a row.
+pub(crate) type Margins = Vec<(u32, f32)>;
 
 /// A row's squared distances to the lists that it may probe, as far as codes tell: the same on every
 /// machine.
@@ -357,7 +359,7 @@ impl CentroidDistances<'_> {
     }
 
     /// The lists that the row may probe, rising, and how much further than the nearest each is.
-    pub(crate) fn margins(&self) -> Result<Vec<(u32, f32)>> {
+    pub(crate) fn margins(&self) -> Result<Margins> {
         let mut margins = memory::empty(self.squares.len(), "margins")?;
         self.within(f32::INFINITY, |list, margin| margins.push((list, margin)));
         margins.sort_unstable_by_key(|&(list, _)| list);
@@ -392,12 +394,9 @@ pub(crate) fn groups_of(lists: usize) -> usize {
     }
 }
 
-/// Of so many groups of lists, how many a row is compared with.
-pub(crate) fn groups_of_row(lists: usize, groups: usize) -> usize {
-    match lists {
-        ..=FEW_LISTS => groups,
-        _ => GROUPS.min(groups),
-    }
+/// Of so many groups, with how many groups' lists a row is compared.
+pub(crate) fn groups_of_row(groups: usize) -> usize {
+    GROUPS.min(groups)
 }
 
 /// The `most` nearest of some lists, given with their distances, nearest first.

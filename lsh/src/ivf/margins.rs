@@ -6,7 +6,7 @@ use lshjoin_kernels::{Scalar, memory};
 use crate::{
     base::{context::Context, error::Result, report::Estimate},
     ivf::{
-        coarse_quantiser::{CentroidDistances, CoarseQuantiser},
+        coarse_quantiser::{CentroidDistances, CoarseQuantiser, Margins},
         warm_start::WarmStart,
     },
     recall::{
@@ -40,7 +40,7 @@ pub(crate) fn recall_curve<T: Scalar>(
         |_: usize, distances: &CentroidDistances| Ok((distances.nearest(), distances.margins()?));
     let of_rows = quantiser.each_row_of(left.unwrap_or(right), &rows, of_row, ctx)?;
     let pairs = known.iter().zip(&of_rows);
-    let pairs: Vec<(u32, &(u32, Vec<(u32, f32)>))> = pairs
+    let pairs: Vec<(u32, &(u32, Margins))> = pairs
         .flat_map(|((_, others), of_row)| others.iter().map(move |&other| (other, of_row)))
         .collect();
     let others: Vec<u32> = pairs.iter().map(|&(other, _)| other).collect();

@@ -302,7 +302,7 @@ impl Costs {
     /// The work of finding the nearest of so many lists for each row, and those that it probes.
     fn assign(&self, rows: f64, lists: usize, dim: usize) -> f64 {
         let groups = groups_of(lists);
-        let of_row = groups_of_row(lists, groups) as f64;
+        let of_row = groups_of_row(groups) as f64;
         let others = of_row * lists as f64 / groups as f64;
         let gather = rows * of_row * (PROBE + GATHER * dim as f64);
         self.nearest(rows, groups as f64 + others, dim) + gather

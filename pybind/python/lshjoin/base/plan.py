@@ -156,8 +156,8 @@ class JoinPlan:
 
         Args:
             seed: which rows the centroids start from, 0 to 2**64 - 1.
-            lists: one around each centroid, 1 to 1048576; one for each 100 to 400 items do well. There may
-                be a few more or fewer.
+            lists: one around each centroid, 1 to 1048576; one for each 100 to 400 items do well.
+                There may be a few more or fewer.
             probes: lists that a row probes, its own the first, at least 1; on average, since
                 a row with many centroids about as near as its own probes more. Those whose
                 rows fill its list to begin with count among them. Where items are joined with
@@ -198,7 +198,7 @@ class JoinPlan:
         Args:
             seed: which rows the centroids start from, 0 to 2**64 - 1.
             axes: leading principal axes that centroids are learnt and compared in, at least 1.
-            lists: one around each centroid, 1 to 16384; about 1.5 times the square root of the number of items
+            lists: how many, 1 to 16384; about 1.5 times the square root of the number of items
                 do well.
             probes: lists that the rows of a list probe, its own the first, at least 1; on
                 average, since lists among many near ones probe more, up to the 1024 nearest.
