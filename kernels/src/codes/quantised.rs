@@ -321,6 +321,20 @@ mod tests {
     }
 
     #[test]
+    fn codes_without_errors_keep_what_is_infinite() -> Result<()> {
+        let rows = Rows::new(&[1.0_f32, 0.3, -2.0, 0.7], 2)?;
+        let mut codes = Quantised::new(rows, Isa::SCALAR)?;
+        codes.inflate_error(1, f32::INFINITY)?;
+        let estimates = codes.without_errors()?;
+        assert_eq!(estimates.codes(0), codes.codes(0));
+        assert_eq!(estimates.scale(0), codes.scale(0));
+        assert!(codes.row(0).residual > 0.0);
+        assert_eq!(estimates.row(0).residual, 0.0);
+        assert_eq!(estimates.row(1).residual, f32::INFINITY);
+        Ok(())
+    }
+
+    #[test]
     fn inflated_errors_add_up() {
         let rows = Rows::new(&[1.0_f32, 0.3, -2.0, 0.7], 2).unwrap();
         let mut codes = Quantised::new(rows, Isa::SCALAR).unwrap();

@@ -410,3 +410,74 @@ pub(crate) fn nearest_first(mut lists: Vec<(f32, u32)>, most: usize) -> Vec<(f32
     lists.sort_unstable_by(nearer);
     lists
 }
+
+#[cfg(test)]
+mod tests {
+    use lshjoin_kernels::Rows;
+    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+    use super::*;
+    use crate::base::{metric::Metric, random::gaussian};
+
+    #[test]
+    fn rows_of_many_lists_find_their_own_in_groups_near_them() -> Result<()> {
+        const DIM: usize = 8;
+        let ctx = Context::new()?;
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let values: Vec<f32> = (0..6000 * DIM).map(|_| gaussian(&mut rng) as f32).collect();
+        let side = Vectors::new("rows", Rows::new(&values, DIM)?, Metric::Euclidean, &ctx)?;
+        let lists = 1500;
+        let quantiser = CoarseQuantiser::of_side(&side, lists, 5, &ctx)?;
+        assert!(quantiser.groups.len() > GROUPS && quantiser.len().abs_diff(lists) < 50);
+        for list in 0..quantiser.len() as u32 {
+            assert_eq!(quantiser.near(list)[0], list);
+        }
+
+        let rows: Vec<u32> = (0..side.len() as u32).collect();
+        let of_row = |_: usize, of: &CentroidDistances| {
+            let margins = of.margins()?;
+            let own = of.nearest();
+            assert_eq!(of.margin(own), 0.0);
+            for &(list, margin) in &margins {
+                assert_eq!(of.margin(list), margin);
+            }
+            Ok((own, margins.len()))
+        };
+        let found = quantiser.each_row_of(&side, &rows, of_row, &ctx)?;
+        let Some(codes) = &side.codes else {
+            unreachable!("the Euclidean distance has codes");
+        };
+        let nearest = quantiser.lists.nearest(codes, &rows, &ctx)?;
+        let same = found.iter().zip(&nearest);
+        let same = same.filter(|&(found, nearest)| found.0 == *nearest).count();
+        assert!(same > rows.len() * 95 / 100, "{same} of {}", rows.len());
+        // About the square root of the number of lists, times the groups.
+        let compared: usize = found.iter().map(|found| found.1).sum();
+        assert!(compared < rows.len() * quantiser.len() * 3 / 4);
+
+        let mut sizes = vec![0; quantiser.len()];
+        found.iter().for_each(|found| sizes[found.0 as usize] += 1);
+        let largest = sizes.iter().max().copied().unwrap_or(0);
+        assert!(largest < 40, "a list of {largest} of {} rows", rows.len());
+        Ok(())
+    }
+
+    #[test]
+    fn lists_out_of_reach_are_infinitely_far() -> Result<()> {
+        let ctx = Context::new()?;
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let values: Vec<f32> = (0..6000 * 4).map(|_| gaussian(&mut rng) as f32).collect();
+        let side = Vectors::new("rows", Rows::new(&values, 4)?, Metric::Euclidean, &ctx)?;
+        let quantiser = CoarseQuantiser::of_side(&side, 1500, 5, &ctx)?;
+        let far = |_: usize, of: &CentroidDistances| {
+            let lists = of.margins()?;
+            let out = (0..quantiser.len() as u32)
+                .filter(|list| lists.binary_search_by_key(list, |&(list, _)| list).is_err());
+            Ok(out.map(|list| of.margin(list)).collect::<Vec<_>>())
+        };
+        let found = quantiser.each_row_of(&side, &[0, 77, 5999], far, &ctx)?;
+        assert!(found.iter().all(|far| !far.is_empty()));
+        assert!(found.iter().flatten().all(|&far| far == f32::INFINITY));
+        Ok(())
+    }
+}

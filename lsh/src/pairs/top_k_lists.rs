@@ -418,3 +418,58 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         found.by_index(self.left, self.right)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lshjoin_kernels::Rows;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::metric::Metric;
+
+    proptest! {
+        /// Threads bring candidates in any order.
+        #[test]
+        fn estimates_leave_the_same_in_any_order(
+            distances in prop::collection::vec(0..20_u8, 1..60),
+            blocks in prop::collection::vec(1..9_usize, 60),
+            k in 1..12_usize,
+        ) {
+            let ctx = Context::new().unwrap();
+            let values = vec![0.0_f32; 60];
+            let rows = Rows::new(&values, 1).unwrap();
+            let side = Vectors::new("rows", rows, Metric::Euclidean, &ctx).unwrap();
+            let candidates: Vec<Candidate> = (0..).zip(&distances).map(|(index, &distance)| {
+                let distance = f32::from(distance);
+                Candidate { index, lower: distance, upper: distance }
+            }).collect();
+            let after = |orders: &[&[Candidate]]| {
+                let lists = TopKLists::new(&side, &side, k, Ranking::Estimates).unwrap();
+                let mut merging = Merging::default();
+                for &(mut rest) in orders {
+                    for &length in &blocks {
+                        let (block, others) = rest.split_at(length.min(rest.len()));
+                        let mut block = block.to_vec();
+                        block.sort_unstable_by(|x, y| {
+                            x.upper.total_cmp(&y.upper).then(x.index.cmp(&y.index))
+                        });
+                        lists.insert(0, &block, &mut merging, &ctx).unwrap();
+                        rest = others;
+                    }
+                }
+                let shard = lists.shard(0);
+                let left = &shard.candidates[lists.slots(&shard, 0)];
+                left.iter().map(|other| (other.upper as u8, other.index)).collect::<Vec<_>>()
+            };
+            let mut expected: Vec<(u8, u32)> =
+                candidates.iter().map(|other| (other.upper as u8, other.index)).collect();
+            expected.sort_unstable();
+            expected.truncate(k);
+            let backwards: Vec<Candidate> = candidates.iter().rev().copied().collect();
+            prop_assert_eq!(&after(&[&candidates]), &expected);
+            prop_assert_eq!(&after(&[&backwards]), &expected);
+            // What comes again is there once.
+            prop_assert_eq!(&after(&[&candidates, &backwards]), &expected);
+        }
+    }
+}
