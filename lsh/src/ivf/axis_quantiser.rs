@@ -48,7 +48,7 @@ impl AxisQuantiser {
         let sample = projected(axes, side, values, indices, ctx)?;
         let sample = Rows::new(&sample, axes.count())?;
         let sample = Vectors::new("sample", sample, Metric::Euclidean, ctx)?;
-        let learnt_from = Sample::of_side(&sample, count, ctx)?;
+        let learnt_from = Sample::of_side(&sample, usize::MAX, ctx)?;
         let all = learnt_from.all()?;
         let centroids = Centroids::of_sample(&learnt_from, &all, count, (seed, 0), ctx)?;
         Ok(Self {

@@ -19,8 +19,8 @@ use crate::{
     vectors::Vectors,
 };
 
-/// Sampled rows for each centroid, and rounds of k-means.
-pub(crate) const LEARNT_FROM: usize = 16;
+/// Sampled rows for each centroid of an index; and rounds of k-means.
+const LEARNT_FROM: usize = 24;
 pub(crate) const ROUNDS: usize = 4;
 
 /// The largest value of a row that centroids are learnt from: its square fits single precision.
@@ -77,17 +77,17 @@ impl Sample {
         })
     }
 
-    /// Enough of a side's rows for so many centroids: the values that their codes stand for.
+    /// About so many of a side's rows: the values that their codes stand for.
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn of_side<T: Scalar>(
         side: &Vectors<'_, T>,
-        centroids: usize,
+        rows: usize,
         ctx: &Context,
     ) -> Result<Self> {
         ctx.check()?;
-        let step = centroid_sample_step(side.len(), centroids);
+        let step = (side.len() / rows.max(1)).max(1);
         let (sampled, dim) = (side.len().div_ceil(step), side.rows.dim());
         let mut values = memory::zeroed(sampled.saturating_mul(dim), CENTROIDS)?;
         let copies = values.par_chunks_mut(dim).enumerate();

@@ -21,6 +21,9 @@ use crate::{
 /// Up to so many lists are one group: a row is compared with all of them.
 pub(crate) const ONE_GROUP: usize = 1024;
 
+/// Sampled rows for each list that is learnt.
+pub(crate) const LEARNT_FROM: usize = 16;
+
 /// Groups whose lists a row is compared with, those nearest to it.
 const GROUPS: usize = 16;
 
@@ -56,7 +59,7 @@ impl CoarseQuantiser {
         seed: u64,
         ctx: &Context,
     ) -> Result<Self> {
-        let sample = Sample::of_side(side, count, ctx)?;
+        let sample = Sample::of_side(side, count.saturating_mul(LEARNT_FROM), ctx)?;
         let rows = sample.all()?;
         let count = count.clamp(1, rows.len());
         let groups = Centroids::of_sample(&sample, &rows, groups_of(count), (seed, 0), ctx)?;

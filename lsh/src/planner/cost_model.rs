@@ -11,8 +11,8 @@ use lshjoin_kernels::{Isa, Level, Quantised, Scalar};
 use crate::{
     base::metric::Metric,
     ivf::{
-        centroids::{LEARNT_FROM, ROUNDS},
-        coarse_quantiser::{groups_of, groups_of_row},
+        centroids::ROUNDS,
+        coarse_quantiser::{LEARNT_FROM, groups_of, groups_of_row},
         margins::ProbeStats,
         probe_lists::PROBE_BYTES,
     },
