@@ -292,7 +292,8 @@ impl<'a> Planner<'a> {
         let stats = ProbeStats {
             lists: LUCKY * lists as f64,
             share: LUCKY,
-            warm_start: warm_start_rows(workload.k, workload.right) as f64 / workload.right as f64,
+            warm_start: warm_start_rows(workload.k, workload.right, false) as f64
+                / workload.right as f64,
         };
         self.costs.lists(workload, lists, stats, 0.0)
     }

@@ -447,9 +447,7 @@ mod tests {
             Ok((own, margins.len()))
         };
         let found = quantiser.each_row_of(&side, &rows, of_row, &ctx)?;
-        let Some(codes) = &side.codes else {
-            unreachable!("the Euclidean distance has codes");
-        };
+        let codes = side.codes.as_ref().unwrap();
         let nearest = quantiser.lists.nearest(codes, &rows, &ctx)?;
         let same = found.iter().zip(&nearest);
         let same = same.filter(|&(found, nearest)| found.0 == *nearest).count();

@@ -96,7 +96,7 @@ pub(crate) fn learn<T: Scalar>(
     ctx: &Context,
 ) -> Result<(CoarseQuantiser, WarmStart)> {
     let quantiser = CoarseQuantiser::of_side(right, lists, seed, ctx)?;
-    let rows = warm_start_rows(k, right.len());
+    let rows = warm_start_rows(k, right.len(), false);
     let warm_start = WarmStart::new(&quantiser, right, left.is_none(), rows, ctx)?;
     Ok((quantiser, warm_start))
 }

@@ -110,7 +110,7 @@ impl<T: Scalar> TopKJoin<'_, T> {
     /// or of all rows, then fail the filter on codes.
     pub(crate) fn fill(&self, key_order: &KeyOrder) -> Result<()> {
         let items = &key_order.items;
-        let length = warm_start_rows(self.nearest.lists.k(), self.right.len());
+        let length = warm_start_rows(self.nearest.lists.k(), self.right.len(), true);
         let (queries, blocks) = match &key_order.queries {
             None => {
                 let blocks = items.chunks(length);

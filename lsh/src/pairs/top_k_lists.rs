@@ -89,10 +89,14 @@ pub(crate) const fn capacity(k: usize) -> usize {
 }
 
 /// How many of `of` rows to compare a row with first, to fill its top-k: after many times k rows
-/// most others are too far. What they cost rises with their number, what they save with k.
-pub(crate) fn warm_start_rows(k: usize, of: usize) -> usize {
+/// most others are too far. What they cost rises with their number, what they save with k, and with
+/// the pairs that come after them: `all`, or those of a few lists.
+pub(crate) fn warm_start_rows(k: usize, of: usize, all: bool) -> usize {
     let most = (of / 16).next_power_of_two();
-    let enough = k.saturating_mul(16).clamp(128, 2048);
+    let enough = match all {
+        true => k.saturating_mul(64).clamp(256, 2048),
+        false => k.saturating_mul(16).clamp(128, 2048),
+    };
     enough.next_power_of_two().min(most)
 }
 

@@ -221,7 +221,7 @@ impl Costs {
     pub(crate) fn exact(&self, workload: &Workload) -> f64 {
         let keys = workload.values() * 20.0 * PROJECT;
         let warm_start =
-            warm_start_rows(workload.k, workload.right) as f64 / workload.right.max(1) as f64;
+            warm_start_rows(workload.k, workload.right, true) as f64 / workload.right.max(1) as f64;
         let compare = self.compare(workload.exact_pairs(), workload.dim);
         let rerank = self.rerank(workload, workload.exact_pairs());
         self.always(workload, LATE)
