@@ -221,7 +221,7 @@ impl Centroids {
             panel.distances2(left, squares)?;
             let of_rows = squares.chunks(panel.columns.len());
             for (nearest, squares) in nearest.iter_mut().zip(of_rows) {
-                *nearest = panel.nearest(squares, ctx.isa()).1;
+                *nearest = panel.nearest(squares, ctx.isa());
             }
             Ok::<_, crate::Error>(())
         })?;
@@ -268,30 +268,20 @@ pub(crate) struct CentroidPanel {
 }
 
 impl CentroidPanel {
-    /// Of no centroids yet.
-    pub(crate) fn empty(isa: Isa) -> Self {
-        Self {
-            panel: RightPanel::new(isa),
-            columns: Vec::new(),
-        }
-    }
-
     /// Of these centroids, or of all.
     pub(crate) fn new(codes: &Quantised, which: Option<&[u32]>, isa: Isa) -> Result<Self> {
-        let mut panel = Self::empty(isa);
-        match which {
-            Some(which) => panel.gather(codes, which)?,
-            None => panel.gather(codes, &(0..codes.len() as u32).collect::<Vec<_>>())?,
-        }
-        Ok(panel)
-    }
-
-    /// Of these centroids, in place of those before.
-    pub(crate) fn gather(&mut self, codes: &Quantised, which: &[u32]) -> Result<()> {
-        self.panel.gather(codes, which, &vec![-1.0; which.len()])?;
-        self.columns.clear();
-        self.columns.extend(self.panel.columns());
-        Ok(())
+        let all: Vec<u32>;
+        let which = match which {
+            Some(which) => which,
+            None => {
+                all = (0..codes.len() as u32).collect();
+                &all
+            }
+        };
+        let mut panel = RightPanel::new(isa);
+        panel.gather(codes, which, &vec![-1.0; which.len()])?;
+        let columns = panel.columns().collect();
+        Ok(Self { panel, columns })
     }
 
     /// Sets `squares` to the squared distances of rows to each column, as far as codes tell: the
@@ -300,18 +290,12 @@ impl CentroidPanel {
         Ok(code_distances2(rows, &self.panel, squares)?)
     }
 
-    /// The least of a row's squared distances, and the first centroid at it, by its place.
-    pub(crate) fn nearest(&self, squares: &[f32], isa: Isa) -> (f32, u32) {
+    /// The first centroid at the least of a row's squared distances, by its place.
+    fn nearest(&self, squares: &[f32], isa: Isa) -> u32 {
         let least = least(squares, isa);
         let columns = squares.iter().zip(&self.columns);
-        let nearest = columns.filter(|&(&square, _)| square <= least);
-        (
-            least,
-            nearest
-                .filter_map(|(_, &column)| column)
-                .next()
-                .unwrap_or(0),
-        )
+        let mut nearest = columns.filter(|&(&square, _)| square <= least);
+        nearest.find_map(|(_, &column)| column).unwrap_or(0)
     }
 
     /// The places of a row's N nearest centroids, nearest first, and the first of all where there

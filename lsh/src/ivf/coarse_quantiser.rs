@@ -1,10 +1,9 @@
 //! The coarse quantiser: centroids, each of which has the list of the rows that it is nearest to.
 //!
 //! Two levels: lists are in groups, so that a row is compared with the centroids of the groups and
-//! of a few groups' lists, about the square root of the number of lists, to find its list (D.
-//! Nistér and H. Stewénius, "Scalable recognition with a vocabulary tree", 2006). Which lists it may
-//! probe is told by its list: those whose centroids are nearest to that list's, so that rows which
-//! lie together are compared with the same centroids.
+//! of the lists of the groups nearest to it, some square roots of the number of lists (D. Nistér and
+//! H. Stewénius, "Scalable recognition with a vocabulary tree", 2006). The nearest of these lists is
+//! its own, and it may probe the others.
 
 use lshjoin_kernels::{Isa, LeftPanel, Quantised, Scalar, each_near_least, least, memory};
 use rayon::prelude::*;
@@ -147,11 +146,6 @@ impl CoarseQuantiser {
         self.lists.len()
     }
 
-    /// How many groups' lists a row is compared with.
-    pub(crate) fn groups_of_row(&self) -> usize {
-        groups_of_row(self.groups.len())
-    }
-
     /// The lists near a list: itself first, then by rising distance.
     pub(crate) fn near(&self, list: u32) -> &[u32] {
         &self.near[list as usize * self.near_count..][..self.near_count]
@@ -219,22 +213,25 @@ impl CoarseQuantiser {
             CentroidPanel::new(&self.codes, Some(&lists), isa)
         });
         let panels: Vec<CentroidPanel> = panels.collect::<Result<_>>()?;
-        let few = self.groups_of_row();
+        let few = groups_of_row(self.groups.len());
         let blocks = rows.par_chunks(BLOCK).enumerate();
-        let blocks = blocks.map_init(Buffers::new(isa), |buffers, (block, rows)| {
-            ctx.check()?;
-            buffers.compare(codes, rows, (&upper, &panels, few))?;
-            let of_rows = (0..rows.len()).map(|row| CentroidDistances {
-                position: block * BLOCK + row,
-                least: least(buffers.of_row(row, few), isa),
-                squares: buffers.of_row(row, few),
-                groups: &buffers.groups[row * few..][..few],
-                quantiser: self,
-                panels: &panels,
-                isa,
-            });
-            of_block(&mut { of_rows })
-        });
+        let blocks = blocks.map_init(
+            || Buffers::new(isa),
+            |buffers, (block, rows)| {
+                ctx.check()?;
+                buffers.compare(codes, rows, (&upper, &panels, few))?;
+                let of_rows = (0..rows.len()).map(|row| CentroidDistances {
+                    position: block * BLOCK + row,
+                    least: least(buffers.of_row(row, few), isa),
+                    squares: buffers.of_row(row, few),
+                    groups: &buffers.groups[row * few..][..few],
+                    quantiser: self,
+                    panels: &panels,
+                    isa,
+                });
+                of_block(&mut { of_rows })
+            },
+        );
         blocks.collect()
     }
 }
@@ -251,8 +248,8 @@ struct Buffers {
 }
 
 impl Buffers {
-    fn new(isa: Isa) -> impl Fn() -> Self {
-        move || Self {
+    fn new(isa: Isa) -> Self {
+        Self {
             left: LeftPanel::new(isa),
             of_panel: Vec::new(),
             groups: Vec::new(),

@@ -85,20 +85,7 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         k: usize,
         ctx: &'a Context,
     ) -> Result<Self> {
-        let nearest = TopK::new(
-            left.unwrap_or(right),
-            left.map(|_| right),
-            k,
-            Ranking::Bounds,
-            ctx,
-        )?;
-        Ok(Self {
-            left,
-            right,
-            nearest,
-            estimates: None,
-            ctx,
-        })
+        Self::by_ranking(left, right, k, (Ranking::Bounds, None), ctx)
     }
 
     /// The same by estimates of distances, from the codes of both sides without their errors.
@@ -109,13 +96,17 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         estimates: Option<(&'a Quantised<'a>, &'a Quantised<'a>)>,
         ctx: &'a Context,
     ) -> Result<Self> {
-        let nearest = TopK::new(
-            left.unwrap_or(right),
-            left.map(|_| right),
-            k,
-            Ranking::Estimates,
-            ctx,
-        )?;
+        Self::by_ranking(left, right, k, (Ranking::Estimates, estimates), ctx)
+    }
+
+    fn by_ranking(
+        left: Option<&'a Vectors<'a, T>>,
+        right: &'a Vectors<'a, T>,
+        k: usize,
+        (ranking, estimates): (Ranking, Option<(&'a Quantised<'a>, &'a Quantised<'a>)>),
+        ctx: &'a Context,
+    ) -> Result<Self> {
+        let nearest = TopK::new(left.unwrap_or(right), left.map(|_| right), k, ranking, ctx)?;
         Ok(Self {
             left,
             right,

@@ -227,33 +227,17 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         };
         merged.clear();
         memory::reserve(merged, known.len() + candidates.len(), NEIGHBORS)?;
-        if self.ranking == Ranking::Estimates {
-            let mut old = known;
-            for new in candidates {
-                if far(new) || is_known(new) {
-                    continue;
-                }
-                while let Some((first, rest)) = old.split_first()
-                    && (first.upper, first.index) < (new.upper, new.index)
-                {
-                    merged.push(*first);
-                    old = rest;
-                }
-                merged.push(*new);
-            }
-            merged.extend_from_slice(old);
-            merged.truncate(self.k);
-            if look_up {
-                marks.clear(known);
-            }
-            self.set_list(row, &mut shard, merged);
-            return Ok(());
-        }
         let mut keep = |candidate: &Candidate| {
             // Merged by rising upper ends, so that the k-th has the bound.
-            if merged.len() < self.k || candidate.lower <= merged[self.k - 1].upper {
+            let is_kept = merged.len() < self.k
+                || self.ranking == Ranking::Bounds && candidate.lower <= merged[self.k - 1].upper;
+            if is_kept {
                 merged.push(*candidate);
             }
+        };
+        let is_before = |old: &Candidate, new: &Candidate| match self.ranking {
+            Ranking::Bounds => old.upper <= new.upper,
+            Ranking::Estimates => (old.upper, old.index) < (new.upper, new.index),
         };
         let mut old = known;
         for new in candidates {
@@ -261,7 +245,7 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
                 continue;
             }
             while let Some((first, rest)) = old.split_first()
-                && first.upper <= new.upper
+                && is_before(first, new)
             {
                 keep(first);
                 old = rest;
