@@ -5,7 +5,8 @@
 //! well enough which centroid is near.
 
 use lshjoin_kernels::{
-    Isa, LeftPanel, Quantised, RightPanel, Rows, Scalar, code_distances2, least, memory, sum_rows,
+    CodePair, Isa, LeftPanel, Quantised, RightPanel, Rows, Scalar, code_distances2, code_pairs,
+    least, memory, sum_rows,
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -288,6 +289,12 @@ impl CentroidPanel {
     /// same on every machine.
     pub(crate) fn distances2(&self, rows: &LeftPanel, squares: &mut Vec<f32>) -> Result<()> {
         Ok(code_distances2(rows, &self.panel, squares)?)
+    }
+
+    /// Appends the pairs of rows and centroids, by their places, whose squared distance is within the
+    /// bounds of the rows.
+    pub(crate) fn pairs(&self, rows: &LeftPanel, pairs: &mut Vec<CodePair>) -> Result<()> {
+        Ok(code_pairs(rows, &self.panel, pairs)?)
     }
 
     /// The first centroid at the least of a row's squared distances, by its place.

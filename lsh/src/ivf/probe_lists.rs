@@ -13,7 +13,7 @@ use lshjoin_kernels::{Scalar, memory};
 use crate::{
     base::{ROW_NUMBERS, context::Context, error::Result, plan::MOST_LISTS},
     ivf::{
-        coarse_quantiser::{BLOCK, CentroidDistances, CoarseQuantiser},
+        coarse_quantiser::{BLOCK, CoarseQuantiser, ListsOfRow},
         list_offsets::ListOffsets,
         warm_start::WarmStart,
     },
@@ -68,14 +68,15 @@ fn assign<T: Scalar>(
     probing: Option<(&WarmStart, f32)>,
     ctx: &Context,
 ) -> Result<(ListOffsets, Probes)> {
-    let probe = |of_block: &mut dyn Iterator<Item = CentroidDistances>| {
+    let margin = probing.map_or(0.0, |(_, margin)| margin);
+    let probe = |of_block: &mut dyn Iterator<Item = ListsOfRow>| {
         let mut block = OfBlock::default();
         let mut listed = Ok(());
-        for distances in of_block {
-            let own = distances.nearest();
+        for of_row in of_block {
+            let own = of_row.nearest();
             block.lists.push(own);
             if let Some((warm_start, margin)) = probing {
-                distances.within(margin, |list, further| {
+                of_row.within(|list, further| {
                     if warm_start.covers(own, list) {
                         return;
                     }
@@ -93,7 +94,7 @@ fn assign<T: Scalar>(
     };
     let rows = memory::collect(0..side.len() as u32, ROW_NUMBERS)?;
     let blocks = match &side.codes {
-        Some(codes) => quantiser.each_block(codes, &rows, probe, ctx)?,
+        Some(codes) => quantiser.each_block_within(codes, &rows, margin, probe, ctx)?,
         None => Vec::new(),
     };
     let of_rows = blocks.iter().flat_map(|block| &block.lists);
@@ -234,6 +235,7 @@ mod tests {
     use crate::{
         base::metric::Metric,
         base::random::gaussian,
+        ivf::coarse_quantiser::CentroidDistances,
         ivf::margins::{margin_of, probe_stats},
     };
 
