@@ -37,8 +37,6 @@ const AMONG: usize = 4;
 /// Rows whose lists are found at a time: enough for each group to have some.
 pub(crate) const BLOCK: usize = 512;
 
-pub(crate) fn env(name: &str, value: f64) -> f64 { std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(value) }
-
 /// Centroids of lists, in groups; near ones have near numbers, mostly.
 pub(crate) struct CoarseQuantiser {
     groups: Centroids,
@@ -364,9 +362,9 @@ impl Buffers {
         for rows in rows.chunks(OF_PANEL) {
             self.left.gather(codes, rows, &vec![-1.0; rows.len()])?;
             of_all.distances2(&self.left, &mut self.of_panel)?;
-            let of_rows = self.of_panel.chunks(of_all.columns.len());
-            let first = of_rows.flat_map(|squares| of_all.first::<GROUPS>(squares));
-            self.groups.extend(first);
+            for squares in self.of_panel.chunks(of_all.columns.len()) {
+                self.groups.extend(of_all.first::<GROUPS>(squares, self.isa));
+            }
         }
         Ok(few)
     }
@@ -581,13 +579,13 @@ impl CentroidDistances<'_> {
 pub(crate) fn groups_of(lists: usize) -> usize {
     match lists {
         ..=ONE_GROUP => 1,
-        _ => ((lists as f64).sqrt() * env("G", 1.0)) as usize,
+        _ => (lists as f64).sqrt() as usize,
     }
 }
 
 /// Of so many groups, with how many groups' lists a row is compared.
 pub(crate) fn groups_of_row(groups: usize) -> usize {
-    (env("FEW", 16.0) as usize).min(groups)
+    GROUPS.min(groups)
 }
 
 /// The `most` nearest of some lists, given with their distances, nearest first.

@@ -68,7 +68,7 @@ impl CodeLists {
     pub(crate) fn new(rows: usize, k: usize, others: usize) -> Result<Self> {
         positive("k", k)?;
         let k = k.min(others.max(1));
-        let kept = (k + std::env::var("MORE").ok().and_then(|v| v.parse().ok()).unwrap_or(k / 4 + 2)).min(others.max(1));
+        let kept = (k + k / 16 + 2).min(others.max(1));
         let length = kept.next_multiple_of(KEYS);
         let of_row = length * size_of::<i64>() + size_of::<AtomicU32>();
         memory::check(rows.saturating_mul(of_row), NEIGHBORS)?;
@@ -133,7 +133,7 @@ impl CodeLists {
     /// # Errors
     /// When there is no memory for them.
     pub(crate) fn all_items(&self) -> Result<(Vec<u32>, usize)> {
-        let width = self.k.min(std::env::var("WIDTH").ok().and_then(|v| v.parse().ok()).unwrap_or(1000));
+        let width = self.k;
         let places = self.rows.saturating_mul(width);
         let mut items = memory::filled(u32::MAX, places, NEIGHBORS)?;
         let shards = self.shards.par_iter().zip(items.par_chunks_mut(SHARD * width));

@@ -95,7 +95,7 @@ pub(crate) fn warm_start_rows(k: usize, of: usize, all: bool) -> usize {
     let most = (of / 16).next_power_of_two();
     let enough = match all {
         true => k.saturating_mul(64).clamp(256, 2048),
-        false => ((k as f64 * std::env::var("WARM").ok().and_then(|v| v.parse().ok()).unwrap_or(16.0)) as usize).clamp(32, 2048),
+        false => k.saturating_mul(16).clamp(128, 2048),
     };
     enough.min(most)
 }
