@@ -29,7 +29,7 @@ use crate::{
     },
     ivf::{
         coarse_quantiser::{CoarseQuantiser, ONE_GROUP},
-        margins::{ProbeStats, margin_for, probe_stats, recall_curve},
+        margins::{ProbeStats, Reach, margin_for, probe_stats, recall_curve},
         state::{IvfState, PlannedJoin, learn},
         warm_start::WarmStart,
     },
@@ -86,7 +86,7 @@ struct ListStudy {
     /// Its recall on the rows of the check.
     recall: Estimate,
     /// How far its rows probe.
-    margin: f32,
+    reach: Reach,
     /// What its rows probe.
     stats: ProbeStats,
     /// That setting and those that reach other recalls.
@@ -189,7 +189,7 @@ impl<'a> Planner<'a> {
             let learnt = learn(count, self.seed, sides, workload.k, ctx)?;
             let study = self.lists(&workload, count, learnt, sides, &ground_truth)?;
             considered.extend_from_slice(&study.curve);
-            if study.margin.is_infinite() {
+            if study.reach.margin.is_infinite() {
                 continue; // some neighbours are out of reach
             }
             let quicker = |best: &ListStudy| study.setting.seconds < best.setting.seconds;
@@ -267,7 +267,7 @@ impl<'a> Planner<'a> {
                         quantiser: best.quantiser,
                         warm_start: best.warm_start,
                         ground_truth: Some((self.recall_of_all(), ground_truth)),
-                        margin: best.margin,
+                        reach: best.reach,
                         stats: best.stats,
                     }),
                 };
@@ -319,6 +319,8 @@ impl<'a> Planner<'a> {
         let margins = recalls.iter();
         let margins = margins.map(|&recall| calibration.threshold_for(self.others.of_all(recall)));
         let margins: Vec<f32> = margins.collect();
+        let of_self_join = left.is_none().then(|| ground_truth.k());
+        let reach = Reach::of(&calibration, self.recall_of_all(), of_self_join);
         let probe_stats = probe_stats(
             &quantiser,
             &warm_start,
@@ -352,7 +354,7 @@ impl<'a> Planner<'a> {
             warm_start,
             setting: asked,
             recall,
-            margin: margins[0],
+            reach,
             stats: probe_stats[0],
             curve,
         })

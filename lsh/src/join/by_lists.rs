@@ -18,8 +18,9 @@ pub(crate) const MOST_PROBED: f64 = 0.8;
 
 impl<T: Scalar> CodeJoin<'_, T> {
     /// Joins by the lists that each row probes: the warm start first, then the probes, then the
-    /// plan's neighbour passes. Where a recall is asked for and not reached, more of these and, at
-    /// the last, all pairs.
+    /// plan's neighbour passes. With `try_pass`, a pass comes before the last of the probes, which
+    /// are left out if the recall asked for is reached then. Where it is not reached in the end, more
+    /// passes and, at the last, all pairs.
     ///
     /// # Errors
     /// When the run is cancelled, or there is no memory.
@@ -28,6 +29,7 @@ impl<T: Scalar> CodeJoin<'_, T> {
         plan: &IvfPlan,
         probe_lists: ProbeLists,
         ground_truth: Option<(f64, GroundTruth<T>)>,
+        try_pass: bool,
     ) -> Result<Neighbors<T>> {
         let ctx = self.ctx;
         ctx.begin_stage("probes");
@@ -35,23 +37,37 @@ impl<T: Scalar> CodeJoin<'_, T> {
         let (near, blocks) = probe_lists.warm_start()?;
         self.join(&left, &near, blocks, &self.unbounded())?;
         drop((left, near));
-        for blocks in probe_lists.parts() {
+        let mut parts = probe_lists.parts();
+        while let Some(blocks) = parts.next() {
             self.join(probe_lists.order(), &right, blocks, &self.symmetric())?;
+            // What a part has left is the last.
+            if try_pass
+                && parts.len() == 1
+                && let Some((recall, ground_truth)) = &ground_truth
+            {
+                self.pass()?;
+                let found = |row| self.distances_of(row);
+                ctx.begin_stage("check");
+                if ground_truth.reaches(*recall, self.left(), found)? {
+                    break;
+                }
+                ctx.begin_stage("probes");
+            }
         }
-        drop((probe_lists, right));
+        drop((parts, right));
+        drop(probe_lists);
         for _ in 0..plan.rounds {
-            ctx.begin_stage("neighbor passes");
-            self.neighbor_pass()?;
+            self.pass()?;
         }
         self.complete()?;
         if let Some((recall, ground_truth)) = &ground_truth {
             ctx.begin_stage("check");
-            let of_left = |row| self.distances_of(row);
-            let mut reached = ground_truth.recall(self.left(), of_left)?;
+            let found = |row| self.distances_of(row);
+            let mut reached = ground_truth.recall(self.left(), found)?;
             for _ in 0..MORE_ROUNDS {
                 if reached.falls_short(*recall) {
-                    self.neighbor_pass()?;
-                    reached = ground_truth.recall(self.left(), of_left)?;
+                    self.pass()?;
+                    reached = ground_truth.recall(self.left(), found)?;
                 }
             }
             if reached.falls_short(*recall) {
@@ -61,5 +77,10 @@ impl<T: Scalar> CodeJoin<'_, T> {
         }
         ctx.begin_stage("finish");
         self.finish()
+    }
+
+    fn pass(&self) -> Result<()> {
+        self.ctx.begin_stage("neighbor passes");
+        self.neighbor_pass()
     }
 }

@@ -124,7 +124,7 @@ fn join_sides<T: Scalar>(
                 quantiser,
                 warm_start,
                 ground_truth,
-                margin,
+                reach,
                 stats,
             } = prepared;
             ctx.begin_stage("lists");
@@ -139,14 +139,14 @@ fn join_sides<T: Scalar>(
                     warm_start,
                     left.as_deref_mut(),
                     right,
-                    margin,
+                    reach,
                     ctx,
                 )?;
                 let (left, right) = (left.as_deref(), &*right);
                 let of_left = left.and_then(|left| left.codes.as_ref());
                 if let Some(of_right) = &right.codes {
                     let join = CodeJoin::new(left, right, (of_left, of_right), k, ctx)?;
-                    return join.by_lists(plan, probe_lists, ground_truth);
+                    return join.by_lists(plan, probe_lists, ground_truth, reach.before_pass.is_some());
                 }
             }
             (ORDER_BITS, None)

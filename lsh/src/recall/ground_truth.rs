@@ -156,6 +156,11 @@ impl<T: Scalar> GroundTruth<T> {
         Ok(!self.check.is_empty())
     }
 
+    /// How many neighbours of each row are known.
+    pub(crate) fn k(&self) -> usize {
+        self.k
+    }
+
     /// How many rows are held out.
     pub(crate) fn len(&self) -> usize {
         self.some(Split::All).count()
