@@ -104,7 +104,7 @@ fn report(
                 f32::INFINITY
             };
             let bound = of_left.each[row].max(of_right.each[column]);
-            if square <= bound * bound * MORE {
+            if bound >= 0.0 && square <= bound * bound * MORE {
                 pairs.push(CodePair {
                     left: left_index,
                     right: right_index,

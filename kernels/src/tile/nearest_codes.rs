@@ -105,7 +105,11 @@ impl WithSimd for NearestCodes<'_> {
                     let near = |square: f32| (square <= kth) | square.is_nan();
                     for at in set_bits(mask_of(numbers, near)) {
                         let square = not_negative(numbers[at]);
-                        let square = if square < f32::INFINITY { square } else { f32::INFINITY };
+                        let square = if square < f32::INFINITY {
+                            square
+                        } else {
+                            f32::INFINITY
+                        };
                         insert(&mut list, key(square, chunk * LANES + at));
                     }
                     kth = square_of(list[k - 1]);

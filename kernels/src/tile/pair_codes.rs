@@ -2,7 +2,10 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::{band::square, distance_bounds::{interval, with_rounding}};
+use super::{
+    band::square,
+    distance_bounds::{interval, with_rounding},
+};
 use crate::{
     base::{error::Result, isa::Isa, memory},
     codes::{limits::rounding, quantised::Quantised},
@@ -85,19 +88,25 @@ impl WithSimd for PairCodes<'_> {
             let squares = of_left + square(t, right.square);
             let distance2 = squares - (2.0 * s * t) as f32 * dot as f32;
             let residuals = left.residual + right.residual;
-            self.out.push(interval(squares, distance2, residuals, rounding).1);
+            self.out
+                .push(interval(squares, distance2, residuals, rounding).1);
         }
     }
 }
 
-/// Exact: codes are small enough.
+/// Exact: codes of rows are small enough; others, of damaged files, wrap round.
 #[inline(always)]
 fn dot(x: &[i8], y: &[i8]) -> i32 {
     let mut sums = [0; LANES];
-    for (x, y) in x.as_chunks::<LANES>().0.iter().zip(y.as_chunks::<LANES>().0) {
+    for (x, y) in x
+        .as_chunks::<LANES>()
+        .0
+        .iter()
+        .zip(y.as_chunks::<LANES>().0)
+    {
         for (sum, (&x, &y)) in sums.iter_mut().zip(x.iter().zip(y)) {
-            *sum += i32::from(x) * i32::from(y);
+            *sum = sum.wrapping_add(i32::from(x) * i32::from(y));
         }
     }
-    sums.iter().sum()
+    sums.iter().fold(0_i32, |all, &sum| all.wrapping_add(sum))
 }

@@ -311,7 +311,11 @@ impl CentroidPanel {
         let mut first = [i64::MAX; N];
         // Positive numbers order as their bits do; what is no number is as far as can be.
         let key = |(&square, column): (&f32, &Option<u32>)| {
-            let square = if square < f32::INFINITY { square.max(0.0) } else { f32::INFINITY };
+            let square = if square < f32::INFINITY {
+                square.max(0.0)
+            } else {
+                f32::INFINITY
+            };
             column.map(|place| i64::from(square.to_bits()) << 32 | i64::from(place))
         };
         let keys: Vec<i64> = squares.iter().zip(&self.columns).filter_map(key).collect();

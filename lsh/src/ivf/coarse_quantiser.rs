@@ -363,7 +363,8 @@ impl Buffers {
             self.left.gather(codes, rows, &vec![-1.0; rows.len()])?;
             of_all.distances2(&self.left, &mut self.of_panel)?;
             for squares in self.of_panel.chunks(of_all.columns.len()) {
-                self.groups.extend(of_all.first::<GROUPS>(squares, self.isa));
+                self.groups
+                    .extend(of_all.first::<GROUPS>(squares, self.isa));
             }
         }
         Ok(few)
@@ -428,12 +429,19 @@ impl Buffers {
         // By row, by counting.
         self.ends.clear();
         self.ends.resize(rows.len(), 0);
-        self.found.iter().for_each(|found| self.ends[found.0 as usize] += 1);
+        self.found
+            .iter()
+            .for_each(|found| self.ends[found.0 as usize] += 1);
         let mut start = 0;
         for end in &mut self.ends {
             start += std::mem::replace(end, start);
         }
-        memory::resize(&mut self.by_row, self.found.len(), (0, 0.0), "lists near rows")?;
+        memory::resize(
+            &mut self.by_row,
+            self.found.len(),
+            (0, 0.0),
+            "lists near rows",
+        )?;
         for &(row, list) in &self.found {
             let end = &mut self.ends[row as usize];
             self.by_row[*end] = list;

@@ -5,10 +5,7 @@ use lshjoin_kernels::Scalar;
 
 use crate::{
     base::{context::Context, error::Result},
-    ivf::{
-        coarse_quantiser::CoarseQuantiser,
-        list_offsets::ListOffsets,
-    },
+    ivf::{coarse_quantiser::CoarseQuantiser, list_offsets::ListOffsets},
     vectors::Vectors,
 };
 

@@ -146,7 +146,12 @@ fn join_sides<T: Scalar>(
                 let of_left = left.and_then(|left| left.codes.as_ref());
                 if let Some(of_right) = &right.codes {
                     let join = CodeJoin::new(left, right, (of_left, of_right), k, ctx)?;
-                    return join.by_lists(plan, probe_lists, ground_truth, reach.before_pass.is_some());
+                    return join.by_lists(
+                        plan,
+                        probe_lists,
+                        ground_truth,
+                        reach.before_pass.is_some(),
+                    );
                 }
             }
             (ORDER_BITS, None)

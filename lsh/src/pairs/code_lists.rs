@@ -136,7 +136,10 @@ impl CodeLists {
         let width = self.k;
         let places = self.rows.saturating_mul(width);
         let mut items = memory::filled(u32::MAX, places, NEIGHBORS)?;
-        let shards = self.shards.par_iter().zip(items.par_chunks_mut(SHARD * width));
+        let shards = self
+            .shards
+            .par_iter()
+            .zip(items.par_chunks_mut(SHARD * width));
         shards.for_each(|(shard, items)| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             for (list, items) in shard.chunks(self.length()).zip(items.chunks_mut(width)) {
@@ -337,7 +340,12 @@ impl<T: Scalar> PairSink<T> for CodeSink<'_> {
     fn pairs(&self, left: &LeftPanel, right: &RightPanel, near: &mut Vec<Near>) -> Result<()> {
         if self.of_panel {
             // One more, since a row may be the nearest to itself.
-            nearest_codes(left, right, self.lists.kept + usize::from(self.with_itself), near)?;
+            nearest_codes(
+                left,
+                right,
+                self.lists.kept + usize::from(self.with_itself),
+                near,
+            )?;
         } else {
             near_pairs(left, right, near)?;
         }
