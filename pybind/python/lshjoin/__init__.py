@@ -10,7 +10,7 @@ need not either. An :class:`Index` keeps items ready, in memory or on disk, for 
 """
 
 from lshjoin.arrays.knn import knn_join, plan_knn_join
-from lshjoin.arrays.neighbors import Neighbors, RadiusNeighbors
+from lshjoin.arrays.neighbors import Edges, Neighbors, RadiusNeighbors
 from lshjoin.arrays.plot import plot_plan
 from lshjoin.arrays.radius import radius_join, radius_join_batches
 from lshjoin.base.plan import JoinPlan, Prediction
@@ -39,6 +39,7 @@ __all__ = [
     "BucketedRandomProjectionLSHModel",
     "Dataset",
     "Deduplication",
+    "Edges",
     "Estimate",
     "FilesJoin",
     "FilesPlan",
