@@ -3,10 +3,11 @@
 For data frames (pandas, polars, pyarrow) the estimators and models of Spark ML:
 :class:`BucketedRandomProjectionLSH` and its relatives; for those of Spark itself the same in
 ``lshjoin.spark``. For NumPy arrays :func:`knn_join` and :func:`radius_join`; a :class:`JoinPlan` is
-how the former goes about it. :func:`radius_join_batches` is for results that need not fit in
-memory, :func:`knn_join_files`, :func:`radius_join_files` and :func:`dedup_files` for vectors that
-need not either. An :class:`Index` keeps items ready, in memory or on disk, for joins to come;
-:func:`build_index` and :func:`query_index` do so from files to files.
+how the former goes about it. For scikit-learn's pipelines there is ``lshjoin.sklearn``.
+:func:`radius_join_batches` is for results that need not fit in memory, :func:`knn_join_files`,
+:func:`radius_join_files` and :func:`dedup_files` for vectors that need not either. An
+:class:`Index` keeps items ready, in memory or on disk, for joins to come; :func:`build_index` and
+:func:`query_index` do so from files to files.
 """
 
 from lshjoin.arrays.knn import knn_join, plan_knn_join
@@ -76,5 +77,5 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    """What is public; modules are not, but for ``lshjoin.spark``."""
+    """What is public; modules are not, but for those with another library's name."""
     return __all__
