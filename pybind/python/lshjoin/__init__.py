@@ -1,7 +1,7 @@
 """Nearest neighbours and similarity joins of embeddings, by locality-sensitive hashing.
 
-For data frames (pandas, polars, pyarrow) the estimators and models of Spark ML:
-:class:`BucketedRandomProjectionLSH` and its relatives; for those of Spark itself the same in
+For data frames (pandas, polars, pyarrow) :func:`join`, and the estimators and models of Spark ML:
+:class:`BucketedRandomProjectionLSH` and its relatives; for frames of Spark itself the latter in
 ``lshjoin.spark``. For NumPy arrays :func:`knn_join` and :func:`radius_join`; a :class:`JoinPlan` is
 how the former goes about it. For scikit-learn's pipelines there is ``lshjoin.sklearn``.
 :func:`radius_join_batches` is for results that need not fit in memory, :func:`knn_join_files`,
@@ -33,6 +33,7 @@ from lshjoin.frames.families import (
     RandomHyperplaneLSH,
     RandomHyperplaneLSHModel,
 )
+from lshjoin.frames.join import join
 from lshjoin.index import Index
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "build_index",
     "cpu_features",
     "dedup_files",
+    "join",
     "knn_join",
     "knn_join_files",
     "open_dataset",

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -63,6 +65,14 @@ class Frame(ABC):
         """The rows at these positions, in this order."""
 
     @abstractmethod
+    def take_or_null(self, rows: Rows) -> Self:
+        """The rows at these positions, in this order, and a row of nulls for each -1."""
+
+    @abstractmethod
+    def select(self, names: Mapping[str, str]) -> Self:
+        """These columns, each under the name that it is mapped to."""
+
+    @abstractmethod
     def with_hashes(self, name: str, hashes: NDArray[np.int32]) -> Self:
         """With a column list<list<double>>: per table, one vector of bucket ids."""
 
@@ -73,6 +83,10 @@ class Frame(ABC):
     @abstractmethod
     def pair(self, other: Self, dist_col: str, distances: Floats) -> Self:
         """Row by row: this one as ``datasetA``, the other as ``datasetB``, and the distance."""
+
+    @abstractmethod
+    def beside(self, other: Self, dist_col: str, distances: Floats) -> Self:
+        """Row by row: its columns, those of the other, and the distance, null where it is NaN."""
 
 
 class ArrowFrame(Frame):
@@ -93,6 +107,15 @@ class ArrowFrame(Frame):
 
         parts = pieces(self.data.columns, rows)
         return type(self)(pa.concat_tables([self.data.take(part) for part in parts]))
+
+    def take_or_null(self, rows: Rows) -> Self:
+        import pyarrow as pa
+
+        parts = [pa.array(part, mask=part < 0) for part in pieces(self.data.columns, rows)]
+        return type(self)(pa.concat_tables([self.data.take(part) for part in parts]))
+
+    def select(self, names: Mapping[str, str]) -> Self:
+        return type(self)(self.data.select(list(names)).rename_columns(list(names.values())))
 
     def with_hashes(self, name: str, hashes: NDArray[np.int32]) -> Self:
         return type(self)(self.data.append_column(name, arrow_hashes(hashes)))
@@ -115,6 +138,12 @@ class ArrowFrame(Frame):
         columns = [struct(self.data), struct(other.data), distances]
         return type(self)(pa.table(columns, names=["datasetA", "datasetB", dist_col]))
 
+    def beside(self, other: Self, dist_col: str, distances: Floats) -> Self:
+        import pyarrow as pa
+
+        columns = [*self.data.columns, *other.data.columns, pa.array(distances, from_pandas=True)]
+        return type(self)(pa.table(columns, names=[*self.columns, *other.columns, dist_col]))
+
 
 class PolarsFrame(Frame):
     """polars."""
@@ -126,10 +155,31 @@ class PolarsFrame(Frame):
         return vectors.series_matrix(self.data.get_column(name), name, dim)
 
     def take(self, rows: Rows) -> Self:
+        if self.data.width == 0:  # then polars has no rows either
+            return self
         # polars ends the process where memory does not suffice; NumPy raises.
         of_row = self.data.estimated_size() / max(len(self.data), 1)
         np.empty(int(of_row * len(rows)), np.uint8)
         return type(self)(self.data[rows])
+
+    def take_or_null(self, rows: Rows) -> Self:
+        import polars as pl
+
+        found = rows >= 0
+        if found.all():
+            return self.take(rows)
+        places = np.where(found, np.cumsum(found) - 1, -1)
+        taken = self.take(rows[found]).data
+        index = pl.Series(places).replace(-1, None)
+        return type(self)(taken.select(pl.all().gather(index)))
+
+    def select(self, names: Mapping[str, str]) -> Self:
+        import polars as pl
+
+        # By get_column, since select() takes some names for patterns.
+        return type(self)(
+            pl.DataFrame([self.data.get_column(old).alias(new) for old, new in names.items()])
+        )
 
     def with_hashes(self, name: str, hashes: NDArray[np.int32]) -> Self:
         import polars as pl
@@ -154,6 +204,12 @@ class PolarsFrame(Frame):
             )
         )
 
+    def beside(self, other: Self, dist_col: str, distances: Floats) -> Self:
+        import polars as pl
+
+        distance = pl.Series(dist_col, distances, nan_to_null=True)
+        return type(self)(pl.DataFrame([*self.data, *other.data, distance]))
+
 
 class PandasFrame(Frame):
     """pandas; structs become pairs of column names such as ``("datasetA", "id")``."""
@@ -167,14 +223,29 @@ class PandasFrame(Frame):
     def take(self, rows: Rows) -> Self:
         import pandas as pd
 
+        parts = [self.data.take(part) for part in self._pieces(rows)]
+        return type(self)(parts[0] if len(parts) == 1 else pd.concat(parts))
+
+    def take_or_null(self, rows: Rows) -> Self:
+        import pandas as pd
+
+        numbered = self.data.reset_index(drop=True)  # in which there is no row -1
+        parts = [numbered.reindex(part) for part in self._pieces(rows)]
+        return type(self)(parts[0] if len(parts) == 1 else pd.concat(parts))
+
+    def _pieces(self, rows: Rows) -> list[Rows]:
+        import pandas as pd
+
         columns = [column for _, column in self.data.items()]
         of_arrow = [
             column.array.__arrow_array__()
             for column in columns
             if isinstance(column.dtype, pd.ArrowDtype)
         ]
-        parts = [self.data.take(part) for part in pieces(of_arrow, rows)]
-        return type(self)(parts[0] if len(parts) == 1 else pd.concat(parts))
+        return pieces(of_arrow, rows)
+
+    def select(self, names: Mapping[str, str]) -> Self:
+        return type(self)(self.data[list(names)].set_axis(list(names.values()), axis=1))
 
     def with_hashes(self, name: str, hashes: NDArray[np.int32]) -> Self:
         import pandas as pd
@@ -198,6 +269,12 @@ class PandasFrame(Frame):
         joined[(dist_col, "")] = distances
         return type(self)(joined)
 
+    def beside(self, other: Self, dist_col: str, distances: Floats) -> Self:
+        import pandas as pd
+
+        others = other.data.set_axis(self.data.index, axis=0)
+        return type(self)(pd.concat([self.data, others], axis=1).assign(**{dist_col: distances}))
+
 
 def open_frame(dataset: object, name: str = "dataset") -> Frame:
     """The adapter for a data frame. TypeError for anything else."""
@@ -220,16 +297,30 @@ def open_frame(dataset: object, name: str = "dataset") -> Frame:
     )
 
 
-def open_pair(a: object, b: object) -> tuple[Frame, Frame]:
+def open_pair(
+    a: object, b: object, names: tuple[str, str] = ("datasetA", "datasetB")
+) -> tuple[Frame, Frame]:
     """The adapters for the two sides of a join; one and the same for a self-join."""
-    frame_a = open_frame(a, "datasetA")
-    frame_b = frame_a if b is a else open_frame(b, "datasetB")
+    frame_a = open_frame(a, names[0])
+    frame_b = frame_a if b is a else open_frame(b, names[1])
     if frame_a.kind != frame_b.kind:
         raise TypeError(
-            f"datasetA is a {frame_a.kind} frame but datasetB is a {frame_b.kind} one; "
+            f"{names[0]} is a {frame_a.kind} frame but {names[1]} is a {frame_b.kind} one; "
             "convert one of them"
         )
     return frame_a, frame_b
+
+
+@contextmanager
+def memory_for(pairs: int) -> Iterator[None]:
+    """Adds to a MemoryError what there was no memory for, and a way out."""
+    try:
+        yield
+    except MemoryError as error:
+        raise MemoryError(
+            f"there is no memory for frames of {pairs} pairs ({error}): pass frames of the columns "
+            "that are asked for, a key among them, or join them in parts"
+        ) from error
 
 
 def arrow_hashes(hashes: NDArray[np.int32]) -> pa.ListArray:
