@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lshjoin.base import vectors
 from lshjoin.base.columns import pieces
+from lshjoin.errors import RowError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,6 +70,10 @@ class Frame(ABC):
         """The rows at these positions, in this order, and a row of nulls for each -1."""
 
     @abstractmethod
+    def arrow_column(self, name: str) -> pa.ChunkedArray:
+        """A column as Arrow has it; NaN of pandas is null."""
+
+    @abstractmethod
     def select(self, names: Mapping[str, str]) -> Self:
         """These columns, each under the name that it is mapped to."""
 
@@ -113,6 +118,9 @@ class ArrowFrame(Frame):
 
         parts = [pa.array(part, mask=part < 0) for part in pieces(self.data.columns, rows)]
         return type(self)(pa.concat_tables([self.data.take(part) for part in parts]))
+
+    def arrow_column(self, name: str) -> pa.ChunkedArray:
+        return self.data.column(name)
 
     def select(self, names: Mapping[str, str]) -> Self:
         return type(self)(self.data.select(list(names)).rename_columns(list(names.values())))
@@ -172,6 +180,11 @@ class PolarsFrame(Frame):
         taken = self.take(rows[found]).data
         index = pl.Series(places).replace(-1, None)
         return type(self)(taken.select(pl.all().gather(index)))
+
+    def arrow_column(self, name: str) -> pa.ChunkedArray:
+        import pyarrow as pa
+
+        return pa.chunked_array([self.data.get_column(name).to_arrow()])
 
     def select(self, names: Mapping[str, str]) -> Self:
         import polars as pl
@@ -244,6 +257,12 @@ class PandasFrame(Frame):
         ]
         return pieces(of_arrow, rows)
 
+    def arrow_column(self, name: str) -> pa.ChunkedArray:
+        import pyarrow as pa
+
+        values = pa.array(self.data[name], from_pandas=True)  # in chunks where pandas has them so
+        return values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+
     def select(self, names: Mapping[str, str]) -> Self:
         return type(self)(self.data[list(names)].set_axis(list(names.values()), axis=1))
 
@@ -309,6 +328,44 @@ def open_pair(
             "convert one of them"
         )
     return frame_a, frame_b
+
+
+def vectors_of(
+    frames: tuple[Frame, Frame], on: str, names: tuple[str, str]
+) -> tuple[Matrix, Matrix]:
+    """The vectors of both sides; those of one without rows are as long as the other's."""
+    first, second = frames
+    a = side_vectors(first, names[0], on)
+    b = a if second is first else side_vectors(second, names[1], on)
+    if len(a) == 0:
+        a = first.features(on, b.shape[1])
+    elif len(b) == 0:
+        b = second.features(on, a.shape[1])
+    return a, b
+
+
+def side_vectors(frame: Frame, name: str, on: str) -> Matrix:
+    """The vectors of one side; errors say which it is."""
+    if (count := frame.columns.count(on)) != 1:
+        there = ", ".join(map(repr, frame.columns))
+        raise ValueError(f"{name} has {count or 'no'} columns {on!r}; there are {there}")
+    try:
+        return frame.features(on)
+    except RowError as error:
+        error.args, error.side = (f"{name}: {error}",), name
+        raise
+
+
+@contextmanager
+def naming_sides(queries: str, items: str) -> Iterator[None]:
+    """Has errors about a row of queries or items say the names that these have for the user."""
+    try:
+        yield
+    except RowError as error:
+        name = queries if error.side == "queries" else items
+        error.args = (str(error).replace(f" of {error.side}", f" of {name}", 1),)
+        error.side = name
+        raise
 
 
 @contextmanager

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, cast, get_args
 
@@ -14,13 +13,11 @@ from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import Edges, NearestMetric, Neighbors, RadiusNeighbors
 from lshjoin.arrays.radius import radius_join
 from lshjoin.base.progress import Progress
-from lshjoin.errors import RowError
-from lshjoin.frames.adapters import Dataset, Frame, memory_for, open_pair
+from lshjoin.frames.adapters import Dataset, Frame, memory_for, naming_sides, open_pair, vectors_of
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from lshjoin._lshjoin import Matrix
 
 How = Literal["inner", "left"]
 Find = Callable[[Any, Any], Neighbors | RadiusNeighbors]
@@ -132,10 +129,10 @@ def _joined(
 ) -> Any:
     """The join of frames that are not lazy; of one with itself if ``right`` is None."""
     frames = open_pair(left, left if right is None else right, ("left", "right"))
-    vectors = _vectors(*frames, on)
+    vectors = vectors_of(frames, on, ("left", "right"))
     kept = [_kept(frame, on, columns) for frame in frames]
     _check_known(columns, frames)
-    with _naming_sides(right is None):
+    with naming_sides("left", "left" if right is None else "right"):
         pairs = find(None if right is None else vectors[0], vectors[1]).to_edges()
     if how == "left":
         pairs = _with_lonely(pairs, len(vectors[0]))
@@ -145,41 +142,6 @@ def _joined(
         )
         rows = near.take(pairs.left), far.take_or_null(pairs.right)
         return rows[0].beside(rows[1], DISTANCE, pairs.distance).data
-
-
-def _vectors(left: Frame, right: Frame, on: str) -> tuple[Matrix, Matrix]:
-    """The vectors of both sides; one without rows has as long ones as the other."""
-    queries = _side(left, "left", on)
-    items = queries if left is right else _side(right, "right", on)
-    if len(queries) == 0:
-        queries = left.features(on, items.shape[1])
-    elif len(items) == 0:
-        items = right.features(on, queries.shape[1])
-    return queries, items
-
-
-def _side(frame: Frame, side: str, on: str) -> Matrix:
-    """Its vectors; errors say which side it is."""
-    if (count := frame.columns.count(on)) != 1:
-        there = ", ".join(map(repr, frame.columns))
-        raise ValueError(f"{side} has {count or 'no'} columns {on!r}; there are {there}")
-    try:
-        return frame.features(on)
-    except RowError as error:
-        error.args, error.side = (f"{side}: {error}",), side
-        raise
-
-
-@contextmanager
-def _naming_sides(self_join: bool) -> Iterator[None]:
-    """Errors about a row of the queries or items are about one of left or right."""
-    try:
-        yield
-    except RowError as error:
-        side = "left" if self_join or error.side == "queries" else "right"
-        error.args = (str(error).replace(f" of {error.side}", f" of {side}", 1),)
-        error.side = side
-        raise
 
 
 def _kept(frame: Frame, on: str, columns: Sequence[str] | None) -> list[str]:
