@@ -111,7 +111,8 @@ def by_representative(
     """Rows that are near the row which is kept for them: chains do not reach further.
 
     In this order, a row is kept unless it is near an old row or one that is kept already; of
-    several it belongs to the nearest. Takes memory for half of the pairs, 24 bytes each.
+    several it belongs to the nearest. All pairs are in memory, which takes some 60 bytes for each
+    two rows.
 
     Args and returns as :func:`by_component`.
     """
