@@ -298,16 +298,16 @@ def _joined(result: FilesJoin, plot: Path | None, as_json: bool) -> None:
 @lshjoin.command()
 @click.argument("items")
 @click.option(
-    "--radius",
+    "--threshold",
     type=click.FloatRange(min=0, min_open=True),
     required=True,
-    callback=_checked(to_radius),
+    callback=_checked(partial(to_radius, name="threshold")),
     help="Rows nearer than that are duplicates.",
 )
 @_METRIC
 @_VECTORS
 @_JOB
-def dedup(items: str, radius: float, as_json: bool, **options: Any) -> None:
+def dedup(items: str, threshold: float, as_json: bool, **options: Any) -> None:
     """Groups of near-duplicates, and which row of each to keep.
 
     Writes a row for each row: its id, the id of the first row of its group, and whether to keep
@@ -315,12 +315,12 @@ def dedup(items: str, radius: float, as_json: bool, **options: Any) -> None:
 
     \b
     Example:
-      lshjoin dedup items.parquet --radius 0.1 --metric cosine --id-column id \\
+      lshjoin dedup items.parquet --threshold 0.1 --metric cosine --id-column id \\
           --out groups.parquet
     """
     from lshjoin.files.dedup import dedup_files
 
-    result = dedup_files(items, radius, **options)
+    result = dedup_files(items, threshold, **options)
     _print(
         dataclasses.asdict(result),
         f"{result.rows:,} rows, {result.kept:,} to keep; {result.groups:,} groups of duplicates; "

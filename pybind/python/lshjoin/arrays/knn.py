@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 from numpy.typing import ArrayLike
 
 from lshjoin import engine
-from lshjoin.arrays.neighbors import NearestMetric, Neighbors
+from lshjoin.arrays.neighbors import JoinedRows, NearestMetric, Neighbors
 from lshjoin.arrays.sides import sides
 from lshjoin.base.checks import to_float, to_k, to_natural
 from lshjoin.base.plan import JoinPlan
@@ -110,7 +110,8 @@ def knn_join(
         )
     # One that was given may bring what was predicted of it.
     plan = JoinPlan.from_json(planned) if plan is None else plan
-    return Neighbors._of(distances, indices, report, k, plan)
+    joined = JoinedRows(len(item_rows), query_rows is None, metric)
+    return Neighbors._of(distances, indices, report, k, plan, joined)
 
 
 def plan_knn_join(

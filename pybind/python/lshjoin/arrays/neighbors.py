@@ -1,8 +1,12 @@
-"""What joins of arrays give: the nearest of each query, or all within a radius."""
+"""What joins of arrays give: the nearest of each query, or all within a radius.
+
+And what others want it as: sparse matrices, UMAP's pair of arrays, lists of edges.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,6 +16,7 @@ from lshjoin.base.plan import JoinPlan
 from lshjoin.base.report import Report
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
     from typing_extensions import Self
 
     from lshjoin._lshjoin import Floats
@@ -20,6 +25,23 @@ if TYPE_CHECKING:
 Metric = Literal["euclidean", "manhattan", "cosine"]
 
 NearestMetric = Metric | Literal["inner_product"]
+
+
+@dataclass(frozen=True)
+class JoinedRows:
+    """What a join was of: the formats that its result has depend on it."""
+
+    items: int  #: how many rows could be neighbours
+    self_join: bool  #: whether queries and items are the same rows, of which none is its own
+    metric: NearestMetric
+
+
+class Edges(NamedTuple):
+    """Pairs of a query and a neighbour, one a place: the edges of the graph of neighbours."""
+
+    left: NDArray[np.int64]  #: (pairs,), rows of queries
+    right: NDArray[np.int64]  #: (pairs,), rows of items; ids where the items are an index
+    distance: NDArray[Any]  #: (pairs,), float32 or float64
 
 
 class _Neighbors(NamedTuple):
@@ -35,18 +57,30 @@ class Neighbors(_Neighbors):
 
     plan: JoinPlan  #: what was to be done
     report: Report  #: the recall that was reached, the pairs compared, the time of each stage
+    _joined: JoinedRows | None
 
     def __new__(
-        cls, distances: NDArray[Any], indices: NDArray[np.int64], plan: JoinPlan, report: Report
+        cls,
+        distances: NDArray[Any],
+        indices: NDArray[np.int64],
+        plan: JoinPlan,
+        report: Report,
+        joined: JoinedRows | None = None,
     ) -> Self:
-        """Of the two arrays, and how they came about."""
+        """Of the two arrays, and how they came about; ``joined`` is None for ids of an index."""
         self = super().__new__(cls, distances, indices)
-        self.plan, self.report = plan, report
+        self.plan, self.report, self._joined = plan, report, joined
         return self
 
     @classmethod
     def _of(
-        cls, distances: Floats, indices: NDArray[np.int64], report: str, k: int, plan: JoinPlan
+        cls,
+        distances: Floats,
+        indices: NDArray[np.int64],
+        report: str,
+        k: int,
+        plan: JoinPlan,
+        joined: JoinedRows | None = None,
     ) -> Self:
         """What the engine found, which writes no more columns than there are items."""
         padded: tuple[NDArray[Any], NDArray[np.int64]] = distances, indices
@@ -63,23 +97,213 @@ class Neighbors(_Neighbors):
                     f"there is no memory for {size} bytes of neighbours: ask for fewer, since no "
                     f"query has more than {distances.shape[1]}"
                 ) from error
-        return cls(*padded, plan, Report._parse(report))
+        return cls(*padded, plan, Report._parse(report), joined)
+
+    def to_csr(self, *, include_self: bool = False) -> csr_matrix:
+        """The distances as a sparse matrix, as of scikit-learn's ``kneighbors_graph``.
+
+        Row i holds the distances of query i to its neighbours, nearest first, in the columns of
+        these; a distance of zero is stored, too. Places without a neighbour are left out, so that
+        rows of queries with fewer than k are shorter.
+
+        Args:
+            include_self: puts each row itself first, at distance zero, as those of scikit-learn's
+                estimators with ``metric="precomputed"`` expect it which are fitted on neighbours.
+
+        Returns:
+            scipy CSR of shape (queries, items), float32 or float64.
+
+        Raises:
+            ImportError: without scipy.
+            ValueError: for neighbours from an :class:`Index`, whose ids are no columns; for
+                ``include_self`` where the join was not of one array alone, or of inner products,
+                in which a row is not at distance zero of itself.
+
+        Examples:
+            >>> from lshjoin import knn_join
+            >>> knn_join([[0.0], [1.0], [3.0]], k=1).to_csr().toarray()
+            array([[0., 1., 0.],
+                   [1., 0., 0.],
+                   [0., 2., 0.]])
+        """
+        found = self._found()
+        lims = np.concatenate([[0], np.cumsum(found.sum(axis=1))])
+        return _csr(lims, self.distances[found], self.indices[found], self._joined, include_self)
+
+    def to_umap(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Indices and distances for ``umap.UMAP(precomputed_knn=...)``: each row first, then its k.
+
+        UMAP counts the row itself among its ``n_neighbors``: pass it k + 1. Where the other rows
+        are fewer than k, the columns that no row has a neighbour for are left out.
+
+        Returns:
+            Indices, int64, and distances, float32 or float64: both (rows, k + 1), all finite.
+
+        Raises:
+            ValueError: as :meth:`to_csr` with ``include_self``, and for a row with fewer neighbours
+                than others, since UMAP has no place for an empty one.
+
+        Examples:
+            >>> from lshjoin import knn_join
+            >>> indices, distances = knn_join([[0.0], [1.0], [3.0]], k=1).to_umap()
+            >>> indices
+            array([[0, 1],
+                   [1, 0],
+                   [2, 1]])
+            >>> distances
+            array([[0., 1.],
+                   [0., 1.],
+                   [0., 2.]])
+        """
+        _check_self(self._joined)
+        found = self._found()
+        width = int(found.sum(axis=1).max(initial=0))
+        short = np.flatnonzero(~found[:, :width].all(axis=1))
+        if len(short):
+            raise ValueError(
+                f"row {short[0]} has {found[short[0]].sum()} neighbours, but others have {width}: "
+                "UMAP needs as many of each; leave out such rows, or use to_csr()"
+            )
+        rows = np.arange(len(found))
+        return (
+            np.column_stack([rows, self.indices[:, :width]]),
+            np.column_stack(
+                [np.zeros_like(self.distances, shape=len(rows)), self.distances[:, :width]]
+            ),
+        )
+
+    def to_edges(self) -> Edges:
+        """The pairs as three arrays, by query, nearest first; without the places that are empty.
+
+        Examples:
+            >>> from lshjoin import knn_join
+            >>> left, right, distance = knn_join([[0.0], [1.0], [3.0]], k=1).to_edges()
+            >>> left, right, distance
+            (array([0, 1, 2]), array([1, 0, 1]), array([1., 1., 2.]))
+        """
+        found = self._found()
+        return Edges(np.nonzero(found)[0], self.indices[found], self.distances[found])
+
+    def _found(self) -> NDArray[np.bool_]:
+        """Where there is a neighbour; ids do not tell, since one of an index may be -1."""
+        found: NDArray[np.bool_] = self.distances < math.inf
+        return found
 
     def __getnewargs__(self) -> tuple[Any, ...]:
         """For pickle and copy."""
-        return (*self, self.plan, self.report)
+        return (*self, self.plan, self.report, self._joined)
 
     def _replace(self, **changes: Any) -> Self:
         """As of all named tuples, with the plan and the report."""
         named = {**self._asdict(), "plan": self.plan, "report": self.report}
-        return type(self)(**named | changes)
+        return type(self)(**named | {"joined": self._joined} | changes)
 
     __replace__ = _replace
 
 
-class RadiusNeighbors(NamedTuple):
-    """The neighbours of each query in CSR form: those of query i at ``lims[i]:lims[i + 1]``."""
-
+class _RadiusNeighbors(NamedTuple):
     lims: NDArray[np.int64]  #: (queries + 1,)
     distances: NDArray[Any]  #: (pairs,), float32 or float64
     indices: NDArray[np.int64]  #: (pairs,), rows of items
+
+
+class RadiusNeighbors(_RadiusNeighbors):
+    """The neighbours of each query in CSR form: those of query i at ``lims[i]:lims[i + 1]``."""
+
+    _joined: JoinedRows | None
+
+    def __new__(
+        cls,
+        lims: NDArray[np.int64],
+        distances: NDArray[Any],
+        indices: NDArray[np.int64],
+        joined: JoinedRows | None = None,
+    ) -> Self:
+        """Of the three arrays; ``joined`` is None for ids of an index."""
+        self = super().__new__(cls, lims, distances, indices)
+        self._joined = joined
+        return self
+
+    def to_csr(self, *, include_self: bool = False) -> csr_matrix:
+        """The distances as a sparse matrix, as of scikit-learn's ``radius_neighbors_graph``.
+
+        Args:
+            include_self: as for :meth:`Neighbors.to_csr`.
+
+        Returns:
+            scipy CSR of shape (queries, items), float32 or float64; in each row nearest first, ties
+            by item. Distances of zero are stored.
+
+        Raises:
+            ImportError, ValueError: as :meth:`Neighbors.to_csr`.
+
+        Examples:
+            >>> from lshjoin import radius_join
+            >>> near = radius_join([[0.0], [1.0], [3.0]], radius=1.5)
+            >>> near.to_csr().toarray()
+            array([[0., 1., 0.],
+                   [1., 0., 0.],
+                   [0., 0., 0.]])
+        """
+        edges = self.to_edges()
+        return _csr(self.lims, edges.distance, edges.right, self._joined, include_self)
+
+    def to_edges(self) -> Edges:
+        """The pairs as three arrays, by query, nearest first, ties by item.
+
+        Examples:
+            >>> from lshjoin import radius_join
+            >>> left, right, distance = radius_join([[0.0], [1.0], [3.0]], radius=1.5).to_edges()
+            >>> left, right, distance
+            (array([0, 1]), array([1, 0]), array([1., 1.]))
+        """
+        left = np.repeat(np.arange(len(self.lims) - 1), np.diff(self.lims))
+        order = np.lexsort((self.indices, self.distances, left))
+        return Edges(left, self.indices[order], self.distances[order])
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """For pickle and copy."""
+        return (*self, self._joined)
+
+    def _replace(self, **changes: Any) -> Self:
+        """As of all named tuples."""
+        return type(self)(**self._asdict() | {"joined": self._joined} | changes)
+
+    __replace__ = _replace
+
+
+def _csr(
+    lims: NDArray[np.int64],
+    distances: NDArray[Any],
+    indices: NDArray[np.int64],
+    joined: JoinedRows | None,
+    include_self: bool,
+) -> csr_matrix:
+    if joined is None:
+        raise ValueError(
+            "neighbours from an Index have ids, which are no columns of a matrix: use to_edges()"
+        )
+    try:
+        from scipy.sparse import csr_matrix
+    except ImportError:
+        raise ImportError("a sparse matrix needs scipy: pip install scipy") from None
+    if include_self:
+        _check_self(joined)
+        rows = np.arange(len(lims) - 1)
+        distances = np.insert(distances, lims[:-1], 0)
+        indices = np.insert(indices, lims[:-1], rows)
+        lims = lims + np.arange(len(lims))
+    return csr_matrix((distances, indices, lims), shape=(len(lims) - 1, joined.items))
+
+
+def _check_self(joined: JoinedRows | None) -> None:
+    """ValueError unless each row can be put first among its neighbours, at distance zero."""
+    if joined is None or not joined.self_join:
+        raise ValueError(
+            "rows are neighbours of themselves only where one array is joined with itself; "
+            "pass the join one array alone"
+        )
+    if joined.metric == "inner_product":
+        raise ValueError(
+            "a row is not at distance zero of itself by inner products; join by another metric"
+        )

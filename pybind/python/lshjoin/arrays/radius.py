@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lshjoin import engine
-from lshjoin.arrays.neighbors import Metric, RadiusNeighbors
+from lshjoin.arrays.neighbors import JoinedRows, Metric, RadiusNeighbors
 from lshjoin.arrays.sides import sides
 from lshjoin.base.checks import short, to_radius
 from lshjoin.base.progress import Progress, reporter
@@ -72,7 +72,8 @@ def radius_join(
                 metric=metric,
                 num_threads=num_threads,
                 on_progress=on_progress,
-            )
+            ),
+            joined=JoinedRows(len(item_rows), query_rows is None, metric),
         )
 
 

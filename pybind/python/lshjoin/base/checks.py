@@ -74,13 +74,13 @@ def to_k(k: SupportsIndex) -> int:
     return k
 
 
-def to_radius(radius: float | None) -> float:
-    """A radius that a join can have."""
+def to_radius(radius: float | None, name: str = "radius") -> float:
+    """A radius, or another threshold, that a join can have."""
     if radius is None:
-        raise TypeError("a radius is missing; pass radius=")
+        raise TypeError(f"a {name} is missing; pass {name}=")
     radius = to_float(radius)
     if not radius >= 0:
-        raise ValueError(f"radius must not be negative or NaN, but is {radius}")
+        raise ValueError(f"{name} must not be negative or NaN, but is {radius}")
     return radius
 
 

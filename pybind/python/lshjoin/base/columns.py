@@ -19,12 +19,15 @@ PIECE = 1 << 30
 
 
 def cuts(columns: Iterable[pa.Array | pa.ChunkedArray], rows: NDArray[np.int64]) -> set[int]:
-    """Where ``rows`` have to be cut, so that each part can be taken of every column."""
+    """Where ``rows`` have to be cut, so that each part can be taken of every column.
+
+    -1 is no row, and has no bytes.
+    """
     found: set[int] = set()
     for column in columns:
         sizes = _sizes_of_column(column)
         if sizes is not None and len(rows) > 0:
-            ends = np.cumsum(sizes[rows])
+            ends = np.cumsum(np.append(sizes, 0)[rows])
             limits = range(PIECE, ends[-1], PIECE)
             found.update(np.searchsorted(ends, limits, side="right").tolist())
     return found - {0}

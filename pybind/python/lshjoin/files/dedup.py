@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lshjoin.arrays.groups import Components, require_scipy
 from lshjoin.arrays.neighbors import Metric
+from lshjoin.base.checks import to_radius
 from lshjoin.base.columns import taken
 from lshjoin.base.paths import StoragePath, parquet_path
 from lshjoin.base.progress import Progress
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Deduplication:
+class FilesDeduplication:
     """What :func:`dedup_files` came to."""
 
     out: Path  #: a Parquet file of the columns id, group and keep
@@ -38,7 +40,7 @@ class Deduplication:
 
 def dedup_files(
     items: Source,
-    radius: float,
+    threshold: float,
     *,
     out: StoragePath,
     column: str | None = None,
@@ -48,12 +50,12 @@ def dedup_files(
     work_dir: StoragePath | None = None,
     num_threads: int | None = None,
     progress: Progress = None,
-) -> Deduplication:
-    """Groups of near-duplicates: the connected components of the pairs nearer than a radius.
+) -> FilesDeduplication:
+    """Groups of near-duplicates: the connected components of the pairs nearer than a threshold.
 
     Args:
         items: files of vectors, as for :func:`lshjoin.knn_join_files`.
-        radius: rows nearer than that are duplicates, and so are duplicates of duplicates; in the
+        threshold: rows nearer than that are duplicates, and so are duplicates of duplicates; in the
             units of the metric.
         out: the Parquet file to write, a row for each of the items: its ``id`` (row number without
             ``id_column``), the ``group``, which is the id of the group's first row, and ``keep``,
@@ -81,15 +83,13 @@ def dedup_files(
         >>> pq.read_table("groups.parquet").to_pydict()["group"]
         [0, 1, 0, 0]
     """
-    try:
-        import scipy.sparse.csgraph  # noqa: F401
-    except ImportError:
-        raise ImportError("near-duplicates need scipy: pip install 'lshjoin[dedup]'") from None
+    require_scipy()
+    threshold = to_radius(threshold, "threshold")
     start = time.perf_counter()
     dataset = open_dataset(items, column, id_column)
     work = {
         "command": "dedup",
-        "radius": radius,
+        "threshold": threshold,
         "metric": metric,
         "items": dataset.identity,
     }
@@ -106,7 +106,7 @@ def dedup_files(
             if not job.done(pairs.name):
                 radius_join_files(
                     items,
-                    radius=radius,
+                    radius=threshold,
                     out=pairs,
                     column=column,
                     metric=metric,
@@ -125,18 +125,12 @@ def dedup_files(
 def _first_of_group(pairs: Path, rows: int) -> NDArray[np.int64]:
     """For each row the first row of its connected component; a row group of pairs at a time."""
     import pyarrow.parquet as pq
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
 
-    labels = np.arange(rows)
-    count = rows
+    components = Components(rows)
     for batch in pq.ParquetFile(pairs).iter_batches(ROW_GROUP, columns=["query", "item"]):
-        left, right = (labels[column.to_numpy()] for column in batch.columns)
-        edges = coo_array((np.ones(len(left), bool), (left, right)), shape=(count, count))
-        count, joined = connected_components(edges, directed=False)
-        labels = joined[labels]
-    _, first = np.unique(labels, return_index=True)
-    of_group: NDArray[np.int64] = first[labels]
+        components.connect(*(column.to_numpy() for column in batch.columns))
+    _, first, component = np.unique(components.labels, return_index=True, return_inverse=True)
+    of_group: NDArray[np.int64] = first[component]
     return of_group
 
 
@@ -154,13 +148,13 @@ def _write(path: Path, first: NDArray[np.int64], ids: pa.Array | None, id_type: 
             file.write_table(pa.table([*named, pa.array(rows == group)], schema=schema))
 
 
-def _summary(out: Path, start: float) -> Deduplication:
+def _summary(out: Path, start: float) -> FilesDeduplication:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     table = pq.read_table(out, columns=["group", "keep"])
     sizes = pc.value_counts(table["group"]).field("counts").to_numpy()
-    return Deduplication(
+    return FilesDeduplication(
         out=out,
         rows=len(table),
         groups=int((sizes > 1).sum()),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from lshjoin.base import vectors
 from lshjoin.base.columns import pieces
+from lshjoin.errors import RowError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +66,18 @@ class Frame(ABC):
         """The rows at these positions, in this order."""
 
     @abstractmethod
+    def take_or_null(self, rows: Rows) -> Self:
+        """The rows at these positions, in this order, and a row of nulls for each -1."""
+
+    @abstractmethod
+    def arrow_column(self, name: str) -> pa.ChunkedArray:
+        """A column as Arrow has it; NaN of pandas is null."""
+
+    @abstractmethod
+    def select(self, names: Mapping[str, str]) -> Self:
+        """These columns, each under the name that it is mapped to."""
+
+    @abstractmethod
     def with_hashes(self, name: str, hashes: NDArray[np.int32]) -> Self:
         """With a column list<list<double>>: per table, one vector of bucket ids."""
 
@@ -73,6 +88,10 @@ class Frame(ABC):
     @abstractmethod
     def pair(self, other: Self, dist_col: str, distances: Floats) -> Self:
         """Row by row: this one as ``datasetA``, the other as ``datasetB``, and the distance."""
+
+    @abstractmethod
+    def beside(self, other: Self, dist_col: str, distances: Floats) -> Self:
+        """Row by row: its columns, those of the other, and the distance, null where it is NaN."""
 
 
 class ArrowFrame(Frame):
@@ -93,6 +112,18 @@ class ArrowFrame(Frame):
 
         parts = pieces(self.data.columns, rows)
         return type(self)(pa.concat_tables([self.data.take(part) for part in parts]))
+
+    def take_or_null(self, rows: Rows) -> Self:
+        import pyarrow as pa
+
+        parts = [pa.array(part, mask=part < 0) for part in pieces(self.data.columns, rows)]
+        return type(self)(pa.concat_tables([self.data.take(part) for part in parts]))
+
+    def arrow_column(self, name: str) -> pa.ChunkedArray:
+        return self.data.column(name)
+
+    def select(self, names: Mapping[str, str]) -> Self:
+        return type(self)(self.data.select(list(names)).rename_columns(list(names.values())))
 
     def with_hashes(self, name: str, hashes: NDArray[np.int32]) -> Self:
         return type(self)(self.data.append_column(name, arrow_hashes(hashes)))
@@ -115,6 +146,12 @@ class ArrowFrame(Frame):
         columns = [struct(self.data), struct(other.data), distances]
         return type(self)(pa.table(columns, names=["datasetA", "datasetB", dist_col]))
 
+    def beside(self, other: Self, dist_col: str, distances: Floats) -> Self:
+        import pyarrow as pa
+
+        columns = [*self.data.columns, *other.data.columns, pa.array(distances, from_pandas=True)]
+        return type(self)(pa.table(columns, names=[*self.columns, *other.columns, dist_col]))
+
 
 class PolarsFrame(Frame):
     """polars."""
@@ -126,10 +163,36 @@ class PolarsFrame(Frame):
         return vectors.series_matrix(self.data.get_column(name), name, dim)
 
     def take(self, rows: Rows) -> Self:
+        if self.data.width == 0:  # then polars has no rows either
+            return self
         # polars ends the process where memory does not suffice; NumPy raises.
         of_row = self.data.estimated_size() / max(len(self.data), 1)
         np.empty(int(of_row * len(rows)), np.uint8)
         return type(self)(self.data[rows])
+
+    def take_or_null(self, rows: Rows) -> Self:
+        import polars as pl
+
+        found = rows >= 0
+        if found.all():
+            return self.take(rows)
+        places = np.where(found, np.cumsum(found) - 1, -1)
+        taken = self.take(rows[found]).data
+        index = pl.Series(places).replace(-1, None)
+        return type(self)(taken.select(pl.all().gather(index)))
+
+    def arrow_column(self, name: str) -> pa.ChunkedArray:
+        import pyarrow as pa
+
+        return pa.chunked_array([self.data.get_column(name).to_arrow()])
+
+    def select(self, names: Mapping[str, str]) -> Self:
+        import polars as pl
+
+        # By get_column, since select() takes some names for patterns.
+        return type(self)(
+            pl.DataFrame([self.data.get_column(old).alias(new) for old, new in names.items()])
+        )
 
     def with_hashes(self, name: str, hashes: NDArray[np.int32]) -> Self:
         import polars as pl
@@ -154,6 +217,12 @@ class PolarsFrame(Frame):
             )
         )
 
+    def beside(self, other: Self, dist_col: str, distances: Floats) -> Self:
+        import polars as pl
+
+        distance = pl.Series(dist_col, distances, nan_to_null=True)
+        return type(self)(pl.DataFrame([*self.data, *other.data, distance]))
+
 
 class PandasFrame(Frame):
     """pandas; structs become pairs of column names such as ``("datasetA", "id")``."""
@@ -167,14 +236,35 @@ class PandasFrame(Frame):
     def take(self, rows: Rows) -> Self:
         import pandas as pd
 
+        parts = [self.data.take(part) for part in self._pieces(rows)]
+        return type(self)(parts[0] if len(parts) == 1 else pd.concat(parts))
+
+    def take_or_null(self, rows: Rows) -> Self:
+        import pandas as pd
+
+        numbered = self.data.reset_index(drop=True)  # in which there is no row -1
+        parts = [numbered.reindex(part) for part in self._pieces(rows)]
+        return type(self)(parts[0] if len(parts) == 1 else pd.concat(parts))
+
+    def _pieces(self, rows: Rows) -> list[Rows]:
+        import pandas as pd
+
         columns = [column for _, column in self.data.items()]
         of_arrow = [
             column.array.__arrow_array__()
             for column in columns
             if isinstance(column.dtype, pd.ArrowDtype)
         ]
-        parts = [self.data.take(part) for part in pieces(of_arrow, rows)]
-        return type(self)(parts[0] if len(parts) == 1 else pd.concat(parts))
+        return pieces(of_arrow, rows)
+
+    def arrow_column(self, name: str) -> pa.ChunkedArray:
+        import pyarrow as pa
+
+        values = pa.array(self.data[name], from_pandas=True)  # in chunks where pandas has them so
+        return values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+
+    def select(self, names: Mapping[str, str]) -> Self:
+        return type(self)(self.data[list(names)].set_axis(list(names.values()), axis=1))
 
     def with_hashes(self, name: str, hashes: NDArray[np.int32]) -> Self:
         import pandas as pd
@@ -198,6 +288,12 @@ class PandasFrame(Frame):
         joined[(dist_col, "")] = distances
         return type(self)(joined)
 
+    def beside(self, other: Self, dist_col: str, distances: Floats) -> Self:
+        import pandas as pd
+
+        others = other.data.set_axis(self.data.index, axis=0)
+        return type(self)(pd.concat([self.data, others], axis=1).assign(**{dist_col: distances}))
+
 
 def open_frame(dataset: object, name: str = "dataset") -> Frame:
     """The adapter for a data frame. TypeError for anything else."""
@@ -220,16 +316,68 @@ def open_frame(dataset: object, name: str = "dataset") -> Frame:
     )
 
 
-def open_pair(a: object, b: object) -> tuple[Frame, Frame]:
+def open_pair(
+    a: object, b: object, names: tuple[str, str] = ("datasetA", "datasetB")
+) -> tuple[Frame, Frame]:
     """The adapters for the two sides of a join; one and the same for a self-join."""
-    frame_a = open_frame(a, "datasetA")
-    frame_b = frame_a if b is a else open_frame(b, "datasetB")
+    frame_a = open_frame(a, names[0])
+    frame_b = frame_a if b is a else open_frame(b, names[1])
     if frame_a.kind != frame_b.kind:
         raise TypeError(
-            f"datasetA is a {frame_a.kind} frame but datasetB is a {frame_b.kind} one; "
+            f"{names[0]} is a {frame_a.kind} frame but {names[1]} is a {frame_b.kind} one; "
             "convert one of them"
         )
     return frame_a, frame_b
+
+
+def vectors_of(
+    frames: tuple[Frame, Frame], on: str, names: tuple[str, str]
+) -> tuple[Matrix, Matrix]:
+    """The vectors of both sides; those of one without rows are as long as the other's."""
+    first, second = frames
+    a = side_vectors(first, names[0], on)
+    b = a if second is first else side_vectors(second, names[1], on)
+    if len(a) == 0:
+        a = first.features(on, b.shape[1])
+    elif len(b) == 0:
+        b = second.features(on, a.shape[1])
+    return a, b
+
+
+def side_vectors(frame: Frame, name: str, on: str) -> Matrix:
+    """The vectors of one side; errors say which it is."""
+    if (count := frame.columns.count(on)) != 1:
+        there = ", ".join(map(repr, frame.columns))
+        raise ValueError(f"{name} has {count or 'no'} columns {on!r}; there are {there}")
+    try:
+        return frame.features(on)
+    except RowError as error:
+        error.args, error.side = (f"{name}: {error}",), name
+        raise
+
+
+@contextmanager
+def naming_sides(queries: str, items: str) -> Iterator[None]:
+    """Has errors about a row of queries or items say the names that these have for the user."""
+    try:
+        yield
+    except RowError as error:
+        name = queries if error.side == "queries" else items
+        error.args = (str(error).replace(f" of {error.side}", f" of {name}", 1),)
+        error.side = name
+        raise
+
+
+@contextmanager
+def memory_for(pairs: int) -> Iterator[None]:
+    """Adds to a MemoryError what there was no memory for, and a way out."""
+    try:
+        yield
+    except MemoryError as error:
+        raise MemoryError(
+            f"there is no memory for frames of {pairs} pairs ({error}): pass frames of the columns "
+            "that are asked for, a key among them, or join them in parts"
+        ) from error
 
 
 def arrow_hashes(hashes: NDArray[np.int32]) -> pa.ListArray:

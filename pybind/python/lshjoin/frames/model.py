@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 import numpy as np
@@ -15,7 +13,7 @@ from lshjoin.arrays.knn import knn_join
 from lshjoin.base.checks import at_least_one, to_float
 from lshjoin.base.progress import Progress, reporter
 from lshjoin.base.vectors import check_key, key_and_rows, key_matrix, same_dtype
-from lshjoin.frames.adapters import Dataset, Frame, open_frame, open_pair
+from lshjoin.frames.adapters import Dataset, Frame, memory_for, open_frame, open_pair
 from lshjoin.frames.lsh_params import BucketLengthParam, LSHParams
 from lshjoin.frames.params import ParamMap
 from lshjoin.frames.storage import Storable, read_functions, write_functions
@@ -214,7 +212,7 @@ class LSHModel(LSHParams, Storable):
             progress=progress,
         )
         found = indices >= 0
-        with _memory_for(int(found.sum())):
+        with memory_for(int(found.sum())):
             sides = frame_a.take(np.nonzero(found)[0]), frame_b.take(indices[found])
             return cast(Dataset, sides[0].pair(sides[1], distCol, distances[found]).data)
 
@@ -260,7 +258,7 @@ class LSHModel(LSHParams, Storable):
         distances: Floats,
         num_threads: int | None,
     ) -> Any:
-        with _memory_for(len(distances)):
+        with memory_for(len(distances)):
             hashed_a = self._with_hashes(frame_a, num_threads, None)
             hashed_b = (
                 hashed_a if frame_b is frame_a else self._with_hashes(frame_b, num_threads, None)
@@ -306,15 +304,3 @@ class LSHModel(LSHParams, Storable):
 
 class BucketedLSHModel(BucketLengthParam, LSHModel):
     """A model with a bucket length."""
-
-
-@contextmanager
-def _memory_for(pairs: int) -> Iterator[None]:
-    """Adds to a MemoryError what there was no memory for, and a way out."""
-    try:
-        yield
-    except MemoryError as error:
-        raise MemoryError(
-            f"there is no memory for frames of {pairs} pairs ({error}): pass frames of the columns "
-            "that are asked for, a key among them, or join them in parts"
-        ) from error

@@ -1,0 +1,228 @@
+"""Near-duplicates of an array or a data frame: their groups, and which row of each to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lshjoin.arrays.groups import by_component, by_representative
+from lshjoin.arrays.neighbors import Metric
+from lshjoin.arrays.radius import radius_join_batches
+from lshjoin.base.checks import to_radius
+from lshjoin.base.progress import Progress
+from lshjoin.base.vectors import array_matrix
+from lshjoin.frames.adapters import (
+    Frame,
+    naming_sides,
+    open_frame,
+    open_pair,
+    side_vectors,
+    vectors_of,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lshjoin._lshjoin import Matrix
+
+Linkage = Literal["component", "representative"]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Deduplication:
+    """What :func:`dedup` found, for each row of the array or frame."""
+
+    groups: Rows  #: (n,), the number of its group, from 0 in the order of their first rows
+    keep: NDArray[np.bool_]  #: (n,), whether to keep it: of each group one row, or an old one
+    representatives: Rows  #: (n,), the row that is kept for it; -1 where that is an old row
+    matches: Rows | None  #: (n,), the old row that it is a duplicate of, or -1; None without any
+    frame: Any  #: the rows to keep, in their order, of the kind that the frame was; None of arrays
+
+
+def dedup(
+    items: Any,
+    threshold: float,
+    *,
+    on: str | None = None,
+    metric: Metric = "euclidean",
+    keep: str | ArrayLike = "first",
+    linkage: Linkage = "component",
+    against: Any = None,
+    num_threads: int | None = None,
+    progress: Progress = None,
+) -> Deduplication:
+    """Groups of near-duplicates, and which row of each to keep. Exact.
+
+    Args:
+        items: (n, d) array-like, as for :func:`knn_join`, or a data frame of pandas, polars or
+            pyarrow, or another holder of Arrow columns.
+        threshold: rows nearer than that are duplicates, in the units of the metric.
+        on: the column of vectors of a data frame.
+        metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
+        keep: which row of a group: "first"; "last"; in data frames "longest", the one with most
+            characters in its columns of strings, or the name of a column, the one with the largest
+            value; or an array of n values, the one with the largest. Of several the first; nulls
+            and NaN come last.
+        linkage: "component": duplicates of duplicates are in one group, so that a chain of them may
+            lead far; or "representative": all rows of a group are nearer to the row that is kept
+            than the threshold. Rows are gone through by ``keep``, and each is kept that is near
+            none kept before; the others belong to the nearest such row.
+        against: old rows, an array or frame like ``items``, that are all kept: of rows near one of
+            them none is. With "component", nor are duplicates of these.
+        num_threads: threads to use; all cores if None. The result does not depend on it.
+        progress: as for :func:`knn_join`.
+
+    Returns:
+        ``groups``, ``keep``, ``representatives``, ``matches`` with the old rows, and the ``frame``
+        without duplicates. "component" needs memory for the rows only, "representative" for the
+        pairs as well.
+
+    Raises:
+        ImportError: for "component" without scipy.
+        TypeError: for a data frame without ``on``, frames of two libraries, or values that have no
+            order.
+        ValueError: as :func:`radius_join`, for nulls in the column of vectors, and for columns that
+            are not there.
+
+    Examples:
+        >>> import numpy as np
+        >>> import polars as pl
+        >>> from lshjoin import dedup
+        >>> chain = np.array([[0.0], [1.0], [9.0], [2.0]])
+        >>> found = dedup(chain, 1.5)
+        >>> found.groups, found.keep
+        (array([0, 0, 1, 0]), array([ True, False,  True, False]))
+        >>> dedup(chain, 1.5, linkage="representative").groups
+        array([0, 0, 1, 2])
+        >>> frame = pl.DataFrame({"text": ["hi", "hello", "bye"], "v": [[0.0], [0.1], [5.0]]})
+        >>> dedup(frame, 0.5, on="v", keep="longest").frame["text"].to_list()
+        ['hello', 'bye']
+        >>> dedup(frame, 0.5, on="v", against=pl.DataFrame({"v": [[7.0], [5.2]]})).matches
+        array([-1, -1,  1])
+    """
+    threshold = to_radius(threshold, "threshold")
+    if linkage not in get_args(Linkage):
+        raise ValueError(f"linkage must be 'component' or 'representative', not {linkage!r}")
+    frame, rows, old = _sides(items, against, on)
+    near = partial(
+        radius_join_batches,
+        radius=threshold,
+        metric=metric,
+        num_threads=num_threads,
+        progress=progress,
+    )
+    order = _order(keep, frame, len(rows))
+    old_pairs = () if old is None else _of_old_rows(near(rows, old))
+    groups, representatives, matches = (
+        by_component(order, near(rows), old_pairs, 0 if old is None else len(old))
+        if linkage == "component"
+        else by_representative(order, near(rows), old_pairs)
+    )
+    kept = representatives == np.arange(len(rows))
+    return Deduplication(
+        groups=_numbered(groups),
+        keep=kept,
+        representatives=representatives,
+        matches=None if old is None else matches,
+        frame=None if frame is None else frame.take(np.flatnonzero(kept)).data,
+    )
+
+
+def _sides(items: Any, against: Any, on: str | None) -> tuple[Frame | None, Matrix, Matrix | None]:
+    """The frame, if it is one, and the vectors of both sides."""
+    names = ("items", "against")
+    if on is None:
+        if hasattr(items, "columns"):
+            raise TypeError("items is a data frame: pass on=, the name of its column of vectors")
+        rows = array_matrix(items, names[0])
+        if against is None:
+            return None, rows, None
+        old = array_matrix(against, names[1], rows.shape[1])
+        # A column without rows does not tell how long its vectors would be.
+        return None, rows if len(rows) else array_matrix(items, names[0], old.shape[1]), old
+    if against is None:
+        frame = open_frame(items, names[0])
+        return frame, side_vectors(frame, names[0], on), None
+    frames = open_pair(items, against, names)
+    return frames[0], *vectors_of(frames, on, names)
+
+
+def _of_old_rows(pairs: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    with naming_sides("items", "against"):
+        yield from pairs
+
+
+def _order(keep: str | ArrayLike, frame: Frame | None, rows: int) -> Rows:
+    """The rows, those first that are rather kept."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if isinstance(keep, str) and keep in ("first", "last"):
+        numbers = np.arange(rows)
+        return numbers if keep == "first" else numbers[::-1]
+    values = _values(keep, frame)
+    if len(values) != rows:
+        raise ValueError(f"keep has {len(values)} values for {rows} rows: pass one for each")
+    # By row, too, since nobody promises that Arrow's order of equal values stays.
+    table = pa.table({"value": values, "row": np.arange(rows)})
+    try:
+        order: Rows = pc.sort_indices(
+            table, [("value", "descending"), ("row", "ascending")]
+        ).to_numpy()
+    except (NotImplementedError, TypeError) as error:
+        raise TypeError(f"keep: values of type {values.type} have no order ({error})") from None
+    return order.astype(np.int64)
+
+
+def _values(keep: str | ArrayLike, frame: Frame | None) -> pa.ChunkedArray:
+    """A value for each row, of which the largest is kept."""
+    import pyarrow as pa
+
+    if not isinstance(keep, str):
+        values = np.asarray(keep)
+        if values.ndim != 1:
+            raise ValueError(f"keep must be 1-D, a value for each row, not {values.ndim}-D")
+        return pa.chunked_array([pa.array(values, from_pandas=True)])
+    if frame is None:
+        raise ValueError(
+            f"keep must be 'first', 'last' or an array of values, not {keep!r}: arrays have no "
+            "columns"
+        )
+    if keep == "longest":
+        return _lengths(frame)
+    if frame.columns.count(keep) != 1:
+        raise ValueError(
+            f"keep must be 'first', 'last', 'longest' or a column, not {keep!r}; there are "
+            f"{', '.join(map(repr, frame.columns))}"
+        )
+    return frame.arrow_column(keep)
+
+
+def _lengths(frame: Frame) -> pa.ChunkedArray:
+    """Characters of each row, in all columns of strings together."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lengths = None
+    for name in frame.columns:
+        column = frame.arrow_column(name)
+        if column.type in (pa.string(), pa.large_string(), pa.string_view()):
+            mine = pc.fill_null(pc.utf8_length(column.cast(pa.large_string())), 0)
+            lengths = mine if lengths is None else pc.add(lengths, mine)
+    if lengths is None:
+        raise ValueError("keep='longest' is for frames with columns of strings; there are none")
+    return lengths
+
+
+def _numbered(groups: Rows) -> Rows:
+    """The same groups, numbered in the order of their first rows."""
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    number = np.empty(len(first), np.int64)
+    number[np.argsort(first)] = np.arange(len(first))
+    return number[group]

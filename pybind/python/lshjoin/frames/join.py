@@ -1,0 +1,221 @@
+"""The join of data frames by nearness, as those libraries have it by equality."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, cast, get_args
+
+import numpy as np
+
+from lshjoin.arrays.knn import knn_join
+from lshjoin.arrays.neighbors import Edges, NearestMetric, Neighbors, RadiusNeighbors
+from lshjoin.arrays.radius import radius_join
+from lshjoin.base.progress import Progress
+from lshjoin.frames.adapters import Dataset, Frame, memory_for, naming_sides, open_pair, vectors_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+How = Literal["inner", "left"]
+Find = Callable[[Any, Any], Neighbors | RadiusNeighbors]
+
+DISTANCE = "distance"
+
+
+def join(
+    left: Dataset,
+    right: object = None,
+    *,
+    on: str,
+    k: SupportsIndex | None = None,
+    radius: float | None = None,
+    metric: NearestMetric = "euclidean",
+    recall: float | None = None,
+    how: How = "inner",
+    suffixes: tuple[str, str] = ("_left", "_right"),
+    columns: Sequence[str] | None = None,
+    num_threads: int | None = None,
+    progress: Progress = None,
+) -> Dataset:
+    """Each row of ``left`` beside the rows of ``right`` that are near, and how far they are.
+
+    One frame alone is joined with itself: then a row is not its own neighbour (its exact duplicates
+    are), and pairs within a radius come both ways.
+
+    Args:
+        left: a pandas or polars DataFrame, a polars LazyFrame, a pyarrow Table or another holder of
+            Arrow columns.
+        right: one of the same library, the rows to choose from; ``left`` itself if None.
+        on: the column of vectors, in both frames: lists or arrays of one length.
+        k: the nearest so many for each row of ``left``, at least 1; 10 without a radius.
+        radius: in the place of ``k``, all that are nearer (strictly), in the units of the metric.
+        metric: "euclidean", "manhattan", "cosine" (1 - cosine similarity) or, for ``k``,
+            "inner_product" (its negative is the distance).
+        recall: the share of the true neighbours to find, as for :func:`knn_join`; 0.95 if None.
+            A radius finds all.
+        how: "inner", or "left" to keep rows of ``left`` without a neighbour, once, with nulls.
+        suffixes: for the names of columns that the other frame has as well; "distance" is taken,
+            too.
+        columns: which to keep of both frames, in this order; all but the vectors if None.
+        num_threads: threads to use; all cores if None. Results do not depend on it.
+        progress: as for :func:`knn_join`.
+
+    Returns:
+        A frame of the kind of ``left``: its columns, those of ``right``, and "distance", which is
+        float32 for vectors of float16 and float32, else float64. By row of ``left``, nearest first,
+        ties by row of ``right``. In pandas each row has the index that it had in ``left``; that of
+        ``right`` is left out (its ``reset_index()`` makes it a column). A LazyFrame is joined when
+        it is collected.
+
+    Raises:
+        TypeError: for frames of two libraries, a column that does not hold vectors of numbers, or
+            both ``k`` and ``radius``.
+        RowError: for a null, NaN or infinity, or a vector of another length, with the number of the
+            row; a ValueError.
+        ValueError: for a column that is not there, two of one name, and as :func:`knn_join`.
+
+    Examples:
+        >>> import polars as pl
+        >>> import lshjoin
+        >>> vectors = [[0, 1], [0, 2], [3, 6]]
+        >>> words = pl.DataFrame({"word": ["cat", "tom", "car"], "vector": vectors})
+        >>> lshjoin.join(words, on="vector", k=1).rows()
+        [('cat', 'tom', 1.0), ('tom', 'cat', 1.0), ('car', 'tom', 5.0)]
+        >>> texts = pl.DataFrame({"text": ["meow", "brum"], "vector": [[0, 1], [5, 5]]})
+        >>> lshjoin.join(texts, words, on="vector", radius=1.5, how="left")
+        shape: (3, 3)
+        ┌──────┬──────┬──────────┐
+        │ text ┆ word ┆ distance │
+        │ ---  ┆ ---  ┆ ---      │
+        │ str  ┆ str  ┆ f64      │
+        ╞══════╪══════╪══════════╡
+        │ meow ┆ cat  ┆ 0.0      │
+        │ meow ┆ tom  ┆ 1.0      │
+        │ brum ┆ null ┆ null     │
+        └──────┴──────┴──────────┘
+    """
+    if k is not None and radius is not None:
+        raise TypeError("pass either k or radius: the nearest so many, or all that are nearer")
+    if radius is not None and recall is not None:
+        raise TypeError("recall is for k: within a radius all neighbours are found")
+    if how not in get_args(How):
+        raise ValueError(f"how must be 'inner' or 'left', not {how!r}")
+    if isinstance(columns, str):
+        raise TypeError(f"columns must be a list of names; for one column pass [{columns!r}]")
+    common: Any = {"metric": metric, "num_threads": num_threads, "progress": progress}
+    find: Find = (
+        partial(knn_join, k=10 if k is None else k, recall=recall, **common)
+        if radius is None
+        else partial(radius_join, radius=radius, **common)
+    )
+    joined = partial(_joined, find=find, on=on, how=how, suffixes=suffixes, columns=columns)
+    if _is_lazy(left):
+        return cast(Dataset, _lazily(cast("pl.LazyFrame", left), right, joined))
+    return cast(Dataset, joined(left, _collected(right)))
+
+
+def _joined(
+    left: object,
+    right: object,
+    *,
+    find: Find,
+    on: str,
+    how: How,
+    suffixes: tuple[str, str],
+    columns: Sequence[str] | None,
+) -> Any:
+    """The join of frames that are not lazy; of one with itself if ``right`` is None."""
+    frames = open_pair(left, left if right is None else right, ("left", "right"))
+    vectors = vectors_of(frames, on, ("left", "right"))
+    kept = [_kept(frame, on, columns) for frame in frames]
+    _check_known(columns, frames)
+    with naming_sides("left", "left" if right is None else "right"):
+        pairs = find(None if right is None else vectors[0], vectors[1]).to_edges()
+    if how == "left":
+        pairs = _with_lonely(pairs, len(vectors[0]))
+    with memory_for(len(pairs.left)):
+        near, far = (
+            frame.select(names) for frame, names in zip(frames, _names(kept, suffixes), strict=True)
+        )
+        rows = near.take(pairs.left), far.take_or_null(pairs.right)
+        return rows[0].beside(rows[1], DISTANCE, pairs.distance).data
+
+
+def _kept(frame: Frame, on: str, columns: Sequence[str] | None) -> list[str]:
+    there = frame.columns
+    if columns is None:
+        kept = [name for name in there if name != on]
+    else:
+        kept = [name for name in dict.fromkeys(columns) if name in there]
+    for name in kept:
+        if there.count(name) > 1:
+            raise ValueError(f"there are {there.count(name)} columns {name!r}: rename all but one")
+    return kept
+
+
+def _check_known(columns: Sequence[str] | None, frames: Sequence[Frame]) -> None:
+    there = [name for frame in frames for name in frame.columns]
+    for name in columns or ():
+        if name not in there:
+            raise ValueError(
+                f"columns has {name!r}, which neither frame has; there are "
+                f"{', '.join(map(repr, dict.fromkeys(there)))}"
+            )
+
+
+def _names(kept: Sequence[list[str]], suffixes: tuple[str, str]) -> list[dict[str, str]]:
+    """What the columns of each side are called in the result."""
+    named = []
+    for mine, others, suffix in zip(kept, reversed(kept), suffixes, strict=True):
+        taken = {*others, DISTANCE}
+        named.append({name: f"{name}{suffix}" if name in taken else name for name in mine})
+    names = [*named[0].values(), *named[1].values(), DISTANCE]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(
+                f"the result would have {names.count(name)} columns {name!r}: pass other suffixes "
+                f"than {suffixes}, or fewer columns"
+            )
+    return named
+
+
+def _with_lonely(pairs: Edges, rows: int) -> Edges:
+    """With a pair for each row on the left that has none: with no row, at no distance."""
+    lonely = np.setdiff1d(np.arange(rows), pairs.left)
+    left = np.concatenate([pairs.left, lonely])
+    right = np.concatenate([pairs.right, np.full(len(lonely), -1)])
+    distance = np.concatenate(
+        [pairs.distance, np.full_like(pairs.distance, np.nan, shape=len(lonely))]
+    )
+    order = np.argsort(left, kind="stable")
+    return Edges(left[order], right[order], distance[order])
+
+
+def _is_lazy(frame: object) -> bool:
+    polars = sys.modules.get("polars")
+    return polars is not None and isinstance(frame, polars.LazyFrame)
+
+
+def _collected(frame: Any) -> Any:
+    return frame.collect() if _is_lazy(frame) else frame
+
+
+def _lazily(left: pl.LazyFrame, right: Any, joined: Callable[[Any, Any], Any]) -> pl.LazyFrame:
+    """The join at the time of ``collect``; what columns it has, the join of no rows tells."""
+    sides = (left, right)
+    none = [_without_rows(side) if _is_lazy(side) else side for side in sides]
+    return left.map_batches(
+        lambda frame: joined(frame, _collected(right)),
+        schema=joined(*none).schema,
+        # All rows and columns are needed, whatever is asked of the result.
+        predicate_pushdown=False,
+        projection_pushdown=False,
+        slice_pushdown=False,
+    )
+
+
+def _without_rows(frame: pl.LazyFrame) -> pl.DataFrame:
+    return frame.collect_schema().to_frame()
