@@ -62,6 +62,8 @@ const MORE_PLANNING: f64 = 0.04;
 
 /// Items of a list in the numbers of lists that are considered: what does well mostly comes first.
 const ITEMS_OF_LIST: [usize; 3] = [200, 100, 400];
+/// The same where so many lists are not one group: then lists cost less, and small ones do well.
+const ITEMS_OF_LIST_IN_GROUPS: [usize; 3] = [100, 200, 400];
 
 /// Recalls that the study of a number of lists predicts, beside the one that is asked for.
 const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
@@ -152,7 +154,11 @@ impl<'a> Planner<'a> {
         let mut workload = Workload::of(sides, k);
         let seconds = self.costs.seconds(self.costs.exact(&workload));
         let mut exact = Prediction::exact(&workload, seconds);
-        let mut list_counts = ITEMS_OF_LIST
+        let items_of_list = match workload.right / ITEMS_OF_LIST[0] > ONE_GROUP {
+            true => ITEMS_OF_LIST_IN_GROUPS,
+            false => ITEMS_OF_LIST,
+        };
+        let mut list_counts = items_of_list
             .map(|items| (workload.right / items).min(MOST_LISTS))
             .to_vec();
         // With so few that rows are compared with all, no recall is out of reach.

@@ -97,7 +97,7 @@ impl WithSimd for PairCodes<'_> {
 /// Exact: codes of rows are small enough; others, of damaged files, wrap round.
 #[inline(always)]
 fn dot(x: &[i8], y: &[i8]) -> i32 {
-    let mut sums = [0; LANES];
+    let mut sums = [0_i32; LANES];
     for (x, y) in x
         .as_chunks::<LANES>()
         .0

@@ -34,6 +34,9 @@ const NEAR: usize = 64;
 /// The lists near a list are looked for among so many times as many.
 const AMONG: usize = 4;
 
+/// How an out-of-memory error names them.
+const NEAR_LISTS: &str = "lists near rows";
+
 /// Rows whose lists are found at a time: enough for each group to have some.
 pub(crate) const BLOCK: usize = 512;
 
@@ -153,6 +156,11 @@ impl CoarseQuantiser {
         });
         let near: Vec<Vec<u32>> = groups.collect::<Result<_>>()?;
         Ok(memory::collect(near.into_iter().flatten(), CENTROIDS)?)
+    }
+
+    /// The first list of a group.
+    fn first_of(&self, group: u32) -> u32 {
+        self.of_groups.of(group).start as u32
     }
 
     /// How many lists there are.
@@ -384,64 +392,86 @@ impl Buffers {
         self.least.resize(rows.len(), f32::INFINITY);
         let offsets = ListOffsets::new(self.groups.iter().copied(), quantiser.panels.len());
         let order = offsets.order(&self.groups)?;
-        let isa = self.isa;
-        // The first group of each row says how far the nearest list is at most; few lists of the
-        // others are as near, and only those are looked at.
-        for is_first in [true, false] {
-            for (group, panel) in (0..).zip(&quantiser.panels) {
-                let lists = quantiser.of_groups.of(group).start as u32;
-                let places = order[offsets.of(group)].iter().copied();
-                let places: Vec<u32> = places
-                    .filter(|&place| (place as usize % few == 0) == is_first)
-                    .collect();
-                for places in places.chunks(OF_PANEL) {
-                    let of_places = places.iter().map(|&place| place as usize / few);
-                    let some: Vec<u32> = of_places.clone().map(|row| rows[row]).collect();
-                    let bound = |row: usize| (self.least[row].max(0.0) + margin).sqrt();
-                    let bounds: Vec<f32> = of_places.clone().map(bound).collect();
-                    self.left.gather(codes, &some, &bounds)?;
-                    if is_first {
-                        panel.distances2(&self.left, &mut self.of_panel)?;
-                        let squares = self.of_panel.chunks(panel.columns.len().max(1));
-                        for (row, squares) in of_places.zip(squares) {
-                            let least = least(squares, isa);
-                            self.least[row] = least;
-                            let found = |column: usize| {
-                                if let Some(place) = panel.columns[column] {
-                                    let list = (lists + place, squares[column]);
-                                    self.found.push((row as u32, list));
-                                }
-                            };
-                            each_near_least(squares, least, margin, found, isa);
-                        }
-                        continue;
-                    }
-                    self.pairs.clear();
-                    panel.pairs(&self.left, &mut self.pairs)?;
-                    for pair in &self.pairs {
-                        let row = (places[pair.left as usize] as usize / few) as u32;
-                        let list = (lists + pair.right, pair.square);
-                        memory::push(&mut self.found, (row, list), "lists near rows")?;
+        // The nearest group of each row says how far the nearest list is at most. Few lists of its
+        // other groups are as near, and only those are looked at.
+        for is_nearest in [true, false] {
+            for group in 0..quantiser.panels.len() as u32 {
+                let places = order[offsets.of(group)].iter().map(|&place| place as usize);
+                let places = places.filter(|place| place.is_multiple_of(few) == is_nearest);
+                let of_group: Vec<usize> = places.map(|place| place / few).collect();
+                for some in of_group.chunks(OF_PANEL) {
+                    let bound = |&row: &usize| (self.least[row].max(0.0) + margin).sqrt();
+                    let bounds: Vec<f32> = some.iter().map(bound).collect();
+                    let rows: Vec<u32> = some.iter().map(|&row| rows[row]).collect();
+                    self.left.gather(codes, &rows, &bounds)?;
+                    match is_nearest {
+                        true => self.find_in_nearest(some, group, margin, quantiser)?,
+                        false => self.find_in_other(some, group, quantiser)?,
                     }
                 }
             }
         }
-        // By row, by counting.
+        self.sort_by_row(rows.len())
+    }
+
+    /// Finds lists of the group that is nearest to the gathered rows, and sets the least distances.
+    fn find_in_nearest(
+        &mut self,
+        rows: &[usize],
+        group: u32,
+        margin: f32,
+        quantiser: &CoarseQuantiser,
+    ) -> Result<()> {
+        let (panel, first) = (&quantiser.panels[group as usize], quantiser.first_of(group));
+        panel.distances2(&self.left, &mut self.of_panel)?;
+        let squares = self.of_panel.chunks(panel.columns.len().max(1));
+        let mut listed = Ok(());
+        for (&row, squares) in rows.iter().zip(squares) {
+            self.least[row] = least(squares, self.isa);
+            let found = |column: usize| {
+                if let Some(place) = panel.columns[column]
+                    && listed.is_ok()
+                {
+                    let list = (row as u32, (first + place, squares[column]));
+                    listed = memory::push(&mut self.found, list, NEAR_LISTS);
+                }
+            };
+            each_near_least(squares, self.least[row], margin, found, self.isa);
+        }
+        Ok(listed?)
+    }
+
+    /// Finds lists of another group that are within the bounds of the gathered rows.
+    fn find_in_other(
+        &mut self,
+        rows: &[usize],
+        group: u32,
+        quantiser: &CoarseQuantiser,
+    ) -> Result<()> {
+        let first = quantiser.first_of(group);
+        self.pairs.clear();
+        quantiser.panels[group as usize].pairs(&self.left, &mut self.pairs)?;
+        memory::reserve(&mut self.found, self.pairs.len(), NEAR_LISTS)?;
+        let found = self.pairs.iter().map(|pair| {
+            let row = rows[pair.left as usize] as u32;
+            (row, (first + pair.right, pair.square))
+        });
+        self.found.extend(found);
+        Ok(())
+    }
+
+    /// Puts what was found in the order of rows, by counting.
+    fn sort_by_row(&mut self, rows: usize) -> Result<()> {
         self.ends.clear();
-        self.ends.resize(rows.len(), 0);
-        self.found
-            .iter()
-            .for_each(|found| self.ends[found.0 as usize] += 1);
+        self.ends.resize(rows, 0);
+        for &(row, _) in &self.found {
+            self.ends[row as usize] += 1;
+        }
         let mut start = 0;
         for end in &mut self.ends {
             start += std::mem::replace(end, start);
         }
-        memory::resize(
-            &mut self.by_row,
-            self.found.len(),
-            (0, 0.0),
-            "lists near rows",
-        )?;
+        memory::resize(&mut self.by_row, self.found.len(), (0, 0.0), NEAR_LISTS)?;
         for &(row, list) in &self.found {
             let end = &mut self.ends[row as usize];
             self.by_row[*end] = list;

@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
-use lshjoin_kernels::{Quantised, Scalar, memory};
+use lshjoin_kernels::{Quantised, Scalar};
 
 use crate::{
-    base::{ROW_NUMBERS, context::Context, error::Result},
+    base::{context::Context, error::Result},
     pairs::{
         code_lists::{CodeLists, CodeSink},
         results::Neighbors,
@@ -117,7 +117,6 @@ impl<'a, T: Scalar> CodeJoin<'a, T> {
         if rows.is_empty() {
             return Ok(());
         }
-        let rows = memory::collect(rows.into_iter(), ROW_NUMBERS)?;
         let blocks = vec![(0..rows.len(), 0..right.len())];
         self.join(&rows, &right, blocks, &self.unbounded())
     }

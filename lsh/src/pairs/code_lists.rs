@@ -60,6 +60,18 @@ fn item(key: i64) -> u32 {
     key as u32
 }
 
+/// Items that are kept of a row, of which the `k` nearest are wanted: a few more, since codes do not
+/// tell quite which these are.
+const fn kept(k: usize) -> usize {
+    k.saturating_add(k / 16 + 2)
+}
+
+/// What the list of a row takes up, at most.
+pub(crate) const fn bytes_of_row(k: usize) -> usize {
+    let keys = kept(k).saturating_add(KEYS);
+    keys.saturating_mul(size_of::<i64>())
+}
+
 impl CodeLists {
     /// Empty lists for so many rows, that will find the `k` nearest of `others` items.
     ///
@@ -68,10 +80,9 @@ impl CodeLists {
     pub(crate) fn new(rows: usize, k: usize, others: usize) -> Result<Self> {
         positive("k", k)?;
         let k = k.min(others.max(1));
-        let kept = (k + k / 16 + 2).min(others.max(1));
+        let kept = kept(k).min(others.max(1));
         let length = kept.next_multiple_of(KEYS);
-        let of_row = length * size_of::<i64>() + size_of::<AtomicU32>();
-        memory::check(rows.saturating_mul(of_row), NEIGHBORS)?;
+        memory::check(rows.saturating_mul(bytes_of_row(k)), NEIGHBORS)?;
         let shard = |first: usize| {
             let keys = SHARD.min(rows - first) * length;
             Ok::<_, Error>(Mutex::new(memory::filled(NONE, keys, NEIGHBORS)?))
