@@ -402,10 +402,7 @@ fn of_codes(
         Quantised::new(left, isa).unwrap(),
         Quantised::new(right, isa).unwrap(),
     );
-    let (left, right) = (
-        left.without_errors().unwrap(),
-        right.without_errors().unwrap(),
-    );
+    let (left, right) = (left.without_errors(), right.without_errors());
     let (mut left_panel, mut right_panel) = (LeftPanel::new(isa), RightPanel::new(isa));
     left_panel.gather(&left, &indices(&left), bounds).unwrap();
     let silent = vec![-1.0; right.len()];

@@ -4,6 +4,7 @@
 pub(crate) mod axis_quantiser;
 pub(crate) mod centroids;
 pub(crate) mod coarse_quantiser;
+pub(crate) mod list_distances;
 pub(crate) mod list_offsets;
 pub(crate) mod list_probing;
 pub(crate) mod margins;

@@ -51,6 +51,8 @@ pub struct Quantised<'a> {
     dim: usize,
     codes: Cow<'a, [i8]>,
     rows: Cow<'a, [Approximation]>,
+    /// Whether errors are left out: see [`Quantised::without_errors`].
+    estimates: bool,
 }
 
 impl<'a> Quantised<'a> {
@@ -111,6 +113,7 @@ impl<'a> Quantised<'a> {
             dim,
             codes: codes.into(),
             rows: approximations.into(),
+            estimates: false,
         })
     }
 
@@ -148,6 +151,7 @@ impl<'a> Quantised<'a> {
             dim,
             codes: codes.into(),
             rows: rows.into(),
+            estimates: false,
         })
     }
 
@@ -163,6 +167,7 @@ impl<'a> Quantised<'a> {
             dim,
             codes: Cow::default(),
             rows: Cow::default(),
+            estimates: false,
         })
     }
 
@@ -202,23 +207,11 @@ impl<'a> Quantised<'a> {
 
     /// The same codes, taken for the rows themselves: their distances are then estimates, off by about
     /// 1 % of the vectors' lengths, and no bounds. Rows of infinite error stay near all others.
-    ///
-    /// # Errors
-    /// [`Memory`](KernelError::Memory).
-    pub fn without_errors(&self) -> Result<Quantised<'_>> {
-        let rows = self.rows.iter().map(|&row| Approximation {
-            residual: if row.residual < f32::INFINITY {
-                0.0
-            } else {
-                row.residual
-            },
-            ..row
-        });
-        Ok(Quantised {
-            dim: self.dim,
-            codes: Cow::Borrowed(&self.codes),
-            rows: memory::collect(rows, CODES)?.into(),
-        })
+    pub fn without_errors(&self) -> Quantised<'_> {
+        Quantised {
+            estimates: true,
+            ..self.slice(0..self.len())
+        }
     }
 
     /// The rows `range.start..range.end`, where they lie. Panics when out of range, as slices do.
@@ -228,6 +221,7 @@ impl<'a> Quantised<'a> {
             dim: self.dim,
             codes: self.codes[range.start * stride..range.end * stride].into(),
             rows: self.rows[range].into(),
+            estimates: self.estimates,
         }
     }
 
@@ -248,6 +242,7 @@ impl<'a> Quantised<'a> {
             dim: self.dim,
             codes: codes.into(),
             rows: memory::collect(rows, CODES)?.into(),
+            estimates: self.estimates,
         })
     }
 
@@ -279,7 +274,14 @@ impl<'a> Quantised<'a> {
     }
 
     pub(crate) fn row(&self, index: usize) -> Approximation {
-        self.rows[index]
+        let row = self.rows[index];
+        match self.estimates && row.residual < f32::INFINITY {
+            true => Approximation {
+                residual: 0.0,
+                ..row
+            },
+            false => row,
+        }
     }
 }
 
@@ -325,7 +327,7 @@ mod tests {
         let rows = Rows::new(&[1.0_f32, 0.3, -2.0, 0.7], 2)?;
         let mut codes = Quantised::new(rows, Isa::SCALAR)?;
         codes.inflate_error(1, f32::INFINITY)?;
-        let estimates = codes.without_errors()?;
+        let estimates = codes.without_errors();
         assert_eq!(estimates.codes(0), codes.codes(0));
         assert_eq!(estimates.scale(0), codes.scale(0));
         assert!(codes.row(0).residual > 0.0);

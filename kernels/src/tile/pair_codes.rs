@@ -29,7 +29,7 @@ const LANES: usize = 32;
 /// let isa = Isa::best();
 /// let rows = Quantised::new(Rows::new(&[0.0_f32, 0.0, 3.0, 4.0], 2)?, isa)?;
 /// let mut out = Vec::new();
-/// code_distances((&rows, 0), &rows.without_errors()?, &[0, 1], &mut out, isa)?;
+/// code_distances((&rows, 0), &rows.without_errors(), &[0, 1], &mut out, isa)?;
 /// assert!(out[0] < 0.1 && (out[1] - 5.0).abs() < 0.1);
 /// # Ok::<(), lshjoin_kernels::KernelError>(())
 /// ```

@@ -5,15 +5,14 @@
 //! H. Stewénius, "Scalable recognition with a vocabulary tree", 2006). The nearest of these lists is
 //! its own, and it may probe the others.
 
-use lshjoin_kernels::{
-    CodePair, Isa, LeftPanel, Quantised, Scalar, each_near_least, least, memory,
-};
+use lshjoin_kernels::{LeftPanel, Quantised, Scalar, memory};
 use rayon::prelude::*;
 
 use crate::{
     base::{ROW_NUMBERS, context::Context, error::Result},
     ivf::{
-        centroids::{BLOCK as OF_PANEL, CENTROIDS, CentroidPanel, Centroids, Sample},
+        centroids::{CENTROIDS, CentroidPanel, Centroids, Sample},
+        list_distances::{BLOCK, Buffers, CentroidDistances, ListPanels, ListsOfRow},
         list_offsets::ListOffsets,
     },
     vectors::Vectors,
@@ -25,34 +24,32 @@ pub(crate) const ONE_GROUP: usize = 1024;
 /// Sampled rows for each list that is learnt.
 pub(crate) const LEARNT_FROM: usize = 16;
 
-/// Groups whose lists a row is compared with, those nearest to it.
-const GROUPS: usize = 16;
-
 /// Lists near a list, at most, whose rows its own may be compared with first.
 const NEAR: usize = 64;
 
 /// The lists near a list are looked for among so many times as many.
 const AMONG: usize = 4;
 
-/// How an out-of-memory error names them.
-const NEAR_LISTS: &str = "lists near rows";
-
-/// Rows whose lists are found at a time: enough for each group to have some.
-pub(crate) const BLOCK: usize = 512;
-
 /// Centroids of lists, in groups; near ones have near numbers, mostly.
 pub(crate) struct CoarseQuantiser {
     groups: Centroids,
     lists: Centroids,
-    /// The lists of each group.
-    of_groups: ListOffsets,
     codes: Quantised<'static>,
-    /// All groups, and the lists of each.
-    of_all: CentroidPanel,
-    panels: Vec<CentroidPanel>,
+    panels: ListPanels,
     /// For each list, `near_count` lists near it, by rising distance of their centroids.
     near: Vec<u32>,
     near_count: usize,
+}
+
+/// What a coarse quantiser is made of, row-major, to be saved.
+#[derive(Clone, Default)]
+pub(crate) struct QuantiserParts {
+    /// Centroids of groups, (groups, width).
+    pub(crate) groups: Vec<f32>,
+    /// Centroids of lists, (lists, width), group by group.
+    pub(crate) lists: Vec<f32>,
+    /// The first list of each group, and the end of the last.
+    pub(crate) starts: Vec<u64>,
 }
 
 impl CoarseQuantiser {
@@ -84,48 +81,65 @@ impl CoarseQuantiser {
             let choice = u64::from(group) + 1;
             Centroids::of_sample(&sample, rows, lists, (seed, choice), ctx)
         });
-        let lists: Vec<Centroids> = lists.collect::<Result<_>>()?;
-        Self::of_parts(groups, &lists, ctx)
-    }
-
-    /// From the centroids of groups, and those of each group's lists.
-    fn of_parts(groups: Centroids, of_groups: &[Centroids], ctx: &Context) -> Result<Self> {
-        let width = groups.rows()?.dim();
-        let mut lists = Centroids::of_parts(Vec::new(), width);
+        let of_groups: Vec<Centroids> = lists.collect::<Result<_>>()?;
+        let mut lists = Centroids::of_parts(Vec::new(), side.rows.dim());
         of_groups.iter().try_for_each(|group| lists.append(group))?;
         let starts = of_groups.iter().scan(0, |start, group| {
             *start += group.len();
             Some(*start)
         });
-        let isa = ctx.isa();
-        let of_groups = ListOffsets::of_starts(std::iter::once(0).chain(starts).collect());
-        let codes = Quantised::new(lists.rows()?, isa)?;
-        let panels = (0..groups.len() as u32).into_par_iter().map(|group| {
-            let lists: Vec<u32> = of_groups.ids(group).collect();
-            CentroidPanel::new(&codes, Some(&lists), isa)
-        });
+        let starts = ListOffsets::of_starts(std::iter::once(0).chain(starts).collect());
+        Self::new(groups, lists, starts, ctx)
+    }
+
+    /// From what was saved, of rows of `width` values.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn of_parts(parts: QuantiserParts, width: usize, ctx: &Context) -> Result<Self> {
+        let starts = parts.starts.iter().map(|&start| start as usize);
+        let starts = ListOffsets::of_starts(memory::collect(starts, CENTROIDS)?);
+        let groups = Centroids::of_parts(parts.groups, width);
+        Self::new(groups, Centroids::of_parts(parts.lists, width), starts, ctx)
+    }
+
+    /// What it is made of.
+    pub(crate) fn into_parts(self) -> QuantiserParts {
+        QuantiserParts {
+            groups: self.groups.into_values(),
+            lists: self.lists.into_values(),
+            starts: self.panels.of_groups.starts().collect(),
+        }
+    }
+
+    /// From the centroids of groups and of lists, and the lists of each group.
+    fn new(
+        groups: Centroids,
+        lists: Centroids,
+        of_groups: ListOffsets,
+        ctx: &Context,
+    ) -> Result<Self> {
+        let codes = Quantised::new(lists.rows()?, ctx.isa())?;
+        let of_all = Quantised::new(groups.rows()?, ctx.isa())?;
         let mut found = Self {
-            panels: panels.collect::<Result<_>>()?,
-            of_all: CentroidPanel::new(&Quantised::new(groups.rows()?, isa)?, None, isa)?,
-            of_groups,
+            panels: ListPanels::new(&of_all, &codes, of_groups, ctx)?,
             codes,
             near_count: NEAR.min(lists.len()),
             near: Vec::new(),
             groups,
             lists,
         };
-        found.near = found.find_near(ctx)?;
+        found.near = found.find_near(&of_all, ctx)?;
         Ok(found)
     }
 
     /// For each list those near it, among the lists of groups near its own.
-    fn find_near(&self, ctx: &Context) -> Result<Vec<u32>> {
-        let codes = Quantised::new(self.groups.rows()?, ctx.isa())?;
-        let all = &self.of_all;
+    fn find_near(&self, of_all: &Quantised, ctx: &Context) -> Result<Vec<u32>> {
+        let (all, of_groups) = (&self.panels.of_all, &self.panels.of_groups);
         let groups = (0..self.groups.len() as u32).into_par_iter().map(|group| {
             ctx.check()?;
             let (mut left, mut squares) = (LeftPanel::new(ctx.isa()), Vec::new());
-            left.gather(&codes, &[group], &[-1.0])?;
+            left.gather(of_all, &[group], &[-1.0])?;
             all.distances2(&left, &mut squares)?;
             let order = squares.iter().zip(&all.columns);
             let order = order.filter_map(|(&square, &other)| Some((square, other?)));
@@ -135,10 +149,10 @@ impl CoarseQuantiser {
                 if among.len() >= AMONG * self.near_count {
                     break;
                 }
-                among.extend(self.of_groups.ids(other));
+                among.extend(of_groups.ids(other));
             }
             let panel = CentroidPanel::new(&self.codes, Some(&among), ctx.isa())?;
-            let lists: Vec<u32> = self.of_groups.ids(group).collect();
+            let lists: Vec<u32> = of_groups.ids(group).collect();
             left.gather(&self.codes, &lists, &vec![-1.0; lists.len()])?;
             panel.distances2(&left, &mut squares)?;
             let mut near = Vec::with_capacity(lists.len() * self.near_count);
@@ -156,11 +170,6 @@ impl CoarseQuantiser {
         });
         let near: Vec<Vec<u32>> = groups.collect::<Result<_>>()?;
         Ok(memory::collect(near.into_iter().flatten(), CENTROIDS)?)
-    }
-
-    /// The first list of a group.
-    fn first_of(&self, group: u32) -> u32 {
-        self.of_groups.of(group).start as u32
     }
 
     /// How many lists there are.
@@ -223,23 +232,13 @@ impl CoarseQuantiser {
         of_block: impl Fn(&mut dyn Iterator<Item = CentroidDistances>) -> Result<V> + Sync,
         ctx: &Context,
     ) -> Result<Vec<V>> {
-        let isa = ctx.isa();
-        let few = groups_of_row(self.groups.len());
         let blocks = rows.par_chunks(BLOCK).enumerate();
         let blocks = blocks.map_init(
-            || Buffers::new(isa),
+            || Buffers::new(ctx.isa()),
             |buffers, (block, rows)| {
                 ctx.check()?;
-                buffers.compare(codes, rows, self)?;
-                let of_rows = (0..rows.len()).map(|row| CentroidDistances {
-                    position: block * BLOCK + row,
-                    least: least(buffers.of_row(row, few), isa),
-                    squares: buffers.of_row(row, few),
-                    groups: &buffers.groups[row * few..][..few],
-                    quantiser: self,
-                    isa,
-                });
-                of_block(&mut { of_rows })
+                buffers.compare(codes, rows, &self.panels)?;
+                of_block(&mut buffers.distances_of_rows(block * BLOCK, &self.panels))
             },
         );
         blocks.collect()
@@ -264,7 +263,7 @@ impl CoarseQuantiser {
             || Buffers::new(ctx.isa()),
             |buffers, rows| {
                 ctx.check()?;
-                buffers.find(codes, rows, margin, self)?;
+                buffers.find(codes, rows, margin, &self.panels)?;
                 of_block(&mut buffers.lists_of_rows(margin))
             },
         );
@@ -289,341 +288,12 @@ impl CoarseQuantiser {
     }
 }
 
-/// The lists that a row may probe, of those within a margin.
-pub(crate) struct ListsOfRow<'a> {
-    /// Lists and their squared distances: all that are within the margin, and a few others.
-    lists: &'a [(u32, f32)],
-    least: f32,
-    margin: f32,
-}
-
-impl ListsOfRow<'_> {
-    /// The list of the row; of equally near ones, that of the least number.
-    pub(crate) fn nearest(&self) -> u32 {
-        let nearest = self.lists.iter().filter(|list| list.1 <= self.least);
-        nearest.map(|list| list.0).min().unwrap_or(0)
-    }
-
-    /// Calls `found` with the lists that are further than the nearest by no more than the margin, and
-    /// with by how much.
-    pub(crate) fn within(&self, mut found: impl FnMut(u32, f32)) {
-        for &(list, square) in self.lists {
-            let further = square - self.least;
-            // Of infinities there is no difference.
-            if square <= self.least || further <= self.margin {
-                found(list, further);
-            }
-        }
-    }
-}
-
-/// A thread's buffers for the distances of a block of rows.
-struct Buffers {
-    isa: Isa,
-    left: LeftPanel,
-    of_panel: Vec<f32>,
-    /// The groups nearest to each row.
-    groups: Vec<u32>,
-    /// Where the distances of each row to each of its groups start, and the end.
-    starts: Vec<usize>,
-    squares: Vec<f32>,
-    /// The least squared distance of each row so far.
-    least: Vec<f32>,
-    pairs: Vec<CodePair>,
-    /// Near lists of the rows, with their squared distances: as they are found, and by row.
-    found: Vec<(u32, (u32, f32))>,
-    by_row: Vec<(u32, f32)>,
-    ends: Vec<usize>,
-}
-
-impl Buffers {
-    fn new(isa: Isa) -> Self {
-        Self {
-            isa,
-            left: LeftPanel::new(isa),
-            of_panel: Vec::new(),
-            groups: Vec::new(),
-            starts: Vec::new(),
-            squares: Vec::new(),
-            least: Vec::new(),
-            pairs: Vec::new(),
-            found: Vec::new(),
-            by_row: Vec::new(),
-            ends: Vec::new(),
-        }
-    }
-
-    /// Finds the groups nearest to each row, nearest first.
-    fn find_groups(
-        &mut self,
-        codes: &Quantised,
-        rows: &[u32],
-        quantiser: &CoarseQuantiser,
-    ) -> Result<usize> {
-        let few = groups_of_row(quantiser.panels.len());
-        self.groups.clear();
-        if few == quantiser.panels.len() {
-            self.groups.extend(rows.iter().flat_map(|_| 0..few as u32));
-            return Ok(few);
-        }
-        let of_all = &quantiser.of_all;
-        for rows in rows.chunks(OF_PANEL) {
-            self.left.gather(codes, rows, &vec![-1.0; rows.len()])?;
-            of_all.distances2(&self.left, &mut self.of_panel)?;
-            for squares in self.of_panel.chunks(of_all.columns.len()) {
-                self.groups
-                    .extend(of_all.first::<GROUPS>(squares, self.isa));
-            }
-        }
-        Ok(few)
-    }
-
-    /// Finds the lists of rows, and those that are further by no more than `margin`.
-    fn find(
-        &mut self,
-        codes: &Quantised,
-        rows: &[u32],
-        margin: f32,
-        quantiser: &CoarseQuantiser,
-    ) -> Result<()> {
-        let few = self.find_groups(codes, rows, quantiser)?;
-        self.found.clear();
-        self.least.clear();
-        self.least.resize(rows.len(), f32::INFINITY);
-        let offsets = ListOffsets::new(self.groups.iter().copied(), quantiser.panels.len());
-        let order = offsets.order(&self.groups)?;
-        // The nearest group of each row says how far the nearest list is at most. Few lists of its
-        // other groups are as near, and only those are looked at.
-        for is_nearest in [true, false] {
-            for group in 0..quantiser.panels.len() as u32 {
-                let places = order[offsets.of(group)].iter().map(|&place| place as usize);
-                let places = places.filter(|place| place.is_multiple_of(few) == is_nearest);
-                let of_group: Vec<usize> = places.map(|place| place / few).collect();
-                for some in of_group.chunks(OF_PANEL) {
-                    let bound = |&row: &usize| (self.least[row].max(0.0) + margin).sqrt();
-                    let bounds: Vec<f32> = some.iter().map(bound).collect();
-                    let rows: Vec<u32> = some.iter().map(|&row| rows[row]).collect();
-                    self.left.gather(codes, &rows, &bounds)?;
-                    match is_nearest {
-                        true => self.find_in_nearest(some, group, margin, quantiser)?,
-                        false => self.find_in_other(some, group, quantiser)?,
-                    }
-                }
-            }
-        }
-        self.sort_by_row(rows.len())
-    }
-
-    /// Finds lists of the group that is nearest to the gathered rows, and sets the least distances.
-    fn find_in_nearest(
-        &mut self,
-        rows: &[usize],
-        group: u32,
-        margin: f32,
-        quantiser: &CoarseQuantiser,
-    ) -> Result<()> {
-        let (panel, first) = (&quantiser.panels[group as usize], quantiser.first_of(group));
-        panel.distances2(&self.left, &mut self.of_panel)?;
-        let squares = self.of_panel.chunks(panel.columns.len().max(1));
-        let mut listed = Ok(());
-        for (&row, squares) in rows.iter().zip(squares) {
-            self.least[row] = least(squares, self.isa);
-            let found = |column: usize| {
-                if let Some(place) = panel.columns[column]
-                    && listed.is_ok()
-                {
-                    let list = (row as u32, (first + place, squares[column]));
-                    listed = memory::push(&mut self.found, list, NEAR_LISTS);
-                }
-            };
-            each_near_least(squares, self.least[row], margin, found, self.isa);
-        }
-        Ok(listed?)
-    }
-
-    /// Finds lists of another group that are within the bounds of the gathered rows.
-    fn find_in_other(
-        &mut self,
-        rows: &[usize],
-        group: u32,
-        quantiser: &CoarseQuantiser,
-    ) -> Result<()> {
-        let first = quantiser.first_of(group);
-        self.pairs.clear();
-        quantiser.panels[group as usize].pairs(&self.left, &mut self.pairs)?;
-        memory::reserve(&mut self.found, self.pairs.len(), NEAR_LISTS)?;
-        let found = self.pairs.iter().map(|pair| {
-            let row = rows[pair.left as usize] as u32;
-            (row, (first + pair.right, pair.square))
-        });
-        self.found.extend(found);
-        Ok(())
-    }
-
-    /// Puts what was found in the order of rows, by counting.
-    fn sort_by_row(&mut self, rows: usize) -> Result<()> {
-        self.ends.clear();
-        self.ends.resize(rows, 0);
-        for &(row, _) in &self.found {
-            self.ends[row as usize] += 1;
-        }
-        let mut start = 0;
-        for end in &mut self.ends {
-            start += std::mem::replace(end, start);
-        }
-        memory::resize(&mut self.by_row, self.found.len(), (0, 0.0), NEAR_LISTS)?;
-        for &(row, list) in &self.found {
-            let end = &mut self.ends[row as usize];
-            self.by_row[*end] = list;
-            *end += 1;
-        }
-        Ok(())
-    }
-
-    /// What was found of each row.
-    fn lists_of_rows(&self, margin: f32) -> impl Iterator<Item = ListsOfRow<'_>> {
-        self.ends.iter().scan(0, move |start, &end| {
-            let lists = &self.by_row[std::mem::replace(start, end)..end];
-            let squares = lists.iter().map(|&(_, square)| square);
-            let least = squares.fold(f32::INFINITY, f32::min);
-            Some(ListsOfRow {
-                lists,
-                least,
-                margin,
-            })
-        })
-    }
-
-    /// Computes the distances of rows to the lists of the groups nearest to each.
-    fn compare(
-        &mut self,
-        codes: &Quantised,
-        rows: &[u32],
-        quantiser: &CoarseQuantiser,
-    ) -> Result<()> {
-        let few = self.find_groups(codes, rows, quantiser)?;
-        let panels = &quantiser.panels;
-        self.starts.clear();
-        self.starts.push(0);
-        let mut end = 0;
-        self.starts.extend(self.groups.iter().map(|&group| {
-            end += panels[group as usize].columns.len();
-            end
-        }));
-        memory::resize(&mut self.squares, end, 0.0, "distances")?;
-        let offsets = ListOffsets::new(self.groups.iter().copied(), panels.len());
-        let order = offsets.order(&self.groups)?;
-        for (group, panel) in (0..).zip(panels) {
-            let columns = panel.columns.len();
-            for places in order[offsets.of(group)].chunks(OF_PANEL) {
-                let some: Vec<u32> = places.iter().map(|&at| rows[at as usize / few]).collect();
-                self.left.gather(codes, &some, &vec![-1.0; some.len()])?;
-                panel.distances2(&self.left, &mut self.of_panel)?;
-                for (&at, squares) in places.iter().zip(self.of_panel.chunks(columns.max(1))) {
-                    self.squares[self.starts[at as usize]..][..columns].copy_from_slice(squares);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The distances of a row to the lists of its groups.
-    fn of_row(&self, row: usize, few: usize) -> &[f32] {
-        &self.squares[self.starts[row * few]..self.starts[(row + 1) * few]]
-    }
-}
-
-/// Lists, rising, and how much further than the nearest of them each is from a row.
-pub(crate) type Margins = Vec<(u32, f32)>;
-
-/// A row's squared distances to the lists that it may probe, as far as codes tell: the same on every
-/// machine.
-pub(crate) struct CentroidDistances<'a> {
-    /// The position of the row among those that were asked for.
-    position: usize,
-    /// The least of them.
-    least: f32,
-    /// In the order of the columns of its groups' panels. Some of these only fill a panel up: they
-    /// have no centroid and are infinitely far.
-    squares: &'a [f32],
-    groups: &'a [u32],
-    quantiser: &'a CoarseQuantiser,
-    isa: Isa,
-}
-
-impl CentroidDistances<'_> {
-    /// The list of a column.
-    fn list(&self, mut column: usize) -> Option<u32> {
-        for &group in self.groups {
-            let columns = &self.quantiser.panels[group as usize].columns;
-            if let Some(place) = columns.get(column) {
-                let first = self.quantiser.of_groups.of(group).start as u32;
-                return place.map(|place| first + place);
-            }
-            column -= columns.len();
-        }
-        None
-    }
-
-    /// The list of the row; of equally near ones, that of the least number.
-    pub(crate) fn nearest(&self) -> u32 {
-        let mut nearest = None;
-        self.within(0.0, |list, _| {
-            nearest = Some(nearest.map_or(list, |other: u32| other.min(list)));
-        });
-        nearest.unwrap_or(0)
-    }
-
-    /// Calls `found` with the lists whose centroids are further than the nearest by no more than
-    /// `margin`, and with by how much.
-    pub(crate) fn within(&self, margin: f32, mut found: impl FnMut(u32, f32)) {
-        let found = |column: usize| {
-            if let Some(list) = self.list(column) {
-                found(list, self.squares[column] - self.least);
-            }
-        };
-        each_near_least(self.squares, self.least, margin, found, self.isa);
-    }
-
-    /// The lists that the row may probe, rising, and how much further than the nearest each is.
-    pub(crate) fn margins(&self) -> Result<Margins> {
-        let mut margins = memory::empty(self.squares.len(), "margins")?;
-        self.within(f32::INFINITY, |list, margin| margins.push((list, margin)));
-        margins.sort_unstable_by_key(|&(list, _)| list);
-        Ok(margins)
-    }
-
-    /// How much further than the nearest a list is; infinite where the row may not probe it.
-    pub(crate) fn margin(&self, list: u32) -> f32 {
-        let mut start = 0;
-        for &group in self.groups {
-            let (columns, lists) = (
-                &self.quantiser.panels[group as usize].columns,
-                self.quantiser.of_groups.ids(group),
-            );
-            if lists.contains(&list) {
-                let at = columns
-                    .iter()
-                    .position(|&place| place == Some(list - lists.start));
-                return at.map_or(f32::INFINITY, |at| self.squares[start + at] - self.least);
-            }
-            start += columns.len();
-        }
-        f32::INFINITY
-    }
-}
-
 /// How many groups so many lists are learnt in.
 pub(crate) fn groups_of(lists: usize) -> usize {
     match lists {
         ..=ONE_GROUP => 1,
         _ => (lists as f64).sqrt() as usize,
     }
-}
-
-/// Of so many groups, with how many groups' lists a row is compared.
-pub(crate) fn groups_of_row(groups: usize) -> usize {
-    GROUPS.min(groups)
 }
 
 /// The `most` nearest of some lists, given with their distances, nearest first.
@@ -655,7 +325,7 @@ mod tests {
         let side = Vectors::new("rows", Rows::new(&values, DIM)?, Metric::Euclidean, &ctx)?;
         let lists = 1500;
         let quantiser = CoarseQuantiser::of_side(&side, lists, 5, &ctx)?;
-        assert!(quantiser.groups.len() > GROUPS && quantiser.len().abs_diff(lists) < 50);
+        assert!(quantiser.groups.len() > 16 && quantiser.len().abs_diff(lists) < 50);
         for list in 0..quantiser.len() as u32 {
             assert_eq!(quantiser.near(list)[0], list);
         }

@@ -6,7 +6,8 @@ use lshjoin_kernels::{Scalar, memory};
 use crate::{
     base::{context::Context, error::Result, report::Estimate},
     ivf::{
-        coarse_quantiser::{CentroidDistances, CoarseQuantiser, Margins},
+        coarse_quantiser::CoarseQuantiser,
+        list_distances::{CentroidDistances, Margins},
         warm_start::WarmStart,
     },
     recall::{

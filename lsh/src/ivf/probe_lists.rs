@@ -13,7 +13,8 @@ use lshjoin_kernels::{Scalar, memory};
 use crate::{
     base::{ROW_NUMBERS, context::Context, error::Result, plan::MOST_LISTS},
     ivf::{
-        coarse_quantiser::{BLOCK, CoarseQuantiser, ListsOfRow},
+        coarse_quantiser::CoarseQuantiser,
+        list_distances::{BLOCK, ListsOfRow},
         list_offsets::ListOffsets,
         margins::Reach,
         warm_start::WarmStart,
@@ -265,7 +266,7 @@ mod tests {
     use crate::{
         base::metric::Metric,
         base::random::gaussian,
-        ivf::coarse_quantiser::CentroidDistances,
+        ivf::list_distances::CentroidDistances,
         ivf::margins::{margin_of, probe_stats},
     };
 

@@ -40,11 +40,11 @@ impl<'a, T: Scalar> CodeJoin<'a, T> {
         k: usize,
         ctx: &'a Context,
     ) -> Result<Self> {
-        let of_left = codes.0.map(Quantised::without_errors).transpose()?;
+        let of_left = codes.0.map(Quantised::without_errors);
         Ok(Self {
             left,
             right,
-            codes: (of_left, codes.1.without_errors()?),
+            codes: (of_left, codes.1.without_errors()),
             lists: CodeLists::new(left.unwrap_or(right).len(), k, right.len())?,
             k,
             ctx,

@@ -12,7 +12,8 @@ use crate::{
     base::metric::Metric,
     ivf::{
         centroids::ROUNDS,
-        coarse_quantiser::{LEARNT_FROM, groups_of, groups_of_row},
+        coarse_quantiser::{LEARNT_FROM, groups_of},
+        list_distances::groups_of_row,
         margins::ProbeStats,
         probe_lists::PROBE_BYTES,
     },
