@@ -52,7 +52,7 @@ def make(place: Path) -> None:
             rows = _rows(count, dim, count)
             if metric == "cosine":
                 rows[7] = 0
-            plan = JoinPlan.partitions(axes=8, lists=lists, probes=2)
+            plan = JoinPlan.partitions(lists=lists, probes=2)
             ids = np.random.default_rng(1).permutation(count) * 3
             Index.build(rows, ids=ids, metric=metric, plan=plan).save(place / f"{metric}-{count}")
     Index.build(np.empty((0, 3))).save(place / "none-0")

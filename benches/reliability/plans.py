@@ -27,8 +27,8 @@ TEXTS = [
     JoinPlan.lsh(axes=6, functions=8, tables=1, probes=1, rounds=0, until_recall=0.8).to_json(),
     JoinPlan.ivf(lists=60, probes=3, rounds=1).to_json(),
     JoinPlan.ivf(lists=60, probes=1, until_recall=0.9).to_json(),
-    JoinPlan.partitions(axes=6, lists=60, probes=3).to_json(),
-    JoinPlan.partitions(axes=6, lists=60, probes=1, until_recall=0.9).to_json(),
+    JoinPlan.partitions(lists=60, probes=3).to_json(),
+    JoinPlan.partitions(lists=60, probes=1, until_recall=0.9).to_json(),
 ]
 TEXTS += [json.dumps({**json.loads(text), "predicted": PREDICTED}) for text in TEXTS]
 

@@ -136,11 +136,10 @@ fn metadata_of(
             }
         }
         _ => match &mut metadata.plan {
-            JoinPlan::Partitions(plan) => match input.up_to(4) {
+            JoinPlan::Partitions(plan) => match input.up_to(3) {
                 0 => plan.seed = input.any(),
-                1 => plan.axes = number(plan.axes, input),
-                2 => plan.lists = number(plan.lists, input),
-                3 => plan.probes = number(plan.probes, input),
+                1 => plan.lists = number(plan.lists, input),
+                2 => plan.probes = number(plan.probes, input),
                 _ => plan.until_recall = Some(f64::from(input.odd_f32())),
             },
             plan => *plan = JoinPlan::Exact,

@@ -268,8 +268,7 @@ fn plan(input: &mut Input) -> JoinPlan {
             JoinPlan::Ivf(plan.rounds(rounds).until_recall(until_recall))
         }
         _ => {
-            let [axes, lists] = [9, 100].map(|most| 1 + input.up_to(most));
-            let plan = PartitionPlan::new(axes, lists, probes).seed(seed);
+            let plan = PartitionPlan::new(1 + input.up_to(100), probes).seed(seed);
             JoinPlan::Partitions(plan.until_recall(until_recall))
         }
     }
@@ -571,8 +570,7 @@ fn similar<T: Scalar>(metric: Metric, input: &mut Input) {
 fn index(metric: Metric, input: &mut Input) {
     let (isa, k) = (input.isa(), 1 + input.up_to(11));
     let seed = input.any::<u8>().into();
-    let [axes, lists] = [5, 20].map(|most| 1 + input.up_to(most));
-    let plan = PartitionPlan::new(axes, lists, 1).seed(seed);
+    let plan = PartitionPlan::new(1 + input.up_to(20), 1).seed(seed);
     let plan = input.flag().then_some(plan);
     let sides = Sides::<f32>::new(metric, false, input);
     let (left, items, ctx) = (sides.left(), sides.items(), Context::on(isa));

@@ -61,7 +61,7 @@ pub struct Saved {
 
 /// The plan by which the saved indexes have lists.
 pub fn plan() -> PartitionPlan {
-    PartitionPlan::new(2, 5, 2).seed(1)
+    PartitionPlan::new(5, 2).seed(1)
 }
 
 pub fn items() -> Vec<f32> {
@@ -187,7 +187,7 @@ pub fn use_all(directory: &Path, input: &mut Input) {
     for plan in [JoinPlan::Exact, of_lists] {
         let _ = index.knn(queries, k, &plan, &ctx);
         let _ = index.fixed_plan(None, k, &plan, &ctx);
-        let _ = index.knn_of_chunk(0..index.len(), k, &plan, 1 << 20, &ctx);
+        let _ = index.knn_of_chunk(0..index.len(), k, &plan, &ctx);
     }
     let radius = f64::from(input.odd_f32());
     let _ = index.radius(queries, radius, &ctx);

@@ -10,6 +10,7 @@ pub(crate) mod deletions;
 pub(crate) mod file_join;
 pub(crate) mod ids;
 pub(crate) mod learn;
+pub(crate) mod lists;
 pub(crate) mod search;
 pub(crate) mod segment;
 pub(crate) mod self_join;
@@ -41,7 +42,7 @@ use crate::{
 };
 
 /// Up to so many pairs of a query and an item, a search compares them all.
-const FEW_PAIRS: f64 = 2e9;
+const FEW_PAIRS: f64 = 2e6;
 
 /// Bytes that are copied at a time to another index's files.
 const COPIED: usize = 16 << 20;

@@ -24,11 +24,11 @@ use crate::{
         context::Context,
         error::Result,
         metric::Metric,
-        plan::{IvfPlan, JoinPlan, MOST_LISTS},
+        plan::{IvfPlan, JoinPlan, MOST_LISTS, ONE_GROUP},
         report::Estimate,
     },
     ivf::{
-        coarse_quantiser::{CoarseQuantiser, ONE_GROUP},
+        coarse_quantiser::CoarseQuantiser,
         margins::{ProbeStats, Reach, margin_for, probe_stats, recall_curve},
         state::{IvfState, PlannedJoin, learn},
         warm_start::WarmStart,

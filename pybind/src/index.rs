@@ -157,24 +157,19 @@ impl Index {
         to_text(plan)
     }
 
-    #[pyo3(signature = (queries, k, plan, *, memory, num_threads=None, on_progress=None))]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the signature is Python's, by keyword"
-    )]
+    #[pyo3(signature = (queries, k, plan, *, num_threads=None, on_progress=None))]
     fn knn<'py>(
         &self,
         py: Python<'py>,
         queries: Items<'py>,
         k: usize,
         plan: &str,
-        memory: usize,
         num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Nearest<'py>> {
         let (index, plan, queries) = (self.now(py), parse(plan)?.plan, rows(&queries)?);
         let (found, report) = options(num_threads, on_progress, QUERIES).run(py, |ctx| {
-            let found = index.knn_within(queries, k, &plan, memory, ctx)?;
+            let found = index.knn(queries, k, &plan, ctx)?;
             Ok((found, ctx.report()))
         })?;
         nearest(py, found, &report)
@@ -195,7 +190,7 @@ impl Index {
         Ok(within(py, found))
     }
 
-    #[pyo3(signature = (start, stop, k, plan, *, memory, num_threads=None, on_progress=None))]
+    #[pyo3(signature = (start, stop, k, plan, *, num_threads=None, on_progress=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "the signature is Python's, by keyword"
@@ -207,13 +202,12 @@ impl Index {
         stop: usize,
         k: usize,
         plan: &str,
-        memory: usize,
         num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<(Indices<'py>, Nearest<'py>)> {
         let (index, plan) = (self.now(py), parse(plan)?.plan);
         let (ids, found, report) = options(num_threads, on_progress, QUERIES).run(py, |ctx| {
-            let (ids, found) = index.knn_of_chunk(start..stop, k, &plan, memory, ctx)?;
+            let (ids, found) = index.knn_of_chunk(start..stop, k, &plan, ctx)?;
             Ok((ids, found, ctx.report()))
         })?;
         Ok((ids.into_pyarray(py), nearest(py, found, &report)?))

@@ -69,15 +69,14 @@ pub(crate) fn ivf_plan(
 }
 
 #[pyfunction]
-#[pyo3(signature = (*, seed, axes, lists, probes, until_recall))]
+#[pyo3(signature = (*, seed, lists, probes, until_recall))]
 pub(crate) fn partition_plan(
     seed: u64,
-    axes: usize,
     lists: usize,
     probes: usize,
     until_recall: Option<f64>,
 ) -> PyResult<String> {
-    let plan = PartitionPlan::new(axes, lists, probes).seed(seed);
+    let plan = PartitionPlan::new(lists, probes).seed(seed);
     to_text(JoinPlan::Partitions(plan.until_recall(until_recall)))
 }
 

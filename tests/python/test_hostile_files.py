@@ -20,7 +20,7 @@ def test_whatever_was_changed_is_refused_or_answered_rightly(kind, count):
 
 @pytest.fixture
 def saved(rng, tmp_path):
-    plan = JoinPlan.partitions(axes=4, lists=20, probes=2)
+    plan = JoinPlan.partitions(lists=20, probes=2)
     items = rng.standard_normal((400, 6)).astype(np.float32)
     Index.build(items, metric="cosine", plan=plan).save(tmp_path / "index")
     return tmp_path / "index"

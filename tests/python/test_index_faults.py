@@ -27,7 +27,7 @@ def items(rng):
 @pytest.fixture
 def saved(items, tmp_path):
     """The directory of an index that has every array."""
-    plan = JoinPlan.partitions(axes=8, lists=20, probes=1)
+    plan = JoinPlan.partitions(lists=20, probes=1)
     Index.build(items, metric="cosine", plan=plan).save(tmp_path / "index")
     return tmp_path / "index"
 
@@ -38,7 +38,7 @@ def files_of(directory):
 
 def answers(directory, mmap, queries):
     index = Index.load(directory, mmap=mmap)
-    plan = JoinPlan.partitions(axes=8, lists=20, probes=1, until_recall=0.9)
+    plan = JoinPlan.partitions(lists=20, probes=1, until_recall=0.9)
     found = [*index.knn(queries, 5, recall=1.0), *index.radius(queries, 0.6)]
     for start in (0, 200):
         ids, near = index.knn_of_chunk(range(start, start + 200), 3, plan=JoinPlan.exact())
@@ -84,7 +84,7 @@ def test_corrupted_files_are_refused_by_name_or_harmless(mmap, saved, items, tmp
 
 def test_large_files_are_checked_where_they_are_read(tmp_path, rng):
     items = rng.standard_normal((40_000, 16)).astype(np.float32)  # 2.5 MB: three chunks
-    index = Index.build(items, plan=JoinPlan.partitions(axes=16, lists=2, probes=1))
+    index = Index.build(items, plan=JoinPlan.partitions(lists=2, probes=1))
     index.save(tmp_path / "index")
     (rows,) = (tmp_path / "index").glob("rows-*")
     with rows.open("r+b") as file:
@@ -136,7 +136,7 @@ def test_other_versions_and_other_things(saved, tmp_path):
 
 def test_a_missing_or_foreign_array_is_named(saved, items, tmp_path):
     other = tmp_path / "other"
-    plan = JoinPlan.partitions(axes=8, lists=20, probes=1)
+    plan = JoinPlan.partitions(lists=20, probes=1)
     Index.build(items[::-1], metric="cosine", plan=plan).save(other)
     for name in ("rows", "codes", "ids"):
         (own,) = saved.glob(f"{name}-*")
@@ -375,7 +375,7 @@ def test_killed_while_it_builds(tmp_path, kills):
     items = np.random.default_rng(1).standard_normal((20000, 16)).astype(np.float32)
     index, expected = Index.load(path), Index.build(items)
     index.verify()
-    plan = JoinPlan.partitions(axes=48, lists=212, probes=4)
+    plan = JoinPlan.partitions(lists=212, probes=4)
     np.testing.assert_array_equal(
         index.knn(items[::40], 3, plan=plan), expected.knn(items[::40], 3, plan=plan)
     )

@@ -120,7 +120,7 @@ LARGE = [
         "knn_join(items=x, k=30, plan=plan)",
     ),
     (
-        "plan = JoinPlan.partitions(axes=20, lists=60, probes=9)",
+        "plan = JoinPlan.partitions(lists=60, probes=9)",
         "knn_join(items=x, k=30, plan=plan)",
     ),
     ("x = np.repeat(x, 8, axis=0)", "plan_knn_join(items=x, k=30, recall=0.8) and ()"),

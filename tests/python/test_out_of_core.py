@@ -24,7 +24,7 @@ from lshjoin import (
 )
 from lshjoin.files import plan as files_plan
 
-PARTITIONS = JoinPlan.partitions(axes=8, lists=60, probes=4)
+PARTITIONS = JoinPlan.partitions(lists=60, probes=4)
 #: Too little for the rows below, with Python not counted, but for some chunks of them.
 LIMIT = 4_000_000
 
@@ -121,7 +121,7 @@ def test_every_row_has_all_its_neighbors(metric, files):
         rows[first : first + size] += 300 * (first + 1) * np.eye(16, dtype="f4")[first]
     np.save("items.npy", rows)
     common = {"items": "items.npy", "k": 10, "metric": metric}
-    few = JoinPlan.partitions(axes=8, lists=60, probes=1)
+    few = JoinPlan.partitions(lists=60, probes=1)
     for limit, plan in ((None, {"recall": 0.9}), (None, {"plan": few}), (LIMIT, {"plan": few})):
         done = knn_join_files(out="out.parquet", memory_limit=limit, **plan, **common)
         assert done.plan.out_of_core == (limit is not None)
@@ -188,7 +188,7 @@ def test_manhattan(queries, files):
 
 
 def test_a_recall_is_reached(files):
-    plan = JoinPlan.partitions(axes=8, lists=60, probes=1, until_recall=0.9)
+    plan = JoinPlan.partitions(lists=60, probes=1, until_recall=0.9)
     knn_join_files(items="items.npy", k=5, out="p.parquet", plan=plan, memory_limit=LIMIT)
     knn_join_files(items="items.npy", k=5, out="exact.parquet", plan=JoinPlan.exact())
     found, true = (
@@ -203,7 +203,7 @@ JOB = """
     from lshjoin import JoinPlan, dedup_files, knn_join_files, radius_join_files
     from lshjoin.files import plan as files_plan
     files_plan._BASE, files_plan._BATCH = 0, (1 << 16, 1 << 20)
-    plan = JoinPlan.partitions(axes=8, lists=60, probes=4)
+    plan = JoinPlan.partitions(lists=60, probes=4)
     command, memory, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     options = {"out": "p.parquet", "memory_limit": memory or None, "num_threads": threads}
     if command == "knn":
@@ -356,7 +356,7 @@ def test_the_memory_limit_is_kept(tmp_path, rng):
                 peak = max(peak, int(anonymous.split()[1]) << 10)
                 time.sleep(0.005)
         threading.Thread(target=watch, daemon=True).start()
-        plan = JoinPlan.partitions(axes=16, lists=600, probes=1)
+        plan = JoinPlan.partitions(lists=600, probes=1)
         join = knn_join_files(items="items.npy", out="p.parquet", plan=plan, memory_limit={limit})
         assert join.plan.out_of_core
         print(peak)

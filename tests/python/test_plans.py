@@ -19,7 +19,7 @@ PLANS = [
     JoinPlan.ivf(**IVF_NUMBERS, seed=2**64 - 1),
     IVF,
 ]
-PARTITIONS = JoinPlan.partitions(axes=16, lists=100, probes=3, until_recall=0.9)
+PARTITIONS = JoinPlan.partitions(lists=100, probes=3, until_recall=0.9)
 K = 10
 
 
@@ -122,7 +122,7 @@ def test_recall(clustered, metric, two_sides):
         for plan in (
             JoinPlan.lsh(**NUMBERS, until_recall=target),
             JoinPlan.ivf(**IVF_NUMBERS, until_recall=target),
-            JoinPlan.partitions(axes=16, lists=100, probes=1, until_recall=target),
+            JoinPlan.partitions(lists=100, probes=1, until_recall=target),
         ):
             result = knn_join(queries, items, K, metric=metric, plan=plan)
             assert recall_of(result, truth) >= target - 0.02

@@ -260,7 +260,7 @@ PLANS = [
     JoinPlan.ivf(lists=5, probes=2, rounds=1),
     JoinPlan.ivf(lists=3, probes=1, until_recall=0.9),
     JoinPlan.lsh(axes=3, functions=4, tables=2, probes=2, rounds=1),
-    JoinPlan.partitions(axes=4, lists=5, probes=2),
+    JoinPlan.partitions(lists=5, probes=2),
 ]
 
 
@@ -553,7 +553,7 @@ CALLS = {
     "plan of an index": lambda plan: INDEX.knn(ITEMS, plan=plan),
     "plan's text": JoinPlan.from_json,
     "lists": lambda lists: JoinPlan.ivf(lists=lists, probes=1),
-    "axes": lambda axes: JoinPlan.partitions(axes=axes, lists=1, probes=1),
+    "axes": lambda axes: JoinPlan.lsh(axes=axes, functions=1, tables=1, probes=1, rounds=1),
     "functions": lambda functions: JoinPlan.lsh(
         axes=1, functions=functions, tables=1, probes=1, rounds=1
     ),

@@ -39,11 +39,10 @@ pub enum JoinPlan {
 pub struct PartitionPlan {
     /// Seed of the random rows that centroids start from.
     pub seed: u64,
-    /// Leading principal axes, in which centroids are learnt and compared; at least 1.
-    pub axes: usize,
-    /// Lists, 1 to 16384; about 1.5 times the square root of the number of items do well.
+    /// Lists, 1 to 1048576; one for each 100 to 400 items do well. There may be a few more or fewer.
     pub lists: usize,
-    /// Lists that the rows of a list probe on average, their own first; at least 1.
+    /// Lists that an item probes on average, its own first; at least 1. A query probes those that are
+    /// no further from it, beyond the nearest, than these are from an item.
     pub probes: usize,
     /// Probes further lists, as many as held-out rows need to reach this recall. Their exact
     /// neighbours are computed first. Above 0, at most 1.
@@ -94,10 +93,9 @@ pub struct LshPlan {
 
 impl PartitionPlan {
     /// From seed 0, without a recall to reach.
-    pub const fn new(axes: usize, lists: usize, probes: usize) -> Self {
+    pub const fn new(lists: usize, probes: usize) -> Self {
         Self {
             seed: 0,
-            axes,
             lists,
             probes,
             until_recall: None,
@@ -208,7 +206,6 @@ impl LshPlan {
 
 // Plans come from anywhere: none may keep a join busy without end.
 pub(crate) const MOST_LISTS: usize = 1 << 20;
-const MOST_OF_INDEX: usize = 1 << 14;
 pub(crate) const MOST_TABLES: usize = 1024;
 const MOST_ROUNDS: usize = 64;
 
@@ -224,13 +221,8 @@ impl JoinPlan {
             Self::Ivf(plan) if plan.rounds > MOST_ROUNDS => {
                 Err(Error::parameter("rounds", "at most 64", plan.rounds))
             }
-            Self::Ivf(plan) => check_lists(plan.lists, MOST_LISTS, plan.probes, plan.until_recall),
-            Self::Partitions(PartitionPlan { axes: 0, .. }) => {
-                Err(Error::parameter("axes", "at least 1", 0))
-            }
-            Self::Partitions(plan) => {
-                check_lists(plan.lists, MOST_OF_INDEX, plan.probes, plan.until_recall)
-            }
+            Self::Ivf(plan) => check_lists(plan.lists, plan.probes, plan.until_recall),
+            Self::Partitions(plan) => check_lists(plan.lists, plan.probes, plan.until_recall),
         }
     }
 }
@@ -268,13 +260,20 @@ impl JoinPlan {
     }
 }
 
-fn check_lists(lists: usize, most: usize, probes: usize, until: Option<f64>) -> Result<()> {
-    if !(1..=most).contains(&lists) {
-        let must_be = match most {
-            MOST_OF_INDEX => "1 to 16384",
-            _ => "1 to 1048576",
-        };
-        return Err(Error::parameter("lists", must_be, lists));
+/// Up to so many lists are one group: a row is compared with all of them.
+pub(crate) const ONE_GROUP: usize = 1024;
+
+/// How many groups so many lists are learnt in.
+pub(crate) fn groups_of(lists: usize) -> usize {
+    match lists {
+        ..=ONE_GROUP => 1,
+        _ => (lists as f64).sqrt() as usize,
+    }
+}
+
+fn check_lists(lists: usize, probes: usize, until: Option<f64>) -> Result<()> {
+    if !(1..=MOST_LISTS).contains(&lists) {
+        return Err(Error::parameter("lists", "1 to 1048576", lists));
     }
     if probes == 0 {
         return Err(Error::parameter("probes", "at least 1", 0));

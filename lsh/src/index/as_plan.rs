@@ -11,7 +11,7 @@ use crate::{
         metric::Metric,
         plan::{JoinPlan, PartitionPlan},
     },
-    index::{REWRITTEN, builder::IndexBuilder, search::PANEL_BYTES},
+    index::{REWRITTEN, builder::IndexBuilder},
     pairs::results::{NEIGHBORS, Neighbors},
 };
 
@@ -66,7 +66,7 @@ pub(crate) fn join_by_index<T: Scalar>(
         }
         None => {
             let plan = index.fixed_plan(None, k, &plan, ctx)?;
-            let (rows, found) = index.knn_of_chunk(0..count, k, &plan, PANEL_BYTES, ctx)?;
+            let (rows, found) = index.knn_of_chunk(0..count, k, &plan, ctx)?;
             let mut positions = memory::zeroed(rows.len(), ROW_NUMBERS)?;
             for (position, &row) in (0..).zip(&rows) {
                 positions[row as usize] = position;

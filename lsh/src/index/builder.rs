@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use lshjoin_kernels::{Rows, memory};
+use lshjoin_kernels::Rows;
 
 use crate::{
     base::{
@@ -20,28 +20,20 @@ use crate::{
         segment::Segment,
         write::{Done, Writing, write},
     },
-    ivf::{centroids, list_offsets::ListOffsets},
+    ivf::{
+        coarse_quantiser::{QuantiserParts, sample_step},
+        list_offsets::ListOffsets,
+    },
     storage::{
         array::Array,
         directory::Directory,
         format::Written,
-        layout::{
-            ARRAYS, CHECKPOINT_ARRAYS, Shapes, check_numbers, has_codes, held_out_count, width,
-        },
+        layout::{ARRAYS, CHECKPOINT_ARRAYS, Shapes, check_numbers, held_out_count, width},
         manifest::IndexMetadata,
         writer::ArrayWriter,
     },
-    vectors::{
-        Vectors,
-        norms::norms_of,
-        principal_axes::{self, PrincipalAxes},
-    },
+    vectors::norms::norms_of,
 };
-
-/// How an out-of-memory error names them.
-const LISTS: &str = "the list of each item";
-/// Rows that are assigned to lists at a time.
-const ASSIGNED: usize = 1 << 16;
 
 /// How many times in a pass a checkpoint is written, where the build can be resumed.
 const RECORDS: usize = 32;
@@ -131,8 +123,7 @@ impl IndexBuilder {
         };
         if items == 0 {
             let learnt = Learnt {
-                axes: PrincipalAxes::of_parts(Vec::new(), builder.width()),
-                centroids: Vec::new(),
+                quantiser: QuantiserParts::default(),
                 grid: None,
                 longest: 0.0,
             };
@@ -237,35 +228,13 @@ impl IndexBuilder {
             Stage::Learn(sample) => {
                 magnitude::check("items", items, self.metric, ctx)
                     .map_err(|error| error.after(first))?;
-                let width = width(self.metric, self.dim);
-                let axes = principal_axes::axes_sample_step(self.items, width);
-                let centroids = centroids::centroid_sample_step(self.items, self.plan.lists);
-                sample.add(items, first, axes, centroids)?;
+                sample.add(items, first, sample_step(self.items, self.plan.lists))?;
                 if self.metric == Metric::InnerProduct {
                     let norms = norms_of(items, ctx)?.into_iter();
                     sample.longest = norms.fold(sample.longest, f64::max);
                 }
             }
-            Stage::Assign(writing) => {
-                let Writing {
-                    learnt,
-                    lists: found,
-                    ..
-                } = &mut **writing;
-                if has_codes(self.metric) {
-                    let quantiser = learnt.quantiser();
-                    for start in (0..items.len()).step_by(ASSIGNED) {
-                        ctx.check()?;
-                        let part = items.slice(start..items.len().min(start + ASSIGNED));
-                        let values = learnt.kept(part, self.metric, ctx)?;
-                        let rows = Rows::new(&values, width(self.metric, self.dim))?;
-                        let side = Vectors::without_codes("items", rows, self.metric, ctx)?;
-                        memory::extend(found, quantiser.of_rows(&side, ctx)?, LISTS)?;
-                    }
-                } else {
-                    memory::extend(found, std::iter::repeat_n(0, items.len()), LISTS)?;
-                }
-            }
+            Stage::Assign(writing) => writing.assign(items, self.metric, ctx)?,
             Stage::Write(writing) => {
                 writing.add(items, ids, first, self.metric, ctx)?;
             }
@@ -300,12 +269,12 @@ impl IndexBuilder {
         self.record()
     }
 
-    pub(crate) fn shapes(&self, axes: usize, centres: usize, lists: usize) -> Shapes {
+    pub(crate) fn shapes(&self, groups: usize, centres: usize, lists: usize) -> Shapes {
         Shapes {
             rows: self.items,
             width: self.width(),
             metric: self.metric,
-            axes,
+            groups,
             centres,
             lists,
             ground_truth: held_out_count(self.items),
@@ -318,7 +287,7 @@ impl IndexBuilder {
             directory.begin()?;
         }
         let centres = usize::from(learnt.centre().is_some());
-        let shapes = self.shapes(learnt.axes_count(), centres, learnt.lists_count());
+        let shapes = self.shapes(learnt.groups(), centres, learnt.lists());
         let directory = self.directory.as_ref();
         let writer = |name: &'static str| {
             let shape = shapes.of(name);
@@ -332,16 +301,24 @@ impl IndexBuilder {
         let checkpointed = checkpointed.filter(|&name| self.resumable || name != "lists");
         let writers = ARRAYS.into_iter().chain(checkpointed).map(writer);
         let mut writers = writers.collect::<Result<_>>()?;
-        write(&mut writers, "axes", 0, &learnt.axes.axes)?;
         write(
             &mut writers,
             "centre",
             0,
             learnt.centre().unwrap_or_default(),
         )?;
-        write(&mut writers, "centroids", 0, &learnt.centroids)?;
+        let QuantiserParts {
+            groups,
+            lists,
+            starts,
+        } = &learnt.quantiser;
+        write(&mut writers, "groups", 0, groups)?;
+        write(&mut writers, "centroids", 0, lists)?;
+        let of_none = if starts.is_empty() { &[0][..] } else { &[] };
+        write(&mut writers, "group_starts", 0, &[starts, of_none].concat())?;
         Ok(Writing {
             learnt,
+            quantiser: None,
             lists: Vec::new(),
             next: ListOffsets::default(),
             writers,
@@ -399,10 +376,16 @@ impl IndexBuilder {
     }
 }
 
+/// Items of a list: the fewest, which small indexes have, and the most, which the largest have.
+const ITEMS_OF_LIST: [usize; 2] = [100, 400];
+
+/// Lists of an index, about, from which on lists grow instead of becoming more.
+const ENOUGH_LISTS: usize = 100_000;
+
 /// The plan for so many items, where none is given.
 pub(crate) fn default_plan(items: usize, seed: u64) -> PartitionPlan {
-    let lists = ((1.5 * (items as f64).sqrt()) as usize).clamp(1, MOST_LISTS);
-    PartitionPlan::new(48, lists, 1)
-        .seed(seed)
-        .until_recall(0.95)
+    let [fewest, most] = ITEMS_OF_LIST;
+    let of_list = (items / ENOUGH_LISTS).clamp(fewest, most);
+    let lists = (items / of_list).clamp(1, MOST_LISTS);
+    PartitionPlan::new(lists, 1).seed(seed).until_recall(0.95)
 }

@@ -14,13 +14,13 @@ use crate::{
         learn::Learnt,
         write::{Writing, write},
     },
-    ivf::list_offsets::ListOffsets,
+    ivf::{coarse_quantiser::QuantiserParts, list_offsets::ListOffsets},
     storage::{
         directory::{Checkpoint, CheckpointFile},
-        layout::{ARRAYS, CHECKPOINT_ARRAYS, has_codes},
+        layout::{ARRAYS, CHECKPOINT_ARRAYS, are_starts, has_codes},
         writer::ArrayWriter,
     },
-    vectors::{grid::Grid, principal_axes::PrincipalAxes},
+    vectors::grid::Grid,
 };
 
 impl IndexBuilder {
@@ -51,7 +51,8 @@ impl IndexBuilder {
             )
         };
         let length = |name| writers[name].shape().length();
-        let shapes = self.shapes(length("axes"), length("centre"), length("centroids"));
+        let (groups, lists_count) = (length("groups"), length("centroids"));
+        let shapes = self.shapes(groups, length("centre"), lists_count);
         let mut shaped = writers.iter();
         if !shapes.is_possible(&self.plan)
             || !shaped.all(|(&name, writer)| *writer.shape() == shapes.of(name))
@@ -62,8 +63,11 @@ impl IndexBuilder {
         let centre = (!centre.is_empty()).then_some(centre);
         let scale = checkpoint.scale.and_then(CommonScale::from_bits);
         let learnt = Learnt {
-            axes: PrincipalAxes::of_parts(writers["axes"].values()?, self.width()),
-            centroids: writers["centroids"].values()?,
+            quantiser: QuantiserParts {
+                groups: writers["groups"].values()?,
+                lists: writers["centroids"].values()?,
+                starts: writers["group_starts"].values()?,
+            },
             grid: scale.map(|scale| Grid { centre, scale }),
             longest: f64::from_bits(checkpoint.longest),
         };
@@ -73,14 +77,17 @@ impl IndexBuilder {
         }
         let mut writing = Writing {
             learnt,
+            quantiser: None,
             lists,
             next: ListOffsets::default(),
             writers,
         };
         let (count, learnt) = (writing.count(), &writing.learnt);
-        let mut values = learnt.axes.axes.iter().chain(&learnt.centroids);
+        let QuantiserParts { groups, lists, .. } = &learnt.quantiser;
+        let mut values = groups.iter().chain(lists);
         if checkpoint.seen > self.items
             || !values.all(|value| value.is_finite())
+            || !are_starts(&learnt.quantiser.starts, lists_count)
             || !(0.0..=f64::MAX).contains(&learnt.longest)
             || learnt.grid.is_some() != has_codes(self.metric)
             || writing.lists.iter().any(|&list| list as usize >= count)

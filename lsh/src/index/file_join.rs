@@ -8,10 +8,9 @@ use serde::Serialize;
 
 use crate::{
     base::{check::check_recall, error::Result, plan::JoinPlan},
-    index::{builder::default_plan, segment::NEAR_LISTS},
-    ivf::centroids::centroid_sample_step,
+    index::builder::default_plan,
+    ivf::coarse_quantiser::sample_step,
     pairs::top_k_lists::{Candidate, capacity},
-    vectors::principal_axes::axes_sample_step,
 };
 
 /// The fewest queries of a chunk: for each chunk the index is gone through once.
@@ -22,16 +21,18 @@ const OF_ITEM: usize = 24;
 
 /// Copies of the sample that an index is learnt from, and of a batch while its rows are brought to
 /// their lists.
-const COPIES_OF_SAMPLE: usize = 2;
+const COPIES_OF_SAMPLE: usize = 3;
 const COPIES_OF_BATCH: usize = 5;
 
-/// Bytes of a row of a panel beside its codes, and of a query beside its top-k list and its vector.
-const OF_PANEL_ROW: usize = 48;
+/// Bytes of a query beside its top-k list and its vector, and of a top-k list beside its slots.
 const OF_QUERY: usize = 64;
-
-/// Bytes of a list for each one near it, and of a top-k list beside its slots.
-const OF_NEAR_LIST: usize = 12;
 const OF_TOP_K: usize = 12;
+
+/// Bytes of a list beside its centroid: the lists near it.
+const OF_LIST: usize = 512;
+
+/// Bytes of an item of a self-join for the lists that it probes, about: so many at a recall of 0.9.
+const OF_PROBES: usize = 12 + 8 * 8;
 
 /// A join of rows that lie in files. What it keeps in memory is told in bytes.
 ///
@@ -73,10 +74,8 @@ pub struct OutOfCore {
     pub batch: usize,
     /// Of all codes of the index, which lie on disk.
     pub codes: usize,
-    /// Of those that are ready to be compared at a time.
-    pub panels: usize,
-    /// Of the lists near each list, while queries are joined.
-    pub near_lists: usize,
+    /// Of the lists, and of which items probe them, while queries are joined.
+    pub lists: usize,
     /// Of the queries of a chunk, their top-k lists and results.
     pub neighbours: usize,
     /// Of what the index is learnt from, or what is known of each item, while it is built.
@@ -155,11 +154,8 @@ impl FileJoin {
     /// `batch` is the fewest bytes of items that are worth bringing to the index at a time, and the
     /// most that make it quicker.
     pub fn out_of_core(&self, memory: usize, batch: &RangeInclusive<usize>) -> Option<OutOfCore> {
-        let available = memory.saturating_sub(self.of_near_lists());
-        // Half of it for panels at most, so that chunks are not many.
-        let all = product(self.items, self.of_codes() + OF_PANEL_ROW);
-        let panels = all.min(available / 2).max(*batch.start());
-        let chunk = available.saturating_sub(panels) / self.of_query();
+        let available = memory.saturating_sub(self.of_search());
+        let chunk = available / self.of_query();
         let chunk = chunk.min(self.asked());
         let of_build = self.of_build();
         let vectors = memory.saturating_sub(of_build) / COPIES_OF_BATCH;
@@ -171,8 +167,7 @@ impl FileJoin {
             chunk: chunk.max(1),
             batch: (vectors / self.of_row().max(1)).max(1),
             codes: product(self.items, self.of_codes()),
-            panels,
-            near_lists: self.of_near_lists(),
+            lists: self.of_search(),
             neighbours: product(chunk, self.of_query()),
             index: of_build,
             vectors: product(COPIES_OF_BATCH, vectors),
@@ -182,7 +177,7 @@ impl FileJoin {
     /// The least memory in which it can go by an index.
     pub fn least(&self, batch: &RangeInclusive<usize>) -> usize {
         let chunk = product(2 * LEAST_CHUNK, self.of_query());
-        let join = chunk.saturating_add(self.of_near_lists() + 2 * batch.start());
+        let join = chunk.saturating_add(self.of_search());
         join.max(self.of_build() + COPIES_OF_BATCH * batch.start())
     }
 
@@ -229,26 +224,30 @@ impl FileJoin {
         self.of_top_k().saturating_add(OF_QUERY + vector)
     }
 
-    /// The lists of the index that are near each of its lists.
-    fn of_near_lists(&self) -> usize {
-        product(
-            OF_NEAR_LIST * self.most_lists(),
-            self.most_lists().min(NEAR_LISTS),
-        )
+    /// The lists of the index, ready to be compared, and which items probe them.
+    fn of_search(&self) -> usize {
+        let probing = match (self.queries, self.k) {
+            (None, Some(_)) => product(self.items, OF_PROBES),
+            _ => 0,
+        };
+        product(self.most_lists(), self.of_list()).saturating_add(probing)
+    }
+
+    /// A list: its centroid, as it is saved and as codes, once by itself and once in a panel.
+    fn of_list(&self) -> usize {
+        let centroid = product(self.dim, size_of::<f32>());
+        centroid.saturating_add(OF_LIST + product(2, self.of_codes()))
     }
 
     /// What the builder of the index holds beside items on their way: first the sample that it learns
     /// from, then a little of each item.
     fn of_build(&self) -> usize {
-        let steps = [
-            centroid_sample_step(self.items, self.most_lists()),
-            axes_sample_step(self.items, self.dim.max(1)),
-        ];
-        let [centroids, axes] = steps.map(|step| self.items.div_ceil(step));
-        // Both, and copies of the one that is being learnt from.
-        let rows = centroids + axes + COPIES_OF_SAMPLE * centroids.max(axes);
-        let learnt_from = product(rows, self.of_row());
-        learnt_from.max(product(OF_ITEM, self.items))
+        let sampled = self
+            .items
+            .div_ceil(sample_step(self.items, self.most_lists()));
+        let learnt_from = product(COPIES_OF_SAMPLE, product(sampled, self.of_row()));
+        let assigned = product(self.most_lists(), self.of_list() + self.of_row());
+        learnt_from.max(product(OF_ITEM, self.items).saturating_add(assigned))
     }
 
     /// Lists of the index that it may go by.
@@ -285,7 +284,7 @@ mod tests {
         let mut last = 0;
         for memory in [least, 2 * least, 4 * least] {
             let told = JOIN.out_of_core(memory, &BATCH).unwrap();
-            assert!(told.near_lists + told.panels + told.neighbours <= memory);
+            assert!(told.lists + told.neighbours <= memory);
             assert!(told.index + told.vectors <= memory);
             assert!(told.chunk > last || told.chunk == 15_000);
             last = told.chunk;

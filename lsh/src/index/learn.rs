@@ -5,58 +5,41 @@ use std::borrow::Cow;
 use lshjoin_kernels::{Rows, memory};
 
 use crate::{
-    base::{
-        context::Context,
-        error::{Error, Result},
-        metric::Metric,
-        plan::PartitionPlan,
-    },
-    ivf::axis_quantiser::AxisQuantiser,
+    base::{context::Context, error::Result, metric::Metric, plan::PartitionPlan},
+    ivf::coarse_quantiser::{CoarseQuantiser, QuantiserParts},
     storage::layout::{has_codes, width},
-    vectors::{
-        Vectors, augment::with_last_value, grid::Grid, norms::norms_of,
-        principal_axes::PrincipalAxes,
-    },
+    vectors::{Vectors, augment::with_last_value, grid::Grid, norms::norms_of},
 };
 
-/// Samples of the items, which all is learnt from.
+/// What all is learnt from.
 #[derive(Default)]
 pub(crate) struct Sample {
-    /// Items at equal steps, for the axes.
-    pub(crate) axes: Vec<f32>,
-    /// The same, at other steps, for the centroids.
-    pub(crate) centroids: Vec<f32>,
+    /// Items at equal steps.
+    rows: Vec<f32>,
     /// The largest norm, where inner products are searched.
     pub(crate) longest: f64,
 }
 
-/// What is learnt from the samples.
+/// What is learnt from the sample.
 pub(crate) struct Learnt {
-    pub(crate) axes: PrincipalAxes,
-    pub(crate) centroids: Vec<f32>,
+    pub(crate) quantiser: QuantiserParts,
     /// `None` where the metric has no codes.
     pub(crate) grid: Option<Grid<f32>>,
     pub(crate) longest: f64,
 }
 
 impl Sample {
-    /// Adds those of a batch that are at the steps of each sample; `first` items came before.
-    pub(crate) fn add(
-        &mut self,
-        items: Rows<'_, f32>,
-        first: usize,
-        axes: usize,
-        centroids: usize,
-    ) -> Result<()> {
-        let take = |step: usize, values: &mut Vec<f32>| {
-            let start = first.next_multiple_of(step) - first;
-            let rows = (start..items.len()).step_by(step);
-            memory::reserve(values, rows.len() * items.dim(), "a sample of the items")?;
-            rows.for_each(|row| values.extend_from_slice(items.row(row)));
-            Ok::<_, Error>(())
-        };
-        take(axes, &mut self.axes)?;
-        take(centroids, &mut self.centroids)
+    /// Adds every `step`th of all items from a batch; `first` items came before.
+    pub(crate) fn add(&mut self, items: Rows<'_, f32>, first: usize, step: usize) -> Result<()> {
+        let start = first.next_multiple_of(step) - first;
+        let rows = (start..items.len()).step_by(step);
+        memory::reserve(
+            &mut self.rows,
+            rows.len() * items.dim(),
+            "a sample of the items",
+        )?;
+        rows.for_each(|row| self.rows.extend_from_slice(items.row(row)));
+        Ok(())
     }
 
     pub(crate) fn learn(
@@ -66,35 +49,31 @@ impl Sample {
         plan: &PartitionPlan,
         ctx: &Context,
     ) -> Result<Learnt> {
-        let width = width(metric, dim);
         let mut learnt = Learnt {
-            axes: PrincipalAxes::of_parts(Vec::new(), width),
-            centroids: Vec::new(),
+            quantiser: QuantiserParts::default(),
             grid: None,
             longest: self.longest,
         };
         if !has_codes(metric) {
             return Ok(learnt);
         }
-        let rows = learnt.kept(Rows::new(&self.axes, dim)?, metric, ctx)?;
-        learnt.axes = PrincipalAxes::of_sample(Rows::new(&rows, width)?, plan.axes, ctx)?;
-        let rows = learnt.kept(Rows::new(&self.centroids, dim)?, metric, ctx)?;
-        let rows = Rows::new(&rows, width)?;
-        learnt.grid = Some(Grid::of(rows, metric, ctx)?);
-        let side = Vectors::without_codes("items", rows, metric, ctx)?;
-        let quantiser = AxisQuantiser::of_sample(&learnt.axes, &side, plan.lists, plan.seed, ctx)?;
-        learnt.centroids = quantiser.into_centroids();
+        let rows = learnt.kept(Rows::new(&self.rows, dim)?, metric, ctx)?;
+        let rows = Rows::new(&rows, width(metric, dim))?;
+        let grid = Grid::of(rows, metric, ctx)?;
+        let side = Vectors::with_grid("items", rows, metric, &grid, ctx)?;
+        let quantiser = CoarseQuantiser::of_side(&side, plan.lists, plan.seed, ctx)?;
+        (learnt.quantiser, learnt.grid) = (quantiser.into_parts(), Some(grid));
         Ok(learnt)
     }
 }
 
 impl Learnt {
-    pub(crate) fn axes_count(&self) -> usize {
-        self.axes.count()
+    pub(crate) fn groups(&self) -> usize {
+        self.quantiser.starts.len().saturating_sub(1)
     }
 
-    pub(crate) fn lists_count(&self) -> usize {
-        self.centroids.len() / self.axes_count().max(1)
+    pub(crate) fn lists(&self) -> usize {
+        self.quantiser.starts.last().map_or(0, |&end| end as usize)
     }
 
     /// What is subtracted from rows before they are coded, if anything.
@@ -102,8 +81,21 @@ impl Learnt {
         self.grid.as_ref().and_then(|grid| grid.centre.as_deref())
     }
 
-    pub(crate) fn quantiser(&self) -> AxisQuantiser {
-        AxisQuantiser::of_parts(self.axes.clone(), self.centroids.clone())
+    /// Rows as they are stored, prepared: for inner products, augmented ones.
+    pub(crate) fn prepared<'a>(
+        &self,
+        rows: Rows<'a, f32>,
+        metric: Metric,
+        ctx: &Context,
+    ) -> Result<Vectors<'a, f32>> {
+        let side = match &self.grid {
+            Some(grid) => Vectors::with_grid("items", rows, metric, grid, ctx)?,
+            None => Vectors::new("items", rows, metric, ctx)?,
+        };
+        match metric {
+            Metric::InnerProduct => side.with_norm(self.longest),
+            _ => Ok(side),
+        }
     }
 
     /// Rows as they are stored: for inner products, augmented.

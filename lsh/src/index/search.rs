@@ -15,29 +15,32 @@ use crate::{
         plan::{JoinPlan, PartitionPlan},
         sampling::sample,
     },
-    index::{Index, as_given, segment::SegmentLists},
-    ivf::{list_offsets::ListOffsets, list_probing::ListProbing},
+    index::{Index, as_given, deletions::DeletionBitmap, lists::SegmentLists},
+    ivf::{
+        margins::{Reach, probe_stats, recall_curve},
+        probe_lists::ProbeLists,
+    },
     join::{
+        by_lists::MOST_PROBED,
         knn::by_plan,
         radius::{radius_join, stream_sides},
     },
     pairs::{
         by_sorting::are_most,
+        code_join::CodeJoin,
         results::{NEIGHBORS, Neighbors, PAIRS, RadiusNeighbors},
         top_k_join::{TopKJoin, all_pairs},
     },
-    recall::ground_truth::{GroundTruth, Split},
+    recall::{
+        ground_truth::{GroundTruth, Split},
+        others::Others,
+    },
     storage::layout::MOST_HELD_OUT,
-    vectors::{Vectors, augment::with_last_value},
+    vectors::{Sides, Vectors, augment::with_last_value},
 };
 
-/// Bytes that panels of an index's codes may take up at a time: so many that hardly anything is
-/// gathered twice.
-pub(crate) const PANEL_BYTES: usize = 1 << 30;
-
-/// Above this share of the pairs of a self-join, comparing all, each once, is quicker than probing
-/// lists; with queries, above twice the share.
-pub(crate) const MOST_PROBED_OF_SELF_JOIN: f64 = 0.45;
+/// Of fewer queries it is not measured how far they have to probe.
+const FEW_QUERIES: usize = 4096;
 
 impl Index {
     /// For each query the `k` nearest items, ids in place of rows; ties by id.
@@ -52,24 +55,9 @@ impl Index {
         plan: &JoinPlan,
         ctx: &Context,
     ) -> Result<Neighbors<f32>> {
-        self.knn_within(queries, k, plan, PANEL_BYTES, ctx)
-    }
-
-    /// [`Index::knn`] with panels of codes that take up to `panel_bytes` at a time.
-    ///
-    /// # Errors
-    /// As [`Index::knn`].
-    pub fn knn_within(
-        &self,
-        queries: Rows<'_, f32>,
-        k: usize,
-        plan: &JoinPlan,
-        panel_bytes: usize,
-        ctx: &Context,
-    ) -> Result<Neighbors<f32>> {
         self.check_dimension(queries)?;
         if self.added.len() == 0 {
-            let found = self.find(queries, k, plan, panel_bytes, ctx)?;
+            let found = self.find(queries, k, plan, ctx)?;
             return self.with_ids(found, ctx);
         }
         // Added items first: the recall that is reported is that of the items by list.
@@ -77,7 +65,7 @@ impl Index {
         let added = Rows::new(&values, self.segment.dim)?;
         let metric = self.segment.metric;
         let added = by_plan(Some(queries), added, k, metric, &JoinPlan::Exact, ctx)?;
-        let found = self.find(queries, k, plan, panel_bytes, ctx)?;
+        let found = self.find(queries, k, plan, ctx)?;
         merged([(found, self.segment.ids(ctx)?), (added, &ids)])
     }
 
@@ -117,7 +105,6 @@ impl Index {
         queries: Rows<'_, f32>,
         k: usize,
         plan: &JoinPlan,
-        panel_bytes: usize,
         ctx: &Context,
     ) -> Result<Neighbors<f32>> {
         let segment = &self.segment;
@@ -125,42 +112,105 @@ impl Index {
         let augmented = self.as_kept(queries, ctx)?;
         let rows = Rows::new(&augmented, segment.width())?;
         let right = segment.nearest_of(&self.removed, k, ctx)?;
-        match segment.lists(ctx)? {
-            None => {
-                // A plan for other lists is refused all the same.
-                self.lists_for(plan, ctx)?;
-                let left = right.prepare_other("queries", rows, ctx)?;
-                all_pairs(Some(&left), &right, k, ctx)
-            }
-            Some(lists) => {
-                let (left, of_left) = self.left(&augmented, &right, &lists, ctx)?;
-                let (sides, tables) = ((Some(&left), &right), (&of_left, &*lists));
-                let plan = self.lists_for(plan, ctx)?.map(|(plan, _)| plan);
-                let probing = plan.map(|plan| {
-                    let rows = held_out_rows(&left);
-                    self.list_probing(sides, rows, tables, k, plan, panel_bytes, ctx)
-                });
-                match probing.transpose()?.flatten() {
-                    None => exactly((&left, &right), tables, k, panel_bytes, ctx),
-                    Some(probing) => probe(&left, &right, k, probing, ctx),
-                }
+        let mut left = right.prepare_other("queries", rows, ctx)?;
+        let plan = self.partition_plan(plan)?;
+        let Some(lists) = segment.lists(ctx)? else {
+            return all_pairs(Some(&left), &right, k, ctx);
+        };
+        if are_most(k, right.rows.len()) {
+            return all_pairs(Some(&left), &right, k, ctx);
+        }
+        let reach = match plan {
+            None => None,
+            Some(plan) => self.reach_of_queries((&left, &right), k, plan, &lists, ctx)?,
+        };
+        match reach {
+            None => exactly((&mut left, &right), &lists, k, ctx),
+            Some(reach) => {
+                ctx.begin_stage("lists");
+                let warm_start = lists.warm_start(false, k);
+                let items = (&right, &lists.starts);
+                let probe_lists = ProbeLists::of_queries(
+                    &lists.quantiser,
+                    warm_start,
+                    &mut left,
+                    items,
+                    reach,
+                    ctx,
+                )?;
+                by_lists(&left, &right, k, None, probe_lists, ctx)
             }
         }
     }
 
-    /// Queries, augmented as the items are, prepared and in order of lists; and where the lists
-    /// start.
-    pub(crate) fn left<'a>(
+    /// How far these queries probe; `None` where comparing all pairs is quicker.
+    fn reach_of_queries(
         &self,
-        augmented: &'a [f32],
-        right: &Vectors<'_, f32>,
+        (left, right): (&Vectors<'_, f32>, &Vectors<'_, f32>),
+        k: usize,
+        plan: PartitionPlan,
         lists: &SegmentLists,
         ctx: &Context,
-    ) -> Result<(Vectors<'a, f32>, ListOffsets)> {
-        let rows = Rows::new(augmented, self.segment.width())?;
-        let mut left = right.prepare_other("queries", rows, ctx)?;
-        let table = lists.quantiser().starts(&mut left, ctx)?;
-        Ok((left, table))
+    ) -> Result<Option<Reach>> {
+        let Some(recall) = plan.until_recall else {
+            return Ok(Some(lists.reach(right, plan.probes, ctx)?));
+        };
+        let margin = match left.len() < FEW_QUERIES {
+            false => self.margin_for((Some(left), right), None, k, recall, lists, ctx)?,
+            // Few say little of what they need, and it would take longer than to answer them.
+            true => lists.margin_for(k, recall, || self.margin_for_items(k, recall, lists, ctx))?,
+        };
+        Ok(margin.map(Reach::without_pass))
+    }
+
+    /// The margin with which items, asked as queries, find their neighbours.
+    pub(crate) fn margin_for_items(
+        &self,
+        k: usize,
+        recall: f64,
+        lists: &SegmentLists,
+        ctx: &Context,
+    ) -> Result<Option<f32>> {
+        let all = DeletionBitmap::default();
+        let right = self.segment.nearest_of(&all, k.saturating_add(1), ctx)?;
+        let values = self.items_at(self.segment.ground_truth(ctx)?, ctx)?;
+        let augmented = self.as_kept(Rows::new(&values, self.segment.dim)?, ctx)?;
+        let rows = Rows::new(&augmented, self.segment.width())?;
+        let left = right.prepare_other("items", rows, ctx)?;
+        // Each finds itself, too.
+        let recall = Others { k: Some(k) }.of_all(recall);
+        self.margin_for((Some(&left), &right), None, k + 1, recall, lists, ctx)
+    }
+
+    /// The margin with which held-out rows find as many of their neighbours as are asked for;
+    /// `None` where comparing all pairs is quicker. They are rows of the right side in a self-join,
+    /// and else some of the left one.
+    pub(crate) fn margin_for(
+        &self,
+        (left, right): Sides<'_, '_, f32>,
+        rows: Option<Vec<u32>>,
+        k: usize,
+        recall: f64,
+        lists: &SegmentLists,
+        ctx: &Context,
+    ) -> Result<Option<f32>> {
+        ctx.begin_stage("ground truth");
+        let probing = left.unwrap_or(right);
+        let rows = rows.unwrap_or_else(|| sample(probing.rows.len(), MOST_HELD_OUT));
+        let k = k.min(right.rows.len());
+        let ground_truth = GroundTruth::of_rows(left, right, rows, k, ctx)?;
+        let warm_start = lists.warm_start(left.is_none(), k);
+        let known = ground_truth.known(Split::All);
+        let quantiser = &lists.quantiser;
+        let curve = recall_curve(quantiser, &warm_start, left, right, &known, ctx)?;
+        let margin = curve.threshold_for(recall);
+        let stats = probe_stats(quantiser, &warm_start, probing, &[margin], ctx)?[0];
+        let most = match left {
+            None => MOST_PROBED / 2.0,
+            Some(_) => MOST_PROBED,
+        };
+        let is_worth = margin < f32::INFINITY && stats.share + stats.warm_start <= most;
+        Ok(is_worth.then_some(margin))
     }
 
     /// Some of the items, as they were given.
@@ -194,13 +244,8 @@ impl Index {
         Ok(with_last_value(queries, |_| 0.0)?.into())
     }
 
-    /// The plan, which has to be one for this index, and the lists; `None` where all pairs are
-    /// compared.
-    pub(crate) fn lists_for(
-        &self,
-        plan: &JoinPlan,
-        ctx: &Context,
-    ) -> Result<Option<(PartitionPlan, std::sync::Arc<SegmentLists>)>> {
+    /// The plan, which has to be one for this index; `None` where all pairs are compared.
+    pub(crate) fn partition_plan(&self, plan: &JoinPlan) -> Result<Option<PartitionPlan>> {
         plan.check()?;
         let plan = match plan {
             JoinPlan::Exact => return Ok(None),
@@ -214,50 +259,17 @@ impl Index {
             }
         };
         let own = self.segment.plan;
-        if (plan.seed, plan.axes, plan.lists) != (own.seed, own.axes, own.lists) {
+        if (plan.seed, plan.lists) != (own.seed, own.lists) {
             return Err(Error::parameter(
                 "plan",
-                "of the index's own seed, axes and lists",
+                "of the index's own seed and lists",
                 format!(
-                    "of seed {}, {} axes and {} lists (the index has seed {}, {} axes and {} lists)",
-                    plan.seed, plan.axes, plan.lists, own.seed, own.axes, own.lists
+                    "of seed {} and {} lists (the index has seed {} and {} lists)",
+                    plan.seed, plan.lists, own.seed, own.lists
                 ),
             ));
         }
-        let lists = self.segment.lists(ctx)?;
-        Ok(lists.map(|lists| (plan, lists)))
-    }
-
-    /// How left rows probe the lists of the index; `None` where comparing all pairs is quicker.
-    /// `rows` are the left rows that are held out.
-    #[expect(clippy::too_many_arguments, reason = "two sides, and all of a plan")]
-    pub(crate) fn list_probing<'a>(
-        &self,
-        (left, right): (Option<&Vectors<'_, f32>>, &Vectors<'_, f32>),
-        rows: Vec<u32>,
-        (of_left, lists): (&'a ListOffsets, &'a SegmentLists),
-        k: usize,
-        plan: PartitionPlan,
-        panel_bytes: usize,
-        ctx: &Context,
-    ) -> Result<Option<ListProbing<'a>>> {
-        let neighbors = Cow::Borrowed(lists.neighbors.as_slice());
-        let mut probing = ListProbing::over(neighbors, of_left, &lists.table, plan.probes);
-        if let Some(recall) = plan.until_recall {
-            ctx.begin_stage("ground truth");
-            let k = k.min(right.rows.len());
-            let ground_truth = GroundTruth::of_rows(left, right, rows, k, ctx)?;
-            probing.extend(recall, ground_truth.by_internal_id(left, right, Split::All));
-            let most = if left.is_none() {
-                MOST_PROBED_OF_SELF_JOIN
-            } else {
-                2.0 * MOST_PROBED_OF_SELF_JOIN
-            };
-            if probing.share() > most || !probing.is_known() {
-                return Ok(None);
-            }
-        }
-        Ok(Some(probing.within(panel_bytes)))
+        Ok(Some(plan))
     }
 
     /// The pairs nearer than `radius` that are wanted, with the ids of the right rows.
@@ -296,50 +308,38 @@ impl Index {
     }
 }
 
-/// Left rows to choose by how far to probe.
-pub(crate) fn held_out_rows(side: &Vectors<'_, f32>) -> Vec<u32> {
-    sample(side.rows.len(), MOST_HELD_OUT)
-}
-
-/// Lets left rows probe near lists, and further ones until they hold `k` rows. Where too few of
-/// these take part, left rows are compared with all.
-pub(crate) fn probe(
+/// Lets left rows probe lists. They are the right ones from `first` on, where that is given.
+pub(crate) fn by_lists(
     left: &Vectors<'_, f32>,
     right: &Vectors<'_, f32>,
     k: usize,
-    probing: ListProbing<'_>,
+    first: Option<u32>,
+    probe_lists: ProbeLists,
     ctx: &Context,
 ) -> Result<Neighbors<f32>> {
-    if are_most(k, right.rows.len()) {
+    let (Some(of_left), Some(of_right)) = (&left.codes, &right.codes) else {
         return all_pairs(Some(left), right, k, ctx);
+    };
+    let mut join = CodeJoin::new(Some(left), right, (Some(of_left), of_right), k, ctx)?;
+    if let Some(first) = first {
+        join = join.of_chunk(first);
     }
-    ctx.begin_stage("probes");
-    let join = TopKJoin::new(Some(left), right, k, ctx)?;
-    probing
-        .covering_at_least(k)
-        .run(left, right, &join.nearest, ctx)?;
-    join.complete()?;
     ctx.reached_unknown();
-    join.nearest.finish()
+    join.by_lists(0, probe_lists, None, false)
 }
 
 /// Compares all pairs, after those of left rows and their own lists: nearly all others then fail
 /// the filter on codes.
 pub(crate) fn exactly(
-    (left, right): (&Vectors<'_, f32>, &Vectors<'_, f32>),
-    (of_left, lists): (&ListOffsets, &SegmentLists),
+    (left, right): (&mut Vectors<'_, f32>, &Vectors<'_, f32>),
+    lists: &SegmentLists,
     k: usize,
-    panel_bytes: usize,
     ctx: &Context,
 ) -> Result<Neighbors<f32>> {
-    if are_most(k, right.rows.len()) {
-        return all_pairs(Some(left), right, k, ctx);
-    }
-    let neighbors = Cow::Borrowed(lists.neighbors.as_slice());
+    let own = ProbeLists::own_lists(&lists.quantiser, left, (right, &lists.starts), ctx)?;
     ctx.begin_stage("probes");
-    let probing = ListProbing::over(neighbors, of_left, &lists.table, 1).within(panel_bytes);
     let join = TopKJoin::new(Some(left), right, k, ctx)?;
-    probing.run(left, right, &join.nearest, ctx)?;
+    join.join(&own.left, &own.right, own.blocks, &join.nearest.unbounded())?;
     join.all_pairs()
 }
 

@@ -16,9 +16,9 @@ use crate::{
         metric::Metric,
         plan::{JoinPlan, PartitionPlan},
     },
-    index::{deletions::DeletionBitmap, ids::ById},
+    index::{deletions::DeletionBitmap, ids::ById, lists::SegmentLists},
     ivf::{
-        axis_quantiser::{AxisQuantiser, NearLists},
+        coarse_quantiser::{CoarseQuantiser, QuantiserParts},
         list_offsets::ListOffsets,
     },
     storage::{
@@ -26,15 +26,11 @@ use crate::{
         layout::{ARRAYS, Shapes, check_numbers, has_codes, width},
         manifest::{IndexMetadata, Manifest},
     },
-    vectors::{Vectors, principal_axes::PrincipalAxes, row_source::RowSource},
+    vectors::{Vectors, row_source::RowSource},
 };
 
 /// How an out-of-memory error names them.
 const LISTS: &str = "the lists of an index";
-
-/// Near lists that are kept for each list. Its rows can probe no others; all lists for each of
-/// 16384 would take up 2 GB.
-pub(super) const NEAR_LISTS: usize = 1024;
 
 /// Some rows of an index with all that was learnt from them.
 #[derive(Debug)]
@@ -47,28 +43,6 @@ pub(crate) struct Segment {
     /// Set once everything but the rows was found sound; from the beginning, if it was made here.
     pub(crate) sound: OnceLock<()>,
     lists: OnceLock<Option<Arc<SegmentLists>>>,
-}
-
-/// The lists of a segment.
-pub(crate) struct SegmentLists {
-    axes: PrincipalAxes,
-    centroids: Vec<f32>,
-    /// Where the rows of each list start.
-    pub(crate) table: ListOffsets,
-    /// The near lists of each.
-    pub(crate) neighbors: Vec<NearLists>,
-}
-
-impl std::fmt::Debug for SegmentLists {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} lists", self.table.len())
-    }
-}
-
-impl SegmentLists {
-    pub(crate) fn quantiser(&self) -> AxisQuantiser {
-        AxisQuantiser::of_parts(self.axes.clone(), self.centroids.clone())
-    }
 }
 
 /// What a segment knows of some of its rows, beside what a join needs of any.
@@ -123,7 +97,7 @@ fn checked(directory: &Path, manifest: &Manifest) -> Result<(Metric, PartitionPl
         rows: metadata.items,
         width: width(metric, metadata.dim),
         metric,
-        axes: arrays["axes"].shape().length(),
+        groups: arrays["groups"].shape().length(),
         centres: arrays["centre"].shape().length(),
         lists: arrays["centroids"].shape().length(),
         ground_truth: arrays["held_out"].shape().length(),
@@ -257,19 +231,18 @@ impl Segment {
         if centroids.is_empty() {
             return Ok(None);
         }
-        let axes: &[f32] = self.array("axes").values();
-        let starts: &[u64] = self.array("starts").values();
-        let mut lists = SegmentLists {
-            axes: PrincipalAxes::of_parts(memory::copied(axes, LISTS)?, self.width()),
-            centroids: memory::copied(centroids, LISTS)?,
-            table: ListOffsets::of_starts(memory::collect(
-                starts.iter().map(|&start| start as usize),
-                LISTS,
-            )?),
-            neighbors: Vec::new(),
+        let groups: &[f32] = self.array("groups").values();
+        let group_starts: &[u64] = self.array("group_starts").values();
+        let parts = QuantiserParts {
+            groups: memory::copied(groups, LISTS)?,
+            lists: memory::copied(centroids, LISTS)?,
+            starts: memory::copied(group_starts, LISTS)?,
         };
-        lists.neighbors = lists.quantiser().neighbors(&lists.table, NEAR_LISTS, ctx)?;
-        Ok(Some(Arc::new(lists)))
+        let quantiser = CoarseQuantiser::of_parts(parts, self.width(), ctx)?;
+        let starts: &[u64] = self.array("starts").values();
+        let starts = starts.iter().map(|&start| start as usize);
+        let starts = ListOffsets::of_starts(memory::collect(starts, LISTS)?);
+        Ok(Some(Arc::new(SegmentLists::new(quantiser, starts))))
     }
 
     /// The held-out rows, by which it is chosen how far to probe.

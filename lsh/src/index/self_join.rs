@@ -1,6 +1,6 @@
 //! The items of an index joined with themselves, chunk by chunk.
 
-use std::{borrow::Cow, ops::Range};
+use std::ops::Range;
 
 use lshjoin_kernels::{Rows, memory};
 
@@ -14,14 +14,14 @@ use crate::{
     },
     index::{
         Index,
-        search::{PANEL_BYTES, exactly, held_out_rows, probe},
+        search::{by_lists, exactly},
     },
-    ivf::list_probing::ListProbing,
+    ivf::{margins::probes_within, probe_lists::ProbeLists},
     pairs::{
+        by_sorting::are_most,
         results::{Neighbors, RadiusNeighbors},
         top_k_join::{EXACT_BELOW, all_pairs},
     },
-    recall::others::Others,
     vectors::Vectors,
 };
 
@@ -44,63 +44,51 @@ impl Index {
     ) -> Result<JoinPlan> {
         let items = self.segment.len();
         let most = queries.map_or(items, |(_, all)| all);
-        let Some((mut plan, lists)) = self.lists_for(plan, ctx)? else {
+        let lists = self.segment.lists(ctx)?;
+        let (Some(plan), Some(lists)) = (self.partition_plan(plan)?, lists) else {
             return Ok(JoinPlan::Exact);
         };
         if most.min(items) < EXACT_BELOW {
             return Ok(JoinPlan::Exact);
         }
-        if plan.until_recall.is_none() {
+        let Some(recall) = plan.until_recall else {
             return Ok(JoinPlan::Partitions(plan));
-        }
-        let right = self
-            .segment
-            .nearest_of(&self.removed, k.saturating_add(1), ctx)?;
-        let own;
-        let (queries, k) = match queries {
-            Some((queries, _)) => (Some(queries), k),
-            // A stored item has another last value than it has as a query, so this is no self-join.
-            None if self.segment.metric == Metric::InnerProduct => {
-                own = self.items_at(self.segment.ground_truth(ctx)?, ctx)?;
-                let others = Others { k: Some(k) };
-                plan.until_recall = plan.until_recall.map(|recall| others.of_all(recall));
-                (Some(Rows::new(&own, self.segment.dim)?), k + 1)
-            }
-            None => (None, k),
         };
-        let probes = match queries {
-            None => {
-                let rows = self.segment.ground_truth(ctx)?;
-                let tables = (&lists.table, &*lists);
-                let probing =
-                    self.list_probing((None, &right), rows, tables, k, plan, PANEL_BYTES, ctx)?;
-                probing.map(|probing| probing.probes())
-            }
-            Some(queries) => {
+        let wanted = k.saturating_add(1);
+        let right = self.segment.nearest_of(&self.removed, wanted, ctx)?;
+        let margin = match queries {
+            Some((queries, _)) => {
                 self.check_dimension(queries)?;
                 let augmented = self.as_kept(queries, ctx)?;
-                let (left, of_left) = self.left(&augmented, &right, &lists, ctx)?;
-                let (sides, tables) = ((Some(&left), &right), (&of_left, &*lists));
-                let rows = held_out_rows(&left);
-                let probing = self.list_probing(sides, rows, tables, k, plan, PANEL_BYTES, ctx)?;
-                probing.map(|probing| probing.probes())
+                let rows = Rows::new(&augmented, self.segment.width())?;
+                let left = right.prepare_other("queries", rows, ctx)?;
+                self.margin_for((Some(&left), &right), None, k, recall, &lists, ctx)?
+            }
+            // A stored item has another last value than it has as a query, so this is no self-join.
+            None if self.segment.metric == Metric::InnerProduct => {
+                self.margin_for_items(k, recall, &lists, ctx)?
+            }
+            None => {
+                let rows = self.segment.ground_truth(ctx)?;
+                self.margin_for((None, &right), Some(rows), k, recall, &lists, ctx)?
             }
         };
-        Ok(match probes {
-            None => JoinPlan::Exact,
-            Some(probes) => JoinPlan::Partitions(PartitionPlan {
-                probes,
-                until_recall: None,
-                ..plan
-            }),
-        })
+        let Some(margin) = margin else {
+            return Ok(JoinPlan::Exact);
+        };
+        let probes = probes_within(&lists.quantiser, &right, margin, ctx)?;
+        Ok(JoinPlan::Partitions(PartitionPlan {
+            probes,
+            until_recall: None,
+            ..plan
+        }))
     }
 
     /// The ids of some of the items, by list, and the `k` nearest others of each: a chunk of the
     /// join of all items with themselves. The chunks of `0..len` make up the whole.
     ///
-    /// Panels of codes take up to `panel_bytes`. Beside these, each item of the chunk takes about
-    /// 30 bytes for each of k + 7 neighbours.
+    /// Each item of the chunk takes about 20 bytes for each of k + 10 neighbours. Beside these, the
+    /// lists that items probe are kept in memory, 4 bytes each.
     ///
     /// # Errors
     /// When the chunk is not one, something was added or removed, the plan is not fixed, or as
@@ -110,15 +98,15 @@ impl Index {
         chunk: Range<usize>,
         k: usize,
         plan: &JoinPlan,
-        panel_bytes: usize,
         ctx: &Context,
     ) -> Result<(Vec<i64>, Neighbors<f32>)> {
         ctx.begin_stage("codes");
         // One more, since each item finds itself.
         let wanted = k.saturating_add(usize::from(k > 0));
-        let (left, right) = self.chunk(&chunk, wanted, ctx)?;
-        let lists = self.lists_for(plan, ctx)?;
-        if let Some((plan, _)) = &lists
+        let (mut left, right) = self.chunk(&chunk, wanted, ctx)?;
+        let first = chunk.start as u32;
+        let plan_of_lists = self.partition_plan(plan)?;
+        if let Some(plan) = &plan_of_lists
             && plan.until_recall.is_some()
         {
             return Err(Error::parameter(
@@ -127,31 +115,30 @@ impl Index {
                 format!("{plan:?}"),
             ));
         }
-        let found = match lists {
+        let lists = self.segment.lists(ctx)?;
+        let lists = lists.filter(|_| !are_most(wanted, right.rows.len()));
+        let found = match (lists, plan_of_lists) {
             _ if self.segment.metric == Metric::InnerProduct => {
-                let rows = chunk.start as u32..chunk.end as u32;
+                let rows = first..chunk.end as u32;
                 let rows = memory::collect(rows, ROW_NUMBERS)?;
                 let values = self.items_at(rows, ctx)?;
                 let queries = Rows::new(&values, self.segment.dim)?;
-                self.find(queries, wanted, plan, panel_bytes, ctx)?
+                without_itself(self.find(queries, wanted, plan, ctx)?, chunk.start)
             }
-            None => match self.segment.lists(ctx)? {
-                None => all_pairs(Some(&left), &right, wanted, ctx)?,
-                Some(lists) => {
-                    let of_left = lists.table.slice(&chunk);
-                    let tables = (&of_left, &*lists);
-                    exactly((&left, &right), tables, wanted, panel_bytes, ctx)?
-                }
-            },
-            Some((plan, lists)) => {
-                let of_left = lists.table.slice(&chunk);
-                let neighbors = Cow::Borrowed(lists.neighbors.as_slice());
-                let probing = ListProbing::over(neighbors, &of_left, &lists.table, plan.probes);
-                let probing = probing.within(panel_bytes);
-                probe(&left, &right, wanted, probing, ctx)?
+            (None, _) => without_itself(all_pairs(Some(&left), &right, wanted, ctx)?, chunk.start),
+            (Some(lists), None) => {
+                let found = exactly((&mut left, &right), &lists, wanted, ctx)?;
+                without_itself(found, chunk.start)
+            }
+            (Some(lists), Some(plan)) => {
+                let reach = lists.reach(&right, plan.probes, ctx)?;
+                let of_items = lists.probes(&right, k, reach, ctx)?;
+                let warm_start = lists.warm_start(true, k);
+                let probe_lists =
+                    ProbeLists::of_chunk(warm_start, &lists.starts, of_items, chunk.clone());
+                by_lists(&left, &right, k, Some(first), probe_lists, ctx)?
             }
         };
-        let found = without_itself(found, chunk.start);
         let ids = &self.segment.ids(ctx)?[chunk];
         let ids = memory::copied(ids, ROW_NUMBERS)?;
         Ok((ids, self.with_ids(found, ctx)?))

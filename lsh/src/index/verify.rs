@@ -13,7 +13,7 @@ use crate::{
         metric::Metric,
     },
     index::{ids::duplicate_ranks, segment::Segment},
-    storage::layout::has_norms,
+    storage::layout::{are_starts, has_norms},
     vectors::{
         duplicates::hash,
         norms::{directions, norm_error, norms_of},
@@ -22,9 +22,6 @@ use crate::{
 
 /// Rows that are checked between two checks for cancelling.
 const VERIFIED: usize = 1 << 14;
-
-/// No value of an axis, whose norm is 1 but for rounding, is above this.
-const UNIT: f32 = 1.001;
 
 /// No norm of a stored row is above this, however long the row is.
 const LONGEST: f64 = 1e45;
@@ -50,12 +47,12 @@ impl Segment {
         let mut small = self.arrays.iter().filter(|(name, _)| *name != "rows");
         small.try_for_each(|(_, array)| array.check_all(ctx))?;
         let items = self.len();
-        let starts: &[u64] = self.array("starts").values();
-        let ends = (starts.first(), starts.last());
-        let end = if starts.len() > 1 { items as u64 } else { 0 };
-        if ends != (Some(&0), Some(&end)) || !starts.is_sorted() {
-            let starts = self.array("starts");
-            return Err(starts.damaged("lists don't follow one another"));
+        let lists = self.array("centroids").shape().length();
+        let listed = if lists > 0 { items } else { 0 };
+        for (name, end) in [("starts", listed), ("group_starts", lists)] {
+            if !are_starts(self.array(name).values(), end) {
+                return Err(self.array(name).damaged("lists don't follow one another"));
+            }
         }
         for name in ["by_id", "held_out"] {
             let rows: &[u32] = self.array(name).values();
@@ -71,16 +68,10 @@ impl Segment {
         if !by_id.values::<u32>().par_windows(2).all(rising) {
             return Err(by_id.damaged("ids don't rise, or one comes twice"));
         }
-        let axes: &[f32] = self.array("axes").values();
-        if axes.iter().any(|value| value.abs() > UNIT) {
-            return Err(self.array("axes").damaged("an axis is longer than 1"));
-        }
-        if let Ok(centroids) = Rows::new(
-            self.array("centroids").values::<f32>(),
-            self.array("axes").shape().length(),
-        ) {
-            let checked = magnitude::check("centroids", centroids, Metric::Euclidean, ctx);
-            checked.map_err(|error| self.damaged("centroids", error))?;
+        for name in ["groups", "centroids"] {
+            let centroids = Rows::new(self.array(name).values::<f32>(), self.width())?;
+            let checked = magnitude::check(name, centroids, Metric::Euclidean, ctx);
+            checked.map_err(|error| self.damaged(name, error))?;
         }
         let norms: &[f64] = self.array("norms").values();
         let mut norms = norms.iter().zip(0..);

@@ -8,22 +8,28 @@ use rayon::prelude::*;
 use crate::{
     base::{ROW_NUMBERS, context::Context, error::Result, metric::Metric},
     index::learn::Learnt,
-    ivf::list_offsets::ListOffsets,
+    ivf::{coarse_quantiser::CoarseQuantiser, list_offsets::ListOffsets},
     storage::{
         array::Array,
         format::Written,
         layout::{held_out_step, width},
         writer::ArrayWriter,
     },
-    vectors::{Vectors, duplicates::hash},
+    vectors::duplicates::hash,
 };
 
 /// How an out-of-memory error names them.
 const OF_LIST: &str = "items of a list";
+const LISTS: &str = "the list of each item";
+
+/// Rows that are assigned to lists at a time.
+const ASSIGNED: usize = 1 << 16;
 
 /// A build in one of its last two passes.
 pub(crate) struct Writing {
     pub(crate) learnt: Learnt,
+    /// Made of what was learnt when the first items are assigned.
+    pub(crate) quantiser: Option<CoarseQuantiser>,
     /// The list of each item that was assigned to one, in the order in which items come.
     pub(crate) lists: Vec<u32>,
     /// Where each list's next row goes.
@@ -43,7 +49,7 @@ pub(crate) struct Done {
 impl Writing {
     /// How many lists there are; where the metric has no use for any, one of all rows.
     pub(crate) fn count(&self) -> usize {
-        self.learnt.lists_count().max(1)
+        self.learnt.lists().max(1)
     }
 
     /// Where the next row of each list goes once the first `seen` items are written; where `seen`
@@ -54,6 +60,41 @@ impl Writing {
             next.take(list, 1);
         });
         next
+    }
+
+    /// Finds the lists of a batch.
+    pub(crate) fn assign(
+        &mut self,
+        items: Rows<'_, f32>,
+        metric: Metric,
+        ctx: &Context,
+    ) -> Result<()> {
+        if self.learnt.lists() == 0 {
+            return Ok(memory::extend(
+                &mut self.lists,
+                std::iter::repeat_n(0, items.len()),
+                LISTS,
+            )?);
+        }
+        let width = width(metric, items.dim());
+        let quantiser = match self.quantiser.take() {
+            Some(quantiser) => quantiser,
+            None => CoarseQuantiser::of_parts(self.learnt.quantiser.clone(), width, ctx)?,
+        };
+        let quantiser = self.quantiser.insert(quantiser);
+        for start in (0..items.len()).step_by(ASSIGNED) {
+            let part = items.slice(start..items.len().min(start + ASSIGNED));
+            let values = self.learnt.kept(part, metric, ctx)?;
+            let side = self
+                .learnt
+                .prepared(Rows::new(&values, width)?, metric, ctx)?;
+            if let Some(codes) = &side.codes {
+                let rows: Vec<u32> = (0..part.len() as u32).collect();
+                let found = quantiser.assign(codes, &rows, ctx)?;
+                memory::extend(&mut self.lists, found, LISTS)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes a batch, before which `first` items came: the rows of each list, and what belongs to
@@ -71,13 +112,7 @@ impl Writing {
         order.par_sort_unstable_by_key(|&row| (lists[row as usize], row));
         let values = self.learnt.kept(items, metric, ctx)?;
         let rows = Rows::new(&values, width(metric, items.dim()))?;
-        let mut side = match &self.learnt.grid {
-            Some(grid) => Vectors::with_grid("items", rows, metric, grid, ctx)?,
-            None => Vectors::new("items", rows, metric, ctx)?,
-        };
-        if metric == Metric::InnerProduct {
-            side = side.with_norm(self.learnt.longest)?;
-        }
+        let side = self.learnt.prepared(rows, metric, ctx)?;
         for of_list in order.chunk_by(|&x, &y| lists[x as usize] == lists[y as usize]) {
             ctx.check()?;
             let at = self.next.take(lists[of_list[0] as usize], of_list.len());
@@ -109,7 +144,7 @@ impl Writing {
 
     /// Ends the pass.
     pub(crate) fn end(self) -> Done {
-        let has_lists = !self.learnt.centroids.is_empty();
+        let has_lists = self.learnt.lists() > 0;
         Done {
             offsets: if has_lists {
                 self.next_after(0)

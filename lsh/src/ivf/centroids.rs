@@ -20,8 +20,7 @@ use crate::{
     vectors::Vectors,
 };
 
-/// Sampled rows for each centroid of an index; and rounds of k-means.
-const LEARNT_FROM: usize = 24;
+/// Rounds of k-means.
 pub(crate) const ROUNDS: usize = 4;
 
 /// The largest value of a row that centroids are learnt from: its square fits single precision.
@@ -32,11 +31,6 @@ pub(crate) const BLOCK: usize = 128;
 
 /// How an out-of-memory error names them.
 pub(crate) const CENTROIDS: &str = "centroids and their sample";
-
-/// The step between the rows that so many centroids are learnt from.
-pub(crate) fn centroid_sample_step(rows: usize, centroids: usize) -> usize {
-    (rows / centroids.saturating_mul(LEARNT_FROM)).max(1)
-}
 
 /// The centroids of at most `count` clusters of rows, row-major; near ones follow each other, mostly.
 ///
@@ -171,25 +165,9 @@ impl Centroids {
         )?)
     }
 
-    /// The same with `by` added to each centroid.
-    pub(crate) fn moved(mut self, by: Option<&[f32]>) -> Self {
-        if let Some(by) = by {
-            for centroid in self.values.chunks_mut(self.width) {
-                let values = centroid.iter_mut().zip(by);
-                values.for_each(|(value, by)| *value += by);
-            }
-        }
-        self
-    }
-
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.values.len() / self.width
-    }
-
-    /// Each of them.
-    pub(crate) fn each(&self) -> impl Iterator<Item = &[f32]> {
-        self.values.chunks(self.width)
     }
 
     /// All of them, row-major.

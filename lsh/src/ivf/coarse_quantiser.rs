@@ -9,7 +9,7 @@ use lshjoin_kernels::{LeftPanel, Quantised, Scalar, memory};
 use rayon::prelude::*;
 
 use crate::{
-    base::{ROW_NUMBERS, context::Context, error::Result},
+    base::{ROW_NUMBERS, context::Context, error::Result, plan::groups_of},
     ivf::{
         centroids::{CENTROIDS, CentroidPanel, Centroids, Sample},
         list_distances::{BLOCK, Buffers, CentroidDistances, ListPanels, ListsOfRow},
@@ -18,11 +18,17 @@ use crate::{
     vectors::Vectors,
 };
 
-/// Up to so many lists are one group: a row is compared with all of them.
-pub(crate) const ONE_GROUP: usize = 1024;
-
 /// Sampled rows for each list that is learnt.
 pub(crate) const LEARNT_FROM: usize = 16;
+
+/// Sampled rows, at most, where rows come from files.
+const MOST_LEARNT_FROM: usize = 1 << 20;
+
+/// The step between the rows that so many lists are learnt from, where rows come from files.
+pub(crate) fn sample_step(rows: usize, lists: usize) -> usize {
+    let sampled = lists.saturating_mul(LEARNT_FROM).min(MOST_LEARNT_FROM);
+    (rows / sampled).max(1)
+}
 
 /// Lists near a list, at most, whose rows its own may be compared with first.
 const NEAR: usize = 64;
@@ -285,14 +291,6 @@ impl CoarseQuantiser {
         };
         let blocks = self.each_block_within(codes, rows, 0.0, lists, ctx)?;
         Ok(memory::collect(blocks.into_iter().flatten(), ROW_NUMBERS)?)
-    }
-}
-
-/// How many groups so many lists are learnt in.
-pub(crate) fn groups_of(lists: usize) -> usize {
-    match lists {
-        ..=ONE_GROUP => 1,
-        _ => (lists as f64).sqrt() as usize,
     }
 }
 

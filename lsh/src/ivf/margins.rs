@@ -82,6 +82,15 @@ const PASS_FROM: (f64, usize) = (0.94, 5);
 const PASS_FINDS: f64 = 1.8;
 
 impl Reach {
+    /// As far as this, whatever is found.
+    pub(crate) const fn without_pass(margin: f32) -> Self {
+        let before_pass = None;
+        Self {
+            margin,
+            before_pass,
+        }
+    }
+
     /// By the margins with which rows find their neighbours; in a self-join of `k` neighbours, or in
     /// any other join.
     pub(crate) fn of(curve: &RecallCurve, recall: f64, of_self_join: Option<usize>) -> Self {
@@ -144,6 +153,30 @@ pub(crate) fn margin_of<T: Scalar>(
         true => 0.0,
         false => *margins.select_nth_unstable_by(position, f32::total_cmp).1,
     })
+}
+
+/// How many lists rows probe with a margin, on average, by a sample: with so many, [`margin_of`] is no
+/// less.
+///
+/// # Errors
+/// When the run is cancelled.
+pub(crate) fn probes_within<T: Scalar>(
+    quantiser: &CoarseQuantiser,
+    side: &Vectors<'_, T>,
+    margin: f32,
+    ctx: &Context,
+) -> Result<usize> {
+    let rows = side.sample(SAMPLED);
+    let of_row = |_: usize, distances: &CentroidDistances| {
+        let mut lists = 0;
+        distances.within(margin, |_, _| lists += 1);
+        Ok(lists)
+    };
+    let lists: usize = quantiser
+        .each_row_of(side, &rows, of_row, ctx)?
+        .into_iter()
+        .sum();
+    Ok(lists.div_ceil(rows.len().max(1)).max(1))
 }
 
 /// What rows probe with a margin, on average, by a sample.

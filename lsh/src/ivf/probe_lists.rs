@@ -1,168 +1,49 @@
 //! Probing by single rows: the rows of each list are compared with those that probe it.
 //!
-//! A row probes the lists whose centroids are about as near as the nearest one, but for those of
-//! the warm start. All queries being known, those that probe a list are gathered from all over and
-//! compared with its rows as tiles, as in FAISS's `big_batch_search`. A self-join needs a third of
-//! the pairs, since two rows are compared when either probes the other's list. (To probe the
-//! buckets that probably hold neighbours: Q. Lv et al., "Multi-probe LSH", 2007.)
+//! All queries being known, those that probe a list are gathered from all over and compared with its
+//! rows as tiles, as in FAISS's `big_batch_search`. A self-join needs a third of the pairs, since two
+//! rows are compared when either probes the other's list. It may go chunk by chunk, where there is
+//! no memory for what is found of all rows: the pairs are the same wherever chunks end.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use lshjoin_kernels::{Scalar, memory};
 
 use crate::{
-    base::{ROW_NUMBERS, context::Context, error::Result, plan::MOST_LISTS},
+    base::{ROW_NUMBERS, context::Context, error::Result},
     ivf::{
         coarse_quantiser::CoarseQuantiser,
-        list_distances::{BLOCK, ListsOfRow},
         list_offsets::ListOffsets,
         margins::Reach,
+        probes::{Parts, Probes, RightLists, assign},
         warm_start::WarmStart,
     },
     vectors::Vectors,
 };
 
-/// Lists are probed in parts, up to some margins: all rows are compared with what is more promising
-/// first, so that most pairs of later parts fail the filter on codes.
-struct Parts {
-    /// Rising.
-    margins: Vec<f32>,
-}
-
-/// How many parts there are at most.
-const MOST_PARTS: usize = 3;
-
-impl Parts {
-    /// Halfway to where a neighbour pass is tried, if it is, or else to the end; then all of that;
-    /// then the rest.
-    fn of(reach: Reach) -> Self {
-        let first = reach.before_pass.unwrap_or(reach.margin);
-        let mut margins = vec![0.5 * first, first];
-        if reach.before_pass.is_some() {
-            margins.push(reach.margin);
-        }
-        Self { margins }
-    }
-
-    /// The part of a list that is so much further than the nearest one.
-    fn part_of(&self, further: f32) -> usize {
-        let part = self.margins.iter().position(|&margin| further <= margin);
-        part.unwrap_or(0)
-    }
-}
-
-/// How an out-of-memory error names them.
-const PROBES: &str = "probes of lists";
-
-/// Left and right rows by list, the warm start, and which left rows probe each list.
+/// The steps of a join by lists: the warm start first, then what rows probe, part by part.
 pub(crate) struct ProbeLists {
-    warm_start: WarmStart,
+    warm_start: Arc<WarmStart>,
     /// `None` in a self-join of the right side.
     left: Option<ListOffsets>,
-    right: ListOffsets,
-    parts: Parts,
-    probes: Probes,
+    right: Arc<RightLists>,
+    probes: Arc<Probes>,
+    /// Where the left rows are a chunk of the right ones: which rows, and where their lists start.
+    chunk: Option<(Range<usize>, ListOffsets)>,
 }
 
-/// The rows that probe each list, by part and list, as internal ids.
-struct Probes {
-    starts: ListOffsets,
-    rows: Vec<u32>,
+/// What is to be compared in one go: ranges of positions in two orders of rows, as internal ids.
+pub(crate) struct Step<'a> {
+    pub(crate) left: Cow<'a, [u32]>,
+    pub(crate) right: Cow<'a, [u32]>,
+    pub(crate) blocks: Vec<(Range<usize>, Range<usize>)>,
 }
 
-/// The list of each row of a block, and what it probes: a key for each list and part. `ends` has
-/// where the keys of each row end.
-#[derive(Default)]
-struct OfBlock {
-    lists: Vec<u32>,
-    ends: Vec<u32>,
-    keys: Vec<u32>,
-}
-
-/// Bytes of a probe, while probes are held both by row and by list.
-pub(crate) const PROBE_BYTES: usize = 2 * size_of::<u32>();
-
-// A key, of a part and a list, fits 32 bits.
-const _: () = assert!(MOST_PARTS * MOST_LISTS <= 1 << 32);
-
-/// Ranges of two orders of rows that are to be compared.
-type BlockPairs = Vec<(Range<usize>, Range<usize>)>;
-
-/// Gives the side's rows internal ids by list and, where they probe (`probing` has a warm start and
-/// a margin), collects which rows probe each list.
-fn assign<T: Scalar>(
-    quantiser: &CoarseQuantiser,
-    side: &mut Vectors<'_, T>,
-    probing: Option<(&WarmStart, &Parts)>,
-    ctx: &Context,
-) -> Result<(ListOffsets, Probes)> {
-    let margin = probing.and_then(|(_, parts)| parts.margins.last().copied());
-    let margin = margin.unwrap_or(0.0);
-    let parts = probing.map_or(0, |(_, parts)| parts.margins.len());
-    let probe = |of_block: &mut dyn Iterator<Item = ListsOfRow>| {
-        let mut block = OfBlock::default();
-        let mut listed = Ok(());
-        for of_row in of_block {
-            let own = of_row.nearest();
-            block.lists.push(own);
-            if let Some((warm_start, parts)) = probing {
-                of_row.within(|list, further| {
-                    if warm_start.covers(own, list) {
-                        return;
-                    }
-                    let key = key(parts.part_of(further), list, quantiser.len());
-                    if listed.is_ok() {
-                        listed = memory::push(&mut block.keys, key, PROBES);
-                    }
-                });
-            }
-            block.ends.push(block.keys.len() as u32);
-        }
-        listed?;
-        Ok(block)
-    };
-    let rows = memory::collect(0..side.len() as u32, ROW_NUMBERS)?;
-    let blocks = match &side.codes {
-        Some(codes) => quantiser.each_block_within(codes, &rows, margin, probe, ctx)?,
-        None => Vec::new(),
-    };
-    let of_rows = blocks.iter().flat_map(|block| &block.lists);
-    let of_rows = memory::collect(of_rows.copied(), ROW_NUMBERS)?;
-    let starts = ListOffsets::new(of_rows.iter().copied(), quantiser.len());
-    let order = starts.order(&of_rows)?;
-    let probes = Probes::new(&blocks, &order, parts * quantiser.len())?;
-    drop(blocks);
-    side.reorder(order)?;
-    Ok((starts, probes))
-}
-
-/// A key for each part of each list.
-fn key(part: usize, list: u32, lists: usize) -> u32 {
-    (part * lists) as u32 + list
-}
-
-impl Probes {
-    /// Of all rows, block by block; `order` has them in order of their new internal ids.
-    fn new(blocks: &[OfBlock], order: &[u32], keys_of_all: usize) -> Result<Self> {
-        let keys = blocks.iter().flat_map(|block| &block.keys);
-        let keys = keys.copied();
-        let starts = ListOffsets::new(keys, keys_of_all);
-        let (mut rows, mut next) = (memory::zeroed(starts.rows(), PROBES)?, starts.clone());
-        for (id, &row) in (0..).zip(order) {
-            let (block, row) = (&blocks[row as usize / BLOCK], row as usize % BLOCK);
-            for &key in block.keys_of(row) {
-                rows[next.take(key, 1)] = id;
-            }
-        }
-        Ok(Self { starts, rows })
-    }
-}
-
-impl OfBlock {
-    fn keys_of(&self, row: usize) -> &[u32] {
-        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.keys[start as usize..self.ends[row] as usize]
-    }
+/// Of a range of positions of rising rows, those of rows in `chunk`.
+fn within(rows: &[u32], positions: Range<usize>, chunk: &Range<usize>) -> Range<usize> {
+    let of_range = &rows[positions.clone()];
+    let before = |end: usize| of_range.partition_point(|&row| (row as usize) < end);
+    positions.start + before(chunk.start)..positions.start + before(chunk.end)
 }
 
 impl ProbeLists {
@@ -179,56 +60,177 @@ impl ProbeLists {
         reach: Reach,
         ctx: &Context,
     ) -> Result<Self> {
-        let parts = Parts::of(reach);
-        let probing = Some((&warm_start, &parts));
-        let ((left, probes), right) = match left {
-            None => {
-                let (right, probes) = assign(quantiser, right, probing, ctx)?;
-                ((None, probes), right)
-            }
-            Some(left) => {
-                let right = assign(quantiser, right, None, ctx)?.0;
-                let (left, probes) = assign(quantiser, left, probing, ctx)?;
-                ((Some(left), probes), right)
-            }
-        };
+        let of_right = left.is_none().then(|| (&warm_start, Parts::of(reach)));
+        let (positions, mut probes) = assign(quantiser, right, of_right, ctx)?;
+        let right = RightLists::of_all(positions)?;
+        let mut of_left = None;
+        if let Some(left) = left {
+            let probing = Some((&warm_start, Parts::of(reach)));
+            let (offsets, of_queries) = assign(quantiser, left, probing, ctx)?;
+            (of_left, probes) = (Some(offsets), of_queries);
+        }
         Ok(Self {
-            warm_start,
-            left,
-            right,
-            parts,
-            probes,
+            warm_start: warm_start.into(),
+            left: of_left,
+            right: right.into(),
+            probes: probes.unwrap_or_default().into(),
+            chunk: None,
         })
     }
 
-    /// The left rows that probe lists, in the order that [`ProbeLists::parts`] refers to.
-    pub(crate) fn order(&self) -> &[u32] {
-        &self.probes.rows
-    }
-
-    /// Ranges of [`ProbeLists::order`], each with the right rows that it is to be compared with;
-    /// the most promising part first.
-    pub(crate) fn parts(&self) -> impl ExactSizeIterator<Item = BlockPairs> {
-        (0..self.parts.margins.len()).map(|part| {
-            let lists = 0..self.right.len() as u32;
-            let blocks = lists.map(|list| {
-                let key = key(part, list, self.right.len());
-                (self.probes.starts.of(key), self.right.of(list))
-            });
-            blocks
-                .filter(|(left, right)| !left.is_empty() && !right.is_empty())
-                .collect()
-        })
-    }
-
-    /// The warm start: ranges of all left rows, each with a range of the right rows that are
-    /// returned.
+    /// Lets queries probe lists that are there already: `starts` has their rows. Which items a query
+    /// is compared with depends on nothing but itself.
     ///
     /// # Errors
-    /// When there is no memory for them.
-    pub(crate) fn warm_start(&self) -> Result<(Vec<u32>, BlockPairs)> {
+    /// When the run is cancelled.
+    pub(crate) fn of_queries<T: Scalar>(
+        quantiser: &CoarseQuantiser,
+        warm_start: Arc<WarmStart>,
+        queries: &mut Vectors<'_, T>,
+        (items, starts): (&Vectors<'_, T>, &ListOffsets),
+        reach: Reach,
+        ctx: &Context,
+    ) -> Result<Self> {
+        let probing = Some((&*warm_start, Parts::of(reach)));
+        let (left, probes) = assign(quantiser, queries, probing, ctx)?;
+        let probes = probes.unwrap_or_default();
+        let mut wanted = probes.lists(quantiser.len());
+        for list in (0..left.len() as u32).filter(|&list| !left.of(list).is_empty()) {
+            let near = warm_start.from(list).iter();
+            near.for_each(|&other| wanted[other as usize] = true);
+        }
+        let right = RightLists::of_items(items, starts, |list| wanted[list as usize])?;
+        Ok(Self {
+            warm_start,
+            left: Some(left),
+            right: right.into(),
+            probes: probes.into(),
+            chunk: None,
+        })
+    }
+
+    /// Left rows with those of their own lists, of a side that is by list already.
+    ///
+    /// # Errors
+    /// When the run is cancelled, or there is no memory.
+    pub(crate) fn own_lists<T: Scalar>(
+        quantiser: &CoarseQuantiser,
+        left: &mut Vectors<'_, T>,
+        (items, starts): (&Vectors<'_, T>, &ListOffsets),
+        ctx: &Context,
+    ) -> Result<Step<'static>> {
+        let (of_left, _) = assign(quantiser, left, None, ctx)?;
+        let right = RightLists::of_items(items, starts, |list| !of_left.of(list).is_empty())?;
+        let lists = 0..of_left.len() as u32;
+        let blocks = lists.map(|list| (of_left.of(list), right.positions.of(list)));
+        let blocks = blocks.filter(|(left, right)| !left.is_empty() && !right.is_empty());
+        Ok(Step {
+            left: memory::collect(0..of_left.rows() as u32, ROW_NUMBERS)?.into(),
+            blocks: blocks.collect(),
+            right: right.order.into(),
+        })
+    }
+
+    /// For a chunk of the rows that `probes` are of, which `starts` has by list.
+    pub(crate) fn of_chunk(
+        warm_start: Arc<WarmStart>,
+        starts: &ListOffsets,
+        (right, probes): (Arc<RightLists>, Arc<Probes>),
+        chunk: Range<usize>,
+    ) -> Self {
+        Self {
+            warm_start,
+            left: Some(starts.slice(&chunk)),
+            right,
+            probes,
+            chunk: Some((chunk, starts.clone())),
+        }
+    }
+
+    /// How many parts there are after the warm start.
+    pub(crate) fn parts(&self) -> usize {
+        self.probes.parts.margins.len()
+    }
+
+    /// What is compared in a part; the most promising comes first.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub(crate) fn part(&self, part: usize) -> Result<Vec<Step<'_>>> {
+        match &self.chunk {
+            Some((chunk, _)) => self.part_of_chunk(part, chunk),
+            None => {
+                let lists = 0..self.right.positions.len() as u32;
+                let blocks = lists.map(|list| {
+                    let rows = self.probes.of(part, list, self.right.positions.len());
+                    (rows, self.right.positions.of(list))
+                });
+                let blocks = blocks.filter(|(left, right)| !left.is_empty() && !right.is_empty());
+                Ok(vec![Step {
+                    left: self.probes.rows.as_slice().into(),
+                    right: self.right.order.as_slice().into(),
+                    blocks: blocks.collect(),
+                }])
+            }
+        }
+    }
+
+    /// What is compared for the rows of a chunk: those that probe a list with its rows, and its own
+    /// with the rows elsewhere that probe their list.
+    fn part_of_chunk(&self, part: usize, chunk: &Range<usize>) -> Result<Vec<Step<'_>>> {
+        let Self { right, probes, .. } = self;
+        let first = chunk.start as u32;
+        let local = |rows: &[u32]| {
+            let rows = rows.iter().map(|row| row - first);
+            memory::collect(rows, ROW_NUMBERS)
+        };
+        let own = within(&right.order, 0..right.order.len(), chunk);
+        let (mut probing, mut straight, mut turned) = (Vec::new(), Vec::new(), Vec::new());
+        for list in 0..right.positions.len() as u32 {
+            let (all, items) = (
+                probes.of(part, list, right.positions.len()),
+                right.positions.of(list),
+            );
+            let inside = within(&probes.rows, all.clone(), chunk);
+            let start = probing.len();
+            memory::extend(
+                &mut probing,
+                local(&probes.rows[inside.clone()])?,
+                ROW_NUMBERS,
+            )?;
+            straight.push((start..probing.len(), items.clone()));
+            let items = items.start.max(own.start)..items.end.min(own.end);
+            if !items.is_empty() {
+                let items = items.start - own.start..items.end - own.start;
+                turned.push((items.clone(), all.start..inside.start));
+                turned.push((items, inside.end..all.end));
+            }
+        }
+        for blocks in [&mut straight, &mut turned] {
+            blocks.retain(|(left, right)| !left.is_empty() && !right.is_empty());
+        }
+        Ok(vec![
+            Step {
+                left: probing.into(),
+                right: right.order.as_slice().into(),
+                blocks: straight,
+            },
+            Step {
+                left: local(&right.order[own])?.into(),
+                right: probes.rows.as_slice().into(),
+                blocks: turned,
+            },
+        ])
+    }
+
+    /// The warm start, of all left rows.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub(crate) fn warm_start(&self) -> Result<Step<'_>> {
         let (mut order, mut blocks) = (Vec::new(), Vec::new());
-        let left = self.left.as_ref().unwrap_or(&self.right);
+        let left = self.left.as_ref().unwrap_or(&self.right.positions);
+        let mut rows_of_left = memory::collect(0..left.rows() as u32, ROW_NUMBERS)?;
         for list in 0..left.len() as u32 {
             let rows = left.of(list);
             if rows.is_empty() {
@@ -236,21 +238,82 @@ impl ProbeLists {
             }
             let start = order.len();
             for &other in self.warm_start.from(list) {
-                memory::extend(&mut order, self.right.ids(other), ROW_NUMBERS)?;
+                memory::extend(
+                    &mut order,
+                    self.right.of(other).iter().copied(),
+                    ROW_NUMBERS,
+                )?;
             }
-            let (of_left, of_right) = (rows.len(), order.len() - start);
-            let count = self.warm_start.parts(list);
-            let parts = (0..count).map(|part| {
-                let cut = |length| part * length / count..(part + 1) * length / count;
-                let (left, right) = (cut(of_left), cut(of_right));
-                (
-                    rows.start + left.start..rows.start + left.end,
-                    start + right.start..start + right.end,
-                )
-            });
-            memory::extend(&mut blocks, parts, "parts of lists")?;
+            let of_right = start..order.len();
+            if self.is_of_queries() {
+                // The first part for all of them, whichever others there are.
+                let few = of_right.len().div_ceil(self.warm_start.parts(list));
+                blocks.push((rows, start..start + few));
+                continue;
+            }
+            memory::extend(
+                &mut blocks,
+                self.cut(list, &rows, &of_right),
+                "parts of lists",
+            )?;
+            if self.warm_start.parts(list) > 1 {
+                // These probe no list, since they are not found by others: they find equal rows.
+                let surplus = self.surplus(list, &rows);
+                let from = rows_of_left.len();
+                memory::extend(&mut rows_of_left, surplus, ROW_NUMBERS)?;
+                let own = start..start + self.right.of(list).len();
+                blocks.push((from..rows_of_left.len(), own));
+            }
         }
-        Ok((order, blocks))
+        blocks.retain(|(left, right): &(Range<usize>, Range<usize>)| {
+            !left.is_empty() && !right.is_empty()
+        });
+        Ok(Step {
+            left: rows_of_left.into(),
+            right: order.into(),
+            blocks,
+        })
+    }
+
+    /// Whether left rows are no right rows.
+    fn is_of_queries(&self) -> bool {
+        self.left.is_some() && self.chunk.is_none()
+    }
+
+    /// The left rows of a list, and the right ones near it, cut into parts: those of the whole list,
+    /// wherever a chunk of it begins.
+    fn cut(
+        &self,
+        list: u32,
+        rows: &Range<usize>,
+        near: &Range<usize>,
+    ) -> impl ExactSizeIterator<Item = (Range<usize>, Range<usize>)> {
+        let (whole, before) = match &self.chunk {
+            Some((chunk, starts)) => {
+                let whole = starts.of(list);
+                (whole.len(), chunk.start.max(whole.start) - whole.start)
+            }
+            None => (rows.len(), 0),
+        };
+        let (rows, near, count) = (rows.clone(), near.clone(), self.warm_start.parts(list));
+        (0..count).map(move |part| {
+            let cut = |length: usize| part * length / count..(part + 1) * length / count;
+            let (of_left, of_right) = (cut(whole), cut(near.len()));
+            let clip = |at: usize| rows.start + at.clamp(before, before + rows.len()) - before;
+            (
+                clip(of_left.start)..clip(of_left.end),
+                near.start + of_right.start..near.start + of_right.end,
+            )
+        })
+    }
+
+    /// Rows of a list, those of `rows`, that are no neighbours of others.
+    fn surplus(&self, list: u32, rows: &Range<usize>) -> Vec<u32> {
+        let first = self.chunk.as_ref().map_or(0, |(chunk, _)| chunk.start);
+        let others = self.right.of(list);
+        let is_surplus = |row: &usize| others.binary_search(&((first + row) as u32)).is_err();
+        let rows = rows.clone().filter(is_surplus);
+        rows.map(|row| row as u32).collect()
     }
 }
 
@@ -316,17 +379,21 @@ mod tests {
             let left = left.as_ref().unwrap_or(&right);
 
             let mut found = BTreeSet::new();
-            for (blocks, &part) in probe_lists.parts().zip(&probe_lists.parts.margins) {
-                for (of_left, of_right) in blocks {
-                    let list = probe_lists.right.list_of(of_right.start as u32);
-                    assert_eq!(probe_lists.right.of(list), of_right);
+            let margins_of_parts = &probe_lists.probes.parts.margins;
+            for (part, &margin) in margins_of_parts.iter().enumerate() {
+                let steps = probe_lists.part(part).unwrap();
+                assert_eq!(steps.len(), 1);
+                for (of_left, of_right) in steps[0].blocks.clone() {
+                    let positions = &probe_lists.right.positions;
+                    let list = positions.list_of(of_right.start as u32);
+                    assert_eq!(positions.of(list), of_right);
                     for id in of_right {
                         assert_eq!(of_items[right.row(id as u32) as usize], list);
                     }
-                    for &id in &probe_lists.order()[of_left] {
+                    for &id in &steps[0].left[of_left] {
                         let row = left.row(id);
                         let far = margins[row as usize].1[list as usize];
-                        assert!(far.0 == list && far.1 <= part);
+                        assert!(far.0 == list && far.1 <= margin);
                         assert!(found.insert((row, list)), "{row} probes {list} twice");
                     }
                 }
@@ -354,14 +421,16 @@ mod tests {
     /// Checks that the warm start has all rows of the lists that it says it has, for each left row.
     fn check_warm_start(probe_lists: &ProbeLists, lists: u32, left_rows: usize) {
         let warm_start = &probe_lists.warm_start;
-        let (order, blocks) = probe_lists.warm_start().unwrap();
-        let of_left = probe_lists.left.as_ref().unwrap_or(&probe_lists.right);
+        let step = probe_lists.warm_start().unwrap();
+        let (order, blocks) = (step.right, step.blocks);
+        let of_left = probe_lists.left.as_ref();
+        let of_left = of_left.unwrap_or(&probe_lists.right.positions);
         let mut filled: Vec<usize> = Vec::new();
         for (left_rows, of_right) in blocks {
             let list = of_left.list_of(left_rows.start as u32);
             let with: BTreeSet<u32> = order[of_right].iter().copied().collect();
             for other in 0..lists {
-                let mut rows = probe_lists.right.ids(other);
+                let mut rows = probe_lists.right.of(other).iter().copied();
                 let is_from = warm_start.is_from(list, other);
                 assert!(!is_from || rows.all(|row| with.contains(&row)));
                 // A list is covered if the warm start has it and, in a self-join, that of each has

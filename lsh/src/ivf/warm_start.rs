@@ -58,11 +58,20 @@ impl WarmStart {
             None => Vec::new(),
         };
         let starts = ListOffsets::of_sample(sample.into_iter(), quantiser.len());
-        let all: Vec<u32> = (0..quantiser.len() as u32).collect();
-        let share = |&list: &u32| starts.of(list).len() as f64 / starts.rows() as f64;
-        let shares: Vec<f64> = all.iter().map(share).collect();
-
         let wanted = rows as f64 / right.len() as f64;
+        Ok(Self::of_lists(quantiser, &starts, with_itself, wanted))
+    }
+
+    /// The same, where it is known which rows lists have; `wanted` is the share of these for each
+    /// left row.
+    pub(crate) fn of_lists(
+        quantiser: &CoarseQuantiser,
+        starts: &ListOffsets,
+        with_itself: bool,
+        wanted: f64,
+    ) -> Self {
+        let share = |list: u32| starts.of(list).len() as f64 / starts.rows() as f64;
+        let shares: Vec<f64> = (0..quantiser.len() as u32).map(share).collect();
         let fill = |list: u32| {
             let mut share = shares[list as usize];
             let mut from = vec![list];
@@ -90,11 +99,11 @@ impl WarmStart {
             covered.sort_unstable();
             covered
         };
-        Ok(Self {
+        Self {
             shares,
             covered: (0..).zip(&of_lists).map(covered).collect(),
             of_lists,
-        })
+        }
     }
 
     /// The share of the right rows that a list has.

@@ -3,7 +3,7 @@
 use lshjoin_kernels::Scalar;
 
 use crate::{
-    base::{error::Result, plan::IvfPlan},
+    base::error::Result,
     ivf::probe_lists::ProbeLists,
     pairs::{code_join::CodeJoin, results::Neighbors, top_k_join::all_pairs},
     recall::ground_truth::GroundTruth,
@@ -17,8 +17,8 @@ const MORE_ROUNDS: usize = 3;
 pub(crate) const MOST_PROBED: f64 = 0.8;
 
 impl<T: Scalar> CodeJoin<'_, T> {
-    /// Joins by the lists that each row probes: the warm start first, then the probes, then the
-    /// plan's neighbour passes. With `try_pass`, a pass comes before the last of the probes, which
+    /// Joins by the lists that each row probes: the warm start first, then the probes, then
+    /// so many neighbour passes. With `try_pass`, a pass comes before the last of the probes, which
     /// are left out if the recall asked for is reached then. Where it is not reached in the end, more
     /// passes and, at the last, all pairs.
     ///
@@ -26,23 +26,23 @@ impl<T: Scalar> CodeJoin<'_, T> {
     /// When the run is cancelled, or there is no memory.
     pub(crate) fn by_lists(
         self,
-        plan: &IvfPlan,
+        rounds: usize,
         probe_lists: ProbeLists,
         ground_truth: Option<(f64, GroundTruth<T>)>,
         try_pass: bool,
     ) -> Result<Neighbors<T>> {
         let ctx = self.ctx;
         ctx.begin_stage("probes");
-        let (left, right) = (self.left().internal_ids()?, self.right.internal_ids()?);
-        let (near, blocks) = probe_lists.warm_start()?;
-        self.join(&left, &near, blocks, &self.unbounded())?;
-        drop((left, near));
-        let mut parts = probe_lists.parts();
-        while let Some(blocks) = parts.next() {
-            self.join(probe_lists.order(), &right, blocks, &self.symmetric())?;
-            // What a part has left is the last.
+        let near = probe_lists.warm_start()?;
+        self.join(&near.left, &near.right, near.blocks, &self.unbounded())?;
+        drop((near.left, near.right));
+        let last = probe_lists.parts() - 1;
+        for part in 0..=last {
+            for step in probe_lists.part(part)? {
+                self.join(&step.left, &step.right, step.blocks, &self.symmetric())?;
+            }
             if try_pass
-                && parts.len() == 1
+                && part + 1 == last
                 && let Some((recall, ground_truth)) = &ground_truth
             {
                 self.pass()?;
@@ -54,9 +54,8 @@ impl<T: Scalar> CodeJoin<'_, T> {
                 ctx.begin_stage("probes");
             }
         }
-        drop((parts, right));
         drop(probe_lists);
-        for _ in 0..plan.rounds {
+        for _ in 0..rounds {
             self.pass()?;
         }
         self.complete()?;

@@ -147,7 +147,7 @@ fn join_sides<T: Scalar>(
                 if let Some(of_right) = &right.codes {
                     let join = CodeJoin::new(left, right, (of_left, of_right), k, ctx)?;
                     return join.by_lists(
-                        plan,
+                        plan.rounds,
                         probe_lists,
                         ground_truth,
                         reach.before_pass.is_some(),

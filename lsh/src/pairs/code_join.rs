@@ -20,6 +20,8 @@ pub(crate) struct CodeJoin<'a, T> {
     /// `None` in a self-join of the right side.
     pub(crate) left: Option<&'a Vectors<'a, T>>,
     pub(crate) right: &'a Vectors<'a, T>,
+    /// The right row that the first left one is, where left rows are also right ones.
+    first: Option<u32>,
     /// The codes of the left side, if there is one, and of the right, without their errors.
     pub(crate) codes: (Option<Quantised<'a>>, Quantised<'a>),
     pub(crate) lists: CodeLists,
@@ -44,11 +46,18 @@ impl<'a, T: Scalar> CodeJoin<'a, T> {
         Ok(Self {
             left,
             right,
+            first: left.is_none().then_some(0),
             codes: (of_left, codes.1.without_errors()),
             lists: CodeLists::new(left.unwrap_or(right).len(), k, right.len())?,
             k,
             ctx,
         })
+    }
+
+    /// The left rows are those of the right side from `first` on.
+    pub(crate) fn of_chunk(self, first: u32) -> Self {
+        let first = Some(first);
+        Self { first, ..self }
     }
 
     pub(crate) fn left(&self) -> &'a Vectors<'a, T> {
@@ -64,7 +73,7 @@ impl<'a, T: Scalar> CodeJoin<'a, T> {
     pub(crate) fn unbounded(&self) -> CodeSink<'_> {
         CodeSink {
             lists: &self.lists,
-            with_itself: self.left.is_none(),
+            first: self.first,
             both_ways: false,
             of_panel: true,
             isa: self.ctx.isa(),
@@ -74,7 +83,7 @@ impl<'a, T: Scalar> CodeJoin<'a, T> {
     /// For comparisons that bring each pair once: in a self-join it serves both rows.
     pub(crate) fn symmetric(&self) -> CodeSink<'_> {
         CodeSink {
-            both_ways: self.left.is_none(),
+            both_ways: self.first.is_some(),
             of_panel: false,
             ..self.unbounded()
         }
@@ -111,9 +120,16 @@ impl<'a, T: Scalar> CodeJoin<'a, T> {
     /// # Errors
     /// As [`CodeJoin::join`].
     pub(crate) fn complete(&self) -> Result<()> {
+        let own = usize::from(self.first.is_some());
+        let short = |others: usize| {
+            let wanted = self.k.min(others.saturating_sub(own));
+            self.lists.shorter_than(wanted)
+        };
+        if short(self.right.len()).is_empty() {
+            return Ok(());
+        }
         let right = self.right.internal_ids()?;
-        let others = right.len() - usize::from(self.left.is_none()).min(right.len());
-        let rows = self.lists.shorter_than(self.k.min(others));
+        let rows = short(right.len());
         if rows.is_empty() {
             return Ok(());
         }

@@ -261,8 +261,9 @@ impl CodeLists {
 /// rows.
 pub(crate) struct CodeSink<'a> {
     pub(crate) lists: &'a CodeLists,
-    /// Whether it is a self-join, in which a row is not its own neighbour.
-    pub(crate) with_itself: bool,
+    /// The right row that the first left one is, where left rows are also right ones: a row is not
+    /// its own neighbour.
+    pub(crate) first: Option<u32>,
     /// Whether a pair is added to the list of its right row too.
     pub(crate) both_ways: bool,
     /// Take from each panel only what is among its own nearest: for rows that have no bound yet.
@@ -280,13 +281,27 @@ pub(crate) struct Groups {
     keys: Vec<i64>,
 }
 
+/// In place of a left row where there is none.
+const NO_ROW: u32 = u32::MAX;
+
+/// Positions in the left and the right rows, and the distance.
+fn straight(pair: &Near) -> (u32, u32, f32) {
+    (pair.left, pair.right, pair.upper)
+}
+
 impl CodeSink<'_> {
-    /// Adds to the lists of `rows` those of `others` that are near: given as positions in both, with
-    /// their distance.
+    /// The left row that a right one is, if it is one.
+    fn left_row(&self, row: u32) -> Option<u32> {
+        let row = row.checked_sub(self.first?)?;
+        ((row as usize) < self.lists.rows).then_some(row)
+    }
+
+    /// Adds to the lists of `rows` those of `others`, whose numbers count from `first`, that are near:
+    /// given as positions in both, with their distance.
     fn insert(
         &self,
         rows: &[u32],
-        others: &[u32],
+        (others, first): (&[u32], u32),
         near: impl ExactSizeIterator<Item = (u32, u32, f32)>,
         groups: &mut Groups,
     ) -> Result<()> {
@@ -297,7 +312,10 @@ impl CodeSink<'_> {
             keys,
         } = groups;
         bounds.clear();
-        bounds.extend(rows.iter().map(|&row| self.lists.bound(row)));
+        bounds.extend(rows.iter().map(|&row| match row {
+            NO_ROW => -1.0,
+            row => self.lists.bound(row),
+        }));
         found.clear();
         memory::reserve(found, near.len(), NEIGHBORS)?;
         ends.clear();
@@ -305,7 +323,7 @@ impl CodeSink<'_> {
         for (row, other, distance) in near {
             if distance <= bounds[row as usize] {
                 ends[row as usize] += 1;
-                found.push((row, key(distance, others[other as usize])));
+                found.push((row, key(distance, first + others[other as usize])));
             }
         }
         // Sorted by row, by counting, so that each list is locked once for all that is new to it.
@@ -341,10 +359,9 @@ impl<T: Scalar> PairSink<T> for CodeSink<'_> {
     }
 
     fn right_bound(&self, row: u32) -> f32 {
-        if self.both_ways {
-            self.lists.bound(row)
-        } else {
-            -1.0
+        match self.left_row(row) {
+            Some(row) if self.both_ways => self.lists.bound(row),
+            _ => -1.0,
         }
     }
 
@@ -354,7 +371,7 @@ impl<T: Scalar> PairSink<T> for CodeSink<'_> {
             nearest_codes(
                 left,
                 right,
-                self.lists.kept + usize::from(self.with_itself),
+                self.lists.kept + usize::from(self.first.is_some()),
                 near,
             )?;
         } else {
@@ -370,17 +387,20 @@ impl<T: Scalar> PairSink<T> for CodeSink<'_> {
         near: &mut Vec<Near>,
         groups: &mut Groups,
     ) -> Result<()> {
-        if self.with_itself {
-            near.retain(|pair| left[pair.left as usize] != right[pair.right as usize]);
-        }
+        let Some(first) = self.first else {
+            return self.insert(left, (right, 0), near.iter().map(straight), groups);
+        };
+        near.retain(|pair| first + left[pair.left as usize] != right[pair.right as usize]);
         if self.both_ways {
             let turned = near.iter();
             let turned = turned.map(|pair| (pair.right, pair.left, pair.upper));
-            self.insert(right, left, turned, groups)?;
+            let rows = right
+                .iter()
+                .map(|&row| self.left_row(row).unwrap_or(NO_ROW));
+            let rows = memory::collect(rows, NEIGHBORS)?;
+            self.insert(&rows, (left, first), turned, groups)?;
         }
-        let straight = near.iter();
-        let straight = straight.map(|pair| (pair.left, pair.right, pair.upper));
-        self.insert(left, right, straight, groups)
+        self.insert(left, (right, 0), near.iter().map(straight), groups)
     }
 }
 

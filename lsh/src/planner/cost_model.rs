@@ -9,13 +9,10 @@
 use lshjoin_kernels::{Isa, Level, Quantised, Scalar};
 
 use crate::{
-    base::metric::Metric,
+    base::{metric::Metric, plan::groups_of},
     ivf::{
-        centroids::ROUNDS,
-        coarse_quantiser::{LEARNT_FROM, groups_of},
-        list_distances::groups_of_row,
-        margins::ProbeStats,
-        probe_lists::PROBE_BYTES,
+        centroids::ROUNDS, coarse_quantiser::LEARNT_FROM, list_distances::groups_of_row,
+        margins::ProbeStats, probes::PROBE_BYTES,
     },
     pairs::{code_lists::bytes_of_row, top_k_lists::warm_start_rows},
     recall::ground_truth,

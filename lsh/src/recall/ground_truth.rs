@@ -166,20 +166,6 @@ impl<T: Scalar> GroundTruth<T> {
         self.some(Split::All).count()
     }
 
-    /// Some of the rows and their nearest, as internal ids on these sides.
-    pub(crate) fn by_internal_id<'s>(
-        &'s self,
-        left: Option<&'s Vectors<'_, T>>,
-        right: &'s Vectors<'_, T>,
-        which: Split,
-    ) -> impl Iterator<Item = (u32, Vec<u32>)> + 's {
-        let left = left.unwrap_or(right);
-        self.some(which).map(move |row| {
-            let nearest = row.nearest.iter().map(|&other| right.internal_id(other));
-            (left.internal_id(row.row), nearest.collect())
-        })
-    }
-
     /// Some of the rows, each with a few of its neighbours at equal steps.
     pub(crate) fn known(&self, which: Split) -> Vec<Known> {
         let known = |row: &KnownRow<T>| {

@@ -7,15 +7,15 @@ use crate::{
     base::{
         error::{Error, Result},
         metric::Metric,
-        plan::{JoinPlan, PartitionPlan},
+        plan::{JoinPlan, PartitionPlan, groups_of},
     },
     storage::format::Shape,
 };
 
 /// The arrays of an index, each of which is a file.
 ///
-/// - `axes` (axes, dim) and `centroids` (lists, axes): the coarse quantiser; of no rows where
-///   the metric has no codes.
+/// - `groups` (groups, dim), `centroids` (lists, dim) and `group_starts` (groups + 1), the first list
+///   of each group: the coarse quantiser; of no rows where the metric has no codes.
 /// - `centre` (1, dim): what codes are counted from; of no rows where that is zero.
 /// - `starts` (lists + 1): the first row of each list, and the end of the last.
 /// - `held_out`: rows that probes are chosen by.
@@ -24,13 +24,14 @@ use crate::{
 /// - `norms`: for the cosine and, of rows as they are stored, for inner products.
 /// - `ids`: the user's; `by_id`: rows by rising id.
 /// - `duplicate_ranks`: for each row how many equal ones have lower ids.
-pub(crate) const ARRAYS: [&str; 12] = [
-    "axes",
+pub(crate) const ARRAYS: [&str; 13] = [
     "by_id",
     "centre",
     "centroids",
     "codes",
     "duplicate_ranks",
+    "group_starts",
+    "groups",
     "held_out",
     "ids",
     "known",
@@ -52,7 +53,7 @@ pub(crate) struct Shapes {
     /// Values of a stored row: one more than those of an item, where inner products are searched.
     pub(crate) width: usize,
     pub(crate) metric: Metric,
-    pub(crate) axes: usize,
+    pub(crate) groups: usize,
     /// One, or none where codes are counted from zero.
     pub(crate) centres: usize,
     pub(crate) lists: usize,
@@ -60,26 +61,29 @@ pub(crate) struct Shapes {
 }
 
 impl Shapes {
-    /// Whether a build by this plan can have such axes, centre, lists and held-out rows.
+    /// Whether a build by this plan can have such groups, centre, lists and held-out rows.
     pub(crate) fn is_possible(&self, plan: &PartitionPlan) -> bool {
         let of = |count: usize, most: usize| match has_codes(self.metric) && self.rows > 0 {
             true => (1..=most).contains(&count),
             false => count == 0,
         };
-        of(self.axes, plan.axes.min(self.width))
+        // Each group has a list at least, however few rows it has.
+        let groups = groups_of(plan.lists);
+        of(self.groups, groups)
             && self.centres <= usize::from(has_codes(self.metric))
-            && of(self.lists, plan.lists.min(self.rows))
+            && of(self.lists, (plan.lists + groups).min(self.rows))
             && self.ground_truth == held_out_count(self.rows)
     }
 
     pub(crate) fn of(&self, name: &str) -> Shape {
         let coded = if has_codes(self.metric) { self.rows } else { 0 };
         match name {
-            "axes" => Shape::new(Dtype::F32, &[self.axes, self.width]),
             "by_id" | "duplicate_ranks" | "lists" => Shape::new(Dtype::U32, &[self.rows]),
             "centre" => Shape::new(Dtype::F32, &[self.centres, self.width]),
-            "centroids" => Shape::new(Dtype::F32, &[self.lists, self.axes]),
+            "centroids" => Shape::new(Dtype::F32, &[self.lists, self.width]),
             "codes" => Shape::new(Dtype::I8, &[coded, Quantised::stride(self.width)]),
+            "group_starts" => Shape::new(Dtype::U64, &[self.groups + 1]),
+            "groups" => Shape::new(Dtype::F32, &[self.groups, self.width]),
             "hashes" => Shape::new(Dtype::U64, &[self.rows]),
             "held_out" => Shape::new(Dtype::U32, &[self.ground_truth]),
             "ids" => Shape::new(Dtype::I64, &[self.rows]),
@@ -133,4 +137,9 @@ pub(crate) fn check_numbers(items: usize, dim: usize, plan: PartitionPlan) -> Re
         }
     }
     JoinPlan::Partitions(plan).check()
+}
+
+/// Whether these are where lists start, the first at 0, and the end of the last.
+pub(crate) fn are_starts(starts: &[u64], end: usize) -> bool {
+    (starts.first(), starts.last()) == (Some(&0), Some(&(end as u64))) && starts.is_sorted()
 }

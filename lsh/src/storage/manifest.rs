@@ -18,7 +18,7 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 
 pub(crate) const FORMAT: &str = "lshjoin index";
 
-const FORMAT_VERSION: u64 = 1;
+const FORMAT_VERSION: u64 = 2;
 
 /// What is known of an index without reading its arrays.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,12 +105,18 @@ impl Manifest {
             return Err(damaged("it is not the manifest of an lshjoin index"));
         }
         match head.format_version {
-            Some(version) if version <= FORMAT_VERSION => {}
+            Some(FORMAT_VERSION) => {}
+            Some(version) if version < FORMAT_VERSION => {
+                return Err(damaged(&format!(
+                    "it has format version {version}, and this lshjoin reads {FORMAT_VERSION}: build \
+                     the index anew of the same vectors, with Index.build or `lshjoin index build`"
+                )));
+            }
             Some(version) => {
                 let by = format!("{:?}", head.library_version.unwrap_or_default());
                 return Err(damaged(&format!(
-                    "it has format version {version}, by lshjoin {by:.50}, and this lshjoin reads up \
-                     to {FORMAT_VERSION}: upgrade lshjoin"
+                    "it has format version {version}, by lshjoin {by:.50}, and this lshjoin reads \
+                     {FORMAT_VERSION}: upgrade lshjoin"
                 )));
             }
             None => return Err(damaged("it has no format version")),

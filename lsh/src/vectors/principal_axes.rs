@@ -79,18 +79,8 @@ impl PrincipalAxes {
         })
     }
 
-    /// Axes that were learnt before, (axes, dim), row-major.
-    pub(crate) fn of_parts(axes: Vec<f32>, dim: usize) -> Self {
-        Self { dim, axes }
-    }
-
     pub(crate) fn count(&self) -> usize {
         self.axes.len() / self.dim
-    }
-
-    /// The axes as rows.
-    pub(crate) fn rows(&self) -> Result<Rows<'_, f32>> {
-        Ok(Rows::new(&self.axes, self.dim)?)
     }
 }
 

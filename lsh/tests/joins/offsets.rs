@@ -118,7 +118,7 @@ fn lists_of_offset_rows_are_the_same_everywhere() {
 #[test]
 fn an_index_of_offset_rows_knows_its_centre() {
     let directory = tempfile::tempdir().unwrap();
-    let plan = PartitionPlan::new(8, 60, 1).until_recall(0.9);
+    let plan = PartitionPlan::new(60, 1).until_recall(0.9);
     let answers = |offset| {
         let (values, ctx) = (clustered(offset), Context::new().unwrap());
         let rows = Rows::new(&values, DIM).unwrap();

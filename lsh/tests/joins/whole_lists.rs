@@ -38,7 +38,7 @@ fn tables(until_recall: Option<f64>) -> JoinPlan {
 }
 
 fn partitions(lists: usize) -> PartitionPlan {
-    PartitionPlan::new(3, lists, 1).seed(2)
+    PartitionPlan::new(lists, 1).seed(2)
 }
 
 /// Checks that all lists have as many different neighbours, rising, as there are others.

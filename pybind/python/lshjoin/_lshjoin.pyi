@@ -125,7 +125,6 @@ def ivf_plan(
 def partition_plan(
     *,
     seed: int,
-    axes: int,
     lists: int,
     probes: int,
     until_recall: float | None,
@@ -276,7 +275,6 @@ class Index:
         k: int,
         plan: str,
         *,
-        memory: int,  # for panels of codes
         num_threads: int | None = None,
         on_progress: Progress = None,
     ) -> Nearest:
@@ -300,7 +298,6 @@ class Index:
         k: int,
         plan: str,
         *,
-        memory: int,  # for panels of codes
         num_threads: int | None = None,
         on_progress: Progress = None,
     ) -> tuple[NDArray[np.int64], Nearest]:

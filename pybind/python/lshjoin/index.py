@@ -229,7 +229,6 @@ class Index:
         *,
         recall: float | None = None,
         plan: JoinPlan | None = None,
-        memory_limit: int | str | None = "2GiB",
         num_threads: int | None = None,
         progress: Progress = None,
     ) -> Neighbors:
@@ -241,11 +240,8 @@ class Index:
             recall: the share of the true neighbours to find, above 0; 0.95 if None. 1.0 compares
                 all pairs, as do few queries whatever the recall. Otherwise some of the queries,
                 whose neighbours are computed first, tell how many lists to probe.
-            plan: :meth:`JoinPlan.exact`, a :meth:`JoinPlan.partitions` with the index's own seed,
-                axes and lists, or an earlier result's ``plan``. Takes the place of ``recall``.
-            memory_limit: bytes that may be used beside the queries and what they find, or a text
-                like "4GiB"; half of it for codes of the items that are compared at a time, so that
-                fewer make it slower. None is half of the machine's or the container's memory.
+            plan: :meth:`JoinPlan.exact`, a :meth:`JoinPlan.partitions` with the index's own seed
+                and lists, or an earlier result's ``plan``. Takes the place of ``recall``.
             num_threads: threads to use; all cores if None. Results do not depend on it.
             progress: as for :meth:`build`.
 
@@ -267,7 +263,6 @@ class Index:
                 rows,
                 columns,
                 plan.to_json(),
-                memory=to_bytes(memory_limit) // 2,
                 num_threads=num_threads,
                 on_progress=on_progress,
             )
@@ -397,9 +392,9 @@ class Index:
             >>> index = Index.build(np.random.default_rng(0).random((5000, 2)))
             >>> index.fixed_plan(recall=0.9, plan=None)
             JoinPlan.exact()
-            >>> plan = JoinPlan.partitions(axes=48, lists=106, probes=1, until_recall=0.9)
+            >>> plan = JoinPlan.partitions(lists=106, probes=1, until_recall=0.9)
             >>> index.fixed_plan(plan=plan)
-            JoinPlan.partitions(seed=0, axes=48, lists=106, probes=3, until_recall=None)
+            JoinPlan.partitions(seed=0, lists=106, probes=3, until_recall=None)
         """
         k = to_k(k)
         rows = None if queries is None else _float32(queries, "queries", self.dim)
@@ -430,7 +425,7 @@ class Index:
         """
         items = int(self._native.info()["items"])
         join = engine.FileJoin(None, items, self.dim, k=to_k(k) + 1)  # itself among them
-        rows = join.chunk(to_bytes(memory_limit) // 2)
+        rows = join.chunk(to_bytes(memory_limit))
         return [range(start, min(start + rows, items)) for start in range(0, items, rows)]
 
     def knn_of_chunk(
@@ -439,7 +434,6 @@ class Index:
         k: SupportsIndex = 10,
         *,
         plan: JoinPlan,
-        memory_limit: int | str | None = "1GiB",
         num_threads: int | None = None,
         progress: Progress = None,
     ) -> tuple[NDArray[np.int64], Neighbors]:
@@ -452,8 +446,6 @@ class Index:
             chunk: one of :meth:`chunks`, in the order in which items are kept, by list.
             k: neighbours an item, at least 1.
             plan: a :meth:`fixed_plan`.
-            memory_limit: bytes that it may take up beside the files that are mapped, as for
-                :meth:`knn`.
             num_threads: threads to use; all cores if None.
             progress: as for :meth:`build`.
 
@@ -479,7 +471,6 @@ class Index:
                 *_limits(chunk),
                 columns,
                 plan.to_json(),
-                memory=to_bytes(memory_limit) // 2,
                 num_threads=num_threads,
                 on_progress=on_progress,
             )

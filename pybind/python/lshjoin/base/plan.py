@@ -25,8 +25,7 @@ _LISTS_UNTIL = """
 until   recall {until_recall} on held-out rows: more probes, as that needs"""
 _PARTITIONS = """\
 lists   {lists} of an index, around centroids learnt from a sample, from seed {seed}
-axes    {axes} leading principal ones, in which centroids are compared
-probes  {probes} nearest lists for the rows of each list, on average"""
+probes  {probes} lists for each row, on average"""
 _TEXTS = {
     "lsh": (_LSH, _LSH_UNTIL),
     "ivf": (_IVF, _LISTS_UNTIL),
@@ -185,23 +184,21 @@ class JoinPlan:
         cls,
         *,
         seed: SupportsIndex = 0,
-        axes: SupportsIndex,
         lists: SupportsIndex,
         probes: SupportsIndex,
         until_recall: float | None = None,
     ) -> JoinPlan:
-        """Rows are compared that are in the same list of an index, or in near ones.
+        """Rows are compared with those of the lists of an index that are nearest to them.
 
         What a :class:`lshjoin.Index` and joins out of core do: of vectors of 32 bits at most, and
         with the same pairs wherever the vectors lie. In memory, :meth:`ivf` is quicker.
 
         Args:
             seed: which rows the centroids start from, 0 to 2**64 - 1.
-            axes: leading principal axes that centroids are learnt and compared in, at least 1.
-            lists: how many, 1 to 16384; about 1.5 times the square root of the number of items
-                do well.
-            probes: lists that the rows of a list probe, its own the first, at least 1; on
-                average, since lists among many near ones probe more, up to the 1024 nearest.
+            lists: as for :meth:`ivf`.
+            probes: lists that an item probes on average, its own the first, at least 1. A query
+                probes those that are no further from it, beyond the nearest, than these are from
+                an item.
             until_recall: as for :meth:`ivf`.
 
         Raises:
@@ -211,14 +208,13 @@ class JoinPlan:
             >>> import numpy as np
             >>> from lshjoin import JoinPlan, knn_join
             >>> items = np.random.default_rng(0).random((5000, 2), np.float32)
-            >>> plan = JoinPlan.partitions(axes=2, lists=106, probes=3)
+            >>> plan = JoinPlan.partitions(lists=50, probes=3)
             >>> knn_join(items, k=3, plan=plan).indices.shape
             (5000, 3)
         """
         return cls(
             engine.partition_plan(
                 seed=to_natural("seed", seed),
-                axes=to_natural("axes", axes),
                 lists=to_natural("lists", lists),
                 probes=to_natural("probes", probes),
                 until_recall=None if until_recall is None else to_float(until_recall),

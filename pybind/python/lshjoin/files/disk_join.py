@@ -70,7 +70,6 @@ class DiskJoin:
                     range(first, last),
                     k,
                     plan=plan,
-                    memory_limit=2 * self._plan.panels,
                     num_threads=self._threads,
                     progress=progress,
                 )
@@ -80,7 +79,6 @@ class DiskJoin:
                     queries,
                     k,
                     plan=plan,
-                    memory_limit=2 * self._plan.panels,
                     num_threads=self._threads,
                     progress=progress,
                 )

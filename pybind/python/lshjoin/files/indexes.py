@@ -178,9 +178,8 @@ def query_index(
         num_threads=num_threads,
         progress=False,
     )
-    memory = beside_python(to_bytes(memory_limit))
     join = engine.FileJoin(len(dataset), len(index), dataset.dim, k=k)
-    rows = max(join.chunk(memory // 2), _LEAST)
+    rows = max(join.chunk(beside_python(to_bytes(memory_limit))), _LEAST)
     of_queries = dataset.id_type
     ids = None
     if id_column is not None:
@@ -196,7 +195,6 @@ def query_index(
                 vectors,
                 k,
                 plan=plan,
-                memory_limit=memory,
                 num_threads=num_threads,
                 progress=False,
             )

@@ -41,7 +41,6 @@ class FilesPlan:
     writes: dict[str, int]  #: bytes written, of what
     chunk: int | None  #: queries at a time; None in memory
     batch: int | None  #: vectors on their way to the index at a time; None in memory
-    panels: int  #: bytes of codes of the index, ready for comparison, at a time
     seconds: float | None = None  #: about, by a sample; None where none was joined
 
     @property
@@ -121,7 +120,6 @@ def plan_files(
         writes={"pairs": 20 * asked * (k or 1)},
         chunk=None,
         batch=None,
-        panels=0,
     )
     if sum(plan.resident.values()) <= memory_limit:
         return plan
@@ -158,7 +156,7 @@ def _out_of_core(plan: FilesPlan, native: engine.FileJoin) -> FilesPlan:
             f"memory_limit is {_size(limit)}, but this join needs {_size(least)} at least"
         )
     told = json.loads(text)
-    phases = [("near_lists", "panels", "neighbours"), ("index", "vectors")]
+    phases = [("lists", "neighbours"), ("index", "vectors")]
     resident = [{what: told[what] for what in phase} for phase in phases]
     codes, rows = told["codes"], 4 * plan.items * plan.dim
     reads = plan.reads | {
@@ -173,7 +171,6 @@ def _out_of_core(plan: FilesPlan, native: engine.FileJoin) -> FilesPlan:
         writes={"index": codes + rows + 16 * plan.items} | plan.writes,
         chunk=told["chunk"],
         batch=told["batch"],
-        panels=told["panels"],
     )
 
 

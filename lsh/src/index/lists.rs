@@ -1,0 +1,146 @@
+//! The lists of a segment, and what searches keep of them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    base::{context::Context, error::Result},
+    ivf::{
+        coarse_quantiser::CoarseQuantiser,
+        list_offsets::ListOffsets,
+        margins::{Reach, margin_of},
+        probes::{Probes, RightLists},
+        warm_start::WarmStart,
+    },
+    pairs::top_k_lists::warm_start_rows,
+    vectors::Vectors,
+};
+
+/// The lists of a segment.
+pub(crate) struct SegmentLists {
+    pub(crate) quantiser: CoarseQuantiser,
+    /// Where the rows of each list start.
+    pub(crate) starts: ListOffsets,
+    known: Mutex<Known>,
+}
+
+/// The rows of lists and which rows probe them.
+pub(crate) type OfItems = (Arc<RightLists>, Arc<Probes>);
+
+/// What was found before. All of it follows from the rows alone, whoever asks first.
+#[derive(Default)]
+struct Known {
+    /// Of the last search, with whether it was a self-join and its k.
+    warm_start: Option<((bool, usize), Arc<WarmStart>)>,
+    /// With which items probe so many lists on average.
+    margins: BTreeMap<usize, f32>,
+    /// How far queries like the items have to probe for so many neighbours and a recall (its bits).
+    reaches: BTreeMap<(usize, u64), Option<f32>>,
+    /// Of the last self-join, with its k and its margin (its bits).
+    probes: Option<((usize, u32), OfItems)>,
+}
+
+impl std::fmt::Debug for SegmentLists {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} lists", self.starts.len())
+    }
+}
+
+impl SegmentLists {
+    pub(crate) fn new(quantiser: CoarseQuantiser, starts: ListOffsets) -> Self {
+        let known = Mutex::default();
+        Self {
+            quantiser,
+            starts,
+            known,
+        }
+    }
+
+    /// Locked for a moment only: never while anything is computed.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The warm start of joins for so many neighbours.
+    pub(crate) fn warm_start(&self, with_itself: bool, k: usize) -> Arc<WarmStart> {
+        let of = (with_itself, k);
+        if let Some((found, warm_start)) = &self.known().warm_start
+            && *found == of
+        {
+            return warm_start.clone();
+        }
+        let items = self.starts.rows();
+        let wanted = warm_start_rows(k, items, false) as f64 / items.max(1) as f64;
+        let found = WarmStart::of_lists(&self.quantiser, &self.starts, with_itself, wanted);
+        let found = Arc::new(found);
+        self.known().warm_start = Some((of, found.clone()));
+        found
+    }
+
+    /// The margin with which items probe so many lists on average.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn reach(
+        &self,
+        items: &Vectors<'_, f32>,
+        probes: usize,
+        ctx: &Context,
+    ) -> Result<Reach> {
+        let known = self.known().margins.get(&probes).copied();
+        let margin = match known {
+            Some(margin) => margin,
+            None => margin_of(&self.quantiser, items, probes, ctx)?,
+        };
+        self.known().margins.insert(probes, margin);
+        Ok(Reach::without_pass(margin))
+    }
+
+    /// The margin that `find` finds for this k and recall, or found before.
+    ///
+    /// # Errors
+    /// Those of `find`.
+    pub(crate) fn margin_for(
+        &self,
+        k: usize,
+        recall: f64,
+        find: impl FnOnce() -> Result<Option<f32>>,
+    ) -> Result<Option<f32>> {
+        let of = (k, recall.to_bits());
+        let known = self.known().reaches.get(&of).copied();
+        let margin = match known {
+            Some(margin) => margin,
+            None => find()?,
+        };
+        self.known().reaches.insert(of, margin);
+        Ok(margin)
+    }
+
+    /// Which items probe each list, for joins of the items with themselves.
+    ///
+    /// # Errors
+    /// When the run is cancelled, or there is no memory.
+    pub(crate) fn probes(
+        &self,
+        items: &Vectors<'_, f32>,
+        k: usize,
+        reach: Reach,
+        ctx: &Context,
+    ) -> Result<OfItems> {
+        let of = (k, reach.margin.to_bits());
+        if let Some((found, probes)) = &self.known().probes
+            && *found == of
+        {
+            return Ok(probes.clone());
+        }
+        ctx.begin_stage("lists");
+        let warm_start = self.warm_start(true, k);
+        let right = RightLists::of_items(items, &self.starts, |_| true)?;
+        let probes = Probes::of_items(&self.quantiser, &warm_start, items, &right, reach, ctx)?;
+        let found = (Arc::new(right), Arc::new(probes));
+        self.known().probes = Some((of, found.clone()));
+        Ok(found)
+    }
+}
