@@ -122,6 +122,21 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         Vectors::with_codes(name, rows, self.metric, Some((self.centre(), None)), ctx)
     }
 
+    /// The same, with a scale that does not depend on the rows: batches of rows then have codes as if
+    /// they had come at once.
+    ///
+    /// # Errors
+    /// As [`Vectors::new`].
+    pub(crate) fn prepare_batch<'b>(
+        &self,
+        name: &'static str,
+        rows: Rows<'b, T>,
+        scale: Option<CommonScale>,
+        ctx: &Context,
+    ) -> Result<Vectors<'b, T>> {
+        Vectors::with_codes(name, rows, self.metric, Some((self.centre(), scale)), ctx)
+    }
+
     /// With codes on a given grid, made for rows like these: batches of rows then have codes as if
     /// they had come at once.
     ///

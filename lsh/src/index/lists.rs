@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use lshjoin_kernels::{CommonScale, Rows};
+
 use crate::{
     base::{context::Context, error::Result},
     ivf::{
@@ -23,6 +25,8 @@ pub(crate) struct SegmentLists {
     pub(crate) quantiser: CoarseQuantiser,
     /// Where the rows of each list start.
     pub(crate) starts: ListOffsets,
+    /// The scale of the items' codes, if there are any.
+    scale: Option<CommonScale>,
     known: Mutex<Known>,
 }
 
@@ -49,13 +53,32 @@ impl std::fmt::Debug for SegmentLists {
 }
 
 impl SegmentLists {
-    pub(crate) fn new(quantiser: CoarseQuantiser, starts: ListOffsets) -> Self {
+    pub(crate) fn new(
+        quantiser: CoarseQuantiser,
+        starts: ListOffsets,
+        scale: Option<CommonScale>,
+    ) -> Self {
         let known = Mutex::default();
         Self {
             quantiser,
             starts,
+            scale,
             known,
         }
+    }
+
+    /// Queries prepared to be joined with the items, with codes that do not depend on which others
+    /// come with them.
+    ///
+    /// # Errors
+    /// As [`Vectors::new`].
+    pub(crate) fn prepare<'b>(
+        &self,
+        items: &Vectors<'_, f32>,
+        queries: Rows<'b, f32>,
+        ctx: &Context,
+    ) -> Result<Vectors<'b, f32>> {
+        items.prepare_batch("queries", queries, self.scale, ctx)
     }
 
     /// Locked for a moment only: never while anything is computed.

@@ -112,14 +112,13 @@ impl Index {
         let augmented = self.as_kept(queries, ctx)?;
         let rows = Rows::new(&augmented, segment.width())?;
         let right = segment.nearest_of(&self.removed, k, ctx)?;
-        let mut left = right.prepare_other("queries", rows, ctx)?;
         let plan = self.partition_plan(plan)?;
-        let Some(lists) = segment.lists(ctx)? else {
+        let lists = segment.lists(ctx)?;
+        let Some(lists) = lists.filter(|_| !are_most(k, right.rows.len())) else {
+            let left = right.prepare_other("queries", rows, ctx)?;
             return all_pairs(Some(&left), &right, k, ctx);
         };
-        if are_most(k, right.rows.len()) {
-            return all_pairs(Some(&left), &right, k, ctx);
-        }
+        let mut left = lists.prepare(&right, rows, ctx)?;
         let reach = match plan {
             None => None,
             Some(plan) => self.reach_of_queries((&left, &right), k, plan, &lists, ctx)?,
@@ -176,7 +175,7 @@ impl Index {
         let values = self.items_at(self.segment.ground_truth(ctx)?, ctx)?;
         let augmented = self.as_kept(Rows::new(&values, self.segment.dim)?, ctx)?;
         let rows = Rows::new(&augmented, self.segment.width())?;
-        let left = right.prepare_other("items", rows, ctx)?;
+        let left = lists.prepare(&right, rows, ctx)?;
         // Each finds itself, too.
         let recall = Others { k: Some(k) }.of_all(recall);
         self.margin_for((Some(&left), &right), None, k + 1, recall, lists, ctx)

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use lshjoin_kernels::{Quantised, Rows, memory};
+use lshjoin_kernels::{CommonScale, Quantised, Rows, memory};
 
 use crate::{
     base::{
@@ -242,7 +242,14 @@ impl Segment {
         let starts: &[u64] = self.array("starts").values();
         let starts = starts.iter().map(|&start| start as usize);
         let starts = ListOffsets::of_starts(memory::collect(starts, LISTS)?);
-        Ok(Some(Arc::new(SegmentLists::new(quantiser, starts))))
+        let codes = self.codes(&(0..self.len()))?;
+        let held_out: &[u32] = self.array("held_out").values();
+        let scales = held_out.iter();
+        let scales = scales.filter_map(|&row| codes.as_ref()?.scale(row as usize));
+        // Those of longer rows are larger by powers of two.
+        let scale = scales.fold(f32::INFINITY, f32::min);
+        let scale = CommonScale::from_bits(scale.to_bits());
+        Ok(Some(Arc::new(SegmentLists::new(quantiser, starts, scale))))
     }
 
     /// The held-out rows, by which it is chosen how far to probe.

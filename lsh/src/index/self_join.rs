@@ -61,7 +61,7 @@ impl Index {
                 self.check_dimension(queries)?;
                 let augmented = self.as_kept(queries, ctx)?;
                 let rows = Rows::new(&augmented, self.segment.width())?;
-                let left = right.prepare_other("queries", rows, ctx)?;
+                let left = lists.prepare(&right, rows, ctx)?;
                 self.margin_for((Some(&left), &right), None, k, recall, &lists, ctx)?
             }
             // A stored item has another last value than it has as a query, so this is no self-join.
