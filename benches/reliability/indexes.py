@@ -160,8 +160,11 @@ def _change_all(random: Random, directory: Path, manifest: Any) -> None:
         starts = np.sort(random.integers(count + 1, size=lists + 1))
         starts[[0, -1]] = 0, count
         arrays["starts"] = starts.astype("<u8")
-        dim = pick(random, [1, arrays["axes"].shape[0]])
-        arrays["axes"] = np.resize(arrays["axes"], (dim, arrays["axes"].shape[1]))
+        groups, dim = pick(random, [1, lists, 447]), arrays["groups"].shape[1]
+        arrays["groups"] = random.standard_normal((groups, dim)).astype("<f4")
+        group_starts = np.sort(random.integers(lists + 1, size=groups + 1))
+        group_starts[[0, -1]] = 0, lists
+        arrays["group_starts"] = group_starts.astype("<u8")
         arrays["centroids"] = random.standard_normal((lists, dim)).astype("<f4")
         manifest["metadata"]["plan"]["lists"] = int(pick(random, [lists, min(lists, 16384)]))
     elif kind == 1 and count:

@@ -54,7 +54,8 @@ def test_centroids_by_the_thousand_are_refused_unread(saved, rng):
     for claimed, message in (
         (20, r"manifest\.json: it has arrays of shapes that do not fit"),
         (16_384, r"manifest\.json: it has arrays of shapes that do not fit"),
-        (lists, r"manifest\.json: lists must be 1 to 16384, not 200000"),
+        (lists, r"manifest\.json: it has arrays of shapes that do not fit"),
+        (2**20 + 1, r"manifest\.json: lists must be 1 to 1048576, not 1048577"),
     ):
         index_files.write_array(saved, manifest, "starts", starts)
         index_files.write_array(saved, manifest, "centroids", np.zeros((lists, 4), "<f4"))
@@ -62,6 +63,18 @@ def test_centroids_by_the_thousand_are_refused_unread(saved, rng):
         index_files.write_manifest(saved, manifest)
         with pytest.raises(ValueError, match=message):
             Index.load(saved)
+
+
+def test_a_group_of_lists_by_the_thousand_is_refused(rng, tmp_path):
+    """Each row of it would be compared with all of them."""
+    plan = JoinPlan.partitions(lists=5000, probes=1)
+    Index.build(rng.random((10_000, 2)), plan=plan).save(tmp_path / "many")
+    starts = index_files.read_arrays(tmp_path / "many")["group_starts"].copy()
+    assert len(starts) > 50
+    starts[1:-1] = starts[-1]
+    change(tmp_path / "many", "group_starts", starts)
+    with pytest.raises(ValueError, match="a group has more lists than there are in any"):
+        use(tmp_path / "many")
 
 
 def test_more_rows_than_there_are_take_no_memory(saved):
@@ -78,7 +91,7 @@ def test_more_rows_than_there_are_take_no_memory(saved):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("name", ["axes", "centroids", "norms", "rows"])
+@pytest.mark.parametrize("name", ["groups", "centroids", "norms", "rows"])
 def test_what_is_not_finite_is_refused_by_name(name, value, saved):
     array = index_files.read_arrays(saved)[name].copy()
     array.reshape(-1)[-1] = value
@@ -94,6 +107,7 @@ def test_what_is_not_finite_is_refused_by_name(name, value, saved):
     ("name", "message"),
     [
         ("starts", "lists don't follow one another"),
+        ("group_starts", "lists don't follow one another"),
         ("by_id", r"it names row \d+ of 400"),
         ("held_out", r"it names row \d+ of 400"),
         ("ids", "ids don't rise, or one comes twice"),
@@ -138,7 +152,7 @@ def test_a_manifest_names_no_other_files(file, saved):
         Index.load(saved)
 
 
-@pytest.mark.parametrize("name", ["axes", "centroids", "rows"])
+@pytest.mark.parametrize("name", ["groups", "centroids", "rows"])
 def test_a_build_goes_on_with_nothing_larger_than_it_began(name, tmp_path):
     """A file of holes, whose values would take up all memory."""
     indexes.begin(tmp_path, "euclidean", 0.5)

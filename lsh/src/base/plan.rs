@@ -263,6 +263,10 @@ impl JoinPlan {
 /// Up to so many lists are one group: a row is compared with all of them.
 pub(crate) const ONE_GROUP: usize = 1024;
 
+/// Lists of a group, at most: where all rows are in one, as equal rows are, more lists would only be
+/// more to compare them with.
+pub(crate) const MOST_OF_GROUP: usize = 4096;
+
 /// How many groups so many lists are learnt in.
 pub(crate) fn groups_of(lists: usize) -> usize {
     match lists {

@@ -22,7 +22,7 @@ const OF_ITEM: usize = 24;
 /// Copies of the sample that an index is learnt from, and of a batch while its rows are brought to
 /// their lists.
 const COPIES_OF_SAMPLE: usize = 3;
-const COPIES_OF_BATCH: usize = 5;
+const COPIES_OF_BATCH: usize = 6;
 
 /// Bytes of a query beside its top-k list and its vector, and of a top-k list beside its slots.
 const OF_QUERY: usize = 64;
@@ -70,8 +70,9 @@ pub struct InMemory {
 pub struct OutOfCore {
     /// Queries that are joined at a time.
     pub chunk: usize,
-    /// Items that are on their way to the index at a time.
-    pub batch: usize,
+    /// Items that the index is learnt from at a time, and items that are on their way to it after
+    /// that, when it no longer holds a sample.
+    pub batches: [usize; 2],
     /// Of all codes of the index, which lie on disk.
     pub codes: usize,
     /// Of the lists, and of which items probe them, while queries are joined.
@@ -157,20 +158,21 @@ impl FileJoin {
         let available = memory.saturating_sub(self.of_search());
         let chunk = available / self.of_query();
         let chunk = chunk.min(self.asked());
-        let of_build = self.of_build();
-        let vectors = memory.saturating_sub(of_build) / COPIES_OF_BATCH;
-        if chunk < LEAST_CHUNK.min(self.asked()) || vectors < *batch.start() {
+        let vectors = self.of_build().map(|of_build| {
+            let vectors = memory.saturating_sub(of_build) / COPIES_OF_BATCH;
+            vectors.min(*batch.end())
+        });
+        if chunk < LEAST_CHUNK.min(self.asked()) || vectors[0].min(vectors[1]) < *batch.start() {
             return None;
         }
-        let vectors = vectors.min(*batch.end());
         Some(OutOfCore {
             chunk: chunk.max(1),
-            batch: (vectors / self.of_row().max(1)).max(1),
+            batches: vectors.map(|vectors| (vectors / self.of_row().max(1)).max(1)),
             codes: product(self.items, self.of_codes()),
             lists: self.of_search(),
             neighbours: product(chunk, self.of_query()),
-            index: of_build,
-            vectors: product(COPIES_OF_BATCH, vectors),
+            index: self.most_of_build(),
+            vectors: product(COPIES_OF_BATCH, vectors[0]),
         })
     }
 
@@ -178,12 +180,12 @@ impl FileJoin {
     pub fn least(&self, batch: &RangeInclusive<usize>) -> usize {
         let chunk = product(2 * LEAST_CHUNK, self.of_query());
         let join = chunk.saturating_add(self.of_search());
-        join.max(self.of_build() + COPIES_OF_BATCH * batch.start())
+        join.max(self.most_of_build() + COPIES_OF_BATCH * batch.start())
     }
 
     /// Items that are brought to an index at a time where it alone is made in so much memory.
     pub fn batch(&self, memory: usize, batch: &RangeInclusive<usize>) -> usize {
-        let vectors = memory.saturating_sub(self.of_build()) / COPIES_OF_BATCH;
+        let vectors = memory.saturating_sub(self.most_of_build()) / COPIES_OF_BATCH;
         (vectors.min(*batch.end()).max(*batch.start()) / self.of_row().max(1)).max(1)
     }
 
@@ -241,13 +243,21 @@ impl FileJoin {
 
     /// What the builder of the index holds beside items on their way: first the sample that it learns
     /// from, then a little of each item.
-    fn of_build(&self) -> usize {
+    fn of_build(&self) -> [usize; 2] {
         let sampled = self
             .items
             .div_ceil(sample_step(self.items, self.most_lists()));
         let learnt_from = product(COPIES_OF_SAMPLE, product(sampled, self.of_row()));
         let assigned = product(self.most_lists(), self.of_list() + self.of_row());
-        learnt_from.max(product(OF_ITEM, self.items).saturating_add(assigned))
+        [
+            learnt_from,
+            product(OF_ITEM, self.items).saturating_add(assigned),
+        ]
+    }
+
+    fn most_of_build(&self) -> usize {
+        let [learnt_from, assigned] = self.of_build();
+        learnt_from.max(assigned)
     }
 
     /// Lists of the index that it may go by.

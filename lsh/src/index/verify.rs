@@ -11,6 +11,7 @@ use crate::{
         error::{Error, Result},
         magnitude,
         metric::Metric,
+        plan::MOST_OF_GROUP,
     },
     index::{ids::duplicate_ranks, segment::Segment},
     storage::layout::{are_starts, has_norms},
@@ -53,6 +54,12 @@ impl Segment {
             if !are_starts(self.array(name).values(), end) {
                 return Err(self.array(name).damaged("lists don't follow one another"));
             }
+        }
+        let of_group = |ends: &[u64]| ends[1] - ends[0];
+        let mut groups = self.array("group_starts").values().windows(2).map(of_group);
+        if groups.any(|lists| lists > MOST_OF_GROUP as u64) {
+            let problem = "a group has more lists than there are in any";
+            return Err(self.array("group_starts").damaged(problem));
         }
         for name in ["by_id", "held_out"] {
             let rows: &[u32] = self.array(name).values();

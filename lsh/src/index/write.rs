@@ -113,33 +113,36 @@ impl Writing {
         let values = self.learnt.kept(items, metric, ctx)?;
         let rows = Rows::new(&values, width(metric, items.dim()))?;
         let side = self.learnt.prepared(rows, metric, ctx)?;
-        for of_list in order.chunk_by(|&x, &y| lists[x as usize] == lists[y as usize]) {
-            ctx.check()?;
-            let at = self.next.take(lists[of_list[0] as usize], of_list.len());
-            let indices = of_list.iter().map(|&row| row as usize);
-            let of_rows: Vec<i64> = gather(ids, 1, indices.clone())?;
-            write(&mut self.writers, "ids", at, &of_rows)?;
-            let hashes = indices.clone().map(|row| hash(items.row(row)));
-            let hashes = memory::collect(hashes, OF_LIST)?;
-            write(&mut self.writers, "hashes", at, &hashes)?;
-            let dim = rows.dim();
-            let values: Vec<f32> = gather(rows.values(), dim, indices.clone())?;
-            write(&mut self.writers, "rows", at * dim, &values)?;
-            if let Some(codes) = &side.codes {
-                let (codes, known) = codes.parts();
-                let stride = codes.len() / rows.len();
-                let codes: Vec<i8> = gather(codes, stride, indices.clone())?;
-                write(&mut self.writers, "codes", at * stride, &codes)?;
-                let of_row = Quantised::KNOWN;
-                let known: Vec<u8> = gather(known, of_row, indices.clone())?;
-                write(&mut self.writers, "known", at * of_row, &known)?;
+        let of_lists = order.chunk_by(|&x, &y| lists[x as usize] == lists[y as usize]);
+        let next = &mut self.next;
+        let places = of_lists.map(|of_list| {
+            let at = next.take(lists[of_list[0] as usize], of_list.len());
+            (at, of_list)
+        });
+        let places: Vec<(usize, &[u32])> = memory::collect(places, OF_LIST)?;
+        let hashes = (0..items.len())
+            .into_par_iter()
+            .map(|row| hash(items.row(row)));
+        let hashes: Vec<u64> = memory::par_collect(hashes, OF_LIST)?;
+        let (codes, known) = side
+            .codes
+            .as_ref()
+            .map(Quantised::parts)
+            .unwrap_or_default();
+        let stride = codes.len() / rows.len();
+        // Each array is a file of its own, and these wait for the disk.
+        self.writers.par_iter_mut().try_for_each(|(&name, writer)| {
+            let to = (writer, places.as_slice());
+            match name {
+                "ids" => scatter(to, ids, 1, ctx),
+                "hashes" => scatter(to, &hashes, 1, ctx),
+                "rows" => scatter(to, rows.values(), rows.dim(), ctx),
+                "codes" => scatter(to, codes, stride, ctx),
+                "known" if stride > 0 => scatter(to, known, Quantised::KNOWN, ctx),
+                "norms" if !side.norms.is_empty() => scatter(to, &side.norms, 1, ctx),
+                _ => Ok(()),
             }
-            if !side.norms.is_empty() {
-                let norms: Vec<f64> = gather(&side.norms, 1, indices)?;
-                write(&mut self.writers, "norms", at, &norms)?;
-            }
-        }
-        Ok(())
+        })
     }
 
     /// Ends the pass.
@@ -194,13 +197,22 @@ pub(crate) fn write<V: bytemuck::Pod>(
     writer.map_or(Ok(()), |writer| writer.write(first, values))
 }
 
-/// The rows of these indices, each of `width` values, copied.
-pub(crate) fn gather<V: Copy>(
+/// Writes rows, each of `width` values: those of each list from its place on.
+fn scatter<V: bytemuck::Pod>(
+    (writer, places): (&mut ArrayWriter, &[(usize, &[u32])]),
     values: &[V],
     width: usize,
-    rows: impl ExactSizeIterator<Item = usize>,
-) -> Result<Vec<V>> {
-    let mut gathered = memory::empty(rows.len() * width, OF_LIST)?;
-    rows.for_each(|row| gathered.extend_from_slice(&values[row * width..][..width]));
-    Ok(gathered)
+    ctx: &Context,
+) -> Result<()> {
+    let mut gathered = Vec::new();
+    for (at, rows) in places {
+        ctx.check()?;
+        gathered.clear();
+        memory::reserve(&mut gathered, rows.len() * width, OF_LIST)?;
+        for &row in *rows {
+            gathered.extend_from_slice(&values[row as usize * width..][..width]);
+        }
+        writer.write(at * width, &gathered)?;
+    }
+    Ok(())
 }

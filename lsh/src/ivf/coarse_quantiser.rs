@@ -9,7 +9,12 @@ use lshjoin_kernels::{LeftPanel, Quantised, Scalar, memory};
 use rayon::prelude::*;
 
 use crate::{
-    base::{ROW_NUMBERS, context::Context, error::Result, plan::groups_of},
+    base::{
+        ROW_NUMBERS,
+        context::Context,
+        error::Result,
+        plan::{MOST_OF_GROUP, groups_of},
+    },
     ivf::{
         centroids::{CENTROIDS, CentroidPanel, Centroids, Sample},
         list_distances::{BLOCK, Buffers, CentroidDistances, ListPanels, ListsOfRow},
@@ -83,7 +88,8 @@ impl CoarseQuantiser {
                 return Ok(Centroids::of_parts(Vec::new(), side.rows.dim()));
             }
             let share = rows.len() as f64 / sample.len() as f64;
-            let lists = (share * count as f64).round().max(1.0) as usize;
+            let lists = (share * count as f64).round() as usize;
+            let lists = lists.clamp(1, MOST_OF_GROUP);
             let choice = u64::from(group) + 1;
             Centroids::of_sample(&sample, rows, lists, (seed, choice), ctx)
         });

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -186,6 +187,15 @@ class Dataset:
             first + row,
             dimension,
         )
+
+
+def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same, each of them read while the one before is in use."""
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = reader.submit(next, batches, None)
+            yield batch
 
 
 def step_of(rows: int, most: int) -> int:

@@ -14,7 +14,7 @@ from lshjoin.arrays.neighbors import NearestMetric
 from lshjoin.base.atomic import replacing
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.progress import Progress, reporter
-from lshjoin.files.datasets import Dataset
+from lshjoin.files.datasets import Dataset, ahead
 from lshjoin.files.job import Job
 from lshjoin.files.pairs import Columns, neighbor_pairs
 from lshjoin.files.plan import FilesPlan
@@ -146,7 +146,9 @@ class DiskJoin:
 
             def batches(start: int) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
                 first_of_pass = time.perf_counter()
-                for first, vectors in self._items.batches(self._plan.batch, start):
+                # Where a build goes on, it may be learning or not.
+                rows = (self._plan.batches or (1, 1))[1 if passes else 0]
+                for first, vectors in ahead(self._items.batches(rows, start)):
                     yield vectors, np.arange(first, first + len(vectors))
                 passes.append(time.perf_counter() - first_of_pass)
 

@@ -19,7 +19,7 @@ from lshjoin.base.paths import StoragePath, local_path, parquet_path
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.progress import Progress, reporter
 from lshjoin.base.vectors import integer_ids
-from lshjoin.files.datasets import Source, open_dataset
+from lshjoin.files.datasets import Source, ahead, open_dataset
 from lshjoin.files.disk_join import SAMPLE
 from lshjoin.files.job import Job, creating
 from lshjoin.files.pairs import PairsFile, neighbor_pairs, pairs_schema
@@ -94,7 +94,7 @@ def build_index(
     rows = batch_rows(len(dataset), dataset.dim, to_bytes(memory_limit))
 
     def batches(start: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        for first, vectors in dataset.batches(rows, start):
+        for first, vectors in ahead(dataset.batches(rows, start)):
             yield vectors, ids[first : first + len(vectors)]
 
     work = {"command": "index build", "metric": metric, "items": dataset.identity}
@@ -190,7 +190,7 @@ def query_index(
         PairsFile(file, schema, ids, None) as pairs,
         reporter(progress, "query_index") as told,
     ):
-        for first, vectors in dataset.batches(rows):
+        for first, vectors in ahead(dataset.batches(rows)):
             found = index.knn(
                 vectors,
                 k,

@@ -40,7 +40,9 @@ class FilesPlan:
     reads: dict[str, tuple[int, int]]  #: bytes of what is read, and how many times
     writes: dict[str, int]  #: bytes written, of what
     chunk: int | None  #: queries at a time; None in memory
-    batch: int | None  #: vectors on their way to the index at a time; None in memory
+    #: Vectors that an index is learnt from at a time, and that are on their way to it after that; None
+    #: in memory.
+    batches: tuple[int, int] | None
     seconds: float | None = None  #: about, by a sample; None where none was joined
 
     @property
@@ -119,7 +121,7 @@ def plan_files(
         reads=reads,
         writes={"pairs": 20 * asked * (k or 1)},
         chunk=None,
-        batch=None,
+        batches=None,
     )
     if sum(plan.resident.values()) <= memory_limit:
         return plan
@@ -170,7 +172,7 @@ def _out_of_core(plan: FilesPlan, native: engine.FileJoin) -> FilesPlan:
         reads=reads,
         writes={"index": codes + rows + 16 * plan.items} | plan.writes,
         chunk=told["chunk"],
-        batch=told["batch"],
+        batches=tuple(told["batches"]),
     )
 
 
