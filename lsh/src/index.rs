@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// Up to so many pairs of a query and an item, a search compares them all.
-const FEW_PAIRS: f64 = 2e6;
+const FEW_PAIRS: f64 = 1e5;
 
 /// Bytes that are copied at a time to another index's files.
 const COPIED: usize = 16 << 20;
