@@ -7,7 +7,7 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build packages demo test test-python test-others test-neon test-memory test-miri fuzz \
+.PHONY: build packages demo docs test test-python test-others test-neon test-memory test-miri fuzz \
     fuzz-python lint lint-rust lint-python deny msrv bench bench-quick bench-report bench-index bench-join \
     bench-kernels bench-out-of-core bench-planner bench-radius bench-spark bench-spark-cluster reliability
 .SECONDARY:
@@ -17,6 +17,12 @@ build: $(VENV)/built
 # The main job on the docstrings of this Python and its packages.
 demo: $(VENV)/built $(VENV)/with-demo
 	$(BIN)/python -m benches.demo
+
+# The site of docs/ into target/site; a link that leads nowhere ends it. Docstrings are read, not run:
+# nothing has to be built.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/with-docs
+	$(BIN)/mkdocs build --strict --quiet
 
 # The whole suite on the best instruction set of this machine; what computes, on none and on plain
 # AVX-512 where there is better than that. Two at a time: Python's on the best, which often waits for
