@@ -7,7 +7,7 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build packages demo docs test test-python test-others test-neon test-memory test-miri fuzz \
+.PHONY: build packages demo docs wheels test test-python test-others test-neon test-memory test-miri fuzz \
     fuzz-python lint lint-rust lint-python deny msrv bench bench-quick bench-report bench-index bench-join \
     bench-kernels bench-out-of-core bench-planner bench-radius bench-spark bench-spark-cluster reliability
 .SECONDARY:
@@ -23,6 +23,13 @@ demo: $(VENV)/built $(VENV)/with-demo
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(VENV)/with-docs
 	$(BIN)/mkdocs build --strict --quiet
+
+# The wheel for this processor and any Linux from glibc 2.28 on, which is tried in a clean environment of
+# each CPython that this machine has.
+wheels: $(VENV)/with-wheels
+	rm -rf target/wheels
+	$(BIN)/maturin build --release --locked --zig --compatibility manylinux_2_28 --out target/wheels
+	$(BIN)/python tests/wheels.py target/wheels
 
 # The whole suite on the best instruction set of this machine; what computes, on none and on plain
 # AVX-512 where there is better than that. Two at a time: Python's on the best, which often waits for
