@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from lshjoin import command_line
+from threadpoolctl import threadpool_limits
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
@@ -38,7 +39,8 @@ def test_examples(name, capsys, tmp_path, monkeypatch):
         if any(importlib.util.find_spec(library) is None for library in used):
             continue
         if language == "python":
-            exec(compile(code, name, "exec"), names)
+            with threadpool_limits(1):  # t-SNE's threads wait for one another in loops
+                exec(compile(code, name, "exec"), names)
         elif language == "sh":
             for line in code.replace("\\\n", " ").splitlines():
                 run(line)
