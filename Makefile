@@ -29,7 +29,7 @@ examples: $(VENV)/built $(VENV)/with-examples
 # nothing has to be built.
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(VENV)/with-docs
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 # The wheel for this processor and any Linux from glibc 2.28 on, which is tried in a clean environment of
 # each CPython that this machine has.
