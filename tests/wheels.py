@@ -13,7 +13,8 @@ from pathlib import Path
 
 SMOKE = Path(__file__).with_name("smoke.py")
 MINORS = range(10, 20)  # from 3.10 on, as pyproject.toml has it
-IS_CPYTHON = "import sys; sys.exit(sys.implementation.name != 'cpython')"
+# Debian's Python may be there without what makes environments.
+USABLE = "import ensurepip, sys; sys.exit(sys.implementation.name != 'cpython')"
 
 
 def interpreters() -> list[str]:
@@ -26,11 +27,11 @@ def interpreters() -> list[str]:
         for minor in MINORS
         if minor != sys.version_info.minor
     ]
-    return [sys.executable, *(python for python in others if python and starts(python))]
+    return [sys.executable, *(python for python in others if python and usable(python))]
 
 
-def starts(python: str) -> bool:
-    tried = subprocess.run([python, "-c", IS_CPYTHON], capture_output=True, check=False)
+def usable(python: str) -> bool:
+    tried = subprocess.run([python, "-c", USABLE], capture_output=True, check=False)
     return tried.returncode == 0
 
 
