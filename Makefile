@@ -7,7 +7,7 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build packages demo test test-python test-others test-neon test-memory test-miri fuzz \
+.PHONY: build packages demo docs examples wheels test test-python test-others test-neon test-memory test-miri fuzz \
     fuzz-python lint lint-rust lint-python deny msrv bench bench-quick bench-report bench-index bench-join \
     bench-kernels bench-out-of-core bench-planner bench-radius bench-spark bench-spark-cluster reliability
 .SECONDARY:
@@ -17,6 +17,26 @@ build: $(VENV)/built
 # The main job on the docstrings of this Python and its packages.
 demo: $(VENV)/built $(VENV)/with-demo
 	$(BIN)/python -m benches.demo
+
+# What examples/ has, at full size: some minutes, most of them UMAP's. The last one needs Java 17.
+EXAMPLES := near_duplicates entity_resolution hard_negatives umap_100k spark_job
+
+examples: $(VENV)/built $(VENV)/with-examples
+	@for example in $(EXAMPLES); do \
+	    echo "== $$example =="; $(BIN)/python examples/$$example.py || exit; done
+
+# The site of docs/ into target/site; a link that leads nowhere ends it. Docstrings are read, not run:
+# nothing has to be built.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/with-docs
+	$(BIN)/mkdocs build --strict
+
+# The wheel for this processor and any Linux from glibc 2.28 on, which is tried in a clean environment of
+# each CPython that this machine has.
+wheels: $(VENV)/with-wheels
+	rm -rf target/wheels
+	$(BIN)/maturin build --release --locked --zig --compatibility manylinux_2_28 --out target/wheels
+	$(BIN)/python tests/wheels.py target/wheels
 
 # The whole suite on the best instruction set of this machine; what computes, on none and on plain
 # AVX-512 where there is better than that. Two at a time: Python's on the best, which often waits for
@@ -218,8 +238,8 @@ $(VENV)/with-%: pyproject.toml | $(VENV)/created
 	$(BIN)/python -m pip install --quiet --group $*
 	touch $@
 
-# All that build, demo, test and lint need, at once.
-GROUPS := lint build demo test
+# All that build, demo, docs, test and lint need, at once.
+GROUPS := lint build demo docs test
 
 packages: pyproject.toml | $(VENV)/created
 	$(BIN)/python -m pip install --quiet $(GROUPS:%=--group %)

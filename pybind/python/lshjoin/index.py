@@ -246,7 +246,7 @@ class Index:
             progress: as for :meth:`build`.
 
         Returns:
-            ``distances``, float32, and ``indices``, which are ids: both (n, k), nearest first,
+            ``distances``, float32, and ``indices``, which are ids, both (n, k), nearest first,
             ties by id. An id may be -1 too: where there is no neighbour, the distance is inf. The
             attributes ``plan`` and ``report`` tell what was done, and what came of it.
 

@@ -137,7 +137,7 @@ class Neighbors(_Neighbors):
         are fewer than k, the columns that no row has a neighbour for are left out.
 
         Returns:
-            Indices, int64, and distances, float32 or float64: both (rows, k + 1), all finite.
+            Indices, int64, and distances, float32 or float64, both (rows, k + 1) and all finite.
 
         Raises:
             ValueError: as :meth:`to_csr` with ``include_self``, and for a row with fewer neighbours

@@ -36,7 +36,7 @@ def plot_plan(
     Needs matplotlib: ``pip install 'lshjoin[plot]'``.
 
     Returns:
-        A matplotlib figure, to show or save: it belongs to no window.
+        A matplotlib figure, to show or save, which belongs to no window.
 
     Raises:
         ImportError: without matplotlib.

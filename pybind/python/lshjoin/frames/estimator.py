@@ -265,8 +265,8 @@ class BucketedLSH(BucketLengthParam, LSH[Model]):
             dataset: a data frame, as for :meth:`fit`, of at least two rows: what is joined with
                 itself, or like both sides of the join.
             inputCol: the column of vectors.
-            threshold: for :meth:`~LSHModel.approxSimilarityJoin` with this threshold.
-            numNearestNeighbors: for :meth:`~LSHModel.approxNearestNeighbors` with so many
+            threshold: for the model's ``approxSimilarityJoin`` with this threshold.
+            numNearestNeighbors: for the model's ``approxNearestNeighbors`` with so many
                 neighbours. Exactly one of the two is given.
             recall: the share of the near rows to find, above 0 and below 1.
             seed: that of the estimator.

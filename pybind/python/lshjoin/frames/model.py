@@ -101,7 +101,7 @@ class LSHModel(LSHParams, Storable):
             progress: as for :func:`lshjoin.knn_join`.
 
         Returns:
-            The dataset's columns, ``outputCol`` and ``distCol``: exact distances, float32 for
+            The dataset's columns, ``outputCol``, and ``distCol`` with exact distances, float32 for
             float16 and float32 vectors, else float64.
         """
         k = at_least_one(numNearestNeighbors)
