@@ -19,7 +19,7 @@ type Batch = (usize, usize);
 #[pymethods]
 impl FileJoin {
     #[new]
-    #[pyo3(signature = (queries, items, dim, *, width=4, k=None, lists=None))]
+    #[pyo3(signature = (queries, items, dim, *, width=4, k=None, lists=None, probes=None))]
     fn new(
         queries: Option<usize>,
         items: usize,
@@ -27,9 +27,10 @@ impl FileJoin {
         width: usize,
         k: Option<usize>,
         lists: Option<usize>,
+        probes: Option<usize>,
     ) -> Self {
         let join = lshjoin::FileJoin::new(items, dim).queries(queries);
-        Self(join.width(width).k(k).lists(lists))
+        Self(join.width(width).k(k).lists(lists).probes(probes))
     }
 
     /// The plan by which it goes out of core.

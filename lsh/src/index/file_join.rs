@@ -31,8 +31,13 @@ const OF_TOP_K: usize = 12;
 /// Bytes of a list beside its centroid: the lists near it.
 const OF_LIST: usize = 512;
 
-/// Bytes of an item of a self-join for the lists that it probes, about: so many at a recall of 0.9.
-const OF_PROBES: usize = 12 + 8 * 8;
+/// Bytes of an item of a self-join beside the lists that it probes, and of each of these while they are
+/// brought in order.
+const OF_PROBING: usize = 12;
+const OF_PROBE: usize = 8;
+
+/// Lists that an item probes, where nothing is known of that.
+const LIKELY_PROBES: usize = 16;
 
 /// A join of rows that lie in files. What it keeps in memory is told in bytes.
 ///
@@ -50,6 +55,7 @@ pub struct FileJoin {
     width: usize,
     k: Option<usize>,
     lists: Option<usize>,
+    probes: usize,
 }
 
 /// What is kept of both sides where they are joined in memory.
@@ -96,6 +102,7 @@ impl FileJoin {
             width: size_of::<f32>(),
             k: None,
             lists: None,
+            probes: LIKELY_PROBES,
         }
     }
 
@@ -124,6 +131,13 @@ impl FileJoin {
     pub fn lists(self, lists: impl Into<Option<usize>>) -> Self {
         let lists = lists.into();
         Self { lists, ..self }
+    }
+
+    /// Lists that each row probes; 16 unless it is known.
+    #[must_use]
+    pub fn probes(self, probes: impl Into<Option<usize>>) -> Self {
+        let probes = probes.into().unwrap_or(LIKELY_PROBES);
+        Self { probes, ..self }
     }
 
     /// The plan by which it goes out of core, for a recall.
@@ -229,7 +243,7 @@ impl FileJoin {
     /// The lists of the index, ready to be compared, and which items probe them.
     fn of_search(&self) -> usize {
         let probing = match (self.queries, self.k) {
-            (None, Some(_)) => product(self.items, OF_PROBES),
+            (None, Some(_)) => product(self.items, OF_PROBING + product(OF_PROBE, self.probes)),
             _ => 0,
         };
         product(self.most_lists(), self.of_list()).saturating_add(probing)
@@ -285,6 +299,7 @@ mod tests {
         width: 4,
         k: Some(5),
         lists: Some(60),
+        probes: LIKELY_PROBES,
     };
 
     #[test]

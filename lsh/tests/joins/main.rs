@@ -11,6 +11,7 @@
 mod calls;
 mod digest;
 mod fuzz_regressions;
+mod index;
 mod offsets;
 mod whole_lists;
 

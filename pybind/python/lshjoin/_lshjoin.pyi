@@ -213,6 +213,7 @@ class FileJoin:
         width: int = 4,  # bytes of a value
         k: int | None = None,  # None: within a radius
         lists: int | None = None,  # None: as many as so many items ask for
+        probes: int | None = None,  # None: not known yet
     ) -> FileJoin: ...
     def plan(self, recall: float, seed: int) -> str:
         """By which it goes out of core."""
@@ -222,7 +223,7 @@ class FileJoin:
 
     # batch: bytes of items on their way to an index, the fewest and the most
     def out_of_core(self, memory: int, batch: tuple[int, int]) -> str | None:
-        """How it goes by an index, as JSON: chunk and batch, in rows, and what it keeps; None where
+        """How it goes by an index, as JSON: chunk and batches, in rows, and what it keeps; None where
         that takes more memory."""
 
     def least(self, batch: tuple[int, int]) -> int:

@@ -17,7 +17,7 @@ from lshjoin.base.progress import Progress, reporter
 from lshjoin.files.datasets import Dataset, ahead
 from lshjoin.files.job import Job
 from lshjoin.files.pairs import Columns, neighbor_pairs
-from lshjoin.files.plan import FilesPlan
+from lshjoin.files.plan import FilesPlan, chunk_rows
 from lshjoin.index import Index
 
 #: Writes them to a file, and returns how many pairs there were.
@@ -62,7 +62,7 @@ class DiskJoin:
         """The parts of a k-nearest-neighbour join, made where they are missing; its fixed plan."""
         index = self._index()
         plan = self._fixed_plan(index, k)
-        chunk = self._plan.chunk or 1
+        chunk = chunk_rows(self._plan, plan, k, self._queries is None)
 
         def join(first: int, last: int, progress: Progress) -> Iterator[Columns]:
             if self._queries is None:

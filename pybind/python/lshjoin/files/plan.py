@@ -21,6 +21,8 @@ _BASE = 192 << 20
 #: Bytes of vectors on their way to an index: the fewest that are worth it, and what more does not
 #: speed up.
 _BATCH = 1 << 20, 256 << 20
+#: Queries of a chunk, at least.
+_LEAST_CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,22 @@ def plan_files(
             f"from {_size(memory_limit)}"
         )
     return _out_of_core(plan, native)
+
+
+def chunk_rows(plan: FilesPlan, fixed: JoinPlan, k: int, with_itself: bool) -> int:
+    """Queries at a time, now that it is known how many lists they probe."""
+    numbers = json.loads(fixed.to_json())
+    native = engine.FileJoin(
+        None if with_itself else plan.queries,
+        plan.items,
+        plan.dim,
+        k=k,
+        lists=numbers.get("lists"),
+        probes=numbers.get("probes"),
+    )
+    told = native.out_of_core(beside_python(plan.memory_limit), _BATCH)
+    # Where that many probes leave no room, the least that was planned for is taken.
+    return int(json.loads(told)["chunk"]) if told else min(plan.chunk or 1, _LEAST_CHUNK)
 
 
 def batch_rows(items: int, dim: int, memory_limit: int) -> int:

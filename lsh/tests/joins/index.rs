@@ -1,0 +1,279 @@
+//! Indexes: built, saved, resumed, and joined chunk by chunk and batch by batch.
+
+use std::ops::Range;
+
+use lshjoin::{
+    Context, Index, IndexBuilder, JoinPlan, KnnJoin, Metric, Neighbors, PartitionPlan, Rows,
+};
+
+use super::{on, rows, to_f32};
+
+const DIM: usize = 8;
+const ITEMS: usize = 6000;
+const K: usize = 5;
+const METRICS: [Metric; 3] = [Metric::Euclidean, Metric::Cosine, Metric::InnerProduct];
+
+/// Clusters of uneven sizes, one of them of equal rows.
+fn clustered(count: usize, seed: u64) -> Vec<f32> {
+    let (centres, noise) = (rows(30, DIM, 3), rows(count, DIM, seed));
+    let mut values = Vec::with_capacity(count * DIM);
+    for row in 0..count {
+        let cluster = (row * row / 7 + row) % 30;
+        let width = if cluster == 4 { 0.0 } else { 0.3 };
+        let of_row = noise[row * DIM..][..DIM].iter();
+        let centre = &centres[cluster * DIM..][..DIM];
+        values.extend(
+            of_row
+                .zip(centre)
+                .map(|(near, centre)| width * near + 2.0 * centre),
+        );
+    }
+    to_f32(&values)
+}
+
+fn probing(probes: usize) -> PartitionPlan {
+    PartitionPlan::new(60, probes).seed(7)
+}
+
+fn plan() -> PartitionPlan {
+    probing(1)
+}
+
+fn ids() -> Vec<i64> {
+    (0..ITEMS as i64).map(|row| 3 * row - 40).collect()
+}
+
+fn build(values: &[f32], metric: Metric, ctx: &Context) -> Index {
+    let items = Rows::new(values, DIM).unwrap();
+    Index::build(items, &ids(), metric, Some(plan()), 0, ctx).unwrap()
+}
+
+/// Squared distances, or products with the sign turned, in double precision.
+fn brute_force(metric: Metric, query: &[f32], item: &[f32]) -> f64 {
+    let dot = |x: &[f32], y: &[f32]| -> f64 {
+        let products = x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y));
+        products.sum()
+    };
+    match metric {
+        Metric::Cosine => 1.0 - dot(query, item) / (dot(query, query) * dot(item, item)).sqrt(),
+        Metric::InnerProduct => -dot(query, item),
+        _ => dot(query, query) + dot(item, item) - 2.0 * dot(query, item),
+    }
+}
+
+/// The share of the K nearest others that was found; as near as the last of them counts.
+fn recall(metric: Metric, values: &[f32], found: &[(usize, Vec<i64>)]) -> f64 {
+    let row = |at: usize| &values[at * DIM..][..DIM];
+    let shares = found.iter().map(|(query, ids)| {
+        let others = (0..values.len() / DIM).filter(|other| other != query);
+        let mut all: Vec<f64> = others
+            .map(|other| brute_force(metric, row(*query), row(other)))
+            .collect();
+        all.sort_unstable_by(f64::total_cmp);
+        let last = all[K - 1] + 1e-6;
+        let near = ids.iter().filter(|&&id| {
+            let item = ((id + 40) / 3) as usize;
+            item != *query && brute_force(metric, row(*query), row(item)) <= last
+        });
+        near.count() as f64 / K as f64
+    });
+    shares.sum::<f64>() / found.len() as f64
+}
+
+/// The join of the items with themselves in chunks of so many: ids and neighbours, by rising id.
+fn by_chunks(
+    index: &Index,
+    size: usize,
+    plan: &JoinPlan,
+    ctx: &Context,
+) -> Vec<(i64, Vec<(i64, u32)>)> {
+    let chunk = |start| start..ITEMS.min(start + size);
+    let join = |chunk: Range<usize>| {
+        let (ids, found) = index.knn_of_chunk(chunk, K, plan, ctx).unwrap();
+        let of_rows = found.indices.chunks(K).zip(found.distances.chunks(K));
+        let of_rows = of_rows.map(|(indices, distances)| {
+            let distances = distances.iter().map(|far| far.to_bits());
+            indices.iter().copied().zip(distances).collect()
+        });
+        ids.into_iter().zip(of_rows).collect::<Vec<_>>()
+    };
+    let mut all: Vec<_> = (0..ITEMS)
+        .step_by(size)
+        .flat_map(|start| join(chunk(start)))
+        .collect();
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn chunks_of_any_size_make_up_the_join_in_memory() {
+    for metric in METRICS {
+        let values = clustered(ITEMS, 1);
+        let ctx = Context::new().unwrap();
+        let index = build(&values, metric, &ctx);
+        let until = JoinPlan::Partitions(plan().until_recall(0.9));
+        let fixed = index.fixed_plan(None, K, &until, &ctx).unwrap();
+        assert!(
+            matches!(fixed, JoinPlan::Partitions(_)),
+            "{metric}: {fixed:?}"
+        );
+        let whole = by_chunks(&index, ITEMS, &fixed, &ctx);
+        for size in [4000, 777] {
+            assert!(
+                by_chunks(&index, size, &fixed, &ctx) == whole,
+                "{metric}, chunks of {size}"
+            );
+        }
+        let sampled = whole.iter().step_by(9);
+        let sampled = sampled.map(|(id, near)| {
+            (
+                ((id + 40) / 3) as usize,
+                near.iter().map(|near| near.0).collect(),
+            )
+        });
+        let reached = recall(metric, &values, &sampled.collect::<Vec<_>>());
+        assert!(reached > 0.87, "{metric}: {reached}");
+
+        let items = Rows::new(&values, DIM).unwrap();
+        let join = KnnJoin::new(items).k(K).metric(metric).plan(fixed);
+        let in_memory = join.run(&ctx).unwrap().neighbors;
+        for (row, (of_index, of_memory)) in
+            whole.iter().zip(in_memory.indices.chunks(K)).enumerate()
+        {
+            let of_index: Vec<i64> = of_index.1.iter().map(|near| (near.0 + 40) / 3).collect();
+            assert_eq!(of_index, of_memory, "{metric}, row {row}");
+        }
+    }
+}
+
+#[test]
+fn queries_find_the_same_whichever_others_come_with_them() {
+    for metric in METRICS {
+        let (values, ctx) = (clustered(ITEMS, 1), Context::new().unwrap());
+        let queries = clustered(4500, 2);
+        let queries = Rows::new(&queries, DIM).unwrap();
+        let index = build(&values, metric, &ctx);
+        let fixed = JoinPlan::Partitions(probing(3));
+        let all = index.knn(queries, K, &fixed, &ctx).unwrap();
+        for range in [0..1, 700..703, 1000..4500] {
+            let some = index
+                .knn(queries.slice(range.clone()), K, &fixed, &ctx)
+                .unwrap();
+            let of_all = range.start * K..range.end * K;
+            assert!(
+                some.indices == all.indices[of_all.clone()],
+                "{metric}, {range:?}"
+            );
+            assert!(
+                some.distances == all.distances[of_all],
+                "{metric}, {range:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_recall_is_reached_by_few_queries_and_by_many() {
+    let (values, ctx) = (clustered(ITEMS, 1), Context::new().unwrap());
+    let index = build(&values, Metric::Euclidean, &ctx);
+    let items = Rows::new(&values, DIM).unwrap();
+    let until = JoinPlan::Partitions(plan().until_recall(0.9));
+    // Queries are items, so that each finds itself first, and then others.
+    for queries in [60, ITEMS] {
+        let step = ITEMS / queries;
+        let some: Vec<u32> = (0..ITEMS as u32).step_by(step).collect();
+        let some = items.gather(&some).unwrap();
+        let some = Rows::new(&some, DIM).unwrap();
+        let found = index.knn(some, K + 1, &until, &ctx).unwrap();
+        let exact = index.knn(some, K + 1, &JoinPlan::Exact, &ctx).unwrap();
+        let both = found
+            .distances
+            .chunks(K + 1)
+            .zip(exact.distances.chunks(K + 1));
+        let near = both.map(|(found, exact)| found.iter().filter(|&&far| far <= exact[K]).count());
+        let reached = near.sum::<usize>() as f64 / exact.distances.len() as f64;
+        assert!(reached > 0.87 && found != exact, "{queries}: {reached}");
+    }
+}
+
+#[test]
+fn every_isa_and_any_number_of_threads_find_the_same() {
+    let values = clustered(ITEMS, 1);
+    let answers = |isa, threads| {
+        on(threads, || {
+            let ctx = Context::on(isa);
+            let index = build(&values, Metric::Euclidean, &ctx);
+            let until = JoinPlan::Partitions(plan().until_recall(0.8));
+            let fixed = index.fixed_plan(None, K, &until, &ctx).unwrap();
+            let items = Rows::new(&values, DIM).unwrap();
+            let found = index.knn(items.slice(0..4200), K, &until, &ctx).unwrap();
+            (fixed, by_chunks(&index, 2500, &fixed, &ctx), found)
+        })
+    };
+    let expected = answers(lshjoin::Isa::SCALAR, 1);
+    for &isa in lshjoin::Isa::available() {
+        assert!(answers(isa, 2) == expected, "{isa}");
+    }
+}
+
+#[test]
+fn builders_come_to_the_same_in_memory_on_disk_and_after_a_stop() {
+    let (values, ctx) = (clustered(ITEMS, 1), Context::new().unwrap());
+    let (items, ids) = (Rows::new(&values, DIM).unwrap(), ids());
+    let fixed = JoinPlan::Partitions(probing(2));
+    let expected = build(&values, Metric::Cosine, &ctx);
+    let expected = by_chunks(&expected, ITEMS, &fixed, &ctx);
+    let directory = tempfile::tempdir().unwrap();
+    let begin = || {
+        let path = directory.path();
+        IndexBuilder::resume(ITEMS, DIM, Metric::Cosine, Some(plan()), 0, path).unwrap()
+    };
+    // Each builder is given so many batches, of a size of its own, and dropped.
+    for (batch, batches) in [(1000, 8), (640, 5), (1500, 3)] {
+        let mut builder = begin();
+        for _ in 0..batches {
+            let (_, first) = builder.position();
+            let range = first..ITEMS.min(first + batch);
+            builder
+                .push(items.slice(range.clone()), &ids[range], &ctx)
+                .unwrap();
+        }
+    }
+    let mut builder = begin();
+    while builder.position().0 < IndexBuilder::PASSES {
+        let (_, first) = builder.position();
+        let range = first..ITEMS.min(first + 900);
+        builder
+            .push(items.slice(range.clone()), &ids[range], &ctx)
+            .unwrap();
+    }
+    let built = builder.finish(&ctx).unwrap();
+    built.verify(&ctx).unwrap();
+    assert!(by_chunks(&built, 1999, &fixed, &ctx) == expected);
+    for mapped in [false, true] {
+        let opened = Index::open(directory.path(), mapped, &ctx).unwrap();
+        assert!(by_chunks(&opened, ITEMS, &fixed, &ctx) == expected);
+    }
+}
+
+#[test]
+fn what_was_added_and_removed_is_as_if_built_of_what_is_left() {
+    let (values, ctx) = (clustered(ITEMS, 1), Context::new().unwrap());
+    let items = Rows::new(&values, DIM).unwrap();
+    let mut index = build(&values, Metric::Euclidean, &ctx);
+    let gone: Vec<i64> = ids().into_iter().step_by(3).collect();
+    index.remove(&gone, &ctx).unwrap();
+    index.add(items.slice(0..1), &gone[..1], &ctx).unwrap();
+    let plan = JoinPlan::Partitions(probing(4));
+    let found: Neighbors<f32> = index.knn(items.slice(0..3000), K, &plan, &ctx).unwrap();
+    let back = |id: &i64| gone[1..].binary_search(id).is_err();
+    assert!(found.indices.iter().all(back));
+    assert_eq!(found.indices[0], gone[0]);
+    let directory = tempfile::tempdir().unwrap();
+    index.save(directory.path(), &ctx).unwrap();
+    let saved = Index::open(directory.path(), true, &ctx).unwrap();
+    assert_eq!(saved.len(), ITEMS - gone.len() + 1);
+    let exact = |index: &Index| index.knn(items, K, &JoinPlan::Exact, &ctx).unwrap();
+    // Items at the same distance in single precision may come in another order.
+    assert_eq!(exact(&saved).distances, exact(&index).distances);
+}
