@@ -13,7 +13,8 @@ use crate::{
         metric::Metric,
         plan::MOST_OF_GROUP,
     },
-    index::{ids::duplicate_ranks, segment::Segment},
+    index::{deletions::DeletionBitmap, ids::duplicate_ranks, segment::Segment},
+    ivf::list_radii::radius_of,
     storage::layout::{are_starts, has_norms},
     vectors::{
         duplicates::hash,
@@ -79,6 +80,11 @@ impl Segment {
             let centroids = Rows::new(self.array(name).values::<f32>(), self.width())?;
             let checked = magnitude::check(name, centroids, Metric::Euclidean, ctx);
             checked.map_err(|error| self.damaged(name, error))?;
+        }
+        let radii: &[f32] = self.array("radii").values();
+        if let Some(list) = radii.iter().position(|radius| *radius < 0.0) {
+            let problem = format!("the radius of list {list} is {}", radii[list]);
+            return Err(self.array("radii").damaged(&problem));
         }
         let norms: &[f64] = self.array("norms").values();
         let mut norms = norms.iter().zip(0..);
@@ -165,12 +171,33 @@ impl Segment {
                 }
             }
         }
+        if let Some(row) = self.beyond_radius(ctx)? {
+            return other("radii", row);
+        }
         let kept: &[u32] = self.array("duplicate_ranks").values();
         let own = duplicate_ranks(self.array("by_id").values(), &hashes, rows)?;
         match own.iter().zip(kept).position(|(own, kept)| own != kept) {
             Some(row) => other("duplicate_ranks", row),
             None => Ok(()),
         }
+    }
+
+    /// A row that is further from its centroid than the radius of its list says.
+    fn beyond_radius(&self, ctx: &Context) -> Result<Option<usize>> {
+        let Some(lists) = self.lists(ctx)? else {
+            return Ok(None);
+        };
+        let centroids = Rows::new(self.array("centroids").values::<f32>(), self.width())?;
+        let none_removed = DeletionBitmap::default();
+        let side = self.side(&(0..self.len()), &none_removed, usize::MAX, ctx)?;
+        let beyond = (0..lists.starts.len() as u32).into_par_iter().map(|list| {
+            ctx.check()?;
+            let (centroid, radius) = (centroids.row(list as usize), lists.radii[list as usize]);
+            let mut rows = lists.starts.of(list);
+            Ok(rows.find(|&row| radius_of(&side, row, centroid) > radius))
+        });
+        let beyond: Vec<Option<usize>> = beyond.collect::<Result<_>>()?;
+        Ok(beyond.into_iter().flatten().next())
     }
 
     /// What is wrong with the values of an array, unless the run was cancelled.

@@ -189,6 +189,11 @@ impl CoarseQuantiser {
         self.lists.len()
     }
 
+    /// The codes of the centroids of lists.
+    pub(crate) const fn codes(&self) -> &Quantised<'static> {
+        &self.codes
+    }
+
     /// The lists near a list: itself first, then by rising distance.
     pub(crate) fn near(&self, list: u32) -> &[u32] {
         &self.near[list as usize * self.near_count..][..self.near_count]

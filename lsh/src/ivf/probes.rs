@@ -56,9 +56,9 @@ const PROBES: &str = "probes of lists";
 /// Right rows by list.
 pub(crate) struct RightLists {
     /// Internal ids.
-    pub(super) order: Vec<u32>,
+    pub(crate) order: Vec<u32>,
     /// Where those of each list start in `order`.
-    pub(super) positions: ListOffsets,
+    pub(crate) positions: ListOffsets,
 }
 
 /// The rows that probe each list, by part and list, as internal ids.

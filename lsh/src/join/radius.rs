@@ -110,3 +110,24 @@ pub(crate) fn stream_sides<T: Scalar>(
     let take = |scratch: &mut ThresholdScratch<T>| sink.take(scratch);
     tiles.run_ordered([all].into_iter(), &sink, take, hand_over)
 }
+
+/// The same of these ranges of two orders of rows, where it is known that there are no others.
+pub(crate) fn stream_blocks<T: Scalar>(
+    (left, left_order): (&Vectors<'_, T>, &[u32]),
+    (right, right_order): (&Vectors<'_, T>, &[u32]),
+    blocks: impl Iterator<Item = BlockPair>,
+    radius: f64,
+    ctx: &Context,
+    hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
+) -> Result<()> {
+    let sink = ThresholdSink::new(left, Some(right), radius, ctx);
+    let tiles = TileJoin {
+        left,
+        left_order,
+        right: Some((right, right_order)),
+        codes: None,
+        ctx,
+    };
+    let take = |scratch: &mut ThresholdScratch<T>| sink.take(scratch);
+    tiles.run_ordered(blocks, &sink, take, hand_over)
+}
