@@ -185,7 +185,7 @@ bench-kernels: $(BENCH_VENV)/with-bench
 	rm -rf $(ROUNDS)
 	for round in 1 2 3; do \
 	    CRITERION_HOME=$(ROUNDS)/$$round \
-	        cargo bench --package lshjoin-kernels --bench kernels -- --noplot || exit; done
+	        cargo bench --package lshjoin-benches --bench kernels -- --noplot || exit; done
 	$(BENCH) -m benches.engine.kernels $(ROUNDS)
 
 # Joins planned for a recall beside a grid of plans; some of them by, say, CASES='wordnet sphere'.

@@ -13,5 +13,6 @@ circle:
     data        rows to join, and their exact neighbours
     record      where results are kept, and what machine they are from
 
-`ann-benchmarks/` is no part of this package: its files are copied into ann-benchmarks.
+No part of this package: `kernels/`, a Rust package whose measurements `engine.kernels` reads, and
+`ann-benchmarks/`, whose files are copied into ann-benchmarks.
 """

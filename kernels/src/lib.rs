@@ -11,7 +11,7 @@
 //! | `base` | errors, memory, mapped files, the machine's instruction sets |
 //! | `simd` | code compiled for each instruction set, sums in one order |
 //! | `rows` | the matrix of rows that every kernel takes, and checks of it |
-//! | `selection` | radix sort of keys, and the least of many numbers |
+//! | `selection` | radix sort of keys, the least of many numbers, sorted lists of the smallest keys |
 //! | `distances` | exact distances and dot products |
 //! | `hashing` | rows to bucket ids, and ids to 128-bit keys |
 //! | `codes` | rows as 8-bit codes with a proven error |
@@ -57,12 +57,16 @@ pub use rows::{
     sums::sum_rows,
 };
 pub use selection::{
+    keys::insert_keys,
     least::{each_near_least, least},
     sort::{Key, Sorter},
 };
 pub use tile::{
     code_distances::code_distances2,
+    code_pairs::{CodePair, code_pairs},
     near::{Near, near_pairs},
     nearest::nearest_pairs,
+    nearest_codes::nearest_codes,
+    pair_codes::code_distances,
     panel::{LeftPanel, RightPanel},
 };

@@ -4,7 +4,7 @@
 //! [`band`]; two bands make a [`block`], whose 32 × 32 dot products are computed by one of the files in
 //! [`multiply`], for each instruction set. Which of them are large enough to be near is said by
 //! [`thresholds`], as integers, while the products are in registers or in the first-level cache; those
-//! that pass become pairs with [`distance_bounds`]. `near`, `nearest` and `code_distances` are what
+//! that pass become pairs with [`distance_bounds`]. `near`, `nearest`, `nearest_codes` and `code_distances` are what
 //! callers ask for, and `panels` multiplies the blocks for them.
 //!
 //! May use `base`, `simd`, `rows`, `selection` and `codes`. Start with `near`.
@@ -12,11 +12,14 @@
 mod band;
 mod block;
 pub(crate) mod code_distances;
+pub(crate) mod code_pairs;
 mod distance_bounds;
 mod multiply;
 pub(crate) mod near;
 pub(crate) mod nearest;
+pub(crate) mod nearest_codes;
 mod packing;
+pub(crate) mod pair_codes;
 pub(crate) mod panel;
 mod panels;
 mod rounding;

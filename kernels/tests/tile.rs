@@ -3,8 +3,8 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // tests may
 
 use lshjoin_kernels::{
-    Isa, KernelError, LeftPanel, Level, Near, Quantised, RightPanel, Rows, Scalar, code_distances2,
-    near_pairs, nearest_pairs,
+    CodePair, Isa, KernelError, LeftPanel, Level, Near, Quantised, RightPanel, Rows, Scalar,
+    code_distances, code_distances2, code_pairs, near_pairs, nearest_codes, nearest_pairs,
 };
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -385,6 +385,108 @@ fn the_nearest_of_a_panel_are_among_those_it_reports() {
     let (left, right) = (LeftPanel::new(Isa::SCALAR), RightPanel::new(Isa::SCALAR));
     let refused = nearest_pairs(&left, &right, 0, &mut Vec::new());
     assert_eq!(refused, Err(KernelError::NoNeighbours));
+}
+
+/// What three kernels say of the codes of some rows: of each left row the nearest, of all the pairs
+/// within the left bounds, and all distances.
+type OfCodes = (Vec<Near>, Vec<CodePair>, Vec<f32>);
+
+fn of_codes(
+    isa: Isa,
+    (left, right): (Rows<'_, f32>, Rows<'_, f32>),
+    k: usize,
+    bounds: &[f32],
+) -> OfCodes {
+    let indices = |rows: &Quantised| (0..rows.len() as u32).collect::<Vec<_>>();
+    let (left, right) = (
+        Quantised::new(left, isa).unwrap(),
+        Quantised::new(right, isa).unwrap(),
+    );
+    let (left, right) = (
+        left.without_errors().unwrap(),
+        right.without_errors().unwrap(),
+    );
+    let (mut left_panel, mut right_panel) = (LeftPanel::new(isa), RightPanel::new(isa));
+    left_panel.gather(&left, &indices(&left), bounds).unwrap();
+    let silent = vec![-1.0; right.len()];
+    right_panel
+        .gather(&right, &indices(&right), &silent)
+        .unwrap();
+    let (mut nearest, mut pairs) = (Vec::new(), Vec::new());
+    nearest_codes(&left_panel, &right_panel, k, &mut nearest).unwrap();
+    code_pairs(&left_panel, &right_panel, &mut pairs).unwrap();
+    nearest.sort_by_key(|pair| (pair.left, pair.right));
+    pairs.sort_by_key(|pair| (pair.left, pair.right));
+    let (mut all, mut of_row) = (Vec::new(), Vec::new());
+    for row in 0..left.len() as u32 {
+        code_distances((&left, row), &right, &indices(&right), &mut of_row, isa).unwrap();
+        all.extend_from_slice(&of_row);
+    }
+    (nearest, pairs, all)
+}
+
+#[test]
+fn kernels_that_go_by_codes_agree_with_all_distances() {
+    for (dim, m, n) in [(1, 5, 9), (20, 45, 150), (64, 33, 64), (130, 3, 500)] {
+        let (left, right) = (gaussian(m, dim, 5), gaussian(n, dim, 6));
+        let sides = (
+            Rows::new(&left, dim).unwrap(),
+            Rows::new(&right, dim).unwrap(),
+        );
+        // Among them none, all, and the distance of a random row.
+        let mut bounds = vec![(2.0 * dim as f32).sqrt(); m];
+        (bounds[0], bounds[1]) = (-1.0, f32::INFINITY);
+        for k in [1, 10, n - 1, n, usize::MAX] {
+            let found = |isa| of_codes(isa, sides, k, &bounds);
+            let (nearest, pairs, all) = found(Isa::SCALAR);
+            for (row, distances) in all.chunks(n).enumerate() {
+                let of_row = nearest.iter().filter(|pair| pair.left as usize == row);
+                let of_row: Vec<&Near> = of_row.collect();
+                assert_eq!(of_row.len(), k.min(n));
+                let mut sorted = distances.to_vec();
+                sorted.sort_by(f32::total_cmp);
+                for pair in of_row {
+                    // The same bits, however they were computed.
+                    assert_eq!(pair.upper, distances[pair.right as usize]);
+                    assert!(pair.upper <= sorted[k.min(n) - 1]);
+                }
+                let within = pairs.iter().filter(|pair| pair.left as usize == row);
+                let within: Vec<&CodePair> = within.collect();
+                for pair in &within {
+                    let distance = distances[pair.right as usize];
+                    assert!(
+                        (pair.square.max(0.0).sqrt() - distance).abs() <= 1e-2 * distance + 0.05
+                    );
+                    assert!(distance <= bounds[row] * 1.01 + 0.05);
+                }
+                let count = |bound: f32| distances.iter().filter(|&&one| one <= bound).count();
+                assert!(within.len() >= count(bounds[row] * 0.99 - 0.05));
+            }
+            on_each_isa(|isa| {
+                assert!(
+                    found(isa) == (nearest.clone(), pairs.clone(), all.clone()),
+                    "{isa}"
+                )
+            });
+        }
+    }
+    let (left, right) = (LeftPanel::new(Isa::SCALAR), RightPanel::new(Isa::SCALAR));
+    let refused = nearest_codes(&left, &right, 0, &mut Vec::new());
+    assert_eq!(refused, Err(KernelError::NoNeighbours));
+    let rows = |dim| Quantised::new(Rows::new(&[1.0_f32; 6], dim).unwrap(), Isa::SCALAR).unwrap();
+    let mut out = Vec::new();
+    let mut refused = |left, row, others: &[u32]| {
+        code_distances((&rows(left), row), &rows(2), others, &mut out, Isa::SCALAR).unwrap_err()
+    };
+    assert!(matches!(refused(3, 0, &[0]), KernelError::Shape { .. }));
+    assert!(matches!(
+        refused(2, 3, &[0]),
+        KernelError::RowOutOfRange { .. }
+    ));
+    assert!(matches!(
+        refused(2, 0, &[3]),
+        KernelError::RowOutOfRange { .. }
+    ));
 }
 
 fn hostile() -> impl Strategy<Value = (usize, Vec<Vec<f32>>, Vec<(u8, usize)>)> {

@@ -4,6 +4,8 @@
 
 pub(crate) mod batches;
 pub(crate) mod by_sorting;
+pub(crate) mod code_join;
+pub(crate) mod code_lists;
 pub(crate) mod ordered;
 pub(crate) mod results;
 pub(crate) mod threshold;

@@ -29,7 +29,7 @@ use crate::{
     },
     ivf::{
         coarse_quantiser::{CoarseQuantiser, ONE_GROUP},
-        margins::{ProbeStats, margin_for, probe_stats, recall_curve},
+        margins::{ProbeStats, Reach, margin_for, probe_stats, recall_curve},
         state::{IvfState, PlannedJoin, learn},
         warm_start::WarmStart,
     },
@@ -62,6 +62,8 @@ const MORE_PLANNING: f64 = 0.04;
 
 /// Items of a list in the numbers of lists that are considered: what does well mostly comes first.
 const ITEMS_OF_LIST: [usize; 3] = [200, 100, 400];
+/// The same where so many lists are not one group: then lists cost less, and small ones do well.
+const ITEMS_OF_LIST_IN_GROUPS: [usize; 3] = [100, 200, 400];
 
 /// Recalls that the study of a number of lists predicts, beside the one that is asked for.
 const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
@@ -86,7 +88,7 @@ struct ListStudy {
     /// Its recall on the rows of the check.
     recall: Estimate,
     /// How far its rows probe.
-    margin: f32,
+    reach: Reach,
     /// What its rows probe.
     stats: ProbeStats,
     /// That setting and those that reach other recalls.
@@ -152,7 +154,11 @@ impl<'a> Planner<'a> {
         let mut workload = Workload::of(sides, k);
         let seconds = self.costs.seconds(self.costs.exact(&workload));
         let mut exact = Prediction::exact(&workload, seconds);
-        let mut list_counts = ITEMS_OF_LIST
+        let items_of_list = match workload.right / ITEMS_OF_LIST[0] > ONE_GROUP {
+            true => ITEMS_OF_LIST_IN_GROUPS,
+            false => ITEMS_OF_LIST,
+        };
+        let mut list_counts = items_of_list
             .map(|items| (workload.right / items).min(MOST_LISTS))
             .to_vec();
         // With so few that rows are compared with all, no recall is out of reach.
@@ -189,7 +195,7 @@ impl<'a> Planner<'a> {
             let learnt = learn(count, self.seed, sides, workload.k, ctx)?;
             let study = self.lists(&workload, count, learnt, sides, &ground_truth)?;
             considered.extend_from_slice(&study.curve);
-            if study.margin.is_infinite() {
+            if study.reach.margin.is_infinite() {
                 continue; // some neighbours are out of reach
             }
             let quicker = |best: &ListStudy| study.setting.seconds < best.setting.seconds;
@@ -267,7 +273,7 @@ impl<'a> Planner<'a> {
                         quantiser: best.quantiser,
                         warm_start: best.warm_start,
                         ground_truth: Some((self.recall_of_all(), ground_truth)),
-                        margin: best.margin,
+                        reach: best.reach,
                         stats: best.stats,
                     }),
                 };
@@ -319,6 +325,8 @@ impl<'a> Planner<'a> {
         let margins = recalls.iter();
         let margins = margins.map(|&recall| calibration.threshold_for(self.others.of_all(recall)));
         let margins: Vec<f32> = margins.collect();
+        let of_self_join = left.is_none().then(|| ground_truth.k());
+        let reach = Reach::of(&calibration, self.recall_of_all(), of_self_join);
         let probe_stats = probe_stats(
             &quantiser,
             &warm_start,
@@ -352,7 +360,7 @@ impl<'a> Planner<'a> {
             warm_start,
             setting: asked,
             recall,
-            margin: margins[0],
+            reach,
             stats: probe_stats[0],
             curve,
         })

@@ -129,7 +129,7 @@ def test_dedup(run, rng, tmp_path):
     command = (
         "dedup",
         "items.parquet",
-        "--threshold",
+        "--radius",
         0.5,
         "--id-column",
         "key",
@@ -268,13 +268,13 @@ LONG = "9" * 400
         ("memory_limit must be bytes", ["knn", "--memory-limit", "lots"]),
         ("memory_limit must be below", ["knn", "--memory-limit", LONG]),
         ("memory_limit must be below", ["plan", "--memory-limit", f"{LONG}GiB"]),
-        ("memory_limit must be bytes", ["dedup", "--threshold", "1", "--memory-limit", "-1"]),
+        ("memory_limit must be bytes", ["dedup", "--radius", "1", "--memory-limit", "-1"]),
         ("must be below 2**63", ["knn", "-k", LONG]),
         ("recall must be above 0", ["knn", "--recall", "nan"]),
         ("radius must not be", ["radius", "--radius", "nan"]),
         ("k.csv is to be a Parquet file", ["knn", "--out", "k.csv"]),
         ("k.json is to be a Parquet file", ["radius", "--radius", "1", "--out", "k.json"]),
-        ("k is to be a Parquet file", ["dedup", "--threshold", "1", "--out", "k"]),
+        ("k is to be a Parquet file", ["dedup", "--radius", "1", "--out", "k"]),
         ("k.csv is to be a Parquet file", ["index", "query", "i", "--out", "k.csv"]),
         ("is a URL", ["knn", "--out", "s3://bucket/k.parquet"]),
         ("is a URL", ["knn", "--work-dir", "s3://bucket/work"]),
@@ -305,7 +305,7 @@ def test_dedup_wants_ids_of_their_own(keys, run, tmp_path):
     rows = np.array([[0, 0], [1, 0], [5, 5], [5, 6], [50, 50]], np.float32)
     for column in (pa.array(keys), pa.array(keys).dictionary_encode()):
         pq.write_table(pa.table({"key": column, "v": arrow_vectors(rows)}), "items.parquet")
-        dedup = ("dedup", "items.parquet", "--threshold", 1.5, "--out", "groups.parquet", "--json")
+        dedup = ("dedup", "items.parquet", "--radius", 1.5, "--out", "groups.parquet", "--json")
         code, _, error = run(*dedup, "--id-column", "key")
         assert code == command_line.INPUT
         assert f"id {keys[0]} is that of rows 0 and 2" in error

@@ -207,7 +207,12 @@ def test_tsne(blobs):
     ours, theirs = both(
         31,
         lambda: TSNE(
-            metric="precomputed", init="random", perplexity=10, max_iter=250, random_state=0
+            metric="precomputed",
+            init="random",
+            perplexity=10,
+            max_iter=250,
+            random_state=0,
+            n_jobs=1,
         ),
     )
     rows = blobs[0].astype(np.float32)

@@ -21,9 +21,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-#: Of a shuffle of Spark's.
-PARTITIONS = 4
-
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:PySpark does not yet fully support pandas")
@@ -58,7 +55,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SparkSession]":
     # Of a server that PySpark starts these are the only settings it hears of in time.
     os.environ["PYSPARK_SUBMIT_ARGS"] = (
         "--driver-memory 4g --conf spark.log.level=FATAL --conf spark.ui.enabled=false"
-        f" --conf spark.sql.shuffle.partitions={PARTITIONS} pyspark-shell"
+        " --conf spark.sql.shuffle.partitions=4 pyspark-shell"
     )
     if master == "connect":
         session = SparkSession.builder.remote("local[2]").getOrCreate()

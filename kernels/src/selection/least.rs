@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Numbers that are compared side by side.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// The least of `numbers`; infinite where there is none, and NaN is none.
 ///
@@ -112,24 +112,30 @@ pub(crate) fn each_position(
 ) {
     let (chunks, rest) = numbers.as_chunks::<LANES>();
     for (chunk, numbers) in chunks.iter().enumerate() {
-        // Few are: so one branch for a whole chunk, not one for each.
-        if numbers
-            .iter()
-            .fold(false, |any, &number| any | near(number))
-        {
-            let mut near_ones = [0; LANES];
-            for (at, bit) in near_ones.iter_mut().enumerate() {
-                *bit = u32::from(near(numbers[at])) << at;
-            }
-            let mask = near_ones.iter().fold(0, |mask, bit| mask | bit);
-            set_bits(mask).for_each(|at| found(chunk * LANES + at));
-        }
+        set_bits(mask_of(numbers, &near)).for_each(|at| found(chunk * LANES + at));
     }
     for (at, &number) in rest.iter().enumerate() {
         if near(number) {
             found(chunks.len() * LANES + at);
         }
     }
+}
+
+/// The bits of those of some numbers that are `near`.
+#[inline(always)]
+pub(crate) fn mask_of(numbers: &[f32; LANES], near: impl Fn(f32) -> bool) -> u32 {
+    // Few are: so one branch for all of them, not one for each.
+    if !numbers
+        .iter()
+        .fold(false, |any, &number| any | near(number))
+    {
+        return 0;
+    }
+    let mut near_ones = [0; LANES];
+    for (at, bit) in near_ones.iter_mut().enumerate() {
+        *bit = u32::from(near(numbers[at])) << at;
+    }
+    near_ones.iter().fold(0, |mask, bit| mask | bit)
 }
 
 /// The first, unless the second is less.

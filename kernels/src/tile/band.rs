@@ -28,8 +28,14 @@ impl Scale {
     /// What so large a square of codes stands for.
     #[inline(always)]
     pub(super) fn square(self, of_codes: i32) -> f32 {
-        (self.value * self.value) as f32 * of_codes as f32
+        square(self.value, of_codes)
     }
+}
+
+/// What so large a square of codes stands for, where a code of 1 stands for `scale`.
+#[inline(always)]
+pub(super) fn square(scale: f64, of_codes: i32) -> f32 {
+    (scale * scale) as f32 * of_codes as f32
 }
 
 /// What is known of 32 rows besides their codes.

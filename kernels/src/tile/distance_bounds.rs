@@ -33,7 +33,7 @@ impl<'a> DistanceBounds<'a> {
             of_right: (t * t) as f32,
             of_products: (2.0 * s * t) as f32,
             right,
-            rounding: rounding as f32 + ROUNDING,
+            rounding: with_rounding(rounding),
         }
     }
 
@@ -52,21 +52,33 @@ impl<'a> DistanceBounds<'a> {
     /// [`DistanceBounds::distance2`].
     #[inline(always)]
     pub(super) fn interval(&self, column: usize, distance2: f32) -> (f32, f32) {
-        let error = self.squares(column) * ROUNDING;
         let residuals = self.residual + self.right.residuals[column];
-        let nearest = larger(distance2 - error, 0.0).sqrt() - residuals;
-        let furthest = not_negative(distance2 + error).sqrt() + residuals;
-        let upper = furthest * (1.0 + self.rounding);
-        (
-            larger(nearest * (1.0 - self.rounding), 0.0),
-            // Not a number, where single precision overflows.
-            if upper < f32::INFINITY {
-                upper
-            } else {
-                f32::INFINITY
-            },
-        )
+        interval(self.squares(column), distance2, residuals, self.rounding)
     }
+}
+
+/// The bounds on the distance of a pair whose codes have this sum of squares, this squared distance and
+/// these residuals, and whose distances have this relative error.
+#[inline(always)]
+pub(super) fn interval(squares: f32, distance2: f32, residuals: f32, rounding: f32) -> (f32, f32) {
+    let error = squares * ROUNDING;
+    let nearest = larger(distance2 - error, 0.0).sqrt() - residuals;
+    let furthest = not_negative(distance2 + error).sqrt() + residuals;
+    let upper = furthest * (1.0 + rounding);
+    (
+        larger(nearest * (1.0 - rounding), 0.0),
+        // Not a number, where single precision overflows.
+        if upper < f32::INFINITY {
+            upper
+        } else {
+            f32::INFINITY
+        },
+    )
+}
+
+/// The relative error of a distance over `dim` values, with room for that of bounds on it.
+pub(super) fn with_rounding(of_distances: f64) -> f32 {
+    of_distances as f32 + ROUNDING
 }
 
 /// [`DistanceBounds`] for all right rows of a scale at once: by the largest of their squares and
@@ -87,7 +99,7 @@ impl Widest {
         Self {
             square: squares.fold(0.0, f32::max),
             residual: residuals.fold(0.0, f32::max),
-            rounding: rounding as f32 + ROUNDING,
+            rounding: with_rounding(rounding),
         }
     }
 

@@ -65,8 +65,8 @@ pub struct IvfPlan {
     /// Rounds of neighbour expansion after that; up to 64.
     pub rounds: usize,
     /// Probes further lists, as many as held-out rows need to reach this recall, and more again if
-    /// other held-out rows then fall short. Their exact neighbours are computed first. Above 0, at
-    /// most 1.
+    /// other held-out rows then fall short; fewer, if a round of neighbour expansion before the last
+    /// of them is enough. Their exact neighbours are computed first. Above 0, at most 1.
     pub until_recall: Option<f64>,
 }
 

@@ -5,7 +5,8 @@
 //! well enough which centroid is near.
 
 use lshjoin_kernels::{
-    Isa, LeftPanel, Quantised, RightPanel, Rows, Scalar, code_distances2, least, memory, sum_rows,
+    CodePair, Isa, LeftPanel, Quantised, RightPanel, Rows, Scalar, code_distances2, code_pairs,
+    insert_keys, least, memory, sum_rows,
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -290,6 +291,12 @@ impl CentroidPanel {
         Ok(code_distances2(rows, &self.panel, squares)?)
     }
 
+    /// Appends the pairs of rows and centroids, by their places, whose squared distance is within the
+    /// bounds of the rows.
+    pub(crate) fn pairs(&self, rows: &LeftPanel, pairs: &mut Vec<CodePair>) -> Result<()> {
+        Ok(code_pairs(rows, &self.panel, pairs)?)
+    }
+
     /// The first centroid at the least of a row's squared distances, by its place.
     fn nearest(&self, squares: &[f32], isa: Isa) -> u32 {
         let least = least(squares, isa);
@@ -300,18 +307,20 @@ impl CentroidPanel {
 
     /// The places of a row's N nearest centroids, nearest first, and the first of all where there
     /// are fewer.
-    pub(crate) fn first<const N: usize>(&self, squares: &[f32]) -> [u32; N] {
-        let mut first = [(f32::INFINITY, 0); N];
-        for (&square, &column) in squares.iter().zip(&self.columns) {
-            if square < first[N - 1].0
-                && let Some(centroid) = column
-            {
-                let at = first.partition_point(|other| other.0 <= square);
-                first[at..].rotate_right(1);
-                first[at] = (square, centroid);
-            }
-        }
-        first.map(|(_, centroid)| centroid)
+    pub(crate) fn first<const N: usize>(&self, squares: &[f32], isa: Isa) -> [u32; N] {
+        let mut first = [i64::MAX; N];
+        // Positive numbers order as their bits do; what is no number is as far as can be.
+        let key = |(&square, column): (&f32, &Option<u32>)| {
+            let square = if square < f32::INFINITY {
+                square.max(0.0)
+            } else {
+                f32::INFINITY
+            };
+            column.map(|place| i64::from(square.to_bits()) << 32 | i64::from(place))
+        };
+        let keys: Vec<i64> = squares.iter().zip(&self.columns).filter_map(key).collect();
+        insert_keys(&mut first, &keys, isa);
+        first.map(|key| if key == i64::MAX { 0 } else { key as u32 })
     }
 }
 

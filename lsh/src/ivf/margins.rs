@@ -62,8 +62,39 @@ pub(crate) fn recall_curve<T: Scalar>(
     Ok(RecallCurve(known.iter().map(of_row).collect()))
 }
 
-/// The margin with which rows find `recall` of their neighbours, and the recall of rows that it was
-/// not chosen by. Where that falls short, it is chosen anew by these rows as well, and measured on
+/// How far rows probe to reach a recall.
+#[derive(Clone, Copy)]
+pub(crate) struct Reach {
+    /// The margin with which they find as many of their neighbours as are asked for.
+    pub(crate) margin: f32,
+    /// One with which they find so many that a neighbour pass probably finds the others, where that
+    /// is worth a try.
+    pub(crate) before_pass: Option<f32>,
+}
+
+/// A neighbour pass is tried where at least this share of so many neighbours is asked for: it takes
+/// the time of many probes, and finds few that are near a row with few neighbours.
+const PASS_FROM: (f64, usize) = (0.94, 5);
+
+/// By how much the share of neighbours that are missed may be larger before a pass. It mostly finds
+/// half of them, or more.
+const PASS_FINDS: f64 = 1.8;
+
+impl Reach {
+    /// By the margins with which rows find their neighbours; in a self-join of `k` neighbours, or in
+    /// any other join.
+    pub(crate) fn of(curve: &RecallCurve, recall: f64, of_self_join: Option<usize>) -> Self {
+        let is_worth = of_self_join.is_some_and(|k| recall >= PASS_FROM.0 && k >= PASS_FROM.1);
+        let before = 1.0 - PASS_FINDS * (1.0 - recall);
+        Self {
+            margin: curve.threshold_for(recall),
+            before_pass: is_worth.then(|| curve.threshold_for(before)),
+        }
+    }
+}
+
+/// How far rows probe to find `recall` of their neighbours, and the recall of rows that it was not
+/// chosen by. Where that falls short, it is chosen anew by these rows as well, and measured on
 /// others.
 ///
 /// # Errors
@@ -75,18 +106,20 @@ pub(crate) fn margin_for<T: Scalar>(
     ground_truth: &mut GroundTruth<T>,
     recall: f64,
     ctx: &Context,
-) -> Result<(f32, Estimate)> {
+) -> Result<(Reach, Estimate)> {
     let curve = |ground_truth: &GroundTruth<T>, which| {
         let known = ground_truth.known(which);
         recall_curve(quantiser, warm_start, left, right, &known, ctx)
     };
     let mut attempts = 1..ATTEMPTS;
     loop {
-        let margin = curve(ground_truth, Split::Calibration)?.threshold_for(recall);
-        let found = Estimate::of(curve(ground_truth, Split::Check)?.found(margin));
+        let calibration = curve(ground_truth, Split::Calibration)?;
+        let of_self_join = left.is_none().then(|| ground_truth.k());
+        let reach = Reach::of(&calibration, recall, of_self_join);
+        let found = Estimate::of(curve(ground_truth, Split::Check)?.found(reach.margin));
         let again = found.falls_short(recall) && attempts.next().is_some();
         if !again || !ground_truth.redraw_check(left, right, ctx)? {
-            return Ok((margin, found));
+            return Ok((reach, found));
         }
     }
 }

@@ -13,16 +13,42 @@ use lshjoin_kernels::{Scalar, memory};
 use crate::{
     base::{ROW_NUMBERS, context::Context, error::Result, plan::MOST_LISTS},
     ivf::{
-        coarse_quantiser::{BLOCK, CentroidDistances, CoarseQuantiser},
+        coarse_quantiser::{BLOCK, CoarseQuantiser, ListsOfRow},
         list_offsets::ListOffsets,
+        margins::Reach,
         warm_start::WarmStart,
     },
     vectors::Vectors,
 };
 
-/// Lists are probed in parts, up to these shares of the margin: all rows are compared with what is
-/// more promising first, so that most pairs of the last part fail the filter on codes.
-const PARTS: [f32; 2] = [0.5, 1.0];
+/// Lists are probed in parts, up to some margins: all rows are compared with what is more promising
+/// first, so that most pairs of later parts fail the filter on codes.
+struct Parts {
+    /// Rising.
+    margins: Vec<f32>,
+}
+
+/// How many parts there are at most.
+const MOST_PARTS: usize = 3;
+
+impl Parts {
+    /// Halfway to where a neighbour pass is tried, if it is, or else to the end; then all of that;
+    /// then the rest.
+    fn of(reach: Reach) -> Self {
+        let first = reach.before_pass.unwrap_or(reach.margin);
+        let mut margins = vec![0.5 * first, first];
+        if reach.before_pass.is_some() {
+            margins.push(reach.margin);
+        }
+        Self { margins }
+    }
+
+    /// The part of a list that is so much further than the nearest one.
+    fn part_of(&self, further: f32) -> usize {
+        let part = self.margins.iter().position(|&margin| further <= margin);
+        part.unwrap_or(0)
+    }
+}
 
 /// How an out-of-memory error names them.
 const PROBES: &str = "probes of lists";
@@ -33,6 +59,7 @@ pub(crate) struct ProbeLists {
     /// `None` in a self-join of the right side.
     left: Option<ListOffsets>,
     right: ListOffsets,
+    parts: Parts,
     probes: Probes,
 }
 
@@ -55,7 +82,7 @@ struct OfBlock {
 pub(crate) const PROBE_BYTES: usize = 2 * size_of::<u32>();
 
 // A key, of a part and a list, fits 32 bits.
-const _: () = assert!(PARTS.len() * MOST_LISTS <= 1 << 32);
+const _: () = assert!(MOST_PARTS * MOST_LISTS <= 1 << 32);
 
 /// Ranges of two orders of rows that are to be compared.
 type BlockPairs = Vec<(Range<usize>, Range<usize>)>;
@@ -65,22 +92,24 @@ type BlockPairs = Vec<(Range<usize>, Range<usize>)>;
 fn assign<T: Scalar>(
     quantiser: &CoarseQuantiser,
     side: &mut Vectors<'_, T>,
-    probing: Option<(&WarmStart, f32)>,
+    probing: Option<(&WarmStart, &Parts)>,
     ctx: &Context,
 ) -> Result<(ListOffsets, Probes)> {
-    let probe = |of_block: &mut dyn Iterator<Item = CentroidDistances>| {
+    let margin = probing.and_then(|(_, parts)| parts.margins.last().copied());
+    let margin = margin.unwrap_or(0.0);
+    let parts = probing.map_or(0, |(_, parts)| parts.margins.len());
+    let probe = |of_block: &mut dyn Iterator<Item = ListsOfRow>| {
         let mut block = OfBlock::default();
         let mut listed = Ok(());
-        for distances in of_block {
-            let own = distances.nearest();
+        for of_row in of_block {
+            let own = of_row.nearest();
             block.lists.push(own);
-            if let Some((warm_start, margin)) = probing {
-                distances.within(margin, |list, further| {
+            if let Some((warm_start, parts)) = probing {
+                of_row.within(|list, further| {
                     if warm_start.covers(own, list) {
                         return;
                     }
-                    let part = PARTS.iter().position(|part| further <= part * margin);
-                    let key = key(part.unwrap_or(0), list, quantiser.len());
+                    let key = key(parts.part_of(further), list, quantiser.len());
                     if listed.is_ok() {
                         listed = memory::push(&mut block.keys, key, PROBES);
                     }
@@ -93,14 +122,14 @@ fn assign<T: Scalar>(
     };
     let rows = memory::collect(0..side.len() as u32, ROW_NUMBERS)?;
     let blocks = match &side.codes {
-        Some(codes) => quantiser.each_block(codes, &rows, probe, ctx)?,
+        Some(codes) => quantiser.each_block_within(codes, &rows, margin, probe, ctx)?,
         None => Vec::new(),
     };
     let of_rows = blocks.iter().flat_map(|block| &block.lists);
     let of_rows = memory::collect(of_rows.copied(), ROW_NUMBERS)?;
     let starts = ListOffsets::new(of_rows.iter().copied(), quantiser.len());
     let order = starts.order(&of_rows)?;
-    let probes = Probes::new(&blocks, &order, quantiser.len())?;
+    let probes = Probes::new(&blocks, &order, parts * quantiser.len())?;
     drop(blocks);
     side.reorder(order)?;
     Ok((starts, probes))
@@ -113,10 +142,10 @@ fn key(part: usize, list: u32, lists: usize) -> u32 {
 
 impl Probes {
     /// Of all rows, block by block; `order` has them in order of their new internal ids.
-    fn new(blocks: &[OfBlock], order: &[u32], lists: usize) -> Result<Self> {
+    fn new(blocks: &[OfBlock], order: &[u32], keys_of_all: usize) -> Result<Self> {
         let keys = blocks.iter().flat_map(|block| &block.keys);
         let keys = keys.copied();
-        let starts = ListOffsets::new(keys, PARTS.len() * lists);
+        let starts = ListOffsets::new(keys, keys_of_all);
         let (mut rows, mut next) = (memory::zeroed(starts.rows(), PROBES)?, starts.clone());
         for (id, &row) in (0..).zip(order) {
             let (block, row) = (&blocks[row as usize / BLOCK], row as usize % BLOCK);
@@ -136,8 +165,8 @@ impl OfBlock {
 }
 
 impl ProbeLists {
-    /// Gives both sides' rows internal ids by list, and lets the left ones probe as far as `margin`
-    /// after the warm start.
+    /// Gives both sides' rows internal ids by list, and lets the left ones probe as far as they
+    /// have to after the warm start.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -146,10 +175,11 @@ impl ProbeLists {
         warm_start: WarmStart,
         left: Option<&mut Vectors<'_, T>>,
         right: &mut Vectors<'_, T>,
-        margin: f32,
+        reach: Reach,
         ctx: &Context,
     ) -> Result<Self> {
-        let probing = Some((&warm_start, margin));
+        let parts = Parts::of(reach);
+        let probing = Some((&warm_start, &parts));
         let ((left, probes), right) = match left {
             None => {
                 let (right, probes) = assign(quantiser, right, probing, ctx)?;
@@ -165,6 +195,7 @@ impl ProbeLists {
             warm_start,
             left,
             right,
+            parts,
             probes,
         })
     }
@@ -176,8 +207,8 @@ impl ProbeLists {
 
     /// Ranges of [`ProbeLists::order`], each with the right rows that it is to be compared with;
     /// the most promising part first.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = BlockPairs> {
-        (0..PARTS.len()).map(|part| {
+    pub(crate) fn parts(&self) -> impl ExactSizeIterator<Item = BlockPairs> {
+        (0..self.parts.margins.len()).map(|part| {
             let lists = 0..self.right.len() as u32;
             let blocks = lists.map(|list| {
                 let key = key(part, list, self.right.len());
@@ -234,6 +265,7 @@ mod tests {
     use crate::{
         base::metric::Metric,
         base::random::gaussian,
+        ivf::coarse_quantiser::CentroidDistances,
         ivf::margins::{margin_of, probe_stats},
     };
 
@@ -258,6 +290,10 @@ mod tests {
             let warm_start =
                 WarmStart::new(&quantiser, &right, !two_sided, warm_start, &ctx).unwrap();
             let margin = margin_of(&quantiser, &probing, 4, &ctx).unwrap();
+            let reach = Reach {
+                margin,
+                before_pass: two_sided.then_some(0.7 * margin),
+            };
             let all: Vec<u32> = (0..probing.rows.len() as u32).collect();
             let of_row = |_: usize, of: &CentroidDistances| Ok((of.nearest(), of.margins()?));
             let margins = quantiser.each_row_of(&probing, &all, of_row, &ctx).unwrap();
@@ -271,7 +307,7 @@ mod tests {
                 warm_start,
                 left.as_mut(),
                 &mut right,
-                margin,
+                reach,
                 &ctx,
             )
             .unwrap();
@@ -279,7 +315,7 @@ mod tests {
             let left = left.as_ref().unwrap_or(&right);
 
             let mut found = BTreeSet::new();
-            for (blocks, part) in probe_lists.parts().zip(PARTS) {
+            for (blocks, &part) in probe_lists.parts().zip(&probe_lists.parts.margins) {
                 for (of_left, of_right) in blocks {
                     let list = probe_lists.right.list_of(of_right.start as u32);
                     assert_eq!(probe_lists.right.of(list), of_right);
@@ -289,7 +325,7 @@ mod tests {
                     for &id in &probe_lists.order()[of_left] {
                         let row = left.row(id);
                         let far = margins[row as usize].1[list as usize];
-                        assert!(far.0 == list && far.1 <= part * margin);
+                        assert!(far.0 == list && far.1 <= part);
                         assert!(found.insert((row, list)), "{row} probes {list} twice");
                     }
                 }

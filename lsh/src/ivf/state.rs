@@ -10,7 +10,7 @@ use crate::{
     },
     ivf::{
         coarse_quantiser::CoarseQuantiser,
-        margins::{ProbeStats, margin_for, margin_of, probe_stats},
+        margins::{ProbeStats, Reach, margin_for, margin_of, probe_stats},
         warm_start::WarmStart,
     },
     pairs::top_k_lists::warm_start_rows,
@@ -40,9 +40,9 @@ pub(crate) struct IvfState<T> {
     /// The recall that is asked for and held-out rows to reach it by; `None` where none is asked
     /// for.
     pub(crate) ground_truth: Option<(f64, GroundTruth<T>)>,
-    /// How far rows probe: see [`margins`](crate::ivf::margins).
-    pub(crate) margin: f32,
-    /// What they probe with that margin.
+    /// How far rows probe.
+    pub(crate) reach: Reach,
+    /// What they probe with the margin of that.
     pub(crate) stats: ProbeStats,
 }
 
@@ -56,7 +56,7 @@ impl<T: Scalar> IvfState<T> {
         let mut ground_truth = ground_truth(plan.until_recall, left, right, k, ctx)?;
         ctx.begin_stage("lists");
         let (quantiser, warm_start) = learn(plan.lists, plan.seed, (left, right), k, ctx)?;
-        let margin = match &mut ground_truth {
+        let reach = match &mut ground_truth {
             Some((recall, ground_truth)) => {
                 margin_for(
                     &quantiser,
@@ -68,20 +68,23 @@ impl<T: Scalar> IvfState<T> {
                 )?
                 .0
             }
-            None => margin_of(&quantiser, left.unwrap_or(right), plan.probes, ctx)?,
+            None => Reach {
+                margin: margin_of(&quantiser, left.unwrap_or(right), plan.probes, ctx)?,
+                before_pass: None,
+            },
         };
         let stats = probe_stats(
             &quantiser,
             &warm_start,
             left.unwrap_or(right),
-            &[margin],
+            &[reach.margin],
             ctx,
         )?[0];
         Ok(Self {
             quantiser,
             warm_start,
             ground_truth,
-            margin,
+            reach,
             stats,
         })
     }

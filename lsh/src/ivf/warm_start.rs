@@ -5,10 +5,7 @@ use lshjoin_kernels::Scalar;
 
 use crate::{
     base::{context::Context, error::Result},
-    ivf::{
-        coarse_quantiser::{CentroidDistances, CoarseQuantiser},
-        list_offsets::ListOffsets,
-    },
+    ivf::{coarse_quantiser::CoarseQuantiser, list_offsets::ListOffsets},
     vectors::Vectors,
 };
 
@@ -55,8 +52,11 @@ impl WarmStart {
         ctx: &Context,
     ) -> Result<Self> {
         let sample = right.sample(ROWS_OF_LIST * quantiser.len());
-        let nearest = |_: usize, distances: &CentroidDistances| Ok(distances.nearest());
-        let sample = quantiser.each_row_of(right, &sample, nearest, ctx)?;
+        let sample: Vec<u32> = sample.iter().map(|&row| right.internal_id(row)).collect();
+        let sample = match &right.codes {
+            Some(codes) => quantiser.assign(codes, &sample, ctx)?,
+            None => Vec::new(),
+        };
         let starts = ListOffsets::of_sample(sample.into_iter(), quantiser.len());
         let all: Vec<u32> = (0..quantiser.len() as u32).collect();
         let share = |&list: &u32| starts.of(list).len() as f64 / starts.rows() as f64;

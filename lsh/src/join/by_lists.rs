@@ -1,14 +1,11 @@
 //! Joins by inverted lists, and neighbour passes after that.
 
-use lshjoin_kernels::{Scalar, memory};
+use lshjoin_kernels::Scalar;
 
 use crate::{
-    base::{ROW_NUMBERS, error::Result, plan::IvfPlan},
+    base::{error::Result, plan::IvfPlan},
     ivf::probe_lists::ProbeLists,
-    pairs::{
-        results::Neighbors,
-        top_k_join::{TopKJoin, all_pairs},
-    },
+    pairs::{code_join::CodeJoin, results::Neighbors, top_k_join::all_pairs},
     recall::ground_truth::GroundTruth,
 };
 
@@ -19,63 +16,71 @@ const MORE_ROUNDS: usize = 3;
 /// Above this share of the pairs, comparing all of them is quicker than probing lists.
 pub(crate) const MOST_PROBED: f64 = 0.8;
 
-impl<T: Scalar> TopKJoin<'_, T> {
-    /// Joins by the lists that each row probes: the warm start first, then the probes, then what
-    /// [`TopKJoin::expanded`] does.
+impl<T: Scalar> CodeJoin<'_, T> {
+    /// Joins by the lists that each row probes: the warm start first, then the probes, then the
+    /// plan's neighbour passes. With `try_pass`, a pass comes before the last of the probes, which
+    /// are left out if the recall asked for is reached then. Where it is not reached in the end, more
+    /// passes and, at the last, all pairs.
+    ///
+    /// # Errors
+    /// When the run is cancelled, or there is no memory.
     pub(crate) fn by_lists(
         self,
         plan: &IvfPlan,
         probe_lists: ProbeLists,
         ground_truth: Option<(f64, GroundTruth<T>)>,
+        try_pass: bool,
     ) -> Result<Neighbors<T>> {
         let ctx = self.ctx;
         ctx.begin_stage("probes");
         let (left, right) = (self.left().internal_ids()?, self.right.internal_ids()?);
         let (near, blocks) = probe_lists.warm_start()?;
-        self.join(&left, &near, blocks, &self.nearest.unbounded())?;
+        self.join(&left, &near, blocks, &self.unbounded())?;
         drop((left, near));
-        for blocks in probe_lists.parts() {
-            self.join(
-                probe_lists.order(),
-                &right,
-                blocks,
-                &self.nearest.symmetric(),
-            )?;
+        let mut parts = probe_lists.parts();
+        while let Some(blocks) = parts.next() {
+            self.join(probe_lists.order(), &right, blocks, &self.symmetric())?;
+            // What a part has left is the last.
+            if try_pass
+                && parts.len() == 1
+                && let Some((recall, ground_truth)) = &ground_truth
+            {
+                self.pass()?;
+                let found = |row| self.distances_of(row);
+                ctx.begin_stage("check");
+                if ground_truth.reaches(*recall, self.left(), found)? {
+                    break;
+                }
+                ctx.begin_stage("probes");
+            }
         }
+        drop((parts, right));
         drop(probe_lists);
-        self.expanded(plan.rounds, ground_truth)
-    }
-
-    /// Ends the join after so many neighbour passes. Where a recall is asked for and not reached,
-    /// more of them and, at the last, all pairs.
-    pub(crate) fn expanded(
-        self,
-        rounds: usize,
-        ground_truth: Option<(f64, GroundTruth<T>)>,
-    ) -> Result<Neighbors<T>> {
-        let ctx = self.ctx;
-        let order = memory::collect(0..self.left().len() as u32, ROW_NUMBERS)?;
-        for _ in 0..rounds {
-            ctx.begin_stage("neighbor passes");
-            self.expand(&order)?;
+        for _ in 0..plan.rounds {
+            self.pass()?;
         }
         self.complete()?;
         if let Some((recall, ground_truth)) = &ground_truth {
             ctx.begin_stage("check");
-            let mut reached = ground_truth.recall(&self)?;
+            let found = |row| self.distances_of(row);
+            let mut reached = ground_truth.recall(self.left(), found)?;
             for _ in 0..MORE_ROUNDS {
                 if reached.falls_short(*recall) {
-                    self.expand(&order)?;
-                    reached = ground_truth.recall(&self)?;
+                    self.pass()?;
+                    reached = ground_truth.recall(self.left(), found)?;
                 }
             }
             if reached.falls_short(*recall) {
-                let k = self.nearest.k;
-                return all_pairs(self.left, self.right, k, ctx);
+                return all_pairs(self.left, self.right, self.k, ctx);
             }
             ctx.reached(reached);
         }
         ctx.begin_stage("finish");
-        self.nearest.finish()
+        self.finish()
+    }
+
+    fn pass(&self) -> Result<()> {
+        self.ctx.begin_stage("neighbor passes");
+        self.neighbor_pass()
     }
 }

@@ -1,6 +1,7 @@
 //! Joins by tables of sign bits, made and dropped one after the other.
 
 use lshjoin_kernels::{Rows, Scalar, memory};
+use rayon::prelude::*;
 
 use crate::{
     base::{
@@ -17,6 +18,9 @@ use crate::{
 
 /// Bits of the keys that both sides are ordered by for the warm start.
 pub(crate) const ORDER_BITS: usize = 20;
+
+/// Left rows that are expanded together: as they lie together, they have neighbours in common.
+const EXPANDED: usize = 128;
 
 /// How many times its tables a plan may take to reach its recall, before all pairs are compared.
 const PATIENCE: usize = 16;
@@ -84,9 +88,11 @@ impl<T: Scalar> TopKJoin<'_, T> {
             loop {
                 let reached = match &ground_truth {
                     Some((recall, ground_truth)) => {
-                        let reached = ground_truth.recall(&self)?;
+                        let of_left = |row| self.nearest.lists.distances_of(row, ctx);
+                        let reached = ground_truth.recall(self.left(), of_left)?;
                         ctx.reached(reached);
-                        ground_truth.reaches(*recall, &self)? && !reached.falls_short(*recall)
+                        ground_truth.reaches(*recall, self.left(), of_left)?
+                            && !reached.falls_short(*recall)
                     }
                     None => rounds == plan.rounds,
                 };
@@ -148,5 +154,37 @@ impl<T: Scalar> TopKJoin<'_, T> {
             None => Ok(items.order),
             Some(_) => Ok(of_queries.table()?.order),
         }
+    }
+
+    /// Compares left rows that lie together with the neighbours of them all and, in a self-join,
+    /// with the neighbours of these.
+    pub(crate) fn expand(&self, left_order: &[u32]) -> Result<()> {
+        let lists = self.nearest.lists.rerank(self.ctx)?;
+        let candidates: Vec<Vec<u32>> = left_order
+            .par_chunks(EXPANDED)
+            .map(|block| {
+                let near = block.iter().flat_map(|&row| lists.of(row));
+                let mut near: Vec<u32> = memory::collect(near, ROW_NUMBERS)?;
+                near.sort_unstable();
+                near.dedup();
+                if self.left.is_none() {
+                    let next = near.iter().flat_map(|&row| lists.of(row));
+                    let next: Vec<u32> = memory::collect(next, ROW_NUMBERS)?;
+                    memory::extend(&mut near, next, ROW_NUMBERS)?;
+                    near.sort_unstable();
+                    near.dedup();
+                }
+                Ok(near)
+            })
+            .collect::<Result<_>>()?;
+        let mut blocks = memory::empty(candidates.len(), ROW_NUMBERS)?;
+        let mut right_order = Vec::new();
+        for (block, candidates) in candidates.iter().enumerate() {
+            let start = right_order.len();
+            memory::extend(&mut right_order, candidates.iter().copied(), ROW_NUMBERS)?;
+            let left = block * EXPANDED..left_order.len().min((block + 1) * EXPANDED);
+            blocks.push((left, start..right_order.len()));
+        }
+        self.join(left_order, &right_order, blocks, &self.nearest.one_way())
     }
 }

@@ -1,6 +1,6 @@
 //! The batch join: the k nearest items of every query, all queries known beforehand.
 
-use lshjoin_kernels::{Quantised, Rows, Scalar};
+use lshjoin_kernels::{Rows, Scalar};
 
 use crate::{
     base::{check::positive, context::Context, error::Result, metric::Metric, plan::JoinPlan},
@@ -15,6 +15,7 @@ use crate::{
     },
     pairs::{
         by_sorting::are_most,
+        code_join::CodeJoin,
         results::Neighbors,
         top_k_join::{EXACT_BELOW, TopKJoin, all_pairs},
     },
@@ -123,7 +124,7 @@ fn join_sides<T: Scalar>(
                 quantiser,
                 warm_start,
                 ground_truth,
-                margin,
+                reach,
                 stats,
             } = prepared;
             ctx.begin_stage("lists");
@@ -138,22 +139,20 @@ fn join_sides<T: Scalar>(
                     warm_start,
                     left.as_deref_mut(),
                     right,
-                    margin,
+                    reach,
                     ctx,
                 )?;
                 let (left, right) = (left.as_deref(), &*right);
-                let right_codes = right
-                    .codes
-                    .as_ref()
-                    .map(Quantised::without_errors)
-                    .transpose()?;
-                let left_codes = left.and_then(|left| left.codes.as_ref());
-                let left_codes = left_codes.map(Quantised::without_errors).transpose()?;
-                let codes = right_codes
-                    .as_ref()
-                    .map(|right| (left_codes.as_ref().unwrap_or(right), right));
-                let join = TopKJoin::by_estimates(left, right, k, codes, ctx)?;
-                return join.by_lists(plan, probe_lists, ground_truth);
+                let of_left = left.and_then(|left| left.codes.as_ref());
+                if let Some(of_right) = &right.codes {
+                    let join = CodeJoin::new(left, right, (of_left, of_right), k, ctx)?;
+                    return join.by_lists(
+                        plan,
+                        probe_lists,
+                        ground_truth,
+                        reach.before_pass.is_some(),
+                    );
+                }
             }
             (ORDER_BITS, None)
         }

@@ -9,7 +9,6 @@ use crate::{
         results::Neighbors,
         tile_join::{BlockPair, TileJoin},
         top_k::TopK,
-        top_k_lists::Ranking,
     },
     vectors::Vectors,
 };
@@ -34,7 +33,7 @@ impl LshModel {
         self.check_dimension("items", items)?;
         let right = Vectors::new("items", items, self.distance().into(), ctx)?;
         let left = right.prepare_other("queries", queries, ctx)?;
-        let nearest = TopK::new(&left, Some(&right), k, Ranking::Bounds, ctx)?;
+        let nearest = TopK::new(&left, Some(&right), k, ctx)?;
         self.for_each_table(items, Some(queries), ctx, |items, queries| {
             let Some(queries) = queries else {
                 return Ok(());

@@ -7,7 +7,7 @@ use crate::{
     pairs::{
         results::{NEIGHBORS, Neighbors},
         tile_join::PairSink,
-        top_k_lists::{Candidate, Merging, Ranking, TopKLists},
+        top_k_lists::{Candidate, Merging, TopKLists},
     },
     vectors::Vectors,
 };
@@ -37,7 +37,6 @@ impl<'a, T: Scalar> TopK<'a, T> {
         left: &'a Vectors<'a, T>,
         right: Option<&'a Vectors<'a, T>>,
         k: usize,
-        ranking: Ranking,
         ctx: &'a Context,
     ) -> Result<Self> {
         positive("k", k)?;
@@ -45,12 +44,8 @@ impl<'a, T: Scalar> TopK<'a, T> {
         let right = right.unwrap_or(left);
         // No list gets longer than there are other rows, whatever k asks for.
         let others = right.len().max(1);
-        let more = match ranking {
-            Ranking::Bounds => 0,
-            Ranking::Estimates => k / 4 + 2,
-        };
         Ok(Self {
-            lists: TopKLists::new(left, right, (k + more).min(others), ranking)?,
+            lists: TopKLists::new(left, right, k.min(others))?,
             k,
             with_itself,
             ctx,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use lshjoin_kernels::{Quantised, Scalar, memory};
+use lshjoin_kernels::{Scalar, memory};
 
 use crate::{
     base::{ROW_NUMBERS, check::positive, context::Context, error::Result, report::Estimate},
@@ -11,7 +11,6 @@ use crate::{
         results::Neighbors,
         tile_join::{BlockPair, TileJoin},
         top_k::{TopK, TopKSink},
-        top_k_lists::Ranking,
     },
     vectors::Vectors,
 };
@@ -22,8 +21,6 @@ pub(crate) struct TopKJoin<'a, T> {
     pub(crate) left: Option<&'a Vectors<'a, T>>,
     pub(crate) right: &'a Vectors<'a, T>,
     pub(crate) nearest: TopK<'a, T>,
-    /// Codes to estimate distances by, in place of the sides' own, which bound them.
-    pub(crate) estimates: Option<(&'a Quantised<'a>, &'a Quantised<'a>)>,
     pub(crate) ctx: &'a Context,
 }
 
@@ -85,33 +82,11 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         k: usize,
         ctx: &'a Context,
     ) -> Result<Self> {
-        Self::by_ranking(left, right, k, (Ranking::Bounds, None), ctx)
-    }
-
-    /// The same by estimates of distances, from the codes of both sides without their errors.
-    pub(crate) fn by_estimates(
-        left: Option<&'a Vectors<'a, T>>,
-        right: &'a Vectors<'a, T>,
-        k: usize,
-        estimates: Option<(&'a Quantised<'a>, &'a Quantised<'a>)>,
-        ctx: &'a Context,
-    ) -> Result<Self> {
-        Self::by_ranking(left, right, k, (Ranking::Estimates, estimates), ctx)
-    }
-
-    fn by_ranking(
-        left: Option<&'a Vectors<'a, T>>,
-        right: &'a Vectors<'a, T>,
-        k: usize,
-        (ranking, estimates): (Ranking, Option<(&'a Quantised<'a>, &'a Quantised<'a>)>),
-        ctx: &'a Context,
-    ) -> Result<Self> {
-        let nearest = TopK::new(left.unwrap_or(right), left.map(|_| right), k, ranking, ctx)?;
+        let nearest = TopK::new(left.unwrap_or(right), left.map(|_| right), k, ctx)?;
         Ok(Self {
             left,
             right,
             nearest,
-            estimates,
             ctx,
         })
     }
@@ -217,7 +192,7 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
             left: self.left(),
             left_order,
             right,
-            codes: self.estimates,
+            codes: None,
             ctx: self.ctx,
         };
         let blocks = blocks

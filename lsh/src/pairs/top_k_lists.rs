@@ -97,7 +97,7 @@ pub(crate) fn warm_start_rows(k: usize, of: usize, all: bool) -> usize {
         true => k.saturating_mul(64).clamp(256, 2048),
         false => k.saturating_mul(16).clamp(128, 2048),
     };
-    enough.next_power_of_two().min(most)
+    enough.min(most)
 }
 
 /// The lists of some rows.
@@ -106,16 +106,6 @@ struct Shard {
     lengths: [usize; SHARD],
     /// Space for `capacity` candidates a row; by rising `upper`.
     candidates: Vec<Candidate>,
-}
-
-/// What candidates are ranked by until the end, when those that are left are measured.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ranking {
-    /// By bounds of their distances, so that the k nearest are left for certain.
-    Bounds,
-    /// By estimates of their distances, so that a few more than k are left, of which some that are
-    /// as near by codes may be lost.
-    Estimates,
 }
 
 /// For each left row the candidates that may be among its k nearest, and the bound that new ones
@@ -129,7 +119,6 @@ pub(crate) struct TopKLists<'a, T> {
     right: &'a Vectors<'a, T>,
     k: usize,
     capacity: usize,
-    ranking: Ranking,
     shards: Vec<Mutex<Shard>>,
     /// The k-th smallest `upper` of each row, infinite until there are k; as bits.
     bounds: Vec<AtomicU32>,
@@ -144,13 +133,9 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         left: &'a Vectors<'a, T>,
         right: &'a Vectors<'a, T>,
         k: usize,
-        ranking: Ranking,
     ) -> Result<Self> {
         let rows = left.len();
-        let capacity = match ranking {
-            Ranking::Bounds => capacity(k),
-            Ranking::Estimates => k,
-        };
+        let capacity = capacity(k);
         let of_row = capacity * size_of::<Candidate>() + k * (size_of::<T>() + size_of::<i64>());
         memory::check(rows.saturating_mul(of_row), NEIGHBORS)?;
         let shard = |first: usize| {
@@ -167,7 +152,6 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
             right,
             k,
             capacity,
-            ranking,
             shards: shards.collect::<Result<_>>()?,
             bounds: memory::collect(bounds, NEIGHBORS)?,
         })
@@ -229,15 +213,9 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         memory::reserve(merged, known.len() + candidates.len(), NEIGHBORS)?;
         let mut keep = |candidate: &Candidate| {
             // Merged by rising upper ends, so that the k-th has the bound.
-            let is_kept = merged.len() < self.k
-                || self.ranking == Ranking::Bounds && candidate.lower <= merged[self.k - 1].upper;
-            if is_kept {
+            if merged.len() < self.k || candidate.lower <= merged[self.k - 1].upper {
                 merged.push(*candidate);
             }
-        };
-        let is_before = |old: &Candidate, new: &Candidate| match self.ranking {
-            Ranking::Bounds => old.upper <= new.upper,
-            Ranking::Estimates => (old.upper, old.index) < (new.upper, new.index),
         };
         let mut old = known;
         for new in candidates {
@@ -245,7 +223,7 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
                 continue;
             }
             while let Some((first, rest)) = old.split_first()
-                && is_before(first, new)
+                && first.upper <= new.upper
             {
                 keep(first);
                 old = rest;
@@ -404,60 +382,5 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         let found = self.rerank(ctx)?;
         drop(self.shards);
         found.by_index(self.left, self.right)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use lshjoin_kernels::Rows;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::base::metric::Metric;
-
-    proptest! {
-        /// Threads bring candidates in any order.
-        #[test]
-        fn estimates_leave_the_same_in_any_order(
-            distances in prop::collection::vec(0..20_u8, 1..60),
-            blocks in prop::collection::vec(1..9_usize, 60),
-            k in 1..12_usize,
-        ) {
-            let ctx = Context::new().unwrap();
-            let values = vec![0.0_f32; 60];
-            let rows = Rows::new(&values, 1).unwrap();
-            let side = Vectors::new("rows", rows, Metric::Euclidean, &ctx).unwrap();
-            let candidates: Vec<Candidate> = (0..).zip(&distances).map(|(index, &distance)| {
-                let distance = f32::from(distance);
-                Candidate { index, lower: distance, upper: distance }
-            }).collect();
-            let after = |orders: &[&[Candidate]]| {
-                let lists = TopKLists::new(&side, &side, k, Ranking::Estimates).unwrap();
-                let mut merging = Merging::default();
-                for &(mut rest) in orders {
-                    for &length in &blocks {
-                        let (block, others) = rest.split_at(length.min(rest.len()));
-                        let mut block = block.to_vec();
-                        block.sort_unstable_by(|x, y| {
-                            x.upper.total_cmp(&y.upper).then(x.index.cmp(&y.index))
-                        });
-                        lists.insert(0, &block, &mut merging, &ctx).unwrap();
-                        rest = others;
-                    }
-                }
-                let shard = lists.shard(0);
-                let left = &shard.candidates[lists.slots(&shard, 0)];
-                left.iter().map(|other| (other.upper as u8, other.index)).collect::<Vec<_>>()
-            };
-            let mut expected: Vec<(u8, u32)> =
-                candidates.iter().map(|other| (other.upper as u8, other.index)).collect();
-            expected.sort_unstable();
-            expected.truncate(k);
-            let backwards: Vec<Candidate> = candidates.iter().rev().copied().collect();
-            prop_assert_eq!(&after(&[&candidates]), &expected);
-            prop_assert_eq!(&after(&[&backwards]), &expected);
-            // What comes again is there once.
-            prop_assert_eq!(&after(&[&candidates, &backwards]), &expected);
-        }
     }
 }

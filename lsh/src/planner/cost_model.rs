@@ -16,7 +16,7 @@ use crate::{
         margins::ProbeStats,
         probe_lists::PROBE_BYTES,
     },
-    pairs::top_k_lists::{Candidate, capacity, warm_start_rows},
+    pairs::{code_lists::bytes_of_row, top_k_lists::warm_start_rows},
     recall::ground_truth,
     vectors::Sides,
 };
@@ -146,7 +146,7 @@ impl Workload {
             self.left.max(self.right)
         };
         let order = 8 * rows;
-        let lists = self.left * (capacity(self.k) * size_of::<Candidate>() + 12);
+        let lists = self.left * bytes_of_row(self.k);
         // Freed lists may stay with the allocator. Neighbours are put in the order of rows array by
         // array.
         let found = self.left * self.k * (8 + self.width + 8);
@@ -211,7 +211,7 @@ impl Costs {
     }
 
     /// The work of exact distances: of those pairs, among so many compared, that codes can't tell
-    /// from near ones.
+    /// from near ones, where none may be lost.
     fn rerank(&self, workload: &Workload, pairs: f64) -> f64 {
         let ways = if workload.with_itself { 2.0 } else { 1.0 };
         ways * pairs * workload.ambiguous * FETCH * workload.dim as f64
@@ -250,8 +250,7 @@ impl Costs {
         let gather = workload.left as f64 * probes * (PROBE + GATHER * workload.dim as f64);
         let assign = self.assign(workload.rows(), lists, workload.dim);
         let ground_truth = self.ground_truth(workload) + self.study(workload, lists);
-        let rerank = self.rerank(workload, share * workload.pairs());
-        self.always(workload, late) + ground_truth + assign + gather + compare + rerank
+        self.always(workload, late) + ground_truth + assign + gather + compare
     }
 
     /// The work of finding pairs by a few `values` of each row, made from its leading principal

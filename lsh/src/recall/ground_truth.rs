@@ -12,7 +12,7 @@ use crate::{
         report::{Estimate, reaches_confidently},
         sampling::seeded_sample,
     },
-    pairs::top_k_join::{TopKJoin, exactly},
+    pairs::top_k_join::exactly,
     vectors::Vectors,
 };
 
@@ -156,6 +156,11 @@ impl<T: Scalar> GroundTruth<T> {
         Ok(!self.check.is_empty())
     }
 
+    /// How many neighbours of each row are known.
+    pub(crate) fn k(&self) -> usize {
+        self.k
+    }
+
     /// How many rows are held out.
     pub(crate) fn len(&self) -> usize {
         self.some(Split::All).count()
@@ -195,26 +200,39 @@ impl<T: Scalar> GroundTruth<T> {
         calibration.iter().chain(check)
     }
 
-    /// Whether the calibration rows confirm `recall` of a join.
-    pub(crate) fn reaches(&self, recall: f64, join: &TopKJoin<'_, T>) -> Result<bool> {
-        let shares = self.shares(Split::Calibration, join)?;
+    /// Whether the calibration rows confirm `recall` of a join, whose left side is given, and the
+    /// distances of the nearest that a left row has found.
+    pub(crate) fn reaches(
+        &self,
+        recall: f64,
+        left: &Vectors<'_, T>,
+        found: impl Fn(u32) -> Result<Vec<T>>,
+    ) -> Result<bool> {
+        let shares = self.shares(Split::Calibration, left, found)?;
         Ok(reaches_confidently(recall, shares.into_iter()))
     }
 
-    /// The recall of a join, measured on the rows of the check.
-    pub(crate) fn recall(&self, join: &TopKJoin<'_, T>) -> Result<Estimate> {
-        let shares = self.shares(Split::Check, join)?;
+    /// The recall of such a join, measured on the rows of the check.
+    pub(crate) fn recall(
+        &self,
+        left: &Vectors<'_, T>,
+        found: impl Fn(u32) -> Result<Vec<T>>,
+    ) -> Result<Estimate> {
+        let shares = self.shares(Split::Check, left, found)?;
         Ok(Estimate::of(shares.into_iter()))
     }
 
     /// The share of its neighbours that each row found. Neighbours as near as the k-th count,
     /// whichever they are.
-    fn shares(&self, which: Split, join: &TopKJoin<'_, T>) -> Result<Vec<f64>> {
-        let left = join.left.unwrap_or(join.right);
+    fn shares(
+        &self,
+        which: Split,
+        left: &Vectors<'_, T>,
+        found: impl Fn(u32) -> Result<Vec<T>>,
+    ) -> Result<Vec<f64>> {
         self.some(which)
             .map(|row| {
-                let id = left.internal_id(row.row);
-                let distances = join.nearest.lists.distances_of(id, join.ctx)?;
+                let distances = found(left.internal_id(row.row))?;
                 let nearest = distances.iter().take(self.k);
                 let near = nearest.filter(|&&distance| distance <= row.furthest);
                 Ok(near.count() as f64 / self.k as f64)

@@ -23,8 +23,9 @@ e4b2a6334b901579  10000 k-NN exact, cosine
 518cbf0edc35d6a1  10000 k-NN exact, inner product
 96b3403d91500b49  82000 k-NN tables, two sides
 218a07c7dfb8bf20  82000 k-NN tables, until recall
-430919cd9e04737a  82000 k-NN lists, two sides
-671b0b6032efd51f  82000 k-NN lists, until recall
+09087749d940cc66  82000 k-NN lists, two sides
+fcfc04524321495d  82000 k-NN lists, until recall
+d235b4fd18e526d3  82000 k-NN lists in groups, a pass before the last probes
 4f9f258faeaa0839   8205 radius
 5beafbb22e2e269e   9093 radius, two sides
 62a0ec70b638c903   2517 radius, cosine
@@ -125,6 +126,7 @@ fn digests(values: &[f32], ctx: &Context) -> String {
     let tables = |until: Option<f64>| JoinPlan::Lsh(tables.until_recall(until));
     let lists = IvfPlan::new(60, 2).seed(3).rounds(1);
     let lists = |until: Option<f64>| JoinPlan::Ivf(lists.until_recall(until));
+    let in_groups = JoinPlan::Ivf(IvfPlan::new(1100, 1).seed(3).until_recall(Some(0.95)));
     let knn = |queries, items, metric, plan: JoinPlan| {
         Digest::from(knn_join(queries, items, 10, metric, &plan, ctx).unwrap())
     };
@@ -169,6 +171,10 @@ fn digests(values: &[f32], ctx: &Context) -> String {
         (
             "k-NN lists, until recall",
             knn(None, items, Euclidean, lists(Some(0.6))),
+        ),
+        (
+            "k-NN lists in groups, a pass before the last probes",
+            knn(None, items, Euclidean, in_groups),
         ),
         ("radius", radius(None, Euclidean, 8.5)),
         ("radius, two sides", radius(Some(others), Euclidean, 8.5)),

@@ -298,10 +298,11 @@ def _joined(result: FilesJoin, plot: Path | None, as_json: bool) -> None:
 @lshjoin.command()
 @click.argument("items")
 @click.option(
-    "--threshold",
+    "--radius",
+    "threshold",
     type=click.FloatRange(min=0, min_open=True),
     required=True,
-    callback=_checked(partial(to_radius, name="threshold")),
+    callback=_checked(to_radius),
     help="Rows nearer than that are duplicates.",
 )
 @_METRIC
@@ -315,7 +316,7 @@ def dedup(items: str, threshold: float, as_json: bool, **options: Any) -> None:
 
     \b
     Example:
-      lshjoin dedup items.parquet --threshold 0.1 --metric cosine --id-column id \\
+      lshjoin dedup items.parquet --radius 0.1 --metric cosine --id-column id \\
           --out groups.parquet
     """
     from lshjoin.files.dedup import dedup_files
