@@ -180,9 +180,11 @@ impl<'a> HashedSets<'a> {
     /// The buckets of one table.
     pub(crate) fn table(&self, table: usize) -> Result<Table> {
         let layout = &self.model.layout;
-        let keys = (0..self.len())
-            .into_par_iter()
-            .map(|row| layout.pack(self.hash(row as u32, table)).unwrap_or_default());
+        let keys = (0..self.len()).into_par_iter().map(|row| {
+            layout
+                .pack(self.hash(row as u32, table))
+                .unwrap_or_default()
+        });
         let keys = memory::par_collect(keys, "keys")?;
         let rows = memory::collect(0..self.len() as u32, ROW_NUMBERS)?;
         Table::build(&rows, &keys, layout.bits())
@@ -227,16 +229,40 @@ fn in_common(x: &[u32], y: &[u32]) -> usize {
 mod tests {
     use super::*;
 
-    /// Of the model that Spark 4.3.0 fits with this seed.
+    /// Those of the model that Spark 4.3.0 fits with this seed, and what it makes of these sets.
     #[test]
-    fn coefficients_are_sparks() {
-        let model = MinHashModel::draw(1, 2, 12345).unwrap();
-        assert_eq!(model.coefficients(), [(0, 0), (0, 0)]);
+    fn functions_are_sparks() {
+        let model = MinHashModel::draw(1, 3, 12345).unwrap();
+        assert_eq!(
+            model.coefficients(),
+            [
+                (776966252, 1102109080),
+                (2003588242, 1969488828),
+                (1789050056, 80902084)
+            ]
+        );
+        let ctx = Context::new().unwrap();
+        let sets = Sets::new(&[0, 3, 6, 8], &[0, 1, 2, 2, 3, 4, 2, 4_u32], &ctx).unwrap();
+        assert_eq!(
+            model.hash(&sets, &ctx).unwrap(),
+            [
+                [617966841, 1866029325, 1371902766],
+                [133824602, 1797056323, 873853392],
+                [910790854, 1797056323, 873853392]
+            ]
+            .concat()
+        );
     }
 
     #[test]
     fn coefficients_out_of_range_are_refused() {
-        for pair in [(0, 0), (-1, 0), (1, -1), (i32::MAX, 0), (1, HASH_PRIME as i32)] {
+        for pair in [
+            (0, 0),
+            (-1, 0),
+            (1, -1),
+            (i32::MAX, 0),
+            (1, HASH_PRIME as i32),
+        ] {
             let error = MinHashModel::from_coefficients(vec![(1, 0), pair], 1).unwrap_err();
             assert!(error.to_string().contains(&format!("{pair:?}")), "{error}");
         }

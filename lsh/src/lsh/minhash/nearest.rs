@@ -99,3 +99,38 @@ fn keep_nearest(list: &mut List, k: usize) {
         list.truncate(k);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lsh::minhash::tests::{brute_force, overlapping};
+
+    #[test]
+    fn nearest_are_those_of_brute_force() {
+        let ctx = Context::new().unwrap();
+        let (queries, items) = (overlapping(30, 3, &ctx), overlapping(80, 0, &ctx));
+        for (per_table, tables, k) in [(1, 1, 1), (1, 6, 4), (2, 5, 100)] {
+            let model = MinHashModel::draw(per_table, tables, 3).unwrap();
+            let mut expected = brute_force(&model, &queries, &items, &ctx);
+            expected.sort_by(|x, y| x.0.cmp(&y.0).then(x.2.total_cmp(&y.2)).then(x.1.cmp(&y.1)));
+            let found = model.nearest_neighbors(&queries, &items, k, &ctx).unwrap();
+            for query in 0..queries.len() {
+                let of_query = expected.iter().filter(|&&(left, ..)| left == query as i64);
+                let mut nearest: Vec<_> = of_query.take(k).map(|pair| (pair.1, pair.2)).collect();
+                nearest.resize(k, (-1, f64::INFINITY));
+                let slots = query * k..(query + 1) * k;
+                let (indices, distances) = (&found.indices[slots.clone()], &found.distances[slots]);
+                let actual = indices.iter().copied().zip(distances.iter().copied());
+                assert_eq!(actual.collect::<Vec<_>>(), nearest);
+            }
+        }
+    }
+
+    #[test]
+    fn no_neighbours_is_an_error() {
+        let ctx = Context::new().unwrap();
+        let sets = overlapping(3, 0, &ctx);
+        let model = MinHashModel::draw(1, 1, 3).unwrap();
+        assert!(model.nearest_neighbors(&sets, &sets, 0, &ctx).is_err());
+    }
+}

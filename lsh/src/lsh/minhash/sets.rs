@@ -154,8 +154,8 @@ fn fill<I: Copy + Into<i64>>(row: usize, from: &[I], to: &mut [u32]) -> Result<(
 /// ```
 /// assert_eq!(lshjoin::token_index("near"), 1474862512);
 /// ```
-pub fn token_index(token: &str) -> u32 {
-    (xxh3_64(token.as_bytes()) % u64::from(HASH_PRIME)) as u32
+pub fn token_index(token: impl AsRef<[u8]>) -> u32 {
+    (xxh3_64(token.as_ref()) % u64::from(HASH_PRIME)) as u32
 }
 
 #[cfg(test)]

@@ -56,7 +56,11 @@ impl MinHashModel {
                 pairs.push((right, left, distance));
             }
             if threshold > 0.0 {
-                memory::extend(&mut pairs, (0..a.len() as u32).map(|row| (row, row, 0.0)), PAIRS)?;
+                memory::extend(
+                    &mut pairs,
+                    (0..a.len() as u32).map(|row| (row, row, 0.0)),
+                    PAIRS,
+                )?;
             }
         }
         ctx.check()?;
@@ -96,7 +100,11 @@ impl Join<'_> {
             .into_par_iter()
             .flat_map(|(left, right)| left.into_par_iter().map(move |at| (at, right.clone())))
             .try_fold(Vec::new, |mut pairs, (at, right)| {
-                let first = if self.right.is_none() { at + 1 } else { right.start };
+                let first = if self.right.is_none() {
+                    at + 1
+                } else {
+                    right.start
+                };
                 self.of_row(left.order[at], &order[first..right.end], &mut pairs)?;
                 Ok(pairs)
             })
@@ -119,5 +127,57 @@ impl Join<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rayon::ThreadPoolBuilder;
+
+    use super::*;
+    use crate::lsh::minhash::tests::{brute_force, overlapping};
+
+    fn pairs(joined: &JoinedPairs<f64>) -> Vec<(i64, i64, f64)> {
+        let ids = joined.left.iter().zip(&joined.right);
+        ids.zip(&joined.distances)
+            .map(|((&left, &right), &distance)| (left, right, distance))
+            .collect()
+    }
+
+    #[test]
+    fn joins_are_those_of_brute_force_on_any_number_of_threads() {
+        let ctx = Context::new().unwrap();
+        let (a, b) = (overlapping(90, 0, &ctx), overlapping(70, 5, &ctx));
+        for (per_table, tables, threshold) in [(1, 1, 0.4), (1, 5, 0.7), (3, 9, 1.0), (5, 20, 0.5)]
+        {
+            let model = MinHashModel::draw(per_table, tables, 7).unwrap();
+            for right in [None, Some(&b)] {
+                let mut expected = brute_force(&model, &a, right.unwrap_or(&a), &ctx);
+                expected.retain(|&(.., distance)| distance < threshold);
+                for threads in [1, 3] {
+                    let pool = ThreadPoolBuilder::new()
+                        .num_threads(threads)
+                        .build()
+                        .unwrap();
+                    let joined =
+                        pool.install(|| model.similarity_join(&a, right, threshold, &ctx).unwrap());
+                    assert_eq!(pairs(&joined), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn thresholds_are_strict_and_checked() {
+        let ctx = Context::new().unwrap();
+        let sets = overlapping(20, 0, &ctx);
+        let model = MinHashModel::draw(1, 4, 0).unwrap();
+        let join = |threshold| model.similarity_join(&sets, None, threshold, &ctx);
+        assert!(join(0.0).unwrap().left.is_empty());
+        assert!(join(f64::NAN).is_err());
+        assert!(join(-1.0).is_err());
+        let none = Sets::new(&[0], &[0_u32; 0], &ctx).unwrap();
+        let joined = model.similarity_join(&none, Some(&sets), 1.0, &ctx);
+        assert!(joined.unwrap().left.is_empty());
     }
 }

@@ -79,6 +79,19 @@ mod tests {
         }
     }
 
+    /// The first draws of Spark's MinHashLSH.
+    #[test]
+    fn numbers_below_a_bound_are_javas() {
+        let mut rng = JavaRandom::new(-1);
+        let drawn: Vec<u32> = (0..6).map(|_| rng.below(2_038_074_742)).collect();
+        assert_eq!(
+            drawn,
+            [
+                577549913, 943952225, 26349579, 1176895439, 1421815604, 1290198438
+            ]
+        );
+    }
+
     #[test]
     fn negative_seeds_are_seeds_too() {
         // new java.util.Random(-1).nextGaussian(), from a JVM.
