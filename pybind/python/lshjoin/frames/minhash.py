@@ -87,14 +87,14 @@ class MinHashLSH(LSH[MinHashLSHModel]):
         (0, [0, 1, 2], [[617966841.0]])
         >>> df2 = pl.DataFrame({"id": range(3, 6), "features": [[1, 3, 5], [2, 3, 5], [1, 2, 4]]})
         >>> model.approxNearestNeighbors(df2, [1, 2], 1).row(0)
-        (5, [1, 2, 4], [[133824602.0]], 0.33333333333333337)
+        (5, [1, 2, 4], [[617966841.0]], 0.33333333333333337)
         >>> pairs = model.approxSimilarityJoin(df, df2, 0.6, distCol="JaccardDistance")
         >>> pairs.select(
         ...     idA=pl.col("datasetA").struct["id"],
         ...     idB=pl.col("datasetB").struct["id"],
         ...     distance="JaccardDistance",
         ... ).rows()
-        [(1, 4, 0.5), (1, 5, 0.5)]
+        [(0, 5, 0.5), (1, 4, 0.5)]
 
         Lists of tokens, in pandas:
 
