@@ -15,6 +15,9 @@ use crate::{
 /// What to do where there is not the memory for it.
 const SIMILARITY: &str = "lower the threshold, or join the frames in parts";
 
+/// The arguments of [`MinHash::from_coefficients`].
+type Parts<'py> = (Bound<'py, PyArray2<i32>>, usize);
+
 /// Sets of elements, as the rows of a sparse matrix.
 #[pyclass(frozen, subclass, module = "lshjoin._lshjoin")]
 pub(crate) struct Sets(lshjoin::Sets);
@@ -97,9 +100,7 @@ impl MinHash {
     }
 
     /// For pickle and copy: how to make it, and of what.
-    fn __reduce__<'py>(
-        slf: &Bound<'py, Self>,
-    ) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyArray2<i32>>, usize))> {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Parts<'py>)> {
         let model = slf.get();
         let parts = (model.coefficients(slf.py())?, model.0.functions_per_table());
         Ok((slf.get_type().getattr("from_coefficients")?, parts))
