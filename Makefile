@@ -220,9 +220,10 @@ bench-out-of-core: $(BENCH_VENV)/built $(BENCH_VENV)/with-bench
 bench-radius: $(BENCH_VENV)/built
 	$(BENCH) -m benches.engine.radius_join
 
-# The main job in Spark and here, in one run; needs Java 17.
-bench-spark: $(BENCH_VENV)/with-bench
+# The main job in Spark and here, in one run, and that of sets; needs Java 17.
+bench-spark: $(BENCH_VENV)/with-peers
 	$(BENCH) -m benches.comparison.spark_join
+	$(BENCH) -m benches.comparison.minhash_join
 
 # Spark and lshjoin.spark on a cluster of two processes; some of it by, say, CASES='join nearest'.
 bench-spark-cluster: $(BENCH_VENV)/with-bench

@@ -1,6 +1,6 @@
 """lshjoin beside similar systems, each with the settings of one who knows it: `make bench`.
 
 `python -m benches.comparison` measures the `workloads`, each by systems and settings of `sweeps`.
-`spark_join` has Spark's own similarity join and ours in one run; `ann_benchmarks` runs our adapter
-for ann-benchmarks.
+`spark_join` has Spark's own similarity join and ours in one run, `minhash_join` those of sets;
+`ann_benchmarks` runs our adapter for ann-benchmarks.
 """

@@ -2,7 +2,8 @@
 //!
 //! Two engines. By LSH with Spark's semantics: a [`HashFamily`] draws hash functions; a table
 //! combines k of them by AND, an [`LshModel`] L tables by OR. With k = 1 that is Spark's
-//! `BucketedRandomProjectionLSH`; [`suggest`] finds the parameters. By recall: [`KnnJoin`] joins
+//! `BucketedRandomProjectionLSH`; [`suggest`] finds the parameters. [`MinHashModel`] is the same for
+//! [`Sets`] and their Jaccard distance. By recall: [`KnnJoin`] joins
 //! two arrays, or one with itself, by inverted lists over a coarse quantiser, 8-bit codes, and
 //! exact distances at the end. [`RadiusJoin`] compares all pairs, by codes first. [`Index`] keeps
 //! items ready, in memory or on disk.
@@ -52,6 +53,8 @@ pub use index::file_join::{FileJoin, InMemory, OutOfCore};
 pub use index::{Index, IndexInfo};
 pub use ivf::centroids::kmeans;
 pub use lsh::family::{BucketedRandomProjection, CauchyProjection, HashFamily, RandomHyperplanes};
+pub use lsh::minhash::model::MinHashModel;
+pub use lsh::minhash::sets::{Sets, token_index};
 pub use lsh::model::LshModel;
 pub use lsh::probe::Prober;
 pub use lshjoin_kernels::{

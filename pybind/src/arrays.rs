@@ -129,6 +129,11 @@ pub(crate) fn copied<T: Copy>(values: &[T]) -> PyResult<Vec<T>> {
     memory::copied(values, "copies of arrays").map_err(|error| to_py(error.into()))
 }
 
+/// Values in memory that is asked for.
+pub(crate) fn collected<T>(values: impl IntoIterator<Item = T>) -> PyResult<Vec<T>> {
+    memory::collect(values, "copies of arrays").map_err(|error| to_py(error.into()))
+}
+
 /// Row numbers, or where the rows of each query start.
 pub(crate) type Indices<'py> = Bound<'py, PyArray1<i64>>;
 

@@ -5,6 +5,7 @@ mod batches;
 mod file_join;
 mod index;
 mod joins;
+mod minhash;
 mod model;
 mod plans;
 mod run;
@@ -19,6 +20,7 @@ fn _lshjoin(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(isa, m)?)?;
     m.add_function(wrap_pyfunction!(joins::knn_join, m)?)?;
     m.add_function(wrap_pyfunction!(joins::radius_join, m)?)?;
+    m.add_function(wrap_pyfunction!(minhash::token_indices, m)?)?;
     m.add_function(wrap_pyfunction!(plans::check_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::ivf_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::partition_plan, m)?)?;
@@ -30,6 +32,8 @@ fn _lshjoin(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<file_join::FileJoin>()?;
     m.add_class::<index::Index>()?;
     m.add_class::<index::IndexBuilder>()?;
+    m.add_class::<minhash::MinHash>()?;
+    m.add_class::<minhash::Sets>()?;
     m.add_class::<model::Model>()
 }
 

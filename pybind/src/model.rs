@@ -29,10 +29,10 @@ type Parts<'py> = (
 );
 
 /// What to do where there is not the memory for it.
-const FEWER_ROWS: &str = "transform the frame in parts";
+pub(crate) const FEWER_ROWS: &str = "transform the frame in parts";
 const SIMILARITY: &str = "lower the threshold, join the frames in parts, or take all pairs of vectors \
                           in batches (lshjoin.radius_join_batches)";
-const NEAREST: &str = "ask for fewer neighbours, or join the keys in parts";
+pub(crate) const NEAREST: &str = "ask for fewer neighbours, or join the keys in parts";
 
 /// L tables of k hash functions each. Immutable.
 #[pyclass(frozen, module = "lshjoin._lshjoin")]

@@ -166,6 +166,7 @@ pub(crate) fn to_py(error: Error) -> PyErr {
             ..
         } => (row, Some(side), Some(dimension)),
         Error::TooLarge { side, row, .. } => (row, Some(side), None),
+        Error::Set { row, .. } => (row, None, None),
         Error::Kernel(KernelError::NotFinite { row, dimension, .. }) => {
             (row, None, Some(dimension))
         }

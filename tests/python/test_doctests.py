@@ -36,3 +36,4 @@ def test_there_are_examples():
         if inspect.isfunction(public):
             assert f"{public.__module__}.{name}" in documented
     assert "lshjoin.frames.families.BucketedRandomProjectionLSH" in documented
+    assert "lshjoin.frames.minhash.MinHashLSH" in documented

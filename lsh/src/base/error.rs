@@ -79,6 +79,14 @@ pub enum Error {
         /// Bits of the rows' type.
         bits: usize,
     },
+    /// A set that has no hash value.
+    #[error("row {row} {problem}")]
+    Set {
+        /// Row index.
+        row: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// An id that an index cannot take, or does not have.
     #[error("id {id} {problem}")]
     Id {

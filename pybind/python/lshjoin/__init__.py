@@ -1,12 +1,13 @@
 """Nearest neighbours and similarity joins of embeddings, by locality-sensitive hashing.
 
 For data frames (pandas, polars, pyarrow) :func:`join`, and the estimators and models of Spark ML:
-:class:`BucketedRandomProjectionLSH` and its relatives; for frames of Spark itself the latter in
-``lshjoin.spark``. For NumPy arrays :func:`knn_join` and :func:`radius_join`; a :class:`JoinPlan` is
-how the former goes about it. :func:`dedup` takes either, for near-duplicates. For scikit-learn's
-pipelines there is ``lshjoin.sklearn``. :func:`radius_join_batches` is for results that need not fit
-in memory, :func:`knn_join_files`, :func:`radius_join_files` and :func:`dedup_files` for vectors
-that need not either. An :class:`Index` keeps items ready, in memory or on disk, for joins to come;
+:class:`BucketedRandomProjectionLSH` and its relatives for vectors, :class:`MinHashLSH` for sets;
+for frames of Spark itself the two that Spark has in ``lshjoin.spark``. For NumPy arrays
+:func:`knn_join` and :func:`radius_join`; a :class:`JoinPlan` is how the former goes about it.
+:func:`dedup` takes either, for near-duplicates. For scikit-learn's pipelines there is
+``lshjoin.sklearn``. :func:`radius_join_batches` is for results that need not fit in memory,
+:func:`knn_join_files`, :func:`radius_join_files` and :func:`dedup_files` for vectors that need not
+either. An :class:`Index` keeps items ready, in memory or on disk, for joins to come;
 :func:`build_index` and :func:`query_index` do so from files to files.
 """
 
@@ -35,6 +36,7 @@ from lshjoin.frames.families import (
     RandomHyperplaneLSHModel,
 )
 from lshjoin.frames.join import join
+from lshjoin.frames.minhash import MinHashLSH, MinHashLSHModel
 from lshjoin.index import Index
 
 __all__ = [
@@ -52,6 +54,8 @@ __all__ = [
     "JoinPlan",
     "ManhattanProjectionLSH",
     "ManhattanProjectionLSHModel",
+    "MinHashLSH",
+    "MinHashLSHModel",
     "Neighbors",
     "NotFiniteError",
     "OtherJobError",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 Matrix = NDArray[np.float16] | NDArray[np.float32] | NDArray[np.float64]
 Floats = NDArray[np.float32] | NDArray[np.float64]
@@ -85,6 +86,70 @@ class Model:
     ) -> tuple[Floats, NDArray[np.int64]]:
         """Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1:
         of the items that share a bucket with the query."""
+
+class Sets:
+    """Sets of whole numbers from 0 to 2038074742, none of them empty. Immutable."""
+
+    def __new__(
+        cls,
+        offsets: NDArray[np.int64],  # (n + 1,): where each starts
+        elements: NDArray[np.int64],
+    ) -> Self: ...
+    def __len__(self) -> int: ...
+
+class MinHashModel:
+    """L tables of k min-wise hash functions each. Immutable."""
+
+    @staticmethod
+    def draw(
+        *,
+        num_hash_functions: int,
+        num_hash_tables: int,
+        seed: int,  # 64 bits, signed
+    ) -> MinHashModel: ...
+    @staticmethod
+    def from_coefficients(
+        coefficients: NDArray[np.int32],  # (L * k, 2): a and b
+        num_hash_functions: int,
+    ) -> MinHashModel: ...
+    @property
+    def coefficients(self) -> NDArray[np.int32]: ...
+    @property
+    def key_modes(self) -> list[str]:
+        """Per table "packed" (lossless) or "rehash" (128-bit hash)."""
+
+    def hash(
+        self, sets: Sets, *, num_threads: int | None = None, on_progress: Progress = None
+    ) -> NDArray[np.int32]:
+        """Hash values, (n, L, k)."""
+
+    def similarity_join(
+        self,
+        a: Sets,
+        b: Sets | None,  # None: a with itself, each pair both ways and each set with itself
+        threshold: float,
+        *,
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+        """Rows of a, rows of b, Jaccard distances: as those of Model."""
+
+    def nearest_neighbors(
+        self,
+        queries: Sets,
+        items: Sets,
+        k: int,
+        *,
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """Jaccard distances and rows of items: as those of Model."""
+
+def token_indices(
+    text: NDArray[np.uint8],  # UTF-8
+    offsets: NDArray[np.int64],  # (n + 1,): where each token starts
+) -> NDArray[np.int64]:
+    """The elements that stand for tokens: their xxh3, 64 bits, modulo 2038074743."""
 
 def knn_join(
     queries: Matrix | None,  # None: items with themselves, a row not its own neighbour

@@ -8,8 +8,10 @@ from lshjoin._lshjoin import (
     FileJoin,
     Index,
     IndexBuilder,
+    MinHashModel,
     Model,
     RadiusJoinBatches,
+    Sets,
     __version__,
     check_plan,
     cpu_features,
@@ -22,14 +24,17 @@ from lshjoin._lshjoin import (
     plan_knn_join,
     radius_join,
     suggest,
+    token_indices,
 )
 
 __all__ = [
     "FileJoin",
     "Index",
     "IndexBuilder",
+    "MinHashModel",
     "Model",
     "RadiusJoinBatches",
+    "Sets",
     "__version__",
     "check_plan",
     "cpu_features",
@@ -42,4 +47,5 @@ __all__ = [
     "plan_knn_join",
     "radius_join",
     "suggest",
+    "token_indices",
 ]

@@ -32,6 +32,18 @@ impl JavaRandom {
         (high + self.bits(27)) as f64 / (1_u64 << 53) as f64
     }
 
+    /// Uniform in [0, bound), as `nextInt(bound)` has it for a bound that is no power of two: what
+    /// would make some remainders likelier than others is drawn again.
+    pub(crate) fn below(&mut self, bound: u32) -> u32 {
+        loop {
+            let bits = self.bits(31) as u32;
+            let value = bits % bound;
+            if bits - value + (bound - 1) <= i32::MAX as u32 {
+                return value;
+            }
+        }
+    }
+
     /// Standard normal.
     pub(crate) fn gaussian(&mut self) -> f64 {
         if let Some(gaussian) = self.next_gaussian.take() {
@@ -65,6 +77,19 @@ mod tests {
         for expected in golden {
             assert_eq!(rng.gaussian(), expected);
         }
+    }
+
+    /// The first draws of Spark's MinHashLSH.
+    #[test]
+    fn numbers_below_a_bound_are_javas() {
+        let mut rng = JavaRandom::new(-1);
+        let drawn: Vec<u32> = (0..6).map(|_| rng.below(2_038_074_742)).collect();
+        assert_eq!(
+            drawn,
+            [
+                577549913, 943952225, 26349579, 1176895439, 1421815604, 1290198438
+            ]
+        );
     }
 
     #[test]

@@ -6,14 +6,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Progress = bool | Callable[[int, int], object] | None
+OnProgress = Callable[[int, int], object] | None
+Progress = bool | OnProgress
 
 # A bar nobody asked for appears only when there is something to wait for.
 _DELAY_SECONDS = 1.0
 
 
 @contextmanager
-def reporter(progress: Progress, description: str) -> Iterator[Callable[[int, int], object] | None]:
+def reporter(progress: Progress, description: str) -> Iterator[OnProgress]:
     """The engine's ``on_progress`` for what the user passed as ``progress``.
 
     ``True`` is a tqdm bar, ``False`` none, a function is called with (done, total). ``None``, the

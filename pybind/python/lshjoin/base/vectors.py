@@ -215,7 +215,7 @@ def _chunk_matrix(chunk: pa.Array, name: str, dim: int | None, first_row: int) -
     if isinstance(chunk, pa.ExtensionArray):
         chunk = chunk.storage
     if chunk.null_count:
-        row = first_row + _first_null(chunk)
+        row = first_row + first_null(chunk)
         raise RowError(f"Column {name}: row {row} is null; drop such rows or fill them", row)
     if pa.types.is_fixed_size_list(chunk.type):
         length = chunk.type.list_size
@@ -229,7 +229,7 @@ def _chunk_matrix(chunk: pa.Array, name: str, dim: int | None, first_row: int) -
         _check_dim(length, dim, name, first_row)
     values = chunk.flatten()
     if values.null_count:
-        row = first_row + _first_null(values) // length
+        row = first_row + first_null(values) // length
         raise _holds_null(name, row)
     numbers = values.to_numpy(zero_copy_only=True).reshape(len(chunk), length)
     return _floating(numbers, _type_message(name, chunk.type))
@@ -264,7 +264,43 @@ def list_type(arrow_type: pa.DataType) -> pa.DataType | None:
     return stored if is_list else None
 
 
-def _first_null(array: pa.Array) -> int:
+def vector_entries(
+    column: pa.Array | pa.ChunkedArray, name: str, first_row: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
+    """Of a column of Spark's vectors, sparse and dense, the rows, positions and values.
+
+    Those of dense vectors all, those of sparse ones as they are stored.
+    """
+    import pyarrow.compute as pc
+
+    values, indices = pc.struct_field(column, "values"), pc.struct_field(column, "indices")
+    sparse = pc.equal(pc.struct_field(column, "type"), 0).to_numpy(zero_copy_only=False)
+    lengths, indexed = (
+        pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
+        for lists in (values, indices)
+    )
+    wrong = np.flatnonzero(indexed != np.where(sparse, lengths, 0))
+    if len(wrong):
+        row = first_row + int(wrong[0])
+        raise RowError(
+            f"Column {name}: row {row} is no vector: {indexed[wrong[0]]} indices of "
+            f"{lengths[wrong[0]]} values",
+            row,
+        )
+    rows = np.repeat(np.arange(len(column)), lengths)
+    of_sparse = sparse[rows]
+    flat, places = pc.list_flatten(values), pc.list_flatten(indices)
+    if flat.null_count or places.null_count:
+        of_rows = rows if flat.null_count else rows[of_sparse]
+        row = first_row + int(of_rows[first_null(flat if flat.null_count else places)])
+        raise _holds_null(name, row)
+    positions = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    positions[of_sparse] = places.to_numpy()
+    return rows, positions, flat.to_numpy()
+
+
+def first_null(array: pa.Array | pa.ChunkedArray) -> int:
+    """The first place of a null."""
     import pyarrow.compute as pc
 
     return int(pc.index(array.is_null(), True).as_py())

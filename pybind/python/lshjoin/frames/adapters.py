@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lshjoin.base import vectors
 from lshjoin.base.columns import pieces
+from lshjoin.base.sets import sparse_table
 from lshjoin.errors import RowError
 
 if TYPE_CHECKING:
@@ -46,12 +47,16 @@ class Frame(ABC):
 
     def features(self, name: str, dim: int | None = None) -> Matrix:
         """The vectors in a column, of ``dim`` elements if given."""
+        return vectors.series_matrix(self.column(name), name, dim)
+
+    def column(self, name: str) -> object:
+        """The column of this name, as the library has it."""
         matches = self.columns.count(name)
         if matches != 1:
             fields = ", ".join(f"`{column}`" for column in self.columns)
             problem = "No such struct field" if matches == 0 else "More than one struct field"
             raise ValueError(f"{problem} `{name}` in {fields}.")
-        return self._features(name, dim)
+        return self._column(name)
 
     def check_absent(self, name: str) -> None:
         """Refuses to add a column over another."""
@@ -59,7 +64,7 @@ class Frame(ABC):
             raise ValueError(f"Column {name} already exists.")
 
     @abstractmethod
-    def _features(self, name: str, dim: int | None) -> Matrix: ...
+    def _column(self, name: str) -> object: ...
 
     @abstractmethod
     def take(self, rows: Rows) -> Self:
@@ -104,8 +109,8 @@ class ArrowFrame(Frame):
     def columns(self) -> list[str]:
         return list(self.data.column_names)
 
-    def _features(self, name: str, dim: int | None) -> Matrix:
-        return vectors.series_matrix(self.data.column(name), name, dim)
+    def _column(self, name: str) -> object:
+        return self.data.column(name)
 
     def take(self, rows: Rows) -> Self:
         import pyarrow as pa
@@ -159,8 +164,8 @@ class PolarsFrame(Frame):
     kind = "polars"
     data: pl.DataFrame
 
-    def _features(self, name: str, dim: int | None) -> Matrix:
-        return vectors.series_matrix(self.data.get_column(name), name, dim)
+    def _column(self, name: str) -> object:
+        return self.data.get_column(name)
 
     def take(self, rows: Rows) -> Self:
         if self.data.width == 0:  # then polars has no rows either
@@ -230,8 +235,8 @@ class PandasFrame(Frame):
     kind = "pandas"
     data: pd.DataFrame
 
-    def _features(self, name: str, dim: int | None) -> Matrix:
-        return vectors.series_matrix(self.data[name], name, dim)
+    def _column(self, name: str) -> object:
+        return self.data[name]
 
     def take(self, rows: Rows) -> Self:
         import pandas as pd
@@ -304,6 +309,8 @@ def open_frame(dataset: object, name: str = "dataset") -> Frame:
             return PolarsFrame(dataset)
         if isinstance(dataset, polars.LazyFrame):
             raise TypeError(f"{name} is a polars LazyFrame; pass {name}.collect()")
+    if (sparse := sys.modules.get("scipy.sparse")) and sparse.issparse(dataset):
+        return ArrowFrame(sparse_table(dataset))
     if hasattr(dataset, "__arrow_c_stream__") or hasattr(dataset, "__arrow_c_array__"):
         import pyarrow as pa
 

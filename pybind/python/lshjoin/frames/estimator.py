@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, ClassVar, Generic, SupportsIndex, TypeVar, cas
 
 from lshjoin import engine
 from lshjoin.base.checks import at_least_one, to_float, to_int
-from lshjoin.base.progress import Progress, reporter
+from lshjoin.base.progress import OnProgress, Progress, reporter
 from lshjoin.base.report import Estimate
 from lshjoin.frames.adapters import Frame, open_frame
-from lshjoin.frames.lsh_params import DEFAULT_SEED, BucketLengthParam, LSHParams
-from lshjoin.frames.model import LSHModel
+from lshjoin.frames.lsh_params import (
+    DEFAULT_SEED,
+    BucketLengthParam,
+    LSHParams,
+    VectorLSHParams,
+)
+from lshjoin.frames.model import LSHModel, VectorLSHModel
 from lshjoin.frames.params import ParamMap, declare, signed_64_bits
-from lshjoin.frames.storage import Storable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,10 +29,10 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="LSHModel")
 
 
-class LSH(LSHParams, Storable, Generic[Model]):
-    """An estimator: draws the hash functions for a data frame's column of vectors."""
+class LSH(LSHParams, Generic[Model]):
+    """An estimator: draws the hash functions for a data frame's column."""
 
-    model_class: ClassVar[type[LSHModel]]
+    default_seed: ClassVar[int] = DEFAULT_SEED
 
     seed = declare("seed", "random seed.", to_int, signed_64_bits)
 
@@ -42,7 +46,7 @@ class LSH(LSHParams, Storable, Generic[Model]):
         numHashFunctions: int | None = None,
     ) -> None:
         super().__init__()
-        self._setDefault(seed=DEFAULT_SEED)
+        self._setDefault(seed=self.default_seed)
         self._set(
             inputCol=inputCol,
             outputCol=outputCol,
@@ -78,7 +82,7 @@ class LSH(LSHParams, Storable, Generic[Model]):
         return self._set(numHashFunctions=value)
 
     def getSeed(self) -> int:
-        """The seed, 772209414 unless set: the default of Spark's Scala side."""
+        """The seed; unless set, the default of Spark's Scala side."""
         return self.getOrDefault(self.seed)
 
     def setSeed(self, value: int) -> Self:
@@ -111,13 +115,13 @@ class LSH(LSHParams, Storable, Generic[Model]):
         num_threads: int | None = None,
         progress: Progress = None,
     ) -> Model | list[Model]:
-        """Draws hash functions for the vectors in ``inputCol``.
+        """Draws hash functions for what ``inputCol`` holds.
 
         Args:
             dataset: a pandas or polars DataFrame, a pyarrow Table or another holder of Arrow
-                columns. ``inputCol`` holds vectors of one dimension: fixed-size lists, lists or,
-                in pandas, arrays of float16, float32, float64 or integers, which are widened to
-                floats exactly.
+                columns. For vectors ``inputCol`` holds fixed-size lists, lists or, in pandas,
+                arrays, all of one length, of float16, float32, float64 or integers, which are
+                widened to floats exactly; for sets see :class:`lshjoin.MinHashLSH`.
             params: values to set over the estimator's for this call; a list of such maps gives a
                 list of models.
             num_threads: threads to use; all cores if None.
@@ -125,7 +129,7 @@ class LSH(LSHParams, Storable, Generic[Model]):
 
         Raises:
             KeyError: when a parameter without default is not set.
-            TypeError: when the column does not hold vectors of numbers.
+            TypeError: when the column does not hold vectors of numbers, or sets.
             NotFiniteError: for NaN and infinity, with the row and the dimension; a ValueError.
             ValueError: for an empty frame, a missing or ragged column, nulls, or when
                 ``outputCol`` exists already.
@@ -162,30 +166,43 @@ class LSH(LSHParams, Storable, Generic[Model]):
 
     def _fit(self, frame: Frame, num_threads: int | None, progress: Progress) -> Model:
         frame.check_absent(self.getOutputCol())
-        rows = frame.features(self.getInputCol())
-        if len(rows) == 0:
-            raise ValueError("cannot fit on an empty frame: its rows tell the dimension")
         with reporter(progress, "fit") as on_progress:
-            native = engine.Model.fit(
-                rows,
-                family=self.family,
-                num_hash_functions=self.getNumHashFunctions(),
-                num_hash_tables=self.getNumHashTables(),
-                bucket_length=self._bucket_length(),
-                seed=self.getSeed(),
-                num_threads=num_threads,
-                on_progress=on_progress,
-            )
-        model = self.model_class(native, self.uid, self._bucket_length())
+            model = self._draw(frame, num_threads, on_progress)
         model._copy_values(self)
-        return cast(Model, model)
+        return model
+
+    def _draw(self, frame: Frame, num_threads: int | None, on_progress: OnProgress) -> Model:
+        """A model of functions that are drawn for a frame, without parameters."""
+        raise NotImplementedError
 
     @classmethod
     def _blank(cls, uid: str) -> Self:
         estimator = cls.__new__(cls)
         LSHParams.__init__(estimator, uid)
-        estimator._setDefault(seed=DEFAULT_SEED)
+        estimator._setDefault(seed=cls.default_seed)
         return estimator
+
+
+class VectorLSH(VectorLSHParams, LSH[Model]):
+    """An estimator for vectors."""
+
+    model_class: ClassVar[type[VectorLSHModel]]
+
+    def _draw(self, frame: Frame, num_threads: int | None, on_progress: OnProgress) -> Model:
+        rows = frame.features(self.getInputCol())
+        if len(rows) == 0:
+            raise ValueError("cannot fit on an empty frame: its rows tell the dimension")
+        native = engine.Model.fit(
+            rows,
+            family=self.family,
+            num_hash_functions=self.getNumHashFunctions(),
+            num_hash_tables=self.getNumHashTables(),
+            bucket_length=self._bucket_length(),
+            seed=self.getSeed(),
+            num_threads=num_threads,
+            on_progress=on_progress,
+        )
+        return cast(Model, self.model_class(native, self.uid, self._bucket_length()))
 
 
 @dataclass(frozen=True)
@@ -196,7 +213,7 @@ class Suggestion:
     candidates: float  #: rows that each row shares buckets with, counted once for each table
 
 
-class BucketedLSH(BucketLengthParam, LSH[Model]):
+class BucketedLSH(BucketLengthParam, VectorLSH[Model]):
     """An estimator with a bucket length."""
 
     suggestion: Suggestion | None = None  #: of the estimators that :meth:`suggest` returns

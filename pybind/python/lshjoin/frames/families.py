@@ -1,9 +1,9 @@
-"""The hash families: for Euclidean, Manhattan and cosine distance."""
+"""The hash families for vectors: for Euclidean, Manhattan and cosine distance."""
 
 from __future__ import annotations
 
-from lshjoin.frames.estimator import LSH, BucketedLSH
-from lshjoin.frames.model import BucketedLSHModel, LSHModel
+from lshjoin.frames.estimator import BucketedLSH, VectorLSH
+from lshjoin.frames.model import BucketedLSHModel, VectorLSHModel
 
 
 class BucketedRandomProjectionLSHModel(BucketedLSHModel):
@@ -88,13 +88,13 @@ class ManhattanProjectionLSH(BucketedLSH[ManhattanProjectionLSHModel]):
     model_class = ManhattanProjectionLSHModel
 
 
-class RandomHyperplaneLSHModel(LSHModel):
+class RandomHyperplaneLSHModel(VectorLSHModel):
     """Fitted by :class:`RandomHyperplaneLSH`; distances are 1 - cosine similarity."""
 
     family = "cosine"
 
 
-class RandomHyperplaneLSH(LSH[RandomHyperplaneLSHModel]):
+class RandomHyperplaneLSH(VectorLSH[RandomHyperplaneLSHModel]):
     """LSH for cosine distance, 1 - cosine similarity.
 
     A hash function is the side of a random hyperplane through the origin on which a vector lies

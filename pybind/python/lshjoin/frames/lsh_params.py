@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from lshjoin.base.checks import to_float, to_int
-from lshjoin.frames.params import Params, declare, finite_positive, to_string, whole_positive
+from lshjoin.frames.params import declare, finite_positive, to_string, whole_positive
+from lshjoin.frames.storage import Storable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -13,14 +14,13 @@ if TYPE_CHECKING:
     from lshjoin.arrays.neighbors import Metric
 
 
-# Spark's own default: the hash code of the class name of its BucketedRandomProjectionLSH.
-DEFAULT_SEED = 772209414
+# Spark's own defaults: the hash codes of the names of its classes, of which one is for vectors and
+# one for sets.
+DEFAULT_SEED, SETS_DEFAULT_SEED = 772209414, 328749633
 
 
-class LSHParams(Params):
+class LSHParams(Storable):
     """The parameters that estimators and models have in common."""
-
-    family: ClassVar[Metric]
 
     inputCol = declare("inputCol", "input column name.", to_string)
     outputCol = declare("outputCol", "output column name.", to_string)
@@ -44,7 +44,7 @@ class LSHParams(Params):
         self._setDefault(numHashTables=1, numHashFunctions=1, outputCol=f"{self.uid}__output")
 
     def getInputCol(self) -> str:
-        """The column of vectors."""
+        """The column of vectors, or of sets."""
         return self.getOrDefault(self.inputCol)
 
     def getOutputCol(self) -> str:
@@ -60,21 +60,27 @@ class LSHParams(Params):
         return self.getOrDefault(self.numHashFunctions)
 
     def setInputCol(self, value: str) -> Self:
-        """Sets the column of vectors."""
+        """Sets the column of vectors, or of sets."""
         return self._set(inputCol=value)
 
     def setOutputCol(self, value: str) -> Self:
         """Sets the column of hashes that ``transform`` adds."""
         return self._set(outputCol=value)
 
+    def _is_sparks(self) -> bool:
+        return self.spark_class is not None and self.getNumHashFunctions() == 1
+
+
+class VectorLSHParams(LSHParams):
+    """The parameters of the families for vectors."""
+
+    family: ClassVar[Metric]
+
     def _bucket_length(self) -> float:
         return 1.0  # a family without buckets of a length ignores it
 
-    def _is_sparks(self) -> bool:
-        return self.family == "euclidean" and self.getNumHashFunctions() == 1
 
-
-class BucketLengthParam(LSHParams):
+class BucketLengthParam(VectorLSHParams):
     """For families that cut projections into buckets of a length."""
 
     bucketLength = declare(

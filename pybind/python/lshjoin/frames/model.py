@@ -14,9 +14,9 @@ from lshjoin.base.checks import at_least_one, to_float
 from lshjoin.base.progress import Progress, reporter
 from lshjoin.base.vectors import check_key, key_and_rows, key_matrix, same_dtype
 from lshjoin.frames.adapters import Dataset, Frame, memory_for, open_frame, open_pair
-from lshjoin.frames.lsh_params import BucketLengthParam, LSHParams
+from lshjoin.frames.lsh_params import BucketLengthParam, LSHParams, VectorLSHParams
 from lshjoin.frames.params import ParamMap
-from lshjoin.frames.storage import Storable, read_functions, write_functions
+from lshjoin.frames.storage import read_functions, write_functions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from lshjoin._lshjoin import Floats, Matrix
 
 
-class LSHModel(LSHParams, Storable):
+class LSHModel(LSHParams):
     """Hash functions, fitted; made by an estimator's ``fit`` or by ``load``."""
 
-    def __init__(self, native: engine.Model, uid: str, bucket_length: float) -> None:
+    _fitted: Any
+
+    def __init__(self, native: Any, uid: str) -> None:
         super().__init__(uid)
         self._fitted = native
-        self._fitted_bucket_length = bucket_length
 
     def __repr__(self) -> str:
         """As in Spark."""
@@ -41,12 +42,12 @@ class LSHModel(LSHParams, Storable):
 
     @property
     def keyModes(self) -> list[str]:
-        """How each table packs its bucket ids into a key of 128 bits.
+        """How each table packs its hash values into a key of 128 bits.
 
         "packed" loses nothing; "rehash" is a universal hash, for ids that do not fit. Distances
         are exact in both: a collision only adds a candidate.
         """
-        return self._native.key_modes
+        return cast("list[str]", self._native.key_modes)
 
     def transform(
         self,
@@ -56,7 +57,7 @@ class LSHModel(LSHParams, Storable):
         num_threads: int | None = None,
         progress: Progress = None,
     ) -> Dataset:
-        """Adds ``outputCol``: per table, a vector of ``numHashFunctions`` bucket ids.
+        """Adds ``outputCol``: per table, a vector of ``numHashFunctions`` hash values.
 
         The column is list<list<double>>; in pandas it is an Arrow-backed one.
 
@@ -80,7 +81,7 @@ class LSHModel(LSHParams, Storable):
     def approxNearestNeighbors(
         self,
         dataset: Dataset,
-        key: ArrayLike,
+        key: Any,
         numNearestNeighbors: SupportsIndex,
         distCol: str = "distCol",
         *,
@@ -94,7 +95,7 @@ class LSHModel(LSHParams, Storable):
 
         Args:
             dataset: a data frame; a hash column that it already has is kept as it is.
-            key: one vector: a list or 1-D array.
+            key: one vector, a list or 1-D array; or one set.
             numNearestNeighbors: at least 1.
             distCol: name for the column of distances.
             num_threads: threads to use; all cores if None.
@@ -106,10 +107,7 @@ class LSHModel(LSHParams, Storable):
         """
         k = at_least_one(numNearestNeighbors)
         frame = open_frame(dataset)
-        rows = self._features(frame)
-        query = key_matrix(key)
-        check_key(query, self._fitted.dim)
-        query, rows = key_and_rows(query, rows)
+        query, rows = self._key_and_rows(key, self._features(frame))
         with reporter(progress, "approxNearestNeighbors") as on_progress:
             distances, indices = self._native.nearest_neighbors(
                 query,
@@ -158,7 +156,7 @@ class LSHModel(LSHParams, Storable):
         if frame_b is frame_a:
             side_a, side_b = rows_a, None
         else:
-            side_a, side_b = same_dtype(rows_a, self._features(frame_b))
+            side_a, side_b = self._alike(rows_a, self._features(frame_b))
         with reporter(progress, "approxSimilarityJoin") as on_progress:
             index_a, index_b, distances = self._native.similarity_join(
                 side_a, side_b, max(limit, 0.0), num_threads=num_threads, on_progress=on_progress
@@ -167,6 +165,81 @@ class LSHModel(LSHParams, Storable):
             Dataset,
             self._paired(frame_a, index_a, frame_b, index_b, distCol, distances, num_threads),
         )
+
+    # What the family decides.
+
+    @property
+    def _native(self) -> Any:
+        """The native model, as parameters are now."""
+        return self._fitted
+
+    def _features(self, frame: Frame) -> Any:
+        """What the input column holds, as the native model takes it."""
+        raise NotImplementedError
+
+    def _alike(self, a: Any, b: Any) -> tuple[Any, Any]:
+        """The features of two frames, as one join takes them."""
+        raise NotImplementedError
+
+    def _key_and_rows(self, key: Any, rows: Any) -> tuple[Any, Any]:
+        """A key, and the features of a frame, as one search takes them."""
+        raise NotImplementedError
+
+    def _with_hashes(self, frame: Frame, num_threads: int | None, progress: Progress) -> Frame:
+        if self.getOutputCol() in frame.columns:
+            return frame
+        rows = self._features(frame)
+        with reporter(progress, "transform") as on_progress:
+            hashes = self._native.hash(rows, num_threads=num_threads, on_progress=on_progress)
+        return frame.with_hashes(self.getOutputCol(), hashes)
+
+    def _sides(self, a: object, b: object, dist_col: str) -> tuple[Frame, Frame]:
+        if dist_col in ("datasetA", "datasetB"):
+            raise ValueError(f"Column {dist_col} already exists.")
+        return open_pair(a, b)
+
+    def _paired(
+        self,
+        frame_a: Frame,
+        index_a: NDArray[np.int64],
+        frame_b: Frame,
+        index_b: NDArray[np.int64],
+        dist_col: str,
+        distances: Floats,
+        num_threads: int | None,
+    ) -> Any:
+        with memory_for(len(distances)):
+            hashed_a = self._with_hashes(frame_a, num_threads, None)
+            hashed_b = (
+                hashed_a if frame_b is frame_a else self._with_hashes(frame_b, num_threads, None)
+            )
+            return hashed_a.take(index_a).pair(hashed_b.take(index_b), dist_col, distances).data
+
+    def _copy_values(self, estimator: LSHParams) -> None:
+        """Takes over the parameters that the model has as well (not the seed)."""
+        for source, target in (
+            (estimator._paramMap, self._paramMap),
+            (estimator._defaultParamMap, self._defaultParamMap),
+        ):
+            target.update(
+                {self.getParam(p.name): v for p, v in source.items() if self.hasParam(p.name)}
+            )
+
+    @classmethod
+    def _blank(cls, uid: str) -> Self:
+        model = cls.__new__(cls)
+        LSHParams.__init__(model, uid)
+        return model
+
+
+class VectorLSHModel(VectorLSHParams, LSHModel):
+    """A model for vectors."""
+
+    _fitted: engine.Model
+
+    def __init__(self, native: engine.Model, uid: str, bucket_length: float) -> None:
+        super().__init__(native, uid)
+        self._fitted_bucket_length = bucket_length
 
     def approxNearestNeighborsJoin(
         self,
@@ -235,45 +308,13 @@ class LSHModel(LSHParams, Storable):
     def _features(self, frame: Frame) -> Matrix:
         return frame.features(self.getInputCol(), self._fitted.dim)
 
-    def _with_hashes(self, frame: Frame, num_threads: int | None, progress: Progress) -> Frame:
-        if self.getOutputCol() in frame.columns:
-            return frame
-        rows = self._features(frame)
-        with reporter(progress, "transform") as on_progress:
-            hashes = self._native.hash(rows, num_threads=num_threads, on_progress=on_progress)
-        return frame.with_hashes(self.getOutputCol(), hashes)
+    def _alike(self, a: Matrix, b: Matrix) -> tuple[Matrix, Matrix]:
+        return same_dtype(a, b)
 
-    def _sides(self, a: object, b: object, dist_col: str) -> tuple[Frame, Frame]:
-        if dist_col in ("datasetA", "datasetB"):
-            raise ValueError(f"Column {dist_col} already exists.")
-        return open_pair(a, b)
-
-    def _paired(
-        self,
-        frame_a: Frame,
-        index_a: NDArray[np.int64],
-        frame_b: Frame,
-        index_b: NDArray[np.int64],
-        dist_col: str,
-        distances: Floats,
-        num_threads: int | None,
-    ) -> Any:
-        with memory_for(len(distances)):
-            hashed_a = self._with_hashes(frame_a, num_threads, None)
-            hashed_b = (
-                hashed_a if frame_b is frame_a else self._with_hashes(frame_b, num_threads, None)
-            )
-            return hashed_a.take(index_a).pair(hashed_b.take(index_b), dist_col, distances).data
-
-    def _copy_values(self, estimator: LSHParams) -> None:
-        """Takes over the parameters that the model has as well (not the seed)."""
-        for source, target in (
-            (estimator._paramMap, self._paramMap),
-            (estimator._defaultParamMap, self._defaultParamMap),
-        ):
-            target.update(
-                {self.getParam(p.name): v for p, v in source.items() if self.hasParam(p.name)}
-            )
+    def _key_and_rows(self, key: ArrayLike, rows: Matrix) -> tuple[Matrix, Matrix]:
+        query = key_matrix(key)
+        check_key(query, self._fitted.dim)
+        return key_and_rows(query, rows)
 
     def _is_sparks(self) -> bool:
         return super()._is_sparks() and not self._fitted.offsets.any()
@@ -281,12 +322,6 @@ class LSHModel(LSHParams, Storable):
     def _save_data(self, directory: Path) -> None:
         offsets = None if self._is_sparks() else self._fitted.offsets
         write_functions(directory, self._fitted.directions, offsets)
-
-    @classmethod
-    def _blank(cls, uid: str) -> Self:
-        model = cls.__new__(cls)
-        LSHParams.__init__(model, uid)
-        return model
 
     def _load_data(self, directory: Path, spark_version: str) -> None:
         directions, offsets = read_functions(directory, spark_version)
@@ -302,5 +337,5 @@ class LSHModel(LSHParams, Storable):
         )
 
 
-class BucketedLSHModel(BucketLengthParam, LSHModel):
+class BucketedLSHModel(BucketLengthParam, VectorLSHModel):
     """A model with a bucket length."""

@@ -1,8 +1,8 @@
 """Estimators and models on disk, in the layout of Spark ML.
 
 What Spark can express is written under Spark's class name and can be loaded by Spark, and the other
-way round: Euclidean distance with one hash function a table. All else carries a class name of ours,
-which Spark refuses, and the offsets of its hash functions.
+way round: Euclidean and Jaccard distance with one hash function a table. All else carries a class
+name of ours, which Spark refuses, and functions for vectors their offsets.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from lshjoin.base.paths import StoragePath, local_path
 from lshjoin.frames.params import ParamMap, Params
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from typing_extensions import Self
 
 # The release whose layout is written.
@@ -209,7 +210,6 @@ def write_functions(
 ) -> None:
     """Writes hash functions, a row each, as Spark's matrix ``randUnitVectors``."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     rows, columns = directions.shape
     matrix = {
@@ -235,11 +235,29 @@ def write_functions(
     table = pa.table({"randUnitVectors": pa.array([matrix], struct)})
     if offsets is not None:
         table = table.append_column("offsets", pa.array([offsets], double_list))
+    _write_row(directory, table, _spark_field("randUnitVectors", _SPARK_MATRIX, True))
+
+
+def write_coefficients(directory: Path, coefficients: NDArray[np.int32]) -> None:
+    """Writes the pairs (a, b) of MinHash functions as Spark's list ``randCoefficients``."""
+    import pyarrow as pa
+
+    int_list = pa.list_(pa.field("element", pa.int32(), nullable=False))
+    table = pa.table({"randCoefficients": pa.array([coefficients.ravel()], int_list)})
+    _write_row(directory, table, _spark_field("randCoefficients", _spark_array("integer"), True))
+
+
+def _write_row(directory: Path, table: pa.Table, field: dict[str, object]) -> None:
+    """Writes the one row of a model's data, whose first column Spark knows by its field."""
+    import pyarrow.parquet as pq
+
     # Spark looks here for the type of a column: a plain struct is no matrix to it.
     table = table.replace_schema_metadata(
         {
             "org.apache.spark.version": _SPARK_VERSION,
-            "org.apache.spark.sql.parquet.row.metadata": json.dumps(_SPARK_SCHEMA),
+            "org.apache.spark.sql.parquet.row.metadata": json.dumps(
+                {"type": "struct", "fields": [field]}
+            ),
         }
     )
     directory.mkdir()
@@ -251,20 +269,27 @@ def read_functions(
     directory: Path, spark_version: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Hash functions, a row each, and their offsets, which are 0 in what Spark wrote."""
-    parts = _files(directory, "part-*.parquet")
-    if not parts:
-        raise FileNotFoundError(f"Path does not exist: {directory}/part-*.parquet")
-    # Spark's one row may come with part files that hold none.
-    rows = [row for part in parts for row in _read_rows(part)]
-    if len(rows) != 1:
-        raise ValueError(f"{directory} must hold one row but holds {len(rows)}")
-    matrix = rows[0]["randUnitVectors"]
+    row = _read_row(directory, ["randUnitVectors", "offsets"])
+    matrix = row["randUnitVectors"]
     if matrix["type"] != 1:
         raise ValueError(f"{directory} holds a sparse matrix; hash functions are dense")
     shape = (matrix["numRows"], matrix["numCols"])
     directions = dense_rows(matrix["values"], shape, matrix["isTransposed"], spark_version)
-    offsets = np.array(rows[0].get("offsets", np.zeros(shape[0])), np.float64)
+    offsets = np.array(row.get("offsets", np.zeros(shape[0])), np.float64)
     return directions, offsets
+
+
+def read_coefficients(directory: Path) -> NDArray[np.int32]:
+    """The pairs (a, b) of MinHash functions, which Spark wrote or :func:`write_coefficients`."""
+    row = _read_row(directory, ["randCoefficients"])
+    return pairs_of_coefficients(row["randCoefficients"])
+
+
+def pairs_of_coefficients(values: Sequence[int]) -> NDArray[np.int32]:
+    """The list of a's and b's as pairs."""
+    if len(values) % 2:
+        raise ValueError(f"{len(values)} coefficients are no pairs")
+    return np.array(values, np.int32).reshape(-1, 2)
 
 
 def dense_rows(
@@ -335,7 +360,19 @@ def _metadata(line: bytes) -> dict[str, Any]:
     return metadata
 
 
-def _read_rows(part: Path) -> list[dict[str, Any]]:
+def _read_row(directory: Path, columns: list[str]) -> dict[str, Any]:
+    """The one row of a model's data."""
+    parts = _files(directory, "part-*.parquet")
+    if not parts:
+        raise FileNotFoundError(f"Path does not exist: {directory}/part-*.parquet")
+    # Spark's one row may come with part files that hold none.
+    rows = [row for part in parts for row in _read_rows(part, columns)]
+    if len(rows) != 1:
+        raise ValueError(f"{directory} must hold one row but holds {len(rows)}")
+    return rows[0]
+
+
+def _read_rows(part: Path, names: list[str]) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     with _named(part), pq.ParquetFile(part) as file:
@@ -349,7 +386,7 @@ def _read_rows(part: Path) -> list[dict[str, Any]]:
         # A few bytes can stand for any number of equal values.
         if metadata.num_rows > 1 or values > max(part.stat().st_size, _FEW_VALUES):
             raise ValueError(f"{metadata.num_rows} rows of {values} values are no model")
-        rows: list[dict[str, Any]] = file.read(["randUnitVectors", "offsets"]).to_pylist()
+        rows: list[dict[str, Any]] = file.read(names).to_pylist()
         return rows
 
 
@@ -413,4 +450,3 @@ _SPARK_MATRIX = {
         ],
     },
 }
-_SPARK_SCHEMA = {"type": "struct", "fields": [_spark_field("randUnitVectors", _SPARK_MATRIX, True)]}

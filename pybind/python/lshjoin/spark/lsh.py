@@ -1,120 +1,39 @@
-"""The estimator and the model."""
+"""The family for vectors and Euclidean distance."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pyspark import keyword_only
-from pyspark.ml.base import Estimator, Model
-from pyspark.ml.param.shared import HasSeed
-from pyspark.ml.util import MLReadable, MLWritable
-from pyspark.sql import functions as F
-from pyspark.sql.types import StructField, StructType
+from pyspark.ml.linalg import DenseMatrix, MatrixUDT
 
 from lshjoin import engine
-from lshjoin.base.checks import at_least_one, to_float, to_int, to_recall
+from lshjoin.base.checks import at_least_one, to_recall
 from lshjoin.frames.lsh_params import DEFAULT_SEED
-from lshjoin.frames.params import signed_64_bits
-from lshjoin.spark.hashing import Hasher, HashFunctions
-from lshjoin.spark.nearest import nearest_join, nearest_to_key
-from lshjoin.spark.params import LSHParams, param
-from lshjoin.spark.rows import distinctly_named, quoted
-from lshjoin.spark.similarity import similarity_join
-from lshjoin.spark.storage import Reader, Writer
-from lshjoin.spark.vectors import dimension, key_vector, value_bytes
+from lshjoin.frames.storage import dense_rows
+from lshjoin.spark.hashing import Projections
+from lshjoin.spark.nearest import nearest_join
+from lshjoin.spark.params import BucketLengthParam
+from lshjoin.spark.stages import LSH, MOST_ROWS, LSHModel
+from lshjoin.spark.vectors import dimension, value_bytes
 
 if TYPE_CHECKING:
-    from pyspark.ml.linalg import Vector
     from pyspark.sql import DataFrame
+    from pyspark.sql.types import DataType
     from typing_extensions import Self
 
 
-# Spark counts in 32 bits.
-_MOST_ROWS = 2**31 - 1
-
-
-class BucketedRandomProjectionLSHModel(Model, LSHParams, MLReadable, MLWritable):
+class BucketedRandomProjectionLSHModel(LSHModel, BucketLengthParam):
     """Fitted by :class:`BucketedRandomProjectionLSH`; distances are Euclidean."""
 
-    #: Who else reads and writes the same.
     spark_class = "org.apache.spark.ml.feature.BucketedRandomProjectionLSHModel"
 
     def __init__(self, directions: NDArray[np.float64]) -> None:
         """Of directions (tables, functions, dim)."""
         super().__init__()
         self._directions = directions
-
-    def __repr__(self) -> str:
-        """As in Spark."""
-        tables = self.getNumHashTables()
-        return f"{type(self).__name__}: uid={self.uid}, numHashTables={tables}"
-
-    def approxNearestNeighbors(
-        self,
-        dataset: DataFrame,
-        key: Vector | ArrayLike,
-        numNearestNeighbors: SupportsIndex,
-        distCol: str = "distCol",
-    ) -> DataFrame:
-        """The rows nearest to ``key``, nearest first, of those that share a bucket with it.
-
-        As in Spark there is one probe and no fallback: with too few candidates fewer rows come
-        back. More tables, longer buckets or fewer functions find more.
-
-        Args:
-            dataset: a hash column that it already has is kept as it is.
-            key: one vector of Spark's, list or 1-D array.
-            numNearestNeighbors: at least 1.
-            distCol: name for the column of distances.
-
-        Returns:
-            The dataset's columns, ``outputCol``, and ``distCol`` with exact distances, double.
-        """
-        k = min(at_least_one(numNearestNeighbors), _MOST_ROWS)
-        hasher = self._hasher(dataset)
-        for name in (self.getOutputCol(), distCol):
-            _check_case(dataset, name)
-        named = distinctly_named(dataset, [self.getInputCol(), self.getOutputCol(), distCol])
-        found = nearest_to_key(hasher, named, key_vector(key, hasher.functions.dim), k, distCol)
-        if named is dataset:
-            return found
-        names = [*dataset.columns, *found.columns[len(dataset.columns) :]]
-        return found.toDF(*names)
-
-    def approxSimilarityJoin(
-        self, datasetA: DataFrame, datasetB: DataFrame, threshold: float, distCol: str = "distCol"
-    ) -> DataFrame:
-        """The pairs of rows that share a bucket and are nearer than ``threshold`` (strictly).
-
-        With one data frame for both sides each pair comes both ways, and each row with itself. A
-        side of up to ``spark.lshjoin.broadcastBytes`` goes to every task, larger ones are shuffled
-        by table and bucket: docs/spark.md. When this is called, the rows of both are counted, equal
-        ones are looked for, and the smaller side, or a sample of both, is collected; the join
-        itself is lazy. As in Spark no pair comes twice: rows of a side that are equal in all
-        columns count as one.
-
-        Args:
-            datasetA: a hash column that it already has is kept as it is.
-            datasetB: the other side, or the same data frame.
-            threshold: in the units of the vectors; at 0 and below there are no pairs.
-            distCol: name for the column of distances.
-
-        Returns:
-            Struct columns ``datasetA`` and ``datasetB``, each with all columns of its side and
-            ``outputCol``, and ``distCol``, double.
-        """
-        limit = to_float(threshold)
-        if math.isnan(limit):
-            raise ValueError("threshold is NaN; pass a distance")
-        hasher = self._hasher(datasetA, datasetB)
-        for dataset in (datasetA, datasetB):
-            _check_case(dataset, self.getOutputCol())
-        named = self._named(datasetA, datasetB)
-        joined = similarity_join(hasher, *named, max(limit, 0.0), distCol)
-        return self._renamed(joined, (datasetA, datasetB), named)
 
     def approxNearestNeighborsJoin(
         self,
@@ -148,63 +67,33 @@ class BucketedRandomProjectionLSHModel(Model, LSHParams, MLReadable, MLWritable)
             Struct columns ``datasetA`` and ``datasetB`` with the columns of their sides, and
             ``distCol``, double; in no order.
         """
-        k = min(at_least_one(numNearestNeighbors), _MOST_ROWS)
+        k = min(at_least_one(numNearestNeighbors), MOST_ROWS)
         share = to_recall(recall)
         hasher = self._hasher(datasetA, datasetB)
         named = self._named(datasetA, datasetB)
         joined = nearest_join(hasher, *named, k, share, distCol)
         return self._renamed(joined, (datasetA, datasetB), named)
 
-    def write(self) -> Writer:
-        """A writer: ``write().overwrite().save(path)``."""
-        return Writer(self)
+    def _functions(self) -> Projections:
+        return Projections(self._directions, self.getBucketLength())
+
+    def _stored(self) -> tuple[str, Any, DataType]:
+        rows = self._directions.reshape(-1, self._directions.shape[2])
+        matrix = DenseMatrix(*rows.shape, rows.ravel(), isTransposed=True)
+        return "randUnitVectors", matrix, MatrixUDT()
 
     @classmethod
-    def read(cls) -> Reader:
-        """A reader: ``read().load(path)``."""
-        return Reader(cls)
-
-    def _transform(self, dataset: DataFrame) -> DataFrame:
-        hasher = self._hasher(dataset)
-        _check_absent(dataset, self.getOutputCol())
-        named = distinctly_named(dataset, [self.getInputCol(), self.getOutputCol()])
-        hashed = hasher.transform(named)
-        return hashed if named is dataset else hashed.toDF(*dataset.columns, self.getOutputCol())
-
-    def _named(self, *datasets: DataFrame) -> tuple[DataFrame, DataFrame]:
-        """The two sides of a join, which stay one when they are."""
-        kept = [self.getInputCol(), self.getOutputCol()]
-        left, right = datasets
-        named = distinctly_named(left, kept)
-        return named, named if right is left else distinctly_named(right, kept)
-
-    def _renamed(
-        self,
-        joined: DataFrame,
-        datasets: tuple[DataFrame, DataFrame],
-        named: tuple[DataFrame, DataFrame],
-    ) -> DataFrame:
-        """Pairs of what :meth:`_named` gave, with the names that the data frames have."""
-        if all(other is dataset for dataset, other in zip(datasets, named, strict=True)):
-            return joined
-        columns = [F.col(quoted(name)) for name in joined.columns]
-        for place, dataset in enumerate(datasets):
-            names = [*dataset.columns, self.getOutputCol()]
-            fields = [
-                StructField(name, field.dataType, field.nullable, field.metadata)
-                for name, field in zip(names, joined.schema[place].dataType.fields, strict=False)
-            ]
-            columns[place] = columns[place].cast(StructType(fields)).alias(joined.columns[place])
-        return joined.select(*columns)
-
-    def _hasher(self, *datasets: DataFrame) -> Hasher:
-        for dataset in datasets:
-            value_bytes(dataset, self.getInputCol())
-        functions = HashFunctions(self._directions, self.getBucketLength())
-        return Hasher(functions, self.getInputCol(), self.getOutputCol())
+    def _functions_of(cls, row: dict[str, Any], spark_version: str) -> NDArray[np.float64]:
+        if any(row.get("offsets", [])):
+            raise ValueError("it holds offsets; these functions have none")
+        matrix = row["randUnitVectors"]
+        if not isinstance(matrix, DenseMatrix):
+            raise ValueError(f"it holds {matrix!r}; hash functions are a dense matrix")
+        shape = matrix.numRows, matrix.numCols
+        return dense_rows(matrix.values, shape, matrix.isTransposed, spark_version)
 
 
-class BucketedRandomProjectionLSH(Estimator, LSHParams, HasSeed, MLReadable, MLWritable):
+class BucketedRandomProjectionLSH(LSH, BucketLengthParam):
     """LSH for Euclidean distance: Spark's class of this name, with the same answers.
 
     A hash function projects a vector on a random Gaussian direction of length 1 and cuts the
@@ -254,8 +143,6 @@ class BucketedRandomProjectionLSH(Estimator, LSHParams, HasSeed, MLReadable, MLW
 
     spark_class = "org.apache.spark.ml.feature.BucketedRandomProjectionLSH"
 
-    seed = param("seed", "random seed.", to_int, signed_64_bits)
-
     @keyword_only
     def __init__(
         self,
@@ -285,35 +172,13 @@ class BucketedRandomProjectionLSH(Estimator, LSHParams, HasSeed, MLReadable, MLW
         """Sets those that are given."""
         return self._set(**self._input_kwargs)
 
-    def setSeed(self, value: int) -> Self:
-        """Sets the seed, a signed 64-bit integer."""
-        return self._set(seed=value)
-
-    def setNumHashTables(self, value: int) -> Self:
-        """Sets the number of tables."""
-        return self._set(numHashTables=value)
-
-    def setNumHashFunctions(self, value: int) -> Self:
-        """Sets the number of functions a table (AND)."""
-        return self._set(numHashFunctions=value)
-
     def setBucketLength(self, value: float) -> Self:
         """Sets the width of a bucket, in the units of the vectors; there is no default."""
         return self._set(bucketLength=value)
 
-    def write(self) -> Writer:
-        """A writer: ``write().overwrite().save(path)``."""
-        return Writer(self)
-
-    @classmethod
-    def read(cls) -> Reader:
-        """A reader: ``read().load(path)``."""
-        return Reader(cls)
-
-    def _fit(self, dataset: DataFrame) -> BucketedRandomProjectionLSHModel:
+    def _draw(self, dataset: DataFrame) -> BucketedRandomProjectionLSHModel:
         features = self.getInputCol()
         value_bytes(dataset, features)
-        _check_absent(dataset, self.getOutputCol())
         native = engine.Model.fit(
             np.zeros((1, dimension(dataset, features))),
             family="euclidean",
@@ -324,22 +189,4 @@ class BucketedRandomProjectionLSH(Estimator, LSHParams, HasSeed, MLReadable, MLW
             num_threads=1,
         )
         shape = (self.getNumHashTables(), self.getNumHashFunctions(), -1)
-        model = BucketedRandomProjectionLSHModel(native.directions.reshape(shape))
-        return self._copyValues(model._resetUid(self.uid))
-
-
-def _check_absent(dataset: DataFrame, name: str) -> None:
-    if name in dataset.columns:
-        raise ValueError(f"Column {name} already exists.")
-    _check_case(dataset, name)
-
-
-def _check_case(dataset: DataFrame, name: str) -> None:
-    """Refuses the name of a new column that Spark would take for that of another one."""
-    if dataset.sparkSession.conf.get("spark.sql.caseSensitive") == "true":
-        return
-    for column in dataset.columns:
-        if column != name and column.lower() == name.lower():
-            raise ValueError(
-                f"Column {column} already exists, and Spark takes {name} for the same name."
-            )
+        return BucketedRandomProjectionLSHModel(native.directions.reshape(shape))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,8 +27,7 @@ from lshjoin import engine
 from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import Neighbors
 from lshjoin.base.plan import JoinPlan
-from lshjoin.base.vectors import key_and_rows
-from lshjoin.spark.hashing import Hasher
+from lshjoin.spark.hashing import Functions, Hasher, VectorHasher
 from lshjoin.spark.rows import (
     BLOCKS,
     HASH,
@@ -85,13 +84,16 @@ _FOUND = ", ".join(
 
 
 def nearest_to_key(
-    hasher: Hasher, dataset: DataFrame, key: Matrix, k: int, dist_col: str
+    hasher: Hasher[Functions], dataset: DataFrame, key: Any, k: int, dist_col: str
 ) -> DataFrame:
     """The rows nearest to one key, of those that share a bucket with it."""
+    hasher.functions.check_key(key, dataset, hasher.features)
 
     def search(batches: Batches) -> Batches:
-        for rows in gathered(batches, hasher.functions.dim):
-            query, items = key_and_rows(key, hasher.vectors(rows))
+        for rows in gathered(batches, hasher.functions.row_bytes):
+            query, items = hasher.functions.query_and_rows(
+                hasher.functions.query(key), hasher.read(rows)
+            )
             with naming_rows(rows, hasher.features, "items"):
                 distances, found = hasher.functions.native.nearest_neighbors(
                     query, items, min(k, len(items)), num_threads=threads()
@@ -107,7 +109,12 @@ def nearest_to_key(
 
 
 def nearest_join(
-    hasher: Hasher, left: DataFrame, right: DataFrame, k: int, recall: float, dist_col: str
+    hasher: VectorHasher,
+    left: DataFrame,
+    right: DataFrame,
+    k: int,
+    recall: float,
+    dist_col: str,
 ) -> DataFrame:
     """For every left row its nearest right rows."""
     schema = pair_schema(left.schema, right.schema, dist_col)
@@ -124,15 +131,15 @@ def nearest_join(
 
 
 def _broadcast(
-    hasher: Hasher, left: DataFrame, right: DataFrame, k: int, schema: StructType
+    hasher: VectorHasher, left: DataFrame, right: DataFrame, k: int, schema: StructType
 ) -> DataFrame:
     rows = collect(right)
 
     def join(batches: Batches) -> Batches:
         if rows is None:
             return
-        items = hasher.vectors(rows)
-        for queries in gathered(batches, hasher.functions.dim):
+        items = hasher.read(rows)
+        for queries in gathered(batches, hasher.functions.row_bytes):
             distances, indices = _nearest(hasher, queries, rows, items, k, plan=JoinPlan.exact())
             found = indices >= 0
             yield from paired(
@@ -143,7 +150,7 @@ def _broadcast(
 
 
 def _nearest(
-    hasher: Hasher,
+    hasher: VectorHasher,
     left: pa.Table,
     right: pa.Table,
     items: Matrix,
@@ -156,7 +163,7 @@ def _nearest(
         naming_rows(right, hasher.features, "items"),
     ):
         return knn_join(
-            hasher.vectors(left),
+            hasher.read(left),
             items,
             min(k, max(len(items), 1)),
             recall=recall,
@@ -188,7 +195,12 @@ class Plan:
 
 
 def _plan(
-    hasher: Hasher, left: DataFrame, right: DataFrame, queries: Size, items: Size, recall: float
+    hasher: VectorHasher,
+    left: DataFrame,
+    right: DataFrame,
+    queries: Size,
+    items: Size,
+    recall: float,
 ) -> Plan:
     cluster = Cluster.of(left.sparkSession)
     capacity = max(block_bytes(left) // max(hasher.row_bytes(left), hasher.row_bytes(right)), 1)
@@ -221,11 +233,11 @@ def _across(query_rows: NDArray[np.float64], capacity: int, down: Ints, cluster:
     return across * math.ceil(cluster.slots / (across * down).sum())
 
 
-def _sampled(hasher: Hasher, dataset: DataFrame, measured: Size) -> Matrix:
+def _sampled(hasher: VectorHasher, dataset: DataFrame, measured: Size) -> Matrix:
     some = collect(sample(dataset.select(quoted(hasher.features)), measured, _SAMPLE_ROWS))
     if some is None:
         return np.empty((0, hasher.functions.dim))
-    return hasher.vectors(some)
+    return hasher.read(some)
 
 
 def _nearest_centroids(rows: Matrix, centroids: NDArray[np.float32], probes: int) -> Ints:
@@ -266,7 +278,9 @@ def _estimate(parts: Ints, count: int, measured: Size) -> NDArray[np.float64]:
     return found * (measured.rows / max(parts.size, 1))
 
 
-def _found(hasher: Hasher, left: DataFrame, right: DataFrame, k: int, plan: Plan) -> DataFrame:
+def _found(
+    hasher: VectorHasher, left: DataFrame, right: DataFrame, k: int, plan: Plan
+) -> DataFrame:
     """The neighbours that each block finds: hashes of vectors, which copy of it, distances."""
     routed_left = _routed(hasher, left, plan, plan.probes, plan.blocks.of_left)
     routed_right = _routed(hasher, right, plan, 1, plan.blocks.of_right)
@@ -277,7 +291,7 @@ def _found(hasher: Hasher, left: DataFrame, right: DataFrame, k: int, plan: Plan
                 continue
             queries = queries.filter(pa.array(_copies(queries) == 1))
             distances, indices = _nearest(
-                hasher, queries, items, hasher.vectors(items), k, recall=plan.recall
+                hasher, queries, items, hasher.read(items), k, recall=plan.recall
             )
             found = indices >= 0
             rows, others = np.nonzero(found)[0], indices[found]
@@ -294,7 +308,7 @@ def _found(hasher: Hasher, left: DataFrame, right: DataFrame, k: int, plan: Plan
 
 
 def _routed(
-    hasher: Hasher,
+    hasher: VectorHasher,
     dataset: DataFrame,
     plan: Plan,
     probes: int,
@@ -306,7 +320,7 @@ def _routed(
         for batch in batches:
             rows = pa.Table.from_batches([batch])
             named = rows.drop_columns([HIGH, LOW, HASH])
-            vectors = hasher.vectors(named)
+            vectors = hasher.read(named)
             with naming_rows(named, hasher.features):
                 check_finite(vectors)
             blocks = blocks_of(plan.parts_of(vectors, probes), rows.column(HASH).to_numpy())

@@ -44,7 +44,6 @@ class LSHParams(HasInputCol, HasOutputCol):
     numHashFunctions = param(
         "numHashFunctions", Documented.numHashFunctions.doc, to_int, whole_positive
     )
-    bucketLength = param("bucketLength", Documented.bucketLength.doc, to_float, finite_positive)
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,16 +57,22 @@ class LSHParams(HasInputCol, HasOutputCol):
         """Functions a table; two rows share its bucket when all agree (AND). 1 in Spark."""
         return self.getOrDefault(self.numHashFunctions)
 
-    def getBucketLength(self) -> float:
-        """The width of a bucket, in the units of the vectors. KeyError when it is not set."""
-        if not self.isDefined(self.bucketLength):
-            raise KeyError("Failed to find a default value for bucketLength")
-        return self.getOrDefault(self.bucketLength)
-
     def setInputCol(self, value: str) -> Self:
-        """Sets the column of vectors."""
+        """Sets the column of vectors, or of sets."""
         return self._set(inputCol=value)
 
     def setOutputCol(self, value: str) -> Self:
         """Sets the column of hashes that ``transform`` adds."""
         return self._set(outputCol=value)
+
+
+class BucketLengthParam(LSHParams):
+    """For the family that cuts projections into buckets of a length."""
+
+    bucketLength = param("bucketLength", Documented.bucketLength.doc, to_float, finite_positive)
+
+    def getBucketLength(self) -> float:
+        """The width of a bucket, in the units of the vectors. KeyError when it is not set."""
+        if not self.isDefined(self.bucketLength):
+            raise KeyError("Failed to find a default value for bucketLength")
+        return self.getOrDefault(self.bucketLength)

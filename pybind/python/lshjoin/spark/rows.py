@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 Batches = Iterator[pa.RecordBatch]
 
-# Of dense vectors that are joined with a small side at a time.
+# Of vectors, or sets, that are joined with a small side at a time.
 _GATHERED_BYTES = 1 << 27
 # Rows of results that go back at a time: Arrow counts the values of a list column in 32 bits, and
 # Spark's side holds a batch in memory.
@@ -54,9 +54,9 @@ def threads() -> int:
     return int(task.cpus()) if task else 1
 
 
-def gathered(batches: Batches, dim: int) -> Iterator[pa.Table]:
+def gathered(batches: Batches, row_bytes: int) -> Iterator[pa.Table]:
     """Batches gathered to tables, or cut, since the engine likes many rows at once."""
-    most = max(_GATHERED_BYTES // (8 * dim), 1)
+    most = max(_GATHERED_BYTES // row_bytes, 1)
     held: list[pa.RecordBatch] = []
     for batch in batches:
         for start in range(0, batch.num_rows, most):

@@ -17,8 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lshjoin.base.vectors import same_dtype
-from lshjoin.spark.hashing import Hasher
+from lshjoin.spark.hashing import Functions, Hasher
 from lshjoin.spark.rows import (
     BLOCKS,
     HASH,
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
 
-    from lshjoin._lshjoin import Floats, Matrix
+    from lshjoin._lshjoin import Floats
 
 # Rows of a side that a plan is made from.
 _SAMPLE_ROWS = 20_000
@@ -68,7 +67,7 @@ _FEWEST_ROWS = 1_000
 
 
 def similarity_join(
-    hasher: Hasher, left: DataFrame, right: DataFrame, threshold: float, dist_col: str
+    hasher: Hasher[Functions], left: DataFrame, right: DataFrame, threshold: float, dist_col: str
 ) -> DataFrame:
     """The pairs, as Spark gives them."""
     schema = pair_schema(
@@ -104,7 +103,7 @@ def _without_repeats(dataset: DataFrame, features: str, measured: Size) -> DataF
 
 
 def _broadcast(
-    hasher: Hasher,
+    hasher: Hasher[Functions],
     left: DataFrame,
     right: DataFrame,
     sizes: list[Size],
@@ -120,7 +119,7 @@ def _broadcast(
     def join(batches: Batches) -> Batches:
         if small_rows is None:
             return
-        for some in gathered(batches, hasher.functions.dim):
+        for some in gathered(batches, hasher.functions.row_bytes):
             rows = hasher.hashed(some)
             sides = (small_rows, rows) if small_is_left else (rows, small_rows)
             a, b, distances = _join(hasher, *sides, threshold)
@@ -130,7 +129,7 @@ def _broadcast(
 
 
 def _shuffled(
-    hasher: Hasher,
+    hasher: Hasher[Functions],
     left: DataFrame,
     right: DataFrame | None,
     sizes: list[Size],
@@ -163,12 +162,12 @@ def _shuffled(
 
 
 def _join(
-    hasher: Hasher, left: pa.Table, right: pa.Table, threshold: float
+    hasher: Hasher[Functions], left: pa.Table, right: pa.Table, threshold: float
 ) -> tuple[Ints, Ints, Floats]:
     """Row numbers of both sides, and distances; each pair both ways when right is left."""
-    sides: tuple[Matrix, Matrix | None] = hasher.vectors(left), None
+    sides = hasher.read(left), None
     if right is not left:
-        sides = same_dtype(sides[0], hasher.vectors(right))
+        sides = hasher.functions.alike(sides[0], hasher.read(right))
     with (
         naming_rows(left, hasher.features, "the left side"),
         naming_rows(right, hasher.features, "the right side"),
@@ -177,7 +176,7 @@ def _join(
 
 
 def _agree_before(
-    hasher: Hasher, table: int, left: pa.Table, a: Ints, right: pa.Table, b: Ints
+    hasher: Hasher[Functions], table: int, left: pa.Table, a: Ints, right: pa.Table, b: Ints
 ) -> NDArray[np.bool_]:
     """Which pairs share a bucket in a table before this one."""
     left_ids = hasher.ids(left)
@@ -189,7 +188,7 @@ def _agree_before(
 
 
 def _routed(
-    hasher: Hasher,
+    hasher: Hasher[Functions],
     dataset: DataFrame,
     ranges: Ranges,
     blocks_of: Callable[[Ints, Ints], pa.ListArray],
@@ -248,7 +247,7 @@ class Ranges:
         return int(np.searchsorted(self.first, part, side="right")) - 1
 
 
-def _sample(hasher: Hasher, dataset: DataFrame, measured: Size) -> Ints:
+def _sample(hasher: Hasher[Functions], dataset: DataFrame, measured: Size) -> Ints:
     """The buckets (rows, tables) of some of the rows."""
 
     def hash_rows(batches: Batches) -> Batches:

@@ -15,19 +15,30 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 from pyspark.ml.base import Model
-from pyspark.ml.linalg import DenseMatrix
 from pyspark.ml.util import BaseReadWrite, DefaultParamsReader, MLReader, MLWriter
 from pyspark.sql import SparkSession
+from pyspark.sql.types import DataType, StructField, StructType
 
-from lshjoin.frames.storage import dense_rows
 from lshjoin.spark.params import LSHParams
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from pyspark.ml.param import Param
 
 _STAGE = re.compile(r"/stages/\d+_[^/]+/?$")
+
+
+class StoredModel(Model):
+    """A model, as its hash functions are stored: in one row, as Spark has it."""
+
+    def _stored(self) -> tuple[str, Any, DataType]:
+        """The name of the column, its value and its type."""
+        raise NotImplementedError
+
+    @classmethod
+    def _functions_of(cls, row: dict[str, Any], spark_version: str) -> NDArray[Any]:
+        """Of the one row of a release of Spark, or of ours, the functions, a row each."""
+        raise NotImplementedError
 
 
 class _Session(BaseReadWrite):
@@ -52,7 +63,7 @@ class Writer(_Session, MLWriter):
     def save(self, path: str) -> None:
         """Saves to a directory, which must not exist yet without ``overwrite``."""
         mode = "overwrite" if self.shouldOverwrite else "error"
-        spark, directions = self.sparkSession, getattr(self._instance, "_directions", None)
+        spark, instance = self.sparkSession, self._instance
         metadata = spark.createDataFrame([(json.dumps(self._metadata(path)),)], "value string")
         try:
             metadata.coalesce(1).write.mode(mode).text(f"{path}/metadata")
@@ -63,10 +74,9 @@ class Writer(_Session, MLWriter):
                 f"Path {path} already exists. To overwrite it, please use "
                 f"write().overwrite().save({path!r})"
             ) from None
-        if directions is not None:
-            rows = directions.reshape(-1, directions.shape[2])
-            matrix = DenseMatrix(*rows.shape, rows.ravel(), isTransposed=True)
-            data = spark.createDataFrame([(matrix,)], ["randUnitVectors"])
+        if isinstance(instance, StoredModel):
+            name, value, kind = instance._stored()
+            data = spark.createDataFrame([(value,)], StructType([StructField(name, kind)]))
             data.coalesce(1).write.mode(mode).parquet(f"{path}/data")
 
     def _metadata(self, path: str) -> dict[str, Any]:
@@ -113,32 +123,25 @@ class Reader(_Session, MLReader):
                 f"Error loading metadata: Expected class name {expected[0]} "
                 f"but found class name {metadata['class']}"
             )
-        instance = cls(self._directions(path, metadata)) if issubclass(cls, Model) else cls()
+        instance = self._model(path, metadata) if issubclass(cls, StoredModel) else cls()
         instance._resetUid(metadata["uid"])
         DefaultParamsReader.getAndSetParams(instance, metadata)
         return instance
 
-    def _directions(self, path: str, metadata: dict[str, Any]) -> NDArray[np.float64]:
+    def _model(self, path: str, metadata: dict[str, Any]) -> Any:
         rows = self.sparkSession.read.parquet(f"{path}/data").collect()
         if len(rows) != 1:
             raise ValueError(f"{path}/data must hold one row but holds {len(rows)}")
-        if any(rows[0].asDict().get("offsets", [])):
-            raise ValueError(f"{path}/data holds offsets; these functions have none")
-        matrix = rows[0]["randUnitVectors"]
-        if not isinstance(matrix, DenseMatrix):
-            raise ValueError(f"{path}/data holds {matrix!r}; hash functions are a dense matrix")
-        directions = dense_rows(
-            matrix.values,
-            (matrix.numRows, matrix.numCols),
-            matrix.isTransposed,
-            metadata["sparkVersion"],
-        )
-        functions = {**metadata.get("defaultParamMap", {}), **metadata["paramMap"]}.get(
+        try:
+            functions = self._cls._functions_of(rows[0].asDict(), metadata["sparkVersion"])
+        except ValueError as error:
+            raise ValueError(f"{path}/data: {error}") from None
+        per_table = {**metadata.get("defaultParamMap", {}), **metadata["paramMap"]}.get(
             "numHashFunctions", 1
         )
-        if functions not in range(1, len(directions) + 1) or len(directions) % functions:
+        if per_table not in range(1, len(functions) + 1) or len(functions) % per_table:
             raise ValueError(
-                f"{path}/data holds {len(directions)} hash functions, "
-                f"which are not {functions} for each table"
+                f"{path}/data holds {len(functions)} hash functions, "
+                f"which are not {per_table} for each table"
             )
-        return directions.reshape(-1, functions, matrix.numCols)
+        return self._cls(functions.reshape(-1, per_table, functions.shape[1]))

@@ -12,7 +12,7 @@ from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, FloatType
 
-from lshjoin.base.vectors import check_key, column_matrix, key_matrix
+from lshjoin.base.vectors import check_key, column_matrix, key_matrix, vector_entries
 from lshjoin.errors import NotFiniteError, RowError
 from lshjoin.spark.rows import quoted
 
@@ -136,8 +136,7 @@ def _with_sparse(
     column: pa.ChunkedArray, types: NDArray[np.int8], name: str, dim: int
 ) -> NDArray[np.float64]:
     """Vectors of which some are sparse: written into rows of zeros."""
-    values = pc.struct_field(column, "values")
-    lengths = pc.list_value_length(values).to_numpy()
+    lengths = pc.list_value_length(pc.struct_field(column, "values")).to_numpy()
     sizes = pc.fill_null(pc.struct_field(column, "size"), 0).to_numpy()
     sizes = np.where(types == _SPARSE, sizes, lengths)
     if (sizes != dim).any():
@@ -147,10 +146,7 @@ def _with_sparse(
             f"A: {dim}, x: {sizes[row]} (column {name}, row {row})",
             row,
         )
-    rows = np.repeat(np.arange(len(column)), lengths)
-    positions = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    of_sparse = np.repeat(types == _SPARSE, lengths)
-    positions[of_sparse] = pc.list_flatten(pc.struct_field(column, "indices")).to_numpy()
+    rows, positions, numbers = vector_entries(column, name)
     dense = np.zeros((len(column), dim))
-    dense[rows, positions] = pc.list_flatten(values).to_numpy()
+    dense[rows, positions] = numbers
     return dense
