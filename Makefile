@@ -7,7 +7,7 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build packages demo docs examples wheels test test-python test-others test-neon test-memory test-miri fuzz \
+.PHONY: build packages demo docs examples wheels test test-python test-spark test-others test-neon test-memory test-miri fuzz \
     fuzz-python lint lint-rust lint-python deny msrv bench bench-quick bench-report bench-index bench-join \
     bench-kernels bench-out-of-core bench-planner bench-radius bench-spark bench-spark-cluster reliability
 .SECONDARY:
@@ -39,33 +39,42 @@ wheels: $(VENV)/with-wheels
 	$(BIN)/python tests/wheels.py target/wheels
 
 # The whole suite on the best instruction set of this machine; what computes, on none and on plain
-# AVX-512 where there is better than that. Two at a time: Python's on the best, which often waits for
-# Spark, and all others in turn. (Cargo and rustdoc have no use for make's jobs.)
+# AVX-512 where there is better than that. Three at a time, since Spark's tests often wait: Python's,
+# Spark's and all others in turn. (Cargo and rustdoc have no use for make's jobs.)
 test: $(VENV)/built $(VENV)/with-test
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-python test-others
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync test-python test-spark test-others
 
 test-python: $(VENV)/built $(VENV)/with-test
 	@echo "== Python, instruction set: best =="
-	$(BIN)/python -m pytest -rs --durations 20 tests/python tests/spark
+	$(BIN)/python -m pytest -rs --durations 20 tests/python
+
+test-spark: $(VENV)/built $(VENV)/with-test
+	@echo "== Spark =="
+	$(BIN)/python -m pytest -rs --durations 20 tests/spark
 
 test-others: $(VENV)/built $(VENV)/with-test
 	@echo "== Rust, instruction set: best =="
 	MAKEFLAGS= cargo test $(CRATES) --lib --tests  # not the examples: clippy checks that they compile
 	MAKEFLAGS= cargo test $(CRATES) --doc
-	@$(MAKE) --no-print-directory test-scalar $$($(BIN)/python -c "$(PLAIN_AVX512)")
+	@$(MAKE) --no-print-directory rust-scalar python-scalar $$($(BIN)/python -c "$(PLAIN_AVX512)")
 
 CRATES := --package lshjoin-kernels --package lshjoin
 
-PLAIN_AVX512 := import lshjoin; print('test-avx512' * ('avx512' in lshjoin.cpu_features()[:-1]))
+PLAIN_AVX512 := import lshjoin; print('rust-avx512' * ('avx512' in lshjoin.cpu_features()[:-1]))
 
 # What computes, whose answers might depend on the instruction set. (The kernels' own tests and what
 # fuzzing found go through all that the machine has.)
 COMPUTED := arrays index inner_product joins magnitudes plans vectors
 
-test-%: export LSHJOIN_ISA = $*
-test-%: $(VENV)/built $(VENV)/with-test
-	@echo "== instruction set: $* =="
+# Python's on plain AVX-512 would say no more than Rust's.
+rust-%: export LSHJOIN_ISA = $*
+rust-%:
+	@echo "== Rust, instruction set: $* =="
 	MAKEFLAGS= cargo test --package lshjoin --lib --test joins -- --skip fuzz_regressions
+
+python-%: export LSHJOIN_ISA = $*
+python-%: $(VENV)/built $(VENV)/with-test
+	@echo "== Python, instruction set: $* =="
 	$(BIN)/python -m pytest -rs --durations 20 $(COMPUTED:%=tests/python/test_%.py)
 
 # The tests of the kernels on arm64, emulated, on a processor with dot products and on one that has

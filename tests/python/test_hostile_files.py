@@ -110,7 +110,7 @@ def test_what_is_not_finite_is_refused_by_name(name, value, saved):
         ("group_starts", "lists don't follow one another"),
         ("by_id", r"it names row \d+ of 400"),
         ("held_out", r"it names row \d+ of 400"),
-        ("radii", "the radius of list 1 is -1"),
+        ("radii", "the radius of row 1 is -1"),
         ("ids", "ids don't rise, or one comes twice"),
         ("known", "is true of no codes"),
         ("codes", "is true of no codes"),

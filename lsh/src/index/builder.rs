@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use lshjoin_kernels::{Rows, memory};
+use lshjoin_kernels::Rows;
 
 use crate::{
     base::{
@@ -263,7 +263,7 @@ impl IndexBuilder {
                 writing.next = writing.next_after(0);
                 Stage::Write(writing)
             }
-            Stage::Write(writing) => Stage::Done(writing.end()?),
+            Stage::Write(writing) => Stage::Done(writing.end()),
             done => done,
         };
         self.record()
@@ -317,7 +317,6 @@ impl IndexBuilder {
         let of_none = if starts.is_empty() { &[0][..] } else { &[] };
         write(&mut writers, "group_starts", 0, &[starts, of_none].concat())?;
         Ok(Writing {
-            radii: memory::zeroed(learnt.lists(), "the radii of lists")?,
             learnt,
             quantiser: None,
             lists: Vec::new(),

@@ -78,7 +78,6 @@ impl IndexBuilder {
         let mut writing = Writing {
             learnt,
             quantiser: None,
-            radii: writers["radii"].values()?,
             lists,
             next: ListOffsets::default(),
             writers,
@@ -123,7 +122,6 @@ impl IndexBuilder {
             let lists = &writing.lists[self.recorded..];
             write(&mut writing.writers, "lists", self.recorded, lists)?;
         }
-        write(&mut writing.writers, "radii", 0, &writing.radii)?;
         let mut files = BTreeMap::new();
         for (&name, writer) in &mut writing.writers {
             writer.sync()?;

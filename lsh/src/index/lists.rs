@@ -25,8 +25,6 @@ pub(crate) struct SegmentLists {
     pub(crate) quantiser: CoarseQuantiser,
     /// Where the rows of each list start.
     pub(crate) starts: ListOffsets,
-    /// No row of a list is further from its centroid.
-    pub(crate) radii: Vec<f32>,
     /// The scale of the items' codes, if there are any.
     scale: Option<CommonScale>,
     known: Mutex<Known>,
@@ -58,14 +56,12 @@ impl SegmentLists {
     pub(crate) fn new(
         quantiser: CoarseQuantiser,
         starts: ListOffsets,
-        radii: Vec<f32>,
         scale: Option<CommonScale>,
     ) -> Self {
         let known = Mutex::default();
         Self {
             quantiser,
             starts,
-            radii,
             scale,
             known,
         }

@@ -17,21 +17,20 @@ use crate::{
     },
     index::{Index, as_given, deletions::DeletionBitmap, lists::SegmentLists},
     ivf::{
-        list_radii::rows_near_lists,
         margins::{Reach, probe_stats, recall_curve},
         probe_lists::ProbeLists,
         probes::RightLists,
+        shells::Shells,
     },
     join::{
         by_lists::MOST_PROBED,
         knn::by_plan,
-        radius::{radius_join, stream_blocks, stream_sides},
+        radius::{RadiusBlocks, radius_join, stream_sides},
     },
     pairs::{
         by_sorting::are_most,
         code_join::CodeJoin,
         results::{NEIGHBORS, Neighbors, PAIRS, RadiusNeighbors},
-        tile_join::BlockPair,
         top_k_join::{EXACT_BELOW, TopKJoin, all_pairs},
     },
     recall::{
@@ -286,31 +285,31 @@ impl Index {
         not_negative("radius", radius)?;
         let ids = self.segment.ids(ctx)?;
         let mut pairs = Vec::new();
-        let hand_over = |found: Vec<(u32, u32, f32)>| {
+        let mut hand_over = |found: Vec<(u32, u32, f32)>| {
             let found = found.into_iter().filter(|pair| wanted(pair.0, pair.1));
             let found = found.map(|(left, right, far)| (left, ids[right as usize], far));
             Ok(memory::extend(&mut pairs, found, PAIRS)?)
         };
         let few = left.len().min(right.rows.len()) < EXACT_BELOW;
-        match self.segment.lists(ctx)?.filter(|_| !few) {
-            None => stream_sides(Some(left), right, radius, ctx, hand_over)?,
-            Some(lists) => {
-                ctx.begin_stage("lists");
-                let (_, bound) = filter_interval::<f32>(left.metric, radius, left.rows.dim());
-                let (rows, of_lists) =
-                    rows_near_lists(&lists.quantiser, &lists.radii, left, bound, ctx)?;
-                let near = |list: u32| !of_lists.of(list).is_empty();
-                let items = RightLists::of_items(right, &lists.starts, near)?;
+        if let Some(lists) = self.segment.lists(ctx)?.filter(|_| !few) {
+            ctx.begin_stage("lists");
+            let (_, bound) = filter_interval::<f32>(left.metric, radius, left.rows.dim());
+            let of_lists = RightLists::of_items(right, &lists.starts, |_| true)?;
+            let radii: &[f32] = self.segment.array("radii").values();
+            let shells = Shells::new(&lists.quantiser, of_lists, radii, bound, ctx)?;
+            if shells.are_worth(left, ctx)? {
                 ctx.begin_stage("radius");
-                let blocks = (0..of_lists.len() as u32).map(|list| BlockPair {
-                    left: of_lists.of(list),
-                    right: items.positions.of(list),
-                });
-                let blocks = blocks.filter(|block| !block.left.is_empty());
-                let (left, right) = ((left, rows.as_slice()), (right, items.order.as_slice()));
-                stream_blocks(left, right, blocks, radius, ctx, hand_over)?;
+                let join = RadiusBlocks::new(left, (right, &shells.order), radius, ctx);
+                let rows = left.internal_ids()?;
+                for rows in rows.chunks(shells.rows_at_once()) {
+                    let near = shells.near(left, rows, ctx)?;
+                    join.run(&near.rows, near.blocks.into_iter(), &mut hand_over)?;
+                }
+                ctx.check()?;
+                return Ok(pairs);
             }
         }
+        stream_sides(Some(left), right, radius, ctx, &mut hand_over)?;
         ctx.check()?;
         Ok(pairs)
     }

@@ -249,11 +249,7 @@ impl Segment {
         // Those of longer rows are larger by powers of two.
         let scale = scales.fold(f32::INFINITY, f32::min);
         let scale = CommonScale::from_bits(scale.to_bits());
-        let radii: &[f32] = self.array("radii").values();
-        let radii = memory::copied(radii, LISTS)?;
-        Ok(Some(Arc::new(SegmentLists::new(
-            quantiser, starts, radii, scale,
-        ))))
+        Ok(Some(Arc::new(SegmentLists::new(quantiser, starts, scale))))
     }
 
     /// The held-out rows, by which it is chosen how far to probe.

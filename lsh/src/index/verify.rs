@@ -14,7 +14,7 @@ use crate::{
         plan::MOST_OF_GROUP,
     },
     index::{deletions::DeletionBitmap, ids::duplicate_ranks, segment::Segment},
-    ivf::list_radii::radius_of,
+    ivf::shells::radius_of,
     storage::layout::{are_starts, has_norms},
     vectors::{
         duplicates::hash,
@@ -82,8 +82,8 @@ impl Segment {
             checked.map_err(|error| self.damaged(name, error))?;
         }
         let radii: &[f32] = self.array("radii").values();
-        if let Some(list) = radii.iter().position(|radius| *radius < 0.0) {
-            let problem = format!("the radius of list {list} is {}", radii[list]);
+        if let Some(row) = radii.iter().position(|radius| *radius < 0.0) {
+            let problem = format!("the radius of row {row} is {}", radii[row]);
             return Err(self.array("radii").damaged(&problem));
         }
         let norms: &[f64] = self.array("norms").values();
@@ -171,7 +171,7 @@ impl Segment {
                 }
             }
         }
-        if let Some(row) = self.beyond_radius(ctx)? {
+        if let Some(row) = self.of_other_radius(ctx)? {
             return other("radii", row);
         }
         let kept: &[u32] = self.array("duplicate_ranks").values();
@@ -182,22 +182,23 @@ impl Segment {
         }
     }
 
-    /// A row that is further from its centroid than the radius of its list says.
-    fn beyond_radius(&self, ctx: &Context) -> Result<Option<usize>> {
+    /// A row that is not as far from its centroid as is said of it.
+    fn of_other_radius(&self, ctx: &Context) -> Result<Option<usize>> {
         let Some(lists) = self.lists(ctx)? else {
             return Ok(None);
         };
         let centroids = Rows::new(self.array("centroids").values::<f32>(), self.width())?;
         let none_removed = DeletionBitmap::default();
         let side = self.side(&(0..self.len()), &none_removed, usize::MAX, ctx)?;
-        let beyond = (0..lists.starts.len() as u32).into_par_iter().map(|list| {
+        let radii: &[f32] = self.array("radii").values();
+        let others = (0..lists.starts.len() as u32).into_par_iter().map(|list| {
             ctx.check()?;
-            let (centroid, radius) = (centroids.row(list as usize), lists.radii[list as usize]);
+            let centroid = centroids.row(list as usize);
             let mut rows = lists.starts.of(list);
-            Ok(rows.find(|&row| radius_of(&side, row, centroid) > radius))
+            Ok(rows.find(|&row| radius_of(&side, row, centroid) != radii[row]))
         });
-        let beyond: Vec<Option<usize>> = beyond.collect::<Result<_>>()?;
-        Ok(beyond.into_iter().flatten().next())
+        let others: Vec<Option<usize>> = others.collect::<Result<_>>()?;
+        Ok(others.into_iter().flatten().next())
     }
 
     /// What is wrong with the values of an array, unless the run was cancelled.

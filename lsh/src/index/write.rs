@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::{
     base::{ROW_NUMBERS, context::Context, error::Result, metric::Metric},
     index::learn::Learnt,
-    ivf::{coarse_quantiser::CoarseQuantiser, list_offsets::ListOffsets, list_radii::radius_of},
+    ivf::{coarse_quantiser::CoarseQuantiser, list_offsets::ListOffsets, shells::radius_of},
     storage::{
         array::Array,
         format::Written,
@@ -32,8 +32,6 @@ pub(crate) struct Writing {
     pub(crate) quantiser: Option<CoarseQuantiser>,
     /// The list of each item that was assigned to one, in the order in which items come.
     pub(crate) lists: Vec<u32>,
-    /// No row of a list that was written is further from its centroid.
-    pub(crate) radii: Vec<f32>,
     /// Where each list's next row goes.
     pub(crate) next: ListOffsets,
     pub(crate) writers: BTreeMap<&'static str, ArrayWriter>,
@@ -115,7 +113,7 @@ impl Writing {
         let values = self.learnt.kept(items, metric, ctx)?;
         let rows = Rows::new(&values, width(metric, items.dim()))?;
         let side = self.learnt.prepared(rows, metric, ctx)?;
-        self.widen(&side, first)?;
+        let radii = self.radii(&side, first)?;
         let lists = &self.lists[first..first + items.len()];
         let of_lists = order.chunk_by(|&x, &y| lists[x as usize] == lists[y as usize]);
         let next = &mut self.next;
@@ -143,35 +141,29 @@ impl Writing {
                 "rows" => scatter(to, rows.values(), rows.dim(), ctx),
                 "codes" => scatter(to, codes, stride, ctx),
                 "known" if stride > 0 => scatter(to, known, Quantised::KNOWN, ctx),
+                "radii" if !radii.is_empty() => scatter(to, &radii, 1, ctx),
                 "norms" if !side.norms.is_empty() => scatter(to, &side.norms, 1, ctx),
                 _ => Ok(()),
             }
         })
     }
 
-    /// Widens the radii of lists by prepared rows, before which `first` items came.
-    fn widen(&mut self, side: &Vectors<'_, f32>, first: usize) -> Result<()> {
+    /// How far prepared rows, before which `first` items came, are from the centroids of their lists.
+    fn radii(&self, side: &Vectors<'_, f32>, first: usize) -> Result<Vec<f32>> {
         if self.learnt.lists() == 0 {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let centroids = Rows::new(&self.learnt.quantiser.lists, side.rows.dim())?;
         let lists = &self.lists[first..first + side.rows.len()];
-        let of_rows = lists.par_iter().enumerate();
-        let of_rows =
-            of_rows.map(|(row, &list)| radius_of(side, row, centroids.row(list as usize)));
-        let of_rows: Vec<f32> = memory::par_collect(of_rows, OF_LIST)?;
-        for (&list, radius) in lists.iter().zip(of_rows) {
-            let of_list = &mut self.radii[list as usize];
-            *of_list = of_list.max(radius);
-        }
-        Ok(())
+        let radii = lists.par_iter().enumerate();
+        let radii = radii.map(|(row, &list)| radius_of(side, row, centroids.row(list as usize)));
+        Ok(memory::par_collect(radii, OF_LIST)?)
     }
 
     /// Ends the pass.
-    pub(crate) fn end(mut self) -> Result<Done> {
-        write(&mut self.writers, "radii", 0, &self.radii)?;
+    pub(crate) fn end(self) -> Done {
         let has_lists = self.learnt.lists() > 0;
-        Ok(Done {
+        Done {
             offsets: if has_lists {
                 self.next_after(0)
             } else {
@@ -179,7 +171,7 @@ impl Writing {
             },
             lists: self.lists,
             writers: self.writers,
-        })
+        }
     }
 }
 

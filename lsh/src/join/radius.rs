@@ -1,5 +1,7 @@
 //! Joins by distance: all pairs nearer than a threshold, collected or in batches.
 
+use std::ops::Range;
+
 use lshjoin_kernels::{Rows, Scalar, memory};
 
 use crate::{
@@ -111,23 +113,48 @@ pub(crate) fn stream_sides<T: Scalar>(
     tiles.run_ordered([all].into_iter(), &sink, take, hand_over)
 }
 
-/// The same of these ranges of two orders of rows, where it is known that there are no others.
-pub(crate) fn stream_blocks<T: Scalar>(
-    (left, left_order): (&Vectors<'_, T>, &[u32]),
-    (right, right_order): (&Vectors<'_, T>, &[u32]),
-    blocks: impl Iterator<Item = BlockPair>,
-    radius: f64,
-    ctx: &Context,
-    hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
-) -> Result<()> {
-    let sink = ThresholdSink::new(left, Some(right), radius, ctx);
-    let tiles = TileJoin {
-        left,
-        left_order,
-        right: Some((right, right_order)),
-        codes: None,
-        ctx,
-    };
-    let take = |scratch: &mut ThresholdScratch<T>| sink.take(scratch);
-    tiles.run_ordered(blocks, &sink, take, hand_over)
+/// The pairs nearer than a radius among those that may be: ranges of rows, in parts.
+pub(crate) struct RadiusBlocks<'a, T> {
+    sink: ThresholdSink<'a, T>,
+    /// The right rows, in the order that ranges refer to.
+    right_order: &'a [u32],
+    ctx: &'a Context,
+}
+
+impl<'a, T: Scalar> RadiusBlocks<'a, T> {
+    /// Of these sides.
+    pub(crate) fn new(
+        left: &'a Vectors<'a, T>,
+        (right, right_order): (&'a Vectors<'a, T>, &'a [u32]),
+        radius: f64,
+        ctx: &'a Context,
+    ) -> Self {
+        Self {
+            sink: ThresholdSink::new(left, Some(right), radius, ctx),
+            right_order,
+            ctx,
+        }
+    }
+
+    /// Compares ranges of left rows, in this order, with ranges of right ones.
+    ///
+    /// # Errors
+    /// When the run is cancelled, or what `hand_over` returns.
+    pub(crate) fn run(
+        &self,
+        left_order: &[u32],
+        blocks: impl Iterator<Item = (Range<usize>, Range<usize>)>,
+        hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
+    ) -> Result<()> {
+        let tiles = TileJoin {
+            left: self.sink.left,
+            left_order,
+            right: Some((self.sink.right, self.right_order)),
+            codes: None,
+            ctx: self.ctx,
+        };
+        let blocks = blocks.map(|(left, right)| BlockPair { left, right });
+        let take = |scratch: &mut ThresholdScratch<T>| self.sink.take(scratch);
+        tiles.run_ordered(blocks, &self.sink, take, hand_over)
+    }
 }

@@ -17,7 +17,8 @@ use crate::{
 /// - `groups` (groups, dim), `centroids` (lists, dim) and `group_starts` (groups + 1), the first list
 ///   of each group: the coarse quantiser; of no rows where the metric has no codes.
 /// - `centre` (1, dim): what codes are counted from; of no rows where that is zero.
-/// - `radii` (lists): no row of a list is further from its centroid.
+/// - `radii` (rows): how far each is from the centroid of its list, or a little more; of no rows where
+///   the metric has no codes.
 /// - `starts` (lists + 1): the first row of each list, and the end of the last.
 /// - `held_out`: rows that probes are chosen by.
 /// - `rows` (rows, dim), by list; with one value more where inner products are searched.
@@ -90,7 +91,7 @@ impl Shapes {
             "held_out" => Shape::new(Dtype::U32, &[self.ground_truth]),
             "ids" => Shape::new(Dtype::I64, &[self.rows]),
             "known" => Shape::new(Dtype::U8, &[coded, Quantised::KNOWN]),
-            "radii" => Shape::new(Dtype::F32, &[self.lists]),
+            "radii" => Shape::new(Dtype::F32, &[coded]),
             "rows" => Shape::new(Dtype::F32, &[self.rows, self.width]),
             "norms" if has_norms(self.metric) => Shape::new(Dtype::F64, &[self.rows]),
             "norms" => Shape::new(Dtype::F64, &[0]),

@@ -59,7 +59,7 @@ class LSHModel(StoredModel, LSHParams, MLReadable, MLWritable):
             distCol: name for the column of distances.
 
         Returns:
-            The dataset's columns, ``outputCol`` and ``distCol``: exact distances, double.
+            The dataset's columns, ``outputCol``, and ``distCol`` with exact distances, double.
         """
         k = min(at_least_one(numNearestNeighbors), MOST_ROWS)
         hasher = self._hasher(dataset)
