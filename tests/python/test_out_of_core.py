@@ -260,7 +260,7 @@ def test_finished_chunks_are_not_joined_again(files, monkeypatch):
         others = ["index", "manifest.json", "plan.json"]
         return progress
 
-    common = {"items": "items.npy", "k": 5, "plan": PARTITIONS, "memory_limit": LIMIT}
+    common = {"items": "items.npy", "k": 5, "plan": PARTITIONS, "memory_limit": 2_200_000}
     with pytest.raises(KeyboardInterrupt):
         knn_join_files(out="p.parquet", work_dir="work", progress=stop_after(1), **common)
     parts = {path.name: path.stat().st_mtime_ns for path in os.scandir("work")}

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use lshjoin::{
     BucketedRandomProjection, Context, Isa, IvfPlan, JoinPlan, JoinedPairs, LshModel, LshPlan,
-    Metric, Neighbors, RadiusNeighbors, Rows, Scalar,
+    Metric, Neighbors, PartitionPlan, RadiusNeighbors, Rows, Scalar,
 };
 
 use super::{
@@ -26,6 +26,7 @@ e4b2a6334b901579  10000 k-NN exact, cosine
 09087749d940cc66  82000 k-NN lists, two sides
 fcfc04524321495d  82000 k-NN lists, until recall
 d235b4fd18e526d3  82000 k-NN lists in groups, a pass before the last probes
+72207083b6c9dc73  82000 k-NN lists of an index
 4f9f258faeaa0839   8205 radius
 5beafbb22e2e269e   9093 radius, two sides
 62a0ec70b638c903   2517 radius, cosine
@@ -127,6 +128,7 @@ fn digests(values: &[f32], ctx: &Context) -> String {
     let lists = IvfPlan::new(60, 2).seed(3).rounds(1);
     let lists = |until: Option<f64>| JoinPlan::Ivf(lists.until_recall(until));
     let in_groups = JoinPlan::Ivf(IvfPlan::new(1100, 1).seed(3).until_recall(Some(0.95)));
+    let partitions = JoinPlan::Partitions(PartitionPlan::new(60, 1).until_recall(Some(0.8)));
     let knn = |queries, items, metric, plan: JoinPlan| {
         Digest::from(knn_join(queries, items, 10, metric, &plan, ctx).unwrap())
     };
@@ -175,6 +177,10 @@ fn digests(values: &[f32], ctx: &Context) -> String {
         (
             "k-NN lists in groups, a pass before the last probes",
             knn(None, items, Euclidean, in_groups),
+        ),
+        (
+            "k-NN lists of an index",
+            knn(None, items, Euclidean, partitions),
         ),
         ("radius", radius(None, Euclidean, 8.5)),
         ("radius, two sides", radius(Some(others), Euclidean, 8.5)),

@@ -107,9 +107,12 @@ def plan_files(
     Raises:
         ValueError: when the limit is too small, or too small for float64, which no index holds.
     """
-    lists = json.loads(join.to_json()).get("lists")
+    numbers = json.loads(join.to_json())
+    probes = numbers.get("probes") if numbers.get("until_recall") is None else None
     width = max(dtype.itemsize, 4)
-    native = engine.FileJoin(queries, items, dim, width=width, k=k, lists=lists)
+    native = engine.FileJoin(
+        queries, items, dim, width=width, k=k, lists=numbers.get("lists"), probes=probes
+    )
     asked = items if queries is None else queries
     reads = {} if queries is None else {"queries": (queries * dtype.itemsize * dim, 1)}
     reads["items"] = (items * dtype.itemsize * dim, 1)
