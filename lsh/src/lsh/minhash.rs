@@ -4,6 +4,7 @@ pub(crate) mod model;
 pub(crate) mod nearest;
 pub(crate) mod sets;
 pub(crate) mod similarity;
+pub(crate) mod sketch;
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,10 @@ use crate::{
         error::{Error, Result},
     },
     lsh::{
-        minhash::sets::{HASH_PRIME, Sets},
+        minhash::{
+            sets::{HASH_PRIME, Sets},
+            sketch::Sketch,
+        },
         spark::java_random::JavaRandom,
         table::Table,
     },
@@ -161,15 +164,19 @@ pub(crate) struct HashedSets<'a> {
     model: &'a MinHashModel,
     sets: &'a Sets,
     values: Vec<i32>,
+    sketches: Vec<Sketch>,
 }
 
 impl<'a> HashedSets<'a> {
     pub(crate) fn new(model: &'a MinHashModel, sets: &'a Sets, ctx: &Context) -> Result<Self> {
         let values = model.hash(sets, ctx)?;
+        let sketches = (0..sets.len()).into_par_iter();
+        let sketches = sketches.map(|row| Sketch::of(sets.get(row)));
         Ok(Self {
             model,
             sets,
             values,
+            sketches: memory::par_collect(sketches, "sketches of sets")?,
         })
     }
 
@@ -209,7 +216,10 @@ impl<'a> HashedSets<'a> {
             1.0 - common as f64 / (x.len() + y.len() - common) as f64
         };
         let below = |distance: f64| (distance < limit).then_some(distance);
-        below(distance(x.len().min(y.len())))?;
+        let sketch = &self.sketches[row as usize];
+        let most = sketch.most_in_common(&others.sketches[other as usize]);
+        // Most candidates are not near, and are done with here.
+        below(distance(most.min(x.len()).min(y.len())))?;
         below(distance(in_common(x, y)))
     }
 }
