@@ -288,8 +288,8 @@ class FileJoin:
 
     # batch: bytes of items on their way to an index, the fewest and the most
     def out_of_core(self, memory: int, batch: tuple[int, int]) -> str | None:
-        """How it goes by an index, as JSON: chunk and batches, in rows, and what it keeps; None where
-        that takes more memory."""
+        """How it goes by an index, as JSON: chunk and batches, in rows, and what it keeps; None
+        where that takes more memory."""
 
     def least(self, batch: tuple[int, int]) -> int:
         """The memory in which it can go by an index."""

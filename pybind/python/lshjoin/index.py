@@ -390,11 +390,11 @@ class Index:
             >>> import numpy as np
             >>> from lshjoin import Index, JoinPlan
             >>> index = Index.build(np.random.default_rng(0).random((5000, 2)))
-            >>> index.fixed_plan(recall=0.9, plan=None)
+            >>> index.fixed_plan(recall=1.0)
             JoinPlan.exact()
             >>> plan = JoinPlan.partitions(lists=50, probes=1, until_recall=0.9)
             >>> index.fixed_plan(plan=plan)
-            JoinPlan.partitions(seed=0, lists=50, probes=3, until_recall=None)
+            JoinPlan.partitions(seed=0, lists=50, probes=2, until_recall=None)
         """
         k = to_k(k)
         rows = None if queries is None else _float32(queries, "queries", self.dim)

@@ -42,8 +42,8 @@ class FilesPlan:
     reads: dict[str, tuple[int, int]]  #: bytes of what is read, and how many times
     writes: dict[str, int]  #: bytes written, of what
     chunk: int | None  #: queries at a time; None in memory
-    #: Vectors that an index is learnt from at a time, and that are on their way to it after that; None
-    #: in memory.
+    #: Vectors that an index is learnt from at a time, and that are on their way to it after
+    #: that; None in memory.
     batches: tuple[int, int] | None
     seconds: float | None = None  #: about, by a sample; None where none was joined
 
