@@ -602,7 +602,6 @@ def test_numbers_of_hundreds_of_digits(number, model, tmp_path):
         lambda: radius_join_batches(items=ROWS, radius=1.0, batch_size=number),
         lambda: index.knn(ROWS, number),
         lambda: index.knn(ROWS, recall=number),
-        lambda: index.knn(ROWS, memory_limit=number),
         lambda: index.radius(ROWS, number),
         lambda: index.knn_of_chunk(range(number, 0), plan=JoinPlan.exact()),
         lambda: Index.build_on_disk(tmp_path / "i", None, count=number, dim=1),
