@@ -76,6 +76,27 @@ impl WithSimd for CodeDistances2<'_> {
     }
 }
 
+/// Sets `squares`, (rows, columns) row-major, to the squared distances of the rows of a left band to all
+/// right rows, by their order in the bands.
+#[inline(always)]
+pub(super) fn set_distances2(
+    panels: &Panels<'_>,
+    band: usize,
+    product: &mut Product,
+    squares: &mut [f32],
+) {
+    let left = &panels.left.bands[band];
+    let columns = panels.right.bands.len() * BLOCK;
+    for (other, right) in panels.right.bands.iter().enumerate() {
+        panels.multiply((band, &Bounds::ALL), (other, &Bounds::NONE), product);
+        let distances = CodeDistances::new(left, right);
+        for row in 0..left.rows {
+            let to = &mut squares[row * columns + other * BLOCK..][..BLOCK];
+            distances.set_row(row, product, to);
+        }
+    }
+}
+
 /// The squared distances of the rows of two bands, as their codes have them.
 pub(super) struct CodeDistances<'a> {
     left: &'a Band,

@@ -9,7 +9,7 @@ use super::{
     near::PAIRS,
     panel::{LeftPanel, RightPanel},
     panels::Panels,
-    rounding::MORE,
+    rounding::{MORE, at_most_infinite},
 };
 use crate::{
     base::{error::Result, memory},
@@ -96,13 +96,7 @@ fn report(
             let Some(right_index) = right.index(column) else {
                 continue;
             };
-            let square = distances.distance2(column, product.dot(row, column));
-            // Not a number where single precision overflows.
-            let square = if square < f32::INFINITY {
-                square
-            } else {
-                f32::INFINITY
-            };
+            let square = at_most_infinite(distances.distance2(column, product.dot(row, column)));
             let bound = of_left.each[row].max(of_right.each[column]);
             if bound >= 0.0 && square <= bound * bound * MORE {
                 pairs.push(CodePair {

@@ -5,7 +5,7 @@
 
 use super::{
     band::Band,
-    rounding::{MORE, larger, not_negative},
+    rounding::{MORE, at_most_infinite, larger, not_negative},
 };
 
 /// The distances of a left row to the rows of a band, between bounds.
@@ -67,12 +67,7 @@ pub(super) fn interval(squares: f32, distance2: f32, residuals: f32, rounding: f
     let upper = furthest * (1.0 + rounding);
     (
         larger(nearest * (1.0 - rounding), 0.0),
-        // Not a number, where single precision overflows.
-        if upper < f32::INFINITY {
-            upper
-        } else {
-            f32::INFINITY
-        },
+        at_most_infinite(upper),
     )
 }
 

@@ -5,9 +5,9 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::{
-    band::{BLOCK, Band, Bounds},
+    band::{BLOCK, Band},
     block::Product,
-    code_distances::CodeDistances,
+    code_distances::set_distances2,
     distance_bounds::{DistanceBounds, Widest},
     near::{Near, PAIRS},
     panel::{LeftPanel, RightPanel},
@@ -104,14 +104,7 @@ impl WithSimd for NearestPairs<'_> {
         let mut found = memory::empty(columns, PAIRS)?;
         let kinds = Kind::of(rights, panels.rounding);
         for (at, left) in panels.left.bands.iter().enumerate() {
-            for (other, right) in rights.iter().enumerate() {
-                panels.multiply((at, &Bounds::ALL), (other, &Bounds::NONE), &mut product);
-                let distances = CodeDistances::new(left, right);
-                for row in 0..left.rows {
-                    let to = &mut squares[row * columns + other * BLOCK..][..BLOCK];
-                    distances.set_row(row, &product, to);
-                }
-            }
+            set_distances2(&panels, at, &mut product, &mut squares);
             for (row, squares) in squares.chunks_exact(columns).enumerate().take(left.rows) {
                 let Some(index) = left.index(row) else {
                     continue;

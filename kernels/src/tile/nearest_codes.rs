@@ -3,14 +3,14 @@
 use pulp::{Simd, WithSimd};
 
 use super::{
-    band::{BLOCK, Bounds},
+    band::BLOCK,
     block::Product,
-    code_distances::CodeDistances,
+    code_distances::set_distances2,
     distance_bounds::DistanceBounds,
     near::{Near, PAIRS},
     panel::{LeftPanel, RightPanel},
     panels::Panels,
-    rounding::not_negative,
+    rounding::{at_most_infinite, not_negative},
 };
 use crate::{
     base::{
@@ -84,14 +84,7 @@ impl WithSimd for NearestCodes<'_> {
         let mut squares = memory::filled(f32::INFINITY, BLOCK * columns, PAIRS)?;
         let mut list = memory::filled(i64::MAX, k.next_multiple_of(KEYS), PAIRS)?;
         for (at, left) in panels.left.bands.iter().enumerate() {
-            for (other, right) in rights.iter().enumerate() {
-                panels.multiply((at, &Bounds::ALL), (other, &Bounds::NONE), &mut product);
-                let distances = CodeDistances::new(left, right);
-                for row in 0..left.rows {
-                    let to = &mut squares[row * columns + other * BLOCK..][..BLOCK];
-                    distances.set_row(row, &product, to);
-                }
-            }
+            set_distances2(&panels, at, &mut product, &mut squares);
             memory::reserve(near, left.rows * k, PAIRS)?;
             for (row, squares) in squares.chunks_exact(columns).enumerate().take(left.rows) {
                 let Some(index) = left.index(row) else {
@@ -104,12 +97,7 @@ impl WithSimd for NearestCodes<'_> {
                     // Not a number where single precision overflows: as far as can be.
                     let near = |square: f32| (square <= kth) | square.is_nan();
                     for at in set_bits(mask_of(numbers, near)) {
-                        let square = not_negative(numbers[at]);
-                        let square = if square < f32::INFINITY {
-                            square
-                        } else {
-                            f32::INFINITY
-                        };
+                        let square = at_most_infinite(not_negative(numbers[at]));
                         insert(&mut list, key(square, chunk * LANES + at));
                     }
                     kth = square_of(list[k - 1]);

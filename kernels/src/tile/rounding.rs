@@ -16,3 +16,13 @@ pub(super) fn larger(first: f32, second: f32) -> f32 {
 pub(super) fn not_negative(number: f32) -> f32 {
     if number < 0.0 { 0.0 } else { number }
 }
+
+/// Infinity in place of what is not a number, where single precision overflowed.
+#[inline(always)]
+pub(super) fn at_most_infinite(number: f32) -> f32 {
+    if number < f32::INFINITY {
+        number
+    } else {
+        f32::INFINITY
+    }
+}
