@@ -3,6 +3,7 @@
 
 pub(crate) mod check;
 pub(crate) mod context;
+pub(crate) mod counting_sort;
 pub(crate) mod error;
 pub(crate) mod magnitude;
 pub(crate) mod median;

@@ -119,10 +119,10 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         rows: Rows<'b, T>,
         ctx: &Context,
     ) -> Result<Vectors<'b, T>> {
-        Vectors::with_codes(name, rows, self.metric, Some((self.centre(), None)), ctx)
+        self.prepare_batch(name, rows, None, ctx)
     }
 
-    /// The same, with a scale that does not depend on the rows: batches of rows then have codes as if
+    /// The same with a scale, if there is one, that does not depend on the rows: batches of rows then have codes as if
     /// they had come at once.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! NumPy arrays in and out.
 
-use lshjoin::{Neighbors, Rows, Scalar, memory, widen_f16};
+use lshjoin::{JoinedPairs, Neighbors, Rows, Scalar, memory, widen_f16};
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2,
     PyUntypedArrayMethods,
@@ -136,6 +136,18 @@ pub(crate) fn collected<T>(values: impl IntoIterator<Item = T>) -> PyResult<Vec<
 
 /// Row numbers, or where the rows of each query start.
 pub(crate) type Indices<'py> = Bound<'py, PyArray1<i64>>;
+
+/// Rows of both sides and distances of pairs, for a tuple.
+pub(crate) fn joined<T: Element>(
+    py: Python<'_>,
+    pairs: JoinedPairs<T>,
+) -> (Indices<'_>, Indices<'_>, Distances<'_>) {
+    (
+        pairs.left.into_pyarray(py),
+        pairs.right.into_pyarray(py),
+        pairs.distances.into_pyarray(py).into_any(),
+    )
+}
 
 /// Distances and indices, both (queries, k), for a tuple.
 pub(crate) fn neighbors<'py, T: Element>(

@@ -7,7 +7,7 @@ use numpy::{
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::{
-    arrays::{Distances, Indices, collected, neighbors},
+    arrays::{Distances, Indices, collected, joined, neighbors},
     model::{FEWER_ROWS, NEAREST},
     run::{NumThreads, Options, to_py},
 };
@@ -156,11 +156,7 @@ impl MinHash {
         };
         let b = b.map(|sets| &sets.0);
         let pairs = options.run(py, |ctx| self.0.similarity_join(&a.0, b, threshold, ctx))?;
-        Ok((
-            pairs.left.into_pyarray(py),
-            pairs.right.into_pyarray(py),
-            pairs.distances.into_pyarray(py).into_any(),
-        ))
+        Ok(joined(py, pairs))
     }
 
     #[pyo3(signature = (queries, items, k, *, num_threads=None, on_progress=None))]

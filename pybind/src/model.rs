@@ -12,8 +12,8 @@ use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::{
     arrays::{
-        Distances, Indices, Matrix, Sides, c_contiguous, copied, neighbors, rows, with_rows,
-        with_sides,
+        Distances, Indices, Matrix, Sides, c_contiguous, copied, joined, neighbors, rows,
+        with_rows, with_sides,
     },
     run::{NumThreads, Options, to_py},
 };
@@ -190,11 +190,7 @@ impl Model {
         // The side that may be missing is the first of `Sides`, but the second here.
         with_sides!(&Sides::new(b, a)?, |b, a| {
             let pairs = options.run(py, |ctx| self.0.similarity_join(a, b, threshold, ctx))?;
-            Ok((
-                pairs.left.into_pyarray(py),
-                pairs.right.into_pyarray(py),
-                pairs.distances.into_pyarray(py).into_any(),
-            ))
+            Ok(joined(py, pairs))
         })
     }
 

@@ -179,14 +179,19 @@ impl FileJoin {
         if chunk < LEAST_CHUNK.min(self.asked()) || vectors[0].min(vectors[1]) < *batch.start() {
             return None;
         }
+        // One after the other: what counts is the one that takes more.
+        let phases = self.of_build().into_iter().zip(vectors);
+        let phases = phases.map(|(index, vectors)| (index, product(COPIES_OF_BATCH, vectors)));
+        let (index, of_batch) =
+            phases.max_by_key(|&(index, of_batch)| index.saturating_add(of_batch))?;
         Some(OutOfCore {
             chunk: chunk.max(1),
             batches: vectors.map(|vectors| (vectors / self.of_row().max(1)).max(1)),
             codes: product(self.items, self.of_codes()),
             lists: self.of_search(),
             neighbours: product(chunk, self.of_query()),
-            index: self.most_of_build(),
-            vectors: product(COPIES_OF_BATCH, vectors[0]),
+            index,
+            vectors: of_batch,
         })
     }
 

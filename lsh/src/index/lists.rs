@@ -14,6 +14,7 @@ use crate::{
         list_offsets::ListOffsets,
         margins::{Reach, margin_of},
         probes::{Probes, RightLists},
+        shells::Shells,
         warm_start::WarmStart,
     },
     pairs::top_k_lists::warm_start_rows,
@@ -44,6 +45,8 @@ struct Known {
     reaches: BTreeMap<(usize, u64), Option<f32>>,
     /// Of the last self-join, with its k and its margin (its bits).
     probes: Option<((usize, u32), OfItems)>,
+    /// Of the last radius, with its bits.
+    shells: Option<(u32, Arc<Shells>)>,
 }
 
 impl std::fmt::Debug for SegmentLists {
@@ -86,20 +89,47 @@ impl SegmentLists {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The warm start of joins for so many neighbours.
-    pub(crate) fn warm_start(&self, with_itself: bool, k: usize) -> Arc<WarmStart> {
-        let of = (with_itself, k);
-        if let Some((found, warm_start)) = &self.known().warm_start
-            && *found == of
-        {
-            return warm_start.clone();
+    /// What is known of `of`, or else what `find` finds, which then is known.
+    fn known_or<K: Ord, V: Copy>(
+        &self,
+        of: K,
+        place: fn(&mut Known) -> &mut BTreeMap<K, V>,
+        find: impl FnOnce() -> Result<V>,
+    ) -> Result<V> {
+        if let Some(known) = place(&mut self.known()).get(&of) {
+            return Ok(*known);
         }
-        let items = self.starts.rows();
-        let wanted = warm_start_rows(k, items, false) as f64 / items.max(1) as f64;
-        let found = WarmStart::of_lists(&self.quantiser, &self.starts, with_itself, wanted);
-        let found = Arc::new(found);
-        self.known().warm_start = Some((of, found.clone()));
-        found
+        let found = find()?;
+        place(&mut self.known()).insert(of, found);
+        Ok(found)
+    }
+
+    /// The same of what is large, so that only the last is kept.
+    fn last_or<K: PartialEq, V: Clone>(
+        &self,
+        of: K,
+        place: fn(&mut Known) -> &mut Option<(K, V)>,
+        find: impl FnOnce() -> Result<V>,
+    ) -> Result<V> {
+        if let Some((last, known)) = place(&mut self.known())
+            && *last == of
+        {
+            return Ok(known.clone());
+        }
+        let found = find()?;
+        *place(&mut self.known()) = Some((of, found.clone()));
+        Ok(found)
+    }
+
+    /// The warm start of joins for so many neighbours.
+    pub(crate) fn warm_start(&self, with_itself: bool, k: usize) -> Result<Arc<WarmStart>> {
+        let find = || {
+            let items = self.starts.rows();
+            let wanted = warm_start_rows(k, items, false) as f64 / items.max(1) as f64;
+            let found = WarmStart::of_lists(&self.quantiser, &self.starts, with_itself, wanted);
+            Ok(Arc::new(found))
+        };
+        self.last_or((with_itself, k), |known| &mut known.warm_start, find)
     }
 
     /// The margin with which items probe so many lists on average.
@@ -112,12 +142,8 @@ impl SegmentLists {
         probes: usize,
         ctx: &Context,
     ) -> Result<Reach> {
-        let known = self.known().margins.get(&probes).copied();
-        let margin = match known {
-            Some(margin) => margin,
-            None => margin_of(&self.quantiser, items, probes, ctx)?,
-        };
-        self.known().margins.insert(probes, margin);
+        let find = || margin_of(&self.quantiser, items, probes, ctx);
+        let margin = self.known_or(probes, |known| &mut known.margins, find)?;
         Ok(Reach::without_pass(margin))
     }
 
@@ -131,14 +157,7 @@ impl SegmentLists {
         recall: f64,
         find: impl FnOnce() -> Result<Option<f32>>,
     ) -> Result<Option<f32>> {
-        let of = (k, recall.to_bits());
-        let known = self.known().reaches.get(&of).copied();
-        let margin = match known {
-            Some(margin) => margin,
-            None => find()?,
-        };
-        self.known().reaches.insert(of, margin);
-        Ok(margin)
+        self.known_or((k, recall.to_bits()), |known| &mut known.reaches, find)
     }
 
     /// Which items probe each list, for joins of the items with themselves.
@@ -152,18 +171,27 @@ impl SegmentLists {
         reach: Reach,
         ctx: &Context,
     ) -> Result<OfItems> {
+        let find = || {
+            ctx.begin_stage("lists");
+            let warm_start = self.warm_start(true, k)?;
+            let right = RightLists::of_items(items, &self.starts, |_| true)?;
+            let probes = Probes::of_items(&self.quantiser, &warm_start, items, &right, reach, ctx)?;
+            Ok((Arc::new(right), Arc::new(probes)))
+        };
         let of = (k, reach.margin.to_bits());
-        if let Some((found, probes)) = &self.known().probes
-            && *found == of
-        {
-            return Ok(probes.clone());
-        }
-        ctx.begin_stage("lists");
-        let warm_start = self.warm_start(true, k);
-        let right = RightLists::of_items(items, &self.starts, |_| true)?;
-        let probes = Probes::of_items(&self.quantiser, &warm_start, items, &right, reach, ctx)?;
-        let found = (Arc::new(right), Arc::new(probes));
-        self.known().probes = Some((of, found.clone()));
-        Ok(found)
+        self.last_or(of, |known| &mut known.probes, find)
+    }
+
+    /// The shells of all lists for a radius, in the measure of codes, given how far each row is from
+    /// its centroid.
+    ///
+    /// # Errors
+    /// When the run is cancelled, or there is no memory.
+    pub(crate) fn shells(&self, radii: &[f32], bound: f32, ctx: &Context) -> Result<Arc<Shells>> {
+        let find = || {
+            let shells = Shells::new(&self.quantiser, &self.starts, radii, bound, ctx)?;
+            Ok(Arc::new(shells))
+        };
+        self.last_or(bound.to_bits(), |known| &mut known.shells, find)
     }
 }

@@ -19,8 +19,6 @@ use crate::{
     ivf::{
         margins::{Reach, probe_stats, recall_curve},
         probe_lists::ProbeLists,
-        probes::RightLists,
-        shells::Shells,
     },
     join::{
         by_lists::MOST_PROBED,
@@ -129,7 +127,7 @@ impl Index {
             None => exactly((&mut left, &right), &lists, k, ctx),
             Some(reach) => {
                 ctx.begin_stage("lists");
-                let warm_start = lists.warm_start(false, k);
+                let warm_start = lists.warm_start(false, k)?;
                 let items = (&right, &lists.starts);
                 let probe_lists = ProbeLists::of_queries(
                     &lists.quantiser,
@@ -200,7 +198,7 @@ impl Index {
         let rows = rows.unwrap_or_else(|| sample(probing.rows.len(), MOST_HELD_OUT));
         let k = k.min(right.rows.len());
         let ground_truth = GroundTruth::of_rows(left, right, rows, k, ctx)?;
-        let warm_start = lists.warm_start(left.is_none(), k);
+        let warm_start = lists.warm_start(left.is_none(), k)?;
         let known = ground_truth.known(Split::All);
         let quantiser = &lists.quantiser;
         let curve = recall_curve(quantiser, &warm_start, left, right, &known, ctx)?;
@@ -286,7 +284,9 @@ impl Index {
         let ids = self.segment.ids(ctx)?;
         let mut pairs = Vec::new();
         let mut hand_over = |found: Vec<(u32, u32, f32)>| {
-            let found = found.into_iter().filter(|pair| wanted(pair.0, pair.1));
+            // Shells hold removed items, too.
+            let found = found.into_iter();
+            let found = found.filter(|pair| wanted(pair.0, pair.1) && right.takes_part(pair.1));
             let found = found.map(|(left, right, far)| (left, ids[right as usize], far));
             Ok(memory::extend(&mut pairs, found, PAIRS)?)
         };
@@ -294,9 +294,7 @@ impl Index {
         if let Some(lists) = self.segment.lists(ctx)?.filter(|_| !few) {
             ctx.begin_stage("lists");
             let (_, bound) = filter_interval::<f32>(left.metric, radius, left.rows.dim());
-            let of_lists = RightLists::of_items(right, &lists.starts, |_| true)?;
-            let radii: &[f32] = self.segment.array("radii").values();
-            let shells = Shells::new(&lists.quantiser, of_lists, radii, bound, ctx)?;
+            let shells = lists.shells(self.segment.array("radii").values(), bound, ctx)?;
             if shells.are_worth(left, ctx)? {
                 ctx.begin_stage("radius");
                 let join = RadiusBlocks::new(left, (right, &shells.order), radius, ctx);

@@ -133,7 +133,7 @@ impl Index {
             (Some(lists), Some(plan)) => {
                 let reach = lists.reach(&right, plan.probes, ctx)?;
                 let of_items = lists.probes(&right, k, reach, ctx)?;
-                let warm_start = lists.warm_start(true, k);
+                let warm_start = lists.warm_start(true, k)?;
                 let probe_lists =
                     ProbeLists::of_chunk(warm_start, &lists.starts, of_items, chunk.clone());
                 by_lists(&left, &right, k, Some(first), probe_lists, ctx)?

@@ -4,7 +4,7 @@ use lshjoin_kernels::{CodePair, Isa, LeftPanel, Quantised, each_near_least, leas
 use rayon::prelude::*;
 
 use crate::{
-    base::{context::Context, error::Result},
+    base::{context::Context, counting_sort::sort_by_row, error::Result},
     ivf::{
         centroids::{BLOCK as OF_PANEL, CentroidPanel},
         list_offsets::ListOffsets,
@@ -176,7 +176,18 @@ impl Buffers {
                 }
             }
         }
-        self.sort_by_row(rows.len())
+        self.ends.clear();
+        self.ends.resize(rows.len(), 0);
+        for &(row, _) in &self.found {
+            self.ends[row as usize] += 1;
+        }
+        sort_by_row(
+            &self.found,
+            &mut self.ends,
+            &mut self.by_row,
+            (0, 0.0),
+            NEAR_LISTS,
+        )
     }
 
     /// Finds lists of the group that is nearest to the gathered rows, and sets the least distances.
@@ -217,26 +228,6 @@ impl Buffers {
             (row, (first + pair.right, pair.square))
         });
         self.found.extend(found);
-        Ok(())
-    }
-
-    /// Puts what was found in the order of rows, by counting.
-    fn sort_by_row(&mut self, rows: usize) -> Result<()> {
-        self.ends.clear();
-        self.ends.resize(rows, 0);
-        for &(row, _) in &self.found {
-            self.ends[row as usize] += 1;
-        }
-        let mut start = 0;
-        for end in &mut self.ends {
-            start += std::mem::replace(end, start);
-        }
-        memory::resize(&mut self.by_row, self.found.len(), (0, 0.0), NEAR_LISTS)?;
-        for &(row, list) in &self.found {
-            let end = &mut self.ends[row as usize];
-            self.by_row[*end] = list;
-            *end += 1;
-        }
         Ok(())
     }
 

@@ -41,11 +41,24 @@ impl ListOffsets {
 
     /// The rows, given by their lists, in order of lists; within a list as they come.
     pub(crate) fn order(&self, lists: &[u32]) -> Result<Vec<u32>> {
-        let (mut order, mut next) = (memory::zeroed(lists.len(), ROW_NUMBERS)?, self.clone());
-        for (row, &list) in (0..).zip(lists) {
-            order[next.take(list, 1)] = row;
+        self.by_list(lists.iter().copied().zip(0..), ROW_NUMBERS)
+    }
+
+    /// What these lists have, given with the lists that it belongs to: in order of lists, within a list
+    /// as it comes.
+    ///
+    /// # Errors
+    /// When there is no memory for it, which the error calls `what`.
+    pub(crate) fn by_list(
+        &self,
+        of_lists: impl Iterator<Item = (u32, u32)>,
+        what: &'static str,
+    ) -> Result<Vec<u32>> {
+        let (mut sorted, mut next) = (memory::zeroed(self.rows(), what)?, self.clone());
+        for (list, value) in of_lists {
+            sorted[next.take(list, 1)] = value;
         }
-        Ok(order)
+        Ok(sorted)
     }
 
     /// Takes `count` rows off the start of a list; returns the first.

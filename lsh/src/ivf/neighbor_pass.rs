@@ -64,15 +64,13 @@ impl<T: Scalar> CodeJoin<'_, T> {
         let found_by = match self.left {
             None => None,
             Some(_) => {
-                let places = items.iter().copied().enumerate();
-                let places = places.filter(|&(_, item)| item != u32::MAX);
-                let found = memory::collect(places.clone().map(|(_, item)| item), ROW_NUMBERS)?;
-                let rows = places.map(|(place, _)| (place / width) as u32);
-                let rows = memory::collect(rows, ROW_NUMBERS)?;
-                let starts = ListOffsets::new(found.iter().copied(), self.right.len());
-                let order = starts.order(&found)?;
-                let rows = order.into_iter().map(|place| rows[place as usize]);
-                Some((starts, memory::collect(rows, ROW_NUMBERS)?))
+                let found = items.iter().copied().enumerate();
+                let found = found.filter(|&(_, item)| item != u32::MAX);
+                let found = found.map(|(place, item)| (item, (place / width) as u32));
+                let of_items = found.clone().map(|(item, _)| item);
+                let starts = ListOffsets::new(of_items, self.right.len());
+                let rows = starts.by_list(found, ROW_NUMBERS)?;
+                Some((starts, rows))
             }
         };
         let before = Before {

@@ -15,7 +15,7 @@ use crate::{
         coarse_quantiser::CoarseQuantiser,
         list_offsets::ListOffsets,
         margins::Reach,
-        probes::{Parts, Probes, RightLists, assign},
+        probes::{Probes, RightLists, assign, assign_probing},
         warm_start::WarmStart,
     },
     vectors::Vectors,
@@ -36,7 +36,15 @@ pub(crate) struct ProbeLists {
 pub(crate) struct Step<'a> {
     pub(crate) left: Cow<'a, [u32]>,
     pub(crate) right: Cow<'a, [u32]>,
-    pub(crate) blocks: Vec<(Range<usize>, Range<usize>)>,
+    pub(crate) blocks: Vec<Ranges>,
+}
+
+/// Positions of left and of right rows.
+type Ranges = (Range<usize>, Range<usize>);
+
+/// Whether there is anything to compare.
+fn has_pairs((left, right): &Ranges) -> bool {
+    !left.is_empty() && !right.is_empty()
 }
 
 /// Of a range of positions of rising rows, those of rows in `chunk`.
@@ -60,20 +68,22 @@ impl ProbeLists {
         reach: Reach,
         ctx: &Context,
     ) -> Result<Self> {
-        let of_right = left.is_none().then(|| (&warm_start, Parts::of(reach)));
-        let (positions, mut probes) = assign(quantiser, right, of_right, ctx)?;
-        let right = RightLists::of_all(positions)?;
-        let mut of_left = None;
-        if let Some(left) = left {
-            let probing = Some((&warm_start, Parts::of(reach)));
-            let (offsets, of_queries) = assign(quantiser, left, probing, ctx)?;
-            (of_left, probes) = (Some(offsets), of_queries);
-        }
+        let (left, right, probes) = match left {
+            None => {
+                let (right, probes) = assign_probing(quantiser, right, &warm_start, reach, ctx)?;
+                (None, right, probes)
+            }
+            Some(left) => {
+                let right = assign(quantiser, right, ctx)?;
+                let (left, probes) = assign_probing(quantiser, left, &warm_start, reach, ctx)?;
+                (Some(left), right, probes)
+            }
+        };
         Ok(Self {
             warm_start: warm_start.into(),
-            left: of_left,
-            right: right.into(),
-            probes: probes.unwrap_or_default().into(),
+            left,
+            right: RightLists::of_all(right)?.into(),
+            probes: probes.into(),
             chunk: None,
         })
     }
@@ -91,10 +101,8 @@ impl ProbeLists {
         reach: Reach,
         ctx: &Context,
     ) -> Result<Self> {
-        let probing = Some((&*warm_start, Parts::of(reach)));
-        let (left, probes) = assign(quantiser, queries, probing, ctx)?;
-        let probes = probes.unwrap_or_default();
-        let mut wanted = probes.lists(quantiser.len());
+        let (left, probes) = assign_probing(quantiser, queries, &warm_start, reach, ctx)?;
+        let mut wanted = probes.probed();
         for list in (0..left.len() as u32).filter(|&list| !left.of(list).is_empty()) {
             let near = warm_start.from(list).iter();
             near.for_each(|&other| wanted[other as usize] = true);
@@ -119,14 +127,13 @@ impl ProbeLists {
         (items, starts): (&Vectors<'_, T>, &ListOffsets),
         ctx: &Context,
     ) -> Result<Step<'static>> {
-        let (of_left, _) = assign(quantiser, left, None, ctx)?;
+        let of_left = assign(quantiser, left, ctx)?;
         let right = RightLists::of_items(items, starts, |list| !of_left.of(list).is_empty())?;
         let lists = 0..of_left.len() as u32;
         let blocks = lists.map(|list| (of_left.of(list), right.positions.of(list)));
-        let blocks = blocks.filter(|(left, right)| !left.is_empty() && !right.is_empty());
         Ok(Step {
             left: memory::collect(0..of_left.rows() as u32, ROW_NUMBERS)?.into(),
-            blocks: blocks.collect(),
+            blocks: blocks.filter(has_pairs).collect(),
             right: right.order.into(),
         })
     }
@@ -161,15 +168,12 @@ impl ProbeLists {
             Some((chunk, _)) => self.part_of_chunk(part, chunk),
             None => {
                 let lists = 0..self.right.positions.len() as u32;
-                let blocks = lists.map(|list| {
-                    let rows = self.probes.of(part, list, self.right.positions.len());
-                    (rows, self.right.positions.of(list))
-                });
-                let blocks = blocks.filter(|(left, right)| !left.is_empty() && !right.is_empty());
+                let blocks =
+                    lists.map(|list| (self.probes.of(part, list), self.right.positions.of(list)));
                 Ok(vec![Step {
                     left: self.probes.rows.as_slice().into(),
                     right: self.right.order.as_slice().into(),
-                    blocks: blocks.collect(),
+                    blocks: blocks.filter(has_pairs).collect(),
                 }])
             }
         }
@@ -187,10 +191,7 @@ impl ProbeLists {
         let own = within(&right.order, 0..right.order.len(), chunk);
         let (mut probing, mut straight, mut turned) = (Vec::new(), Vec::new(), Vec::new());
         for list in 0..right.positions.len() as u32 {
-            let (all, items) = (
-                probes.of(part, list, right.positions.len()),
-                right.positions.of(list),
-            );
+            let (all, items) = (probes.of(part, list), right.positions.of(list));
             let inside = within(&probes.rows, all.clone(), chunk);
             let start = probing.len();
             memory::extend(
@@ -207,7 +208,7 @@ impl ProbeLists {
             }
         }
         for blocks in [&mut straight, &mut turned] {
-            blocks.retain(|(left, right)| !left.is_empty() && !right.is_empty());
+            blocks.retain(has_pairs);
         }
         Ok(vec![
             Step {
@@ -265,9 +266,7 @@ impl ProbeLists {
                 blocks.push((from..rows_of_left.len(), own));
             }
         }
-        blocks.retain(|(left, right): &(Range<usize>, Range<usize>)| {
-            !left.is_empty() && !right.is_empty()
-        });
+        blocks.retain(has_pairs);
         Ok(Step {
             left: rows_of_left.into(),
             right: order.into(),
@@ -287,7 +286,7 @@ impl ProbeLists {
         list: u32,
         rows: &Range<usize>,
         near: &Range<usize>,
-    ) -> impl ExactSizeIterator<Item = (Range<usize>, Range<usize>)> {
+    ) -> impl ExactSizeIterator<Item = Ranges> {
         let (whole, before) = match &self.chunk {
             Some((chunk, starts)) => {
                 let whole = starts.of(list);

@@ -22,7 +22,6 @@ use crate::{
 
 /// Lists are probed in parts, up to some margins: all rows are compared with what is more promising
 /// first, so that most pairs of later parts fail the filter on codes.
-#[derive(Default)]
 pub(super) struct Parts {
     /// Rising.
     pub(super) margins: Vec<f32>,
@@ -62,9 +61,9 @@ pub(crate) struct RightLists {
 }
 
 /// The rows that probe each list, by part and list, as internal ids.
-#[derive(Default)]
 pub(crate) struct Probes {
     pub(super) parts: Parts,
+    lists: usize,
     starts: ListOffsets,
     pub(super) rows: Vec<u32>,
 }
@@ -122,29 +121,46 @@ fn assigned<T: Scalar>(
     }
 }
 
-/// Gives the side's rows internal ids by list and, where they probe, collects which rows probe each
-/// list.
+/// Gives the side's rows internal ids by list.
 pub(super) fn assign<T: Scalar>(
     quantiser: &CoarseQuantiser,
     side: &mut Vectors<'_, T>,
-    probing: Option<(&WarmStart, Parts)>,
     ctx: &Context,
-) -> Result<(ListOffsets, Option<Probes>)> {
+) -> Result<ListOffsets> {
     let rows = memory::collect(0..side.len() as u32, ROW_NUMBERS)?;
-    let parts = probing
-        .as_ref()
-        .map(|(warm_start, parts)| (*warm_start, parts));
-    let blocks = assigned(quantiser, side, &rows, parts, ctx)?;
+    let blocks = assigned(quantiser, side, &rows, None, ctx)?;
+    let (starts, order) = by_list(&blocks, quantiser)?;
+    drop(blocks);
+    side.reorder(order)?;
+    Ok(starts)
+}
+
+/// The same, and collects which rows probe each list.
+pub(super) fn assign_probing<T: Scalar>(
+    quantiser: &CoarseQuantiser,
+    side: &mut Vectors<'_, T>,
+    warm_start: &WarmStart,
+    reach: Reach,
+    ctx: &Context,
+) -> Result<(ListOffsets, Probes)> {
+    let parts = Parts::of(reach);
+    let rows = memory::collect(0..side.len() as u32, ROW_NUMBERS)?;
+    let blocks = assigned(quantiser, side, &rows, Some((warm_start, &parts)), ctx)?;
+    let (starts, order) = by_list(&blocks, quantiser)?;
+    let ids = (0..).zip(order.iter().copied());
+    let probes = Probes::new(parts, &blocks, ids, quantiser.len())?;
+    drop(blocks);
+    side.reorder(order)?;
+    Ok((starts, probes))
+}
+
+/// Where the rows of lists start, and the rows in order of lists.
+fn by_list(blocks: &[OfBlock], quantiser: &CoarseQuantiser) -> Result<(ListOffsets, Vec<u32>)> {
     let of_rows = blocks.iter().flat_map(|block| &block.lists);
     let of_rows = memory::collect(of_rows.copied(), ROW_NUMBERS)?;
     let starts = ListOffsets::new(of_rows.iter().copied(), quantiser.len());
     let order = starts.order(&of_rows)?;
-    let ids = (0..).zip(order.iter().copied());
-    let probes = probing.map(|(_, parts)| Probes::new(parts, &blocks, ids, quantiser.len()));
-    let probes = probes.transpose()?;
-    drop(blocks);
-    side.reorder(order)?;
-    Ok((starts, probes))
+    Ok((starts, order))
 }
 
 /// A key for each part of each list.
@@ -163,20 +179,16 @@ impl Probes {
     ) -> Result<Self> {
         let keys = blocks.iter().flat_map(|block| &block.keys).copied();
         let starts = ListOffsets::new(keys, parts.margins.len() * lists);
-        let (mut rows, mut next) = (memory::zeroed(starts.rows(), PROBES)?, starts.clone());
-        for (id, position) in ids {
-            let (block, row) = (
-                &blocks[position as usize / BLOCK],
-                position as usize % BLOCK,
-            );
-            for &key in block.keys_of(row) {
-                rows[next.take(key, 1)] = id;
-            }
-        }
+        let probes = ids.flat_map(|(id, position)| {
+            let position = position as usize;
+            let keys = blocks[position / BLOCK].keys_of(position % BLOCK);
+            keys.iter().map(move |&key| (key, id))
+        });
         Ok(Self {
+            rows: starts.by_list(probes, PROBES)?,
             parts,
+            lists,
             starts,
-            rows,
         })
     }
 
@@ -205,19 +217,15 @@ impl Probes {
     }
 
     /// Where the rows that probe a list are.
-    pub(super) fn of(&self, part: usize, list: u32, lists: usize) -> Range<usize> {
-        self.starts.of(key(part, list, lists))
+    pub(super) fn of(&self, part: usize, list: u32) -> Range<usize> {
+        self.starts.of(key(part, list, self.lists))
     }
 
     /// The lists that some row probes.
-    pub(super) fn lists(&self, lists: usize) -> Vec<bool> {
-        let mut probed = vec![false; lists];
-        for part in 0..self.parts.margins.len() {
-            for (list, probed) in (0..).zip(&mut probed) {
-                *probed |= !self.of(part, list, lists).is_empty();
-            }
-        }
-        probed
+    pub(super) fn probed(&self) -> Vec<bool> {
+        let parts = 0..self.parts.margins.len();
+        let is_probed = |list| parts.clone().any(|part| !self.of(part, list).is_empty());
+        (0..self.lists as u32).map(is_probed).collect()
     }
 }
 

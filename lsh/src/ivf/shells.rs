@@ -10,11 +10,8 @@ use lshjoin_kernels::{LeftPanel, Near, RightPanel, Scalar, memory, near_pairs};
 use rayon::prelude::*;
 
 use crate::{
-    base::{context::Context, error::Result, sampling::sample},
-    ivf::{
-        coarse_quantiser::CoarseQuantiser, list_distances::BLOCK, list_offsets::ListOffsets,
-        probes::RightLists,
-    },
+    base::{ROW_NUMBERS, context::Context, error::Result, sampling::sample},
+    ivf::{coarse_quantiser::CoarseQuantiser, list_distances::BLOCK, list_offsets::ListOffsets},
     vectors::Vectors,
 };
 
@@ -48,8 +45,7 @@ pub(crate) fn radius_of<T: Scalar>(side: &Vectors<'_, T>, row: usize, centroid: 
 }
 
 /// The rows of lists, in shells around their centroids.
-pub(crate) struct Shells<'a> {
-    quantiser: &'a CoarseQuantiser,
+pub(crate) struct Shells {
     panels: Vec<(u32, RightPanel)>,
     /// Rows by list, by rising distance from its centroid.
     pub(crate) order: Vec<u32>,
@@ -74,26 +70,24 @@ pub(crate) struct NearShells {
     pub(crate) blocks: Vec<(Range<usize>, Range<usize>)>,
 }
 
-impl<'a> Shells<'a> {
-    /// Of these rows, given [how far](radius_of) each is from its centroid, for a radius of `bound`.
+impl Shells {
+    /// Of all rows, by list, given [how far](radius_of) each is from its centroid, for a radius of
+    /// `bound`.
     ///
     /// # Errors
     /// When there is no memory.
     pub(crate) fn new(
-        quantiser: &'a CoarseQuantiser,
-        lists: RightLists,
+        quantiser: &CoarseQuantiser,
+        starts: &ListOffsets,
         radii: &[f32],
         bound: f32,
         ctx: &Context,
     ) -> Result<Self> {
-        let RightLists {
-            mut order,
-            positions,
-        } = lists;
+        let mut order = memory::collect(0..starts.rows() as u32, ROW_NUMBERS)?;
         let (mut shells, mut ends, mut reaches) = (Vec::new(), vec![0], Vec::new());
-        for list in 0..positions.len() as u32 {
+        for list in 0..starts.len() as u32 {
             ctx.check()?;
-            let of_list = positions.of(list);
+            let of_list = starts.of(list);
             let rows = &mut order[of_list.clone()];
             rows.sort_unstable_by(|&x, &y| {
                 let by_radius = radii[x as usize].total_cmp(&radii[y as usize]);
@@ -127,7 +121,6 @@ impl<'a> Shells<'a> {
             Ok((lists[0], panel))
         });
         Ok(Self {
-            quantiser,
             panels: panels.collect::<Result<_>>()?,
             order,
             shells,
@@ -163,17 +156,15 @@ impl<'a> Shells<'a> {
             },
         );
         let blocks: Vec<Vec<(u32, u32)>> = blocks.collect::<Result<_>>()?;
-        let shells = blocks.iter().flatten().map(|&(shell, _)| shell);
+        let found = blocks.iter().flatten().copied();
+        let shells = found.clone().map(|(shell, _)| shell);
         let offsets = ListOffsets::new(shells, self.shells.len());
-        let (mut order, mut next) = (memory::zeroed(offsets.rows(), SHELLS)?, offsets.clone());
-        for &(shell, row) in blocks.iter().flatten() {
-            order[next.take(shell, 1)] = row;
-        }
+        let rows = offsets.by_list(found, SHELLS)?;
         let blocks = (0..).zip(&self.shells);
         let blocks = blocks.map(|(shell, of_shell)| (offsets.of(shell), of_shell.rows.clone()));
         let blocks = blocks.filter(|(left, _)| !left.is_empty());
         Ok(NearShells {
-            rows: order,
+            rows,
             blocks: memory::collect(blocks, SHELLS)?,
         })
     }
@@ -223,7 +214,7 @@ impl<'a> Shells<'a> {
     /// megabytes where nearly all is.
     pub(crate) fn rows_at_once(&self) -> usize {
         const MOST: usize = 1 << 24;
-        (MOST / self.quantiser.len().max(1)).clamp(BLOCK, 1 << 16)
+        (MOST / self.of_lists.len().max(1)).clamp(BLOCK, 1 << 16)
     }
 }
 

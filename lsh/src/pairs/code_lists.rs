@@ -18,6 +18,7 @@ use crate::{
     base::{
         check::positive,
         context::Context,
+        counting_sort::sort_by_row,
         error::{Error, Result},
     },
     pairs::{
@@ -326,16 +327,8 @@ impl CodeSink<'_> {
                 found.push((row, key(distance, first + others[other as usize])));
             }
         }
-        // Sorted by row, by counting, so that each list is locked once for all that is new to it.
-        let mut start = 0;
-        for end in ends.iter_mut() {
-            start += std::mem::replace(end, start);
-        }
-        memory::resize(keys, found.len(), NONE, NEIGHBORS)?;
-        for &(row, key) in found.iter() {
-            keys[ends[row as usize]] = key;
-            ends[row as usize] += 1;
-        }
+        // So that each list is locked once for all that is new to it.
+        sort_by_row(found, ends, keys, NONE, NEIGHBORS)?;
         let mut start = 0;
         for (&row, &end) in rows.iter().zip(ends.iter()) {
             if start < end {

@@ -3,7 +3,7 @@
 use lshjoin_kernels::{LeftPanel, Near, RightPanel, Scalar, memory, near_pairs, nearest_pairs};
 
 use crate::{
-    base::{check::positive, context::Context, error::Result},
+    base::{check::positive, context::Context, counting_sort::sort_by_row, error::Result},
     pairs::{
         results::{NEIGHBORS, Neighbors},
         tile_join::PairSink,
@@ -131,16 +131,8 @@ impl<T: Scalar> TopKSink<'_, T> {
                 found.push((row, candidate));
             }
         }
-        // Sorted by row, by counting, so that each list is locked once for all that is new to it.
-        let mut start = 0;
-        for end in ends.iter_mut() {
-            start += std::mem::replace(end, start);
-        }
-        memory::resize(candidates, found.len(), Candidate::default(), NEIGHBORS)?;
-        for &(row, candidate) in found.iter() {
-            candidates[ends[row as usize]] = candidate;
-            ends[row as usize] += 1;
-        }
+        // So that each list is locked once for all that is new to it.
+        sort_by_row(found, ends, candidates, Candidate::default(), NEIGHBORS)?;
         let mut start = 0;
         for (&row, &end) in rows.iter().zip(ends.iter()) {
             let group = &mut candidates[start..end];

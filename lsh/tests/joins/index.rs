@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use lshjoin::{
-    Context, Index, IndexBuilder, JoinPlan, KnnJoin, Metric, Neighbors, PartitionPlan, Rows,
+    Context, Distance, Index, IndexBuilder, JoinPlan, KnnJoin, Metric, Neighbors, PartitionPlan,
+    RadiusJoin, RadiusNeighbors, Rows,
 };
 
 use super::{on, rows, to_f32};
@@ -276,4 +277,38 @@ fn what_was_added_and_removed_is_as_if_built_of_what_is_left() {
     let exact = |index: &Index| index.knn(items, K, &JoinPlan::Exact, &ctx).unwrap();
     // Items at the same distance in single precision may come in another order.
     assert_eq!(exact(&saved).distances, exact(&index).distances);
+}
+
+#[test]
+fn all_items_within_a_radius_are_found_among_those_of_the_lists() {
+    // Dimensions enough that near pairs are few, of which some are equal.
+    let (values, others) = (clustered(ITEMS, 1), clustered(5000, 1));
+    let (items, ctx) = (Rows::new(&values, DIM).unwrap(), Context::new().unwrap());
+    let queries = Rows::new(&others, DIM).unwrap();
+    for (metric, radius) in [(Distance::Euclidean, 0.4), (Distance::Cosine, 1e-4)] {
+        let mut index = build(&values, metric.into(), &ctx);
+        let check = |index: &Index, kept: &dyn Fn(i64) -> bool| {
+            let expected = RadiusJoin::new(items, radius).distance(metric);
+            let expected = expected.queries(queries).run(&ctx).unwrap();
+            let found = index.radius(queries, radius, &ctx).unwrap();
+            for query in 0..queries.len() {
+                let of = |found: &RadiusNeighbors<f32>| {
+                    found.indices[found.lims[query] as usize..found.lims[query + 1] as usize]
+                        .to_vec()
+                };
+                let ids = of(&expected).into_iter().map(|row| 3 * row - 40);
+                let mut ids: Vec<i64> = ids.filter(|&id| kept(id)).collect();
+                let mut found = of(&found);
+                ids.sort_unstable();
+                found.sort_unstable();
+                assert_eq!(found, ids, "{metric:?}, query {query}");
+            }
+            found.indices.len()
+        };
+        let all = check(&index, &|_| true);
+        assert!((5000..500_000).contains(&all), "{metric:?}: {all} pairs");
+        let gone: Vec<i64> = ids().into_iter().step_by(4).collect();
+        index.remove(&gone, &ctx).unwrap();
+        assert!(check(&index, &|id| gone.binary_search(&id).is_err()) < all);
+    }
 }

@@ -107,12 +107,7 @@ def plan_files(
     Raises:
         ValueError: when the limit is too small, or too small for float64, which no index holds.
     """
-    numbers = json.loads(join.to_json())
-    probes = numbers.get("probes") if numbers.get("until_recall") is None else None
-    width = max(dtype.itemsize, 4)
-    native = engine.FileJoin(
-        queries, items, dim, width=width, k=k, lists=numbers.get("lists"), probes=probes
-    )
+    native = _native(join, queries, items, dim, k, max(dtype.itemsize, 4))
     asked = items if queries is None else queries
     reads = {} if queries is None else {"queries": (queries * dtype.itemsize * dim, 1)}
     reads["items"] = (items * dtype.itemsize * dim, 1)
@@ -141,18 +136,23 @@ def plan_files(
 
 def chunk_rows(plan: FilesPlan, fixed: JoinPlan, k: int, with_itself: bool) -> int:
     """Queries at a time, now that it is known how many lists they probe."""
-    numbers = json.loads(fixed.to_json())
-    native = engine.FileJoin(
-        None if with_itself else plan.queries,
-        plan.items,
-        plan.dim,
-        k=k,
-        lists=numbers.get("lists"),
-        probes=numbers.get("probes"),
-    )
+    queries = None if with_itself else plan.queries
+    native = _native(fixed, queries, plan.items, plan.dim, k)
     told = native.out_of_core(beside_python(plan.memory_limit), _BATCH)
     # Where that many probes leave no room, the least that was planned for is taken.
     return int(json.loads(told)["chunk"]) if told else min(plan.chunk or 1, _LEAST_CHUNK)
+
+
+def _native(
+    join: JoinPlan, queries: int | None, items: int, dim: int, k: int | None, width: int = 4
+) -> engine.FileJoin:
+    """The join as the engine knows it; ``width`` is that of a value."""
+    numbers = json.loads(join.to_json())
+    # Until a recall is reached it is not known how many.
+    probes = numbers.get("probes") if numbers.get("until_recall") is None else None
+    return engine.FileJoin(
+        queries, items, dim, width=width, k=k, lists=numbers.get("lists"), probes=probes
+    )
 
 
 def batch_rows(items: int, dim: int, memory_limit: int) -> int:
