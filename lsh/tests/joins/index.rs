@@ -290,7 +290,10 @@ fn all_items_within_a_radius_are_found_among_those_of_the_lists() {
         let check = |index: &Index, kept: &dyn Fn(i64) -> bool| {
             let expected = RadiusJoin::new(items, radius).distance(metric);
             let expected = expected.queries(queries).run(&ctx).unwrap();
+            let ctx = Context::new().unwrap();
             let found = index.radius(queries, radius, &ctx).unwrap();
+            // Not all pairs were compared.
+            assert!(ctx.report().seconds.iter().any(|stage| stage.0 == "radius"));
             for query in 0..queries.len() {
                 let of = |found: &RadiusNeighbors<f32>| {
                     found.indices[found.lims[query] as usize..found.lims[query + 1] as usize]
