@@ -4,8 +4,13 @@
 //! before it, if that is smaller than what it has: a compare and two selections for a whole register
 //! of places.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
 use pulp::{Simd, WithSimd};
 
+#[cfg(target_arch = "x86_64")]
+use crate::base::isa::Level;
 use crate::{base::isa::Isa, simd::dispatch::dispatch};
 
 /// Keys that are compared side by side.
@@ -24,6 +29,21 @@ const LANES: usize = 8;
 /// assert_eq!(list, [1, 3, 5]);
 /// ```
 pub fn insert_keys(list: &mut [i64], keys: &[i64], isa: Isa) {
+    #[cfg(target_arch = "x86_64")]
+    if let Level::Avx512 | Level::Avx512Vnni | Level::Amx = isa.level()
+        && let (chunks, []) = list.as_chunks_mut::<LANES>()
+    {
+        // SAFETY: all of these levels have AVX-512 F, and an Isa is one of this machine.
+        unsafe {
+            if let Ok(list) = <&mut [_; 1]>::try_from(&mut *chunks) {
+                return avx512::insert_keys(list, keys);
+            } else if let Ok(list) = <&mut [_; 2]>::try_from(&mut *chunks) {
+                return avx512::insert_keys(list, keys);
+            } else if let Ok(list) = <&mut [_; 3]>::try_from(&mut *chunks) {
+                return avx512::insert_keys(list, keys);
+            }
+        }
+    }
     dispatch(isa, InsertKeys { list, keys });
 }
 
@@ -60,7 +80,7 @@ fn contains(list: &[i64], key: i64) -> bool {
 
 /// Inserts a key into a sorted list, whose largest goes.
 #[inline(always)]
-pub(crate) fn insert(list: &mut [i64], key: i64) {
+fn insert(list: &mut [i64], key: i64) {
     let whole = list.len() / LANES * LANES;
     for at in (whole..list.len()).rev() {
         let before = if at == 0 { i64::MIN } else { list[at - 1] };

@@ -18,7 +18,7 @@ use crate::{
         memory,
     },
     selection::{
-        keys::insert,
+        keys::insert_keys,
         least::{LANES, mask_of},
     },
     simd::{bits::set_bits, dispatch::dispatch},
@@ -82,6 +82,8 @@ impl WithSimd for NearestCodes<'_> {
         let k = k.min(columns);
         let mut product = Product::new();
         let mut squares = memory::filled(f32::INFINITY, BLOCK * columns, PAIRS)?;
+        let isa = panels.left.isa;
+        let mut keys = [0; LANES];
         let mut list = memory::filled(i64::MAX, k.next_multiple_of(KEYS), PAIRS)?;
         for (at, left) in panels.left.bands.iter().enumerate() {
             set_distances2(&panels, at, &mut product, &mut squares);
@@ -96,11 +98,16 @@ impl WithSimd for NearestCodes<'_> {
                 for (chunk, numbers) in squares.as_chunks::<LANES>().0.iter().enumerate() {
                     // Not a number where single precision overflows: as far as can be.
                     let near = |square: f32| (square <= kth) | square.is_nan();
+                    let mut count = 0;
                     for at in set_bits(mask_of(numbers, near)) {
                         let square = at_most_infinite(not_negative(numbers[at]));
-                        insert(&mut list, key(square, chunk * LANES + at));
+                        keys[count] = key(square, chunk * LANES + at);
+                        count += 1;
                     }
-                    kth = square_of(list[k - 1]);
+                    if count > 0 {
+                        insert_keys(&mut list, &keys[..count], isa);
+                        kth = square_of(list[k - 1]);
+                    }
                 }
                 for &key in &list[..k] {
                     let (square, position) = (square_of(key), key as u32 as usize);
