@@ -158,6 +158,22 @@ def test_refused(make, column, message, tmp_path):
         open_dataset(path, column).read()
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_names_that_are_no_text(suffix, tmp_path):
+    """A damaged letter, wherever names of columns stand."""
+    path = write(tmp_path / f"x{suffix}", np.ones((3, 2)), ["a", "b", "c"])
+    content = path.read_bytes()
+    places = [at for at in range(len(content) - 1) if content[at : at + 2] == b"id"]
+    assert places
+    for at in places:
+        path.write_bytes(content[:at] + b"\xe9" + content[at + 1 :])
+        for column in ("v", None):
+            try:
+                open_dataset(path, column, "id")
+            except ValueError as error:
+                assert path.name in str(error), at  # noqa: PT017
+
+
 def test_refused_npy(tmp_path):
     path = tmp_path / "x.npy"
     for array in (np.ones(3), np.ones((2, 2, 2)), np.ones((2, 0))):

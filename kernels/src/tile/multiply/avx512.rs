@@ -96,9 +96,9 @@ macro_rules! zmm_multiply {
             for (row, dots) in (first..).zip(dots) {
                 let least = _mm512_set1_epi32(thresholds.least[row]);
                 for (half, &dots) in dots.iter().enumerate() {
-                    let dots = _mm512_add_epi32(dots, least);
-                    let near = _mm512_cmpge_epi32_mask(dots, least);
+                    let near = _mm512_cmpge_epi32_mask(dots, _mm512_setzero_si512());
                     masks[row] |= u32::from(near) << (half * SIDE);
+                    let dots = _mm512_add_epi32(dots, least);
                     let tile = &mut tiles[row / SIDE + 2 * half].0[row % SIDE];
                     // SAFETY: a row of a tile is 64 bytes, aligned to as many.
                     unsafe { _mm512_store_si512(tile.as_mut_ptr().cast(), dots) };

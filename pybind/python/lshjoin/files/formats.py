@@ -116,7 +116,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except MemoryError:
         raise
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a readable {_format(path)} file: {error}") from None
 
 
@@ -133,10 +133,10 @@ def _open(path: Path) -> pq.ParquetFile | pa.ipc.RecordBatchFileReader:
 
 def _schema_and_rows(path: Path) -> tuple[pa.Schema, int]:
     with _reading(path):
-        if _format(path) == "parquet":
-            file = _open(path)
-            return file.schema_arrow, file.metadata.num_rows
         file = _open(path)
+        if _format(path) == "parquet":
+            return file.schema_arrow, file.metadata.num_rows
+        _ = file.schema.names  # which are decoded only here
         batches = (file.get_batch(number) for number in range(file.num_record_batches))
         return file.schema, sum(batch.num_rows for batch in batches)
 
