@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, SupportsIndex, get_args
 
 from pyspark.sql import functions as F
 
-from lshjoin.arrays.neighbors import NearestMetric
+from lshjoin.arrays.neighbors import Metric, NearestMetric
 from lshjoin.base.checks import at_least_one, to_recall
 from lshjoin.spark.nearest import Search, nearest_rows
 from lshjoin.spark.pairs import Structs
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Mode = Literal["approx", "exact"]
 JoinType = Literal["inner", "leftouter"]
 
-_METRICS = ("euclidean", "manhattan", "cosine", "inner_product")
+_METRICS = (*get_args(Metric), "inner_product")
 # The name of the distances is that of no column of the result.
 _PAIRS = Structs("distance")
 

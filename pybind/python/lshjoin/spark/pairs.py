@@ -124,7 +124,8 @@ def with_ids(dataset: DataFrame, features: str, id_col: str) -> DataFrame:
 
     A null among the ids ends the job that comes upon it.
     """
-    check_exists(dataset, id_col)
+    for name in (features, id_col):
+        check_exists(dataset, name)
     spark_type = dataset.schema[id_col].dataType
     if not isinstance(spark_type, AtomicType):
         raise TypeError(
