@@ -229,6 +229,3 @@ class Hasher(Generic[Functions]):
                 yield from self.hashed(pa.Table.from_batches([batch])).to_batches()
 
         return map_in_arrow(dataset, hash_rows, self.hashed_schema(dataset.schema))
-
-
-VectorHasher = Hasher[Projections]

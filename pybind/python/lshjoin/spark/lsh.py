@@ -56,8 +56,8 @@ class BucketedRandomProjectionLSHModel(LSHModel, BucketLengthParam):
         :meth:`approxSimilarityJoin`.
 
         Where B is larger than ``spark.lshjoin.broadcastBytes`` the data are read several times: to
-        measure them, to take the sample that the join is planned from, to find the neighbours and
-        to fetch their rows. Persist data frames that are expensive to compute; vectors must come
+        measure them, to take the sample that the join is planned from, to find the neighbours and,
+        without ``idCol``, to fetch their rows. Persist data frames that are expensive to compute; vectors must come
         out the same, bit for bit, each time.
 
         Args:
@@ -163,6 +163,9 @@ class BucketedRandomProjectionLSH(LSH, BucketLengthParam):
         >>> nearest = model.approxNearestNeighborsJoin(df2, df, 1, distCol="distance")
         >>> nearest.select("datasetA.id", "datasetB.id", "distance").orderBy("distance").first()
         Row(id=4, id=3, distance=1.4142135623730951)
+        >>> nearest = model.approxNearestNeighborsJoin(df2, df, 1, distCol="distance", idCol="id")
+        >>> nearest.orderBy("distance").first()
+        Row(idA=4, idB=3, distance=1.4142135623730951)
     """
 
     spark_class = "org.apache.spark.ml.feature.BucketedRandomProjectionLSH"
