@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from lshjoin import engine
-from lshjoin.spark import BucketedRandomProjectionLSH, nearest
+from lshjoin.spark import BucketedRandomProjectionLSH, parts
 from pyspark.ml.feature import BucketedRandomProjectionLSH as SparkLSH
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -177,11 +177,13 @@ def parts_case() -> dict[str, Any]:
     rows = rows[np.random.default_rng(0).permutation(len(rows))]
     queries, items = rows[:2_000], rows[2_000:]
     visited = {}
-    for parts in (16, 64, 512):
-        centroids = engine.kmeans(items, parts, seed=0)
-        assigned = nearest._nearest_centroids(items, centroids, 1)
-        visited[parts] = {
-            recall: nearest._probes_for(math.sqrt(recall), queries, items, assigned, centroids)
+    for count in (16, 64, 512):
+        centroids = engine.kmeans(items, count, seed=0)
+        assigned = parts.parts_of_items(items, centroids, "euclidean")
+        visited[count] = {
+            recall: parts.probes_for(
+                math.sqrt(recall), queries, items, assigned, centroids, "euclidean"
+            )
             for recall in (0.8, 0.9, 0.95)
         }
     return {"data": f"{data}, a sample of 20,000 x 384 and 2,000 queries", "visited": visited}

@@ -4,17 +4,24 @@
 ``pyspark.ml.feature``'s. Needs ``pip install 'lshjoin[spark]'`` on the driver and on the executors.
 
 Start with ``stages.py``, which ``lsh.py`` and ``minhash.py`` make their families of. Joins are in
-``similarity.py`` and ``nearest.py``, which send rows to tasks by ``shuffle.py``; ``hashing.py`` is
-the hash functions, ``rows.py``, ``vectors.py`` and ``sets.py`` how rows reach Python. Uses
-``frames`` for parameters and storage, ``arrays`` for joins, ``base`` and the engine.
+``similarity.py`` and ``nearest.py``, which ``parts.py`` plans; ``shuffle.py`` sends their rows to
+tasks, and ``pairs.py`` says what comes back. ``nearest_by.py`` is Spark's own join of nearest
+neighbours; ``dedup.py`` makes groups of near pairs, and ``components.py`` of groups larger ones.
+``hashing.py`` is the hash functions, ``rows.py``, ``vectors.py``, ``sets.py`` and ``sides.py`` how
+rows reach Python. Uses ``frames`` for parameters and storage, ``arrays`` for joins, ``base`` and
+the engine.
 """
 
+from lshjoin.spark.dedup import dedup
 from lshjoin.spark.lsh import BucketedRandomProjectionLSH, BucketedRandomProjectionLSHModel
 from lshjoin.spark.minhash import MinHashLSH, MinHashLSHModel
+from lshjoin.spark.nearest_by import nearest_by_join
 
 __all__ = [
     "BucketedRandomProjectionLSH",
     "BucketedRandomProjectionLSHModel",
     "MinHashLSH",
     "MinHashLSHModel",
+    "dedup",
+    "nearest_by_join",
 ]

@@ -177,11 +177,11 @@ Functions = TypeVar("Functions", bound=HashFunctions)
 
 @dataclass(frozen=True)
 class Hasher(Generic[Functions]):
-    """Hash functions, the column that they read and the one that they write."""
+    """Hash functions, the column that they read and the one that they write, if any."""
 
     functions: Functions
     features: str
-    output: str
+    output: str | None
 
     def row_bytes(self, dataset: DataFrame) -> int:
         """Bytes of what a row of a data frame has in the column that is read."""
@@ -207,15 +207,17 @@ class Hasher(Generic[Functions]):
                 parts.append(self.functions.native.hash(rows, num_threads=threads()))
         return np.concatenate(parts)
 
-    def hashed(self, table: pa.Table) -> pa.Table:
-        """With the column of hashes, if the table has it not."""
-        if self.output in table.column_names:
+    def hashed(self, table: pa.Table, ids: NDArray[np.int32] | None = None) -> pa.Table:
+        """With the column of hashes, if the table has it not; of these ids, if they are known."""
+        if self.output is None or self.output in table.column_names:
             return table
-        return table.append_column(self.output, hash_column(self.ids(table)))
+        return table.append_column(
+            self.output, hash_column(self.ids(table) if ids is None else ids)
+        )
 
     def hashed_schema(self, schema: StructType) -> StructType:
         """The schema of :meth:`hashed`."""
-        if self.output in schema.names:
+        if self.output is None or self.output in schema.names:
             return schema
         return with_field(schema, StructField(self.output, HASHES))
 
@@ -227,6 +229,3 @@ class Hasher(Generic[Functions]):
                 yield from self.hashed(pa.Table.from_batches([batch])).to_batches()
 
         return map_in_arrow(dataset, hash_rows, self.hashed_schema(dataset.schema))
-
-
-VectorHasher = Hasher[Projections]

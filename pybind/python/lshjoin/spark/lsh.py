@@ -14,8 +14,10 @@ from lshjoin.base.checks import at_least_one, to_recall
 from lshjoin.frames.lsh_params import DEFAULT_SEED
 from lshjoin.frames.storage import dense_rows
 from lshjoin.spark.hashing import Projections
-from lshjoin.spark.nearest import nearest_join
+from lshjoin.spark.nearest import Search, nearest_ids, nearest_rows
+from lshjoin.spark.pairs import Ids, Structs
 from lshjoin.spark.params import BucketLengthParam
+from lshjoin.spark.sides import Side, Vectors
 from lshjoin.spark.stages import LSH, MOST_ROWS, LSHModel
 from lshjoin.spark.vectors import dimension, value_bytes
 
@@ -43,6 +45,8 @@ class BucketedRandomProjectionLSHModel(LSHModel, BucketLengthParam):
         distCol: str = "distCol",
         *,
         recall: float = 0.95,
+        idCol: str | None = None,
+        nested: bool = False,
     ) -> DataFrame:
         """For every row of ``datasetA`` the rows of ``datasetB`` nearest to it.
 
@@ -52,8 +56,8 @@ class BucketedRandomProjectionLSHModel(LSHModel, BucketLengthParam):
         :meth:`approxSimilarityJoin`.
 
         Where B is larger than ``spark.lshjoin.broadcastBytes`` the data are read several times: to
-        measure them, to take the sample that the join is planned from, to find the neighbours and
-        to fetch their rows. Persist data frames that are expensive to compute; vectors must come
+        measure them, to take the sample that the join is planned from, to find the neighbours and,
+        without ``idCol``, to fetch their rows. Persist data frames that are expensive to compute; vectors must come
         out the same, bit for bit, each time.
 
         Args:
@@ -62,16 +66,36 @@ class BucketedRandomProjectionLSHModel(LSHModel, BucketLengthParam):
             numNearestNeighbors: neighbours a row of A, at least 1; fewer when B has fewer.
             distCol: name for the column of distances.
             recall: the share of the true neighbours to find, above 0, at most 1 (all of them).
+            idCol: a column of both sides, of numbers, strings or the like without nulls: of the
+                rows that are found its values alone come back, and no row is fetched. Of rows with
+                one id each is a row of its own.
+            nested: with ``idCol``, one row for each row of A, with all its neighbours.
 
         Returns:
             Struct columns ``datasetA`` and ``datasetB`` with the columns of their sides, and
-            ``distCol``, double; in no order.
+            ``distCol``, double; in no order. With ``idCol`` the columns ``idA``, ``idB`` and
+            ``distCol``; nested ``idA`` and ``neighbors``, an array of structs of ``idB`` and
+            ``distCol``, nearest first, ties by id.
+
+        Raises:
+            TypeError: for a column of vectors or ids of another type, or ``nested`` without
+                ``idCol``.
+            ValueError: for fewer than 1 neighbours, a recall that is not above 0 and at most 1,
+                columns that are not there. Nulls, NaN and infinity end the job, with the row or the
+                column named.
         """
-        k = min(at_least_one(numNearestNeighbors), MOST_ROWS)
-        share = to_recall(recall)
+        search = Search(min(at_least_one(numNearestNeighbors), MOST_ROWS), to_recall(recall))
+        if nested and idCol is None:
+            raise TypeError("nested is for ids: pass idCol=, the name of their column")
         hasher = self._hasher(datasetA, datasetB)
+        vectors = Vectors(hasher.features, hasher.functions.dim)
+        if idCol is not None:
+            left, right = self._with_ids(datasetA, datasetB, idCol)
+            sides = Side(left, vectors), Side(right, vectors)
+            return nearest_ids(*sides, search, Ids(distCol, idCol), nested)
         named = self._named(datasetA, datasetB)
-        joined = nearest_join(hasher, *named, k, share, distCol)
+        sides = Side(named[0], vectors), Side(named[1], vectors)
+        joined = nearest_rows(*sides, search, Structs(distCol))
         return self._renamed(joined, (datasetA, datasetB), named)
 
     def _functions(self) -> Projections:
@@ -139,6 +163,9 @@ class BucketedRandomProjectionLSH(LSH, BucketLengthParam):
         >>> nearest = model.approxNearestNeighborsJoin(df2, df, 1, distCol="distance")
         >>> nearest.select("datasetA.id", "datasetB.id", "distance").orderBy("distance").first()
         Row(id=4, id=3, distance=1.4142135623730951)
+        >>> nearest = model.approxNearestNeighborsJoin(df2, df, 1, distCol="distance", idCol="id")
+        >>> nearest.orderBy("distance").first()
+        Row(idA=4, idB=3, distance=1.4142135623730951)
     """
 
     spark_class = "org.apache.spark.ml.feature.BucketedRandomProjectionLSH"
@@ -179,8 +206,11 @@ class BucketedRandomProjectionLSH(LSH, BucketLengthParam):
     def _draw(self, dataset: DataFrame) -> BucketedRandomProjectionLSHModel:
         features = self.getInputCol()
         value_bytes(dataset, features)
+        dim = dimension(dataset, features)
+        if dim == 0:
+            raise ValueError("cannot fit on an empty data frame: its first row tells the dimension")
         native = engine.Model.fit(
-            np.zeros((1, dimension(dataset, features))),
+            np.zeros((1, dim)),
             family="euclidean",
             num_hash_functions=self.getNumHashFunctions(),
             num_hash_tables=self.getNumHashTables(),

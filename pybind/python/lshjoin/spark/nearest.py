@@ -1,86 +1,66 @@
 """Nearest neighbours: of one key, and of every row.
 
-Where the items fit into every task, each task joins its queries with them. Larger items are cut
-into parts, one around each centroid of a coarse quantiser (Lu, Shen, Chen and Ooi 2012 cut both
-sides of a k-NN join so): an item goes to the part of its nearest centroid, a query to those of its
-m nearest, its probes, and a sample tells the m that the recall needs. When that would send queries
-to as many places, all of B is one part, salted into slices that every query goes to. Only vectors
-and hashes of them travel; Spark merges what the parts found and fetches the rows, of which it then
-reads only the columns that somebody asks for.
+Where the items fit into every task, each task joins its queries with them. Else the two sides are
+cut into parts (``parts.py``), in each of which a task compares the queries with the items. Only
+vectors travel, and what their rows are known by: ids, or hashes, by which Spark then fetches the
+rows, of which it reads only the columns that somebody asks for. The neighbours that a part has of a
+query are one array; Spark merges those of all parts.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 from pyspark.sql import Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import DoubleType, StructField
+from pyspark.sql.types import (
+    ArrayType,
+    DoubleType,
+    StructField,
+    StructType,
+)
 
-from lshjoin import engine
 from lshjoin.arrays.knn import knn_join
-from lshjoin.arrays.neighbors import Neighbors
-from lshjoin.base.plan import JoinPlan
-from lshjoin.spark.hashing import Functions, Hasher, VectorHasher
+from lshjoin.arrays.neighbors import NearestMetric, Neighbors
+from lshjoin.spark.hashing import Functions, Hasher
+from lshjoin.spark.pairs import Ids, Structs, check_free
+from lshjoin.spark.parts import Plan, plan_parts
 from lshjoin.spark.rows import (
-    BLOCKS,
     HASH,
     HIGH,
     LOW,
     Batches,
-    Size,
-    block_bytes,
     broadcast_bytes,
     collect,
     content_hash,
     gathered,
     map_in_arrow,
     naming_rows,
-    pair_schema,
-    paired,
-    plain_columns,
     quoted,
-    sample,
-    size,
     threads,
     with_column,
     with_field,
 )
-from lshjoin.spark.shuffle import (
-    Blocks,
-    Cluster,
-    Ints,
-    by_block,
-    exchanged,
-    routed_schema,
-)
-from lshjoin.spark.vectors import check_finite
+from lshjoin.spark.shuffle import by_block, exchanged
+from lshjoin.spark.sides import Side, Vectors, routed
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
-    from pyspark.sql.types import StructType
 
-    from lshjoin._lshjoin import Matrix
-
-# Rows of a side that a plan is made from, and those of them whose neighbours tell the recall.
-_SAMPLE_ROWS, _TRIED_ROWS = 20_000, 2_000
 # Items that every task may compare with all its queries.
 _FEW_ITEMS = 200_000
-# Centroids to a slice's worth of items, since parts are of uneven sizes; and at most.
-_CENTROIDS_A_SLICE, _MOST_CENTROIDS = 2, 2_000
-
+# Neighbours that go back at a time.
 _FOUND_ROWS = 1 << 16
-# Plain columns: Spark sorts by the first of them without looking into rows, unlike by structs.
-_LEFT, _RIGHT = ("left_high", "left_low"), ("right_high", "right_low")
-_FOUND = ", ".join(
-    [*(f"{name} bigint" for name in (*_LEFT, *_RIGHT)), "copy int", "distance double"]
-)
+
+# Which of several rows with the same two hashes, from 1.
+_COPY = "__lshjoin_copy"
+# The array of neighbours, and the field by which Spark sorts it.
+_NEIGHBORS, _DISTANCE = "neighbors", "distance"
 
 
 def nearest_to_key(
@@ -108,282 +88,209 @@ def nearest_to_key(
     return map_in_arrow(dataset, search, schema).orderBy(quoted(dist_col)).limit(k)
 
 
-def nearest_join(
-    hasher: VectorHasher,
-    left: DataFrame,
-    right: DataFrame,
-    k: int,
-    recall: float,
-    dist_col: str,
-) -> DataFrame:
-    """For every left row its nearest right rows."""
-    schema = pair_schema(left.schema, right.schema, dist_col)
-    items = size(right, hasher.row_bytes(right))
-    if items.bytes <= broadcast_bytes(right) and items.rows <= _FEW_ITEMS:
-        return _broadcast(hasher, left, right, k, schema)
-    queries = items if right is left else size(left, hasher.row_bytes(left))
-    plan = _plan(hasher, left, right, queries, items, recall)
-    found = _found(hasher, left, right, k, plan)
-    if plan.replicas > 1:
-        order = Window.partitionBy(*_LEFT).orderBy("distance", *_RIGHT, "copy")
-        found = found.withColumn("rank", F.row_number().over(order)).where(F.col("rank") <= k)
-    return _fetched(hasher.features, found, left, right, dist_col)
+@dataclass(frozen=True)
+class Search:
+    """What every left row wants of the right rows."""
+
+    k: int
+    recall: float  #: the share of the true neighbours
+    metric: NearestMetric = "euclidean"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What rows are known by in what is found: its names there, for columns of a side."""
+
+    left: dict[str, str]
+    right: dict[str, str]
+
+    def schema(self, left: StructType, right: StructType) -> StructType:
+        """For a left row what it is known by, and the array of its neighbours."""
+        neighbor = StructType([StructField(_DISTANCE, DoubleType(), False)])
+        for name, column in self.right.items():
+            neighbor = neighbor.add(name, right[column].dataType)
+        schema = StructType()
+        for name, column in self.left.items():
+            schema = schema.add(name, left[column].dataType)
+        return schema.add(_NEIGHBORS, ArrayType(neighbor, False), False)
+
+    def lists(self, queries: pa.Table, items: pa.Table, near: Neighbors) -> Batches:
+        """The neighbours of some queries among some items, as rows of this schema."""
+        right = [items.column(column).combine_chunks() for column in self.right.values()]
+        names = [_DISTANCE, *self.right]
+        step = max(_FOUND_ROWS // near.indices.shape[1], 1)
+        for start in range(0, len(queries), step):
+            some = slice(start, start + step)
+            found = near.indices[some] >= 0
+            others = pa.array(near.indices[some][found])
+            distances = pa.array(near.distances[some][found].astype(np.float64))
+            neighbors = pa.StructArray.from_arrays(
+                [distances, *(column.take(others) for column in right)], names
+            )
+            ends = np.append(0, np.cumsum(found.sum(axis=1))).astype(np.int32)
+            rows = queries.slice(start, step).select(list(self.left.values()))
+            table = rows.rename_columns(list(self.left))
+            yield from table.append_column(
+                _NEIGHBORS, pa.ListArray.from_arrays(pa.array(ends), neighbors)
+            ).to_batches()
+
+
+_LEFT, _RIGHT = {HIGH: HIGH, LOW: LOW}, {HIGH: HIGH, LOW: LOW, _COPY: _COPY}
+
+
+def nearest_rows(left: Side, right: Side, search: Search, pairs: Structs) -> DataFrame:
+    """For every left row its nearest right rows, as pairs."""
+    schema = pairs.schema(left.rows.schema, right.rows.schema)
+    plan = _plan(left, right, search)
+    if plan is not None:
+        return _fetched(_found(left, right, search, plan, Known(_LEFT, _RIGHT)), left, right, pairs)
+
+    def paired(queries: pa.Table, items: pa.Table, near: Neighbors) -> Batches:
+        found = near.indices >= 0
+        rows, others = np.nonzero(found)[0], near.indices[found]
+        return pairs.batches(queries, rows, items, others, near.distances[found])
+
+    return _broadcast(left, right, search, paired, schema)
+
+
+def nearest_ids(left: Side, right: Side, search: Search, ids: Ids, nested: bool) -> DataFrame:
+    """For every left row the ids of its nearest right rows: a row each, or one with them all."""
+    id_a, id_b = ids.sides
+    check_free(ids.dist_col, id_a, id_b)
+    known = Known({id_a: ids.id_col}, {id_b: ids.id_col})
+    plan = _plan(left, right, search)
+    if plan is None:
+        schema = known.schema(left.rows.schema, right.rows.schema)
+        found = _broadcast(left, right, search, known.lists, schema)
+    else:
+        # Of rows with the same id each has neighbours of its own.
+        known = Known(known.left | _RIGHT, known.right)
+        found = _found(left, right, search, plan, known, ids.id_col)
+    if nested:
+        return found.select(
+            id_a,
+            F.transform(
+                _NEIGHBORS,
+                lambda at: F.struct(at[id_b].alias(id_b), at[_DISTANCE].alias(ids.dist_col)),
+            ).alias(_NEIGHBORS),
+        )
+    return found.select(id_a, F.explode(_NEIGHBORS).alias("at")).select(
+        id_a, f"at.{id_b}", F.col(f"at.{_DISTANCE}").alias(ids.dist_col)
+    )
+
+
+def _plan(left: Side, right: Side, search: Search) -> Plan | None:
+    """None where the items go to every task."""
+    items = right.size()
+    if items.bytes <= broadcast_bytes(right.rows) and items.rows <= _FEW_ITEMS:
+        return None
+    queries = items if right.rows is left.rows else left.size()
+    return plan_parts(left, right, queries, items, search.recall, search.metric)
 
 
 def _broadcast(
-    hasher: VectorHasher, left: DataFrame, right: DataFrame, k: int, schema: StructType
+    left: Side,
+    right: Side,
+    search: Search,
+    give: Callable[[pa.Table, pa.Table, Neighbors], Batches],
+    schema: StructType,
 ) -> DataFrame:
-    rows = collect(right)
+    items, vectors = collect(right.rows), (left.vectors, right.vectors)
+    search = replace(search, recall=1.0)
 
     def join(batches: Batches) -> Batches:
-        if rows is None:
+        if items is None or len(items) == 0:
             return
-        items = hasher.read(rows)
-        for queries in gathered(batches, hasher.functions.row_bytes):
-            distances, indices = _nearest(hasher, queries, rows, items, k, plan=JoinPlan.exact())
-            found = indices >= 0
-            yield from paired(
-                queries, np.nonzero(found)[0], rows, indices[found], distances[found], schema.names
-            )
+        for queries in gathered(batches, vectors[0].bytes):
+            yield from give(queries, items, _nearest(queries, items, vectors, search))
 
-    return map_in_arrow(left, join, schema)
+    return map_in_arrow(left.rows, join, schema)
 
 
 def _nearest(
-    hasher: VectorHasher,
-    left: pa.Table,
-    right: pa.Table,
-    items: Matrix,
-    k: int,
-    recall: float | None = None,
-    plan: JoinPlan | None = None,
+    queries: pa.Table, items: pa.Table, vectors: tuple[Vectors, Vectors], search: Search
 ) -> Neighbors:
+    rows = vectors[0].read(queries), vectors[1].read(items)
     with (
-        naming_rows(left, hasher.features, "queries"),
-        naming_rows(right, hasher.features, "items"),
+        naming_rows(queries, vectors[0].name, "queries"),
+        naming_rows(items, vectors[1].name, "items"),
     ):
         return knn_join(
-            hasher.read(left),
-            items,
-            min(k, max(len(items), 1)),
-            recall=recall,
-            plan=plan,
+            *rows,
+            min(search.k, len(items)),
+            metric=search.metric,
+            recall=search.recall,
             num_threads=threads(),
             progress=False,
         )
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Where queries and items are compared."""
-
-    centroids: NDArray[np.float32] | None  #: (parts, dim); None where there is one part
-    probes: int  #: parts that a query goes to, those of its nearest centroids
-    recall: float  #: inside a block
-    blocks: Blocks
-
-    @property
-    def replicas(self) -> int:
-        """Blocks that a query goes to, at most."""
-        return self.probes * int(self.blocks.down.max())
-
-    def parts_of(self, vectors: Matrix, probes: int) -> Ints:
-        """The nearest parts (rows, probes) of vectors."""
-        if self.centroids is None:
-            return np.zeros((len(vectors), 1), np.int64)
-        return _nearest_centroids(vectors, self.centroids, probes)
-
-
-def _plan(
-    hasher: VectorHasher,
-    left: DataFrame,
-    right: DataFrame,
-    queries: Size,
-    items: Size,
-    recall: float,
-) -> Plan:
-    cluster = Cluster.of(left.sparkSession)
-    capacity = max(block_bytes(left) // max(hasher.row_bytes(left), hasher.row_bytes(right)), 1)
-    slices = math.ceil(items.rows / capacity)
-    if slices > 1 and recall < 1 and queries.rows > 0:
-        # What the parts miss and what a search inside them misses add up to what may be missed.
-        share = math.sqrt(recall)
-        sampled, tried = _sampled(hasher, right, items), _sampled(hasher, left, queries)
-        count = min(_CENTROIDS_A_SLICE * slices, _MOST_CENTROIDS, len(sampled))
-        centroids = engine.kmeans(sampled, count, seed=0, num_threads=threads())
-        assigned = _nearest_centroids(sampled, centroids, 1)
-        probes = _probes_for(share, tried[:_TRIED_ROWS], sampled, assigned, centroids)
-        item_rows = _estimate(assigned, count, items)
-        query_parts = _nearest_centroids(tried, centroids, probes)
-        query_rows = _estimate(query_parts, count, queries) * probes
-        down = np.ceil(item_rows / capacity).astype(np.int64).clip(1)
-        replicas = (query_rows * down).sum() / queries.rows
-        if replicas < slices:
-            across = _across(query_rows, capacity, down, cluster)
-            work = query_rows * down + item_rows * across
-            return Plan(centroids, probes, share, Blocks.balanced(across, down, work, cluster))
-    down = np.array([slices])
-    across = _across(np.array([queries.rows]), capacity, down, cluster)
-    return Plan(None, 1, recall, Blocks.balanced(across, down, np.ones(1), cluster))
-
-
-def _across(query_rows: NDArray[np.float64], capacity: int, down: Ints, cluster: Cluster) -> Ints:
-    """Slices of the queries: as many as fit, and enough for every slot to have a block."""
-    across = np.ceil(query_rows / capacity).astype(np.int64).clip(1)
-    return across * math.ceil(cluster.slots / (across * down).sum())
-
-
-def _sampled(hasher: VectorHasher, dataset: DataFrame, measured: Size) -> Matrix:
-    some = collect(sample(dataset.select(quoted(hasher.features)), measured, _SAMPLE_ROWS))
-    if some is None:
-        return np.empty((0, hasher.functions.dim))
-    return hasher.read(some)
-
-
-def _nearest_centroids(rows: Matrix, centroids: NDArray[np.float32], probes: int) -> Ints:
-    found = knn_join(
-        rows,
-        centroids.astype(rows.dtype),
-        probes,
-        plan=JoinPlan.exact(),
-        num_threads=threads(),
-        progress=False,
-    )
-    return found.indices
-
-
-def _probes_for(
-    share: float, queries: Matrix, items: Matrix, assigned: Ints, centroids: NDArray[np.float32]
-) -> int:
-    """How many nearest centroids of a query lead to such a share of the nearest items.
-
-    A sample's neighbours are farther than those among all rows, and so the more often elsewhere:
-    the number errs towards too many. Items equal to the query, itself it may be, tell nothing.
-    """
-    distances, nearest = knn_join(
-        queries, items, 2, plan=JoinPlan.exact(), num_threads=threads(), progress=False
-    )
-    told = (distances > 0) & (nearest >= 0)
-    order = _nearest_centroids(queries, centroids, len(centroids))
-    ranks = np.argsort(order, axis=1)  # of each centroid
-    found = np.take_along_axis(ranks, assigned[nearest, 0], axis=1)[told]
-    if len(found) == 0:
-        return 1
-    return 1 + int(np.quantile(found, share, method="higher"))
-
-
-def _estimate(parts: Ints, count: int, measured: Size) -> NDArray[np.float64]:
-    """Rows of each part, by those of a sample, each in as many parts as it has columns."""
-    found = np.bincount(parts.ravel(), minlength=count).astype(np.float64)
-    return found * (measured.rows / max(parts.size, 1))
-
-
 def _found(
-    hasher: VectorHasher, left: DataFrame, right: DataFrame, k: int, plan: Plan
+    left: Side, right: Side, search: Search, plan: Plan, known: Known, *carried: str
 ) -> DataFrame:
-    """The neighbours that each block finds: hashes of vectors, which copy of it, distances."""
-    routed_left = _routed(hasher, left, plan, plan.probes, plan.blocks.of_left)
-    routed_right = _routed(hasher, right, plan, 1, plan.blocks.of_right)
+    """The nearest right rows of each left one, by what both are known by."""
+    routed_left = routed(left, carried, plan.of_queries, plan.blocks.of_left)
+    routed_right = routed(right, carried, plan.of_items, plan.blocks.of_right)
+    vectors, inside = (left.vectors, right.vectors), replace(search, recall=plan.recall)
 
     def join(batches: Batches) -> Batches:
-        for _, queries, items in by_block(batches):
-            if len(queries) == 0 or len(items) == 0:
+        for _, lefts, rights in by_block(batches):
+            if len(lefts) == 0 or len(rights) == 0:
                 continue
-            queries = queries.filter(pa.array(_copies(queries) == 1))
-            distances, indices = _nearest(
-                hasher, queries, items, hasher.read(items), k, recall=plan.recall
-            )
-            found = indices >= 0
-            rows, others = np.nonzero(found)[0], indices[found]
-            yield from pa.table(
-                _ids(queries, rows, _LEFT)
-                | _ids(items, others, _RIGHT)
-                | {
-                    "copy": _copies(items)[others],
-                    "distance": distances[found].astype(np.float64),
-                }
-            ).to_batches(_FOUND_ROWS)
+            queries, items = _with_copies(lefts), _with_copies(rights)
+            if _COPY not in known.left:
+                queries = queries.filter(pc.field(_COPY) == 1)
+            yield from known.lists(queries, items, _nearest(queries, items, vectors, inside))
 
-    return exchanged(routed_left, routed_right, plan.blocks).mapInArrow(join, _FOUND)
+    schema = known.schema(*(_with_copy(side.schema) for side in (routed_left, routed_right)))
+    found = exchanged(routed_left, routed_right, plan.blocks).mapInArrow(join, schema)
+    if plan.replicas == 1:
+        return found
+    merged = F.sort_array(F.flatten(F.collect_list(_NEIGHBORS)))
+    return found.groupBy(*known.left).agg(F.slice(merged, 1, search.k).alias(_NEIGHBORS))
 
 
-def _routed(
-    hasher: VectorHasher,
-    dataset: DataFrame,
-    plan: Plan,
-    probes: int,
-    blocks_of: Callable[[Ints, Ints], pa.ListArray],
-) -> DataFrame:
-    """Vectors, their two hashes, and the blocks that they go to."""
-
-    def route(batches: Batches) -> Batches:
-        for batch in batches:
-            rows = pa.Table.from_batches([batch])
-            named = rows.drop_columns([HIGH, LOW, HASH])
-            vectors = hasher.read(named)
-            with naming_rows(named, hasher.features):
-                check_finite(vectors)
-            blocks = blocks_of(plan.parts_of(vectors, probes), rows.column(HASH).to_numpy())
-            yield from rows.select(columns).append_column(BLOCKS, blocks).to_batches()
-
-    columns = [hasher.features, HIGH, LOW, HASH]
-    # One plain column goes as far as to here, for errors to name.
-    named = [name for name in plain_columns(dataset.schema) if name != hasher.features][:1]
-    high, low = _hashes(hasher.features)
-    vectors = dataset.select(
-        quoted(hasher.features),
-        *map(quoted, named),
-        high.alias(HIGH),
-        low.alias(LOW),
-        high.alias(HASH),
-    )
-    schema = vectors.select(quoted(hasher.features), HIGH, LOW).schema
-    return map_in_arrow(vectors, route, routed_schema(schema))
+def _with_copy(schema: StructType) -> StructType:
+    return StructType([*schema.fields]).add(_COPY, "integer")
 
 
-def _hashes(features: str) -> tuple[Column, Column]:
-    """128 bits of a vector: rows that agree in them are equal, and at equal distances.
-
-    So they tell which row is meant, unlike a number that Spark gives, even when a row is made anew.
-    """
-    return F.xxhash64(quoted(features)), F.xxhash64(F.lit(1), quoted(features))
-
-
-def _ids(table: pa.Table, rows: Ints, names: tuple[str, str]) -> dict[str, Ints]:
-    """The hashes of these rows, as columns of such names."""
-    hashes = zip(names, (HIGH, LOW), strict=True)
-    return {name: table.column(column).to_numpy()[rows] for name, column in hashes}
-
-
-def _copies(table: pa.Table) -> NDArray[np.int32]:
-    """Which row with its hashes each row of a block is, from 1: those are next to each other."""
+def _with_copies(table: pa.Table) -> pa.Table:
+    """With which row of its hashes each row of a block is: those are next to each other."""
     high, low = (table.column(name).to_numpy() for name in (HIGH, LOW))
     new = np.ones(len(table), np.bool_)
     new[1:] = (np.diff(high) != 0) | (np.diff(low) != 0)
     places = np.arange(len(table))
-    return (places - np.maximum.accumulate(np.where(new, places, 0)) + 1).astype(np.int32)
+    copies = places - np.maximum.accumulate(np.where(new, places, 0)) + 1
+    return table.append_column(_COPY, pa.array(copies.astype(np.int32)))
 
 
-def _fetched(
-    features: str, found: DataFrame, left: DataFrame, right: DataFrame, dist_col: str
-) -> DataFrame:
+def _fetched(found: DataFrame, left: Side, right: Side, pairs: Structs) -> DataFrame:
     """The rows that were found to be neighbours."""
-    high, low = _hashes(features)
+    pair = found.select(
+        F.col(HIGH).alias("left_high"),
+        F.col(LOW).alias("left_low"),
+        F.explode(_NEIGHBORS).alias("at"),
+    ).select("left_high", "left_low", "at.*")
     # Rows with one vector are at one distance: which of them is meant does not matter, as long as
     # it is the same one when Spark does it again.
-    order = Window.partitionBy(*_RIGHT).orderBy(HASH)
+    order = Window.partitionBy(HIGH, LOW).orderBy(HASH)
     # Renamed, so that the structs are made last and columns that nobody asks for are not read.
-    queries = left.select(high.alias(_LEFT[0]), low.alias(_LEFT[1]), *_renamed(left, "a"))
-    hashed = content_hash(right, features).alias(HASH)
-    items = right.select(high.alias(_RIGHT[0]), low.alias(_RIGHT[1]), hashed, *_renamed(right, "b"))
-    items = items.withColumn("copy", F.row_number().over(order))
+    high, low = left.hashes()
+    queries = left.rows.select(
+        high.alias("left_high"), low.alias("left_low"), *_renamed(left.rows, "a")
+    )
+    high, low = right.hashes()
+    hashed = content_hash(right.rows, right.vectors.name).alias(HASH)
+    items = right.rows.select(
+        high.alias(HIGH), low.alias(LOW), hashed, *_renamed(right.rows, "b")
+    ).withColumn(_COPY, F.row_number().over(order))
     return (
-        found.join(queries, list(_LEFT))
-        .join(items, [*_RIGHT, "copy"])
+        pair.join(queries, ["left_high", "left_low"])
+        .join(items, [HIGH, LOW, _COPY])
         .select(
-            _struct(left, "a").alias("datasetA"),
-            _struct(right, "b").alias("datasetB"),
-            F.col("distance").alias(dist_col),
+            _struct(left.rows, "a").alias(pairs.sides[0]),
+            _struct(right.rows, "b").alias(pairs.sides[1]),
+            F.col(_DISTANCE).alias(pairs.dist_col),
         )
     )
 

@@ -6,12 +6,9 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyspark import TaskContext
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
@@ -25,21 +22,15 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from lshjoin.base.columns import cuts
 from lshjoin.errors import RowError
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-    from lshjoin._lshjoin import Floats
-
 Batches = Iterator[pa.RecordBatch]
 
 # Of vectors, or sets, that are joined with a small side at a time.
 _GATHERED_BYTES = 1 << 27
-# Rows of results that go back at a time: Arrow counts the values of a list column in 32 bits, and
-# Spark's side holds a batch in memory.
-_RESULT_ROWS = 8_192
 
 #: Columns that are added on the way: the hash of a row's content, the blocks that it goes to, and
 #: two hashes of its vector, which tell it from others.
@@ -109,49 +100,6 @@ def with_field(schema: StructType, field: StructField) -> StructType:
     """The schema of :func:`with_column`."""
     fields = [field if old.name == field.name else old for old in schema.fields]
     return StructType(fields if field.name in schema.names else [*fields, field])
-
-
-def paired(
-    left: pa.Table,
-    left_rows: NDArray[np.int64],
-    right: pa.Table,
-    right_rows: NDArray[np.int64],
-    distances: Floats,
-    names: list[str],
-) -> Batches:
-    """Pairs of rows as structs, and their distances, in batches."""
-    starts = {
-        *range(0, len(distances), _RESULT_ROWS),
-        *cuts(left.columns, left_rows),
-        *cuts(right.columns, right_rows),
-    }
-    for start, stop in pairwise([*sorted(starts), len(distances)]):
-        some = slice(start, stop)
-        yield pa.RecordBatch.from_arrays(
-            [
-                _structs(left.take(left_rows[some])),
-                _structs(right.take(right_rows[some])),
-                pa.array(distances[some].astype(np.float64)),
-            ],
-            names,
-        )
-
-
-def pair_schema(left: StructType, right: StructType, dist_col: str) -> StructType:
-    """The schema of :func:`paired`, as Spark has it."""
-    if dist_col.lower() in ("dataseta", "datasetb"):
-        raise ValueError(f"Column {dist_col} already exists.")
-    return (
-        StructType()
-        .add("datasetA", left, False)
-        .add("datasetB", right, False)
-        .add(dist_col, "double", False)
-    )
-
-
-def _structs(table: pa.Table) -> pa.StructArray:
-    columns = [column.combine_chunks() for column in table.columns]
-    return pa.StructArray.from_arrays(columns, fields=list(table.schema))
 
 
 @contextmanager

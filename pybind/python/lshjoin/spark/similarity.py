@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lshjoin.spark.hashing import Functions, Hasher
+from lshjoin.spark.pairs import Pairs
 from lshjoin.spark.rows import (
     BLOCKS,
     HASH,
@@ -30,8 +31,6 @@ from lshjoin.spark.rows import (
     gathered,
     map_in_arrow,
     naming_rows,
-    pair_schema,
-    paired,
     sample,
     size,
     threads,
@@ -44,7 +43,6 @@ from lshjoin.spark.shuffle import (
     exchanged,
     routed_schema,
 )
-from lshjoin.spark.vectors import hash_column
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -67,12 +65,10 @@ _FEWEST_ROWS = 1_000
 
 
 def similarity_join(
-    hasher: Hasher[Functions], left: DataFrame, right: DataFrame, threshold: float, dist_col: str
+    hasher: Hasher[Functions], left: DataFrame, right: DataFrame, threshold: float, pairs: Pairs
 ) -> DataFrame:
-    """The pairs, as Spark gives them."""
-    schema = pair_schema(
-        hasher.hashed_schema(left.schema), hasher.hashed_schema(right.schema), dist_col
-    )
+    """The pairs that Spark gives."""
+    schema = pairs.schema(*map(hasher.hashed_schema, (left.schema, right.schema)))
     # Spark calls it a self-join when it is one data frame; then the pairs are found once.
     # (Of names sameSemantics takes no notice.)
     itself = right is left or (left.schema == right.schema and left.sameSemantics(right))
@@ -84,8 +80,8 @@ def similarity_join(
     ]
     left, right, sizes = sides[0], sides[-1], [sizes[0], sizes[-1]]
     if min(side.bytes for side in sizes) <= broadcast_bytes(left):
-        return _broadcast(hasher, left, right, sizes, threshold, schema)
-    return _shuffled(hasher, left, None if itself else right, sizes, threshold, schema)
+        return _broadcast(hasher, left, right, sizes, threshold, pairs, schema)
+    return _shuffled(hasher, left, None if itself else right, sizes, threshold, pairs, schema)
 
 
 def _without_repeats(dataset: DataFrame, features: str, measured: Size) -> DataFrame:
@@ -108,6 +104,7 @@ def _broadcast(
     right: DataFrame,
     sizes: list[Size],
     threshold: float,
+    pairs: Pairs,
     schema: StructType,
 ) -> DataFrame:
     """The smaller side goes to every task."""
@@ -123,7 +120,7 @@ def _broadcast(
             rows = hasher.hashed(some)
             sides = (small_rows, rows) if small_is_left else (rows, small_rows)
             a, b, distances = _join(hasher, *sides, threshold)
-            yield from paired(sides[0], a, sides[1], b, distances, schema.names)
+            yield from pairs.batches(sides[0], a, sides[1], b, distances)
 
     return map_in_arrow(large, join, schema)
 
@@ -134,6 +131,7 @@ def _shuffled(
     right: DataFrame | None,
     sizes: list[Size],
     threshold: float,
+    pairs: Pairs,
     schema: StructType,
 ) -> DataFrame:
     """Both sides go to blocks by table and bucket; the left one alone in a self-join."""
@@ -154,9 +152,9 @@ def _shuffled(
             a, b, distances = _join(hasher.of_table(table), lefts, rights, threshold)
             new = ~_agree_before(hasher, table, lefts, a, rights, b)
             a, b, distances = a[new], b[new], distances[new]
-            yield from paired(lefts, a, rights, b, distances, schema.names)
+            yield from pairs.batches(lefts, a, rights, b, distances)
             if itself and rights is not lefts:
-                yield from paired(rights, b, lefts, a, distances, schema.names)
+                yield from pairs.batches(rights, b, lefts, a, distances)
 
     return exchanged(routed_left, routed_right, blocks).mapInArrow(join, schema)
 
@@ -198,9 +196,7 @@ def _routed(
             table = pa.Table.from_batches([batch])
             hashes, rows = table.column(HASH), table.drop_columns([HASH])
             ids = hasher.ids(rows)
-            if hasher.output not in rows.column_names:
-                rows = rows.append_column(hasher.output, hash_column(ids))
-            rows = rows.append_column(HASH, hashes)
+            rows = hasher.hashed(rows, ids).append_column(HASH, hashes)
             parts = ranges.parts(_buckets(ids))
             rows = rows.append_column(BLOCKS, blocks_of(parts, hashes.to_numpy()))
             yield from rows.to_batches()

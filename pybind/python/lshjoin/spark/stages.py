@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from pyspark.ml.base import Estimator
@@ -15,6 +16,7 @@ from lshjoin.base.checks import at_least_one, to_float, to_int
 from lshjoin.frames.params import signed_64_bits
 from lshjoin.spark.hashing import Hasher, HashFunctions
 from lshjoin.spark.nearest import nearest_to_key
+from lshjoin.spark.pairs import Ids, Structs, with_ids
 from lshjoin.spark.params import LSHParams, param
 from lshjoin.spark.rows import distinctly_named, quoted
 from lshjoin.spark.similarity import similarity_join
@@ -73,7 +75,13 @@ class LSHModel(StoredModel, LSHParams, MLReadable, MLWritable):
         return found.toDF(*names)
 
     def approxSimilarityJoin(
-        self, datasetA: DataFrame, datasetB: DataFrame, threshold: float, distCol: str = "distCol"
+        self,
+        datasetA: DataFrame,
+        datasetB: DataFrame,
+        threshold: float,
+        distCol: str = "distCol",
+        *,
+        idCol: str | None = None,
     ) -> DataFrame:
         """The pairs of rows that share a bucket and are nearer than ``threshold`` (strictly).
 
@@ -89,19 +97,28 @@ class LSHModel(StoredModel, LSHParams, MLReadable, MLWritable):
             datasetB: the other side, or the same data frame.
             threshold: in the units of the distance; at 0 and below there are no pairs.
             distCol: name for the column of distances.
+            idCol: a column of both sides, of numbers, strings or the like without nulls: of the
+                rows that are found its values alone come back, and nothing else travels with the
+                vectors. Rows of a side that are equal in it and in their vectors count as one.
 
         Returns:
             Struct columns ``datasetA`` and ``datasetB``, each with all columns of its side and
-            ``outputCol``, and ``distCol``, double.
+            ``outputCol``, and ``distCol``, double. With ``idCol`` the columns ``idA``, ``idB`` and
+            ``distCol``.
         """
         limit = to_float(threshold)
         if math.isnan(limit):
             raise ValueError("threshold is NaN; pass a distance")
         hasher = self._hasher(datasetA, datasetB)
+        limit = max(limit, 0.0)
+        if idCol is not None:
+            sides = self._with_ids(datasetA, datasetB, idCol)
+            unwritten = replace(hasher, output=None)
+            return similarity_join(unwritten, *sides, limit, Ids(distCol, idCol))
         for dataset in (datasetA, datasetB):
             _check_case(dataset, self.getOutputCol())
         named = self._named(datasetA, datasetB)
-        joined = similarity_join(hasher, *named, max(limit, 0.0), distCol)
+        joined = similarity_join(hasher, *named, limit, Structs(distCol))
         return self._renamed(joined, (datasetA, datasetB), named)
 
     def write(self) -> Writer:
@@ -126,6 +143,13 @@ class LSHModel(StoredModel, LSHParams, MLReadable, MLWritable):
         left, right = datasets
         named = distinctly_named(left, kept)
         return named, named if right is left else distinctly_named(right, kept)
+
+    def _with_ids(
+        self, left: DataFrame, right: DataFrame, id_col: str
+    ) -> tuple[DataFrame, DataFrame]:
+        """What a join of ids needs of the two sides, which stay one when they are."""
+        sides = with_ids(left, self.getInputCol(), id_col)
+        return sides, sides if right is left else with_ids(right, self.getInputCol(), id_col)
 
     def _renamed(
         self,

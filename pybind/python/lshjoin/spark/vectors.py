@@ -54,10 +54,10 @@ def value_bytes(dataset: DataFrame, name: str) -> int:
 
 
 def dimension(dataset: DataFrame, name: str) -> int:
-    """The elements of the first row's vector, as Spark has it."""
+    """The elements of the first row's vector, as Spark has it; 0 where there is no row."""
     row = dataset.select(F.col(quoted(name))).first()
     if row is None:
-        raise ValueError("cannot fit on an empty data frame: its first row tells the dimension")
+        return 0
     if row[0] is None:
         raise ValueError(f"Column {name}: row 0 is null; drop such rows or fill them")
     if len(row[0]) == 0:

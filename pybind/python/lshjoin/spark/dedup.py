@@ -1,0 +1,165 @@
+"""Near-duplicates: groups of rows that chains of near pairs hold together.
+
+All rows are compared, in blocks of two slices of them each, and each block says of what it found
+only which rows hang together: the connected components of its pairs, as stars. Those of all blocks
+make the groups.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from lshjoin.arrays.groups import Components, require_scipy
+from lshjoin.arrays.neighbors import Metric
+from lshjoin.arrays.radius import radius_join_batches
+from lshjoin.base.checks import to_radius
+from lshjoin.spark.components import connected_components
+from lshjoin.spark.pairs import check_free, with_ids
+from lshjoin.spark.rows import Batches, block_bytes, naming_rows, quoted, threads
+from lshjoin.spark.shuffle import Blocks, Cluster, Ints, by_block, exchanged
+from lshjoin.spark.sides import Side, Vectors, routed
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from lshjoin._lshjoin import Matrix
+
+# Fewer rows are not worth a slice of their own.
+_FEWEST_ROWS = 1_000
+# Blocks that a slot gets at least, so that the tasks end at about the same time.
+_BLOCKS_A_SLOT = 2
+
+
+def dedup(
+    df: DataFrame,
+    threshold: float,
+    idCol: str,
+    *,
+    inputCol: str = "features",
+    metric: Metric = "euclidean",
+) -> DataFrame:
+    """Groups of near-duplicates, and which row of each to keep: :func:`lshjoin.dedup` on Spark.
+
+    The groups are the connected components of the pairs nearer than the threshold. They are exact:
+    all rows are compared, in blocks of ``spark.lshjoin.blockBytes`` a side, so that the time grows
+    with the square of their number, and each row travels as often as there are slices of that size
+    (docs/spark.md).
+
+    This is done when the function is called. What is left, lazy, is to join the groups with the ids
+    of ``df``, which is read several times: persist it where it is expensive to compute. Ids must
+    come out the same each time, as those of ``monotonically_increasing_id`` may not.
+
+    Args:
+        df: the rows.
+        threshold: rows nearer than that are duplicates, and so are duplicates of duplicates; in the
+            units of the metric.
+        idCol: a column of numbers, strings or the like, without nulls and each once.
+        inputCol: the column of vectors: VectorUDT, dense or sparse, array<float> or array<double>.
+        metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
+
+    Returns:
+        A row for each of ``df``: the id, under its name; ``group``, the least id of its group; and
+        ``keep``, true for the row that has it.
+
+    Raises:
+        ImportError: without scipy, which the executors need, too:
+            ``pip install 'lshjoin[spark,dedup]'``.
+        TypeError: for a column of vectors or ids of another type.
+        ValueError: for a threshold that is negative or NaN, another metric, columns that are not
+            there, an id that comes twice. Nulls, NaN and infinity end the job, with the row or the
+            column named.
+
+    Examples:
+        >>> from lshjoin.spark import dedup
+        >>> rows = [("a", [0.0, 0.0]), ("b", [3.0, 4.0]), ("c", [0.0, 0.2]), ("d", [0.0, 0.1])]
+        >>> df = spark.createDataFrame(rows, ["id", "features"])
+        >>> groups = dedup(df, 0.15, "id")
+        >>> groups.orderBy("id").show()
+        +---+-----+-----+
+        | id|group| keep|
+        +---+-----+-----+
+        |  a|    a| true|
+        |  b|    b| true|
+        |  c|    a|false|
+        |  d|    a|false|
+        +---+-----+-----+
+        <BLANKLINE>
+        >>> sorted(row.id for row in df.join(groups.where("keep"), "id").collect())
+        ['a', 'b']
+    """
+    require_scipy()
+    radius = to_radius(threshold, "threshold")
+    if metric not in get_args(Metric):
+        raise ValueError(f"metric must be one of {', '.join(get_args(Metric))}, not {metric!r}")
+    for name in ("group", "keep"):
+        check_free(name, idCol)
+    side = Side.of(with_ids(df, inputCol, idCol), inputCol)
+    ids = side.rows.select(F.col(quoted(idCol)).alias("id"))
+    twice = ids.groupBy("id").count().where("count > 1").first()
+    if twice is not None:
+        raise ValueError(
+            f"Column {idCol}: id {twice.id!r} comes {twice['count']} times; every row needs an id "
+            "of its own"
+        )
+    groups = connected_components(_stars(side, idCol, radius, metric))
+    group = F.coalesce("component", "id")
+    return ids.join(groups, ids.id == groups.node, "left").select(
+        F.col("id").alias(idCol), group.alias("group"), F.isnull("component").alias("keep")
+    )
+
+
+def _stars(side: Side, id_col: str, radius: float, metric: Metric) -> DataFrame:
+    """Edges ``a`` and ``b`` between ids: the components of each block's pairs, each as a star."""
+    cluster, measured = Cluster.of(side.rows.sparkSession), side.size()
+    capacity = max(block_bytes(side.rows) // max(side.row_bytes, 1), 1)
+    enough = math.ceil(math.sqrt(2 * _BLOCKS_A_SLOT * cluster.slots))
+    slices = max(
+        math.ceil(measured.rows / capacity),
+        min(enough, math.ceil(measured.rows / _FEWEST_ROWS)),
+        1,
+    )
+    blocks = Blocks.balanced(np.array([slices]), np.array([slices]), np.ones(1), cluster)
+
+    vectors = side.vectors
+
+    def one_part(rows: Matrix) -> Ints:
+        return np.zeros((len(rows), 1), np.int64)
+
+    def join(batches: Batches) -> Batches:
+        for block, lefts, rights in by_block(batches):
+            others = None if blocks.is_diagonal(block) else rights
+            centres = _centres(lefts, others, vectors, radius, metric)
+            rows = lefts if others is None else pa.concat_tables([lefts, others])
+            ids, ends = rows.column(id_col), np.flatnonzero(centres != np.arange(len(rows)))
+            yield from pa.table(
+                {"a": ids.take(pa.array(ends)), "b": ids.take(pa.array(centres[ends]))}
+            ).to_batches()
+
+    everywhere = routed(side, [id_col], one_part, blocks.of_both)
+    spark_type = side.rows.schema[id_col].dataType
+    schema = StructType().add("a", spark_type).add("b", spark_type)
+    return exchanged(everywhere, None, blocks).mapInArrow(join, schema)
+
+
+def _centres(
+    lefts: pa.Table, rights: pa.Table | None, vectors: Vectors, radius: float, metric: Metric
+) -> Ints:
+    """For each row of a block the first row of its component; of one slice with itself if None."""
+    rows = vectors.read(lefts)
+    others = None if rights is None else vectors.read(rights)
+    shift = 0 if others is None else len(rows)
+    components = Components(shift + len(rows if others is None else others))
+    with naming_rows(lefts, vectors.name):
+        for batch in radius_join_batches(
+            rows, others, radius, metric=metric, num_threads=threads(), progress=False
+        ):
+            components.connect(batch["query"].to_numpy(), shift + batch["item"].to_numpy())
+    _, first, component = np.unique(components.labels, return_index=True, return_inverse=True)
+    centres: Ints = first[component]
+    return centres

@@ -1,0 +1,123 @@
+"""A side of a join of vectors: which column they are in, what travels, and where to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import functions as F
+
+from lshjoin.spark.rows import (
+    BLOCKS,
+    HASH,
+    HIGH,
+    LOW,
+    Batches,
+    Size,
+    collect,
+    map_in_arrow,
+    naming_rows,
+    plain_columns,
+    quoted,
+    sample,
+    size,
+)
+from lshjoin.spark.shuffle import Ints, routed_schema
+from lshjoin.spark.vectors import check_finite, dimension, matrix, value_bytes
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+    from lshjoin._lshjoin import Matrix
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The column that holds the vectors."""
+
+    name: str
+    dim: int
+
+    @property
+    def bytes(self) -> int:
+        """Of a vector as the engine has it, at most."""
+        return 8 * self.dim
+
+    def read(self, table: pa.Table) -> Matrix:
+        """The vectors of the rows."""
+        with naming_rows(table, self.name):
+            return matrix(table.column(self.name), self.name, self.dim)
+
+
+@dataclass(frozen=True)
+class Side:
+    """A data frame, and the column of its vectors."""
+
+    rows: DataFrame
+    vectors: Vectors
+
+    @classmethod
+    def of(cls, rows: DataFrame, name: str) -> Side:
+        """With vectors as long as that of the first row; 0 where there is none."""
+        value_bytes(rows, name)
+        return cls(rows, Vectors(name, dimension(rows, name)))
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a vector on its way."""
+        return self.vectors.dim * value_bytes(self.rows, self.vectors.name)
+
+    def size(self) -> Size:
+        """How large it is, counted by a job."""
+        return size(self.rows, self.row_bytes)
+
+    def sample(self, measured: Size, rows: int) -> Matrix:
+        """The vectors of about so many rows."""
+        some = collect(sample(self.rows.select(quoted(self.vectors.name)), measured, rows))
+        return np.empty((0, self.vectors.dim)) if some is None else self.vectors.read(some)
+
+    def hashes(self, *columns: str) -> tuple[Column, Column]:
+        """128 bits of a vector, and of what else is in these columns.
+
+        Rows that agree in them are equal, so that they tell which row is meant, unlike a number
+        that Spark gives, even when a row is made anew.
+        """
+        hashed = [quoted(self.vectors.name), *map(quoted, columns)]
+        return F.xxhash64(*hashed), F.xxhash64(F.lit(1), *hashed)
+
+
+def routed(
+    side: Side,
+    carried: Sequence[str],
+    parts_of: Callable[[Matrix], Ints],
+    blocks_of: Callable[[Ints, Ints], pa.ListArray],
+) -> DataFrame:
+    """Vectors and the columns that are carried, the two hashes of both, and where they go."""
+    vectors = side.vectors
+
+    def route(batches: Batches) -> Batches:
+        for batch in batches:
+            rows = pa.Table.from_batches([batch])
+            named = rows.drop_columns([HIGH, LOW, HASH])
+            found = vectors.read(named)
+            with naming_rows(named, vectors.name):
+                check_finite(found)
+            blocks = blocks_of(parts_of(found), rows.column(HASH).to_numpy())
+            yield from rows.select(columns).append_column(BLOCKS, blocks).to_batches()
+
+    kept = [vectors.name, *carried]
+    columns = [*kept, HIGH, LOW, HASH]
+    # One plain column goes as far as to here, for errors to name.
+    named = [name for name in plain_columns(side.rows.schema) if name not in kept]
+    high, low = side.hashes(*carried)
+    rows = side.rows.select(
+        *map(quoted, kept),
+        *map(quoted, [] if carried else named[:1]),
+        high.alias(HIGH),
+        low.alias(LOW),
+        high.alias(HASH),
+    )
+    return map_in_arrow(rows, route, routed_schema(rows.select(*map(quoted, columns[:-1])).schema))
