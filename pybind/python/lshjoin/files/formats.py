@@ -131,30 +131,27 @@ def _open_parquet(path: Place) -> pq.ParquetFile:
     return pq.ParquetFile(readable(path), buffer_size=buffer, pre_buffer=False)
 
 
-def _open_ipc(path: Place, *fields: int) -> pa.ipc.RecordBatchFileReader:
-    """All columns, or those of these numbers."""
-    import pyarrow as pa
-    import pyarrow.ipc
+def _open_ipc(path: Place) -> pa.NativeFile:
+    """A file of record batches, whose columns are all read where it is not mapped.
 
-    options = pa.ipc.IpcReadOptions(included_fields=list(fields))
-    return pa.ipc.open_file(_mapped(path), options=options)
-
-
-def _mapped(path: Place) -> pa.NativeFile:
+    pyarrow could read some of them, but then takes a read that comes short for a whole one.
+    """
     import pyarrow as pa
 
     return pa.memory_map(str(path)) if isinstance(path, Path) else path.open()
 
 
 def _schema_and_rows(path: Place) -> tuple[pa.Schema, int]:
-    import pyarrow.dataset as pads
+    import pyarrow as pa
+    import pyarrow.ipc
 
     with _reading(path):
         if _format(path) == "parquet":
             file = _open_parquet(path)
             return file.schema_arrow, file.metadata.num_rows
-        rows = pads.IpcFileFormat().make_fragment(_mapped(path)).count_rows()
-        return _open_ipc(path).schema, rows
+        file = pa.ipc.open_file(_open_ipc(path))
+        batches = (file.get_batch(number) for number in range(file.num_record_batches))
+        return file.schema, sum(batch.num_rows for batch in batches)
 
 
 def column_pieces(path: Place, name: str, first: int, last: int, rows: int) -> Iterator[pa.Array]:
@@ -178,9 +175,9 @@ def _from_row(path: Place, name: str, first: int, rows: int) -> Iterator[pa.Arra
     import pyarrow as pa
 
     if _format(path) == "ipc":
-        batches = _open_ipc(path, _open_ipc(path).schema.get_field_index(name))
+        batches = pa.ipc.open_file(_open_ipc(path))
         for number in range(batches.num_record_batches):
-            yield batches.get_batch(number).column(0)
+            yield batches.get_batch(number).column(batches.schema.get_field_index(name))
         return
     file = _open_parquet(path)
     lengths = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
