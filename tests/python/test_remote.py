@@ -126,8 +126,10 @@ def read(s3, path):
     return table.sort_by([("query", "ascending"), ("distance", "ascending")])
 
 
-@pytest.mark.parametrize("fault", [None, refused, cut, slow])
-@pytest.mark.parametrize("limit", [None, LIMIT])
+@pytest.mark.parametrize(
+    ("fault", "limit"),
+    [(None, None), (slow, None), (cut, None), (None, LIMIT), (cut, LIMIT), (refused, LIMIT)],
+)
 def test_the_same_pairs(fault, limit, data, s3, server):
     """In memory and out of core; and if a request fails, which is tried again."""
     plan = JoinPlan.partitions(lists=40, probes=4)

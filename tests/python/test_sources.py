@@ -274,6 +274,25 @@ def test_places_that_will_not_do(folder, elsewhere):
         open_dataset("data/f.npy", filesystem=elsewhere)
 
 
+def test_urls_that_fsspec_knows(table, vectors, tmp_path, monkeypatch):
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
+    monkeypatch.chdir(tmp_path)
+    memory = fsspec.filesystem("memory")
+    for part in range(2):
+        with memory.open(f"/bucket/day={part}/a.parquet", "wb") as file:
+            pq.write_table(table.slice(part * 30, 30), file)
+    for source in ("memory://bucket", "memory://bucket/day=*", "memory://bucket/**/*.parquet"):
+        dataset = open_dataset(source, id_column="day")
+        assert np.array_equal(dataset.read(), vectors)
+        assert pa.chunked_array(list(dataset.ids())).to_pylist() == [0] * 30 + [1] * 30
+    found = knn_join_files("memory://bucket", k=1, out="memory://out/k.parquet")
+    with memory.open("/out/k.parquet") as file:
+        assert pq.read_metadata(file).num_rows == found.pairs == ROWS
+    assert memory.find("/out") == ["/out/k.parquet"]
+    assert os.listdir() == []
+    memory.rm("/", recursive=True)
+
+
 def lazy(table):
     return pl.LazyFrame(pl.from_arrow(table)).filter(pl.col("text") == "x")
 

@@ -103,7 +103,8 @@ def place(path: StoragePath | StoredFile, filesystem: Filesystem | None = None) 
 
     if isinstance(filesystem, pafs.LocalFileSystem):
         return Path(inside)
-    return StoredFile(filesystem, inside.rstrip("/") or inside, scheme)
+    # fsspec has paths that are URLs themselves.
+    return StoredFile(filesystem, inside.rstrip("/") or inside, "" if "://" in inside else scheme)
 
 
 def readable(place: Place) -> Path | pa.NativeFile:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
 from lshjoin.base.places import Filesystem, Place, StoragePath, StoredFile, place
@@ -99,22 +99,29 @@ def _matches(pattern: Place) -> list[Place]:
 
 def _files_in(folder: Place) -> list[Place]:
     """All files to any depth of a kind that is read, but hidden ones."""
-    import pyarrow.fs as pafs
-
-    filesystem, root = _filesystem(folder)
     found = []
-    for info in filesystem.get_file_info(pafs.FileSelector(root, recursive=True)):
-        inside = PurePosixPath(info.path).relative_to(root)
+    for inside in _names_in(folder):
         if _DELTA in inside.parts:
-            table = _below(folder, str(inside).partition(f"/{_DELTA}")[0])
+            table = _below(folder, inside.as_posix().partition(f"/{_DELTA}")[0])
             raise ValueError(
                 f"{folder} holds a Delta table, not all of whose files are current; name the table "
                 f"itself, {table}"
             )
         hidden = any(part.startswith((".", "_")) for part in inside.parts)
-        if info.is_file and inside.suffix.lower() in FORMATS and not hidden:
+        if inside.suffix.lower() in FORMATS and not hidden:
             found.append(inside)
     return [_below(folder, str(inside)) for inside in sorted(found)]
+
+
+def _names_in(folder: Place) -> Iterator[PurePath]:
+    """All that is in a folder, at any depth."""
+    if isinstance(folder, Path):  # whose links to folders pyarrow would follow, into circles too
+        return (path.relative_to(folder) for path in folder.rglob("*"))
+    import pyarrow.fs as pafs
+
+    selected = folder.filesystem.get_file_info(pafs.FileSelector(folder.path, recursive=True))
+    names = (PurePosixPath(info.path) for info in selected if info.is_file)
+    return (name.relative_to(folder.path) for name in names)
 
 
 def _hive(files: list[Place], name: str) -> list[pa.Scalar | None]:
