@@ -231,6 +231,16 @@ def test_a_write_that_fails_leaves_no_file_and_goes_on(folder, faulty, elsewhere
     assert [i.path for i in elsewhere.get_file_info(pafs.FileSelector("out"))] == ["out/k.parquet"]
 
 
+def test_a_result_that_is_there_is_not_read_again(folder, faulty):
+    """What fails after the upload would fail a job that is done."""
+    dataset = open_dataset(open_dataset(folder))
+    faulty.reads = 0
+    options = {"filesystem": faulty, "progress": False}
+    joined = knn_join_files(dataset, k=2, out="any://k.parquet", **options)
+    assert joined.pairs == 2 * ROWS
+    assert dedup_files(dataset, 1.0, out="any://d.parquet", **options).rows == ROWS
+
+
 def test_another_one_wrote_it_meanwhile(folder, elsewhere):
     def other(*_):
         elsewhere.open_output_stream("k.parquet").close()

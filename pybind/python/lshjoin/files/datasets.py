@@ -213,7 +213,8 @@ def open_dataset(
             ``abfss://`` and ``hf://`` are read by pyarrow and fsspec; a folder that is a Delta
             table, by deltalake. Or a table: a dataset or table of pyarrow, a DuckDB relation, a
             dataset of Hugging Face, a frame of polars (lazy, too) or pandas. What is not in files
-            is written to a temporary one first, and only with the columns that are needed.
+            is written to a temporary one first, and only with the columns that are needed. A
+            ``Dataset`` is returned as it is.
         column: of lists, list views, fixed-size lists or tensors of one dimension, of float16,
             float32 or float64 (integers are widened), all of one length; needed where there are
             several. A .npy file is 2-D and has none.

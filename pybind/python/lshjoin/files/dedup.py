@@ -101,7 +101,9 @@ def dedup_files(
     }
     place = parquet_path(out, filesystem)
     with closing(begin(work, place, work_dir)) as job:
-        if not job.finished:
+        if job.finished:
+            result = _summary(place, place, start)
+        else:
             ids = row_ids(job, "items", dataset)
             try:
                 check_distinct(ids)
@@ -122,7 +124,7 @@ def dedup_files(
             first = _first_of_group(pairs, len(dataset))
             with job.result() as temporary:
                 _write(temporary, first, ids, dataset.id_type)
-        result = _summary(place, start)
+                result = _summary(temporary, place, start)
         job.finish()
     return result
 
@@ -153,11 +155,11 @@ def _write(path: Path, first: NDArray[np.int64], ids: pa.Array | None, id_type: 
             file.write_table(pa.table([*named, pa.array(rows == group)], schema=schema))
 
 
-def _summary(out: Place, start: float) -> FilesDeduplication:
+def _summary(file: Place, out: Place, start: float) -> FilesDeduplication:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    table = pq.read_table(readable(out), columns=["group", "keep"])
+    table = pq.read_table(readable(file), columns=["group", "keep"])
     sizes = pc.value_counts(table["group"]).field("counts").to_numpy()
     return FilesDeduplication(
         out=shown(out),

@@ -264,23 +264,24 @@ def _run(
     with closing(begin(work, out, work_dir)) as job:
         write = partial(sides.write_pairs, job)
         if job.finished:
-            pass  # and the process ended before it could say so
+            # And the process ended before it could say so.
+            pairs = pq.read_metadata(readable(out)).num_rows
         elif plan.out_of_core:
             join = DiskJoin(job, sides.queries, sides.items, plan, *options)
             parts = from_disk(join, write)
             begun = time.perf_counter()
             with job.result() as file:
-                concatenate(parts, file, sides.schema())
+                pairs = concatenate(parts, file, sides.schema())
             seconds = join.seconds | {"write": time.perf_counter() - begun}
         else:
             with job.result() as file:
-                write(file, in_memory())
+                pairs = write(file, in_memory())
         job.finish()
     return FilesJoin(
         out=shown(out),
         queries=sides.rows(),
         items=len(sides.items),
-        pairs=pq.read_metadata(readable(out)).num_rows,
+        pairs=pairs,
         seconds={"all": time.perf_counter() - start} | seconds,
         plan=plan,
     )

@@ -6,11 +6,14 @@ What DuckDB or polars computes may come in another order each time.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sys
+import weakref
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from lshjoin.base.places import StoredFile
@@ -33,7 +36,6 @@ _ROWS = 1 << 14
 class SpooledFile(StoredFile):
     """A table's file, which is deleted with the last that refers to it."""
 
-    directory: TemporaryDirectory[str] | None = None
     digest: str = ""  #: of its values
 
     def __str__(self) -> str:
@@ -54,14 +56,27 @@ def spooled(table: Table, column: str | None, id_column: str | None) -> SpooledF
     Raises:
         TypeError, ValueError: for what is no table, has no such columns or other vectors.
     """
-    import pyarrow as pa
     import pyarrow.fs as pafs
 
-    name = type(table).__name__
-    directory = TemporaryDirectory(prefix="lshjoin-")
-    path = Path(directory.name, "table.arrow")
+    directory = mkdtemp(prefix="lshjoin-")
+    path = Path(directory, "table.arrow")
+    try:
+        digest = _write(table, column, id_column, path)
+    except BaseException:
+        shutil.rmtree(directory)
+        raise
+    file = SpooledFile(pafs.LocalFileSystem(), str(path), type(table).__name__, ".arrow", digest)
+    weakref.finalize(file, shutil.rmtree, directory, ignore_errors=True)
+    return file
+
+
+def _write(table: Table, column: str | None, id_column: str | None, path: Path) -> str:
+    """Writes a table's vectors and ids; returns the digest of them."""
+    import pyarrow as pa
+
+    name, computed = type(table).__name__, path.with_name("computed.arrow")
     wanted = [one for one in (column, id_column) if one] if column else None
-    schema, batches = _batches(table, wanted, path.with_name("computed.arrow"))
+    schema, batches = _batches(table, wanted, computed)
     column = column or only_vector_column(schema, name)
     type_of_ids = ids_of(schema, id_column, name)
     # Without rows there are vectors of any length.
@@ -86,8 +101,9 @@ def spooled(table: Table, column: str | None, id_column: str | None) -> SpooledF
         writer = writer or pa.ipc.new_file(path, written.schema)
         writer.write_batch(written)
     (writer or pa.ipc.new_file(path, empty)).close()
-    digest = "".join(of_column.hexdigest() for of_column in digests.values())
-    return SpooledFile(pafs.LocalFileSystem(), str(path), name, ".arrow", directory, digest)
+    with suppress(OSError):  # that it is not there, or Windows has it still open
+        computed.unlink()
+    return "".join(of_column.hexdigest() for of_column in digests.values())
 
 
 def _batches(
