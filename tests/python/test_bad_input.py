@@ -637,18 +637,27 @@ def test_urls(model, tmp_path, monkeypatch):
     np.save("items.npy", ROWS)
     for url in ("s3://bucket/k.parquet", "gs:/b/k.parquet", Path("https://host/k.parquet")):
         for use in (
-            lambda url: knn_join_files(items="items.npy", out=url),
-            lambda url: radius_join_files(items="items.npy", radius=1.0, out=url),
-            lambda url: dedup_files("items.npy", 1.0, out=url),
             lambda url: knn_join_files(items="items.npy", out="k.parquet", work_dir=url),
-            lambda url: knn_join_files(items=url, out="k.parquet"),
             lambda url: build_index("items.npy", out=url),
             lambda url: query_index(url, "items.npy", out="k.parquet"),
             model.save,
             type(model).load,
         ):
-            with pytest.raises(ValueError, match="is a URL, but files are read and written"):
+            with pytest.raises(ValueError, match=r"is a URL, but indexes, .* are on this machine"):
                 use(url)
+    url = "nosuch://bucket/k.parquet"
+    for use in (
+        lambda: knn_join_files(items="items.npy", out=url),
+        lambda: radius_join_files(items="items.npy", radius=1.0, out=url),
+        lambda: dedup_files("items.npy", 1.0, out=url),
+        lambda: query_index("i", "items.npy", out=url),
+        lambda: knn_join_files(items=url, out="k.parquet"),
+    ):
+        # Where fsspec is, it does not know it either.
+        with pytest.raises(
+            (ValueError, ImportError), match="nosuch://bucket/k.parquet (can't|needs)"
+        ):
+            use()
     assert [path.name for path in tmp_path.iterdir()] == ["items.npy"]
 
 

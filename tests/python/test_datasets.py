@@ -86,6 +86,15 @@ def test_files_folders_and_patterns(tmp_path):
     assert names([tmp_path / "c.parquet", tmp_path / "b.parquet"]) == ["c.parquet", "b.parquet"]
 
 
+def test_links(tmp_path):
+    """One to a file is a file; one to a folder is not followed, which might be a circle."""
+    (tmp_path / "data").mkdir()
+    path = write(tmp_path / "data" / "a.npy", np.ones((1, 2)))
+    (tmp_path / "data" / "b.npy").symlink_to(path)
+    (tmp_path / "data" / "circle").symlink_to(tmp_path / "data", target_is_directory=True)
+    assert [file.path.name for file in open_dataset(tmp_path / "data").files] == ["a.npy", "b.npy"]
+
+
 def test_a_file_whose_name_looks_like_a_pattern(tmp_path):
     path = write(tmp_path / "part[1].parquet", np.ones((1, 2)))
     assert open_dataset(str(path)).files[0].path == path

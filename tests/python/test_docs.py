@@ -19,7 +19,7 @@ PAGES = {
     for path in sorted(DOCS.rglob("*.md"))
 }
 #: What else the examples use and the tests do not install.
-LARGE = ("scanpy", "umap")
+LARGE = ("duckdb", "scanpy", "umap")
 
 
 def run(line):

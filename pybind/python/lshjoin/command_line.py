@@ -24,6 +24,7 @@ os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 from lshjoin import engine
 from lshjoin.base.checks import to_bytes, to_k, to_radius, to_recall
 from lshjoin.base.paths import local_path, parquet_path
+from lshjoin.base.places import Place
 from lshjoin.errors import OtherJobError
 from lshjoin.files.joins import FilesJoin, OnPlan, knn_join_files, radius_join_files
 from lshjoin.files.planner import plan_knn_join_files
@@ -107,7 +108,8 @@ def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
 def lshjoin(context: click.Context) -> None:
     """Nearest neighbours and similarity joins of embeddings in files.
 
-    Files are Parquet, Arrow IPC or .npy, one, a folder of them, or a quoted pattern.
+    Files are Parquet, Arrow IPC or .npy, one, a folder of them, or a quoted pattern; here or at a
+    URL: s3://, gs://, abfss://, hf:// and what else fsspec reads.
 
     \b
     Example:
@@ -236,7 +238,7 @@ def knn(
           --column embedding --id-column id --out pairs.parquet
     """
     result = knn_join_files(queries, items, k, on_plan=_on_plan(), **options)
-    _joined(result, plot, as_json)
+    _joined(result, options["out"], plot, as_json)
 
 
 @lshjoin.command()
@@ -270,7 +272,7 @@ def radius(
           --out near.parquet
     """
     result = radius_join_files(queries, items, radius, on_plan=_on_plan(), **options)
-    _joined(result, plot, as_json)
+    _joined(result, options["out"], plot, as_json)
 
 
 def _on_plan() -> OnPlan:
@@ -278,15 +280,15 @@ def _on_plan() -> OnPlan:
     return partial(click.echo, err=True) if sys.stderr.isatty() else None
 
 
-def _plot(pairs: Path, plot: Path | None, queries: int) -> None:
+def _plot(pairs: Place, plot: Path | None, queries: int) -> None:
     if plot is not None:
         from lshjoin.files.plot import plot_pairs
 
         plot_pairs(pairs, plot, queries)
 
 
-def _joined(result: FilesJoin, plot: Path | None, as_json: bool) -> None:
-    _plot(result.out, plot, result.queries)
+def _joined(result: FilesJoin, out: Place, plot: Path | None, as_json: bool) -> None:
+    _plot(out, plot, result.queries)
     _print(
         dataclasses.asdict(result) | {"plan": result.plan.as_dict()},
         f"{result.pairs:,} pairs of {result.queries:,} queries and {result.items:,} items in "
@@ -415,7 +417,7 @@ def query(
     from lshjoin.files.indexes import query_index
 
     found = query_index(path, queries, k, **options)
-    _plot(found.out, plot, found.queries)
+    _plot(options["out"], plot, found.queries)
     _print(
         dataclasses.asdict(found) | {"plan": json.loads(found.plan.to_json())},
         f"{found.pairs:,} pairs of {found.queries:,} queries and {found.items:,} items in "

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from lshjoin import engine
 from lshjoin.arrays.neighbors import NearestMetric, Neighbors, RadiusNeighbors
 from lshjoin.base.checks import to_bytes, to_float, to_k, to_natural, to_radius
-from lshjoin.base.paths import StoragePath, local_path
+from lshjoin.base.paths import local_path
+from lshjoin.base.places import StoragePath
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.progress import Progress, reporter
 from lshjoin.base.vectors import array_matrix, integer_ids

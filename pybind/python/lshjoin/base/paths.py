@@ -1,30 +1,36 @@
-"""Paths that users pass: on this machine, with names that say what the files are."""
+"""Paths that users pass, with names that say what the files are."""
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 
-StoragePath = str | os.PathLike[str]
+from lshjoin.base.places import Filesystem, Place, StoragePath, StoredFile, place, scheme_of
 
-# A scheme and what follows it: pathlib makes one slash of two. Drives of Windows have one letter.
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+#: What is read there, but written in other ways: on the Hugging Face Hub each file is a commit.
+_READ_ONLY = {"hf", "http", "https"}
 
 
 def local_path(path: StoragePath) -> Path:
     """A path of this machine's. ValueError for a URL, which would be taken for a folder's name."""
-    if _URL.match(os.fspath(path)):
+    if scheme_of(path):
         raise ValueError(
-            f"{path} is a URL, but files are read and written on this machine; copy them, or mount "
-            "what the URL is of"
+            f"{path} is a URL, but indexes, models, pictures and work directories are on this "
+            "machine; copy it, or mount what the URL is of"
         )
     return Path(path)
 
 
-def parquet_path(path: StoragePath) -> Path:
-    """A path to write Parquet to. ValueError when its name says something else."""
-    out = local_path(path)
+def parquet_path(path: StoragePath | StoredFile, filesystem: Filesystem | None = None) -> Place:
+    """A place to write Parquet to: here, or where a URL says, in ``filesystem`` if that is given.
+
+    ValueError when its name says something else, and for a URL of what is only read.
+    """
+    if isinstance(path, StoredFile):  # which is what this gave before
+        return path
+    scheme = scheme_of(path)
+    if scheme in _READ_ONLY:
+        raise ValueError(f"{path} can't be written by a join; write a file here, and upload that")
+    out = place(path, filesystem if scheme else None)
     if out.suffix.lower() not in (".parquet", ".pq"):
         raise ValueError(f"{out} is to be a Parquet file; give it a name that ends with .parquet")
     return out

@@ -5,29 +5,25 @@ Rows are numbered through all files of a dataset, which come in the order of the
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lshjoin.base.paths import StoragePath, local_path
+from lshjoin.base.places import Filesystem, state
 from lshjoin.errors import NotFiniteError
-from lshjoin.files.formats import FORMATS, VectorFile, column_pieces, open_file
+from lshjoin.files.formats import VectorFile, open_file
 from lshjoin.files.ids import are_strings, plain_ids
+from lshjoin.files.sources import Source, source_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from lshjoin._lshjoin import Matrix
 
-
-#: A file, a folder, a glob pattern, or several of them.
-Source = StoragePath | Sequence[StoragePath]
 
 #: Bytes of vectors that are read at a time.
 _PIECE = 16 << 20
@@ -71,7 +67,9 @@ class Dataset:
         """Of integers or strings, as what :meth:`ids` gives; int64 for row numbers."""
         import pyarrow as pa
 
-        types = {file.id_type or pa.int64() for file in self.files}
+        if self.id_column is None:
+            return pa.int64()
+        types = {file.id_type for file in self.files}
         return pa.large_string() if len(types) > 1 else types.pop()
 
     @property
@@ -82,11 +80,7 @@ class Dataset:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What tells whether it is still the same: files, sizes and times of change, columns."""
-        states = [(file.path.resolve(), file.path.stat()) for file in self.files]
-        files = [
-            {"path": str(path), "size": state.st_size, "changed": state.st_mtime_ns}
-            for path, state in states
-        ]
+        files = [state(file.path) for file in self.files]
         return {"files": files, "column": self.column, "ids": self.id_column}
 
     def batches(
@@ -159,7 +153,7 @@ class Dataset:
         assert self.id_column is not None
         for file in self.files:
             first = 0
-            for stored in column_pieces(file.path, self.id_column, 0, file.rows, _IDS):
+            for stored in file.ids(self.id_column, _IDS):
                 ids = plain_ids(stored, self.id_type)
                 if ids.null_count:
                     row = first + ids.is_null().index(True).as_py()
@@ -204,20 +198,34 @@ def step_of(rows: int, most: int) -> int:
 
 
 def open_dataset(
-    source: Source, column: str | None = None, id_column: str | None = None
+    source: Source | Dataset,
+    column: str | None = None,
+    id_column: str | None = None,
+    *,
+    filesystem: Filesystem | None = None,
 ) -> Dataset:
-    """The vectors of a file, a folder, a glob pattern, or several of them.
+    """The vectors of files, here or elsewhere, or of a table.
 
     Args:
-        source: of .parquet, .arrow (also .feather, .ipc) and .npy files; folders are searched
-            for them to any depth, names that start with a dot or underscore left out.
+        source: a file, a folder, a glob pattern, or several of them: .parquet, .arrow (also
+            .feather, .ipc) and .npy files. Folders are searched for them to any depth, names that
+            start with a dot or underscore left out. URLs such as ``s3://``, ``gs://``,
+            ``abfss://`` and ``hf://`` are read by pyarrow and fsspec; a folder that is a Delta
+            table, by deltalake. Or a table: a dataset or table of pyarrow, a DuckDB relation, a
+            dataset of Hugging Face, a frame of polars (lazy, too) or pandas. What is not in files
+            is written to a temporary one first, and only with the columns that are needed. A
+            ``Dataset`` is returned as it is.
         column: of lists, list views, fixed-size lists or tensors of one dimension, of float16,
             float32 or float64 (integers are widened), all of one length; needed where there are
             several. A .npy file is 2-D and has none.
-        id_column: of integers or strings, dictionaries of them among these. Row numbers if None.
+        id_column: of integers or strings, dictionaries of them among these; or what names of
+            folders say, "day" of ``day=1/part.parquet``. Row numbers if None.
+        filesystem: of pyarrow.fs or fsspec, in which all paths of ``source`` are then.
 
     Raises:
         FileNotFoundError: when there is no such file.
+        ImportError: for a URL or Delta table that needs a package which is not there.
+        OSError: when a file that is elsewhere can't be read.
         TypeError, ValueError: for files that are not readable as vectors of one length; names
             the file and column and says what to do.
 
@@ -230,9 +238,13 @@ def open_dataset(
         >>> len(dataset), len(dataset.files)
         (300, 3)
     """
+    if isinstance(source, Dataset):
+        if column not in (None, source.column) or id_column != source.id_column:
+            raise ValueError(f"a dataset that is open has columns of its own: {source}")
+        return source
     files: list[VectorFile] = []
-    for path in _paths(source):
-        files.append(open_file(path, column, id_column))
+    for found in source_files(source, filesystem, column, id_column):
+        files.append(open_file(found.place, column, id_column, found.id))
         column = column or files[-1].column
     for file in files:
         # Strings are one kind, however long they may get.
@@ -255,31 +267,6 @@ def open_dataset(
         dim=(of_dim[0].dim if of_dim else None) or 1,
         dtype=np.result_type(*(file.dtype for file in files)),
     )
-
-
-def _paths(source: Source) -> list[Path]:
-    if isinstance(source, Sequence) and not isinstance(source, str):
-        paths = [path for part in source for path in _paths(part)]
-        if not paths:
-            raise FileNotFoundError("no files are given; pass a file, a folder or a glob pattern")
-        return paths
-    path = local_path(source)
-    if path.is_dir():
-        found = [
-            file
-            for file in path.rglob("*")
-            if file.suffix.lower() in FORMATS
-            and not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
-        ]
-        if not found:
-            raise FileNotFoundError(f"{path} holds no file that ends with {', '.join(FORMATS)}")
-        return sorted(found)
-    if path.exists():
-        return [path]
-    found = [Path(file) for file in glob.glob(str(source), recursive=True)]
-    if not found:
-        raise FileNotFoundError(f"there is no file, folder or match of the pattern {source}")
-    return [file for match in sorted(found) for file in _paths(match)]
 
 
 def _name(value: Any) -> str:

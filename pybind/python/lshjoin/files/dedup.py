@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from lshjoin.arrays.groups import Components, require_scipy
 from lshjoin.arrays.neighbors import Metric
 from lshjoin.base.checks import to_radius
 from lshjoin.base.columns import taken
-from lshjoin.base.paths import StoragePath, parquet_path
+from lshjoin.base.paths import parquet_path
+from lshjoin.base.places import Filesystem, Place, StoragePath, readable, shown
 from lshjoin.base.progress import Progress
-from lshjoin.files.datasets import Source, open_dataset
+from lshjoin.files.datasets import open_dataset
 from lshjoin.files.job import begin
 from lshjoin.files.joins import radius_join_files
 from lshjoin.files.pairs import ROW_GROUP
+from lshjoin.files.sources import Source
 from lshjoin.files.stored_ids import check_distinct, row_ids
 
 if TYPE_CHECKING:
@@ -31,7 +34,8 @@ if TYPE_CHECKING:
 class FilesDeduplication:
     """What :func:`dedup_files` came to."""
 
-    out: Path  #: a Parquet file of the columns id, group and keep
+    #: A Parquet file of the columns id, group and keep; text where it is not on this machine.
+    out: Path | str
     rows: int
     groups: int  #: of more than one row
     kept: int
@@ -45,6 +49,7 @@ def dedup_files(
     out: StoragePath,
     column: str | None = None,
     id_column: str | None = None,
+    filesystem: Filesystem | None = None,
     metric: Metric = "euclidean",
     memory_limit: int | str | None = None,
     work_dir: StoragePath | None = None,
@@ -62,6 +67,7 @@ def dedup_files(
             true for first rows.
         column: as for :func:`lshjoin.knn_join_files`.
         id_column: as for :func:`lshjoin.knn_join_files`, each id once.
+        filesystem: as for :func:`lshjoin.knn_join_files`.
         metric: as for :func:`lshjoin.radius_join`.
         memory_limit: as for :func:`lshjoin.knn_join_files`; groups need 24 bytes a row besides.
         work_dir: as for :func:`lshjoin.knn_join_files`.
@@ -86,16 +92,18 @@ def dedup_files(
     require_scipy()
     threshold = to_radius(threshold, "threshold")
     start = time.perf_counter()
-    dataset = open_dataset(items, column, id_column)
+    dataset = open_dataset(items, column, id_column, filesystem=filesystem)
     work = {
         "command": "dedup",
         "threshold": threshold,
         "metric": metric,
         "items": dataset.identity,
     }
-    out = parquet_path(out)
-    with closing(begin(work, out, work_dir)) as job:
-        if not job.finished:
+    place = parquet_path(out, filesystem)
+    with closing(begin(work, place, work_dir)) as job:
+        if job.finished:
+            result = _summary(place, place, start)
+        else:
             ids = row_ids(job, "items", dataset)
             try:
                 check_distinct(ids)
@@ -105,10 +113,9 @@ def dedup_files(
             pairs = job.path("pairs.parquet")
             if not job.done(pairs.name):
                 radius_join_files(
-                    items,
+                    dataclasses.replace(dataset, id_column=None),
                     radius=threshold,
                     out=pairs,
-                    column=column,
                     metric=metric,
                     memory_limit=memory_limit,
                     num_threads=num_threads,
@@ -117,7 +124,7 @@ def dedup_files(
             first = _first_of_group(pairs, len(dataset))
             with job.result() as temporary:
                 _write(temporary, first, ids, dataset.id_type)
-        result = _summary(out, start)
+                result = _summary(temporary, place, start)
         job.finish()
     return result
 
@@ -148,14 +155,14 @@ def _write(path: Path, first: NDArray[np.int64], ids: pa.Array | None, id_type: 
             file.write_table(pa.table([*named, pa.array(rows == group)], schema=schema))
 
 
-def _summary(out: Path, start: float) -> FilesDeduplication:
+def _summary(file: Place, out: Place, start: float) -> FilesDeduplication:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    table = pq.read_table(out, columns=["group", "keep"])
+    table = pq.read_table(readable(file), columns=["group", "keep"])
     sizes = pc.value_counts(table["group"]).field("counts").to_numpy()
     return FilesDeduplication(
-        out=out,
+        out=shown(out),
         rows=len(table),
         groups=int((sizes > 1).sum()),
         kept=int(pc.sum(table["keep"]).as_py() or 0),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lshjoin.base.places import Place, readable
 from lshjoin.base.vectors import array_matrix, column_matrix, engine_dtype, list_type
 from lshjoin.files.ids import id_type
+from lshjoin.files.npy import npy_header, npy_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,20 +32,21 @@ FORMATS = {
     ".npy": "npy",
 }
 
-#: What pyarrow reads ahead of a column.
-_BUFFER = 1 << 20
+#: What pyarrow reads at once of a column: here, and where each time takes a round trip.
+_BUFFER, _REMOTE_BUFFER = 1 << 20, 16 << 20
 
 
 @dataclass(frozen=True)
 class VectorFile:
     """One file of a dataset."""
 
-    path: Path
+    path: Place
     column: str | None  #: of vectors; None in .npy, which has no columns
     rows: int
     dim: int | None  #: None where no row says
     dtype: np.dtype[Any]
     id_type: pa.DataType | None
+    id: pa.Scalar | None = None  #: the id of all its rows, where the file has no such column
 
     def vectors(self, first: int, last: int, rows: int, dim: int) -> Iterator[Matrix]:
         """Rows ``first`` to ``last``, of ``dim`` elements each, at most ``rows`` at a time."""
@@ -53,29 +54,42 @@ class VectorFile:
 
         if self.column is None:
             for start in range(first, last, rows):
-                # Mapped anew for each batch, so that what was read does not stay resident.
-                array = _map_npy(self.path)[start : min(start + rows, last)]
-                yield array_matrix(np.array(array), str(self.path))
+                array = npy_rows(self.path, start, min(start + rows, last))
+                yield array_matrix(array, str(self.path))
             return
         name = f"{self.column} of {self.path}"
         for cells in column_pieces(self.path, self.column, first, last, rows):
             yield column_matrix(pa.chunked_array([cells]), name, dim, first)
             first += len(cells)
 
+    def ids(self, name: str, rows: int) -> Iterator[pa.Array]:
+        """The ids of all rows, at most so many at a time."""
+        import pyarrow as pa
 
-def open_file(path: Path, column: str | None, id_column: str | None) -> VectorFile:
+        if self.id is None:
+            yield from column_pieces(self.path, name, 0, self.rows, rows)
+            return
+        for start in range(0, self.rows, rows):
+            yield pa.repeat(self.id, min(rows, self.rows - start))
+
+
+def open_file(
+    path: Place, column: str | None, id_column: str | None, of_path: pa.Scalar | None = None
+) -> VectorFile:
     """What is in a file; without ``column`` its vectors are those of the only one of lists.
+
+    ``of_path`` is the id of all rows, where the file has no such column.
 
     Raises:
         TypeError, ValueError: for a file that is not readable as vectors; names the file and the
             column and says what to do.
     """
     if _format(path) == "npy":
-        return _npy_file(path, id_column)
-    return _arrow_file(path, column or _only_vector_column(path), id_column)
+        return _npy_file(path, id_column, of_path)
+    return _arrow_file(path, column, id_column, of_path)
 
 
-def _format(path: Path) -> str:
+def _format(path: Place) -> str:
     try:
         return FORMATS[path.suffix.lower()]
     except KeyError:
@@ -83,32 +97,19 @@ def _format(path: Path) -> str:
         raise ValueError(f"{path} is of no kind that is read here: {known}") from None
 
 
-def _map_npy(path: Path) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except MemoryError:
-        raise
-    except OSError as error:
-        if error.errno == errno.ENOMEM:
-            raise MemoryError(f"there is no memory to map {path}") from None
-        raise
-    except Exception as error:  # of all kinds, of NumPy's reading of a header that is damaged
-        raise ValueError(f"{path} is not a readable .npy file: {error}") from None
-    return array
-
-
-def _npy_file(path: Path, id_column: str | None) -> VectorFile:
-    if id_column is not None:
+def _npy_file(path: Place, id_column: str | None, of_path: pa.Scalar | None) -> VectorFile:
+    if id_column is not None and of_path is None:
         raise ValueError(f"{path} has no column {id_column}: rows of .npy go by their number")
-    array = _map_npy(path)
-    if array.ndim != 2 or array.shape[1] == 0:
-        raise ValueError(f"{path} must be 2-D, one vector a row, but has shape {array.shape}")
-    dtype = engine_dtype(array.dtype, f"{path} must hold real numbers but holds {array.dtype}")
-    return VectorFile(path, None, array.shape[0], array.shape[1], dtype, None)
+    shape, stored = npy_header(path)
+    if len(shape) != 2 or shape[1] == 0:
+        raise ValueError(f"{path} must be 2-D, one vector a row, but has shape {shape}")
+    dtype = engine_dtype(stored, f"{path} must hold real numbers but holds {stored}")
+    of_ids = None if of_path is None else of_path.type
+    return VectorFile(path, None, shape[0], shape[1], dtype, of_ids, of_path)
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Place) -> Iterator[None]:
     """Errors of pyarrow as errors of the file."""
     import pyarrow as pa
 
@@ -117,31 +118,44 @@ def _reading(path: Path) -> Iterator[None]:
     except MemoryError:
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and not isinstance(path, Path):  # the file may be sound
+            raise OSError(f"{path} could not be read: {error}") from None
         raise ValueError(f"{path} is not a readable {_format(path)} file: {error}") from None
 
 
-def _open(path: Path) -> pq.ParquetFile | pa.ipc.RecordBatchFileReader:
-    import pyarrow as pa
-    import pyarrow.ipc
+def _open_parquet(path: Place) -> pq.ParquetFile:
     import pyarrow.parquet as pq
 
-    if _format(path) == "parquet":
-        # Columns in pieces, not whole: row groups may be larger than the memory there is.
-        return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
-    return pa.ipc.open_file(pa.memory_map(str(path)))
+    # Columns in pieces, not whole: row groups may be larger than the memory there is.
+    buffer = _BUFFER if isinstance(path, Path) else _REMOTE_BUFFER
+    return pq.ParquetFile(readable(path), buffer_size=buffer, pre_buffer=False)
 
 
-def _schema_and_rows(path: Path) -> tuple[pa.Schema, int]:
+def _open_ipc(path: Place) -> pa.NativeFile:
+    """A file of record batches, whose columns are all read where it is not mapped.
+
+    pyarrow could read some of them, but then takes a read that comes short for a whole one.
+    """
+    import pyarrow as pa
+
+    return pa.memory_map(str(path)) if isinstance(path, Path) else path.open()
+
+
+def _schema_and_rows(path: Place) -> tuple[pa.Schema, int]:
+    import pyarrow as pa
+    import pyarrow.ipc
+
     with _reading(path):
-        file = _open(path)
         if _format(path) == "parquet":
+            file = _open_parquet(path)
             return file.schema_arrow, file.metadata.num_rows
+        file = pa.ipc.open_file(_open_ipc(path))
         _ = file.schema.names  # which are decoded only here
         batches = (file.get_batch(number) for number in range(file.num_record_batches))
         return file.schema, sum(batch.num_rows for batch in batches)
 
 
-def column_pieces(path: Path, name: str, first: int, last: int, rows: int) -> Iterator[pa.Array]:
+def column_pieces(path: Place, name: str, first: int, last: int, rows: int) -> Iterator[pa.Array]:
     """Rows ``first`` to ``last`` of one column, at most so many at a time."""
     with _reading(path):
         before = 0
@@ -157,15 +171,16 @@ def column_pieces(path: Path, name: str, first: int, last: int, rows: int) -> It
                 return
 
 
-def _from_row(path: Path, name: str, first: int, rows: int) -> Iterator[pa.Array]:
+def _from_row(path: Place, name: str, first: int, rows: int) -> Iterator[pa.Array]:
     """A column from its first row on; values before ``first`` need not be its own."""
     import pyarrow as pa
 
-    file = _open(path)
-    if _format(path) != "parquet":
-        for number in range(file.num_record_batches):
-            yield file.get_batch(number).column(file.schema.get_field_index(name))
+    if _format(path) == "ipc":
+        batches = pa.ipc.open_file(_open_ipc(path))
+        for number in range(batches.num_record_batches):
+            yield batches.get_batch(number).column(batches.schema.get_field_index(name))
         return
+    file = _open_parquet(path)
     lengths = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     skipped = 0
     while skipped < len(lengths) and lengths[skipped] <= first:
@@ -177,11 +192,14 @@ def _from_row(path: Path, name: str, first: int, rows: int) -> Iterator[pa.Array
         yield batch.column(0)
 
 
-def _arrow_file(path: Path, column: str, id_column: str | None) -> VectorFile:
+def _arrow_file(
+    path: Place, column: str | None, id_column: str | None, of_path: pa.Scalar | None
+) -> VectorFile:
     import pyarrow as pa
 
     schema, rows = _schema_and_rows(path)
-    vectors = _field(schema, column, path).type
+    column = column or only_vector_column(schema, path)
+    vectors = field_of(schema, column, path).type
     # A column of no rows tells whether the type is one of vectors, and of which.
     dtype = column_matrix(pa.chunked_array([], vectors), f"{column} of {path}").dtype
     lists = list_type(vectors)
@@ -189,32 +207,38 @@ def _arrow_file(path: Path, column: str, id_column: str | None) -> VectorFile:
     if dim is None and rows:
         cell = next(column_pieces(path, column, 0, 1, 1))
         dim = column_matrix(pa.chunked_array([cell]), f"{column} of {path}").shape[1]
-    of_ids = None
-    if id_column is not None:
-        stored = _field(schema, id_column, path).type
-        of_ids = id_type(stored)
-        if of_ids is None:
-            raise TypeError(
-                f"column {id_column} of {path} holds {stored}; ids are integers or strings"
-            )
-    return VectorFile(path, column, rows, dim, dtype, of_ids)
+    if of_path is not None and id_column not in schema.names:
+        return VectorFile(path, column, rows, dim, dtype, of_path.type, of_path)
+    return VectorFile(path, column, rows, dim, dtype, ids_of(schema, id_column, path))
 
 
-def _field(schema: pa.Schema, name: str, path: Path) -> pa.Field:
+def ids_of(schema: pa.Schema, name: str | None, source: object) -> pa.DataType | None:
+    """The type of ids of a column, None without a column. TypeError for other values."""
+    if name is None:
+        return None
+    stored = field_of(schema, name, source).type
+    of_ids = id_type(stored)
+    if of_ids is None:
+        raise TypeError(f"column {name} of {source} holds {stored}; ids are integers or strings")
+    return of_ids
+
+
+def field_of(schema: pa.Schema, name: str, source: object) -> pa.Field:
+    """The only column of a name. ValueError when there is none, or two."""
     if schema.names.count(name) != 1:
         raise ValueError(
-            f"{path} has {schema.names.count(name) or 'no'} column {name}; "
+            f"{source} has {schema.names.count(name) or 'no'} column {name}; "
             f"its columns are {', '.join(schema.names)}"
         )
     return schema.field(name)
 
 
-def _only_vector_column(path: Path) -> str:
-    schema, _ = _schema_and_rows(path)
+def only_vector_column(schema: pa.Schema, source: object) -> str:
+    """The only column of lists. ValueError when there is none, or two."""
     lists = [field.name for field in schema if list_type(field.type)]
     if len(lists) != 1:
         raise ValueError(
-            f"{path} has {len(lists) or 'no'} columns of lists{': ' if lists else ''}"
+            f"{source} has {len(lists) or 'no'} columns of lists{': ' if lists else ''}"
             f"{', '.join(lists)}; say which column holds the vectors"
         )
     name: str = lists[0]

@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from lshjoin import engine
 from lshjoin.arrays.neighbors import NearestMetric
 from lshjoin.base.checks import to_bytes
-from lshjoin.base.paths import StoragePath, local_path, parquet_path
+from lshjoin.base.paths import local_path, parquet_path
+from lshjoin.base.places import Filesystem, StoragePath, shown
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.progress import Progress, reporter
 from lshjoin.base.vectors import integer_ids
-from lshjoin.files.datasets import Source, ahead, open_dataset
+from lshjoin.files.datasets import ahead, open_dataset
 from lshjoin.files.disk_join import SAMPLE
 from lshjoin.files.job import Job, creating
 from lshjoin.files.pairs import PairsFile, neighbor_pairs, pairs_schema
 from lshjoin.files.plan import batch_rows, beside_python
+from lshjoin.files.sources import Source
 from lshjoin.index import Index
 
 #: Queries that are joined at a time, at least: for all of them the index is gone through once.
@@ -34,7 +36,8 @@ _LEAST = 1024
 class FoundInIndex:
     """What :func:`query_index` came to."""
 
-    out: Path  #: a Parquet file of the columns query, item and distance
+    #: A Parquet file of the columns query, item and distance; text where it is not on this machine.
+    out: Path | str
     queries: int
     items: int
     pairs: int
@@ -48,6 +51,7 @@ def build_index(
     out: StoragePath,
     column: str | None = None,
     id_column: str | None = None,
+    filesystem: Filesystem | None = None,
     metric: NearestMetric = "euclidean",
     memory_limit: int | str | None = None,
     num_threads: int | None = None,
@@ -62,6 +66,7 @@ def build_index(
         out: the directory of the index; an index in it is replaced when the new one is whole.
         column: as for :func:`lshjoin.knn_join_files`.
         id_column: of integers; row numbers if None.
+        filesystem: of pyarrow.fs or fsspec, in which all paths of ``items`` are then.
         metric: as for :class:`lshjoin.Index`.
         memory_limit: as for :func:`lshjoin.knn_join_files`.
         num_threads: threads to use; all cores if None.
@@ -83,7 +88,7 @@ def build_index(
     out = local_path(out)
     if out.exists() and any(out.iterdir()):
         Index.load(out)  # which tells, before hours of work, whether it is one
-    dataset = open_dataset(items, column, id_column)
+    dataset = open_dataset(items, column, id_column, filesystem=filesystem)
     if not pa.types.is_integer(dataset.id_type):
         raise TypeError(
             f"column {id_column} holds {dataset.id_type}; the ids of an index are integers"
@@ -130,6 +135,7 @@ def query_index(
     recall: float | None = None,
     column: str | None = None,
     id_column: str | None = None,
+    filesystem: Filesystem | None = None,
     memory_limit: int | str | None = None,
     num_threads: int | None = None,
     progress: Progress = None,
@@ -144,6 +150,7 @@ def query_index(
         recall: as for :meth:`lshjoin.Index.knn`.
         column: as for :func:`lshjoin.knn_join_files`.
         id_column: of the queries; row numbers if None.
+        filesystem: as for :func:`lshjoin.knn_join_files`.
         memory_limit: as for :func:`lshjoin.knn_join_files`.
         num_threads: threads to use; all cores if None.
         progress: as for :func:`lshjoin.knn_join`.
@@ -167,9 +174,9 @@ def query_index(
     import pyarrow as pa
 
     start = time.perf_counter()
-    out = parquet_path(out)
+    place = parquet_path(out, filesystem)
     index = Index.load(path)
-    dataset = open_dataset(queries, column, id_column)
+    dataset = open_dataset(queries, column, id_column, filesystem=filesystem)
     plan = index.fixed_plan(
         k,
         queries=dataset.sample(SAMPLE),
@@ -186,7 +193,7 @@ def query_index(
         ids = pa.chunked_array(dataset.ids(), of_queries).combine_chunks()
     schema = pairs_schema(of_queries, pa.int64(), np.dtype(np.float32))
     with (
-        creating(out) as file,
+        creating(place) as file,
         PairsFile(file, schema, ids, None) as pairs,
         reporter(progress, "query_index") as told,
     ):
@@ -204,4 +211,4 @@ def query_index(
             if told:
                 told(first + len(vectors), len(dataset))
     seconds = time.perf_counter() - start
-    return FoundInIndex(out, len(dataset), len(index), pairs.pairs, seconds, plan)
+    return FoundInIndex(shown(place), len(dataset), len(index), pairs.pairs, seconds, plan)

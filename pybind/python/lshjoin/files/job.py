@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from lshjoin.base.atomic import UNFINISHED, replacing, sync, temporary_name
-from lshjoin.base.paths import StoragePath, local_path
+from lshjoin.base.paths import local_path
+from lshjoin.base.places import Place, StoragePath
 from lshjoin.engine import __version__
 from lshjoin.errors import OtherJobError
+from lshjoin.files.upload import NewStoredFile, check_new
 
 _MANIFEST = "manifest.json"
 
 #: What steps are called: nothing else in a work directory is ever deleted.
 _STEP = re.compile(
-    r"index|plan\.json|(queries|items)-ids(-ends)?|pairs\.parquet(\.work)?|pairs-\d+-\d+\.parquet"
+    r"index|result|plan\.json|(queries|items)-ids(-ends)?|pairs\.parquet(\.work)?|pairs-\d+-\d+\.parquet"
 )
 
 
@@ -43,11 +45,11 @@ class NewFile:
         self._path = path
         #: Where to write it.
         self.temporary = temporary_name(path)
-        _check_new(path)
+        check_new(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.temporary, f"another process is about to write {path}")
         try:
-            _check_new(path)  # whoever had the lock before may have written it
+            check_new(path)  # whoever had the lock before may have written it
         except FileExistsError:
             self.close()
             raise
@@ -55,7 +57,7 @@ class NewFile:
     def publish(self) -> None:
         """Gives it its name, which nothing else may have got meanwhile: FileExistsError."""
         sync(self.temporary)
-        _check_new(self._path)
+        check_new(self._path)
         self.temporary.rename(self._path)
         sync(self._path.parent)
 
@@ -68,9 +70,9 @@ class NewFile:
 
 
 @contextmanager
-def creating(path: Path) -> Iterator[Path]:
+def creating(path: Place) -> Iterator[Path]:
     """As :func:`replacing` with a :class:`NewFile`."""
-    with closing(NewFile(path)) as file:
+    with closing(NewFile(path) if isinstance(path, Path) else NewStoredFile(path)) as file:
         yield file.temporary
         file.publish()
 
@@ -91,19 +93,19 @@ class Job:
         FileExistsError: when ``out`` is there, and not by this job.
     """
 
-    def __init__(self, directory: Path, work: dict[str, Any], out: Path | None = None) -> None:
+    def __init__(self, directory: Path, work: dict[str, Any], out: Place | None = None) -> None:
         self.directory = directory
         self._manifest = directory / _MANIFEST
         self._work = json.loads(json.dumps({"lshjoin": __version__, **work}))
-        self._out: NewFile | None = None
-        if out is not None and out.resolve().is_relative_to(directory.resolve()):
+        self._out: NewFile | NewStoredFile | None = None
+        if isinstance(out, Path) and out.resolve().is_relative_to(directory.resolve()):
             raise ValueError(
                 f"{out} would be deleted with the work directory {directory}; choose a file or a "
                 "work directory elsewhere"
             )
         _remove_empty(directory)  # the last that a job leaves which is killed
         if out is not None and not directory.exists():
-            _check_new(out)
+            check_new(out)
         self._lock = _lock(directory, f"another process is at work in {directory}", True)
         try:
             known = self._known()
@@ -111,11 +113,11 @@ class Job:
             self.resumed = known is not None and self._manifest.exists()
             self._result = known["result"] if known else None
             #: Whether an earlier run wrote ``out``, so that all is done.
-            self.finished = out is not None and self.made(out)
+            self.finished = isinstance(out, Path) and self.made(out)
             if not self.resumed and not self.finished:
                 self._clear()
             if out is not None and not self.finished:
-                self._out = NewFile(out)
+                self._out = NewFile(out) if isinstance(out, Path) else NewStoredFile(out, directory)
             if not self.resumed and not self.finished:
                 self._write()
         except BaseException:
@@ -214,15 +216,12 @@ class Job:
         temporary_name(self._manifest).unlink(missing_ok=True)
 
 
-def begin(work: dict[str, Any], out: Path, work_dir: StoragePath | None) -> Job:
+def begin(work: dict[str, Any], out: Place, work_dir: StoragePath | None) -> Job:
     """A new job, or the one that was begun before, which may have written ``out`` already."""
-    directory = local_path(work_dir or out.with_name(f"{out.name}.work"))
-    return Job(directory, work | {"out": str(out.resolve())}, out)
-
-
-def _check_new(path: Path) -> None:
-    if os.path.lexists(path):
-        raise FileExistsError(f"{path} exists already; delete it or choose another file to write")
+    name = f"{out.name}.work"
+    beside = out.with_name(name) if isinstance(out, Path) else Path(name)
+    where = out.resolve() if isinstance(out, Path) else out
+    return Job(local_path(work_dir or beside), work | {"out": str(where)}, out)
 
 
 def _lock(path: Path, busy: str, is_directory: bool = False) -> int:

@@ -17,16 +17,17 @@ from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import Metric, NearestMetric
 from lshjoin.arrays.radius import radius_join_batches
 from lshjoin.base.checks import to_bytes, to_k, to_natural, to_radius, to_recall
-from lshjoin.base.paths import StoragePath, parquet_path
+from lshjoin.base.paths import parquet_path
+from lshjoin.base.places import Filesystem, Place, StoragePath, readable, shown
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.progress import Progress
-from lshjoin.files.datasets import Source
 from lshjoin.files.disk_join import DiskJoin, WritePairs
 from lshjoin.files.job import begin
 from lshjoin.files.pairs import Columns, concatenate, neighbor_pairs
 from lshjoin.files.plan import FilesPlan, partitions_until
 from lshjoin.files.planner import timed
 from lshjoin.files.sides import Sides
+from lshjoin.files.sources import Source
 
 OnPlan = Callable[[FilesPlan], object] | None
 
@@ -35,7 +36,8 @@ OnPlan = Callable[[FilesPlan], object] | None
 class FilesJoin:
     """What a join of files came to."""
 
-    out: Path  #: a Parquet file of the columns query, item and distance
+    #: A Parquet file of the columns query, item and distance; text where it is not on this machine.
+    out: Path | str
     queries: int
     items: int
     pairs: int
@@ -53,6 +55,7 @@ def knn_join_files(
     out: StoragePath,
     column: str | None = None,
     id_column: str | None = None,
+    filesystem: Filesystem | None = None,
     metric: NearestMetric = "euclidean",
     recall: float | None = None,
     plan: JoinPlan | None = None,
@@ -69,14 +72,17 @@ def knn_join_files(
     left, whatever ended that; a finished job leaves nothing but ``out``.
 
     Args:
-        queries: files of vectors, as for :func:`lshjoin.open_dataset`.
-        items: files of vectors; the queries themselves if None.
+        queries: files of vectors, or a table, as for :func:`lshjoin.open_dataset`.
+        items: as ``queries``; the queries themselves if None.
         k: neighbours a query, at least 1.
         out: the Parquet file to write, of a name that ends with .parquet or .pq: ``query`` and
             ``item``, ids or else row numbers, and ``distance``, nearest first for each query;
-            queries in no certain order.
+            queries in no certain order. At a URL it is there when it is whole, too; until then
+            it is on this machine, in ``work_dir``.
         column: of vectors, in both sides; needed where files have several of lists.
         id_column: of ids, in both sides; row numbers if None.
+        filesystem: of pyarrow.fs or fsspec, in which all paths of sources are then, and ``out``
+            if that is a URL.
         metric: as for :func:`lshjoin.knn_join`.
         recall: as for :func:`lshjoin.knn_join`.
         plan: as for :func:`lshjoin.knn_join`, which has the same pairs by the same plan. Out of
@@ -85,7 +91,8 @@ def knn_join_files(
         memory_limit: bytes that may be in use, or a text like "4GiB"; half of the
             machine's or the container's memory if None.
         work_dir: what is done so far, until it is finished; ``out`` with ".work" at its end if
-            None. ``out`` must not be inside.
+            None, and of one at a URL that name in the current directory. ``out`` must not be
+            inside.
         num_threads: threads to use; all cores if None.
         progress: as for :func:`lshjoin.knn_join`.
         on_plan: called with the plan, and the time that it will take, before an out-of-core join
@@ -95,6 +102,7 @@ def knn_join_files(
         BlockingIOError: when another process is at work in ``work_dir`` or about to write ``out``.
         FileExistsError: when ``out`` is there already.
         FileNotFoundError: when there are no such files to read.
+        OSError: when a file that is elsewhere can't be read or written.
         OtherJobError: when ``work_dir`` belongs to another job.
         NotFiniteError: for NaN and infinity, with the row of the file and the dimension.
         TypeError, ValueError: for arguments out of range, files that are not vectors of one
@@ -111,7 +119,8 @@ def knn_join_files(
         [2, 2, 0]
     """
     k = to_k(k)
-    sides = Sides.open(queries, items, column, id_column)
+    sides = Sides.open(queries, items, column, id_column, filesystem)
+    place = parquet_path(out, filesystem)
     work = {"command": "knn", "k": k, "metric": metric, **sides.work()}
     if plan is None:
         recall, seed = to_recall(recall), to_natural("seed", 0 if seed is None else seed)
@@ -150,7 +159,7 @@ def knn_join_files(
         sides,
         work,
         files_plan,
-        out,
+        place,
         work_dir,
         in_memory,
         from_disk,
@@ -167,6 +176,7 @@ def radius_join_files(
     out: StoragePath,
     column: str | None = None,
     id_column: str | None = None,
+    filesystem: Filesystem | None = None,
     metric: Metric = "euclidean",
     memory_limit: int | str | None = None,
     work_dir: StoragePath | None = None,
@@ -183,6 +193,7 @@ def radius_join_files(
         out: as for :func:`knn_join_files`; in no certain order.
         column: as for :func:`knn_join_files`.
         id_column: as for :func:`knn_join_files`.
+        filesystem: as for :func:`knn_join_files`.
         metric: as for :func:`lshjoin.radius_join`.
         memory_limit: as for :func:`knn_join_files`.
         work_dir: as for :func:`knn_join_files`.
@@ -204,7 +215,8 @@ def radius_join_files(
         [0, 2]
     """
     radius = to_radius(radius)
-    sides = Sides.open(queries, items, column, id_column)
+    sides = Sides.open(queries, items, column, id_column, filesystem)
+    place = parquet_path(out, filesystem)
     work = {"command": "radius", "radius": radius, "metric": metric, **sides.work()}
 
     def in_memory() -> Iterator[Columns]:
@@ -227,7 +239,7 @@ def radius_join_files(
         sides,
         work,
         files_plan,
-        out,
+        place,
         work_dir,
         in_memory,
         lambda join, write: join.radius(radius, write),
@@ -239,7 +251,7 @@ def _run(
     sides: Sides,
     work: dict[str, Any],
     plan: FilesPlan,
-    out: StoragePath,
+    out: Place,
     work_dir: StoragePath | None,
     in_memory: Callable[[], Iterator[Columns]],
     from_disk: Callable[[DiskJoin, WritePairs], list[Path]],
@@ -249,27 +261,27 @@ def _run(
 
     start = time.perf_counter()
     seconds: dict[str, float] = {}
-    out = parquet_path(out)
     with closing(begin(work, out, work_dir)) as job:
         write = partial(sides.write_pairs, job)
         if job.finished:
-            pass  # and the process ended before it could say so
+            # And the process ended before it could say so.
+            pairs = pq.read_metadata(readable(out)).num_rows
         elif plan.out_of_core:
             join = DiskJoin(job, sides.queries, sides.items, plan, *options)
             parts = from_disk(join, write)
             begun = time.perf_counter()
             with job.result() as file:
-                concatenate(parts, file, sides.schema())
+                pairs = concatenate(parts, file, sides.schema())
             seconds = join.seconds | {"write": time.perf_counter() - begun}
         else:
             with job.result() as file:
-                write(file, in_memory())
+                pairs = write(file, in_memory())
         job.finish()
     return FilesJoin(
-        out=out,
+        out=shown(out),
         queries=sides.rows(),
         items=len(sides.items),
-        pairs=pq.read_metadata(out).num_rows,
+        pairs=pairs,
         seconds={"all": time.perf_counter() - start} | seconds,
         plan=plan,
     )

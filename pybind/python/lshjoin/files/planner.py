@@ -10,10 +10,11 @@ from typing import SupportsIndex
 from lshjoin.arrays.knn import knn_join, plan_knn_join
 from lshjoin.arrays.neighbors import NearestMetric
 from lshjoin.base.checks import to_bytes, to_k, to_natural, to_recall
+from lshjoin.base.places import Filesystem
 from lshjoin.base.plan import JoinPlan
-from lshjoin.files.datasets import Source
 from lshjoin.files.plan import FilesPlan, partitions_until
 from lshjoin.files.sides import Sides
+from lshjoin.files.sources import Source
 
 #: Rows that are joined to tell how long a join will take, and the power of the number of items by
 #: which a query takes longer: a join by lists grows with the 1.35th power of its rows.
@@ -27,6 +28,7 @@ def plan_knn_join_files(
     *,
     column: str | None = None,
     id_column: str | None = None,
+    filesystem: Filesystem | None = None,
     metric: NearestMetric = "euclidean",
     recall: float = 0.95,
     seed: SupportsIndex = 0,
@@ -51,7 +53,7 @@ def plan_knn_join_files(
         time    about ... seconds
     """
     k, recall, seed = to_k(k), to_recall(recall), to_natural("seed", seed)
-    sides = Sides.open(queries, items, column, id_column)
+    sides = Sides.open(queries, items, column, id_column, filesystem)
     join = partitions_until(recall, len(sides.items), seed)
     plan = sides.files_plan(join, k, to_bytes(memory_limit))
     if not plan.out_of_core:

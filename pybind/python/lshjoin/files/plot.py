@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from lshjoin.base.places import Place, readable
+
 _BINS = 60
 
 
-def plot_pairs(pairs: Path, path: Path, queries: int) -> None:
+def plot_pairs(pairs: Place, path: Path, queries: int) -> None:
     """Histograms of the distances, and of the neighbours found by each of so many queries.
 
     Args:
@@ -22,7 +24,7 @@ def plot_pairs(pairs: Path, path: Path, queries: int) -> None:
     import pyarrow.parquet as pq
     from matplotlib.figure import Figure
 
-    file = pq.ParquetFile(pairs)
+    file = pq.ParquetFile(readable(pairs))
     column = file.schema_arrow.get_field_index("distance")
     groups = range(file.num_row_groups)
     ends = [file.metadata.row_group(group).column(column).statistics for group in groups]

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lshjoin.base.places import Filesystem
 from lshjoin.base.plan import JoinPlan
-from lshjoin.files.datasets import Dataset, Source, open_dataset
+from lshjoin.files.datasets import Dataset, open_dataset
 from lshjoin.files.job import Job
 from lshjoin.files.pairs import Columns, PairsFile, pairs_schema
 from lshjoin.files.plan import FilesPlan, plan_files
+from lshjoin.files.sources import Source
 from lshjoin.files.stored_ids import row_ids
 
 if TYPE_CHECKING:
@@ -29,16 +31,21 @@ class Sides:
 
     @classmethod
     def open(
-        cls, queries: Source | None, items: Source | None, column: str | None, ids: str | None
+        cls,
+        queries: Source | Dataset | None,
+        items: Source | Dataset | None,
+        column: str | None,
+        ids: str | None,
+        filesystem: Filesystem | None = None,
     ) -> Sides:
         if items is None:
             queries, items = None, queries
         if items is None:
             raise TypeError("there is nothing to join; pass queries and items, or one of them")
-        of_items = open_dataset(items, column, ids)
+        of_items = open_dataset(items, column, ids, filesystem=filesystem)
         if queries is None:
             return cls(None, of_items)
-        of_queries = open_dataset(queries, column, ids)
+        of_queries = open_dataset(queries, column, ids, filesystem=filesystem)
         if of_queries.dim != of_items.dim:
             raise ValueError(
                 f"queries have {of_queries.dim} dimensions ({of_queries.files[0].path}) but items "

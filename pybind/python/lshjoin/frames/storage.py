@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lshjoin.base.atomic import sync
-from lshjoin.base.paths import StoragePath, local_path
+from lshjoin.base.paths import local_path
+from lshjoin.base.places import StoragePath
 from lshjoin.frames.params import ParamMap, Params
 
 if TYPE_CHECKING:
