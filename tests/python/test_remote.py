@@ -13,7 +13,7 @@ from frames import arrow_vectors
 from lshjoin import JoinPlan, command_line, knn_join_files, open_dataset, radius_join_files
 from lshjoin.files import plan as files_plan
 
-pytest.importorskip("moto", reason="moto[server], an S3 of one's own, is not installed")
+pytest.importorskip("moto", reason="moto, an S3 of one's own, is not installed")
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
