@@ -3,7 +3,8 @@
 
 use std::arch::x86_64::*;
 
-use super::LANES;
+/// Keys of a register.
+const LANES: usize = 8;
 
 /// As [`insert_keys`](super::insert_keys), into a list of `CHUNKS` registers.
 #[target_feature(enable = "avx512f")]
