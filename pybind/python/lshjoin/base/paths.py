@@ -1,4 +1,4 @@
-"""Paths that users pass: on this machine, with names that say what the files are."""
+"""Paths that users pass: on this machine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,3 @@ def local_path(path: StoragePath) -> Path:
             "what the URL is of"
         )
     return Path(path)
-
-
-def parquet_path(path: StoragePath) -> Path:
-    """A path to write Parquet to. ValueError when its name says something else."""
-    out = local_path(path)
-    if out.suffix.lower() not in (".parquet", ".pq"):
-        raise ValueError(f"{out} is to be a Parquet file; give it a name that ends with .parquet")
-    return out
