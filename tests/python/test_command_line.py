@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from frames import arrow_vectors
-from lshjoin import Dataset, command_line, knn_join, radius_join
+from lshjoin import Dataset, JoinPlan, command_line, knn_join, radius_join
 from lshjoin.files import stored_ids
 
 
@@ -272,12 +272,16 @@ LONG = "9" * 400
         ("must be below 2**63", ["knn", "-k", LONG]),
         ("recall must be above 0", ["knn", "--recall", "nan"]),
         ("radius must not be", ["radius", "--radius", "nan"]),
-        ("k.csv is to be a Parquet file", ["knn", "--out", "k.csv"]),
-        ("k.json is to be a Parquet file", ["radius", "--radius", "1", "--out", "k.json"]),
-        ("k is to be a Parquet file", ["dedup", "--radius", "1", "--out", "k"]),
-        ("k.csv is to be a Parquet file", ["index", "query", "i", "--out", "k.csv"]),
-        ("k.csv is to be a Parquet file", ["knn", "--out", "file:///nowhere/k.csv"]),
         ("can't be written by a join", ["knn", "--out", "https://host/k.parquet"]),
+        ("k.txt does not say in which format", ["knn", "--out", "k.txt"]),
+        ("k.json does not say in which format", ["radius", "--radius", "1", "--out", "k.json"]),
+        ("k does not say in which format", ["dedup", "--radius", "1", "--out", "k"]),
+        ("k.tsv does not say in which format", ["index", "query", "i", "--out", "k.tsv"]),
+        ("is named as parquet, but format is csv", ["knn", "--format", "csv"]),
+        ("which CSV has not", ["knn", "--nested", "--out", "k.csv"]),
+        ("not in the range", ["knn", "--max-rows-per-file", "0"]),
+        ("'json' is not one of", ["knn", "--format", "json"]),
+        ("seed must be 0 to 2**64 - 1, not -1", ["knn", "--seed", "-1"]),
         ("is a URL", ["knn", "--work-dir", "s3://bucket/work"]),
         ("is a URL", ["knn", "--plot", "s3://bucket/k.png"]),
         ("is a URL", ["index", "build", "--out", "s3://bucket/i"]),
@@ -378,3 +382,148 @@ def test_queries_with_ids_but_no_rows(run, files):
     query = ("index", "query", "i", "none.parquet", "--id-column", "id", "--out", "p.parquet")
     assert run(*query)[0] == 0
     assert pq.read_metadata("p.parquet").num_rows == 0
+
+
+def test_a_plan_that_was_printed_is_followed(run, files, tmp_path):
+    plan = ("plan", "items.parquet", "-k", 3, "--recall", 0.9, "--seed", 5, "--json")
+    code, printed, _ = run(*plan)
+    assert code == 0
+    (tmp_path / "plan.json").write_text(printed)
+    knn = ("knn", "items.parquet", "-k", 3, "--json")
+    code, result, _ = run(*knn, "--plan", "plan.json", "--out", "a.parquet")
+    assert code == 0
+    join = json.loads(printed)["join"]
+    assert json.loads(result)["plan"]["join"] == join
+    # What a join prints, and JoinPlan.to_json(), are plans as well.
+    (tmp_path / "result.json").write_text(result)
+    (tmp_path / "join.json").write_text(json.dumps(join))
+    for number, file in enumerate(("result.json", "join.json")):
+        assert run(*knn, "--plan", file, "--out", f"{number}.parquet")[0] == 0
+        assert pairs(f"{number}.parquet") == pairs("a.parquet")
+
+
+def test_a_plan_of_lists_is_followed(run, files, tmp_path):
+    plan = JoinPlan.ivf(lists=20, probes=2, seed=3)
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    knn = ("knn", "items.parquet", "-k", 3, "--plan", "plan.json", "--out", "p.pq", "--json")
+    code, out, _ = run(*knn)
+    assert (code, json.loads(out)["plan"]["join"]) == (0, json.loads(plan.to_json()))
+    expected = knn_join(files["items"], k=3, plan=plan)
+    assert [item for _, item, _ in pairs("p.pq")] == expected.indices.ravel().tolist()
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "text", "more"),
+    [
+        (2, "leave out --recall and --seed", '{"plan": "exact"}', ["--recall", "0.9"]),
+        (2, "leave out --recall and --seed", '{"plan": "exact"}', ["--seed", "0"]),
+        (3, "p.json holds no plan", "no JSON", []),
+        (3, "p.json holds no plan", '{"plan": "guess"}', []),
+        (3, "p.json holds no plan", '{"join": {"rows": 3}}', []),
+        (3, "No such file", None, []),
+    ],
+)
+def test_plans_that_will_not_do(code, message, text, more, run, files, tmp_path):
+    if text is not None:
+        (tmp_path / "p.json").write_text(text)
+    before = sorted(tmp_path.iterdir())
+    got, _, error = run("knn", "items.parquet", "--plan", "p.json", "--out", "k.parquet", *more)
+    assert (got, message in error) == (code, True), error
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_seed_is_passed_on(run, files, monkeypatch):
+    given = []
+
+    def stop(*_, **options):
+        given.append(options["seed"])
+        raise KeyboardInterrupt
+
+    for name in ("knn_join_files", "plan_knn_join_files"):
+        monkeypatch.setattr(command_line, name, stop)
+    assert run("plan", "items.parquet", "--seed", 2**64 - 1)[0] == command_line.INTERRUPTED
+    assert run("knn", "items.parquet", "--seed", 7, "--out", "o.pq")[0] == command_line.INTERRUPTED
+    assert given == [2**64 - 1, 7]
+
+
+JOB = """
+queries = "queries.parquet"
+items = "items.parquet"
+k = 4
+metric = "cosine"
+id-column = "id"
+memory-limit = "1GiB"
+nested = true
+out = "from-file.parquet"
+"""
+
+
+def test_options_from_a_file(run, files, tmp_path):
+    (tmp_path / "job.toml").write_text(JOB)
+    assert run("knn", "--from", "job.toml")[0] == 0
+    options = ("-k", 4, "--metric", "cosine", "--id-column", "id", "--nested", "--out", "o.parquet")
+    assert run("knn", "queries.parquet", "items.parquet", *options)[0] == 0
+    found = pq.read_table("from-file.parquet")
+    assert found.equals(pq.read_table("o.parquet"))
+    assert len(found["neighbors"][0]) == 4
+    # What is on the command line goes first.
+    assert run("knn", "items.parquet", "--from", "job.toml", "-k", 2, "--out", "p.parquet")[0] == 0
+    again = pq.read_table("p.parquet")
+    assert len(again) == 300
+    assert len(again["neighbors"][0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "text"),
+    [
+        (2, "has 'memory_limit', but lshjoin knn has no such option; it has", "memory_limit = 1"),
+        (2, "k of job.toml must be a text or a number, not True", "k = true"),
+        (2, "queries of job.toml must be a text or a number", 'queries = ["a", "b"]'),
+        (2, "nested of job.toml must be true or false, not 1", "nested = 1"),
+        (2, "'l2' is not one of", 'queries = "items.parquet"\nmetric = "l2"'),
+        (2, "has 'from'", 'from = "job.toml"'),
+        (2, "has 'help'", "help = true"),
+        (2, "0 is not in the range", 'queries = "items.parquet"\nk = 0'),
+        (2, "Missing argument 'QUERIES'", "k = 3"),
+        (3, "job.toml is not a readable TOML file", "k : 3"),
+        (3, "job.toml is not a readable TOML file", "\udcff"),
+        (3, "No such file", None),
+    ],
+)
+def test_files_of_options_that_will_not_do(code, message, text, run, files, tmp_path):
+    if text is not None:
+        (tmp_path / "job.toml").write_text(text, errors="surrogateescape")
+    before = sorted(tmp_path.iterdir())
+    got, _, error = run("knn", "--from", "job.toml", "--out", "k.parquet")
+    assert (got, message in error) == (code, True), error
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_one_name_a_thing(path):
+    """In files names are those of the options, and no argument has the name of an option."""
+    command = COMMANDS[path]
+    names = [name for option in command.params for name in option.opts]
+    assert len({name.lstrip("-").lower() for name in names}) == len(names)
+    assert all(len(option.opts) == 1 or "-h" in option.opts for option in command.params)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("lshjoin kn", ["plain,knn"]),
+        ("lshjoin index ", ["plain,build", "plain,info", "plain,query", "plain,verify"]),
+        ("lshjoin knn items.parquet --metric ", ["plain,cosine", "plain,inner_product"]),
+        ("lshjoin knn items.parquet --max", ["plain,--max-rows-per-file"]),
+        ("lshjoin knn ", ["file,"]),
+        ("lshjoin knn items.parquet --out ", ["file,"]),
+    ],
+)
+def test_completion(words, expected, monkeypatch, capsys):
+    monkeypatch.setenv("_LSHJOIN_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+    with pytest.raises(SystemExit):
+        command_line.run([])
+    found = capsys.readouterr().out.splitlines()
+    assert {*expected} <= {*found}

@@ -155,6 +155,9 @@ def files(tmp_path, monkeypatch, rng):
 JOBS = {
     "knn": lambda **options: knn_join_files(items="items.npy", k=3, **options),
     "radius": lambda **options: radius_join_files(items="items.npy", radius=0.5, **options),
+    "folder": lambda **options: knn_join_files(
+        items="items.npy", k=3, nested=True, max_rows_per_file=110, **options
+    ),
     "dedup": lambda **options: dedup_files("items.npy", 0.1, **options),
     "build": lambda out: build_index("items.npy", out=out),
     "query": lambda out: query_index("items.index", "items.npy", 3, out=out),
@@ -163,7 +166,7 @@ JOBS = {
 
 def answer(out):
     """What a job wrote."""
-    if os.path.isdir(out):
+    if os.path.exists(f"{out}/manifest.json"):
         return list(Index.load(out).knn(np.load("items.npy"), 3)[1].ravel())
     return pq.read_table(out).to_pydict()
 

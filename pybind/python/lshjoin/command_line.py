@@ -22,12 +22,15 @@ import numpy.ma  # noqa: F401  pyarrow would import it midway, and an import can
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 from lshjoin import engine
-from lshjoin.base.checks import to_bytes, to_k, to_radius, to_recall
-from lshjoin.base.paths import local_path, parquet_path
+from lshjoin.base.checks import to_bytes, to_k, to_natural, to_radius, to_recall
+from lshjoin.base.paths import local_path, result_place
 from lshjoin.base.places import Place
+from lshjoin.base.plan import JoinPlan
 from lshjoin.errors import OtherJobError
 from lshjoin.files.joins import FilesJoin, OnPlan, knn_join_files, radius_join_files
 from lshjoin.files.planner import plan_knn_join_files
+from lshjoin.files.results import FORMATS, Layout, to_layout
+from lshjoin.job_file import FROM
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -165,10 +168,16 @@ _K = click.option(
 _RECALL = click.option(
     "--recall",
     type=click.FloatRange(0, 1, min_open=True),
-    default=0.95,
-    show_default=True,
+    show_default="0.95",
     callback=_checked(to_recall),
     help="Share of the true neighbours to find.",
+)
+_SEED = click.option(
+    "--seed",
+    type=int,
+    show_default="0",
+    callback=_checked(partial(to_natural, "seed")),
+    help="Where random choices start.",
 )
 _MEMORY = click.option(
     "--memory-limit",
@@ -181,15 +190,28 @@ _THREADS = click.option(
     type=click.IntRange(min=1),
     help="As many as there are cores without it.",
 )
-_OUT = click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    callback=_checked(parquet_path),
-    help="Parquet file to write, .parquet or .pq.",
+_FILE = _options(
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        required=True,
+        callback=_checked(result_place),
+        help="File to write: .parquet, .arrow, .csv or .npz.",
+    ),
+    click.option(
+        "--format", type=click.Choice(FORMATS), help="Of OUT; by the end of its name without it."
+    ),
+)
+_OUT = _options(
+    _FILE,
+    click.option("--nested", is_flag=True, help="A row a query, with the list of its neighbours."),
+    click.option(
+        "--max-rows-per-file",
+        type=click.IntRange(min=1),
+        help="OUT is a folder of files of so many rows.",
+    ),
 )
 _JOB = _options(
-    _OUT,
     _MEMORY,
     click.option(
         "--work-dir",
@@ -206,7 +228,12 @@ _PLOT = click.option(
     callback=_checked(lambda path: _picture(path)),
     help="Picture of distances and neighbours found, .png or .svg.",
 )
-_SIDES = _options(click.argument("queries"), click.argument("items", required=False))
+# Paths, for the completion of shells; patterns are no paths that exist.
+_SIDES = _options(
+    click.argument("queries", type=click.Path()),
+    click.argument("items", type=click.Path(), required=False),
+)
+_ITEMS = click.argument("items", type=click.Path())
 
 
 def _picture(path: Path) -> Path:
@@ -217,14 +244,38 @@ def _picture(path: Path) -> Path:
     return local_path(path)
 
 
+def _plan_in(context: click.Context, _: click.Parameter, path: Path | None) -> JoinPlan | None:
+    """The plan in a file: one of its own, or in what `plan --json` or `knn --json` prints."""
+    if path is None:
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("plan", "join"):
+            if isinstance(found, dict) and isinstance(found.get(name), dict):
+                found = found[name]
+        return JoinPlan.from_json(json.dumps(found))
+    except ValueError as error:
+        raise ValueError(f"{path} holds no plan: {error}") from None
+
+
 @lshjoin.command()
 @_SIDES
 @_K
 @_RECALL
+@_SEED
+@click.option(
+    "--plan",
+    type=click.Path(path_type=Path),
+    callback=_plan_in,
+    metavar="FILE",
+    help="What `lshjoin plan --json` printed, to be followed; in place of a recall and a seed.",
+)
 @_NEAREST_METRIC
 @_VECTORS
+@_OUT
 @_JOB
 @_PLOT
+@FROM
 def knn(
     queries: str, items: str | None, k: int, plot: Path | None, as_json: bool, **options: Any
 ) -> None:
@@ -237,8 +288,11 @@ def knn(
       lshjoin knn queries.parquet items.parquet -k 10 --recall 0.95 \\
           --column embedding --id-column id --out pairs.parquet
     """
+    if options["plan"] and not options["recall"] is options["seed"] is None:
+        raise click.UsageError("a plan has its own recall and seed: leave out --recall and --seed")
+    layout = _layout(options)
     result = knn_join_files(queries, items, k, on_plan=_on_plan(), **options)
-    _joined(result, options["out"], plot, as_json)
+    _joined(result, options["out"], layout, plot, as_json)
 
 
 @lshjoin.command()
@@ -252,8 +306,10 @@ def knn(
 )
 @_METRIC
 @_VECTORS
+@_OUT
 @_JOB
 @_PLOT
+@FROM
 def radius(
     queries: str,
     items: str | None,
@@ -271,8 +327,18 @@ def radius(
       lshjoin radius items.parquet --radius 0.4 --column embedding --id-column id \\
           --out near.parquet
     """
+    layout = _layout(options)
     result = radius_join_files(queries, items, radius, on_plan=_on_plan(), **options)
-    _joined(result, options["out"], plot, as_json)
+    _joined(result, options["out"], layout, plot, as_json)
+
+
+def _layout(options: dict[str, Any]) -> Layout:
+    """What OUT is to be; what it can't be is a wrong option."""
+    names = ("out", "format", "nested", "max_rows_per_file")
+    try:
+        return to_layout(**{name: options[name] for name in names if name in options})
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _on_plan() -> OnPlan:
@@ -280,15 +346,17 @@ def _on_plan() -> OnPlan:
     return partial(click.echo, err=True) if sys.stderr.isatty() else None
 
 
-def _plot(pairs: Place, plot: Path | None, queries: int) -> None:
+def _plot(pairs: Place, layout: Layout, plot: Path | None, queries: int) -> None:
     if plot is not None:
         from lshjoin.files.plot import plot_pairs
 
-        plot_pairs(pairs, plot, queries)
+        plot_pairs(pairs, layout, plot, queries)
 
 
-def _joined(result: FilesJoin, out: Place, plot: Path | None, as_json: bool) -> None:
-    _plot(out, plot, result.queries)
+def _joined(
+    result: FilesJoin, out: Place, layout: Layout, plot: Path | None, as_json: bool
+) -> None:
+    _plot(out, layout, plot, result.queries)
     _print(
         dataclasses.asdict(result) | {"plan": result.plan.as_dict()},
         f"{result.pairs:,} pairs of {result.queries:,} queries and {result.items:,} items in "
@@ -298,7 +366,7 @@ def _joined(result: FilesJoin, out: Place, plot: Path | None, as_json: bool) -> 
 
 
 @lshjoin.command()
-@click.argument("items")
+@_ITEMS
 @click.option(
     "--radius",
     "threshold",
@@ -309,7 +377,9 @@ def _joined(result: FilesJoin, out: Place, plot: Path | None, as_json: bool) -> 
 )
 @_METRIC
 @_VECTORS
+@_FILE
 @_JOB
+@FROM
 def dedup(items: str, threshold: float, as_json: bool, **options: Any) -> None:
     """Groups of near-duplicates, and which row of each to keep.
 
@@ -323,6 +393,7 @@ def dedup(items: str, threshold: float, as_json: bool, **options: Any) -> None:
     """
     from lshjoin.files.dedup import dedup_files
 
+    _layout(options)
     result = dedup_files(items, threshold, **options)
     _print(
         dataclasses.asdict(result),
@@ -336,18 +407,23 @@ def dedup(items: str, threshold: float, as_json: bool, **options: Any) -> None:
 @_SIDES
 @_K
 @_RECALL
+@_SEED
 @_NEAREST_METRIC
 @_VECTORS
 @_MEMORY
 @_JSON
+@FROM
 def plan(queries: str, items: str | None, k: int, as_json: bool, **options: Any) -> None:
     """What `lshjoin knn` would do: pairs compared, memory, reading, writing and time.
 
     \b
     Example:
       lshjoin plan items.parquet -k 10 --recall 0.9 --memory-limit 4GiB
+
+    With --json it is what `lshjoin knn --plan` takes.
     """
-    chosen = plan_knn_join_files(queries, items, k, **options)
+    given = {name: value for name, value in options.items() if value is not None}
+    chosen = plan_knn_join_files(queries, items, k, **given)
     _print(chosen.as_dict(), str(chosen), as_json)
 
 
@@ -365,7 +441,7 @@ _INDEX = click.argument("path", metavar="INDEX", type=click.Path(path_type=Path)
 
 
 @index.command()
-@click.argument("items")
+@_ITEMS
 @_NEAREST_METRIC
 @_VECTORS
 @click.option(
@@ -378,6 +454,7 @@ _INDEX = click.argument("path", metavar="INDEX", type=click.Path(path_type=Path)
 @_MEMORY
 @_THREADS
 @_JSON
+@FROM
 def build(items: str, as_json: bool, **options: Any) -> None:
     """An index of ITEMS, in place of one that is there. Ids are integers.
 
@@ -395,7 +472,7 @@ def build(items: str, as_json: bool, **options: Any) -> None:
 
 @index.command()
 @_INDEX
-@click.argument("queries")
+@click.argument("queries", type=click.Path())
 @_K
 @_RECALL
 @_VECTORS
@@ -404,6 +481,7 @@ def build(items: str, as_json: bool, **options: Any) -> None:
 @_THREADS
 @_JSON
 @_PLOT
+@FROM
 def query(
     path: Path, queries: str, k: int, plot: Path | None, as_json: bool, **options: Any
 ) -> None:
@@ -416,8 +494,9 @@ def query(
     """
     from lshjoin.files.indexes import query_index
 
+    layout = _layout(options)
     found = query_index(path, queries, k, **options)
-    _plot(options["out"], plot, found.queries)
+    _plot(options["out"], layout, plot, found.queries)
     _print(
         dataclasses.asdict(found) | {"plan": json.loads(found.plan.to_json())},
         f"{found.pairs:,} pairs of {found.queries:,} queries and {found.items:,} items in "

@@ -1,4 +1,4 @@
-"""Paths that users pass, with names that say what the files are."""
+"""Paths that users pass: here, or where results may go."""
 
 from __future__ import annotations
 
@@ -20,17 +20,14 @@ def local_path(path: StoragePath) -> Path:
     return Path(path)
 
 
-def parquet_path(path: StoragePath | StoredFile, filesystem: Filesystem | None = None) -> Place:
-    """A place to write Parquet to: here, or where a URL says, in ``filesystem`` if that is given.
+def result_place(path: StoragePath | StoredFile, filesystem: Filesystem | None = None) -> Place:
+    """A place to write a result to: here, or where a URL says, in ``filesystem`` if that is given.
 
-    ValueError when its name says something else, and for a URL of what is only read.
+    ValueError for a URL of what is only read.
     """
     if isinstance(path, StoredFile):  # which is what this gave before
         return path
     scheme = scheme_of(path)
     if scheme in _READ_ONLY:
         raise ValueError(f"{path} can't be written by a join; write a file here, and upload that")
-    out = place(path, filesystem if scheme else None)
-    if out.suffix.lower() not in (".parquet", ".pq"):
-        raise ValueError(f"{out} is to be a Parquet file; give it a name that ends with .parquet")
-    return out
+    return place(path, filesystem if scheme else None)

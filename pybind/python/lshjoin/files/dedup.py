@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,14 @@ from lshjoin.arrays.groups import Components, require_scipy
 from lshjoin.arrays.neighbors import Metric
 from lshjoin.base.checks import to_radius
 from lshjoin.base.columns import taken
-from lshjoin.base.paths import parquet_path
-from lshjoin.base.places import Filesystem, Place, StoragePath, readable, shown
+from lshjoin.base.paths import result_place
+from lshjoin.base.places import Filesystem, StoragePath, shown
 from lshjoin.base.progress import Progress
 from lshjoin.files.datasets import open_dataset
 from lshjoin.files.job import begin
 from lshjoin.files.joins import radius_join_files
 from lshjoin.files.pairs import ROW_GROUP
+from lshjoin.files.results import Format, to_layout, write_tables
 from lshjoin.files.sources import Source
 from lshjoin.files.stored_ids import check_distinct, row_ids
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 class FilesDeduplication:
     """What :func:`dedup_files` came to."""
 
-    #: A Parquet file of the columns id, group and keep; text where it is not on this machine.
+    #: The file; text where it is not on this machine.
     out: Path | str
     rows: int
     groups: int  #: of more than one row
@@ -50,6 +52,7 @@ def dedup_files(
     column: str | None = None,
     id_column: str | None = None,
     filesystem: Filesystem | None = None,
+    format: Format | None = None,
     metric: Metric = "euclidean",
     memory_limit: int | str | None = None,
     work_dir: StoragePath | None = None,
@@ -62,12 +65,13 @@ def dedup_files(
         items: files of vectors, as for :func:`lshjoin.knn_join_files`.
         threshold: rows nearer than that are duplicates, and so are duplicates of duplicates; in the
             units of the metric.
-        out: the Parquet file to write, a row for each of the items: its ``id`` (row number without
-            ``id_column``), the ``group``, which is the id of the group's first row, and ``keep``,
-            true for first rows.
+        out: the file to write, in the format that its name ends with, a row for each of the items:
+            its ``id`` (row number without ``id_column``), the ``group``, which is the id of the
+            group's first row, and ``keep``, true for first rows.
         column: as for :func:`lshjoin.knn_join_files`.
         id_column: as for :func:`lshjoin.knn_join_files`, each id once.
         filesystem: as for :func:`lshjoin.knn_join_files`.
+        format: as for :func:`lshjoin.knn_join_files`.
         metric: as for :func:`lshjoin.radius_join`.
         memory_limit: as for :func:`lshjoin.knn_join_files`; groups need 24 bytes a row besides.
         work_dir: as for :func:`lshjoin.knn_join_files`.
@@ -92,18 +96,18 @@ def dedup_files(
     require_scipy()
     threshold = to_radius(threshold, "threshold")
     start = time.perf_counter()
+    place = result_place(out, filesystem)
+    layout = to_layout(place, format)
     dataset = open_dataset(items, column, id_column, filesystem=filesystem)
     work = {
         "command": "dedup",
         "threshold": threshold,
         "metric": metric,
         "items": dataset.identity,
+        "layout": asdict(layout),
     }
-    place = parquet_path(out, filesystem)
     with closing(begin(work, place, work_dir)) as job:
-        if job.finished:
-            result = _summary(place, place, start)
-        else:
+        if not job.finished:
             ids = row_ids(job, "items", dataset)
             try:
                 check_distinct(ids)
@@ -122,11 +126,15 @@ def dedup_files(
                     progress=progress,
                 )
             first = _first_of_group(pairs, len(dataset))
-            with job.result() as temporary:
-                _write(temporary, first, ids, dataset.id_type)
-                result = _summary(temporary, place, start)
+
+            def write(path: Path) -> dict[str, int]:
+                schema = _schema(dataset.id_type)
+                write_tables(_tables(first, ids, schema), path, schema, layout)
+                return _counts(first)
+
+            job.write_result(write)
         job.finish()
-    return result
+    return FilesDeduplication(shown(place), **job.counts, seconds=time.perf_counter() - start)
 
 
 def _first_of_group(pairs: Path, rows: int) -> NDArray[np.int64]:
@@ -141,30 +149,29 @@ def _first_of_group(pairs: Path, rows: int) -> NDArray[np.int64]:
     return of_group
 
 
-def _write(path: Path, first: NDArray[np.int64], ids: pa.Array | None, id_type: Any) -> None:
+def _schema(id_type: pa.DataType) -> pa.Schema:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     types = {"id": id_type, "group": id_type, "keep": pa.bool_()}
-    schema = pa.schema([pa.field(*column, nullable=False) for column in types.items()])
-    with pq.ParquetWriter(path, schema, compression="zstd") as file:
-        for start in range(0, len(first), ROW_GROUP):
-            group = first[start : start + ROW_GROUP]
-            rows = np.arange(start, start + len(group))
-            named = [pa.array(part) if ids is None else taken(ids, part) for part in (rows, group)]
-            file.write_table(pa.table([*named, pa.array(rows == group)], schema=schema))
+    return pa.schema([pa.field(*column, nullable=False) for column in types.items()])
 
 
-def _summary(file: Place, out: Place, start: float) -> FilesDeduplication:
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
+def _tables(
+    first: NDArray[np.int64], ids: pa.Array | None, schema: pa.Schema
+) -> Iterator[pa.Table]:
+    import pyarrow as pa
 
-    table = pq.read_table(readable(file), columns=["group", "keep"])
-    sizes = pc.value_counts(table["group"]).field("counts").to_numpy()
-    return FilesDeduplication(
-        out=shown(out),
-        rows=len(table),
-        groups=int((sizes > 1).sum()),
-        kept=int(pc.sum(table["keep"]).as_py() or 0),
-        seconds=time.perf_counter() - start,
-    )
+    for start in range(0, len(first), ROW_GROUP):
+        group = first[start : start + ROW_GROUP]
+        rows = np.arange(start, start + len(group))
+        named = [pa.array(part) if ids is None else taken(ids, part) for part in (rows, group)]
+        yield pa.table([*named, pa.array(rows == group)], schema=schema)
+
+
+def _counts(first: NDArray[np.int64]) -> dict[str, int]:
+    sizes = np.bincount(first, minlength=len(first))
+    return {
+        "rows": len(first),
+        "groups": int((sizes > 1).sum()),
+        "kept": int((sizes > 0).sum()),
+    }

@@ -16,12 +16,12 @@ from lshjoin.base.plan import JoinPlan
 from lshjoin.base.progress import Progress, reporter
 from lshjoin.files.datasets import Dataset, ahead
 from lshjoin.files.job import Job
-from lshjoin.files.pairs import Columns, neighbor_pairs
+from lshjoin.files.pairs import Found, of_neighbors
 from lshjoin.files.plan import FilesPlan, chunk_rows
 from lshjoin.index import Index
 
 #: Writes them to a file, and returns how many pairs there were.
-WritePairs = Callable[[Path, Iterator[Columns]], int]
+WritePairs = Callable[[Path, Iterator[Found]], int]
 
 #: Queries of the first chunk of a radius join, whose pairs tell how many there will be.
 _FIRST = 4096
@@ -64,7 +64,7 @@ class DiskJoin:
         plan = self._fixed_plan(index, k)
         chunk = chunk_rows(self._plan, plan, k, self._queries is None)
 
-        def join(first: int, last: int, progress: Progress) -> Iterator[Columns]:
+        def join(first: int, last: int, progress: Progress) -> Iterator[Found]:
             if self._queries is None:
                 rows, found = index.knn_of_chunk(
                     range(first, last),
@@ -82,7 +82,7 @@ class DiskJoin:
                     num_threads=self._threads,
                     progress=progress,
                 )
-            return neighbor_pairs(rows, found.distances, found.indices)
+            return of_neighbors(rows, found.distances, found.indices)
 
         return self._parts(join, write, lambda _: chunk), plan
 
@@ -91,7 +91,7 @@ class DiskJoin:
         index = self._index()
         most = self._plan.chunk or 1
 
-        def join(first: int, last: int, progress: Progress) -> Iterator[Columns]:
+        def join(first: int, last: int, progress: Progress) -> Iterator[Found]:
             threads = self._threads
             if self._queries is None:
                 rows, found = index.radius_of_chunk(
@@ -100,7 +100,7 @@ class DiskJoin:
             else:
                 rows, queries = np.arange(first, last), self._queries.read(first, last)
                 found = index.radius(queries, radius, num_threads=threads, progress=progress)
-            yield np.repeat(rows, np.diff(found.lims)), found.indices, found.distances
+            yield Found(rows, np.diff(found.lims), found.indices, found.distances)
 
         def chunk(pairs_of_query: float | None) -> int:
             if pairs_of_query is None:
@@ -111,7 +111,7 @@ class DiskJoin:
 
     def _parts(
         self,
-        join: Callable[[int, int, Progress], Iterator[Columns]],
+        join: Callable[[int, int, Progress], Iterator[Found]],
         write: WritePairs,
         chunk: Callable[[float | None], int],
     ) -> list[Path]:

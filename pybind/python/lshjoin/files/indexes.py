@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lshjoin import engine
 from lshjoin.arrays.neighbors import NearestMetric
 from lshjoin.base.checks import to_bytes
-from lshjoin.base.paths import local_path, parquet_path
+from lshjoin.base.paths import local_path, result_place
 from lshjoin.base.places import Filesystem, StoragePath, shown
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.progress import Progress, reporter
@@ -23,8 +23,9 @@ from lshjoin.base.vectors import integer_ids
 from lshjoin.files.datasets import ahead, open_dataset
 from lshjoin.files.disk_join import SAMPLE
 from lshjoin.files.job import Job, creating
-from lshjoin.files.pairs import PairsFile, neighbor_pairs, pairs_schema
+from lshjoin.files.pairs import Found, of_neighbors, pair_tables, pairs_schema
 from lshjoin.files.plan import batch_rows, beside_python
+from lshjoin.files.results import Format, to_layout, write_tables
 from lshjoin.files.sources import Source
 from lshjoin.index import Index
 
@@ -36,7 +37,7 @@ _LEAST = 1024
 class FoundInIndex:
     """What :func:`query_index` came to."""
 
-    #: A Parquet file of the columns query, item and distance; text where it is not on this machine.
+    #: The file, or the folder of files; text where it is not on this machine.
     out: Path | str
     queries: int
     items: int
@@ -136,11 +137,14 @@ def query_index(
     column: str | None = None,
     id_column: str | None = None,
     filesystem: Filesystem | None = None,
+    format: Format | None = None,
+    nested: bool = False,
+    max_rows_per_file: SupportsIndex | None = None,
     memory_limit: int | str | None = None,
     num_threads: int | None = None,
     progress: Progress = None,
 ) -> FoundInIndex:
-    """:meth:`lshjoin.Index.knn` of queries in files, with its pairs written to a Parquet file.
+    """:meth:`lshjoin.Index.knn` of queries in files, with its pairs written to a file.
 
     Args:
         path: the directory of the index.
@@ -151,6 +155,9 @@ def query_index(
         column: as for :func:`lshjoin.knn_join_files`.
         id_column: of the queries; row numbers if None.
         filesystem: as for :func:`lshjoin.knn_join_files`.
+        format: as for :func:`lshjoin.knn_join_files`.
+        nested: as for :func:`lshjoin.knn_join_files`.
+        max_rows_per_file: as for :func:`lshjoin.knn_join_files`.
         memory_limit: as for :func:`lshjoin.knn_join_files`.
         num_threads: threads to use; all cores if None.
         progress: as for :func:`lshjoin.knn_join`.
@@ -174,7 +181,8 @@ def query_index(
     import pyarrow as pa
 
     start = time.perf_counter()
-    place = parquet_path(out, filesystem)
+    place = result_place(out, filesystem)
+    layout = to_layout(place, format, nested, max_rows_per_file)
     index = Index.load(path)
     dataset = open_dataset(queries, column, id_column, filesystem=filesystem)
     plan = index.fixed_plan(
@@ -191,24 +199,20 @@ def query_index(
     ids = None
     if id_column is not None:
         ids = pa.chunked_array(dataset.ids(), of_queries).combine_chunks()
-    schema = pairs_schema(of_queries, pa.int64(), np.dtype(np.float32))
-    with (
-        creating(place) as file,
-        PairsFile(file, schema, ids, None) as pairs,
-        reporter(progress, "query_index") as told,
-    ):
+    schema = pairs_schema(of_queries, pa.int64(), np.dtype(np.float32), nested)
+
+    def found() -> Iterator[Found]:
         for first, vectors in ahead(dataset.batches(rows)):
-            found = index.knn(
-                vectors,
-                k,
-                plan=plan,
-                num_threads=num_threads,
-                progress=False,
-            )
+            few = index.knn(vectors, k, plan=plan, num_threads=num_threads, progress=False)
             numbers = np.arange(first, first + len(vectors))
-            for columns in neighbor_pairs(numbers, found.distances, found.indices):
-                pairs.write(*columns)
+            yield from of_neighbors(numbers, few.distances, few.indices)
             if told:
                 told(first + len(vectors), len(dataset))
+
+    with (
+        creating(place, layout.is_folder) as file,
+        reporter(progress, "query_index") as told,
+    ):
+        pairs = write_tables(pair_tables(found(), schema, ids, None), file, schema, layout)
     seconds = time.perf_counter() - start
-    return FoundInIndex(shown(place), len(dataset), len(index), pairs.pairs, seconds, plan)
+    return FoundInIndex(shown(place), len(dataset), len(index), pairs, seconds, plan)

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,23 +31,27 @@ _STEP = re.compile(
 
 
 class NewFile:
-    """A file under a name that nothing is at, written by one process at a time.
+    """A file or folder under a name that nothing is at, written by one process at a time.
 
     Args:
         path: where it is once it is published. Its directory is made if it is not there.
+        is_folder: what is to be written is a folder of files.
 
     Raises:
         FileExistsError: when there is something.
         BlockingIOError: when another process is about to write it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, is_folder: bool = False) -> None:
         self._path = path
-        #: Where to write it.
-        self.temporary = temporary_name(path)
+        self._locked = temporary_name(path)
+        #: Where to write it: the file that is locked, or a folder beside it.
+        self.temporary = temporary_name(path.with_name(f"{path.name}.d"))
+        if not is_folder:
+            self.temporary = self._locked
         check_new(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.temporary, f"another process is about to write {path}")
+        self._lock = _lock(self._locked, f"another process is about to write {path}")
         try:
             check_new(path)  # whoever had the lock before may have written it
         except FileExistsError:
@@ -56,7 +60,7 @@ class NewFile:
 
     def publish(self) -> None:
         """Gives it its name, which nothing else may have got meanwhile: FileExistsError."""
-        sync(self.temporary)
+        _sync_all(self.temporary)
         check_new(self._path)
         self.temporary.rename(self._path)
         sync(self._path.parent)
@@ -64,15 +68,17 @@ class NewFile:
     def close(self) -> None:
         """Deletes what was not published, and lets other processes have the name."""
         try:
-            self.temporary.unlink(missing_ok=True)
+            if self.temporary.is_dir():
+                shutil.rmtree(self.temporary)
+            self._locked.unlink(missing_ok=True)
         finally:
             os.close(self._lock)
 
 
 @contextmanager
-def creating(path: Place) -> Iterator[Path]:
+def creating(path: Place, is_folder: bool = False) -> Iterator[Path]:
     """As :func:`replacing` with a :class:`NewFile`."""
-    with closing(NewFile(path) if isinstance(path, Path) else NewStoredFile(path)) as file:
+    with closing(_new(path, None, is_folder)) as file:
         yield file.temporary
         file.publish()
 
@@ -85,6 +91,7 @@ class Job:
         work: what the job is, as JSON: the command, its inputs' sizes and times of change. The same
             work goes on where it was.
         out: the new file that is to come of it; None where something else comes of it.
+        is_folder: ``out`` is a folder of files.
 
     Raises:
         ValueError: when ``out`` is inside the directory, with which it would be deleted.
@@ -93,7 +100,13 @@ class Job:
         FileExistsError: when ``out`` is there, and not by this job.
     """
 
-    def __init__(self, directory: Path, work: dict[str, Any], out: Place | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        work: dict[str, Any],
+        out: Place | None = None,
+        is_folder: bool = False,
+    ) -> None:
         self.directory = directory
         self._manifest = directory / _MANIFEST
         self._work = json.loads(json.dumps({"lshjoin": __version__, **work}))
@@ -117,7 +130,7 @@ class Job:
             if not self.resumed and not self.finished:
                 self._clear()
             if out is not None and not self.finished:
-                self._out = NewFile(out) if isinstance(out, Path) else NewStoredFile(out, directory)
+                self._out = _new(out, directory, is_folder)
             if not self.resumed and not self.finished:
                 self._write()
         except BaseException:
@@ -133,24 +146,36 @@ class Job:
         """Whether the file of a step is there."""
         return self.path(name).exists()
 
-    @contextmanager
-    def result(self) -> Iterator[Path]:
-        """Another name for ``out`` to write to; it is there once all is written and on disk."""
+    def write_result(self, write: Callable[[Path], dict[str, int]]) -> None:
+        """Has ``out`` written under another name; it is there once all is written and on disk.
+
+        Args:
+            write: is given that name, and returns what is to be known of the result: ``counts``.
+        """
         if self._out is None:
             raise ValueError("this job has no file to write")
-        yield self._out.temporary
-        self.ready(self._out.temporary)
+        counts = write(self._out.temporary)
+        self.ready(self._out.temporary, counts)
         self._out.publish()
 
-    def ready(self, path: Path) -> None:
+    @property
+    def counts(self) -> dict[str, int]:
+        """What is known of the result that was written, by this run or an earlier one."""
+        counts: dict[str, int] = self._result["counts"] if self._result else {}
+        return counts
+
+    def ready(self, path: Path, counts: dict[str, int] | None = None) -> None:
         """Notes that this is the job's result, before it is renamed to where that is to be."""
-        sync(path)
-        self._result = _identity(path)
+        _sync_all(path)
+        self._result = {"file": _identity(path), "counts": counts or {}}
         self._write()
 
     def made(self, path: Path) -> bool:
         """Whether a file is what was noted as this job's result."""
-        return self._result is not None and path.exists() and _identity(path) == self._result
+        if self._result is None or not path.exists():
+            return False
+        file: dict[str, int] = self._result["file"]
+        return _identity(path) == file
 
     def finish(self) -> None:
         """Deletes the directory: the job's result is elsewhere."""
@@ -216,12 +241,28 @@ class Job:
         temporary_name(self._manifest).unlink(missing_ok=True)
 
 
-def begin(work: dict[str, Any], out: Place, work_dir: StoragePath | None) -> Job:
+def begin(
+    work: dict[str, Any], out: Place, work_dir: StoragePath | None, is_folder: bool = False
+) -> Job:
     """A new job, or the one that was begun before, which may have written ``out`` already."""
     name = f"{out.name}.work"
     beside = out.with_name(name) if isinstance(out, Path) else Path(name)
     where = out.resolve() if isinstance(out, Path) else out
-    return Job(local_path(work_dir or beside), work | {"out": str(where)}, out)
+    return Job(local_path(work_dir or beside), work | {"out": str(where)}, out, is_folder)
+
+
+def _new(path: Place, directory: Path | None, is_folder: bool) -> NewFile | NewStoredFile:
+    if isinstance(path, Path):
+        return NewFile(path, is_folder)
+    return NewStoredFile(path, directory)
+
+
+def _sync_all(path: Path) -> None:
+    """Brings a file to disk, or a folder with the files in it."""
+    if path.is_dir():
+        for file in path.iterdir():
+            sync(file)
+    sync(path)
 
 
 def _lock(path: Path, busy: str, is_directory: bool = False) -> int:

@@ -6,8 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -17,15 +16,17 @@ from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import Metric, NearestMetric
 from lshjoin.arrays.radius import radius_join_batches
 from lshjoin.base.checks import to_bytes, to_k, to_natural, to_radius, to_recall
-from lshjoin.base.paths import parquet_path
-from lshjoin.base.places import Filesystem, Place, StoragePath, readable, shown
+from lshjoin.base.paths import result_place
+from lshjoin.base.places import Filesystem, Place, StoragePath, shown
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.progress import Progress
+from lshjoin.files.by_query import by_query
 from lshjoin.files.disk_join import DiskJoin, WritePairs
 from lshjoin.files.job import begin
-from lshjoin.files.pairs import Columns, concatenate, neighbor_pairs
+from lshjoin.files.pairs import Found, of_batches, of_neighbors, stored_tables
 from lshjoin.files.plan import FilesPlan, partitions_until
 from lshjoin.files.planner import timed
+from lshjoin.files.results import Format, Layout, to_layout, write_tables
 from lshjoin.files.sides import Sides
 from lshjoin.files.sources import Source
 
@@ -36,7 +37,7 @@ OnPlan = Callable[[FilesPlan], object] | None
 class FilesJoin:
     """What a join of files came to."""
 
-    #: A Parquet file of the columns query, item and distance; text where it is not on this machine.
+    #: The file, or the folder of files; text where it is not on this machine.
     out: Path | str
     queries: int
     items: int
@@ -56,6 +57,9 @@ def knn_join_files(
     column: str | None = None,
     id_column: str | None = None,
     filesystem: Filesystem | None = None,
+    format: Format | None = None,
+    nested: bool = False,
+    max_rows_per_file: SupportsIndex | None = None,
     metric: NearestMetric = "euclidean",
     recall: float | None = None,
     plan: JoinPlan | None = None,
@@ -66,7 +70,7 @@ def knn_join_files(
     progress: Progress = None,
     on_plan: OnPlan = None,
 ) -> FilesJoin:
-    """:func:`lshjoin.knn_join` of vectors in files, with its pairs written to a Parquet file.
+    """:func:`lshjoin.knn_join` of vectors in files, with its pairs written to a file.
 
     One source alone is the self-join, as there. The same call goes on with what an earlier one
     left, whatever ended that; a finished job leaves nothing but ``out``.
@@ -75,14 +79,21 @@ def knn_join_files(
         queries: files of vectors, or a table, as for :func:`lshjoin.open_dataset`.
         items: as ``queries``; the queries themselves if None.
         k: neighbours a query, at least 1.
-        out: the Parquet file to write, of a name that ends with .parquet or .pq: ``query`` and
-            ``item``, ids or else row numbers, and ``distance``, nearest first for each query;
-            queries in no certain order. At a URL it is there when it is whole, too; until then
-            it is on this machine, in ``work_dir``.
+        out: the file to write, in the format that its name ends with: ``query`` and ``item``,
+            ids or else row numbers, and ``distance``, nearest first for each query; queries in
+            no certain order. At a URL it is there when it is whole, too; until then it is on
+            this machine, in ``work_dir``.
         column: of vectors, in both sides; needed where files have several of lists.
         id_column: of ids, in both sides; row numbers if None.
         filesystem: of pyarrow.fs or fsspec, in which all paths of sources are then, and ``out``
             if that is a URL.
+        format: "parquet", "arrow" (IPC), "csv" or "npz"; by the name of ``out`` if None, which may
+            end with .parquet, .pq, .arrow, .feather, .ipc, .csv or .npz.
+        nested: a row for each query, also for one that found nothing, with ``neighbors``, the list
+            of its items and distances, in place of a row for each pair. In .npz, ``lims`` has
+            where those of query i begin and end, as in :class:`lshjoin.RadiusNeighbors`.
+        max_rows_per_file: if given, ``out`` is a folder of files of so many rows at most, on
+            this machine.
         metric: as for :func:`lshjoin.knn_join`.
         recall: as for :func:`lshjoin.knn_join`.
         plan: as for :func:`lshjoin.knn_join`, which has the same pairs by the same plan. Out of
@@ -117,10 +128,15 @@ def knn_join_files(
         3
         >>> pq.read_table("nearest.parquet").to_pydict()["item"]
         [2, 2, 0]
+        >>> knn_join_files("items.npy", k=2, out="lists.parquet", nested=True).pairs
+        6
+        >>> pq.read_table("lists.parquet")["neighbors"][0].as_py()
+        [{'item': 2, 'distance': 1.0}, {'item': 1, 'distance': 5.0}]
     """
     k = to_k(k)
     sides = Sides.open(queries, items, column, id_column, filesystem)
-    place = parquet_path(out, filesystem)
+    place = result_place(out, filesystem)
+    layout = to_layout(place, format, nested, max_rows_per_file)
     work = {"command": "knn", "k": k, "metric": metric, **sides.work()}
     if plan is None:
         recall, seed = to_recall(recall), to_natural("seed", 0 if seed is None else seed)
@@ -132,7 +148,7 @@ def knn_join_files(
         join = plan
         work["plan"] = plan.to_json()
 
-    def in_memory() -> Iterator[Columns]:
+    def in_memory(_: Path) -> Iterator[Found]:
         nonlocal join
         found = knn_join(
             *sides.vectors(),
@@ -145,7 +161,7 @@ def knn_join_files(
             progress=progress,
         )
         join = found.plan
-        return neighbor_pairs(np.arange(len(found.indices)), found.distances, found.indices)
+        return of_neighbors(np.arange(len(found.indices)), found.distances, found.indices)
 
     def from_disk(disk: DiskJoin, write: WritePairs) -> list[Path]:
         nonlocal join
@@ -160,6 +176,7 @@ def knn_join_files(
         work,
         files_plan,
         place,
+        layout,
         work_dir,
         in_memory,
         from_disk,
@@ -177,6 +194,9 @@ def radius_join_files(
     column: str | None = None,
     id_column: str | None = None,
     filesystem: Filesystem | None = None,
+    format: Format | None = None,
+    nested: bool = False,
+    max_rows_per_file: SupportsIndex | None = None,
     metric: Metric = "euclidean",
     memory_limit: int | str | None = None,
     work_dir: StoragePath | None = None,
@@ -184,7 +204,7 @@ def radius_join_files(
     progress: Progress = None,
     on_plan: OnPlan = None,
 ) -> FilesJoin:
-    """:func:`lshjoin.radius_join` of vectors in files, with its pairs written to a Parquet file.
+    """:func:`lshjoin.radius_join` of vectors in files, with its pairs written to a file.
 
     Args:
         queries: as for :func:`knn_join_files`.
@@ -194,6 +214,9 @@ def radius_join_files(
         column: as for :func:`knn_join_files`.
         id_column: as for :func:`knn_join_files`.
         filesystem: as for :func:`knn_join_files`.
+        format: as for :func:`knn_join_files`.
+        nested: as for :func:`knn_join_files`.
+        max_rows_per_file: as for :func:`knn_join_files`.
         metric: as for :func:`lshjoin.radius_join`.
         memory_limit: as for :func:`knn_join_files`.
         work_dir: as for :func:`knn_join_files`.
@@ -216,10 +239,11 @@ def radius_join_files(
     """
     radius = to_radius(radius)
     sides = Sides.open(queries, items, column, id_column, filesystem)
-    place = parquet_path(out, filesystem)
+    place = result_place(out, filesystem)
+    layout = to_layout(place, format, nested, max_rows_per_file)
     work = {"command": "radius", "radius": radius, "metric": metric, **sides.work()}
 
-    def in_memory() -> Iterator[Columns]:
+    def in_memory(directory: Path) -> Iterator[Found]:
         batches = radius_join_batches(
             *sides.vectors(),
             radius=radius,
@@ -227,9 +251,8 @@ def radius_join_files(
             num_threads=num_threads,
             progress=progress,
         )
-        for batch in batches:
-            queries, items, distances = (column.to_numpy() for column in batch.columns)
-            yield queries, items, distances
+        found = of_batches(batches)
+        return by_query(found, sides.rows(), directory) if nested else found
 
     files_plan = sides.files_plan(JoinPlan.exact(), None, to_bytes(memory_limit))
     if on_plan and files_plan.out_of_core:
@@ -240,6 +263,7 @@ def radius_join_files(
         work,
         files_plan,
         place,
+        layout,
         work_dir,
         in_memory,
         lambda join, write: join.radius(radius, write),
@@ -252,36 +276,41 @@ def _run(
     work: dict[str, Any],
     plan: FilesPlan,
     out: Place,
+    layout: Layout,
     work_dir: StoragePath | None,
-    in_memory: Callable[[], Iterator[Columns]],
+    in_memory: Callable[[Path], Iterator[Found]],
     from_disk: Callable[[DiskJoin, WritePairs], list[Path]],
     options: tuple[NearestMetric, int | None, Progress],
 ) -> FilesJoin:
-    import pyarrow.parquet as pq
-
     start = time.perf_counter()
     seconds: dict[str, float] = {}
-    with closing(begin(work, out, work_dir)) as job:
-        write = partial(sides.write_pairs, job)
-        if job.finished:
-            # And the process ended before it could say so.
-            pairs = pq.read_metadata(readable(out)).num_rows
-        elif plan.out_of_core:
-            join = DiskJoin(job, sides.queries, sides.items, plan, *options)
-            parts = from_disk(join, write)
-            begun = time.perf_counter()
-            with job.result() as file:
-                pairs = concatenate(parts, file, sides.schema())
-            seconds = join.seconds | {"write": time.perf_counter() - begun}
-        else:
-            with job.result() as file:
-                pairs = write(file, in_memory())
+    schema = sides.schema(layout.nested)
+    work = work | {"layout": asdict(layout)}
+
+    def write_part(path: Path, found: Iterator[Found]) -> int:
+        tables = sides.tables(job, found, layout.nested)
+        return write_tables(tables, path, schema, Layout("parquet", layout.nested))
+
+    def write(path: Path) -> dict[str, int]:
+        if not plan.out_of_core:
+            tables = sides.tables(job, in_memory(job.directory), layout.nested)
+            return {"pairs": write_tables(tables, path, schema, layout)}
+        join = DiskJoin(job, sides.queries, sides.items, plan, *options)
+        parts = from_disk(join, write_part)
+        begun = time.perf_counter()
+        pairs = write_tables(stored_tables(parts, schema), path, schema, layout)
+        seconds.update(join.seconds, write=time.perf_counter() - begun)
+        return {"pairs": pairs}
+
+    with closing(begin(work, out, work_dir, layout.is_folder)) as job:
+        if not job.finished:  # else the process ended before it could say so
+            job.write_result(write)
         job.finish()
     return FilesJoin(
         out=shown(out),
         queries=sides.rows(),
         items=len(sides.items),
-        pairs=pairs,
+        pairs=job.counts["pairs"],
         seconds={"all": time.perf_counter() - start} | seconds,
         plan=plan,
     )

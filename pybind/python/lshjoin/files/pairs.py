@@ -1,10 +1,10 @@
-"""Pairs in Parquet files: query, item, distance."""
+"""Pairs as tables: query, item and distance, or a query and the list of its neighbours."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,28 +14,44 @@ from lshjoin.base.columns import taken
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Rows of queries, rows of items, distances.
-Columns = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]
-
 #: Rows that a row group has at most: what a reader has to hold at a time.
 ROW_GROUP = 1 << 20
 
+#: The column of lists where pairs are nested.
+NEIGHBORS = "neighbors"
+
+
+class Found(NamedTuple):
+    """The pairs of some queries."""
+
+    queries: NDArray[np.int64]  #: (n,), rows; of pairs to be nested, each once
+    counts: NDArray[np.int64]  #: (n,), how many pairs each has
+    items: NDArray[np.int64]  #: (pairs,), rows, by query
+    distances: NDArray[Any]  #: (pairs,)
+
 
 def pairs_schema(
-    query_type: pa.DataType, item_type: pa.DataType, vectors: np.dtype[Any]
+    query_type: pa.DataType, item_type: pa.DataType, vectors: np.dtype[Any], nested: bool = False
 ) -> pa.Schema:
     """Ids of queries and items, and distances of vectors of this dtype."""
     import pyarrow as pa
 
     distance = pa.float64() if vectors == np.float64 else pa.float32()
-    types = {"query": query_type, "item": item_type, "distance": distance}
-    return pa.schema([pa.field(*column, nullable=False) for column in types.items()])
+    query = pa.field("query", query_type, nullable=False)
+    neighbor = [
+        pa.field("item", item_type, nullable=False),
+        pa.field("distance", distance, nullable=False),
+    ]
+    if not nested:
+        return pa.schema([query, *neighbor])
+    lists = pa.list_(pa.field("element", pa.struct(neighbor), nullable=False))
+    return pa.schema([query, pa.field(NEIGHBORS, lists, nullable=False)])
 
 
-def neighbor_pairs(
+def of_neighbors(
     queries: NDArray[np.int64], distances: NDArray[Any], indices: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]]:
-    """The columns of a k-nearest-neighbour join, (queries, k), in pieces.
+) -> Iterator[Found]:
+    """The pairs of a k-nearest-neighbour join, (queries, k), in pieces.
 
     Who is infinitely far is nobody: of ids, any number may be somebody's.
     """
@@ -43,57 +59,87 @@ def neighbor_pairs(
     for start in range(0, len(queries), rows):
         part = slice(start, start + rows)
         found = distances[part] < np.inf
-        of_query = np.repeat(queries[part], found.sum(axis=1))
-        yield of_query, indices[part][found], distances[part][found]
+        yield Found(queries[part], found.sum(axis=1), indices[part][found], distances[part][found])
 
 
-class PairsFile:
-    """A Parquet file of pairs under way."""
-
-    def __init__(
-        self, path: Path, schema: pa.Schema, query_ids: pa.Array | None, item_ids: pa.Array | None
-    ) -> None:
-        import pyarrow.parquet as pq
-
-        self._schema = schema
-        self._ids = query_ids, item_ids
-        self._file = pq.ParquetWriter(path, schema, compression="zstd")
-        self.pairs = 0
-
-    def write(
-        self, queries: NDArray[np.int64], items: NDArray[np.int64], distances: NDArray[Any]
-    ) -> None:
-        """Adds pairs of rows, of which it writes the ids."""
-        import pyarrow as pa
-
-        sides = zip((queries, items), self._ids, strict=True)
-        columns = [pa.array(rows) if ids is None else taken(ids, rows) for rows, ids in sides]
-        table = pa.table([*columns, pa.array(distances)], schema=self._schema)
-        self._file.write_table(table, row_group_size=ROW_GROUP)
-        self.pairs += len(table)
-
-    def __enter__(self) -> PairsFile:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
+def of_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[Found]:
+    """The pairs of a radius join in memory: a query comes once for each of its own."""
+    for batch in batches:
+        queries, items, distances = (column.to_numpy() for column in batch.columns)
+        yield Found(queries, np.ones(len(queries), np.int64), items, distances)
 
 
-def concatenate(parts: list[Path], path: Path, schema: pa.Schema) -> int:
-    """One file of the pairs of all parts, in their order; returns how many."""
+def pair_tables(
+    found: Iterable[Found], schema: pa.Schema, query_ids: pa.Array | None, item_ids: pa.Array | None
+) -> Iterator[pa.Table]:
+    """Tables of a :func:`pairs_schema`, with the ids of rows; None for those that have none."""
+    for piece in found:
+        for first, last, begin, end in ranges(piece.counts):
+            part = Found(
+                piece.queries[first:last],
+                piece.counts[first:last],
+                piece.items[begin:end],
+                piece.distances[begin:end],
+            )
+            yield _table(part, schema, query_ids, item_ids)
+
+
+def ranges(counts: NDArray[np.int64]) -> Iterator[tuple[int, int, int, int]]:
+    """First and last of queries that have about a row group of pairs, and of these pairs."""
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    first = 0
+    while first < len(counts):
+        begin = ends[first]
+        last = max(int(np.searchsorted(ends, begin + ROW_GROUP, "right")) - 1, first + 1)
+        yield first, last, begin, ends[last]
+        first = last
+
+
+def _table(
+    found: Found, schema: pa.Schema, query_ids: pa.Array | None, item_ids: pa.Array | None
+) -> pa.Table:
+    import pyarrow as pa
+
+    def named(rows: NDArray[np.int64], ids: pa.Array | None, type: pa.DataType) -> pa.Array:
+        return pa.array(rows) if ids is None else taken(ids, rows).combine_chunks().cast(type)
+
+    nested = NEIGHBORS in schema.names
+    fields = schema.field(NEIGHBORS).type.value_type if nested else schema
+    items = named(found.items, item_ids, fields.field("item").type)
+    # Of no pairs it is not known what the distances would have been.
+    distances = pa.array(found.distances).cast(fields.field("distance").type)
+    queries = found.queries if nested else np.repeat(found.queries, found.counts)
+    columns = [named(queries, query_ids, schema.field("query").type), items, distances]
+    if nested:
+        ends = np.concatenate([[0], np.cumsum(found.counts)]).astype(np.int32)
+        neighbors = pa.StructArray.from_arrays(columns[1:], fields=list(fields))
+        lists = schema.field(NEIGHBORS).type
+        columns[1:] = [pa.ListArray.from_arrays(pa.array(ends), neighbors, type=lists)]
+    return pa.table(columns, schema=schema)
+
+
+def number_of_pairs(table: pa.Table) -> int:
+    """Of a table of a :func:`pairs_schema`."""
+    import pyarrow.compute as pc
+
+    if NEIGHBORS not in table.column_names:
+        return len(table)
+    return pc.sum(pc.list_value_length(table[NEIGHBORS])).as_py() or 0
+
+
+def stored_tables(parts: list[Path], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The tables in Parquet files, in their order.
+
+    Raises:
+        ValueError: for a file that is damaged.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pairs = 0
-    with pq.ParquetWriter(path, schema, compression="zstd") as file:
-        for part in parts:
-            try:
-                batches = pq.ParquetFile(part).iter_batches(ROW_GROUP)
-                for batch in batches:
-                    file.write_table(pa.Table.from_batches([batch], schema), ROW_GROUP)
-                    pairs += len(batch)
-            except (pa.ArrowException, OSError) as error:
-                raise ValueError(
-                    f"{part} is damaged: {error}; delete it, and run it again"
-                ) from None
-    return pairs
+    for part in parts:
+        try:
+            file = pq.ParquetFile(part)
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group).cast(schema)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{part} is damaged: {error}; delete it, and run it again") from None

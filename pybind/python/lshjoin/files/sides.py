@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from lshjoin.base.places import Filesystem
 from lshjoin.base.plan import JoinPlan
 from lshjoin.files.datasets import Dataset, open_dataset
 from lshjoin.files.job import Job
-from lshjoin.files.pairs import Columns, PairsFile, pairs_schema
+from lshjoin.files.pairs import Found, pair_tables, pairs_schema
 from lshjoin.files.plan import FilesPlan, plan_files
 from lshjoin.files.sources import Source
 from lshjoin.files.stored_ids import row_ids
@@ -76,15 +75,12 @@ class Sides:
     def vectors(self) -> tuple[Any, Any]:
         return None if self.queries is None else self.queries.read(), self.items.read()
 
-    def schema(self) -> pa.Schema:
+    def schema(self, nested: bool) -> pa.Schema:
         of_queries = (self.queries or self.items).id_type
-        return pairs_schema(of_queries, self.items.id_type, self.dtype())
+        return pairs_schema(of_queries, self.items.id_type, self.dtype(), nested)
 
-    def write_pairs(self, job: Job, path: Path, found: Iterator[Columns]) -> int:
-        """Writes pairs of rows by their ids; returns how many."""
+    def tables(self, job: Job, found: Iterator[Found], nested: bool) -> Iterator[pa.Table]:
+        """Pairs of rows by their ids."""
         ids = {name: row_ids(job, name, side) for name, side in self.all().items()}
         of_queries = ids.get("queries", ids["items"])
-        with PairsFile(path, self.schema(), of_queries, ids["items"]) as pairs:
-            for columns in found:
-                pairs.write(*columns)
-        return pairs.pairs
+        return pair_tables(found, self.schema(nested), of_queries, ids["items"])
