@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lshjoin.base import html
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.report import Report
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 Metric = Literal["euclidean", "manhattan", "cosine"]
 
 NearestMetric = Metric | Literal["inner_product"]
+
+#: Of distances in a picture of them.
+_SAMPLE, _BINS = 100_000, 40
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,15 @@ class Neighbors(_Neighbors):
         found = self._found()
         return Edges(np.nonzero(found)[0], self.indices[found], self.distances[found])
 
+    def _repr_html_(self) -> str:
+        """What notebooks show: how many, by what plan, how sure, and how far they are."""
+        queries, k = self.distances.shape
+        pairs = [("queries", f"{queries:,}"), ("k", f"{k:,}")]
+        recall = "not measured" if self.report.recall is None else str(self.report.recall)
+        did = [("plan", repr(self.plan)), ("recall", recall)]
+        time = ("time", f"{sum(self.report.seconds.values()):.3f} s")
+        return html.table("Neighbors", [*pairs, *did, time], _histogram(self.distances))
+
     def _found(self) -> NDArray[np.bool_]:
         """Where there is a neighbour; ids do not tell, since one of an index may be -1."""
         found: NDArray[np.bool_] = self.distances < math.inf
@@ -261,6 +274,11 @@ class RadiusNeighbors(_RadiusNeighbors):
         order = np.lexsort((self.indices, self.distances, left))
         return Edges(left, self.indices[order], self.distances[order])
 
+    def _repr_html_(self) -> str:
+        """What notebooks show: how many, and how far they are."""
+        rows = [("queries", f"{len(self.lims) - 1:,}"), ("pairs", f"{len(self.indices):,}")]
+        return html.table("RadiusNeighbors", rows, _histogram(self.distances))
+
     def __getnewargs__(self) -> tuple[Any, ...]:
         """For pickle and copy."""
         return (*self, self._joined)
@@ -270,6 +288,17 @@ class RadiusNeighbors(_RadiusNeighbors):
         return type(self)(**self._asdict() | {"joined": self._joined} | changes)
 
     __replace__ = _replace
+
+
+def _histogram(distances: NDArray[Any]) -> str:
+    """A picture of the distances, or of a sample of so many."""
+    some = distances.ravel()[:: max(distances.size // _SAMPLE, 1)]
+    some = some[some < math.inf]
+    if len(some) == 0:
+        return ""
+    counts, ends = np.histogram(some, _BINS)
+    low, high = f"{ends[0]:.3g}", f"{ends[-1]:.3g} distance"
+    return html.columns("Distances of neighbours", counts.tolist(), low, high)
 
 
 def _csr(

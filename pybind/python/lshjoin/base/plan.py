@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, SupportsIndex
 
 from lshjoin import engine
+from lshjoin.base import html
 from lshjoin.base.checks import to_float, to_natural
 from lshjoin.base.report import Estimate
 
@@ -247,6 +248,14 @@ class JoinPlan:
         text, until = _TEXTS[kind]
         until = "" if numbers["until_recall"] is None else until
         return (text + until).format(**numbers) + predicted
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: what ``str`` says, and the shares that are predicted."""
+        picture = ""
+        if self.predicted is not None:
+            shares = {"recall": self.predicted.recall.value, "pairs": self.predicted.share}
+            picture = html.bars("Predicted recall, and share of the pairs compared", shares, 1.0)
+        return html.table(f"JoinPlan.{self.kind}", html.of_text(str(self)), picture)
 
     @property
     def kind(self) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from lshjoin.base import html
+
 
 class Estimate(NamedTuple):
     """A share measured on sampled rows, with its 95 % confidence interval."""
@@ -55,9 +57,16 @@ class Report:
             seconds=dict(report["seconds"]),
         )
 
+    def _rows(self) -> list[tuple[str, str]]:
+        recall = "not measured" if self.recall is None else str(self.recall)
+        seconds = {**self.seconds, "total": sum(self.seconds.values())}
+        stages = [(stage, f"{time:.3f} s") for stage, time in seconds.items()]
+        return [("recall", recall), ("pairs", f"{self.pairs:,}"), *stages]
+
     def __str__(self) -> str:
         """A line for the recall, the pairs and each stage."""
-        recall = "not measured" if self.recall is None else self.recall
-        lines = [f"recall         {recall}", f"pairs          {self.pairs:,}"]
-        lines += [f"{stage:14} {seconds:.3f} s" for stage, seconds in self.seconds.items()]
-        return "\n".join([*lines, f"total          {sum(self.seconds.values()):.3f} s"])
+        return "\n".join(f"{name:14} {value}" for name, value in self._rows())
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the same, and a bar for each stage's time."""
+        return html.table("Report", self._rows(), html.bars("Seconds of each stage", self.seconds))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lshjoin.arrays.neighbors import NearestMetric
 from lshjoin.base.atomic import replacing
 from lshjoin.base.plan import JoinPlan
-from lshjoin.base.progress import Progress, reporter
+from lshjoin.base.progress import OnProgress, Progress
 from lshjoin.files.datasets import Dataset, ahead
 from lshjoin.files.job import Job
 from lshjoin.files.pairs import Found, of_neighbors
@@ -47,7 +47,7 @@ class DiskJoin:
         plan: FilesPlan,
         metric: NearestMetric,
         num_threads: int | None,
-        progress: Progress,
+        begin: Callable[[str], OnProgress],
     ) -> None:
         self._job = job
         self._queries = queries
@@ -55,7 +55,7 @@ class DiskJoin:
         self._metric = metric
         self._plan = plan
         self._threads = num_threads
-        self._progress = progress
+        self._begin = begin  # a stage, by its name
         self.seconds: dict[str, float] = {}  #: by stage
 
     def knn(self, k: int, write: WritePairs) -> tuple[list[Path], JoinPlan]:
@@ -124,17 +124,17 @@ class DiskJoin:
                 parts.append(part)
                 first = end
         begun, pairs, queries = first, 0, self._plan.queries
-        with reporter(self._progress, "join") as told:
-            while first < queries:
-                of_query = pairs / (first - begun) if first > begun else None
-                last = min(first + chunk(of_query), queries)
-                part = self._job.path(f"pairs-{first:012}-{last:012}.parquet")
-                progress = told and _of_chunk(told, first, last, queries)
-                found = join(first, last, progress or False)
-                with replacing(part) as temporary:
-                    pairs += write(temporary, found)
-                parts.append(part)
-                first = last
+        told = self._begin("join")
+        while first < queries:
+            of_query = pairs / (first - begun) if first > begun else None
+            last = min(first + chunk(of_query), queries)
+            part = self._job.path(f"pairs-{first:012}-{last:012}.parquet")
+            progress = told and _of_chunk(told, first, last, queries)
+            found = join(first, last, progress or False)
+            with replacing(part) as temporary:
+                pairs += write(temporary, found)
+            parts.append(part)
+            first = last
         self.seconds["join"] = time.perf_counter() - start
         return parts
 
@@ -152,18 +152,17 @@ class DiskJoin:
                     yield vectors, np.arange(first, first + len(vectors))
                 passes.append(time.perf_counter() - first_of_pass)
 
-            with reporter(self._progress, "index") as told:
-                Index.build_on_disk(
-                    path,
-                    batches,
-                    count=len(self._items),
-                    dim=self._items.dim,
-                    metric=self._metric,
-                    plan=None if join == JoinPlan.exact() else join,
-                    resume=True,
-                    num_threads=self._threads,
-                    progress=told or False,
-                )
+            Index.build_on_disk(
+                path,
+                batches,
+                count=len(self._items),
+                dim=self._items.dim,
+                metric=self._metric,
+                plan=None if join == JoinPlan.exact() else join,
+                resume=True,
+                num_threads=self._threads,
+                progress=_of_passes(self._begin),
+            )
             # A resumed build has fewer passes.
             self.seconds |= dict(zip(_PASSES[-len(passes) :], passes, strict=False))
             self.seconds["seal"] = time.perf_counter() - begun - sum(passes)
@@ -181,7 +180,7 @@ class DiskJoin:
                 count=self._plan.queries,
                 plan=self._plan.join,
                 num_threads=self._threads,
-                progress=False,
+                progress=self._begin("plan") or False,
             )
             with replacing(path) as temporary:
                 temporary.write_text(plan.to_json())
@@ -190,6 +189,21 @@ class DiskJoin:
             return JoinPlan.from_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}; delete it, and run it again") from None
+
+
+def _of_passes(begin: Callable[[str], OnProgress]) -> Callable[[int, int], object]:
+    """What is done of an index, which counts each item in each pass, told by pass."""
+    at, told = -1, None
+
+    def progress(done: int, total: int) -> None:
+        nonlocal at, told
+        count = max(total // len(_PASSES), 1)
+        if (now := min(done // count, len(_PASSES) - 1)) != at:
+            at, told = now, begin(_PASSES[now])
+        if told:
+            told(done - at * count, count)
+
+    return progress
 
 
 def _of_chunk(

@@ -62,6 +62,9 @@ class NewFile:
         """Gives it its name, which nothing else may have got meanwhile: FileExistsError."""
         _sync_all(self.temporary)
         check_new(self._path)
+        if self.temporary != self._locked:
+            # Before, as after a crash from here on nobody would: with its folder the job is done.
+            self._locked.unlink()
         self.temporary.rename(self._path)
         sync(self._path.parent)
 

@@ -15,16 +15,17 @@ import numpy as np
 from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import Metric, NearestMetric
 from lshjoin.arrays.radius import radius_join_batches
+from lshjoin.base import html
 from lshjoin.base.checks import to_bytes, to_k, to_natural, to_radius, to_recall
 from lshjoin.base.paths import result_place
 from lshjoin.base.places import Filesystem, Place, StoragePath, shown
 from lshjoin.base.plan import JoinPlan
-from lshjoin.base.progress import Progress
+from lshjoin.base.progress import Progress, stages
 from lshjoin.files.by_query import by_query
 from lshjoin.files.disk_join import DiskJoin, WritePairs
 from lshjoin.files.job import begin
 from lshjoin.files.pairs import Found, of_batches, of_neighbors, stored_tables
-from lshjoin.files.plan import FilesPlan, partitions_until
+from lshjoin.files.plan import FilesPlan, partitions_until, predicted_work
 from lshjoin.files.planner import timed
 from lshjoin.files.results import Format, Layout, to_layout, write_tables
 from lshjoin.files.sides import Sides
@@ -46,6 +47,13 @@ class FilesJoin:
     #: "assign", "store" and "seal"; then come "plan", "join" and "write".
     seconds: dict[str, float]
     plan: FilesPlan
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the numbers, and a bar for each stage's time."""
+        numbers = {"queries": self.queries, "items": self.items, "pairs": self.pairs}
+        rows = [("out", str(self.out)), *((name, f"{size:,}") for name, size in numbers.items())]
+        rows += [(f"{stage}", f"{time:.1f} s") for stage, time in self.seconds.items()]
+        return html.table("FilesJoin", rows, html.bars("Seconds of each stage", self.seconds))
 
 
 def knn_join_files(
@@ -295,10 +303,14 @@ def _run(
         if not plan.out_of_core:
             tables = sides.tables(job, in_memory(job.directory), layout.nested)
             return {"pairs": write_tables(tables, path, schema, layout)}
-        join = DiskJoin(job, sides.queries, sides.items, plan, *options)
-        parts = from_disk(join, write_part)
-        begun = time.perf_counter()
-        pairs = write_tables(stored_tables(parts, schema), path, schema, layout)
+        metric, threads, progress = options
+        with stages(progress, work["command"], predicted_work(plan, work.get("k"))) as begin_stage:
+            join = DiskJoin(job, sides.queries, sides.items, plan, metric, threads, begin_stage)
+            parts = from_disk(join, write_part)
+            begun, told = time.perf_counter(), begin_stage("write")
+            pairs = write_tables(stored_tables(parts, schema), path, schema, layout)
+            if told:
+                told(1, 1)
         seconds.update(join.seconds, write=time.perf_counter() - begun)
         return {"pairs": pairs}
 

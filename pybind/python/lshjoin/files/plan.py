@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lshjoin import engine
+from lshjoin.base import html
 from lshjoin.base.plan import JoinPlan
 
 #: Bytes of Python, its libraries and threads, with nothing to do.
@@ -56,6 +57,12 @@ class FilesPlan:
         """For JSON."""
         return dataclasses.asdict(self) | {"join": json.loads(self.join.to_json())}
 
+    def _repr_html_(self) -> str:
+        """What notebooks show: what ``str`` says, and the memory beside its limit."""
+        memory = {what.replace("_", " "): float(size) for what, size in self.resident.items()}
+        picture = html.bars("Memory, as a share of the limit", memory, float(self.memory_limit))
+        return html.table("FilesPlan", html.of_text(str(self)), picture)
+
     def __str__(self) -> str:
         reads = [
             f"{what} {_size(size)}{'' if times == 1 else f' {times} times'}"
@@ -77,6 +84,26 @@ class FilesPlan:
         if self.seconds is not None:
             lines.append(f"time    about {_time(self.seconds)}")
         return "\n".join(lines)
+
+
+def predicted_work(plan: FilesPlan, k: int | None) -> dict[str, float]:
+    """About how long each stage of an out-of-core join takes beside the others.
+
+    In seconds of the machine in ``bench-results/out_of_core_5000000.md``, grown by the rules there.
+    """
+    values = plan.items * plan.dim
+    if plan.join == JoinPlan.exact():
+        join = 1.3e-11 * plan.queries * values
+    else:
+        join = 1.2e-9 * plan.queries * plan.items**0.35 * plan.dim
+    return {
+        "learn": 2.3e-8 * values,
+        "assign": 4.5e-9 * plan.items * max(plan.dim, plan.items**0.5),
+        "store": 4.2e-8 * values,
+        "plan": 4e-9 * values,
+        "join": join,
+        "write": 1.2e-7 * plan.queries * (k or 1),
+    }
 
 
 def partitions_until(recall: float, items: int, seed: int) -> JoinPlan:
