@@ -57,8 +57,8 @@ class BucketedRandomProjectionLSHModel(LSHModel, BucketLengthParam):
 
         Where B is larger than ``spark.lshjoin.broadcastBytes`` the data are read several times: to
         measure them, to take the sample that the join is planned from, to find the neighbours and,
-        without ``idCol``, to fetch their rows. Persist data frames that are expensive to compute; vectors must come
-        out the same, bit for bit, each time.
+        without ``idCol``, to fetch their rows. Persist data frames that are expensive to compute;
+        vectors must come out the same, bit for bit, each time.
 
         Args:
             datasetA: the rows that want neighbours.
