@@ -1,6 +1,5 @@
 """What notebooks show: bars of the share that is done, and HTML of plans, reports and results."""
 
-import io
 import re
 import sys
 from types import ModuleType, SimpleNamespace
@@ -86,30 +85,29 @@ def test_stages_are_shares_of_the_work():
 
 @pytest.fixture
 def kernel(monkeypatch):
-    """As in a kernel of Jupyter: a stream that is no terminal, and IPython."""
+    """As in a kernel of Jupyter: IPython, and standard error that is no terminal."""
     module = ModuleType("IPython")
     module.get_ipython = lambda: SimpleNamespace(config={"IPKernelApp": {}})
     monkeypatch.setitem(sys.modules, "IPython", module)
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
     monkeypatch.setattr("lshjoin.base.progress._DELAY_SECONDS", 0)
     return module
 
 
-def test_bars_come_up_in_notebooks(kernel):
+def test_bars_come_up_in_notebooks(kernel, capsys):
     with reporter(None, "in a notebook") as report:
         report(1, 2)
-    assert "in a notebook:  50%" in sys.stderr.getvalue()
+    assert "in a notebook:  50%" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shell", [None, SimpleNamespace(config={"TerminalIPythonApp": {}})])
-def test_no_bars_in_ipython_without_a_terminal(shell, kernel):
+def test_no_bars_in_ipython_without_a_terminal(shell, kernel, capsys):
     kernel.get_ipython = lambda: shell
     with reporter(None, "not in a notebook") as report:
         assert report is None
-    assert sys.stderr.getvalue() == ""
+    assert capsys.readouterr().err == ""
 
 
-def test_the_stages_of_a_join_out_of_core(kernel, tmp_path, monkeypatch, rng):
+def test_the_stages_of_a_join_out_of_core(kernel, capsys, tmp_path, monkeypatch, rng):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(files_plan, "_BASE", 0)
     monkeypatch.setattr(files_plan, "_BATCH", (1 << 16, 1 << 20))
@@ -125,7 +123,7 @@ def test_the_stages_of_a_join_out_of_core(kernel, tmp_path, monkeypatch, rng):
     assert shares[-1] == 1000
     assert len({*shares}) >= 5
     knn_join_files(out="b.parquet", **common)
-    text = sys.stderr.getvalue()
+    text = capsys.readouterr().err
     for stage in ("learn", "assign", "store", "plan", "join", "write"):
         assert f", {stage}" in text
     assert "100%" in text

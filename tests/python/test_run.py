@@ -223,6 +223,24 @@ def test_libraries_that_are_not_in_use_are_not_imported():
     assert (result.stdout, result.stderr) == ("[]\n", "")
 
 
+def test_files_are_read_without_pandas(tmp_path):
+    (tmp_path / "pandas.py").write_text("raise ModuleNotFoundError('there is no pandas')")
+    script = """
+        import pyarrow as pa, pyarrow.parquet as pq, lshjoin
+        pq.write_table(pa.table({"id": ["a", "b"], "v": [[0.0, 1.0], [0.0, 3.0]]}), "v.parquet")
+        for out in ("o.parquet", "o.arrow", "o.csv", "o.npz"):
+            print(lshjoin.knn_join_files("v.parquet", k=1, id_column="id", out=out).pairs)
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert (result.stdout, result.stderr) == ("2\n" * 4, "")
+
+
 def test_what_is_public_is_what_dir_shows():
     assert dir(lshjoin) == sorted(lshjoin.__all__)
     assert all(hasattr(lshjoin, name) for name in dir(lshjoin))

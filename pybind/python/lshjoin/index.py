@@ -81,7 +81,8 @@ class Index:
             seed: which items centroids start from, 0 to 2**64 - 1, without a plan.
             num_threads: threads to use; all cores if None. The index does not depend on it.
             progress: True for a tqdm bar, False for none, or a function of (done, total). None,
-                the default, shows a bar on terminals after a second, if tqdm is installed.
+                the default, shows a bar on terminals and in notebooks after a second, if tqdm is
+                installed.
 
         Raises:
             TypeError: for arrays that do not hold real numbers, or ids that are no integers.

@@ -49,8 +49,9 @@ def knn_join(
             :class:`JoinPlan` itself. Takes the place of ``recall`` and ``seed``.
         seed: where random directions start, 0 to 2**64 - 1; 0 if None.
         num_threads: threads to use; all cores if None. Results do not depend on it.
-        progress: True for a tqdm bar, False for none, or a function of (done, total). None, the
-            default, shows a bar on terminals after a second, if tqdm is installed.
+        progress: True for a tqdm bar, False for none, or a function of (done, total), where more
+            to do may turn up on the way. None, the default, shows a bar on terminals and in
+            notebooks after a second, if tqdm is installed.
 
     Returns:
         ``distances`` and ``indices``, both (n, k), nearest first, ties by index. Distances are

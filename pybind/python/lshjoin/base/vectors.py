@@ -120,8 +120,12 @@ def column_matrix(
             row += len(part)
             dim = part.shape[1]
     if not parts:
-        numbers = _check_list_type(column.type, name).value_type.to_pandas_dtype()
-        return np.empty((0, dim or 1), engine_dtype(np.dtype(numbers), name))
+        import pyarrow as pa
+
+        # Of an array, since pyarrow asks pandas, which may not be here, for the dtype of a type.
+        nothing = pa.array([], _check_list_type(column.type, name).value_type)
+        dtype = nothing.to_numpy(zero_copy_only=False).dtype
+        return np.empty((0, dim or 1), engine_dtype(dtype, name))
     return _engine_layout(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
 

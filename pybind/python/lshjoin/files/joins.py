@@ -113,7 +113,8 @@ def knn_join_files(
             None, and of one at a URL that name in the current directory. ``out`` must not be
             inside.
         num_threads: threads to use; all cores if None.
-        progress: as for :func:`lshjoin.knn_join`.
+        progress: as for :func:`lshjoin.knn_join`. Out of core it is of the work that is predicted,
+            in thousandths, and the bar names the stage.
         on_plan: called with the plan, and the time that it will take, before an out-of-core join
             begins.
 
