@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lshjoin.base.atomic import UNFINISHED, replacing, sync, temporary_name
+from lshjoin.base.atomic import UNFINISHED, naming, replacing, sync, temporary_name
 from lshjoin.base.paths import StoragePath, local_path
 from lshjoin.engine import __version__
 from lshjoin.errors import OtherJobError
@@ -40,7 +40,7 @@ class NewFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         #: Where to write it.
         self.temporary = temporary_name(path)
         _check_new(path)
@@ -55,9 +55,9 @@ class NewFile:
     def publish(self) -> None:
         """Gives it its name, which nothing else may have got meanwhile: FileExistsError."""
         sync(self.temporary)
-        _check_new(self._path)
-        self.temporary.rename(self._path)
-        sync(self._path.parent)
+        _check_new(self.path)
+        self.temporary.rename(self.path)
+        sync(self.path.parent)
 
     def close(self) -> None:
         """Deletes what was not published, and lets other processes have the name."""
@@ -70,7 +70,7 @@ class NewFile:
 @contextmanager
 def creating(path: Path) -> Iterator[Path]:
     """As :func:`replacing` with a :class:`NewFile`."""
-    with closing(NewFile(path)) as file:
+    with closing(NewFile(path)) as file, naming(path):
         yield file.temporary
         file.publish()
 
@@ -136,9 +136,10 @@ class Job:
         """Another name for ``out`` to write to; it is there once all is written and on disk."""
         if self._out is None:
             raise ValueError("this job has no file to write")
-        yield self._out.temporary
-        self.ready(self._out.temporary)
-        self._out.publish()
+        with naming(self._out.path):
+            yield self._out.temporary
+            self.ready(self._out.temporary)
+            self._out.publish()
 
     def ready(self, path: Path) -> None:
         """Notes that this is the job's result, before it is renamed to where that is to be."""

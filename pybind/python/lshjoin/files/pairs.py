@@ -81,19 +81,26 @@ class PairsFile:
 
 def concatenate(parts: list[Path], path: Path, schema: pa.Schema) -> int:
     """One file of the pairs of all parts, in their order; returns how many."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     pairs = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as file:
         for part in parts:
-            try:
-                batches = pq.ParquetFile(part).iter_batches(ROW_GROUP)
-                for batch in batches:
-                    file.write_table(pa.Table.from_batches([batch], schema), ROW_GROUP)
-                    pairs += len(batch)
-            except (pa.ArrowException, OSError) as error:
-                raise ValueError(
-                    f"{part} is damaged: {error}; delete it, and run it again"
-                ) from None
+            for table in _tables(part, schema):
+                file.write_table(table, ROW_GROUP)
+                pairs += len(table)
     return pairs
+
+
+def _tables(part: Path, schema: pa.Schema) -> Iterator[pa.Table]:
+    """What was written to a part; that there is no room to write it again is no damage."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        for batch in pq.ParquetFile(part).iter_batches(ROW_GROUP):
+            yield pa.Table.from_batches([batch], schema)
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{part} is damaged: {error}; delete it, and run it again") from None
