@@ -10,6 +10,7 @@ from typing import Any
 import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ELSEWHERE = (
     "ARCHITECTURE.md",
@@ -29,8 +30,10 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
         files.append(File.generated(config, uri, abs_src_path=str(path)))
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Leads links between them and docs/, which is the root here, to the pages."""
+    if page.file.src_uri.startswith("reference/"):  # from which docs/ is one up here, too
+        return markdown
     return markdown.replace("](docs/", "](").replace("](../", "](")
 
 

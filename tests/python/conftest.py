@@ -51,6 +51,26 @@ def kills(record_property):
     record_property("kills", kills.count)
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of a few megabytes, and a function that makes it larger."""
+    path = tmp_path / "disk"
+    path.mkdir()
+
+    def mount(*options):
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(path)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    try:
+        mounted = mount("size=3m")
+    except OSError as error:
+        pytest.skip(f"no file system can be mounted: {error}")
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted: {mounted.stderr.strip()}")
+    yield path, lambda: mount("remount", "size=64m")
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
 class Crash(BaseException):
     """As a kill: nothing that is called after it does anything."""
 

@@ -408,26 +408,6 @@ def test_a_full_disk_leaves_the_old_index(saved, items):
     answers(saved, True, items[:5])
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of a few megabytes, and a function that makes it larger."""
-    path = tmp_path / "disk"
-    path.mkdir()
-
-    def mount(*options):
-        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(path)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    try:
-        mounted = mount("size=3m")
-    except OSError as error:
-        pytest.skip(f"no file system can be mounted: {error}")
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted: {mounted.stderr.strip()}")
-    yield path, lambda: mount("remount", "size=64m")
-    subprocess.run(["umount", "--lazy", str(path)], check=True)
-
-
 # In a process of its own, which a page that can't be made would end with a signal.
 WRITE = """
     import sys

@@ -9,6 +9,7 @@ import textwrap
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from lshjoin import (
@@ -22,6 +23,7 @@ from lshjoin import (
 )
 from lshjoin.base.atomic import replacing
 from lshjoin.files.job import Job, NewFile
+from lshjoin.files.pairs import concatenate
 
 WORK = {"command": "knn", "k": 10, "items": {"files": [{"path": "a", "size": 1}]}}
 
@@ -307,3 +309,60 @@ def test_a_job_that_was_hardly_begun_is_begun_anew(tmp_path):
     job.finish()
     job.close()
     assert list(tmp_path.iterdir()) == []
+
+
+# In a process of its own: a page of a map that can't be made would end it with a signal.
+FULL = """
+    import os, sys
+    import pyarrow as pa
+    from lshjoin import RandomHyperplaneLSH, build_index, knn_join_files, query_index
+    from lshjoin import radius_join_files
+    model = RandomHyperplaneLSH(inputCol="x", numHashTables=9000).fit(pa.table({"x": [[1.0] * 64]}))
+    calls = {
+        "knn.parquet": lambda out: knn_join_files(items="items.npy", k=50, out=out),
+        "radius.parquet": lambda out: radius_join_files(items="items.npy", radius=3.0, out=out),
+        "query.parquet": lambda out: query_index("items.index", "items.npy", 50, out=out),
+        "built": lambda out: build_index("items.npy", out=out),
+        "model": model.save,
+    }
+    for name, call in calls.items():
+        try:
+            call(os.path.join(sys.argv[1], name))
+        except OSError as error:
+            print(name, error)
+"""
+
+
+def test_a_full_disk(small_disk, tmp_path, monkeypatch):
+    """It is told with the name of what has no room; the same calls go on when there is some."""
+    disk, enlarge = small_disk
+    monkeypatch.chdir(tmp_path)
+    rows = np.random.default_rng(0).standard_normal((6_000, 16)).astype(np.float32)
+    np.save("items.npy", rows)
+    Index.build(rows).save("items.index")
+    (disk / "others").write_bytes(bytes((3 << 20) - 300_000))
+
+    def run():
+        command = [sys.executable, "-c", textwrap.dedent(FULL), str(disk)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    names = {"knn.parquet", "radius.parquet", "query.parquet", "built", "model"}
+    told = run().splitlines()
+    assert {line.split()[0] for line in told} == names
+    for line in told:
+        assert str(disk / line.split()[0]) in line
+        assert "No space left on device" in line
+    left = {"knn.parquet.work", "radius.parquet.work", "built.work", "others"}
+    assert {*os.listdir(disk)} == left
+    assert enlarge().returncode == 0
+    assert run() == ""
+    assert {*os.listdir(disk)} == names | {"others"}
+
+
+def test_no_part_is_damaged_by_a_full_disk(small_disk, tmp_path, rng):
+    disk, _ = small_disk
+    columns = ("query", "item", "distance")
+    table = pa.table({name: rng.random(100_000) for name in columns})
+    pq.write_table(table, tmp_path / "part")
+    with pytest.raises(OSError, match="No space left on device"):
+        concatenate([tmp_path / "part"] * 3, disk / "pairs", table.schema)

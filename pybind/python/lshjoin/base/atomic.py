@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,20 @@ from pathlib import Path
 
 #: What the other name ends with.
 UNFINISHED = ".unfinished"
+
+#: What a write may end with that no read does.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def naming(path: object) -> Iterator[None]:
+    """Errors of a full disk as errors of the file that was to be written: they name none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
 
 
 @contextmanager
@@ -20,8 +35,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = temporary_name(path)
     try:
-        yield temporary
-        sync(temporary)
+        with naming(path):
+            yield temporary
+            sync(temporary)
         temporary.replace(path)
         sync(path.parent)
     finally:

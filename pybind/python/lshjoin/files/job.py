@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lshjoin.base.atomic import UNFINISHED, replacing, sync, temporary_name
+from lshjoin.base.atomic import UNFINISHED, naming, replacing, sync, temporary_name
 from lshjoin.base.paths import local_path
 from lshjoin.base.places import Place, StoragePath
 from lshjoin.engine import __version__
@@ -43,7 +43,7 @@ class NewFile:
     """
 
     def __init__(self, path: Path, is_folder: bool = False) -> None:
-        self._path = path
+        self.path = path
         self._locked = temporary_name(path)
         #: Where to write it: the file that is locked, or a folder beside it.
         self.temporary = temporary_name(path.with_name(f"{path.name}.d"))
@@ -61,12 +61,12 @@ class NewFile:
     def publish(self) -> None:
         """Gives it its name, which nothing else may have got meanwhile: FileExistsError."""
         _sync_all(self.temporary)
-        check_new(self._path)
+        check_new(self.path)
         if self.temporary != self._locked:
             # Before, as after a crash from here on nobody would: with its folder the job is done.
             self._locked.unlink()
-        self.temporary.rename(self._path)
-        sync(self._path.parent)
+        self.temporary.rename(self.path)
+        sync(self.path.parent)
 
     def close(self) -> None:
         """Deletes what was not published, and lets other processes have the name."""
@@ -81,7 +81,7 @@ class NewFile:
 @contextmanager
 def creating(path: Place, is_folder: bool = False) -> Iterator[Path]:
     """As :func:`replacing` with a :class:`NewFile`."""
-    with closing(_new(path, None, is_folder)) as file:
+    with closing(_new(path, None, is_folder)) as file, naming(file.path):
         yield file.temporary
         file.publish()
 
@@ -157,9 +157,10 @@ class Job:
         """
         if self._out is None:
             raise ValueError("this job has no file to write")
-        counts = write(self._out.temporary)
-        self.ready(self._out.temporary, counts)
-        self._out.publish()
+        with naming(self._out.path):
+            counts = write(self._out.temporary)
+            self.ready(self._out.temporary, counts)
+            self._out.publish()
 
     @property
     def counts(self) -> dict[str, int]:

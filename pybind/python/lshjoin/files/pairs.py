@@ -141,5 +141,7 @@ def stored_tables(parts: list[Path], schema: pa.Schema) -> Iterator[pa.Table]:
             file = pq.ParquetFile(part)
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group).cast(schema)
+        except MemoryError:
+            raise
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{part} is damaged: {error}; delete it, and run it again") from None

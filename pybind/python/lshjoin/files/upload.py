@@ -31,7 +31,7 @@ class NewStoredFile:
     """
 
     def __init__(self, place: StoredFile, directory: Path | None = None) -> None:
-        self._place = place
+        self.path = place
         check_new(place)
         self._own = None if directory else TemporaryDirectory(prefix="lshjoin-")
         #: Where to write it.
@@ -39,8 +39,8 @@ class NewStoredFile:
 
     def publish(self) -> None:
         """Brings it there, if nothing else has got the name meanwhile: FileExistsError."""
-        check_new(self._place)
-        _upload(self.temporary, self._place)
+        check_new(self.path)
+        _upload(self.temporary, self.path)
 
     def close(self) -> None:
         """Deletes what is here."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lshjoin.base.atomic import sync
+from lshjoin.base.atomic import naming, sync
 from lshjoin.base.paths import local_path
 from lshjoin.base.places import StoragePath
 from lshjoin.frames.params import ParamMap, Params
@@ -118,11 +118,12 @@ class Writer:
         self._check_replaceable(target)
         scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         try:
-            scratch.mkdir()
-            _write_metadata(self._instance, scratch / "metadata")
-            self._instance._save_data(scratch / "data")
-            for file in scratch.rglob("*"):
-                sync(file)
+            with naming(target):
+                scratch.mkdir()
+                _write_metadata(self._instance, scratch / "metadata")
+                self._instance._save_data(scratch / "data")
+                for file in scratch.rglob("*"):
+                    sync(file)
             self._check_replaceable(target)
             if target.exists():
                 target.rename(_replaced(target))
