@@ -23,7 +23,8 @@ from lshjoin import (
 )
 from lshjoin.base.atomic import replacing
 from lshjoin.files.job import Job, NewFile
-from lshjoin.files.pairs import concatenate
+from lshjoin.files.pairs import stored_tables
+from lshjoin.files.results import Layout, write_tables
 
 WORK = {"command": "knn", "k": 10, "items": {"files": [{"path": "a", "size": 1}]}}
 
@@ -365,4 +366,5 @@ def test_no_part_is_damaged_by_a_full_disk(small_disk, tmp_path, rng):
     table = pa.table({name: rng.random(100_000) for name in columns})
     pq.write_table(table, tmp_path / "part")
     with pytest.raises(OSError, match="No space left on device"):
-        concatenate([tmp_path / "part"] * 3, disk / "pairs", table.schema)
+        tables = stored_tables([tmp_path / "part"] * 3, table.schema)
+        write_tables(tables, disk / "pairs", table.schema, Layout("parquet"))
