@@ -365,6 +365,6 @@ def test_no_part_is_damaged_by_a_full_disk(small_disk, tmp_path, rng):
     columns = ("query", "item", "distance")
     table = pa.table({name: rng.random(100_000) for name in columns})
     pq.write_table(table, tmp_path / "part")
+    tables = stored_tables([tmp_path / "part"] * 3, table.schema)
     with pytest.raises(OSError, match="No space left on device"):
-        tables = stored_tables([tmp_path / "part"] * 3, table.schema)
         write_tables(tables, disk / "pairs", table.schema, Layout("parquet"))
