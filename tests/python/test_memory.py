@@ -106,6 +106,17 @@ TOO_LARGE = [
         "fewer neighbours|in parts",
     ),
     (
+        "table = pa.table({'x': list(x[:2000])})",
+        "join(table, on='x', radius=1e9) and ()",
+        "radius_join_batches",
+    ),
+    (
+        "table = pa.table({'s': [[0, row % 3] for row in range(3000)]});"
+        "model = MinHashLSH(inputCol='s', outputCol='h').fit(table)",
+        "model.approxSimilarityJoin(table, table, 1.0) and ()",
+        "in parts",
+    ),
+    (
         FRAME,
         "RandomHyperplaneLSH(inputCol='x', numHashTables=200_000).fit(table) and ()",
         "fewer hash tables",

@@ -17,6 +17,14 @@ use memmap2::Mmap;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
+/// Nothing but the caller can know that:
+///
+/// ```compile_fail,E0133
+/// let file = std::fs::File::open("Cargo.toml")?;
+/// let map = lshjoin_kernels::map(&file)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Errors
 /// What the system says, of a directory for example.
 ///
