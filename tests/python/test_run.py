@@ -203,9 +203,10 @@ def test_progress_of_another_type(rng):
         knn_join(items=rng.standard_normal((10, 2)), k=1, progress="yes")
 
 
-def run(*arguments, **environment):
+def run(*arguments, cwd=None, **environment):
     return subprocess.run(
         [sys.executable, *arguments],
+        cwd=cwd,
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
@@ -231,13 +232,7 @@ def test_files_are_read_without_pandas(tmp_path):
         for out in ("o.parquet", "o.arrow", "o.csv", "o.npz"):
             print(lshjoin.knn_join_files("v.parquet", k=1, id_column="id", out=out).pairs)
     """
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
+    result = run("-c", textwrap.dedent(script), cwd=tmp_path)
     assert (result.stdout, result.stderr) == ("2\n" * 4, "")
 
 

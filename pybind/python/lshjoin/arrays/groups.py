@@ -45,6 +45,13 @@ class Components:
         self.labels = joined[self.labels]
 
 
+def first_rows(labels: Rows) -> Rows:
+    """For each row the first one that has its label."""
+    _, first, label = np.unique(labels, return_index=True, return_inverse=True)
+    of_rows: Rows = first[label]
+    return of_rows
+
+
 class NearestOld:
     """The nearest old row of each row, by pairs that come in batches."""
 
@@ -67,9 +74,8 @@ class NearestOld:
     def spread(self, labels: Rows) -> None:
         """Gives the rows of a component that have none the nearest one of the component."""
         order = np.lexsort((self.rows, self._distances, labels))
-        _, first, component = np.unique(labels[order], return_index=True, return_inverse=True)
         nearest = np.empty_like(self.rows)
-        nearest[order] = self.rows[order][first][component]
+        nearest[order] = self.rows[order][first_rows(labels[order])]
         self.rows = np.where(self.rows < 0, nearest, self.rows)
 
 
@@ -99,9 +105,8 @@ def by_component(
         nearest.update(left, right, distances)
     labels = components.labels[:count]
     nearest.spread(labels)
-    _, first, component = np.unique(labels[order], return_index=True, return_inverse=True)
     kept = np.empty(count, np.int64)
-    kept[order] = order[first][component]
+    kept[order] = order[first_rows(labels[order])]
     return labels, np.where(nearest.rows < 0, kept, -1), nearest.rows
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lshjoin.arrays.groups import Components, require_scipy
+from lshjoin.arrays.groups import Components, first_rows, require_scipy
 from lshjoin.arrays.neighbors import Metric
 from lshjoin.base.checks import to_radius
 from lshjoin.base.columns import taken
@@ -117,7 +116,7 @@ def dedup_files(
             pairs = job.path("pairs.parquet")
             if not job.done(pairs.name):
                 radius_join_files(
-                    dataclasses.replace(dataset, id_column=None),
+                    replace(dataset, id_column=None),
                     radius=threshold,
                     out=pairs,
                     metric=metric,
@@ -144,9 +143,7 @@ def _first_of_group(pairs: Path, rows: int) -> NDArray[np.int64]:
     components = Components(rows)
     for batch in pq.ParquetFile(pairs).iter_batches(ROW_GROUP, columns=["query", "item"]):
         components.connect(*(column.to_numpy() for column in batch.columns))
-    _, first, component = np.unique(components.labels, return_index=True, return_inverse=True)
-    of_group: NDArray[np.int64] = first[component]
-    return of_group
+    return first_rows(components.labels)
 
 
 def _schema(id_type: pa.DataType) -> pa.Schema:

@@ -52,7 +52,7 @@ class FilesJoin:
         """What notebooks show: the numbers, and a bar for each stage's time."""
         numbers = {"queries": self.queries, "items": self.items, "pairs": self.pairs}
         rows = [("out", str(self.out)), *((name, f"{size:,}") for name, size in numbers.items())]
-        rows += [(f"{stage}", f"{time:.1f} s") for stage, time in self.seconds.items()]
+        rows += [(stage, f"{time:.1f} s") for stage, time in self.seconds.items()]
         return html.table("FilesJoin", rows, html.bars("Seconds of each stage", self.seconds))
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from lshjoin.arrays.groups import Components, require_scipy
+from lshjoin.arrays.groups import Components, first_rows, require_scipy
 from lshjoin.arrays.neighbors import Metric
 from lshjoin.arrays.radius import radius_join_batches
 from lshjoin.base.checks import to_radius
@@ -160,6 +160,4 @@ def _centres(
             rows, others, radius, metric=metric, num_threads=threads(), progress=False
         ):
             components.connect(batch["query"].to_numpy(), shift + batch["item"].to_numpy())
-    _, first, component = np.unique(components.labels, return_index=True, return_inverse=True)
-    centres: Ints = first[component]
-    return centres
+    return first_rows(components.labels)
