@@ -62,23 +62,23 @@ def source_files(
         files = _of_pyarrow(source, id_column)
         return [SourceFile(spooled(source, column, id_column))] if files is None else files
     at = place(source, filesystem)
-    if _is_folder(at) and _is_folder(_below(at, _DELTA)):
+    info = _info(at)
+    if _is_folder(info) and _is_folder(_info(_below(at, _DELTA))):
         return _of_delta(at, id_column)
-    found = _places(at)
+    found = _places(at, info)
     ids = [None] * len(found) if id_column is None else _hive(found, id_column)
     return [SourceFile(*file) for file in zip(found, ids, strict=True)]
 
 
-def _places(at: Place) -> list[Place]:
-    info = _info(at)
-    if info.type == info.type.Directory:
+def _places(at: Place, info: pafs.FileInfo) -> list[Place]:
+    if _is_folder(info):
         if found := _files_in(at):
             return found
         raise FileNotFoundError(f"{at} holds no file that ends with {', '.join(FORMATS)}")
     if info.type != info.type.NotFound:
         return [at]
     if found := _matches(at):
-        return [file for match in found for file in _places(match)]
+        return [file for match in found for file in _places(match, _info(match))]
     raise FileNotFoundError(f"there is no file, folder or match of the pattern {at}")
 
 
@@ -211,8 +211,7 @@ def _info(at: Place) -> pafs.FileInfo:
     return filesystem.get_file_info(path)
 
 
-def _is_folder(at: Place) -> bool:
-    info = _info(at)
+def _is_folder(info: pafs.FileInfo) -> bool:
     return bool(info.type == info.type.Directory)
 
 
