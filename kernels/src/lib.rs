@@ -33,6 +33,7 @@ pub use base::{
     memory,
 };
 pub use codes::{
+    decode::{decode, sum_codes},
     quantised::Quantised,
     scale::{CommonScale, centre_of},
 };
@@ -54,7 +55,6 @@ pub use rows::{
     half::widen_f16,
     matrix::Rows,
     scalar::Scalar,
-    sums::sum_rows,
 };
 pub use selection::{
     keys::insert_keys,

@@ -24,7 +24,7 @@ use crate::{
         context::Context,
         error::Result,
         metric::Metric,
-        plan::{IvfPlan, JoinPlan, MOST_LISTS, ONE_GROUP},
+        plan::{IvfPlan, JoinPlan, LISTS_OF_ROW, MOST_LISTS},
         report::Estimate,
     },
     ivf::{
@@ -154,7 +154,7 @@ impl<'a> Planner<'a> {
         let mut workload = Workload::of(sides, k);
         let seconds = self.costs.seconds(self.costs.exact(&workload));
         let mut exact = Prediction::exact(&workload, seconds);
-        let items_of_list = match workload.right / ITEMS_OF_LIST[0] > ONE_GROUP {
+        let items_of_list = match workload.right / ITEMS_OF_LIST[0] > LISTS_OF_ROW {
             true => ITEMS_OF_LIST_IN_GROUPS,
             false => ITEMS_OF_LIST,
         };
@@ -162,8 +162,8 @@ impl<'a> Planner<'a> {
             .map(|items| (workload.right / items).min(MOST_LISTS))
             .to_vec();
         // With so few that rows are compared with all, no recall is out of reach.
-        if list_counts.iter().all(|&count| count > ONE_GROUP) {
-            list_counts.push(ONE_GROUP);
+        if list_counts.iter().all(|&count| count > LISTS_OF_ROW) {
+            list_counts.push(LISTS_OF_ROW);
         }
         let has_codes = right.codes.is_some();
         if let Some(why) = self.why_at_once(&workload, k, has_codes, list_counts[0]) {

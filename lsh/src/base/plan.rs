@@ -260,8 +260,11 @@ impl JoinPlan {
     }
 }
 
-/// Up to so many lists are one group: a row is compared with all of them.
-pub(crate) const ONE_GROUP: usize = 1024;
+/// A row is compared with about so many lists: where there are no more, these are one group.
+pub(crate) const LISTS_OF_ROW: usize = 768;
+
+/// Lists of a group, at least, where there are several groups.
+const LISTS_OF_GROUP: f64 = 64.0;
 
 /// Lists of a group, at most: where all rows are in one, as equal rows are, more lists would only be
 /// more to compare them with.
@@ -270,8 +273,11 @@ pub(crate) const MOST_OF_GROUP: usize = 4096;
 /// How many groups so many lists are learnt in.
 pub(crate) fn groups_of(lists: usize) -> usize {
     match lists {
-        ..=ONE_GROUP => 1,
-        _ => (lists as f64).sqrt() as usize,
+        ..=LISTS_OF_ROW => 1,
+        _ => {
+            let lists = lists as f64;
+            (lists / LISTS_OF_GROUP.max(lists.sqrt() / 2.0)) as usize
+        }
     }
 }
 

@@ -1,12 +1,12 @@
-//! Centroids by k-means, learnt from a sample.
+//! Centroids by k-means.
 //!
 //! K-means as a hash function (L. Paulevé, H. Jégou and L. Amsaleg, "Locality sensitive hashing: a
-//! comparison of hash function types and querying mechanisms", 2010), on 8-bit codes, which tell
-//! well enough which centroid is near.
+//! comparison of hash function types and querying mechanisms", 2010), of and by 8-bit codes, which
+//! tell well enough which centroid is near.
 
 use lshjoin_kernels::{
-    CodePair, Isa, LeftPanel, Quantised, RightPanel, Rows, Scalar, code_distances2, code_pairs,
-    insert_keys, least, memory, sum_rows,
+    Isa, LeftPanel, Quantised, RightPanel, Rows, Scalar, code_distances2, decode, least, memory,
+    sum_codes,
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -17,17 +17,16 @@ use rayon::prelude::*;
 use crate::{
     base::{ROW_NUMBERS, context::Context, error::Result},
     ivf::list_offsets::ListOffsets,
-    vectors::Vectors,
 };
 
 /// Rounds of k-means.
-pub(crate) const ROUNDS: usize = 4;
+pub(crate) const ROUNDS: usize = 6;
 
 /// The largest value of a row that centroids are learnt from: its square fits single precision.
-const LARGEST: f64 = 1e18;
+const LARGEST: f32 = 1e18;
 
-/// Rows that are compared with all centroids at a time.
-pub(crate) const BLOCK: usize = 128;
+/// Rows that are compared with centroids at a time: their distances stay in the cache.
+pub(crate) const BLOCK: usize = 64;
 
 /// How an out-of-memory error names them.
 pub(crate) const CENTROIDS: &str = "centroids and their sample";
@@ -47,67 +46,10 @@ pub fn kmeans<T: Scalar>(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let values = rows.values().iter().map(|value| value.to_f64());
-    let values = values.map(|value| value.clamp(-LARGEST, LARGEST) as f32);
-    let sample = Sample::new(memory::collect(values, CENTROIDS)?, rows.dim(), ctx)?;
-    let centroids = Centroids::of_sample(&sample, &sample.all()?, count, (seed, 0), ctx)?;
+    let codes = Quantised::new(rows, ctx.isa())?;
+    let all: Vec<u32> = memory::collect(0..codes.len() as u32, ROW_NUMBERS)?;
+    let centroids = Centroids::learn(&codes, &all, count, (seed, 0), ctx)?;
     Ok(centroids.into_values())
-}
-
-/// Rows that centroids are learnt from.
-pub(crate) struct Sample {
-    /// Values of a row.
-    width: usize,
-    values: Vec<f32>,
-    pub(crate) codes: Quantised<'static>,
-}
-
-impl Sample {
-    fn new(values: Vec<f32>, width: usize, ctx: &Context) -> Result<Self> {
-        let codes = Quantised::new(Rows::new(&values, width)?, ctx.isa())?;
-        Ok(Self {
-            width,
-            values,
-            codes,
-        })
-    }
-
-    /// About so many of a side's rows: the values that their codes stand for.
-    ///
-    /// # Errors
-    /// When the run is cancelled.
-    pub(crate) fn of_side<T: Scalar>(
-        side: &Vectors<'_, T>,
-        rows: usize,
-        ctx: &Context,
-    ) -> Result<Self> {
-        ctx.check()?;
-        let step = (side.len() / rows.max(1)).max(1);
-        let (sampled, dim) = (side.len().div_ceil(step), side.rows.dim());
-        let mut values = memory::zeroed(sampled.saturating_mul(dim), CENTROIDS)?;
-        let copies = values.par_chunks_mut(dim).enumerate();
-        copies.for_each(|(place, copy)| {
-            let row = side.row((place * step) as u32);
-            for (copy, value) in copy.iter_mut().zip(side.coded(row as usize)) {
-                *copy = value.clamp(-LARGEST, LARGEST) as f32;
-            }
-        });
-        Self::new(values, dim, ctx)
-    }
-
-    /// How many rows there are.
-    pub(crate) fn len(&self) -> usize {
-        self.codes.len()
-    }
-
-    /// All of the rows.
-    pub(crate) fn all(&self) -> Result<Vec<u32>> {
-        Ok(memory::collect(0..self.len() as u32, ROW_NUMBERS)?)
-    }
-
-    fn rows(&self) -> Result<Rows<'_, f32>> {
-        Ok(Rows::new(&self.values, self.width)?)
-    }
 }
 
 /// Centroids; near ones have near numbers, mostly.
@@ -119,13 +61,13 @@ pub(crate) struct Centroids {
 }
 
 impl Centroids {
-    /// At most `count` centroids of some rows of a sample, by k-means (Lloyd 1982) from random rows
-    /// on, which the seed and a number for the choice of rows tell.
+    /// At most `count` centroids of some rows, by k-means (Lloyd 1982) from random rows on, which
+    /// the seed and a number for the choice of rows tell.
     ///
     /// # Errors
     /// When the run is cancelled.
-    pub(crate) fn of_sample(
-        sample: &Sample,
+    pub(crate) fn learn(
+        codes: &Quantised,
         rows: &[u32],
         count: usize,
         (seed, choice): (u64, u64),
@@ -139,13 +81,24 @@ impl Centroids {
             let other = place + (rng.next_u64() % (order.len() - place) as u64) as usize;
             order.swap(place, other);
         }
-        let mut centroids = Self {
-            width: sample.width,
-            values: sample.rows()?.gather(&order[..count])?,
-        };
+        let mut centroids = Self::of_parts(decode(codes, &order[..count])?, codes.dim());
+        centroids.limit();
+        // Gathered once for all rounds.
+        let blocks = rows.par_chunks(BLOCK).map(|rows| {
+            let mut block = LeftPanel::new(ctx.isa());
+            block.gather(codes, rows, &vec![-1.0; rows.len()])?;
+            Ok(block)
+        });
+        let blocks: Vec<LeftPanel> = blocks.collect::<Result<_>>()?;
+        let mut nearest = memory::zeroed(rows.len(), ROW_NUMBERS)?;
         for _ in 0..ROUNDS {
-            let nearest = centroids.nearest(&sample.codes, rows, ctx)?;
-            centroids.move_to(sample, rows, &nearest, ctx.isa())?;
+            let panel = CentroidPanel::new(&centroids.codes(ctx.isa())?, None, ctx.isa())?;
+            let blocks = nearest.par_chunks_mut(BLOCK).zip(&blocks);
+            blocks.try_for_each_init(Vec::new, |squares, (nearest, block)| {
+                ctx.check()?;
+                panel.find_nearest(block, squares, nearest, ctx.isa())
+            })?;
+            centroids.move_to(codes, rows, &nearest, ctx.isa())?;
         }
         centroids.renumber()?;
         Ok(centroids)
@@ -175,57 +128,46 @@ impl Centroids {
         self.values
     }
 
-    /// As rows.
-    pub(crate) fn rows(&self) -> Result<Rows<'_, f32>> {
+    fn rows(&self) -> Result<Rows<'_, f32>> {
         Ok(Rows::new(&self.values, self.width)?)
     }
 
-    /// The nearest centroid of each of these rows, as far as codes tell.
-    ///
-    /// # Errors
-    /// When the run is cancelled.
-    pub(crate) fn nearest(
-        &self,
-        codes: &Quantised,
-        rows: &[u32],
-        ctx: &Context,
-    ) -> Result<Vec<u32>> {
-        let panel = CentroidPanel::new(&Quantised::new(self.rows()?, ctx.isa())?, None, ctx.isa())?;
-        let mut nearest = memory::zeroed(rows.len(), ROW_NUMBERS)?;
-        let blocks = nearest.par_chunks_mut(BLOCK).zip(rows.par_chunks(BLOCK));
-        let buffers = || (LeftPanel::new(ctx.isa()), Vec::new());
-        blocks.try_for_each_init(buffers, |(left, squares), (nearest, rows)| {
-            ctx.check()?;
-            left.gather(codes, rows, &vec![-1.0; rows.len()])?;
-            panel.distances2(left, squares)?;
-            let of_rows = squares.chunks(panel.columns.len());
-            for (nearest, squares) in nearest.iter_mut().zip(of_rows) {
-                *nearest = panel.nearest(squares, ctx.isa());
-            }
-            Ok::<_, crate::Error>(())
-        })?;
-        Ok(nearest)
+    /// Their codes.
+    pub(crate) fn codes(&self, isa: Isa) -> Result<Quantised<'static>> {
+        Ok(Quantised::new(self.rows()?, isa)?)
     }
 
-    /// Moves each centroid to the mean of its rows, if it has any.
-    fn move_to(&mut self, sample: &Sample, rows: &[u32], nearest: &[u32], isa: Isa) -> Result<()> {
+    /// Moves each centroid to the mean of the rows that it is nearest to, if there are any.
+    pub(crate) fn move_to(
+        &mut self,
+        codes: &Quantised,
+        rows: &[u32],
+        nearest: &[u32],
+        isa: Isa,
+    ) -> Result<()> {
         let offsets = ListOffsets::new(nearest.iter().copied(), self.len());
         let mut order = offsets.order(nearest)?;
         order
             .iter_mut()
             .for_each(|place| *place = rows[*place as usize]);
-        let values = sample.rows()?;
         let centroids = self.values.par_chunks_mut(self.width);
         centroids.enumerate().try_for_each(|(number, centroid)| {
             let rows = &order[offsets.of(number as u32)];
             if !rows.is_empty() {
-                let sums = sum_rows(values, rows, isa)?;
+                let sums = sum_codes(codes, rows, isa)?;
                 for (value, sum) in centroid.iter_mut().zip(sums) {
                     *value = (sum / rows.len() as f64) as f32;
                 }
             }
-            Ok(())
-        })
+            Ok::<_, crate::Error>(())
+        })?;
+        self.limit();
+        Ok(())
+    }
+
+    fn limit(&mut self) {
+        let values = self.values.iter_mut();
+        values.for_each(|value| *value = value.clamp(-LARGEST, LARGEST));
     }
 
     /// Orders the centroids so that near ones have near numbers, and near lists lie together in
@@ -269,36 +211,24 @@ impl CentroidPanel {
         Ok(code_distances2(rows, &self.panel, squares)?)
     }
 
-    /// Appends the pairs of rows and centroids, by their places, whose squared distance is within the
-    /// bounds of the rows.
-    pub(crate) fn pairs(&self, rows: &LeftPanel, pairs: &mut Vec<CodePair>) -> Result<()> {
-        Ok(code_pairs(rows, &self.panel, pairs)?)
-    }
-
-    /// The first centroid at the least of a row's squared distances, by its place.
-    fn nearest(&self, squares: &[f32], isa: Isa) -> u32 {
-        let least = least(squares, isa);
-        let columns = squares.iter().zip(&self.columns);
-        let mut nearest = columns.filter(|&(&square, _)| square <= least);
-        nearest.find_map(|(_, &column)| column).unwrap_or(0)
-    }
-
-    /// The places of a row's N nearest centroids, nearest first, and the first of all where there
-    /// are fewer.
-    pub(crate) fn first<const N: usize>(&self, squares: &[f32], isa: Isa) -> [u32; N] {
-        let mut first = [i64::MAX; N];
-        // Positive numbers order as their bits do; what is no number is as far as can be.
-        let key = |(&square, column): (&f32, &Option<u32>)| {
-            let square = if square < f32::INFINITY {
-                square.max(0.0)
-            } else {
-                f32::INFINITY
-            };
-            column.map(|place| i64::from(square.to_bits()) << 32 | i64::from(place))
-        };
-        let keys: Vec<i64> = squares.iter().zip(&self.columns).filter_map(key).collect();
-        insert_keys(&mut first, &keys, isa);
-        first.map(|key| if key == i64::MAX { 0 } else { key as u32 })
+    /// Sets `nearest` to the nearest centroid of each row, by its place; of equally near ones, to the
+    /// first.
+    pub(crate) fn find_nearest(
+        &self,
+        rows: &LeftPanel,
+        squares: &mut Vec<f32>,
+        nearest: &mut [u32],
+        isa: Isa,
+    ) -> Result<()> {
+        self.distances2(rows, squares)?;
+        let of_rows = squares.chunks(self.columns.len().max(1));
+        for (nearest, squares) in nearest.iter_mut().zip(of_rows) {
+            let least = least(squares, isa);
+            let columns = squares.iter().zip(&self.columns);
+            let mut equal = columns.filter(|&(&square, _)| square <= least);
+            *nearest = equal.find_map(|(_, &column)| column).unwrap_or(0);
+        }
+        Ok(())
     }
 }
 

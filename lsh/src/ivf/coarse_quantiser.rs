@@ -1,9 +1,9 @@
 //! The coarse quantiser: centroids, each of which has the list of the rows that it is nearest to.
 //!
-//! Two levels: lists are in groups, so that a row is compared with the centroids of the groups and
-//! of the lists of the groups nearest to it, some square roots of the number of lists (D. Nistér and
-//! H. Stewénius, "Scalable recognition with a vocabulary tree", 2006). The nearest of these lists is
-//! its own, and it may probe the others.
+//! Two levels: lists are in groups, and a row is compared with the centroids of the groups, and of
+//! the lists of those groups that are near its own (D. Nistér and H. Stewénius, "Scalable recognition
+//! with a vocabulary tree", 2006). All rows of a group are compared with the same lists, which makes
+//! a product of matrices of it. The nearest of these lists is a row's own, and it may probe the others.
 
 use lshjoin_kernels::{LeftPanel, Quantised, Scalar, memory};
 use rayon::prelude::*;
@@ -13,21 +13,35 @@ use crate::{
         ROW_NUMBERS,
         context::Context,
         error::Result,
-        plan::{MOST_OF_GROUP, groups_of},
+        plan::{LISTS_OF_ROW, MOST_OF_GROUP, groups_of},
+        sampling::seeded_sample,
     },
     ivf::{
-        centroids::{CENTROIDS, CentroidPanel, Centroids, Sample},
-        list_distances::{BLOCK, Buffers, CentroidDistances, ListPanels, ListsOfRow},
+        centroids::{BLOCK, CENTROIDS, CentroidPanel, Centroids},
+        list_distances::{Candidates, CentroidDistances},
         list_offsets::ListOffsets,
     },
     vectors::Vectors,
 };
 
 /// Sampled rows for each list that is learnt.
-pub(crate) const LEARNT_FROM: usize = 16;
+pub(crate) const LEARNT_FROM: usize = 48;
 
 /// Sampled rows, at most, where rows come from files.
 const MOST_LEARNT_FROM: usize = 1 << 20;
+
+/// Sampled rows for each group.
+const GROUP_LEARNT_FROM: usize = 256;
+
+/// Rounds of k-means over all lists, after those within groups: rows near the edge of a group may
+/// be nearer to a list of another.
+pub(crate) const ROUNDS_OVER_ALL: usize = 4;
+
+/// Groups whose lists a row may probe, at least.
+pub(crate) const GROUPS_OF_ROW: usize = 12;
+
+/// Rows that one task compares with the lists of a group.
+const TASK: usize = 16 * BLOCK;
 
 /// The step between the rows that so many lists are learnt from, where rows come from files.
 pub(crate) fn sample_step(rows: usize, lists: usize) -> usize {
@@ -38,15 +52,17 @@ pub(crate) fn sample_step(rows: usize, lists: usize) -> usize {
 /// Lists near a list, at most, whose rows its own may be compared with first.
 const NEAR: usize = 64;
 
-/// The lists near a list are looked for among so many times as many.
-const AMONG: usize = 4;
-
 /// Centroids of lists, in groups; near ones have near numbers, mostly.
 pub(crate) struct CoarseQuantiser {
     groups: Centroids,
+    of_all: CentroidPanel,
     lists: Centroids,
     codes: Quantised<'static>,
-    panels: ListPanels,
+    /// The lists of each group.
+    of_groups: ListOffsets,
+    /// For each group, the lists that its rows may probe: its own first, then those of the nearest
+    /// groups.
+    candidates: Vec<Vec<u32>>,
     /// For each list, `near_count` lists near it, by rising distance of their centroids.
     near: Vec<u32>,
     near_count: usize,
@@ -64,7 +80,7 @@ pub(crate) struct QuantiserParts {
 }
 
 impl CoarseQuantiser {
-    /// At most `count` lists, learnt from a sample of the values that the side's codes stand for.
+    /// At most `count` lists, learnt from a sample of a side's codes.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -74,34 +90,25 @@ impl CoarseQuantiser {
         seed: u64,
         ctx: &Context,
     ) -> Result<Self> {
-        let sample = Sample::of_side(side, count.saturating_mul(LEARNT_FROM), ctx)?;
-        let rows = sample.all()?;
-        let count = count.clamp(1, rows.len());
-        let groups = Centroids::of_sample(&sample, &rows, groups_of(count), (seed, 0), ctx)?;
-        let nearest = groups.nearest(&sample.codes, &rows, ctx)?;
-        let of_groups = ListOffsets::new(nearest.iter().copied(), groups.len());
-        let order = of_groups.order(&nearest)?;
-        // Each group has as many lists as it has rows, in proportion.
-        let lists = (0..groups.len() as u32).into_par_iter().map(|group| {
-            let rows = &order[of_groups.of(group)];
-            if rows.is_empty() {
-                return Ok(Centroids::of_parts(Vec::new(), side.rows.dim()));
+        let none = Quantised::empty(side.rows.dim())?;
+        let codes = side.codes.as_ref().unwrap_or(&none);
+        let sample = seeded_sample(codes.len(), count.saturating_mul(LEARNT_FROM), seed);
+        let count = count.clamp(1, sample.len());
+        let groups = groups_of(count);
+        let of_groups = seeded_sample(sample.len(), groups.saturating_mul(GROUP_LEARNT_FROM), seed);
+        let of_groups: Vec<u32> = of_groups.iter().map(|&at| sample[at as usize]).collect();
+        let groups = Centroids::learn(codes, &of_groups, groups, (seed, 0), ctx)?;
+        let (lists, starts) = learn_lists(codes, &sample, &groups, (count, seed), ctx)?;
+        let mut found = Self::new(groups, lists, starts, ctx)?;
+        if found.groups.len() > 1 {
+            for _ in 0..ROUNDS_OVER_ALL {
+                let nearest = found.assign(codes, &sample, ctx)?;
+                found.lists.move_to(codes, &sample, &nearest, ctx.isa())?;
+                found.codes = found.lists.codes(ctx.isa())?;
             }
-            let share = rows.len() as f64 / sample.len() as f64;
-            let lists = (share * count as f64).round() as usize;
-            let lists = lists.clamp(1, MOST_OF_GROUP);
-            let choice = u64::from(group) + 1;
-            Centroids::of_sample(&sample, rows, lists, (seed, choice), ctx)
-        });
-        let of_groups: Vec<Centroids> = lists.collect::<Result<_>>()?;
-        let mut lists = Centroids::of_parts(Vec::new(), side.rows.dim());
-        of_groups.iter().try_for_each(|group| lists.append(group))?;
-        let starts = of_groups.iter().scan(0, |start, group| {
-            *start += group.len();
-            Some(*start)
-        });
-        let starts = ListOffsets::of_starts(std::iter::once(0).chain(starts).collect());
-        Self::new(groups, lists, starts, ctx)
+        }
+        found.find_near(ctx)?;
+        Ok(found)
     }
 
     /// From what was saved, of rows of `width` values.
@@ -112,7 +119,10 @@ impl CoarseQuantiser {
         let starts = parts.starts.iter().map(|&start| start as usize);
         let starts = ListOffsets::of_starts(memory::collect(starts, CENTROIDS)?);
         let groups = Centroids::of_parts(parts.groups, width);
-        Self::new(groups, Centroids::of_parts(parts.lists, width), starts, ctx)
+        let lists = Centroids::of_parts(parts.lists, width);
+        let mut found = Self::new(groups, lists, starts, ctx)?;
+        found.find_near(ctx)?;
+        Ok(found)
     }
 
     /// What it is made of.
@@ -120,68 +130,60 @@ impl CoarseQuantiser {
         QuantiserParts {
             groups: self.groups.into_values(),
             lists: self.lists.into_values(),
-            starts: self.panels.of_groups.starts().collect(),
+            starts: self.of_groups.starts().collect(),
         }
     }
 
-    /// From the centroids of groups and of lists, and the lists of each group.
+    /// From the centroids of groups and of lists, and the lists of each group; it is not known yet
+    /// which lists are near each other.
     fn new(
         groups: Centroids,
         lists: Centroids,
         of_groups: ListOffsets,
         ctx: &Context,
     ) -> Result<Self> {
-        let codes = Quantised::new(lists.rows()?, ctx.isa())?;
-        let of_all = Quantised::new(groups.rows()?, ctx.isa())?;
-        let mut found = Self {
-            panels: ListPanels::new(&of_all, &codes, of_groups, ctx)?,
-            codes,
+        let isa = ctx.isa();
+        let codes_of_groups = groups.codes(isa)?;
+        let numbers: Vec<u32> = (0..groups.len() as u32).collect();
+        let all = Candidates::new(&codes_of_groups, &numbers, isa)?;
+        let near_groups = neighbors(&all, &codes_of_groups, &numbers, usize::MAX, ctx)?;
+        let candidates = near_groups.into_iter().map(|near| {
+            let mut lists: Vec<u32> = Vec::new();
+            for (position, group) in near.into_iter().enumerate() {
+                if position >= GROUPS_OF_ROW && lists.len() >= LISTS_OF_ROW {
+                    break;
+                }
+                lists.extend(of_groups.ids(group));
+            }
+            lists
+        });
+        Ok(Self {
+            candidates: candidates.collect(),
+            of_all: CentroidPanel::new(&codes_of_groups, None, isa)?,
+            codes: lists.codes(isa)?,
             near_count: NEAR.min(lists.len()),
             near: Vec::new(),
             groups,
             lists,
-        };
-        found.near = found.find_near(&of_all, ctx)?;
-        Ok(found)
+            of_groups,
+        })
     }
 
-    /// For each list those near it, among the lists of groups near its own.
-    fn find_near(&self, of_all: &Quantised, ctx: &Context) -> Result<Vec<u32>> {
-        let (all, of_groups) = (&self.panels.of_all, &self.panels.of_groups);
+    /// Finds for each list those near it.
+    fn find_near(&mut self, ctx: &Context) -> Result<()> {
         let groups = (0..self.groups.len() as u32).into_par_iter().map(|group| {
-            ctx.check()?;
-            let (mut left, mut squares) = (LeftPanel::new(ctx.isa()), Vec::new());
-            left.gather(of_all, &[group], &[-1.0])?;
-            all.distances2(&left, &mut squares)?;
-            let order = squares.iter().zip(&all.columns);
-            let order = order.filter_map(|(&square, &other)| Some((square, other?)));
-            let order = nearest_first(order.collect(), usize::MAX);
-            let mut among: Vec<u32> = Vec::new();
-            for (_, other) in order {
-                if among.len() >= AMONG * self.near_count {
-                    break;
-                }
-                among.extend(of_groups.ids(other));
-            }
-            let panel = CentroidPanel::new(&self.codes, Some(&among), ctx.isa())?;
-            let lists: Vec<u32> = of_groups.ids(group).collect();
-            left.gather(&self.codes, &lists, &vec![-1.0; lists.len()])?;
-            panel.distances2(&left, &mut squares)?;
-            let mut near = Vec::with_capacity(lists.len() * self.near_count);
-            for (&list, squares) in lists.iter().zip(squares.chunks(panel.columns.len())) {
-                let others = squares.iter().zip(&panel.columns);
-                let others = others.filter_map(|(&square, &place)| {
-                    let other = among[place? as usize];
-                    // Itself first, whatever the codes say.
-                    Some((if other == list { -1.0 } else { square }, other))
-                });
-                let nearest = nearest_first(others.collect(), self.near_count);
-                near.extend(nearest.into_iter().map(|(_, other)| other));
-            }
-            Ok(near)
+            let lists: Vec<u32> = self.of_groups.ids(group).collect();
+            let candidates = self.candidates_of(group, ctx)?;
+            neighbors(&candidates, &self.codes, &lists, self.near_count, ctx)
         });
-        let near: Vec<Vec<u32>> = groups.collect::<Result<_>>()?;
-        Ok(memory::collect(near.into_iter().flatten(), CENTROIDS)?)
+        let groups: Vec<Vec<Vec<u32>>> = groups.collect::<Result<_>>()?;
+        self.near = memory::collect(groups.into_iter().flatten().flatten(), CENTROIDS)?;
+        Ok(())
+    }
+
+    fn candidates_of(&self, group: u32, ctx: &Context) -> Result<Candidates> {
+        let lists = &self.candidates[group as usize];
+        Candidates::new(&self.codes, lists, ctx.isa())
     }
 
     /// How many lists there are.
@@ -211,14 +213,15 @@ impl CoarseQuantiser {
         of_row: impl Fn(usize, &CentroidDistances) -> Result<V> + Sync,
         ctx: &Context,
     ) -> Result<Vec<V>> {
-        let of_block = |distances: &mut dyn Iterator<Item = CentroidDistances>| {
-            let of_rows = distances.map(|distances| of_row(distances.position, &distances));
-            of_rows.collect()
+        let add = |found: &mut Vec<(usize, V)>, position: usize, distances: &CentroidDistances| {
+            found.push((position, of_row(position, distances)?));
+            Ok(())
         };
-        let blocks: Vec<Vec<V>> = self.each_block(codes, rows, of_block, ctx)?;
+        let tasks = self.each_task(codes, rows, add, ctx)?;
         let mut of_rows = memory::empty(rows.len(), ROW_NUMBERS)?;
-        of_rows.extend(blocks.into_iter().flatten());
-        Ok(of_rows)
+        of_rows.extend(tasks.into_iter().flatten());
+        of_rows.sort_unstable_by_key(|&(position, _)| position);
+        Ok(of_rows.into_iter().map(|(_, of_row)| of_row).collect())
     }
 
     /// [`CoarseQuantiser::each_row`] for some of a side's rows, by index; nothing where the side
@@ -240,51 +243,60 @@ impl CoarseQuantiser {
         self.each_row(codes, &numbers, of_row, ctx)
     }
 
-    /// What `of_block` makes of each block of [`BLOCK`] rows, given their distances to the lists
-    /// that they may probe: those of the groups nearest to each.
-    fn each_block<V: Send>(
-        &self,
-        codes: &Quantised,
-        rows: &[u32],
-        of_block: impl Fn(&mut dyn Iterator<Item = CentroidDistances>) -> Result<V> + Sync,
-        ctx: &Context,
-    ) -> Result<Vec<V>> {
-        let blocks = rows.par_chunks(BLOCK).enumerate();
-        let blocks = blocks.map_init(
-            || Buffers::new(ctx.isa()),
-            |buffers, (block, rows)| {
-                ctx.check()?;
-                buffers.compare(codes, rows, &self.panels)?;
-                of_block(&mut buffers.distances_of_rows(block * BLOCK, &self.panels))
-            },
-        );
-        blocks.collect()
-    }
-
-    /// What `of_block` makes of each block of [`BLOCK`] rows, given for each its list, and the lists
-    /// that are further by no more than `margin` with by how much: the same as
-    /// [`CoarseQuantiser::each_row`] finds, in less time.
+    /// What `add` makes of each of these rows, by internal id, in tasks of some rows of one group: it
+    /// is given what the task has made of its rows before, the position in `rows`, and the distances
+    /// to the lists that the row may probe.
     ///
     /// # Errors
     /// When the run is cancelled.
-    pub(crate) fn each_block_within<V: Send>(
+    pub(crate) fn each_task<V: Default + Send>(
         &self,
         codes: &Quantised,
         rows: &[u32],
-        margin: f32,
-        of_block: impl Fn(&mut dyn Iterator<Item = ListsOfRow>) -> Result<V> + Sync,
+        add: impl Fn(&mut V, usize, &CentroidDistances) -> Result<()> + Sync,
         ctx: &Context,
     ) -> Result<Vec<V>> {
-        let blocks = rows.par_chunks(BLOCK);
-        let blocks = blocks.map_init(
-            || Buffers::new(ctx.isa()),
-            |buffers, rows| {
+        let groups = self.groups_of_rows(codes, rows, ctx)?;
+        let offsets = ListOffsets::new(groups.iter().copied(), self.groups.len());
+        let order = offsets.order(&groups)?;
+        drop(groups);
+        let tasks = (0..self.groups.len() as u32).flat_map(|group| {
+            let of_group = order[offsets.of(group)].chunks(TASK);
+            of_group.map(move |positions| (group, positions))
+        });
+        let tasks: Vec<(u32, &[u32])> = memory::collect(tasks, ROW_NUMBERS)?;
+        let tasks = tasks.into_par_iter().map_init(
+            || (LeftPanel::new(ctx.isa()), Vec::new(), None),
+            |(left, squares, last), (group, positions)| {
                 ctx.check()?;
-                buffers.find(codes, rows, margin, &self.panels)?;
-                of_block(&mut buffers.lists_of_rows(margin))
+                let candidates = match last.take() {
+                    Some((of, candidates)) if of == group => candidates,
+                    _ => self.candidates_of(group, ctx)?,
+                };
+                let mut found = V::default();
+                for positions in positions.chunks(BLOCK) {
+                    let of_block: Vec<u32> =
+                        positions.iter().map(|&at| rows[at as usize]).collect();
+                    let buffers = (&mut *left, &mut *squares);
+                    let found = |row: usize, distances: &CentroidDistances| {
+                        add(&mut found, positions[row] as usize, distances)
+                    };
+                    candidates.compare(codes, &of_block, buffers, ctx.isa(), found)?;
+                }
+                *last = Some((group, candidates));
+                Ok(found)
             },
         );
-        blocks.collect()
+        tasks.collect()
+    }
+
+    /// The group of each of these rows: that of the nearest centroid.
+    fn groups_of_rows(&self, codes: &Quantised, rows: &[u32], ctx: &Context) -> Result<Vec<u32>> {
+        let mut groups = memory::zeroed(rows.len(), ROW_NUMBERS)?;
+        if self.groups.len() > 1 {
+            nearest(codes, rows, &self.of_all, &mut groups, ctx)?;
+        }
+        Ok(groups)
     }
 
     /// The list of each of these rows, by internal id.
@@ -297,24 +309,96 @@ impl CoarseQuantiser {
         rows: &[u32],
         ctx: &Context,
     ) -> Result<Vec<u32>> {
-        let lists = |of_rows: &mut dyn Iterator<Item = ListsOfRow>| {
-            Ok(of_rows.map(|row| row.nearest()).collect::<Vec<u32>>())
+        let add = |found: &mut Vec<(u32, u32)>, position: usize, distances: &CentroidDistances| {
+            found.push((position as u32, distances.nearest()));
+            Ok(())
         };
-        let blocks = self.each_block_within(codes, rows, 0.0, lists, ctx)?;
-        Ok(memory::collect(blocks.into_iter().flatten(), ROW_NUMBERS)?)
+        let mut lists = memory::zeroed(rows.len(), ROW_NUMBERS)?;
+        for (position, list) in self.each_task(codes, rows, add, ctx)?.into_iter().flatten() {
+            lists[position as usize] = list;
+        }
+        Ok(lists)
     }
 }
 
-/// The `most` nearest of some lists, given with their distances, nearest first.
-pub(crate) fn nearest_first(mut lists: Vec<(f32, u32)>, most: usize) -> Vec<(f32, u32)> {
-    let nearer = |x: &(f32, u32), y: &(f32, u32)| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1));
-    if most < lists.len() {
-        lists.select_nth_unstable_by(most, nearer);
-        lists.truncate(most);
-        lists.shrink_to_fit();
+/// Learns about `count` lists from a sample of rows, group by group, in proportion to their rows; and
+/// which lists each group has.
+fn learn_lists(
+    codes: &Quantised,
+    sample: &[u32],
+    groups: &Centroids,
+    (count, seed): (usize, u64),
+    ctx: &Context,
+) -> Result<(Centroids, ListOffsets)> {
+    let mut of_rows = memory::zeroed(sample.len(), ROW_NUMBERS)?;
+    let panel = CentroidPanel::new(&groups.codes(ctx.isa())?, None, ctx.isa())?;
+    nearest(codes, sample, &panel, &mut of_rows, ctx)?;
+    let of_groups = ListOffsets::new(of_rows.iter().copied(), groups.len());
+    let mut order = of_groups.order(&of_rows)?;
+    order.iter_mut().for_each(|at| *at = sample[*at as usize]);
+    let lists = (0..groups.len() as u32).into_par_iter().map(|group| {
+        let rows = &order[of_groups.of(group)];
+        if rows.is_empty() {
+            return Ok(Centroids::of_parts(Vec::new(), codes.dim()));
+        }
+        let share = rows.len() as f64 / sample.len() as f64;
+        let lists = (share * count as f64).round() as usize;
+        let lists = lists.clamp(1, MOST_OF_GROUP);
+        Centroids::learn(codes, rows, lists, (seed, u64::from(group) + 1), ctx)
+    });
+    let of_groups: Vec<Centroids> = lists.collect::<Result<_>>()?;
+    let (mut lists, mut starts) = (Centroids::of_parts(Vec::new(), codes.dim()), vec![0]);
+    for group in &of_groups {
+        lists.append(group)?;
+        starts.push(lists.len());
     }
-    lists.sort_unstable_by(nearer);
-    lists
+    Ok((lists, ListOffsets::of_starts(starts)))
+}
+
+/// Sets `found` to the nearest centroid of each of these rows.
+fn nearest(
+    codes: &Quantised,
+    rows: &[u32],
+    centroids: &CentroidPanel,
+    found: &mut [u32],
+    ctx: &Context,
+) -> Result<()> {
+    let blocks = rows.par_chunks(BLOCK).zip(found.par_chunks_mut(BLOCK));
+    blocks.try_for_each_init(
+        || (LeftPanel::new(ctx.isa()), Vec::new()),
+        |(left, squares), (rows, found)| {
+            ctx.check()?;
+            left.gather(codes, rows, &vec![-1.0; rows.len()])?;
+            centroids.find_nearest(left, squares, found, ctx.isa())
+        },
+    )
+}
+
+/// The `most` nearest of the candidates for each of these rows of `codes`, of which they are some:
+/// itself first, whatever the codes say, then by rising distance.
+fn neighbors(
+    candidates: &Candidates,
+    codes: &Quantised,
+    rows: &[u32],
+    most: usize,
+    ctx: &Context,
+) -> Result<Vec<Vec<u32>>> {
+    let blocks = rows.par_chunks(BLOCK).map(|rows| {
+        ctx.check()?;
+        let (mut left, mut squares) = (LeftPanel::new(ctx.isa()), Vec::new());
+        let mut near = Vec::with_capacity(rows.len());
+        let found = |row: usize, distances: &CentroidDistances| {
+            let others = distances.nearest_first(most).into_iter();
+            let others = others.filter(|&other| other != rows[row]);
+            let with_itself = std::iter::once(rows[row]).chain(others);
+            near.push(with_itself.take(most).collect());
+            Ok(())
+        };
+        candidates.compare(codes, rows, (&mut left, &mut squares), ctx.isa(), found)?;
+        Ok(near)
+    });
+    let blocks: Vec<Vec<Vec<u32>>> = blocks.collect::<Result<_>>()?;
+    Ok(blocks.into_iter().flatten().collect())
 }
 
 #[cfg(test)]

@@ -11,11 +11,8 @@ use lshjoin_kernels::{Scalar, memory};
 use crate::{
     base::{ROW_NUMBERS, context::Context, error::Result, plan::MOST_LISTS},
     ivf::{
-        coarse_quantiser::CoarseQuantiser,
-        list_distances::{BLOCK, ListsOfRow},
-        list_offsets::ListOffsets,
-        margins::Reach,
-        warm_start::WarmStart,
+        coarse_quantiser::CoarseQuantiser, list_distances::CentroidDistances,
+        list_offsets::ListOffsets, margins::Reach, warm_start::WarmStart,
     },
     vectors::Vectors,
 };
@@ -40,6 +37,11 @@ impl Parts {
             margins.push(reach.margin);
         }
         Self { margins }
+    }
+
+    /// The margin of the last part.
+    fn furthest(&self) -> f32 {
+        self.margins.last().copied().unwrap_or(0.0)
     }
 
     /// The part of a list that is so much further than the nearest one.
@@ -68,10 +70,11 @@ pub(crate) struct Probes {
     pub(super) rows: Vec<u32>,
 }
 
-/// The list of each row of a block, and what it probes: a key for each list and part. `ends` has
-/// where the keys of each row end.
+/// The lists of some rows, given by their positions, and what they probe: a key for each list and
+/// part. `ends` has where the keys of each row end.
 #[derive(Default)]
-struct OfBlock {
+struct OfTask {
+    positions: Vec<u32>,
     lists: Vec<u32>,
     ends: Vec<u32>,
     keys: Vec<u32>,
@@ -91,32 +94,28 @@ fn assigned<T: Scalar>(
     rows: &[u32],
     probing: Option<(&WarmStart, &Parts)>,
     ctx: &Context,
-) -> Result<Vec<OfBlock>> {
-    let margin = probing.and_then(|(_, parts)| parts.margins.last().copied());
-    let probe = |of_block: &mut dyn Iterator<Item = ListsOfRow>| {
-        let mut block = OfBlock::default();
+) -> Result<Vec<OfTask>> {
+    let probe = |task: &mut OfTask, position: usize, distances: &CentroidDistances| {
+        let own = distances.nearest();
+        task.positions.push(position as u32);
+        task.lists.push(own);
         let mut listed = Ok(());
-        for of_row in of_block {
-            let own = of_row.nearest();
-            block.lists.push(own);
-            if let Some((warm_start, parts)) = probing {
-                of_row.within(|list, further| {
-                    if warm_start.covers(own, list) {
-                        return;
-                    }
-                    let key = key(parts.part_of(further), list, quantiser.len());
-                    if listed.is_ok() {
-                        listed = memory::push(&mut block.keys, key, PROBES);
-                    }
-                });
-            }
-            block.ends.push(block.keys.len() as u32);
+        if let Some((warm_start, parts)) = probing {
+            distances.within(parts.furthest(), |list, further| {
+                if warm_start.covers(own, list) {
+                    return;
+                }
+                let key = key(parts.part_of(further), list, quantiser.len());
+                if listed.is_ok() {
+                    listed = memory::push(&mut task.keys, key, PROBES);
+                }
+            });
         }
-        listed?;
-        Ok(block)
+        task.ends.push(task.keys.len() as u32);
+        Ok(listed?)
     };
     match &side.codes {
-        Some(codes) => quantiser.each_block_within(codes, rows, margin.unwrap_or(0.0), probe, ctx),
+        Some(codes) => quantiser.each_task(codes, rows, probe, ctx),
         None => Ok(Vec::new()),
     }
 }
@@ -128,9 +127,9 @@ pub(super) fn assign<T: Scalar>(
     ctx: &Context,
 ) -> Result<ListOffsets> {
     let rows = memory::collect(0..side.len() as u32, ROW_NUMBERS)?;
-    let blocks = assigned(quantiser, side, &rows, None, ctx)?;
-    let (starts, order) = by_list(&blocks, quantiser)?;
-    drop(blocks);
+    let tasks = assigned(quantiser, side, &rows, None, ctx)?;
+    let (starts, order) = by_list(&tasks, rows.len(), quantiser)?;
+    drop(tasks);
     side.reorder(order)?;
     Ok(starts)
 }
@@ -145,19 +144,27 @@ pub(super) fn assign_probing<T: Scalar>(
 ) -> Result<(ListOffsets, Probes)> {
     let parts = Parts::of(reach);
     let rows = memory::collect(0..side.len() as u32, ROW_NUMBERS)?;
-    let blocks = assigned(quantiser, side, &rows, Some((warm_start, &parts)), ctx)?;
-    let (starts, order) = by_list(&blocks, quantiser)?;
-    let ids = (0..).zip(order.iter().copied());
-    let probes = Probes::new(parts, &blocks, ids, quantiser.len())?;
-    drop(blocks);
+    let tasks = assigned(quantiser, side, &rows, Some((warm_start, &parts)), ctx)?;
+    let (starts, order) = by_list(&tasks, rows.len(), quantiser)?;
+    let ids = rows.iter().copied().zip(order.iter().copied());
+    let probes = Probes::new(parts, &tasks, ids, quantiser.len())?;
+    drop(tasks);
     side.reorder(order)?;
     Ok((starts, probes))
 }
 
 /// Where the rows of lists start, and the rows in order of lists.
-fn by_list(blocks: &[OfBlock], quantiser: &CoarseQuantiser) -> Result<(ListOffsets, Vec<u32>)> {
-    let of_rows = blocks.iter().flat_map(|block| &block.lists);
-    let of_rows = memory::collect(of_rows.copied(), ROW_NUMBERS)?;
+fn by_list(
+    tasks: &[OfTask],
+    rows: usize,
+    quantiser: &CoarseQuantiser,
+) -> Result<(ListOffsets, Vec<u32>)> {
+    let mut of_rows = memory::zeroed(rows, ROW_NUMBERS)?;
+    for task in tasks {
+        for (&position, &list) in task.positions.iter().zip(&task.lists) {
+            of_rows[position as usize] = list;
+        }
+    }
     let starts = ListOffsets::new(of_rows.iter().copied(), quantiser.len());
     let order = starts.order(&of_rows)?;
     Ok((starts, order))
@@ -169,19 +176,25 @@ fn key(part: usize, list: u32, lists: usize) -> u32 {
 }
 
 impl Probes {
-    /// Of all rows, block by block; `ids` are those of rows, rising, with their positions in the
-    /// blocks.
+    /// Of all rows, task by task; `ids` are those of rows, rising, with their positions.
     fn new(
         parts: Parts,
-        blocks: &[OfBlock],
-        ids: impl Iterator<Item = (u32, u32)>,
+        tasks: &[OfTask],
+        ids: impl ExactSizeIterator<Item = (u32, u32)>,
         lists: usize,
     ) -> Result<Self> {
-        let keys = blocks.iter().flat_map(|block| &block.keys).copied();
+        let keys = tasks.iter().flat_map(|task| &task.keys).copied();
         let starts = ListOffsets::new(keys, parts.margins.len() * lists);
+        // The task of each row, and which of its rows it is.
+        let mut places = memory::zeroed(ids.len(), ROW_NUMBERS)?;
+        for (number, task) in (0..).zip(tasks) {
+            for (row, &position) in (0..).zip(&task.positions) {
+                places[position as usize] = [number, row];
+            }
+        }
         let probes = ids.flat_map(|(id, position)| {
-            let position = position as usize;
-            let keys = blocks[position / BLOCK].keys_of(position % BLOCK);
+            let [task, row]: [u32; 2] = places[position as usize];
+            let keys = tasks[task as usize].keys_of(row as usize);
             keys.iter().map(move |&key| (key, id))
         });
         Ok(Self {
@@ -205,15 +218,11 @@ impl Probes {
         ctx: &Context,
     ) -> Result<Self> {
         let parts = Parts::of(reach);
-        let blocks = assigned(
-            quantiser,
-            side,
-            &lists.order,
-            Some((warm_start, &parts)),
-            ctx,
-        )?;
-        let ids = lists.order.iter().copied().zip(0..);
-        Self::new(parts, &blocks, ids, quantiser.len())
+        let probing = Some((warm_start, &parts));
+        let tasks = assigned(quantiser, side, &lists.order, probing, ctx)?;
+        let ids = lists.order.iter().copied();
+        let ids = ids.zip(0..lists.order.len() as u32);
+        Self::new(parts, &tasks, ids, quantiser.len())
     }
 
     /// Where the rows that probe a list are.
@@ -229,7 +238,7 @@ impl Probes {
     }
 }
 
-impl OfBlock {
+impl OfTask {
     fn keys_of(&self, row: usize) -> &[u32] {
         let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.keys[start as usize..self.ends[row] as usize]

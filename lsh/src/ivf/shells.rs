@@ -11,9 +11,12 @@ use rayon::prelude::*;
 
 use crate::{
     base::{ROW_NUMBERS, context::Context, error::Result, sampling::sample},
-    ivf::{coarse_quantiser::CoarseQuantiser, list_distances::BLOCK, list_offsets::ListOffsets},
+    ivf::{coarse_quantiser::CoarseQuantiser, list_offsets::ListOffsets},
     vectors::Vectors,
 };
+
+/// Rows that are compared with all lists at a time.
+const BLOCK: usize = 512;
 
 /// Lists of a panel.
 const OF_PANEL: usize = 2048;

@@ -9,10 +9,15 @@
 use lshjoin_kernels::{Isa, Level, Quantised, Scalar};
 
 use crate::{
-    base::{metric::Metric, plan::groups_of},
+    base::{
+        metric::Metric,
+        plan::{LISTS_OF_ROW, groups_of},
+    },
     ivf::{
-        centroids::ROUNDS, coarse_quantiser::LEARNT_FROM, list_distances::groups_of_row,
-        margins::ProbeStats, probes::PROBE_BYTES,
+        centroids::ROUNDS,
+        coarse_quantiser::{LEARNT_FROM, ROUNDS_OVER_ALL},
+        margins::ProbeStats,
+        probes::PROBE_BYTES,
     },
     pairs::{code_lists::bytes_of_row, top_k_lists::warm_start_rows},
     recall::ground_truth,
@@ -62,8 +67,8 @@ const WARM_START_ROW: f64 = 2e-9;
 /// To find the nearest centroid of a row: for the row, and for each centroid, beside comparing it.
 const NEAREST: f64 = 4e-7;
 const OF_EACH: f64 = 5e-10;
-/// To copy a value of the sample that centroids are learnt from, and add it up in all rounds.
-const LEARN: f64 = 1e-8;
+/// To add up a value of the sample that centroids are learnt from.
+const LEARN: f64 = 1e-10;
 /// To fetch a value of a neighbour's vector for its exact distance.
 const FETCH: f64 = 1e-9;
 /// To hand on a pair of rows for its exact distance.
@@ -135,8 +140,8 @@ impl Workload {
             Metric::Cosine => values * size_of::<f32>(),
             _ => 0,
         };
-        let sample = (LEARNT_FROM * lists).min(self.right);
-        let learn = sample * (self.dim * size_of::<f32>() + of_codes);
+        // The rows of a sample are gathered, group by group.
+        let learn = (LEARNT_FROM * lists).min(self.right) * of_codes;
         let probes = (self.left as f64 * probes) as usize;
         let side = if self.with_itself {
             rows
@@ -289,20 +294,22 @@ impl Costs {
 
     /// The work of learning so many lists from a sample.
     pub(crate) fn study(&self, workload: &Workload, lists: usize) -> f64 {
-        let rows = (LEARNT_FROM * lists) as f64;
-        let learn = rows * workload.dim as f64 * LEARN;
+        let rows = (LEARNT_FROM * lists).min(workload.right) as f64;
         let groups = groups_of(lists) as f64;
-        let others = groups + lists as f64 / groups;
-        learn + ROUNDS as f64 * self.nearest(rows, others, workload.dim)
+        let rounds = ROUNDS as f64;
+        let learn = (rounds + ROUNDS_OVER_ALL as f64) * rows * workload.dim as f64 * LEARN;
+        let within = rounds * self.nearest(rows, lists as f64 / groups, workload.dim);
+        let over_all = match groups > 1.0 {
+            true => ROUNDS_OVER_ALL as f64 * self.assign(rows, lists, workload.dim),
+            false => 0.0,
+        };
+        learn + within + over_all
     }
 
     /// The work of finding the nearest of so many lists for each row, and those that it probes.
     fn assign(&self, rows: f64, lists: usize, dim: usize) -> f64 {
-        let groups = groups_of(lists);
-        let of_row = groups_of_row(groups) as f64;
-        let others = of_row * lists as f64 / groups as f64;
-        let gather = rows * of_row * (PROBE + GATHER * dim as f64);
-        self.nearest(rows, groups as f64 + others, dim) + gather
+        let groups = groups_of(lists) as f64;
+        self.nearest(rows, groups + lists.min(LISTS_OF_ROW) as f64, dim)
     }
 
     /// The work of finding the nearest of so many centroids for each row.
