@@ -60,10 +60,9 @@ const LUCKY: f64 = 0.01;
 /// The share of a join's time that the study of one more number of lists may take.
 const MORE_PLANNING: f64 = 0.04;
 
-/// Items of a list in the numbers of lists that are considered: what does well mostly comes first.
-const ITEMS_OF_LIST: [usize; 3] = [200, 100, 400];
-/// The same where so many lists are not one group: then lists cost less, and small ones do well.
-const ITEMS_OF_LIST_IN_GROUPS: [usize; 3] = [100, 200, 400];
+/// The numbers of lists that are considered, for each square root of the number of items, since a row
+/// is compared with all lists and with the rows of a few: what does well mostly comes first.
+const LISTS_OF_ROOT: [f64; 3] = [2.5, 5.0, 1.25];
 
 /// Recalls that the study of a number of lists predicts, beside the one that is asked for.
 const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
@@ -154,12 +153,9 @@ impl<'a> Planner<'a> {
         let mut workload = Workload::of(sides, k);
         let seconds = self.costs.seconds(self.costs.exact(&workload));
         let mut exact = Prediction::exact(&workload, seconds);
-        let items_of_list = match workload.right / ITEMS_OF_LIST[0] > LISTS_OF_ROW {
-            true => ITEMS_OF_LIST_IN_GROUPS,
-            false => ITEMS_OF_LIST,
-        };
-        let mut list_counts = items_of_list
-            .map(|items| (workload.right / items).min(MOST_LISTS))
+        let root = (workload.right as f64).sqrt();
+        let mut list_counts = LISTS_OF_ROOT
+            .map(|lists| ((lists * root) as usize).min(MOST_LISTS))
             .to_vec();
         // With so few that rows are compared with all, no recall is out of reach.
         if list_counts.iter().all(|&count| count > LISTS_OF_ROW) {

@@ -261,7 +261,7 @@ impl JoinPlan {
 }
 
 /// A row is compared with about so many lists: where there are no more, these are one group.
-pub(crate) const LISTS_OF_ROW: usize = 768;
+pub(crate) const LISTS_OF_ROW: usize = 4096;
 
 /// Lists of a group, at least, where there are several groups.
 const LISTS_OF_GROUP: f64 = 64.0;
