@@ -24,7 +24,7 @@ use crate::{
         context::Context,
         error::Result,
         metric::Metric,
-        plan::{IvfPlan, JoinPlan, LISTS_OF_ROW, MOST_LISTS},
+        plan::{IvfPlan, JoinPlan, LISTS_OF_ROW, lists_for},
         report::Estimate,
     },
     ivf::{
@@ -60,9 +60,9 @@ const LUCKY: f64 = 0.01;
 /// The share of a join's time that the study of one more number of lists may take.
 const MORE_PLANNING: f64 = 0.04;
 
-/// The numbers of lists that are considered, for each square root of the number of items, since a row
-/// is compared with all lists and with the rows of a few: what does well mostly comes first.
-const LISTS_OF_ROOT: [f64; 3] = [2.5, 5.0, 1.25];
+/// The numbers of lists that are considered, as parts of the usual one: what does well mostly comes
+/// first.
+const OF_USUAL_LISTS: [f64; 3] = [1.0, 2.0, 0.5];
 
 /// Recalls that the study of a number of lists predicts, beside the one that is asked for.
 const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
@@ -153,14 +153,9 @@ impl<'a> Planner<'a> {
         let mut workload = Workload::of(sides, k);
         let seconds = self.costs.seconds(self.costs.exact(&workload));
         let mut exact = Prediction::exact(&workload, seconds);
-        let root = (workload.right as f64).sqrt();
-        let mut list_counts = LISTS_OF_ROOT
-            .map(|lists| ((lists * root) as usize).min(MOST_LISTS))
-            .to_vec();
-        // With so few that rows are compared with all, no recall is out of reach.
-        if list_counts.iter().all(|&count| count > LISTS_OF_ROW) {
-            list_counts.push(LISTS_OF_ROW);
-        }
+        // Rows are compared with all of them, so that no recall is out of reach.
+        let usual = lists_for(workload.right) as f64;
+        let list_counts = OF_USUAL_LISTS.map(|part| ((part * usual) as usize).min(LISTS_OF_ROW));
         let has_codes = right.codes.is_some();
         if let Some(why) = self.why_at_once(&workload, k, has_codes, list_counts[0]) {
             exact.why = why.into();
@@ -181,7 +176,10 @@ impl<'a> Planner<'a> {
         exact.seconds = self.costs.seconds(self.costs.exact(&workload));
         let mut considered = vec![exact.setting(JoinPlan::Exact)];
         let mut best: Option<ListStudy> = None;
-        for count in list_counts {
+        for (position, &count) in list_counts.iter().enumerate() {
+            if list_counts[..position].contains(&count) {
+                continue;
+            }
             let planning = self.costs.seconds(self.costs.study(&workload, count));
             let best_yet = best.as_ref().map(|best| best.setting.seconds);
             let least = best_yet.unwrap_or(f64::INFINITY).min(exact.seconds);

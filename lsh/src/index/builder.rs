@@ -12,7 +12,7 @@ use crate::{
         error::{Error, Result},
         magnitude,
         metric::Metric,
-        plan::{JoinPlan, MOST_LISTS, PartitionPlan},
+        plan::{JoinPlan, PartitionPlan, lists_for},
     },
     index::{
         ids::{by_id, check_count, duplicate_ranks},
@@ -376,16 +376,9 @@ impl IndexBuilder {
     }
 }
 
-/// Items of a list: the fewest, which small indexes have, and the most, which the largest have.
-const ITEMS_OF_LIST: [usize; 2] = [100, 400];
-
-/// Lists of an index, about, from which on lists grow instead of becoming more.
-const ENOUGH_LISTS: usize = 100_000;
-
 /// The plan for so many items, where none is given.
 pub(crate) fn default_plan(items: usize, seed: u64) -> PartitionPlan {
-    let [fewest, most] = ITEMS_OF_LIST;
-    let of_list = (items / ENOUGH_LISTS).clamp(fewest, most);
-    let lists = (items / of_list).clamp(1, MOST_LISTS);
-    PartitionPlan::new(lists, 1).seed(seed).until_recall(0.95)
+    PartitionPlan::new(lists_for(items), 1)
+        .seed(seed)
+        .until_recall(0.95)
 }

@@ -5,8 +5,8 @@
 //! tell well enough which centroid is near.
 
 use lshjoin_kernels::{
-    Isa, LeftPanel, Quantised, RightPanel, Rows, Scalar, code_distances2, decode, least, memory,
-    sum_codes,
+    Isa, LeftPanel, Quantised, RightPanel, Rows, Scalar, code_distances2, decode, each_near_least,
+    least, memory, sum_codes,
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -19,14 +19,14 @@ use crate::{
     ivf::list_offsets::ListOffsets,
 };
 
-/// Rounds of k-means.
-pub(crate) const ROUNDS: usize = 6;
+/// Rounds of k-means: with as much work, more rows do better than more rounds.
+pub(crate) const ROUNDS: usize = 3;
 
 /// The largest value of a row that centroids are learnt from: its square fits single precision.
 const LARGEST: f32 = 1e18;
 
 /// Rows that are compared with centroids at a time: their distances stay in the cache.
-pub(crate) const BLOCK: usize = 64;
+pub(crate) const BLOCK: usize = 32;
 
 /// How an out-of-memory error names them.
 pub(crate) const CENTROIDS: &str = "centroids and their sample";
@@ -223,10 +223,10 @@ impl CentroidPanel {
         self.distances2(rows, squares)?;
         let of_rows = squares.chunks(self.columns.len().max(1));
         for (nearest, squares) in nearest.iter_mut().zip(of_rows) {
-            let least = least(squares, isa);
-            let columns = squares.iter().zip(&self.columns);
-            let mut equal = columns.filter(|&(&square, _)| square <= least);
-            *nearest = equal.find_map(|(_, &column)| column).unwrap_or(0);
+            let mut first = None;
+            let found = |column: usize| first = first.or(self.columns[column]);
+            each_near_least(squares, least(squares, isa), 0.0, found, isa);
+            *nearest = first.unwrap_or(0);
         }
         Ok(())
     }

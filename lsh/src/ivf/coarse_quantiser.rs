@@ -35,13 +35,13 @@ const GROUP_LEARNT_FROM: usize = 256;
 
 /// Rounds of k-means over all lists, after those within groups: rows near the edge of a group may
 /// be nearer to a list of another.
-pub(crate) const ROUNDS_OVER_ALL: usize = 4;
+pub(crate) const ROUNDS_OVER_ALL: usize = 2;
 
 /// Groups whose lists a row may probe, at least.
 pub(crate) const GROUPS_OF_ROW: usize = 12;
 
 /// Rows that one task compares with the lists of a group.
-const TASK: usize = 16 * BLOCK;
+const TASK: usize = 32 * BLOCK;
 
 /// The step between the rows that so many lists are learnt from, where rows come from files.
 pub(crate) fn sample_step(rows: usize, lists: usize) -> usize {
