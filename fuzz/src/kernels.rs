@@ -4,9 +4,9 @@
 use lshjoin_kernels::{
     BoundedRows, CommonScale, Isa, KernelError, LeftPanel, Measure, Near, Quantised, Result,
     RightPanel, Rows, Scalar, Sorter, centre_of, check_finite, check_within, code_distances2,
-    code_pairs, cosine_distances, distance, distances_of, dot_products, each_near_least,
+    code_pairs, cosine_distances, decode, distance, distances_of, dot_products, each_near_least,
     euclidean_distances, exact_dot_products, least, near_pairs, nearest_codes, nearest_pairs,
-    norms, pairs_within, sum_rows,
+    norms, pairs_within, sum_codes,
 };
 
 use super::input::{Input, Random, norm};
@@ -467,19 +467,11 @@ fn numbers(input: &mut Input) {
         (found, bad) => panic!("{found:?} and not {bad:?}"),
     }
     let indices = indices(all.len(), input);
-    match sum_rows(all, &indices, isa) {
-        Err(_) => assert!(indices.iter().any(|&index| index as usize >= all.len())),
-        Ok(sums) => {
-            for (at, sum) in sums.into_iter().enumerate() {
-                let values = indices
-                    .iter()
-                    .map(|&row| f64::from(all.row(row as usize)[at]));
-                assert_eq!(
-                    bits(sum),
-                    bits(values.fold(0.0, |sum, value| sum + value)),
-                    "{isa}"
-                );
-            }
-        }
+    if let Ok(codes) = Quantised::new(all, isa) {
+        let found = sum_codes(&codes, &indices, isa);
+        assert_eq!(found, sum_codes(&codes, &indices, Isa::SCALAR), "{isa}");
+        let bad = indices.iter().any(|&index| index as usize >= codes.len());
+        assert_eq!(found.is_err(), bad);
+        assert_eq!(decode(&codes, &indices).is_err(), bad);
     }
 }

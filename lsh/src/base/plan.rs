@@ -273,7 +273,7 @@ pub(crate) const MOST_OF_GROUP: usize = 4096;
 /// The usual number of lists for so many rows: each is compared with all lists, and with the rows of
 /// a few.
 pub(crate) fn lists_for(rows: usize) -> usize {
-    ((2.5 * (rows as f64).sqrt()) as usize).clamp(1, LISTS_OF_ROW)
+    ((1.75 * (rows as f64).sqrt()) as usize).clamp(1, LISTS_OF_ROW)
 }
 
 /// How many groups so many lists are learnt in.

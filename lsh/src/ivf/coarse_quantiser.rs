@@ -414,11 +414,11 @@ mod tests {
         const DIM: usize = 8;
         let ctx = Context::new()?;
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let values: Vec<f32> = (0..6000 * DIM).map(|_| gaussian(&mut rng) as f32).collect();
+        let values: Vec<f32> = (0..16_000 * DIM).map(|_| gaussian(&mut rng) as f32).collect();
         let side = Vectors::new("rows", Rows::new(&values, DIM)?, Metric::Euclidean, &ctx)?;
-        let lists = 1500;
+        let lists = 8000;
         let quantiser = CoarseQuantiser::of_side(&side, lists, 5, &ctx)?;
-        assert!(quantiser.groups.len() > 16 && quantiser.len().abs_diff(lists) < 50);
+        assert!(quantiser.groups.len() > 16 && quantiser.len().abs_diff(lists) < 100);
         for list in 0..quantiser.len() as u32 {
             assert_eq!(quantiser.near(list)[0], list);
         }
@@ -435,11 +435,12 @@ mod tests {
         };
         let found = quantiser.each_row_of(&side, &rows, of_row, &ctx)?;
         let codes = side.codes.as_ref().unwrap();
-        let nearest = quantiser.lists.nearest(codes, &rows, &ctx)?;
+        let all = CentroidPanel::new(quantiser.codes(), None, ctx.isa())?;
+        let mut nearest = vec![0; rows.len()];
+        super::nearest(codes, &rows, &all, &mut nearest, &ctx)?;
         let same = found.iter().zip(&nearest);
         let same = same.filter(|&(found, nearest)| found.0 == *nearest).count();
         assert!(same > rows.len() * 95 / 100, "{same} of {}", rows.len());
-        // About the square root of the number of lists, times the groups.
         let compared: usize = found.iter().map(|found| found.1).sum();
         assert!(compared < rows.len() * quantiser.len() * 3 / 4);
 
@@ -454,9 +455,9 @@ mod tests {
     fn lists_out_of_reach_are_infinitely_far() -> Result<()> {
         let ctx = Context::new()?;
         let mut rng = ChaCha8Rng::seed_from_u64(2);
-        let values: Vec<f32> = (0..6000 * 4).map(|_| gaussian(&mut rng) as f32).collect();
+        let values: Vec<f32> = (0..16_000 * 4).map(|_| gaussian(&mut rng) as f32).collect();
         let side = Vectors::new("rows", Rows::new(&values, 4)?, Metric::Euclidean, &ctx)?;
-        let quantiser = CoarseQuantiser::of_side(&side, 1500, 5, &ctx)?;
+        let quantiser = CoarseQuantiser::of_side(&side, 8000, 5, &ctx)?;
         let far = |_: usize, of: &CentroidDistances| {
             let lists = of.margins()?;
             let out = (0..quantiser.len() as u32)

@@ -65,8 +65,8 @@ const WARM_START: f64 = 9e-7;
 /// and for each row that it is filled from, beside comparing it.
 const WARM_START_ROW: f64 = 2e-9;
 /// To find the nearest centroid of a row: for the row, and for each centroid, beside comparing it.
-const NEAREST: f64 = 4e-7;
-const OF_EACH: f64 = 5e-10;
+const NEAREST: f64 = 2e-7;
+const OF_EACH: f64 = 1e-10;
 /// To add up a value of the sample that centroids are learnt from.
 const LEARN: f64 = 1e-10;
 /// To fetch a value of a neighbour's vector for its exact distance.
