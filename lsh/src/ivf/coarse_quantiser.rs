@@ -414,7 +414,9 @@ mod tests {
         const DIM: usize = 8;
         let ctx = Context::new()?;
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let values: Vec<f32> = (0..16_000 * DIM).map(|_| gaussian(&mut rng) as f32).collect();
+        let values: Vec<f32> = (0..16_000 * DIM)
+            .map(|_| gaussian(&mut rng) as f32)
+            .collect();
         let side = Vectors::new("rows", Rows::new(&values, DIM)?, Metric::Euclidean, &ctx)?;
         let lists = 8000;
         let quantiser = CoarseQuantiser::of_side(&side, lists, 5, &ctx)?;

@@ -23,10 +23,10 @@ e4b2a6334b901579  10000 k-NN exact, cosine
 518cbf0edc35d6a1  10000 k-NN exact, inner product
 96b3403d91500b49  82000 k-NN tables, two sides
 218a07c7dfb8bf20  82000 k-NN tables, until recall
-09087749d940cc66  82000 k-NN lists, two sides
-fcfc04524321495d  82000 k-NN lists, until recall
-d235b4fd18e526d3  82000 k-NN lists in groups, a pass before the last probes
-72207083b6c9dc73  82000 k-NN lists of an index
+c3279f110931e270  82000 k-NN lists, two sides
+79018815402ed190  82000 k-NN lists, until recall
+af6b9e433e42c239  82000 k-NN lists in groups, a pass before the last probes
+295f5f7fe728b5e2  82000 k-NN lists of an index
 4f9f258faeaa0839   8205 radius
 5beafbb22e2e269e   9093 radius, two sides
 62a0ec70b638c903   2517 radius, cosine
@@ -127,7 +127,7 @@ fn digests(values: &[f32], ctx: &Context) -> String {
     let tables = |until: Option<f64>| JoinPlan::Lsh(tables.until_recall(until));
     let lists = IvfPlan::new(60, 2).seed(3).rounds(1);
     let lists = |until: Option<f64>| JoinPlan::Ivf(lists.until_recall(until));
-    let in_groups = JoinPlan::Ivf(IvfPlan::new(1100, 1).seed(3).until_recall(Some(0.95)));
+    let in_groups = JoinPlan::Ivf(IvfPlan::new(4100, 1).seed(3).until_recall(Some(0.95)));
     let partitions = JoinPlan::Partitions(PartitionPlan::new(60, 1).until_recall(Some(0.8)));
     let knn = |queries, items, metric, plan: JoinPlan| {
         Digest::from(knn_join(queries, items, 10, metric, &plan, ctx).unwrap())
