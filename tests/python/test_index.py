@@ -19,6 +19,11 @@ DISTANCES = METRICS[:3]
 CODED = ["euclidean", "cosine", "inner_product"]
 
 
+def lists(count, seed=0):
+    """A plan to build an index by, of so many lists."""
+    return JoinPlan.partitions(lists=count, probes=1, seed=seed)
+
+
 def clustered(rng, n, dim=12, clusters=60):
     centres = 4 * rng.standard_normal((clusters, dim))
     rows = centres[rng.integers(clusters, size=n)] + rng.standard_normal((n, dim))
@@ -125,7 +130,7 @@ def test_default_ids_give_what_the_join_gives(metric, mapped, rng):
     n = 4200 if metric in CODED else 500
     items, queries = clustered(rng, n), clustered(rng, n)
     items[77] = items[400]  # a tie
-    index = mapped(Index.build(items, metric=metric))
+    index = mapped(Index.build(items, metric=metric, plan=lists(42)))
     assert_same(
         index.knn(queries, 6, recall=1.0),
         lshjoin.knn_join(queries, items, 6, metric=metric, recall=1.0),
@@ -145,7 +150,7 @@ def test_default_ids_give_what_the_join_gives(metric, mapped, rng):
 @pytest.mark.parametrize("metric", METRICS)
 def test_chunks_make_up_the_join(metric, mapped, rng):
     items = clustered(rng, 5000 if metric in CODED else 1000)
-    index = mapped(Index.build(items, metric=metric, seed=3))
+    index = mapped(Index.build(items, metric=metric, plan=lists(50, seed=3)))
     plans = [JoinPlan.exact()]
     if metric in CODED:
         open_plan = JoinPlan.partitions(seed=3, lists=50, probes=1, until_recall=0.8)
@@ -221,7 +226,7 @@ def test_added_and_removed_is_rebuilt(metric, kept, rng):
 @pytest.mark.parametrize("metric", CODED)
 def test_added_and_removed_keep_recall(metric, mapped, rng):
     items, queries = clustered(rng, 5600), clustered(rng, 4200)
-    index = mapped(Index.build(items[:5000], metric=metric))
+    index = mapped(Index.build(items[:5000], metric=metric, plan=lists(50)))
     index.remove(np.arange(0, 5000, 10))
     index.add(items[5000:5500], np.arange(5000, 5500))
     plan = JoinPlan.partitions(lists=50, probes=1, until_recall=0.8)
@@ -261,8 +266,8 @@ def test_many_equal_items(metric, mapped, rng):
 
 def test_a_list_of_equal_items_is_no_quadratic_job(rng):
     items = np.concatenate([np.ones((20_000, 8)), clustered(rng, 1000, dim=8)])
-    index = Index.build(items)
     plan = JoinPlan.partitions(lists=210, probes=5)
+    index = Index.build(items, plan=plan)
     ids, near = index.knn_of_chunk(range(21_000), 3, plan=plan)
     for id, nearest in zip(ids.tolist(), near.indices.tolist(), strict=True):
         if id < 20_000:
@@ -327,11 +332,12 @@ def test_building_on_disk_is_building(metric, batch, tmp_path, rng):
         count=1000,
         dim=12,
         metric=metric,
+        plan=lists(10),
         progress=lambda *counts: told.append(counts),
     )
     assert passes == [0, 0, 0]
     assert told[-1] == (3000, 3000)
-    expected = Index.build(items, ids=ids, metric=metric)
+    expected = Index.build(items, ids=ids, metric=metric, plan=lists(10))
     assert_answers_alike(metric, index, expected, items[:30])
     plan = JoinPlan.partitions(lists=10, probes=2)
     assert_same(index.knn(items, 5, plan=plan), expected.knn(items, 5, plan=plan))
@@ -427,8 +433,8 @@ def test_a_build_that_was_tampered_with_is_refused(tmp_path, rng):
 def test_threads_make_no_difference(threads, rng):
     items, queries = clustered(rng, 5000), clustered(rng, 4200)
     plan = JoinPlan.partitions(lists=50, probes=1, until_recall=0.8)
-    expected = Index.build(items).knn(queries, 5, plan=plan)
-    index = Index.build(items, num_threads=threads)
+    expected = Index.build(items, plan=plan).knn(queries, 5, plan=plan)
+    index = Index.build(items, plan=plan, num_threads=threads)
     assert_same(index.knn(queries, 5, plan=plan, num_threads=threads), expected)
 
 

@@ -336,15 +336,17 @@ def test_killed_in_a_first_save(tmp_path, kills):
 BUILD = """
 import sys, time
 import numpy as np
-from lshjoin import Index
+from lshjoin import Index, JoinPlan
 items = np.random.default_rng(1).standard_normal((20000, 16)).astype(np.float32)
 rows, threads = int(sys.argv[2]), int(sys.argv[3])
 def batches(first):
     for start in range(first, 20000, rows):
         time.sleep(rows / 50_000)
         yield items[start : start + rows], np.arange(start, min(start + rows, 20000))
+plan = JoinPlan.partitions(lists=200, probes=4)
+options = {"plan": plan, "resume": True, "num_threads": threads}
 print("begun", flush=True)
-Index.build_on_disk(sys.argv[1], batches, count=20000, dim=16, resume=True, num_threads=threads)
+Index.build_on_disk(sys.argv[1], batches, count=20000, dim=16, **options)
 """
 
 
@@ -376,9 +378,9 @@ def test_killed_while_it_builds(tmp_path, kills):
             assert child.returncode != 0
             assert done == []
     items = np.random.default_rng(1).standard_normal((20000, 16)).astype(np.float32)
-    index, expected = Index.load(path), Index.build(items)
-    index.verify()
     plan = JoinPlan.partitions(lists=200, probes=4)
+    index, expected = Index.load(path), Index.build(items, plan=plan)
+    index.verify()
     np.testing.assert_array_equal(
         index.knn(items[::40], 3, plan=plan), expected.knn(items[::40], 3, plan=plan)
     )

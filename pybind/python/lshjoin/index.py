@@ -391,10 +391,10 @@ class Index:
         Examples:
             >>> import numpy as np
             >>> from lshjoin import Index, JoinPlan
-            >>> index = Index.build(np.random.default_rng(0).random((5000, 2)))
+            >>> plan = JoinPlan.partitions(lists=50, probes=1, until_recall=0.9)
+            >>> index = Index.build(np.random.default_rng(0).random((5000, 2)), plan=plan)
             >>> index.fixed_plan(recall=1.0)
             JoinPlan.exact()
-            >>> plan = JoinPlan.partitions(lists=50, probes=1, until_recall=0.9)
             >>> index.fixed_plan(plan=plan)
             JoinPlan.partitions(seed=0, lists=50, probes=2, until_recall=None)
         """
