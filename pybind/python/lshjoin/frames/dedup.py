@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lshjoin.arrays.groups import by_component, by_representative
+from lshjoin.arrays.ids import Ids
 from lshjoin.arrays.neighbors import Metric
 from lshjoin.arrays.radius import radius_join_batches
 from lshjoin.base.checks import to_radius
@@ -40,8 +41,12 @@ class Deduplication:
 
     groups: Rows  #: (n,), the number of its group, from 0 in the order of their first rows
     keep: NDArray[np.bool_]  #: (n,), whether to keep it: of each group one row, or an old one
-    representatives: Rows  #: (n,), the row that is kept for it; -1 where that is an old row
-    matches: Rows | None  #: (n,), the old row that it is a duplicate of, or -1; None without any
+    #: (n,), the row that is kept for it, or its id; -1 (for ids as in :class:`Neighbors`) where
+    #: that is an old row.
+    representatives: NDArray[Any]
+    #: (n,), the old row that it is a duplicate of, or its id; -1 where there is none. None without
+    #: old rows.
+    matches: NDArray[Any] | None
     frame: Any  #: the rows to keep, in their order, of the kind that the frame was; None of arrays
 
 
@@ -54,6 +59,8 @@ def dedup(
     keep: str | ArrayLike = "first",
     linkage: Linkage = "component",
     against: Any = None,
+    ids: ArrayLike | None = None,
+    against_ids: ArrayLike | None = None,
     num_threads: int | None = None,
     progress: Progress = None,
 ) -> Deduplication:
@@ -75,6 +82,8 @@ def dedup(
             none kept before; the others belong to the nearest such row.
         against: old rows, an array or frame like ``items``, that are all kept: of rows near one of
             them none is. With "component", nor are duplicates of these.
+        ids: (n,) what rows are called in ``representatives``, as for :func:`knn_join`.
+        against_ids: the same for old rows, in ``matches``.
         num_threads: threads to use; all cores if None. The result does not depend on it.
         progress: as for :func:`knn_join`.
 
@@ -85,8 +94,8 @@ def dedup(
 
     Raises:
         ImportError: for "component" without scipy.
-        TypeError: for a data frame without ``on``, frames of two libraries, or values that have no
-            order.
+        TypeError: for a data frame without ``on``, frames of two libraries, values that have no
+            order, ids that are not of one kind, or those of old rows without old rows.
         ValueError: as :func:`radius_join`, for nulls in the column of vectors, and for columns that
             are not there.
 
@@ -105,11 +114,14 @@ def dedup(
         ['hello', 'bye']
         >>> dedup(frame, 0.5, on="v", against=pl.DataFrame({"v": [[7.0], [5.2]]})).matches
         array([-1, -1,  1])
+        >>> dedup(chain, 1.5, ids=["a", "b", "c", "d"]).representatives
+        array(['a', 'a', 'c', 'a'], dtype=object)
     """
     threshold = to_radius(threshold, "threshold")
     if linkage not in get_args(Linkage):
         raise ValueError(f"linkage must be 'component' or 'representative', not {linkage!r}")
     frame, rows, old = _sides(items, against, on)
+    called, old_called = _ids(ids, "ids", rows), _ids(against_ids, "against_ids", old)
     near = partial(
         radius_join_batches,
         radius=threshold,
@@ -128,8 +140,8 @@ def dedup(
     return Deduplication(
         groups=_numbered(groups),
         keep=kept,
-        representatives=representatives,
-        matches=None if old is None else matches,
+        representatives=called(representatives),
+        matches=None if old is None else old_called(matches),
         frame=None if frame is None else frame.take(np.flatnonzero(kept)).data,
     )
 
@@ -151,6 +163,15 @@ def _sides(items: Any, against: Any, on: str | None) -> tuple[Frame | None, Matr
         return frame, side_vectors(frame, names[0], on), None
     frames = open_pair(items, against, names)
     return frames[0], *vectors_of(frames, on, names)
+
+
+def _ids(ids: ArrayLike | None, name: str, rows: Matrix | None) -> Callable[[Rows], NDArray[Any]]:
+    """What tells how rows are called."""
+    if ids is None:
+        return lambda rows: rows
+    if rows is None:
+        raise TypeError(f"{name} are given, but not the old rows that they are of: pass against=")
+    return Ids(ids, name, len(rows)).of
 
 
 def _of_old_rows(pairs: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
