@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lshjoin.arrays.groups import by_component, by_representative
+from lshjoin.arrays.groups import Linkage, by_component, by_representative, check_linkage
 from lshjoin.arrays.ids import Ids
+from lshjoin.arrays.keep import LONGEST, by_place, characters, is_text, largest_first
 from lshjoin.arrays.neighbors import Metric
 from lshjoin.arrays.radius import radius_join_batches
 from lshjoin.base.checks import to_radius
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from lshjoin._lshjoin import Matrix
 
-Linkage = Literal["component", "representative"]
 Rows = NDArray[np.int64]
 
 
@@ -118,8 +118,7 @@ def dedup(
         array(['a', 'a', 'c', 'a'], dtype=object)
     """
     threshold = to_radius(threshold, "threshold")
-    if linkage not in get_args(Linkage):
-        raise ValueError(f"linkage must be 'component' or 'representative', not {linkage!r}")
+    check_linkage(linkage)
     frame, rows, old = _sides(items, against, on)
     called, old_called = _ids(ids, "ids", rows), _ids(against_ids, "against_ids", old)
     near = partial(
@@ -181,24 +180,13 @@ def _of_old_rows(pairs: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def _order(keep: str | ArrayLike, frame: Frame | None, rows: int) -> Rows:
     """The rows, those first that are rather kept."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if isinstance(keep, str) and keep in ("first", "last"):
-        numbers = np.arange(rows)
-        return numbers if keep == "first" else numbers[::-1]
+    order = by_place(keep, rows)
+    if order is not None:
+        return order
     values = _values(keep, frame)
     if len(values) != rows:
         raise ValueError(f"keep has {len(values)} values for {rows} rows: pass one for each")
-    # By row, too, since nobody promises that Arrow's order of equal values stays.
-    table = pa.table({"value": values, "row": np.arange(rows)})
-    try:
-        order: Rows = pc.sort_indices(
-            table, [("value", "descending"), ("row", "ascending")]
-        ).to_numpy()
-    except (NotImplementedError, TypeError) as error:
-        raise TypeError(f"keep: values of type {values.type} have no order ({error})") from None
-    return order.astype(np.int64)
+    return largest_first(values)
 
 
 def _values(keep: str | ArrayLike, frame: Frame | None) -> pa.ChunkedArray:
@@ -215,7 +203,7 @@ def _values(keep: str | ArrayLike, frame: Frame | None) -> pa.ChunkedArray:
             f"keep must be 'first', 'last' or an array of values, not {keep!r}: arrays have no "
             "columns"
         )
-    if keep == "longest":
+    if keep == LONGEST:
         return _lengths(frame)
     if frame.columns.count(keep) != 1:
         raise ValueError(
@@ -227,15 +215,8 @@ def _values(keep: str | ArrayLike, frame: Frame | None) -> pa.ChunkedArray:
 
 def _lengths(frame: Frame) -> pa.ChunkedArray:
     """Characters of each row, in all columns of strings together."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    lengths = None
-    for name in frame.columns:
-        column = frame.arrow_column(name)
-        if column.type in (pa.string(), pa.large_string(), pa.string_view()):
-            mine = pc.fill_null(pc.utf8_length(column.cast(pa.large_string())), 0)
-            lengths = mine if lengths is None else pc.add(lengths, mine)
+    columns = (frame.arrow_column(name) for name in frame.columns)
+    lengths = characters(column for column in columns if is_text(column.type))
     if lengths is None:
         raise ValueError("keep='longest' is for frames with columns of strings; there are none")
     return lengths
