@@ -122,7 +122,8 @@ def _values(ids: ArrayLike, name: str) -> NDArray[Any]:
     values = np.asarray(ids, object) if isinstance(ids, (list, tuple)) else np.asarray(ids)
     if values.ndim != 1:
         raise ValueError(f"{name} must be 1-D, one id a row, but has {values.ndim} dimensions")
-    if values.dtype.kind == "T":  # NumPy's strings of any length
+    # Strings of any length, and those of columns, of which NumPy makes arrays of either kind.
+    if values.dtype.kind == "T" or (values.dtype.kind == "U" and not isinstance(ids, np.ndarray)):
         values = values.astype(object)
     if values.dtype.kind not in {"u", *_NOTHING}:
         raise TypeError(f"{name} must be integers, strings or the like, not {values.dtype}")
