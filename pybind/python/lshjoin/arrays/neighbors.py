@@ -76,8 +76,9 @@ class Neighbors(_Neighbors):
     """The k nearest of each query, nearest first: ``distances`` and ``indices``.
 
     Where items have ``ids``, ``indices`` holds these, of their dtype (lists and columns of
-    strings are of ``object``). A place without a neighbour, which is one at the distance inf, then holds -1; the
-    largest number, of integers without sign; None, among objects; "", NaN or NaT, among others.
+    strings are of ``object``). A place without a neighbour, which is one at the distance inf, then
+    holds -1; the largest number, of integers without sign; None, among objects; "", NaN or NaT,
+    among others.
 
     ``plan`` and ``report`` are not among the two that the tuple unpacks to.
     """
