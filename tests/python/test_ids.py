@@ -24,6 +24,8 @@ def brute_force(queries, items, metric):
     if metric == "cosine":
         norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
         return 1 - (a * b).sum(-1) / norms
+    if metric == "inner_product":
+        return -(a * b).sum(-1)
     return np.sqrt(((a - b) ** 2).sum(-1))
 
 
@@ -202,7 +204,7 @@ def _wide(truth, k):
     return np.pad(truth, ((0, 0), (0, k - truth.shape[1])), constant_values=np.inf)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [*METRICS, "inner_product"])
 def test_pairs_of_one_array_are_left_out_both_ways(rng, metric):
     rows = rng.standard_normal((120, 3)).astype(np.float32)
     rows[50:54] = rows[49]
@@ -218,6 +220,8 @@ def test_pairs_of_one_array_are_left_out_both_ways(rng, metric):
     truth[tuple(pairs.T)] = truth[tuple(pairs.T[::-1])] = np.inf
     np.fill_diagonal(truth, np.inf)
     assert_nearest(knn_join(rows, k=5, metric=metric, exclude=pairs), truth)
+    if metric == "inner_product":
+        return
     radius = float(np.median(truth))
     within = radius_join(rows, radius=radius, metric=metric, exclude=pairs)
     assert set(zip(*within.to_edges()[:2], strict=True)) == set(
