@@ -1,7 +1,10 @@
 """lshjoin.dedup against brute force in float64."""
 
+import re
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import lshjoin
 import numpy as np
@@ -13,6 +16,8 @@ from frames import make_frame, rows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lshjoin import NotFiniteError, RowError, dedup
+from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.random_projection import SparseRandomProjection
 
 LINKAGES = ["component", "representative"]
 
@@ -268,6 +273,173 @@ def test_groups_are_those_of_files(rng, tmp_path):
     table = pl.read_parquet(out)
     assert found.representatives.tolist() == table["group"].to_list()
     assert found.keep.tolist() == table["keep"].to_list()
+
+
+KEEPS = ["first", "last", "longest", "score"]
+
+
+@pytest.fixture
+def tables(rng, tmp_path, monkeypatch):
+    """items.parquet, items-*.arrow in two files and old.parquet: what is in them."""
+    monkeypatch.chdir(tmp_path)
+    tables = {}
+    for name, count in (("items", 300), ("old", 40)):
+        words = [None if n == 0 else "w" * int(n) for n in rng.integers(0, 9, count)]
+        tables[name] = pl.DataFrame(
+            {
+                "id": [f"{name}-{number}" for number in rng.permutation(count)],
+                "score": np.where(rng.random(count) < 0.1, np.nan, rng.integers(0, 5, count)),
+                "text": words,
+                "title": pl.Series(["ä" * int(n) for n in rng.integers(0, 4, count)]),
+                "v": pl.Series(list(rng.standard_normal((count, 3))), dtype=pl.List(pl.Float32)),
+            }
+        )
+        tables[name].write_parquet(f"{name}.parquet")
+    tables["items"][:130].write_ipc("items-0.arrow")
+    tables["items"][130:].write_ipc("items-1.arrow")
+    return tables
+
+
+@pytest.mark.parametrize("linkage", LINKAGES)
+@pytest.mark.parametrize("keep", KEEPS)
+def test_files_are_as_frames(tables, keep, linkage):
+    items, old = tables["items"], tables["old"]
+    for against in (None, old):
+        # The one is told from the other where keep is a column, of which NaN is none in polars.
+        expected = dedup(
+            items, 0.4, on="v", keep=keep, linkage=linkage, against=against, ids=items["id"]
+        )
+        for source in ("items.parquet", "items-*.arrow"):
+            out = f"{source[:6]}-{against is None}.parquet"
+            done = lshjoin.dedup_files(
+                source,
+                0.4,
+                out=out,
+                column="v",
+                id_column="id",
+                keep=keep,
+                linkage=linkage,
+                against=None if against is None else "old.parquet",
+            )
+            table = pl.read_parquet(out)
+            assert table["id"].to_list() == items["id"].to_list()
+            assert table["keep"].to_list() == expected.keep.tolist()
+            first = np.unique(expected.groups, return_index=True)[1]
+            assert table["group"].to_list() == items["id"][first[expected.groups]].to_list()
+            assert (done.rows, done.kept) == (300, expected.keep.sum())
+            assert 0 < done.groups < 150
+            if against is None:
+                assert table.columns == ["id", "group", "keep"]
+            else:
+                named = [None if row < 0 else old["id"][int(row)] for row in expected.matches]
+                assert table["match"].to_list() == named
+                assert 0 < sum(name is None for name in named) < 300
+
+
+def test_matches_by_row_number_and_in_csv(tables):
+    options = {"column": "v", "against": "old.parquet"}
+    lshjoin.dedup_files("items.parquet", 0.4, out="groups.arrow", **options)
+    expected = dedup(tables["items"], 0.4, on="v", against=tables["old"])
+    found = pl.read_ipc("groups.arrow")
+    assert found["match"].fill_null(-1).to_list() == expected.matches.tolist()
+    assert found["match"].dtype == found["id"].dtype == pl.Int64
+    lshjoin.dedup_files("items.parquet", 0.4, out="groups.csv", **options)
+    assert pl.read_csv("groups.csv")["match"].to_list() == found["match"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "options"),
+    [
+        (ValueError, "has no column year; its columns are id, score", {"keep": "year"}),
+        (TypeError, "keep: values of type .* have no order", {"keep": "v"}),
+        (ValueError, "linkage must be 'component' or 'repr", {"linkage": "single"}),
+        (ValueError, "which npz has not", {"against": "old.parquet", "out": "groups.npz"}),
+        (ValueError, "3 dimensions .* 2", {"against": "wide.parquet"}),
+        (ValueError, "keep='longest' is for columns of strings; items.par", {"keep": "longest"}),
+        (TypeError, "score holds double and large_string", {"items": "two-*", "keep": "score"}),
+        (ValueError, "keep must be 'first' or 'last', not 'score': rows.npy has no columns",
+         {"items": "rows.npy", "column": None, "keep": "score"}),
+        (ValueError, "keep='score' is for files, of which columns are read; a Table is not in one",
+         {"items": pa.table({"v": [[1.0, 2.0]], "score": [1]}), "keep": "score"}),
+    ],
+)  # fmt: skip
+def test_files_that_cannot_be(error, message, options, tables, tmp_path):
+    tables["items"].drop("text", "title").write_parquet("two-0.parquet")
+    tables["items"].with_columns(score=pl.lit("x")).write_parquet("two-1.parquet")
+    if options.get("keep") == "longest":
+        tables["items"].select("score", "v").write_parquet("items.parquet")
+    pl.DataFrame({"v": [[1.0, 2.0]]}).write_parquet("wide.parquet")
+    np.save("rows.npy", np.eye(3))
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(error, match=message):
+        lshjoin.dedup_files(
+            **{"items": "items.parquet", "threshold": 0.4, "out": "groups.parquet", "column": "v"}
+            | options
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+# On real text.
+
+
+def docstrings(count):
+    """Docstrings of this Python and its packages, as many; each once for each name of a function.
+
+    Functions of one text under several names, and texts that were changed a little, are the
+    near-duplicates that every machine has.
+    """
+    found = {}
+    for root in dict.fromkeys(sysconfig.get_path(name) for name in ("stdlib", "purelib")):
+        for path in sorted(Path(root).rglob("*.py")):
+            source = path.read_text(encoding="utf-8", errors="replace")
+            # By a pattern: to parse them all takes a minute.
+            for name, text in DOCUMENTED.findall(source):
+                found.setdefault((name, text))
+            if len(found) >= count:
+                return [text for _, text in found][:count]
+    return [text for _, text in found]
+
+
+#: A function or class, and its docstring of at least 60 characters.
+DOCUMENTED = re.compile(r'(?:def|class) (\w+)[^"\n]*:\n\s+r?"""([^"]{60,})"""')
+
+
+def test_docstrings():
+    texts = docstrings(20_000)
+    assert len(texts) > 10_000  # 20,000 where more than the least is installed
+    letters = HashingVectorizer(analyzer="word", ngram_range=(1, 2), n_features=2**16)
+    projection = SparseRandomProjection(128, random_state=0, dense_output=True)
+    vectors = projection.fit_transform(letters.transform(texts)).astype(np.float32)
+    known = vectors.any(axis=1)
+    frame = pl.DataFrame({"text": texts, "v": vectors}).filter(known)
+    vectors = vectors[known]
+    pairs = lshjoin.radius_join(vectors, radius=0.1, metric="cosine").to_edges()
+    assert len(pairs.left) > 1_000
+    for linkage in LINKAGES:
+        found = dedup(frame, 0.1, on="v", metric="cosine", keep="longest", linkage=linkage)
+        assert_consistent(found)
+        assert 0.5 < found.keep.mean() < 0.98
+        # Of equal texts one is kept, and no two that are kept are near.
+        kept = found.frame["text"]
+        assert kept.n_unique() == len(kept)
+        assert not (found.keep[pairs.left] & found.keep[pairs.right]).any()
+        lengths = frame["text"].str.len_chars().to_numpy()
+        if linkage == "component":
+            assert (lengths <= lengths[found.representatives]).all()
+            assert (found.groups[pairs.left] == found.groups[pairs.right]).all()
+        else:
+            near = set(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True))
+            rest = np.flatnonzero(~found.keep)
+            assert near.issuperset(
+                zip(rest.tolist(), found.representatives[rest].tolist(), strict=True)
+            )
+    # The second half as what is new: what is kept of both is near none that is kept.
+    half = len(frame) // 2
+    old = dedup(frame[:half], 0.1, on="v", metric="cosine").frame
+    new = dedup(frame[half:], 0.1, on="v", metric="cosine", against=old)
+    assert 0 < (new.matches >= 0).sum() < half
+    rest = lshjoin.join(pl.concat([old, new.frame]), on="v", radius=0.1, metric="cosine")
+    assert len(rest) == 0
 
 
 # What can't be.

@@ -223,6 +223,99 @@ def test_added_and_removed_is_rebuilt(metric, kept, rng):
     assert_answers_alike(metric, index, rebuilt, queries)
 
 
+def near_after_adding(index, items, ids, k):
+    """What :meth:`join_new` is: one row more of each, and itself left out."""
+    index.add(items, ids)
+    found = index.knn(items, k + 1, recall=1.0)
+    others = found.indices != ids[:, None]
+    others[others.all(axis=1), k] = False  # many at no distance, of which it is not the first
+    shape = len(items), k
+    return found.distances[others].reshape(shape), found.indices[others].reshape(shape)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_new_items_are_joined_with_old_ones_and_each_other(metric, kept, rng):
+    items = clustered(rng, 500)
+    items[470:490] = items[3]  # new ones that are equal, to an old one too
+    ids = some_ids(rng, 500)
+    index, other = (kept(Index.build(items[:400], ids=ids[:400], metric=metric)) for _ in range(2))
+    index.remove(ids[7:9])
+    other.remove(ids[7:9])
+    for start, stop, k in ((400, 495, 6), (495, 496, 3), (496, 500, 1), (500, 500, 2)):
+        new = items[start:stop], ids[start:stop]
+        assert_same(
+            index.join_new(*new, k, recall=1.0, num_threads=1), near_after_adding(other, *new, k)
+        )
+    assert len(index) == len(other) == 498
+    assert_answers_alike(metric, index, other, items[::7])
+
+
+@pytest.mark.parametrize("metric", DISTANCES)
+def test_new_items_within_a_radius(metric, kept, rng):
+    items, ids = clustered(rng, 300), some_ids(rng, 300)
+    radius = float(np.quantile(distances(metric, items, items), 0.05))
+    index = kept(Index.build(items[:200], ids=ids[:200], metric=metric))
+    found = index.join_new(items[200:], ids[200:], radius=radius)
+    every = lshjoin.radius_join(items[200:], items, radius, metric=metric).to_edges()
+    others = every.left + 200 != every.right
+    expected = zip(every.left[others], ids[every.right[others]], strict=True)
+    assert set(zip(*found.to_edges()[:2], strict=True)) == set(expected)
+    assert len(found.indices) == others.sum() > 100
+    for query in range(100):
+        part = found.distances[found.lims[query] : found.lims[query + 1]]
+        assert (np.diff(part) >= 0).all()
+    assert len(index) == 300
+    index.remove(ids)  # all of them are there
+
+
+def test_new_items_of_an_approximate_join(rng):
+    items = clustered(rng, 6_000)
+    index = Index.build(items[:5_000])
+    found = index.join_new(items[5_000:], np.arange(5_000, 6_000), 10, recall=0.9)
+    exact = knn_join(items[5_000:], items, 11, recall=1.0).indices[:, 1:]
+    assert recall_of(exact, found.indices) >= 0.88
+    assert found.plan.kind == "partitions"
+
+
+def test_new_items_of_an_empty_index():
+    index = Index.build(np.empty((0, 2)))
+    found = index.join_new([[0.0, 1.0], [0.0, 3.0]], [5, 6], 2)
+    assert found.indices.tolist() == [[6, -1], [5, -1]]
+    assert index.join_new([[0.0, 2.5]], [9], 1).indices.tolist() == [[6]]
+
+
+def test_a_join_of_new_items_that_fails_adds_nothing(kept, rng):
+    items = clustered(rng, 60)
+    index = kept(Index.build(items[:50]))
+    before = index.knn(items, 3)
+    bad = items[50:].copy()
+    bad[2, 1] = np.nan
+    fresh = np.arange(50, 60)
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    for error, message, arguments, options in (
+        (lshjoin.NotFiniteError, "row 2 of items holds NaN", (bad, fresh), {}),
+        (lshjoin.NotFiniteError, "row 2 of items holds NaN", (bad, fresh), {"radius": 1.0}),
+        (ValueError, "id 49 is in the index already", (items[50:], fresh - 1), {}),
+        (ValueError, "ids: 50 is the id of rows 0 and 9", (items[50:], [*fresh[:9], 50]), {}),
+        (ValueError, "ids has 9 ids for 10 rows", (items[50:], fresh[1:]), {}),
+        (TypeError, "ids must be integers", (items[50:], list("abcdefghij")), {}),
+        (ValueError, "cannot be less than 1", (items[50:], fresh, 0), {}),
+        (ValueError, "radius must not be negative", (items[50:], fresh), {"radius": -1.0}),
+        (TypeError, "either k or radius", (items[50:], fresh, 3), {"radius": 1.0}),
+        (TypeError, "recall is for k", (items[50:], fresh), {"radius": 1.0, "recall": 0.9}),
+        (ValueError, "12|3", (items[50:, :3], fresh), {}),
+        (KeyboardInterrupt, None, (np.repeat(items, 400, axis=0), range(50, 24_050)),
+         {"progress": stop, "recall": 1.0}),
+    ):  # fmt: skip
+        with pytest.raises(error, match=message):
+            index.join_new(*arguments, **options)
+        assert len(index) == 50
+        assert_same(index.knn(items, 3), before)
+
+
 @pytest.mark.parametrize("metric", CODED)
 def test_added_and_removed_keep_recall(metric, mapped, rng):
     items, queries = clustered(rng, 5600), clustered(rng, 4200)

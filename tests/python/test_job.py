@@ -162,6 +162,9 @@ JOBS = {
         items="items.npy", k=3, nested=True, max_rows_per_file=110, **options
     ),
     "dedup": lambda **options: dedup_files("items.npy", 0.1, **options),
+    "against": lambda **options: dedup_files(
+        "items.npy", 0.1, against="items.npy", linkage="representative", **options
+    ),
     "build": lambda out: build_index("items.npy", out=out),
     "query": lambda out: query_index("items.index", "items.npy", 3, out=out),
 }

@@ -359,6 +359,17 @@ def test_mixed_kinds():
         model.approxNearestNeighbors(tokens, [1], 1)
 
 
+def test_elements_of_any_layout():
+    sets = pl.DataFrame({"id": range(3), "features": [[0, 2, 4], [1, 2, 3], [0, 4, 6]]})
+    model = MinHashLSH(inputCol="features", numHashTables=4, seed=0).fit(sets)
+    unaligned = np.frombuffer(b"x" + np.array([0, 2, 4]).tobytes(), np.uint8)[1:].view(np.int64)
+    for key in (np.arange(6)[::2], unaligned, np.array([0, 2, 4], ">i8"), np.uint64([0, 2, 4])):
+        assert model.approxNearestNeighbors(sets, key, 1)["id"].to_list() == [0]
+    sliced = pa.table({"features": pa.array([[9], [0, 2, 4], [1, 2, 3], [0, 4, 6]])[1:]})
+    whole = pa.table({"features": sets["features"].to_list()})
+    assert model.transform(sliced).equals(model.transform(whole))
+
+
 @pytest.mark.parametrize(
     ("key", "error", "message"),
     [

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 import numpy.ma  # noqa: F401  pyarrow would import it midway, and an import can swallow Ctrl-C
@@ -22,6 +22,7 @@ import numpy.ma  # noqa: F401  pyarrow would import it midway, and an import can
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 from lshjoin import engine
+from lshjoin.arrays.groups import Linkage
 from lshjoin.base.checks import to_bytes, to_k, to_natural, to_radius, to_recall
 from lshjoin.base.paths import local_path, result_place
 from lshjoin.base.places import Place
@@ -375,6 +376,27 @@ def _joined(
     callback=_checked(to_radius),
     help="Rows nearer than that are duplicates.",
 )
+@click.option(
+    "--keep",
+    metavar="WHICH",
+    default="first",
+    show_default=True,
+    help="Of each group: first, last, longest (most characters in columns of strings), or a "
+    "column, of which the largest value is kept.",
+)
+@click.option(
+    "--linkage",
+    type=click.Choice(get_args(Linkage)),
+    default="component",
+    show_default=True,
+    help="representative: all rows of a group are near the kept one.",
+)
+@click.option(
+    "--against",
+    type=click.Path(),
+    metavar="OLD",
+    help="Old rows, all of them kept: of ITEMS near one of them none is.",
+)
 @_METRIC
 @_VECTORS
 @_FILE
@@ -384,12 +406,14 @@ def dedup(items: str, threshold: float, as_json: bool, **options: Any) -> None:
     """Groups of near-duplicates, and which row of each to keep.
 
     Writes a row for each row: its id, the id of the first row of its group, and whether to keep
-    it, which is true for that first row. Duplicates of duplicates are in one group.
+    it, which is true for one row of a group; with --against also match, the id of the old row that
+    it is a duplicate of, null where there is none. Duplicates of duplicates are in one group.
 
     \b
     Example:
       lshjoin dedup items.parquet --radius 0.1 --metric cosine --id-column id \\
-          --out groups.parquet
+          --keep longest --out groups.parquet
+      lshjoin dedup queries.parquet --radius 0.1 --against items.parquet --out new.parquet
     """
     from lshjoin.files.dedup import dedup_files
 

@@ -6,13 +6,17 @@ import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lshjoin import engine
+from lshjoin.arrays.both import nearest_of_both, within_of_both
+from lshjoin.arrays.ids import Ids
+from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import NearestMetric, Neighbors, RadiusNeighbors
+from lshjoin.arrays.radius import radius_join
 from lshjoin.base.checks import to_bytes, to_float, to_k, to_natural, to_radius
 from lshjoin.base.paths import local_path
 from lshjoin.base.places import StoragePath
@@ -317,6 +321,94 @@ class Index:
                 names. Nothing is added then.
         """
         self._native.add(_float32(items, "items", self.dim), integer_ids(ids))
+
+    @overload
+    def join_new(
+        self,
+        items: ArrayLike,
+        ids: ArrayLike,
+        k: SupportsIndex = 10,
+        *,
+        recall: float | None = None,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> Neighbors: ...
+    @overload
+    def join_new(
+        self,
+        items: ArrayLike,
+        ids: ArrayLike,
+        *,
+        radius: float,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> RadiusNeighbors: ...
+    def join_new(
+        self,
+        items: ArrayLike,
+        ids: ArrayLike,
+        k: SupportsIndex | None = None,
+        *,
+        radius: float | None = None,
+        recall: float | None = None,
+        num_threads: int | None = None,
+        progress: Progress = None,
+    ) -> Neighbors | RadiusNeighbors:
+        """Joins new items with all that are there and with each other, then adds them.
+
+        For what comes in batches, once a day say. A call that fails adds nothing. What other
+        threads add while it runs is not joined with.
+
+        Args:
+            items: (n, d) array-like, rounded to float32.
+            ids: (n,) integers of 64 bits, each once, none of them in the index.
+            k: the nearest so many of each, itself left out; 10 without a radius.
+            radius: in the place of ``k``, all others that are nearer (strictly).
+            recall: the share of the true neighbours to find, as for :meth:`knn`. A radius finds
+                all.
+            num_threads: threads to use; all cores if None. Results do not depend on it.
+            progress: as for :meth:`build`.
+
+        Returns:
+            As :meth:`knn`, with the plan and the report of the join with the items that were there;
+            or as :meth:`radius`, nearest first. Ties are by id.
+
+        Raises:
+            TypeError, ValueError: as :meth:`knn`, :meth:`radius` and :meth:`add`; TypeError for
+                both ``k`` and ``radius``.
+
+        Examples:
+            >>> from lshjoin import Index
+            >>> index = Index.build([[0.0], [5.0]], ids=[7, 8])
+            >>> index.join_new([[1.0], [4.5], [1.5]], ids=[20, 21, 22], k=1).indices.ravel()
+            array([22,  8, 20])
+            >>> index.join_new([[1.2]], ids=[30], radius=1.0).indices
+            array([20, 22])
+            >>> len(index)
+            6
+        """
+        if k is not None and radius is not None:
+            raise TypeError("pass either k or radius: the nearest so many, or all that are nearer")
+        if radius is not None and recall is not None:
+            raise TypeError("recall is for k: within a radius all neighbours are found")
+        rows, numbers = _float32(items, "items", self.dim), integer_ids(ids)
+        Ids(numbers, "ids", len(rows))  # refuses what add would, before the join
+        common: Any = {"num_threads": num_threads, "progress": progress}
+        of_new: Any = common | {"metric": self.metric}
+        found: Neighbors | RadiusNeighbors
+        if radius is None:
+            k = 10 if k is None else k
+            order = np.argsort(numbers)  # ties by row are ties by id then
+            new = knn_join(rows[order], k=k, ids=numbers[order], recall=recall, **of_new)
+            back = np.argsort(order)
+            old = self.knn(rows, k, recall=recall, **common)
+            nearest = nearest_of_both(old, (new.distances[back], new.indices[back]))
+            found = Neighbors(*nearest, old.plan, old.report)
+        else:
+            among_new = radius_join(rows, radius=radius, ids=numbers, **of_new)
+            found = within_of_both(self.radius(rows, radius, **common), among_new)
+        self._native.add(rows, numbers)
+        return found
 
     def remove(self, ids: ArrayLike) -> None:
         """Removes the items of these ids.

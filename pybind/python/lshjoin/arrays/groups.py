@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Linkage = Literal["component", "representative"]
 Rows = NDArray[np.int64]
+
+
+def check_linkage(linkage: str) -> None:
+    """ValueError for what is none; ImportError where it needs what is not installed."""
+    if linkage not in get_args(Linkage):
+        raise ValueError(f"linkage must be 'component' or 'representative', not {linkage!r}")
+    if linkage == "component":
+        require_scipy()
 
 
 def require_scipy() -> None:
@@ -30,7 +39,6 @@ class Components:
 
     def __init__(self, rows: int) -> None:
         """Of rows that are alone, for now."""
-        require_scipy()
         self.labels = np.arange(rows)
         self._count = rows
 
@@ -104,7 +112,8 @@ def by_component(
         components.connect(left, count + right)
         nearest.update(left, right, distances)
     labels = components.labels[:count]
-    nearest.spread(labels)
+    if old:
+        nearest.spread(labels)
     kept = np.empty(count, np.int64)
     kept[order] = order[first_rows(labels[order])]
     return labels, np.where(nearest.rows < 0, kept, -1), nearest.rows

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from lshjoin import engine
-from lshjoin.arrays.neighbors import JoinedRows, NearestMetric, Neighbors
+from lshjoin.arrays.exclude import excluded, nearest_but
+from lshjoin.arrays.ids import side_ids
+from lshjoin.arrays.neighbors import Edges, JoinedRows, NearestMetric, Neighbors
 from lshjoin.arrays.sides import sides
 from lshjoin.base.checks import to_float, to_k, to_natural
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.progress import Progress, reporter
 
 if TYPE_CHECKING:
-    from lshjoin._lshjoin import Matrix
+    from lshjoin._lshjoin import Floats, Matrix
 
 
 def knn_join(
@@ -24,6 +27,9 @@ def knn_join(
     k: SupportsIndex = 10,
     *,
     metric: NearestMetric = "euclidean",
+    ids: ArrayLike | None = None,
+    query_ids: ArrayLike | None = None,
+    exclude: ArrayLike | Edges | None = None,
     recall: float | None = None,
     plan: JoinPlan | None = None,
     seed: SupportsIndex | None = None,
@@ -43,6 +49,13 @@ def knn_join(
         k: neighbours a query, at least 1. Queries with fewer are padded with inf and -1.
         metric: "euclidean", "manhattan", "cosine" (1 - cosine similarity) or "inner_product" (its
             negative is the distance: the largest come first).
+        ids: (m,) what items are called in the result, in place of their row numbers: integers,
+            strings, dates or the like, an array of NumPy or pyarrow, a column or a list, each once.
+            Of one array alone for both sides.
+        query_ids: (n,) the same for queries, in :meth:`Neighbors.to_edges` and ``exclude``.
+        exclude: pairs of a query and an item that are known beforehand and are to be left out, by
+            ids or, without these, row numbers: (p, 2) array-like, or :class:`Edges` of an earlier
+            result. In a self-join both ways. The next nearest take their places.
         recall: the share of the true neighbours to find, above 0; 0.95 if None. 1.0 compares all
             pairs, as do small joins whatever the recall.
         plan: what to do, from :func:`plan_knn_join`, an earlier result's ``plan`` or
@@ -54,19 +67,20 @@ def knn_join(
             notebooks after a second, if tqdm is installed.
 
     Returns:
-        ``distances`` and ``indices``, both (n, k), nearest first, ties by index. Distances are
+        ``distances`` and ``indices``, both (n, k), nearest first, ties by row. Distances are
         float32 for float16 and float32 vectors, else float64. The attribute ``plan`` is what was
         done: passed back with the same arrays, it gives the same result. ``report`` is what came of
         it: the recall of held-out rows, the pairs that were compared, the time of each stage.
 
     Raises:
-        TypeError: for arrays that do not hold real numbers, sparse ones among them, or a plan with
-            a recall or seed.
+        TypeError: for arrays that do not hold real numbers, sparse ones among them, a plan with a
+            recall or seed, or ids that are not of one kind.
         NotFiniteError: for NaN and infinity, with the row and the dimension; a ValueError.
         ValueError: for anything masked, values so large that a distance might not fit the type (in
             float32 from about 1e38 on, for inner products from about 1e19 / sqrt(d)), arrays that
             are not 2-D, different numbers of columns, ``k`` below 1, a recall that is not above 0
-            and at most 1.
+            and at most 1; ids that are not as many as rows, null or there twice, and pairs to
+            exclude of rows that there are not.
 
     Examples:
         >>> import numpy as np
@@ -89,9 +103,17 @@ def knn_join(
         why     a side is small
         >>> print(result.report.recall)
         1.0, as all pairs are compared
+        >>> knn_join(items, k=1, ids=["a", "b", "c"]).indices.ravel()
+        array(['c', 'c', 'a'], dtype=object)
+        >>> knn_join(items, k=1, ids=["a", "b", "c"], exclude=[("a", "c")]).indices.ravel()
+        array(['b', 'c', 'b'], dtype=object)
     """
     k = to_k(k)
     query_rows, item_rows = sides(queries, items)
+    query_count = None if query_rows is None else len(query_rows)
+    of_queries, of_items = side_ids(query_ids, ids, query_count, len(item_rows))
+    joined = JoinedRows(len(item_rows), query_rows is None, metric, of_queries, of_items)
+    pairs = None if exclude is None else excluded(exclude, joined, query_count)
     if plan is not None and not isinstance(plan, JoinPlan):
         raise TypeError(f"plan must be a JoinPlan, not {type(plan).__name__}")
     if plan is not None and (recall is not None or seed is not None):
@@ -111,7 +133,15 @@ def knn_join(
         )
     # One that was given may bring what was predicted of it.
     plan = JoinPlan.from_json(planned) if plan is None else plan
-    joined = JoinedRows(len(item_rows), query_rows is None, metric)
+    if pairs is not None:
+
+        def find(rows: NDArray[np.int64], k: int) -> tuple[Floats, NDArray[np.int64]]:
+            some = (item_rows if query_rows is None else query_rows)[rows]
+            return engine.knn_join(
+                some, item_rows, k, metric=metric, plan=planned, num_threads=num_threads
+            )[:2]
+
+        distances, indices = nearest_but(pairs, (distances, indices), len(item_rows), find)
     return Neighbors._of(distances, indices, report, k, plan, joined)
 
 

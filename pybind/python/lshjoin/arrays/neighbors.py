@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lshjoin.arrays.ids import Ids
 from lshjoin.base import html
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.report import Report
@@ -38,23 +39,46 @@ class JoinedRows:
     items: int  #: how many rows could be neighbours
     self_join: bool  #: whether queries and items are the same rows, of which none is its own
     metric: NearestMetric
+    query_ids: Ids | None = None  #: what queries are called; by row number if None
+    ids: Ids | None = None  #: what items are called; by row number if None
+
+    def called(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """What these items are called, and what stands for none where it is -1."""
+        return rows if self.ids is None else self.ids.of(rows)
+
+    def rows(self, called: NDArray[Any]) -> NDArray[np.int64]:
+        """The row numbers of items that are called so."""
+        return called if self.ids is None else self.ids.rows(called, "indices")
+
+
+def _called(joined: JoinedRows | None, queries: NDArray[np.int64]) -> NDArray[Any]:
+    """What queries are called."""
+    if joined is None or joined.query_ids is None:
+        return queries
+    return joined.query_ids.of(queries)
 
 
 class Edges(NamedTuple):
     """Pairs of a query and a neighbour, one a place: the edges of the graph of neighbours."""
 
-    left: NDArray[np.int64]  #: (pairs,), rows of queries
-    right: NDArray[np.int64]  #: (pairs,), rows of items; ids where the items are an index
+    left: NDArray[Any]  #: (pairs,), rows of queries, int64, or their ids
+    right: NDArray[Any]  #: (pairs,), rows of items, int64, or their ids
     distance: NDArray[Any]  #: (pairs,), float32 or float64
 
 
 class _Neighbors(NamedTuple):
     distances: NDArray[Any]  #: (queries, k), float32 or float64; inf where there is no neighbour
-    indices: NDArray[np.int64]  #: (queries, k), rows of items; -1 where there is no neighbour
+    #: (queries, k), rows of items, int64, -1 where there is no neighbour; or their ids.
+    indices: NDArray[Any]
 
 
 class Neighbors(_Neighbors):
     """The k nearest of each query, nearest first: ``distances`` and ``indices``.
+
+    Where items have ``ids``, ``indices`` holds these, of their dtype (lists and columns of
+    strings are of ``object``). A place without a neighbour, which is one at the distance inf, then
+    holds -1; the largest number, of integers without sign; None, among objects; "", NaN or NaT,
+    among others.
 
     ``plan`` and ``report`` are not among the two that the tuple unpacks to.
     """
@@ -66,7 +90,7 @@ class Neighbors(_Neighbors):
     def __new__(
         cls,
         distances: NDArray[Any],
-        indices: NDArray[np.int64],
+        indices: NDArray[Any],
         plan: JoinPlan,
         report: Report,
         joined: JoinedRows | None = None,
@@ -101,14 +125,16 @@ class Neighbors(_Neighbors):
                     f"there is no memory for {size} bytes of neighbours: ask for fewer, since no "
                     f"query has more than {distances.shape[1]}"
                 ) from error
-        return cls(*padded, plan, Report._parse(report), joined)
+        called = padded[1] if joined is None else joined.called(padded[1])
+        return cls(padded[0], called, plan, Report._parse(report), joined)
 
     def to_csr(self, *, include_self: bool = False) -> csr_matrix:
         """The distances as a sparse matrix, as of scikit-learn's ``kneighbors_graph``.
 
-        Row i holds the distances of query i to its neighbours, nearest first, in the columns of
-        these; a distance of zero is stored, too. Places without a neighbour are left out, so that
-        rows of queries with fewer than k are shorter.
+        By row number, whatever ids there are. Row i holds the distances of query i to its
+        neighbours, nearest first, in the columns of these; a distance of zero is stored, too.
+        Places without a neighbour are left out, so that rows of queries with fewer than k are
+        shorter.
 
         Args:
             include_self: puts each row itself first, at distance zero, as those of scikit-learn's
@@ -137,6 +163,8 @@ class Neighbors(_Neighbors):
     def to_umap(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
         """Indices and distances for ``umap.UMAP(precomputed_knn=...)``: each row first, then its k.
 
+        By row number, as UMAP has it, whatever ids there are.
+
         UMAP counts the row itself among its ``n_neighbors``: pass it k + 1. Where the other rows
         are fewer than k, the columns that no row has a neighbour for are left out.
 
@@ -159,7 +187,7 @@ class Neighbors(_Neighbors):
                    [0., 1.],
                    [0., 2.]])
         """
-        _check_self(self._joined)
+        joined = _check_self(self._joined)
         found = self._found()
         width = int(found.sum(axis=1).max(initial=0))
         short = np.flatnonzero(~found[:, :width].all(axis=1))
@@ -169,8 +197,9 @@ class Neighbors(_Neighbors):
                 "UMAP needs as many of each; leave out such rows, or use to_csr()"
             )
         rows = np.arange(len(found))
+        indices = joined.rows(self.indices[:, :width].ravel()).reshape(len(found), width)
         return (
-            np.column_stack([rows, self.indices[:, :width]]),
+            np.column_stack([rows, indices]),
             np.column_stack(
                 [np.zeros_like(self.distances, shape=len(rows)), self.distances[:, :width]]
             ),
@@ -179,6 +208,8 @@ class Neighbors(_Neighbors):
     def to_edges(self) -> Edges:
         """The pairs as three arrays, by query, nearest first; without the places that are empty.
 
+        Queries and items go by their ids where they have any.
+
         Examples:
             >>> from lshjoin import knn_join
             >>> left, right, distance = knn_join([[0.0], [1.0], [3.0]], k=1).to_edges()
@@ -186,7 +217,8 @@ class Neighbors(_Neighbors):
             (array([0, 1, 2]), array([1, 0, 1]), array([1., 1., 2.]))
         """
         found = self._found()
-        return Edges(np.nonzero(found)[0], self.indices[found], self.distances[found])
+        left = _called(self._joined, np.nonzero(found)[0])
+        return Edges(left, self.indices[found], self.distances[found])
 
     def _repr_html_(self) -> str:
         """What notebooks show: how many, by what plan, how sure, and how far they are."""
@@ -217,7 +249,7 @@ class Neighbors(_Neighbors):
 class _RadiusNeighbors(NamedTuple):
     lims: NDArray[np.int64]  #: (queries + 1,)
     distances: NDArray[Any]  #: (pairs,), float32 or float64
-    indices: NDArray[np.int64]  #: (pairs,), rows of items
+    indices: NDArray[Any]  #: (pairs,), rows of items, int64, or their ids
 
 
 class RadiusNeighbors(_RadiusNeighbors):
@@ -229,7 +261,7 @@ class RadiusNeighbors(_RadiusNeighbors):
         cls,
         lims: NDArray[np.int64],
         distances: NDArray[Any],
-        indices: NDArray[np.int64],
+        indices: NDArray[Any],
         joined: JoinedRows | None = None,
     ) -> Self:
         """Of the three arrays; ``joined`` is None for ids of an index."""
@@ -239,6 +271,8 @@ class RadiusNeighbors(_RadiusNeighbors):
 
     def to_csr(self, *, include_self: bool = False) -> csr_matrix:
         """The distances as a sparse matrix, as of scikit-learn's ``radius_neighbors_graph``.
+
+        By row number, whatever ids there are.
 
         Args:
             include_self: as for :meth:`Neighbors.to_csr`.
@@ -258,8 +292,10 @@ class RadiusNeighbors(_RadiusNeighbors):
                    [1., 0., 0.],
                    [0., 0., 0.]])
         """
-        edges = self.to_edges()
-        return _csr(self.lims, edges.distance, edges.right, self._joined, include_self)
+        _, order = self._in_order()
+        return _csr(
+            self.lims, self.distances[order], self.indices[order], self._joined, include_self
+        )
 
     def to_edges(self) -> Edges:
         """The pairs as three arrays, by query, nearest first, ties by item.
@@ -270,9 +306,14 @@ class RadiusNeighbors(_RadiusNeighbors):
             >>> left, right, distance
             (array([0, 1]), array([1, 0]), array([1., 1.]))
         """
+        left, order = self._in_order()
+        return Edges(_called(self._joined, left), self.indices[order], self.distances[order])
+
+    def _in_order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The query of each pair, and which pair is to be where."""
         left = np.repeat(np.arange(len(self.lims) - 1), np.diff(self.lims))
-        order = np.lexsort((self.indices, self.distances, left))
-        return Edges(left, self.indices[order], self.distances[order])
+        items = self.indices if self._joined is None else self._joined.rows(self.indices)
+        return left, np.lexsort((items, self.distances, left))
 
     def _repr_html_(self) -> str:
         """What notebooks show: how many, and how far they are."""
@@ -304,7 +345,7 @@ def _histogram(distances: NDArray[Any]) -> str:
 def _csr(
     lims: NDArray[np.int64],
     distances: NDArray[Any],
-    indices: NDArray[np.int64],
+    indices: NDArray[Any],
     joined: JoinedRows | None,
     include_self: bool,
 ) -> csr_matrix:
@@ -316,6 +357,7 @@ def _csr(
         from scipy.sparse import csr_matrix
     except ImportError:
         raise ImportError("a sparse matrix needs scipy: pip install scipy") from None
+    indices = joined.rows(indices)
     if include_self:
         _check_self(joined)
         rows = np.arange(len(lims) - 1)
@@ -325,7 +367,7 @@ def _csr(
     return csr_matrix((distances, indices, lims), shape=(len(lims) - 1, joined.items))
 
 
-def _check_self(joined: JoinedRows | None) -> None:
+def _check_self(joined: JoinedRows | None) -> JoinedRows:
     """ValueError unless each row can be put first among its neighbours, at distance zero."""
     if joined is None or not joined.self_join:
         raise ValueError(
@@ -336,3 +378,4 @@ def _check_self(joined: JoinedRows | None) -> None:
         raise ValueError(
             "a row is not at distance zero of itself by inner products; join by another metric"
         )
+    return joined

@@ -5,15 +5,18 @@ from __future__ import annotations
 import operator
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lshjoin import engine
-from lshjoin.arrays.neighbors import JoinedRows, Metric, RadiusNeighbors
+from lshjoin.arrays.exclude import excluded
+from lshjoin.arrays.ids import side_ids
+from lshjoin.arrays.knn import knn_join
+from lshjoin.arrays.neighbors import Edges, JoinedRows, Metric, Neighbors, RadiusNeighbors
 from lshjoin.arrays.sides import sides
-from lshjoin.base.checks import short, to_radius
+from lshjoin.base.checks import short, to_k, to_radius
 from lshjoin.base.progress import Progress, reporter
 
 if TYPE_CHECKING:
@@ -26,6 +29,10 @@ def radius_join(
     radius: float | None = None,
     *,
     metric: Metric = "euclidean",
+    max_neighbors: SupportsIndex | None = None,
+    ids: ArrayLike | None = None,
+    query_ids: ArrayLike | None = None,
+    exclude: ArrayLike | Edges | None = None,
     num_threads: int | None = None,
     progress: Progress = None,
 ) -> RadiusNeighbors:
@@ -39,6 +46,11 @@ def radius_join(
         items: (m, d) array-like; the queries themselves if None.
         radius: in the units of the metric; inf for all pairs. Required.
         metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
+        max_neighbors: of those within the radius the nearest so many of each query, at least 1,
+            nearest first, ties by row; all of them if None.
+        ids: (m,) what items are called in the result, as for :func:`knn_join`.
+        query_ids: (n,) the same for queries, in :meth:`RadiusNeighbors.to_edges` and ``exclude``.
+        exclude: pairs to be left out, as for :func:`knn_join`.
         num_threads: threads to use; all cores if None.
         progress: as for :func:`knn_join`.
 
@@ -46,10 +58,11 @@ def radius_join(
         ``lims``, ``distances`` and ``indices``.
 
     Raises:
-        TypeError: for arrays that do not hold real numbers, or no radius.
+        TypeError: for arrays that do not hold real numbers, no radius, or ids that are not of one
+            kind.
         NotFiniteError: for NaN and infinity, as :func:`knn_join`.
         ValueError: for arrays that are not 2-D, different numbers of columns, a radius that is
-            negative or NaN.
+            negative or NaN, a ``max_neighbors`` below 1; ids and pairs as :func:`knn_join`.
 
     Examples:
         >>> import numpy as np
@@ -60,21 +73,55 @@ def radius_join(
         ...     print(sorted(indices[lims[query] : lims[query + 1]].tolist()))
         [0, 2]
         [1]
+        >>> radius_join(items, radius=9, max_neighbors=1, ids=[70, 71, 72]).to_edges()[:2]
+        (array([70, 71, 72]), array([72, 72, 70]))
+        >>> radius_join(items, radius=5, ids=["a", "b", "c"], exclude=[("a", "c")]).indices
+        array(['c', 'b'], dtype=object)
     """
     radius = to_radius(radius)
     query_rows, item_rows = sides(queries, items)
-    with reporter(progress, "radius_join") as on_progress:
-        return RadiusNeighbors(
-            *engine.radius_join(
-                query_rows,
-                item_rows,
-                radius,
-                metric=metric,
-                num_threads=num_threads,
-                on_progress=on_progress,
-            ),
-            joined=JoinedRows(len(item_rows), query_rows is None, metric),
+    if max_neighbors is not None:
+        if metric not in get_args(Metric):  # knn_join has one more
+            raise ValueError(f"metric must be one of {', '.join(get_args(Metric))}, not {metric}")
+        nearest = knn_join(
+            query_rows,
+            item_rows,
+            min(to_k(max_neighbors), max(len(item_rows), 1)),
+            metric=metric,
+            ids=ids,
+            query_ids=query_ids,
+            exclude=exclude,
+            recall=1.0,
+            num_threads=num_threads,
+            progress=progress,
         )
+        return _within(nearest, radius)
+    query_count = None if query_rows is None else len(query_rows)
+    of_queries, of_items = side_ids(query_ids, ids, query_count, len(item_rows))
+    joined = JoinedRows(len(item_rows), query_rows is None, metric, of_queries, of_items)
+    pairs = None if exclude is None else excluded(exclude, joined, query_count)
+    with reporter(progress, "radius_join") as on_progress:
+        lims, distances, rows = engine.radius_join(
+            query_rows,
+            item_rows,
+            radius,
+            metric=metric,
+            num_threads=num_threads,
+            on_progress=on_progress,
+        )
+    if pairs is not None:
+        left = np.repeat(np.arange(len(lims) - 1), np.diff(lims))
+        kept = ~pairs.has(left, rows)
+        lims = np.concatenate([[0], np.cumsum(kept)])[lims]
+        distances, rows = distances[kept], rows[kept]
+    return RadiusNeighbors(lims, distances, joined.called(rows), joined)
+
+
+def _within(nearest: Neighbors, radius: float) -> RadiusNeighbors:
+    """Those of the nearest that are within a radius."""
+    near = nearest.distances < np.float64(radius)  # as the engine compares
+    lims = np.concatenate([[0], np.cumsum(near.sum(axis=1))])
+    return RadiusNeighbors(lims, nearest.distances[near], nearest.indices[near], nearest._joined)
 
 
 def radius_join_batches(

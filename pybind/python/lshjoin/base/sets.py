@@ -67,8 +67,8 @@ def set_column(column: Any, name: str) -> SetColumn:
     if hasattr(column, "__arrow_c_array__"):
         column = pa.chunked_array([pa.array(column)])
     column = pa.chunked_array(column)
-    parts, row = [_of_chunk(pa.array([], column.type), name, 0)], 0
-    for chunk in column.chunks:
+    parts, row = [], 0
+    for chunk in column.chunks or [pa.array([], column.type)]:  # whose type is looked at
         parts.append(_of_chunk(chunk, name, row))
         row += len(chunk)
     return _joined(parts, f"Column {name}: ")
@@ -108,7 +108,10 @@ def _joined(parts: Sequence[_Elements], where: str) -> SetColumn:
     if len(kinds) > 1:
         raise TypeError(f"{where}holds {' and '.join(kinds)}; sets must hold the same")
     lengths = np.concatenate([np.zeros(1, np.int64), *(part.lengths for part in parts)])
-    elements = np.concatenate([np.empty(0, np.int64), *(part.values for part in parts)])
+    values = [part.values for part in parts] or [np.empty(0, np.int64)]
+    # Most columns are one chunk, and to copy it takes longer than all else here.
+    elements = values[0] if len(values) == 1 else np.concatenate(values)
+    elements = np.require(elements, None, ["C_CONTIGUOUS", "ALIGNED"])
     try:
         return SetColumn(np.cumsum(lengths), elements, kinds[0] if kinds else NUMBERS)
     except RowError as error:
@@ -172,7 +175,7 @@ def _whole(values: NDArray[Any]) -> Ints:
     """As 64 bits with a sign: what is beyond is beyond all elements, too."""
     if values.dtype == np.uint64:
         values = np.minimum(values, np.uint64(2**63 - 1))
-    return values.astype(np.int64)
+    return values.astype(np.int64, copy=False)
 
 
 def _hashed(tokens: pa.Array) -> Ints:

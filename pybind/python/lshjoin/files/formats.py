@@ -155,6 +155,11 @@ def _schema_and_rows(path: Place) -> tuple[pa.Schema, int]:
         return file.schema, sum(batch.num_rows for batch in batches)
 
 
+def schema_of(path: Place) -> pa.Schema:
+    """The columns of a file that has some."""
+    return _schema_and_rows(path)[0]
+
+
 def column_pieces(path: Place, name: str, first: int, last: int, rows: int) -> Iterator[pa.Array]:
     """Rows ``first`` to ``last`` of one column, at most so many at a time."""
     with _reading(path):

@@ -26,7 +26,7 @@ _MANIFEST = "manifest.json"
 
 #: What steps are called: nothing else in a work directory is ever deleted.
 _STEP = re.compile(
-    r"index|result|plan\.json|(queries|items)-ids(-ends)?|pairs\.parquet(\.work)?|pairs-\d+-\d+\.parquet"
+    r"index|result|plan\.json|(queries|items|against)-ids(-ends)?|(old-)?pairs\.parquet(\.work)?|pairs-\d+-\d+\.parquet"
 )
 
 

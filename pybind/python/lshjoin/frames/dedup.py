@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lshjoin.arrays.groups import by_component, by_representative
+from lshjoin.arrays.groups import Linkage, by_component, by_representative, check_linkage
+from lshjoin.arrays.ids import Ids
+from lshjoin.arrays.keep import LONGEST, by_place, characters, is_text, largest_first
 from lshjoin.arrays.neighbors import Metric
 from lshjoin.arrays.radius import radius_join_batches
 from lshjoin.base.checks import to_radius
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
     from lshjoin._lshjoin import Matrix
 
-Linkage = Literal["component", "representative"]
 Rows = NDArray[np.int64]
 
 
@@ -40,8 +41,12 @@ class Deduplication:
 
     groups: Rows  #: (n,), the number of its group, from 0 in the order of their first rows
     keep: NDArray[np.bool_]  #: (n,), whether to keep it: of each group one row, or an old one
-    representatives: Rows  #: (n,), the row that is kept for it; -1 where that is an old row
-    matches: Rows | None  #: (n,), the old row that it is a duplicate of, or -1; None without any
+    #: (n,), the row that is kept for it, or its id; -1 (for ids as in :class:`Neighbors`) where
+    #: that is an old row.
+    representatives: NDArray[Any]
+    #: (n,), the old row that it is a duplicate of, or its id; -1 where there is none. None without
+    #: old rows.
+    matches: NDArray[Any] | None
     frame: Any  #: the rows to keep, in their order, of the kind that the frame was; None of arrays
 
 
@@ -54,6 +59,8 @@ def dedup(
     keep: str | ArrayLike = "first",
     linkage: Linkage = "component",
     against: Any = None,
+    ids: ArrayLike | None = None,
+    against_ids: ArrayLike | None = None,
     num_threads: int | None = None,
     progress: Progress = None,
 ) -> Deduplication:
@@ -75,6 +82,8 @@ def dedup(
             none kept before; the others belong to the nearest such row.
         against: old rows, an array or frame like ``items``, that are all kept: of rows near one of
             them none is. With "component", nor are duplicates of these.
+        ids: (n,) what rows are called in ``representatives``, as for :func:`knn_join`.
+        against_ids: the same for old rows, in ``matches``.
         num_threads: threads to use; all cores if None. The result does not depend on it.
         progress: as for :func:`knn_join`.
 
@@ -85,8 +94,8 @@ def dedup(
 
     Raises:
         ImportError: for "component" without scipy.
-        TypeError: for a data frame without ``on``, frames of two libraries, or values that have no
-            order.
+        TypeError: for a data frame without ``on``, frames of two libraries, values that have no
+            order, ids that are not of one kind, or those of old rows without old rows.
         ValueError: as :func:`radius_join`, for nulls in the column of vectors, and for columns that
             are not there.
 
@@ -105,11 +114,13 @@ def dedup(
         ['hello', 'bye']
         >>> dedup(frame, 0.5, on="v", against=pl.DataFrame({"v": [[7.0], [5.2]]})).matches
         array([-1, -1,  1])
+        >>> dedup(chain, 1.5, ids=["a", "b", "c", "d"]).representatives
+        array(['a', 'a', 'c', 'a'], dtype=object)
     """
     threshold = to_radius(threshold, "threshold")
-    if linkage not in get_args(Linkage):
-        raise ValueError(f"linkage must be 'component' or 'representative', not {linkage!r}")
+    check_linkage(linkage)
     frame, rows, old = _sides(items, against, on)
+    called, old_called = _ids(ids, "ids", rows), _ids(against_ids, "against_ids", old)
     near = partial(
         radius_join_batches,
         radius=threshold,
@@ -128,8 +139,8 @@ def dedup(
     return Deduplication(
         groups=_numbered(groups),
         keep=kept,
-        representatives=representatives,
-        matches=None if old is None else matches,
+        representatives=called(representatives),
+        matches=None if old is None else old_called(matches),
         frame=None if frame is None else frame.take(np.flatnonzero(kept)).data,
     )
 
@@ -153,6 +164,15 @@ def _sides(items: Any, against: Any, on: str | None) -> tuple[Frame | None, Matr
     return frames[0], *vectors_of(frames, on, names)
 
 
+def _ids(ids: ArrayLike | None, name: str, rows: Matrix | None) -> Callable[[Rows], NDArray[Any]]:
+    """What tells how rows are called."""
+    if ids is None:
+        return lambda rows: rows
+    if rows is None:
+        raise TypeError(f"{name} are given, but not the old rows that they are of: pass against=")
+    return Ids(ids, name, len(rows)).of
+
+
 def _of_old_rows(pairs: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     with naming_sides("items", "against"):
         yield from pairs
@@ -160,24 +180,13 @@ def _of_old_rows(pairs: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def _order(keep: str | ArrayLike, frame: Frame | None, rows: int) -> Rows:
     """The rows, those first that are rather kept."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if isinstance(keep, str) and keep in ("first", "last"):
-        numbers = np.arange(rows)
-        return numbers if keep == "first" else numbers[::-1]
+    order = by_place(keep, rows)
+    if order is not None:
+        return order
     values = _values(keep, frame)
     if len(values) != rows:
         raise ValueError(f"keep has {len(values)} values for {rows} rows: pass one for each")
-    # By row, too, since nobody promises that Arrow's order of equal values stays.
-    table = pa.table({"value": values, "row": np.arange(rows)})
-    try:
-        order: Rows = pc.sort_indices(
-            table, [("value", "descending"), ("row", "ascending")]
-        ).to_numpy()
-    except (NotImplementedError, TypeError) as error:
-        raise TypeError(f"keep: values of type {values.type} have no order ({error})") from None
-    return order.astype(np.int64)
+    return largest_first(values)
 
 
 def _values(keep: str | ArrayLike, frame: Frame | None) -> pa.ChunkedArray:
@@ -194,7 +203,7 @@ def _values(keep: str | ArrayLike, frame: Frame | None) -> pa.ChunkedArray:
             f"keep must be 'first', 'last' or an array of values, not {keep!r}: arrays have no "
             "columns"
         )
-    if keep == "longest":
+    if keep == LONGEST:
         return _lengths(frame)
     if frame.columns.count(keep) != 1:
         raise ValueError(
@@ -206,15 +215,8 @@ def _values(keep: str | ArrayLike, frame: Frame | None) -> pa.ChunkedArray:
 
 def _lengths(frame: Frame) -> pa.ChunkedArray:
     """Characters of each row, in all columns of strings together."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    lengths = None
-    for name in frame.columns:
-        column = frame.arrow_column(name)
-        if column.type in (pa.string(), pa.large_string(), pa.string_view()):
-            mine = pc.fill_null(pc.utf8_length(column.cast(pa.large_string())), 0)
-            lengths = mine if lengths is None else pc.add(lengths, mine)
+    columns = (frame.arrow_column(name) for name in frame.columns)
+    lengths = characters(column for column in columns if is_text(column.type))
     if lengths is None:
         raise ValueError("keep='longest' is for frames with columns of strings; there are none")
     return lengths

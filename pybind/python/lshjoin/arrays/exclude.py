@@ -1,0 +1,112 @@
+"""Pairs that are known beforehand, and are left out of what a join finds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lshjoin.arrays.ids import Ids
+from lshjoin.arrays.neighbors import Edges, JoinedRows
+from lshjoin.base.vectors import refuse_masked
+
+Rows = NDArray[np.int64]
+Nearest = tuple[NDArray[Any], Rows]
+
+
+class Excluded:
+    """Pairs of a query and an item, by row."""
+
+    def __init__(self, left: Rows, right: Rows, queries: int, items: int) -> None:
+        """Of rows of queries and of items, and how many of each there are."""
+        self._items = max(items, 1)
+        self._pairs = np.unique(left * self._items + right)
+        #: (queries,), in how many pairs each is
+        self.counts = np.bincount(self._pairs // self._items, minlength=queries)
+
+    def has(self, left: Rows, right: Rows) -> NDArray[np.bool_]:
+        """Which of these pairs are among them."""
+        found = (self.counts[left] > 0) & (right >= 0)
+        # Few queries are in any, and only their pairs are looked up.
+        found[found] = np.isin(left[found] * self._items + right[found], self._pairs)
+        return found
+
+
+def excluded(pairs: ArrayLike | Edges, joined: JoinedRows, queries: int | None) -> Excluded:
+    """The pairs that a user passed, by id where rows have ids.
+
+    Args:
+        pairs: (p, 2) array-like, or the edges of an earlier result.
+        joined: what the join is of.
+        queries: how many there are; None for a self-join, in which pairs have no direction.
+    """
+    left, right = _columns(pairs)
+    items = joined.items
+    of_items = joined.ids or Ids(np.arange(items), "items", items)
+    if queries is None:
+        first, second = of_items.rows(left, "exclude"), of_items.rows(right, "exclude")
+        # With each also itself: it is no neighbour of its own when it is joined once more.
+        concerned = np.union1d(first, second)
+        left = np.concatenate([first, second, concerned])
+        return Excluded(left, np.concatenate([second, first, concerned]), items, items)
+    of_queries = joined.query_ids or Ids(np.arange(queries), "queries", queries)
+    first, second = of_queries.rows(left, "exclude"), of_items.rows(right, "exclude")
+    return Excluded(first, second, queries, items)
+
+
+def nearest_but(
+    pairs: Excluded, near: Nearest, items: int, find: Callable[[Rows, int], Nearest]
+) -> Nearest:
+    """The nearest neighbours that are in none of these pairs.
+
+    Queries with a neighbour to leave out are joined once more, for as many neighbours more as they
+    are in pairs.
+
+    Args:
+        pairs: to leave out.
+        near: distances and indices, (queries, k), of the join without regard to pairs.
+        items: how many there are.
+        find: distances and indices of the nearest so many of these queries.
+    """
+    distances, indices = near
+    queries, k = indices.shape
+    of_pair = pairs.has(np.repeat(np.arange(queries), k), indices.ravel()).reshape(queries, k)
+    again = np.flatnonzero(of_pair.any(axis=1))
+    # Queries of about as many pairs together: one of very many is not to make it dear for all.
+    widths = 2 ** np.ceil(np.log2(pairs.counts[again])).astype(np.int64)
+    for width in np.unique(widths):
+        rows = again[widths == width]
+        found, neighbours = find(rows, min(k + int(width), items))
+        left_out = pairs.has(np.repeat(rows, neighbours.shape[1]), neighbours.ravel())
+        left_out = left_out.reshape(neighbours.shape)
+        found[left_out], neighbours[left_out] = math.inf, -1
+        order = np.argsort(left_out, axis=1, kind="stable")[:, :k]
+        distances[rows] = np.take_along_axis(found, order, axis=1)
+        indices[rows] = np.take_along_axis(neighbours, order, axis=1)
+    return distances, indices
+
+
+def _columns(pairs: Any) -> tuple[Any, Any]:
+    """Queries and items."""
+    if isinstance(pairs, Edges):
+        return pairs.left, pairs.right
+    refuse_masked(pairs, "exclude")
+    # As objects, since the two may be of different kinds, of which NumPy would make one.
+    values = pairs if isinstance(pairs, np.ndarray) else _objects(pairs)
+    if values.size == 0:
+        return [], []
+    if values.ndim != 2 or values.shape[1] != 2:
+        raise ValueError(
+            f"exclude must be pairs of a query and an item, of shape (p, 2), not {values.shape}"
+        )
+    return values[:, 0], values[:, 1]
+
+
+def _objects(pairs: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(list(pairs), object)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"exclude must be pairs of a query and an item ({error})") from None
