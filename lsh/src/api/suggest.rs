@@ -21,6 +21,7 @@ use crate::{
         check::positive,
         context::Context,
         error::{Error, Result},
+        input::Input,
         median::median,
         metric::Distance,
         report::{Estimate, reaches_confidently},
@@ -261,7 +262,13 @@ fn within<T: Scalar>(
     let sampled = sampling::sample(rows.len(), count);
     let values = rows.gather(&sampled)?;
     let values = Rows::new(&values, rows.dim())?;
-    let found = radius_join(Some(values), rows, threshold, distance, ctx)?;
+    let found = radius_join(
+        Input::new(Some(values), rows),
+        None,
+        threshold,
+        distance,
+        ctx,
+    )?;
     let slots = found
         .lims
         .windows(2)

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 
 from lshjoin import engine
 from lshjoin.arrays.neighbors import JoinedRows, Metric, RadiusNeighbors
-from lshjoin.arrays.sides import sides
+from lshjoin.arrays.sides import side_keys, sides
 from lshjoin.base.checks import short, to_radius
+from lshjoin.base.keys import RowKeys
 from lshjoin.base.progress import Progress, reporter
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def radius_join(
     radius: float | None = None,
     *,
     metric: Metric = "euclidean",
+    within: RowKeys | None = None,
+    apart: RowKeys | None = None,
     num_threads: int | None = None,
     progress: Progress = None,
 ) -> RadiusNeighbors:
@@ -39,6 +42,8 @@ def radius_join(
         items: (m, d) array-like; the queries themselves if None.
         radius: in the units of the metric; inf for all pairs. Required.
         metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
+        within: a key a row, of which those of neighbours are equal, as for :func:`knn_join`.
+        apart: a key a row, of which those of neighbours differ, as for :func:`knn_join`.
         num_threads: threads to use; all cores if None.
         progress: as for :func:`knn_join`.
 
@@ -46,10 +51,11 @@ def radius_join(
         ``lims``, ``distances`` and ``indices``.
 
     Raises:
-        TypeError: for arrays that do not hold real numbers, or no radius.
+        TypeError: for arrays that do not hold real numbers, no radius, or keys that are no integers
+            or strings.
         NotFiniteError: for NaN and infinity, as :func:`knn_join`.
         ValueError: for arrays that are not 2-D, different numbers of columns, a radius that is
-            negative or NaN.
+            negative or NaN, or keys that are not one a row.
 
     Examples:
         >>> import numpy as np
@@ -60,9 +66,12 @@ def radius_join(
         ...     print(sorted(indices[lims[query] : lims[query + 1]].tolist()))
         [0, 2]
         [1]
+        >>> radius_join(items, radius=2, within=["at", "de", "de"]).indices
+        array([], dtype=int64)
     """
     radius = to_radius(radius)
     query_rows, item_rows = sides(queries, items)
+    keys = side_keys(query_rows, item_rows, within=within, apart=apart)
     with reporter(progress, "radius_join") as on_progress:
         return RadiusNeighbors(
             *engine.radius_join(
@@ -70,6 +79,7 @@ def radius_join(
                 item_rows,
                 radius,
                 metric=metric,
+                **keys,
                 num_threads=num_threads,
                 on_progress=on_progress,
             ),
@@ -83,6 +93,8 @@ def radius_join_batches(
     radius: float | None = None,
     *,
     metric: Metric = "euclidean",
+    within: RowKeys | None = None,
+    apart: RowKeys | None = None,
     batch_size: SupportsIndex = 1 << 20,
     num_threads: int | None = None,
     progress: Progress = None,
@@ -101,6 +113,8 @@ def radius_join_batches(
         items: (m, d) array-like; the queries themselves if None.
         radius: in the units of the metric; inf for all pairs. Required.
         metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
+        within: a key a row, of which those of neighbours are equal, as for :func:`knn_join`.
+        apart: a key a row, of which those of neighbours differ, as for :func:`knn_join`.
         batch_size: pairs a batch, at least 1; the last batch may be smaller.
         num_threads: threads to use; all cores if None.
         progress: as for :func:`knn_join`; told while a batch is waited for.
@@ -143,6 +157,7 @@ def radius_join_batches(
         item_rows,
         radius,
         metric=metric,
+        **side_keys(query_rows, item_rows, within=within, apart=apart),
         batch_size=batch_size,
         num_threads=num_threads,
     )

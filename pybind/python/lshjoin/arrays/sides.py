@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numbers
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from numpy.typing import ArrayLike
 
 from lshjoin.base.checks import short
+from lshjoin.base.keys import Codes, RowKeys, key_codes
 from lshjoin.base.vectors import array_matrix, same_dtype
 
 if TYPE_CHECKING:
@@ -36,3 +37,28 @@ def sides(queries: ArrayLike | None, items: ArrayLike | None) -> tuple[Matrix | 
             f"queries have {query_rows.shape[1]} columns but items have {item_rows.shape[1]}"
         )
     return same_dtype(query_rows, item_rows)
+
+
+class SideKeys(TypedDict):
+    """The keys of both sides, for the engine."""
+
+    within: Codes | None
+    apart: Codes | None
+
+
+NO_KEYS: SideKeys = {"within": None, "apart": None}
+
+
+def side_keys(
+    query_rows: Matrix | None,
+    item_rows: Matrix,
+    *,
+    within: RowKeys | None,
+    apart: RowKeys | None,
+) -> SideKeys:
+    """The keys of these rows as the engine takes them."""
+    rows = None if query_rows is None else len(query_rows), len(item_rows)
+    return {
+        "within": key_codes(within, "within", *rows),
+        "apart": key_codes(apart, "apart", *rows),
+    }
