@@ -488,7 +488,13 @@ mod tests {
                     hits.sum::<usize>() as f64 / truth.indices.len() as f64
                 }
                 NearRows::Within(threshold) => {
-                    let truth = radius_join(None, rows, threshold, Distance::Euclidean, &ctx);
+                    let truth = radius_join(
+                        Input::new(None, rows),
+                        None,
+                        threshold,
+                        Distance::Euclidean,
+                        &ctx,
+                    );
                     let got = model.similarity_join(rows, None, threshold, &ctx).unwrap();
                     (got.left.len() - 3000) as f64 / truth.unwrap().indices.len() as f64
                 }

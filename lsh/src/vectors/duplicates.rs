@@ -283,7 +283,7 @@ mod tests {
 
     fn distinct<T: Scalar>(values: &[T], dim: usize, keep: usize) -> Option<(Vec<u32>, Vec<u32>)> {
         let rows = Rows::new(values, dim).unwrap();
-        let distinct = Distinct::of(rows, keep, &Context::new().unwrap()).unwrap();
+        let distinct = Distinct::of(rows, &[], keep, &Context::new().unwrap()).unwrap();
         distinct.map(|distinct| (distinct.kept, distinct.positions))
     }
 
@@ -333,7 +333,9 @@ mod tests {
     fn rows_of_one_hash_are_told_apart() {
         let values: Vec<f32> = (0..600).map(|row| (row * 7 % 200) as f32).collect();
         let rows = Rows::new(&values, 1).unwrap();
-        let distinct = Distinct::by_hashes(rows, 2, &[9; 600]).unwrap().unwrap();
+        let distinct = Distinct::by_hashes(rows, &[], 2, &[9; 600])
+            .unwrap()
+            .unwrap();
         assert_eq!(distinct.kept, (0..400).collect::<Vec<_>>());
         assert!(
             (0..600).all(
@@ -354,5 +356,15 @@ mod tests {
         hashes.sort_unstable();
         hashes.dedup();
         assert_eq!(hashes.len(), 1 << 16);
+    }
+
+    #[test]
+    fn rows_of_different_keys_are_no_duplicates() {
+        let (rows, ctx) = ([1.0_f32; 6], Context::new().unwrap());
+        let rows = Rows::new(&rows, 1).unwrap();
+        let keys: [&[u32]; 2] = [&[1, 1, 2, 1, 2, 1], &[5, 5, 5, 5, 5, 6]];
+        let distinct = Distinct::of(rows, &keys, 1, &ctx).unwrap().unwrap();
+        assert_eq!(distinct.kept, [0, 2, 5]);
+        assert_eq!(distinct.positions, [0, 0, 1, 0, 1, 2]);
     }
 }
