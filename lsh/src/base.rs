@@ -1,10 +1,12 @@
-//! What all layers share: errors, metrics, plans as values, the context of a call, and checks of
+//! What all layers share: errors, metrics, keys, plans as values, the context of a call, and checks of
 //! what a caller passes. Uses nothing but `lshjoin_kernels`; begin with [`context`].
 
 pub(crate) mod check;
 pub(crate) mod context;
 pub(crate) mod counting_sort;
 pub(crate) mod error;
+pub(crate) mod input;
+pub(crate) mod keys;
 pub(crate) mod magnitude;
 pub(crate) mod median;
 pub(crate) mod metric;

@@ -7,3 +7,4 @@ pub(crate) mod by_tables;
 pub(crate) mod inner_product;
 pub(crate) mod knn;
 pub(crate) mod radius;
+pub(crate) mod within;

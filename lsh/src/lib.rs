@@ -45,6 +45,7 @@ pub use api::radius::RadiusJoin;
 pub use api::suggest::{NearRows, Suggestion, suggest};
 pub use base::context::Context;
 pub use base::error::{Error, Result, SystemError};
+pub use base::keys::{Keys, NO_KEY};
 pub use base::metric::{Distance, Metric};
 pub use base::plan::{IvfPlan, JoinPlan, LshPlan, PartitionPlan};
 pub use base::report::{Estimate, Report};

@@ -16,13 +16,14 @@ mod contrast;
 pub(crate) mod cost_model;
 pub(crate) mod prediction;
 
-use lshjoin_kernels::{Rows, Scalar};
+use lshjoin_kernels::Scalar;
 
 use crate::{
     base::{
         check::check_recall,
         context::Context,
         error::Result,
+        input::Input,
         metric::Metric,
         plan::{IvfPlan, JoinPlan, LISTS_OF_ROW, lists_for},
         report::Estimate,
@@ -43,10 +44,7 @@ use crate::{
         ground_truth::{GroundTruth, Split},
         others::Others,
     },
-    vectors::{
-        Sides, Vectors,
-        duplicates::{Distinct, kept},
-    },
+    vectors::{Sides, Vectors, duplicates::Distinct},
 };
 
 /// If a side has fewer rows than this, all pairs are compared without planning.
@@ -116,18 +114,14 @@ impl<'a> Planner<'a> {
     /// A study of rows, prepared as the join prepares them.
     pub(crate) fn study_rows<T: Scalar>(
         &self,
-        queries: Option<Rows<'_, T>>,
-        items: Rows<'_, T>,
+        input: Input<'_, T>,
         k: usize,
         metric: Metric,
     ) -> Result<PlanStudy> {
         let ctx = self.ctx;
         ctx.begin_stage("plan");
-        let distinct = Distinct::of(items, kept(queries.is_none(), k), ctx)?;
-        let right = Vectors::of_items(items, metric, distinct, ctx)?;
-        let left = queries
-            .map(|queries| right.prepare_other("queries", queries, ctx))
-            .transpose()?;
+        let distinct = Distinct::of_input(&input, None, k, ctx)?;
+        let (left, right) = Vectors::of_input(input, metric, distinct, ctx)?;
         Ok(self.study((left.as_ref(), &right), k)?.1)
     }
 
@@ -381,7 +375,7 @@ fn why_exact(k: usize, hard: Option<f64>, lists: Option<Setting>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lshjoin_kernels::Isa;
+    use lshjoin_kernels::{Isa, Rows};
     use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
     use super::*;
@@ -417,7 +411,7 @@ mod tests {
         let join = |isa| {
             let ctx = Context::on(isa);
             let (found, planned) =
-                by_recall(None, rows, 5, Metric::Euclidean, 0.9, 3, &ctx).unwrap();
+                by_recall(Input::new(None, rows), 5, Metric::Euclidean, 0.9, 3, &ctx).unwrap();
             (found, planned, ctx.report())
         };
         let (found, planned, report) = join(Isa::SCALAR);
@@ -432,10 +426,24 @@ mod tests {
         assert!(recall.high >= 0.9 && recall.rows == 152);
         // What the planner made is what the join would have made.
         let ctx = Context::on(Isa::best());
-        let again = by_plan(None, rows, 5, Metric::Euclidean, &planned.plan, &ctx).unwrap();
+        let again = by_plan(
+            Input::new(None, rows),
+            5,
+            Metric::Euclidean,
+            &planned.plan,
+            &ctx,
+        )
+        .unwrap();
         assert!(again == found);
         assert_eq!(ctx.report().recall, Some(recall));
-        let truth = by_plan(None, rows, 5, Metric::Euclidean, &JoinPlan::Exact, &ctx).unwrap();
+        let truth = by_plan(
+            Input::new(None, rows),
+            5,
+            Metric::Euclidean,
+            &JoinPlan::Exact,
+            &ctx,
+        )
+        .unwrap();
         let lists = truth.distances.chunks(5).zip(found.distances.chunks(5));
         let hits = lists.map(|(near, found)| found.iter().filter(|&&far| far <= near[4]).count());
         assert!(hits.sum::<usize>() as f64 / truth.distances.len() as f64 > 0.88);
@@ -449,7 +457,7 @@ mod tests {
         let ctx = Context::on(Isa::SCALAR);
         for queries in [None, Some(queries)] {
             for metric in [Metric::Cosine, Metric::InnerProduct] {
-                let study = study(queries, items, 10, metric, 0.9, 0, &ctx).unwrap();
+                let study = study(Input::new(queries, items), 10, metric, 0.9, 0, &ctx).unwrap();
                 assert_eq!(study.near.len(), study.random.len());
                 let settings = study.considered.iter();
                 let chosen = settings.clone().find(|one| one.plan == study.chosen.plan);
@@ -471,7 +479,15 @@ mod tests {
         let values = rows(9000, 0);
         let rows = Rows::new(&values, DIM).unwrap();
         let ctx = Context::on(Isa::SCALAR);
-        let study = study(None, rows, 100, Metric::Euclidean, 0.99, 0, &ctx).unwrap();
+        let study = study(
+            Input::new(None, rows),
+            100,
+            Metric::Euclidean,
+            0.99,
+            0,
+            &ctx,
+        )
+        .unwrap();
         assert_eq!(study.chosen.plan, JoinPlan::Exact);
         let predicted = study.chosen.predicted.unwrap();
         assert!(
@@ -492,7 +508,7 @@ mod tests {
             .collect();
         let rows = Rows::new(&same, DIM).unwrap();
         let ctx = Context::on(Isa::SCALAR);
-        let study = study(None, rows, 3, Metric::Euclidean, 0.9, 0, &ctx).unwrap();
+        let study = study(Input::new(None, rows), 3, Metric::Euclidean, 0.9, 0, &ctx).unwrap();
         assert_eq!(study.chosen.predicted.unwrap().why, "a side is small");
     }
 
@@ -501,7 +517,7 @@ mod tests {
         let values = rows(15_000, 100);
         let rows = Rows::new(&values, DIM).unwrap();
         let ctx = Context::on(Isa::SCALAR);
-        let study = study(None, rows, 3, Metric::Euclidean, 0.9, 0, &ctx).unwrap();
+        let study = study(Input::new(None, rows), 3, Metric::Euclidean, 0.9, 0, &ctx).unwrap();
         let text = serde_json::to_string(&study.chosen).unwrap();
         let read: PredictedPlan = serde_json::from_str(&text).unwrap();
         assert_eq!(read, study.chosen);

@@ -17,7 +17,15 @@ use lshjoin_kernels::{
 };
 
 use crate::{
-    base::{ROW_NUMBERS, context::Context, error::Result, magnitude, metric::Metric, sampling},
+    base::{
+        ROW_NUMBERS,
+        context::Context,
+        error::{Error, Result},
+        input::Input,
+        magnitude,
+        metric::Metric,
+        sampling,
+    },
     vectors::{
         duplicates::Distinct,
         grid::{Grid, converted, quantised},
@@ -53,6 +61,8 @@ pub(crate) struct Vectors<'a, T> {
     /// The row of each internal id, and the internal id of each row, where these are not the same.
     /// A duplicate that is left out has the internal id of one that has the same neighbours.
     order: Option<(Vec<u32>, Vec<u32>)>,
+    /// A key a row, where rows of equal keys are not each other's neighbours.
+    apart: Option<Cow<'a, [u32]>>,
     /// What the index knows of the rows, where they are of one.
     source: Option<Box<dyn RowSource + 'a>>,
 }
@@ -88,6 +98,25 @@ impl<'a, T: Scalar> Vectors<'a, T> {
             side = side.with_norm(1.0)?;
         }
         Ok(side)
+    }
+
+    /// Both sides of a join, the left one `None` where the items are joined with themselves.
+    ///
+    /// # Errors
+    /// As [`Vectors::new`].
+    pub(crate) fn of_input(
+        input: Input<'a, T>,
+        metric: Metric,
+        distinct: Option<Distinct>,
+        ctx: &Context,
+    ) -> Result<(Option<Self>, Self)> {
+        let (of_queries, of_items) = input.keys_apart();
+        let right = Self::of_items(input.items, metric, distinct, ctx)?.kept_apart(of_items);
+        let left = input.queries.map(|queries| {
+            let left = right.prepare_other("queries", queries, ctx)?;
+            Ok::<_, Error>(left.kept_apart(of_queries))
+        });
+        Ok((left.transpose()?, right))
     }
 
     fn distinct(
@@ -242,6 +271,7 @@ impl<'a, T: Scalar> Vectors<'a, T> {
             centre: None,
             norms: norms.into(),
             order: None,
+            apart: None,
             source: None,
         })
     }
@@ -261,8 +291,20 @@ impl<'a, T: Scalar> Vectors<'a, T> {
             centre: centre.map(<[T]>::to_vec),
             norms: norms.into(),
             order: None,
+            apart: None,
             source: Some(Box::new(source)),
         }
+    }
+
+    /// With a key a row, if there are some: those of equal keys are not each other's neighbours.
+    pub(crate) fn kept_apart(mut self, keys: Option<impl Into<Cow<'a, [u32]>>>) -> Self {
+        self.apart = keys.map(Into::into);
+        self
+    }
+
+    /// The keys by which rows are kept apart, by the index of the row.
+    pub(crate) fn apart(&self) -> Option<&[u32]> {
+        self.apart.as_deref()
     }
 
     /// The number of internal ids: of rows without the duplicates that are left out.

@@ -1,8 +1,8 @@
 //! NumPy arrays in and out.
 
-use lshjoin::{JoinedPairs, Neighbors, Rows, Scalar, memory, widen_f16};
+use lshjoin::{JoinedPairs, Keys, Neighbors, Rows, Scalar, memory, widen_f16};
 use numpy::{
-    Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2,
+    Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
     PyUntypedArrayMethods,
 };
 use pyo3::{
@@ -122,6 +122,18 @@ pub(crate) fn c_contiguous<'a, T: Element>(
         return Err(PyValueError::new_err("the array must be C-contiguous"));
     }
     Ok(array.as_slice()?)
+}
+
+/// The keys of the queries, if there are some, and of the items.
+pub(crate) type KeyArrays<'py> = (
+    Option<PyReadonlyArray1<'py, u32>>,
+    PyReadonlyArray1<'py, u32>,
+);
+
+/// Keys, where they lie.
+pub(crate) fn keys<'a>((queries, items): &'a KeyArrays<'_>) -> PyResult<Keys<'a>> {
+    let queries = queries.as_ref().map(|keys| keys.as_slice()).transpose()?;
+    Ok(Keys::new(items.as_slice()?).queries(queries))
 }
 
 /// A copy of values.

@@ -9,13 +9,13 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use lshjoin::{Context, Distance, JoinedPairs, RadiusJoin, Rows, Scalar};
+use lshjoin::{Context, Distance, JoinedPairs, Keys, RadiusJoin, Rows, Scalar};
 use numpy::{Element, IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2};
 use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::MutexExt};
 use rayon::ThreadPool;
 
 use crate::{
-    arrays::{Distances, Indices, Matrix, Sides, rows},
+    arrays::{Distances, Indices, KeyArrays, Matrix, Sides, copied, rows},
     run::{NumThreads, POLL, panicked, poll, pool, to_py, with_way_out},
 };
 
@@ -47,12 +47,20 @@ struct Work {
 #[pymethods]
 impl RadiusJoinBatches {
     #[new]
-    #[pyo3(signature = (queries, items, radius, *, metric, batch_size, num_threads=None))]
+    #[pyo3(signature = (
+        queries, items, radius, *, metric, within=None, apart=None, batch_size, num_threads=None,
+    ))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the signature is Python's, by keyword"
+    )]
     fn new(
         queries: Option<Matrix<'_>>,
         items: Matrix<'_>,
         radius: f64,
         metric: &str,
+        within: Option<KeyArrays<'_>>,
+        apart: Option<KeyArrays<'_>>,
         batch_size: usize,
         num_threads: Option<NumThreads>,
     ) -> PyResult<Self> {
@@ -62,6 +70,8 @@ impl RadiusJoinBatches {
             radius,
             distance,
             batch_size,
+            within: within.map(|keys| owned_keys(&keys)).transpose()?,
+            apart: apart.map(|keys| owned_keys(&keys)).transpose()?,
             pool: pool(num_threads)?,
             ctx: Arc::clone(&ctx),
         };
@@ -143,11 +153,25 @@ fn owned<T: Element>(array: PyReadonlyArray2<'_, T>) -> Py<PyArray2<T>> {
     Bound::clone(&array).unbind()
 }
 
+/// Copies of keys, of queries and of items.
+type OwnedKeys = (Option<Vec<u32>>, Vec<u32>);
+
+fn owned_keys((queries, items): &KeyArrays<'_>) -> PyResult<OwnedKeys> {
+    let queries = queries.as_ref().map(|keys| copied(keys.as_slice()?));
+    Ok((queries.transpose()?, copied(items.as_slice()?)?))
+}
+
+fn as_keys((queries, items): &OwnedKeys) -> Keys<'_> {
+    Keys::new(items).queries(queries.as_deref())
+}
+
 /// What there is to do.
 struct Join {
     radius: f64,
     distance: Distance,
     batch_size: usize,
+    within: Option<OwnedKeys>,
+    apart: Option<OwnedKeys>,
     pool: ThreadPool,
     ctx: Arc<Context>,
 }
@@ -190,6 +214,8 @@ impl Join {
             }
         };
         let join = RadiusJoin::new(items, self.radius).queries(queries);
+        let join = join.within(self.within.as_ref().map(as_keys));
+        let join = join.apart(self.apart.as_ref().map(as_keys));
         let join = join.distance(self.distance);
         join.run_batches(self.batch_size, &self.ctx, deliver)
     }

@@ -5,7 +5,7 @@ use numpy::{IntoPyArray, PyArray2};
 use pyo3::prelude::*;
 
 use crate::{
-    arrays::{Distances, Indices, Matrix, Sides, neighbors, rows, with_sides},
+    arrays::{Distances, Indices, KeyArrays, Matrix, Sides, keys, neighbors, rows, with_sides},
     plans,
     run::{KNN, NumThreads, Options, to_py},
 };
@@ -16,7 +16,8 @@ const RADIUS: &str = "take the pairs in batches (lshjoin.radius_join_batches), o
 /// which is the planner's where none is given; and the report.
 #[pyfunction]
 #[pyo3(signature = (
-    queries, items, k, *, metric, plan=None, recall=0.95, seed=0, num_threads=None, on_progress=None,
+    queries, items, k, *, metric, within=None, apart=None, plan=None, recall=0.95, seed=0,
+    num_threads=None, on_progress=None,
 ))]
 #[expect(
     clippy::too_many_arguments,
@@ -28,6 +29,8 @@ pub(crate) fn knn_join<'py>(
     items: Matrix<'py>,
     k: usize,
     metric: &str,
+    within: Option<KeyArrays<'py>>,
+    apart: Option<KeyArrays<'py>>,
     plan: Option<&str>,
     recall: f64,
     seed: u64,
@@ -41,9 +44,12 @@ pub(crate) fn knn_join<'py>(
         on_progress,
         way_out: KNN,
     };
+    let within = within.as_ref().map(keys).transpose()?;
+    let apart = apart.as_ref().map(keys).transpose()?;
     with_sides!(&Sides::new(queries, items)?, |queries, items| {
         let (found, report) = options.run(py, |ctx| {
             let join = KnnJoin::new(items).queries(queries).k(k).metric(metric);
+            let join = join.within(within).apart(apart);
             let found = join.plan(plan).recall(recall).seed(seed).run(ctx)?;
             Ok((found, ctx.report()))
         })?;
@@ -56,13 +62,21 @@ pub(crate) fn knn_join<'py>(
 /// Row limits (n + 1), distances, rows of items: neighbours of query i are at
 /// lims[i]:lims[i + 1].
 #[pyfunction]
-#[pyo3(signature = (queries, items, radius, *, metric, num_threads=None, on_progress=None))]
+#[pyo3(signature = (
+    queries, items, radius, *, metric, within=None, apart=None, num_threads=None, on_progress=None,
+))]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the signature is Python's, by keyword"
+)]
 pub(crate) fn radius_join<'py>(
     py: Python<'py>,
     queries: Option<Matrix<'py>>,
     items: Matrix<'py>,
     radius: f64,
     metric: &str,
+    within: Option<KeyArrays<'py>>,
+    apart: Option<KeyArrays<'py>>,
     num_threads: Option<NumThreads>,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<(Indices<'py>, Bound<'py, PyAny>, Indices<'py>)> {
@@ -72,10 +86,13 @@ pub(crate) fn radius_join<'py>(
         on_progress,
         way_out: RADIUS,
     };
+    let within = within.as_ref().map(keys).transpose()?;
+    let apart = apart.as_ref().map(keys).transpose()?;
     with_sides!(&Sides::new(queries, items)?, |queries, items| {
         let found = options.run(py, |ctx| {
             let join = RadiusJoin::new(items, radius).queries(queries);
-            join.distance(distance).run(ctx)
+            let join = join.distance(distance).within(within).apart(apart);
+            join.run(ctx)
         })?;
         Ok((
             found.lims.into_pyarray(py),

@@ -9,7 +9,7 @@ use pyo3::{exceptions::PyValueError, prelude::*};
 use serde::Serialize;
 
 use crate::{
-    arrays::{Matrix, Sides, rows, with_rows, with_sides},
+    arrays::{KeyArrays, Matrix, Sides, keys, rows, with_rows, with_sides},
     run::{KNN, NumThreads, Options, to_py},
 };
 
@@ -83,7 +83,8 @@ pub(crate) fn partition_plan(
 /// What the planner chose, and what from.
 #[pyfunction]
 #[pyo3(signature = (
-    queries, items, k, *, metric, recall, seed, num_threads=None, on_progress=None,
+    queries, items, k, *, metric, within=None, apart=None, recall, seed, num_threads=None,
+    on_progress=None,
 ))]
 #[expect(
     clippy::too_many_arguments,
@@ -95,12 +96,16 @@ pub(crate) fn plan_knn_join(
     items: Matrix<'_>,
     k: usize,
     metric: &str,
+    within: Option<KeyArrays<'_>>,
+    apart: Option<KeyArrays<'_>>,
     recall: f64,
     seed: u64,
     num_threads: Option<NumThreads>,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
     let metric: Metric = metric.parse().map_err(to_py)?;
+    let within = within.as_ref().map(keys).transpose()?;
+    let apart = apart.as_ref().map(keys).transpose()?;
     let options = Options {
         num_threads,
         on_progress,
@@ -109,6 +114,7 @@ pub(crate) fn plan_knn_join(
     let study = with_sides!(&Sides::new(queries, items)?, |queries, items| {
         options.run(py, |ctx| {
             let join = KnnJoin::new(items).queries(queries).k(k).metric(metric);
+            let join = join.within(within).apart(apart);
             join.recall(recall).seed(seed).study(ctx)
         })?
     });

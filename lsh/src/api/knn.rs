@@ -4,10 +4,19 @@ use lshjoin_kernels::{Rows, Scalar};
 
 use crate::{
     base::{
-        check::check_dimension, context::Context, error::Result, metric::Metric, plan::JoinPlan,
+        check::{check_dimension, check_recall},
+        context::Context,
+        error::Result,
+        input::Input,
+        keys::{Keys, PairKeys},
+        metric::Metric,
+        plan::JoinPlan,
     },
     index::as_plan::join_by_index,
-    join::knn::{by_plan, by_recall, study},
+    join::{
+        knn::{by_plan, by_recall, study},
+        within::Within,
+    },
     pairs::results::Neighbors,
     planner::prediction::{PlanStudy, PredictedPlan},
 };
@@ -46,6 +55,8 @@ pub struct KnnJoin<'a, T> {
     recall: f64,
     seed: u64,
     plan: Option<JoinPlan>,
+    within: Option<Keys<'a>>,
+    apart: Option<Keys<'a>>,
 }
 
 /// What a [`KnnJoin`] returns.
@@ -69,6 +80,8 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
             recall: 0.95,
             seed: 0,
             plan: None,
+            within: None,
+            apart: None,
         }
     }
 
@@ -106,34 +119,85 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
         Self { plan, ..self }
     }
 
+    /// Only rows of equal keys are each other's neighbours, as within a country; `None` for all. A
+    /// row of no key has none.
+    ///
+    /// Groups of a few thousand rows and less are compared in full. Larger ones follow the plan for
+    /// the largest, with lists in proportion; memory holds a copy of the rows of one at a time.
+    ///
+    /// ```
+    /// use lshjoin::{Context, Keys, KnnJoin, NO_KEY, Rows};
+    ///
+    /// let items = Rows::new(&[0.0_f32, 1.0, 1.0, 5.0], 1)?;
+    /// let countries = Keys::new(&[7, 8, NO_KEY, 7]);
+    /// let join = KnnJoin::new(items).k(1).within(countries);
+    /// assert_eq!(join.run(&Context::new()?)?.neighbors.indices, [3, -1, -1, 0]);
+    /// # Ok::<(), lshjoin::Error>(())
+    /// ```
+    pub fn within(self, keys: impl Into<Option<Keys<'a>>>) -> Self {
+        let within = keys.into();
+        Self { within, ..self }
+    }
+
+    /// Rows of equal keys are not each other's neighbours, as parts of one document are not to be;
+    /// `None` for none. A row of no key is kept apart from no other.
+    ///
+    /// ```
+    /// use lshjoin::{Context, Keys, KnnJoin, NO_KEY, Rows};
+    ///
+    /// let items = Rows::new(&[0.0_f32, 1.0, 1.5, 5.0], 1)?;
+    /// let documents = Keys::new(&[7, 7, NO_KEY, NO_KEY]);
+    /// let join = KnnJoin::new(items).k(1).apart(documents);
+    /// assert_eq!(join.run(&Context::new()?)?.neighbors.indices, [2, 2, 1, 2]);
+    /// # Ok::<(), lshjoin::Error>(())
+    /// ```
+    pub fn apart(self, keys: impl Into<Option<Keys<'a>>>) -> Self {
+        let apart = keys.into();
+        Self { apart, ..self }
+    }
+
     /// Joins.
     ///
     /// # Errors
-    /// When dimensions differ, a row holds NaN or infinity, `k`, the recall or a number of the plan
-    /// is out of range, or the run is cancelled.
+    /// When dimensions differ, a row holds NaN or infinity, there are not as many keys as rows, `k`,
+    /// the recall or a number of the plan is out of range, or the run is cancelled.
     pub fn run(&self, ctx: &Context) -> Result<KnnJoined<T>> {
+        self.check_sides()?;
+        match &self.plan {
+            Some(plan) => plan.check()?,
+            None => check_recall("recall", self.recall)?,
+        }
+        let join = |input: Input<'_, T>, plan| self.join(input, plan, ctx);
+        let found = match self.join_within(ctx) {
+            Some(within) => within.knn(self.plan, join),
+            None => join(self.input(), self.plan),
+        };
+        found.map(|(neighbors, plan)| KnnJoined { neighbors, plan })
+    }
+
+    /// Joins these rows by a plan or, without one, by the planner's.
+    fn join(
+        &self,
+        input: Input<'_, T>,
+        plan: Option<JoinPlan>,
+        ctx: &Context,
+    ) -> Result<(Neighbors<T>, PredictedPlan)> {
         let Self {
-            items,
-            queries,
             k,
             metric,
             recall,
             seed,
-            plan,
+            ..
         } = *self;
-        self.check_dimension()?;
         let Some(plan) = plan else {
-            let (neighbors, plan) = by_recall(queries, items, k, metric, recall, seed, ctx)?;
-            return Ok(KnnJoined { neighbors, plan });
+            return by_recall(input, k, metric, recall, seed, ctx);
         };
-        plan.check()?;
         let neighbors = match plan {
-            JoinPlan::Partitions(plan) => join_by_index(queries, items, k, metric, plan, ctx),
-            _ => by_plan(queries, items, k, metric, &plan, ctx),
+            JoinPlan::Partitions(plan) => join_by_index(input, k, metric, plan, ctx),
+            _ => by_plan(input, k, metric, &plan, ctx),
         };
         let predicted = None;
-        let plan = PredictedPlan { plan, predicted };
-        neighbors.map(|neighbors| KnnJoined { neighbors, plan })
+        Ok((neighbors?, PredictedPlan { plan, predicted }))
     }
 
     /// The plan of the least predicted time, with what it was chosen from; joins nothing.
@@ -154,21 +218,51 @@ impl<'a, T: Scalar> KnnJoin<'a, T> {
     /// When dimensions differ, `k` is 0, the recall is not above 0 and at most 1, a row that is
     /// read holds NaN or infinity, or the run is cancelled.
     pub fn study(&self, ctx: &Context) -> Result<PlanStudy> {
-        self.check_dimension()?;
-        let Self { recall, seed, .. } = *self;
-        study(
-            self.queries,
-            self.items,
-            self.k,
-            self.metric,
+        self.check_sides()?;
+        let Self {
+            k,
+            metric,
             recall,
             seed,
-            ctx,
-        )
+            ..
+        } = *self;
+        let study = |input: Input<'_, T>| study(input, k, metric, recall, seed, ctx);
+        match self.join_within(ctx) {
+            Some(within) => within.study(study),
+            None => study(self.input()),
+        }
     }
 
-    fn check_dimension(&self) -> Result<()> {
-        match self.queries {
+    fn input(&self) -> Input<'a, T> {
+        Input {
+            queries: self.queries,
+            items: self.items,
+            apart: self.apart,
+        }
+    }
+
+    /// The join within groups, if it is one.
+    fn join_within<'c>(&self, ctx: &'c Context) -> Option<Within<'c, T>>
+    where
+        'a: 'c,
+    {
+        Some(Within {
+            input: self.input(),
+            keys: self.within?,
+            k: self.k,
+            metric: self.metric,
+            ctx,
+        })
+    }
+
+    fn check_sides(&self) -> Result<()> {
+        let queries = self.queries;
+        let keys = PairKeys {
+            within: self.within,
+            apart: self.apart,
+        };
+        keys.check(queries.map(|queries| queries.len()), self.items.len())?;
+        match queries {
             Some(queries) => check_dimension("queries", queries, self.items.dim()),
             None => Ok(()),
         }

@@ -3,7 +3,7 @@
 use lshjoin_kernels::{Rows, Scalar};
 
 use crate::{
-    base::{context::Context, error::Result, metric::Distance},
+    base::{context::Context, error::Result, input::Input, keys::Keys, metric::Distance},
     join::radius::{radius_join, radius_join_batches},
     pairs::results::{JoinedPairs, RadiusNeighbors},
 };
@@ -30,6 +30,8 @@ pub struct RadiusJoin<'a, T> {
     queries: Option<Rows<'a, T>>,
     radius: f64,
     distance: Distance,
+    within: Option<Keys<'a>>,
+    apart: Option<Keys<'a>>,
 }
 
 impl<'a, T: Scalar> RadiusJoin<'a, T> {
@@ -40,6 +42,8 @@ impl<'a, T: Scalar> RadiusJoin<'a, T> {
             queries: None,
             radius,
             distance: Distance::Euclidean,
+            within: None,
+            apart: None,
         }
     }
 
@@ -54,13 +58,44 @@ impl<'a, T: Scalar> RadiusJoin<'a, T> {
         Self { distance, ..self }
     }
 
+    /// Only rows of equal keys are each other's neighbours; `None` for all. A row of no key has none.
+    ///
+    /// ```
+    /// use lshjoin::{Context, Keys, NO_KEY, RadiusJoin, Rows};
+    ///
+    /// let items = Rows::new(&[0.0_f32, 1.0, 1.5, 2.0], 1)?;
+    /// let countries = Keys::new(&[7, 7, 8, NO_KEY]);
+    /// let near = RadiusJoin::new(items, 2.0).within(countries).run(&Context::new()?)?;
+    /// assert_eq!((near.lims, near.indices), (vec![0, 1, 2, 2, 2], vec![1, 0]));
+    /// # Ok::<(), lshjoin::Error>(())
+    /// ```
+    pub fn within(self, keys: impl Into<Option<Keys<'a>>>) -> Self {
+        let within = keys.into();
+        Self { within, ..self }
+    }
+
+    /// Rows of equal keys are not each other's neighbours; `None` for none. A row of no key is kept
+    /// apart from no other.
+    pub fn apart(self, keys: impl Into<Option<Keys<'a>>>) -> Self {
+        let apart = keys.into();
+        Self { apart, ..self }
+    }
+
     /// Joins.
     ///
     /// # Errors
-    /// When dimensions differ, a row holds NaN or infinity, the radius is negative or NaN, or the
-    /// run is cancelled.
+    /// When dimensions differ, a row holds NaN or infinity, there are not as many keys as rows, the
+    /// radius is negative or NaN, or the run is cancelled.
     pub fn run(&self, ctx: &Context) -> Result<RadiusNeighbors<T>> {
-        radius_join(self.queries, self.items, self.radius, self.distance, ctx)
+        radius_join(self.input(), self.within, self.radius, self.distance, ctx)
+    }
+
+    fn input(&self) -> Input<'a, T> {
+        Input {
+            queries: self.queries,
+            items: self.items,
+            apart: self.apart,
+        }
     }
 
     /// The pairs of [`RadiusJoin::run`] in batches of `batch_size`, the last one smaller: for
@@ -95,11 +130,12 @@ impl<'a, T: Scalar> RadiusJoin<'a, T> {
         deliver: impl FnMut(JoinedPairs<T>) + Send,
     ) -> Result<()> {
         let Self {
-            items,
-            queries,
+            within,
             radius,
             distance,
+            ..
         } = *self;
-        radius_join_batches(queries, items, radius, distance, batch_size, ctx, deliver)
+        let input = self.input();
+        radius_join_batches(input, within, radius, distance, batch_size, ctx, deliver)
     }
 }

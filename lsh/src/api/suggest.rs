@@ -21,6 +21,7 @@ use crate::{
         check::positive,
         context::Context,
         error::{Error, Result},
+        input::Input,
         median::median,
         metric::Distance,
         report::{Estimate, reaches_confidently},
@@ -261,7 +262,13 @@ fn within<T: Scalar>(
     let sampled = sampling::sample(rows.len(), count);
     let values = rows.gather(&sampled)?;
     let values = Rows::new(&values, rows.dim())?;
-    let found = radius_join(Some(values), rows, threshold, distance, ctx)?;
+    let found = radius_join(
+        Input::new(Some(values), rows),
+        None,
+        threshold,
+        distance,
+        ctx,
+    )?;
     let slots = found
         .lims
         .windows(2)
@@ -481,7 +488,13 @@ mod tests {
                     hits.sum::<usize>() as f64 / truth.indices.len() as f64
                 }
                 NearRows::Within(threshold) => {
-                    let truth = radius_join(None, rows, threshold, Distance::Euclidean, &ctx);
+                    let truth = radius_join(
+                        Input::new(None, rows),
+                        None,
+                        threshold,
+                        Distance::Euclidean,
+                        &ctx,
+                    );
                     let got = model.similarity_join(rows, None, threshold, &ctx).unwrap();
                     (got.left.len() - 3000) as f64 / truth.unwrap().indices.len() as f64
                 }

@@ -60,6 +60,22 @@ impl Estimate {
         }
     }
 
+    /// The recall of a join in parts, from what each weighs and its recall.
+    pub(crate) fn of_parts(parts: impl Iterator<Item = (usize, Self)> + Clone) -> Self {
+        let all: usize = parts.clone().map(|(weight, _)| weight).sum();
+        let mean = |of: fn(&Self) -> f64| {
+            let weighted = parts.clone();
+            let weighted = weighted.map(|(weight, part)| weight as f64 * of(&part));
+            (weighted.sum::<f64>() / all as f64).clamp(0.0, 1.0)
+        };
+        Self {
+            value: mean(|part| part.value),
+            low: mean(|part| part.low),
+            high: mean(|part| part.high),
+            rows: parts.clone().map(|(_, part)| part.rows).sum(),
+        }
+    }
+
     /// Whether the mean is below `recall`, and not by chance.
     pub(crate) fn falls_short(&self, recall: f64) -> bool {
         self.high < recall

@@ -8,6 +8,7 @@ use crate::{
         ROW_NUMBERS,
         context::Context,
         error::{Error, Result},
+        input::Input,
         metric::Metric,
         plan::{JoinPlan, PartitionPlan},
     },
@@ -22,13 +23,23 @@ pub(crate) const SAMPLE: usize = 512;
 /// [`KnnJoin`](crate::KnnJoin) by the lists of an index that is made for it. It finds the pairs
 /// that a join out of core by the same plan finds.
 pub(crate) fn join_by_index<T: Scalar>(
-    queries: Option<Rows<'_, T>>,
-    items: Rows<'_, T>,
+    Input {
+        queries,
+        items,
+        apart,
+    }: Input<'_, T>,
     k: usize,
     metric: Metric,
     plan: PartitionPlan,
     ctx: &Context,
 ) -> Result<Neighbors<T>> {
+    if apart.is_some() {
+        return Err(Error::parameter(
+            "plan",
+            "another one for rows that are kept apart: an index knows no keys",
+            "one of partitions",
+        ));
+    }
     if size_of::<T>() > size_of::<f32>() {
         return Err(Error::parameter(
             "plan",

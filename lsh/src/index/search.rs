@@ -10,6 +10,8 @@ use crate::{
         check::{check_dimension, not_negative},
         context::Context,
         error::{Error, Result},
+        input::Input,
+        keys::PairKeys,
         magnitude,
         metric::{Distance, Metric},
         plan::{JoinPlan, PartitionPlan},
@@ -64,7 +66,13 @@ impl Index {
         let (ids, values) = self.added.rows()?;
         let added = Rows::new(&values, self.segment.dim)?;
         let metric = self.segment.metric;
-        let added = by_plan(Some(queries), added, k, metric, &JoinPlan::Exact, ctx)?;
+        let added = by_plan(
+            Input::new(Some(queries), added),
+            k,
+            metric,
+            &JoinPlan::Exact,
+            ctx,
+        )?;
         let found = self.find(queries, k, plan, ctx)?;
         merged([(found, self.segment.ids(ctx)?), (added, &ids)])
     }
@@ -88,7 +96,13 @@ impl Index {
         if self.added.len() > 0 {
             let (ids, values) = self.added.rows()?;
             let added = Rows::new(&values, self.segment.dim)?;
-            let added = radius_join(Some(queries), added, radius, distance, ctx)?;
+            let added = radius_join(
+                Input::new(Some(queries), added),
+                None,
+                radius,
+                distance,
+                ctx,
+            )?;
             for query in 0..queries.len() {
                 for at in added.lims[query] as usize..added.lims[query + 1] as usize {
                     let id = ids[added.indices[at] as usize];
@@ -307,7 +321,8 @@ impl Index {
                 return Ok(pairs);
             }
         }
-        stream_sides(Some(left), right, radius, ctx, &mut hand_over)?;
+        let keys = PairKeys::default();
+        stream_sides(Some(left), right, keys, radius, ctx, &mut hand_over)?;
         ctx.check()?;
         Ok(pairs)
     }

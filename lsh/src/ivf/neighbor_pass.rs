@@ -114,9 +114,13 @@ impl<T: Scalar> CodeJoin<'_, T> {
             seen.insert(item);
         });
         candidates.clear();
+        let lets_in = |other| {
+            let apart = self.apart.as_ref();
+            apart.is_none_or(|apart| apart.lets_in(row, other))
+        };
         for item in before.of(row) {
             before.near(item, |other| {
-                if seen.insert(other) {
+                if seen.insert(other) && lets_in(other) {
                     candidates.push(other);
                 }
             });

@@ -53,26 +53,21 @@ const REDUCED: &str = "rows reduced to a few values";
 const WORTH: f64 = 0.9;
 
 impl AxesFilter {
-    /// Rows reduced to as many values as make it quickest to find all pairs that are not further
-    /// apart than `bound`; `None` where nothing is quicker than whole rows.
+    /// Rows reduced to as many values as make it quickest to find, of so many pairs, all that are not
+    /// further apart than `bound`; `None` where nothing is quicker than whole rows.
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn where_it_pays<T: Scalar>(
         left: Option<&Vectors<'_, T>>,
         right: &Vectors<'_, T>,
+        pairs: u64,
         bound: f32,
         ctx: &Context,
     ) -> Result<Option<Self>> {
         let dim = right.rows.dim();
-        let items = right.rows.len();
-        let (rows, pairs) = match left {
-            Some(left) => (
-                items + left.rows.len(),
-                left.rows.len() as f64 * items as f64,
-            ),
-            None => (items, (items as f64).powi(2) / 2.0),
-        };
+        let rows = right.rows.len() + left.map_or(0, |left| left.rows.len());
+        let pairs = pairs as f64;
         let costs = Costs::of(ctx.isa());
         let filtered = |values, near| costs.axes_filter((rows, dim), pairs, values, near);
         let enough = WORTH * costs.compare(pairs, dim);
@@ -297,7 +292,11 @@ mod tests {
     use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
     use super::*;
-    use crate::{base::metric::Metric, base::random::gaussian, join::radius::stream_sides};
+    use crate::{
+        base::{keys::PairKeys, metric::Metric, random::gaussian},
+        join::radius::stream_sides,
+        pairs::top_k_join::pairs,
+    };
 
     const DIM: usize = 130;
 
@@ -396,14 +395,24 @@ mod tests {
             Metric::Cosine => (2.0 * radius).sqrt(),
             _ => radius,
         };
-        let filter = AxesFilter::where_it_pays(left.as_ref(), &right, bound as f32, &ctx).unwrap();
+        let pairs = pairs(left.as_ref(), &right);
+        let filter =
+            AxesFilter::where_it_pays(left.as_ref(), &right, pairs, bound as f32, &ctx).unwrap();
         assert!(filter.is_some(), "{metric}");
         let mut found = BTreeSet::new();
         let hand_over = |pairs: Vec<(u32, u32, f64)>| {
             found.extend(pairs.into_iter().map(|(left, right, _)| (left, right)));
             Ok(())
         };
-        stream_sides(left.as_ref(), &right, radius, &ctx, hand_over).unwrap();
+        stream_sides(
+            left.as_ref(),
+            &right,
+            PairKeys::default(),
+            radius,
+            &ctx,
+            hand_over,
+        )
+        .unwrap();
         let comparable = |values: &[f64]| {
             let mut values = values.to_vec();
             if metric == Metric::Cosine {
@@ -452,7 +461,8 @@ mod tests {
         let ctx = Context::on(Isa::SCALAR);
         for (metric, bound) in [(Metric::Euclidean, 1e3), (Metric::Manhattan, 1.0)] {
             let side = Vectors::new("items", rows, metric, &ctx).unwrap();
-            let filter = AxesFilter::where_it_pays(None, &side, bound, &ctx).unwrap();
+            let filter =
+                AxesFilter::where_it_pays(None, &side, pairs(None, &side), bound, &ctx).unwrap();
             assert!(filter.is_none(), "{metric}");
         }
     }

@@ -17,7 +17,8 @@ use rayon::prelude::*;
 
 use crate::{
     base::{
-        ROW_NUMBERS, context::Context, error::Result, magnitude, metric::Metric, report::Estimate,
+        ROW_NUMBERS, context::Context, error::Result, input::Input, keys::Keys, magnitude,
+        metric::Metric, report::Estimate,
     },
     pairs::results::{NEIGHBORS, Neighbors},
     planner::{Planner, prediction::PlanStudy},
@@ -41,6 +42,8 @@ const ROUNDING: f64 = 1e-9;
 /// themselves, a row then not being its own neighbour.
 pub(crate) struct Products<'a, T> {
     with_itself: bool,
+    /// Keys of queries and items, where those of equal keys are kept apart.
+    apart: Option<Keys<'a>>,
     queries: Rows<'a, T>,
     items: Rows<'a, T>,
     /// The norms of the queries.
@@ -57,19 +60,43 @@ struct Group {
 impl<'a, T: Scalar> Products<'a, T> {
     /// # Errors
     /// When a row holds NaN, infinity, or a number whose products could exceed the largest one.
-    pub(crate) fn new(
-        queries: Option<Rows<'a, T>>,
-        items: Rows<'a, T>,
-        ctx: &Context,
-    ) -> Result<Self> {
+    pub(crate) fn new(input: Input<'a, T>, ctx: &Context) -> Result<Self> {
+        let Input { queries, items, .. } = input;
         magnitude::check("items", items, Metric::InnerProduct, ctx)?;
         if let Some(queries) = queries {
             magnitude::check("queries", queries, Metric::InnerProduct, ctx)?;
         }
         let of_items = norms_of(items, ctx)?;
         let groups = groups(&of_items)?;
+        Self::in_groups(input, of_items, groups, ctx)
+    }
+
+    /// The same with all items in one group, whatever their norms: for joins that compare all pairs.
+    ///
+    /// # Errors
+    /// As [`Products::new`].
+    pub(crate) fn in_one_group(input: Input<'a, T>, ctx: &Context) -> Result<Self> {
+        let of_items = norms_of(input.items, ctx)?;
+        let all = Group {
+            longest: of_items.iter().copied().fold(0.0, f64::max),
+            items: memory::collect(0..input.items.len() as u32, ROW_NUMBERS)?,
+        };
+        Self::in_groups(input, of_items, vec![all], ctx)
+    }
+
+    fn in_groups(
+        Input {
+            queries,
+            items,
+            apart,
+        }: Input<'a, T>,
+        of_items: Vec<f64>,
+        groups: Vec<Group>,
+        ctx: &Context,
+    ) -> Result<Self> {
         Ok(Self {
             with_itself: queries.is_none(),
+            apart: apart.map(Keys::two_sided),
             queries: queries.unwrap_or(items),
             items,
             of_queries: match queries {
@@ -109,10 +136,10 @@ impl<'a, T: Scalar> Products<'a, T> {
         Others { k }
     }
 
-    /// All queries and the items of the largest group, augmented.
-    fn largest_augmented(&self) -> Result<Augmented<T>> {
-        let queries = memory::collect(0..self.queries.len() as u32, ROW_NUMBERS)?;
-        self.augmented(&self.groups[self.largest()], &queries)
+    /// The keys by which these queries and the items of a group are kept apart.
+    fn keys_of(&self, group: &Group, queries: &[u32]) -> Result<OfBoth> {
+        let keys = self.apart.map(|keys| keys.gather(queries, &group.items));
+        keys.transpose()
     }
 
     /// These queries and the items of a group, augmented.
@@ -146,7 +173,7 @@ impl<'a, T: Scalar> Products<'a, T> {
         &self,
         k: usize,
         ctx: &Context,
-        mut join: impl FnMut(Rows<'_, T>, Rows<'_, T>, usize) -> Result<Neighbors<T>>,
+        mut join: impl FnMut(Input<'_, T>, usize) -> Result<Neighbors<T>>,
     ) -> Result<Neighbors<T>> {
         let mut best = Best::new(self.queries.len(), k)?;
         let mut recalls = Vec::new();
@@ -161,7 +188,8 @@ impl<'a, T: Scalar> Products<'a, T> {
             }
             let augmented = self.augmented(group, &queries)?;
             let (left, right) = augmented.sides()?;
-            let found = join(left, right, self.k_of_group(k))?;
+            let keys = self.keys_of(group, &queries)?;
+            let found = join(input_of((left, right), &keys), self.k_of_group(k))?;
             drop(augmented);
             recalls.push(ctx.recall().map(|recall| self.others(k).found(recall)));
             self.merge(&mut best, group, recalls.len(), &queries, &found, ctx)?;
@@ -213,6 +241,19 @@ impl<'a, T: Scalar> Products<'a, T> {
                 Ok::<_, crate::Error>(())
             },
         )
+    }
+}
+
+/// Keys of queries and items, if there are some.
+type OfBoth = Option<(Option<Vec<u32>>, Vec<u32>)>;
+
+/// The join of two sides with these keys.
+fn input_of<'a, T>((queries, items): (Rows<'a, T>, Rows<'a, T>), keys: &'a OfBoth) -> Input<'a, T> {
+    let apart = keys.as_ref();
+    Input {
+        queries: Some(queries),
+        items,
+        apart: apart.map(|(queries, items)| Keys::new(items).queries(queries.as_deref())),
     }
 }
 
@@ -285,7 +326,7 @@ impl Best {
 
     /// The recall of all, from that of each group: the mean over neighbours.
     fn recall(&self, recalls: &[Option<Estimate>]) -> Option<Estimate> {
-        let recalls: Vec<Estimate> = recalls.iter().copied().collect::<Option<_>>()?;
+        let recalls = recalls.iter().copied().collect::<Option<Vec<Estimate>>>()?;
         let mut found = vec![0_usize; recalls.len() + 1];
         for hit in &self.hits {
             found[hit.group as usize] += 1;
@@ -294,21 +335,7 @@ impl Best {
         if recalls.len() < 2 || all == 0 {
             return recalls.first().copied();
         }
-        let weights = found[1..].iter().map(|&found| found as f64 / all as f64);
-        let weighted: Vec<(f64, &Estimate)> = weights.zip(&recalls).collect();
-        let mean = |of: fn(&Estimate) -> f64| {
-            let sum = weighted
-                .iter()
-                .map(|&(weight, recall)| weight * of(recall))
-                .sum::<f64>();
-            sum.clamp(0.0, 1.0)
-        };
-        Some(Estimate {
-            value: mean(|recall| recall.value),
-            low: mean(|recall| recall.low),
-            high: mean(|recall| recall.high),
-            rows: recalls.iter().map(|recall| recall.rows).sum(),
-        })
+        Some(Estimate::of_parts(found[1..].iter().copied().zip(recalls)))
     }
 
     fn neighbors<T: Scalar>(&self) -> Result<Neighbors<T>> {
@@ -331,12 +358,13 @@ pub(crate) fn study<T: Scalar>(
     products: &Products<'_, T>,
     k: usize,
 ) -> Result<PlanStudy> {
-    let augmented = products.largest_augmented()?;
-    let (queries, items) = augmented.sides()?;
+    let largest = &products.groups[products.largest()];
+    let queries = memory::collect(0..products.queries.len() as u32, ROW_NUMBERS)?;
+    let augmented = products.augmented(largest, &queries)?;
+    let keys = products.keys_of(largest, &queries)?;
     let planner = planner.for_others(products.others(k));
     planner.study_rows(
-        Some(queries),
-        items,
+        input_of(augmented.sides()?, &keys),
         products.k_of_group(k),
         Metric::InnerProduct,
     )

@@ -3,7 +3,10 @@
 use lshjoin_kernels::{Rows, Scalar};
 
 use crate::{
-    base::{check::positive, context::Context, error::Result, metric::Metric, plan::JoinPlan},
+    base::{
+        check::positive, context::Context, error::Result, input::Input, metric::Metric,
+        plan::JoinPlan,
+    },
     ivf::{
         probe_lists::ProbeLists,
         state::{IvfState, PlannedJoin},
@@ -25,7 +28,7 @@ use crate::{
     },
     vectors::{
         Sides, Vectors,
-        duplicates::{Distinct, kept},
+        duplicates::Distinct,
         principal_axes::{self, PrincipalAxes},
     },
 };
@@ -35,30 +38,28 @@ use crate::{
 /// # Errors
 /// As [`KnnJoin::run`](crate::KnnJoin::run).
 pub(crate) fn by_plan<T: Scalar>(
-    queries: Option<Rows<'_, T>>,
-    items: Rows<'_, T>,
+    input: Input<'_, T>,
     k: usize,
     metric: Metric,
     plan: &JoinPlan,
     ctx: &Context,
 ) -> Result<Neighbors<T>> {
     if metric == Metric::InnerProduct {
-        return join_products(&Products::new(queries, items, ctx)?, k, plan, ctx);
+        return join_products(&Products::new(input, ctx)?, k, plan, ctx);
     }
-    join_by(queries, items, k, metric, plan, ctx)
+    join_by(input, k, metric, plan, ctx)
 }
 
 /// The same for rows that are ready for their metric: for inner products, augmented.
 fn join_by<T: Scalar>(
-    queries: Option<Rows<'_, T>>,
-    items: Rows<'_, T>,
+    input: Input<'_, T>,
     k: usize,
     metric: Metric,
     plan: &JoinPlan,
     ctx: &Context,
 ) -> Result<Neighbors<T>> {
     let choose = |_: Sides<'_, '_, T>, _| Ok((PlannedJoin::of(*plan), ()));
-    Ok(join(queries, items, k, metric, ctx, choose)?.0)
+    Ok(join(input, k, metric, ctx, choose)?.0)
 }
 
 /// Joins by inner product, group by group, by the plan for the largest.
@@ -69,30 +70,26 @@ fn join_products<T: Scalar>(
     ctx: &Context,
 ) -> Result<Neighbors<T>> {
     let others = products.others(k);
-    products.knn(k, ctx, |queries, items, k| {
-        let plan = plan.for_fewer(items.len() as f64 / products.most().max(1) as f64);
+    products.knn(k, ctx, |input, k| {
+        let plan = plan.for_fewer(input.items.len() as f64 / products.most().max(1) as f64);
         let plan = plan.until(|recall| others.of_all(recall));
-        join_by(Some(queries), items, k, Metric::InnerProduct, &plan, ctx)
+        join_by(input, k, Metric::InnerProduct, &plan, ctx)
     })
 }
 
 /// Joins by the plan that is chosen for the rows that take part and for so many neighbours. Also
 /// returns what else `choose` does.
 fn join<T: Scalar, E>(
-    queries: Option<Rows<'_, T>>,
-    items: Rows<'_, T>,
+    input: Input<'_, T>,
     k: usize,
     metric: Metric,
     ctx: &Context,
     choose: impl FnOnce(Sides<'_, '_, T>, usize) -> Result<(PlannedJoin<T>, E)>,
 ) -> Result<(Neighbors<T>, E)> {
     ctx.begin_stage("duplicates");
-    let distinct = Distinct::of(items, kept(queries.is_none(), k), ctx)?;
+    let distinct = Distinct::of_input(&input, None, k, ctx)?;
     ctx.begin_stage("codes");
-    let mut right = Vectors::of_items(items, metric, distinct, ctx)?;
-    let mut left = queries
-        .map(|queries| right.prepare_other("queries", queries, ctx))
-        .transpose()?;
+    let (mut left, mut right) = Vectors::of_input(input, metric, distinct, ctx)?;
     let (choice, other) = choose((left.as_ref(), &right), k)?;
     let found = join_sides(left.as_mut(), &mut right, k, choice, ctx)?;
     Ok((found, other))
@@ -175,8 +172,7 @@ fn join_sides<T: Scalar>(
 /// # Errors
 /// As [`KnnJoin::run`](crate::KnnJoin::run).
 pub(crate) fn by_recall<T: Scalar>(
-    queries: Option<Rows<'_, T>>,
-    items: Rows<'_, T>,
+    input: Input<'_, T>,
     k: usize,
     metric: Metric,
     recall: f64,
@@ -185,11 +181,9 @@ pub(crate) fn by_recall<T: Scalar>(
 ) -> Result<(Neighbors<T>, PredictedPlan)> {
     let planner = Planner::new(recall, seed, ctx)?;
     if metric != Metric::InnerProduct {
-        return join(queries, items, k, metric, ctx, |sides, k| {
-            planner.choose(sides, k)
-        });
+        return join(input, k, metric, ctx, |sides, k| planner.choose(sides, k));
     }
-    let products = Products::new(queries, items, ctx)?;
+    let products = Products::new(input, ctx)?;
     if products.groups() > 1 {
         let planned = inner_product::study(planner, &products, k)?.chosen;
         let found = join_products(&products, k, &planned.plan, ctx)?;
@@ -197,10 +191,8 @@ pub(crate) fn by_recall<T: Scalar>(
     }
     let planner = planner.for_others(products.others(k));
     let mut planned = None;
-    let found = products.knn(k, ctx, |queries, items, k| {
-        let (found, chosen) = join(Some(queries), items, k, metric, ctx, |sides, k| {
-            planner.choose(sides, k)
-        })?;
+    let found = products.knn(k, ctx, |input, k| {
+        let (found, chosen) = join(input, k, metric, ctx, |sides, k| planner.choose(sides, k))?;
         planned = Some(chosen);
         Ok(found)
     })?;
@@ -217,8 +209,7 @@ pub(crate) fn by_recall<T: Scalar>(
 /// # Errors
 /// As [`KnnJoin::study`](crate::KnnJoin::study).
 pub(crate) fn study<T: Scalar>(
-    queries: Option<Rows<'_, T>>,
-    items: Rows<'_, T>,
+    input: Input<'_, T>,
     k: usize,
     metric: Metric,
     recall: f64,
@@ -228,7 +219,7 @@ pub(crate) fn study<T: Scalar>(
     positive("k", k)?;
     let planner = Planner::new(recall, seed, ctx)?;
     if metric == Metric::InnerProduct {
-        return inner_product::study(planner, &Products::new(queries, items, ctx)?, k);
+        return inner_product::study(planner, &Products::new(input, ctx)?, k);
     }
-    planner.study_rows(queries, items, k, metric)
+    planner.study_rows(input, k, metric)
 }

@@ -1,5 +1,5 @@
-//! The k nearest where k is most of the items: all distances are computed and sorted, one query
-//! after the other.
+//! The k nearest where k is most of the items that a query is compared with: all distances are
+//! computed and sorted, one query after the other.
 
 use std::cmp::Ordering;
 
@@ -8,7 +8,10 @@ use rayon::prelude::*;
 
 use crate::{
     base::{context::Context, error::Result},
-    pairs::results::{NEIGHBORS, Neighbors},
+    pairs::{
+        apart::Apart,
+        results::{NEIGHBORS, Neighbors},
+    },
     vectors::Vectors,
 };
 
@@ -29,7 +32,23 @@ pub(crate) fn by_sorting<T: Scalar>(
     ctx: &Context,
 ) -> Result<Neighbors<T>> {
     let items = right.internal_ids()?;
+    of_each(left, right, k, |_| &items, ctx)
+}
+
+/// The k nearest of each left row among the items that `items_of` has for it; a self-join of `right`
+/// when `left` is `None`.
+///
+/// # Errors
+/// As [`by_sorting`].
+pub(crate) fn of_each<'i, T: Scalar>(
+    left: Option<&Vectors<'_, T>>,
+    right: &Vectors<'_, T>,
+    k: usize,
+    items_of: impl Fn(u32) -> &'i [u32] + Sync,
+    ctx: &Context,
+) -> Result<Neighbors<T>> {
     let with_itself = left.is_none();
+    let apart = Apart::of(left, right)?;
     let left = left.unwrap_or(right);
     let (rows, slots) = (left.len(), k.min(right.len().max(1)));
     let values = rows.saturating_mul(slots);
@@ -48,7 +67,11 @@ pub(crate) fn by_sorting<T: Scalar>(
                 measured,
             } = buffers;
             let row = row as u32;
-            let others = items.iter().filter(|&&item| !with_itself || item != row);
+            let items = items_of(row).iter();
+            let others = items.filter(|&&item| {
+                (!with_itself || item != row)
+                    && apart.as_ref().is_none_or(|apart| apart.lets_in(row, item))
+            });
             pairs.clear();
             memory::extend(pairs, others.map(|&item| (row, item)), NEIGHBORS)?;
             left.distances(right, pairs, of_pairs, ctx.isa())?;

@@ -8,6 +8,7 @@ use lshjoin_kernels::{Quantised, Scalar};
 use crate::{
     base::{context::Context, error::Result},
     pairs::{
+        apart::Apart,
         code_lists::{CodeLists, CodeSink},
         results::Neighbors,
         tile_join::{BlockPair, TileJoin},
@@ -25,6 +26,7 @@ pub(crate) struct CodeJoin<'a, T> {
     /// The codes of the left side, if there is one, and of the right, without their errors.
     pub(crate) codes: (Option<Quantised<'a>>, Quantised<'a>),
     pub(crate) lists: CodeLists,
+    pub(crate) apart: Option<Apart<'a>>,
     /// Neighbours that are asked for; there may be fewer.
     pub(crate) k: usize,
     pub(crate) ctx: &'a Context,
@@ -49,6 +51,7 @@ impl<'a, T: Scalar> CodeJoin<'a, T> {
             first: left.is_none().then_some(0),
             codes: (of_left, codes.1.without_errors()),
             lists: CodeLists::new(left.unwrap_or(right).len(), k, right.len())?,
+            apart: Apart::of(left, right)?,
             k,
             ctx,
         })
@@ -74,8 +77,10 @@ impl<'a, T: Scalar> CodeJoin<'a, T> {
         CodeSink {
             lists: &self.lists,
             first: self.first,
+            apart: self.apart.as_ref(),
             both_ways: false,
-            of_panel: true,
+            // The nearest of a panel may all be such as are kept apart.
+            of_panel: self.apart.is_none(),
             isa: self.ctx.isa(),
         }
     }
@@ -129,7 +134,10 @@ impl<'a, T: Scalar> CodeJoin<'a, T> {
             return Ok(());
         }
         let right = self.right.internal_ids()?;
-        let rows = short(right.len());
+        let mut rows = short(right.len());
+        if let Some(apart) = &self.apart {
+            apart.unfilled(&mut rows, self.k, |row| self.lists.items(row).len());
+        }
         if rows.is_empty() {
             return Ok(());
         }

@@ -22,6 +22,7 @@ use crate::{
         error::{Error, Result},
     },
     pairs::{
+        apart::Apart,
         results::{NEIGHBORS, Neighbors},
         tile_join::PairSink,
     },
@@ -265,6 +266,8 @@ pub(crate) struct CodeSink<'a> {
     /// The right row that the first left one is, where left rows are also right ones: a row is not
     /// its own neighbour.
     pub(crate) first: Option<u32>,
+    /// Which pairs are left out.
+    pub(crate) apart: Option<&'a Apart<'a>>,
     /// Whether a pair is added to the list of its right row too.
     pub(crate) both_ways: bool,
     /// Take from each panel only what is among its own nearest: for rows that have no bound yet.
@@ -380,6 +383,9 @@ impl<T: Scalar> PairSink<T> for CodeSink<'_> {
         near: &mut Vec<Near>,
         groups: &mut Groups,
     ) -> Result<()> {
+        if let Some(apart) = self.apart {
+            near.retain(|pair| apart.lets_in(left[pair.left as usize], right[pair.right as usize]));
+        }
         let Some(first) = self.first else {
             return self.insert(left, (right, 0), near.iter().map(straight), groups);
         };

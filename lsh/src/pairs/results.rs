@@ -22,7 +22,7 @@ pub struct Neighbors<T> {
 
 impl<T: Scalar> Neighbors<T> {
     /// The neighbours of one query, nearest first.
-    pub(crate) fn of(&self, query: u32) -> impl Iterator<Item = u32> {
+    pub(crate) fn of(&self, query: u32) -> impl Iterator<Item = u32> + Clone {
         let list = &self.indices[query as usize * self.k..][..self.k];
         list.iter()
             .take_while(|&&index| index >= 0)

@@ -3,7 +3,7 @@
 use lshjoin_kernels::{Isa, Near, Scalar, memory};
 
 use crate::{
-    base::{context::Context, error::Result, metric::Metric},
+    base::{context::Context, error::Result, keys::PairKeys, metric::Metric},
     pairs::{
         results::{PAIRS, Pair},
         tile_join::PairSink,
@@ -19,6 +19,8 @@ pub(crate) struct ThresholdSink<'a, T> {
     /// The Euclidean distance, in the measure of codes, that pairs within the threshold never
     /// exceed.
     pub(crate) bound: f32,
+    /// Which pairs of rows are let in.
+    pub(crate) keys: PairKeys<'a>,
     /// In a self-join each pair is compared once but wanted both ways.
     pub(crate) with_itself: bool,
     pub(crate) isa: Isa,
@@ -47,6 +49,7 @@ impl<'a, T: Scalar> ThresholdSink<'a, T> {
             right: right.unwrap_or(left),
             threshold,
             bound,
+            keys: PairKeys::default(),
             with_itself: right.is_none(),
             isa: ctx.isa(),
             earlier: Vec::new(),
@@ -110,6 +113,9 @@ impl<T: Scalar> PairSink<T> for ThresholdSink<'_, T> {
         scratch: &mut Self::Scratch,
     ) -> Result<()> {
         let rows = |pair: &Near| (left[pair.left as usize], right[pair.right as usize]);
+        if !self.keys.is_empty() {
+            near.retain(|pair| self.keys.let_in(rows(pair)));
+        }
         scratch.pairs.clear();
         memory::extend(&mut scratch.pairs, near.iter().map(rows), PAIRS)?;
         self.left

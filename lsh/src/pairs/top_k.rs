@@ -5,6 +5,7 @@ use lshjoin_kernels::{LeftPanel, Near, RightPanel, Scalar, memory, near_pairs, n
 use crate::{
     base::{check::positive, context::Context, counting_sort::sort_by_row, error::Result},
     pairs::{
+        apart::Apart,
         results::{NEIGHBORS, Neighbors},
         tile_join::PairSink,
         top_k_lists::{Candidate, Merging, TopKLists},
@@ -18,6 +19,7 @@ pub(crate) struct TopK<'a, T> {
     pub(crate) k: usize,
     /// Whether it is a self-join, in which a row is not its own neighbour.
     with_itself: bool,
+    pub(crate) apart: Option<Apart<'a>>,
     ctx: &'a Context,
 }
 
@@ -41,6 +43,10 @@ impl<'a, T: Scalar> TopK<'a, T> {
     ) -> Result<Self> {
         positive("k", k)?;
         let with_itself = right.is_none();
+        let apart = match right {
+            None => Apart::of(None, left)?,
+            Some(right) => Apart::of(Some(left), right)?,
+        };
         let right = right.unwrap_or(left);
         // No list gets longer than there are other rows, whatever k asks for.
         let others = right.len().max(1);
@@ -48,6 +54,7 @@ impl<'a, T: Scalar> TopK<'a, T> {
             lists: TopKLists::new(left, right, k.min(others))?,
             k,
             with_itself,
+            apart,
             ctx,
         })
     }
@@ -187,6 +194,9 @@ impl<T: Scalar> PairSink<T> for TopKSink<'_, T> {
     ) -> Result<()> {
         if self.nearest.with_itself {
             near.retain(|pair| left[pair.left as usize] != right[pair.right as usize]);
+        }
+        if let Some(apart) = &self.nearest.apart {
+            near.retain(|pair| apart.lets_in(left[pair.left as usize], right[pair.right as usize]));
         }
         if self.both_ways {
             let turned = near.iter().map(|&pair| (pair.right, pair.left, pair));

@@ -8,6 +8,7 @@ use crate::{
     base::{ROW_NUMBERS, check::positive, context::Context, error::Result, report::Estimate},
     pairs::{
         by_sorting::{are_most, by_sorting},
+        groups::{GROUPS, Group, Groups},
         results::Neighbors,
         tile_join::{BlockPair, TileJoin},
         top_k::{TopK, TopKSink},
@@ -108,6 +109,37 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         self.nearest.finish()
     }
 
+    /// Compares the rows of each group, and ends the join.
+    ///
+    /// # Errors
+    /// When the run is cancelled, or there is no memory.
+    pub(crate) fn in_groups(self, groups: &Groups) -> Result<Neighbors<T>> {
+        self.ctx.count_pairs(groups.pairs());
+        let (left, right) = groups.order();
+        let cut = |right: &Range<usize>| right.end.min(right.start + FIRST_ROWS);
+        let first = groups.groups.iter().map(|Group { left, right }| {
+            let right = right.start..cut(right);
+            (left.clone(), right)
+        });
+        let rest = groups.groups.iter().map(|Group { left, right }| {
+            let right = cut(right)..right.end;
+            (left.clone(), right)
+        });
+        let rest = rest.filter(|(_, right)| !right.is_empty());
+        let (first, rest) = (
+            memory::collect(first, GROUPS)?,
+            memory::collect(rest, GROUPS)?,
+        );
+        // The nearest of a panel may all be such as are kept apart.
+        let unbounded = match self.nearest.apart {
+            None => self.nearest.unbounded(),
+            Some(_) => self.nearest.one_way(),
+        };
+        self.run(left, right, first, &unbounded)?;
+        self.run(left, right, rest, &self.nearest.one_way())?;
+        self.nearest.finish()
+    }
+
     /// Whether rows have no neighbours yet: the first speaks for all.
     fn is_unbounded(&self) -> bool {
         !self.left().is_empty() && self.nearest.lists.bound(0).is_infinite()
@@ -161,9 +193,15 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
             return Ok(());
         }
         let right = self.right.internal_ids()?;
-        let rows = unfilled(right.len());
+        let mut rows = unfilled(right.len());
+        let mut sink = self.nearest.unbounded();
+        if let Some(apart) = &self.nearest.apart {
+            let lists = &self.nearest.lists;
+            apart.unfilled(&mut rows, lists.k(), |row| lists.len_of(row));
+            sink = self.nearest.one_way();
+        }
         let blocks = vec![(0..rows.len(), 0..right.len())];
-        self.join(&rows, &right, blocks, &self.nearest.unbounded())
+        self.join(&rows, &right, blocks, &sink)
     }
 
     /// Compares ranges of positions in two orders of rows, and counts their pairs.

@@ -167,6 +167,11 @@ impl<'a, T: Scalar> TopKLists<'a, T> {
         f32::from_bits(self.bounds[row as usize].load(Ordering::Relaxed))
     }
 
+    /// How many candidates a row has.
+    pub(crate) fn len_of(&self, row: u32) -> usize {
+        self.shard(row).lengths[row as usize % SHARD]
+    }
+
     /// The rows that have fewer candidates than `wanted`.
     pub(crate) fn shorter_than(&self, wanted: usize) -> Vec<u32> {
         let of_shard = |(index, shard): (usize, &Mutex<Shard>)| {

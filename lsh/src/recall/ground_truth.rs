@@ -101,6 +101,11 @@ impl<T: Scalar> GroundTruth<T> {
         let values = sampled.rows.gather(&rows)?;
         let sample = Rows::new(&values, sampled.rows.dim())?;
         let sample = right.prepare_other("the sample", sample, ctx)?;
+        let keys = sampled.apart().map(|keys| {
+            let keys = rows.iter().map(|&row| keys[row as usize]);
+            memory::collect(keys, "keys of held-out rows")
+        });
+        let sample = sample.kept_apart(keys.transpose()?);
         // One neighbour more where a row finds itself, at distance 0.
         let k = k.min(right.len());
         let wanted = (k + usize::from(left.is_none())).min(right.len());
@@ -108,17 +113,23 @@ impl<T: Scalar> GroundTruth<T> {
         let rows = (0..).zip(&rows).map(|(position, &row)| {
             // Without itself. Among many equal rows it may not have found itself: then the last one
             // goes.
-            let others = found.of(position);
-            let others = others.filter(|&other| left.is_some() || other != row);
+            let distances = &found.distances[position as usize * wanted..];
+            let others = found.of(position).zip(distances);
+            let others = others.filter(|&(other, _)| left.is_some() || other != row);
+            let furthest = others.clone().take(k).last().map(|(_, &furthest)| furthest);
+            let others = others.take(k).map(|(other, _)| other);
             Ok::<_, Error>(KnownRow {
                 row,
-                furthest: found.distances[(position as usize + 1) * wanted - 1],
-                nearest: memory::collect(others.take(k), "neighbours of held-out rows")?,
+                furthest: furthest.unwrap_or(T::INFINITY),
+                nearest: memory::collect(others, "neighbours of held-out rows")?,
             })
         });
         let (mut calibration, mut check) = (Vec::new(), Vec::new());
         for (position, row) in rows.enumerate() {
             let row = row?;
+            if row.nearest.is_empty() {
+                continue; // kept apart from all others
+            }
             match position % CHECKING {
                 0 => check.push(row),
                 _ => calibration.push(row),
@@ -219,9 +230,10 @@ impl<T: Scalar> GroundTruth<T> {
         self.some(which)
             .map(|row| {
                 let distances = found(left.internal_id(row.row))?;
-                let nearest = distances.iter().take(self.k);
+                let known = row.nearest.len();
+                let nearest = distances.iter().take(known);
                 let near = nearest.filter(|&&distance| distance <= row.furthest);
-                Ok(near.count() as f64 / self.k as f64)
+                Ok(near.count() as f64 / known as f64)
             })
             .collect()
     }

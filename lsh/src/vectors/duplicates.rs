@@ -6,10 +6,10 @@ use std::cmp::Ordering;
 use lshjoin_kernels::{Rows, Scalar, Sorter, memory};
 use rayon::prelude::*;
 
-use crate::base::{ROW_NUMBERS, context::Context, error::Result};
+use crate::base::{ROW_NUMBERS, context::Context, error::Result, input::Input};
 
 /// Rows without most of their duplicates. Rows are duplicates when all their values are equal,
-/// −0 and 0 being equal.
+/// −0 and 0 being equal, and all their keys, where they have some.
 ///
 /// Of each group of duplicates the first `keep` rows are kept. What that has to be for the k
 /// nearest neighbours, the lower row coming first among equal distances:
@@ -26,32 +26,50 @@ pub(crate) struct Distinct {
     pub(crate) positions: Vec<u32>,
 }
 
-/// How many of equal items a join for the k nearest has to keep.
-pub(crate) fn kept(with_itself: bool, k: usize) -> usize {
-    k.saturating_add(usize::from(with_itself))
-}
-
 impl Distinct {
-    /// `None` when all rows are kept.
+    /// Of the items of a join for the k nearest; of equal ones those are duplicates that have the
+    /// same neighbours: where rows are kept apart or joined `within` groups, by their keys as well.
+    ///
+    /// # Errors
+    /// As [`Distinct::of`].
+    pub(crate) fn of_input<T: Scalar>(
+        input: &Input<'_, T>,
+        within: Option<&[u32]>,
+        k: usize,
+        ctx: &Context,
+    ) -> Result<Option<Self>> {
+        let (_, apart) = input.keys_apart();
+        let keys: Vec<&[u32]> = within.into_iter().chain(apart).collect();
+        let keep = k.saturating_add(usize::from(input.queries.is_none()));
+        Self::of(input.items, &keys, keep, ctx)
+    }
+
+    /// `None` when all rows are kept. Each of `keys` has a key for each row.
     ///
     /// # Errors
     /// When there are more rows than a `u32` can count, or the run is cancelled.
     pub(crate) fn of<T: Scalar>(
         rows: Rows<'_, T>,
+        keys: &[&[u32]],
         keep: usize,
         ctx: &Context,
     ) -> Result<Option<Self>> {
         ctx.check()?;
         let hashes = (0..rows.len()).into_par_iter();
-        let hashes = hashes.map(|row| hash(rows.row(row)));
+        let hashes = hashes.map(|row| {
+            let hash = hash(rows.row(row));
+            let keys = keys.iter().map(|keys| keys[row]);
+            keys.fold(hash, |hash, key| mix(hash ^ u64::from(key)))
+        });
         let hashes = memory::par_collect(hashes, "hashes of rows")?;
         ctx.check()?;
-        Self::by_hashes(rows, keep, &hashes)
+        Self::by_hashes(rows, keys, keep, &hashes)
     }
 
     /// Compares the rows of equal hashes. At least one row of each group is kept.
     fn by_hashes<T: Scalar>(
         rows: Rows<'_, T>,
+        keys: &[&[u32]],
         keep: usize,
         hashes: &[u64],
     ) -> Result<Option<Self>> {
@@ -67,17 +85,21 @@ impl Distinct {
             memory::extend(&mut dropped, rest, ROW_NUMBERS)
         };
         let row = |row: u32| rows.row(row as usize);
+        let of_keys = |row: u32| keys.iter().map(move |keys| keys[row as usize]);
         for same in order.chunk_by_mut(|&x, &y| hashes[x as usize] == hashes[y as usize]) {
             if same.len() <= keep {
                 continue;
             }
-            let first = row(same[0]);
-            if same.par_iter().all(|&other| row(other) == first) {
+            let first = same[0];
+            let is_same = |other| row(other) == row(first) && of_keys(other).eq(of_keys(first));
+            if same.par_iter().all(|&other| is_same(other)) {
                 drop_from(same)?;
             } else {
                 // Rows of a group stay in rising order.
-                same.sort_unstable_by(|&x, &y| compare(row(x), row(y)).then(x.cmp(&y)));
-                same.chunk_by(|&x, &y| compare(row(x), row(y)).is_eq())
+                let compare =
+                    |x, y| compare(row(x), row(y)).then_with(|| of_keys(x).cmp(of_keys(y)));
+                same.sort_unstable_by(|&x, &y| compare(x, y).then(x.cmp(&y)));
+                same.chunk_by(|&x, &y| compare(x, y).is_eq())
                     .try_for_each(&mut drop_from)?;
             }
         }
@@ -173,7 +195,7 @@ mod tests {
             let hashes =
                 (0..rows.len()).map(|row| hash(rows.row(row)) % collide.unwrap_or(u64::MAX));
             let hashes: Vec<u64> = hashes.collect();
-            let distinct = Distinct::by_hashes(rows, keep, &hashes).unwrap();
+            let distinct = Distinct::by_hashes(rows, &[], keep, &hashes).unwrap();
             distinct.unwrap_or_else(|| Distinct {
                 kept: all.clone(),
                 positions: all.clone(),
@@ -185,7 +207,14 @@ mod tests {
         let ctx = Context::new().unwrap();
         for metric in [Metric::Euclidean, Metric::Manhattan, Metric::Cosine] {
             let join = |queries, items| {
-                by_plan(queries, items, k, metric, &JoinPlan::Exact, &ctx).unwrap()
+                by_plan(
+                    Input::new(queries, items),
+                    k,
+                    metric,
+                    &JoinPlan::Exact,
+                    &ctx,
+                )
+                .unwrap()
             };
             let expected = expand(&join(None, rows), &all, &all);
             assert_eq!(
@@ -223,7 +252,7 @@ mod tests {
             values.copy_within(original..original + DIM, row * DIM);
         }
         let (rows, ctx, k) = (Rows::new(&values, DIM).unwrap(), Context::new().unwrap(), 4);
-        let Distinct { kept, positions } = Distinct::of(rows, k + 1, &ctx).unwrap().unwrap();
+        let Distinct { kept, positions } = Distinct::of(rows, &[], k + 1, &ctx).unwrap().unwrap();
         assert!(kept.len() < 4200);
         let some = rows.gather(&kept).unwrap();
         let some = Rows::new(&some, DIM).unwrap();
@@ -243,8 +272,8 @@ mod tests {
         ];
         for plan in plans.into_iter().chain([JoinPlan::Exact]) {
             for metric in [Metric::Euclidean, Metric::Cosine, Metric::Manhattan] {
-                let found = by_plan(None, rows, k, metric, &plan, &ctx).unwrap();
-                let of_some = by_plan(None, some, k, metric, &plan, &ctx).unwrap();
+                let found = by_plan(Input::new(None, rows), k, metric, &plan, &ctx).unwrap();
+                let of_some = by_plan(Input::new(None, some), k, metric, &plan, &ctx).unwrap();
                 let expected = expand(&of_some, &positions, &kept);
                 let all: Vec<u32> = (0..rows.len() as u32).collect();
                 assert_eq!(expand(&found, &all, &all), expected, "{metric} {plan:?}");
@@ -254,7 +283,7 @@ mod tests {
 
     fn distinct<T: Scalar>(values: &[T], dim: usize, keep: usize) -> Option<(Vec<u32>, Vec<u32>)> {
         let rows = Rows::new(values, dim).unwrap();
-        let distinct = Distinct::of(rows, keep, &Context::new().unwrap()).unwrap();
+        let distinct = Distinct::of(rows, &[], keep, &Context::new().unwrap()).unwrap();
         distinct.map(|distinct| (distinct.kept, distinct.positions))
     }
 
@@ -304,7 +333,9 @@ mod tests {
     fn rows_of_one_hash_are_told_apart() {
         let values: Vec<f32> = (0..600).map(|row| (row * 7 % 200) as f32).collect();
         let rows = Rows::new(&values, 1).unwrap();
-        let distinct = Distinct::by_hashes(rows, 2, &[9; 600]).unwrap().unwrap();
+        let distinct = Distinct::by_hashes(rows, &[], 2, &[9; 600])
+            .unwrap()
+            .unwrap();
         assert_eq!(distinct.kept, (0..400).collect::<Vec<_>>());
         assert!(
             (0..600).all(
@@ -325,5 +356,15 @@ mod tests {
         hashes.sort_unstable();
         hashes.dedup();
         assert_eq!(hashes.len(), 1 << 16);
+    }
+
+    #[test]
+    fn rows_of_different_keys_are_no_duplicates() {
+        let (rows, ctx) = ([1.0_f32; 6], Context::new().unwrap());
+        let rows = Rows::new(&rows, 1).unwrap();
+        let keys: [&[u32]; 2] = [&[1, 1, 2, 1, 2, 1], &[5, 5, 5, 5, 5, 6]];
+        let distinct = Distinct::of(rows, &keys, 1, &ctx).unwrap().unwrap();
+        assert_eq!(distinct.kept, [0, 2, 5]);
+        assert_eq!(distinct.positions, [0, 0, 1, 0, 1, 2]);
     }
 }

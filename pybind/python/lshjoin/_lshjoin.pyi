@@ -15,6 +15,8 @@ from typing_extensions import Self
 Matrix = NDArray[np.float16] | NDArray[np.float32] | NDArray[np.float64]
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Progress = Callable[[int, int], object] | None
+# Of the queries, if there are some, and of the items: a number a row, 2**32 - 1 for none.
+Keys = tuple[NDArray[np.uint32] | None, NDArray[np.uint32]] | None
 
 __version__: str
 
@@ -157,6 +159,8 @@ def knn_join(
     k: int,
     *,
     metric: str,
+    within: Keys = None,  # only rows of equal keys
+    apart: Keys = None,  # no rows of equal keys
     plan: str | None = None,  # from one of the functions below; without one, for the recall
     recall: float = 0.95,
     seed: int = 0,  # 64 bits
@@ -172,6 +176,8 @@ def plan_knn_join(
     k: int,
     *,
     metric: str,
+    within: Keys = None,
+    apart: Keys = None,
     recall: float,
     seed: int,  # 64 bits
     num_threads: int | None = None,
@@ -237,6 +243,8 @@ def radius_join(
     radius: float,
     *,
     metric: str,
+    within: Keys = None,
+    apart: Keys = None,
     num_threads: int | None = None,
     on_progress: Progress = None,
 ) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64]]:
@@ -255,6 +263,8 @@ class RadiusJoinBatches:
         radius: float,
         *,
         metric: str,
+        within: Keys = None,
+        apart: Keys = None,
         batch_size: int,
         num_threads: int | None = None,
     ) -> RadiusJoinBatches: ...

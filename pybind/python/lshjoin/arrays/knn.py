@@ -12,8 +12,9 @@ from lshjoin import engine
 from lshjoin.arrays.exclude import excluded, nearest_but
 from lshjoin.arrays.ids import side_ids
 from lshjoin.arrays.neighbors import Edges, JoinedRows, NearestMetric, Neighbors
-from lshjoin.arrays.sides import sides
+from lshjoin.arrays.sides import NO_KEYS, SideKeys, keys_of_rows, side_keys, sides
 from lshjoin.base.checks import to_float, to_k, to_natural
+from lshjoin.base.keys import RowKeys
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.progress import Progress, reporter
 
@@ -30,6 +31,8 @@ def knn_join(
     ids: ArrayLike | None = None,
     query_ids: ArrayLike | None = None,
     exclude: ArrayLike | Edges | None = None,
+    within: RowKeys | None = None,
+    apart: RowKeys | None = None,
     recall: float | None = None,
     plan: JoinPlan | None = None,
     seed: SupportsIndex | None = None,
@@ -56,6 +59,12 @@ def knn_join(
         exclude: pairs of a query and an item that are known beforehand and are to be left out, by
             ids or, without these, row numbers: (p, 2) array-like, or :class:`Edges` of an earlier
             result. In a self-join both ways. The next nearest take their places.
+        within: a key a row, integers or strings: only rows of equal keys are neighbours, as within
+            a country or a postcode. For two arrays a pair, ``(query_keys, item_keys)``. A row
+            without a key (None, NaN, masked) has no neighbours. There may be one group of rows or a
+            million; memory holds a copy of the rows of a large one.
+        apart: a key a row, like ``within``, but those of neighbours have to differ: none is of the
+            same document, user or day. A row without a key may have any neighbours.
         recall: the share of the true neighbours to find, above 0; 0.95 if None. 1.0 compares all
             pairs, as do small joins whatever the recall.
         plan: what to do, from :func:`plan_knn_join`, an earlier result's ``plan`` or
@@ -73,14 +82,15 @@ def knn_join(
         it: the recall of held-out rows, the pairs that were compared, the time of each stage.
 
     Raises:
-        TypeError: for arrays that do not hold real numbers, sparse ones among them, a plan with a
-            recall or seed, or ids that are not of one kind.
+        TypeError: for arrays that do not hold real numbers, sparse ones among them, keys that are
+            no integers or strings or not one kind of them, ids that are not of one kind, or a plan
+            with a recall or seed.
         NotFiniteError: for NaN and infinity, with the row and the dimension; a ValueError.
         ValueError: for anything masked, values so large that a distance might not fit the type (in
             float32 from about 1e38 on, for inner products from about 1e19 / sqrt(d)), arrays that
             are not 2-D, different numbers of columns, ``k`` below 1, a recall that is not above 0
-            and at most 1; ids that are not as many as rows, null or there twice, and pairs to
-            exclude of rows that there are not.
+            and at most 1; keys that are not one a row; ids that are not as many as rows, null or
+            there twice, and pairs to exclude of rows that there are not.
 
     Examples:
         >>> import numpy as np
@@ -107,6 +117,16 @@ def knn_join(
         array(['c', 'c', 'a'], dtype=object)
         >>> knn_join(items, k=1, ids=["a", "b", "c"], exclude=[("a", "c")]).indices.ravel()
         array(['b', 'c', 'b'], dtype=object)
+        >>> knn_join(items, k=1, within=["at", "de", "at"]).indices
+        array([[ 2],
+               [-1],
+               [ 0]])
+        >>> knn_join([[3, 3]], items, k=1, within=(["at"], ["at", "de", "at"])).indices
+        array([[2]])
+        >>> knn_join(items, k=1, apart=["a", "b", "a"]).indices
+        array([[1],
+               [2],
+               [1]])
     """
     k = to_k(k)
     query_rows, item_rows = sides(queries, items)
@@ -114,6 +134,7 @@ def knn_join(
     of_queries, of_items = side_ids(query_ids, ids, query_count, len(item_rows))
     joined = JoinedRows(len(item_rows), query_rows is None, metric, of_queries, of_items)
     pairs = None if exclude is None else excluded(exclude, joined, query_count)
+    keys = side_keys(query_rows, item_rows, within=within, apart=apart)
     if plan is not None and not isinstance(plan, JoinPlan):
         raise TypeError(f"plan must be a JoinPlan, not {type(plan).__name__}")
     if plan is not None and (recall is not None or seed is not None):
@@ -125,6 +146,7 @@ def knn_join(
             item_rows,
             columns,
             metric=metric,
+            **keys,
             plan=None if plan is None else plan._json,
             recall=0.95 if recall is None else to_float(recall),
             seed=0 if seed is None else to_natural("seed", seed),
@@ -138,7 +160,13 @@ def knn_join(
         def find(rows: NDArray[np.int64], k: int) -> tuple[Floats, NDArray[np.int64]]:
             some = (item_rows if query_rows is None else query_rows)[rows]
             return engine.knn_join(
-                some, item_rows, k, metric=metric, plan=planned, num_threads=num_threads
+                some,
+                item_rows,
+                k,
+                metric=metric,
+                **keys_of_rows(keys, rows),
+                plan=planned,
+                num_threads=num_threads,
             )[:2]
 
         distances, indices = nearest_but(pairs, (distances, indices), len(item_rows), find)
@@ -151,6 +179,8 @@ def plan_knn_join(
     k: SupportsIndex = 10,
     *,
     metric: NearestMetric = "euclidean",
+    within: RowKeys | None = None,
+    apart: RowKeys | None = None,
     recall: float = 0.95,
     seed: SupportsIndex = 0,
     num_threads: int | None = None,
@@ -171,6 +201,8 @@ def plan_knn_join(
         items: (m, d) array-like; the queries themselves if None.
         k: neighbours a query, at least 1.
         metric: as for :func:`knn_join`.
+        within: as for :func:`knn_join`. All groups follow the plan for the largest one.
+        apart: as for :func:`knn_join`.
         recall: the share of the true neighbours to find, above 0 and at most 1.
         seed: where random choices start, 0 to 2**64 - 1.
         num_threads: threads to use; all cores if None. The plan does not depend on it, the seconds
@@ -199,6 +231,7 @@ def plan_knn_join(
         item_rows,
         k,
         metric=metric,
+        keys=side_keys(query_rows, item_rows, within=within, apart=apart),
         recall=recall,
         seed=seed,
         num_threads=num_threads,
@@ -212,6 +245,7 @@ def study(
     k: int,
     *,
     metric: NearestMetric,
+    keys: SideKeys = NO_KEYS,
     recall: float,
     seed: SupportsIndex,
     num_threads: int | None,
@@ -224,6 +258,7 @@ def study(
             item_rows,
             min(k, max(len(item_rows), 1)),
             metric=metric,
+            **keys,
             recall=to_float(recall),
             seed=to_natural("seed", seed),
             num_threads=num_threads,

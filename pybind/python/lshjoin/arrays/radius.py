@@ -15,8 +15,9 @@ from lshjoin.arrays.exclude import excluded
 from lshjoin.arrays.ids import side_ids
 from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import Edges, JoinedRows, Metric, Neighbors, RadiusNeighbors
-from lshjoin.arrays.sides import sides
+from lshjoin.arrays.sides import side_keys, sides
 from lshjoin.base.checks import short, to_k, to_radius
+from lshjoin.base.keys import RowKeys
 from lshjoin.base.progress import Progress, reporter
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def radius_join(
     ids: ArrayLike | None = None,
     query_ids: ArrayLike | None = None,
     exclude: ArrayLike | Edges | None = None,
+    within: RowKeys | None = None,
+    apart: RowKeys | None = None,
     num_threads: int | None = None,
     progress: Progress = None,
 ) -> RadiusNeighbors:
@@ -51,6 +54,8 @@ def radius_join(
         ids: (m,) what items are called in the result, as for :func:`knn_join`.
         query_ids: (n,) the same for queries, in :meth:`RadiusNeighbors.to_edges` and ``exclude``.
         exclude: pairs to be left out, as for :func:`knn_join`.
+        within: a key a row, of which those of neighbours are equal, as for :func:`knn_join`.
+        apart: a key a row, of which those of neighbours differ, as for :func:`knn_join`.
         num_threads: threads to use; all cores if None.
         progress: as for :func:`knn_join`.
 
@@ -58,11 +63,11 @@ def radius_join(
         ``lims``, ``distances`` and ``indices``.
 
     Raises:
-        TypeError: for arrays that do not hold real numbers, no radius, or ids that are not of one
-            kind.
+        TypeError: for arrays that do not hold real numbers, no radius, keys that are no integers or
+            strings, or ids that are not of one kind.
         NotFiniteError: for NaN and infinity, as :func:`knn_join`.
         ValueError: for arrays that are not 2-D, different numbers of columns, a radius that is
-            negative or NaN, a ``max_neighbors`` below 1; ids and pairs as :func:`knn_join`.
+            negative or NaN, a ``max_neighbors`` below 1; keys, ids and pairs as :func:`knn_join`.
 
     Examples:
         >>> import numpy as np
@@ -77,6 +82,8 @@ def radius_join(
         (array([70, 71, 72]), array([72, 72, 70]))
         >>> radius_join(items, radius=5, ids=["a", "b", "c"], exclude=[("a", "c")]).indices
         array(['c', 'b'], dtype=object)
+        >>> radius_join(items, radius=2, within=["at", "de", "de"]).indices
+        array([], dtype=int64)
     """
     radius = to_radius(radius)
     query_rows, item_rows = sides(queries, items)
@@ -91,6 +98,8 @@ def radius_join(
             ids=ids,
             query_ids=query_ids,
             exclude=exclude,
+            within=within,
+            apart=apart,
             recall=1.0,
             num_threads=num_threads,
             progress=progress,
@@ -100,12 +109,14 @@ def radius_join(
     of_queries, of_items = side_ids(query_ids, ids, query_count, len(item_rows))
     joined = JoinedRows(len(item_rows), query_rows is None, metric, of_queries, of_items)
     pairs = None if exclude is None else excluded(exclude, joined, query_count)
+    keys = side_keys(query_rows, item_rows, within=within, apart=apart)
     with reporter(progress, "radius_join") as on_progress:
         lims, distances, rows = engine.radius_join(
             query_rows,
             item_rows,
             radius,
             metric=metric,
+            **keys,
             num_threads=num_threads,
             on_progress=on_progress,
         )
@@ -130,6 +141,8 @@ def radius_join_batches(
     radius: float | None = None,
     *,
     metric: Metric = "euclidean",
+    within: RowKeys | None = None,
+    apart: RowKeys | None = None,
     batch_size: SupportsIndex = 1 << 20,
     num_threads: int | None = None,
     progress: Progress = None,
@@ -148,6 +161,8 @@ def radius_join_batches(
         items: (m, d) array-like; the queries themselves if None.
         radius: in the units of the metric; inf for all pairs. Required.
         metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
+        within: a key a row, of which those of neighbours are equal, as for :func:`knn_join`.
+        apart: a key a row, of which those of neighbours differ, as for :func:`knn_join`.
         batch_size: pairs a batch, at least 1; the last batch may be smaller.
         num_threads: threads to use; all cores if None.
         progress: as for :func:`knn_join`; told while a batch is waited for.
@@ -190,6 +205,7 @@ def radius_join_batches(
         item_rows,
         radius,
         metric=metric,
+        **side_keys(query_rows, item_rows, within=within, apart=apart),
         batch_size=batch_size,
         num_threads=num_threads,
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numbers
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from lshjoin.base.checks import short
+from lshjoin.base.keys import Codes, RowKeys, key_codes
 from lshjoin.base.vectors import array_matrix, same_dtype
 
 if TYPE_CHECKING:
@@ -36,3 +38,40 @@ def sides(queries: ArrayLike | None, items: ArrayLike | None) -> tuple[Matrix | 
             f"queries have {query_rows.shape[1]} columns but items have {item_rows.shape[1]}"
         )
     return same_dtype(query_rows, item_rows)
+
+
+class SideKeys(TypedDict):
+    """The keys of both sides, for the engine."""
+
+    within: Codes | None
+    apart: Codes | None
+
+
+NO_KEYS: SideKeys = {"within": None, "apart": None}
+
+
+def side_keys(
+    query_rows: Matrix | None,
+    item_rows: Matrix,
+    *,
+    within: RowKeys | None,
+    apart: RowKeys | None,
+) -> SideKeys:
+    """The keys of these rows as the engine takes them."""
+    rows = None if query_rows is None else len(query_rows), len(item_rows)
+    return {
+        "within": key_codes(within, "within", *rows),
+        "apart": key_codes(apart, "apart", *rows),
+    }
+
+
+def keys_of_rows(keys: SideKeys, rows: NDArray[np.int64]) -> SideKeys:
+    """The keys where some queries, or some items in a self-join, are joined with all items."""
+
+    def of_rows(codes: Codes | None) -> Codes | None:
+        if codes is None:
+            return None
+        queries, items = codes
+        return (items if queries is None else queries)[rows], items
+
+    return {"within": of_rows(keys["within"]), "apart": of_rows(keys["apart"])}

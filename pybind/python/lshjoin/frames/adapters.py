@@ -353,14 +353,24 @@ def vectors_of(
 
 def side_vectors(frame: Frame, name: str, on: str) -> Matrix:
     """The vectors of one side; errors say which it is."""
-    if (count := frame.columns.count(on)) != 1:
-        there = ", ".join(map(repr, frame.columns))
-        raise ValueError(f"{name} has {count or 'no'} columns {on!r}; there are {there}")
+    _check_there(frame, name, on)
     try:
         return frame.features(on)
     except RowError as error:
         error.args, error.side = (f"{name}: {error}",), name
         raise
+
+
+def side_column(frame: Frame, name: str, column: str) -> pa.ChunkedArray:
+    """A column of one side; errors say which it is."""
+    _check_there(frame, name, column)
+    return frame.arrow_column(column)
+
+
+def _check_there(frame: Frame, name: str, column: str) -> None:
+    if (count := frame.columns.count(column)) != 1:
+        there = ", ".join(map(repr, frame.columns))
+        raise ValueError(f"{name} has {count or 'no'} columns {column!r}; there are {there}")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from lshjoin.arrays.keep import LONGEST, by_place, characters, is_text, largest_
 from lshjoin.arrays.neighbors import Metric
 from lshjoin.arrays.radius import radius_join_batches
 from lshjoin.base.checks import to_radius
+from lshjoin.base.keys import RowKeys
 from lshjoin.base.progress import Progress
 from lshjoin.base.vectors import array_matrix
 from lshjoin.frames.adapters import (
@@ -23,6 +24,7 @@ from lshjoin.frames.adapters import (
     naming_sides,
     open_frame,
     open_pair,
+    side_column,
     side_vectors,
     vectors_of,
 )
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from lshjoin._lshjoin import Matrix
 
 Rows = NDArray[np.int64]
+#: Of the rows and of the old ones; None for arrays.
+Frames = tuple[Frame | None, Frame | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +60,7 @@ def dedup(
     *,
     on: str | None = None,
     metric: Metric = "euclidean",
+    within: str | RowKeys | None = None,
     keep: str | ArrayLike = "first",
     linkage: Linkage = "component",
     against: Any = None,
@@ -72,6 +77,9 @@ def dedup(
         threshold: rows nearer than that are duplicates, in the units of the metric.
         on: the column of vectors of a data frame.
         metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
+        within: only rows of equal keys are duplicates: the name of a column of the data frame, or a
+            key a row, integers or strings, as for :func:`knn_join`; for two arrays a pair, of
+            ``items`` and of ``against``. A row whose key is null has no duplicates.
         keep: which row of a group: "first"; "last"; in data frames "longest", the one with most
             characters in its columns of strings, or the name of a column, the one with the largest
             value; or an array of n values, the one with the largest. Of several the first; nulls
@@ -116,10 +124,13 @@ def dedup(
         array([-1, -1,  1])
         >>> dedup(chain, 1.5, ids=["a", "b", "c", "d"]).representatives
         array(['a', 'a', 'c', 'a'], dtype=object)
+        >>> dedup(chain, 1.5, within=["a", "b", "b", "b"]).groups
+        array([0, 1, 2, 1])
     """
     threshold = to_radius(threshold, "threshold")
     check_linkage(linkage)
-    frame, rows, old = _sides(items, against, on)
+    (frame, old_frame), rows, old = _sides(items, against, on)
+    keys, old_keys = _keys(within, frame, old_frame, against is not None)
     called, old_called = _ids(ids, "ids", rows), _ids(against_ids, "against_ids", old)
     near = partial(
         radius_join_batches,
@@ -129,11 +140,12 @@ def dedup(
         progress=progress,
     )
     order = _order(keep, frame, len(rows))
-    old_pairs = () if old is None else _of_old_rows(near(rows, old))
+    old_pairs = () if old is None else _of_old_rows(near(rows, old, within=old_keys))
+    pairs = near(rows, within=keys)
     groups, representatives, matches = (
-        by_component(order, near(rows), old_pairs, 0 if old is None else len(old))
+        by_component(order, pairs, old_pairs, 0 if old is None else len(old))
         if linkage == "component"
-        else by_representative(order, near(rows), old_pairs)
+        else by_representative(order, pairs, old_pairs)
     )
     kept = representatives == np.arange(len(rows))
     return Deduplication(
@@ -145,23 +157,42 @@ def dedup(
     )
 
 
-def _sides(items: Any, against: Any, on: str | None) -> tuple[Frame | None, Matrix, Matrix | None]:
-    """The frame, if it is one, and the vectors of both sides."""
+def _sides(items: Any, against: Any, on: str | None) -> tuple[Frames, Matrix, Matrix | None]:
+    """The frames, if they are some, and the vectors of both sides."""
     names = ("items", "against")
     if on is None:
         if hasattr(items, "columns"):
             raise TypeError("items is a data frame: pass on=, the name of its column of vectors")
         rows = array_matrix(items, names[0])
         if against is None:
-            return None, rows, None
+            return (None, None), rows, None
         old = array_matrix(against, names[1], rows.shape[1])
         # A column without rows does not tell how long its vectors would be.
-        return None, rows if len(rows) else array_matrix(items, names[0], old.shape[1]), old
+        rows = rows if len(rows) else array_matrix(items, names[0], old.shape[1])
+        return (None, None), rows, old
     if against is None:
         frame = open_frame(items, names[0])
-        return frame, side_vectors(frame, names[0], on), None
+        return (frame, None), side_vectors(frame, names[0], on), None
     frames = open_pair(items, against, names)
-    return frames[0], *vectors_of(frames, on, names)
+    return frames, *vectors_of(frames, on, names)
+
+
+def _keys(
+    within: str | RowKeys | None, frame: Frame | None, old: Frame | None, two: bool
+) -> tuple[RowKeys | None, RowKeys | None]:
+    """The keys of the rows, and those of these and the old rows, if there are ``two`` sides."""
+    if within is None:
+        return None, None
+    if isinstance(within, str):
+        if frame is None:
+            raise ValueError(f"within is the column {within!r}, but arrays have none: pass keys")
+        keys = side_column(frame, "items", within)
+        return keys, None if old is None else (keys, side_column(old, "against", within))
+    if not two:
+        return within, None
+    if not isinstance(within, tuple) or len(within) != 2:
+        raise TypeError("within must be a pair, the keys of items and those of against")
+    return within[0], within
 
 
 def _ids(ids: ArrayLike | None, name: str, rows: Matrix | None) -> Callable[[Rows], NDArray[Any]]:

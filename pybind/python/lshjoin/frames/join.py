@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, cast, get_args
 
@@ -12,15 +12,24 @@ import numpy as np
 from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import Edges, NearestMetric, Neighbors, RadiusNeighbors
 from lshjoin.arrays.radius import radius_join
+from lshjoin.base.keys import RowKeys
 from lshjoin.base.progress import Progress
-from lshjoin.frames.adapters import Dataset, Frame, memory_for, naming_sides, open_pair, vectors_of
+from lshjoin.frames.adapters import (
+    Dataset,
+    Frame,
+    memory_for,
+    naming_sides,
+    open_pair,
+    side_column,
+    vectors_of,
+)
 
 if TYPE_CHECKING:
     import polars as pl
 
 
 How = Literal["inner", "left"]
-Find = Callable[[Any, Any], Neighbors | RadiusNeighbors]
+Find = Callable[..., Neighbors | RadiusNeighbors]
 
 DISTANCE = "distance"
 
@@ -33,6 +42,8 @@ def join(
     k: SupportsIndex | None = None,
     radius: float | None = None,
     metric: NearestMetric = "euclidean",
+    within: str | None = None,
+    apart: str | None = None,
     recall: float | None = None,
     how: How = "inner",
     suffixes: tuple[str, str] = ("_left", "_right"),
@@ -54,6 +65,10 @@ def join(
         radius: in the place of ``k``, all that are nearer (strictly), in the units of the metric.
         metric: "euclidean", "manhattan", "cosine" (1 - cosine similarity) or, for ``k``,
             "inner_product" (its negative is the distance).
+        within: a column of keys, integers or strings, in both frames: only rows of equal keys are
+            joined, as within a country or a postcode. A row whose key is null has no neighbours.
+        apart: a column of keys in both frames: only rows of different keys are joined, so that none
+            finds its own document or user. A row whose key is null may find any.
         recall: the share of the true neighbours to find, as for :func:`knn_join`; 0.95 if None.
             A radius finds all.
         how: "inner", or "left" to keep rows of ``left`` without a neighbour, once, with nulls.
@@ -96,6 +111,9 @@ def join(
         │ meow ┆ tom  ┆ 1.0      │
         │ brum ┆ null ┆ null     │
         └──────┴──────┴──────────┘
+        >>> words = words.with_columns(animal=pl.Series([True, True, False]))
+        >>> lshjoin.join(words, on="vector", k=1, apart="animal", columns=["word"]).rows()
+        [('cat', 'car', 5.830951894845301), ('tom', 'car', 5.0), ('car', 'tom', 5.0)]
     """
     if k is not None and radius is not None:
         raise TypeError("pass either k or radius: the nearest so many, or all that are nearer")
@@ -111,7 +129,10 @@ def join(
         if radius is None
         else partial(radius_join, radius=radius, **common)
     )
-    joined = partial(_joined, find=find, on=on, how=how, suffixes=suffixes, columns=columns)
+    keys = {"within": within, "apart": apart}
+    joined = partial(
+        _joined, find=find, on=on, keys=keys, how=how, suffixes=suffixes, columns=columns
+    )
     if _is_lazy(left):
         return cast(Dataset, _lazily(cast("pl.LazyFrame", left), right, joined))
     return cast(Dataset, joined(left, _collected(right)))
@@ -123,6 +144,7 @@ def _joined(
     *,
     find: Find,
     on: str,
+    keys: Mapping[str, str | None],
     how: How,
     suffixes: tuple[str, str],
     columns: Sequence[str] | None,
@@ -132,8 +154,13 @@ def _joined(
     vectors = vectors_of(frames, on, ("left", "right"))
     kept = [_kept(frame, on, columns) for frame in frames]
     _check_known(columns, frames)
+    of_rows = {
+        name: _keys(frames, column, right is None)
+        for name, column in keys.items()
+        if column is not None
+    }
     with naming_sides("left", "left" if right is None else "right"):
-        pairs = find(None if right is None else vectors[0], vectors[1]).to_edges()
+        pairs = find(None if right is None else vectors[0], vectors[1], **of_rows).to_edges()
     if how == "left":
         pairs = _with_lonely(pairs, len(vectors[0]))
     with memory_for(len(pairs.left)):
@@ -142,6 +169,15 @@ def _joined(
         )
         rows = near.take(pairs.left), far.take_or_null(pairs.right)
         return rows[0].beside(rows[1], DISTANCE, pairs.distance).data
+
+
+def _keys(frames: tuple[Frame, Frame], column: str, self_join: bool) -> RowKeys:
+    """The keys in a column of both frames; of one where it is joined with itself."""
+    left, right = (
+        side_column(frame, name, column)
+        for frame, name in zip(frames, ("left", "right"), strict=True)
+    )
+    return left if self_join else (left, right)
 
 
 def _kept(frame: Frame, on: str, columns: Sequence[str] | None) -> list[str]:
