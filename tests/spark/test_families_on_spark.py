@@ -52,9 +52,12 @@ def alone_pairs(joined):
     return {(a["id"], b["id"]): distance for a, b, distance in joined.iter_rows()}
 
 
-@pytest.mark.connect
 @pytest.mark.parametrize(
-    ("family", "threshold"), [("ManhattanProjectionLSH", 1.5), ("RandomHyperplaneLSH", 0.1)]
+    ("family", "threshold"),
+    [
+        ("ManhattanProjectionLSH", 1.5),
+        pytest.param("RandomHyperplaneLSH", 0.1, marks=pytest.mark.connect),
+    ],
 )
 def test_hashes_pairs_and_neighbours(spark, family, threshold):
     rows = some_rows(1_000)

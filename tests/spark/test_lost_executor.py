@@ -1,5 +1,6 @@
 """An executor that is killed in the middle of a join: the job ends with the same result."""
 
+import importlib
 import os
 import signal
 import threading
@@ -49,20 +50,38 @@ def executors() -> list[int]:
     return sorted(filter(is_ours, found))
 
 
-@pytest.mark.parametrize("join", ["similarity", "nearest"])
-def test_the_result_is_the_same(spark, join, tmp_path):
+def similarity(a, b, hold, monkeypatch):
+    joined = model(a, numHashTables=2, bucketLength=0.1).approxSimilarityJoin(a, b, 1.5)
+    return pairs_of(hold(joined))
+
+
+def nearest(a, b, hold, monkeypatch):
+    joined = model(a, bucketLength=0.1).approxNearestNeighborsJoin(a, b, 5, recall=0.8)
+    return pairs_of(hold(joined))
+
+
+def nearest_by(a, b, hold, monkeypatch):
+    from lshjoin.spark import nearest_by_join
+
+    found = nearest_by_join(a, b, "features", "features", 5, recall=0.8).toDF("a", "u", "b", "v")
+    return sorted(map(tuple, hold(found.select("a", "b")).collect()))
+
+
+def dedup(a, b, hold, monkeypatch):
+    """Which does its work when it is called: what is held is the join of the blocks."""
+    # Of the package's two things of this name the module.
+    module = importlib.import_module("lshjoin.spark.dedup")
+    with monkeypatch.context() as patch:
+        components = module.connected_components
+        patch.setattr(module, "connected_components", lambda edges: components(hold(edges)))
+        groups = module.dedup(a.union(b.selectExpr("id + 10000", "features")), 1.0, "id")
+    return sorted(map(tuple, groups.collect()))
+
+
+@pytest.mark.parametrize("join", [similarity, nearest, nearest_by, dedup])
+def test_the_result_is_the_same(spark, join, tmp_path, monkeypatch):
     rng = np.random.default_rng(11)
     a, b = (frame(spark, clustered(3_000, 16, rng)) for _ in range(2))
-    set_way(spark, SHUFFLED)
-    ours = model(a, numHashTables=2, bucketLength=0.1)
-    if join == "similarity":
-        joined = ours.approxSimilarityJoin(a, b, 1.5)
-    else:
-        joined = ours.approxNearestNeighborsJoin(a, b, 5, recall=0.8)
-    reset_way(spark)
-    expected = pairs_of(joined)
-    assert len(expected) > 3_000
-
     begun, go_on = tmp_path / "begun", tmp_path / "go on"
 
     def held(batches):  # each task of the stage that it is in, the last
@@ -72,15 +91,26 @@ def test_the_result_is_the_same(spark, join, tmp_path):
         yield from batches
 
     found = []
-    last = joined.mapInArrow(held, joined.schema)
-    job = threading.Thread(target=lambda: found.append(pairs_of(last)))
-    before = executors()
-    assert len(before) == 2
-    job.start()
-    wait_until(begun.exists)
-    os.kill(before[0], signal.SIGKILL)
-    go_on.touch()
-    job.join()
+
+    def run():
+        found.append(join(a, b, lambda rows: rows.mapInArrow(held, rows.schema), monkeypatch))
+
+    spark.sparkContext.setCheckpointDir(str(tmp_path / "checkpoints"))
+    set_way(spark, SHUFFLED)
+    try:
+        expected = join(a, b, lambda rows: rows, monkeypatch)
+        assert len(expected) > 3_000
+        job = threading.Thread(target=run)
+        before = executors()
+        assert len(before) == 2
+        job.start()
+        wait_until(begun.exists)
+        os.kill(before[0], signal.SIGKILL)
+        go_on.touch()
+        job.join()
+    finally:
+        reset_way(spark)
+        spark.sparkContext._jsc.sc().setCheckpointDir(None)
     assert found == [expected]
     wait_until(lambda: len(executors()) == 2)
     assert executors() != before

@@ -6,10 +6,11 @@
 Start with ``stages.py``, which ``minhash.py`` makes its family of, and ``lsh.py``, by way of
 ``vector_stages.py``, those for vectors. Joins are in ``similarity.py`` and ``nearest.py``, which
 ``parts.py`` plans; ``shuffle.py`` sends their rows to tasks, and ``pairs.py`` says what comes back.
-``nearest_by.py`` is Spark's own join of nearest neighbours; ``dedup.py`` makes groups of near
-pairs, and ``components.py`` of groups larger ones. ``hashing.py`` is the hash functions,
-``rows.py``, ``vectors.py``, ``sets.py`` and ``sides.py`` how rows reach Python. Uses ``frames`` for
-parameters and storage, ``arrays`` for joins, ``base`` and the engine.
+``plans.py`` tells beforehand what a join will move and take. ``nearest_by.py`` is Spark's own join
+of nearest neighbours; ``dedup.py`` makes groups of near pairs, and ``components.py`` of groups
+larger ones. ``hashing.py`` is the hash functions, ``rows.py``, ``vectors.py``, ``sets.py`` and
+``sides.py`` how rows reach Python. Uses ``frames`` for parameters and storage, ``arrays`` for
+joins, ``base`` and the engine.
 """
 
 from lshjoin.spark.dedup import dedup
@@ -23,10 +24,12 @@ from lshjoin.spark.lsh import (
 )
 from lshjoin.spark.minhash import MinHashLSH, MinHashLSHModel
 from lshjoin.spark.nearest_by import nearest_by_join
+from lshjoin.spark.plans import KnnJoinPlan, plan_knn_join
 
 __all__ = [
     "BucketedRandomProjectionLSH",
     "BucketedRandomProjectionLSHModel",
+    "KnnJoinPlan",
     "ManhattanProjectionLSH",
     "ManhattanProjectionLSHModel",
     "MinHashLSH",
@@ -35,4 +38,5 @@ __all__ = [
     "RandomHyperplaneLSHModel",
     "dedup",
     "nearest_by_join",
+    "plan_knn_join",
 ]
