@@ -41,8 +41,9 @@ _FEWER = 4
 # Beside its vector a row has its hashes and an id on its way, and a neighbour is an id and a
 # distance. Ids are of eight bytes, strings longer. What Spark adds hardly outlasts its compression.
 _BYTES_OF_ROW, _BYTES_OF_NEIGHBOR = 32, 16
-# What a core handles of the shuffle: bench-results/spark_cluster.md, the case growth.
-_BYTES_A_SECOND = 40e6
+# What a core handles of the shuffle: in bench-results/spark_cluster.md two of them took 107 s for a
+# million rows where the engine alone takes 17 s, and 1.73 GB were shuffled.
+_BYTES_A_SECOND = 10e6
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,15 @@ def plan_knn_join(
 
     A block of q rows of A and i of B, which hold ``bytes`` on their way, is taken to last ::
 
-        q · t · (i / s)^g + bytes / 40 MB seconds,
+        q · t · (i / s)^g + bytes / 10 MB seconds,
 
     where t is what a query takes among the sample's s rows of B by :func:`lshjoin.plan_knn_join`,
     on one core of the driver, and g is how that grows from a quarter of s to s. ``seconds`` is the
     sum over all blocks by the tasks that run at a time, or the longest block. The second term is
-    what Spark takes to bring rows into Python by way of a shuffle, as measured in
-    bench-results/spark_cluster.md; it depends on disks and network. Left out is what it takes to
-    read the data and to start jobs.
+    what Spark takes to bring rows into Python by way of a shuffle: what a million rows took in
+    bench-results/spark_cluster.md beyond the engine's own time, in a join without ``idCol``, which
+    does more. It depends on disks and network, and says no more than whether minutes, hours or days
+    are to be expected. Left out is what it takes to read the data and to start jobs.
 
     Args:
         datasetA: the rows that want neighbours, or a sample of them.
