@@ -7,9 +7,10 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build packages demo docs examples wheels test test-python test-spark test-spark-versions test-others \
-    test-neon test-memory test-miri fuzz fuzz-python lint lint-rust lint-python deny msrv bench bench-quick bench-report bench-index bench-join \
-    bench-kernels bench-out-of-core bench-planner bench-radius bench-spark bench-spark-cluster reliability
+.PHONY: build packages demo docs examples wheels test test-python test-spark test-spark-versions \
+    test-others test-neon test-memory test-miri fuzz fuzz-python lint lint-rust lint-python deny msrv \
+    bench bench-quick bench-report bench-index bench-join bench-kernels bench-out-of-core bench-planner \
+    bench-radius bench-spark bench-spark-cluster reliability
 .SECONDARY:
 
 build: $(VENV)/built
