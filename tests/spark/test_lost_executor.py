@@ -50,32 +50,40 @@ def executors() -> list[int]:
     return sorted(filter(is_ours, found))
 
 
-def similarity(a, b, hold, monkeypatch):
+# Each plans, and gives what runs by that plan. (Another plan finds other neighbours: it is made of
+# a sample, whose rows come out of a cluster in any order.)
+
+
+def similarity(a, b, monkeypatch):
     joined = model(a, numHashTables=2, bucketLength=0.1).approxSimilarityJoin(a, b, 1.5)
-    return pairs_of(hold(joined))
+    return lambda hold: pairs_of(hold(joined))
 
 
-def nearest(a, b, hold, monkeypatch):
+def nearest(a, b, monkeypatch):
     joined = model(a, bucketLength=0.1).approxNearestNeighborsJoin(a, b, 5, recall=0.8)
-    return pairs_of(hold(joined))
+    return lambda hold: pairs_of(hold(joined))
 
 
-def nearest_by(a, b, hold, monkeypatch):
+def nearest_by(a, b, monkeypatch):
     from lshjoin.spark import nearest_by_join
 
-    found = nearest_by_join(a, b, "features", "features", 5, recall=0.8).toDF("a", "u", "b", "v")
-    return sorted(map(tuple, hold(found.select("a", "b")).collect()))
+    found = nearest_by_join(a, b, "features", "features", 5, recall=0.8)
+    ids = found.toDF("a", "of_a", "b", "of_b").select("a", "b")
+    return lambda hold: sorted(map(tuple, hold(ids).collect()))
 
 
-def dedup(a, b, hold, monkeypatch):
+def dedup(a, b, monkeypatch):
     """Which does its work when it is called: what is held is the join of the blocks."""
     # Of the package's two things of this name the module.
     module = importlib.import_module("lshjoin.spark.dedup")
-    with monkeypatch.context() as patch:
-        components = module.connected_components
-        patch.setattr(module, "connected_components", lambda edges: components(hold(edges)))
-        groups = module.dedup(a.union(b.selectExpr("id + 10000", "features")), 1.0, "id")
-    return sorted(map(tuple, groups.collect()))
+    components = module.connected_components
+    rows = a.union(b.selectExpr("id + 10000", "features"))
+
+    def run(hold):
+        monkeypatch.setattr(module, "connected_components", lambda edges: components(hold(edges)))
+        return sorted(map(tuple, module.dedup(rows, 1.0, "id").collect()))
+
+    return run
 
 
 @pytest.mark.parametrize("join", [similarity, nearest, nearest_by, dedup])
@@ -90,17 +98,17 @@ def test_the_result_is_the_same(spark, join, tmp_path, monkeypatch):
             time.sleep(0.1)
         yield from batches
 
+    def hold(rows):
+        return rows.mapInArrow(held, rows.schema)
+
     found = []
-
-    def run():
-        found.append(join(a, b, lambda rows: rows.mapInArrow(held, rows.schema), monkeypatch))
-
     spark.sparkContext.setCheckpointDir(str(tmp_path / "checkpoints"))
     set_way(spark, SHUFFLED)
     try:
-        expected = join(a, b, lambda rows: rows, monkeypatch)
+        run = join(a, b, monkeypatch)
+        expected = run(lambda rows: rows)
         assert len(expected) > 3_000
-        job = threading.Thread(target=run)
+        job = threading.Thread(target=lambda: found.append(run(hold)))
         before = executors()
         assert len(before) == 2
         job.start()
