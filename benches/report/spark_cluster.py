@@ -14,8 +14,6 @@ def growth_table(case: dict[str, Any]) -> list[str]:
             f"| {size['predicted_bytes'] / 1e9:.2f} |"
             for size in case["sizes"]
         ),
-        "",
-        f"Core seconds grow with the power {case['exponent']:.2f} of the rows.",
     ]
 
 
