@@ -7,9 +7,10 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: build packages demo docs examples wheels test test-python test-spark test-others test-neon test-memory test-miri fuzz \
-    fuzz-python lint lint-rust lint-python deny msrv bench bench-quick bench-report bench-index bench-join \
-    bench-kernels bench-out-of-core bench-planner bench-radius bench-spark bench-spark-cluster reliability
+.PHONY: build packages demo docs examples wheels test test-python test-spark test-spark-versions \
+    test-others test-neon test-memory test-miri fuzz fuzz-python lint lint-rust lint-python deny msrv \
+    bench bench-quick bench-report bench-index bench-join bench-kernels bench-out-of-core bench-planner \
+    bench-radius bench-spark bench-spark-cluster reliability
 .SECONDARY:
 
 build: $(VENV)/built
@@ -51,6 +52,20 @@ test-python: $(VENV)/built $(VENV)/with-test
 test-spark: $(VENV)/built $(VENV)/with-test
 	@echo "== Spark =="
 	$(BIN)/python -m pytest -rs --durations 20 tests/spark
+
+# Spark's tests on the oldest releases that are promised, each in an environment of its own; not in CI.
+test-spark-versions: test-spark-3.5 test-spark-4.0
+
+test-spark-%: export PYTHONPATH = $(CURDIR)/pybind/python
+test-spark-%: $(VENV)/built .venv-spark-%/created
+	@echo "== Spark $* =="
+	.venv-spark-$*/bin/python -m pytest -rs tests/spark
+
+.venv-spark-%/created: pyproject.toml
+	python3 -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'  # the first that knows groups
+	$(@D)/bin/python -m pip install --quiet --group spark-versions 'pyspark[connect]==$*.*'
+	touch $@
 
 test-others: $(VENV)/built $(VENV)/with-test
 	@echo "== Rust, instruction set: best =="

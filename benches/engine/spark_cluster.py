@@ -5,14 +5,20 @@ bucket of a table, hashing included. nearest: the 10 nearest for each of 2,000 r
 others, beside nearestByJoin, which came with Spark 4.2. Everything from the data frames, which are
 cached, to the collected ids and distances is timed; each side has had a small job before; lshjoin
 runs before and after Spark. million: the 10 nearest others of each of 1,000,000 x 128 rows, out of
-a Parquet file and into one, beside the engine alone on as many cores. parts: how many parts the
-plan has a query probe. Writes bench-results/spark_cluster.json and .md, case by case.
+a Parquet file and into one, beside the engine alone on as many cores. growth: joins
+of fewer rows by their ids, in many parts, by the seconds that cores were at work, which what else
+the machine does hardly changes, beside what plan_knn_join said of them. planned: what it says of
+100,000,000 embeddings, of which it has a sample; nothing of that is joined. parts: how many parts
+the plan has a query probe. Writes bench-results/spark_cluster.json and .md, case by case.
 """
 
 import argparse
 import math
+import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -23,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from lshjoin import engine
-from lshjoin.spark import BucketedRandomProjectionLSH, parts
+from lshjoin.spark import BucketedRandomProjectionLSH, parts, plan_knn_join
 from pyspark.ml.feature import BucketedRandomProjectionLSH as SparkLSH
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -32,6 +38,7 @@ from benches import record
 from benches.data.descriptors import descriptors
 from benches.data.embeddings import embeddings
 from benches.data.rows import Rows
+from benches.report.spark_cluster import growth_table, planned_table
 from benches.systems import spark_session
 from benches.systems.meter import timed
 
@@ -44,6 +51,9 @@ PARAMS = {
     "bucketLength": 0.01,
 }
 THRESHOLD, K, RECALL = 0.9, 10, 0.9
+GROWTH = 50_000, 100_000, 200_000
+PLANNED_ROWS, PLANNED_CORES = 100_000_000, 512
+PLANNED_BLOCKS, PLANNED_RECALLS = ("512m", "2g"), (0.8, 0.9, 0.95)
 IDS = ("datasetA.id AS a", "datasetB.id AS b", "distCol")
 
 
@@ -150,9 +160,7 @@ def million_case(count: int) -> dict[str, Any]:
                 .write.parquet(sink)
             )
         )
-        store = session.sparkContext._jsc.sc().statusStore()
-        executors = store.executorList(False)
-        shuffled = sum(executors.apply(at).totalShuffleWrite() for at in range(executors.size()))
+        shuffled = shuffled_bytes(session)
         found = session.read.parquet(sink).where(F.col("a").isin(sample.tolist())).toArrow()
         session.stop()
     a, b, distances = (column.to_numpy() for column in found.columns)
@@ -169,6 +177,92 @@ def million_case(count: int) -> dict[str, Any]:
         "engine_alone_recall": alone_recall,
         "ratio": spark_seconds / seconds,
     }
+
+
+def growth_case() -> dict[str, Any]:
+    """Blocks of some 30,000 rows, of which a cluster would have as many a core."""
+    session = start(3072)
+    session.conf.set("spark.lshjoin.broadcastBytes", "0")
+    session.conf.set("spark.lshjoin.blockBytes", "16m")
+    sizes = []
+    with tempfile.TemporaryDirectory() as directory:
+        for count in (20_000, *GROWTH):  # the first compiles what all use
+            path = f"{directory}/{count}"
+            write_parquet(descriptors(count, seed=0), Path(path))
+            rows = session.read.parquet(path)
+            plan = plan_knn_join(rows, rows, K + 1, idCol="id", recall=RECALL, cores=1)
+            model = BucketedRandomProjectionLSH(**PARAMS).fit(rows)
+            core_seconds, shuffled = at_work(), shuffled_bytes(session)
+            seconds, _ = timed(
+                lambda model=model, rows=rows, path=path: model.approxNearestNeighborsJoin(
+                    rows, rows, K + 1, recall=RECALL, idCol="id"
+                ).write.parquet(f"{path}-found")
+            )
+            sizes.append(
+                {
+                    "rows": count,
+                    "seconds": seconds,
+                    "core_seconds": at_work() - core_seconds,
+                    "shuffle_bytes": shuffled_bytes(session) - shuffled,
+                    "predicted_core_seconds": plan.seconds,
+                    "predicted_bytes": plan.vector_bytes + plan.neighbor_bytes,
+                    "parts": plan.parts,
+                    "probes": plan.probes,
+                }
+            )
+    return {
+        "data": f"SIFT-like descriptors x 128 float32, self-join, k = {K}, recall {RECALL}",
+        "block_bytes": "16m",
+        "sizes": sizes[1:],
+    }
+
+
+def planned_case() -> dict[str, Any]:
+    """Of small jobs alone; what a cluster would have to do."""
+    session = spark_session.start("local[2]", driver_memory="4g", sql_shuffle_partitions="2048")
+    data, rows = embeddings(20_000, seed=0)
+    table = spark_session.frame(session, rows, WORKERS, vectors=False)
+    plans = []
+    for block_bytes in PLANNED_BLOCKS:
+        session.conf.set("spark.lshjoin.blockBytes", block_bytes)
+        for recall in PLANNED_RECALLS:
+            plan = plan_knn_join(
+                table,
+                table,
+                K + 1,
+                idCol="id",
+                recall=recall,
+                scale=PLANNED_ROWS / len(rows),
+                cores=PLANNED_CORES,
+            )
+            plans.append({"blockBytes": block_bytes, "recall": recall, **asdict(plan)})
+    return {
+        "data": f"{data}, 20,000 x 384 float32 for {PLANNED_ROWS:,}, self-join, k = {K}",
+        "plans": plans,
+    }
+
+
+def shuffled_bytes(session: SparkSession) -> int:
+    executors = session.sparkContext._jsc.sc().statusStore().executorList(False)
+    return sum(executors.apply(at).totalShuffleWrite() for at in range(executors.size()))
+
+
+def at_work() -> float:
+    """Seconds of cores that this process and those that descend from it have had."""
+    parents, ticks = {}, {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended: its parent has its time
+            fields = status.read_text().rsplit(") ", 1)[1].split()
+            pid = int(status.parent.name)
+            parents[pid] = int(fields[1])
+            ticks[pid] = sum(map(int, fields[11:15]))  # its own, and of children that ended
+
+    def is_ours(pid: int) -> bool:
+        while pid in parents and pid != os.getpid():
+            pid = parents[pid]
+        return pid == os.getpid()
+
+    return sum(ticks[pid] for pid in ticks if is_ours(pid)) / os.sysconf("SC_CLK_TCK")
 
 
 def parts_case() -> dict[str, Any]:
@@ -201,6 +295,8 @@ CASES = {
     "join": join_case,
     "nearest": nearest_case,
     "million": partial(million_case, 1_000_000),
+    "growth": growth_case,
+    "planned": planned_case,
     "parts": parts_case,
 }
 
@@ -263,6 +359,15 @@ def report(result: dict[str, Any]) -> str:
             f"{case['engine_alone_seconds']:.0f} s, recall {case['engine_alone_recall']:.3f}; "
             f"{case['ratio']:.1f} times as long.",
         ]
+    if case := result.get("growth"):
+        lines += [
+            "",
+            f"{case['data']}, by their ids, in blocks of {case['block_bytes']}:",
+            "",
+            *growth_table(case),
+        ]
+    if case := result.get("planned"):
+        lines += ["", f"Foretold of {case['data']}:", "", *planned_table(case)]
     for name in CASES:
         if case := result.get(name):
             lines += ["", f"{name}: {record.circumstances(case)} {case['remark']}".rstrip()]

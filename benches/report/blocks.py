@@ -9,6 +9,7 @@ from collections.abc import Callable
 from benches import record
 from benches.report.reliability import reliability_table
 from benches.report.results import ENOUGH, PUBLISHED, Results, spark_join
+from benches.report.spark_cluster import growth_table, planned_table
 from benches.report.tables import main_table, single_table, spark_table
 
 PAGES = (record.ROOT / "README.md", *sorted((record.ROOT / "docs").glob("*.md")))
@@ -85,6 +86,22 @@ def block_parts() -> str:
     return "\n".join(lines)
 
 
+def block_spark_growth() -> str:
+    """How joins grow on two Spark workers."""
+    case = record.read("spark_cluster").get("growth")
+    if not case:
+        return NOT_RUN
+    return "\n".join(["", f"{case['data']}:", "", *growth_table(case), ""])
+
+
+def block_spark_planned() -> str:
+    """What plan_knn_join says of a hundred million rows."""
+    case = record.read("spark_cluster").get("planned")
+    if not case:
+        return NOT_RUN
+    return "\n".join(["", f"{case['data']}:", "", *planned_table(case), ""])
+
+
 def block_reliability() -> str:
     known = record.read("reliability")
     return "\n".join(["", *reliability_table(known), ""]) if known else NOT_RUN
@@ -96,6 +113,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "spark-ratio": block_spark_ratio,
     "single": block_single,
     "parts": block_parts,
+    "spark-growth": block_spark_growth,
+    "spark-planned": block_spark_planned,
     "reliability": block_reliability,
 }
 

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from arrow_tables import from_arrow
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Frames:
 
         ids = np.arange(len(rows))
         lists = pa.array(rows.astype(np.float64).tolist(), pa.list_(pa.float64()))
-        table = spark.createDataFrame(pa.table({"id": ids, "features": lists}))
+        table = from_arrow(spark, pa.table({"id": ids, "features": lists}))
         self.rows = rows
         self.theirs: DataFrame = table.select("id", array_to_vector("features").alias("features"))
         self.ours = pl.DataFrame({"id": ids, "features": rows})

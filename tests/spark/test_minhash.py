@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import scipy.sparse
+from arrow_tables import to_arrow
 from test_on_spark import WAYS, hashes_of, reset_way, set_way
 
 pytestmark = pytest.mark.usefixtures("spark")
@@ -72,7 +73,7 @@ def estimators(**params):
 
 
 def spark_pairs(joined):
-    rows = joined.selectExpr("datasetA.id a", "datasetB.id b", "distCol").toArrow().to_pydict()
+    rows = to_arrow(joined.selectExpr("datasetA.id a", "datasetB.id b", "distCol")).to_pydict()
     pairs = dict(zip(zip(rows["a"], rows["b"], strict=True), rows["distCol"], strict=True))
     assert len(pairs) == len(rows["a"]), "a pair comes twice"
     return pairs

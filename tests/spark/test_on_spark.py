@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from arrow_tables import from_arrow, to_arrow
 from test_parity import SEED, assert_same_pairs, clustered
 
 pytestmark = [
@@ -68,7 +69,7 @@ def frame(spark, rows, kind="dense"):
         return spark.createDataFrame(list(enumerate(vectors)), ["id", "features"])
     of = np.float32 if kind == "float" else np.float64
     lists = pa.array(list(np.asarray(rows, of)), pa.list_(pa.from_numpy_dtype(of)))
-    table = spark.createDataFrame(pa.table({"id": np.arange(len(rows)), "features": lists}))
+    table = from_arrow(spark, pa.table({"id": np.arange(len(rows)), "features": lists}))
     table = table.repartition(2)
     if kind == "dense":
         return table.select("id", array_to_vector("features").alias("features"))
@@ -81,7 +82,7 @@ def model(of, **params):
 
 def hashes_of(hashed) -> np.ndarray:
     """(rows, tables), by id."""
-    column = hashed.select("id", "hashes").toArrow().sort_by("id")["hashes"].combine_chunks()
+    column = to_arrow(hashed.select("id", "hashes")).sort_by("id")["hashes"].combine_chunks()
     assert set(pc.list_value_length(column.flatten().field("values")).to_pylist()) == {1}
     return column.flatten().field("values").flatten().to_numpy().reshape(len(column), -1)
 

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+from arrow_tables import to_arrow
 from numpy.typing import NDArray
 
 SEED = 12345
@@ -91,7 +92,7 @@ def test_transform_keeps_rows_columns_and_order(frames):
 
 
 def their_pairs(joined) -> dict[tuple[int, int], float]:
-    rows = joined.selectExpr("datasetA.id", "datasetB.id", "distCol").toArrow().columns
+    rows = to_arrow(joined.selectExpr("datasetA.id AS a", "datasetB.id AS b", "distCol")).columns
     a, b, distance = (column.to_pylist() for column in rows)
     return dict(zip(zip(a, b, strict=True), distance, strict=True))
 
@@ -161,7 +162,7 @@ def test_nearest_neighbors_of_many_keys(frames):
     found = []
     for key in keys:
         nearest = theirs.approxNearestNeighbors(hashed, Vectors.dense(key), k)
-        expected = nearest.select("id", "distCol").toArrow()
+        expected = to_arrow(nearest.select("id", "distCol"))
         actual = model.approxNearestNeighbors(items.ours, key, k)
         assert actual.columns == nearest.columns
         assert actual["id"].to_list() == expected["id"].to_pylist()

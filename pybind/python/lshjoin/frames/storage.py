@@ -73,10 +73,9 @@ class Storable(Params):
 
     @classmethod
     def _class_names(cls) -> list[str]:
-        """What may be loaded: lshjoin.spark writes its own name for the stages of a pipeline."""
-        if cls.spark_class is None:
-            return [cls._own_class()]
-        return [cls.spark_class, cls._own_class(), f"lshjoin.spark.{cls.__name__}"]
+        """What may be loaded: lshjoin.spark has a name of its own for what Spark has not."""
+        sparks = [cls.spark_class] if cls.spark_class else []
+        return [*sparks, cls._own_class(), f"lshjoin.spark.{cls.__name__}"]
 
     def _is_sparks(self) -> bool:
         """Whether Spark can express it."""
@@ -235,9 +234,11 @@ def write_functions(
         ]
     )
     table = pa.table({"randUnitVectors": pa.array([matrix], struct)})
+    types: list[object] = [_SPARK_MATRIX]
     if offsets is not None:
         table = table.append_column("offsets", pa.array([offsets], double_list))
-    _write_row(directory, table, _spark_field("randUnitVectors", _SPARK_MATRIX, True))
+        types.append(_spark_array("double"))
+    _write_row(directory, table, types)
 
 
 def write_coefficients(directory: Path, coefficients: NDArray[np.int32]) -> None:
@@ -246,19 +247,23 @@ def write_coefficients(directory: Path, coefficients: NDArray[np.int32]) -> None
 
     int_list = pa.list_(pa.field("element", pa.int32(), nullable=False))
     table = pa.table({"randCoefficients": pa.array([coefficients.ravel()], int_list)})
-    _write_row(directory, table, _spark_field("randCoefficients", _spark_array("integer"), True))
+    _write_row(directory, table, [_spark_array("integer")])
 
 
-def _write_row(directory: Path, table: pa.Table, field: dict[str, object]) -> None:
-    """Writes the one row of a model's data, whose first column Spark knows by its field."""
+def _write_row(directory: Path, table: pa.Table, types: list[object]) -> None:
+    """Writes the one row of a model's data, of columns of these types of Spark's."""
     import pyarrow.parquet as pq
 
-    # Spark looks here for the type of a column: a plain struct is no matrix to it.
+    # Spark looks here for columns and their types: a plain struct is no matrix to it.
+    fields = [
+        _spark_field(name, spark_type, True)
+        for name, spark_type in zip(table.column_names, types, strict=True)
+    ]
     table = table.replace_schema_metadata(
         {
             "org.apache.spark.version": _SPARK_VERSION,
             "org.apache.spark.sql.parquet.row.metadata": json.dumps(
-                {"type": "struct", "fields": [field]}
+                {"type": "struct", "fields": fields}
             ),
         }
     )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from lshjoin._lshjoin import Matrix
+    from lshjoin.arrays.neighbors import Metric
 
 # Rows are hashed, and sparse vectors made dense, so many bytes at a time.
 _HASHED_BYTES = 1 << 26
@@ -78,11 +79,19 @@ class HashFunctions(ABC):
 
 
 class Projections(HashFunctions):
-    """``floor(direction · x / bucket_length)`` of vectors x, some of them a table."""
+    """The buckets of projections of vectors on directions, or the signs; some of them a table."""
 
-    def __init__(self, directions: NDArray[np.float64], bucket_length: float) -> None:
-        """Of directions (tables, functions, dim)."""
+    def __init__(
+        self,
+        family: Metric,
+        directions: NDArray[np.float64],
+        offsets: NDArray[np.float64],
+        bucket_length: float,
+    ) -> None:
+        """Of directions (tables, functions, dim), with offsets (tables, functions)."""
+        self.family: Metric = family
         self.directions = directions
+        self.offsets = offsets
         self.bucket_length = bucket_length
         tables, functions, self.dim = directions.shape
         self.shape = tables, functions
@@ -93,18 +102,21 @@ class Projections(HashFunctions):
         tables, functions = self.shape
         return engine.Model.from_directions(
             self.directions.reshape(-1, self.dim),
-            np.zeros(tables * functions),
-            family="euclidean",
+            self.offsets.ravel(),
+            family=self.family,
             num_hash_functions=functions,
             num_hash_tables=tables,
             bucket_length=self.bucket_length,
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Projections, (self.directions, self.bucket_length)
+        return Projections, (self.family, self.directions, self.offsets, self.bucket_length)
 
     def of_table(self, table: int) -> Projections:
-        return Projections(self.directions[table : table + 1], self.bucket_length)
+        some = slice(table, table + 1)
+        return Projections(
+            self.family, self.directions[some], self.offsets[some], self.bucket_length
+        )
 
     def stored_bytes(self, dataset: DataFrame, name: str) -> int:
         return self.dim * value_bytes(dataset, name)

@@ -1,123 +1,18 @@
-"""The family for vectors and Euclidean distance."""
+"""The families for vectors: for Euclidean, Manhattan and cosine distance."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, SupportsIndex
-
-import numpy as np
-from numpy.typing import NDArray
-from pyspark import keyword_only
-from pyspark.ml.linalg import DenseMatrix, MatrixUDT
-
-from lshjoin import engine
-from lshjoin.base.checks import at_least_one, to_recall
-from lshjoin.frames.lsh_params import DEFAULT_SEED
-from lshjoin.frames.storage import dense_rows
-from lshjoin.spark.hashing import Projections
-from lshjoin.spark.nearest import Search, nearest_ids, nearest_rows
-from lshjoin.spark.pairs import Ids, Structs
-from lshjoin.spark.params import BucketLengthParam
-from lshjoin.spark.sides import Side, Vectors
-from lshjoin.spark.stages import LSH, MOST_ROWS, LSHModel
-from lshjoin.spark.vectors import dimension, value_bytes
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-    from pyspark.sql.types import DataType
-    from typing_extensions import Self
+from lshjoin.spark.vector_stages import BucketedLSH, BucketedLSHModel, VectorLSH, VectorLSHModel
 
 
-class BucketedRandomProjectionLSHModel(LSHModel, BucketLengthParam):
+class BucketedRandomProjectionLSHModel(BucketedLSHModel):
     """Fitted by :class:`BucketedRandomProjectionLSH`; distances are Euclidean."""
 
+    family = "euclidean"
     spark_class = "org.apache.spark.ml.feature.BucketedRandomProjectionLSHModel"
 
-    def __init__(self, directions: NDArray[np.float64]) -> None:
-        """Of directions (tables, functions, dim)."""
-        super().__init__()
-        self._directions = directions
 
-    def approxNearestNeighborsJoin(
-        self,
-        datasetA: DataFrame,
-        datasetB: DataFrame,
-        numNearestNeighbors: SupportsIndex,
-        distCol: str = "distCol",
-        *,
-        recall: float = 0.95,
-        idCol: str | None = None,
-        nested: bool = False,
-    ) -> DataFrame:
-        """For every row of ``datasetA`` the rows of ``datasetB`` nearest to it.
-
-        Not in Spark. The model says which column holds the vectors; its hash functions play no
-        part, since :func:`lshjoin.knn_join` finds the neighbours: each row gets as many as it asks
-        for. With one data frame for both sides a row is a neighbour of itself, as in
-        :meth:`approxSimilarityJoin`.
-
-        Where B is larger than ``spark.lshjoin.broadcastBytes`` the data are read several times: to
-        measure them, to take the sample that the join is planned from, to find the neighbours and,
-        without ``idCol``, to fetch their rows. Persist data frames that are expensive to compute;
-        vectors must come out the same, bit for bit, each time.
-
-        Args:
-            datasetA: the rows that want neighbours.
-            datasetB: the rows to choose from, or the same data frame.
-            numNearestNeighbors: neighbours a row of A, at least 1; fewer when B has fewer.
-            distCol: name for the column of distances.
-            recall: the share of the true neighbours to find, above 0, at most 1 (all of them).
-            idCol: a column of both sides, of numbers, strings or the like without nulls: of the
-                rows that are found its values alone come back, and no row is fetched. Of rows with
-                one id each is a row of its own.
-            nested: with ``idCol``, one row for each row of A, with all its neighbours.
-
-        Returns:
-            Struct columns ``datasetA`` and ``datasetB`` with the columns of their sides, and
-            ``distCol``, double; in no order. With ``idCol`` the columns ``idA``, ``idB`` and
-            ``distCol``; nested ``idA`` and ``neighbors``, an array of structs of ``idB`` and
-            ``distCol``, nearest first, ties by id.
-
-        Raises:
-            TypeError: for a column of vectors or ids of another type, or ``nested`` without
-                ``idCol``.
-            ValueError: for fewer than 1 neighbours, a recall that is not above 0 and at most 1,
-                columns that are not there. Nulls, NaN and infinity end the job, with the row or the
-                column named.
-        """
-        search = Search(min(at_least_one(numNearestNeighbors), MOST_ROWS), to_recall(recall))
-        if nested and idCol is None:
-            raise TypeError("nested is for ids: pass idCol=, the name of their column")
-        hasher = self._hasher(datasetA, datasetB)
-        vectors = Vectors(hasher.features, hasher.functions.dim)
-        if idCol is not None:
-            left, right = self._with_ids(datasetA, datasetB, idCol)
-            sides = Side(left, vectors), Side(right, vectors)
-            return nearest_ids(*sides, search, Ids(distCol, idCol), nested)
-        named = self._named(datasetA, datasetB)
-        sides = Side(named[0], vectors), Side(named[1], vectors)
-        joined = nearest_rows(*sides, search, Structs(distCol))
-        return self._renamed(joined, (datasetA, datasetB), named)
-
-    def _functions(self) -> Projections:
-        return Projections(self._directions, self.getBucketLength())
-
-    def _stored(self) -> tuple[str, Any, DataType]:
-        rows = self._directions.reshape(-1, self._directions.shape[2])
-        matrix = DenseMatrix(*rows.shape, rows.ravel(), isTransposed=True)
-        return "randUnitVectors", matrix, MatrixUDT()
-
-    @classmethod
-    def _functions_of(cls, row: dict[str, Any], spark_version: str) -> NDArray[np.float64]:
-        if any(row.get("offsets", [])):
-            raise ValueError("it holds offsets; these functions have none")
-        matrix = row["randUnitVectors"]
-        if not isinstance(matrix, DenseMatrix):
-            raise ValueError(f"it holds {matrix!r}; hash functions are a dense matrix")
-        shape = matrix.numRows, matrix.numCols
-        return dense_rows(matrix.values, shape, matrix.isTransposed, spark_version)
-
-
-class BucketedRandomProjectionLSH(LSH, BucketLengthParam):
+class BucketedRandomProjectionLSH(BucketedLSH):
     """LSH for Euclidean distance: Spark's class of this name, with the same answers.
 
     A hash function projects a vector on a random Gaussian direction of length 1 and cuts the
@@ -168,55 +63,65 @@ class BucketedRandomProjectionLSH(LSH, BucketLengthParam):
         Row(idA=4, idB=3, distance=1.4142135623730951)
     """
 
+    family = "euclidean"
+    model_class = BucketedRandomProjectionLSHModel
     spark_class = "org.apache.spark.ml.feature.BucketedRandomProjectionLSH"
 
-    @keyword_only
-    def __init__(
-        self,
-        *,
-        inputCol: str | None = None,
-        outputCol: str | None = None,
-        seed: int | None = None,
-        numHashTables: int = 1,
-        bucketLength: float | None = None,
-        numHashFunctions: int = 1,
-    ) -> None:
-        super().__init__()
-        self._setDefault(seed=DEFAULT_SEED)
-        self._set(**self._input_kwargs)
 
-    @keyword_only
-    def setParams(
-        self,
-        *,
-        inputCol: str | None = None,
-        outputCol: str | None = None,
-        seed: int | None = None,
-        numHashTables: int = 1,
-        bucketLength: float | None = None,
-        numHashFunctions: int = 1,
-    ) -> Self:
-        """Sets those that are given."""
-        return self._set(**self._input_kwargs)
+class ManhattanProjectionLSHModel(BucketedLSHModel):
+    """Fitted by :class:`ManhattanProjectionLSH`; distances are Manhattan."""
 
-    def setBucketLength(self, value: float) -> Self:
-        """Sets the width of a bucket, in the units of the vectors; there is no default."""
-        return self._set(bucketLength=value)
+    family = "manhattan"
 
-    def _draw(self, dataset: DataFrame) -> BucketedRandomProjectionLSHModel:
-        features = self.getInputCol()
-        value_bytes(dataset, features)
-        dim = dimension(dataset, features)
-        if dim == 0:
-            raise ValueError("cannot fit on an empty data frame: its first row tells the dimension")
-        native = engine.Model.fit(
-            np.zeros((1, dim)),
-            family="euclidean",
-            num_hash_functions=self.getNumHashFunctions(),
-            num_hash_tables=self.getNumHashTables(),
-            bucket_length=self.getBucketLength(),
-            seed=self.getSeed(),
-            num_threads=1,
-        )
-        shape = (self.getNumHashTables(), self.getNumHashFunctions(), -1)
-        return BucketedRandomProjectionLSHModel(native.directions.reshape(shape))
+
+class ManhattanProjectionLSH(BucketedLSH):
+    """LSH for Manhattan distance: :class:`lshjoin.ManhattanProjectionLSH` on Spark.
+
+    With the same functions for the same seed, and so the same buckets and pairs. Its parameters are
+    those of :class:`BucketedRandomProjectionLSH`. Spark has no such class, and loads no such model;
+    ``lshjoin`` without Spark does.
+
+    Examples:
+        ``spark`` is a session.
+
+        >>> from lshjoin.spark import ManhattanProjectionLSH
+        >>> rows = [(0, [0.0, 0.0]), (1, [1.0, 1.0]), (2, [60.0, 80.0])]
+        >>> df = spark.createDataFrame(rows, ["id", "x"])
+        >>> lsh = ManhattanProjectionLSH(inputCol="x", bucketLength=10.0, numHashTables=8)
+        >>> pairs = lsh.fit(df).approxSimilarityJoin(df, df, 5.0, idCol="id")
+        >>> pairs.where("idA < idB").collect()
+        [Row(idA=0, idB=1, distCol=2.0)]
+    """
+
+    family = "manhattan"
+    model_class = ManhattanProjectionLSHModel
+
+
+class RandomHyperplaneLSHModel(VectorLSHModel):
+    """Fitted by :class:`RandomHyperplaneLSH`; distances are 1 - cosine similarity."""
+
+    family = "cosine"
+
+
+class RandomHyperplaneLSH(VectorLSH):
+    """LSH for cosine distance: :class:`lshjoin.RandomHyperplaneLSH` on Spark.
+
+    With the same functions for the same seed, and so the same buckets and pairs. A function has one
+    bit: set ``numHashFunctions`` to some 8 to 20 (AND) and several tables (OR). The parameters are
+    those of :class:`BucketedRandomProjectionLSH` without ``bucketLength``. Spark has no such class,
+    and loads no such model; ``lshjoin`` without Spark does.
+
+    Examples:
+        ``spark`` is a session.
+
+        >>> from lshjoin.spark import RandomHyperplaneLSH
+        >>> rows = [(0, [1.0, 0.0]), (1, [2.0, 0.0]), (2, [0.0, -1.0])]
+        >>> df = spark.createDataFrame(rows, ["id", "x"])
+        >>> model = RandomHyperplaneLSH(inputCol="x", numHashFunctions=4).fit(df)
+        >>> nearest = model.approxNearestNeighborsJoin(df, df, 3, idCol="id", nested=True)
+        >>> [near.idB for near in nearest.where("idA = 0").first().neighbors]
+        [0, 1, 2]
+    """
+
+    family = "cosine"
+    model_class = RandomHyperplaneLSHModel

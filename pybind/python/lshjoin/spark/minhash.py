@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark import keyword_only
 from pyspark.sql.types import ArrayType, IntegerType
 
 from lshjoin import engine
@@ -19,7 +18,6 @@ from lshjoin.spark.stages import LSH, LSHModel
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.types import DataType
-    from typing_extensions import Self
 
 
 class MinHashLSHModel(LSHModel):
@@ -35,13 +33,13 @@ class MinHashLSHModel(LSHModel):
     def _functions(self) -> MinHashes:
         return MinHashes(self._coefficients)
 
-    def _stored(self) -> tuple[str, Any, DataType]:
+    def _stored(self) -> dict[str, tuple[Any, DataType]]:
         values = self._coefficients.ravel().tolist()
-        return "randCoefficients", values, ArrayType(IntegerType(), containsNull=False)
+        return {"randCoefficients": (values, ArrayType(IntegerType(), containsNull=False))}
 
     @classmethod
-    def _functions_of(cls, row: dict[str, Any], spark_version: str) -> NDArray[np.int32]:
-        return pairs_of_coefficients(row["randCoefficients"])
+    def _functions_of(cls, row: dict[str, Any], spark_version: str) -> tuple[NDArray[np.int32]]:
+        return (pairs_of_coefficients(row["randCoefficients"]),)
 
 
 class MinHashLSH(LSH):
@@ -86,33 +84,7 @@ class MinHashLSH(LSH):
     """
 
     spark_class = "org.apache.spark.ml.feature.MinHashLSH"
-
-    @keyword_only
-    def __init__(
-        self,
-        *,
-        inputCol: str | None = None,
-        outputCol: str | None = None,
-        seed: int | None = None,
-        numHashTables: int = 1,
-        numHashFunctions: int = 1,
-    ) -> None:
-        super().__init__()
-        self._setDefault(seed=SETS_DEFAULT_SEED)
-        self._set(**self._input_kwargs)
-
-    @keyword_only
-    def setParams(
-        self,
-        *,
-        inputCol: str | None = None,
-        outputCol: str | None = None,
-        seed: int | None = None,
-        numHashTables: int = 1,
-        numHashFunctions: int = 1,
-    ) -> Self:
-        """Sets those that are given."""
-        return self._set(**self._input_kwargs)
+    default_seed = SETS_DEFAULT_SEED
 
     def _draw(self, dataset: DataFrame) -> MinHashLSHModel:
         check_same_kind((dataset,), self.getInputCol())

@@ -141,7 +141,7 @@ _LEFT, _RIGHT = {HIGH: HIGH, LOW: LOW}, {HIGH: HIGH, LOW: LOW, _COPY: _COPY}
 def nearest_rows(left: Side, right: Side, search: Search, pairs: Structs) -> DataFrame:
     """For every left row its nearest right rows, as pairs."""
     schema = pairs.schema(left.rows.schema, right.rows.schema)
-    plan = _plan(left, right, search)
+    plan = planned(left, right, search)
     if plan is not None:
         return _fetched(_found(left, right, search, plan, Known(_LEFT, _RIGHT)), left, right, pairs)
 
@@ -158,7 +158,7 @@ def nearest_ids(left: Side, right: Side, search: Search, ids: Ids, nested: bool)
     id_a, id_b = ids.sides
     check_free(ids.dist_col, id_a, id_b)
     known = Known({id_a: ids.id_col}, {id_b: ids.id_col})
-    plan = _plan(left, right, search)
+    plan = planned(left, right, search)
     if plan is None:
         schema = known.schema(left.rows.schema, right.rows.schema)
         found = _broadcast(left, right, search, known.lists, schema)
@@ -179,8 +179,8 @@ def nearest_ids(left: Side, right: Side, search: Search, ids: Ids, nested: bool)
     )
 
 
-def _plan(left: Side, right: Side, search: Search) -> Plan | None:
-    """None where the items go to every task."""
+def planned(left: Side, right: Side, search: Search) -> Plan | None:
+    """Where rows are compared; None where the items go to every task."""
     items = right.size()
     if items.bytes <= broadcast_bytes(right.rows) and items.rows <= _FEW_ITEMS:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from pyspark.ml.param import Param, Params
 from pyspark.ml.param.shared import HasInputCol, HasOutputCol
@@ -16,6 +16,7 @@ from lshjoin.frames.params import finite_positive, whole_positive
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from lshjoin.arrays.neighbors import Metric
 
 Number = TypeVar("Number", int, float)
 
@@ -40,6 +41,9 @@ def param(
 class LSHParams(HasInputCol, HasOutputCol):
     """The parameters that the estimator and the model have in common."""
 
+    #: The class of Spark's that reads and writes the same, if there is one.
+    spark_class: ClassVar[str | None] = None
+
     numHashTables = param("numHashTables", Documented.numHashTables.doc, to_int, whole_positive)
     numHashFunctions = param(
         "numHashFunctions", Documented.numHashFunctions.doc, to_int, whole_positive
@@ -48,6 +52,11 @@ class LSHParams(HasInputCol, HasOutputCol):
     def __init__(self) -> None:
         super().__init__()
         self._setDefault(numHashTables=1, numHashFunctions=1)
+
+    def _set(self, **values: object) -> Self:
+        """Sets by name; None leaves a parameter as it is."""
+        given = {name: value for name, value in values.items() if value is not None}
+        return super()._set(**given)
 
     def getNumHashTables(self) -> int:
         """Tables; two rows are candidates when they share a bucket in any (OR)."""
@@ -66,8 +75,17 @@ class LSHParams(HasInputCol, HasOutputCol):
         return self._set(outputCol=value)
 
 
-class BucketLengthParam(LSHParams):
-    """For the family that cuts projections into buckets of a length."""
+class VectorLSHParams(LSHParams):
+    """The parameters of the families for vectors."""
+
+    family: ClassVar[Metric]
+
+    def _bucket_length(self) -> float:
+        return 1.0  # a family without buckets of a length ignores it
+
+
+class BucketLengthParam(VectorLSHParams):
+    """For families that cut projections into buckets of a length."""
 
     bucketLength = param("bucketLength", Documented.bucketLength.doc, to_float, finite_positive)
 
@@ -76,3 +94,6 @@ class BucketLengthParam(LSHParams):
         if not self.isDefined(self.bucketLength):
             raise KeyError("Failed to find a default value for bucketLength")
         return self.getOrDefault(self.bucketLength)
+
+    def _bucket_length(self) -> float:
+        return self.getBucketLength()

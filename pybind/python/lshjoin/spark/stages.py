@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, ClassVar, SupportsIndex
 
 from pyspark.ml.base import Estimator
 from pyspark.ml.param.shared import HasSeed
@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructField, StructType
 
 from lshjoin.base.checks import at_least_one, to_float, to_int
+from lshjoin.frames.lsh_params import DEFAULT_SEED
 from lshjoin.frames.params import signed_64_bits
 from lshjoin.spark.hashing import Hasher, HashFunctions
 from lshjoin.spark.nearest import nearest_to_key
@@ -33,9 +34,6 @@ MOST_ROWS = 2**31 - 1
 
 class LSHModel(StoredModel, LSHParams, MLReadable, MLWritable):
     """The model of any family."""
-
-    #: Who else reads and writes the same.
-    spark_class: str
 
     def __repr__(self) -> str:
         """As in Spark."""
@@ -183,10 +181,46 @@ class LSHModel(StoredModel, LSHParams, MLReadable, MLWritable):
 class LSH(Estimator, LSHParams, HasSeed, MLReadable, MLWritable):
     """The estimator of any family."""
 
-    #: Who else reads and writes the same.
-    spark_class: str
+    default_seed: ClassVar[int] = DEFAULT_SEED
 
     seed = param("seed", "random seed.", to_int, signed_64_bits)
+
+    def __init__(
+        self,
+        *,
+        inputCol: str | None = None,
+        outputCol: str | None = None,
+        seed: int | None = None,
+        numHashTables: int | None = None,
+        numHashFunctions: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._setDefault(seed=self.default_seed)
+        self._set(
+            inputCol=inputCol,
+            outputCol=outputCol,
+            seed=seed,
+            numHashTables=numHashTables,
+            numHashFunctions=numHashFunctions,
+        )
+
+    def setParams(
+        self,
+        *,
+        inputCol: str | None = None,
+        outputCol: str | None = None,
+        seed: int | None = None,
+        numHashTables: int | None = None,
+        numHashFunctions: int | None = None,
+    ) -> Self:
+        """Sets those that are given."""
+        return self._set(
+            inputCol=inputCol,
+            outputCol=outputCol,
+            seed=seed,
+            numHashTables=numHashTables,
+            numHashFunctions=numHashFunctions,
+        )
 
     def setSeed(self, value: int) -> Self:
         """Sets the seed, a signed 64-bit integer."""

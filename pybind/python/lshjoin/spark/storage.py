@@ -1,9 +1,9 @@
 """Estimators and models on disk, by way of Spark: on whatever file systems it knows.
 
-The layout is Spark's, as in ``frames/storage.py``. On its own, what has one hash function a table
-carries Spark's class name, and Spark loads it. What has more carries ours, and so does a stage of a
-pipeline: Spark's ``PipelineModel.load`` goes by that name, and the pipeline is to come back with
-the stage that it had.
+The layout is Spark's, as in ``frames/storage.py``. On its own, what is of a family of Spark's and
+has one hash function a table carries Spark's class name, and Spark loads it. All else carries ours,
+and so does a stage of a pipeline: Spark's ``PipelineModel.load`` goes by that name, and the
+pipeline is to come back with the stage that it had.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _STAGE = re.compile(r"/stages/\d+_[^/]+/?$")
 class StoredModel(Model):
     """A model, as its hash functions are stored: in one row, as Spark has it."""
 
-    def _stored(self) -> tuple[str, Any, DataType]:
-        """The name of the column, its value and its type."""
+    def _stored(self) -> dict[str, tuple[Any, DataType]]:
+        """The columns: name, value and type."""
         raise NotImplementedError
 
     @classmethod
-    def _functions_of(cls, row: dict[str, Any], spark_version: str) -> NDArray[Any]:
-        """Of the one row of a release of Spark, or of ours, the functions, a row each."""
+    def _functions_of(cls, row: dict[str, Any], spark_version: str) -> tuple[NDArray[Any], ...]:
+        """Of the one row of a release of Spark, or of ours, what there is of each function."""
         raise NotImplementedError
 
 
@@ -75,13 +75,19 @@ class Writer(_Session, MLWriter):
                 f"write().overwrite().save({path!r})"
             ) from None
         if isinstance(instance, StoredModel):
-            name, value, kind = instance._stored()
-            data = spark.createDataFrame([(value,)], StructType([StructField(name, kind)]))
+            columns = instance._stored()
+            schema = [StructField(name, kind) for name, (_, kind) in columns.items()]
+            values = tuple(value for value, _ in columns.values())
+            data = spark.createDataFrame([values], StructType(schema))
             data.coalesce(1).write.mode(mode).parquet(f"{path}/data")
 
     def _metadata(self, path: str) -> dict[str, Any]:
         instance, cls = self._instance, type(self._instance)
-        sparks = instance.getNumHashFunctions() == 1 and not _STAGE.search(path)
+        sparks = (
+            cls.spark_class is not None
+            and instance.getNumHashFunctions() == 1
+            and not _STAGE.search(path)
+        )
 
         def by_name(values: dict[Param[Any], Any]) -> dict[str, Any]:
             names = {param.name: value for param, value in values.items()}
@@ -114,9 +120,9 @@ class Reader(_Session, MLReader):
             raise FileNotFoundError(f"{path}/metadata is empty")
         metadata = json.loads(lines[0][0])
         expected = [
-            cls.spark_class,
+            *([cls.spark_class] if cls.spark_class else []),
             f"lshjoin.spark.{cls.__name__}",
-            f"lshjoin.{cls.__name__}",  # written without Spark, with several functions a table
+            f"lshjoin.{cls.__name__}",  # written without Spark, and not for Spark
         ]
         if metadata["class"] not in expected:
             raise ValueError(
@@ -139,9 +145,10 @@ class Reader(_Session, MLReader):
         per_table = {**metadata.get("defaultParamMap", {}), **metadata["paramMap"]}.get(
             "numHashFunctions", 1
         )
-        if per_table not in range(1, len(functions) + 1) or len(functions) % per_table:
+        count = len(functions[0])
+        if per_table not in range(1, count + 1) or count % per_table:
             raise ValueError(
-                f"{path}/data holds {len(functions)} hash functions, "
+                f"{path}/data holds {count} hash functions, "
                 f"which are not {per_table} for each table"
             )
-        return self._cls(functions.reshape(-1, per_table, functions.shape[1]))
+        return self._cls(*(each.reshape(-1, per_table, *each.shape[1:]) for each in functions))

@@ -1,0 +1,32 @@
+"""Tables of bench-results/spark_cluster.json: how joins grow on Spark, and what is foretold."""
+
+from typing import Any
+
+
+def growth_table(case: dict[str, Any]) -> list[str]:
+    """What joins of more and more rows took and moved, beside what was told beforehand."""
+    return [
+        "| rows | parts, a row's | core seconds | foretold | GB shuffled | foretold |",
+        "|---:|---:|---:|---:|---:|---:|",
+        *(
+            f"| {size['rows']:,} | {size['parts']}, {size['probes']} | {size['core_seconds']:.0f} "
+            f"| {size['predicted_core_seconds']:.0f} | {size['shuffle_bytes'] / 1e9:.2f} "
+            f"| {size['predicted_bytes'] / 1e9:.2f} |"
+            for size in case["sizes"]
+        ),
+    ]
+
+
+def planned_table(case: dict[str, Any]) -> list[str]:
+    """What ``plan_knn_join`` says of more rows than anybody joined."""
+    return [
+        "| blockBytes | recall | parts, a row's | TB of vectors shuffled | of neighbours "
+        "| core hours |",
+        "|---:|---:|---:|---:|---:|---:|",
+        *(
+            f"| {plan['blockBytes']} | {plan['recall']} | {plan['parts']}, {plan['probes']} "
+            f"| {plan['vector_bytes'] / 1e12:.2f} | {plan['neighbor_bytes'] / 1e12:.2f} "
+            f"| {plan['seconds'] * plan['cores'] / 3600:,.0f} |"
+            for plan in case["plans"]
+        ),
+    ]
