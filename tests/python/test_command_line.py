@@ -413,7 +413,8 @@ def test_a_plan_of_lists_is_followed(run, files, tmp_path):
 
 
 def test_a_plan_is_followed_in_an_index(run, rng, tmp_path):
-    items, queries = rng.standard_normal((2, 4096, 4)).astype(np.float32)  # of fewer all are compared
+    # Of fewer all pairs are compared, whatever the plan.
+    items, queries = rng.standard_normal((2, 4096, 4)).astype(np.float32)
     np.save(tmp_path / "items.npy", items)
     np.save(tmp_path / "queries.npy", queries)
     assert run("index", "build", "items.npy", "--out", "i")[0] == 0

@@ -17,7 +17,8 @@ from threadpoolctl import threadpool_limits
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BLOCK = re.compile(
-    r'^```(\w+)(?: title="(.*?)")?\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?', re.DOTALL | re.MULTILINE
+    r'^```(\w+)(?: title="(.*?)")?\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?',
+    re.DOTALL | re.MULTILINE,
 )
 #: Those of Spark need a session: tests/spark runs them.
 PAGES = {
