@@ -25,7 +25,7 @@ def many():
 @pytest.fixture(scope="session")
 def missed(many):
     """The 30 nearest of each of the many, some of which are not found."""
-    found = knn_join(many[0], k=30, plan=JoinPlan.ivf(lists=150, probes=3))
+    found = knn_join(many[0], k=30, plan=JoinPlan.ivf(lists=300, probes=2))
     exact = knn_join(many[0], k=30, recall=1.0)
-    assert 0.8 < (found.distances <= exact.distances[:, -1:]).mean() < 0.99
+    assert 0.8 < (found.distances <= exact.distances[:, -1:]).mean() < 0.98
     return found
