@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from lshjoin import JoinPlan, knn_join
+from lshjoin import knn_join
 from sklearn.datasets import load_digits
 
 
@@ -18,14 +18,14 @@ def many():
     """Rows of topics that overlap, and their labels."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(20), 300)
-    rows = 1.3 * rng.standard_normal((20, 32))[labels] + rng.standard_normal((6000, 32))
+    rows = rng.standard_normal((20, 32))[labels] + rng.standard_normal((6000, 32))
     return rows.astype(np.float32), labels
 
 
 @pytest.fixture(scope="session")
 def missed(many):
     """The 30 nearest of each of the many, some of which are not found."""
-    found = knn_join(many[0], k=30, plan=JoinPlan.ivf(lists=300, probes=2))
+    found = knn_join(many[0], k=30, recall=0.9)
     exact = knn_join(many[0], k=30, recall=1.0)
-    assert 0.8 < (found.distances <= exact.distances[:, -1:]).mean() < 0.98
+    assert 0.85 < (found.distances <= exact.distances[:, -1:]).mean() < 0.995
     return found

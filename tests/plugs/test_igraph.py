@@ -62,4 +62,4 @@ def test_leidenalg_of_neighbours_of_which_some_are_missed(many, missed):
         graph = graph_of(rows, *neighbors.to_edges())
         part = leidenalg.find_partition(graph, leidenalg.ModularityVertexPartition, seed=0)
         found.append(adjusted_rand_score(labels, part.membership))
-    assert found[0] > found[1] - 0.02
+    assert found[0] > found[1] - 0.03
