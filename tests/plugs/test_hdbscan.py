@@ -45,9 +45,7 @@ def assert_same_clusters(rows, found, *, min_samples, parts=None):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(
-    ("spread", "dim", "parts"), [(2.0, 10, 9), (0.6, 10, 12), (1.0, 2, 2)]
-)
+@pytest.mark.parametrize(("spread", "dim", "parts"), [(2.0, 10, 9), (0.6, 10, 12), (1.0, 2, 2)])
 def test_labels_are_those_of_all_distances(spread, dim, parts, dtype):
     rows, _ = make_blobs(3000, dim, centers=12, cluster_std=spread, random_state=1)
     rows = rows.astype(dtype)
