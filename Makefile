@@ -5,12 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/bin/python
+PLUGS_VENV := .venv-plugs
+PLUGS := $(PLUGS_VENV)/bin/python
 RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -name Cargo.toml)
 
 .PHONY: build packages demo docs examples wheels test test-python test-spark test-spark-versions \
-    test-others test-neon test-memory test-miri fuzz fuzz-python lint lint-rust lint-python deny msrv \
-    bench bench-quick bench-report bench-index bench-join bench-kernels bench-out-of-core bench-planner \
-    bench-radius bench-spark bench-spark-cluster reliability
+    test-others test-plugs test-neon test-memory test-miri fuzz fuzz-python lint lint-rust lint-python \
+    deny msrv bench bench-quick bench-report bench-index bench-join bench-kernels bench-out-of-core \
+    bench-planner bench-radius bench-spark bench-spark-cluster reliability
 .SECONDARY:
 
 build: $(VENV)/built
@@ -91,6 +93,11 @@ python-%: export LSHJOIN_ISA = $*
 python-%: $(VENV)/built $(VENV)/with-test
 	@echo "== Python, instruction set: $* =="
 	$(BIN)/python -m pytest -rs --durations 20 $(COMPUTED:%=tests/python/test_%.py)
+
+# What takes our neighbours, UMAP and scanpy for instance, beside what it makes of its own; and those
+# examples of docs/ that need it. A gigabyte of packages.
+test-plugs: $(PLUGS_VENV)/built $(PLUGS_VENV)/with-plugs
+	$(PLUGS) -m pytest -rs --durations 20 tests/plugs tests/python/test_docs.py
 
 # The tests of the kernels on arm64, emulated, on a processor with dot products and on one that has
 # none; and, on the first, the pinned digests of joins.
@@ -290,6 +297,19 @@ $(BENCH_VENV)/with-bench: pyproject.toml | $(BENCH_VENV)/built
 
 $(BENCH_VENV)/with-peers: pyproject.toml | $(BENCH_VENV)/with-bench
 	$(BENCH) -m benches.systems.install peers
+	touch $@
+
+$(PLUGS_VENV)/created:
+	python3 -m venv $(PLUGS_VENV)
+	$(PLUGS) -m pip install --quiet --upgrade 'pip>=25.1'
+	touch $@
+
+$(PLUGS_VENV)/built: $(VENV)/built | $(PLUGS_VENV)/created
+	VIRTUAL_ENV=$(PLUGS_VENV) $(BIN)/maturin develop --release
+	touch $@
+
+$(PLUGS_VENV)/with-plugs: pyproject.toml | $(PLUGS_VENV)/created
+	$(PLUGS) -m pip install --quiet --group plugs
 	touch $@
 
 ANN_SEARCH_RS := benches/systems/ann-search-rs

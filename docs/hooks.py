@@ -32,7 +32,7 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Leads links between them and docs/, which is the root here, to the pages."""
-    if page.file.src_uri.startswith("reference/"):  # from which docs/ is one up here, too
+    if page.file.src_uri.startswith(("reference/", "recipes/")):  # docs/ is one up here, too
         return markdown
     return markdown.replace("](docs/", "](").replace("](../", "](")
 

@@ -412,6 +412,37 @@ def test_a_plan_of_lists_is_followed(run, files, tmp_path):
     assert [item for _, item, _ in pairs("p.pq")] == expected.indices.ravel().tolist()
 
 
+def test_a_plan_is_followed_in_an_index(run, rng, tmp_path):
+    # Of fewer all pairs are compared, whatever the plan.
+    items, queries = rng.standard_normal((2, 4096, 4)).astype(np.float32)
+    np.save(tmp_path / "items.npy", items)
+    np.save(tmp_path / "queries.npy", queries)
+    assert run("index", "build", "items.npy", "--out", "i")[0] == 0
+    own = json.loads(run("index", "info", "i", "--json")[1])["plan"]
+    query = ("index", "query", "i", "queries.npy", "-k", 3, "--json")
+
+    def found(plan, *more):
+        """Its exit code, what it said, and the pairs."""
+        (tmp_path / "plan.json").write_text(plan)
+        (tmp_path / "p.parquet").unlink(missing_ok=True)
+        code, out, error = run(*query, "--plan", "plan.json", "--out", "p.parquet", *more)
+        return code, out or error, code or pairs("p.parquet")
+
+    one_list = json.dumps(own | {"probes": 1, "until_recall": None})
+    code, printed, few = found(one_list)
+    assert (code, json.loads(printed)["plan"]) == (0, json.loads(one_list))
+    assert found(printed)[::2] == (0, few)  # what --json printed is a plan
+    # One of all pairs finds others, and one of other lists is refused.
+    _, _, exact = found(JoinPlan.exact().to_json())
+    assert exact != few
+    nearest = knn_join(queries, items, 3, recall=1.0).indices
+    assert [item for _, item, _ in exact] == nearest.ravel().tolist()
+    code, error, _ = found(json.dumps(own | {"lists": 7}))
+    assert (code, "of seed 0 and 7 lists" in error) == (command_line.INPUT, True), error
+    code, error, _ = found(one_list, "--recall", 0.8)
+    assert (code, "leave out --recall" in error) == (command_line.USAGE, True), error
+
+
 @pytest.mark.parametrize(
     ("code", "message", "text", "more"),
     [

@@ -24,3 +24,12 @@ def test_example(code, printed, capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize("command", sorted(set(re.findall(r"(?:`|    )make ([a-z-]+)", README))))
 def test_command(command):
     assert re.search(f"^{command}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_extras_that_are_named_are_there():
+    pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("pybind/**/*.py")]
+    named = re.findall(r"lshjoin\[([\w,]+)\]", "".join(page.read_text() for page in pages))
+    assert len(named) > 10
+    project = (ROOT / "pyproject.toml").read_text()
+    extras = re.search(r"^\[project.optional-dependencies\]\n(.*?)^\[", project, re.M | re.S)[1]
+    assert set(",".join(named).split(",")) <= set(re.findall(r"^(\w+) = ", extras, re.M))

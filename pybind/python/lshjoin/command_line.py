@@ -259,18 +259,21 @@ def _plan_in(context: click.Context, _: click.Parameter, path: Path | None) -> J
         raise ValueError(f"{path} holds no plan: {error}") from None
 
 
+_PLAN = click.option(
+    "--plan",
+    type=click.Path(path_type=Path),
+    callback=_plan_in,
+    metavar="FILE",
+    help="One that --json printed, to be followed in place of a recall and a seed.",
+)
+
+
 @lshjoin.command()
 @_SIDES
 @_K
 @_RECALL
 @_SEED
-@click.option(
-    "--plan",
-    type=click.Path(path_type=Path),
-    callback=_plan_in,
-    metavar="FILE",
-    help="What `lshjoin plan --json` printed, to be followed; in place of a recall and a seed.",
-)
+@_PLAN
 @_NEAREST_METRIC
 @_VECTORS
 @_OUT
@@ -499,6 +502,7 @@ def build(items: str, as_json: bool, **options: Any) -> None:
 @click.argument("queries", type=click.Path())
 @_K
 @_RECALL
+@_PLAN
 @_VECTORS
 @_OUT
 @_MEMORY
@@ -518,6 +522,8 @@ def query(
     """
     from lshjoin.files.indexes import query_index
 
+    if options["plan"] and options["recall"] is not None:
+        raise click.UsageError("a plan has its own recall: leave out --recall")
     layout = _layout(options)
     found = query_index(path, queries, k, **options)
     _plot(options["out"], layout, plot, found.queries)

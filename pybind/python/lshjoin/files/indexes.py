@@ -134,6 +134,7 @@ def query_index(
     *,
     out: StoragePath,
     recall: float | None = None,
+    plan: JoinPlan | None = None,
     column: str | None = None,
     id_column: str | None = None,
     filesystem: Filesystem | None = None,
@@ -152,6 +153,7 @@ def query_index(
         k: neighbours a query, at least 1.
         out: as for :func:`lshjoin.knn_join_files`; queries in their order.
         recall: as for :meth:`lshjoin.Index.knn`.
+        plan: as for :meth:`lshjoin.Index.knn`, such as that of an earlier result.
         column: as for :func:`lshjoin.knn_join_files`.
         id_column: of the queries; row numbers if None.
         filesystem: as for :func:`lshjoin.knn_join_files`.
@@ -190,6 +192,7 @@ def query_index(
         queries=dataset.sample(SAMPLE),
         count=len(dataset),
         recall=recall,
+        plan=plan,
         num_threads=num_threads,
         progress=False,
     )
