@@ -33,7 +33,7 @@ def test_some_are_missed(many):
     assert (far[0] > far[1] * (1 + 1e-4)).mean() > 0.02
 
 
-def test_dbscan(many):
+def test_dbscan(many, digits):
     rows, _ = many
     expected = DBSCAN(eps=5.6, min_samples=5).fit_predict(rows)
     assert len(set(expected)) > 3
@@ -41,8 +41,12 @@ def test_dbscan(many):
         RadiusTransformer(5.6), DBSCAN(eps=5.6, min_samples=5, metric="precomputed")
     )
     np.testing.assert_array_equal(within.fit_predict(rows), expected)
-    ours, theirs = both(50, lambda: DBSCAN(eps=5.6, min_samples=5, metric="precomputed"))
-    assert adjusted_rand_score(ours.fit_predict(rows), theirs.fit_predict(rows)) > 0.95
+    # Of the nearest none may be missed: single pairs hold clusters together.
+    rows, _ = digits
+    ours, theirs = both(50, lambda: DBSCAN(eps=22.0, min_samples=5, metric="precomputed"))
+    found = ours.fit_predict(rows)
+    assert len(set(found)) > 3
+    np.testing.assert_array_equal(found, theirs.fit_predict(rows))
 
 
 @pytest.mark.parametrize("kind", [KNeighborsClassifier, KNeighborsRegressor])

@@ -39,10 +39,11 @@ def test_connectivities_are_those_of_exact_neighbours(metric, cells):
     assert np.isfinite(ours.obsm["X_umap"]).all()
 
 
-@pytest.mark.parametrize("method", ["umap", "gauss"])
-def test_all_is_as_with_the_transformer_of_scikit_learn(method, cells):
-    theirs = neighbors(cells, method=method, transformer=KNeighborsTransformer(n_neighbors=15))
-    ours = neighbors(cells, method=method, transformer=KNNTransformer(15))
+def test_all_is_as_with_the_transformer_of_scikit_learn(cells):
+    # By method="umap" it is not: there scikit-learn's cells are by rounding some 1e-7 away from
+    # themselves, which is then taken for the distance of the nearest neighbour.
+    theirs = neighbors(cells, method="gauss", transformer=KNeighborsTransformer(n_neighbors=15))
+    ours = neighbors(cells, method="gauss", transformer=KNNTransformer(15))
     assert_same(ours, theirs, "distances")
     assert_same(ours, theirs, "connectivities")
 
