@@ -160,8 +160,8 @@ def outcomes():
     cases += [(prepare, call, SPARE) for prepare, call in LARGE]
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(cases)],
-        # Others set address space aside before it is asked for.
-        env={**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"},
+        # Other pools, and an arena for each thread, set address space aside before it is asked for.
+        env={**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"},
         capture_output=True,
         text=True,
         timeout=600,

@@ -30,10 +30,10 @@ def key_codes(keys: RowKeys | None, name: str, queries: int | None, items: int) 
         >>> key_codes((["at", None], ["de", "at"]), "within", 2, 2)
         (array([         0, 4294967295], dtype=uint32), array([1, 0], dtype=uint32))
     """
-    import pyarrow as pa
-
     if keys is None:
         return None
+    import pyarrow as pa
+
     if queries is None:
         return None, _codes(_column(keys, name, items), name)
     if not isinstance(keys, tuple) or len(keys) != 2:
