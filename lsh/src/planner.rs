@@ -56,7 +56,7 @@ const SAVED: f64 = 0.9;
 const LUCKY: f64 = 0.01;
 
 /// The share of a join's time that the study of one more number of lists may take.
-const MORE_PLANNING: f64 = 0.02;
+const MORE_PLANNING: f64 = 0.005;
 
 /// The numbers of lists that are considered, as parts of the usual one: what does well mostly comes
 /// first.
