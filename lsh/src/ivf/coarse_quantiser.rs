@@ -153,12 +153,12 @@ impl CoarseQuantiser {
                 if position >= GROUPS_OF_ROW && lists.len() >= LISTS_OF_ROW {
                     break;
                 }
-                lists.extend(of_groups.ids(group));
+                memory::extend(&mut lists, of_groups.ids(group), CENTROIDS)?;
             }
-            lists
+            Ok(lists)
         });
         Ok(Self {
-            candidates: candidates.collect(),
+            candidates: candidates.collect::<Result<_>>()?,
             of_all: CentroidPanel::new(&codes_of_groups, None, isa)?,
             codes: lists.codes(isa)?,
             near_count: NEAR.min(lists.len()),
