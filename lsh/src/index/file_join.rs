@@ -37,7 +37,7 @@ const OF_PROBING: usize = 12;
 const OF_PROBE: usize = 8;
 
 /// Lists that an item probes, where nothing is known of that.
-const LIKELY_PROBES: usize = 16;
+const LIKELY_PROBES: usize = 8;
 
 /// A join of rows that lie in files. What it keeps in memory is told in bytes.
 ///
