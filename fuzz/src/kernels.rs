@@ -4,7 +4,7 @@
 use lshjoin_kernels::{
     BoundedRows, CommonScale, Isa, KernelError, LeftPanel, Measure, Near, Quantised, Result,
     RightPanel, Rows, Scalar, Sorter, centre_of, check_finite, check_within, code_distances2,
-    code_pairs, cosine_distances, decode, distance, distances_of, dot_products, each_near_least,
+    cosine_distances, decode, distance, distances_of, dot_products, each_near_least,
     euclidean_distances, exact_dot_products, least, near_pairs, nearest_codes, nearest_pairs,
     norms, pairs_within, sum_codes,
 };
@@ -68,7 +68,6 @@ struct Compared {
     near: Result<Vec<(u32, u32, u32, u32)>>,
     nearest: Result<Vec<(u32, u32, u32, u32)>>,
     nearest_codes: Result<Vec<(u32, u32, u32, u32)>>,
-    within: Result<Vec<(u32, u32, u32)>>,
     squares: Result<Vec<u32>>,
 }
 
@@ -105,16 +104,6 @@ fn compare(left: &Side, right: &Side, k: usize, isa: Isa) -> Result<Compared> {
     let mut codes = Vec::new();
     let found = nearest_codes(&lefts, &rights, k, &mut codes);
     let nearest_codes = pairs(found, codes);
-    let mut within = Vec::new();
-    let found = code_pairs(&lefts, &rights, &mut within);
-    let within = found.map(|()| {
-        let bits = within
-            .iter()
-            .map(|pair| (pair.left, pair.right, pair.square.to_bits()));
-        let mut within: Vec<_> = bits.collect();
-        within.sort();
-        within
-    });
     let found = code_distances2(&lefts, &rights, &mut squares);
     let columns = rights.columns().count();
     let squares = found.map(|()| {
@@ -125,7 +114,6 @@ fn compare(left: &Side, right: &Side, k: usize, isa: Isa) -> Result<Compared> {
         near,
         nearest,
         nearest_codes,
-        within,
         squares,
     })
 }

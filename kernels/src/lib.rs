@@ -63,7 +63,6 @@ pub use selection::{
 };
 pub use tile::{
     code_distances::code_distances2,
-    code_pairs::{CodePair, code_pairs},
     near::{Near, near_pairs},
     nearest::nearest_pairs,
     nearest_codes::nearest_codes,

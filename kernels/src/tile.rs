@@ -12,7 +12,6 @@
 mod band;
 mod block;
 pub(crate) mod code_distances;
-pub(crate) mod code_pairs;
 mod distance_bounds;
 mod multiply;
 pub(crate) mod near;

@@ -15,8 +15,8 @@ use std::{
 use half::f16;
 use lshjoin_kernels::{
     BoundedRows, Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Level, Measure, Quantised,
-    RightPanel, Rows, Scalar, Sorter, check_finite, code_distances, code_distances2, code_pairs,
-    distance, distances_of, near_pairs, nearest_codes, pairs_within, widen_f16,
+    RightPanel, Rows, Scalar, Sorter, check_finite, code_distances, code_distances2, distance,
+    distances_of, near_pairs, nearest_codes, pairs_within, widen_f16,
 };
 
 struct Fenced;
@@ -215,9 +215,6 @@ fn tiles<T: Scalar>(isa: Isa) {
         near.clear();
         nearest_codes(&left, &right, 7, &mut near).unwrap();
         assert_eq!(near.len(), n * n.min(7));
-        let mut pairs = Vec::new();
-        code_pairs(&left, &right, &mut pairs).unwrap();
-        assert_eq!(pairs.len(), n * n);
         code_distances((&rows, 0), &rows, &backwards, &mut squares, isa).unwrap();
     }
 }

@@ -256,7 +256,7 @@ impl CoarseQuantiser {
         add: impl Fn(&mut V, usize, &CentroidDistances) -> Result<()> + Sync,
         ctx: &Context,
     ) -> Result<Vec<V>> {
-        let groups = self.groups_of_rows(codes, rows, ctx)?;
+        let groups = nearest(codes, rows, &self.of_all, ctx)?;
         let offsets = ListOffsets::new(groups.iter().copied(), self.groups.len());
         let order = offsets.order(&groups)?;
         drop(groups);
@@ -290,15 +290,6 @@ impl CoarseQuantiser {
         tasks.collect()
     }
 
-    /// The group of each of these rows: that of the nearest centroid.
-    fn groups_of_rows(&self, codes: &Quantised, rows: &[u32], ctx: &Context) -> Result<Vec<u32>> {
-        let mut groups = memory::zeroed(rows.len(), ROW_NUMBERS)?;
-        if self.groups.len() > 1 {
-            nearest(codes, rows, &self.of_all, &mut groups, ctx)?;
-        }
-        Ok(groups)
-    }
-
     /// The list of each of these rows, by internal id.
     ///
     /// # Errors
@@ -330,9 +321,8 @@ fn learn_lists(
     (count, seed): (usize, u64),
     ctx: &Context,
 ) -> Result<(Centroids, ListOffsets)> {
-    let mut of_rows = memory::zeroed(sample.len(), ROW_NUMBERS)?;
     let panel = CentroidPanel::new(&groups.codes(ctx.isa())?, None, ctx.isa())?;
-    nearest(codes, sample, &panel, &mut of_rows, ctx)?;
+    let of_rows = nearest(codes, sample, &panel, ctx)?;
     let of_groups = ListOffsets::new(of_rows.iter().copied(), groups.len());
     let mut order = of_groups.order(&of_rows)?;
     order.iter_mut().for_each(|at| *at = sample[*at as usize]);
@@ -355,14 +345,18 @@ fn learn_lists(
     Ok((lists, ListOffsets::of_starts(starts)))
 }
 
-/// Sets `found` to the nearest centroid of each of these rows.
+/// The nearest centroid of each of these rows.
 fn nearest(
     codes: &Quantised,
     rows: &[u32],
     centroids: &CentroidPanel,
-    found: &mut [u32],
     ctx: &Context,
-) -> Result<()> {
+) -> Result<Vec<u32>> {
+    let mut found = memory::zeroed(rows.len(), ROW_NUMBERS)?;
+    let has_choice = centroids.columns.iter().flatten().nth(1).is_some();
+    if !has_choice {
+        return Ok(found);
+    }
     let blocks = rows.par_chunks(BLOCK).zip(found.par_chunks_mut(BLOCK));
     blocks.try_for_each_init(
         || (LeftPanel::new(ctx.isa()), Vec::new()),
@@ -371,7 +365,8 @@ fn nearest(
             left.gather(codes, rows, &vec![-1.0; rows.len()])?;
             centroids.find_nearest(left, squares, found, ctx.isa())
         },
-    )
+    )?;
+    Ok(found)
 }
 
 /// The `most` nearest of the candidates for each of these rows of `codes`, of which they are some:
@@ -438,8 +433,7 @@ mod tests {
         let found = quantiser.each_row_of(&side, &rows, of_row, &ctx)?;
         let codes = side.codes.as_ref().unwrap();
         let all = CentroidPanel::new(quantiser.codes(), None, ctx.isa())?;
-        let mut nearest = vec![0; rows.len()];
-        super::nearest(codes, &rows, &all, &mut nearest, &ctx)?;
+        let nearest = super::nearest(codes, &rows, &all, &ctx)?;
         let same = found.iter().zip(&nearest);
         let same = same.filter(|&(found, nearest)| found.0 == *nearest).count();
         assert!(same > rows.len() * 95 / 100, "{same} of {}", rows.len());

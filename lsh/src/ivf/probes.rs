@@ -86,13 +86,12 @@ pub(crate) const PROBE_BYTES: usize = 2 * size_of::<u32>();
 // A key, of a part and a list, fits 32 bits.
 const _: () = assert!(MOST_PARTS * MOST_LISTS <= 1 << 32);
 
-/// Finds the list of each of these rows, by internal id, and what they probe where they do
-/// (`probing` has a warm start and margins).
-fn assigned<T: Scalar>(
+/// Finds the list of each of these rows, by internal id, and what they probe.
+fn probing<T: Scalar>(
     quantiser: &CoarseQuantiser,
     side: &Vectors<'_, T>,
     rows: &[u32],
-    probing: Option<(&WarmStart, &Parts)>,
+    (warm_start, parts): (&WarmStart, &Parts),
     ctx: &Context,
 ) -> Result<Vec<OfTask>> {
     let probe = |task: &mut OfTask, position: usize, distances: &CentroidDistances| {
@@ -100,17 +99,15 @@ fn assigned<T: Scalar>(
         task.positions.push(position as u32);
         task.lists.push(own);
         let mut listed = Ok(());
-        if let Some((warm_start, parts)) = probing {
-            distances.within(parts.furthest(), |list, further| {
-                if warm_start.covers(own, list) {
-                    return;
-                }
-                let key = key(parts.part_of(further), list, quantiser.len());
-                if listed.is_ok() {
-                    listed = memory::push(&mut task.keys, key, PROBES);
-                }
-            });
-        }
+        distances.within(parts.furthest(), |list, further| {
+            if warm_start.covers(own, list) {
+                return;
+            }
+            let key = key(parts.part_of(further), list, quantiser.len());
+            if listed.is_ok() {
+                listed = memory::push(&mut task.keys, key, PROBES);
+            }
+        });
         task.ends.push(task.keys.len() as u32);
         Ok(listed?)
     };
@@ -127,9 +124,11 @@ pub(super) fn assign<T: Scalar>(
     ctx: &Context,
 ) -> Result<ListOffsets> {
     let rows = memory::collect(0..side.len() as u32, ROW_NUMBERS)?;
-    let tasks = assigned(quantiser, side, &rows, None, ctx)?;
-    let (starts, order) = by_list(&tasks, rows.len(), quantiser)?;
-    drop(tasks);
+    let lists = match &side.codes {
+        Some(codes) => quantiser.assign(codes, &rows, ctx)?,
+        None => memory::zeroed(rows.len(), ROW_NUMBERS)?,
+    };
+    let (starts, order) = by_list(&lists, quantiser)?;
     side.reorder(order)?;
     Ok(starts)
 }
@@ -144,8 +143,14 @@ pub(super) fn assign_probing<T: Scalar>(
 ) -> Result<(ListOffsets, Probes)> {
     let parts = Parts::of(reach);
     let rows = memory::collect(0..side.len() as u32, ROW_NUMBERS)?;
-    let tasks = assigned(quantiser, side, &rows, Some((warm_start, &parts)), ctx)?;
-    let (starts, order) = by_list(&tasks, rows.len(), quantiser)?;
+    let tasks = probing(quantiser, side, &rows, (warm_start, &parts), ctx)?;
+    let mut lists = memory::zeroed(rows.len(), ROW_NUMBERS)?;
+    for task in &tasks {
+        for (&position, &list) in task.positions.iter().zip(&task.lists) {
+            lists[position as usize] = list;
+        }
+    }
+    let (starts, order) = by_list(&lists, quantiser)?;
     let ids = rows.iter().copied().zip(order.iter().copied());
     let probes = Probes::new(parts, &tasks, ids, quantiser.len())?;
     drop(tasks);
@@ -153,20 +158,10 @@ pub(super) fn assign_probing<T: Scalar>(
     Ok((starts, probes))
 }
 
-/// Where the rows of lists start, and the rows in order of lists.
-fn by_list(
-    tasks: &[OfTask],
-    rows: usize,
-    quantiser: &CoarseQuantiser,
-) -> Result<(ListOffsets, Vec<u32>)> {
-    let mut of_rows = memory::zeroed(rows, ROW_NUMBERS)?;
-    for task in tasks {
-        for (&position, &list) in task.positions.iter().zip(&task.lists) {
-            of_rows[position as usize] = list;
-        }
-    }
-    let starts = ListOffsets::new(of_rows.iter().copied(), quantiser.len());
-    let order = starts.order(&of_rows)?;
+/// Where the rows of lists start, and the rows, given by their lists, in order of these.
+fn by_list(lists: &[u32], quantiser: &CoarseQuantiser) -> Result<(ListOffsets, Vec<u32>)> {
+    let starts = ListOffsets::new(lists.iter().copied(), quantiser.len());
+    let order = starts.order(lists)?;
     Ok((starts, order))
 }
 
@@ -218,8 +213,7 @@ impl Probes {
         ctx: &Context,
     ) -> Result<Self> {
         let parts = Parts::of(reach);
-        let probing = Some((warm_start, &parts));
-        let tasks = assigned(quantiser, side, &lists.order, probing, ctx)?;
+        let tasks = probing(quantiser, side, &lists.order, (warm_start, &parts), ctx)?;
         let ids = lists.order.iter().copied();
         let ids = ids.zip(0..lists.order.len() as u32);
         Self::new(parts, &tasks, ids, quantiser.len())
