@@ -232,35 +232,59 @@ impl CentroidPanel {
     }
 }
 
-/// Orders rows as the leaves of a k-d tree (J. Bentley, "Multidimensional binary search trees used
-/// for associative searching", 1975).
+/// Rounds by which the direction is found along which rows are cut in two: near the one in which they
+/// spread most is good enough.
+const POWER_ROUNDS: usize = 3;
+
+/// Orders rows as the leaves of a tree that cuts them in two along the direction in which they spread
+/// most (R. Sproull, "Refinements to nearest-neighbor searching in k-dimensional trees", 1991).
 fn in_order(rows: &mut [u32], values: &[f32], width: usize) {
     if rows.len() < 2 {
         return;
     }
-    let value = |row: u32, axis: usize| values[row as usize * width + axis];
-    let count = rows.len() as f64;
-    // Row by row, as the values lie.
-    let of_row = |&row: &u32| values[row as usize * width..][..width].iter();
-    let (mut means, mut variances) = (vec![0.0; width], vec![0.0; width]);
-    for row in rows.iter() {
-        for (mean, &value) in means.iter_mut().zip(of_row(row)) {
-            *mean += f64::from(value);
-        }
+    let of_row = |row: u32| &values[row as usize * width..][..width];
+    let mut mean = vec![0.0; width];
+    for &row in rows.iter() {
+        add(&mut mean, of_row(row), 1.0 / rows.len() as f64);
     }
-    means.iter_mut().for_each(|mean| *mean /= count);
-    for row in rows.iter() {
-        for ((variance, mean), &value) in variances.iter_mut().zip(&means).zip(of_row(row)) {
-            let off = f64::from(value) - mean;
-            *variance += off * off;
+    let mut direction = vec![0.0; width];
+    // By the power method, from one row's way on.
+    add(&mut direction, of_row(rows[0]), 1.0);
+    for _ in 0..POWER_ROUNDS {
+        let mut next = vec![0.0; width];
+        let of_mean: f64 = mean.iter().zip(&direction).map(|(x, y)| x * y).sum();
+        let mut sum = 0.0;
+        for &row in rows.iter() {
+            let along = dot_with(of_row(row), &direction) - of_mean;
+            add(&mut next, of_row(row), along);
+            sum += along;
         }
+        next.iter_mut()
+            .zip(&mean)
+            .for_each(|(next, mean)| *next -= sum * mean);
+        direction = next;
     }
-    let axis = (0..width)
-        .max_by(|&x, &y| variances[x].total_cmp(&variances[y]))
-        .unwrap_or(0);
-    let by_value = |&x: &u32, &y: &u32| value(x, axis).total_cmp(&value(y, axis)).then(x.cmp(&y));
-    rows.sort_unstable_by(by_value);
+    let along = |&row: &u32| (dot_with(of_row(row), &direction), row);
+    let mut cut: Vec<(f64, u32)> = rows.iter().map(along).collect();
+    cut.sort_unstable_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
+    rows.iter_mut()
+        .zip(cut)
+        .for_each(|(row, (_, of_cut))| *row = of_cut);
     let (low, high) = rows.split_at_mut(rows.len() / 2);
-    in_order(low, values, width);
-    in_order(high, values, width);
+    rayon::join(
+        || in_order(low, values, width),
+        || in_order(high, values, width),
+    );
+}
+
+/// Adds `times` a row.
+fn add(sums: &mut [f64], row: &[f32], times: f64) {
+    for (sum, &value) in sums.iter_mut().zip(row) {
+        *sum += times * f64::from(value);
+    }
+}
+
+fn dot_with(row: &[f32], direction: &[f64]) -> f64 {
+    let products = row.iter().zip(direction).map(|(&x, y)| f64::from(x) * y);
+    products.sum()
 }
