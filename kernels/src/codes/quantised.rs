@@ -21,7 +21,10 @@ use crate::{
         scalar::Scalar,
         shape::{check_indices, check_len},
     },
-    simd::dispatch::dispatch,
+    simd::{
+        dispatch::dispatch,
+        prefetch::{AHEAD, prefetch},
+    },
 };
 
 /// Rows that one task of the thread pool quantises.
@@ -236,7 +239,11 @@ impl<'a> Quantised<'a> {
         codes
             .par_chunks_mut(stride)
             .zip(order)
-            .for_each(|(codes, &row)| codes.copy_from_slice(self.codes(row as usize)));
+            .enumerate()
+            .for_each(|(at, (codes, &row))| {
+                self.prefetch_codes(order.get(at + AHEAD));
+                codes.copy_from_slice(self.codes(row as usize));
+            });
         let rows = order.iter().map(|&row| self.rows[row as usize]);
         Ok(Quantised {
             dim: self.dim,
@@ -271,6 +278,23 @@ impl<'a> Quantised<'a> {
     pub(crate) fn codes(&self, index: usize) -> &[i8] {
         let stride = Self::stride(self.dim);
         &self.codes[index * stride..][..stride]
+    }
+
+    /// Asks for the codes of a row that will be read soon, if there is one.
+    #[inline(always)]
+    pub(crate) fn prefetch_codes(&self, row: Option<&u32>) {
+        if let Some(&row) = row {
+            prefetch(self.codes(row as usize));
+        }
+    }
+
+    /// The same for all that is known of it.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, row: Option<&u32>) {
+        self.prefetch_codes(row);
+        if let Some(&row) = row {
+            prefetch(&self.rows[row as usize..][..1]);
+        }
     }
 
     pub(crate) fn row(&self, index: usize) -> Approximation {

@@ -10,14 +10,11 @@ use crate::{
     base::{error::Result, isa::Isa, memory},
     codes::{limits::rounding, quantised::Quantised},
     rows::shape::{check_indices, check_len},
-    simd::{
-        dispatch::dispatch,
-        prefetch::{AHEAD, prefetch},
-    },
+    simd::dispatch::dispatch,
 };
 
-/// Codes that are multiplied side by side.
-const LANES: usize = 32;
+/// How many rows ahead of the one that is multiplied to ask for codes: rows of codes are short.
+const AHEAD: usize = 12;
 
 /// Sets `out` to the Euclidean distances of a row of `left` to some rows of `right`, computed as the
 /// upper ends that [`near_pairs`](crate::near_pairs) gives: for codes
@@ -79,9 +76,7 @@ impl WithSimd for PairCodes<'_> {
         let of_left = square(s, left.square);
         let rounding = with_rounding(rounding(self.left.dim()));
         for (at, &other) in self.others.iter().enumerate() {
-            if let Some(&next) = self.others.get(at + AHEAD) {
-                prefetch(self.right.codes(next as usize));
-            }
+            self.right.prefetch(self.others.get(at + AHEAD));
             let right = self.right.row(other as usize);
             let dot = dot(codes, self.right.codes(other as usize));
             let t = f64::from(right.scale);
@@ -94,19 +89,10 @@ impl WithSimd for PairCodes<'_> {
     }
 }
 
-/// Exact: codes of rows are small enough; others, of damaged files, wrap round.
+/// Exact: codes of rows are small enough; others, of damaged files, wrap round. A plain sum, in which
+/// compilers recognise products of 16-bit words that are added up two by two.
 #[inline(always)]
 fn dot(x: &[i8], y: &[i8]) -> i32 {
-    let mut sums = [0_i32; LANES];
-    for (x, y) in x
-        .as_chunks::<LANES>()
-        .0
-        .iter()
-        .zip(y.as_chunks::<LANES>().0)
-    {
-        for (sum, (&x, &y)) in sums.iter_mut().zip(x.iter().zip(y)) {
-            *sum = sum.wrapping_add(i32::from(x) * i32::from(y));
-        }
-    }
-    sums.iter().fold(0_i32, |all, &sum| all.wrapping_add(sum))
+    let products = x.iter().zip(y).map(|(&x, &y)| i32::from(x) * i32::from(y));
+    products.fold(0, i32::wrapping_add)
 }

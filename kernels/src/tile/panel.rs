@@ -8,6 +8,7 @@ use crate::{
     base::{error::Result, isa::Isa, memory},
     codes::{limits::rounding, quantised::Quantised},
     rows::shape::{check_indices, check_len},
+    simd::prefetch::AHEAD,
 };
 
 /// What memory is asked for.
@@ -121,7 +122,10 @@ impl Packed {
     fn pack(&mut self, from: &Quantised, rows: &[u32], pack: impl Fn(&mut [Line], usize, &[i8])) {
         let tile = SIDE * Packing::of(self.isa).lines(self.dim);
         for (band, lines) in self.bands.iter().zip(self.lines.chunks_exact_mut(2 * tile)) {
-            for (position, &index) in band.indices().iter().enumerate() {
+            let indices = band.indices();
+            for (position, &index) in indices.iter().enumerate() {
+                let next = indices.get(position + AHEAD);
+                from.prefetch_codes(next.map(|&next| &rows[next as usize]));
                 let lines = &mut lines[position / SIDE * tile..][..tile];
                 pack(
                     lines,

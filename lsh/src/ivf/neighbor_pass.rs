@@ -14,11 +14,17 @@ use crate::{
 /// common, whose codes stay in the cache.
 const ROWS: usize = 256;
 
+/// How an out-of-memory error names them.
+const CANDIDATES: &str = "neighbours of neighbours";
+
 /// What each row has found before a pass: the pass reads these, whatever it has found by then, so
 /// that it does not depend on which row comes first.
 struct Before {
+    /// Those of a row after those of the other, each filled up with [`none`](Self::none).
     items: Vec<u32>,
     width: usize,
+    /// In place of an item where there is none: the number after the last.
+    none: u32,
     /// For each item the rows that have found it; `None` in a self-join, where rows are items.
     found_by: Option<(ListOffsets, Vec<u32>)>,
 }
@@ -33,23 +39,22 @@ struct Buffers {
 }
 
 impl Before {
-    /// The items of a row; empty places are `u32::MAX`.
-    fn of(&self, row: u32) -> impl Iterator<Item = u32> {
-        let items = &self.items[row as usize * self.width..][..self.width];
-        items.iter().copied().take_while(|&item| item != u32::MAX)
+    fn of(&self, row: u32) -> &[u32] {
+        &self.items[row as usize * self.width..][..self.width]
     }
 
-    /// Calls `found` with what is near an item: in a self-join the neighbours of that row, else what
-    /// the rows have found that have found it.
-    fn near(&self, item: u32, mut found: impl FnMut(u32)) {
+    /// Adds what is near an item: in a self-join the neighbours of that row, else what the rows have
+    /// found that have found it.
+    fn near(&self, item: u32, near: &mut Vec<u32>) -> Result<()> {
         match &self.found_by {
-            None => self.of(item).for_each(found),
+            None => memory::extend(near, self.of(item).iter().copied(), CANDIDATES)?,
             Some((starts, rows)) => {
                 for &row in &rows[starts.of(item)] {
-                    self.of(row).for_each(&mut found);
+                    memory::extend(near, self.of(row).iter().copied(), CANDIDATES)?;
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -60,12 +65,13 @@ impl<T: Scalar> CodeJoin<'_, T> {
     /// # Errors
     /// When the run is cancelled, or there is no memory.
     pub(crate) fn neighbor_pass(&self) -> Result<()> {
-        let (items, width) = self.lists.all_items()?;
+        let none = self.right.len() as u32;
+        let (items, width) = self.lists.all_items(none)?;
         let found_by = match self.left {
             None => None,
             Some(_) => {
                 let found = items.iter().copied().enumerate();
-                let found = found.filter(|&(_, item)| item != u32::MAX);
+                let found = found.filter(|&(_, item)| item != none);
                 let found = found.map(|(place, item)| (item, (place / width) as u32));
                 let of_items = found.clone().map(|(item, _)| item);
                 let starts = ListOffsets::new(of_items, self.right.len());
@@ -76,6 +82,7 @@ impl<T: Scalar> CodeJoin<'_, T> {
         let before = Before {
             items,
             width,
+            none,
             found_by,
         };
         let buffers = PerThread::new(Buffers::default);
@@ -106,24 +113,31 @@ impl<T: Scalar> CodeJoin<'_, T> {
             keys,
         }: &mut Buffers,
     ) -> Result<usize> {
-        seen.clear();
-        if self.left.is_none() {
-            seen.insert(row);
-        }
-        before.of(row).for_each(|item| {
-            seen.insert(item);
-        });
-        candidates.clear();
-        let lets_in = |other| {
-            let apart = self.apart.as_ref();
-            apart.is_none_or(|apart| apart.lets_in(row, other))
+        seen.reserve(self.right.len() + 1)?;
+        let own = || {
+            let itself = self.left.is_none().then_some(row);
+            let items = before.of(row).iter().copied();
+            items.chain(itself).chain([before.none])
         };
-        for item in before.of(row) {
-            before.near(item, |other| {
-                if seen.insert(other) && lets_in(other) {
-                    candidates.push(other);
-                }
-            });
+        own().for_each(|item| _ = seen.insert(item));
+        // First all of them, so that the processor waits for many of these lists at a time.
+        candidates.clear();
+        let mut items = before.of(row).iter().filter(|&&item| item != before.none);
+        items.try_for_each(|&item| before.near(item, candidates))?;
+        // Most have been seen, in no order that a processor could guess: so each is kept, and the next
+        // one takes its place unless it is new.
+        let mut found = 0;
+        for position in 0..candidates.len() {
+            let candidate = candidates[position];
+            candidates[found] = candidate;
+            found += usize::from(seen.insert(candidate));
+        }
+        candidates.truncate(found);
+        own()
+            .chain(candidates.iter().copied())
+            .for_each(|item| seen.remove(item));
+        if let Some(apart) = &self.apart {
+            candidates.retain(|&other| apart.lets_in(row, other));
         }
         let (of_left, of_right) = &self.codes;
         let of_left = of_left.as_ref().unwrap_or(of_right);
@@ -146,66 +160,31 @@ impl<T: Scalar> CodeJoin<'_, T> {
     }
 }
 
-/// A set of a few numbers that is quickly cleared: the places of a hash table that were filled since
-/// then have its present mark.
+/// A set of items: a bit each. Rows that come one after the other have near items, whose bits are in
+/// the same few cache lines.
+#[derive(Default)]
 struct Seen {
-    places: Vec<(u32, u32)>,
-    mark: u32,
-    len: usize,
-}
-
-impl Default for Seen {
-    fn default() -> Self {
-        Self {
-            places: vec![(0, 0); 1024],
-            mark: 1,
-            len: 0,
-        }
-    }
+    bits: Vec<u64>,
 }
 
 impl Seen {
-    fn clear(&mut self) {
-        self.len = 0;
-        self.mark = self.mark.wrapping_add(1);
-        if self.mark == 0 {
-            self.places.fill((0, 0));
-            self.mark = 1;
-        }
+    /// For items below `items`, with room for which the set is made once.
+    fn reserve(&mut self, items: usize) -> Result<()> {
+        memory::resize(&mut self.bits, items.div_ceil(64), 0, "neighbours seen")?;
+        Ok(())
     }
 
-    /// Whether the number is new.
-    fn insert(&mut self, number: u32) -> bool {
-        if 2 * self.len >= self.places.len() {
-            self.grow();
-        }
-        let place = self.place(number);
-        let is_new = self.places[place].1 != self.mark;
-        self.places[place] = (number, self.mark);
-        self.len += usize::from(is_new);
+    /// Whether the item is new.
+    fn insert(&mut self, item: u32) -> bool {
+        let word = &mut self.bits[item as usize / 64];
+        let bit = item % 64;
+        let is_new = *word >> bit & 1 == 0;
+        *word |= 1 << bit;
         is_new
     }
 
-    /// Where the number is, or has its free place.
-    fn place(&self, number: u32) -> usize {
-        let mask = self.places.len() - 1;
-        // Fibonacci hashing: neighbouring numbers are spread.
-        let mut place = (number.wrapping_mul(0x9E37_79B9) >> 7) as usize & mask;
-        while self.places[place].1 == self.mark && self.places[place].0 != number {
-            place = (place + 1) & mask;
-        }
-        place
-    }
-
-    fn grow(&mut self) {
-        let twice = vec![(0, 0); 2 * self.places.len()];
-        let before = std::mem::replace(&mut self.places, twice);
-        for (number, mark) in before {
-            if mark == self.mark {
-                let place = self.place(number);
-                self.places[place] = (number, mark);
-            }
-        }
+    fn remove(&mut self, item: u32) {
+        self.bits[item as usize / 64] &= !(1 << (item % 64));
     }
 }
 
@@ -216,19 +195,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_new_once_until_they_are_cleared() {
+    fn items_are_new_once_until_they_are_removed() {
         let mut seen = Seen::default();
-        for round in 1..4 {
-            seen.clear();
-            let mut known = BTreeSet::new();
-            for at in 0..3000 * round {
-                let number = at * 7919 % 2503 * round;
-                assert_eq!(seen.insert(number), known.insert(number));
+        seen.reserve(2503).unwrap();
+        let mut known = BTreeSet::new();
+        for at in 0..3000 {
+            let item = at * 7919 % 2503;
+            assert_eq!(seen.insert(item), known.insert(item));
+            if at % 3 == 0 {
+                seen.remove(item);
+                known.remove(&item);
             }
         }
-        seen.mark = u32::MAX;
-        seen.insert(5);
-        seen.clear();
-        assert!(seen.insert(5) && !seen.insert(5));
     }
 }

@@ -141,14 +141,14 @@ impl CodeLists {
         found.map(|&key| item(key)).collect()
     }
 
-    /// The items of all rows, as many places a row as are returned; empty ones are `u32::MAX`.
+    /// The items of all rows, as many places a row as are returned; empty ones hold `none`.
     ///
     /// # Errors
     /// When there is no memory for them.
-    pub(crate) fn all_items(&self) -> Result<(Vec<u32>, usize)> {
+    pub(crate) fn all_items(&self, none: u32) -> Result<(Vec<u32>, usize)> {
         let width = self.k;
         let places = self.rows.saturating_mul(width);
-        let mut items = memory::filled(u32::MAX, places, NEIGHBORS)?;
+        let mut items = memory::filled(none, places, NEIGHBORS)?;
         let shards = self
             .shards
             .par_iter()
@@ -156,8 +156,8 @@ impl CodeLists {
         shards.for_each(|(shard, items)| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             for (list, items) in shard.chunks(self.length()).zip(items.chunks_mut(width)) {
-                for (to, &key) in items.iter_mut().zip(list) {
-                    // An empty place has all ones there.
+                let found = list.iter().take_while(|&&key| key != NONE);
+                for (to, &key) in items.iter_mut().zip(found) {
                     *to = item(key);
                 }
             }
