@@ -63,6 +63,7 @@ def lines(rates: Rates) -> list[Line]:
     best = isas[-1]
     instructions = {
         "avx2": ("vpmaddubsw + vpmaddwd + vpaddd", ("peak", "maddubs", "avx2"), 0.8),
+        "avxvnni": ("vpdpbusd", ("peak", "dpbusd", "avxvnni"), None),
         "avx512": ("vpmaddwd + vpaddd", ("peak", "maddwd", "avx512"), None),
         "avx512vnni": ("vpdpbusd", ("peak", "dpbusd", "avx512vnni"), 0.9),
         "amx": ("tdpbssd", ("peak", "tdpbssd", "amx"), None),

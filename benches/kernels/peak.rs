@@ -100,6 +100,12 @@ pub fn arithmetic(criterion: &mut Criterion) {
         "vpmaddwd zmm12, zmm15, zmm14",
         "vpaddd zmm\\s, zmm\\s, zmm12"
     );
+    peak!(
+        AvxVnni,
+        "dpbusd",
+        32,
+        "{{vex}} vpdpbusd ymm\\s, ymm15, ymm14"
+    );
     peak!(Avx512Vnni, "dpbusd", 64, "vpdpbusd zmm\\s, zmm15, zmm14");
 
     amx_tiles(&mut group);

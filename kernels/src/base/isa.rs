@@ -28,6 +28,8 @@ pub enum Level {
     Scalar,
     /// x86-64 AVX2 and FMA.
     Avx2,
+    /// The above and AVX-VNNI: 8-bit dot products without AVX-512, as laptops have them.
+    AvxVnni,
     /// x86-64 AVX-512 F, BW, CD, DQ and VL.
     Avx512,
     /// The above and AVX-512 VNNI: 8-bit dot products.
@@ -42,9 +44,10 @@ pub enum Level {
 
 impl Level {
     /// All of them, in order.
-    pub const ALL: [Level; 7] = [
+    pub const ALL: [Level; 8] = [
         Level::Scalar,
         Level::Avx2,
+        Level::AvxVnni,
         Level::Avx512,
         Level::Avx512Vnni,
         Level::Amx,
@@ -57,6 +60,7 @@ impl Level {
         match self {
             Level::Scalar => "scalar",
             Level::Avx2 => "avx2",
+            Level::AvxVnni => "avxvnni",
             Level::Avx512 => "avx512",
             Level::Avx512Vnni => "avx512vnni",
             Level::Amx => "amx",
@@ -70,6 +74,8 @@ impl Level {
             Level::Scalar => true,
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => pulp::x86::V3::is_available(),
+            #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni => Level::Avx2.is_detected() && is_x86_feature_detected!("avxvnni"),
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => pulp::x86::V4::is_available(),
             #[cfg(target_arch = "x86_64")]

@@ -11,7 +11,7 @@ use crate::base::isa::{Isa, Level};
 pub(crate) fn dispatch<Op: WithSimd>(isa: Isa, op: Op) -> Op::Output {
     match isa.level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => {
+        Level::Avx2 | Level::AvxVnni => {
             if let Some(simd) = pulp::x86::V3::try_new() {
                 return Simd::vectorize(simd, op);
             }

@@ -23,7 +23,7 @@ impl Packing {
     pub(super) fn of(isa: Isa) -> Self {
         match isa.level() {
             Level::Avx2 | Level::Avx512 => Packing::Words,
-            Level::Avx512Vnni => Packing::Shifted,
+            Level::AvxVnni | Level::Avx512Vnni => Packing::Shifted,
             _ => Packing::Bytes,
         }
     }

@@ -102,6 +102,8 @@ fn kernel(isa: Isa) -> Multiply {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => multiply::avx2::multiply,
         #[cfg(target_arch = "x86_64")]
+        Level::AvxVnni => multiply::avxvnni::multiply,
+        #[cfg(target_arch = "x86_64")]
         Level::Avx512 => multiply::avx512::multiply,
         #[cfg(target_arch = "x86_64")]
         Level::Avx512Vnni => multiply::avx512vnni::multiply,

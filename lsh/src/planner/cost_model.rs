@@ -171,6 +171,7 @@ impl Costs {
         let (pair, pair_value) = match isa.level() {
             Level::Scalar => (0.0, 3.6e-10),
             Level::Avx2 => (0.0, 1.7e-11),
+            Level::AvxVnni => (2.4e-10, 6.5e-12),
             Level::Avx512 => (0.0, 1.2e-11),
             Level::Avx512Vnni => (4.8e-10, 1.9e-12),
             Level::Amx => (2.6e-10, 9.0e-13),

@@ -6,83 +6,122 @@
 use std::arch::x86_64::*;
 
 use crate::tile::{
-    band::SIDE,
-    block::{Block, Product},
+    band::{BLOCK, SIDE},
+    block::{Block, Product, Tile},
+    thresholds::DotThresholds,
 };
 
 /// Rows of left panel that are multiplied at once, with 16 of the right: 8 accumulators of 16.
 const ROWS: usize = 4;
-/// Lanes of each of the two vectors that 16 rows take.
-const LANES: usize = SIDE / 2;
 
-/// See [`Multiply`](crate::tile::block::Multiply).
-///
-/// # Safety
-/// The machine must have AVX2, and the block's pointers be in bounds.
-#[target_feature(enable = "avx2")]
-pub(in crate::tile) unsafe fn multiply(block: &Block, product: &mut Product) -> bool {
-    let Product {
-        tiles,
-        thresholds,
-        masks,
-    } = product;
-    *masks = [0; _];
-    let mut found = false;
-    let tile = block.lines * SIDE;
-    for half in 0..block.right_band.rows.div_ceil(SIDE) {
-        // SAFETY: 16 of 32 numbers of 32 bits, aligned to 64 bytes.
-        let columns: [_; 2] = unsafe {
-            let columns = thresholds
-                .starts
-                .as_ptr()
-                .add(half * SIDE)
-                .cast::<__m256i>();
-            [
-                _mm256_load_si256(columns),
-                _mm256_load_si256(columns.add(1)),
-            ]
-        };
-        for first in (0..block.left_band.rows).step_by(ROWS) {
-            let mut dots = [columns; ROWS];
-            for line in 0..block.lines {
-                let units = block.units.saturating_sub(line * SIDE).min(SIDE);
-                // SAFETY: the caller vouches for two halves of `tile` lines on each side.
-                unsafe {
-                    let at = first / SIDE * tile + line * SIDE + first % SIDE;
-                    let rows = block.left.add(at).cast::<i32>();
-                    let columns = block.right.add(half * tile + line * SIDE);
-                    for unit in 0..units {
-                        let right = columns.add(unit).cast::<__m256i>();
-                        let right = [_mm256_load_si256(right), _mm256_load_si256(right.add(1))];
-                        for (row, dots) in dots.iter_mut().enumerate() {
-                            let left = _mm256_set1_epi32(*rows.add(row * SIDE + unit));
-                            for (dot, right) in dots.iter_mut().zip(right) {
-                                *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(right, left));
-                            }
+/// Defines `multiply` for one way to add the products of a lane: `$add(sum, right, left)`, on sums
+/// that start from `$start(sum of the left row's codes)`.
+macro_rules! ymm_multiply {
+    ($features:literal, $start:expr, $add:expr) => {
+        /// See [`Multiply`](crate::tile::block::Multiply).
+        ///
+        /// # Safety
+        /// The machine must have the instruction set, and the block's pointers be in bounds.
+        #[target_feature(enable = $features)]
+        pub(in crate::tile) unsafe fn multiply(block: &Block, product: &mut Product) -> bool {
+            let Product {
+                tiles,
+                thresholds,
+                masks,
+            } = product;
+            *masks = [0; _];
+            let mut found = false;
+            let half = block.lines * SIDE;
+            for right_half in 0..block.right_band.rows.div_ceil(SIDE) {
+                // SAFETY: 16 of 32 numbers of 32 bits, aligned to 64 bytes.
+                let columns: [_; 2] = unsafe {
+                    let columns = thresholds.starts.as_ptr().add(right_half * SIDE);
+                    let columns = columns.cast::<__m256i>();
+                    [
+                        _mm256_load_si256(columns),
+                        _mm256_load_si256(columns.add(1)),
+                    ]
+                };
+                for first in (0..block.left_band.rows).step_by(ROWS) {
+                    // Less what they are to reach, sums that do so are not negative: one look at
+                    // the largest of all tells whether there is any.
+                    let mut dots = [columns; ROWS];
+                    let sums = &block.left_band.sums[first..][..ROWS];
+                    let least = &thresholds.least[first..][..ROWS];
+                    for row in 0..ROWS {
+                        let start: i32 = $start(sums[row]);
+                        let start = _mm256_set1_epi32(start.wrapping_sub(least[row]));
+                        for dot in &mut dots[row] {
+                            *dot = _mm256_add_epi32(*dot, start);
                         }
+                    }
+                    // SAFETY: the caller vouches for two halves of `half` lines on each side, of which
+                    // `units` units are looked at: those of the right lie side by side, those of a
+                    // left row in every 16th line.
+                    unsafe {
+                        let at = first / SIDE * half + first % SIDE;
+                        let mut rows = block.left.add(at).cast::<i32>();
+                        let right = block.right.add(right_half * half);
+                        for unit in 0..block.units {
+                            let right = right.add(unit).cast::<__m256i>();
+                            let right = [_mm256_load_si256(right), _mm256_load_si256(right.add(1))];
+                            for (row, dots) in dots.iter_mut().enumerate() {
+                                let left = _mm256_set1_epi32(*rows.add(row * SIDE));
+                                for (dot, right) in dots.iter_mut().zip(right) {
+                                    *dot = $add(*dot, right, left);
+                                }
+                            }
+                            let last = unit % SIDE == SIDE - 1;
+                            rows = rows.wrapping_add(if last { (SIDE - 1) * SIDE + 1 } else { 1 });
+                        }
+                    }
+                    let largest = dots.map(|[low, high]| _mm256_max_epi32(low, high));
+                    let largest = largest.into_iter().reduce(|a, b| _mm256_max_epi32(a, b));
+                    let largest = largest.unwrap_or(_mm256_setzero_si256());
+                    if reached(largest) != 0 {
+                        found = true;
+                        keep(&dots, (first, right_half), thresholds, tiles, masks);
                     }
                 }
             }
-            for (row, dots) in dots.iter().enumerate() {
-                let row = first + row;
+            found
+        }
+
+        /// A bit for each sum that is not negative.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn reached(sums: __m256i) -> u32 {
+            !_mm256_movemask_ps(_mm256_castsi256_ps(sums)) as u32 & 0xff
+        }
+
+        /// Sets the tiles and masks of some rows, whose sums are less by what they are to reach.
+        #[cold]
+        #[inline(never)]
+        #[target_feature(enable = $features)]
+        fn keep(
+            dots: &[[__m256i; 2]; ROWS],
+            (first, half): (usize, usize),
+            thresholds: &DotThresholds,
+            tiles: &mut [Tile; 4],
+            masks: &mut [u32; BLOCK],
+        ) {
+            for (row, dots) in (first..).zip(dots) {
+                let near = reached(dots[0]) | reached(dots[1]) << (SIDE / 2);
+                masks[row] |= near << (half * SIDE);
                 let least = _mm256_set1_epi32(thresholds.least[row]);
-                let [low, high] = dots.map(|dot| {
-                    let below = _mm256_castsi256_ps(_mm256_cmpgt_epi32(least, dot));
-                    !_mm256_movemask_ps(below) as u32 & 0xff
-                });
-                if low | high == 0 {
-                    continue;
-                }
-                found = true;
-                masks[row] |= (low | high << LANES) << (half * SIDE);
-                let tile = &mut tiles[row / SIDE + 2 * half].0[row % SIDE];
+                let [low, high] = dots.map(|dots| _mm256_add_epi32(dots, least));
+                let tile = tiles[row / SIDE + 2 * half].0[row % SIDE].as_mut_ptr();
                 // SAFETY: a row of a tile is 64 bytes, aligned to as many.
                 unsafe {
-                    _mm256_store_si256(tile.as_mut_ptr().cast(), dots[0]);
-                    _mm256_store_si256(tile.as_mut_ptr().add(LANES).cast(), dots[1]);
+                    _mm256_store_si256(tile.cast(), low);
+                    _mm256_store_si256(tile.cast::<__m256i>().add(1), high);
                 }
             }
         }
-    }
-    found
+    };
 }
+pub(super) use ymm_multiply;
+
+ymm_multiply!("avx2", |_: i32| 0, |sum, right, left| {
+    _mm256_add_epi32(sum, _mm256_madd_epi16(right, left))
+});

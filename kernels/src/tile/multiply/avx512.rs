@@ -37,7 +37,7 @@ macro_rules! zmm_multiply {
             *masks = [0; _];
             let mut found = false;
             for first in (0..block.left_band.rows).step_by(ROWS) {
-                // Less their thresholds, the sums that reach them are not negative: one look at the
+                // Less what they are to reach, sums that do so are not negative: one look at the
                 // largest of all tells whether there is any.
                 let mut dots = [columns; ROWS];
                 let sums = &block.left_band.sums[first..][..ROWS];
