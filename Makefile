@@ -99,8 +99,8 @@ python-%: $(VENV)/built $(VENV)/with-test
 test-plugs: $(PLUGS_VENV)/built $(PLUGS_VENV)/with-plugs
 	$(PLUGS) -m pytest -rs --durations 20 tests/plugs tests/python/test_docs.py
 
-# The tests of the kernels on arm64, emulated, on a processor with dot products and on one that has
-# none; and, on the first, the pinned digests of joins.
+# The tests of the kernels on arm64, emulated: on a processor with dot products, on one without, and on
+# one with products of matrices as well; and, on the first, the pinned digests of joins.
 # Debian's Rust, which has an arm64 standard library; it brings libc6:arm64, so no `-L` to the cross
 # libc for QEMU: its loader with that libc hangs at the first thread.
 NEON_DEBS := rustc-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
@@ -116,6 +116,7 @@ test-neon:
 	LSHJOIN_ISA=neondot QEMU_CPU=neoverse-n1 $(NEON_KERNELS)
 	LSHJOIN_ISA=neondot QEMU_CPU=neoverse-n1 cargo test --test joins -p lshjoin -- digest::
 	LSHJOIN_ISA=neon QEMU_CPU=cortex-a57 $(NEON_KERNELS)
+	LSHJOIN_ISA=neoni8mm QEMU_CPU=max $(NEON_KERNELS)
 
 NEON_KERNELS := cargo test --lib --tests -p lshjoin-kernels
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 # From the least to the best of each architecture.
-ISAS = ("scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", "neon", "neondot")
+ISAS = ("scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", "neon", "neondot", "neoni8mm")
 
 # Rates by (kernel, instruction set, case), a second.
 Rates = dict[tuple[str, str, str], float]

@@ -40,11 +40,14 @@ pub enum Level {
     Neon,
     /// The above and the dot-product extension: 8-bit dot products.
     NeonDot,
+    /// The above and the extension for products of 8-bit matrices, as server cores have since 2021 and
+    /// Apple's since the M2.
+    NeonI8mm,
 }
 
 impl Level {
     /// All of them, in order.
-    pub const ALL: [Level; 8] = [
+    pub const ALL: [Level; 9] = [
         Level::Scalar,
         Level::Avx2,
         Level::AvxVnni,
@@ -53,6 +56,7 @@ impl Level {
         Level::Amx,
         Level::Neon,
         Level::NeonDot,
+        Level::NeonI8mm,
     ];
 
     /// The name used in `LSHJOIN_ISA` and in reports.
@@ -66,6 +70,7 @@ impl Level {
             Level::Amx => "amx",
             Level::Neon => "neon",
             Level::NeonDot => "neondot",
+            Level::NeonI8mm => "neoni8mm",
         }
     }
 
@@ -89,6 +94,10 @@ impl Level {
             #[cfg(target_arch = "aarch64")]
             Level::NeonDot => {
                 Level::Neon.is_detected() && std::arch::is_aarch64_feature_detected!("dotprod")
+            }
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonI8mm => {
+                Level::NeonDot.is_detected() && std::arch::is_aarch64_feature_detected!("i8mm")
             }
             #[allow(unreachable_patterns)]
             _ => false,

@@ -23,7 +23,7 @@ pub(crate) fn dispatch<Op: WithSimd>(isa: Isa, op: Op) -> Op::Output {
             }
         }
         #[cfg(target_arch = "aarch64")]
-        Level::Neon | Level::NeonDot => {
+        Level::Neon | Level::NeonDot | Level::NeonI8mm => {
             if let Some(simd) = pulp::aarch64::Neon::try_new() {
                 return Simd::vectorize(simd, op);
             }

@@ -17,4 +17,6 @@ pub(super) mod avxvnni;
 pub(super) mod neon;
 #[cfg(target_arch = "aarch64")]
 pub(super) mod neondot;
+#[cfg(target_arch = "aarch64")]
+pub(super) mod neoni8mm;
 pub(super) mod scalar;

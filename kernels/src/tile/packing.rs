@@ -7,13 +7,15 @@ use crate::{
 };
 
 /// How codes become the units of a panel.
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // only x86-64 needs all
+#[allow(dead_code, reason = "no architecture needs all")]
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Packing {
     /// Four codes a unit.
     Bytes,
     /// Four codes a unit, those of the right panel plus 128: unsigned.
     Shifted,
+    /// Four codes a unit; of right rows, two units of a row come one after the other.
+    Pairs,
     /// Two codes a unit, of 16 bits.
     Words,
 }
@@ -24,13 +26,14 @@ impl Packing {
         match isa.level() {
             Level::Avx2 | Level::Avx512 => Packing::Words,
             Level::AvxVnni | Level::Avx512Vnni => Packing::Shifted,
+            Level::NeonI8mm => Packing::Pairs,
             _ => Packing::Bytes,
         }
     }
 
     pub(super) fn codes_per_unit(self) -> usize {
         match self {
-            Packing::Bytes | Packing::Shifted => 4,
+            Packing::Bytes | Packing::Shifted | Packing::Pairs => 4,
             Packing::Words => 2,
         }
     }
@@ -45,12 +48,21 @@ impl Packing {
         dim.next_multiple_of(LINE) / self.per_line()
     }
 
+    /// Where a unit of a right row goes, of those that 16 rows have: the line, and the place in it.
+    #[inline(always)]
+    pub(super) fn place(self, unit: usize, row: usize) -> (usize, usize) {
+        match self {
+            Packing::Pairs => (unit / 2 * 2 + 2 * row / SIDE, 2 * row % SIDE + unit % 2),
+            _ => (unit, row),
+        }
+    }
+
     /// The units of a line's worth of codes.
     #[inline(always)]
     pub(super) fn line(self, codes: &[i8]) -> Line {
         let mut line = Line([0; SIDE]);
         match self {
-            Packing::Bytes | Packing::Shifted => {
+            Packing::Bytes | Packing::Shifted | Packing::Pairs => {
                 for (unit, codes) in line.0.iter_mut().zip(codes.as_chunks::<4>().0) {
                     *unit = u32::from_ne_bytes(codes.map(|code| code as u8));
                 }

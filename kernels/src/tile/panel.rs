@@ -208,13 +208,14 @@ impl RightPanel {
         let packing = Packing::of(self.0.isa);
         let flip = match packing {
             Packing::Shifted => 0x8080_8080,
-            Packing::Bytes | Packing::Words => 0,
+            _ => 0,
         };
-        self.0.pack(from, rows, |lines, column, codes| {
+        self.0.pack(from, rows, |lines, row, codes| {
             let codes = codes.chunks_exact(packing.per_line());
-            for (lines, codes) in lines.chunks_exact_mut(SIDE).zip(codes) {
-                for (line, unit) in lines.iter_mut().zip(packing.line(codes).0) {
-                    line.0[column] = unit ^ flip;
+            for (lines, codes) in lines.as_chunks_mut::<SIDE>().0.iter_mut().zip(codes) {
+                for (unit, codes) in packing.line(codes).0.into_iter().enumerate() {
+                    let (line, place) = packing.place(unit, row);
+                    lines[line].0[place] = codes ^ flip;
                 }
             }
         });

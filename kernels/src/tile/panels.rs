@@ -113,6 +113,8 @@ fn kernel(isa: Isa) -> Multiply {
         Level::Neon => multiply::neon::multiply,
         #[cfg(target_arch = "aarch64")]
         Level::NeonDot => multiply::neondot::multiply,
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonI8mm => multiply::neoni8mm::multiply,
         _ => multiply::scalar::multiply,
     }
 }

@@ -177,6 +177,7 @@ impl Costs {
             Level::Amx => (2.6e-10, 9.0e-13),
             Level::Neon => (0.0, 4.0e-11),
             Level::NeonDot => (2.0e-10, 1.2e-11),
+            Level::NeonI8mm => (2.0e-10, 6.5e-12),
             // What there is no number for is like the instruction set that has most in common.
             _ => (0.0, 1.2e-11),
         };

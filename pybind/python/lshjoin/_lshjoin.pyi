@@ -21,7 +21,13 @@ Keys = tuple[NDArray[np.uint32] | None, NDArray[np.uint32]] | None
 __version__: str
 
 def cpu_features() -> list[str]:
-    """Instruction sets that this machine has, weakest first."""
+    """Instruction sets that this machine has, weakest first.
+
+    The last of them is used, unless the environment variable ``LSHJOIN_ISA`` names another.
+    On x86-64 there are ``avx2``, ``avxvnni``, ``avx512``, ``avx512vnni`` and ``amx``, on arm64
+    ``neon``, ``neondot`` and ``neoni8mm``; ``scalar`` is everywhere. Results are the same on all of
+    them.
+    """
 
 def isa() -> str:
     """The instruction set in use. ValueError when LSHJOIN_ISA names one that is not here."""
