@@ -3,6 +3,7 @@
 //! [`search`] for how queries are joined with it.
 
 pub(crate) mod added;
+pub(crate) mod added_lists;
 pub(crate) mod as_plan;
 pub(crate) mod builder;
 pub(crate) mod checkpoint;
@@ -241,7 +242,7 @@ impl Index {
         self.removed.len() + self.added.len() > 0
     }
 
-    /// Adds items. Until the index is saved they are compared with every query.
+    /// Adds items: a few are compared with every query, more go to their lists with the next search.
     ///
     /// # Errors
     /// When there are not as many ids as items, an id is there already or comes twice, dimensions

@@ -1,10 +1,13 @@
 //! Items that were added since an index was built.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use lshjoin_kernels::memory;
 
-use crate::base::error::Result;
+use crate::{base::error::Result, index::added_lists::AddedLists};
 
 /// How an out-of-memory error names them.
 const ADDED: &str = "added items";
@@ -12,18 +15,26 @@ const ADDED: &str = "added items";
 /// Bytes that an item takes up beside its values, at most: in a node of the map, and on the heap.
 const OF_ITEM: usize = 96;
 
+/// So many items, and fewer, are compared with every query.
+const FEW: usize = 4096;
+
 /// Added items by rising id, so that of items at the same distance that of the lower id comes
 /// first.
 #[derive(Clone, Debug)]
 pub(crate) struct Added {
     dim: usize,
     items: BTreeMap<i64, Box<[f32]>>,
+    /// What searches made of them since the last change.
+    lists: OnceLock<Arc<AddedLists>>,
 }
 
 impl Added {
     pub(crate) fn new(dim: usize) -> Self {
-        let items = BTreeMap::new();
-        Self { dim, items }
+        Self {
+            dim,
+            items: BTreeMap::new(),
+            lists: OnceLock::new(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -45,11 +56,33 @@ impl Added {
     }
 
     pub(crate) fn insert(&mut self, id: i64, item: &[f32]) {
+        self.lists.take();
         self.items.insert(id, item.into());
     }
 
     pub(crate) fn remove(&mut self, id: i64) {
+        self.lists.take();
         self.items.remove(&id);
+    }
+
+    /// The items by list, made by `find` from all ids and values where they are not there yet; `None`
+    /// of few items.
+    ///
+    /// # Errors
+    /// Those of `find`, or when there is no memory.
+    pub(crate) fn lists(
+        &self,
+        find: impl FnOnce(&[i64], &[f32]) -> Result<AddedLists>,
+    ) -> Result<Option<&AddedLists>> {
+        if self.len() <= FEW {
+            return Ok(None);
+        }
+        if self.lists.get().is_none() {
+            let (ids, values) = self.rows()?;
+            let found = Arc::new(find(&ids, &values)?);
+            self.lists.get_or_init(|| found);
+        }
+        Ok(self.lists.get().map(Arc::as_ref))
     }
 
     /// All ids, and the items' values row after row.

@@ -1,6 +1,6 @@
 //! Queries joined with the items of an index.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use lshjoin_kernels::{Rows, memory};
 use rayon::prelude::*;
@@ -17,10 +17,16 @@ use crate::{
         plan::{JoinPlan, PartitionPlan},
         sampling::sample,
     },
-    index::{Index, as_given, deletions::DeletionBitmap, lists::SegmentLists},
+    index::{
+        Index, added::Added, added_lists::AddedLists, as_given, deletions::DeletionBitmap,
+        lists::SegmentLists, segment::Segment,
+    },
     ivf::{
+        coarse_quantiser::CoarseQuantiser,
+        list_offsets::ListOffsets,
         margins::{Reach, probe_stats, recall_curve},
         probe_lists::ProbeLists,
+        warm_start::WarmStart,
     },
     join::{
         by_lists::MOST_PROBED,
@@ -32,6 +38,7 @@ use crate::{
         code_join::CodeJoin,
         results::{NEIGHBORS, Neighbors, PAIRS, RadiusNeighbors},
         top_k_join::{EXACT_BELOW, TopKJoin, all_pairs},
+        top_k_lists::warm_start_rows,
     },
     recall::{
         ground_truth::{GroundTruth, Split},
@@ -58,23 +65,20 @@ impl Index {
         ctx: &Context,
     ) -> Result<Neighbors<f32>> {
         self.check_dimension(queries)?;
+        let augmented = self.as_kept(queries, ctx)?;
+        let mut search = Search::new(self, &augmented, k, plan, ctx)?;
         if self.added.len() == 0 {
-            let found = self.find(queries, k, plan, ctx)?;
-            return self.with_ids(found, ctx);
+            return self.with_ids(search.items(ctx)?, ctx);
         }
         // Added items first: the recall that is reported is that of the items by list.
+        if let Some((found, ids)) = search.added(&self.added, ctx)? {
+            return merged([(search.items(ctx)?, self.segment.ids(ctx)?), (found, ids)]);
+        }
         let (ids, values) = self.added.rows()?;
         let added = Rows::new(&values, self.segment.dim)?;
-        let metric = self.segment.metric;
-        let added = by_plan(
-            Input::new(Some(queries), added),
-            k,
-            metric,
-            &JoinPlan::Exact,
-            ctx,
-        )?;
-        let found = self.find(queries, k, plan, ctx)?;
-        merged([(found, self.segment.ids(ctx)?), (added, &ids)])
+        let input = Input::new(Some(queries), added);
+        let found = by_plan(input, k, self.segment.metric, &JoinPlan::Exact, ctx)?;
+        merged([(search.items(ctx)?, self.segment.ids(ctx)?), (found, &ids)])
     }
 
     /// Every item nearer than `radius` (strictly) to each query, ids in place of rows.
@@ -121,39 +125,8 @@ impl Index {
         plan: &JoinPlan,
         ctx: &Context,
     ) -> Result<Neighbors<f32>> {
-        let segment = &self.segment;
-        ctx.begin_stage("codes");
         let augmented = self.as_kept(queries, ctx)?;
-        let rows = Rows::new(&augmented, segment.width())?;
-        let right = segment.nearest_of(&self.removed, k, ctx)?;
-        let plan = self.partition_plan(plan)?;
-        let lists = segment.lists(ctx)?;
-        let Some(lists) = lists.filter(|_| !are_most(k, right.rows.len())) else {
-            let left = right.prepare_other("queries", rows, ctx)?;
-            return all_pairs(Some(&left), &right, k, ctx);
-        };
-        let mut left = lists.prepare(&right, rows, ctx)?;
-        let reach = match plan {
-            None => None,
-            Some(plan) => self.reach_of_queries((&left, &right), k, plan, &lists, ctx)?,
-        };
-        match reach {
-            None => exactly((&mut left, &right), &lists, k, ctx),
-            Some(reach) => {
-                ctx.begin_stage("lists");
-                let warm_start = lists.warm_start(false, k)?;
-                let items = (&right, &lists.starts);
-                let probe_lists = ProbeLists::of_queries(
-                    &lists.quantiser,
-                    warm_start,
-                    &mut left,
-                    items,
-                    reach,
-                    ctx,
-                )?;
-                by_lists(&left, &right, k, None, probe_lists, ctx)
-            }
-        }
+        Search::new(self, &augmented, k, plan, ctx)?.items(ctx)
     }
 
     /// How far these queries probe; `None` where comparing all pairs is quicker.
@@ -340,6 +313,117 @@ impl Index {
         }
         Ok(found)
     }
+}
+
+/// Queries and the items of an index, ready to be joined.
+struct Search<'a> {
+    segment: &'a Segment,
+    queries: Vectors<'a, f32>,
+    items: Vectors<'a, f32>,
+    k: usize,
+    lists: Option<Arc<SegmentLists>>,
+    /// How far queries probe; `None` where all pairs are compared.
+    reach: Option<Reach>,
+}
+
+impl<'a> Search<'a> {
+    /// For queries with as many values as stored items have.
+    fn new(
+        index: &'a Index,
+        queries: &'a [f32],
+        k: usize,
+        plan: &JoinPlan,
+        ctx: &Context,
+    ) -> Result<Self> {
+        let segment = &index.segment;
+        ctx.begin_stage("codes");
+        let queries = Rows::new(queries, segment.width())?;
+        let items = segment.nearest_of(&index.removed, k, ctx)?;
+        let plan = index.partition_plan(plan)?;
+        let lists = segment.lists(ctx)?;
+        let lists = lists.filter(|_| !are_most(k, items.rows.len()));
+        let queries = match &lists {
+            Some(lists) => lists.prepare(&items, queries, ctx)?,
+            None => items.prepare_other("queries", queries, ctx)?,
+        };
+        let reach = match (plan, &lists) {
+            (Some(plan), Some(lists)) => {
+                index.reach_of_queries((&queries, &items), k, plan, lists, ctx)?
+            }
+            _ => None,
+        };
+        Ok(Self {
+            segment,
+            queries,
+            items,
+            k,
+            lists,
+            reach,
+        })
+    }
+
+    /// The `k` nearest of the items by list, by row.
+    fn items(&mut self, ctx: &Context) -> Result<Neighbors<f32>> {
+        let k = self.k;
+        match (&self.lists, self.reach) {
+            (None, _) => all_pairs(Some(&self.queries), &self.items, k, ctx),
+            (Some(lists), None) => exactly((&mut self.queries, &self.items), lists, k, ctx),
+            (Some(lists), Some(reach)) => {
+                let warm_start = lists.warm_start(false, k)?;
+                let items = (&self.items, &lists.starts);
+                probe(
+                    &lists.quantiser,
+                    (&mut self.queries, items),
+                    k,
+                    (warm_start, reach),
+                    ctx,
+                )
+            }
+        }
+    }
+
+    /// The `k` nearest of the added items with the ids of all of these, where they are by list: as far
+    /// from the queries as for the others. Not for inner products, for which rows get a value more that
+    /// depends on the longest.
+    fn added(
+        &mut self,
+        added: &'a Added,
+        ctx: &Context,
+    ) -> Result<Option<(Neighbors<f32>, &'a [i64])>> {
+        let (Some(lists), Some(reach)) = (&self.lists, self.reach) else {
+            return Ok(None);
+        };
+        if self.segment.metric == Metric::InnerProduct || are_most(self.k, added.len()) {
+            return Ok(None);
+        }
+        let find =
+            |ids: &[i64], values: &[f32]| AddedLists::new((ids, values), &self.items, lists, ctx);
+        let Some(added) = added.lists(find)? else {
+            return Ok(None);
+        };
+        let (items, starts) = added.side(self.segment)?;
+        let wanted = warm_start_rows(self.k, starts.rows(), false) as f64 / starts.rows() as f64;
+        let warm_start = WarmStart::of_lists(&lists.quantiser, starts, false, wanted);
+        let sides = (&mut self.queries, (&items, starts));
+        let how = (Arc::new(warm_start), reach);
+        let found = probe(&lists.quantiser, sides, self.k, how, ctx)?;
+        Ok(Some((found, added.ids())))
+    }
+}
+
+/// Lets queries probe the lists of items.
+fn probe(
+    quantiser: &CoarseQuantiser,
+    (queries, (items, starts)): (&mut Vectors<'_, f32>, (&Vectors<'_, f32>, &ListOffsets)),
+    k: usize,
+    (warm_start, reach): (Arc<WarmStart>, Reach),
+    ctx: &Context,
+) -> Result<Neighbors<f32>> {
+    ctx.begin_stage("lists");
+    let items_by_list = (items, starts);
+    let probe_lists =
+        ProbeLists::of_queries(quantiser, warm_start, queries, items_by_list, reach, ctx)?;
+    by_lists(queries, items, k, None, probe_lists, ctx)
 }
 
 /// Lets left rows probe lists. They are the right ones from `first` on, where that is given.

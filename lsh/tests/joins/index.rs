@@ -315,3 +315,56 @@ fn all_items_within_a_radius_are_found_among_those_of_the_lists() {
         assert!(check(&index, &|id| gone.binary_search(&id).is_err()) < all);
     }
 }
+
+#[test]
+fn many_added_items_are_found_by_their_lists() {
+    const QUERIES: usize = 300;
+    for metric in [Metric::Euclidean, Metric::Cosine] {
+        let ctx = Context::new().unwrap();
+        let values = clustered(2 * ITEMS, 1);
+        let (first, later) = values.split_at(ITEMS * DIM);
+        let mut index = build(first, metric, &ctx);
+        let added: Vec<i64> = (0..ITEMS as i64).map(|row| 100_000 - row).collect();
+        index
+            .add(Rows::new(later, DIM).unwrap(), &added, &ctx)
+            .unwrap();
+        let queries = clustered(QUERIES, 9);
+        let queries = Rows::new(&queries, DIM).unwrap();
+        let until = JoinPlan::Partitions(plan().until_recall(0.9));
+        let search = |index: &Index, plan| {
+            let ctx = Context::new().unwrap();
+            let found = index.knn(queries, K, plan, &ctx).unwrap();
+            (found, ctx.report().pairs)
+        };
+        let (exact, _) = search(&index, &JoinPlan::Exact);
+        search(&index, &until); // learns how far to probe, and makes the lists
+        let (found, pairs) = search(&index, &until);
+        // Less than what comparing all added items would take.
+        assert!(
+            pairs < (QUERIES * ITEMS) as u64 / 2,
+            "{metric}: {pairs} pairs"
+        );
+        // As well as the others are, of which the plan knows.
+        let recall = |is_of: fn(i64) -> bool| {
+            let lists = exact.indices.chunks(K).zip(found.indices.chunks(K));
+            let wanted = lists.flat_map(|(near, found)| {
+                let near = near.iter().filter(|&&id| is_of(id));
+                near.map(|id| f64::from(u8::from(found.contains(id))))
+            });
+            let wanted: Vec<f64> = wanted.collect();
+            wanted.iter().sum::<f64>() / wanted.len() as f64
+        };
+        let (of_added, of_items) = (recall(|id| id > 50_000), recall(|id| id <= 50_000));
+        assert!(
+            of_added > of_items - 0.05 && of_added > 0.75,
+            "{metric}: {of_added} of those added, {of_items} of the others"
+        );
+
+        // What changes, changes the lists.
+        let (gone, kept) = added.split_at(ITEMS / 10);
+        index.remove(gone, &ctx).unwrap();
+        let (found, _) = search(&index, &until);
+        assert!(found.indices.iter().all(|id| !gone.contains(id)));
+        assert!(found.indices.iter().any(|id| kept.contains(id)));
+    }
+}
