@@ -28,9 +28,9 @@ use crate::{
     },
     vectors::{
         duplicates::Distinct,
-        grid::{Grid, converted, quantised},
+        grid::{Grid, converted},
         interval::{filter_interval, outwards, widened},
-        norms::{NORMS, directions, inverse, norm_error, norms_of},
+        norms::{NORMS, direction, inverse, norm_error, norms_of},
         row_source::RowSource,
     },
 };
@@ -130,11 +130,9 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         let sample: Vec<u32> = kept.iter().copied().step_by(step).collect();
         let sample = rows.gather(&sample)?;
         let grid = Grid::of(Rows::new(&sample, rows.dim())?, metric, ctx)?;
-        let mut side = Self::with_grid("items", rows, metric, &grid, ctx)?;
-        if let Some(codes) = &side.codes {
-            side.codes = Some(codes.reordered(&kept)?);
-        }
+        let mut side = Self::without_codes("items", rows, metric, ctx)?;
         side.order = Some((kept, positions));
+        side.quantise(Some((grid.centre.as_deref(), Some(grid.scale))), ctx)?;
         Ok(side)
     }
 
@@ -202,29 +200,50 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         ctx: &Context,
     ) -> Result<()> {
         let (rows, isa) = (self.rows, ctx.isa());
+        let shape = (self.len(), rows.dim());
         match self.metric {
             Metric::Euclidean | Metric::InnerProduct => {
-                let (codes, centre) = quantised(rows, grid, isa)?;
+                let Grid { centre, scale } = Grid::or_of(grid, rows, isa);
+                let fill = |id: usize, values: &mut Vec<T>| {
+                    values.extend_from_slice(rows.row(self.row(id as u32) as usize));
+                };
+                let codes = Quantised::of_each(shape, fill, centre.as_deref(), scale, isa)?;
                 self.codes = Some(codes);
                 self.centre = centre;
             }
             Metric::Manhattan => {}
             Metric::Cosine => {
-                let directions = directions(rows, &self.norms)?;
-                let directions = Rows::new(&directions, rows.dim())?;
                 let centre = grid.map(|(centre, _)| centre.map(converted::<T, f32>));
                 let grid = grid.zip(centre.as_ref());
                 let grid = grid.map(|((_, scale), centre)| (centre.as_deref(), scale));
-                let (mut codes, centre) = quantised(directions, grid, isa)?;
+                let sample = self.sampled_directions();
+                let Grid { centre, scale } =
+                    Grid::or_of(grid, Rows::new(&sample, rows.dim())?, isa);
+                // As the codes need them: all directions would take as much memory as the rows.
+                let fill = |id: usize, values: &mut Vec<f32>| {
+                    let row = self.row(id as u32) as usize;
+                    values.extend(direction(rows.row(row), self.norms[row]));
+                };
+                let mut codes = Quantised::of_each(shape, fill, centre.as_deref(), scale, isa)?;
                 // A row without direction is at distance 1 from all rows, which its code does not
                 // say: let its pairs pass every filter.
-                let mut zeros = (0..rows.len()).filter(|&row| self.lacks_direction(row));
-                zeros.try_for_each(|row| codes.inflate_error(row, f32::INFINITY))?;
+                let mut zeros =
+                    (0..shape.0).filter(|&id| self.lacks_direction(self.row(id as u32) as usize));
+                zeros.try_for_each(|id| codes.inflate_error(id, f32::INFINITY))?;
                 self.codes = Some(codes);
                 self.centre = centre.map(|centre| converted(&centre));
             }
         }
         Ok(())
+    }
+
+    /// The directions of some rows, row-major, for the grid of all.
+    fn sampled_directions(&self) -> Vec<f32> {
+        let step = self.len().div_ceil(SAMPLED).max(1);
+        let rows = (0..self.len() as u32).step_by(step);
+        let rows = rows.map(|id| self.row(id) as usize);
+        rows.flat_map(|row| direction(self.rows.row(row), self.norms[row]))
+            .collect()
     }
 
     /// What is subtracted from rows before they are coded, if anything.

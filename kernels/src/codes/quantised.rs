@@ -80,38 +80,75 @@ impl<'a> Quantised<'a> {
     pub fn with_scale<T: Scalar>(
         rows: Rows<'_, T>,
         centre: Option<&[T]>,
+        scale: CommonScale,
+        isa: Isa,
+    ) -> Result<Self> {
+        let fill = |row: usize, values: &mut Vec<T>| values.extend_from_slice(rows.row(row));
+        Self::of_each((rows.len(), rows.dim()), fill, centre, scale, isa)
+    }
+
+    /// The same for `(number, dimension)` rows that need not be anywhere: `fill(i, values)` appends the
+    /// values of row i.
+    ///
+    /// ```
+    /// use lshjoin_kernels::{CommonScale, Isa, Quantised, Rows};
+    ///
+    /// let (rows, isa) = (Rows::new(&[3.0_f32, 4.0, -1.0, 0.5], 2)?, Isa::best());
+    /// let scale = CommonScale::of(rows, None, isa);
+    /// let halved = |row: usize, values: &mut Vec<f32>| {
+    ///     values.extend(rows.row(row).iter().map(|value| value / 2.0));
+    /// };
+    /// let codes = Quantised::of_each((2, 2), halved, None, scale, isa)?;
+    /// assert_eq!((codes.len(), codes.dim()), (2, 2));
+    /// # Ok::<(), lshjoin_kernels::KernelError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Quantised::with_scale`], and [`Shape`](KernelError::Shape) for a row that has not as many
+    /// values.
+    pub fn of_each<T: Scalar>(
+        (count, dim): (usize, usize),
+        fill: impl Fn(usize, &mut Vec<T>) + Sync,
+        centre: Option<&[T]>,
         CommonScale(common): CommonScale,
         isa: Isa,
     ) -> Result<Self> {
-        let (n, dim) = (rows.len(), rows.dim());
+        if dim == 0 {
+            return Err(KernelError::NoDimension);
+        }
         if let Some(centre) = centre {
             check_len("the centre", centre.len(), dim)?;
         }
         let stride = Self::stride(dim);
         // The pages are first written by the tasks.
-        let mut codes = memory::zeroed_on_huge_pages(n.saturating_mul(stride), CODES)?;
-        let mut approximations: Vec<Approximation> = memory::zeroed(n, CODES)?;
-        let finite = codes
+        let mut codes = memory::zeroed_on_huge_pages(count.saturating_mul(stride), CODES)?;
+        let mut approximations: Vec<Approximation> = memory::zeroed(count, CODES)?;
+        codes
             .par_chunks_mut(ROWS_PER_TASK * stride)
             .zip(approximations.par_chunks_mut(ROWS_PER_TASK))
-            .zip(rows.values().par_chunks(ROWS_PER_TASK * dim))
-            .map(|((codes, approximations), values)| {
-                dispatch(
-                    isa,
-                    QuantiseRows {
-                        values,
-                        dim,
-                        centre,
-                        common,
-                        codes,
-                        approximations,
-                    },
-                )
-            })
-            .reduce(|| true, |left, right| left && right);
-        if !finite {
-            check_finite(rows, isa)?;
-        }
+            .enumerate()
+            .try_for_each_init(Vec::new, |values, (task, (codes, approximations))| {
+                let first = task * ROWS_PER_TASK;
+                values.clear();
+                for row in first..first + approximations.len() {
+                    let before = values.len();
+                    fill(row, values);
+                    check_len("the values of a row", values.len() - before, dim)?;
+                }
+                let rows = QuantiseRows {
+                    values,
+                    dim,
+                    centre,
+                    common,
+                    codes,
+                    approximations,
+                };
+                if !dispatch(isa, rows) {
+                    let checked = check_finite(Rows::new(values, dim)?, isa);
+                    checked.map_err(|error| error.after(first))?;
+                }
+                Ok::<_, KernelError>(())
+            })?;
         Ok(Self {
             dim,
             codes: codes.into(),

@@ -136,10 +136,6 @@ impl Workload {
             Metric::Cosine => 8 * rows,
             _ => 0,
         };
-        let directions = match self.metric {
-            Metric::Cosine => values * size_of::<f32>(),
-            _ => 0,
-        };
         // The rows of a sample are gathered, group by group.
         let learn = (LEARNT_FROM * lists).min(self.right) * of_codes;
         let probes = (self.left as f64 * probes) as usize;
@@ -154,7 +150,6 @@ impl Workload {
         // array.
         let found = self.left * self.k * (8 + self.width + 8);
         let peaks = [
-            codes + directions,
             codes + learn,
             codes + probes * PROBE_BYTES,
             // While codes are put in order.

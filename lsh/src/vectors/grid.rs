@@ -1,6 +1,6 @@
 //! The grid of 8-bit codes, which all codes of a side share.
 
-use lshjoin_kernels::{CommonScale, Isa, Quantised, Rows, Scalar, centre_of};
+use lshjoin_kernels::{CommonScale, Isa, Rows, Scalar, centre_of};
 
 use crate::{
     base::{context::Context, error::Result, metric::Metric},
@@ -31,24 +31,22 @@ impl<T: Scalar> Grid<T> {
         let scale = CommonScale::of(rows, centre.as_deref(), isa);
         Self { centre, scale }
     }
-}
 
-/// Codes about a given centre (which may be none) and of a given scale, or else the rows' own; and
-/// the centre.
-pub(crate) fn quantised<T: Scalar>(
-    rows: Rows<'_, T>,
-    grid: Option<(Option<&[T]>, Option<CommonScale>)>,
-    isa: Isa,
-) -> Result<(Quantised<'static>, Option<Vec<T>>)> {
-    let Grid { centre, scale } = match grid {
-        None => Grid::of_values(rows, isa),
-        Some((centre, scale)) => Grid {
-            centre: centre.map(<[T]>::to_vec),
-            scale: scale.unwrap_or_else(|| CommonScale::of(rows, centre, isa)),
-        },
-    };
-    let codes = Quantised::with_scale(rows, centre.as_deref(), scale, isa)?;
-    Ok((codes, centre))
+    /// The one that is given, about a centre, which may be none, and of a scale, or else that of rows
+    /// like these; where none is given, a grid for rows like these.
+    pub(crate) fn or_of(
+        given: Option<(Option<&[T]>, Option<CommonScale>)>,
+        rows: Rows<'_, T>,
+        isa: Isa,
+    ) -> Self {
+        match given {
+            None => Self::of_values(rows, isa),
+            Some((centre, scale)) => Self {
+                centre: centre.map(<[T]>::to_vec),
+                scale: scale.unwrap_or_else(|| CommonScale::of(rows, centre, isa)),
+            },
+        }
+    }
 }
 
 /// The same values in another type; they are values of single precision.

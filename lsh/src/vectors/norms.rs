@@ -41,6 +41,13 @@ pub(crate) fn inverse(norm: f64) -> f64 {
     if inverse.is_finite() { inverse } else { 0.0 }
 }
 
+/// A row of this norm scaled to length 1; zeros if it has no direction.
+pub(crate) fn direction<T: Scalar>(row: &[T], norm: f64) -> impl Iterator<Item = f32> {
+    let inverse = inverse(norm);
+    row.iter()
+        .map(move |value| (value.to_f64() * inverse) as f32)
+}
+
 /// Rows scaled to length 1; those that have no direction are zeros.
 pub(crate) fn directions<T: Scalar>(rows: Rows<'_, T>, norms: &[f64]) -> Result<Vec<f32>> {
     let mut directions = memory::zeroed(rows.values().len(), "directions of rows")?;
@@ -48,11 +55,10 @@ pub(crate) fn directions<T: Scalar>(rows: Rows<'_, T>, norms: &[f64]) -> Result<
         .par_chunks_mut(rows.dim())
         .zip(rows.values().par_chunks(rows.dim()))
         .zip(norms)
-        .for_each(|((direction, row), &norm)| {
-            let inverse = inverse(norm);
-            for (to, value) in direction.iter_mut().zip(row) {
-                *to = (value.to_f64() * inverse) as f32;
-            }
+        .for_each(|((to, row), &norm)| {
+            to.iter_mut()
+                .zip(direction(row, norm))
+                .for_each(|(to, value)| *to = value);
         });
     Ok(directions)
 }

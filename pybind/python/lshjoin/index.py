@@ -310,7 +310,7 @@ class Index:
             )
 
     def add(self, items: ArrayLike, ids: ArrayLike) -> None:
-        """Adds items. Until the index is saved, they are compared with every query.
+        """Adds items, which the next search finds: a few in full, thousands by their lists.
 
         Args:
             items: (n, d) array-like, rounded to float32.
