@@ -78,6 +78,8 @@ struct OfTask {
     lists: Vec<u32>,
     ends: Vec<u32>,
     keys: Vec<u32>,
+    /// The lists within reach of the row at hand, and how much further than the nearest they are.
+    near: Vec<(u32, f32)>,
 }
 
 /// Bytes of a probe, while probes are held both by row and by list.
@@ -95,21 +97,23 @@ fn probing<T: Scalar>(
     ctx: &Context,
 ) -> Result<Vec<OfTask>> {
     let probe = |task: &mut OfTask, position: usize, distances: &CentroidDistances| {
-        let own = distances.nearest();
+        let OfTask { near, keys, .. } = task;
+        near.clear();
+        distances.within(parts.furthest(), |list, further| near.push((list, further)));
+        // The nearest list, without another look at all distances.
+        let nearest = near.iter().filter(|&&(_, further)| further == 0.0);
+        let own = nearest.map(|&(list, _)| list).min().unwrap_or(0);
+        memory::reserve(keys, near.len(), PROBES)?;
+        let probed = near
+            .iter()
+            .filter(|&&(list, _)| !warm_start.covers(own, list));
+        keys.extend(
+            probed.map(|&(list, further)| key(parts.part_of(further), list, quantiser.len())),
+        );
         task.positions.push(position as u32);
         task.lists.push(own);
-        let mut listed = Ok(());
-        distances.within(parts.furthest(), |list, further| {
-            if warm_start.covers(own, list) {
-                return;
-            }
-            let key = key(parts.part_of(further), list, quantiser.len());
-            if listed.is_ok() {
-                listed = memory::push(&mut task.keys, key, PROBES);
-            }
-        });
         task.ends.push(task.keys.len() as u32);
-        Ok(listed?)
+        Ok(())
     };
     match &side.codes {
         Some(codes) => quantiser.each_task(codes, rows, probe, ctx),
