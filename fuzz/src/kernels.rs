@@ -211,7 +211,8 @@ fn hostile_panels(input: &mut Input) {
     let Ok(mut codes) = Quantised::from_parts(dim, &codes, &known[skipped..]) else {
         return;
     };
-    if let Ok(other) = codes.reordered(&order) {
+    let mut other = codes.clone();
+    if other.reorder(&order).is_ok() {
         codes.append(&other).expect("the same dimension");
     }
     let [of_lefts, of_rights] = bounds;

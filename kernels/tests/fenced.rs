@@ -198,9 +198,9 @@ fn tiles<T: Scalar>(isa: Isa) {
     let mut near = Vec::new();
     for (dim, n) in lengths().flat_map(|dim| [1, 15, 32, 33, 65].map(|n| (dim, n))) {
         let values = values::<T>(n * dim);
-        let rows = Quantised::new(Rows::new(&values, dim).unwrap(), isa).unwrap();
+        let mut rows = Quantised::new(Rows::new(&values, dim).unwrap(), isa).unwrap();
         let backwards: Vec<u32> = (0..n as u32).rev().collect();
-        let rows = rows.reordered(&backwards).unwrap();
+        rows.reorder(&backwards).unwrap();
         // New ones, for a panel keeps its memory.
         let (mut left, mut right) = (LeftPanel::new(isa), RightPanel::new(isa));
         left.gather(&rows, &backwards, &vec![f32::INFINITY; n])

@@ -390,8 +390,8 @@ impl<'a, T: Scalar> Vectors<'a, T> {
     /// Gives the rows new internal ids: `order` has the present ones in the order of the new. Codes
     /// are reordered, [`Vectors::rows`] stays as it is.
     pub(crate) fn reorder(&mut self, order: Vec<u32>) -> Result<()> {
-        if let Some(codes) = &self.codes {
-            self.codes = Some(codes.reordered(&order)?);
+        if let Some(codes) = &mut self.codes {
+            codes.reorder(&order)?;
         }
         let mut ids = memory::zeroed(order.len(), ROW_NUMBERS)?;
         for (new, &id) in (0..).zip(&order) {

@@ -265,29 +265,70 @@ impl<'a> Quantised<'a> {
         }
     }
 
-    /// The same rows in another order: row `order[i]` becomes row i.
+    /// Puts the rows in another order, each of them once: row `order[i]` becomes row i. In place, cycle by
+    /// cycle, since codes take up much of the memory of a join.
+    ///
+    /// ```
+    /// use lshjoin_kernels::{Isa, Quantised, Rows};
+    ///
+    /// let mut codes = Quantised::new(Rows::new(&[3.0_f32, 400.0, 5.0], 1)?, Isa::best())?;
+    /// let scales = [1, 2, 0].map(|row| codes.scale(row));
+    /// codes.reorder(&[1, 2, 0])?;
+    /// assert_eq!([0, 1, 2].map(|row| codes.scale(row)), scales);
+    /// assert!(codes.reorder(&[1, 1, 0]).is_err());
+    /// # Ok::<(), lshjoin_kernels::KernelError>(())
+    /// ```
     ///
     /// # Errors
-    /// [`RowOutOfRange`](crate::KernelError::RowOutOfRange), [`Memory`](crate::KernelError::Memory).
-    pub fn reordered(&self, order: &[u32]) -> Result<Quantised<'static>> {
-        check_indices("the order's rows", order.iter().copied(), self.len())?;
+    /// [`Shape`](crate::KernelError::Shape) when the order has not each row once,
+    /// [`RowOutOfRange`](crate::KernelError::RowOutOfRange), [`Memory`](crate::KernelError::Memory). The
+    /// order is as before then.
+    pub fn reorder(&mut self, order: &[u32]) -> Result<()> {
+        let count = self.len();
+        check_indices("the order's rows", order.iter().copied(), count)?;
+        let mut waiting: Vec<bool> = memory::zeroed(count, "rows put in order")?;
+        order.iter().for_each(|&row| waiting[row as usize] = true);
+        let distinct = waiting.iter().filter(|&&row| row).count();
+        for got in [order.len(), distinct] {
+            check_len("the rows of an order, each once", got, count)?;
+        }
         let stride = Self::stride(self.dim);
-        let mut codes = memory::zeroed_on_huge_pages(order.len().saturating_mul(stride), CODES)?;
-        codes
-            .par_chunks_mut(stride)
-            .zip(order)
-            .enumerate()
-            .for_each(|(at, (codes, &row))| {
-                self.prefetch_codes(order.get(at + AHEAD));
-                codes.copy_from_slice(self.codes(row as usize));
-            });
-        let rows = order.iter().map(|&row| self.rows[row as usize]);
-        Ok(Quantised {
+        let (codes, rows) = (self.codes.to_mut(), self.rows.to_mut());
+        let mut codes_of_first = memory::zeroed(stride, CODES)?;
+        for first in 0..count {
+            if !waiting[first] {
+                continue;
+            }
+            codes_of_first.copy_from_slice(&codes[first * stride..][..stride]);
+            let of_first = rows[first];
+            let mut ahead = (0..AHEAD).fold(first, |at, _| order[at] as usize);
+            let mut to = first;
+            loop {
+                waiting[to] = false;
+                let from = order[to] as usize;
+                if from == first {
+                    break;
+                }
+                prefetch(&codes[ahead * stride..][..stride]);
+                ahead = order[ahead] as usize;
+                codes.copy_within(from * stride..(from + 1) * stride, to * stride);
+                rows[to] = rows[from];
+                to = from;
+            }
+            codes[to * stride..][..stride].copy_from_slice(&codes_of_first);
+            rows[to] = of_first;
+        }
+        Ok(())
+    }
+
+    /// The same in memory of its own.
+    pub fn into_owned(self) -> Quantised<'static> {
+        Quantised {
             dim: self.dim,
-            codes: codes.into(),
-            rows: memory::collect(rows, CODES)?.into(),
+            codes: self.codes.into_owned().into(),
+            rows: self.rows.into_owned().into(),
             estimates: self.estimates,
-        })
+        }
     }
 
     /// Number of rows.

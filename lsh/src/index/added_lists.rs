@@ -59,7 +59,7 @@ impl AddedLists {
     ) -> Result<Self> {
         let dim = items.rows.dim();
         let rows = Rows::new(values, dim)?;
-        let side = lists.prepare(items, rows, ctx)?;
+        let mut side = lists.prepare(items, rows, ctx)?;
         let all = memory::collect(0..ids.len() as u32, ROW_NUMBERS)?;
         let of_rows = match &side.codes {
             Some(codes) => lists.quantiser.assign(codes, &all, ctx)?,
@@ -67,7 +67,10 @@ impl AddedLists {
         };
         let starts = ListOffsets::new(of_rows.iter().copied(), lists.quantiser.len());
         let order = starts.order(&of_rows)?;
-        let codes = side.codes.as_ref().map(|codes| codes.reordered(&order));
+        let mut codes = side.codes.take();
+        codes
+            .as_mut()
+            .map_or(Ok(()), |codes| codes.reorder(&order))?;
         let norms = side.norms.iter().copied();
         let norms: Vec<f64> = memory::collect(norms, ADDED)?;
         let norms = order.iter().filter_map(|&row| norms.get(row as usize));
@@ -75,7 +78,7 @@ impl AddedLists {
             ids: memory::collect(order.iter().map(|&row| ids[row as usize]), ADDED)?,
             dim,
             values: rows.gather(&order)?,
-            codes: codes.transpose()?,
+            codes: codes.map(Quantised::into_owned),
             norms: memory::collect(norms.copied(), ADDED)?,
             starts,
         })

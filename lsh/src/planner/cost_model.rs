@@ -139,11 +139,6 @@ impl Workload {
         // The rows of a sample are gathered, group by group.
         let learn = (LEARNT_FROM * lists).min(self.right) * of_codes;
         let probes = (self.left as f64 * probes) as usize;
-        let side = if self.with_itself {
-            rows
-        } else {
-            self.left.max(self.right)
-        };
         let order = 8 * rows;
         let lists = self.left * bytes_of_row(self.k);
         // Freed lists may stay with the allocator. Neighbours are put in the order of rows array by
@@ -152,8 +147,6 @@ impl Workload {
         let peaks = [
             codes + learn,
             codes + probes * PROBE_BYTES,
-            // While codes are put in order.
-            codes + side * of_codes + order + probes * size_of::<u32>(),
             codes + order + lists + probes * size_of::<u32>(),
             codes + order + lists + found,
         ];
