@@ -36,6 +36,7 @@ docs: $(VENV)/with-docs
 
 # The wheel for this processor and any Linux from glibc 2.28 on, which is tried in a clean environment of
 # each CPython that this machine has.
+wheels: export PATH := $(CURDIR)/$(BIN):$(PATH)  # maturin asks the first Python there for zig
 wheels: $(VENV)/with-wheels
 	rm -rf target/wheels
 	$(BIN)/maturin build --release --locked --zig --compatibility manylinux_2_28 --out target/wheels
