@@ -12,7 +12,7 @@ RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -n
 .PHONY: build packages demo docs examples wheels test test-python test-spark test-spark-versions \
     test-others test-plugs test-neon test-memory test-miri fuzz fuzz-python lint lint-rust lint-python \
     deny msrv bench bench-quick bench-report bench-index bench-join bench-kernels bench-out-of-core \
-    bench-planner bench-radius bench-spark bench-spark-cluster reliability
+    bench-planner bench-radius bench-spark bench-spark-cluster bench-umap crates reliability
 .SECONDARY:
 
 build: $(VENV)/built
@@ -36,10 +36,15 @@ docs: $(VENV)/with-docs
 
 # The wheel for this processor and any Linux from glibc 2.28 on, which is tried in a clean environment of
 # each CPython that this machine has.
+wheels: export PATH := $(CURDIR)/$(BIN):$(PATH)  # maturin asks the first Python there for zig
 wheels: $(VENV)/with-wheels
 	rm -rf target/wheels
 	$(BIN)/maturin build --release --locked --zig --compatibility manylinux_2_28 --out target/wheels
 	$(BIN)/python tests/wheels.py target/wheels
+
+# What crates.io would get, in the order in which it would get it; nothing is sent.
+crates:
+	cargo publish --dry-run --locked $(CRATES)
 
 # The whole suite on the best instruction set of this machine; what computes, on none and on plain
 # AVX-512 where there is better than that. Three at a time, since Spark's tests often wait: Python's,
@@ -251,6 +256,10 @@ bench-out-of-core: $(BENCH_VENV)/built $(BENCH_VENV)/with-bench
 # Radius joins: of a model's candidates, and of all pairs into a Parquet file.
 bench-radius: $(BENCH_VENV)/built
 	$(BENCH) -m benches.engine.radius_join
+
+# UMAP with our neighbours and with its own.
+bench-umap: $(PLUGS_VENV)/built $(PLUGS_VENV)/with-plugs
+	$(PLUGS) -m benches.engine.umap_layout
 
 # The main job in Spark and here, in one run, and that of sets; needs Java 17.
 bench-spark: $(BENCH_VENV)/with-peers

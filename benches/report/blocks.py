@@ -11,8 +11,9 @@ from benches.report.reliability import reliability_table
 from benches.report.results import ENOUGH, PUBLISHED, Results, spark_join
 from benches.report.spark_cluster import growth_table, planned_table
 from benches.report.tables import main_table, single_table, spark_table
+from benches.report.umap_layout import umap_table
 
-PAGES = (record.ROOT / "README.md", *sorted((record.ROOT / "docs").glob("*.md")))
+PAGES = (record.ROOT / "README.md", *sorted((record.ROOT / "docs").rglob("*.md")))
 MAIN, SINGLE = "embeddings-100k", "single-30k"
 BLOCK = re.compile(r"(<!-- bench:([\w-]+) -->)(.*?)(<!-- /bench -->)", re.DOTALL)
 NOT_RUN = "not measured yet: `make bench`"
@@ -107,6 +108,17 @@ def block_reliability() -> str:
     return "\n".join(["", *reliability_table(known), ""]) if known else NOT_RUN
 
 
+def block_umap() -> str:
+    """How much of UMAP's time neighbours take."""
+    known = record.read("umap_layout")
+    if not known:
+        return NOT_RUN
+    about = f"{known['rows']:,} rows of {known['dimensions']} ({known['data']})"
+    threads, cpu = known["threads"], known["machine"]["cpu"]
+    lines = [f"{about} on {threads} threads of an {cpu}:", "", *umap_table(known)]
+    return "\n".join(["", *lines, ""])
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "join": block_join,
     "spark": block_spark,
@@ -116,6 +128,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "spark-growth": block_spark_growth,
     "spark-planned": block_spark_planned,
     "reliability": block_reliability,
+    "umap": block_umap,
 }
 
 

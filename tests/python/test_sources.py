@@ -23,6 +23,7 @@ from lshjoin import (
     query_index,
     radius_join_files,
 )
+from lshjoin.base.places import place
 
 ROWS = 60
 
@@ -301,6 +302,32 @@ def test_urls_that_fsspec_knows(table, vectors, tmp_path, monkeypatch):
     assert memory.find("/out") == ["/out/k.parquet"]
     assert os.listdir() == []
     memory.rm("/", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("gs://anonymous@bucket/a folder/*.parquet", "bucket/a folder/*.parquet"),
+        ("gs://anonymous@bucket/50%/?scheme=http", "bucket/50%"),
+        ("s3://key:secret@bucket/a?b/c?region=eu-central-1", "bucket/a?b/c"),
+        ("abfss://bucket:a2V5@account.dfs.core.windows.net/day=1", "bucket/day=1"),
+    ],
+)
+def test_paths_of_urls(url, path):
+    there = place(url)
+    assert there.path == path
+    assert str(there) == f"{url.partition(':')[0]}://{path}"  # without passwords and options
+
+
+def test_whatever_a_store_raises_names_the_file():
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
+
+    class Down(fsspec.AbstractFileSystem):
+        def info(self, path, **_):
+            raise RuntimeError("it is down")
+
+    with pytest.raises(OSError, match="any://a.parquet could not be reached: it is down"):
+        open_dataset("any://a.parquet", filesystem=Down())
 
 
 def lazy(table):

@@ -31,6 +31,9 @@ use crate::{
 const JOURNAL: &str = "manifest-unfinished.json";
 /// The name of either until it is complete.
 const TEMPORARY: &str = ".manifest.unfinished";
+/// What is locked on Windows, which opens no directories.
+const LOCK: &str = ".manifest.lock";
+
 /// The files that are there, or may be, beside the manifest.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -86,7 +89,7 @@ impl Checkpoint {
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
-    /// The directory itself, locked. The lock ends with the process, however that ends.
+    /// The directory itself, or [`LOCK`], locked. The lock ends with the process, however that ends.
     lock: File,
     journal: Journal,
     /// What the names of new files end in.
@@ -102,7 +105,12 @@ impl Directory {
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let io = |error| Error::io(path, error);
         fs::create_dir_all(path).map_err(io)?;
-        let lock = File::open(path).map_err(io)?;
+        let lock = if cfg!(windows) {
+            File::create(path.join(LOCK))
+        } else {
+            File::open(path)
+        };
+        let lock = lock.map_err(io)?;
         lock.try_lock().map_err(|error| match error {
             fs::TryLockError::WouldBlock => io(io::Error::new(
                 io::ErrorKind::WouldBlock,
@@ -116,7 +124,7 @@ impl Directory {
         for entry in fs::read_dir(path).map_err(io)? {
             let name = entry.map_err(io)?.file_name();
             let name: String = name.to_string_lossy().into();
-            if ![MANIFEST, JOURNAL, TEMPORARY].contains(&&*name)
+            if ![MANIFEST, JOURNAL, TEMPORARY, LOCK].contains(&&*name)
                 && !named.contains(&name)
                 && !journal.files.contains(&name)
             {

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numbers
 import operator
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -101,7 +100,9 @@ def to_bytes(memory_limit: int | str | None) -> int:
         (4294967296, 1500, 1048576)
     """
     if memory_limit is None:
-        sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+        import psutil
+
+        sizes: list[int] = [psutil.virtual_memory().total]
         for cgroup in _CGROUP_LIMITS:
             with suppress(OSError, ValueError):  # not this version, or no limit
                 sizes.append(int(Path(cgroup).read_text()))

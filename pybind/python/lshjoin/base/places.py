@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +26,11 @@ Filesystem = Any
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}")
 # Options of pyarrow's URLs, at their end: a pattern of files may have a question mark, too.
 _OPTIONS = re.compile(r"\?\w+=[^/]*$")
-_OF_PYARROW = {"s3", "gs", "gcs", "abfs", "abfss", "hdfs"}
+_OF_GOOGLE = {"gs", "gcs"}
+_OF_PYARROW = _OF_GOOGLE | {"s3", "abfs", "abfss", "hdfs"}
+
+# How long Google's library tries without an answer, or credentials; by itself a quarter of an hour.
+_RETRY_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -153,23 +158,23 @@ def _of_url(scheme: str, rest: str) -> tuple[pafs.FileSystem, str]:
     if scheme == "file":
         return pafs.LocalFileSystem(), f"/{rest.lstrip('/')}"
     if scheme in _OF_PYARROW:
-        options = _OPTIONS.search(rest)
-        rest = rest[: options.start()] if options else rest
-        # The path itself may have what no URL has, such as spaces.
-        root, _, path = rest.partition("/")
-        filesystem, base = pafs.FileSystem.from_uri(
-            f"{scheme}://{root}{options[0] if options else ''}"
-        )
-        return filesystem, f"{base.rstrip('/')}/{path}"
+        found = _OPTIONS.search(rest)
+        root, _, path = rest[: found.start() if found else None].partition("/")
+        options = found[0] if found else "?"
+        if scheme in _OF_GOOGLE and "retry_limit_seconds=" not in options:
+            options += f"&retry_limit_seconds={_RETRY_SECONDS}"
+        # Quoted, since a path may have what no URL has, such as spaces.
+        filesystem, path = pafs.FileSystem.from_uri(f"{scheme}://{root}/{quote(path)}{options}")
+        return filesystem, path
     url = f"{scheme}://{rest}"
     try:
         import fsspec
     except ImportError:
         raise ImportError(f"{url} needs fsspec: pip install 'lshjoin[remote]'") from None
     try:
-        found, path = fsspec.core.url_to_fs(url)
+        store, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
         raise ImportError(f"{url}: {error}") from None
     except ValueError as error:
         raise ValueError(f"{url} can't be read: {error}") from None
-    return pafs.PyFileSystem(pafs.FSSpecHandler(found)), path
+    return pafs.PyFileSystem(pafs.FSSpecHandler(store)), path

@@ -213,7 +213,7 @@ def query_index(
                 told(first + len(vectors), len(dataset))
 
     with (
-        creating(place, layout.is_folder) as file,
+        creating(place) as file,
         reporter(progress, "query_index") as told,
     ):
         pairs = write_tables(pair_tables(found(), schema, ids, None), file, schema, layout)

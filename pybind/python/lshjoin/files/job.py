@@ -7,7 +7,6 @@ on disk, or is not: it is written under another name, synced, then renamed.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from lshjoin.errors import OtherJobError
 from lshjoin.files.upload import NewStoredFile, check_new
 
 _MANIFEST = "manifest.json"
+_LOCK = ".lock"
 
 #: What steps are called: nothing else in a work directory is ever deleted.
 _STEP = re.compile(
@@ -35,26 +35,21 @@ class NewFile:
 
     Args:
         path: where it is once it is published. Its directory is made if it is not there.
-        is_folder: what is to be written is a folder of files.
 
     Raises:
         FileExistsError: when there is something.
         BlockingIOError: when another process is about to write it.
     """
 
-    def __init__(self, path: Path, is_folder: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._locked = temporary_name(path)
-        #: Where to write it: the file that is locked, or a folder beside it.
-        self.temporary = temporary_name(path.with_name(f"{path.name}.d"))
-        if not is_folder:
-            self.temporary = self._locked
-        check_new(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self._locked, f"another process is about to write {path}")
+        #: Where to write it.
+        self.temporary = temporary_name(path)
+        self._lock = _Lock(_lock_beside(path), f"another process is about to write {path}")
         try:
-            check_new(path)  # whoever had the lock before may have written it
-        except FileExistsError:
+            check_new(path)
+            _remove(self.temporary)  # of a process that was killed
+        except OSError:
             self.close()
             raise
 
@@ -62,26 +57,23 @@ class NewFile:
         """Gives it its name, which nothing else may have got meanwhile: FileExistsError."""
         _sync_all(self.temporary)
         check_new(self.path)
-        if self.temporary != self._locked:
-            # Before, as after a crash from here on nobody would: with its folder the job is done.
-            self._locked.unlink()
         self.temporary.rename(self.path)
+        self._lock.release()
         sync(self.path.parent)
 
     def close(self) -> None:
         """Deletes what was not published, and lets other processes have the name."""
-        try:
-            if self.temporary.is_dir():
-                shutil.rmtree(self.temporary)
-            self._locked.unlink(missing_ok=True)
-        finally:
-            os.close(self._lock)
+        if self._lock.held:
+            try:
+                _remove(self.temporary)
+            finally:
+                self._lock.release()
 
 
 @contextmanager
-def creating(path: Place, is_folder: bool = False) -> Iterator[Path]:
+def creating(path: Place) -> Iterator[Path]:
     """As :func:`replacing` with a :class:`NewFile`."""
-    with closing(_new(path, None, is_folder)) as file, naming(file.path):
+    with closing(_new(path, None)) as file, naming(file.path):
         yield file.temporary
         file.publish()
 
@@ -93,8 +85,7 @@ class Job:
         directory: made if it is not there.
         work: what the job is, as JSON: the command, its inputs' sizes and times of change. The same
             work goes on where it was.
-        out: the new file that is to come of it; None where something else comes of it.
-        is_folder: ``out`` is a folder of files.
+        out: the new file or folder that is to come of it; None where something else comes of it.
 
     Raises:
         ValueError: when ``out`` is inside the directory, with which it would be deleted.
@@ -108,7 +99,6 @@ class Job:
         directory: Path,
         work: dict[str, Any],
         out: Place | None = None,
-        is_folder: bool = False,
     ) -> None:
         self.directory = directory
         self._manifest = directory / _MANIFEST
@@ -122,7 +112,7 @@ class Job:
         _remove_empty(directory)  # the last that a job leaves which is killed
         if out is not None and not directory.exists():
             check_new(out)
-        self._lock = _lock(directory, f"another process is at work in {directory}", True)
+        self._lock = _Lock(directory / _LOCK, f"another process is at work in {directory}")
         try:
             known = self._known()
             #: Whether an earlier run began it.
@@ -132,13 +122,15 @@ class Job:
             self.finished = isinstance(out, Path) and self.made(out)
             if not self.resumed and not self.finished:
                 self._clear()
-            if out is not None and not self.finished:
-                self._out = _new(out, directory, is_folder)
+            if isinstance(out, Path) and self.finished:
+                _lock_beside(out).unlink(missing_ok=True)  # of a crash right after it got its name
+            elif out is not None:
+                self._out = _new(out, directory)
             if not self.resumed and not self.finished:
                 self._write()
         except BaseException:
-            with closing(self):
-                _remove_empty(directory)
+            self.close()
+            _remove_empty(directory)
             raise
 
     def path(self, name: str) -> Path:
@@ -187,6 +179,7 @@ class Job:
         if self._manifest.exists():
             self._manifest.replace(temporary_name(self._manifest))
         self._clear()
+        self._lock.release()
         _remove_empty(self.directory)  # what others put there stays
 
     def close(self) -> None:
@@ -195,7 +188,7 @@ class Job:
             if self._out is not None:
                 self._out.close()
         finally:
-            os.close(self._lock)
+            self._lock.release()
 
     def _known(self) -> dict[str, Any] | None:
         """What is known of this job by its manifest; None when there is nothing to go on with."""
@@ -218,7 +211,7 @@ class Job:
             # A job just begun, of which this may be half written, or one that was being finished.
             known = _read(unfinished)
             return known if known is not None and known["work"] == self._work else None
-        if any(self.directory.iterdir()):
+        if any(entry.name != _LOCK for entry in self.directory.iterdir()):
             raise OtherJobError(
                 f"{self.directory} is not empty and no work directory; choose another one"
             )
@@ -233,31 +226,26 @@ class Job:
         """Deletes what a job left that was just being begun or finished."""
         for entry in self.directory.iterdir():
             name = entry.name
-            if name.startswith(".") and name.endswith(UNFINISHED):
-                name = name[1 : -len(UNFINISHED)]
-            if not _STEP.fullmatch(name):
-                continue
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+            for ending in (UNFINISHED, _LOCK):
+                if name.startswith(".") and name.endswith(ending):
+                    name = name[1 : -len(ending)]
+            if _STEP.fullmatch(name):
+                _remove(entry)
         # Last: it says whose the directory is.
         temporary_name(self._manifest).unlink(missing_ok=True)
 
 
-def begin(
-    work: dict[str, Any], out: Place, work_dir: StoragePath | None, is_folder: bool = False
-) -> Job:
+def begin(work: dict[str, Any], out: Place, work_dir: StoragePath | None) -> Job:
     """A new job, or the one that was begun before, which may have written ``out`` already."""
     name = f"{out.name}.work"
     beside = out.with_name(name) if isinstance(out, Path) else Path(name)
     where = out.resolve() if isinstance(out, Path) else out
-    return Job(local_path(work_dir or beside), work | {"out": str(where)}, out, is_folder)
+    return Job(local_path(work_dir or beside), work | {"out": str(where)}, out)
 
 
-def _new(path: Place, directory: Path | None, is_folder: bool) -> NewFile | NewStoredFile:
+def _new(path: Place, directory: Path | None) -> NewFile | NewStoredFile:
     if isinstance(path, Path):
-        return NewFile(path, is_folder)
+        return NewFile(path)
     return NewStoredFile(path, directory)
 
 
@@ -269,26 +257,45 @@ def _sync_all(path: Path) -> None:
     sync(path)
 
 
-def _lock(path: Path, busy: str, is_directory: bool = False) -> int:
-    """A file or directory, made if it is not there, that is this process's until it is closed."""
-    import fcntl  # not on Windows, where the rest of the package works
+class _Lock:
+    """A file, made with its directory, that is this process's until it is released.
 
-    while True:
-        if is_directory:
-            path.mkdir(parents=True, exist_ok=True)
-        flags = os.O_RDONLY if is_directory else os.O_RDWR | os.O_CREAT
-        descriptor = os.open(path, flags, 0o666)
+    Raises:
+        BlockingIOError: when it is another one's; ``busy`` says of what.
+    """
+
+    def __init__(self, path: Path, busy: str) -> None:
+        from filelock import FileLock, Timeout
+
+        self._path = path
+        # Whatever thread closes the job; and the same file twice in a process is refused, too.
+        self._lock = FileLock(path, timeout=0, thread_local=False)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever had it before may have deleted it, and others have made a new one.
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                return descriptor
-        except FileNotFoundError:
-            pass
-        except BlockingIOError:
-            os.close(descriptor)
+            self._lock.acquire()
+        except Timeout:
             raise BlockingIOError(f"{busy}; wait for it or end it") from None
-        os.close(descriptor)
+
+    @property
+    def held(self) -> bool:
+        return bool(self._lock.is_locked)
+
+    def release(self) -> None:
+        if self.held:
+            with suppress(OSError):  # Windows deletes no open file, but filelock does it there
+                self._path.unlink()
+            self._lock.release()
+
+
+def _lock_beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}{_LOCK}")
+
+
+def _remove(path: Path) -> None:
+    """Deletes a file, a link or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _remove_empty(directory: Path) -> None:

@@ -315,7 +315,7 @@ def _run(
         seconds.update(join.seconds, write=time.perf_counter() - begun)
         return {"pairs": pairs}
 
-    with closing(begin(work, out, work_dir, layout.is_folder)) as job:
+    with closing(begin(work, out, work_dir)) as job:
         if not job.finished:  # else the process ended before it could say so
             job.write_result(write)
         job.finish()

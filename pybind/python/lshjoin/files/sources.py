@@ -208,7 +208,12 @@ def _filesystem(at: Place) -> tuple[pafs.FileSystem, str]:
 
 def _info(at: Place) -> pafs.FileInfo:
     filesystem, path = _filesystem(at)
-    return filesystem.get_file_info(path)
+    try:
+        return filesystem.get_file_info(path)
+    except (FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # whatever the library of a store raises, which names no file
+        raise OSError(f"{at} could not be reached: {error}") from error
 
 
 def _is_folder(info: pafs.FileInfo) -> bool:

@@ -10,8 +10,9 @@ from tempfile import TemporaryDirectory
 from lshjoin.base.atomic import UNFINISHED
 from lshjoin.base.places import Place, StoredFile, exists
 
-#: Kinds of pyarrow's filesystems where a file is there once all of it is, and not before.
-_WHOLE = {"s3", "gcs"}
+#: Kinds of pyarrow's filesystems where a file is there once all of it is, and not before; or, as on
+#: Azure, is empty until then, but may not be renamed.
+_WHOLE = {"s3", "gcs", "abfs"}
 
 #: Bytes that are sent at a time.
 _PIECE = 8 << 20
