@@ -203,6 +203,15 @@ _FILE = _options(
         "--format", type=click.Choice(FORMATS), help="Of OUT; by the end of its name without it."
     ),
 )
+_WITHIN = click.option(
+    "--within", metavar="COLUMN", help="Of keys: only rows of equal ones are compared."
+)
+_KEYS = _options(
+    _WITHIN,
+    click.option(
+        "--apart", metavar="COLUMN", help="Of keys: only rows of different ones are neighbours."
+    ),
+)
 _OUT = _options(
     _FILE,
     click.option("--nested", is_flag=True, help="A row a query, with the list of its neighbours."),
@@ -276,6 +285,7 @@ _PLAN = click.option(
 @_PLAN
 @_NEAREST_METRIC
 @_VECTORS
+@_KEYS
 @_OUT
 @_JOB
 @_PLOT
@@ -310,6 +320,7 @@ def knn(
 )
 @_METRIC
 @_VECTORS
+@_KEYS
 @_OUT
 @_JOB
 @_PLOT
@@ -402,6 +413,7 @@ def _joined(
 )
 @_METRIC
 @_VECTORS
+@_WITHIN
 @_FILE
 @_JOB
 @FROM
@@ -437,6 +449,7 @@ def dedup(items: str, threshold: float, as_json: bool, **options: Any) -> None:
 @_SEED
 @_NEAREST_METRIC
 @_VECTORS
+@_KEYS
 @_MEMORY
 @_JSON
 @FROM

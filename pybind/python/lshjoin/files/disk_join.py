@@ -16,7 +16,7 @@ from lshjoin.base.plan import JoinPlan
 from lshjoin.base.progress import OnProgress, Progress
 from lshjoin.files.datasets import Dataset, ahead
 from lshjoin.files.job import Job
-from lshjoin.files.pairs import Found, of_neighbors
+from lshjoin.files.pairs import Found, MayBe, of_neighbors
 from lshjoin.files.plan import FilesPlan, chunk_rows
 from lshjoin.index import Index
 
@@ -86,8 +86,11 @@ class DiskJoin:
 
         return self._parts(join, write, lambda _: chunk), plan
 
-    def radius(self, radius: float, write: WritePairs) -> list[Path]:
-        """The parts of a radius join, made where they are not there yet."""
+    def radius(self, radius: float, write: WritePairs, may_be: MayBe | None) -> list[Path]:
+        """The parts of a radius join, made where they are not there yet.
+
+        Of the pairs that are near, those that ``may_be``.
+        """
         index = self._index()
         most = self._plan.chunk or 1
 
@@ -100,7 +103,8 @@ class DiskJoin:
             else:
                 rows, queries = np.arange(first, last), self._queries.read(first, last)
                 found = index.radius(queries, radius, num_threads=threads, progress=progress)
-            yield Found(rows, np.diff(found.lims), found.indices, found.distances)
+            near = Found(rows, np.diff(found.lims), found.indices, found.distances)
+            yield near if may_be is None else near.only(may_be(near.left(), near.items))
 
         def chunk(pairs_of_query: float | None) -> int:
             if pairs_of_query is None:

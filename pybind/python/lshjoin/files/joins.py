@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
@@ -24,7 +24,9 @@ from lshjoin.base.progress import Progress, stages
 from lshjoin.files.by_query import by_query
 from lshjoin.files.disk_join import DiskJoin, WritePairs
 from lshjoin.files.job import begin
+from lshjoin.files.keys import KeyColumns
 from lshjoin.files.pairs import Found, of_batches, of_neighbors, stored_tables
+from lshjoin.files.pieces import ROW, VECTOR, Piece, PiecesJoin
 from lshjoin.files.plan import FilesPlan, partitions_until, predicted_work
 from lshjoin.files.planner import timed
 from lshjoin.files.results import Format, Layout, to_layout, write_tables
@@ -69,6 +71,8 @@ def knn_join_files(
     nested: bool = False,
     max_rows_per_file: SupportsIndex | None = None,
     metric: NearestMetric = "euclidean",
+    within: str | None = None,
+    apart: str | None = None,
     recall: float | None = None,
     plan: JoinPlan | None = None,
     seed: SupportsIndex | None = None,
@@ -103,6 +107,14 @@ def knn_join_files(
         max_rows_per_file: if given, ``out`` is a folder of files of so many rows at most, on
             this machine.
         metric: as for :func:`lshjoin.knn_join`.
+        within: a column of keys, integers or strings, in both sides: only rows of equal keys are
+            neighbours, as within a country or a postcode; a row whose key is null has none. Names
+            of folders may be keys (``country=at``). Where memory does not hold all rows, groups
+            are joined a few at a time, each of these for the recall, and only a group that is
+            larger than memory goes out of core.
+        apart: a column of keys in both sides: only rows of different keys are neighbours, so that
+            none is of the same document or user; a row whose key is null may have any. In memory
+            only, or within groups that fit there.
         recall: as for :func:`lshjoin.knn_join`.
         plan: as for :func:`lshjoin.knn_join`, which has the same pairs by the same plan. Out of
             core it is :meth:`JoinPlan.exact` or a :meth:`JoinPlan.partitions`.
@@ -143,7 +155,8 @@ def knn_join_files(
         [{'item': 2, 'distance': 1.0}, {'item': 1, 'distance': 5.0}]
     """
     k = to_k(k)
-    sides = Sides.open(queries, items, column, id_column, filesystem)
+    keys = KeyColumns(within, apart)
+    sides = Sides.open(queries, items, column, id_column, filesystem, keys)
     place = result_place(out, filesystem)
     layout = to_layout(place, format, nested, max_rows_per_file)
     work = {"command": "knn", "k": k, "metric": metric, **sides.work()}
@@ -163,6 +176,7 @@ def knn_join_files(
             *sides.vectors(),
             k=k,
             metric=metric,
+            **sides.row_keys(),
             recall=recall,
             plan=plan,
             seed=seed,
@@ -177,6 +191,24 @@ def knn_join_files(
         parts, join = disk.knn(k, write)
         return parts
 
+    def of_piece(piece: Piece) -> None:
+        knn_join_files(
+            piece.queries,
+            piece.items,
+            k,
+            out=piece.out,
+            column=VECTOR,
+            id_column=ROW,
+            metric=metric,
+            **piece.keys._asdict(),
+            recall=recall,
+            plan=plan,
+            seed=seed,
+            memory_limit=memory_limit,
+            num_threads=num_threads,
+            progress=piece.progress,
+        )
+
     files_plan = sides.files_plan(join, k, to_bytes(memory_limit))
     if on_plan and files_plan.out_of_core:
         on_plan(timed(sides, files_plan, k, metric))
@@ -187,8 +219,7 @@ def knn_join_files(
         place,
         layout,
         work_dir,
-        in_memory,
-        from_disk,
+        Ways(in_memory, from_disk, of_piece),
         (metric, num_threads, progress),
     )
     return dataclasses.replace(result, plan=dataclasses.replace(files_plan, join=join))
@@ -207,6 +238,8 @@ def radius_join_files(
     nested: bool = False,
     max_rows_per_file: SupportsIndex | None = None,
     metric: Metric = "euclidean",
+    within: str | None = None,
+    apart: str | None = None,
     memory_limit: int | str | None = None,
     work_dir: StoragePath | None = None,
     num_threads: int | None = None,
@@ -227,6 +260,8 @@ def radius_join_files(
         nested: as for :func:`knn_join_files`.
         max_rows_per_file: as for :func:`knn_join_files`.
         metric: as for :func:`lshjoin.radius_join`.
+        within: as for :func:`knn_join_files`.
+        apart: as for :func:`knn_join_files`, in memory or not.
         memory_limit: as for :func:`knn_join_files`.
         work_dir: as for :func:`knn_join_files`.
         num_threads: threads to use; all cores if None.
@@ -247,7 +282,8 @@ def radius_join_files(
         [0, 2]
     """
     radius = to_radius(radius)
-    sides = Sides.open(queries, items, column, id_column, filesystem)
+    keys = KeyColumns(within, apart)
+    sides = Sides.open(queries, items, column, id_column, filesystem, keys)
     place = result_place(out, filesystem)
     layout = to_layout(place, format, nested, max_rows_per_file)
     work = {"command": "radius", "radius": radius, "metric": metric, **sides.work()}
@@ -257,11 +293,30 @@ def radius_join_files(
             *sides.vectors(),
             radius=radius,
             metric=metric,
+            **sides.row_keys(),
             num_threads=num_threads,
             progress=progress,
         )
         found = of_batches(batches)
         return by_query(found, sides.rows(), directory) if nested else found
+
+    def from_disk(disk: DiskJoin, write: WritePairs) -> list[Path]:
+        return disk.radius(radius, write, sides.apart())
+
+    def of_piece(piece: Piece) -> None:
+        radius_join_files(
+            piece.queries,
+            piece.items,
+            radius,
+            out=piece.out,
+            column=VECTOR,
+            id_column=ROW,
+            metric=metric,
+            **piece.keys._asdict(),
+            memory_limit=memory_limit,
+            num_threads=num_threads,
+            progress=piece.progress,
+        )
 
     files_plan = sides.files_plan(JoinPlan.exact(), None, to_bytes(memory_limit))
     if on_plan and files_plan.out_of_core:
@@ -274,10 +329,17 @@ def radius_join_files(
         place,
         layout,
         work_dir,
-        in_memory,
-        lambda join, write: join.radius(radius, write),
+        Ways(in_memory, from_disk, of_piece),
         (metric, num_threads, progress),
     )
+
+
+class Ways(NamedTuple):
+    """How a join is done, by where its rows have room."""
+
+    in_memory: Callable[[Path], Iterator[Found]]  #: with a directory for what has no room there
+    from_disk: Callable[[DiskJoin, WritePairs], list[Path]]
+    of_piece: Callable[[Piece], object]  #: a join of its own, of files, where groups have room
 
 
 def _run(
@@ -287,8 +349,7 @@ def _run(
     out: Place,
     layout: Layout,
     work_dir: StoragePath | None,
-    in_memory: Callable[[Path], Iterator[Found]],
-    from_disk: Callable[[DiskJoin, WritePairs], list[Path]],
+    ways: Ways,
     options: tuple[NearestMetric, int | None, Progress],
 ) -> FilesJoin:
     start = time.perf_counter()
@@ -302,14 +363,22 @@ def _run(
 
     def write(path: Path) -> dict[str, int]:
         if not plan.out_of_core:
-            tables = sides.tables(job, in_memory(job.directory), layout.nested)
+            tables = sides.tables(job, ways.in_memory(job.directory), layout.nested)
             return {"pairs": write_tables(tables, path, schema, layout)}
         metric, threads, progress = options
+        join: PiecesJoin | DiskJoin
         with stages(progress, work["command"], predicted_work(plan, work.get("k"))) as begin_stage:
-            join = DiskJoin(job, sides.queries, sides.items, plan, metric, threads, begin_stage)
-            parts = from_disk(join, write_part)
+            if plan.pieces is None:
+                join = DiskJoin(job, sides.queries, sides.items, plan, metric, threads, begin_stage)
+                tables = stored_tables(ways.from_disk(join, write_part), schema)
+            else:
+                join = PiecesJoin(job, sides, plan, work.get("k"), begin_stage)
+                found = join.pairs(ways.of_piece)
+                if layout.nested:
+                    found = by_query(found, sides.rows(), job.directory)
+                tables = sides.tables(job, found, layout.nested)
             begun, told = time.perf_counter(), begin_stage("write")
-            pairs = write_tables(stored_tables(parts, schema), path, schema, layout)
+            pairs = write_tables(tables, path, schema, layout)
             if told:
                 told(1, 1)
         seconds.update(join.seconds, write=time.perf_counter() - begun)
