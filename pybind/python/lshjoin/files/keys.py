@@ -41,11 +41,11 @@ def column_codes(name: str, datasets: Sequence[Dataset]) -> list[Codes]:
     Memory holds four bytes a row, and each key once.
 
     Raises:
-        TypeError: for keys that are not of one kind; names the files.
+        TypeError: as :func:`common_type`, and for fractions.
     """
     import pyarrow as pa
 
-    kind = _common_type(name, datasets)
+    kind = common_type(name, datasets)
     indices: list[pa.Array] = []
     lengths = []
     none = pa.array([], kind).dictionary_encode()
@@ -59,8 +59,8 @@ def column_codes(name: str, datasets: Sequence[Dataset]) -> list[Codes]:
     return [codes_of(pieces[first:last]) for first, last in pairwise(ends)]
 
 
-def _common_type(name: str, datasets: Sequence[Dataset]) -> pa.DataType:
-    """The type that keys of all files have in common."""
+def common_type(name: str, datasets: Sequence[Dataset]) -> pa.DataType:
+    """What keys of all files can be. TypeError where they are not of one kind; names the files."""
     import pyarrow as pa
 
     files = [file for dataset in datasets for file in dataset.files]

@@ -15,7 +15,7 @@ from lshjoin.base.plan import JoinPlan
 from lshjoin.files.datasets import Dataset, open_side
 from lshjoin.files.groups import Groups
 from lshjoin.files.job import Job
-from lshjoin.files.keys import NO_KEY, NO_KEYS, KeyColumns, column_codes
+from lshjoin.files.keys import NO_KEY, NO_KEYS, KeyColumns, column_codes, common_type
 from lshjoin.files.pairs import Found, MayBe, pair_tables, pairs_schema
 from lshjoin.files.plan import FilesPlan, Rows, plan_files
 from lshjoin.files.sources import Source
@@ -49,14 +49,19 @@ class Sides:
             raise TypeError("there is nothing to join; pass queries and items, or one of them")
         of_items = open_side(items, column, ids, filesystem, keys.names())
         if queries is None:
-            return cls(None, of_items, keys)
+            return cls(None, of_items, keys)._checked()
         of_queries = open_side(queries, column, ids, filesystem, keys.names())
         if of_queries.dim != of_items.dim:
             raise ValueError(
                 f"queries have {of_queries.dim} dimensions ({of_queries.files[0].path}) but items "
                 f"have {of_items.dim} ({of_items.files[0].path})"
             )
-        return cls(of_queries, of_items, keys)
+        return cls(of_queries, of_items, keys)._checked()
+
+    def _checked(self) -> Sides:
+        for name in self.keys.names():
+            common_type(name, [*self.all().values()])
+        return self
 
     def all(self) -> dict[str, Dataset]:
         sides = {"queries": self.queries, "items": self.items}
