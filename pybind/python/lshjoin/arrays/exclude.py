@@ -43,7 +43,7 @@ def excluded(pairs: ArrayLike | Edges, joined: JoinedRows, queries: int | None) 
         joined: what the join is of.
         queries: how many there are; None for a self-join, in which pairs have no direction.
     """
-    left, right = _columns(pairs)
+    left, right = pair_columns(pairs)
     items = joined.items
     of_items = joined.ids or Ids(np.arange(items), "items", items)
     if queries is None:
@@ -89,7 +89,7 @@ def nearest_but(
     return distances, indices
 
 
-def _columns(pairs: Any) -> tuple[Any, Any]:
+def pair_columns(pairs: Any) -> tuple[Any, Any]:
     """Queries and items."""
     if isinstance(pairs, Edges):
         return pairs.left, pairs.right
