@@ -91,7 +91,7 @@ def test_radii_come_as_they_are(radius):
         (TypeError, "not an array of bool", [True, False, True]),
         (TypeError, "not an array of <U1", ["1", "2", "3"]),
         (TypeError, "convert None to float", [1.0, None, 2.0]),
-        (TypeError, "convert <NA> to float", pd.Series([1, None, 2], dtype="Int64")),
+        (ValueError, "but is nan for query 1", pd.Series([1, None, 2], dtype="Int64")),
     ],
 )
 def test_radii_that_are_none(error, message, radius):

@@ -212,6 +212,12 @@ _KEYS = _options(
         "--apart", metavar="COLUMN", help="Of keys: only rows of different ones are neighbours."
     ),
 )
+_EXCLUDE = click.option(
+    "--exclude",
+    type=click.Path(),
+    metavar="FILE",
+    help="Pairs to leave out: what a join wrote, or two columns of ids or row numbers.",
+)
 _OUT = _options(
     _FILE,
     click.option("--nested", is_flag=True, help="A row a query, with the list of its neighbours."),
@@ -286,6 +292,7 @@ _PLAN = click.option(
 @_NEAREST_METRIC
 @_VECTORS
 @_KEYS
+@_EXCLUDE
 @_OUT
 @_JOB
 @_PLOT
@@ -318,9 +325,16 @@ def knn(
     callback=_checked(to_radius),
     help="Pairs nearer than that, in the units of the metric.",
 )
+@click.option(
+    "--max-neighbors",
+    type=click.IntRange(min=1),
+    callback=_checked(to_k),
+    help="Of each row the nearest so many of those within the radius.",
+)
 @_METRIC
 @_VECTORS
 @_KEYS
+@_EXCLUDE
 @_OUT
 @_JOB
 @_PLOT

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lshjoin.arrays.exclude import Excluded
 from lshjoin.arrays.neighbors import NearestMetric
 from lshjoin.base.atomic import replacing
 from lshjoin.base.plan import JoinPlan
@@ -58,8 +59,13 @@ class DiskJoin:
         self._begin = begin  # a stage, by its name
         self.seconds: dict[str, float] = {}  #: by stage
 
-    def knn(self, k: int, write: WritePairs) -> tuple[list[Path], JoinPlan]:
-        """The parts of a k-nearest-neighbour join, made where they are missing; its fixed plan."""
+    def knn(self, k: int, write: WritePairs, known: Excluded | None) -> tuple[list[Path], JoinPlan]:
+        """The parts of a k-nearest-neighbour join, made where they are missing; its fixed plan.
+
+        Without the pairs that are known: each row is joined for as many neighbours more as any of
+        them is in pairs.
+        """
+        wanted, k = k, k + most_known(known)
         index = self._index()
         plan = self._fixed_plan(index, k)
         chunk = chunk_rows(self._plan, plan, k, self._queries is None)
@@ -82,7 +88,10 @@ class DiskJoin:
                     num_threads=self._threads,
                     progress=progress,
                 )
-            return of_neighbors(rows, found.distances, found.indices)
+            near = found.distances, found.indices
+            if known is not None:
+                near = known.left_out(rows, near, wanted)
+            return of_neighbors(rows, *near)
 
         return self._parts(join, write, lambda _: chunk), plan
 
@@ -193,6 +202,11 @@ class DiskJoin:
             return JoinPlan.from_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}; delete it, and run it again") from None
+
+
+def most_known(known: Excluded | None) -> int:
+    """In how many of these pairs a row is, at most."""
+    return 0 if known is None else int(known.counts.max(initial=0))
 
 
 def _of_passes(begin: Callable[[str], OnProgress]) -> Callable[[int, int], object]:

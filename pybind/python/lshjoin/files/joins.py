@@ -14,7 +14,7 @@ import numpy as np
 
 from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import Metric, NearestMetric
-from lshjoin.arrays.radius import radius_join_batches
+from lshjoin.arrays.radius import radius_join, radius_join_batches
 from lshjoin.base import html
 from lshjoin.base.checks import to_bytes, to_k, to_natural, to_radius, to_recall
 from lshjoin.base.paths import result_place
@@ -22,16 +22,18 @@ from lshjoin.base.places import Filesystem, Place, StoragePath, shown
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.progress import Progress, stages
 from lshjoin.files.by_query import by_query
-from lshjoin.files.disk_join import DiskJoin, WritePairs
+from lshjoin.files.disk_join import DiskJoin, WritePairs, most_known
+from lshjoin.files.exclude import Known, known_pairs
 from lshjoin.files.job import begin
 from lshjoin.files.keys import KeyColumns
-from lshjoin.files.pairs import Found, of_batches, of_neighbors, stored_tables
+from lshjoin.files.pairs import Found, of_batches, of_neighbors, of_radius, stored_tables
 from lshjoin.files.pieces import ROW, VECTOR, Piece, PiecesJoin
 from lshjoin.files.plan import FilesPlan, partitions_until, predicted_work
 from lshjoin.files.planner import timed
 from lshjoin.files.results import Format, Layout, to_layout, write_tables
 from lshjoin.files.sides import Sides
 from lshjoin.files.sources import Source
+from lshjoin.files.spool import Table
 
 OnPlan = Callable[[FilesPlan], object] | None
 
@@ -73,6 +75,7 @@ def knn_join_files(
     metric: NearestMetric = "euclidean",
     within: str | None = None,
     apart: str | None = None,
+    exclude: StoragePath | Table | None = None,
     recall: float | None = None,
     plan: JoinPlan | None = None,
     seed: SupportsIndex | None = None,
@@ -115,6 +118,12 @@ def knn_join_files(
         apart: a column of keys in both sides: only rows of different keys are neighbours, so that
             none is of the same document or user; a row whose key is null may have any. In memory
             only, or within groups that fit there.
+        exclude: pairs that are known and are to be left out, by ids or, without ``id_column``, row
+            numbers: what a join wrote (Parquet, Arrow, CSV, npz), or another file or a table of
+            Arrow columns, of which ``query`` and ``item`` count or else the first two columns; they
+            are read into memory. Of one source joined with itself both ways. The next nearest take
+            their places: out of core, all rows are joined for as many neighbours more as any of
+            them is in pairs.
         recall: as for :func:`lshjoin.knn_join`.
         plan: as for :func:`lshjoin.knn_join`, which has the same pairs by the same plan. Out of
             core it is :meth:`JoinPlan.exact` or a :meth:`JoinPlan.partitions`.
@@ -157,9 +166,12 @@ def knn_join_files(
     k = to_k(k)
     keys = KeyColumns(within, apart)
     sides = Sides.open(queries, items, column, id_column, filesystem, keys)
+    known = known_pairs(exclude, sides, filesystem)
+    excluded = None if known is None else known.excluded(sides)
     place = result_place(out, filesystem)
     layout = to_layout(place, format, nested, max_rows_per_file)
     work = {"command": "knn", "k": k, "metric": metric, **sides.work()}
+    work["exclude"] = known and known.digest
     if plan is None:
         recall, seed = to_recall(recall), to_natural("seed", 0 if seed is None else seed)
         join = partitions_until(recall, len(sides.items), seed)
@@ -177,6 +189,7 @@ def knn_join_files(
             k=k,
             metric=metric,
             **sides.row_keys(),
+            exclude=None if known is None else known.pairs(),
             recall=recall,
             plan=plan,
             seed=seed,
@@ -188,7 +201,7 @@ def knn_join_files(
 
     def from_disk(disk: DiskJoin, write: WritePairs) -> list[Path]:
         nonlocal join
-        parts, join = disk.knn(k, write)
+        parts, join = disk.knn(k, write, excluded)
         return parts
 
     def of_piece(piece: Piece) -> None:
@@ -201,6 +214,7 @@ def knn_join_files(
             id_column=ROW,
             metric=metric,
             **piece.keys._asdict(),
+            exclude=piece.exclude,
             recall=recall,
             plan=plan,
             seed=seed,
@@ -209,7 +223,7 @@ def knn_join_files(
             progress=piece.progress,
         )
 
-    files_plan = sides.files_plan(join, k, to_bytes(memory_limit))
+    files_plan = sides.files_plan(join, k, to_bytes(memory_limit), most_known(excluded))
     if on_plan and files_plan.out_of_core:
         on_plan(timed(sides, files_plan, k, metric))
     result = _run(
@@ -219,6 +233,7 @@ def knn_join_files(
         place,
         layout,
         work_dir,
+        known,
         Ways(in_memory, from_disk, of_piece),
         (metric, num_threads, progress),
     )
@@ -238,8 +253,10 @@ def radius_join_files(
     nested: bool = False,
     max_rows_per_file: SupportsIndex | None = None,
     metric: Metric = "euclidean",
+    max_neighbors: SupportsIndex | None = None,
     within: str | None = None,
     apart: str | None = None,
+    exclude: StoragePath | Table | None = None,
     memory_limit: int | str | None = None,
     work_dir: StoragePath | None = None,
     num_threads: int | None = None,
@@ -260,8 +277,10 @@ def radius_join_files(
         nested: as for :func:`knn_join_files`.
         max_rows_per_file: as for :func:`knn_join_files`.
         metric: as for :func:`lshjoin.radius_join`.
+        max_neighbors: of those within the radius the nearest so many of each query, at least 1.
         within: as for :func:`knn_join_files`.
-        apart: as for :func:`knn_join_files`, in memory or not.
+        apart: as for :func:`knn_join_files`; in memory or not, but with ``max_neighbors``.
+        exclude: as for :func:`knn_join_files`.
         memory_limit: as for :func:`knn_join_files`.
         work_dir: as for :func:`knn_join_files`.
         num_threads: threads to use; all cores if None.
@@ -284,24 +303,34 @@ def radius_join_files(
     radius = to_radius(radius)
     keys = KeyColumns(within, apart)
     sides = Sides.open(queries, items, column, id_column, filesystem, keys)
+    known = known_pairs(exclude, sides, filesystem)
+    excluded = None if known is None else known.excluded(sides)
     place = result_place(out, filesystem)
     layout = to_layout(place, format, nested, max_rows_per_file)
-    work = {"command": "radius", "radius": radius, "metric": metric, **sides.work()}
+    nearest = None if max_neighbors is None else to_k(max_neighbors)
+    work = {"command": "radius", "radius": radius, "k": nearest, "metric": metric, **sides.work()}
+    work["exclude"] = known and known.digest
 
     def in_memory(directory: Path) -> Iterator[Found]:
-        batches = radius_join_batches(
-            *sides.vectors(),
-            radius=radius,
-            metric=metric,
-            **sides.row_keys(),
-            num_threads=num_threads,
-            progress=progress,
-        )
+        options: Any = sides.row_keys() | {"num_threads": num_threads, "progress": progress}
+        options |= {"metric": metric, "exclude": None if known is None else known.pairs()}
+        if nearest is not None:
+            near = radius_join(*sides.vectors(), radius, max_neighbors=nearest, **options)
+            return of_radius(np.arange(sides.rows()), near)
+        batches = radius_join_batches(*sides.vectors(), radius, **options)
         found = of_batches(batches)
         return by_query(found, sides.rows(), directory) if nested else found
 
     def from_disk(disk: DiskJoin, write: WritePairs) -> list[Path]:
-        return disk.radius(radius, write, sides.apart())
+        if nearest is None:
+            return disk.radius(radius, write, sides.may_be(excluded))
+
+        def within(part: Path, found: Iterator[Found]) -> int:
+            return write(
+                part, (piece.only(piece.distances < np.float64(radius)) for piece in found)
+            )
+
+        return disk.knn(nearest, within, excluded)[0]
 
     def of_piece(piece: Piece) -> None:
         radius_join_files(
@@ -312,13 +341,17 @@ def radius_join_files(
             column=VECTOR,
             id_column=ROW,
             metric=metric,
+            max_neighbors=max_neighbors,
             **piece.keys._asdict(),
+            exclude=piece.exclude,
             memory_limit=memory_limit,
             num_threads=num_threads,
             progress=piece.progress,
         )
 
-    files_plan = sides.files_plan(JoinPlan.exact(), None, to_bytes(memory_limit))
+    files_plan = sides.files_plan(
+        JoinPlan.exact(), nearest, to_bytes(memory_limit), most_known(excluded)
+    )
     if on_plan and files_plan.out_of_core:
         # All pairs are compared, as they would be for the nearest.
         on_plan(timed(sides, files_plan, 1, metric))
@@ -329,6 +362,7 @@ def radius_join_files(
         place,
         layout,
         work_dir,
+        known,
         Ways(in_memory, from_disk, of_piece),
         (metric, num_threads, progress),
     )
@@ -349,6 +383,7 @@ def _run(
     out: Place,
     layout: Layout,
     work_dir: StoragePath | None,
+    known: Known | None,
     ways: Ways,
     options: tuple[NearestMetric, int | None, Progress],
 ) -> FilesJoin:
@@ -372,7 +407,7 @@ def _run(
                 join = DiskJoin(job, sides.queries, sides.items, plan, metric, threads, begin_stage)
                 tables = stored_tables(ways.from_disk(join, write_part), schema)
             else:
-                join = PiecesJoin(job, sides, plan, work.get("k"), begin_stage)
+                join = PiecesJoin(job, sides, plan, known, begin_stage)
                 found = join.pairs(ways.of_piece)
                 if layout.nested:
                     found = by_query(found, sides.rows(), job.directory)

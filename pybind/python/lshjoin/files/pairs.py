@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lshjoin.arrays.neighbors import RadiusNeighbors
 from lshjoin.base.columns import taken
 
 if TYPE_CHECKING:
@@ -82,6 +83,11 @@ def of_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[Found]:
     for batch in batches:
         queries, items, distances = (column.to_numpy() for column in batch.columns)
         yield Found(queries, np.ones(len(queries), np.int64), items, distances)
+
+
+def of_radius(queries: NDArray[np.int64], near: RadiusNeighbors) -> Iterator[Found]:
+    """The pairs of a radius join of all these queries."""
+    yield Found(queries, np.diff(near.lims), near.indices, near.distances)
 
 
 def pair_tables(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from lshjoin.base.progress import OnProgress, Progress
 from lshjoin.files.datasets import Dataset, ahead
+from lshjoin.files.exclude import ITEM, QUERY, Known
 from lshjoin.files.job import Job
 from lshjoin.files.keys import NO_KEY, Codes, KeyColumns, column_codes
 from lshjoin.files.pairs import Found, of_batches, pairs_schema, stored_tables
@@ -42,6 +44,7 @@ class Piece(NamedTuple):
     queries: Path | None
     items: Path
     keys: KeyColumns  #: columns of these files
+    exclude: Path | None  #: pairs of rows of these files
     out: Path  #: where the pairs of row numbers go
     progress: Progress
 
@@ -57,10 +60,11 @@ class PiecesJoin:
         job: Job,
         sides: Sides,
         plan: FilesPlan,
-        k: int | None,
+        known: Known | None,
         begin: Callable[[str], OnProgress],
     ) -> None:
-        self._job, self._sides, self._plan, self._k = job, sides, plan, k
+        self._job, self._sides, self._plan = job, sides, plan
+        self._known = known  # pairs that are left out
         self._begin = begin  # a stage, by its name
         self.seconds: dict[str, float] = {}  #: by stage
 
@@ -86,13 +90,14 @@ class PiecesJoin:
         parts = []
         for items, first, last in zip(files, ends, ends[1:], strict=False):
             number, groups, _ = items.name.split("-")
-            queries = items.with_name(f"{number}-{groups}-queries.arrow")
             part = self._job.path(f"piece-{number}.parquet")
+            of = partial(_beside, items)
             if not self._job.done(part.name):
                 progress = _of_piece(told, first, last, ends[-1]) if told else False
                 piece = Piece(
-                    queries=None if self._sides.queries is None else queries,
+                    queries=None if self._sides.queries is None else of("queries"),
                     items=items,
+                    exclude=None if self._known is None else of("exclude"),
                     keys=KeyColumns("within" if groups == _MANY else None, apart),
                     out=part,
                     progress=progress,
@@ -104,7 +109,7 @@ class PiecesJoin:
     def _write(self, folder: Path, told: OnProgress) -> None:
         """A file of each side of each piece."""
         sides, rows = self._sides.all(), self._sides.shape()
-        pieces = pack_rows(self._plan.join, rows, self._k, self._plan.memory_limit)
+        pieces = pack_rows(self._plan.join, rows, self._plan.k, self._plan.memory_limit)
         names = [
             f"{number:06}-{_ONE if len(piece) == 1 else _MANY}"
             for number, piece in enumerate(pieces)
@@ -119,9 +124,15 @@ class PiecesJoin:
             if column is not None
         }
         done, total = 0, sum(map(len, sides.values()))
+        pieces_of_rows = [
+            piece_of[np.minimum(codes, len(piece_of) - 1)] for codes in keys["within"]
+        ]
+        if self._known is not None:
+            paths = [folder / f"{piece}-exclude.arrow" for piece in names]
+            _write_known(paths, self._known, pieces_of_rows[0], pieces_of_rows[-1])
         for side, (name, dataset) in enumerate(sides.items()):
             of_rows = {option: codes[side] for option, codes in keys.items()}
-            piece_of_row = piece_of[np.minimum(of_rows["within"], len(piece_of) - 1)]
+            piece_of_row = pieces_of_rows[side]
             paths = [folder / f"{piece}-{name}.arrow" for piece in names]
             _write_side(paths, dataset, piece_of_row, of_rows)
             done += len(dataset)
@@ -168,6 +179,26 @@ def _write_side(
                         ),
                     ]
                     writer.write_batch(pa.record_batch(columns, schema))
+
+
+def _write_known(
+    paths: Sequence[Path], known: Known, of_queries: NDArray[np.int64], of_items: NDArray[np.int64]
+) -> None:
+    """The pairs of rows of each piece in its file; those of two pieces are in none."""
+    import pyarrow as pa
+    import pyarrow.feather
+
+    pieces = of_queries[known.queries]
+    pieces = np.where(pieces == of_items[known.items], pieces, -1)
+    for number, path in enumerate(paths):
+        of_piece = pieces == number
+        columns = {QUERY: known.queries[of_piece], ITEM: known.items[of_piece]}
+        pa.feather.write_feather(pa.table(columns), path, compression="uncompressed")
+
+
+def _beside(items: Path, name: str) -> Path:
+    """Another file of the same piece."""
+    return items.with_name(items.name.replace("-items.", f"-{name}."))
 
 
 def _of_piece(

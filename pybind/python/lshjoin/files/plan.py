@@ -77,6 +77,7 @@ class FilesPlan:
     queries: int
     items: int
     dim: int
+    k: int | None  #: neighbours that a query is to have; None for all within a radius
     memory_limit: int  #: bytes
     resident: dict[str, int]  #: bytes in memory, of what; files that are mapped are not counted
     reads: dict[str, tuple[int, int]]  #: bytes of what is read, and how many times
@@ -161,7 +162,9 @@ def partitions_until(recall: float, items: int, seed: int) -> JoinPlan:
     return JoinPlan.from_json(engine.FileJoin(None, items, 1).plan(recall, seed))
 
 
-def plan_files(join: JoinPlan, rows: Rows, k: int | None, memory_limit: int) -> FilesPlan:
+def plan_files(
+    join: JoinPlan, rows: Rows, k: int | None, memory_limit: int, more: int = 0
+) -> FilesPlan:
     """In memory where there is enough for both sides, else out of core.
 
     Args:
@@ -169,6 +172,7 @@ def plan_files(join: JoinPlan, rows: Rows, k: int | None, memory_limit: int) -> 
         rows: of both sides.
         k: neighbours a query; None where pairs are within a radius.
         memory_limit: bytes.
+        more: neighbours that a query may find beside these out of core.
 
     Raises:
         ValueError: when the limit is too small, or too small for float64, which no index holds,
@@ -182,6 +186,7 @@ def plan_files(join: JoinPlan, rows: Rows, k: int | None, memory_limit: int) -> 
         queries=asked,
         items=rows.items,
         dim=rows.dim,
+        k=k,
         memory_limit=memory_limit,
         resident=_in_memory(join, rows, k),
         reads=reads,
@@ -192,7 +197,7 @@ def plan_files(join: JoinPlan, rows: Rows, k: int | None, memory_limit: int) -> 
     if sum(plan.resident.values()) <= memory_limit:
         return plan
     if rows.groups is not None:
-        return _in_pieces(plan, rows, rows.groups, k)
+        return _in_pieces(plan, rows, rows.groups, more)
     if rows.keys.apart is not None and k is not None:
         raise ValueError(
             f"the nearest rows of other keys are found in memory alone, which takes "
@@ -205,7 +210,8 @@ def plan_files(join: JoinPlan, rows: Rows, k: int | None, memory_limit: int) -> 
             f"{_size(sum(plan.resident.values()))}; write them as float32, or raise memory_limit "
             f"from {_size(memory_limit)}"
         )
-    return _out_of_core(plan, _native(join, rows.queries, rows.items, rows.dim, k))
+    found = None if k is None else k + more
+    return _out_of_core(plan, _native(join, rows.queries, rows.items, rows.dim, found))
 
 
 def _in_memory(join: JoinPlan, rows: Rows, k: int | None) -> dict[str, int]:
@@ -232,10 +238,12 @@ def pack_rows(join: JoinPlan, rows: Rows, k: int | None, memory_limit: int) -> l
     return pack(rows.groups, fits)
 
 
-def _in_pieces(plan: FilesPlan, rows: Rows, groups: Groups, k: int | None) -> FilesPlan:
-    pieces = pack_rows(plan.join, rows, k, plan.memory_limit)
+def _in_pieces(plan: FilesPlan, rows: Rows, groups: Groups, more: int) -> FilesPlan:
+    pieces = pack_rows(plan.join, rows, plan.k, plan.memory_limit)
     # Which tells, before hours of work, whether there is one that no way leads to.
-    plans = [plan_files(plan.join, rows.of(piece), k, plan.memory_limit) for piece in pieces]
+    plans = [
+        plan_files(plan.join, rows.of(piece), plan.k, plan.memory_limit, more) for piece in pieces
+    ]
     large = sum(of_piece.out_of_core for of_piece in plans)
     residents = [of_piece.resident for of_piece in plans] or [{"Python": _BASE}]
     queries, items = groups.rows()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lshjoin.arrays.exclude import Excluded
 from lshjoin.base.places import Filesystem
 from lshjoin.base.plan import JoinPlan
 from lshjoin.files.datasets import Dataset, open_side
@@ -78,8 +79,10 @@ class Sides:
         """What tells one job on these from another."""
         return self.keys._asdict() | {name: side.identity for name, side in self.all().items()}
 
-    def files_plan(self, join: JoinPlan, k: int | None, memory_limit: int) -> FilesPlan:
-        return plan_files(join, self.shape(), k, memory_limit)
+    def files_plan(
+        self, join: JoinPlan, k: int | None, memory_limit: int, more: int = 0
+    ) -> FilesPlan:
+        return plan_files(join, self.shape(), k, memory_limit, more)
 
     def shape(self) -> Rows:
         queries = None if self.queries is None else len(self.queries)
@@ -94,8 +97,19 @@ class Sides:
         codes = column_codes(self.keys.within, [*self.all().values()])
         return Groups.of(codes[0] if len(codes) > 1 else None, codes[-1])
 
-    def apart(self) -> MayBe | None:
-        """Which rows have different keys; None where there are none by which they are apart."""
+    def may_be(self, known: Excluded | None) -> MayBe | None:
+        """Which pairs of near rows may be in a result; None where all may.
+
+        Those that are not known, of rows of different keys where these are to be kept apart.
+        """
+        apart = self._apart()
+        if known is None:
+            return apart
+        return lambda left, right: (
+            ~known.has(left, right) & (True if apart is None else apart(left, right))
+        )
+
+    def _apart(self) -> MayBe | None:
         if self.keys.apart is None:
             return None
         codes = column_codes(self.keys.apart, [*self.all().values()])
