@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lshjoin.arrays.ids import Ids
 from lshjoin.arrays.neighbors import Edges, JoinedRows
-from lshjoin.base.vectors import refuse_masked
+from lshjoin.base.vectors import integer_ids, refuse_masked
 
 Rows = NDArray[np.int64]
 Nearest = tuple[NDArray[Any], Rows]
@@ -51,6 +51,30 @@ class Excluded:
             np.take_along_axis(distances, order, axis=1),
             np.take_along_axis(indices, order, axis=1),
         )
+
+
+class ExcludedIds(Excluded):
+    """Pairs of a query, by row, and an item, by its id, which need not be there."""
+
+    def __init__(self, left: Rows, ids: Rows, queries: int) -> None:
+        """Of rows of queries and of ids, and how many queries there are."""
+        self._ids, places = np.unique(ids, return_inverse=True)
+        super().__init__(left, places, queries, len(self._ids))
+
+    def has(self, left: Rows, right: Rows) -> NDArray[np.bool_]:
+        """Which of these pairs are among them."""
+        if len(self._ids) == 0:
+            return np.zeros(len(left), bool)
+        places = np.minimum(np.searchsorted(self._ids, right), len(self._ids) - 1)
+        return super().has(left, np.where(self._ids[places] == right, places, -1))
+
+
+def excluded_ids(pairs: ArrayLike | Edges, queries: int) -> ExcludedIds:
+    """The pairs that a user passed for an index, of rows of queries and ids of items."""
+    left, right = pair_columns(pairs)
+    rows = Ids(np.arange(queries), "queries", queries).rows(left, "exclude")
+    # Of a list both are objects, so that each may be of a kind of its own.
+    return ExcludedIds(rows, integer_ids(np.asarray(list(right))), queries)
 
 
 def excluded(pairs: ArrayLike | Edges, joined: JoinedRows, queries: int | None) -> Excluded:

@@ -116,7 +116,7 @@ def radius_join(
             num_threads=num_threads,
             progress=progress,
         )
-        return _within(nearest, radii)
+        return within_radii(nearest, radii)
     query_count = None if query_rows is None else len(query_rows)
     of_queries, of_items = side_ids(query_ids, ids, query_count, len(item_rows))
     joined = JoinedRows(len(item_rows), query_rows is None, metric, of_queries, of_items)
@@ -136,12 +136,8 @@ def radius_join(
             with closing(stream):
                 dtype = np.result_type(item_rows.dtype, np.float32)
                 lims, distances, rows = _collected(stream, radii, dtype, on_progress)
-    if pairs is not None:
-        left = np.repeat(np.arange(len(lims) - 1), np.diff(lims))
-        kept = ~pairs.has(left, rows)
-        lims = np.concatenate([[0], np.cumsum(kept)])[lims]
-        distances, rows = distances[kept], rows[kept]
-    return RadiusNeighbors(lims, distances, joined.called(rows), joined)
+    found = RadiusNeighbors(lims, distances, joined.called(rows), joined)
+    return found if pairs is None else found._only(~pairs.has(found._of_queries(), rows))
 
 
 def _collected(
@@ -163,7 +159,7 @@ def _collected(
     return lims, distances[order], rows[order]
 
 
-def _within(nearest: Neighbors, radii: Radii) -> RadiusNeighbors:
+def within_radii(nearest: Neighbors, radii: Radii) -> RadiusNeighbors:
     """Those of the nearest that are within the radius of their query."""
     near = radii.have(np.arange(len(nearest.distances))[:, None], nearest.distances)
     lims = np.concatenate([[0], np.cumsum(near.sum(axis=1))])
