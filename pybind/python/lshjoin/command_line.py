@@ -308,6 +308,8 @@ def knn(
     Example:
       lshjoin knn queries.parquet items.parquet -k 10 --recall 0.95 \\
           --column embedding --id-column id --out pairs.parquet
+      lshjoin knn queries.parquet items.parquet --within country --id-column id \\
+          --exclude pairs.parquet --out more.parquet
     """
     if options["plan"] and not options["recall"] is options["seed"] is None:
         raise click.UsageError("a plan has its own recall and seed: leave out --recall and --seed")
@@ -355,6 +357,8 @@ def radius(
     Example:
       lshjoin radius items.parquet --radius 0.4 --column embedding --id-column id \\
           --out near.parquet
+      lshjoin radius items.parquet --radius 0.4 --apart document --max-neighbors 5 \\
+          --out others.parquet
     """
     layout = _layout(options)
     result = radius_join_files(queries, items, radius, on_plan=_on_plan(), **options)
@@ -442,7 +446,8 @@ def dedup(items: str, threshold: float, as_json: bool, **options: Any) -> None:
     Example:
       lshjoin dedup items.parquet --radius 0.1 --metric cosine --id-column id \\
           --keep longest --out groups.parquet
-      lshjoin dedup queries.parquet --radius 0.1 --against items.parquet --out new.parquet
+      lshjoin dedup queries.parquet --radius 0.1 --within country --against items.parquet \\
+          --out new.parquet
     """
     from lshjoin.files.dedup import dedup_files
 

@@ -124,6 +124,10 @@ def dedup_files(
         1
         >>> pq.read_table("new.parquet").to_pydict()["match"]
         [1, None]
+        >>> import pyarrow as pa
+        >>> shops = pa.table({"v": [[0.0], [0.1], [0.2]], "shop": ["a", "b", "a"]})
+        >>> dedup_files(shops, 0.3, within="shop", out="shops.parquet").kept
+        2
     """
     import pyarrow.parquet as pq
 

@@ -162,6 +162,18 @@ def knn_join_files(
         6
         >>> pq.read_table("lists.parquet")["neighbors"][0].as_py()
         [{'item': 2, 'distance': 1.0}, {'item': 1, 'distance': 5.0}]
+
+        Within groups, and without the pairs that a join found before:
+
+        >>> import pyarrow as pa
+        >>> vectors = [[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]
+        >>> places = pa.table({"v": vectors, "country": ["at", "at", "de"]})
+        >>> knn_join_files(places, k=1, within="country", out="within.parquet").pairs
+        2
+        >>> knn_join_files(places, k=1, exclude="within.parquet", out="more.parquet").pairs
+        3
+        >>> pq.read_table("more.parquet").to_pydict()["item"]
+        [2, 2, 0]
     """
     k = to_k(k)
     keys = KeyColumns(within, apart)
@@ -299,6 +311,8 @@ def radius_join_files(
         2
         >>> sorted(pq.read_table("near.parquet").to_pydict()["query"])
         [0, 2]
+        >>> radius_join_files("items.npy", radius=9, max_neighbors=1, out="few.parquet").pairs
+        3
     """
     radius = to_radius(radius)
     keys = KeyColumns(within, apart)
