@@ -337,6 +337,9 @@ def test_the_plan_tells_of_groups(sides):
     plan = plan_knn_join_files("items.parquet", k=4, within="word", memory_limit=540_000)
     assert "out of core: 293 groups in 3 pieces, 1 of them larger than memory" in str(plan)
     assert plan.as_dict()["pieces"] == {"groups": 293, "count": 3, "large": 1}
+    assert "lists" in str(plan)  # for the large one
+    plan = plan_knn_join_files("items.parquet", k=4, within="word", memory_limit=1_100_000)
+    assert str(plan).startswith("recall  0.95 in each piece, by a plan of its own\nrows")
     one = plan_knn_join_files("items.parquet", k=4, within="word")
     assert one.pieces is None
     assert "keys 24 kB" in str(one)

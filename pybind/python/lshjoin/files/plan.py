@@ -73,7 +73,9 @@ class FilesPlan:
     its own, in memory unless one group alone is too large for it.
     """
 
-    join: JoinPlan  #: which pairs are compared
+    #: Which pairs are compared; in pieces, unless it was asked for, what one that is too large for
+    #: memory follows: others have plans of their own.
+    join: JoinPlan
     queries: int
     items: int
     dim: int
@@ -118,7 +120,7 @@ class FilesPlan:
             if self.pieces.large:
                 where += f", {self.pieces.large:,} of them larger than memory"
         lines = [
-            *str(self.join).splitlines(),
+            *self._join_lines(),
             f"rows    {self.queries:,} queries, {self.items:,} items of {self.dim} dimensions, "
             + where,
             f"memory  {_size(sum(self.resident.values()))} of {_size(self.memory_limit)}: "
@@ -129,6 +131,12 @@ class FilesPlan:
         if self.seconds is not None:
             lines.append(f"time    about {_time(self.seconds)}")
         return "\n".join(lines)
+
+    def _join_lines(self) -> list[str]:
+        recall = json.loads(self.join.to_json()).get("until_recall")
+        if self.pieces is None or self.pieces.large or recall is None:
+            return str(self.join).splitlines()
+        return [f"recall  {recall} in each piece, by a plan of its own"]
 
 
 def predicted_work(plan: FilesPlan, k: int | None) -> dict[str, float]:
