@@ -326,6 +326,23 @@ def test_fractions_are_no_keys(tmp_path, monkeypatch):
             knn_join_files("items.parquet", out=f"{option}.parquet", **{option: "key"})
 
 
+def test_no_rows_and_one_column_for_all(sides):
+    write("none.parquet", np.empty((0, 8), np.float32), word=pa.array([], pa.string()))
+    for files in (["none.parquet"], ["none.parquet", "items.parquet"],
+                  ["items.parquet", "none.parquet"]):  # fmt: skip
+        for limit in (None, 700_000):
+            done = knn_join_files(*files, out="0.parquet", within="word", memory_limit=limit)
+            assert done.pairs == 0
+            os.unlink("0.parquet")
+    common = {"k": 3, "within": "word", "id_column": "word", "memory_limit": 700_000}
+    found = pq.read_table("items.parquet")
+    pq.write_table(found.filter(found["word"].is_valid()), "items.parquet")
+    assert knn_join_files("items.parquet", out="ids.parquet", **common).pairs > 5000
+    found = pq.read_table("ids.parquet")
+    assert found["query"].equals(found["item"])
+    assert knn_join_files("items.parquet", out="no.parquet", apart="word", **common).pairs == 0
+
+
 def test_rows_of_npy_have_no_keys(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("items.npy", np.eye(3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,7 @@ def _columns(exclude: Any, filesystem: Filesystem | None) -> tuple[pa.Array, pa.
     import pyarrow as pa
     import pyarrow.dataset as pads
 
-    if isinstance(exclude, (str, Path)) or hasattr(exclude, "__fspath__"):
+    if isinstance(exclude, (str, os.PathLike)):
         table = _read(place(exclude, filesystem))
     elif isinstance(exclude, pads.Dataset):
         table = exclude.to_table()

@@ -339,12 +339,11 @@ def radius_join_files(
         if nearest is None:
             return disk.radius(radius, write, sides.may_be(excluded))
 
-        def within(part: Path, found: Iterator[Found]) -> int:
-            return write(
-                part, (piece.only(piece.distances < np.float64(radius)) for piece in found)
-            )
+        def write_near(part: Path, found: Iterator[Found]) -> int:
+            limit = np.float64(radius)  # as the engine compares
+            return write(part, (piece.only(piece.distances < limit) for piece in found))
 
-        return disk.knn(nearest, within, excluded)[0]
+        return disk.knn(nearest, write_near, excluded)[0]
 
     def of_piece(piece: Piece) -> None:
         radius_join_files(
