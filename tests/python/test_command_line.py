@@ -45,6 +45,7 @@ def files(rng, run, tmp_path):
         vectors[name] = rng.standard_normal((rows, 8)).astype(np.float32)
         ids = [f"{name}-{row}" for row in range(rows)]
         columns = {"id": ids, "number": range(rows), "embedding": arrow_vectors(vectors[name])}
+        columns |= {"country": rng.choice(["at", "de"], rows), "document": rng.integers(0, 9, rows)}
         table = pa.table({name: pa.array(values) for name, values in columns.items()})
         pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=77)
     return vectors
@@ -107,6 +108,41 @@ def test_knn(run, files):
             expected.indices[query], expected.distances[query].tolist(), strict=True
         )
     ]
+
+
+def edges(found):
+    left, right, _ = found.to_edges()
+    return list(zip(left.tolist(), right.tolist(), strict=True))
+
+
+def test_keys_and_known_pairs(run, files):
+    keys = {
+        name: pq.read_table(f"{name}.parquet", columns=["country", "document"]).to_pydict()
+        for name in ("queries", "items")
+    }
+    within, apart = (
+        tuple(keys[name][column] for name in ("queries", "items"))
+        for column in ("country", "document")
+    )
+    both = ["queries.parquet", "items.parquet"]
+    vectors = files["queries"], files["items"]
+    assert run("knn", *both, "-k", "2", "--out", "known.parquet")[0] == 0
+    options = ["--within", "country", "--apart", "document", "--exclude", "known.parquet"]
+    assert run("knn", *both, "-k", "3", *options, "--out", "knn.parquet")[0] == 0
+    known = knn_join(*vectors, 2).to_edges()
+    common = {"within": within, "apart": apart, "exclude": known}
+    found = knn_join(*vectors, 3, **common)
+    assert [pair[:2] for pair in pairs("knn.parquet")] == edges(found)
+    radius = ["--radius", "2.2", "--max-neighbors", "2"]
+    assert run("radius", *both, *radius, *options, "--out", "near.parquet")[0] == 0
+    near = radius_join(*vectors, 2.2, max_neighbors=2, **common)
+    assert sorted(pair[:2] for pair in pairs("near.parquet")) == sorted(edges(near))
+    assert 10 < len(near.indices) < 40
+    code, plan, _ = run("plan", *both, "--within", "country", "--json")
+    assert (code, json.loads(plan)["pieces"]) == (0, None)
+    code, _, error = run("knn", *both, "--within", "county", "--out", "no.parquet")
+    assert code == command_line.INPUT
+    assert "has no column county; its columns are id," in error
 
 
 def test_radius(run, files):
@@ -238,7 +274,7 @@ def test_plots_of_no_pairs(run, files, tmp_path):
          ["knn", "items.parquet", "--out", "p.pq", "--plot", "p.g"]),
         (3, "no file, folder or match of the pattern no.pq", ["knn", "no.pq", "--out", "p.pq"]),
         (3, "of no kind that is read here", ["knn", "notes.txt", "--out", "p.pq"]),
-        (3, "no column vec; its columns are id, number, embedding",
+        (3, "no column vec; its columns are id, number, embedding, country, document",
          ["knn", "items.parquet", "--out", "p.pq", "--column", "vec"]),
         (2, "memory_limit must be", ["plan", "items.parquet", "--memory-limit", "much"]),
         (4, "queries.parquet exists already", ["knn", "items.parquet", "--out", "queries.parquet"]),

@@ -12,7 +12,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from lshjoin import Index, JoinPlan, knn_join
+from lshjoin import Index, JoinPlan, knn_join, radius_join
 
 METRICS = ["euclidean", "manhattan", "cosine", "inner_product"]
 DISTANCES = METRICS[:3]
@@ -734,6 +734,60 @@ def test_what_a_join_reports(kept, rng):
     for again in (pickle.loads(pickle.dumps(few)), copy.deepcopy(few), copy.copy(few)):
         assert_same(again, few)
         assert (again.plan, again.report) == (few.plan, few.report)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "cosine"])
+def test_pairs_that_are_known_and_the_nearest_few_within_a_radius(metric, rng):
+    items, queries = (rng.standard_normal((rows, 6)).astype(np.float32) for rows in (500, 80))
+    ids = rng.permutation(10_000)[:500] - 5000
+    index = Index.build(items, ids=ids, metric=metric)
+    first = knn_join(queries, items, 2, ids=ids, metric=metric)
+    known = np.column_stack([*first.to_edges()[:2]])
+    common = {"metric": metric, "ids": ids}
+    expected = knn_join(queries, items, 5, exclude=known, recall=1.0, **common)
+    for exclude in (known, known.tolist(), first.to_edges(), [*map(tuple, known.tolist())]):
+        found = index.knn(queries, 5, exclude=exclude, recall=1.0)
+        np.testing.assert_array_equal(found.indices, expected.indices)
+        np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-5)
+    radii = 1.0001 * expected.distances[:, 3].astype(float)
+    largest = float(radii.max())
+    for radius, most, exclude in (
+        (largest, 3, None),
+        (largest, None, known),
+        (largest, 10**9, known),
+        (radii, None, None),
+        (radii, 2, known),
+    ):
+        found = index.radius(queries, radius, max_neighbors=most, exclude=exclude)
+        near = radius_join(queries, items, radius, max_neighbors=most, exclude=exclude, **common)
+        assert len(near.indices) > 80
+        for mine, other in zip(found.to_edges()[:2], near.to_edges()[:2], strict=True):
+            np.testing.assert_array_equal(mine, other)
+    # Ids that no item has are of pairs that there are not.
+    far = index.knn(queries, 5, exclude=[(3, 77_777), (79, -1)], recall=1.0)
+    np.testing.assert_array_equal(far.indices, index.knn(queries, 5, recall=1.0).indices)
+    assert (index.knn(queries, 600, exclude=known).distances == np.inf).sum() == 80 * 102
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "options"),
+    [
+        (ValueError, "exclude: no row has the id 3", {"exclude": [(3, 1)]}),
+        (TypeError, "ids must be integers", {"exclude": [(0, "a")]}),
+        (ValueError, "of shape", {"exclude": [1, 2]}),
+        (ValueError, "cannot be less than 1", {"max_neighbors": 0}),
+        (ValueError, "has 2 for 3 queries", {"radius": [1.0, 2.0]}),
+        (TypeError, "a radius is missing", {"radius": None}),
+    ],
+)
+def test_options_of_a_radius_that_cannot_be(error, message, options):
+    index = Index.build(np.eye(3))
+    with pytest.raises(error, match=message):
+        index.radius(np.eye(3), **{"radius": 1.0} | options)
+    by_product = Index.build(np.eye(3), metric="inner_product")
+    for most in (None, 2):
+        with pytest.raises(ValueError, match="metric must be a distance"):
+            by_product.radius(np.eye(3), 1.0, max_neighbors=most)
 
 
 def test_ids_of_any_layout(rng):

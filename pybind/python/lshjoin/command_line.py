@@ -203,6 +203,21 @@ _FILE = _options(
         "--format", type=click.Choice(FORMATS), help="Of OUT; by the end of its name without it."
     ),
 )
+_WITHIN = click.option(
+    "--within", metavar="COLUMN", help="Of keys: only rows of equal ones are compared."
+)
+_KEYS = _options(
+    _WITHIN,
+    click.option(
+        "--apart", metavar="COLUMN", help="Of keys: only rows of different ones are neighbours."
+    ),
+)
+_EXCLUDE = click.option(
+    "--exclude",
+    type=click.Path(),
+    metavar="FILE",
+    help="Pairs to leave out: what a join wrote, or two columns of ids or row numbers.",
+)
 _OUT = _options(
     _FILE,
     click.option("--nested", is_flag=True, help="A row a query, with the list of its neighbours."),
@@ -276,6 +291,8 @@ _PLAN = click.option(
 @_PLAN
 @_NEAREST_METRIC
 @_VECTORS
+@_KEYS
+@_EXCLUDE
 @_OUT
 @_JOB
 @_PLOT
@@ -291,6 +308,8 @@ def knn(
     Example:
       lshjoin knn queries.parquet items.parquet -k 10 --recall 0.95 \\
           --column embedding --id-column id --out pairs.parquet
+      lshjoin knn queries.parquet items.parquet --within country --id-column id \\
+          --exclude pairs.parquet --out more.parquet
     """
     if options["plan"] and not options["recall"] is options["seed"] is None:
         raise click.UsageError("a plan has its own recall and seed: leave out --recall and --seed")
@@ -308,8 +327,16 @@ def knn(
     callback=_checked(to_radius),
     help="Pairs nearer than that, in the units of the metric.",
 )
+@click.option(
+    "--max-neighbors",
+    type=click.IntRange(min=1),
+    callback=_checked(to_k),
+    help="Of each row the nearest so many of those within the radius.",
+)
 @_METRIC
 @_VECTORS
+@_KEYS
+@_EXCLUDE
 @_OUT
 @_JOB
 @_PLOT
@@ -330,6 +357,8 @@ def radius(
     Example:
       lshjoin radius items.parquet --radius 0.4 --column embedding --id-column id \\
           --out near.parquet
+      lshjoin radius items.parquet --radius 0.4 --apart document --max-neighbors 5 \\
+          --out others.parquet
     """
     layout = _layout(options)
     result = radius_join_files(queries, items, radius, on_plan=_on_plan(), **options)
@@ -402,6 +431,7 @@ def _joined(
 )
 @_METRIC
 @_VECTORS
+@_WITHIN
 @_FILE
 @_JOB
 @FROM
@@ -416,7 +446,8 @@ def dedup(items: str, threshold: float, as_json: bool, **options: Any) -> None:
     Example:
       lshjoin dedup items.parquet --radius 0.1 --metric cosine --id-column id \\
           --keep longest --out groups.parquet
-      lshjoin dedup queries.parquet --radius 0.1 --against items.parquet --out new.parquet
+      lshjoin dedup queries.parquet --radius 0.1 --within country --against items.parquet \\
+          --out new.parquet
     """
     from lshjoin.files.dedup import dedup_files
 
@@ -437,6 +468,7 @@ def dedup(items: str, threshold: float, as_json: bool, **options: Any) -> None:
 @_SEED
 @_NEAREST_METRIC
 @_VECTORS
+@_KEYS
 @_MEMORY
 @_JSON
 @FROM

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lshjoin import engine
-from lshjoin.arrays.both import nearest_of_both, within_of_both
+from lshjoin.arrays.both import Nearest, nearest_of_both, within_of_both
+from lshjoin.arrays.exclude import excluded_ids, nearest_but
 from lshjoin.arrays.ids import Ids
 from lshjoin.arrays.knn import knn_join
-from lshjoin.arrays.neighbors import NearestMetric, Neighbors, RadiusNeighbors
-from lshjoin.arrays.radius import radius_join
+from lshjoin.arrays.neighbors import Edges, NearestMetric, Neighbors, RadiusNeighbors
+from lshjoin.arrays.radii import Radii, Radius
+from lshjoin.arrays.radius import radius_join, within_radii
 from lshjoin.base.checks import to_bytes, to_float, to_k, to_natural, to_radius
 from lshjoin.base.paths import local_path
 from lshjoin.base.places import StoragePath
@@ -233,6 +235,7 @@ class Index:
         queries: ArrayLike,
         k: SupportsIndex = 10,
         *,
+        exclude: ArrayLike | Edges | None = None,
         recall: float | None = None,
         plan: JoinPlan | None = None,
         num_threads: int | None = None,
@@ -243,6 +246,9 @@ class Index:
         Args:
             queries: (n, d) array-like or a column, rounded to float32.
             k: neighbours a query, at least 1. Queries with fewer are padded with inf and -1.
+            exclude: pairs that are known and are to be left out, of a row of ``queries`` and an id:
+                (p, 2) array-like, or :class:`Edges` of an earlier result. The next nearest take
+                their places.
             recall: the share of the true neighbours to find, above 0; 0.95 if None. 1.0 compares
                 all pairs, as do few queries whatever the recall. Otherwise some of the queries,
                 whose neighbours are computed first, tell how many lists to probe.
@@ -263,22 +269,28 @@ class Index:
         k = to_k(k)
         rows = _float32(queries, "queries", self.dim)
         plan = self._plan(recall, plan, len(rows))
+        known = None if exclude is None else excluded_ids(exclude, len(rows))
         columns = min(k, max(len(self), 1))
+        text = plan.to_json()
         with reporter(progress, "Index.knn") as on_progress:
-            found = self._native.knn(
-                rows,
-                columns,
-                plan.to_json(),
-                num_threads=num_threads,
-                on_progress=on_progress,
+            distances, indices, report = self._native.knn(
+                rows, columns, text, num_threads=num_threads, on_progress=on_progress
             )
-        return Neighbors._of(*found, k, plan)
+        if known is not None:
+
+            def find(some: NDArray[np.int64], k: int) -> Nearest:
+                return self._native.knn(rows[some], k, text, num_threads=num_threads)[:2]
+
+            distances, indices = nearest_but(known, (distances, indices), len(self), find)
+        return Neighbors._of(distances, indices, report, k, plan)
 
     def radius(
         self,
         queries: ArrayLike,
-        radius: float,
+        radius: Radius,
         *,
+        max_neighbors: SupportsIndex | None = None,
+        exclude: ArrayLike | Edges | None = None,
         num_threads: int | None = None,
         progress: Progress = None,
     ) -> RadiusNeighbors:
@@ -286,7 +298,11 @@ class Index:
 
         Args:
             queries: (n, d) array-like, rounded to float32.
-            radius: in the units of the metric, which must not be "inner_product".
+            radius: in the units of the metric, which must not be "inner_product"; a number, or one
+                for each query, as for :func:`lshjoin.radius_join`.
+            max_neighbors: of those within the radius the nearest so many of each query, at least 1,
+                nearest first, ties by id; all of them if None.
+            exclude: pairs to be left out, as for :meth:`knn`.
             num_threads: threads to use; all cores if None.
             progress: as for :meth:`build`.
 
@@ -302,12 +318,30 @@ class Index:
             >>> index = Index.build([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]], ids=[7, 8, 9])
             >>> index.radius([[0.0, 0.0]], radius=2).indices
             array([7, 9])
+            >>> index.radius([[0.0, 0.0]], radius=2, exclude=[(0, 7)]).indices
+            array([9])
         """
-        radius, rows = to_radius(radius), _float32(queries, "queries", self.dim)
+        rows = _float32(queries, "queries", self.dim)
+        radii = Radii(radius, len(rows))
+        if max_neighbors is not None:
+            if self.metric == "inner_product":
+                raise ValueError("metric must be a distance, which inner_product is not: use knn")
+            options: Any = {"num_threads": num_threads, "progress": progress}
+            k = min(to_k(max_neighbors), max(len(self), 1))
+            nearest = self.knn(rows, k, exclude=exclude, plan=JoinPlan.exact(), **options)
+            return within_radii(nearest, radii)
+        known = None if exclude is None else excluded_ids(exclude, len(rows))
         with reporter(progress, "Index.radius") as on_progress:
-            return RadiusNeighbors(
-                *self._native.radius(rows, radius, num_threads=num_threads, on_progress=on_progress)
+            found = RadiusNeighbors(
+                *self._native.radius(
+                    rows, radii.largest, num_threads=num_threads, on_progress=on_progress
+                )
             )
+        if radii.of_query is not None:
+            found = found._only(radii.have(found._of_queries(), found.distances))
+        if known is not None:
+            found = found._only(~known.has(found._of_queries(), found.indices))
+        return found
 
     def add(self, items: ArrayLike, ids: ArrayLike) -> None:
         """Adds items, which the next search finds: a few in full, thousands by their lists.

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lshjoin.arrays.ids import Ids
 from lshjoin.arrays.neighbors import Edges, JoinedRows
-from lshjoin.base.vectors import refuse_masked
+from lshjoin.base.vectors import integer_ids, refuse_masked
 
 Rows = NDArray[np.int64]
 Nearest = tuple[NDArray[Any], Rows]
@@ -34,6 +34,48 @@ class Excluded:
         found[found] = np.isin(left[found] * self._items + right[found], self._pairs)
         return found
 
+    def left_out(self, queries: Rows, near: Nearest, k: int) -> Nearest:
+        """The first k neighbours of each that are in none of the pairs.
+
+        Args:
+            queries: (n,), their rows.
+            near: distances and indices, (n, m), nearest first, whose arrays are changed.
+            k: how many are wanted.
+        """
+        distances, indices = near
+        known = self.has(np.repeat(queries, indices.shape[1]), indices.ravel())
+        known = known.reshape(indices.shape)
+        distances[known], indices[known] = math.inf, -1
+        order = np.argsort(known, axis=1, kind="stable")[:, :k]
+        return (
+            np.take_along_axis(distances, order, axis=1),
+            np.take_along_axis(indices, order, axis=1),
+        )
+
+
+class ExcludedIds(Excluded):
+    """Pairs of a query, by row, and an item, by its id, which need not be there."""
+
+    def __init__(self, left: Rows, ids: Rows, queries: int) -> None:
+        """Of rows of queries and of ids, and how many queries there are."""
+        self._ids, places = np.unique(ids, return_inverse=True)
+        super().__init__(left, places, queries, len(self._ids))
+
+    def has(self, left: Rows, right: Rows) -> NDArray[np.bool_]:
+        """Which of these pairs are among them."""
+        if len(self._ids) == 0:
+            return np.zeros(len(left), bool)
+        places = np.minimum(np.searchsorted(self._ids, right), len(self._ids) - 1)
+        return super().has(left, np.where(self._ids[places] == right, places, -1))
+
+
+def excluded_ids(pairs: ArrayLike | Edges, queries: int) -> ExcludedIds:
+    """The pairs that a user passed for an index, of rows of queries and ids of items."""
+    left, right = pair_columns(pairs)
+    rows = Ids(np.arange(queries), "queries", queries).rows(left, "exclude")
+    # Of a list both are objects, so that each may be of a kind of its own.
+    return ExcludedIds(rows, integer_ids(np.asarray(list(right))), queries)
+
 
 def excluded(pairs: ArrayLike | Edges, joined: JoinedRows, queries: int | None) -> Excluded:
     """The pairs that a user passed, by id where rows have ids.
@@ -43,18 +85,24 @@ def excluded(pairs: ArrayLike | Edges, joined: JoinedRows, queries: int | None) 
         joined: what the join is of.
         queries: how many there are; None for a self-join, in which pairs have no direction.
     """
-    left, right = _columns(pairs)
+    left, right = pair_columns(pairs)
     items = joined.items
     of_items = joined.ids or Ids(np.arange(items), "items", items)
-    if queries is None:
-        first, second = of_items.rows(left, "exclude"), of_items.rows(right, "exclude")
-        # With each also itself: it is no neighbour of its own when it is joined once more.
-        concerned = np.union1d(first, second)
-        left = np.concatenate([first, second, concerned])
-        return Excluded(left, np.concatenate([second, first, concerned]), items, items)
-    of_queries = joined.query_ids or Ids(np.arange(queries), "queries", queries)
-    first, second = of_queries.rows(left, "exclude"), of_items.rows(right, "exclude")
-    return Excluded(first, second, queries, items)
+    of_queries = of_items
+    if queries is not None:
+        of_queries = joined.query_ids or Ids(np.arange(queries), "queries", queries)
+    rows = of_queries.rows(left, "exclude"), of_items.rows(right, "exclude")
+    return excluded_rows(*rows, queries, items)
+
+
+def excluded_rows(left: Rows, right: Rows, queries: int | None, items: int) -> Excluded:
+    """Pairs of row numbers; without queries of a self-join, both ways."""
+    if queries is not None:
+        return Excluded(left, right, queries, items)
+    # With each also itself: it is no neighbour of its own when it is joined once more.
+    concerned = np.union1d(left, right)
+    both = np.concatenate([left, right, concerned])
+    return Excluded(both, np.concatenate([right, left, concerned]), items, items)
 
 
 def nearest_but(
@@ -80,16 +128,11 @@ def nearest_but(
     for width in np.unique(widths):
         rows = again[widths == width]
         found, neighbours = find(rows, min(k + int(width), items))
-        left_out = pairs.has(np.repeat(rows, neighbours.shape[1]), neighbours.ravel())
-        left_out = left_out.reshape(neighbours.shape)
-        found[left_out], neighbours[left_out] = math.inf, -1
-        order = np.argsort(left_out, axis=1, kind="stable")[:, :k]
-        distances[rows] = np.take_along_axis(found, order, axis=1)
-        indices[rows] = np.take_along_axis(neighbours, order, axis=1)
+        distances[rows], indices[rows] = pairs.left_out(rows, (found, neighbours), k)
     return distances, indices
 
 
-def _columns(pairs: Any) -> tuple[Any, Any]:
+def pair_columns(pairs: Any) -> tuple[Any, Any]:
     """Queries and items."""
     if isinstance(pairs, Edges):
         return pairs.left, pairs.right

@@ -309,9 +309,18 @@ class RadiusNeighbors(_RadiusNeighbors):
         left, order = self._in_order()
         return Edges(_called(self._joined, left), self.indices[order], self.distances[order])
 
+    def _of_queries(self) -> NDArray[np.int64]:
+        """(pairs,), the row of the query of each."""
+        return np.repeat(np.arange(len(self.lims) - 1), np.diff(self.lims))
+
+    def _only(self, kept: NDArray[np.bool_]) -> Self:
+        """With those pairs alone."""
+        lims = np.concatenate([[0], np.cumsum(kept)])[self.lims]
+        return type(self)(lims, self.distances[kept], self.indices[kept], self._joined)
+
     def _in_order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The query of each pair, and which pair is to be where."""
-        left = np.repeat(np.arange(len(self.lims) - 1), np.diff(self.lims))
+        left = self._of_queries()
         items = self.indices if self._joined is None else self._joined.rows(self.indices)
         return left, np.lexsort((items, self.distances, left))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,8 +64,22 @@ def _codes(column: pa.ChunkedArray, name: str) -> NDArray[np.uint32]:
         chunks = column.dictionary_encode().chunks
     except pa.ArrowNotImplementedError:
         raise TypeError(f"{name} must be integers or strings, not {column.type}") from None
-    codes = [chunk.indices.fill_null(_NO_KEY).to_numpy() for chunk in chunks]
+    return codes_of([chunk.indices for chunk in chunks])
+
+
+def codes_of(indices: Iterable[pa.Array]) -> NDArray[np.uint32]:
+    """The codes of keys that are indices of one dictionary, in pieces."""
+    codes = [piece.fill_null(_NO_KEY).to_numpy() for piece in indices]
     return np.concatenate([np.empty(0, np.int32), *codes]).astype(np.uint32)
+
+
+def key_type(stored: pa.DataType, name: str) -> pa.DataType:
+    """The type in which keys that are stored so are compared. TypeError for what are none."""
+    import pyarrow as pa
+
+    column = plain_keys(pa.chunked_array([], stored), name)
+    _codes(column, name)
+    return pa.int64() if pa.types.is_null(column.type) else column.type
 
 
 def _column(keys: Any, name: str, rows: int) -> pa.ChunkedArray:
@@ -84,10 +99,23 @@ def _column(keys: Any, name: str, rows: int) -> pa.ChunkedArray:
         column = pa.chunked_array([column])
     if len(column) != rows:
         raise ValueError(f"{name} must have one key a row, but has {len(column)} for {rows} rows")
-    return _plain(column, name)
+    return plain_keys(column, name)
 
 
-def _plain(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+def keys_as(stored: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Keys in a :func:`key_type`, their own or one that others have as well."""
+    import pyarrow as pa
+
+    plain = plain_keys(pa.chunked_array([stored]), "keys")
+    try:
+        return pa.concat_arrays(plain.cast(kind).chunks)
+    except pa.ArrowInvalid as error:
+        raise TypeError(
+            f"keys must be of one kind, not {plain.type} and {kind} ({error})"
+        ) from None
+
+
+def plain_keys(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     """The keys themselves, where they are held by a dictionary, a view or floats."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -95,12 +123,12 @@ def _plain(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     kind, types = column.type, pa.types
     if types.is_dictionary(kind):
         # Not by a cast, which pyarrow lacks for the string views that polars has.
-        words = [_plain(pa.chunked_array([chunk.dictionary]), name) for chunk in column.chunks]
+        words = [plain_keys(pa.chunked_array([chunk.dictionary]), name) for chunk in column.chunks]
         parts = [
             of_chunk.take(chunk.indices)
             for of_chunk, chunk in zip(words, column.chunks, strict=True)
         ]
-        none = _plain(pa.chunked_array([], kind.value_type), name)
+        none = plain_keys(pa.chunked_array([], kind.value_type), name)
         return pa.chunked_array([part for of in (none, *parts) for part in of.chunks], none.type)
     if types.is_string_view(kind):
         return column.cast(pa.large_string())

@@ -26,7 +26,7 @@ def by_query(found: Iterable[Found], queries: int, directory: Path) -> Iterator[
     # the file is one array.
     with TemporaryFile(dir=directory) as file:
         for piece in found:
-            rows = np.repeat(piece.queries, piece.counts)
+            rows = piece.left()
             order = np.argsort(rows, kind="stable")
             dtype = piece.distances.dtype
             for column in (rows, piece.items, piece.distances.astype(np.float64)):

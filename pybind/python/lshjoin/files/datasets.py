@@ -5,7 +5,7 @@ Rows are numbered through all files of a dataset, which come in the order of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,6 +56,7 @@ class Dataset:
     files: tuple[VectorFile, ...]
     column: str | None  #: of vectors; None where all files are .npy
     id_column: str | None
+    keys: tuple[str, ...]  #: columns that can be keys of the rows
     dim: int
     dtype: np.dtype[Any]  #: float16, float32 or float64: the widest of the files'
 
@@ -81,7 +82,8 @@ class Dataset:
     def identity(self) -> dict[str, Any]:
         """What tells whether it is still the same: files, sizes and times of change, columns."""
         files = [state(file.path) for file in self.files]
-        return {"files": files, "column": self.column, "ids": self.id_column}
+        columns = {"column": self.column, "ids": self.id_column, "keys": [*self.keys]}
+        return {"files": files, **columns}
 
     def batches(
         self, rows: int | None = None, start: int = 0, stop: int | None = None
@@ -151,21 +153,26 @@ class Dataset:
     def ids(self) -> Iterator[pa.Array]:
         """The id column, in pieces of its type, whatever files have. ValueError for a null."""
         assert self.id_column is not None
+        for file, first, stored in self.values(self.id_column):
+            ids = plain_ids(stored, self.id_type)
+            if ids.null_count:
+                row = first + ids.is_null().index(True).as_py()
+                raise ValueError(
+                    f"{file.path}: column {self.id_column} is null in row {row}; "
+                    "every row needs an id"
+                )
+            yield ids
+
+    def values(self, name: str) -> Iterator[tuple[VectorFile, int, pa.Array]]:
+        """A column of ids or keys as it is stored, in pieces, with file and first row there."""
         for file in self.files:
             first = 0
-            for stored in file.ids(self.id_column, _IDS):
-                ids = plain_ids(stored, self.id_type)
-                if ids.null_count:
-                    row = first + ids.is_null().index(True).as_py()
-                    raise ValueError(
-                        f"{file.path}: column {self.id_column} is null in row {row}; "
-                        "every row needs an id"
-                    )
-                yield ids
-                first += len(ids)
+            for piece in file.values(name, _IDS):
+                yield file, first, piece
+                first += len(piece)
             if first != file.rows:
                 raise ValueError(
-                    f"{file.path}: column {self.id_column} has {first} of {file.rows} ids; "
+                    f"{file.path}: column {name} has {first} of {file.rows} values; "
                     "the file is damaged, or was changed while it was read"
                 )
 
@@ -238,13 +245,25 @@ def open_dataset(
         >>> len(dataset), len(dataset.files)
         (300, 3)
     """
+    return open_side(source, column, id_column, filesystem)
+
+
+def open_side(
+    source: Source | Dataset,
+    column: str | None,
+    id_column: str | None,
+    filesystem: Filesystem | None,
+    keys: Sequence[str] = (),
+) -> Dataset:
+    """:func:`open_dataset` for a join, with columns of keys."""
     if isinstance(source, Dataset):
-        if column not in (None, source.column) or id_column != source.id_column:
+        of_its_own = column in (None, source.column) and id_column == source.id_column
+        if not of_its_own or not set(keys) <= set(source.keys):
             raise ValueError(f"a dataset that is open has columns of its own: {source}")
         return source
     files: list[VectorFile] = []
-    for found in source_files(source, filesystem, column, id_column):
-        files.append(open_file(found.place, column, id_column, found.id))
+    for found in source_files(source, filesystem, column, id_column, keys):
+        files.append(open_file(found.place, column, id_column, keys, found.said))
         column = column or files[-1].column
     for file in files:
         # Strings are one kind, however long they may get.
@@ -264,6 +283,7 @@ def open_dataset(
         files=tuple(files),
         column=column,
         id_column=id_column,
+        keys=tuple(keys),
         dim=(of_dim[0].dim if of_dim else None) or 1,
         dtype=np.result_type(*(file.dtype for file in files)),
     )

@@ -25,10 +25,11 @@ from lshjoin.base.columns import taken
 from lshjoin.base.paths import result_place
 from lshjoin.base.places import Filesystem, StoragePath, shown
 from lshjoin.base.progress import Progress
-from lshjoin.files.datasets import Dataset, open_dataset
+from lshjoin.files.datasets import Dataset, open_side
 from lshjoin.files.job import begin
 from lshjoin.files.joins import radius_join_files
 from lshjoin.files.keep import keep_order
+from lshjoin.files.keys import KeyColumns
 from lshjoin.files.pairs import ROW_GROUP
 from lshjoin.files.results import Format, to_layout, write_tables
 from lshjoin.files.sides import Sides
@@ -61,6 +62,7 @@ def dedup_files(
     filesystem: Filesystem | None = None,
     format: Format | None = None,
     metric: Metric = "euclidean",
+    within: str | None = None,
     keep: str = "first",
     linkage: Linkage = "component",
     against: Source | None = None,
@@ -85,6 +87,8 @@ def dedup_files(
         format: as for :func:`lshjoin.knn_join_files`; with ``against`` not "npz", which has no
             nulls.
         metric: as for :func:`lshjoin.radius_join`.
+        within: a column of keys, as for :func:`lshjoin.knn_join_files`, also of ``against``: only
+            rows of equal keys are duplicates.
         keep: which row of a group: "first"; "last"; "longest", the one with most characters in its
             columns of strings; or a column, the one with the largest value. Of several the first;
             nulls and NaN come last. Columns are of Parquet and Arrow files; their values are read
@@ -120,6 +124,10 @@ def dedup_files(
         1
         >>> pq.read_table("new.parquet").to_pydict()["match"]
         [1, None]
+        >>> import pyarrow as pa
+        >>> shops = pa.table({"v": [[0.0], [0.1], [0.2]], "shop": ["a", "b", "a"]})
+        >>> dedup_files(shops, 0.3, within="shop", out="shops.parquet").kept
+        2
     """
     import pyarrow.parquet as pq
 
@@ -130,15 +138,17 @@ def dedup_files(
     layout = to_layout(place, format)
     if against is not None and layout.format == "npz":
         raise ValueError("rows without a match are null, which npz has not; write another format")
-    dataset = open_dataset(items, column, id_column, filesystem=filesystem)
+    keys = KeyColumns(within)
+    dataset = open_side(items, column, id_column, filesystem, keys.names())
     old = None
     if against is not None:
-        old = open_dataset(against, column, id_column, filesystem=filesystem)
-        Sides.open(dataset, old, None, id_column)  # refuses vectors of another length
+        old = open_side(against, column, id_column, filesystem, keys.names())
+        Sides.open(dataset, old, None, id_column, None, keys)  # refuses vectors of another length
     work = {
         "command": "dedup",
         "threshold": threshold,
         "metric": metric,
+        "within": within,
         "keep": keep,
         "linkage": linkage,
         "items": dataset.identity,
@@ -165,6 +175,7 @@ def dedup_files(
                         threshold,
                         out=pairs,
                         metric=metric,
+                        within=within,
                         memory_limit=memory_limit,
                         num_threads=num_threads,
                         progress=progress,

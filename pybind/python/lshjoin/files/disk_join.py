@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lshjoin.arrays.exclude import Excluded
 from lshjoin.arrays.neighbors import NearestMetric
 from lshjoin.base.atomic import replacing
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.progress import OnProgress, Progress
 from lshjoin.files.datasets import Dataset, ahead
 from lshjoin.files.job import Job
-from lshjoin.files.pairs import Found, of_neighbors
+from lshjoin.files.pairs import Found, MayBe, of_neighbors
 from lshjoin.files.plan import FilesPlan, chunk_rows
 from lshjoin.index import Index
 
@@ -58,8 +59,13 @@ class DiskJoin:
         self._begin = begin  # a stage, by its name
         self.seconds: dict[str, float] = {}  #: by stage
 
-    def knn(self, k: int, write: WritePairs) -> tuple[list[Path], JoinPlan]:
-        """The parts of a k-nearest-neighbour join, made where they are missing; its fixed plan."""
+    def knn(self, k: int, write: WritePairs, known: Excluded | None) -> tuple[list[Path], JoinPlan]:
+        """The parts of a k-nearest-neighbour join, made where they are missing; its fixed plan.
+
+        Without the pairs that are known: each row is joined for as many neighbours more as any of
+        them is in pairs.
+        """
+        wanted, k = k, k + most_known(known)
         index = self._index()
         plan = self._fixed_plan(index, k)
         chunk = chunk_rows(self._plan, plan, k, self._queries is None)
@@ -82,12 +88,18 @@ class DiskJoin:
                     num_threads=self._threads,
                     progress=progress,
                 )
-            return of_neighbors(rows, found.distances, found.indices)
+            near = found.distances, found.indices
+            if known is not None:
+                near = known.left_out(rows, near, wanted)
+            return of_neighbors(rows, *near)
 
         return self._parts(join, write, lambda _: chunk), plan
 
-    def radius(self, radius: float, write: WritePairs) -> list[Path]:
-        """The parts of a radius join, made where they are not there yet."""
+    def radius(self, radius: float, write: WritePairs, may_be: MayBe | None) -> list[Path]:
+        """The parts of a radius join, made where they are not there yet.
+
+        Of the pairs that are near, those that ``may_be``.
+        """
         index = self._index()
         most = self._plan.chunk or 1
 
@@ -100,7 +112,8 @@ class DiskJoin:
             else:
                 rows, queries = np.arange(first, last), self._queries.read(first, last)
                 found = index.radius(queries, radius, num_threads=threads, progress=progress)
-            yield Found(rows, np.diff(found.lims), found.indices, found.distances)
+            near = Found(rows, np.diff(found.lims), found.indices, found.distances)
+            yield near if may_be is None else near.only(may_be(near.left(), near.items))
 
         def chunk(pairs_of_query: float | None) -> int:
             if pairs_of_query is None:
@@ -189,6 +202,11 @@ class DiskJoin:
             return JoinPlan.from_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}; delete it, and run it again") from None
+
+
+def most_known(known: Excluded | None) -> int:
+    """In how many of these pairs a row is, at most."""
+    return 0 if known is None else int(known.counts.max(initial=0))
 
 
 def _of_passes(begin: Callable[[str], OnProgress]) -> Callable[[int, int], object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lshjoin.base.keys import key_type
 from lshjoin.base.places import Place, readable
 from lshjoin.base.vectors import array_matrix, column_matrix, engine_dtype, list_type
 from lshjoin.files.ids import id_type
@@ -46,7 +47,8 @@ class VectorFile:
     dim: int | None  #: None where no row says
     dtype: np.dtype[Any]
     id_type: pa.DataType | None
-    id: pa.Scalar | None = None  #: the id of all its rows, where the file has no such column
+    key_types: Mapping[str, pa.DataType]  #: by column of keys
+    said: Mapping[str, pa.Scalar]  #: values of all its rows, of columns that the file has not
 
     def vectors(self, first: int, last: int, rows: int, dim: int) -> Iterator[Matrix]:
         """Rows ``first`` to ``last``, of ``dim`` elements each, at most ``rows`` at a time."""
@@ -62,31 +64,35 @@ class VectorFile:
             yield column_matrix(pa.chunked_array([cells]), name, dim, first)
             first += len(cells)
 
-    def ids(self, name: str, rows: int) -> Iterator[pa.Array]:
-        """The ids of all rows, at most so many at a time."""
+    def values(self, name: str, rows: int) -> Iterator[pa.Array]:
+        """The ids or keys of all rows, at most so many at a time."""
         import pyarrow as pa
 
-        if self.id is None:
+        if name not in self.said:
             yield from column_pieces(self.path, name, 0, self.rows, rows)
             return
         for start in range(0, self.rows, rows):
-            yield pa.repeat(self.id, min(rows, self.rows - start))
+            yield pa.repeat(self.said[name], min(rows, self.rows - start))
 
 
 def open_file(
-    path: Place, column: str | None, id_column: str | None, of_path: pa.Scalar | None = None
+    path: Place,
+    column: str | None,
+    id_column: str | None,
+    keys: Sequence[str],
+    said: Mapping[str, pa.Scalar],
 ) -> VectorFile:
     """What is in a file; without ``column`` its vectors are those of the only one of lists.
 
-    ``of_path`` is the id of all rows, where the file has no such column.
+    ``said`` has ids or keys of all rows, where the file has no such column.
 
     Raises:
         TypeError, ValueError: for a file that is not readable as vectors; names the file and the
             column and says what to do.
     """
     if _format(path) == "npy":
-        return _npy_file(path, id_column, of_path)
-    return _arrow_file(path, column, id_column, of_path)
+        return _npy_file(path, id_column, keys, said)
+    return _arrow_file(path, column, id_column, keys, said)
 
 
 def _format(path: Place) -> str:
@@ -97,15 +103,21 @@ def _format(path: Place) -> str:
         raise ValueError(f"{path} is of no kind that is read here: {known}") from None
 
 
-def _npy_file(path: Place, id_column: str | None, of_path: pa.Scalar | None) -> VectorFile:
-    if id_column is not None and of_path is None:
-        raise ValueError(f"{path} has no column {id_column}: rows of .npy go by their number")
+def _npy_file(
+    path: Place, id_column: str | None, keys: Sequence[str], said: Mapping[str, pa.Scalar]
+) -> VectorFile:
+    for name in keys if id_column is None else (id_column, *keys):
+        if name not in said:
+            raise ValueError(
+                f"{path} has no column {name}: .npy holds vectors only, whose rows go by number"
+            )
     shape, stored = npy_header(path)
     if len(shape) != 2 or shape[1] == 0:
         raise ValueError(f"{path} must be 2-D, one vector a row, but has shape {shape}")
     dtype = engine_dtype(stored, f"{path} must hold real numbers but holds {stored}")
-    of_ids = None if of_path is None else of_path.type
-    return VectorFile(path, None, shape[0], shape[1], dtype, of_ids, of_path)
+    types = {name: key_type(said[name].type, name) for name in keys}
+    of_ids = None if id_column is None else said[id_column].type
+    return VectorFile(path, None, shape[0], shape[1], dtype, of_ids, types, said)
 
 
 @contextmanager
@@ -198,7 +210,11 @@ def _from_row(path: Place, name: str, first: int, rows: int) -> Iterator[pa.Arra
 
 
 def _arrow_file(
-    path: Place, column: str | None, id_column: str | None, of_path: pa.Scalar | None
+    path: Place,
+    column: str | None,
+    id_column: str | None,
+    keys: Sequence[str],
+    said: Mapping[str, pa.Scalar],
 ) -> VectorFile:
     import pyarrow as pa
 
@@ -212,9 +228,11 @@ def _arrow_file(
     if dim is None and rows:
         cell = next(column_pieces(path, column, 0, 1, 1))
         dim = column_matrix(pa.chunked_array([cell]), f"{column} of {path}").shape[1]
-    if of_path is not None and id_column not in schema.names:
-        return VectorFile(path, column, rows, dim, dtype, of_path.type, of_path)
-    return VectorFile(path, column, rows, dim, dtype, ids_of(schema, id_column, path))
+    said = {name: value for name, value in said.items() if name not in schema.names}
+    for name, value in said.items():
+        schema = schema.append(pa.field(name, value.type))
+    of_ids, of_keys = ids_of(schema, id_column, path), keys_of(schema, keys, path)
+    return VectorFile(path, column, rows, dim, dtype, of_ids, of_keys, said)
 
 
 def ids_of(schema: pa.Schema, name: str | None, source: object) -> pa.DataType | None:
@@ -226,6 +244,14 @@ def ids_of(schema: pa.Schema, name: str | None, source: object) -> pa.DataType |
     if of_ids is None:
         raise TypeError(f"column {name} of {source} holds {stored}; ids are integers or strings")
     return of_ids
+
+
+def keys_of(schema: pa.Schema, names: Sequence[str], source: object) -> dict[str, pa.DataType]:
+    """The types of keys by column. TypeError for other values."""
+    return {
+        name: key_type(field_of(schema, name, source).type, f"column {name} of {source}")
+        for name in names
+    }
 
 
 def field_of(schema: pa.Schema, name: str, source: object) -> pa.Field:

@@ -26,7 +26,8 @@ _LOCK = ".lock"
 
 #: What steps are called: nothing else in a work directory is ever deleted.
 _STEP = re.compile(
-    r"index|result|plan\.json|(queries|items|against)-ids(-ends)?|(old-)?pairs\.parquet(\.work)?|pairs-\d+-\d+\.parquet"
+    r"index|result|plan\.json|(queries|items|against)-ids(-ends)?|(old-)?pairs\.parquet(\.work)?"
+    r"|pairs-\d+-\d+\.parquet|pieces|piece-\d+\.parquet(\.work)?"
 )
 
 
@@ -140,6 +141,19 @@ class Job:
     def done(self, name: str) -> bool:
         """Whether the file of a step is there."""
         return self.path(name).exists()
+
+    def write_folder(self, name: str, write: Callable[[Path], object]) -> None:
+        """Has the folder of a step written under another name; it is there, whole, or is not."""
+        path = self.path(name)
+        temporary = temporary_name(path)
+        if temporary.exists():  # since a run was killed
+            shutil.rmtree(temporary)
+        temporary.mkdir()
+        with naming(path):
+            write(temporary)
+            _sync_all(temporary)
+        temporary.rename(path)
+        sync(path.parent)
 
     def write_result(self, write: Callable[[Path], dict[str, int]]) -> None:
         """Has ``out`` written under another name; it is there once all is written and on disk.

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
 from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import Metric, NearestMetric
-from lshjoin.arrays.radius import radius_join_batches
+from lshjoin.arrays.radius import radius_join, radius_join_batches
 from lshjoin.base import html
 from lshjoin.base.checks import to_bytes, to_k, to_natural, to_radius, to_recall
 from lshjoin.base.paths import result_place
@@ -22,14 +22,18 @@ from lshjoin.base.places import Filesystem, Place, StoragePath, shown
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.progress import Progress, stages
 from lshjoin.files.by_query import by_query
-from lshjoin.files.disk_join import DiskJoin, WritePairs
+from lshjoin.files.disk_join import DiskJoin, WritePairs, most_known
+from lshjoin.files.exclude import Known, known_pairs
 from lshjoin.files.job import begin
-from lshjoin.files.pairs import Found, of_batches, of_neighbors, stored_tables
+from lshjoin.files.keys import KeyColumns
+from lshjoin.files.pairs import Found, of_batches, of_neighbors, of_radius, stored_tables
+from lshjoin.files.pieces import ROW, VECTOR, Piece, PiecesJoin
 from lshjoin.files.plan import FilesPlan, partitions_until, predicted_work
 from lshjoin.files.planner import timed
 from lshjoin.files.results import Format, Layout, to_layout, write_tables
 from lshjoin.files.sides import Sides
 from lshjoin.files.sources import Source
+from lshjoin.files.spool import Table
 
 OnPlan = Callable[[FilesPlan], object] | None
 
@@ -69,6 +73,9 @@ def knn_join_files(
     nested: bool = False,
     max_rows_per_file: SupportsIndex | None = None,
     metric: NearestMetric = "euclidean",
+    within: str | None = None,
+    apart: str | None = None,
+    exclude: StoragePath | Table | None = None,
     recall: float | None = None,
     plan: JoinPlan | None = None,
     seed: SupportsIndex | None = None,
@@ -103,6 +110,20 @@ def knn_join_files(
         max_rows_per_file: if given, ``out`` is a folder of files of so many rows at most, on
             this machine.
         metric: as for :func:`lshjoin.knn_join`.
+        within: a column of keys, integers or strings, in both sides: only rows of equal keys are
+            neighbours, as within a country or a postcode; a row whose key is null has none. Names
+            of folders may be keys (``country=at``). Where memory does not hold all rows, groups
+            are joined a few at a time, each of these for the recall, and only a group that is
+            larger than memory goes out of core.
+        apart: a column of keys in both sides: only rows of different keys are neighbours, so that
+            none is of the same document or user; a row whose key is null may have any. In memory
+            only, or within groups that fit there.
+        exclude: pairs that are known and are to be left out, by ids or, without ``id_column``, row
+            numbers: what a join wrote (Parquet, Arrow, CSV, npz), or another file or a table of
+            Arrow columns, of which ``query`` and ``item`` count or else the first two columns; they
+            are read into memory. Of one source joined with itself both ways. The next nearest take
+            their places: out of core, all rows are joined for as many neighbours more as any of
+            them is in pairs.
         recall: as for :func:`lshjoin.knn_join`.
         plan: as for :func:`lshjoin.knn_join`, which has the same pairs by the same plan. Out of
             core it is :meth:`JoinPlan.exact` or a :meth:`JoinPlan.partitions`.
@@ -141,12 +162,28 @@ def knn_join_files(
         6
         >>> pq.read_table("lists.parquet")["neighbors"][0].as_py()
         [{'item': 2, 'distance': 1.0}, {'item': 1, 'distance': 5.0}]
+
+        Within groups, and without the pairs that a join found before:
+
+        >>> import pyarrow as pa
+        >>> vectors = [[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]
+        >>> places = pa.table({"v": vectors, "country": ["at", "at", "de"]})
+        >>> knn_join_files(places, k=1, within="country", out="within.parquet").pairs
+        2
+        >>> knn_join_files(places, k=1, exclude="within.parquet", out="more.parquet").pairs
+        3
+        >>> pq.read_table("more.parquet").to_pydict()["item"]
+        [2, 2, 0]
     """
     k = to_k(k)
-    sides = Sides.open(queries, items, column, id_column, filesystem)
+    keys = KeyColumns(within, apart)
+    sides = Sides.open(queries, items, column, id_column, filesystem, keys)
+    known = known_pairs(exclude, sides, filesystem)
+    excluded = None if known is None else known.excluded(sides)
     place = result_place(out, filesystem)
     layout = to_layout(place, format, nested, max_rows_per_file)
     work = {"command": "knn", "k": k, "metric": metric, **sides.work()}
+    work["exclude"] = known and known.digest
     if plan is None:
         recall, seed = to_recall(recall), to_natural("seed", 0 if seed is None else seed)
         join = partitions_until(recall, len(sides.items), seed)
@@ -163,6 +200,8 @@ def knn_join_files(
             *sides.vectors(),
             k=k,
             metric=metric,
+            **sides.row_keys(),
+            exclude=None if known is None else known.pairs(),
             recall=recall,
             plan=plan,
             seed=seed,
@@ -174,10 +213,29 @@ def knn_join_files(
 
     def from_disk(disk: DiskJoin, write: WritePairs) -> list[Path]:
         nonlocal join
-        parts, join = disk.knn(k, write)
+        parts, join = disk.knn(k, write, excluded)
         return parts
 
-    files_plan = sides.files_plan(join, k, to_bytes(memory_limit))
+    def of_piece(piece: Piece) -> None:
+        knn_join_files(
+            piece.queries,
+            piece.items,
+            k,
+            out=piece.out,
+            column=VECTOR,
+            id_column=ROW,
+            metric=metric,
+            **piece.keys._asdict(),
+            exclude=piece.exclude,
+            recall=recall,
+            plan=plan,
+            seed=seed,
+            memory_limit=memory_limit,
+            num_threads=num_threads,
+            progress=piece.progress,
+        )
+
+    files_plan = sides.files_plan(join, k, to_bytes(memory_limit), most_known(excluded))
     if on_plan and files_plan.out_of_core:
         on_plan(timed(sides, files_plan, k, metric))
     result = _run(
@@ -187,8 +245,8 @@ def knn_join_files(
         place,
         layout,
         work_dir,
-        in_memory,
-        from_disk,
+        known,
+        Ways(in_memory, from_disk, of_piece),
         (metric, num_threads, progress),
     )
     return dataclasses.replace(result, plan=dataclasses.replace(files_plan, join=join))
@@ -207,6 +265,10 @@ def radius_join_files(
     nested: bool = False,
     max_rows_per_file: SupportsIndex | None = None,
     metric: Metric = "euclidean",
+    max_neighbors: SupportsIndex | None = None,
+    within: str | None = None,
+    apart: str | None = None,
+    exclude: StoragePath | Table | None = None,
     memory_limit: int | str | None = None,
     work_dir: StoragePath | None = None,
     num_threads: int | None = None,
@@ -227,6 +289,10 @@ def radius_join_files(
         nested: as for :func:`knn_join_files`.
         max_rows_per_file: as for :func:`knn_join_files`.
         metric: as for :func:`lshjoin.radius_join`.
+        max_neighbors: of those within the radius the nearest so many of each query, at least 1.
+        within: as for :func:`knn_join_files`.
+        apart: as for :func:`knn_join_files`; in memory or not, but with ``max_neighbors``.
+        exclude: as for :func:`knn_join_files`.
         memory_limit: as for :func:`knn_join_files`.
         work_dir: as for :func:`knn_join_files`.
         num_threads: threads to use; all cores if None.
@@ -245,25 +311,60 @@ def radius_join_files(
         2
         >>> sorted(pq.read_table("near.parquet").to_pydict()["query"])
         [0, 2]
+        >>> radius_join_files("items.npy", radius=9, max_neighbors=1, out="few.parquet").pairs
+        3
     """
     radius = to_radius(radius)
-    sides = Sides.open(queries, items, column, id_column, filesystem)
+    keys = KeyColumns(within, apart)
+    sides = Sides.open(queries, items, column, id_column, filesystem, keys)
+    known = known_pairs(exclude, sides, filesystem)
+    excluded = None if known is None else known.excluded(sides)
     place = result_place(out, filesystem)
     layout = to_layout(place, format, nested, max_rows_per_file)
-    work = {"command": "radius", "radius": radius, "metric": metric, **sides.work()}
+    nearest = None if max_neighbors is None else to_k(max_neighbors)
+    work = {"command": "radius", "radius": radius, "k": nearest, "metric": metric, **sides.work()}
+    work["exclude"] = known and known.digest
 
     def in_memory(directory: Path) -> Iterator[Found]:
-        batches = radius_join_batches(
-            *sides.vectors(),
-            radius=radius,
-            metric=metric,
-            num_threads=num_threads,
-            progress=progress,
-        )
+        options: Any = sides.row_keys() | {"num_threads": num_threads, "progress": progress}
+        options |= {"metric": metric, "exclude": None if known is None else known.pairs()}
+        if nearest is not None:
+            near = radius_join(*sides.vectors(), radius, max_neighbors=nearest, **options)
+            return of_radius(np.arange(sides.rows()), near)
+        batches = radius_join_batches(*sides.vectors(), radius, **options)
         found = of_batches(batches)
         return by_query(found, sides.rows(), directory) if nested else found
 
-    files_plan = sides.files_plan(JoinPlan.exact(), None, to_bytes(memory_limit))
+    def from_disk(disk: DiskJoin, write: WritePairs) -> list[Path]:
+        if nearest is None:
+            return disk.radius(radius, write, sides.may_be(excluded))
+
+        def write_near(part: Path, found: Iterator[Found]) -> int:
+            limit = np.float64(radius)  # as the engine compares
+            return write(part, (piece.only(piece.distances < limit) for piece in found))
+
+        return disk.knn(nearest, write_near, excluded)[0]
+
+    def of_piece(piece: Piece) -> None:
+        radius_join_files(
+            piece.queries,
+            piece.items,
+            radius,
+            out=piece.out,
+            column=VECTOR,
+            id_column=ROW,
+            metric=metric,
+            max_neighbors=max_neighbors,
+            **piece.keys._asdict(),
+            exclude=piece.exclude,
+            memory_limit=memory_limit,
+            num_threads=num_threads,
+            progress=piece.progress,
+        )
+
+    files_plan = sides.files_plan(
+        JoinPlan.exact(), nearest, to_bytes(memory_limit), most_known(excluded)
+    )
     if on_plan and files_plan.out_of_core:
         # All pairs are compared, as they would be for the nearest.
         on_plan(timed(sides, files_plan, 1, metric))
@@ -274,10 +375,18 @@ def radius_join_files(
         place,
         layout,
         work_dir,
-        in_memory,
-        lambda join, write: join.radius(radius, write),
+        known,
+        Ways(in_memory, from_disk, of_piece),
         (metric, num_threads, progress),
     )
+
+
+class Ways(NamedTuple):
+    """How a join is done, by where its rows have room."""
+
+    in_memory: Callable[[Path], Iterator[Found]]  #: with a directory for what has no room there
+    from_disk: Callable[[DiskJoin, WritePairs], list[Path]]
+    of_piece: Callable[[Piece], object]  #: a join of its own, of files, where groups have room
 
 
 def _run(
@@ -287,8 +396,8 @@ def _run(
     out: Place,
     layout: Layout,
     work_dir: StoragePath | None,
-    in_memory: Callable[[Path], Iterator[Found]],
-    from_disk: Callable[[DiskJoin, WritePairs], list[Path]],
+    known: Known | None,
+    ways: Ways,
     options: tuple[NearestMetric, int | None, Progress],
 ) -> FilesJoin:
     start = time.perf_counter()
@@ -302,14 +411,22 @@ def _run(
 
     def write(path: Path) -> dict[str, int]:
         if not plan.out_of_core:
-            tables = sides.tables(job, in_memory(job.directory), layout.nested)
+            tables = sides.tables(job, ways.in_memory(job.directory), layout.nested)
             return {"pairs": write_tables(tables, path, schema, layout)}
         metric, threads, progress = options
+        join: PiecesJoin | DiskJoin
         with stages(progress, work["command"], predicted_work(plan, work.get("k"))) as begin_stage:
-            join = DiskJoin(job, sides.queries, sides.items, plan, metric, threads, begin_stage)
-            parts = from_disk(join, write_part)
+            if plan.pieces is None:
+                join = DiskJoin(job, sides.queries, sides.items, plan, metric, threads, begin_stage)
+                tables = stored_tables(ways.from_disk(join, write_part), schema)
+            else:
+                join = PiecesJoin(job, sides, plan, known, begin_stage)
+                found = join.pairs(ways.of_piece)
+                if layout.nested:
+                    found = by_query(found, sides.rows(), job.directory)
+                tables = sides.tables(job, found, layout.nested)
             begun, told = time.perf_counter(), begin_stage("write")
-            pairs = write_tables(stored_tables(parts, schema), path, schema, layout)
+            pairs = write_tables(tables, path, schema, layout)
             if told:
                 told(1, 1)
         seconds.update(join.seconds, write=time.perf_counter() - begun)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lshjoin.arrays.neighbors import RadiusNeighbors
 from lshjoin.base.columns import taken
 
 if TYPE_CHECKING:
@@ -28,6 +29,21 @@ class Found(NamedTuple):
     counts: NDArray[np.int64]  #: (n,), how many pairs each has
     items: NDArray[np.int64]  #: (pairs,), rows, by query
     distances: NDArray[Any]  #: (pairs,)
+
+    def left(self) -> NDArray[np.int64]:
+        """(pairs,), the query of each pair."""
+        return np.repeat(self.queries, self.counts)
+
+    def only(self, kept: NDArray[np.bool_]) -> Found:
+        """The pairs that are kept, of the same queries."""
+        before = np.concatenate([[0], np.cumsum(kept)])
+        ends = np.concatenate([[0], np.cumsum(self.counts)])
+        counts = np.diff(before[ends])
+        return Found(self.queries, counts, self.items[kept], self.distances[kept])
+
+
+#: Which pairs of a row of queries and one of items can be in a result.
+MayBe = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 
 
 def pairs_schema(
@@ -69,6 +85,11 @@ def of_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[Found]:
         yield Found(queries, np.ones(len(queries), np.int64), items, distances)
 
 
+def of_radius(queries: NDArray[np.int64], near: RadiusNeighbors) -> Iterator[Found]:
+    """The pairs of a radius join of all these queries."""
+    yield Found(queries, np.diff(near.lims), near.indices, near.distances)
+
+
 def pair_tables(
     found: Iterable[Found], schema: pa.Schema, query_ids: pa.Array | None, item_ids: pa.Array | None
 ) -> Iterator[pa.Table]:
@@ -108,7 +129,7 @@ def _table(
     items = named(found.items, item_ids, fields.field("item").type)
     # Of no pairs it is not known what the distances would have been.
     distances = pa.array(found.distances).cast(fields.field("distance").type)
-    queries = found.queries if nested else np.repeat(found.queries, found.counts)
+    queries = found.queries if nested else found.left()
     columns = [named(queries, query_ids, schema.field("query").type), items, distances]
     if nested:
         ends = np.concatenate([[0], np.cumsum(found.counts)]).astype(np.int32)

@@ -16,14 +16,51 @@ import numpy as np
 from lshjoin import engine
 from lshjoin.base import html
 from lshjoin.base.plan import JoinPlan
+from lshjoin.files.groups import Groups, pack
+from lshjoin.files.keys import NO_KEYS, KeyColumns
 
 #: Bytes of Python, its libraries and threads, with nothing to do.
 _BASE = 192 << 20
 #: Bytes of vectors on their way to an index: the fewest that are worth it, and what more does not
 #: speed up.
 _BATCH = 1 << 20, 256 << 20
+#: Bytes of the key of a row, here and in the engine.
+_KEY = 8
 #: Queries of a chunk, at least.
 _LEAST_CHUNK = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What is to be joined."""
+
+    queries: int | None  #: rows; None where items are joined with themselves
+    items: int  #: rows
+    dim: int  #: values of a row
+    dtype: np.dtype[Any]  #: of both sides
+    keys: KeyColumns = NO_KEYS
+    groups: Groups | None = None  #: by the keys within which rows are joined, if there are some
+
+    def asked(self) -> int:
+        """How many queries there are."""
+        return self.items if self.queries is None else self.queries
+
+    def of(self, groups: Groups) -> Rows:
+        """Those of some groups, of which one alone has no need of keys."""
+        queries, items = groups.rows()
+        if len(groups) > 1:
+            return dataclasses.replace(self, queries=queries, items=items, groups=groups)
+        keys = self.keys._replace(within=None)
+        return dataclasses.replace(self, queries=queries, items=items, keys=keys, groups=None)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What groups of rows are packed into, where all of them do not fit in memory."""
+
+    groups: int  #: that can have pairs
+    count: int  #: pieces, each of which is joined on its own
+    large: int  #: of these, how many are one group that is larger than memory
 
 
 @dataclass(frozen=True)
@@ -32,12 +69,17 @@ class FilesPlan:
 
     In memory, both sides are read and joined there. Out of core, items are written to an index on
     disk, in which rows that are near lie together, and joined with queries a chunk at a time.
+    Within groups, rows are written to pieces of whole groups instead, each of which is a join of
+    its own, in memory unless one group alone is too large for it.
     """
 
-    join: JoinPlan  #: which pairs are compared
+    #: Which pairs are compared; in pieces, unless it was asked for, what one that is too large for
+    #: memory follows: others have plans of their own.
+    join: JoinPlan
     queries: int
     items: int
     dim: int
+    k: int | None  #: neighbours that a query is to have; None for all within a radius
     memory_limit: int  #: bytes
     resident: dict[str, int]  #: bytes in memory, of what; files that are mapped are not counted
     reads: dict[str, tuple[int, int]]  #: bytes of what is read, and how many times
@@ -46,12 +88,13 @@ class FilesPlan:
     #: Vectors that an index is learnt from at a time, and that are on their way to it after
     #: that; None in memory.
     batches: tuple[int, int] | None
+    pieces: Pieces | None = None  #: within groups that memory does not hold together
     seconds: float | None = None  #: about, by a sample; None where none was joined
 
     @property
     def out_of_core(self) -> bool:
-        """Whether the join goes by an index on disk."""
-        return self.chunk is not None
+        """Whether the join goes by an index, or pieces, on disk."""
+        return self.chunk is not None or self.pieces is not None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -72,8 +115,12 @@ class FilesPlan:
         if self.chunk is not None:
             number = math.ceil(self.queries / self.chunk)
             where = f"out of core: {number} chunks of {self.chunk:,} queries"
+        if self.pieces is not None:
+            where = f"out of core: {self.pieces.groups:,} groups in {self.pieces.count:,} pieces"
+            if self.pieces.large:
+                where += f", {self.pieces.large:,} of them larger than memory"
         lines = [
-            *str(self.join).splitlines(),
+            *self._join_lines(),
             f"rows    {self.queries:,} queries, {self.items:,} items of {self.dim} dimensions, "
             + where,
             f"memory  {_size(sum(self.resident.values()))} of {_size(self.memory_limit)}: "
@@ -84,6 +131,12 @@ class FilesPlan:
         if self.seconds is not None:
             lines.append(f"time    about {_time(self.seconds)}")
         return "\n".join(lines)
+
+    def _join_lines(self) -> list[str]:
+        recall = json.loads(self.join.to_json()).get("until_recall")
+        if self.pieces is None or self.pieces.large or recall is None:
+            return str(self.join).splitlines()
+        return [f"recall  {recall} in each piece, by a plan of its own"]
 
 
 def predicted_work(plan: FilesPlan, k: int | None) -> dict[str, float]:
@@ -96,6 +149,12 @@ def predicted_work(plan: FilesPlan, k: int | None) -> dict[str, float]:
         join = 1.3e-11 * plan.queries * values
     else:
         join = 1.2e-9 * plan.queries * plan.items**0.35 * plan.dim
+    if plan.pieces is not None:
+        return {
+            "pieces": 4.2e-8 * values,
+            "join": join,
+            "write": 1.2e-7 * plan.queries * (k or 1),
+        }
     return {
         "learn": 2.3e-8 * values,
         "assign": 4.5e-9 * plan.items * max(plan.dim, plan.items**0.5),
@@ -112,39 +171,32 @@ def partitions_until(recall: float, items: int, seed: int) -> JoinPlan:
 
 
 def plan_files(
-    join: JoinPlan,
-    queries: int | None,
-    items: int,
-    dim: int,
-    dtype: np.dtype[Any],
-    k: int | None,
-    memory_limit: int,
+    join: JoinPlan, rows: Rows, k: int | None, memory_limit: int, more: int = 0
 ) -> FilesPlan:
     """In memory where there is enough for both sides, else out of core.
 
     Args:
         join: what is compared.
-        queries: rows; None where items are joined with themselves.
-        items: rows.
-        dim: values of a row.
-        dtype: of both sides.
+        rows: of both sides.
         k: neighbours a query; None where pairs are within a radius.
         memory_limit: bytes.
+        more: neighbours that a query may find beside these out of core.
 
     Raises:
-        ValueError: when the limit is too small, or too small for float64, which no index holds.
+        ValueError: when the limit is too small, or too small for float64, which no index holds,
+            or for the nearest of other keys, which no index finds.
     """
-    native = _native(join, queries, items, dim, k, max(dtype.itemsize, 4))
-    asked = items if queries is None else queries
-    reads = {} if queries is None else {"queries": (queries * dtype.itemsize * dim, 1)}
-    reads["items"] = (items * dtype.itemsize * dim, 1)
+    asked, row_bytes = rows.asked(), rows.dtype.itemsize * rows.dim
+    reads = {} if rows.queries is None else {"queries": (rows.queries * row_bytes, 1)}
+    reads["items"] = (rows.items * row_bytes, 1)
     plan = FilesPlan(
         join=join,
         queries=asked,
-        items=items,
-        dim=dim,
+        items=rows.items,
+        dim=rows.dim,
+        k=k,
         memory_limit=memory_limit,
-        resident={"Python": _BASE} | json.loads(native.in_memory()),
+        resident=_in_memory(join, rows, k),
         reads=reads,
         writes={"pairs": 20 * asked * (k or 1)},
         chunk=None,
@@ -152,13 +204,65 @@ def plan_files(
     )
     if sum(plan.resident.values()) <= memory_limit:
         return plan
-    if dtype == np.float64:
+    if rows.groups is not None:
+        return _in_pieces(plan, rows, rows.groups, more)
+    if rows.keys.apart is not None and k is not None:
+        raise ValueError(
+            f"the nearest rows of other keys are found in memory alone, which takes "
+            f"{_size(sum(plan.resident.values()))}: raise memory_limit from "
+            f"{_size(memory_limit)}, or join within groups that fit"
+        )
+    if rows.dtype == np.float64:
         raise ValueError(
             f"float64 vectors are joined in memory alone, which takes "
             f"{_size(sum(plan.resident.values()))}; write them as float32, or raise memory_limit "
             f"from {_size(memory_limit)}"
         )
-    return _out_of_core(plan, native)
+    found = None if k is None else k + more
+    return _out_of_core(plan, _native(join, rows.queries, rows.items, rows.dim, found))
+
+
+def _in_memory(join: JoinPlan, rows: Rows, k: int | None) -> dict[str, int]:
+    """Bytes of a join in memory, of what."""
+    width = max(rows.dtype.itemsize, 4)
+    native = _native(join, rows.queries, rows.items, rows.dim, k, width)
+    resident: dict[str, int] = {"Python": _BASE} | json.loads(native.in_memory())
+    if columns := len(rows.keys.names()):
+        both = rows.items + (rows.queries or 0)
+        resident["keys"] = columns * _KEY * both
+    if rows.groups is not None and len(rows.groups):
+        queries, items = rows.groups.part(0, 1).rows()
+        resident["rows of a group"] = (items + (queries or 0)) * width * rows.dim
+    return resident
+
+
+def pack_rows(join: JoinPlan, rows: Rows, k: int | None, memory_limit: int) -> list[Groups]:
+    """The pieces that groups of rows are joined in."""
+    assert rows.groups is not None
+
+    def fits(groups: Groups) -> bool:
+        return sum(_in_memory(join, rows.of(groups), k).values()) <= memory_limit
+
+    return pack(rows.groups, fits)
+
+
+def _in_pieces(plan: FilesPlan, rows: Rows, groups: Groups, more: int) -> FilesPlan:
+    pieces = pack_rows(plan.join, rows, plan.k, plan.memory_limit)
+    # Which tells, before hours of work, whether there is one that no way leads to.
+    plans = [
+        plan_files(plan.join, rows.of(piece), plan.k, plan.memory_limit, more) for piece in pieces
+    ]
+    large = sum(of_piece.out_of_core for of_piece in plans)
+    residents = [of_piece.resident for of_piece in plans] or [{"Python": _BASE}]
+    queries, items = groups.rows()
+    size = (items + (queries or 0)) * rows.dtype.itemsize * rows.dim
+    return dataclasses.replace(
+        plan,
+        resident=max(residents, key=lambda resident: sum(resident.values())),
+        reads=plan.reads | {"pieces": (size, 1)},
+        writes={"pieces": size} | plan.writes,
+        pieces=Pieces(len(groups), len(pieces), large),
+    )
 
 
 def chunk_rows(plan: FilesPlan, fixed: JoinPlan, k: int, with_itself: bool) -> int:

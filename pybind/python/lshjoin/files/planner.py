@@ -7,11 +7,15 @@ import json
 import time
 from typing import SupportsIndex
 
+import numpy as np
+
 from lshjoin.arrays.knn import knn_join, plan_knn_join
 from lshjoin.arrays.neighbors import NearestMetric
 from lshjoin.base.checks import to_bytes, to_k, to_natural, to_recall
 from lshjoin.base.places import Filesystem
 from lshjoin.base.plan import JoinPlan
+from lshjoin.files.groups import Counts
+from lshjoin.files.keys import KeyColumns
 from lshjoin.files.plan import FilesPlan, partitions_until
 from lshjoin.files.sides import Sides
 from lshjoin.files.sources import Source
@@ -30,6 +34,8 @@ def plan_knn_join_files(
     id_column: str | None = None,
     filesystem: Filesystem | None = None,
     metric: NearestMetric = "euclidean",
+    within: str | None = None,
+    apart: str | None = None,
     recall: float = 0.95,
     seed: SupportsIndex = 0,
     memory_limit: int | str | None = None,
@@ -53,11 +59,14 @@ def plan_knn_join_files(
         time    about ... seconds
     """
     k, recall, seed = to_k(k), to_recall(recall), to_natural("seed", seed)
-    sides = Sides.open(queries, items, column, id_column, filesystem)
+    keys = KeyColumns(within, apart)
+    sides = Sides.open(queries, items, column, id_column, filesystem, keys)
     join = partitions_until(recall, len(sides.items), seed)
     plan = sides.files_plan(join, k, to_bytes(memory_limit))
     if not plan.out_of_core:
-        join = plan_knn_join(*sides.vectors(), k=k, metric=metric, recall=recall, seed=seed)
+        join = plan_knn_join(
+            *sides.vectors(), k=k, metric=metric, **sides.row_keys(), recall=recall, seed=seed
+        )
         plan = dataclasses.replace(plan, join=join)
     return timed(sides, plan, k, metric)
 
@@ -77,12 +86,20 @@ def timed(sides: Sides, plan: FilesPlan, k: int, metric: NearestMetric) -> Files
     start = time.perf_counter()
     knn_join(items=sample, k=k, metric=metric, plan=join, progress=False)
     joining = time.perf_counter() - start
-    larger = plan.items / rows
+    asked, items = _by_group(sides, plan)
+    larger = items / rows
     if join == JoinPlan.exact():
         # One side in memory compares each pair once, two sides or chunks both ways.
-        more = larger * (1 if sides.queries is None and not plan.out_of_core else 2)
+        more = larger * (1.0 if sides.queries is None and plan.chunk is None else 2.0)
     else:
         more = larger**_GROWTH
     bytes_read = sum(size * times for size, times in plan.reads.values())
-    seconds = reading * bytes_read + joining * plan.queries / rows * more
+    seconds = reading * bytes_read + joining / rows * float((asked * more).sum())
     return dataclasses.replace(plan, seconds=seconds)
+
+
+def _by_group(sides: Sides, plan: FilesPlan) -> tuple[Counts, Counts]:
+    """How many queries are joined with how many items, in each group of rows that are."""
+    if sides.groups is None:
+        return np.array([plan.queries]), np.array([plan.items])
+    return sides.groups.asked(), sides.groups.items

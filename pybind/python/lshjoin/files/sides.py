@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lshjoin.arrays.exclude import Excluded
 from lshjoin.base.places import Filesystem
 from lshjoin.base.plan import JoinPlan
-from lshjoin.files.datasets import Dataset, open_dataset
+from lshjoin.files.datasets import Dataset, open_side
+from lshjoin.files.groups import Groups
 from lshjoin.files.job import Job
-from lshjoin.files.pairs import Found, pair_tables, pairs_schema
-from lshjoin.files.plan import FilesPlan, plan_files
+from lshjoin.files.keys import NO_KEY, NO_KEYS, KeyColumns, column_codes, common_type
+from lshjoin.files.pairs import Found, MayBe, pair_tables, pairs_schema
+from lshjoin.files.plan import FilesPlan, Rows, plan_files
 from lshjoin.files.sources import Source
 from lshjoin.files.stored_ids import row_ids
 
@@ -27,6 +32,7 @@ class Sides:
 
     queries: Dataset | None
     items: Dataset
+    keys: KeyColumns = NO_KEYS
 
     @classmethod
     def open(
@@ -36,21 +42,27 @@ class Sides:
         column: str | None,
         ids: str | None,
         filesystem: Filesystem | None = None,
+        keys: KeyColumns = NO_KEYS,
     ) -> Sides:
         if items is None:
             queries, items = None, queries
         if items is None:
             raise TypeError("there is nothing to join; pass queries and items, or one of them")
-        of_items = open_dataset(items, column, ids, filesystem=filesystem)
+        of_items = open_side(items, column, ids, filesystem, keys.names())
         if queries is None:
-            return cls(None, of_items)
-        of_queries = open_dataset(queries, column, ids, filesystem=filesystem)
+            return cls(None, of_items, keys)._checked()
+        of_queries = open_side(queries, column, ids, filesystem, keys.names())
         if of_queries.dim != of_items.dim:
             raise ValueError(
                 f"queries have {of_queries.dim} dimensions ({of_queries.files[0].path}) but items "
                 f"have {of_items.dim} ({of_items.files[0].path})"
             )
-        return cls(of_queries, of_items)
+        return cls(of_queries, of_items, keys)._checked()
+
+    def _checked(self) -> Sides:
+        for name in self.keys.names():
+            common_type(name, [*self.all().values()])
+        return self
 
     def all(self) -> dict[str, Dataset]:
         sides = {"queries": self.queries, "items": self.items}
@@ -65,12 +77,62 @@ class Sides:
 
     def work(self) -> dict[str, Any]:
         """What tells one job on these from another."""
-        return {name: side.identity for name, side in self.all().items()}
+        return self.keys._asdict() | {name: side.identity for name, side in self.all().items()}
 
-    def files_plan(self, join: JoinPlan, k: int | None, memory_limit: int) -> FilesPlan:
+    def files_plan(
+        self, join: JoinPlan, k: int | None, memory_limit: int, more: int = 0
+    ) -> FilesPlan:
+        return plan_files(join, self.shape(), k, memory_limit, more)
+
+    def shape(self) -> Rows:
         queries = None if self.queries is None else len(self.queries)
-        items, dim = len(self.items), self.items.dim
-        return plan_files(join, queries, items, dim, self.dtype(), k, memory_limit)
+        dim, dtype = self.items.dim, self.dtype()
+        return Rows(queries, len(self.items), dim, dtype, self.keys, self.groups)
+
+    @cached_property
+    def groups(self) -> Groups | None:
+        """Of rows that may be neighbours; None where all may."""
+        if self.keys.within is None:
+            return None
+        codes = column_codes(self.keys.within, [*self.all().values()])
+        return Groups.of(codes[0] if len(codes) > 1 else None, codes[-1])
+
+    def may_be(self, known: Excluded | None) -> MayBe | None:
+        """Which pairs of near rows may be in a result; None where all may.
+
+        Those that are not known, of rows of different keys where these are to be kept apart.
+        """
+        apart = self._apart()
+        if known is None:
+            return apart
+        return lambda left, right: (
+            ~known.has(left, right) & (True if apart is None else apart(left, right))
+        )
+
+    def _apart(self) -> MayBe | None:
+        if self.keys.apart is None:
+            return None
+        codes = column_codes(self.keys.apart, [*self.all().values()])
+        of_queries, of_items = codes[0], codes[-1]
+
+        def may_be(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
+            codes = of_queries[left]
+            different: NDArray[np.bool_] = (codes != of_items[right]) | (codes == NO_KEY)
+            return different
+
+        return may_be
+
+    def row_keys(self) -> dict[str, Any]:
+        """The keys of both sides, by what a join in memory calls them."""
+        import pyarrow as pa
+
+        found = {}
+        for option, column in self.keys._asdict().items():
+            if column is not None:
+                codes = column_codes(column, [*self.all().values()])
+                keys = tuple(pa.array(side, mask=side == NO_KEY) for side in codes)
+                found[option] = keys if len(keys) > 1 else keys[0]
+        return found
 
     def vectors(self) -> tuple[Any, Any]:
         return None if self.queries is None else self.queries.read(), self.items.read()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
@@ -34,14 +34,20 @@ class SourceFile:
     """A file of a source."""
 
     place: Place
-    #: The id of all its rows, where a folder's name says it: ``day=1``, as Hive has it.
-    id: pa.Scalar | None = None
+    #: What names of folders say of all its rows, by column: ``day=1``, as Hive has it.
+    said: Mapping[str, pa.Scalar]
 
 
 def source_files(
-    source: Source, filesystem: Filesystem | None, column: str | None, id_column: str | None
+    source: Source,
+    filesystem: Filesystem | None,
+    column: str | None,
+    id_column: str | None,
+    keys: Sequence[str],
 ) -> list[SourceFile]:
     """The files of a source, those of a folder or pattern in the order of their names.
+
+    Beside the vectors, ids and keys are to be read, which names of folders may say.
 
     Raises:
         FileNotFoundError: when there are none.
@@ -50,24 +56,33 @@ def source_files(
         ValueError: for a URL of an unknown kind, and a Delta table that can't be read.
     """
     if isinstance(source, Sequence) and not isinstance(source, str):
-        parts = [source_files(part, filesystem, column, id_column) for part in source]
+        parts = [source_files(part, filesystem, column, id_column, keys) for part in source]
         if not parts:
             raise FileNotFoundError("no files are given; pass a file, a folder or a glob pattern")
         return [file for files in parts for file in files]
+    names = dict.fromkeys([*keys] if id_column is None else [id_column, *keys])
     if not isinstance(source, (str, os.PathLike)):
         if filesystem is not None:
             raise TypeError(
                 f"filesystem= is for paths, but a source is a {type(source).__name__}; leave it out"
             )
-        files = _of_pyarrow(source, id_column)
-        return [SourceFile(spooled(source, column, id_column))] if files is None else files
+        files = _of_pyarrow(source, names)
+        if files is not None:
+            return files
+        return [SourceFile(spooled(source, column, id_column, keys), {})]
     at = place(source, filesystem)
     info = _info(at)
     if _is_folder(info) and _is_folder(_info(_below(at, _DELTA))):
-        return _of_delta(at, id_column)
+        return _of_delta(at, names)
     found = _places(at, info)
-    ids = [None] * len(found) if id_column is None else _hive(found, id_column)
-    return [SourceFile(*file) for file in zip(found, ids, strict=True)]
+    said = {name: _hive(found, name) for name in names}
+    return [
+        SourceFile(
+            file,
+            {name: of_file for name, of in said.items() if (of_file := of[number]) is not None},
+        )
+        for number, file in enumerate(found)
+    ]
 
 
 def _places(at: Place, info: pafs.FileInfo) -> list[Place]:
@@ -138,7 +153,7 @@ def _hive(files: list[Place], name: str) -> list[pa.Scalar | None]:
     return [value if name in said else None for value, said in zip(values, keys, strict=True)]
 
 
-def _of_pyarrow(table: Table, id_column: str | None, before: str = "") -> list[SourceFile] | None:
+def _of_pyarrow(table: Table, names: Iterable[str], before: str = "") -> list[SourceFile] | None:
     """The files of a dataset of pyarrow; None for what is not in files as it is."""
     import pyarrow as pa
     import pyarrow.dataset as pads
@@ -157,9 +172,11 @@ def _of_pyarrow(table: Table, id_column: str | None, before: str = "") -> list[S
     for fragment in fragments:
         file = StoredFile(fragment.filesystem, fragment.path, before, kind)
         keys = pads.get_partition_keys(fragment.partition_expression)
-        said = None
-        if id_column in keys:
-            said = pa.scalar(keys[id_column], table.schema.field(id_column).type)
+        said = {
+            name: pa.scalar(keys[name], table.schema.field(name).type)
+            for name in names
+            if name in keys
+        }
         files.append(SourceFile(file, said))
     return files
 
@@ -173,7 +190,7 @@ def _is_cut(fragment: pads.Fragment) -> bool:
     return bool(fragment.num_row_groups != fragment.metadata.num_row_groups)
 
 
-def _of_delta(folder: Place, id_column: str | None) -> list[SourceFile]:
+def _of_delta(folder: Place, names: Iterable[str]) -> list[SourceFile]:
     """The current files of a Delta table, in the order of their names."""
     if isinstance(folder, StoredFile):
         raise ValueError(
@@ -192,7 +209,7 @@ def _of_delta(folder: Place, id_column: str | None) -> list[SourceFile]:
         table = DeltaTable(folder).to_pyarrow_dataset()
     except DeltaError as error:
         raise ValueError(f"{folder} is a Delta table that can't be read: {error}") from None
-    files = _of_pyarrow(table, id_column, f"{folder}/")
+    files = _of_pyarrow(table, names, f"{folder}/")
     if files is None:
         raise FileNotFoundError(f"{folder} is a Delta table without files")
     return sorted(files, key=lambda file: str(file.place))

@@ -9,16 +9,17 @@ import hashlib
 import shutil
 import sys
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
+from lshjoin.base.keys import keys_as
 from lshjoin.base.places import StoredFile
 from lshjoin.base.vectors import column_matrix
-from lshjoin.files.formats import field_of, ids_of, only_vector_column
+from lshjoin.files.formats import field_of, ids_of, keys_of, only_vector_column
 from lshjoin.files.ids import plain_ids
 
 if TYPE_CHECKING:
@@ -50,8 +51,10 @@ class SpooledFile(StoredFile):
         return {"path": str(self), "digest": self.digest}
 
 
-def spooled(table: Table, column: str | None, id_column: str | None) -> SpooledFile:
-    """The vectors and ids of a table in a temporary file, where ``tempfile`` has those.
+def spooled(
+    table: Table, column: str | None, id_column: str | None, keys: Sequence[str]
+) -> SpooledFile:
+    """The vectors, ids and keys of a table in a temporary file, where ``tempfile`` has those.
 
     Raises:
         TypeError, ValueError: for what is no table, has no such columns or other vectors.
@@ -61,7 +64,7 @@ def spooled(table: Table, column: str | None, id_column: str | None) -> SpooledF
     directory = mkdtemp(prefix="lshjoin-")
     path = Path(directory, "table.arrow")
     try:
-        digest = _write(table, column, id_column, path)
+        digest = _write(table, column, id_column, keys, path)
     except BaseException:
         shutil.rmtree(directory)
         raise
@@ -70,19 +73,21 @@ def spooled(table: Table, column: str | None, id_column: str | None) -> SpooledF
     return file
 
 
-def _write(table: Table, column: str | None, id_column: str | None, path: Path) -> str:
-    """Writes a table's vectors and ids; returns the digest of them."""
+def _write(
+    table: Table, column: str | None, id_column: str | None, keys: Sequence[str], path: Path
+) -> str:
+    """Writes a table's vectors, ids and keys; returns the digest of them."""
     import pyarrow as pa
 
     name, computed = type(table).__name__, path.with_name("computed.arrow")
-    wanted = [one for one in (column, id_column) if one] if column else None
+    wanted = [*dict.fromkeys(one for one in (column, id_column, *keys) if one)] if column else None
     schema, batches = _batches(table, wanted, computed)
     column = column or only_vector_column(schema, name)
-    type_of_ids = ids_of(schema, id_column, name)
-    # Without rows there are vectors of any length.
-    empty = pa.schema({column: field_of(schema, column, name).type})
+    types = keys_of(schema, keys, name)
     if id_column:
-        empty = empty.append(pa.field(id_column, type_of_ids))
+        types[id_column] = ids_of(schema, id_column, name)
+    # Without rows there are vectors of any length.
+    empty = pa.schema({column: field_of(schema, column, name).type, **types})
     digests = {one: hashlib.blake2b() for one in empty.names}
     writer, rows, dim = None, 0, None
     for batch in batches:
@@ -93,10 +98,12 @@ def _write(table: Table, column: str | None, id_column: str | None, path: Path) 
         rows, dim = rows + len(vectors), vectors.shape[1]
         digests[column].update(vectors.data)
         columns = {column: pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)}
-        if id_column:
-            ids = plain_ids(batch.column(schema.get_field_index(id_column)), type_of_ids)
-            digests[id_column].update("".join(f"{one!r}," for one in ids.to_pylist()).encode())
-            columns[id_column] = ids
+        for of_rows, kind in types.items():
+            stored = batch.column(schema.get_field_index(of_rows))
+            as_stored = plain_ids if of_rows == id_column else keys_as
+            values = as_stored(stored, kind)
+            digests[of_rows].update("".join(f"{one!r}," for one in values.to_pylist()).encode())
+            columns[of_rows] = values
         written = pa.record_batch(columns)
         writer = writer or pa.ipc.new_file(path, written.schema)
         writer.write_batch(written)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, cast, get_args
 
 import numpy as np
 
+from lshjoin.arrays.exclude import pair_columns
+from lshjoin.arrays.ids import Ids
 from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import Edges, NearestMetric, Neighbors, RadiusNeighbors
+from lshjoin.arrays.radii import Radius
 from lshjoin.arrays.radius import radius_join
-from lshjoin.base.keys import RowKeys
 from lshjoin.base.progress import Progress
 from lshjoin.frames.adapters import (
     Dataset,
     Frame,
     memory_for,
     naming_sides,
+    open_frame,
     open_pair,
     side_column,
     vectors_of,
@@ -26,10 +30,13 @@ from lshjoin.frames.adapters import (
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 
 How = Literal["inner", "left"]
 Find = Callable[..., Neighbors | RadiusNeighbors]
+
+SIDES = "left", "right"
 
 DISTANCE = "distance"
 
@@ -40,10 +47,13 @@ def join(
     *,
     on: str,
     k: SupportsIndex | None = None,
-    radius: float | None = None,
+    radius: Radius | str | None = None,
+    max_neighbors: SupportsIndex | None = None,
     metric: NearestMetric = "euclidean",
     within: str | None = None,
     apart: str | None = None,
+    exclude: object = None,
+    ids: str | None = None,
     recall: float | None = None,
     how: How = "inner",
     suffixes: tuple[str, str] = ("_left", "_right"),
@@ -63,12 +73,20 @@ def join(
         on: the column of vectors, in both frames: lists or arrays of one length.
         k: the nearest so many for each row of ``left``, at least 1; 10 without a radius.
         radius: in the place of ``k``, all that are nearer (strictly), in the units of the metric.
+            A column of ``left``, or an array of one number for each of its rows, is a radius for
+            each row, as for :func:`radius_join`.
+        max_neighbors: with a radius, the nearest so many of those within it for each row of
+            ``left``, at least 1.
         metric: "euclidean", "manhattan", "cosine" (1 - cosine similarity) or, for ``k``,
             "inner_product" (its negative is the distance).
         within: a column of keys, integers or strings, in both frames: only rows of equal keys are
             joined, as within a country or a postcode. A row whose key is null has no neighbours.
         apart: a column of keys in both frames: only rows of different keys are joined, so that none
             finds its own document or user. A row whose key is null may find any.
+        exclude: pairs that are known and are to be left out: a frame whose first two columns are of
+            ``left`` and of ``right``, or (p, 2) array-like; by ``ids`` or else row numbers. Of one
+            frame joined with itself both ways. The next nearest take their places.
+        ids: the column of ids in both frames by which ``exclude`` names rows, each once.
         recall: the share of the true neighbours to find, as for :func:`knn_join`; 0.95 if None.
             A radius finds all.
         how: "inner", or "left" to keep rows of ``left`` without a neighbour, once, with nulls.
@@ -111,12 +129,23 @@ def join(
         │ meow ┆ tom  ┆ 1.0      │
         │ brum ┆ null ┆ null     │
         └──────┴──────┴──────────┘
+        >>> known = pl.DataFrame({"word": ["cat"], "other": ["tom"]})
+        >>> lshjoin.join(words, on="vector", k=1, exclude=known, ids="word").rows()
+        [('cat', 'car', 5.830951894845301), ('tom', 'car', 5.0), ('car', 'tom', 5.0)]
+        >>> words = words.with_columns(reach=pl.Series([1.5, 0.5, 5.5]))
+        >>> near = lshjoin.join(words, on="vector", radius="reach", columns=["word"])
+        >>> near.rows()
+        [('cat', 'tom', 1.0), ('car', 'tom', 5.0)]
         >>> words = words.with_columns(animal=pl.Series([True, True, False]))
         >>> lshjoin.join(words, on="vector", k=1, apart="animal", columns=["word"]).rows()
         [('cat', 'car', 5.830951894845301), ('tom', 'car', 5.0), ('car', 'tom', 5.0)]
     """
     if k is not None and radius is not None:
         raise TypeError("pass either k or radius: the nearest so many, or all that are nearer")
+    if max_neighbors is not None and radius is None:
+        raise TypeError("max_neighbors is for a radius: without one, pass k")
+    if ids is not None and exclude is None:
+        raise TypeError("ids is for exclude, the pairs that it names: the result has all columns")
     if radius is not None and recall is not None:
         raise TypeError("recall is for k: within a radius all neighbours are found")
     if how not in get_args(How):
@@ -127,38 +156,32 @@ def join(
     find: Find = (
         partial(knn_join, k=10 if k is None else k, recall=recall, **common)
         if radius is None
-        else partial(radius_join, radius=radius, **common)
+        else partial(radius_join, max_neighbors=max_neighbors, **common)
     )
-    keys = {"within": within, "apart": apart}
-    joined = partial(
-        _joined, find=find, on=on, keys=keys, how=how, suffixes=suffixes, columns=columns
-    )
+    by_row = ByRow(within, apart, radius, exclude, ids)
+    joined = partial(_joined, find=find, on=on, how=how, suffixes=suffixes, columns=columns)
     if _is_lazy(left):
-        return cast(Dataset, _lazily(cast("pl.LazyFrame", left), right, joined))
-    return cast(Dataset, joined(left, _collected(right)))
+        return cast(Dataset, _lazily(cast("pl.LazyFrame", left), right, joined, by_row))
+    return cast(Dataset, joined(left, _collected(right), by_row))
 
 
 def _joined(
     left: object,
     right: object,
+    by_row: ByRow,
     *,
     find: Find,
     on: str,
-    keys: Mapping[str, str | None],
     how: How,
     suffixes: tuple[str, str],
     columns: Sequence[str] | None,
 ) -> Any:
     """The join of frames that are not lazy; of one with itself if ``right`` is None."""
-    frames = open_pair(left, left if right is None else right, ("left", "right"))
-    vectors = vectors_of(frames, on, ("left", "right"))
+    frames = open_pair(left, left if right is None else right, SIDES)
+    vectors = vectors_of(frames, on, SIDES)
     kept = [_kept(frame, on, columns) for frame in frames]
     _check_known(columns, frames)
-    of_rows = {
-        name: _keys(frames, column, right is None)
-        for name, column in keys.items()
-        if column is not None
-    }
+    of_rows = by_row.options(frames, right is None)
     with naming_sides("left", "left" if right is None else "right"):
         pairs = find(None if right is None else vectors[0], vectors[1], **of_rows).to_edges()
     if how == "left":
@@ -171,13 +194,68 @@ def _joined(
         return rows[0].beside(rows[1], DISTANCE, pairs.distance).data
 
 
-def _keys(frames: tuple[Frame, Frame], column: str, self_join: bool) -> RowKeys:
-    """The keys in a column of both frames; of one where it is joined with itself."""
+@dataclass(frozen=True)
+class ByRow:
+    """What says by row which pairs are wanted."""
+
+    within: str | None  #: a column of keys
+    apart: str | None  #: a column of keys
+    radius: Radius | str | None  #: a column of the left frame, an array or a number
+    exclude: object  #: pairs that are left out
+    ids: str | None  #: the column by which these name rows
+
+    def of_no_rows(self) -> ByRow:
+        """The same for frames without rows."""
+        radius = None if self.radius is None else 0.0
+        return replace(self, radius=radius, exclude=None)
+
+    def options(self, frames: tuple[Frame, Frame], self_join: bool) -> dict[str, Any]:
+        """What the join of the vectors is passed."""
+        found: dict[str, Any] = {}
+        for name, column in (("within", self.within), ("apart", self.apart)):
+            if column is not None:
+                keys = _both(frames, column)
+                found[name] = keys[0] if self_join else keys
+        if isinstance(self.radius, str):
+            found["radius"] = side_column(frames[0], "left", self.radius)
+        elif self.radius is not None:
+            found["radius"] = self.radius
+        if self.exclude is not None:
+            pairs = _pair_columns(self.exclude)
+            if self.ids is not None:
+                pairs = self._rows(frames, pairs)
+            found["exclude"] = Edges(*pairs, np.empty(0))
+        return found
+
+    def _rows(self, frames: tuple[Frame, Frame], pairs: tuple[Any, Any]) -> tuple[Any, Any]:
+        """The rows of pairs of ids."""
+        assert self.ids is not None
+        columns = _both(frames, self.ids)
+        left, right = (
+            Ids(column, f"{self.ids} of {name}", len(column)).rows(of_pairs, "exclude")
+            for column, name, of_pairs in zip(columns, SIDES, pairs, strict=True)
+        )
+        return left, right
+
+
+def _both(frames: tuple[Frame, Frame], column: str) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """A column of both frames."""
     left, right = (
-        side_column(frame, name, column)
-        for frame, name in zip(frames, ("left", "right"), strict=True)
+        side_column(frame, name, column) for frame, name in zip(frames, SIDES, strict=True)
     )
-    return left if self_join else (left, right)
+    return left, right
+
+
+def _pair_columns(exclude: Any) -> tuple[Any, Any]:
+    """Those of the left and of the right, of a frame or an array."""
+    exclude = _collected(exclude)
+    if not hasattr(exclude, "columns") and not hasattr(exclude, "__arrow_c_stream__"):
+        return pair_columns(exclude)
+    frame = open_frame(exclude, "exclude")
+    if len(frame.columns) < 2:
+        raise ValueError(f"exclude must have two columns, of both sides, not {frame.columns}")
+    left, right = (frame.arrow_column(name) for name in frame.columns[:2])
+    return left, right
 
 
 def _kept(frame: Frame, on: str, columns: Sequence[str] | None) -> list[str]:
@@ -239,13 +317,15 @@ def _collected(frame: Any) -> Any:
     return frame.collect() if _is_lazy(frame) else frame
 
 
-def _lazily(left: pl.LazyFrame, right: Any, joined: Callable[[Any, Any], Any]) -> pl.LazyFrame:
+def _lazily(
+    left: pl.LazyFrame, right: Any, joined: Callable[[Any, Any, ByRow], Any], by_row: ByRow
+) -> pl.LazyFrame:
     """The join at the time of ``collect``; what columns it has, the join of no rows tells."""
     sides = (left, right)
     none = [_without_rows(side) if _is_lazy(side) else side for side in sides]
     return left.map_batches(
-        lambda frame: joined(frame, _collected(right)),
-        schema=joined(*none).schema,
+        lambda frame: joined(frame, _collected(right), by_row),
+        schema=joined(none[0], none[1], by_row.of_no_rows()).schema,
         # All rows and columns are needed, whatever is asked of the result.
         predicate_pushdown=False,
         projection_pushdown=False,
