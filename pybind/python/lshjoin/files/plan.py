@@ -303,9 +303,11 @@ def _out_of_core(plan: FilesPlan, native: engine.FileJoin) -> FilesPlan:
             f"vectors that take up more than memory_limit, {_size(limit)}, are joined by a plan "
             f"that is exact or of partitions, not {plan.join!r}"
         )
-    text = native.out_of_core(beside_python(limit), _BATCH)
+    beside = {what: size for what, size in plan.resident.items() if what in ("Python", "keys")}
+    room = max(limit - sum(beside.values()), 0)
+    text = native.out_of_core(room, _BATCH)
     if text is None:
-        least = _BASE + native.least(_BATCH)
+        least = sum(beside.values()) + native.least(_BATCH)
         raise ValueError(
             f"memory_limit is {_size(limit)}, but this join needs {_size(least)} at least"
         )
@@ -320,7 +322,7 @@ def _out_of_core(plan: FilesPlan, native: engine.FileJoin) -> FilesPlan:
     }
     return dataclasses.replace(
         plan,
-        resident={"Python": _BASE} | max(resident, key=lambda phase: sum(phase.values())),
+        resident=beside | max(resident, key=lambda phase: sum(phase.values())),
         reads=reads,
         writes={"index": codes + rows + 16 * plan.items} | plan.writes,
         chunk=told["chunk"],
