@@ -29,7 +29,8 @@ use crate::{
         report::Estimate,
     },
     ivf::{
-        coarse_quantiser::CoarseQuantiser,
+        centroids::ROUNDS,
+        coarse_quantiser::{CoarseQuantiser, LEARNT_FROM},
         margins::{ProbeStats, Reach, margin_for, probe_stats, recall_curve},
         state::{IvfState, PlannedJoin, learn},
         warm_start::WarmStart,
@@ -41,7 +42,7 @@ use crate::{
         prediction::{PlanStudy, PredictedPlan, Prediction, Setting},
     },
     recall::{
-        ground_truth::{GroundTruth, Split},
+        ground_truth::{self, GroundTruth, Split},
         others::Others,
     },
     vectors::{Sides, Vectors, duplicates::Distinct},
@@ -122,7 +123,9 @@ impl<'a> Planner<'a> {
         ctx.begin_stage("plan");
         let distinct = Distinct::of_input(&input, None, k, ctx)?;
         let (left, right) = Vectors::of_input(input, metric, distinct, ctx)?;
-        Ok(self.study((left.as_ref(), &right), k)?.1)
+        let studied = self.study((left.as_ref(), &right), k)?.1;
+        ctx.foresee(0.0); // no join follows
+        Ok(studied)
     }
 
     /// How to join these sides, and the plan with what is predicted of it.
@@ -162,6 +165,11 @@ impl<'a> Planner<'a> {
             return Ok((PlannedJoin::of(JoinPlan::Exact), study));
         }
 
+        // So far, as if all went well; held-out rows and lists are much of it.
+        let of_held_out = ground_truth::count(workload.left, k) as f64 * workload.right as f64;
+        let of_sample = (ROUNDS * LEARNT_FROM * list_counts[0] * list_counts[0]) as f64;
+        let of_row = list_counts[0] as f64 + LUCKY * workload.right as f64;
+        ctx.foresee(of_held_out + of_sample + workload.left as f64 * of_row);
         let mut ground_truth = GroundTruth::of(left, right, k, ctx)?;
         let near = furthest_lengths(sides, &ground_truth);
         let random = random_lengths(sides, &ground_truth, self.seed, ctx)?;

@@ -36,6 +36,8 @@ pub struct Context {
     cancelled: AtomicBool,
     done: AtomicU64,
     total: AtomicU64,
+    /// Steps that will probably be announced yet.
+    foreseen: AtomicU64,
     log: Mutex<Log>,
 }
 
@@ -57,6 +59,7 @@ impl Context {
             cancelled: AtomicBool::new(false),
             done: AtomicU64::new(0),
             total: AtomicU64::new(0),
+            foreseen: AtomicU64::new(0),
             log: Mutex::default(),
         }
     }
@@ -71,12 +74,12 @@ impl Context {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// Steps done and steps known of so far; what a step is depends on the work.
+    /// Steps done, and steps known of so far or foreseen; what a step is depends on the work. Of joins by
+    /// nearness, it mostly is a pair of rows that are compared, or what takes as long.
     pub fn progress(&self) -> (u64, u64) {
-        (
-            self.done.load(Ordering::Relaxed),
-            self.total.load(Ordering::Relaxed),
-        )
+        let done = self.done.load(Ordering::Relaxed);
+        let foreseen = self.foreseen.load(Ordering::Relaxed);
+        (done, self.total.load(Ordering::Relaxed) + foreseen)
     }
 
     /// What has been done since the context was made, by nearest-neighbour joins and their
@@ -136,9 +139,20 @@ impl Context {
         }
     }
 
-    /// Announces more steps of progress.
+    /// Announces more steps of progress: some of those that were foreseen, if there are any.
     pub(crate) fn expect(&self, steps: usize) {
-        self.total.fetch_add(steps as u64, Ordering::Relaxed);
+        let steps = steps as u64;
+        self.total.fetch_add(steps, Ordering::Relaxed);
+        let rest = |foreseen: u64| Some(foreseen.saturating_sub(steps));
+        let _ = self
+            .foreseen
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest);
+    }
+
+    /// Says how many more steps will probably be announced, in place of what was said before: so that a
+    /// bar of progress is not nearly full before most of the work is known.
+    pub(crate) fn foresee(&self, steps: f64) {
+        self.foreseen.store(steps as u64, Ordering::Relaxed);
     }
 
     /// Counts steps as done.

@@ -91,11 +91,13 @@ impl Centroids {
         });
         let blocks: Vec<LeftPanel> = blocks.collect::<Result<_>>()?;
         let mut nearest = memory::zeroed(rows.len(), ROW_NUMBERS)?;
+        ctx.expect(ROUNDS * rows.len() * count);
         for _ in 0..ROUNDS {
             let panel = CentroidPanel::new(&centroids.codes(ctx.isa())?, None, ctx.isa())?;
             let blocks = nearest.par_chunks_mut(BLOCK).zip(&blocks);
             blocks.try_for_each_init(Vec::new, |squares, (nearest, block)| {
                 ctx.check()?;
+                ctx.advance(nearest.len() * count);
                 panel.find_nearest(block, squares, nearest, ctx.isa())
             })?;
             centroids.move_to(codes, rows, &nearest, ctx.isa())?;

@@ -265,6 +265,10 @@ impl CoarseQuantiser {
             of_group.map(move |positions| (group, positions))
         });
         let tasks: Vec<(u32, &[u32])> = memory::collect(tasks, ROW_NUMBERS)?;
+        let pairs = |&(group, positions): &(u32, &[u32])| {
+            positions.len() * self.candidates[group as usize].len()
+        };
+        ctx.expect(tasks.iter().map(pairs).sum());
         let tasks = tasks.into_par_iter().map_init(
             || (LeftPanel::new(ctx.isa()), Vec::new(), None),
             |(left, squares, last), (group, positions)| {
@@ -284,6 +288,7 @@ impl CoarseQuantiser {
                     candidates.compare(codes, &of_block, buffers, ctx.isa(), found)?;
                 }
                 *last = Some((group, candidates));
+                ctx.advance(pairs(&(group, positions)));
                 Ok(found)
             },
         );

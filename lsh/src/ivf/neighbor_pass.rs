@@ -14,6 +14,9 @@ use crate::{
 /// common, whose codes stay in the cache.
 const ROWS: usize = 256;
 
+/// A pass takes about as long for a row as to compare it with so many others in tiles.
+pub(crate) const TAKES: usize = 4096;
+
 /// How an out-of-memory error names them.
 const CANDIDATES: &str = "neighbours of neighbours";
 
@@ -87,7 +90,7 @@ impl<T: Scalar> CodeJoin<'_, T> {
         };
         let buffers = PerThread::new(Buffers::default);
         let rows = memory::collect(0..self.left().len() as u32, ROW_NUMBERS)?;
-        self.ctx.expect(rows.len().div_ceil(ROWS));
+        self.ctx.expect(rows.len() * TAKES);
         rows.par_chunks(ROWS).try_for_each(|rows| {
             self.ctx.check()?;
             let mut buffers = buffers.own();
@@ -96,7 +99,7 @@ impl<T: Scalar> CodeJoin<'_, T> {
                 pairs += self.compare_with_near(row, &before, &mut buffers)?;
             }
             self.ctx.count_pairs(pairs as u64);
-            self.ctx.advance(1);
+            self.ctx.advance(rows.len() * TAKES);
             Ok(())
         })
     }

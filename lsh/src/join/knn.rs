@@ -4,10 +4,17 @@ use lshjoin_kernels::{Rows, Scalar};
 
 use crate::{
     base::{
-        check::positive, context::Context, error::Result, input::Input, metric::Metric,
-        plan::JoinPlan,
+        check::positive,
+        context::Context,
+        error::Result,
+        input::Input,
+        metric::Metric,
+        plan::{JoinPlan, LISTS_OF_ROW},
     },
     ivf::{
+        coarse_quantiser::CoarseQuantiser,
+        margins::{ProbeStats, Reach},
+        neighbor_pass::TAKES,
         probe_lists::ProbeLists,
         state::{IvfState, PlannedJoin},
     },
@@ -92,7 +99,22 @@ fn join<T: Scalar, E>(
     let (mut left, mut right) = Vectors::of_input(input, metric, distinct, ctx)?;
     let (choice, other) = choose((left.as_ref(), &right), k)?;
     let found = join_sides(left.as_mut(), &mut right, k, choice, ctx)?;
+    ctx.foresee(0.0);
     Ok((found, other))
+}
+
+/// How many pairs a join by lists will probably compare, or the like, from the assignment on.
+fn foreseen<T: Scalar>(
+    (left, right): Sides<'_, '_, T>,
+    quantiser: &CoarseQuantiser,
+    stats: &ProbeStats,
+    reach: &Reach,
+) -> f64 {
+    let rows = left.unwrap_or(right).len() as f64;
+    let of_row = quantiser.len().min(LISTS_OF_ROW) as f64
+        + (stats.share + stats.warm_start) * right.len() as f64
+        + reach.before_pass.map_or(0.0, |_| TAKES as f64);
+    rows * of_row
 }
 
 /// Joins prepared rows by a plan or, where no plan can be quicker than that, all pairs.
@@ -125,6 +147,12 @@ fn join_sides<T: Scalar>(
                 stats,
             } = prepared;
             ctx.begin_stage("lists");
+            ctx.foresee(foreseen(
+                (left.as_deref(), right),
+                &quantiser,
+                &stats,
+                &reach,
+            ));
             let most = if left.is_none() {
                 MOST_PROBED / 2.0
             } else {

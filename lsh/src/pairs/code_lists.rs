@@ -50,6 +50,9 @@ pub(crate) struct CodeLists {
     bounds: Vec<AtomicU32>,
 }
 
+/// To fetch the vectors of a pair takes about as long as to compare so many in tiles.
+const FETCHED: usize = 128;
+
 /// A place of a list that has no item yet.
 const NONE: i64 = i64::MAX;
 
@@ -221,8 +224,10 @@ impl CodeLists {
         let to = distances.par_chunks_mut(of_shard);
         let to = to.zip(indices.par_chunks_mut(of_shard));
         let shards = self.shards.par_iter().zip(to).enumerate();
+        ctx.expect(self.rows * self.kept * FETCHED);
         shards.try_for_each(|(index, (shard, (distances, indices)))| {
             ctx.check()?;
+            ctx.advance(SHARD.min(self.rows - index * SHARD) * self.kept * FETCHED);
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let lists = (index as u32 * SHARD as u32..).zip(shard.chunks(self.length()));
             let pairs = lists.flat_map(|(row, list)| {

@@ -84,6 +84,12 @@ struct Task {
     right: Range<usize>,
 }
 
+impl Task {
+    fn pairs(&self) -> usize {
+        self.left.len() * self.right.len()
+    }
+}
+
 impl<T: Scalar> TileJoin<'_, T> {
     /// Compares these pairs of blocks, on the current rayon pool.
     ///
@@ -100,7 +106,7 @@ impl<T: Scalar> TileJoin<'_, T> {
         tasks.par_iter().try_for_each(|task| {
             ctx.check()?;
             self.work(task, &mut buffers.own(), sink)?;
-            ctx.advance(1);
+            ctx.advance(task.pairs());
             Ok(())
         })
     }
@@ -133,7 +139,7 @@ impl<T: Scalar> TileJoin<'_, T> {
                 let mut buffer = buffers.own();
                 self.work(task, &mut buffer, sink)?;
                 ticket.finish(take(&mut buffer.scratch)?)?;
-                ctx.advance(1);
+                ctx.advance(task.pairs());
                 Ok(())
             })
     }
@@ -148,7 +154,7 @@ impl<T: Scalar> TileJoin<'_, T> {
         })
     }
 
-    /// A task for each right panel and each range of `length` left rows; progress counts tasks.
+    /// A task for each right panel and each range of `length` left rows; progress counts pairs.
     fn tasks(&self, blocks: impl Iterator<Item = BlockPair>, length: usize) -> Result<Vec<Task>> {
         let with_itself = self.right.is_none();
         let of_block = |BlockPair { left, right }: BlockPair| {
@@ -163,7 +169,7 @@ impl<T: Scalar> TileJoin<'_, T> {
             })
         };
         let tasks = memory::collect(blocks.flat_map(of_block), "pairs of panels")?;
-        self.ctx.expect(tasks.len());
+        self.ctx.expect(tasks.iter().map(Task::pairs).sum());
         Ok(tasks)
     }
 
