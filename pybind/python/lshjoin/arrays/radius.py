@@ -14,8 +14,15 @@ from lshjoin import engine
 from lshjoin.arrays.exclude import excluded
 from lshjoin.arrays.ids import side_ids
 from lshjoin.arrays.knn import knn_join
-from lshjoin.arrays.neighbors import Edges, JoinedRows, Metric, Neighbors, RadiusNeighbors
-from lshjoin.arrays.sides import side_keys, sides
+from lshjoin.arrays.neighbors import (
+    BinaryMetric,
+    Edges,
+    JoinedRows,
+    Metric,
+    Neighbors,
+    RadiusNeighbors,
+)
+from lshjoin.arrays.sides import side_keys, sides, sides_for
 from lshjoin.base.checks import short, to_k, to_radius
 from lshjoin.base.keys import RowKeys
 from lshjoin.base.progress import Progress, reporter
@@ -29,7 +36,7 @@ def radius_join(
     items: ArrayLike | None = None,
     radius: float | None = None,
     *,
-    metric: Metric = "euclidean",
+    metric: Metric | BinaryMetric = "euclidean",
     max_neighbors: SupportsIndex | None = None,
     ids: ArrayLike | None = None,
     query_ids: ArrayLike | None = None,
@@ -48,7 +55,8 @@ def radius_join(
         queries: (n, d) array-like, as for :func:`knn_join`.
         items: (m, d) array-like; the queries themselves if None.
         radius: in the units of the metric; inf for all pairs. Required.
-        metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
+        metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity); of packed bits
+            "hamming" or "jaccard", as for :func:`knn_join`.
         max_neighbors: of those within the radius the nearest so many of each query, at least 1,
             nearest first, ties by row; all of them if None.
         ids: (m,) what items are called in the result, as for :func:`knn_join`.
@@ -84,12 +92,16 @@ def radius_join(
         array(['c', 'b'], dtype=object)
         >>> radius_join(items, radius=2, within=["at", "de", "de"]).indices
         array([], dtype=int64)
+        >>> bits = np.packbits([[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1]], axis=1)
+        >>> radius_join(bits, radius=2, metric="hamming").indices
+        array([1, 0])
     """
     radius = to_radius(radius)
-    query_rows, item_rows = sides(queries, items)
+    query_rows, item_rows, packed = sides_for(metric, queries, items)
     if max_neighbors is not None:
-        if metric not in get_args(Metric):  # knn_join has one more
-            raise ValueError(f"metric must be one of {', '.join(get_args(Metric))}, not {metric}")
+        metrics = get_args(Metric) + get_args(BinaryMetric)
+        if metric not in metrics:  # knn_join has one more
+            raise ValueError(f"metric must be one of {', '.join(metrics)}, not {metric}")
         nearest = knn_join(
             query_rows,
             item_rows,
@@ -110,8 +122,9 @@ def radius_join(
     joined = JoinedRows(len(item_rows), query_rows is None, metric, of_queries, of_items)
     pairs = None if exclude is None else excluded(exclude, joined, query_count)
     keys = side_keys(query_rows, item_rows, within=within, apart=apart)
+    join = engine.binary_radius_join if packed else engine.radius_join
     with reporter(progress, "radius_join") as on_progress:
-        lims, distances, rows = engine.radius_join(
+        lims, distances, rows = join(
             query_rows,
             item_rows,
             radius,
