@@ -11,8 +11,9 @@ RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -n
 
 .PHONY: build packages demo docs examples wheels test test-python test-spark test-spark-versions \
     test-others test-plugs test-neon test-memory test-miri fuzz fuzz-python lint lint-rust lint-python \
-    deny msrv bench bench-quick bench-report bench-index bench-join bench-kernels bench-out-of-core \
-    bench-planner bench-radius bench-spark bench-spark-cluster bench-umap crates reliability
+    deny msrv bench bench-binary bench-quick bench-report bench-index bench-join bench-kernels \
+    bench-out-of-core bench-planner bench-radius bench-spark bench-spark-cluster bench-umap crates \
+    reliability
 .SECONDARY:
 
 build: $(VENV)/built
@@ -252,6 +253,10 @@ bench-planner: $(BENCH_VENV)/with-bench
 # A self-join of 5,000,000 descriptors on disk in 3 GiB; other numbers by, say, ROWS=20000000.
 bench-out-of-core: $(BENCH_VENV)/built $(BENCH_VENV)/with-bench
 	$(BENCH) -m benches.engine.out_of_core $(if $(ROWS),--rows $(ROWS)) $(if $(CGROUP),--cgroup $(CGROUP))
+
+# Packed bits beside FAISS's binary indexes; of embeddings in a file by, say, VECTORS=rows.npy.
+bench-binary: $(BENCH_VENV)/with-peers
+	$(BENCH) -m benches.comparison.binary_join $(if $(VECTORS),--vectors $(VECTORS))
 
 # Radius joins: of a model's candidates, and of all pairs into a Parquet file.
 bench-radius: $(BENCH_VENV)/built

@@ -16,7 +16,7 @@ from benches.engine.rates import ISAS, Rates, read
 from benches.engine.roofline import draw
 
 DIM = 384
-UNITS = {"multiply-adds": "GMAC/s", "bytes": "GB/s", "rows": "M/s"}
+UNITS = {"multiply-adds": "GMAC/s", "bytes": "GB/s", "rows": "M/s", "bits": "Gbit/s"}
 
 
 @dataclass
@@ -72,6 +72,15 @@ def lines(rates: Rates) -> list[Line]:
         for dim in ("384", "128"):
             name = ("tile", isa, dim)
             add(name, "multiply-adds", against, rates.get(peak), bar, bar and 1)
+    counting = {
+        "avx2": ("vpxor, by look-ups", ("peak", "xor popcnt", "avx2"), None),
+        "avx512": ("vpxord + vpopcntd + vpaddd", ("peak", "xor popcnt", "avx512"), 0.7),
+    }
+    for isa, (against, peak, bar) in counting.items():
+        for case in ("256 fixed", "256 rising", "1024 fixed"):
+            add(("bits", isa, case), "bits", against, rates.get(peak), bar)
+    popcnt = rates.get(("peak", "popcnt", "avx512"))
+    add(("bits", "avx512", "256 fixed"), "bits", "vpopcntd alone", popcnt, 0.7)
     gemm = max(rate for name, rate in rates.items() if name[0] == "gemm")
     for isa in isas:
         name = ("keys", isa, "memory")

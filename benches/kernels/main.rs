@@ -12,9 +12,9 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement:
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use half::f16;
 use lshjoin_kernels::{
-    BoundedRows, Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Measure, Quantised,
-    RightPanel, Rows, Scalar, Sorter, check_finite, distances_of, dot_products, near_pairs,
-    pairs_within, widen_f16,
+    BoundedRows, Bucketing, DifferenceLimit, HashFunctions, Isa, KeyLayout, LeftBits, LeftPanel,
+    Measure, Quantised, RightBits, RightPanel, Rows, Scalar, Sorter, check_finite, distances_of,
+    dot_products, near_bits, near_pairs, pairs_within, widen_f16,
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -328,6 +328,48 @@ fn portable(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Packed bits that the second-level cache holds, with limits that few pairs are below; by what is
+/// tested: a number, as for Hamming distance, or one that rises, as for Jaccard distance.
+fn bits(criterion: &mut Criterion) {
+    const SIDE: usize = 1024;
+    let mut random = ChaCha8Rng::seed_from_u64(4);
+    let mut group = criterion.benchmark_group("bits");
+    for width in [32, 128] {
+        let values: Vec<u8> = (0..2 * SIDE * width)
+            .map(|_| random.next_u32() as u8)
+            .collect();
+        let all = Rows::new(&values, width).expect("whole rows");
+        let order: Vec<u32> = (0..2 * SIDE as u32).collect();
+        let mut left = LeftBits::default();
+        left.gather(all, &order[..SIDE]).expect("rows exist");
+        let right = RightBits::new(all, &order[SIDE..], &[0, SIDE]).expect("rows exist");
+        group.throughput(Throughput::Elements((SIDE * SIDE * width * 8) as u64));
+        for (name, slope) in [("fixed", 0.0), ("rising", 0.01)] {
+            let most = (2 * width) as f32;
+            let limits = vec![DifferenceLimit { most, slope }; SIDE];
+            for &isa in Isa::available() {
+                let mut near = Vec::new();
+                bench(&mut group, isa, format!("{} {name}", width * 8), || {
+                    near.clear();
+                    let groups = right.groups(0);
+                    near_bits(
+                        &left,
+                        &order[..SIDE],
+                        &limits,
+                        &right,
+                        groups,
+                        isa,
+                        &mut near,
+                    )
+                    .expect("one width");
+                    near.len()
+                });
+            }
+        }
+    }
+    group.finish();
+}
+
 fn main() {
     // Peaks and kernels alike, on one thread.
     rayon::ThreadPoolBuilder::new()
@@ -342,6 +384,7 @@ fn main() {
     peak::arithmetic(&mut criterion);
     peak::memory(&mut criterion);
     tile(&mut criterion);
+    bits(&mut criterion);
     hash(&mut criterion);
     products(&mut criterion);
     within(&mut criterion);

@@ -46,8 +46,11 @@ pub fn arithmetic(criterion: &mut Criterion) {
     // Benchmarks the lines, `\s` being the register of a sum.
     macro_rules! peak {
         ($level:ident, $name:literal, $products:literal, $($line:literal),*) => {
+            peak!($level, $name, $products; if true; $($line),*)
+        };
+        ($level:ident, $name:literal, $products:literal; if $has:expr; $($line:literal),*) => {
             let isa = Isa::available().iter().find(|isa| isa.level() == Level::$level);
-            if let Some(isa) = isa {
+            if let (Some(isa), true) = (isa, $has) {
                 group.throughput(Throughput::Elements(LOOPS * SUMS * $products));
                 bench(&mut group, $name, isa, || {
                     // SAFETY: arithmetic on registers, all of which are given up; the machine has
@@ -107,6 +110,31 @@ pub fn arithmetic(criterion: &mut Criterion) {
         "{{vex}} vpdpbusd ymm\\s, ymm15, ymm14"
     );
     peak!(Avx512Vnni, "dpbusd", 64, "vpdpbusd zmm\\s, zmm15, zmm14");
+
+    // Bits rather than multiply-adds.
+    let counts = is_x86_feature_detected!("avx512vpopcntdq");
+    peak!(Avx512, "popcnt", 512; if counts; "vpopcntd zmm\\s, zmm\\s");
+    peak!(
+        Avx512,
+        "xor popcnt",
+        512; if counts;
+        "vpxord zmm12, zmm15, zmm14",
+        "vpopcntd zmm13, zmm12",
+        "vpaddd zmm\\s, zmm\\s, zmm13"
+    );
+    peak!(
+        Avx2,
+        "xor popcnt",
+        256,
+        "vpxor ymm12, ymm15, ymm14",
+        "vpand ymm13, ymm12, ymm14",
+        "vpsrlw ymm12, ymm12, 4",
+        "vpand ymm12, ymm12, ymm14",
+        "vpshufb ymm13, ymm15, ymm13",
+        "vpshufb ymm12, ymm15, ymm12",
+        "vpaddb ymm\\s, ymm\\s, ymm13",
+        "vpaddb ymm\\s, ymm\\s, ymm12"
+    );
 
     amx_tiles(&mut group);
     group.finish();

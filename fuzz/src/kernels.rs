@@ -2,11 +2,11 @@
 //! that nobody made with care.
 
 use lshjoin_kernels::{
-    BoundedRows, CommonScale, Isa, KernelError, LeftPanel, Measure, Near, Quantised, Result,
-    RightPanel, Rows, Scalar, Sorter, centre_of, check_finite, check_within, code_distances2,
-    cosine_distances, decode, distance, distances_of, dot_products, each_near_least,
-    euclidean_distances, exact_dot_products, least, near_pairs, nearest_codes, nearest_pairs,
-    norms, pairs_within, sum_codes,
+    BoundedRows, CommonScale, DifferenceLimit, Isa, KernelError, LeftBits, LeftPanel, Measure,
+    Near, Quantised, Result, RightBits, RightPanel, Rows, Scalar, Sorter, centre_of, check_finite,
+    check_within, code_distances2, cosine_distances, decode, distance, distances_of, dot_products,
+    each_near_least, euclidean_distances, exact_dot_products, least, near_bits, near_pairs,
+    nearest_codes, nearest_pairs, norms, pairs_within, sum_codes,
 };
 
 use super::input::{Input, Random, norm};
@@ -18,7 +18,10 @@ pub fn run(data: &[u8]) {
         1 => hostile_panels(&mut input),
         2 => distances::<f32>(&mut input),
         3 => distances::<f64>(&mut input),
-        4 => sort(&mut input),
+        4 => {
+            sort(&mut input);
+            packed_bits(&mut input);
+        }
         _ => numbers(&mut input),
     }
 }
@@ -120,6 +123,53 @@ fn compare(left: &Side, right: &Side, k: usize, isa: Isa) -> Result<Compared> {
 
 fn apart(x: &[f32], y: &[f32]) -> f64 {
     norm(x.iter().zip(y).map(|(&x, &y)| f64::from(x) - f64::from(y)))
+}
+
+/// Packed bits, limits and rows that may not be there: all instruction sets report the same.
+fn packed_bits(input: &mut Input) {
+    let (isa, width) = (input.isa(), 1 + input.up_to(140));
+    let (m, n) = (input.up_to(40), input.up_to(150));
+    let mut random = Random::new(input.any::<u16>().into());
+    let mut bytes =
+        |rows: usize| -> Vec<u8> { (0..rows * width).map(|_| random.below(256) as u8).collect() };
+    let (left, right) = (bytes(m), bytes(n));
+    let (left, right) = (rows(&left, width), rows(&right, width));
+    let (chosen, order) = (indices(m, input), indices(n, input));
+    let mut offsets: Vec<usize> = (0..3).map(|_| input.up_to(order.len() + 1)).collect();
+    if input.flag() {
+        offsets.sort();
+    }
+    let groups = input.up_to(4)..input.up_to(6);
+    // Halves and quarters, with which nothing is rounded.
+    let slope = if input.flag() {
+        input.up_to(8) as f32 / 4.0
+    } else {
+        0.0
+    };
+    let limits: Vec<_> = bounds(chosen.len(), input)
+        .into_iter()
+        .map(|most| DifferenceLimit {
+            most: (most * 4.0).round() / 4.0,
+            slope,
+        })
+        .collect();
+    let compare = |isa| {
+        let right = RightBits::new(right, &order, &offsets)?;
+        let mut lefts = LeftBits::default();
+        lefts.gather(left, &(0..m as u32).collect::<Vec<_>>())?;
+        let mut near = Vec::new();
+        near_bits(
+            &lefts,
+            &chosen,
+            &limits,
+            &right,
+            groups.clone(),
+            isa,
+            &mut near,
+        )?;
+        Ok::<_, KernelError>(near)
+    };
+    assert_eq!(compare(isa), compare(Isa::SCALAR));
 }
 
 /// Panels of codes of real rows: all instruction sets report the same, and nothing near is lost.

@@ -14,10 +14,12 @@
 //! | `selection` | radix sort of keys, the least of many numbers, sorted lists of the smallest keys |
 //! | `distances` | exact distances and dot products |
 //! | `hashing` | rows to bucket ids, and ids to 128-bit keys |
+//! | `bits` | rows of packed bits, and in how many of them two differ |
 //! | `codes` | rows as 8-bit codes with a proven error |
 //! | `tile` | which pairs of rows may be near, by their codes |
 
 mod base;
+mod bits;
 mod codes;
 mod distances;
 mod hashing;
@@ -31,6 +33,11 @@ pub use base::{
     isa::{Isa, Level},
     map::map,
     memory,
+};
+pub use bits::{
+    left::LeftBits,
+    near::{DifferenceLimit, NearBits, near_bits},
+    right::RightBits,
 };
 pub use codes::{
     decode::{decode, sum_codes},

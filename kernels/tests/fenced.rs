@@ -14,9 +14,10 @@ use std::{
 
 use half::f16;
 use lshjoin_kernels::{
-    BoundedRows, Bucketing, HashFunctions, Isa, KeyLayout, LeftPanel, Level, Measure, Quantised,
-    RightPanel, Rows, Scalar, Sorter, check_finite, code_distances, code_distances2, distance,
-    distances_of, near_pairs, nearest_codes, pairs_within, widen_f16,
+    BoundedRows, Bucketing, DifferenceLimit, HashFunctions, Isa, KeyLayout, LeftBits, LeftPanel,
+    Level, Measure, Quantised, RightBits, RightPanel, Rows, Scalar, Sorter, check_finite,
+    code_distances, code_distances2, distance, distances_of, near_bits, near_pairs, nearest_codes,
+    pairs_within, widen_f16,
 };
 
 struct Fenced;
@@ -224,6 +225,38 @@ fn codes_and_tiles() {
     on_each_isa(|isa| {
         tiles::<f32>(isa);
         tiles::<f64>(isa);
+    });
+}
+
+/// Groups that are not full, and blocks of one to four groups: a kernel which reads a word or a line too
+/// many leaves what was packed.
+#[test]
+fn packed_bits() {
+    on_each_isa(|isa| {
+        for (width, n) in lengths().flat_map(|width| [1, 16, 33, 64, 65].map(|n| (width, n))) {
+            let bytes: Vec<u8> = (0..n * width).map(|at| (at * 77) as u8).collect();
+            let rows = Rows::new(&bytes, width).unwrap();
+            let all: Vec<u32> = (0..n as u32).collect();
+            let right = RightBits::new(rows, &all, &[0, n]).unwrap();
+            let mut left = LeftBits::default();
+            left.gather(rows, &all).unwrap();
+            for slope in [0.0, 1.0] {
+                let most = (8 * width) as f32;
+                let limits = vec![DifferenceLimit { most, slope }; n];
+                let mut near = Vec::new();
+                near_bits(
+                    &left,
+                    &all,
+                    &limits,
+                    &right,
+                    right.groups(0),
+                    isa,
+                    &mut near,
+                )
+                .unwrap();
+                assert_eq!(near.len(), n * n);
+            }
+        }
     });
 }
 

@@ -5,14 +5,15 @@
 //! `BucketedRandomProjectionLSH`; [`suggest`] finds the parameters. [`MinHashModel`] is the same for
 //! [`Sets`] and their Jaccard distance. By recall: [`KnnJoin`] joins
 //! two arrays, or one with itself, by inverted lists over a coarse quantiser, 8-bit codes, and
-//! exact distances at the end. [`RadiusJoin`] compares all pairs, by codes first. [`Index`] keeps
+//! exact distances at the end. [`RadiusJoin`] compares all pairs, by codes first. [`BinaryKnnJoin`] and
+//! [`BinaryRadiusJoin`] are the same for packed bits. [`Index`] keeps
 //! items ready, in memory or on disk.
 //!
 //! Work is spread over the rayon pool that a call is made in. A [`Context`] tells how far it is,
 //! cancels it and has its report.
 //!
 //! Folders are layers, each of which uses only those below it: `api` (what you call), `index`,
-//! `join`, `planner`, `ivf`, `lsh`, `recall`, `pairs`, `storage`, `vectors`, `base`. To read how a
+//! `join`, `planner`, `ivf`, `lsh`, `binary`, `recall`, `pairs`, `storage`, `vectors`, `base`. To read how a
 //! join works, begin with `join::knn`.
 //!
 //! ```
@@ -30,6 +31,7 @@
 
 mod api;
 mod base;
+mod binary;
 mod index;
 mod ivf;
 mod join;
@@ -40,6 +42,7 @@ mod recall;
 mod storage;
 mod vectors;
 
+pub use api::binary::{BinaryKnnJoin, BinaryRadiusJoin};
 pub use api::knn::{KnnJoin, KnnJoined};
 pub use api::radius::RadiusJoin;
 pub use api::suggest::{NearRows, Suggestion, suggest};
@@ -49,6 +52,7 @@ pub use base::keys::{Keys, NO_KEY};
 pub use base::metric::{Distance, Metric};
 pub use base::plan::{IvfPlan, JoinPlan, LshPlan, PartitionPlan};
 pub use base::report::{Estimate, Report};
+pub use binary::metric::BinaryMetric;
 pub use index::builder::IndexBuilder;
 pub use index::file_join::{FileJoin, InMemory, OutOfCore};
 pub use index::{Index, IndexInfo};

@@ -1,6 +1,6 @@
 //! NumPy arrays in and out.
 
-use lshjoin::{JoinedPairs, Keys, Neighbors, Rows, Scalar, memory, widen_f16};
+use lshjoin::{JoinedPairs, Keys, Neighbors, Rows, memory, widen_f16};
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
     PyUntypedArrayMethods,
@@ -107,9 +107,7 @@ macro_rules! with_sides {
 pub(crate) use with_sides;
 
 /// The rows of an array, where they lie.
-pub(crate) fn rows<'a, T: Element + Scalar>(
-    array: &'a PyReadonlyArray2<'_, T>,
-) -> PyResult<Rows<'a, T>> {
+pub(crate) fn rows<'a, T: Element>(array: &'a PyReadonlyArray2<'_, T>) -> PyResult<Rows<'a, T>> {
     Rows::new(c_contiguous(array)?, array.shape()[1])
         .map_err(|error| PyValueError::new_err(error.to_string()))
 }

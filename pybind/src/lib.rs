@@ -2,6 +2,7 @@
 
 mod arrays;
 mod batches;
+mod binary;
 mod file_join;
 mod index;
 mod joins;
@@ -18,6 +19,8 @@ fn _lshjoin(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add_function(wrap_pyfunction!(cpu_features, m)?)?;
     m.add_function(wrap_pyfunction!(isa, m)?)?;
+    m.add_function(wrap_pyfunction!(binary::binary_knn_join, m)?)?;
+    m.add_function(wrap_pyfunction!(binary::binary_radius_join, m)?)?;
     m.add_function(wrap_pyfunction!(joins::knn_join, m)?)?;
     m.add_function(wrap_pyfunction!(joins::radius_join, m)?)?;
     m.add_function(wrap_pyfunction!(minhash::token_indices, m)?)?;

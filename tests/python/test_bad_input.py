@@ -386,8 +386,8 @@ def test_missing_arguments():
             join(radius=1.0)
     with pytest.raises(TypeError, match="there is nothing to join; pass queries and items"):
         knn_join_files(out="p.parquet")
-    with pytest.raises(ValueError, match="metric must be .*euclidean.*not .*hamming"):
-        knn_join(items=ROWS, k=1, metric="hamming")
+    with pytest.raises(ValueError, match="metric must be .*euclidean.*not .*chebyshev"):
+        knn_join(items=ROWS, k=1, metric="chebyshev")
 
 
 @pytest.mark.parametrize("num_threads", [0, -1])

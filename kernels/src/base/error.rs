@@ -35,6 +35,14 @@ pub enum KernelError {
     /// Rows of no dimension.
     #[error("rows must have at least one dimension")]
     NoDimension,
+    /// Rows of packed bits that are longer than can be counted.
+    #[error("rows of {bytes} bytes are too long; at most {limit} can be handled")]
+    TooWide {
+        /// Bytes of a row.
+        bytes: usize,
+        /// The largest number that works.
+        limit: usize,
+    },
     /// More rows than can be numbered or allocated.
     #[error("{rows} rows are too many; at most {limit} can be handled at once")]
     TooManyRows {

@@ -140,6 +140,13 @@ impl Isa {
             .clone()
     }
 
+    /// Whether AVX-512 VPOPCNTDQ is among the instructions: not with every level from AVX-512 on, and no
+    /// level of its own, since it makes a difference to packed bits only.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn counts_bits(self) -> bool {
+        self.0 >= Level::Avx512 && is_x86_feature_detected!("avx512vpopcntdq")
+    }
+
     /// The level, for `match`ing on.
     pub fn level(self) -> Level {
         self.0

@@ -2,7 +2,8 @@
 
 /// The indices of the bits that are set, rising.
 #[inline(always)]
-pub(crate) fn set_bits(mut mask: u32) -> impl Iterator<Item = usize> {
+pub(crate) fn set_bits(mask: impl Into<u64>) -> impl Iterator<Item = usize> {
+    let mut mask = mask.into();
     std::iter::from_fn(move || {
         (mask != 0).then(|| {
             let lowest = mask.trailing_zeros() as usize;

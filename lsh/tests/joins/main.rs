@@ -8,6 +8,7 @@
     clippy::unwrap_used
 )]
 
+mod binary;
 mod calls;
 mod digest;
 mod fuzz_regressions;

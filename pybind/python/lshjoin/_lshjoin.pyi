@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 Matrix = NDArray[np.float16] | NDArray[np.float32] | NDArray[np.float64]
 Floats = NDArray[np.float32] | NDArray[np.float64]
+Bits = NDArray[np.uint8]  # (rows, bytes), C-contiguous: eight bits a byte
 Progress = Callable[[int, int], object] | None
 # Of the queries, if there are some, and of the items: a number a row, 2**32 - 1 for none.
 Keys = tuple[NDArray[np.uint32] | None, NDArray[np.uint32]] | None
@@ -176,6 +177,22 @@ def knn_join(
     """Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1; the
     plan, which is that of plan_knn_join where none is given, and the report, as JSON."""
 
+def binary_knn_join(
+    queries: Bits | None,
+    items: Bits,
+    k: int,
+    *,
+    metric: str,  # "hamming" or "jaccard"
+    within: Keys = None,
+    apart: Keys = None,
+    plan: str | None = None,  # exact, or by lists without rounds
+    recall: float = 0.95,
+    seed: int = 0,
+    num_threads: int | None = None,
+    on_progress: Progress = None,
+) -> tuple[Floats, NDArray[np.int64], str, str]:
+    """As knn_join, of packed bits; distances are float32."""
+
 def plan_knn_join(
     queries: Matrix | None,
     items: Matrix,
@@ -255,6 +272,19 @@ def radius_join(
     on_progress: Progress = None,
 ) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64]]:
     """lims (n + 1), distances, rows of items: neighbours of query i are at lims[i]:lims[i + 1]."""
+
+def binary_radius_join(
+    queries: Bits | None,
+    items: Bits,
+    radius: float,
+    *,
+    metric: str,  # "hamming" or "jaccard"
+    within: Keys = None,
+    apart: Keys = None,
+    num_threads: int | None = None,
+    on_progress: Progress = None,
+) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64]]:
+    """As radius_join, of packed bits; distances are float32."""
 
 class RadiusJoinBatches:
     """The pairs of radius_join in batches, made by threads of its own from the start on.

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from lshjoin import engine
 from lshjoin.arrays.exclude import excluded, nearest_but
 from lshjoin.arrays.ids import side_ids
-from lshjoin.arrays.neighbors import Edges, JoinedRows, NearestMetric, Neighbors
-from lshjoin.arrays.sides import NO_KEYS, SideKeys, keys_of_rows, side_keys, sides
+from lshjoin.arrays.neighbors import BinaryMetric, Edges, JoinedRows, NearestMetric, Neighbors
+from lshjoin.arrays.sides import NO_KEYS, SideKeys, keys_of_rows, side_keys, sides, sides_for
 from lshjoin.base.checks import to_float, to_k, to_natural
 from lshjoin.base.keys import RowKeys
 from lshjoin.base.plan import JoinPlan
@@ -27,7 +27,7 @@ def knn_join(
     items: ArrayLike | None = None,
     k: SupportsIndex = 10,
     *,
-    metric: NearestMetric = "euclidean",
+    metric: NearestMetric | BinaryMetric = "euclidean",
     ids: ArrayLike | None = None,
     query_ids: ArrayLike | None = None,
     exclude: ArrayLike | Edges | None = None,
@@ -48,10 +48,13 @@ def knn_join(
         queries: (n, d) array-like, one vector a row, or a column of vectors of pandas, polars or
             pyarrow. float16, float32 and float64 are used as they are, without a copy when
             C-contiguous; 8- and 16-bit integers are widened to float32, other integers to float64.
+            For "hamming" and "jaccard" (n, bytes) uint8: packed bits, as ``np.packbits(bits,
+            axis=1)`` makes them and FAISS's binary indexes have them.
         items: (m, d) array-like; the queries themselves if None.
         k: neighbours a query, at least 1. Queries with fewer are padded with inf and -1.
         metric: "euclidean", "manhattan", "cosine" (1 - cosine similarity) or "inner_product" (its
-            negative is the distance: the largest come first).
+            negative is the distance: the largest come first); of packed bits "hamming" (how many
+            differ) or "jaccard" (1 - shared / all of the bits that are set, 0 for two empty rows).
         ids: (m,) what items are called in the result, in place of their row numbers: integers,
             strings, dates or the like, an array of NumPy or pyarrow, a column or a list, each once.
             Of one array alone for both sides.
@@ -77,14 +80,15 @@ def knn_join(
 
     Returns:
         ``distances`` and ``indices``, both (n, k), nearest first, ties by row. Distances are
-        float32 for float16 and float32 vectors, else float64. The attribute ``plan`` is what was
-        done: passed back with the same arrays, it gives the same result. ``report`` is what came of
-        it: the recall of held-out rows, the pairs that were compared, the time of each stage.
+        float32 for float16 and float32 vectors and for packed bits, else float64. The attribute
+        ``plan`` is what was done: passed back with the same arrays, it gives the same result.
+        ``report`` is what came of it: the recall of held-out rows, the pairs that were compared,
+        the time of each stage.
 
     Raises:
-        TypeError: for arrays that do not hold real numbers, sparse ones among them, keys that are
-            no integers or strings or not one kind of them, ids that are not of one kind, or a plan
-            with a recall or seed.
+        TypeError: for arrays that do not hold real numbers (uint8 for packed bits), sparse ones
+            among them, keys that are no integers or strings or not one kind of them, ids that are
+            not of one kind, or a plan with a recall or seed.
         NotFiniteError: for NaN and infinity, with the row and the dimension; a ValueError.
         ValueError: for anything masked, values so large that a distance might not fit the type (in
             float32 from about 1e38 on, for inner products from about 1e19 / sqrt(d)), arrays that
@@ -127,9 +131,15 @@ def knn_join(
         array([[1],
                [2],
                [1]])
+        >>> bits = np.packbits([[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1]], axis=1)
+        >>> knn_join(bits, k=1, metric="hamming").distances.ravel()
+        array([1., 1., 3.], dtype=float32)
+        >>> knn_join(bits, k=1, metric="jaccard").distances.ravel()
+        array([0.33333334, 0.33333334, 1.        ], dtype=float32)
     """
     k = to_k(k)
-    query_rows, item_rows = sides(queries, items)
+    query_rows, item_rows, packed = sides_for(metric, queries, items)
+    join = engine.binary_knn_join if packed else engine.knn_join
     query_count = None if query_rows is None else len(query_rows)
     of_queries, of_items = side_ids(query_ids, ids, query_count, len(item_rows))
     joined = JoinedRows(len(item_rows), query_rows is None, metric, of_queries, of_items)
@@ -141,7 +151,7 @@ def knn_join(
         raise TypeError("pass either a plan or recall and seed: a plan has its own")
     columns = min(k, max(len(item_rows), 1))
     with reporter(progress, "knn_join") as on_progress:
-        distances, indices, planned, report = engine.knn_join(
+        distances, indices, planned, report = join(
             query_rows,
             item_rows,
             columns,
@@ -159,7 +169,7 @@ def knn_join(
 
         def find(rows: NDArray[np.int64], k: int) -> tuple[Floats, NDArray[np.int64]]:
             some = (item_rows if query_rows is None else query_rows)[rows]
-            return engine.knn_join(
+            return join(
                 some,
                 item_rows,
                 k,

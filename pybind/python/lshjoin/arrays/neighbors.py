@@ -28,6 +28,9 @@ Metric = Literal["euclidean", "manhattan", "cosine"]
 
 NearestMetric = Metric | Literal["inner_product"]
 
+#: Of packed bits.
+BinaryMetric = Literal["hamming", "jaccard"]
+
 #: Of distances in a picture of them.
 _SAMPLE, _BINS = 100_000, 40
 
@@ -38,7 +41,7 @@ class JoinedRows:
 
     items: int  #: how many rows could be neighbours
     self_join: bool  #: whether queries and items are the same rows, of which none is its own
-    metric: NearestMetric
+    metric: NearestMetric | BinaryMetric
     query_ids: Ids | None = None  #: what queries are called; by row number if None
     ids: Ids | None = None  #: what items are called; by row number if None
 

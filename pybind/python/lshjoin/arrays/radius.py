@@ -15,9 +15,16 @@ from lshjoin import engine
 from lshjoin.arrays.exclude import Excluded, excluded
 from lshjoin.arrays.ids import side_ids
 from lshjoin.arrays.knn import knn_join
-from lshjoin.arrays.neighbors import Edges, JoinedRows, Metric, Neighbors, RadiusNeighbors
+from lshjoin.arrays.neighbors import (
+    BinaryMetric,
+    Edges,
+    JoinedRows,
+    Metric,
+    Neighbors,
+    RadiusNeighbors,
+)
 from lshjoin.arrays.radii import Radii, Radius
-from lshjoin.arrays.sides import side_keys, sides
+from lshjoin.arrays.sides import side_keys, sides, sides_for
 from lshjoin.base.checks import short, to_k
 from lshjoin.base.keys import RowKeys
 from lshjoin.base.progress import OnProgress, Progress, reporter
@@ -35,7 +42,7 @@ def radius_join(
     items: ArrayLike | None = None,
     radius: Radius | None = None,
     *,
-    metric: Metric = "euclidean",
+    metric: Metric | BinaryMetric = "euclidean",
     max_neighbors: SupportsIndex | None = None,
     ids: ArrayLike | None = None,
     query_ids: ArrayLike | None = None,
@@ -57,7 +64,8 @@ def radius_join(
             numbers is a radius for each query: j is a neighbour of i where it is nearer than
             ``radius[i]``, whatever the radius of j, so that pairs of one array joined with itself
             need not come both ways. All pairs within the largest are found on the way.
-        metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
+        metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity); of packed bits
+            "hamming" or "jaccard", as for :func:`knn_join`.
         max_neighbors: of those within the radius the nearest so many of each query, at least 1,
             nearest first, ties by row; all of them if None.
         ids: (m,) what items are called in the result, as for :func:`knn_join`.
@@ -96,12 +104,16 @@ def radius_join(
         array([], dtype=int64)
         >>> radius_join(items, radius=[1.5, 5.0, 0.5]).to_edges()[:2]
         (array([0, 1]), array([2, 2]))
+        >>> bits = np.packbits([[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1]], axis=1)
+        >>> radius_join(bits, radius=2, metric="hamming").indices
+        array([1, 0])
     """
-    query_rows, item_rows = sides(queries, items)
+    query_rows, item_rows, packed = sides_for(metric, queries, items)
     radii = Radii(radius, len(item_rows if query_rows is None else query_rows))
     if max_neighbors is not None:
-        if metric not in get_args(Metric):  # knn_join has one more
-            raise ValueError(f"metric must be one of {', '.join(get_args(Metric))}, not {metric}")
+        metrics = get_args(Metric) + get_args(BinaryMetric)
+        if metric not in metrics:  # knn_join has one more
+            raise ValueError(f"metric must be one of {', '.join(metrics)}, not {metric}")
         nearest = knn_join(
             query_rows,
             item_rows,
@@ -124,8 +136,9 @@ def radius_join(
     keys = side_keys(query_rows, item_rows, within=within, apart=apart)
     common: Any = {"metric": metric, **keys, "num_threads": num_threads}
     with reporter(progress, "radius_join") as on_progress:
-        if radii.of_query is None:
-            lims, distances, rows = engine.radius_join(
+        if packed or radii.of_query is None:
+            join = engine.binary_radius_join if packed else engine.radius_join
+            lims, distances, rows = join(
                 query_rows, item_rows, radii.largest, **common, on_progress=on_progress
             )
         else:
@@ -137,6 +150,9 @@ def radius_join(
                 dtype = np.result_type(item_rows.dtype, np.float32)
                 lims, distances, rows = _collected(stream, radii, dtype, on_progress)
     found = RadiusNeighbors(lims, distances, joined.called(rows), joined)
+    if packed and radii.of_query is not None:
+        near = radii.have(found._of_queries(), found.distances)
+        found, rows = found._only(near), rows[near]
     return found if pairs is None else found._only(~pairs.has(found._of_queries(), rows))
 
 

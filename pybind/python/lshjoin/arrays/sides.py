@@ -3,21 +3,55 @@
 from __future__ import annotations
 
 import numbers
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lshjoin.arrays.neighbors import BinaryMetric
 from lshjoin.base.checks import short
 from lshjoin.base.keys import Codes, RowKeys, key_codes
-from lshjoin.base.vectors import array_matrix, same_dtype
+from lshjoin.base.vectors import array_matrix, packed_bits, same_dtype
 
 if TYPE_CHECKING:
-    from lshjoin._lshjoin import Matrix
+    from lshjoin._lshjoin import Bits, Matrix
 
 
 def sides(queries: ArrayLike | None, items: ArrayLike | None) -> tuple[Matrix | None, Matrix]:
     """Queries and items as the engine takes them; without queries for a self-join."""
+    queries, items = _given(queries, items)
+    item_rows = array_matrix(items, "items")
+    if queries is None:
+        return None, item_rows
+    query_rows = array_matrix(queries, "queries", item_rows.shape[1])
+    if len(item_rows) == 0:  # now it is known how long they would be, if they are a column
+        item_rows = array_matrix(items, "items", query_rows.shape[1])
+    _check_columns(query_rows, item_rows)
+    return same_dtype(query_rows, item_rows)
+
+
+def binary_sides(queries: ArrayLike | None, items: ArrayLike | None) -> tuple[Bits | None, Bits]:
+    """The same of packed bits."""
+    queries, items = _given(queries, items)
+    item_rows = packed_bits(items, "items")
+    if queries is None:
+        return None, item_rows
+    query_rows = packed_bits(queries, "queries")
+    _check_columns(query_rows, item_rows)
+    return query_rows, item_rows
+
+
+def sides_for(
+    metric: str, queries: ArrayLike | None, items: ArrayLike | None
+) -> tuple[Any, Any, bool]:
+    """The sides as the metric has them, and whether these are packed bits."""
+    packed = metric in get_args(BinaryMetric)
+    return *(binary_sides if packed else sides)(queries, items), packed
+
+
+def _given(
+    queries: ArrayLike | None, items: ArrayLike | None
+) -> tuple[ArrayLike | None, ArrayLike]:
     if items is None:
         queries, items = None, queries
     if items is None:
@@ -27,17 +61,14 @@ def sides(queries: ArrayLike | None, items: ArrayLike | None) -> tuple[Matrix | 
             f"items is the number {short(items)}; to join one array with itself pass k or the "
             "radius by name"
         )
-    item_rows = array_matrix(items, "items")
-    if queries is None:
-        return None, item_rows
-    query_rows = array_matrix(queries, "queries", item_rows.shape[1])
-    if len(item_rows) == 0:  # now it is known how long they would be, if they are a column
-        item_rows = array_matrix(items, "items", query_rows.shape[1])
+    return queries, items
+
+
+def _check_columns(query_rows: NDArray[Any], item_rows: NDArray[Any]) -> None:
     if query_rows.shape[1] != item_rows.shape[1]:
         raise ValueError(
             f"queries have {query_rows.shape[1]} columns but items have {item_rows.shape[1]}"
         )
-    return same_dtype(query_rows, item_rows)
 
 
 class SideKeys(TypedDict):
@@ -51,8 +82,8 @@ NO_KEYS: SideKeys = {"within": None, "apart": None}
 
 
 def side_keys(
-    query_rows: Matrix | None,
-    item_rows: Matrix,
+    query_rows: Matrix | Bits | None,
+    item_rows: Matrix | Bits,
     *,
     within: RowKeys | None,
     apart: RowKeys | None,

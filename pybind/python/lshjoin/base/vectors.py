@@ -61,6 +61,28 @@ def array_matrix(array: object, name: str, dim: int | None = None) -> Matrix:
     return _engine_layout(values)
 
 
+def packed_bits(array: object, name: str) -> NDArray[np.uint8]:
+    """A 2-D array of packed bits, eight a byte; ``name`` is for error messages."""
+    refuse_masked(array, name)
+    values = np.asarray(array)
+    if values.dtype == np.bool_:
+        raise TypeError(
+            f"{name} must hold packed bits but holds bool; pass np.packbits({name}, axis=1)"
+        )
+    if values.dtype != np.uint8:
+        raise TypeError(
+            f"{name} must hold packed bits, an array of uint8 as np.packbits makes it, "
+            f"but holds {values.dtype}"
+        )
+    if values.ndim != 2:
+        raise ValueError(
+            f"{name} must be 2-D, packed bits of one row a row, but has {values.ndim} dimensions"
+        )
+    if values.shape[1] == 0:
+        raise ValueError(f"{name} has no columns: rows must have at least one byte")
+    return np.require(values, requirements=["C_CONTIGUOUS"])
+
+
 def refuse_masked(array: object, name: str) -> None:
     """ValueError for a masked array, or a list of them, in which anything is masked."""
     if isinstance(array, (list, tuple)):

@@ -1,0 +1,208 @@
+//! Joins of packed bits.
+
+use lshjoin_kernels::Rows;
+
+use crate::{
+    api::knn::KnnJoined,
+    base::{
+        context::Context,
+        error::Result,
+        keys::{Keys, PairKeys},
+        plan::JoinPlan,
+    },
+    binary::{knn::knn, metric::BinaryMetric, radius::radius_join, sides::BinarySides},
+    pairs::results::RadiusNeighbors,
+    planner::prediction::PredictedPlan,
+};
+
+/// A join for the k nearest items of each query, as [`KnnJoin`](crate::KnnJoin), of packed bits: a row is
+/// so many bytes, as `numpy.packbits` and FAISS's binary indexes have them.
+///
+/// By default 10 neighbours by Hamming distance, at a recall of 0.95.
+///
+/// All pairs are compared, or those of a query and the items in the inverted lists near it, as many as
+/// held-out rows need for the recall ([`JoinPlan::Ivf`], without rounds). Small joins compare all pairs
+/// whatever the plan, as do those within groups. Distances are whole numbers for
+/// [`BinaryMetric::Hamming`].
+///
+/// ```
+/// use lshjoin::{BinaryKnnJoin, BinaryMetric, Context, Rows};
+///
+/// let items = Rows::new(&[0b0000_1111_u8, 0b0000_0111, 0b1111_0000], 1)?;
+/// let ctx = Context::new()?;
+/// let found = BinaryKnnJoin::new(items).k(1).run(&ctx)?.neighbors;
+/// assert_eq!((found.indices, found.distances), (vec![1, 0, 1], vec![1.0, 1.0, 7.0]));
+/// let found = BinaryKnnJoin::new(items).k(1).metric(BinaryMetric::Jaccard).run(&ctx)?;
+/// assert_eq!(found.neighbors.distances, [0.25, 0.25, 1.0]);
+/// # Ok::<(), lshjoin::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use = "nothing is joined before `run`"]
+pub struct BinaryKnnJoin<'a> {
+    items: Rows<'a, u8>,
+    queries: Option<Rows<'a, u8>>,
+    k: usize,
+    metric: BinaryMetric,
+    recall: f64,
+    seed: u64,
+    plan: Option<JoinPlan>,
+    keys: PairKeys<'a>,
+}
+
+impl<'a> BinaryKnnJoin<'a> {
+    /// A join of these items with themselves.
+    pub fn new(items: Rows<'a, u8>) -> Self {
+        Self {
+            items,
+            queries: None,
+            k: 10,
+            metric: BinaryMetric::Hamming,
+            recall: 0.95,
+            seed: 0,
+            plan: None,
+            keys: PairKeys::default(),
+        }
+    }
+
+    /// Joins these queries, of as many bytes, with the items; `None` for the items themselves.
+    pub fn queries(self, queries: impl Into<Option<Rows<'a, u8>>>) -> Self {
+        let queries = queries.into();
+        Self { queries, ..self }
+    }
+
+    /// Neighbours of each query, at least 1.
+    pub fn k(self, k: usize) -> Self {
+        Self { k, ..self }
+    }
+
+    /// What "near" means.
+    pub fn metric(self, metric: BinaryMetric) -> Self {
+        Self { metric, ..self }
+    }
+
+    /// The share of the true neighbours that is to be found, above 0 and at most 1.
+    pub fn recall(self, recall: f64) -> Self {
+        Self { recall, ..self }
+    }
+
+    /// Seed of random choices.
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Follows this plan, [`JoinPlan::Exact`] or [`JoinPlan::Ivf`] without rounds, in place of one for
+    /// the recall; `None` for the latter.
+    pub fn plan(self, plan: impl Into<Option<JoinPlan>>) -> Self {
+        let plan = plan.into();
+        Self { plan, ..self }
+    }
+
+    /// Only rows of equal keys are each other's neighbours; `None` for all. A row of no key has none.
+    pub fn within(mut self, keys: impl Into<Option<Keys<'a>>>) -> Self {
+        self.keys.within = keys.into();
+        self
+    }
+
+    /// Rows of equal keys are not each other's neighbours; `None` for none. A row of no key is kept
+    /// apart from no other.
+    pub fn apart(mut self, keys: impl Into<Option<Keys<'a>>>) -> Self {
+        self.keys.apart = keys.into();
+        self
+    }
+
+    /// Joins.
+    ///
+    /// # Errors
+    /// When rows have different numbers of bytes, or two megabytes and more; there are not as many keys
+    /// as rows; `k`, the recall or a number of the plan is out of range, or the plan is another; or the
+    /// run is cancelled.
+    pub fn run(&self, ctx: &Context) -> Result<KnnJoined<f32>> {
+        let sides = BinarySides {
+            queries: self.queries,
+            items: self.items,
+            metric: self.metric,
+            keys: self.keys,
+        };
+        let (neighbors, plan) = knn(&sides, self.k, self.recall, self.seed, self.plan, ctx)?;
+        let predicted = None;
+        Ok(KnnJoined {
+            neighbors,
+            plan: PredictedPlan { plan, predicted },
+        })
+    }
+}
+
+/// A join for every item nearer than a radius (strictly) to each query, as
+/// [`RadiusJoin`](crate::RadiusJoin), of packed bits. By Hamming distance, unless another is given.
+///
+/// Exact: all pairs are compared.
+///
+/// ```
+/// use lshjoin::{BinaryRadiusJoin, Context, Rows};
+///
+/// let items = Rows::new(&[0b0000_1111_u8, 0b0000_0111, 0b1111_0000], 1)?;
+/// let near = BinaryRadiusJoin::new(items, 2.0).run(&Context::new()?)?;
+/// assert_eq!((near.lims, near.indices), (vec![0, 1, 2, 2], vec![1, 0]));
+/// # Ok::<(), lshjoin::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use = "nothing is joined before `run`"]
+pub struct BinaryRadiusJoin<'a> {
+    items: Rows<'a, u8>,
+    queries: Option<Rows<'a, u8>>,
+    radius: f64,
+    metric: BinaryMetric,
+    keys: PairKeys<'a>,
+}
+
+impl<'a> BinaryRadiusJoin<'a> {
+    /// A join of these items with themselves; the radius is in the metric's own unit.
+    pub fn new(items: Rows<'a, u8>, radius: f64) -> Self {
+        Self {
+            items,
+            queries: None,
+            radius,
+            metric: BinaryMetric::Hamming,
+            keys: PairKeys::default(),
+        }
+    }
+
+    /// Joins these queries, of as many bytes, with the items; `None` for the items themselves.
+    pub fn queries(self, queries: impl Into<Option<Rows<'a, u8>>>) -> Self {
+        let queries = queries.into();
+        Self { queries, ..self }
+    }
+
+    /// What "near" means.
+    pub fn metric(self, metric: BinaryMetric) -> Self {
+        Self { metric, ..self }
+    }
+
+    /// Only rows of equal keys are each other's neighbours; `None` for all. A row of no key has none.
+    pub fn within(mut self, keys: impl Into<Option<Keys<'a>>>) -> Self {
+        self.keys.within = keys.into();
+        self
+    }
+
+    /// Rows of equal keys are not each other's neighbours; `None` for none. A row of no key is kept
+    /// apart from no other.
+    pub fn apart(mut self, keys: impl Into<Option<Keys<'a>>>) -> Self {
+        self.keys.apart = keys.into();
+        self
+    }
+
+    /// Joins.
+    ///
+    /// # Errors
+    /// When rows have different numbers of bytes, or two megabytes and more; there are not as many keys
+    /// as rows; the radius is negative or NaN; or the run is cancelled.
+    pub fn run(&self, ctx: &Context) -> Result<RadiusNeighbors<f32>> {
+        let sides = BinarySides {
+            queries: self.queries,
+            items: self.items,
+            metric: self.metric,
+            keys: self.keys,
+        };
+        radius_join(&sides, self.radius, ctx)
+    }
+}

@@ -1,0 +1,337 @@
+//! Joins of packed bits against brute force.
+
+use lshjoin::{
+    BinaryKnnJoin, BinaryMetric, BinaryRadiusJoin, Context, Error, Isa, IvfPlan, JoinPlan, Keys,
+    LshPlan, NO_KEY, Neighbors, Rows,
+};
+
+const METRICS: [BinaryMetric; 2] = [BinaryMetric::Hamming, BinaryMetric::Jaccard];
+
+/// Rows near some centres, of which some are equal, some empty and some full. A bit in `rare` is set.
+fn rows(count: usize, width: usize, centres: usize, rare: u64, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut draw = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let mut byte = |rare: u64| (0..8).fold(0, |byte, bit| byte | u8::from(draw(rare) == 0) << bit);
+    let centres: Vec<u8> = (0..centres * width).map(|_| byte(rare)).collect();
+    let mut values = Vec::new();
+    for row in 0..count {
+        match row % 50 {
+            0 => values.extend(vec![0; width]),
+            1 => values.extend(vec![255; width]),
+            2 if row > 50 => values.extend_from_within((row - 7) * width..(row - 6) * width),
+            _ => {
+                let at = byte(2) as usize * 251 % (centres.len() / width) * width;
+                let centre = centres[at..at + width].to_vec();
+                values.extend(centre.iter().map(|bits| bits ^ byte(16 * rare)));
+            }
+        }
+    }
+    values
+}
+
+/// Distances and rows of all items that a query may have, nearest first.
+fn brute_force(
+    queries: Option<Rows<'_, u8>>,
+    items: Rows<'_, u8>,
+    metric: BinaryMetric,
+    let_in: impl Fn(usize, usize) -> bool,
+) -> Vec<Vec<(f32, i64)>> {
+    let left = queries.unwrap_or(items);
+    let count = |bytes: &mut dyn Iterator<Item = u8>| -> u32 { bytes.map(u8::count_ones).sum() };
+    let distance = |x: &[u8], y: &[u8]| {
+        let both = || x.iter().zip(y);
+        let union = count(&mut both().map(|(x, y)| x | y));
+        let differing = count(&mut both().map(|(x, y)| x ^ y));
+        match metric {
+            BinaryMetric::Hamming => differing as f32,
+            _ if union == 0 => 0.0,
+            _ => (f64::from(differing) / f64::from(union)) as f32,
+        }
+    };
+    let of_row = |row| {
+        let others = (0..items.len()).filter(|&item| queries.is_some() || item != row);
+        let others = others.filter(|&item| let_in(row, item));
+        let others = others.map(|item| (distance(left.row(row), items.row(item)), item as i64));
+        let mut others: Vec<_> = others.collect();
+        others.sort_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
+        others
+    };
+    (0..left.len()).map(of_row).collect()
+}
+
+fn nearest(expected: &[Vec<(f32, i64)>], k: usize) -> Neighbors<f32> {
+    let padded = expected.iter().flat_map(|row| {
+        let nothing = std::iter::repeat((f32::INFINITY, -1));
+        row.iter().copied().chain(nothing).take(k)
+    });
+    let (distances, indices) = padded.unzip();
+    Neighbors {
+        k,
+        distances,
+        indices,
+    }
+}
+
+fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    pool.build().unwrap().install(work)
+}
+
+#[test]
+fn the_nearest_are_those_of_brute_force() {
+    for (width, rare) in [(1, 2), (5, 8), (40, 16)] {
+        let (of_items, of_queries) = (rows(230, width, 5, rare, 1), rows(70, width, 5, rare, 2));
+        let items = Rows::new(&of_items, width).unwrap();
+        let queries = Rows::new(&of_queries, width).unwrap();
+        for (queries, metric) in [None, Some(queries)]
+            .into_iter()
+            .flat_map(|queries| METRICS.map(|metric| (queries, metric)))
+        {
+            let expected = brute_force(queries, items, metric, |_, _| true);
+            for (at, k) in [1, 3, 10, 229, 300].into_iter().enumerate() {
+                for &isa in Isa::available() {
+                    let join = BinaryKnnJoin::new(items)
+                        .queries(queries)
+                        .metric(metric)
+                        .k(k);
+                    let found = on_threads(1 + at % 3, || join.run(&Context::on(isa)));
+                    let found = found.unwrap();
+                    assert_eq!(
+                        found.neighbors,
+                        nearest(&expected, k),
+                        "{metric} {width} {k} {isa}"
+                    );
+                    assert_eq!(found.plan.plan, JoinPlan::Exact);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn pairs_within_a_radius_are_those_of_brute_force() {
+    for (width, rare) in [(1, 2), (33, 2), (40, 16)] {
+        let (of_items, of_queries) = (rows(1200, width, 5, rare, 1), rows(70, width, 5, rare, 2));
+        let items = Rows::new(&of_items, width).unwrap();
+        let queries = Rows::new(&of_queries, width).unwrap();
+        for queries in [None, Some(queries)] {
+            for (metric, radii) in [
+                (METRICS[0], [0.0, 1.0, 4.5, 60.0]),
+                (METRICS[1], [0.0, 0.2, 0.5, f64::INFINITY]),
+            ] {
+                let expected = brute_force(queries, items, metric, |_, _| true);
+                for radius in radii {
+                    let join = BinaryRadiusJoin::new(items, radius)
+                        .queries(queries)
+                        .metric(metric);
+                    let found = on_threads(2, || join.run(&Context::new().unwrap())).unwrap();
+                    let of_row = |row: usize| {
+                        let near = found.lims[row] as usize..found.lims[row + 1] as usize;
+                        let distances = found.distances[near.clone()].iter().copied();
+                        distances
+                            .zip(found.indices[near].iter().copied())
+                            .collect::<Vec<_>>()
+                    };
+                    for (row, expected) in expected.iter().enumerate() {
+                        let near = expected.iter().copied();
+                        let near = near.take_while(|pair| f64::from(pair.0) < radius);
+                        assert_eq!(of_row(row), near.collect::<Vec<_>>());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_say_which_rows_are_compared() {
+    let (of_items, of_queries) = (rows(300, 8, 3, 2, 1), rows(90, 8, 3, 2, 2));
+    let items = Rows::new(&of_items, 8).unwrap();
+    let keys = |rows: usize, step: usize| -> Vec<u32> {
+        let key = |row| match row % 11 {
+            0 => NO_KEY,
+            _ => (row * row / step) as u32 % 9,
+        };
+        (0..rows).map(key).collect()
+    };
+    let (of_right, of_left) = (keys(300, 3), keys(90, 5));
+    for queries in [None, Some(Rows::new(&of_queries, 8).unwrap())] {
+        let left = queries.map_or(&of_right, |_| &of_left);
+        let given = Keys::new(&of_right).queries(queries.map(|_| &of_left[..]));
+        let equal = |x: usize, y: usize| left[x] != NO_KEY && left[x] == of_right[y];
+        let ctx = Context::new().unwrap();
+        for metric in METRICS {
+            let knn = BinaryKnnJoin::new(items)
+                .queries(queries)
+                .metric(metric)
+                .k(6);
+            let radius = BinaryRadiusJoin::new(items, f64::INFINITY);
+            let radius = radius.queries(queries).metric(metric);
+            let within = brute_force(queries, items, metric, equal);
+            let found = knn.within(given).run(&ctx).unwrap();
+            assert_eq!(found.neighbors, nearest(&within, 6));
+            let found = radius.within(given).run(&ctx).unwrap();
+            assert_eq!(
+                found.indices.len(),
+                within.iter().map(Vec::len).sum::<usize>()
+            );
+            let apart = brute_force(queries, items, metric, |x, y| !equal(x, y));
+            let found = knn.apart(given).run(&ctx).unwrap();
+            assert_eq!(found.neighbors, nearest(&apart, 6));
+            let found = radius.apart(given).run(&ctx).unwrap();
+            assert_eq!(
+                found.indices.len(),
+                apart.iter().map(Vec::len).sum::<usize>()
+            );
+        }
+    }
+}
+
+#[test]
+fn lists_reach_the_recall_and_are_the_same_everywhere() {
+    let all = rows(10_500, 16, 300, 3, 1);
+    let items = Rows::new(&all[..6000 * 16], 16).unwrap();
+    for queries in [None, Some(Rows::new(&all[6000 * 16..], 16).unwrap())] {
+        for metric in METRICS {
+            let join = BinaryKnnJoin::new(items).queries(queries).metric(metric);
+            let plan = JoinPlan::Ivf(IvfPlan::new(90, 1).seed(3).until_recall(0.9));
+            let exact = join
+                .plan(JoinPlan::Exact)
+                .run(&Context::new().unwrap())
+                .unwrap();
+            let mut found = Vec::new();
+            for (threads, isa) in [(1, Isa::SCALAR), (2, Isa::best())] {
+                let ctx = Context::on(isa);
+                let join = join.plan(plan);
+                found.push(on_threads(threads, || join.run(&ctx)).unwrap());
+                let report = ctx.report();
+                let near = found[0].neighbors.distances.chunks(10);
+                let known = exact.neighbors.distances.chunks(10);
+                let share = near.zip(known).map(|(near, known)| {
+                    near.iter()
+                        .filter(|&&distance| distance <= known[9])
+                        .count() as f64
+                        / 10.0
+                });
+                let recall = share.sum::<f64>() / (found[0].neighbors.indices.len() / 10) as f64;
+                assert!(recall > 0.89, "{recall}");
+                let told = report.recall.unwrap();
+                assert!(
+                    told.low - 0.01 < recall && recall < told.high + 0.02,
+                    "{told:?} {recall}"
+                );
+                assert!(report.pairs < (6000 * 6000) as u64);
+            }
+            assert_eq!(found[0], found[1]);
+            // The plan that is told does the same, and so does that many probes, nearly.
+            let JoinPlan::Ivf(told) = found[0].plan.plan else {
+                panic!("{:?}", found[0].plan)
+            };
+            let again = join
+                .plan(found[0].plan.plan)
+                .run(&Context::new().unwrap())
+                .unwrap();
+            assert_eq!(found[0], again);
+            let probes = JoinPlan::Ivf(told.until_recall(None));
+            let probing = join.plan(probes).run(&Context::new().unwrap()).unwrap();
+            assert_eq!(probing.plan.plan, probes);
+            // Whatever a query finds is at the distance that it is said to be.
+            let some: Vec<u32> = (0..4500).step_by(97).collect();
+            let bytes = queries.unwrap_or(items).gather(&some).unwrap();
+            let of_some = Rows::new(&bytes, 16).unwrap();
+            let expected = brute_force(Some(of_some), items, metric, |_, _| true);
+            for (expected, &row) in expected.iter().zip(&some) {
+                let slots = row as usize * 10..(row as usize + 1) * 10;
+                let distances = probing.neighbors.distances[slots.clone()].iter().copied();
+                let found = distances.zip(probing.neighbors.indices[slots].iter().copied());
+                found.for_each(|pair| assert!(expected.contains(&pair)));
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_alike_are_neighbours_by_number() {
+    let ctx = Context::new().unwrap();
+    let same = vec![7_u8; 5000 * 4];
+    let same = Rows::new(&same, 4).unwrap();
+    for plan in [JoinPlan::Exact, JoinPlan::Ivf(IvfPlan::new(40, 3))] {
+        for metric in METRICS {
+            let join = BinaryKnnJoin::new(same).k(2).metric(metric).plan(plan);
+            let found = join.run(&ctx).unwrap().neighbors;
+            assert_eq!(found.indices[..6], [1, 2, 0, 2, 0, 1]);
+            assert_eq!(found.indices[9998..], [0, 1]);
+            assert!(found.distances.iter().all(|&distance| distance == 0.0));
+        }
+    }
+}
+
+#[test]
+fn nothing_to_join_and_what_is_refused() {
+    let ctx = Context::new().unwrap();
+    let (none, two) = (
+        Rows::new(&[], 2).unwrap(),
+        Rows::new(&[1, 2, 3, 4], 2).unwrap(),
+    );
+    let found = BinaryKnnJoin::new(none)
+        .queries(two)
+        .k(2)
+        .run(&ctx)
+        .unwrap()
+        .neighbors;
+    assert_eq!(found.indices, [-1; 4]);
+    let found = BinaryKnnJoin::new(two)
+        .queries(none)
+        .k(2)
+        .run(&ctx)
+        .unwrap()
+        .neighbors;
+    assert!(found.indices.is_empty());
+    let found = BinaryKnnJoin::new(none).run(&ctx).unwrap().neighbors;
+    assert!(found.indices.is_empty());
+    let found = BinaryRadiusJoin::new(none, 9.0)
+        .queries(two)
+        .run(&ctx)
+        .unwrap();
+    assert_eq!((found.lims, found.indices), (vec![0; 3], vec![]));
+
+    let join = BinaryKnnJoin::new(two);
+    let refused = |error: Result<_, Error>| match error.map(|_: lshjoin::KnnJoined<f32>| ()) {
+        Err(Error::Parameter { name, .. }) => name,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(join.k(0).run(&ctx)), "k");
+    assert_eq!(refused(join.recall(0.0).run(&ctx)), "recall");
+    assert_eq!(
+        refused(join.within(Keys::new(&[1])).run(&ctx)),
+        "keys of items"
+    );
+    let lsh = JoinPlan::Lsh(LshPlan::new(1, 1, 1));
+    assert_eq!(refused(join.plan(lsh).run(&ctx)), "plan");
+    let rounds = JoinPlan::Ivf(IvfPlan::new(1, 1).rounds(1));
+    assert_eq!(refused(join.plan(rounds).run(&ctx)), "plan");
+    let other = Rows::new(&[1, 2, 3], 3).unwrap();
+    let error = join.queries(other).run(&ctx).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Dimension {
+            got: 3,
+            expected: 2,
+            ..
+        }
+    ));
+    for radius in [-1.0, f64::NAN] {
+        assert!(BinaryRadiusJoin::new(two, radius).run(&ctx).is_err());
+    }
+    ctx.cancel();
+    assert_eq!(join.run(&ctx).unwrap_err(), Error::Cancelled);
+    assert_eq!(
+        BinaryRadiusJoin::new(two, 1.0).run(&ctx).unwrap_err(),
+        Error::Cancelled
+    );
+}
