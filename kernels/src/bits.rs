@@ -7,6 +7,7 @@
 //!
 //! May use `base`, `simd` and `rows`. Start with `near`.
 
+pub(crate) mod block;
 mod count;
 pub(crate) mod left;
 pub(crate) mod near;

@@ -35,8 +35,9 @@ pub use base::{
     memory,
 };
 pub use bits::{
+    block::DifferenceLimit,
     left::LeftBits,
-    near::{DifferenceLimit, NearBits, near_bits},
+    near::{NearBits, near_bits},
     right::RightBits,
 };
 pub use codes::{

@@ -2,32 +2,24 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "aarch64")]
+use super::count::neon;
+#[cfg(target_arch = "x86_64")]
+use super::count::{avx2, avx512};
 use super::{
-    count::{Scan, scan},
+    block::{DifferenceLimit, GROUPS, Scan},
+    count::scalar,
     left::LeftBits,
     right::{LANES, Line, RightBits},
 };
 use crate::{
     base::{
         error::{KernelError, Result},
-        isa::Isa,
+        isa::{Isa, Level},
         memory,
     },
     simd::bits::set_bits,
 };
-
-/// Groups that a left row is compared with at once: as many rows as a mask has bits.
-pub(super) const GROUPS: usize = 4;
-
-/// In how many bits a left row may differ from a right one to be near it: `most`, and `slope` for each
-/// bit that the right one has set.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct DifferenceLimit {
-    /// Below 0 for none.
-    pub most: f32,
-    /// Not negative.
-    pub slope: f32,
-}
 
 /// A pair of rows that is near.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +93,41 @@ pub fn near_bits(
         first = last;
     }
     Ok(())
+}
+
+/// Hands over each of the chosen rows that is near some right row: where it is among them, a bit for
+/// each row that is near, and in how many bits it differs from each. `rising` unless all slopes are 0.
+fn scan(block: &Scan<'_>, rising: bool, isa: Isa, found: impl FnMut(usize, u64, &[Line; GROUPS])) {
+    /// Calls the function for as many groups as there are, compiled for their number.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    macro_rules! by_groups {
+        ($isa:ident) => {
+            match (block.populations.len(), rising) {
+                (1, false) => $isa::scan::<1, false, _>(block, found),
+                (2, false) => $isa::scan::<2, false, _>(block, found),
+                (3, false) => $isa::scan::<3, false, _>(block, found),
+                (_, false) => $isa::scan::<4, false, _>(block, found),
+                (1, true) => $isa::scan::<1, true, _>(block, found),
+                (2, true) => $isa::scan::<2, true, _>(block, found),
+                (3, true) => $isa::scan::<3, true, _>(block, found),
+                (_, true) => $isa::scan::<4, true, _>(block, found),
+            }
+        };
+    }
+    match isa.level() {
+        // SAFETY: the machine has these instructions, and `near_bits` has checked rows and groups.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 | Level::Avx512Vnni | Level::Amx if isa.counts_bits() => unsafe {
+            by_groups!(avx512)
+        },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 | Level::Avx512 | Level::Avx512Vnni | Level::Amx => unsafe { by_groups!(avx2) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon | Level::NeonDot => unsafe { by_groups!(neon) },
+        _ => scalar::scan(block, found),
+    }
 }
 
 /// Adds the pairs of a left row whose bits in `mask` are set.

@@ -3,22 +3,23 @@
 use std::arch::x86_64::*;
 
 use crate::bits::{
-    count::{LANES, Scan},
-    near::GROUPS,
-    right::Line,
+    block::{GROUPS, Scan},
+    right::{LANES, Line},
 };
 
 /// Words whose set bits a byte can hold: up to 8 of each.
 const WORDS: usize = 31;
 
-/// See [`scan`](super::scan), for so many groups.
+/// See `scan` in `near`, for so many groups.
 ///
 /// # Safety
 /// The machine must have the instructions. The chosen rows must be there, as well as the lines and the
 /// populations of `N` groups.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn scan<const N: usize, const RISING: bool, F>(block: &Scan<'_>, mut found: F)
-where
+pub(in crate::bits) unsafe fn scan<const N: usize, const RISING: bool, F>(
+    block: &Scan<'_>,
+    mut found: F,
+) where
     F: FnMut(usize, u64, &[Line; GROUPS]),
 {
     for (position, (&row, limit)) in block.chosen.iter().zip(block.limits).enumerate() {

@@ -3,22 +3,23 @@
 use std::arch::x86_64::*;
 
 use crate::bits::{
-    count::{LANES, Scan},
-    near::GROUPS,
-    right::Line,
+    block::{GROUPS, Scan},
+    right::{LANES, Line},
 };
 
 const DOWN: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
 const MANY: f32 = (1 << 30) as f32;
 
-/// See [`scan`](super::scan), for so many groups.
+/// See `scan` in `near`, for so many groups.
 ///
 /// # Safety
 /// The machine must have the instructions. The chosen rows must be there, as well as the lines and the
 /// populations of `N` groups.
 #[target_feature(enable = "avx512f,avx512vpopcntdq")]
-pub(super) unsafe fn scan<const N: usize, const RISING: bool, F>(block: &Scan<'_>, mut found: F)
-where
+pub(in crate::bits) unsafe fn scan<const N: usize, const RISING: bool, F>(
+    block: &Scan<'_>,
+    mut found: F,
+) where
     F: FnMut(usize, u64, &[Line; GROUPS]),
 {
     let width = block.width;

@@ -3,8 +3,7 @@
 use std::arch::aarch64::*;
 
 use crate::bits::{
-    count::Scan,
-    near::GROUPS,
+    block::{GROUPS, Scan},
     right::{LANES, Line},
 };
 
@@ -14,14 +13,16 @@ const WORDS: usize = 31;
 /// Registers that a line takes.
 const PARTS: usize = 4;
 
-/// See [`scan`](super::scan), for so many groups.
+/// See `scan` in `near`, for so many groups.
 ///
 /// # Safety
 /// The machine must have NEON. The chosen rows must be there, as well as the lines and the populations
 /// of `N` groups.
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn scan<const N: usize, const RISING: bool, F>(block: &Scan<'_>, mut found: F)
-where
+pub(in crate::bits) unsafe fn scan<const N: usize, const RISING: bool, F>(
+    block: &Scan<'_>,
+    mut found: F,
+) where
     F: FnMut(usize, u64, &[Line; GROUPS]),
 {
     const BITS: [u32; 4] = [1, 2, 4, 8];

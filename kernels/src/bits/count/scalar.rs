@@ -1,12 +1,11 @@
 //! Portable Rust, the reference for all others.
 
 use crate::bits::{
-    count::Scan,
-    near::GROUPS,
+    block::{GROUPS, Scan},
     right::{LANES, Line},
 };
 
-pub(super) fn scan(block: &Scan<'_>, mut found: impl FnMut(usize, u64, &[Line; GROUPS])) {
+pub(in crate::bits) fn scan(block: &Scan<'_>, mut found: impl FnMut(usize, u64, &[Line; GROUPS])) {
     let groups = block.populations.len();
     for (position, (&row, limit)) in block.chosen.iter().zip(block.limits).enumerate() {
         let row = block.row(row);
