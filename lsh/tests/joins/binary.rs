@@ -220,11 +220,9 @@ fn lists_reach_the_recall_and_are_the_same_everywhere() {
                 });
                 let recall = share.sum::<f64>() / (found[0].neighbors.indices.len() / 10) as f64;
                 assert!(recall > 0.89, "{recall}");
+                // By 84 rows, of which most find all or nothing.
                 let told = report.recall.unwrap();
-                assert!(
-                    told.low - 0.01 < recall && recall < told.high + 0.02,
-                    "{told:?} {recall}"
-                );
+                assert!((told.value - recall).abs() < 0.05, "{told:?} {recall}");
                 assert!(report.pairs < (6000 * 6000) as u64);
             }
             assert_eq!(found[0], found[1]);
