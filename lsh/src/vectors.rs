@@ -337,7 +337,7 @@ impl<'a, T: Scalar> Vectors<'a, T> {
     }
 
     /// Copies of every `step`th row in order of internal ids, row-major.
-    pub(crate) fn spread(&self, step: usize) -> Result<Vec<T>> {
+    pub(crate) fn strided_sample(&self, step: usize) -> Result<Vec<T>> {
         let ids = (0..self.len() as u32).step_by(step);
         let rows: Vec<u32> = ids.map(|id| self.row(id)).collect();
         Ok(self.rows.gather(&rows)?)

@@ -28,7 +28,7 @@ pub(crate) struct SegmentLists {
     pub(crate) starts: ListOffsets,
     /// The scale of the items' codes, if there are any.
     scale: Option<CommonScale>,
-    known: Mutex<Known>,
+    cache: Mutex<Cache>,
 }
 
 /// The rows of lists and which rows probe them.
@@ -36,7 +36,7 @@ pub(crate) type OfItems = (Arc<RightLists>, Arc<Probes>);
 
 /// What was found before. All of it follows from the rows alone, whoever asks first.
 #[derive(Default)]
-struct Known {
+struct Cache {
     /// Of the last search, with whether it was a self-join and its k.
     warm_start: Option<((bool, usize), Arc<WarmStart>)>,
     /// With which items probe so many lists on average.
@@ -61,12 +61,12 @@ impl SegmentLists {
         starts: ListOffsets,
         scale: Option<CommonScale>,
     ) -> Self {
-        let known = Mutex::default();
+        let cache = Mutex::default();
         Self {
             quantiser,
             starts,
             scale,
-            known,
+            cache,
         }
     }
 
@@ -85,39 +85,39 @@ impl SegmentLists {
     }
 
     /// Locked for a moment only: never while anything is computed.
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of `of`, or else what `find` finds, which then is known.
-    fn known_or<K: Ord, V: Copy>(
+    /// What is known of `of`, or else what `compute` finds, which then is known.
+    fn get_or_compute<K: Ord, V: Copy>(
         &self,
         of: K,
-        place: fn(&mut Known) -> &mut BTreeMap<K, V>,
-        find: impl FnOnce() -> Result<V>,
+        slot: fn(&mut Cache) -> &mut BTreeMap<K, V>,
+        compute: impl FnOnce() -> Result<V>,
     ) -> Result<V> {
-        if let Some(known) = place(&mut self.known()).get(&of) {
+        if let Some(known) = slot(&mut self.cache()).get(&of) {
             return Ok(*known);
         }
-        let found = find()?;
-        place(&mut self.known()).insert(of, found);
+        let found = compute()?;
+        slot(&mut self.cache()).insert(of, found);
         Ok(found)
     }
 
     /// The same of what is large, so that only the last is kept.
-    fn last_or<K: PartialEq, V: Clone>(
+    fn get_last_or_compute<K: PartialEq, V: Clone>(
         &self,
         of: K,
-        place: fn(&mut Known) -> &mut Option<(K, V)>,
-        find: impl FnOnce() -> Result<V>,
+        slot: fn(&mut Cache) -> &mut Option<(K, V)>,
+        compute: impl FnOnce() -> Result<V>,
     ) -> Result<V> {
-        if let Some((last, known)) = place(&mut self.known())
+        if let Some((last, known)) = slot(&mut self.cache())
             && *last == of
         {
             return Ok(known.clone());
         }
-        let found = find()?;
-        *place(&mut self.known()) = Some((of, found.clone()));
+        let found = compute()?;
+        *slot(&mut self.cache()) = Some((of, found.clone()));
         Ok(found)
     }
 
@@ -129,7 +129,7 @@ impl SegmentLists {
             let found = WarmStart::of_lists(&self.quantiser, &self.starts, with_itself, wanted);
             Ok(Arc::new(found))
         };
-        self.last_or((with_itself, k), |known| &mut known.warm_start, find)
+        self.get_last_or_compute((with_itself, k), |cache| &mut cache.warm_start, find)
     }
 
     /// The margin with which items probe so many lists on average.
@@ -143,7 +143,7 @@ impl SegmentLists {
         ctx: &Context,
     ) -> Result<Reach> {
         let find = || margin_of(&self.quantiser, items, probes, ctx);
-        let margin = self.known_or(probes, |known| &mut known.margins, find)?;
+        let margin = self.get_or_compute(probes, |cache| &mut cache.margins, find)?;
         Ok(Reach::without_pass(margin))
     }
 
@@ -157,7 +157,7 @@ impl SegmentLists {
         recall: f64,
         find: impl FnOnce() -> Result<Option<f32>>,
     ) -> Result<Option<f32>> {
-        self.known_or((k, recall.to_bits()), |known| &mut known.reaches, find)
+        self.get_or_compute((k, recall.to_bits()), |cache| &mut cache.reaches, find)
     }
 
     /// Which items probe each list, for joins of the items with themselves.
@@ -179,7 +179,7 @@ impl SegmentLists {
             Ok((Arc::new(right), Arc::new(probes)))
         };
         let of = (k, reach.margin.to_bits());
-        self.last_or(of, |known| &mut known.probes, find)
+        self.get_last_or_compute(of, |cache| &mut cache.probes, find)
     }
 
     /// The shells of all lists for a radius, in the measure of codes, given how far each row is from
@@ -192,6 +192,6 @@ impl SegmentLists {
             let shells = Shells::new(&self.quantiser, &self.starts, radii, bound, ctx)?;
             Ok(Arc::new(shells))
         };
-        self.last_or(bound.to_bits(), |known| &mut known.shells, find)
+        self.get_last_or_compute(bound.to_bits(), |cache| &mut cache.shells, find)
     }
 }

@@ -183,7 +183,7 @@ fn join_sides<T: Scalar>(
         }
     };
     ctx.begin_stage("key order");
-    let sample = right.spread(principal_axes::axes_sample_step(items, right.rows.dim()))?;
+    let sample = right.strided_sample(principal_axes::axes_sample_step(items, right.rows.dim()))?;
     let sample = Rows::new(&sample, right.rows.dim())?;
     let axes = PrincipalAxes::of_sample(sample, axes, ctx)?;
     let key_order = KeyOrder::new(right, left.as_deref_mut(), &axes, sample, ctx)?;

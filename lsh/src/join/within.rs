@@ -26,7 +26,7 @@ use crate::{
     },
     join::inner_product::Products,
     pairs::{
-        by_sorting::{are_most, of_each},
+        by_sorting::{among_candidates, are_most},
         groups::{GROUPS, Group, Groups},
         results::{NEIGHBORS, Neighbors},
         top_k_join::{EXACT_BELOW, TopKJoin},
@@ -259,7 +259,7 @@ impl<T: Scalar> Within<'_, T> {
             left.iter().for_each(|&row| items_of[row as usize] = right);
         }
         ctx.count_pairs(groups.pairs());
-        of_each(left.as_ref(), &right, k, |row| items_of[row as usize], ctx)
+        among_candidates(left.as_ref(), &right, k, |row| items_of[row as usize], ctx)
     }
 
     /// All pairs, as tiles.

@@ -32,7 +32,7 @@ pub(crate) fn by_sorting<T: Scalar>(
     ctx: &Context,
 ) -> Result<Neighbors<T>> {
     let items = right.internal_ids()?;
-    of_each(left, right, k, |_| &items, ctx)
+    among_candidates(left, right, k, |_| &items, ctx)
 }
 
 /// The k nearest of each left row among the items that `items_of` has for it; a self-join of `right`
@@ -40,7 +40,7 @@ pub(crate) fn by_sorting<T: Scalar>(
 ///
 /// # Errors
 /// As [`by_sorting`].
-pub(crate) fn of_each<'i, T: Scalar>(
+pub(crate) fn among_candidates<'i, T: Scalar>(
     left: Option<&Vectors<'_, T>>,
     right: &Vectors<'_, T>,
     k: usize,
