@@ -122,10 +122,12 @@ fn scan(block: &Scan<'_>, rising: bool, isa: Isa, found: impl FnMut(usize, u64, 
         },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 | Level::Avx512 | Level::Avx512Vnni | Level::Amx => unsafe { by_groups!(avx2) },
+        Level::Avx2 | Level::AvxVnni | Level::Avx512 | Level::Avx512Vnni | Level::Amx => unsafe {
+            by_groups!(avx2)
+        },
         // SAFETY: as above.
         #[cfg(target_arch = "aarch64")]
-        Level::Neon | Level::NeonDot => unsafe { by_groups!(neon) },
+        Level::Neon | Level::NeonDot | Level::NeonI8mm => unsafe { by_groups!(neon) },
         _ => scalar::scan(block, found),
     }
 }
