@@ -165,11 +165,7 @@ impl<'a> Planner<'a> {
             return Ok((PlannedJoin::of(JoinPlan::Exact), study));
         }
 
-        // So far, as if all went well; held-out rows and lists are much of it.
-        let of_held_out = ground_truth::count(workload.left, k) as f64 * workload.right as f64;
-        let of_sample = (ROUNDS * LEARNT_FROM * list_counts[0] * list_counts[0]) as f64;
-        let of_row = list_counts[0] as f64 + LUCKY * workload.right as f64;
-        ctx.foresee(of_held_out + of_sample + workload.left as f64 * of_row);
+        ctx.foresee(foreseen(&workload, list_counts[0]));
         let mut ground_truth = GroundTruth::of(left, right, k, ctx)?;
         let near = furthest_lengths(sides, &ground_truth);
         let random = random_lengths(sides, &ground_truth, self.seed, ctx)?;
@@ -361,6 +357,15 @@ impl<'a> Planner<'a> {
             curve,
         })
     }
+}
+
+/// How many pairs will probably be compared, if so many lists do well: before it is known what rows
+/// probe, held-out rows and lists are much of it.
+fn foreseen(workload: &Workload, lists: usize) -> f64 {
+    let of_held_out = ground_truth::count(workload.left, workload.k) * workload.right;
+    let of_sample = ROUNDS * LEARNT_FROM * lists * lists;
+    let of_row = lists as f64 + LUCKY * workload.right as f64;
+    (of_held_out + of_sample) as f64 + workload.left as f64 * of_row
 }
 
 /// Why all pairs are compared rather than lists probed.
