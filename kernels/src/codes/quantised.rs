@@ -123,11 +123,11 @@ impl<'a> Quantised<'a> {
         // The pages are first written by the tasks.
         let mut codes = memory::zeroed_on_huge_pages(count.saturating_mul(stride), CODES)?;
         let mut approximations: Vec<Approximation> = memory::zeroed(count, CODES)?;
-        codes
+        let failed = codes
             .par_chunks_mut(ROWS_PER_TASK * stride)
             .zip(approximations.par_chunks_mut(ROWS_PER_TASK))
             .enumerate()
-            .try_for_each_init(Vec::new, |values, (task, (codes, approximations))| {
+            .map_init(Vec::new, |values, (task, (codes, approximations))| {
                 let first = task * ROWS_PER_TASK;
                 values.clear();
                 for row in first..first + approximations.len() {
@@ -147,8 +147,13 @@ impl<'a> Quantised<'a> {
                     let checked = check_finite(Rows::new(values, dim)?, isa);
                     checked.map_err(|error| error.after(first))?;
                 }
-                Ok::<_, KernelError>(())
-            })?;
+                Ok(())
+            })
+            // The first, whichever task is done first.
+            .find_map_first(Result::err);
+        if let Some(error) = failed {
+            return Err(error);
+        }
         Ok(Self {
             dim,
             codes: codes.into(),
