@@ -6,7 +6,7 @@ use crate::{
         error::{KernelError, Result},
         memory,
     },
-    rows::matrix::Rows,
+    rows::{matrix::Rows, shape::check_indices},
 };
 
 /// Packed bits as the left side of [`near_bits`](crate::near_bits): row after row, in whole words.
@@ -26,7 +26,7 @@ impl LeftBits {
     /// megabytes and more, [`KernelError::Memory`].
     pub fn gather(&mut self, rows: Rows<'_, u8>, order: &[u32]) -> Result<()> {
         check_width(rows)?;
-        check_indices(rows, order)?;
+        check_indices(WORDS, order.iter().copied(), rows.len())?;
         self.width = rows.dim().div_ceil(WORD / 8);
         self.words.clear();
         self.populations.clear();
@@ -78,15 +78,4 @@ pub(super) fn check_width(rows: Rows<'_, u8>) -> Result<()> {
         bytes: rows.dim(),
         limit: MOST_BYTES,
     })
-}
-
-pub(super) fn check_indices(rows: Rows<'_, u8>, order: &[u32]) -> Result<()> {
-    match order.iter().find(|&&row| row as usize >= rows.len()) {
-        None => Ok(()),
-        Some(&row) => Err(KernelError::RowOutOfRange {
-            what: "packed bits",
-            index: row as usize,
-            rows: rows.len(),
-        }),
-    }
 }

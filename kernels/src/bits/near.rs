@@ -18,6 +18,7 @@ use crate::{
         isa::{Isa, Level},
         memory,
     },
+    rows::shape::{check_indices, check_len},
     simd::bits::set_bits,
 };
 
@@ -156,26 +157,18 @@ fn check(
     right: &RightBits,
     groups: &Range<usize>,
 ) -> Result<()> {
-    let shape = |what, got, expected| match got == expected {
-        true => Ok(()),
-        false => Err(KernelError::Shape {
-            what,
-            got,
-            expected,
-        }),
-    };
     if !left.is_empty() {
-        shape("words of a left row", left.width(), right.width())?;
+        check_len("words of a left row", left.width(), right.width())?;
     }
-    shape("limits", limits.len(), chosen.len())?;
-    let missing = |what, index, rows| KernelError::RowOutOfRange { what, index, rows };
+    check_len("limits", limits.len(), chosen.len())?;
     if groups.end > right.all_groups() {
-        return Err(missing("groups", groups.end, right.all_groups()));
+        return Err(KernelError::RowOutOfRange {
+            what: "groups",
+            index: groups.end,
+            rows: right.all_groups(),
+        });
     }
-    match chosen.iter().find(|&&row| row as usize >= left.len()) {
-        None => Ok(()),
-        Some(&row) => Err(missing("chosen rows", row as usize, left.len())),
-    }
+    check_indices("chosen rows", chosen.iter().copied(), left.len())
 }
 
 #[cfg(test)]

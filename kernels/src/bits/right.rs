@@ -6,7 +6,7 @@ use bytemuck::Zeroable;
 
 use super::{
     WORD,
-    left::{WORDS, check_indices, check_width},
+    left::{WORDS, check_width},
     population, words,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         error::{KernelError, Result},
         memory,
     },
-    rows::matrix::Rows,
+    rows::{matrix::Rows, shape::check_indices},
 };
 
 /// Rows of a group.
@@ -57,7 +57,7 @@ impl RightBits {
     /// more, [`KernelError::Memory`].
     pub fn new(rows: Rows<'_, u8>, order: &[u32], offsets: &[usize]) -> Result<Self> {
         check_width(rows)?;
-        check_indices(rows, order)?;
+        check_indices(WORDS, order.iter().copied(), rows.len())?;
         let last = offsets.last().copied().unwrap_or(0);
         if !offsets.is_sorted() || last > order.len() {
             return Err(KernelError::Shape {

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::{
     base::{
-        context::Context, counting_sort::sort_by_row, error::Result, keys::PairKeys,
+        ROW_NUMBERS, context::Context, counting_sort::sort_by_row, error::Result, keys::PairKeys,
         sampling::seeded_sample,
     },
     binary::{
@@ -40,15 +40,8 @@ pub(crate) fn learn(
     let mut centroids = sample.gather(&seeded_sample(sample.len(), count, seed))?;
     for _ in 0..ROUNDS {
         let lists = assign(sample, Rows::new(&centroids, rows.dim())?, metric, ctx)?.indices;
-        let mut ends = memory::zeroed(centroids.len() / rows.dim(), CENTROIDS)?;
-        lists.iter().for_each(|&list| ends[list as usize] += 1);
-        let found = lists.iter().zip(0..).map(|(&list, row)| (list as u32, row));
-        let (found, mut order) = (memory::collect(found, CENTROIDS)?, Vec::new());
-        sort_by_row(&found, &mut ends, &mut order, 0_u32, CENTROIDS)?;
-        let starts = [0]
-            .into_iter()
-            .chain(ends.iter().copied())
-            .collect::<Vec<_>>();
+        let of_rows = lists.iter().map(|&list| list as u32);
+        let (order, starts) = by_list(of_rows, centroids.len() / rows.dim())?;
         let of_lists = starts
             .par_windows(2)
             .map(|bounds| &order[bounds[0]..bounds[1]]);
@@ -79,6 +72,20 @@ pub(crate) fn assign(
         let chosen: Vec<u32> = (0..places.len() as u32).collect();
         block.compare_all(&chosen, &all.right)
     })
+}
+
+/// Rows by list, rising, and where those of each start.
+pub(super) fn by_list(
+    lists: impl ExactSizeIterator<Item = u32> + Clone,
+    count: usize,
+) -> Result<(Vec<u32>, Vec<usize>)> {
+    let mut ends = memory::zeroed(count, CENTROIDS)?;
+    lists.clone().for_each(|list| ends[list as usize] += 1);
+    let found = memory::collect(lists.zip(0..), ROW_NUMBERS)?;
+    let mut order = Vec::new();
+    sort_by_row(&found, &mut ends, &mut order, 0, ROW_NUMBERS)?;
+    ends.insert(0, 0);
+    Ok((order, ends))
 }
 
 /// Sets a centroid to what most of its rows have; without rows it stays.

@@ -9,11 +9,11 @@ use crate::{
         sampling::seeded_sample,
     },
     binary::{
-        centroids::{CENTROIDS, assign, learn},
+        centroids::{CENTROIDS, assign, by_list, learn},
         sides::BinarySides,
         top_k::{TopKBlock, nearest},
     },
-    pairs::results::{NEIGHBORS, Neighbors},
+    pairs::results::Neighbors,
     recall::{ground_truth::count, recall_curve::RecallCurve},
 };
 
@@ -283,18 +283,4 @@ impl<'a> InvertedLists<'a> {
         }
         Ok(())
     }
-}
-
-/// Rows by list, rising, and where those of each start.
-fn by_list(
-    lists: impl ExactSizeIterator<Item = u32> + Clone,
-    count: usize,
-) -> Result<(Vec<u32>, Vec<usize>)> {
-    let mut ends = memory::zeroed(count, NEIGHBORS)?;
-    lists.clone().for_each(|list| ends[list as usize] += 1);
-    let found = memory::collect(lists.zip(0..), ROW_NUMBERS)?;
-    let mut order = Vec::new();
-    sort_by_row(&found, &mut ends, &mut order, 0, ROW_NUMBERS)?;
-    ends.insert(0, 0);
-    Ok((order, ends))
 }

@@ -12,7 +12,10 @@ use crate::{
         per_thread::PerThread,
     },
     binary::sides::{BinarySides, OF_GROUP},
-    pairs::results::{NEIGHBORS, Neighbors},
+    pairs::{
+        code_lists::key,
+        results::{NEIGHBORS, Neighbors},
+    },
 };
 
 /// Groups that rows without k neighbours are compared with at first: all of them are kept.
@@ -21,13 +24,8 @@ const FIRST_GROUPS: usize = 4;
 /// Beyond twice k, so many are kept before the furthest are dropped.
 const SPARE: usize = 64;
 
-/// A distance and a row as one number: the order of these is that of neighbours. (Bits of numbers that
-/// are not negative rise with them.)
+/// A distance and a row as one number: see [`key`].
 type Key = i64;
-
-fn key(distance: f32, row: u32) -> Key {
-    i64::from(distance.to_bits()) << 32 | i64::from(row)
-}
 
 fn of_key(key: Key) -> (f32, u32) {
     (f32::from_bits((key >> 32) as u32), key as u32)
