@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,6 @@ from lshjoin.files.keys import NO_KEY, Codes, KeyColumns, column_codes
 from lshjoin.files.pairs import Found, of_batches, pairs_schema, stored_tables
 from lshjoin.files.plan import FilesPlan, pack_rows
 from lshjoin.files.sides import Sides
-
-if TYPE_CHECKING:
-    pass
 
 #: The columns of a piece, beside those of keys.
 VECTOR, ROW = "vector", "row"
