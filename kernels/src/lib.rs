@@ -74,6 +74,6 @@ pub use tile::{
     near::{Near, near_pairs},
     nearest::nearest_pairs,
     nearest_codes::nearest_codes,
-    pair_codes::code_distances,
+    pair_codes::{code_distances, code_intervals},
     panel::{LeftPanel, RightPanel},
 };

@@ -16,8 +16,8 @@ use half::f16;
 use lshjoin_kernels::{
     BoundedRows, Bucketing, DifferenceLimit, HashFunctions, Isa, KeyLayout, LeftBits, LeftPanel,
     Level, Measure, Quantised, RightBits, RightPanel, Rows, Scalar, Sorter, check_finite,
-    code_distances, code_distances2, distance, distances_of, near_bits, near_pairs, nearest_codes,
-    pairs_within, widen_f16,
+    code_distances, code_distances2, code_intervals, distance, distances_of, near_bits, near_pairs,
+    nearest_codes, pairs_within, widen_f16,
 };
 
 struct Fenced;
@@ -217,6 +217,8 @@ fn tiles<T: Scalar>(isa: Isa) {
         nearest_codes(&left, &right, 7, &mut near).unwrap();
         assert_eq!(near.len(), n * n.min(7));
         code_distances((&rows, 0), &rows, &backwards, &mut squares, isa).unwrap();
+        let pairs: Vec<_> = backwards.iter().map(|&row| (row, 0)).collect();
+        code_intervals(&rows, &rows, &pairs, &mut Vec::new(), isa).unwrap();
     }
 }
 

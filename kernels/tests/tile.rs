@@ -4,7 +4,7 @@
 
 use lshjoin_kernels::{
     Isa, KernelError, LeftPanel, Level, Near, Quantised, RightPanel, Rows, Scalar, code_distances,
-    code_distances2, near_pairs, nearest_codes, nearest_pairs,
+    code_distances2, code_intervals, near_pairs, nearest_codes, nearest_pairs,
 };
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -417,6 +417,36 @@ fn of_codes(
         all.extend_from_slice(&of_row);
     }
     (nearest, all)
+}
+
+#[test]
+fn single_pairs_have_the_intervals_of_tiles() {
+    for dim in [1, 20, 130] {
+        let (m, n) = (7, 40);
+        let (left, right) = (gaussian(m, dim, 5), gaussian(n, dim, 6));
+        for &isa in Isa::available() {
+            let side = |values| Quantised::new(Rows::new(values, dim).unwrap(), isa).unwrap();
+            let (left, right) = (side(&left), side(&right));
+            let indices = |rows: &Quantised| (0..rows.len() as u32).collect::<Vec<_>>();
+            let (mut of_left, mut of_right) = (LeftPanel::new(isa), RightPanel::new(isa));
+            let all = vec![f32::INFINITY; m];
+            of_left.gather(&left, &indices(&left), &all).unwrap();
+            of_right
+                .gather(&right, &indices(&right), &vec![-1.0; n])
+                .unwrap();
+            let (mut near, mut intervals) = (Vec::new(), Vec::new());
+            near_pairs(&of_left, &of_right, &mut near).unwrap();
+            assert_eq!(near.len(), m * n);
+            let pairs: Vec<_> = near.iter().map(|pair| (pair.left, pair.right)).collect();
+            code_intervals(&left, &right, &pairs, &mut intervals, isa).unwrap();
+            let of_tiles: Vec<_> = near.iter().map(|pair| (pair.lower, pair.upper)).collect();
+            assert_eq!(intervals, of_tiles);
+            for pairs in [[(m as u32, 0)], [(0, n as u32)]] {
+                let outside = code_intervals(&left, &right, &pairs, &mut intervals, isa);
+                assert!(matches!(outside, Err(KernelError::RowOutOfRange { .. })));
+            }
+        }
+    }
 }
 
 #[test]

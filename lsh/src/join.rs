@@ -4,6 +4,7 @@
 pub(crate) mod axes_filter;
 pub(crate) mod by_lists;
 pub(crate) mod by_tables;
+pub(crate) mod exact;
 pub(crate) mod inner_product;
 pub(crate) mod knn;
 pub(crate) mod radius;

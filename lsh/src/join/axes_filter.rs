@@ -1,5 +1,4 @@
-//! A filter for radius joins: rows reduced to a few values, which are never further apart than the
-//! rows are.
+//! A filter on pairs: rows reduced to a few values, which are never further apart than the rows are.
 //!
 //! For orthonormal axes a₁ … aₘ, and t(x) the length of what x has outside of them,
 //!
@@ -9,8 +8,8 @@
 //! nearest neighbor search algorithm by nonlinear embedding", 2012). Along the principal axes of
 //! ordinary data little is lost: pairs that are far apart are so by a part of their dimensions.
 //!
-//! That makes joins by a radius quicker. It does not help to find the k nearest: until all pairs
-//! have been compared, the bounds of rows are too wide for it.
+//! That makes joins by a radius quicker, and those for the exact k nearest once most of these are
+//! known: before that, the bounds of rows are too wide for it.
 
 use lshjoin_kernels::{
     CommonScale, LeftPanel, Quantised, RightPanel, Rows, Scalar, dot_products, memory, near_pairs,
@@ -40,7 +39,7 @@ const STEP: usize = 64;
 const STEPS: usize = 4;
 
 /// Rows of the left and of the right side whose pairs tell how many pass.
-const SAMPLE: (usize, usize) = (128, 2048);
+pub(crate) const SAMPLE: (usize, usize) = (128, 2048);
 
 /// Rows that are reduced at a time, and rows that a thread reduces at a time.
 const PART: usize = 1 << 16;
@@ -50,27 +49,43 @@ const BLOCK: usize = 64;
 const REDUCED: &str = "rows reduced to a few values";
 
 /// The share of the time of whole rows that the filter may take, to be worth the trouble.
-const WORTH: f64 = 0.9;
+pub(crate) const WORTH: f64 = 0.9;
 
-impl AxesFilter {
-    /// Rows reduced to as many values as make it quickest to find, of so many pairs, all that are not
-    /// further apart than `bound`; `None` where nothing is quicker than whole rows.
+/// Leading axes, and how many values of each row are made from them.
+pub(crate) struct LeadingAxes {
+    rotation: Rotation,
+    values: usize,
+    scale: CommonScale,
+    /// The work of finding all pairs by them.
+    pub(crate) work: f64,
+}
+
+/// What pairs are wanted: of some left rows, by internal id, those within a bound each.
+pub(crate) struct Wanted<'a> {
+    pub(crate) rows: &'a [u32],
+    pub(crate) bounds: &'a [f32],
+}
+
+impl LeadingAxes {
+    /// As many values as make it quickest to find, of so many pairs, all that are wanted, where `check`
+    /// is the work of looking at one that passes; `None` where it would take more than `enough`.
     ///
     /// # Errors
     /// When the run is cancelled.
-    pub(crate) fn where_it_pays<T: Scalar>(
+    pub(crate) fn where_they_pay<T: Scalar>(
         left: Option<&Vectors<'_, T>>,
         right: &Vectors<'_, T>,
-        pairs: u64,
-        bound: f32,
+        (pairs, check): (u64, f64),
+        wanted: &Wanted<'_>,
+        enough: f64,
         ctx: &Context,
     ) -> Result<Option<Self>> {
         let dim = right.rows.dim();
         let rows = right.rows.len() + left.map_or(0, |left| left.rows.len());
-        let pairs = pairs as f64;
         let costs = Costs::of(ctx.isa());
-        let filtered = |values, near| costs.axes_filter((rows, dim), pairs, values, near);
-        let enough = WORTH * costs.compare(pairs, dim);
+        let filtered = |values, near: f64| {
+            costs.axes_filter((rows, dim), pairs as f64, values) + near * pairs as f64 * check
+        };
         let choices = (1..=STEPS).map(|steps| steps * STEP);
         let choices = choices.filter(|&values| 2 * values <= dim && filtered(values, 0.0) < enough);
         let choices: Vec<usize> = choices.collect();
@@ -82,21 +97,66 @@ impl AxesFilter {
         let rotation = Rotation::of_sample(right, most - 1, ctx)?;
         let mut best = (enough, None);
         for values in choices {
-            let (near, scale) = rotation.near(left, right, values, bound, ctx)?;
+            let (near, scale) = rotation.near(left, right, values, wanted, ctx)?;
             let work = filtered(values, near);
             if work < best.0 {
                 best = (work, Some((values, scale)));
             }
         }
-        let Some((values, scale)) = best.1 else {
-            return Ok(None);
+        let (work, best) = best;
+        Ok(best.map(|(values, scale)| Self {
+            rotation,
+            values,
+            scale,
+            work,
+        }))
+    }
+
+    /// All rows reduced to these values.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn filter<T: Scalar>(
+        &self,
+        left: Option<&Vectors<'_, T>>,
+        right: &Vectors<'_, T>,
+        ctx: &Context,
+    ) -> Result<AxesFilter> {
+        let codes = |side: &Vectors<'_, T>| {
+            let ids = side.internal_ids()?;
+            self.rotation
+                .codes(side, &ids, self.values, self.scale, ctx)
         };
-        let codes =
-            |side: &Vectors<'_, T>| rotation.codes(side, &side.internal_ids()?, values, scale, ctx);
-        Ok(Some(Self {
+        Ok(AxesFilter {
             left: left.map(codes).transpose()?,
             right: codes(right)?,
-        }))
+        })
+    }
+}
+
+impl AxesFilter {
+    /// For the pairs of a radius join within `bound`; `None` where nothing is quicker than whole rows.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn where_it_pays<T: Scalar>(
+        left: Option<&Vectors<'_, T>>,
+        right: &Vectors<'_, T>,
+        pairs: u64,
+        bound: f32,
+        ctx: &Context,
+    ) -> Result<Option<Self>> {
+        let costs = Costs::of(ctx.isa());
+        let dim = right.rows.dim();
+        let rows = sample(left.unwrap_or(right).len(), SAMPLE.0);
+        let wanted = Wanted {
+            bounds: &vec![bound; rows.len()],
+            rows: &rows,
+        };
+        let enough = WORTH * costs.compare(pairs as f64, dim);
+        let pairs = (pairs, costs.measure(dim));
+        let axes = LeadingAxes::where_they_pay(left, right, pairs, &wanted, enough, ctx)?;
+        axes.map(|axes| axes.filter(left, right, ctx)).transpose()
     }
 
     pub(crate) fn left(&self) -> &Quantised<'static> {
@@ -116,7 +176,7 @@ struct Rotation {
 
 impl Rotation {
     fn of_sample<T: Scalar>(side: &Vectors<'_, T>, axes: usize, ctx: &Context) -> Result<Self> {
-        let some = sample(side.rows.len(), SAMPLE.1);
+        let some = sample(side.len(), SAMPLE.1);
         let mut mean = vec![0.0; side.rows.dim()];
         for &id in &some {
             let scale = side.direction_scale(side.row(id) as usize);
@@ -137,19 +197,19 @@ impl Rotation {
         left: Option<&Vectors<'_, T>>,
         right: &Vectors<'_, T>,
         values: usize,
-        bound: f32,
+        wanted: &Wanted<'_>,
         ctx: &Context,
     ) -> Result<(f64, CommonScale)> {
         let isa = ctx.isa();
-        let some_right = sample(right.rows.len(), SAMPLE.1);
-        let some_left = sample(left.unwrap_or(right).rows.len(), SAMPLE.0);
+        let some_right = sample(right.len(), SAMPLE.1);
+        let some_left = wanted.rows;
         let reduced = self.rows(right, &some_right, values, ctx)?;
         let scale = CommonScale::of(Rows::new(&reduced.0, values)?, None, isa);
         let of_right = coded(&reduced, values, scale, ctx)?;
-        let of_left = self.codes(left.unwrap_or(right), &some_left, values, scale, ctx)?;
+        let of_left = self.codes(left.unwrap_or(right), some_left, values, scale, ctx)?;
         let all = |codes: &Quantised<'_>| (0..codes.len() as u32).collect::<Vec<u32>>();
         let (mut lefts, mut rights) = (LeftPanel::new(isa), RightPanel::new(isa));
-        lefts.gather(&of_left, &all(&of_left), &vec![bound; of_left.len()])?;
+        lefts.gather(&of_left, &all(&of_left), wanted.bounds)?;
         rights.gather(&of_right, &all(&of_right), &vec![-1.0; of_right.len()])?;
         let mut near = Vec::new();
         near_pairs(&lefts, &rights, &mut near)?;

@@ -17,10 +17,8 @@ const MORE_ROUNDS: usize = 3;
 pub(crate) const MOST_PROBED: f64 = 0.8;
 
 impl<T: Scalar> CodeJoin<'_, T> {
-    /// Joins by the lists that each row probes: the warm start first, then the probes, then
-    /// so many neighbour passes. With `try_pass`, a pass comes before the last of the probes, which
-    /// are left out if the recall asked for is reached then. Where it is not reached in the end, more
-    /// passes and, at the last, all pairs.
+    /// Joins by the lists that each row probes, then by so many neighbour passes. Where the recall
+    /// asked for is not reached in the end, by more passes and, at the last, all pairs.
     ///
     /// # Errors
     /// When the run is cancelled, or there is no memory.
@@ -32,29 +30,7 @@ impl<T: Scalar> CodeJoin<'_, T> {
         try_pass: bool,
     ) -> Result<Neighbors<T>> {
         let ctx = self.ctx;
-        ctx.begin_stage("probes");
-        let near = probe_lists.warm_start()?;
-        self.join(&near.left, &near.right, near.blocks, &self.unbounded())?;
-        drop((near.left, near.right));
-        let last = probe_lists.parts() - 1;
-        for part in 0..=last {
-            for step in probe_lists.part(part)? {
-                self.join(&step.left, &step.right, step.blocks, &self.symmetric())?;
-            }
-            if try_pass
-                && part + 1 == last
-                && let Some((recall, ground_truth)) = &ground_truth
-            {
-                self.pass()?;
-                let found = |row| self.distances_of(row);
-                ctx.begin_stage("check");
-                if ground_truth.reaches(*recall, self.left(), found)? {
-                    break;
-                }
-                ctx.begin_stage("probes");
-            }
-        }
-        drop(probe_lists);
+        self.probe(probe_lists, ground_truth.as_ref().filter(|_| try_pass))?;
         for _ in 0..rounds {
             self.pass()?;
         }
@@ -76,6 +52,41 @@ impl<T: Scalar> CodeJoin<'_, T> {
         }
         ctx.begin_stage("finish");
         self.finish()
+    }
+
+    /// Compares what rows probe: the warm start first, then the probes. Where a recall is given, a pass
+    /// comes before the last of the probes, which are left out if it is reached then.
+    ///
+    /// # Errors
+    /// When the run is cancelled, or there is no memory.
+    pub(crate) fn probe(
+        &self,
+        probe_lists: ProbeLists,
+        recall_of_pass: Option<&(f64, GroundTruth<T>)>,
+    ) -> Result<()> {
+        let ctx = self.ctx;
+        ctx.begin_stage("probes");
+        let near = probe_lists.warm_start()?;
+        self.join(&near.left, &near.right, near.blocks, &self.unbounded())?;
+        drop((near.left, near.right));
+        let last = probe_lists.parts() - 1;
+        for part in 0..=last {
+            for step in probe_lists.part(part)? {
+                self.join(&step.left, &step.right, step.blocks, &self.symmetric())?;
+            }
+            if part + 1 == last
+                && let Some((recall, ground_truth)) = recall_of_pass
+            {
+                self.pass()?;
+                let found = |row| self.distances_of(row);
+                ctx.begin_stage("check");
+                if ground_truth.reaches(*recall, self.left(), found)? {
+                    break;
+                }
+                ctx.begin_stage("probes");
+            }
+        }
+        Ok(())
     }
 
     fn pass(&self) -> Result<()> {

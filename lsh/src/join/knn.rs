@@ -21,6 +21,7 @@ use crate::{
     join::{
         by_lists::MOST_PROBED,
         by_tables::{KeyOrder, ORDER_BITS},
+        exact::by_leading_axes,
         inner_product::{self, Products},
     },
     pairs::{
@@ -129,6 +130,11 @@ fn join_sides<T: Scalar>(
     let most = left.as_ref().map_or(items, |left| left.len());
     if are_most(k, items) || right.codes.is_none() || most.min(items) < EXACT_BELOW {
         return all_pairs(left.as_deref(), right, k, ctx);
+    }
+    if choice.plan == JoinPlan::Exact
+        && let Some(found) = by_leading_axes(left.as_deref_mut(), right, k, ctx)?
+    {
+        return Ok(found);
     }
     let (axes, tables) = match &choice.plan {
         // A plan of partitions is followed by an index, and does not come here.

@@ -52,7 +52,7 @@ pub(crate) struct Workload {
 /// To read a value and make its code.
 const CODE: f64 = 1.6e-9;
 /// To multiply a value of a row with one of a direction, and add it up.
-const PROJECT: f64 = 1.0e-10;
+const PROJECT: f64 = 6e-11;
 /// To keep a row's top-k: for the row, for each neighbour, and for each neighbour as often as one
 /// comes in after the warm start.
 const TOP_K: f64 = 5e-7;
@@ -73,6 +73,9 @@ const LEARN: f64 = 1e-10;
 const FETCH: f64 = 1e-9;
 /// To hand on a pair of rows for its exact distance.
 const MEASURE: f64 = 5e-8;
+/// To compare the codes of a single pair of rows: for the pair, and for each value.
+const CHECK: f64 = 2e-8;
+const CHECK_VALUE: f64 = 5e-11;
 /// To find principal axes in a sample: for each value of an axis and, on one thread only, for each
 /// such value and axis before it.
 const ITERATE: f64 = 3e-6;
@@ -188,7 +191,7 @@ impl Costs {
 
     /// The work of every join: codes, and the top-k of each row, of which the share `late` comes in
     /// after the warm start.
-    fn always(&self, workload: &Workload, late: f64) -> f64 {
+    pub(crate) fn always(&self, workload: &Workload, late: f64) -> f64 {
         let k = workload.k as f64;
         let of_row = TOP_K
             + WARM_START
@@ -246,20 +249,28 @@ impl Costs {
         self.always(workload, late) + ground_truth + assign + gather + compare
     }
 
-    /// The work of finding pairs by a few `values` of each row, made from its leading principal
-    /// axes: so many pairs are compared, and the share `near` of them passes and is measured.
+    /// The work of comparing so many pairs by a few `values` of each row, made from its leading
+    /// principal axes.
     pub(crate) fn axes_filter(
         &self,
         (rows, dim): (usize, usize),
         pairs: f64,
         values: usize,
-        near: f64,
     ) -> f64 {
         let find = self.axes(dim, values);
         let (rows, dim, axes) = (rows as f64, dim as f64, values as f64);
         let project = rows * dim * axes * PROJECT + rows * axes * CODE;
-        let measure = near * pairs * (MEASURE + FETCH * dim);
-        find + project + self.compare(pairs, values) + measure
+        find + project + self.compare(pairs, values)
+    }
+
+    /// The work of measuring the distance of a pair.
+    pub(crate) fn measure(&self, dim: usize) -> f64 {
+        MEASURE + FETCH * dim as f64
+    }
+
+    /// The work of comparing the codes of a pair that a filter has let through.
+    pub(crate) fn check(&self, dim: usize) -> f64 {
+        CHECK + CHECK_VALUE * dim as f64
     }
 
     /// The work of one LSH table of so many functions, which brings together a share of the pairs
