@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from benches import record
 from benches.report.results import Line, Results, chosen, spark_join
-from benches.report.tables import TABLES, spark_table, statistics
+from benches.report.tables import TABLES, noise_lines, spark_table, statistics
 
 REPEATED_WITHIN = 0.2
 
@@ -34,6 +34,7 @@ def page(results: Results) -> str:
             f"{about['data']}; {statistics(about)}.",
             "",
             *TABLES[about["task"]](points, about),
+            *noise_lines(results, name),
         ]
         if name in results.knn:
             lines += ["", f"![Recall against time]({results.name}-{name}.svg)"]

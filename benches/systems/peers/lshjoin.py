@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from benches.data.rows import Rows
+from benches.data.rows import Indices, Rows
 from benches.systems.peer import Peer
 
 
@@ -35,6 +35,20 @@ class Lshjoin(Peer):
             items=self.items, radius=radius, metric=self.metric, num_threads=self.threads
         )
         return len(found.indices) // 2, found
+
+    def within(self, keys: Indices, k: int, **search: Any) -> Indices:
+        return self.knn(None, k, within=keys, **search)
+
+    def dedup(self, queries: None, similarity: float) -> tuple[int, Any]:
+        found = self.package.dedup(
+            self.items,
+            1 - similarity,
+            metric="cosine",
+            linkage="representative",  # as SemHash has it: near the one that is kept
+            num_threads=self.threads,
+            progress=False,
+        )
+        return int(found.keep.sum()), found
 
     def rest_bytes(self) -> int:
         return 0
