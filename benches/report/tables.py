@@ -49,8 +49,8 @@ def statistics(about: Line) -> str:
         for axes, share in known["variance_of_leading_axes"].items()
     )
     return (
-        f"{shares}; contrast {known['contrast']:.2f} (a random pair to the {about.get('k', 10)}th neighbour), "
-        f"intrinsic dimension {known['intrinsic_dimension']:.1f}"
+        f"{shares}; contrast {known['contrast']:.2f} (a random pair to the last of "
+        f"{about.get('k', 10)} neighbours), intrinsic dimension {known['intrinsic_dimension']:.1f}"
     )
 
 
