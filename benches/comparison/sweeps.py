@@ -43,7 +43,7 @@ def again(data: Data) -> Sweep:
 
 def nlist(data: Data) -> int:
     """Of FAISS's inverted lists: a power of two, for a few hundred rows a list."""
-    return int(2 ** np.clip(np.round(np.log2(len(data.items) / 400)), 5, 10))
+    return int(2 ** np.clip(np.round(np.log2(len(data.items) / 400)), 5, 11))
 
 
 def flat(data: Data) -> Sweep:

@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -57,7 +58,7 @@ STYLE = {
     "svg.hashsalt": "lshjoin",  # the same plot is the same file
 }
 SECONDS = "seconds, building included (lower is better)"
-MISSED_AT_LEAST = 0.0005  # of the neighbours: where a recall of 1 is drawn
+MISSED_AT_LEAST = 0.001  # of the neighbours: where a recall of 1 is drawn
 
 
 def draw(results: Results) -> None:
@@ -71,6 +72,18 @@ def draw(results: Results) -> None:
             save(memory(results), f"{results.name}-memory")
         if spark_join(results.name):
             save(spark_bars(results.name), f"{results.name}-spark")
+
+
+def draw_growth(result: dict[str, Any], name: str) -> None:
+    """That of bench-results/growth.json."""
+    mpl.use("Agg")
+    with plt.rc_context(STYLE):
+        lines = {
+            label: [(size["rows"], size["seconds"]) for size in one["sizes"]]
+            for label, one in result["systems"].items()
+        }
+        text = f"Self-joins of {result['data'].partition(',')[0]}, recall {result['recall']:.0%}"
+        save(against_rows(lines, f"{text} or more", SECONDS), name)
 
 
 def save(figure: Figure, name: str) -> None:
