@@ -8,8 +8,9 @@ def levels_table(case: dict[str, Any]) -> list[str]:
     recalls = list(dict.fromkeys(level["asked"] for level in case["levels"]))
     seconds = {(level["isa"], level["asked"]): level["seconds"] for level in case["levels"]}
     best = {recall: min(s for (_, of), s in seconds.items() if of == recall) for recall in recalls}
+    heads = " | ".join(f"recall {recall}, s | of the best" for recall in recalls)
     return [
-        f"| instructions | {' | '.join(f'recall {recall}, s | of the best' for recall in recalls)} |",
+        f"| instructions | {heads} |",
         "|---|" + "---:|" * 2 * len(recalls),
         *(
             f"| {isa} | "
