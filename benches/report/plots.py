@@ -82,8 +82,8 @@ def draw_growth(result: dict[str, Any], name: str) -> None:
             label: [(size["rows"], size["seconds"]) for size in one["sizes"]]
             for label, one in result["systems"].items()
         }
-        text = f"Self-joins of {result['data'].partition(',')[0]}, recall {result['recall']:.0%}"
-        save(against_rows(lines, f"{text} or more", SECONDS), name)
+        text = f"Self-joins of {result['data'].partition(',')[0]}, recall ≥ {result['recall']:.0%}"
+        save(against_rows(lines, text, SECONDS), name)
 
 
 def save(figure: Figure, name: str) -> None:
@@ -227,9 +227,7 @@ def time_against_rows(results: Results) -> Figure:
             if label != AGAIN and best.seconds is not None and best.recall >= ENOUGH:
                 rows = results.workloads[name]["rows"]
                 lines.setdefault(label, []).append((rows, best.seconds))
-    return against_rows(
-        lines, f"Self-joins of sentence embeddings, recall {ENOUGH:.0%} or more", SECONDS
-    )
+    return against_rows(lines, f"Self-joins of sentence embeddings, recall ≥ {ENOUGH:.0%}", SECONDS)
 
 
 def against_rows(lines: dict[str, list[tuple[int, float]]], text: str, what: str) -> Figure:
