@@ -23,6 +23,7 @@ from benches.data.dataset import Data
 from benches.data.files import read
 from benches.data.rows import unit
 from benches.engine.limited_process import limiter, watched
+from benches.report.sisap import sisap_table
 
 ENTRY = record.ROOT / "benches/sisap/search.py"
 K, ENOUGH = 15, 0.8
@@ -121,22 +122,7 @@ def report(result: dict[str, Any]) -> str:
         "is `benches/sisap/search.py`, run here; the others are as published. They are of other "
         "vectors, on other machines with more processors: not to be divided by each other.",
         "",
-        "| | vectors | machine | recall | seconds |",
-        "|---|---|---|---:|---:|",
-    ]
-    machine = f"{result['machine']['cores']} cores of an {result['machine']['cpu']}"
-    for point in result["points"]:
-        lines.append(
-            f"| **lshjoin**, {point['recall_asked']} asked | {result['data']} | {machine} "
-            f"| {point['recall']:.3f} | {point['buildtime']:.1f} |"
-        )
-    for challenge in result["published"]:
-        lines += [
-            f"| {entry['name']}, {challenge['challenge']} | {challenge['data']} "
-            f"| {challenge['machine']} | {entry['recall']:.3f} | {entry['seconds']:.1f} |"
-            for entry in challenge["entries"]
-        ]
-    lines += [
+        *sisap_table(result),
         "",
         f"At most {result['peak_bytes'] / 1e9:.1f} GB of memory in use, limited to "
         f"{result['memory_limit'] / 2**30:g} GiB by {result['limited_by']}. Recall is of 3,000 "

@@ -40,6 +40,13 @@ def projected_table(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def about_growth(result: dict[str, Any]) -> str:
+    data, k = result["data"].partition(",")[0], result["k"]
+    least, threads = f"{result['recall']:.0%}", result["threads"]
+    where = f"on {threads} threads of an {result['machine']['cpu']}"
+    return f"the {k} nearest of each of {data}, {least} or more of them found, {where}"
+
+
 def growth_page(result: dict[str, Any], name: str) -> str:
     return "\n".join(
         [
