@@ -98,9 +98,12 @@ def usearch(dtype: str) -> Callable[[Data], Sweep]:
 
 
 def pipnn(data: Data) -> Sweep:
-    """Smaller leaves and degrees than the defaults, as a graph of 10 to 15 neighbours needs."""
-    small = {"c_max": 1024, "R": 32, "l_max": 32}
-    grid = ((2, 16), (3, 16), (4, 24), (5, 48))
+    """Leaves and degrees smaller than the defaults, more of them instead: less work a recall."""
+    if data.queries is not None:  # a graph to be searched is denser
+        build = {"fanout": 4, "c_max": 256, "c_min": 32, "R": 32, "l_max": 32}
+        return Sweep("PiPNN", build, each((16, 32, 96), "beam_L"))
+    small = {"c_max": 256, "c_min": 32, "R": 16, "l_max": 16}
+    grid = ((4, 12), (6, 12), (8, 16), (10, 24))
     searches = [{"fanout": fanout, "beam_L": beam} | small for fanout, beam in grid]
     return Sweep("PiPNN", {}, searches)
 
@@ -111,10 +114,10 @@ def deglib(data: Data) -> Sweep:
 
 
 def deglib_evp(data: Data) -> Sweep:
-    """As its authors had it for SISAP 2026: three fifths of the dimensions, 50 to rerank."""
+    """As its authors had it for SISAP 2026: three fifths of the dimensions, some reranked."""
     non_zeros = data.items.shape[1] * 3 // 5
-    build = {"edges": 26, "extend_k": 32, "prune_worst": 9, "non_zeros": non_zeros}
-    return Sweep("deglib EVP", build, each((500, 800, 1_400), "distances", candidates=50))
+    build = {"edges": 20, "extend_k": 24, "prune_worst": 6, "non_zeros": non_zeros}
+    return Sweep("deglib EVP", build, each((30, 50, 100), "candidates", distances=800))
 
 
 def diskann(data: Data) -> Sweep:
@@ -221,6 +224,12 @@ def thinned(data: Data) -> list[Sweep]:
 def millions(data: Data) -> list[Sweep]:
     """The fewest settings a system that show how it does, at the recalls that matter."""
     return [replace(one, searches=one.searches[1:3]) for one in some(*MILLIONS)(data)]
+
+
+def of_bytes(data: Data) -> list[Sweep]:
+    """Systems that take uint8 as it is."""
+    makes = (ours, deglib, diskann, svs("SVS Vamana"), again)
+    return [replace(one, searches=one.searches[1:3]) for one in some(*makes)(data)]
 
 
 def radius_joins(data: Data) -> list[Sweep]:

@@ -1,7 +1,7 @@
 """What `make bench` measures: the rows, the task, and which sweeps take part."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,6 @@ from benches.comparison.sweeps import (
     Sweep,
     ann_search_rs,
     deduplication,
-    deglib,
-    diskann,
-    each,
     every,
     faiss_hnsw,
     flat,
@@ -23,6 +20,7 @@ from benches.comparison.sweeps import (
     ivf_flat,
     millions,
     near_duplicates,
+    of_bytes,
     ours,
     radius_joins,
     single_queries,
@@ -118,15 +116,10 @@ FULL = (
         limit=110,
     ),
     Workload(
-        "descriptors-1m-uint8",
+        "descriptors-300k-uint8",
         "k-NN self-join of bytes",
-        lambda: bytes_of_descriptors(1_000_000),
-        some(
-            lambda data: replace(ours(data), searches=each((0.9, 0.95), "recall", seed=0)),
-            lambda data: replace(deglib(data), searches=each((32,), "candidates")),
-            lambda data: replace(diskann(data), searches=each((32,), "complexity")),
-            lambda data: replace(svs("SVS Vamana")(data), searches=each((32,), "window")),
-        ),
+        lambda: bytes_of_descriptors(300_000),
+        of_bytes,
         limit=110,
     ),
     Workload(
@@ -172,9 +165,10 @@ FULL = (
         "radius self-join at the distance of near-duplicates",
         text(100_000, metric="euclidean"),
         near_duplicates,
+        of_bytes,
         limit=45,
         task="radius",
-        radius=0.35,
+        radius=0.45,
     ),
     Workload(
         "dedup-100k",
@@ -183,7 +177,7 @@ FULL = (
         deduplication,
         limit=60,
         task="dedup",
-        radius=0.94,
+        radius=0.9,
     ),
     Workload(
         "groups-100k",

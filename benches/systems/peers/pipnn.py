@@ -18,8 +18,12 @@ class Pipnn(Peer):
 
         self.package = pipnn
 
+    def build(self, items: Rows) -> None:
+        self.items, self.common = items, {"metric": self.metric, "n_jobs": self.threads}
+        if self.settings:
+            self.index = self.package.PiPNNIndex(items, **self.common, **self.settings)
+
     def knn(self, queries: Rows | None, k: int, **search: Any) -> Indices:
-        common = {"metric": self.metric, "n_jobs": self.threads} | search
         if queries is None:
-            return self.package.self_knn_graph(self.items, k, **common)[0]
-        return self.package.query_knn(self.items, queries, k, **common)[0]
+            return self.package.self_knn_graph(self.items, k, **self.common, **search)[0]
+        return self.index.query(queries, k, **search)[0]
