@@ -273,6 +273,7 @@ def hashing(data: Data) -> list[Sweep]:
 def single_queries(data: Data) -> list[Sweep]:
     return [
         Sweep("lshjoin", {}, [{}]),
+        Sweep("lshjoin Index", {}, each((0.95,), "recall")),
         Sweep("FAISS", flat(data).build, [{}]),
         Sweep("FAISS", fast_scan(data).build, each((16,), "nprobe", k_factor_rf=8)),
         Sweep("FAISS", faiss_hnsw(data).build, each((64,), "efSearch")),

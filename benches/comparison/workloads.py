@@ -165,7 +165,6 @@ FULL = (
         "radius self-join at the distance of near-duplicates",
         text(100_000, metric="euclidean"),
         near_duplicates,
-        of_bytes,
         limit=45,
         task="radius",
         radius=0.45,

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from benches import record
-from benches.comparison import ann_benchmarks, growth
+from benches.comparison import ann_benchmarks, growth, workloads
+from benches.comparison.run import key
 from benches.data import files, truth
 from benches.data.dataset import Data, intrinsic_dimension
 from benches.report import blocks
@@ -21,6 +22,7 @@ from benches.report.page import page, repeated
 from benches.report.results import Results
 from benches.report.tables import main_table
 from benches.systems.measure import measure_each
+from benches.systems.peers import PEERS
 from benches.systems.peers.lshjoin import Lshjoin
 from benches.systems.protocol import Failure, Measurement
 from benches.systems.worker import without_itself
@@ -140,6 +142,21 @@ def test_a_ratio_within_the_noise_is_no_win(tmp_path, monkeypatch, again, even):
     assert "again |" not in table
     assert f"{again / 1.5 - 1:.0%} apart at most" in table
     assert "| lshjoin again |" in page(results)
+
+
+@pytest.mark.parametrize("workload", workloads.FULL + workloads.QUICK, ids=lambda one: one.name)
+def test_every_system_of_a_workload_is_known_and_measured_once(workload, rng):
+    rows = rng.standard_normal((400, 32)).astype(np.float32)
+    sweeps = workload.sweeps(Data("rows", rows, metric="cosine"))
+    assert {sweep.name for sweep in sweeps} <= set(PEERS)
+    assert all(len(sweep.searches) > 0 for sweep in sweeps)
+    common = {"workload": workload.name, "round": 0}
+    keys = [
+        key(common | {"system": one.name, "build": one.build, "search": search})
+        for one in sweeps
+        for search in one.searches
+    ]
+    assert len(keys) == len(set(keys))
 
 
 def test_growth_is_told_by_its_exponent(tmp_path, monkeypatch):

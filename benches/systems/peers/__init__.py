@@ -9,6 +9,7 @@ from benches.systems.install import ANN_SEARCH_RS_PEER
 PEERS: dict[str, str | Path] = {
     "lshjoin": "lshjoin:Lshjoin",
     "lshjoin again": "lshjoin:Lshjoin",  # measured twice a run: how far times move by themselves
+    "lshjoin Index": "lshjoin:LshjoinIndex",
     "lshjoin model": "lshjoin:LshjoinModel",
     "FAISS": "faiss:Faiss",
     "FAISS big_batch_search": "faiss:FaissBigBatch",

@@ -1,5 +1,7 @@
 """lshjoin itself: its joins of arrays, and its estimator of Spark's shape."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,30 @@ class Lshjoin(Peer):
 
     def rest_bytes(self) -> int:
         return 0
+
+
+class LshjoinIndex(Peer):
+    """The index that is kept to be asked again."""
+
+    def prepare(self, items: Rows, queries: Rows | None) -> None:
+        import lshjoin
+
+        self.package = lshjoin
+
+    def build(self, items: Rows) -> None:
+        self.index = self.package.Index.build(
+            items, metric=self.metric, num_threads=self.threads, progress=False
+        )
+
+    def knn(self, queries: Rows, k: int, **search: Any) -> Indices:
+        found = self.index.knn(queries, k, num_threads=self.threads, progress=False, **search)
+        return found.indices
+
+    def rest_bytes(self) -> int:
+        with TemporaryDirectory() as directory:
+            self.index.save(path := Path(directory, "index"))
+            files = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
+        return sum(files)
 
 
 class LshjoinModel(Peer):
