@@ -206,7 +206,7 @@ def test_two_runs_are_compared_by_their_ratios(tmp_path, monkeypatch):
     first = run_of(tmp_path, monkeypatch, "bench")
     second = run_of(tmp_path, monkeypatch, "second", slower=1.5)
     text = repeated(first, second)
-    assert "1 of 2 within 20%" in text
+    assert "1 of 2 within 15% of the first; of those that took 1 s or more, 1 of 2." in text
     assert "| 4.00 | 6.00 | +50% ! |" in text
 
 
