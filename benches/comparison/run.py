@@ -26,6 +26,7 @@ PACKAGES = (
     "faiss-cpu",
     "hnswlib",
     "usearch",
+    "pyglass-portable",
     "pipnn",
     "deglib",
     "diskannpy-rust",

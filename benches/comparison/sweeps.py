@@ -120,6 +120,10 @@ def deglib_evp(data: Data) -> Sweep:
     return Sweep("deglib EVP", build, each((30, 50, 100), "candidates", distances=800))
 
 
+def glass(data: Data) -> Sweep:
+    return Sweep("glass", {"quant": "SQ8U", "R": 24, "L": 40}, each((16, 32, 96), "ef"))
+
+
 def diskann(data: Data) -> Sweep:
     build = {"graph_degree": 32, "complexity": 50}
     return Sweep("DiskANN", build, each((16, 32, 96), "complexity"))
@@ -175,6 +179,7 @@ EVERY = (
     hnswlib,
     usearch("f32"),
     usearch("i8"),
+    glass,
     pipnn,
     deglib,
     deglib_evp,
@@ -191,8 +196,8 @@ EVERY = (
 )
 # Without those that take so long on more rows that a limit would stop them.
 SCALING = tuple(make for make in EVERY if make not in (faiss_lsh, annoy, scikit_learn, nearpy))
-FASTEST = (ours, flat, fast_scan, rabitq, big_batch, hnswlib, pipnn, deglib, again)
-MILLIONS = (ours, fast_scan, rabitq, pipnn, deglib, pynndescent, again)
+FASTEST = (ours, flat, fast_scan, rabitq, big_batch, hnswlib, glass, pipnn, deglib, again)
+MILLIONS = (ours, fast_scan, rabitq, glass, pipnn, deglib, pynndescent, again)
 GRAPHS_ONLY = ("deglib", "deglib EVP")  # of a table with itself
 ANGULAR_ONLY = ("deglib EVP",)
 
@@ -282,5 +287,6 @@ def single_queries(data: Data) -> list[Sweep]:
             Sweep("usearch", usearch(d)(data).build, each((64,), "expansion"))
             for d in ("f32", "i8")
         ),
+        Sweep("glass", glass(data).build, each((64,), "ef")),
         Sweep("annoy", annoy(data).build, each((4_000,), "search_k")),
     ]

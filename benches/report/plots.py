@@ -38,7 +38,7 @@ GROUPS = (
     OURS,
     Group("Spark", "Spark", "#E69F00", "P"),
     Group("k-NN graphs", "PiPNN|pynndescent|deglib", "#56B4E9", "D"),
-    Group("search graphs", "hnswlib|usearch|.*HNSW|DiskANN|SVS", "#0072B2", "^"),
+    Group("search graphs", "hnswlib|usearch|glass|.*HNSW|DiskANN|SVS", "#0072B2", "^"),
     Group("hashing, trees", ".*LSH|annoy|FALCONN|NearPy|ann-search-rs|SemHash", "#CC79A7", "v"),
     Group("inverted lists", "FAISS (IVF|big_batch)", "#009E73", "s"),
     Group("all pairs", "", "#555555", "x"),

@@ -15,6 +15,7 @@ PEERS: dict[str, str | Path] = {
     "FAISS big_batch_search": "faiss:FaissBigBatch",
     "FAISS by group": "faiss:FaissByGroup",
     "PiPNN": "pipnn:Pipnn",
+    "glass": "glass:Glass",
     "deglib": "deglib:Deglib",
     "deglib EVP": "deglib:DeglibEvp",
     "DiskANN": "diskann:DiskAnn",
