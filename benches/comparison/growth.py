@@ -36,8 +36,9 @@ OF_MEMORY = 0.8  # what a process may be expected to take of what is free
 
 
 def sampled(name: str, rows: Rows, count: int, k: int) -> Data:
-    order = np.random.default_rng(0).permutation(len(rows))
-    return Data(name, rows[np.sort(order[:count])], k=k)
+    if count < len(rows):
+        rows = rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:count])]
+    return Data(name, rows, k=k)
 
 
 def generated(count: int) -> Data:

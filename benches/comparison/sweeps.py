@@ -121,7 +121,7 @@ def deglib_evp(data: Data) -> Sweep:
 
 
 def glass(data: Data) -> Sweep:
-    return Sweep("glass", {"quant": "SQ8U", "R": 24, "L": 40}, each((16, 32, 96), "ef"))
+    return Sweep("glass", {"quant": "SQ8U", "R": 32, "L": 40}, each((16, 32, 96), "ef"))
 
 
 def diskann(data: Data) -> Sweep:
