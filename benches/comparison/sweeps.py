@@ -125,12 +125,12 @@ def glass(data: Data) -> Sweep:
 
 
 def diskann(data: Data) -> Sweep:
-    build = {"graph_degree": 32, "complexity": 50}
+    build = {"graph_degree": 20, "complexity": 28}
     return Sweep("DiskANN", build, each((16, 32, 96), "complexity"))
 
 
 def svs(name: str) -> Callable[[Data], Sweep]:
-    build = {"graph_max_degree": 32, "window_size": 50}
+    build = {"graph_max_degree": 20, "window_size": 28}
     return lambda data: Sweep(name, build, each((16, 32, 96), "window"))
 
 
@@ -253,7 +253,7 @@ def near_duplicates(data: Data) -> list[Sweep]:
         Sweep("lshjoin", {}, [{}]),
         Sweep("lshjoin model", model, [{}]),
         Sweep("FAISS", {"index": "Flat"}, [{}]),
-        Sweep("FAISS", ivf_flat(data).build, each((1, 4, 16), "nprobe")),
+        Sweep("FAISS", ivf_flat(data).build, each((1, 4), "nprobe")),
         Sweep("lshjoin again", {}, [{}]),
     ]
 
