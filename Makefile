@@ -12,8 +12,8 @@ RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -n
 .PHONY: build packages demo docs examples wheels test test-python test-spark test-spark-versions \
     test-others test-plugs test-neon test-memory test-miri fuzz fuzz-python lint lint-rust lint-python \
     deny msrv bench bench-binary bench-quick bench-report bench-index bench-join bench-kernels \
-    bench-out-of-core bench-planner bench-radius bench-spark bench-spark-cluster bench-umap crates \
-    reliability
+    bench-growth bench-out-of-core bench-planner bench-radius bench-sisap bench-spark \
+    bench-spark-cluster bench-umap crates reliability
 .SECONDARY:
 
 build: $(VENV)/built
@@ -213,10 +213,11 @@ msrv:
 
 # lshjoin beside similar systems, each from its own package: tables and plots in bench-results/, and
 # the figures of README and docs/. NAME=... keeps the results under another name; DATA='FILE ...'
-# joins rows of your own.
+# joins rows of your own, K=... neighbours of each.
 bench: $(BENCH_VENV)/with-peers $(BENCH_VENV)/with-compiled-peers
-	$(BENCH) -m benches.comparison $(if $(NAME),--name $(NAME)) $(if $(DATA),--data $(DATA))
+	$(BENCH) -m benches.comparison $(if $(NAME),--name $(NAME)) $(if $(DATA),--data $(DATA)) $(if $(K),--k $(K))
 	$(if $(DATA),,$(BENCH) -m benches.comparison.spark_join $(if $(NAME),--name $(NAME)_spark_join))
+	$(if $(DATA),,$(BENCH) -m benches.comparison.minhash_join $(if $(NAME),--name $(NAME)_minhash_join))
 	$(BENCH) -m benches.report $(or $(NAME),$(if $(DATA),data,bench))
 
 bench-quick: $(BENCH_VENV)/with-peers
@@ -253,6 +254,15 @@ bench-planner: $(BENCH_VENV)/with-bench
 # A self-join of 5,000,000 descriptors on disk in 3 GiB; other numbers by, say, ROWS=20000000.
 bench-out-of-core: $(BENCH_VENV)/built $(BENCH_VENV)/with-bench
 	$(BENCH) -m benches.engine.out_of_core $(if $(ROWS),--rows $(ROWS)) $(if $(CGROUP),--cgroup $(CGROUP))
+
+# Time and memory from 10,000 rows to ROWS=3000000, or of parts of DATA=rows.npy with K=... neighbours.
+bench-growth: $(BENCH_VENV)/with-peers
+	$(BENCH) -m benches.comparison.growth $(if $(ROWS),--rows $(ROWS)) $(if $(DATA),--data $(DATA)) \
+	    $(if $(K),--k $(K))
+
+# The k-NN graph of the SISAP challenges, of DATA=rows.npy: benches/sisap/README.md.
+bench-sisap: $(BENCH_VENV)/with-bench
+	$(BENCH) -m benches.engine.sisap --data $(DATA)
 
 # Packed bits beside FAISS's binary indexes; of embeddings in a file by, say, VECTORS=rows.npy.
 bench-binary: $(BENCH_VENV)/with-peers

@@ -13,6 +13,7 @@ circle:
     data        rows to join, and their exact neighbours
     record      where results are kept, and what machine they are from
 
-No part of this package: `kernels/`, a Rust package whose measurements `engine.kernels` reads, and
-`ann-benchmarks/`, whose files are copied into ann-benchmarks.
+No part of this package: `kernels/`, a Rust package whose measurements `engine.kernels` reads;
+`ann-benchmarks/`, whose files are copied into ann-benchmarks; and `sisap/`, an entry for the SISAP
+challenges, which `engine.sisap` runs.
 """

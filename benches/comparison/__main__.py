@@ -10,6 +10,7 @@ from pathlib import Path
 from benches import record
 from benches.comparison import workloads
 from benches.comparison.run import Run
+from benches.data.dataset import K
 
 
 def main() -> None:
@@ -17,10 +18,11 @@ def main() -> None:
     options.add_argument("--quick", action="store_true", help="some three minutes of it")
     options.add_argument("--name", help="of the results; bench, quick or data unless given")
     options.add_argument("--data", type=Path, nargs="+", help="files to join instead")
+    options.add_argument("--k", type=int, default=K, help="neighbours of a row in those files")
     options.add_argument("--workloads", nargs="+", help="some of them by name")
     chosen = options.parse_args()
     if chosen.data:
-        name, planned = "data", [workloads.file(path) for path in chosen.data]
+        name, planned = "data", [workloads.file(path, chosen.k) for path in chosen.data]
     elif chosen.quick:
         name, planned = "quick", workloads.QUICK
     else:

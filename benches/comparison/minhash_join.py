@@ -1,15 +1,17 @@
-"""MinHash in Spark, in datasketch and here: hashing, then the near-duplicates among 20,000 sets.
+"""MinHash in Spark, datasketch, rensa and here: the near-duplicates among 20,000 sets.
 
 Sets of some 50 words of a vocabulary of 50,000, in groups of about five that share most of theirs;
 8 tables, Jaccard distance below 0.5. Spark and lshjoin transform, then join a frame with itself by
-``approxSimilarityJoin``, and find the same pairs; datasketch, if it is installed, fills its
-MinHashLSH of 8 bands of one value each, asks it for the candidates of every set and compares these.
+``approxSimilarityJoin``, and find the same pairs; datasketch and rensa fill their LSH index of 8
+bands of one value each, are asked for the candidates of every set, and these are compared. What is
+not installed, and Spark without Java, is left out.
 Neither the start of the JVM nor the making of the frames is counted; each has a small job first.
 Writes bench-results/NAME.json and .md.
 """
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from os import environ
 from shutil import which
 from statistics import median
@@ -30,8 +32,8 @@ from benches.systems.protocol import THREADS
 
 WORDS, OF_SET, OF_GROUP = 50_000, 50, 5
 OURS, BAR = 5, 100
-THRESHOLD = 0.5
-PARAMS = {"inputCol": "features", "outputCol": "hashes", "seed": 12345, "numHashTables": 8}
+THRESHOLD, TABLES = 0.5, 8
+PARAMS = {"inputCol": "features", "outputCol": "hashes", "seed": 12345, "numHashTables": TABLES}
 Sets = list[list[int]]
 Pairs = dict[tuple[int, int], float]
 
@@ -68,24 +70,52 @@ def our_job(frame: pl.DataFrame) -> pl.DataFrame:
     return model.approxSimilarityJoin(hashed, hashed, THRESHOLD, num_threads=THREADS)
 
 
+def spark_measured(few: Sets, sets: Sets) -> tuple[float, Pairs]:
+    session = spark_session.start(
+        f"local[{THREADS}]", driver_memory="4g", sql_shuffle_partitions="8"
+    )
+    for _ in range(2):  # the JVM compiles what it has run often enough
+        spark_job(spark_frame(session, few))
+    measured = timed(spark_job, spark_frame(session, sets))
+    session.stop()
+    return measured
+
+
 def pairs_of(joined: pl.DataFrame) -> Pairs:
     a, b = (joined[side].struct.field("id") for side in ("datasetA", "datasetB"))
     return dict(zip(zip(a, b, strict=True), joined["distCol"], strict=True))
 
 
-def datasketch_job(sets: Sets) -> Pairs:
+def datasketch_candidates(sets: Sets) -> list[list[int]]:
     from datasketch import MinHash, MinHashLSH
 
-    tables = PARAMS["numHashTables"]
-    index = MinHashLSH(num_perm=tables, params=(tables, 1))
+    index = MinHashLSH(num_perm=TABLES, params=(TABLES, 1))
     hashes = MinHash.bulk(
-        [[word.to_bytes(4, "little") for word in row] for row in sets], num_perm=tables
+        [[word.to_bytes(4, "little") for word in row] for row in sets], num_perm=TABLES
     )
     for at, hashed in enumerate(hashes):
         index.insert(at, hashed)
+    return [index.query(hashed) for hashed in hashes]
+
+
+def rensa_candidates(sets: Sets) -> list[list[int]]:
+    from rensa import RMinHash, RMinHashLSH
+
+    index = RMinHashLSH(THRESHOLD, TABLES, TABLES)
+    words = [[str(word) for word in row] for row in sets]
+    hashes = RMinHash.from_token_sets(words, TABLES, PARAMS["seed"])
+    index.insert_many(hashes)
+    return index.query_all(hashes)
+
+
+OTHERS = {"datasketch": datasketch_candidates, "rensa": rensa_candidates}
+
+
+def near(candidates: Callable[[Sets], list[list[int]]], sets: Sets) -> Pairs:
+    """Those of the candidates that are near enough."""
     each, pairs = [set(row) for row in sets], {}
-    for at, hashed in enumerate(hashes):
-        for other in index.query(hashed):
+    for at, others in enumerate(candidates(sets)):
+        for other in others:
             distance = 1 - len(each[at] & each[other]) / len(each[at] | each[other])
             if distance < THRESHOLD:
                 pairs[at, other] = distance
@@ -103,43 +133,44 @@ def main() -> None:
     options.add_argument("--rows", type=int, default=20_000)
     options.add_argument("--name", default="minhash_join", help="of the results")
     chosen = options.parse_args()
-    if not (which("java") or "JAVA_HOME" in environ):
-        print("Spark is left out: it needs Java 17")
-        return
     few, sets = near_duplicates(1_000, seed=1), near_duplicates(chosen.rows, seed=0)
     ours = pl.DataFrame({"id": range(len(sets)), "features": sets})
     our_job(ours[:500])
     our_times = [timed(our_job, ours)[0] for _ in range(OURS)]
-
-    session = spark_session.start(
-        f"local[{THREADS}]", driver_memory="4g", sql_shuffle_partitions="8"
-    )
-    for _ in range(2):  # the JVM compiles what it has run often enough
-        spark_job(spark_frame(session, few))
-    spark_seconds, spark_pairs = timed(spark_job, spark_frame(session, sets))
-    session.stop()
-
+    others: dict[str, Any] = {}
+    if which("java") or "JAVA_HOME" in environ:
+        spark_seconds, spark_pairs = spark_measured(few, sets)
+        others["Spark"] = {"seconds": spark_seconds, "pairs": len(spark_pairs)}
+    else:
+        print("Spark is left out: it needs Java 17")
+    for name, candidates in OTHERS.items():
+        try:
+            near(candidates, few)
+            seconds, pairs = timed(partial(near, candidates), sets)
+            others[name] = {"seconds": seconds, "pairs": len(pairs)}
+        except ImportError:
+            print(f"{name} is left out: it is not installed")
     seconds, joined = timed(our_job, ours)
+    our_times.append(seconds)
+    our_pairs = pairs_of(joined)
     result = {
         "date": record.now(),
         "machine": record.machine(),
-        "versions": record.versions("lshjoin", "pyspark", "datasketch", "numpy", "polars"),
+        "versions": record.versions("lshjoin", "pyspark", *OTHERS, "numpy", "polars"),
         "isa": isa(),
         "threads": THREADS,
         "rows": chosen.rows,
         "parameters": PARAMS | {"threshold": THRESHOLD},
-        "pairs": len(spark_pairs),
-        "equal_to_spark": pairs_of(joined) == spark_pairs,
-        "lshjoin_seconds": [*our_times, seconds],
-        "spark_seconds": spark_seconds,
-        "ratio": spark_seconds / median([*our_times, seconds]),
-        "bar": BAR,
+        "pairs": len(our_pairs),
+        "lshjoin_seconds": our_times,
+        "others": others,
     }
-    try:
-        result["datasketch_seconds"], pairs = timed(datasketch_job, sets)
-        result["datasketch_pairs"] = len(pairs)
-    except ImportError:
-        print("datasketch is left out: it is not installed")
+    if "Spark" in others:
+        result |= {
+            "equal_to_spark": our_pairs == spark_pairs,
+            "ratio": spark_seconds / median(our_times),
+            "bar": BAR,
+        }
     text = report(result)
     record.write(chosen.name, result, text)
     print(text)
@@ -158,19 +189,19 @@ def report(result: dict[str, Any]) -> str:
         "| | seconds | pairs |",
         "|---|---|---|",
         f"| lshjoin | {median(result['lshjoin_seconds']):.3f} | {result['pairs']:,} |",
-        f"| Spark | {result['spark_seconds']:.2f} | {result['pairs']:,} |",
-    ]
-    if "datasketch_seconds" in result:
-        lines.append(
-            f"| datasketch | {result['datasketch_seconds']:.2f} | {result['datasketch_pairs']:,} |"
-        )
-    equal = "the same" if result["equal_to_spark"] else "NOT THE SAME"
-    lines += [
-        "",
-        f"Pairs and distances of lshjoin and Spark are {equal}. lshjoin is {result['ratio']:.0f} "
-        f"times as fast as Spark; the bar is {result['bar']}.",
+        *(
+            f"| {name} | {other['seconds']:.2f} | {other['pairs']:,} |"
+            for name, other in result["others"].items()
+        ),
         "",
     ]
+    if "ratio" in result:
+        equal = "the same" if result["equal_to_spark"] else "NOT THE SAME"
+        lines += [
+            f"Pairs and distances of lshjoin and Spark are {equal}. lshjoin is "
+            f"{result['ratio']:.0f} times as fast as Spark; the bar is {result['bar']}.",
+            "",
+        ]
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ from lshjoin._lshjoin import isa
 from benches import record
 from benches.comparison.sweeps import Sweep
 from benches.comparison.workloads import Workload
-from benches.data.dataset import Data, K
+from benches.data.dataset import Data
 from benches.data.rows import Indices
 from benches.systems import install
 from benches.systems.measure import measure_each
@@ -26,6 +26,12 @@ PACKAGES = (
     "faiss-cpu",
     "hnswlib",
     "usearch",
+    "pyglass-portable",
+    "pipnn",
+    "deglib",
+    "diskannpy-rust",
+    "scalable-vs",
+    "semhash",
     "pynndescent",
     "annoy",
     "scikit-learn",
@@ -94,8 +100,9 @@ class Run:
             data.queries_file,
             task=workload.task,
             metric=data.metric,
-            k=K,
+            k=data.k,
             radius=workload.radius,
+            keys=data.keys_file,
             limit=workload.limit * sweep.patience,
         )
         for one, (result, found) in zip(asked, results, strict=True):
@@ -121,7 +128,7 @@ def description(workload: Workload, data: Data) -> dict[str, Any]:
         "dimensions": data.items.shape[1],
         "queries": None if data.queries is None else len(data.queries),
         "metric": data.metric,
-        "k": K,
+        "k": data.k,
         "radius": workload.radius,
         "limit": workload.limit,
         "item_bytes": data.items.nbytes,
@@ -136,7 +143,7 @@ def measured(
     outcome.pop("digest", None)
     if isinstance(result, Measurement):
         outcome["seconds"] = result.seconds
-        if task == "knn":
+        if task in ("knn", "within"):
             outcome["recall"] = data.recall(found)
     return outcome
 
@@ -148,6 +155,7 @@ def brief(outcome: dict[str, Any]) -> str:
         return f"over {outcome['over_seconds']:.0f} s"
     about = f", recall {outcome['recall']:.4f}" if "recall" in outcome else ""
     about += f", {outcome['pairs']:,} pairs" if "pairs" in outcome else ""
+    about += f", {outcome['kept']:,} kept" if "kept" in outcome else ""
     return (
         f"{outcome['build_seconds']:.3f} + {outcome['search_seconds']:.4f} s{about}, "
         f"{outcome['peak_bytes'] / 1e6:.0f} MB"

@@ -2,7 +2,8 @@
 
 Settings are those that a knowledgeable user would try for the size: so many inverted lists that one
 holds a few hundred rows, fast-scan codes of four bits for every second to fourth dimension, graphs
-as dense as one-shot building bears. Within a build, searches go from fast to thorough.
+as dense as one-shot building bears; systems that give the k-NN graph itself are asked for it.
+Within a build, searches go from fast to thorough, at most five; ours is asked for recalls.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,9 +36,14 @@ def ours(data: Data) -> Sweep:
     return Sweep("lshjoin", {}, each((0.8, 0.9, 0.95, 0.99, 1.0), "recall", seed=0))
 
 
+def again(data: Data) -> Sweep:
+    """Ours a second time, after the others: what differs is the noise of the run."""
+    return replace(ours(data), name="lshjoin again")
+
+
 def nlist(data: Data) -> int:
     """Of FAISS's inverted lists: a power of two, for a few hundred rows a list."""
-    return int(2 ** np.clip(np.round(np.log2(len(data.items) / 400)), 5, 10))
+    return int(2 ** np.clip(np.round(np.log2(len(data.items) / 400)), 5, 11))
 
 
 def flat(data: Data) -> Sweep:
@@ -49,6 +55,18 @@ def fast_scan(data: Data) -> Sweep:
     codes = dimensions // (4 if dimensions >= 256 else 2)
     build = {"index": f"IVF{lists},PQ{codes}x4fs,RFlat", "train": 64 * lists}
     return Sweep("FAISS", build, each((4, 8, 16, 32), "nprobe", k_factor_rf=8))
+
+
+def rabitq(data: Data) -> Sweep:
+    """A bit a dimension (Gao and Long 2024), of which many more are refined."""
+    build = {"index": f"IVF{nlist(data)},RaBitQfs,RFlat", "train": 64 * nlist(data)}
+    return Sweep("FAISS", build, each((4, 8, 16, 32), "nprobe", k_factor_rf=4))
+
+
+def panorama(data: Data) -> Sweep:
+    """Exact distances in eight steps, of which most rows need the first."""
+    build = {"index": f"IVF{nlist(data)},FlatPanorama8", "train": 64 * nlist(data)}
+    return Sweep("FAISS", build, each((2, 8, 24), "nprobe"))
 
 
 def ivf_flat(data: Data) -> Sweep:
@@ -77,6 +95,43 @@ def hnswlib(data: Data) -> Sweep:
 def usearch(dtype: str) -> Callable[[Data], Sweep]:
     build = {"dtype": dtype, "connectivity": 12, "expansion_add": 40}
     return lambda data: Sweep("usearch", build, each((16, 32, 96), "expansion"))
+
+
+def pipnn(data: Data) -> Sweep:
+    """Leaves and degrees smaller than the defaults, more of them instead: less work a recall."""
+    if data.queries is not None:  # a graph to be searched is denser
+        build = {"fanout": 4, "c_max": 256, "c_min": 32, "R": 32, "l_max": 32}
+        return Sweep("PiPNN", build, each((16, 32, 96), "beam_L"))
+    small = {"c_max": 256, "c_min": 32, "R": 16, "l_max": 16}
+    grid = ((4, 12), (6, 12), (8, 16), (10, 24))
+    searches = [{"fanout": fanout, "beam_L": beam} | small for fanout, beam in grid]
+    return Sweep("PiPNN", {}, searches)
+
+
+def deglib(data: Data) -> Sweep:
+    build = {"edges": 20, "extend_k": 24}
+    return Sweep("deglib", build, each((16, 32, 64), "candidates"))
+
+
+def deglib_evp(data: Data) -> Sweep:
+    """As its authors had it for SISAP 2026: three fifths of the dimensions, some reranked."""
+    non_zeros = data.items.shape[1] * 3 // 5
+    build = {"edges": 20, "extend_k": 24, "prune_worst": 6, "non_zeros": non_zeros}
+    return Sweep("deglib EVP", build, each((30, 50, 100), "candidates", distances=800))
+
+
+def glass(data: Data) -> Sweep:
+    return Sweep("glass", {"quant": "SQ8U", "R": 32, "L": 40}, each((16, 32, 96), "ef"))
+
+
+def diskann(data: Data) -> Sweep:
+    build = {"graph_degree": 20, "complexity": 28}
+    return Sweep("DiskANN", build, each((16, 32, 96), "complexity"))
+
+
+def svs(name: str) -> Callable[[Data], Sweep]:
+    build = {"graph_max_degree": 20, "window_size": 28}
+    return lambda data: Sweep(name, build, each((16, 32, 96), "window"))
 
 
 def pynndescent(data: Data) -> Sweep:
@@ -116,38 +171,70 @@ EVERY = (
     ours,
     flat,
     fast_scan,
-    ivf_flat,
+    rabitq,
+    panorama,
     big_batch,
     faiss_lsh,
     faiss_hnsw,
     hnswlib,
     usearch("f32"),
     usearch("i8"),
+    glass,
+    pipnn,
+    deglib,
+    deglib_evp,
+    diskann,
+    svs("SVS Vamana"),
+    svs("SVS Vamana LVQ"),
     pynndescent,
     annoy,
     scikit_learn,
     ann_search_rs,
     nearpy,
     falconn,
+    again,
 )
-FASTEST = (ours, flat, fast_scan, big_batch, hnswlib)
+# Without those that take so long on more rows that a limit would stop them.
+SCALING = tuple(make for make in EVERY if make not in (faiss_lsh, annoy, scikit_learn, nearpy))
+FASTEST = (ours, flat, fast_scan, rabitq, big_batch, hnswlib, glass, pipnn, deglib, again)
+MILLIONS = (ours, fast_scan, rabitq, glass, pipnn, deglib, pynndescent, again)
+GRAPHS_ONLY = ("deglib", "deglib EVP")  # of a table with itself
+ANGULAR_ONLY = ("deglib EVP",)
 
 
 def every(data: Data) -> list[Sweep]:
-    """All of them, but for codes of 8 bits where values don't lie between -1 and 1."""
-    sweeps = [make(data) for make in EVERY]
-    if data.metric == "cosine":
-        return sweeps
-    return [sweep for sweep in sweeps if sweep.build.get("dtype") != "i8"]
+    return some(*EVERY)(data)
 
 
 def some(*makes: Callable[[Data], Sweep]) -> Callable[[Data], list[Sweep]]:
-    return lambda data: [make(data) for make in makes]
+    """Those that have the task and the metric: codes of 8 bits ask for values between -1 and 1."""
+
+    def of(data: Data) -> list[Sweep]:
+        sweeps = [make(data) for make in makes]
+        if data.queries is not None:
+            sweeps = [one for one in sweeps if one.name not in GRAPHS_ONLY]
+        if data.metric != "cosine":
+            sweeps = [one for one in sweeps if one.name not in ANGULAR_ONLY]
+            sweeps = [one for one in sweeps if one.build.get("dtype") != "i8"]
+        return sweeps
+
+    return of
 
 
 def thinned(data: Data) -> list[Sweep]:
     """Every system, every second of its searches."""
     return [replace(one, searches=one.searches[::2]) for one in every(data)]
+
+
+def millions(data: Data) -> list[Sweep]:
+    """The fewest settings a system that show how it does, at the recalls that matter."""
+    return [replace(one, searches=one.searches[1:3]) for one in some(*MILLIONS)(data)]
+
+
+def of_bytes(data: Data) -> list[Sweep]:
+    """Systems that take uint8 as it is."""
+    makes = (ours, deglib, diskann, svs("SVS Vamana"), again)
+    return [replace(one, searches=one.searches[1:3]) for one in some(*makes)(data)]
 
 
 def radius_joins(data: Data) -> list[Sweep]:
@@ -157,6 +244,26 @@ def radius_joins(data: Data) -> list[Sweep]:
         Sweep("FAISS", {"index": "Flat"}, [{}]),
         Sweep("scikit-learn", {}, [{}]),
     ]
+
+
+def near_duplicates(data: Data) -> list[Sweep]:
+    """Pairs so near that lists and hash tables find them: what part they find is told."""
+    model = {"numHashTables": 4, "bucketLength": 0.01}
+    return [
+        Sweep("lshjoin", {}, [{}]),
+        Sweep("lshjoin model", model, [{}]),
+        Sweep("FAISS", {"index": "Flat"}, [{}]),
+        Sweep("FAISS", ivf_flat(data).build, each((1, 4), "nprobe")),
+        Sweep("lshjoin again", {}, [{}]),
+    ]
+
+
+def deduplication(data: Data) -> list[Sweep]:
+    return [Sweep(name, {}, [{}]) for name in ("lshjoin", "SemHash", "lshjoin again")]
+
+
+def groups(data: Data) -> list[Sweep]:
+    return [ours(data), Sweep("FAISS by group", {"index": "Flat"}, [{}]), again(data)]
 
 
 def hashing(data: Data) -> list[Sweep]:
@@ -171,6 +278,7 @@ def hashing(data: Data) -> list[Sweep]:
 def single_queries(data: Data) -> list[Sweep]:
     return [
         Sweep("lshjoin", {}, [{}]),
+        Sweep("lshjoin Index", {}, each((0.95,), "recall")),
         Sweep("FAISS", flat(data).build, [{}]),
         Sweep("FAISS", fast_scan(data).build, each((16,), "nprobe", k_factor_rf=8)),
         Sweep("FAISS", faiss_hnsw(data).build, each((64,), "efSearch")),
@@ -179,5 +287,6 @@ def single_queries(data: Data) -> list[Sweep]:
             Sweep("usearch", usearch(d)(data).build, each((64,), "expansion"))
             for d in ("f32", "i8")
         ),
+        Sweep("glass", glass(data).build, each((64,), "ef")),
         Sweep("annoy", annoy(data).build, each((4_000,), "search_k")),
     ]

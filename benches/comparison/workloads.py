@@ -8,20 +8,25 @@ import numpy as np
 
 from benches.comparison.sweeps import (
     FASTEST,
+    SCALING,
     Sweep,
     ann_search_rs,
-    each,
+    deduplication,
     every,
     faiss_hnsw,
-    fast_scan,
     flat,
+    groups,
     hashing,
     ivf_flat,
+    millions,
+    near_duplicates,
+    of_bytes,
     ours,
     radius_joins,
     single_queries,
     some,
     spark_nearest,
+    svs,
     thinned,
     usearch,
 )
@@ -30,6 +35,8 @@ from benches.data.descriptors import descriptors
 from benches.data.docstrings import docstrings, embed
 from benches.data.embeddings import embeddings, unit_clusters
 from benches.data.files import read
+
+MANY = 300_000  # rows of a file of which only the fastest systems are measured
 
 
 @dataclass(frozen=True)
@@ -71,30 +78,55 @@ def docstring_vectors() -> Data:
     return Data("docstrings, TF-IDF and SVD", vectors[vectors.any(axis=1)], None, "cosine")
 
 
-def file(path: Path) -> Workload:
-    return Workload(path.stem, path.name, lambda: read(path), every, limit=120)
+def grouped(rows: int, count: int) -> Callable[[], Data]:
+    """The same rows, each of one of so many groups of very different sizes."""
+
+    def make() -> Data:
+        data = text(rows)()
+        rng = np.random.default_rng(0)
+        # Of Zipf's law, but none with fewer rows than a join asks for.
+        shares = 1 / np.arange(1, count + 1)
+        keys = rng.choice(count, rows, p=shares / shares.sum())
+        keys[: 20 * count] = np.arange(20 * count) % count
+        return Data(data.name, data.items, None, data.metric, keys=rng.permutation(keys))
+
+    return make
+
+
+def bytes_of_descriptors(rows: int) -> Data:
+    return Data("generated descriptors", descriptors(rows, seed=0).astype(np.uint8))
+
+
+def file(path: Path, k: int) -> Workload:
+    def sweeps(data: Data) -> Sequence[Sweep]:
+        return millions(data) if len(data.items) >= MANY else every(data)
+
+    return Workload(path.stem, path.name, lambda: read(path, k), sweeps, limit=240)
 
 
 FULL = (
     Workload("embeddings-10k", "k-NN self-join", text(10_000), every, limit=20),
-    Workload("embeddings-100k", "k-NN self-join", text(100_000), every, limit=45),
+    Workload("embeddings-100k", "k-NN self-join", text(100_000), some(*SCALING), limit=45),
     Workload("embeddings-30k", "k-NN self-join", text(30_000), some(*FASTEST), limit=30, rounds=2),
     Workload(
         "descriptors-1m",
         "k-NN self-join",
         lambda: Data("generated descriptors", descriptors(1_000_000, seed=0)),
-        lambda data: [
-            Sweep("lshjoin", {}, each((0.9, 0.95), "recall", seed=0)),
-            Sweep("FAISS", fast_scan(data).build, each((4, 8), "nprobe", k_factor_rf=4)),
-            Sweep("hnswlib", {"M": 12, "ef_construction": 40}, each((64,), "ef")),
-        ],
-        limit=100,
+        millions,
+        limit=110,
+    ),
+    Workload(
+        "descriptors-300k-uint8",
+        "k-NN self-join of bytes",
+        lambda: bytes_of_descriptors(300_000),
+        of_bytes,
+        limit=110,
     ),
     Workload(
         "two-sided-96",
         "two-sided k-NN join",
         generated(100_000, 96, "euclidean", queries=10_000),
-        some(*FASTEST, ivf_flat, faiss_hnsw, usearch("f32")),
+        some(*FASTEST, ivf_flat, faiss_hnsw, usearch("f32"), svs("SVS Vamana")),
         limit=20,
     ),
     Workload(
@@ -127,6 +159,32 @@ FULL = (
         rounds=2,
         task="radius",
         radius=0.9,
+    ),
+    Workload(
+        "near-duplicates-100k",
+        "radius self-join at the distance of near-duplicates",
+        text(100_000, metric="euclidean"),
+        near_duplicates,
+        limit=45,
+        task="radius",
+        radius=0.45,
+    ),
+    Workload(
+        "dedup-100k",
+        "near-duplicates left out, cosine similarity of at least that",
+        text(100_000),
+        deduplication,
+        limit=60,
+        task="dedup",
+        radius=0.9,
+    ),
+    Workload(
+        "groups-100k",
+        "k-NN self-join within groups",
+        grouped(100_000, 300),
+        groups,
+        limit=45,
+        task="within",
     ),
     Workload(
         "hash-30k",

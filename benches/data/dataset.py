@@ -20,24 +20,36 @@ class Data:
     """Rows in files for the processes that are measured, and their exact neighbours."""
 
     def __init__(
-        self, name: str, items: Rows, queries: Rows | None = None, metric: str = "euclidean"
+        self,
+        name: str,
+        items: Rows,
+        queries: Rows | None = None,
+        metric: str = "euclidean",
+        *,
+        k: int = K,
+        keys: Indices | None = None,  # of items: only those of one key are neighbours
     ):
         self.name, self.items, self.queries, self.metric = name, items, queries, metric
+        self.k, self.keys = k, keys
         self.items_file = _saved(items)
         self.queries_file = None if queries is None else _saved(queries)
+        self.keys_file = None if keys is None else _saved(keys)
 
     def __str__(self) -> str:
         asked = "self-join" if self.queries is None else f"{len(self.queries):,} queries"
         rows, dimensions = self.items.shape
+        if self.keys is not None:
+            asked += f" within {len(np.unique(self.keys)):,} groups"
         metric = "" if self.metric == "euclidean" else f", {self.metric}"
-        return f"{self.name}, {rows:,} x {dimensions} float32, {asked}{metric}"
+        return f"{self.name}, {rows:,} x {dimensions} {self.items.dtype}, {asked}{metric}"
 
     @cached_property
     def truth(self) -> Truth:
-        sides = [path.stem for path in (self.items_file, self.queries_file) if path]
-        kept = CACHE / f"{'-'.join(sides)}.{self.metric}{K}.npz"
+        paths = (self.items_file, self.queries_file, self.keys_file)
+        sides = "-".join(path.stem for path in paths if path)
+        kept = CACHE / f"{sides}.{self.metric}{self.k}.npz"
         if not kept.exists():
-            np.savez(kept, **vars(Truth.of(*self._measured, K, seed=0)))
+            np.savez(kept, **vars(Truth.of(*self._measured, self.k, seed=0, keys=self.keys)))
         return Truth(**np.load(kept))
 
     def recall(self, found: Indices) -> float:
@@ -80,7 +92,7 @@ def intrinsic_dimension(distances: NDArray[np.float64]) -> float:
     return float(1 / logs[np.isfinite(logs)].mean())
 
 
-def _saved(rows: Rows) -> Path:
+def _saved(rows: NDArray[Any]) -> Path:
     CACHE.mkdir(exist_ok=True)
     path = CACHE / f"{blake2b(rows, digest_size=16).hexdigest()}.npy"
     if not path.exists():

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benches.data.dataset import Data
+from benches.data.dataset import Data, K
 from benches.data.rows import Rows
 
 
-def read(path: Path) -> Data:
+def read(path: Path, k: int = K) -> Data:
     """.npy, .fvecs, .bvecs, Parquet (its first column of lists), or ann-benchmarks' .hdf5.
 
     The last brings its queries and its metric; the others are joined with themselves.
@@ -22,10 +22,10 @@ def read(path: Path) -> Data:
         ".parquet": _read_parquet,
     }
     if path.suffix in (".hdf5", ".h5"):
-        return _read_hdf5(path)
+        return _read_hdf5(path, k)
     if path.suffix not in readers:
         raise ValueError(f"{path}: not one of {', '.join(readers)}, .hdf5")
-    return Data(path.name, _float32(readers[path.suffix](path), path))
+    return Data(path.name, _float32(readers[path.suffix](path), path), k=k)
 
 
 def read_vecs(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -60,7 +60,7 @@ def _read_parquet(path: Path) -> NDArray[Any]:
     raise ValueError(f"{path}: no column of lists among {', '.join(schema.names)}")
 
 
-def _read_hdf5(path: Path) -> Data:
+def _read_hdf5(path: Path, k: int) -> Data:
     import h5py
 
     with h5py.File(path) as file:
@@ -69,7 +69,7 @@ def _read_hdf5(path: Path) -> Data:
             raise ValueError(f"{path}: distance {distance}, not euclidean or angular")
         items, queries = (_float32(file[side][:], path) for side in ("train", "test"))
     metric = "cosine" if distance == "angular" else "euclidean"
-    return Data(path.name, items, queries, metric)
+    return Data(path.name, items, queries, metric, k=k)
 
 
 def _float32(rows: NDArray[Any], path: Path) -> Rows:

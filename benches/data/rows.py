@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.float32]  # (rows, dimensions)
+Rows = NDArray[np.float32]  # (rows, dimensions); uint8 where a workload says so
 Indices = NDArray[np.integer[Any]]  # (queries, k) row numbers of the items
 
 

@@ -1,6 +1,8 @@
 """Recall of a k-NN join by exact search on a sample of its queries."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +20,20 @@ class Truth:
     distances: NDArray[np.float64]
 
     @classmethod
-    def of(cls, items: Rows, queries: Rows | None, k: int, seed: int) -> "Truth":
+    def of(
+        cls, items: Rows, queries: Rows | None, k: int, seed: int, keys: Indices | None = None
+    ) -> "Truth":
         import faiss
 
         asked = items if queries is None else queries
         rng = np.random.default_rng(seed)
         sample = np.sort(rng.choice(len(asked), min(SAMPLE, len(asked)), replace=False))
         # Twice as many as needed, so that rounding in FAISS's float32 leaves out none of the k.
-        _, near = faiss.knn(asked[sample], items, min(2 * k + 1, len(items)))
+        near = np.full((len(sample), 2 * k + 1), -1)
+        for of, members in groups(sample, keys):
+            sides = (np.asarray(x, np.float32) for x in (asked[sample[of]], items[members]))
+            _, found = faiss.knn(*sides, min(near.shape[1], len(items[members])))
+            near[of, : found.shape[1]] = np.arange(len(items))[members][found]
         distances = _distances(items, queries, sample, near)
         return cls(sample, np.sort(distances, axis=1)[:, :k])
 
@@ -34,6 +42,15 @@ class Truth:
         distances = _distances(items, queries, self.sample, found[self.sample])
         # Far below the gaps between neighbours, far above the error of a double.
         return float((distances <= self.distances[:, -1:] * (1 + 1e-9)).mean())
+
+
+def groups(sample: NDArray[np.int64], keys: Indices | None) -> Iterator[tuple[Any, Any]]:
+    """Which of the sample may have which of the rows as neighbours: those of its key."""
+    if keys is None:
+        yield slice(None), slice(None)
+        return
+    for key in np.unique(keys[sample]):
+        yield keys[sample] == key, np.flatnonzero(keys == key)
 
 
 def differences(items: Rows, a: Indices, b: Indices) -> tuple[int, float]:

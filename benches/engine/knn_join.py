@@ -23,6 +23,7 @@ from benches.data.dataset import Data, K
 from benches.data.descriptors import descriptors
 from benches.data.embeddings import embeddings
 from benches.data.truth import differences
+from benches.report.levels import levels_table
 from benches.systems.measure import measure
 from benches.systems.protocol import THREADS, Measurement, System
 
@@ -201,6 +202,36 @@ class Identical:
         ]
 
 
+@dataclass(frozen=True)
+class Levels:
+    """The same joins at each level of instructions that this processor has."""
+
+    data: Callable[[int, int], Data]
+    recalls: Sequence[float]
+
+    def run(self, limit: int, seed: int, repeats: int) -> dict[str, Any]:
+        data = self.data(limit, seed)
+        print(data)
+        runs: dict[tuple[str, float], list[Measurement]] = {}
+        found = {}
+        for _ in range(repeats):
+            for isa, recall in product(cpu_features(), self.recalls):
+                system = ours(recall, seed)
+                measured, found[recall] = measure(system, data.items_file, None, K, isa=isa)
+                print_measurement(isa, measured, data.recall(found[recall]))
+                runs.setdefault((isa, recall), []).append(measured)
+        levels = [
+            {"isa": isa, "asked": recall, "recall": data.recall(found[recall])}
+            | {"seconds": median(run.seconds for run in of)}
+            | {"all_seconds": [run.seconds for run in of]}
+            for (isa, recall), of in runs.items()
+        ]
+        return {"data": str(data), "levels": levels}
+
+    def report(self, result: dict[str, Any]) -> list[str]:
+        return levels_table(result)
+
+
 def every_kind_of_plan(seed: int) -> list[JoinPlan]:
     shape = {"axes": 48, "functions": 7, "tables": 2, "probes": 4, "rounds": 1}
     lsh = JoinPlan.lsh(seed=seed, **shape, until_recall=0.95)
@@ -245,6 +276,7 @@ CASES = {
         memory_bar=2.5,
     ),
     "growth": Growth([(wordnet, 1 / 4), (generated, 1 / 8)], 0.95, bar=1.35),
+    "levels": Levels(wordnet, (0.9, 0.95, 0.99)),
     "identical": Identical(wordnet, 20_000, every_kind_of_plan),
 }
 

@@ -7,8 +7,11 @@ import re
 from collections.abc import Callable
 
 from benches import record
+from benches.report.growth import about_growth, projected_table, sizes_table
+from benches.report.levels import levels_table
 from benches.report.reliability import reliability_table
 from benches.report.results import ENOUGH, PUBLISHED, Results, spark_join
+from benches.report.sisap import sisap_table
 from benches.report.spark_cluster import growth_table, planned_table
 from benches.report.tables import main_table, single_table, spark_table
 from benches.report.umap_layout import umap_table
@@ -119,6 +122,49 @@ def block_umap() -> str:
     return "\n".join(["", *lines, ""])
 
 
+def block_growth() -> str:
+    """Time and memory over the rows, and what they tell of more."""
+    known = record.read("growth")
+    if not known:
+        return "not measured yet: `make bench-growth`"
+    return "\n".join(
+        [
+            "",
+            "![Time against rows](../bench-results/growth.svg)",
+            "",
+            f"Seconds, {about_growth(known)}:",
+            "",
+            *sizes_table(known, "seconds", 1, 2),
+            "",
+            "Peak memory of the process, MB:",
+            "",
+            *sizes_table(known, "peak_bytes", 1e6, 0),
+            "",
+            f"What the exponents tell of {known['paper']:,} rows, all in such a machine's memory:",
+            "",
+            *projected_table(known),
+            "",
+        ]
+    )
+
+
+def block_levels() -> str:
+    """The headline join on each level of instructions."""
+    case = record.read("knn_join").get("cases", {}).get("levels")
+    if not case:
+        return "not measured yet: `make bench-join CASES=levels`"
+    about = f"{case['data']}, on {case['threads']} threads of an {case['machine']['cpu']}"
+    return "\n".join(["", f"{about}:", "", *levels_table(case), ""])
+
+
+def block_sisap() -> str:
+    """Our entry beside what was published."""
+    known = record.read("sisap")
+    if not known:
+        return "not measured yet: `make bench-sisap DATA=rows.npy`"
+    return "\n".join(["", *sisap_table(known), ""])
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "join": block_join,
     "spark": block_spark,
@@ -129,6 +175,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "spark-planned": block_spark_planned,
     "reliability": block_reliability,
     "umap": block_umap,
+    "growth": block_growth,
+    "levels": block_levels,
+    "sisap": block_sisap,
 }
 
 

@@ -1,8 +1,17 @@
-"""The plots of a run, as SVG in bench-results/: on white, so that dark pages show them as well."""
+"""The plots of a run, as SVG in bench-results/: on white, so that dark pages show them as well.
+
+Narrow, so that a phone shows them at nearly their size. Peers are grouped by how they work, with a
+colour and a mark each (Okabe and Ito's colours, which colour-blind people tell apart). In each
+group the fastest is bold and named; the others, which the tables name, are faint.
+"""
 
 import math
+import re
+import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -11,23 +20,35 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from benches import record
-from benches.report.results import ENOUGH, Line, Point, Results, chosen, spark_join
+from benches.report.results import AGAIN, ENOUGH, Line, Point, Results, chosen, spark_join
 
-# lshjoin in one colour, a family of peers in another each; lines are told apart by their labels.
-OURS = "#c8102e"
-FAMILIES = {
-    "FAISS": "#1f5a8a",
-    "hnswlib": "#2f7d4f",
-    "usearch": "#6a9f58",
-    "pynndescent": "#8a5a9e",
-    "Spark": "#d98a00",
-}
-OTHERS = "#7d7d7d"
+
+@dataclass(frozen=True)
+class Group:
+    """Systems that work alike, by a pattern of their labels."""
+
+    name: str
+    labels: str
+    colour: str
+    mark: str
+
+
+OURS = Group("lshjoin", "lshjoin", "#D55E00", "o")
+GROUPS = (
+    OURS,
+    Group("Spark", "Spark", "#E69F00", "P"),
+    Group("k-NN graphs", "PiPNN|pynndescent|deglib", "#56B4E9", "D"),
+    Group("search graphs", "hnswlib|usearch|glass|.*HNSW|DiskANN|SVS", "#0072B2", "^"),
+    Group("hashing, trees", ".*LSH|annoy|FALCONN|NearPy|ann-search-rs|SemHash", "#CC79A7", "v"),
+    Group("inverted lists", "FAISS (IVF|big_batch)", "#009E73", "s"),
+    Group("all pairs", "", "#555555", "x"),
+)
+DARK = "#222222"  # of words
+WIDTH = 4.6  # inches
 STYLE = {
-    "font.size": 9,
+    "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlelocation": "left",
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.grid": True,
@@ -37,7 +58,7 @@ STYLE = {
     "svg.hashsalt": "lshjoin",  # the same plot is the same file
 }
 SECONDS = "seconds, building included (lower is better)"
-MISSED_AT_LEAST = 0.0005  # of the neighbours: where a recall of 1 is drawn
+MISSED_AT_LEAST = 0.001  # of the neighbours: where a recall of 1 is drawn
 
 
 def draw(results: Results) -> None:
@@ -53,56 +74,102 @@ def draw(results: Results) -> None:
             save(spark_bars(results.name), f"{results.name}-spark")
 
 
+def draw_growth(result: dict[str, Any], name: str) -> None:
+    """That of bench-results/growth.json."""
+    mpl.use("Agg")
+    with plt.rc_context(STYLE):
+        lines = {
+            label: [(size["rows"], size["seconds"]) for size in one["sizes"]]
+            for label, one in result["systems"].items()
+        }
+        text = f"Self-joins of {result['data'].partition(',')[0]}, recall ≥ {result['recall']:.0%}"
+        save(against_rows(lines, text, SECONDS), name)
+
+
 def save(figure: Figure, name: str) -> None:
     figure.savefig(record.RESULTS / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)
 
 
-def colour(label: str) -> str:
-    if label.startswith("lshjoin"):
-        return OURS
-    return next((of for name, of in FAMILIES.items() if label.startswith(name)), OTHERS)
+def group(label: str) -> Group:
+    return next(one for one in GROUPS if re.match(one.labels, label))
+
+
+def titled(figure: Figure, axes: Axes, text: str, about: str = "", letters: int = 60) -> None:
+    """The title, bold, and what it is about above the axes, so many letters a line."""
+    figure.suptitle(textwrap.fill(text, 50), x=0.02, ha="left", fontsize=10.5, fontweight="bold")
+    axes.set_title(textwrap.fill(about, letters), loc="left", fontsize=8.5, fontweight="normal")
+
+
+def title(about: Line) -> tuple[str, str]:
+    data = about["data"].replace(", self-join", "").replace(" float32", "")
+    return about["title"], data
 
 
 def recall_against_time(results: Results, workload: str) -> Figure:
     about = results.workloads[workload]
-    figure, axes = plt.subplots(figsize=(8.5, 5.2), layout="constrained")
-    ends = []
+    figure, axes = plt.subplots(figsize=(WIDTH, 5), layout="constrained")
+    lines = {}
     for label, points in results.of_label(workload).items():
         line = best_so_far([point for point in points if point.seconds is not None])
-        if not line:
-            continue
+        if line and label != AGAIN:
+            lines[label] = line
+    ends, bold = [], fastest(lines)
+    for label, line in lines.items():
         missed = [max(1 - point.recall, MISSED_AT_LEAST) for point in line]
         seconds = [point.seconds for point in line]
-        ours = label == "lshjoin"
-        axes.plot(
-            missed,
-            seconds,
-            "o-",
-            color=colour(label),
-            linewidth=2.4 if ours else 1.2,
-            markersize=5 if ours else 3.5,
-            zorder=3 if ours else 2,
-        )
-        ends.append((missed[-1], seconds[-1], label))
+        draw_line(axes, missed, seconds, label, label in bold)
+        if label in bold:
+            ends.append((missed[-1], seconds[-1], label))
     axes.set(
         xscale="log",
         yscale="log",
-        xlabel="recall@10 (further right is better)",
+        xlabel=f"recall@{about.get('k', 10)} (right is better)",
         ylabel=SECONDS,
-        title=title(about),
     )
-    axes.set_xlim(min(0.9, axes.get_xlim()[1]), MISSED_AT_LEAST * 0.8)
-    recalls = [0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1]
+    axes.set_xlim(min(0.45, axes.get_xlim()[1]), MISSED_AT_LEAST * 0.8)
+    recalls = [0.6, 0.8, 0.9, 0.95, 0.99, 1]
     axes.set_xticks([max(1 - r, MISSED_AT_LEAST) for r in recalls], [f"{r:g}" for r in recalls])
     axes.xaxis.set_minor_locator(NullLocator())
     plain_seconds(axes)
     side_labels(axes, ends)
+    titled(figure, axes, *title(about))
     return figure
 
 
-def title(about: Line) -> str:
-    return f"{about['title']}, {about['data']}".replace(", self-join", "").replace(" float32", "")
+def fastest(lines: dict[str, list[Point]]) -> set[str]:
+    """Of each group the system that the tables would have first."""
+    best: dict[str, str] = {}
+    for label, points in lines.items():
+        kind = group(label).name
+        if kind not in best or before(chosen(points), chosen(lines[best[kind]])):
+            best[kind] = label
+    return set(best.values())
+
+
+def before(one: Point, other: Point) -> bool:
+    return (one.recall < ENOUGH, one.seconds) < (other.recall < ENOUGH, other.seconds)
+
+
+def draw_line(axes: Axes, x: Sequence[float], y: Sequence[float], label: str, bold: bool) -> None:
+    kind = group(label)
+    axes.plot(
+        x,
+        y,
+        kind.mark + "-",
+        color=kind.colour,
+        linewidth=2.6 if kind is OURS else 1.7 if bold else 0.7,
+        markersize=5 if bold else 3,
+        alpha=1 if bold else 0.45,
+        zorder=4 if kind is OURS else 3 if bold else 2,
+    )
+
+
+def named(label: str) -> str:
+    """Two lines: what it is, and of which group it is the fastest."""
+    short = label.replace(" fast-scan, refined", "").replace(" big_batch_search", " big batch")
+    kind = group(label)
+    return short if kind is OURS or kind.name in short else f"{short}\n({kind.name})"
 
 
 def best_so_far(points: Iterable[Point]) -> list[Point]:
@@ -119,7 +186,7 @@ def side_labels(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
     if not ends:
         return
     low, high = (math.log(limit) for limit in axes.get_ylim())
-    step = (high - low) / 22
+    step = (high - low) / 11
     ends = sorted(ends, key=lambda end: end[1])
     places = [math.log(y) for _, y, _ in ends]
     # Apart from below to above, then what stands out at the top is pushed down again.
@@ -129,16 +196,19 @@ def side_labels(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
         above = places[at + 1] if at + 1 < len(places) else high + step
         places[at] = min(places[at], above - step)
     for (x, y, label), place in zip(ends, places, strict=True):
+        kind = group(label)
         axes.annotate(
-            label,
+            named(label),
             (x, y),
-            xytext=(1.02, (place - low) / (high - low)),
+            xytext=(1.03, (place - low) / (high - low)),
             textcoords="axes fraction",
-            color=colour(label),
-            fontweight="bold" if label == "lshjoin" else "normal",
+            color=kind.colour if kind is OURS else DARK,
+            fontsize=8.5,
+            fontweight="bold" if kind is OURS else "normal",
+            linespacing=1.05,
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour(label), "lw": 0.4, "alpha": 0.5},
+            arrowprops={"arrowstyle": "-", "color": kind.colour, "lw": 0.5, "alpha": 0.6},
         )
 
 
@@ -150,35 +220,41 @@ def plain_seconds(axes: Axes) -> None:
 
 def time_against_rows(results: Results) -> Figure:
     """Self-joins of the same kind of rows, the fastest setting with enough recall."""
-    named = results.growing
     lines: dict[str, list[tuple[int, float]]] = {}
-    for name in named:
+    for name in results.growing:
         for label, points in results.of_label(name).items():
             best = chosen(points)
-            if best.seconds is not None and best.recall >= ENOUGH:
+            if label != AGAIN and best.seconds is not None and best.recall >= ENOUGH:
                 rows = results.workloads[name]["rows"]
                 lines.setdefault(label, []).append((rows, best.seconds))
-    figure, axes = plt.subplots(figsize=(8.5, 4.6), layout="constrained")
+    return against_rows(lines, f"Self-joins of sentence embeddings, recall ≥ {ENOUGH:.0%}", SECONDS)
+
+
+def against_rows(lines: dict[str, list[tuple[int, float]]], text: str, what: str) -> Figure:
+    """Lines over the number of rows; of each group the one that is lowest at the end is named."""
+    lines = {label: points for label, points in lines.items() if len(points) > 1}
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.4), layout="constrained")
+    lowest: dict[str, str] = {}
+    for label in sorted(lines, key=lambda label: (-lines[label][-1][0], lines[label][-1][1])):
+        lowest.setdefault(group(label).name, label)
     ends = []
     for label, points in lines.items():
-        if len(points) == 1:
-            continue
-        axes.plot(
-            *zip(*points, strict=True),
-            "o-",
-            color=colour(label),
-            linewidth=2.4 if label == "lshjoin" else 1.2,
-            markersize=4,
-        )
-        ends.append((*points[-1], label))
-    axes.set(xscale="log", yscale="log", xlabel="rows", ylabel=SECONDS)
-    rows = [results.workloads[name]["rows"] for name in named]
-    axes.set_xticks(rows, [f"{count:,}" for count in rows])
+        bold = label in lowest.values()
+        draw_line(axes, *zip(*points, strict=True), label, bold)
+        if bold:
+            ends.append((*points[-1], label))
+    axes.set(xscale="log", yscale="log", xlabel="rows", ylabel=what)
+    counts = sorted({rows for points in lines.values() for rows, _ in points})
+    axes.set_xticks(counts, [brief(count) for count in counts])
     axes.xaxis.set_minor_locator(NullLocator())
     plain_seconds(axes)
     side_labels(axes, ends)
-    axes.set_title(f"Self-join of sentence embeddings, recall {ENOUGH:.0%} or more")
+    titled(figure, axes, text)
     return figure
+
+
+def brief(count: int) -> str:
+    return f"{count / 1e6:g}M" if count >= 1e6 else f"{count / 1e3:g}k"
 
 
 def memory(results: Results) -> Figure:
@@ -187,33 +263,36 @@ def memory(results: Results) -> Figure:
         results.knn,
         key=lambda name: (len(results.of_label(name)), results.workloads[name]["rows"]),
     )
-    about = results.workloads[name]
-    points = [chosen(points) for points in results.of_label(name).values()]
+    about, labels = results.workloads[name], results.of_label(name)
+    points = [chosen(points) for label, points in labels.items() if label != AGAIN]
     points = sorted((one for one in points if one.seconds is not None), key=lambda x: -x.peak_bytes)
-    figure, axes = plt.subplots(figsize=(8.5, 0.26 * len(points) + 1.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.24 * len(points) + 1.4), layout="constrained")
+    names = [one.label.replace(" fast-scan, refined", "") for one in points]
     bars = axes.barh(
-        [one.label for one in points],
+        names,
         [one.peak_bytes / 1e6 for one in points],
-        color=[colour(one.label) for one in points],
+        color=[group(one.label).colour for one in points],
     )
-    axes.bar_label(bars, [f"{one.peak_bytes / 1e6:,.0f}" for one in points], padding=3)
+    axes.bar_label(bars, [f"{one.peak_bytes / 1e6:,.0f}" for one in points], padding=3, fontsize=8)
+    axes.tick_params(axis="y", labelsize=8.5)
+    axes.margins(x=0.16)
     axes.axvline(about["item_bytes"] / 1e6, color="black", linewidth=0.8, linestyle=":")
     axes.annotate(
         " the rows themselves",
-        (about["item_bytes"] / 1e6, 1),
+        (about["item_bytes"] / 1e6, 0),
         xycoords=("data", "axes fraction"),
         va="bottom",
         fontsize=8,
     )
     axes.grid(visible=False, axis="y")
-    axes.set(xlabel=f"MB; {title(about)}")
-    axes.set_title("Peak memory of the process", pad=16)
+    axes.set(xlabel="MB")
+    titled(figure, axes, "Peak memory of the process", ", ".join(title(about)), letters=44)
     return figure
 
 
 def spark_bars(run: str) -> Figure:
     sizes = spark_join(run)["sizes"]
-    figure, axes = plt.subplots(figsize=(8.5, 0.75 * len(sizes) + 1.3), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.75 * len(sizes) + 1.3), layout="constrained")
     for at, size in enumerate(sizes):
         theirs = min(size["spark_seconds_by_shuffle_partitions"].values())
         ours = median(size["lshjoin_seconds"])
@@ -221,20 +300,21 @@ def spark_bars(run: str) -> Figure:
             said = f"{seconds:.3g} s"
             if name == "lshjoin":
                 said += f": {size['ratio']:.0f} times as fast"
-            axes.barh(at + offset, seconds, 0.34, color=colour(name))
+            axes.barh(at + offset, seconds, 0.34, color=group(name).colour)
             axes.annotate(
                 f"{name}, {said}",
                 (seconds, at + offset),
                 xytext=(4, 0),
                 textcoords="offset points",
                 va="center",
-                color=colour(name),
+                fontsize=9,
+                color=DARK,
             )
     axes.set(xscale="log", xlabel="seconds")
-    axes.set_yticks(range(len(sizes)), [f"{size['rows']:,} rows" for size in sizes])
-    axes.set_xlim(right=max(axes.get_xlim()[1], 1) * 6)
+    axes.set_yticks(range(len(sizes)), [f"{brief(size['rows'])} rows" for size in sizes])
+    axes.set_xlim(right=max(axes.get_xlim()[1], 1) * 40)
     axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    axes.set_title("approxSimilarityJoin of a frame with itself, the same pairs out")
+    titled(figure, axes, "approxSimilarityJoin of a frame with itself, the same pairs out")
     return figure

@@ -2,8 +2,9 @@
 
 ``prepare`` is not timed; ``build`` and the tasks are. ``knn`` gives row numbers of the items,
 (n, k) or, in a self-join of a system that returns the row itself, (n, k + 1). ``radius`` gives the
-number of pairs, each once, and whatever was found. ``single`` asks one query after the other and
-gives the median seconds of one.
+number of pairs, each once, and whatever was found; ``dedup`` that of the rows which are kept, of
+near-duplicates by cosine similarity. ``within`` is ``knn`` of a self-join in groups, by row keys.
+``single`` asks one query after the other and gives the median seconds of one.
 """
 
 from collections.abc import Callable

@@ -34,6 +34,7 @@ class Measurement:
     digest: str = ""
     plan: str | None = None
     pairs: int | None = None
+    kept: int | None = None  # rows that are left without near-duplicates
     rest_bytes: int | None = None  # what has to be kept to be asked again, the rows aside
 
     @property

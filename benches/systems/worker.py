@@ -23,6 +23,7 @@ def main() -> None:
     job = json.loads(sys.argv[1])
     items = np.load(job["items"])
     queries = np.load(job["queries"]) if job["queries"] else None
+    asked = np.load(job["keys"]) if job["keys"] else queries
     module, name = peers.PEERS[job["name"]].split(":")
     peer_class = getattr(import_module(f"{peers.__name__}.{module}"), name)
     peer = peer_class(job["metric"], job["threads"], **job["build"])
@@ -35,22 +36,24 @@ def main() -> None:
 
     build_seconds, _ = timed_often(build)
     task = getattr(peer, job["task"])
-    wanted = {"knn": job["k"], "single": job["k"], "radius": job["radius"], "hash": None}
+    wanted = {"hash": None} | dict.fromkeys(("radius", "dedup"), job["radius"])
     for number, search in enumerate(job["searches"]):
-        seconds, answer = timed_often(task, queries, wanted[job["task"]], **search)
+        seconds, answer = timed_often(task, asked, wanted.get(job["task"], job["k"]), **search)
         if isinstance(answer, float):  # a task that timed itself, one query after the other
             seconds = answer
         measured = asdict(Measurement(build_seconds, seconds, peer.peak_bytes()))
-        if job["task"] == "knn":
-            measured |= kept(answer, peer, queries, Path(job["found"], f"{number}.npy"))
+        if job["task"] in ("knn", "within"):
+            measured |= saved(answer, peer, queries, Path(job["found"], f"{number}.npy"))
         elif job["task"] == "radius":
             measured["pairs"] = answer[0]
+        elif job["task"] == "dedup":
+            measured["kept"] = answer[0]
         elif job["task"] == "single":
             measured["rest_bytes"] = peer.rest_bytes()
         print(json.dumps(measured), flush=True)
 
 
-def kept(found: Indices, peer: Any, queries: Rows | None, path: Path) -> dict[str, Any]:
+def saved(found: Indices, peer: Any, queries: Rows | None, path: Path) -> dict[str, Any]:
     """Saves neighbours, for their recall to be computed."""
     found = found.astype(np.int64)
     if queries is None and peer.returns_itself:

@@ -3,6 +3,7 @@
 import json
 import re
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -10,13 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from benches import record
-from benches.comparison import ann_benchmarks
-from benches.data import files
-from benches.data.dataset import intrinsic_dimension
+from benches.comparison import ann_benchmarks, growth, workloads
+from benches.comparison.run import key
+from benches.data import files, truth
+from benches.data.dataset import Data, intrinsic_dimension
 from benches.report import blocks
+from benches.report.growth import growth_page
+from benches.report.levels import levels_table
 from benches.report.page import page, repeated
 from benches.report.results import Results
+from benches.report.tables import main_table
 from benches.systems.measure import measure_each
+from benches.systems.peers import PEERS
 from benches.systems.peers.lshjoin import Lshjoin
 from benches.systems.protocol import Failure, Measurement
 from benches.systems.worker import without_itself
@@ -121,11 +127,86 @@ def test_tables_tell_times_ratios_limits_and_failures(tmp_path, monkeypatch):
     assert "| 1000.00 | 10 |" in blocks.filled("<!-- bench:single --><!-- /bench -->")
 
 
+@pytest.mark.parametrize(("again", "even"), [(1.8, False), (6.3, True)])
+def test_a_ratio_within_the_noise_is_no_win(tmp_path, monkeypatch, again, even):
+    """lshjoin took 1.5 s and, a second time, that; FAISS takes 6.0 s, four times as long."""
+    run_of(tmp_path, monkeypatch, "bench")
+    line = {"workload": blocks.MAIN, "round": 0, "build": {}, "search": {}, "recall": 0.95}
+    line |= {"system": "lshjoin again", "build_seconds": 0, "search_seconds": again}
+    record.append_line("bench", line | {"seconds": again, "peak_bytes": 10**8})
+    results = Results("bench")
+    assert results.noise(blocks.MAIN) == pytest.approx(again / 1.5 - 1)
+    assert results.noise(blocks.SINGLE) is None
+    table = "\n".join(main_table(results, blocks.MAIN))
+    assert ("| 4.0 (even) |" in table) is even
+    assert "again |" not in table
+    assert f"{again / 1.5 - 1:.0%} apart at most" in table
+    assert "| lshjoin again |" in page(results)
+
+
+@pytest.mark.parametrize("workload", workloads.FULL + workloads.QUICK, ids=lambda one: one.name)
+def test_every_system_of_a_workload_is_known_and_measured_once(workload, rng):
+    rows = rng.standard_normal((400, 32)).astype(np.float32)
+    sweeps = workload.sweeps(Data("rows", rows, metric="cosine"))
+    assert {sweep.name for sweep in sweeps} <= set(PEERS)
+    assert all(len(sweep.searches) > 0 for sweep in sweeps)
+    common = {"workload": workload.name, "round": 0}
+    keys = [
+        key(common | {"system": one.name, "build": one.build, "search": search})
+        for one in sweeps
+        for search in one.searches
+    ]
+    assert len(keys) == len(set(keys))
+
+
+def test_growth_is_told_by_its_exponent(tmp_path, monkeypatch):
+    run_of(tmp_path, monkeypatch, "growing")
+    sizes = [
+        {"rows": rows, "seconds": 2e-6 * rows**1.25, "peak_bytes": 400 * rows, "recall": 0.9}
+        for rows in (10_000, 100_000, 1_000_000)
+    ]
+    told = growth.told(sizes, ("seconds", "peak_bytes"))
+    assert told["fitted"] == [100_000, 1_000_000]
+    assert told["seconds"]["exponent"] == pytest.approx(1.25)
+    assert told["seconds"]["projected"] == pytest.approx(2e-6 * 1e8**1.25)
+    assert told["peak_bytes"]["projected"] == pytest.approx(4e10)
+    assert growth.told(sizes[:2], ("seconds",)) == {}
+    result = {"machine": {"cpu": "a processor", "cores": 2, "system": "a system"}, "versions": {}}
+    result |= {"data": "rows", "k": 10, "recall": 0.9, "paper": 10**8, "noise": 0.03}
+    text = growth_page(result | {"systems": {"lshjoin": {"sizes": sizes} | told}}, "growth")
+    assert "| **lshjoin** | 0.20 | 3.56 | 63.25 | 1.25 |" in text
+    assert "| **lshjoin** | 5.6 | 40 | 100,000, 1,000,000 rows |" in text
+
+
+def test_a_system_that_was_too_slow_or_large_is_not_asked_for_more_rows(tmp_path, monkeypatch, rng):
+    run_of(tmp_path, monkeypatch, "growing")
+    data = Data("rows", rng.standard_normal((100, 32)).astype(np.float32))
+    # Of 10 rows lshjoin and FAISS had an answer, each with 100 MB: with 100 rows a gigabyte.
+    for free, names in ((2e9, {"lshjoin", "FAISS"}), (1e9, set())):
+        memory = SimpleNamespace(available=free)
+        monkeypatch.setattr(growth.psutil, "virtual_memory", lambda memory=memory: memory)
+        assert {sweep.name for sweep in growth.promising("growing", data)} == names
+    assert len(growth.promising("no run", data)) > 3
+
+
+def test_groups_are_of_equal_keys():
+    sample, keys = np.array([0, 3, 4]), np.array([7, 8, 7, 8, 7])
+    found = [(sample[of].tolist(), rows.tolist()) for of, rows in truth.groups(sample, keys)]
+    assert found == [([0, 4], [0, 2, 4]), ([3], [1, 3])]
+
+
+def test_levels_are_told_beside_the_best():
+    levels = [
+        {"isa": isa, "asked": 0.9, "seconds": seconds} for isa, seconds in (("a", 3.0), ("b", 1.5))
+    ]
+    assert levels_table({"levels": levels})[2:] == ["| a | 3.00 | 2.00 |", "| b | 1.50 | 1.00 |"]
+
+
 def test_two_runs_are_compared_by_their_ratios(tmp_path, monkeypatch):
     first = run_of(tmp_path, monkeypatch, "bench")
     second = run_of(tmp_path, monkeypatch, "second", slower=1.5)
     text = repeated(first, second)
-    assert "1 of 2 within 20%" in text
+    assert "1 of 2 within 15% of the first; of those that took 1 s or more, 1 of 2." in text
     assert "| 4.00 | 6.00 | +50% ! |" in text
 
 

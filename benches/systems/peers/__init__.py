@@ -8,9 +8,20 @@ from benches.systems.install import ANN_SEARCH_RS_PEER
 # itself.
 PEERS: dict[str, str | Path] = {
     "lshjoin": "lshjoin:Lshjoin",
+    "lshjoin again": "lshjoin:Lshjoin",  # measured twice a run: how far times move by themselves
+    "lshjoin Index": "lshjoin:LshjoinIndex",
     "lshjoin model": "lshjoin:LshjoinModel",
     "FAISS": "faiss:Faiss",
     "FAISS big_batch_search": "faiss:FaissBigBatch",
+    "FAISS by group": "faiss:FaissByGroup",
+    "PiPNN": "pipnn:Pipnn",
+    "glass": "glass:Glass",
+    "deglib": "deglib:Deglib",
+    "deglib EVP": "deglib:DeglibEvp",
+    "DiskANN": "diskann:DiskAnn",
+    "SVS Vamana": "svs:Vamana",
+    "SVS Vamana LVQ": "svs:VamanaLvq",
+    "SemHash": "semhash:SemHash",
     "hnswlib": "hnswlib:Hnswlib",
     "usearch": "usearch:Usearch",
     "pynndescent": "pynndescent:Pynndescent",

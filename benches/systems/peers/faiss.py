@@ -22,6 +22,8 @@ class Faiss(Peer):
         settings = dict(self.settings)
         factory, train = settings.pop("index"), settings.pop("train", None)
         made = self.package.index_factory(items.shape[1], factory)
+        if settings.pop("super_kmeans", False):
+            self.package.extract_index_ivf(made).cp.use_super_kmeans = True
         self._set(made, settings)
         if not made.is_trained:
             train = min(train or len(items), len(items))
@@ -33,7 +35,8 @@ class Faiss(Peer):
         self._set(self.index, search)
         return self.index.search(*self.asked(queries, k))[1]
 
-    def radius(self, queries: None, radius: float) -> tuple[int, Any]:
+    def radius(self, queries: None, radius: float, **search: Any) -> tuple[int, Any]:
+        self._set(self.index, search)
         # Squared, and strictly below; the row itself comes too.
         found = self.index.range_search(self.items, radius**2)
         return (len(found[2]) - len(self.items)) // 2, found
@@ -55,6 +58,24 @@ class Faiss(Peer):
         space = self.package.ParameterSpace()
         for name, value in parameters.items():
             space.set_index_parameter(index, name, value)
+
+
+class FaissByGroup(Faiss):
+    """An index for the rows of each key, which are asked of it."""
+
+    def build(self, items: Rows) -> None:
+        self.items = unit(items) if self.metric == "cosine" else items
+
+    def within(self, keys: Indices, k: int) -> Indices:
+        found = np.full((len(self.items), k + 1), -1)
+        order = np.argsort(keys, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(keys[order])) + 1):
+            index = self.package.index_factory(self.items.shape[1], self.settings["index"])
+            members = self.items[rows]
+            index.add(members)
+            near = index.search(members, k + 1)[1]
+            found[rows] = np.where(near >= 0, rows[near], -1)
+        return found
 
 
 class FaissBigBatch(Faiss):

@@ -1,10 +1,12 @@
 """lshjoin itself: its joins of arrays, and its estimator of Spark's shape."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from benches.data.rows import Rows
+from benches.data.rows import Indices, Rows
 from benches.systems.peer import Peer
 
 
@@ -36,8 +38,46 @@ class Lshjoin(Peer):
         )
         return len(found.indices) // 2, found
 
+    def within(self, keys: Indices, k: int, **search: Any) -> Indices:
+        return self.knn(None, k, within=keys, **search)
+
+    def dedup(self, queries: None, similarity: float) -> tuple[int, Any]:
+        found = self.package.dedup(
+            self.items,
+            1 - similarity,
+            metric="cosine",
+            linkage="representative",  # as SemHash has it: near the one that is kept
+            num_threads=self.threads,
+            progress=False,
+        )
+        return int(found.keep.sum()), found
+
     def rest_bytes(self) -> int:
         return 0
+
+
+class LshjoinIndex(Peer):
+    """The index that is kept to be asked again."""
+
+    def prepare(self, items: Rows, queries: Rows | None) -> None:
+        import lshjoin
+
+        self.package = lshjoin
+
+    def build(self, items: Rows) -> None:
+        self.index = self.package.Index.build(
+            items, metric=self.metric, num_threads=self.threads, progress=False
+        )
+
+    def knn(self, queries: Rows, k: int, **search: Any) -> Indices:
+        found = self.index.knn(queries, k, num_threads=self.threads, progress=False, **search)
+        return found.indices
+
+    def rest_bytes(self) -> int:
+        with TemporaryDirectory() as directory:
+            self.index.save(path := Path(directory, "index"))
+            files = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
+        return sum(files)
 
 
 class LshjoinModel(Peer):
