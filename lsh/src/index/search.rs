@@ -443,7 +443,10 @@ pub(crate) fn by_lists(
         join = join.of_chunk(first);
     }
     ctx.reached_unknown();
-    join.by_lists(0, probe_lists, None, false)
+    match join.by_lists(0, probe_lists, None, false)? {
+        Some(lists) => lists.finish(k, (left, right), ctx),
+        None => all_pairs(Some(left), right, k, ctx),
+    }
 }
 
 /// Compares all pairs, after those of left rows and their own lists: nearly all others then fail

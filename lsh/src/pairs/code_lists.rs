@@ -206,7 +206,8 @@ impl CodeLists {
         measured.truncate(self.k);
     }
 
-    /// The `k` nearest of each left row; rows and neighbours by index. Where there are fewer items,
+    /// Measures what is left, as a join's last stage: the `k` nearest of each left row; rows and
+    /// neighbours by index. Where there are fewer items,
     /// what is beyond them is empty.
     ///
     /// # Errors
@@ -217,6 +218,7 @@ impl CodeLists {
         (left, right): (&Vectors<'_, T>, &Vectors<'_, T>),
         ctx: &Context,
     ) -> Result<Neighbors<T>> {
+        ctx.begin_stage("finish");
         let places = self.rows.saturating_mul(self.k);
         let mut distances = memory::filled(T::INFINITY, places, NEIGHBORS)?;
         let mut indices = memory::filled(-1, places, NEIGHBORS)?;
