@@ -15,12 +15,7 @@ use crate::{
         scalar::Scalar,
         shape::{check_indices, check_len},
     },
-    simd::{
-        dispatch::dispatch,
-        lanes::halve,
-        prefetch::{AHEAD, prefetch},
-        vectors::Vectors,
-    },
+    simd::{dispatch::dispatch, lanes::halve, prefetch::AHEAD, vectors::Vectors},
 };
 
 /// Partial sums of a row, in double precision: enough to hide the latency of an addition.
@@ -151,9 +146,10 @@ impl<T: Scalar> WithSimd for Norms<'_, T> {
         let zeros = vec![T::ZERO; self.0.dim()];
         let mut widened = Vec::new();
         widen(&zeros, 1.0, &mut widened);
-        let mut norms = Vec::with_capacity(self.0.len());
+        let (mut norms, mut room) = (Vec::with_capacity(self.0.len()), Vec::new());
         for row in 0..self.0.len() {
-            norms.push(Euclidean.of(simd, (0, 0), (&zeros, &widened), self.0.row(row)));
+            let row = self.0.row_in(row, &mut room);
+            norms.push(Euclidean.of(simd, (0, 0), (&zeros, &widened), row));
         }
         norms
     }
@@ -313,15 +309,18 @@ impl<T: Scalar, F: Formula> WithSimd for Pairs<'_, T, F> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let (mut widened, mut last) = (Vec::new(), None);
+        let (mut of_left, mut of_right) = (Vec::new(), Vec::new());
+        let mut x: &[T] = &[];
         for (at, &(i, j)) in self.pairs.iter().enumerate() {
             if let Some(&(_, next)) = self.pairs.get(at + AHEAD) {
-                prefetch(self.right.row(next as usize));
+                self.right.prefetch(next as usize);
             }
-            let (x, y) = (self.left.row(i as usize), self.right.row(j as usize));
             if last != Some(i) {
+                x = self.left.row_in(i as usize, &mut of_left);
                 widen(x, self.formula.scale(i), &mut widened);
                 last = Some(i);
             }
+            let y = self.right.row_in(j as usize, &mut of_right);
             let value = self.formula.of(simd, (i, j), (x, &widened), y);
             self.out.push(value);
         }

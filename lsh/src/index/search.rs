@@ -223,7 +223,7 @@ impl Index {
         ctx: &Context,
     ) -> Result<Cow<'a, [f32]>> {
         if self.segment.metric != Metric::InnerProduct {
-            return Ok(queries.values().into());
+            return Ok(queries.values()?);
         }
         // For other metrics rows are checked when they are prepared.
         magnitude::check("queries", queries, Metric::InnerProduct, ctx)?;
