@@ -110,7 +110,7 @@ fn distances() {
                 all.extend(
                     found
                         .iter()
-                        .flat_map(|&(i, j, x)| [i.into(), j.into(), x.into()]),
+                        .flat_map(|&(i, j, x)| [f64::from(i), j.into(), x.into()]),
                 );
             }
             let mut products = vec![0.0; left.len() * right.len()];

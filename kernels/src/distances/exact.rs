@@ -8,15 +8,20 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::integers::IntegerPairs;
 use crate::{
     base::{error::Result, isa::Isa, memory},
     rows::{
         matrix::Rows,
+        narrow::Narrow,
         scalar::Scalar,
         shape::{check_indices, check_len},
     },
     simd::{dispatch::dispatch, lanes::halve, prefetch::AHEAD, vectors::Vectors},
 };
+
+/// How an out-of-memory error names them.
+const DISTANCES: &str = "distances";
 
 /// Partial sums of a row, in double precision: enough to hide the latency of an addition.
 const LANES: usize = 16;
@@ -59,7 +64,47 @@ pub fn euclidean_distances<T: Scalar>(
     out: &mut Vec<f64>,
     isa: Isa,
 ) -> Result<()> {
-    each_pair(left, right, pairs, Euclidean, out, isa)
+    check(left, right, pairs)?;
+    out.clear();
+    memory::reserve(out, pairs.len(), DISTANCES)?;
+    let dim = left.dim();
+    match (left.stored(), right.stored()) {
+        (Some(Narrow::U8(left)), Some(Narrow::U8(right))) => {
+            dispatch(
+                isa,
+                IntegerPairs {
+                    left,
+                    right,
+                    dim,
+                    pairs,
+                    out,
+                },
+            );
+        }
+        (Some(Narrow::I8(left)), Some(Narrow::I8(right))) => {
+            dispatch(
+                isa,
+                IntegerPairs {
+                    left,
+                    right,
+                    dim,
+                    pairs,
+                    out,
+                },
+            );
+        }
+        _ => dispatch(
+            isa,
+            Pairs {
+                left,
+                right,
+                pairs,
+                formula: Euclidean,
+                out,
+            },
+        ),
+    }
+    Ok(())
 }
 
 /// The cosine distance, 1 − cos ∠(x, y), of row `i` of `left` and row `j` of `right` for each `(i, j)`
@@ -270,6 +315,14 @@ impl Formula for Dot {
     }
 }
 
+/// Refuses pairs of rows that are not there, or of two dimensions.
+fn check<T: Scalar>(left: Rows<'_, T>, right: Rows<'_, T>, pairs: &[(u32, u32)]) -> Result<()> {
+    check_len("rows of the right side", right.dim(), left.dim())?;
+    check_indices("left indices", pairs.iter().map(|pair| pair.0), left.len())?;
+    let of_right = pairs.iter().map(|pair| pair.1);
+    check_indices("right indices", of_right, right.len())
+}
+
 fn each_pair<T: Scalar>(
     left: Rows<'_, T>,
     right: Rows<'_, T>,
@@ -278,12 +331,9 @@ fn each_pair<T: Scalar>(
     out: &mut Vec<f64>,
     isa: Isa,
 ) -> Result<()> {
-    check_len("rows of the right side", right.dim(), left.dim())?;
-    check_indices("left indices", pairs.iter().map(|pair| pair.0), left.len())?;
-    let of_right = pairs.iter().map(|pair| pair.1);
-    check_indices("right indices", of_right, right.len())?;
+    check(left, right, pairs)?;
     out.clear();
-    memory::reserve(out, pairs.len(), "distances")?;
+    memory::reserve(out, pairs.len(), DISTANCES)?;
     let pairs = Pairs {
         left,
         right,

@@ -101,9 +101,12 @@ impl<'a, T> Rows<'a, T> {
         }
     }
 
-    /// Whether no value can be infinite or no number.
-    pub(super) fn are_integers(&self) -> bool {
-        matches!(self.values, Values::Narrow(values) if values.is_integer())
+    /// All values, row after row, if they are narrower where they lie.
+    pub(crate) fn stored(&self) -> Option<Narrow<'a>> {
+        match self.values {
+            Values::Wide(_) => None,
+            Values::Narrow(values) => Some(values),
+        }
     }
 
     /// Asks for the memory of a row that will be read soon.

@@ -44,9 +44,4 @@ impl Narrow<'_> {
             Self::Bf16(values) => Self::Bf16(&values[range]),
         }
     }
-
-    /// Whether no value can be infinite or no number.
-    pub(super) fn is_integer(&self) -> bool {
-        matches!(self, Self::U8(_) | Self::I8(_))
-    }
 }
