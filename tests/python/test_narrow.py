@@ -1,4 +1,4 @@
-"""Vectors of 8 and 16 bits: integers against brute force in integers, all as the same in float32."""
+"""Vectors of 8 and 16 bits: integers against integer brute force, all as the same in float32."""
 
 import ml_dtypes
 import numpy as np

@@ -38,8 +38,8 @@ def array_matrix(array: object, name: str, dim: int | None = None) -> Matrix:
     """A 2-D array-like of real numbers, or a column of vectors; ``name`` is for error messages.
 
     int8, uint8, float16, bfloat16, float32 and float64 stay, without a copy when aligned and
-    C-contiguous; integers of 16 bits become float32, wider ones float64. ``dim`` is for columns without rows, which do not
-    tell how long their vectors would be.
+    C-contiguous; integers of 16 bits become float32, wider ones float64. ``dim`` is for columns
+    without rows, which do not tell how long their vectors would be.
     """
     if _is_column(array):
         matrix = series_matrix(array, name)
@@ -171,7 +171,7 @@ def _cells_matrix(cells: NDArray[Any], name: str, dim: int | None) -> Matrix:
 
 
 def same_dtype(a: Matrix, b: Matrix) -> tuple[Matrix, Matrix]:
-    """Both as they are, or as float64 if one of them is: the engine joins narrower ones as float32."""
+    """Both as they are, narrow ones beside float32; or as float64, if one of them is."""
     if np.float64 in (a.dtype, b.dtype):
         a, b = (_engine_layout(side.astype(np.float64, copy=False)) for side in (a, b))
     return a, b
