@@ -13,8 +13,8 @@ use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use half::f16;
 use lshjoin_kernels::{
     BoundedRows, Bucketing, DifferenceLimit, HashFunctions, Isa, KeyLayout, LeftBits, LeftPanel,
-    Measure, Quantised, RightBits, RightPanel, Rows, Scalar, Sorter, check_finite, distances_of,
-    dot_products, near_bits, near_pairs, pairs_within, widen_f16,
+    Measure, Narrow, Quantised, RightBits, RightPanel, Rows, Scalar, Sorter, check_finite,
+    distances_of, dot_products, near_bits, near_pairs, pairs_within,
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -140,7 +140,7 @@ fn distances<T: Scalar>(criterion: &mut Criterion, name: &str) {
         let mut copy = vec![T::ZERO; FEW * DIM];
         bench(&mut group, "any", case, || {
             for (to, &(_, row)) in copy.chunks_exact_mut(DIM).zip(turn()) {
-                to.copy_from_slice(items.row(row as usize));
+                to.copy_from_slice(&items.row(row as usize));
             }
             black_box(&mut copy)[0]
         });
@@ -282,7 +282,7 @@ fn hash(criterion: &mut Criterion) {
     group.throughput(products(BLOCK));
     let block = rows.slice(0..BLOCK);
     let mut projections = vec![0.0; BLOCK * count];
-    gemm(block.values(), &mut projections);
+    gemm(&block.values().expect("wide"), &mut projections);
     let mut columns: Vec<_> = keys.chunks_mut(BLOCK).take(TABLES).collect();
     for &isa in Isa::available() {
         bench(&mut group, isa, "cache", || {
@@ -314,7 +314,11 @@ fn portable(criterion: &mut Criterion) {
     let halves: Vec<f16> = gaussian(FEW, DIM).into_iter().map(f16::from_f32).collect();
     let mut group = criterion.benchmark_group("widen f16");
     group.throughput(Throughput::Bytes(size_of_val(&halves[..]) as u64));
-    bench(&mut group, "any", "cache", || widen_f16(&halves));
+    let halves = Rows::<f32>::narrow(Narrow::F16(&halves), DIM).expect("whole rows");
+    let mut room = Vec::new();
+    bench(&mut group, "any", "cache", || {
+        halves.values_in(&mut room)[0]
+    });
     group.finish();
 
     let mut random = ChaCha8Rng::seed_from_u64(3);

@@ -354,7 +354,7 @@ fn check_nearest<T: Scalar>(
     for query in 0..queries.len() {
         let (indices, distances) = (&found.indices[query * k..], &found.distances[query * k..]);
         let (indices, distances) = (&indices[..k], &distances[..k]);
-        let of = |item: usize| apart(metric, queries.row(query), items.row(item));
+        let of = |item: usize| apart(metric, &queries.row(query), &items.row(item));
         let filled = indices.iter().take_while(|&&index| index >= 0).count();
         assert!(
             distances.is_sorted(),
@@ -427,7 +427,7 @@ fn radius<T: Scalar>(
         _ if left.is_empty() || right.is_empty() => 1.0,
         more => {
             let (i, j) = (i % left.len(), j % right.len());
-            let (distance, _) = apart(metric, left.row(i), right.row(j));
+            let (distance, _) = apart(metric, &left.row(i), &right.row(j));
             distance.max(0.0) * [1.0, 1.0 + 1e-6, 1.0 - 1e-6, 1.5, 0.5][more - 3]
         }
     }
@@ -444,7 +444,7 @@ fn check_pairs<T: Scalar>(
     let mut found = BTreeSet::new();
     for &(i, j, distance) in pairs {
         assert!(found.insert((i, j)), "{metric}: ({i}, {j}) twice");
-        let (expected, off) = apart(metric, left.row(i as usize), right.row(j as usize));
+        let (expected, off) = apart(metric, &left.row(i as usize), &right.row(j as usize));
         let distance = distance.to_f64();
         assert!(
             (distance - expected).abs() <= off,
@@ -457,7 +457,7 @@ fn check_pairs<T: Scalar>(
     }
     for i in 0..left.len() {
         for j in 0..right.len() {
-            let (distance, off) = apart(metric, left.row(i), right.row(j));
+            let (distance, off) = apart(metric, &left.row(i), &right.row(j));
             let is = found.contains(&(i as i64, j as i64));
             assert!(
                 is_candidate(i, j) || !is,

@@ -228,7 +228,7 @@ fn panels(input: &mut Input) {
     let found: std::collections::BTreeSet<_> = near.iter().map(|near| (near.0, near.1)).collect();
     for (i, (&row, &bound)) in (0..).zip(left_side.rows.iter().zip(&left_side.bounds)) {
         for (j, (&other, &of_other)) in (0..).zip(right_side.rows.iter().zip(&right_side.bounds)) {
-            let far = apart(left.row(row as usize), right.row(other as usize));
+            let far = apart(&left.row(row as usize), &right.row(other as usize));
             let bound = f64::from(bound.max(of_other)) * (1.0 + f64::from(f32::EPSILON));
             let is_near = far <= bound && bound >= 0.0;
             assert!(
@@ -337,13 +337,13 @@ fn distances<T: Scalar>(input: &mut Input) {
     let number = |value: f32| T::from_f64(value.into());
     let bounds = [bounds(of_left.len(), input), bounds(of_right.len(), input)];
     let bounds = bounds.map(|bounds| bounds.into_iter().map(number).collect::<Vec<T>>());
-    let expected = |i: usize, j: usize| measured(measure, left.row(i), right.row(j));
+    let expected = |i: usize, j: usize| measured(measure, &left.row(i), &right.row(j));
     let out_of = |indices: &[u32], rows: usize| indices.iter().any(|&at| at as usize >= rows);
     let bad = (out_of(&of_left, m), out_of(&of_right, n));
 
-    let query = left.row(m - 1);
+    let query = &left.row(m - 1);
     for row in 0..n {
-        let found = distance(measure, query, right.row(row), isa).expect("same dimension");
+        let found = distance(measure, query, &right.row(row), isa).expect("same dimension");
         assert_eq!(
             bits(found),
             bits(expected(m - 1, row)),
@@ -398,7 +398,7 @@ fn distances<T: Scalar>(input: &mut Input) {
     let mut products = vec![T::ZERO; m * n];
     dot_products(left, right, &mut products, isa).expect("their size");
     for (at, product) in products.into_iter().enumerate() {
-        let expected = measured(Measure::Dot, left.row(at / n), right.row(at % n));
+        let expected = measured(Measure::Dot, &left.row(at / n), &right.row(at % n));
         assert_eq!(bits(product), bits(expected), "{isa}");
     }
 

@@ -197,7 +197,7 @@ fn functions<T: Scalar>(input: &mut Input) {
     let rows = Rows::new(&values, dim).expect("whole rows");
     let count = functions.len();
     let expected: Option<Vec<i32>> = (0..rows.len() * count)
-        .map(|at| id_of(&functions, rows.row(at / count), at % count))
+        .map(|at| id_of(&functions, &rows.row(at / count), at % count))
         .collect();
 
     let mut ids = vec![0; rows.len() * count];

@@ -60,8 +60,8 @@ pub use hashing::{
 pub use memmap2::{Mmap, MmapMut};
 pub use rows::{
     finite::{check_finite, check_within},
-    half::widen_f16,
     matrix::Rows,
+    narrow::Narrow,
     scalar::Scalar,
 };
 pub use selection::{

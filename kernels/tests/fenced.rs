@@ -15,9 +15,9 @@ use std::{
 use half::f16;
 use lshjoin_kernels::{
     BoundedRows, Bucketing, DifferenceLimit, HashFunctions, Isa, KeyLayout, LeftBits, LeftPanel,
-    Level, Measure, Quantised, RightBits, RightPanel, Rows, Scalar, Sorter, check_finite,
+    Level, Measure, Narrow, Quantised, RightBits, RightPanel, Rows, Scalar, Sorter, check_finite,
     code_distances, code_distances2, code_intervals, distance, distances_of, near_bits, near_pairs,
-    nearest_codes, pairs_within, widen_f16,
+    nearest_codes, pairs_within,
 };
 
 struct Fenced;
@@ -120,7 +120,7 @@ fn distances<T: Scalar>(isa: Isa) {
             pairs_within(measure, side, side, isa, &mut |_, _, _| count += 1).unwrap();
             assert_eq!(count, indices.len().pow(2));
             distances_of(measure, rows, rows, &pairs, &mut out, isa).unwrap();
-            assert_eq!(distance(measure, last, last, isa), Ok(out[0]));
+            assert_eq!(distance(measure, &last, &last, isa), Ok(out[0]));
         }
     }
 }
@@ -153,7 +153,8 @@ fn finiteness() {
 fn conversion() {
     for len in lengths() {
         let halves = vec![f16::ONE; len];
-        assert_eq!(widen_f16(&halves).unwrap(), vec![1.0; len]);
+        let rows = Rows::<f32>::narrow(Narrow::F16(&halves), len).unwrap();
+        assert_eq!(rows.values().unwrap(), vec![1.0; len]);
     }
 }
 

@@ -117,7 +117,7 @@ fn most_far_pairs_are_rejected() {
     let bound = 14.5;
     let truly = (0..n)
         .flat_map(|i| (0..i).map(move |j| (i, j)))
-        .filter(|&(i, j)| distance(rows.row(i), rows.row(j)) <= f64::from(bound))
+        .filter(|&(i, j)| distance(&rows.row(i), &rows.row(j)) <= f64::from(bound))
         .count();
     on_each_isa(|isa| {
         for scale in [1e-12, 1.0, 1e12] {
@@ -188,7 +188,7 @@ fn intervals_hold_the_distance_at_all_magnitudes() {
             assert_eq!(all.len(), rows.len() * rows.len());
             for pair in all.iter().chain(&nearest) {
                 let (x, y) = (rows.row(pair.left as usize), rows.row(pair.right as usize));
-                let truth = distance(x, y);
+                let truth = distance(&x, &y);
                 let interval = f64::from(pair.lower)..=f64::from(pair.upper);
                 assert!(
                     interval.contains(&truth),
@@ -317,8 +317,8 @@ fn code_distances_are_nearly_the_distances_and_the_same_everywhere() {
             match column {
                 None => assert_eq!(*square, f32::INFINITY),
                 Some(other) => {
-                    let other = right.row(*other as usize);
-                    let far = distance(left.row(row), other);
+                    let other = &*right.row(*other as usize);
+                    let far = distance(&left.row(row), other);
                     let norm = distance(&vec![0.0; dim], other);
                     let off = f64::from(*square).max(0.0).sqrt() - far;
                     assert!(off.abs() < 0.03 * norm, "{off} of {far}");
@@ -359,7 +359,7 @@ fn the_nearest_of_a_panel_are_among_those_it_reports() {
         let expected = found(Isa::SCALAR);
         for (row, &bound) in bounds.iter().enumerate() {
             let mut distances: Vec<(f64, u32)> = (0..right.len())
-                .map(|other| (distance(left.row(row), right.row(other)), other as u32))
+                .map(|other| (distance(&left.row(row), &right.row(other)), other as u32))
                 .collect();
             distances.sort_by(|x, y| x.0.total_cmp(&y.0));
             let of_row: Vec<_> = expected

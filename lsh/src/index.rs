@@ -265,7 +265,7 @@ impl Index {
         ctx.check()?; // From here on nothing can fail.
         let added = Arc::make_mut(&mut self.added);
         for (row, &id) in ids.iter().enumerate() {
-            added.insert(id, items.row(row));
+            added.insert(id, &items.row(row));
         }
         Ok(())
     }

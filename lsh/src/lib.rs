@@ -63,7 +63,7 @@ pub use lsh::minhash::sets::{Sets, token_index};
 pub use lsh::model::LshModel;
 pub use lsh::probe::Prober;
 pub use lshjoin_kernels::{
-    Bucketing, HashFunctions, Isa, KernelError, KeyLayout, KeyMode, Rows, Scalar, memory, widen_f16,
+    Bucketing, HashFunctions, Isa, KernelError, KeyLayout, KeyMode, Narrow, Rows, Scalar, memory,
 };
 pub use pairs::results::{JoinedPairs, Neighbors, RadiusNeighbors};
 pub use planner::prediction::{PlanStudy, PredictedPlan, Prediction, Setting};

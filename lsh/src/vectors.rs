@@ -205,7 +205,7 @@ impl<'a, T: Scalar> Vectors<'a, T> {
             Metric::Euclidean | Metric::InnerProduct => {
                 let Grid { centre, scale } = Grid::or_of(grid, rows, isa);
                 let fill = |id: usize, values: &mut Vec<T>| {
-                    values.extend_from_slice(rows.row(self.row(id as u32) as usize));
+                    rows.append_row(self.row(id as u32) as usize, values);
                 };
                 let codes = Quantised::of_each(shape, fill, centre.as_deref(), scale, isa)?;
                 self.codes = Some(codes);
@@ -222,7 +222,7 @@ impl<'a, T: Scalar> Vectors<'a, T> {
                 // As the codes need them: all directions would take as much memory as the rows.
                 let fill = |id: usize, values: &mut Vec<f32>| {
                     let row = self.row(id as u32) as usize;
-                    values.extend(direction(rows.row(row), self.norms[row]));
+                    values.extend(direction(&rows.row(row), self.norms[row]));
                 };
                 let mut codes = Quantised::of_each(shape, fill, centre.as_deref(), scale, isa)?;
                 // A row without direction is at distance 1 from all rows, which its code does not
@@ -240,10 +240,12 @@ impl<'a, T: Scalar> Vectors<'a, T> {
     /// The directions of some rows, row-major, for the grid of all.
     fn sampled_directions(&self) -> Vec<f32> {
         let step = self.len().div_ceil(SAMPLED).max(1);
-        let rows = (0..self.len() as u32).step_by(step);
-        let rows = rows.map(|id| self.row(id) as usize);
-        rows.flat_map(|row| direction(self.rows.row(row), self.norms[row]))
-            .collect()
+        let mut directions = Vec::new();
+        for id in (0..self.len() as u32).step_by(step) {
+            let row = self.row(id) as usize;
+            directions.extend(direction(&self.rows.row(row), self.norms[row]));
+        }
+        directions
     }
 
     /// What is subtracted from rows before they are coded, if anything.
@@ -254,10 +256,10 @@ impl<'a, T: Scalar> Vectors<'a, T> {
     /// The values that the code of a row stands for, by the index of the row.
     pub(crate) fn coded(&self, row: usize) -> impl Iterator<Item = f64> {
         let scale = self.direction_scale(row);
-        let values = self.rows.row(row).iter().enumerate();
-        values.map(move |(at, value)| {
+        let values = self.rows.row(row);
+        (0..values.len()).map(move |at| {
             let middle = self.centre().map_or(0.0, |centre| centre[at].to_f64());
-            value.to_f64() * scale - middle
+            values[at].to_f64() * scale - middle
         })
     }
 

@@ -1,9 +1,10 @@
 //! NumPy arrays in and out.
 
-use lshjoin::{JoinedPairs, Keys, Neighbors, Rows, memory, widen_f16};
+use half::{bf16, f16};
+use lshjoin::{JoinedPairs, KernelError, Keys, Narrow, Neighbors, Rows, memory};
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
-    PyUntypedArrayMethods,
+    PyUntypedArray, PyUntypedArrayMethods,
 };
 use pyo3::{
     exceptions::{PyTypeError, PyValueError},
@@ -15,10 +16,19 @@ use crate::run::to_py;
 /// An array of float32 or float64, as the vectors were.
 pub(crate) type Distances<'py> = Bound<'py, PyAny>;
 
-/// Vectors as they come from Python, half precision widened.
+/// Vectors as they come from Python, by the precision that they are computed in.
 pub(crate) enum Matrix<'py> {
-    F32(PyReadonlyArray2<'py, f32>),
+    F32(Single<'py>),
     F64(PyReadonlyArray2<'py, f64>),
+}
+
+/// Vectors that are computed with in single precision. Narrow ones stay as they are.
+pub(crate) enum Single<'py> {
+    F32(PyReadonlyArray2<'py, f32>),
+    F16(PyReadonlyArray2<'py, f16>),
+    Bf16(PyReadonlyArray2<'py, bf16>),
+    I8(PyReadonlyArray2<'py, i8>),
+    U8(PyReadonlyArray2<'py, u8>),
 }
 
 impl<'py> FromPyObject<'_, 'py> for Matrix<'py> {
@@ -26,34 +36,51 @@ impl<'py> FromPyObject<'_, 'py> for Matrix<'py> {
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         if let Ok(array) = object.extract() {
-            return Ok(Matrix::F32(array));
+            return Ok(Matrix::F32(Single::F32(array)));
         }
         if let Ok(array) = object.extract() {
             return Ok(Matrix::F64(array));
         }
-        if let Ok(array) = object.extract::<PyReadonlyArray2<'py, half::f16>>() {
-            let rows = c_contiguous(&array)?;
-            let shape = array.shape();
-            let wide = object.py().detach(|| widen_f16(rows));
-            let wide = wide.map_err(|error| to_py(error.into()))?;
-            let wide = wide
-                .into_pyarray(object.py())
-                .reshape([shape[0], shape[1]])?;
-            return Ok(Matrix::F32(wide.readonly()));
+        if let Ok(array) = object.extract() {
+            return Ok(Matrix::F32(Single::F16(array)));
+        }
+        if let Ok(array) = object.extract() {
+            return Ok(Matrix::F32(Single::I8(array)));
+        }
+        if let Ok(array) = object.extract() {
+            return Ok(Matrix::F32(Single::U8(array)));
+        }
+        // A dtype of no package that is here could not be asked for.
+        if let Ok(array) = object.cast::<PyUntypedArray>()
+            && array.dtype().getattr("name")?.eq("bfloat16")?
+            && let Ok(array) = object.extract()
+        {
+            return Ok(Matrix::F32(Single::Bf16(array)));
         }
         Err(PyTypeError::new_err(format!(
-            "expected a 2-D array of float16, float32 or float64, not {}",
+            "expected a 2-D array of int8, uint8, float16, bfloat16, float32 or float64, not {}",
             object.get_type().name()?
         )))
     }
 }
 
+impl Single<'_> {
+    /// The rows of the array, where they lie.
+    pub(crate) fn rows(&self) -> PyResult<Rows<'_, f32>> {
+        let (values, dim) = match self {
+            Single::F32(array) => return rows(array),
+            Single::F16(array) => (Narrow::F16(c_contiguous(array)?), array.shape()[1]),
+            Single::Bf16(array) => (Narrow::Bf16(c_contiguous(array)?), array.shape()[1]),
+            Single::I8(array) => (Narrow::I8(c_contiguous(array)?), array.shape()[1]),
+            Single::U8(array) => (Narrow::U8(c_contiguous(array)?), array.shape()[1]),
+        };
+        Rows::narrow(values, dim).map_err(of_shape)
+    }
+}
+
 /// Two sides of a join in one precision; without a left side, a self-join.
 pub(crate) enum Sides<'py> {
-    F32(
-        Option<PyReadonlyArray2<'py, f32>>,
-        PyReadonlyArray2<'py, f32>,
-    ),
+    F32(Option<Single<'py>>, Single<'py>),
     F64(
         Option<PyReadonlyArray2<'py, f64>>,
         PyReadonlyArray2<'py, f64>,
@@ -67,7 +94,9 @@ impl<'py> Sides<'py> {
             (None, Matrix::F64(right)) => Ok(Sides::F64(None, right)),
             (Some(Matrix::F32(left)), Matrix::F32(right)) => Ok(Sides::F32(Some(left), right)),
             (Some(Matrix::F64(left)), Matrix::F64(right)) => Ok(Sides::F64(Some(left), right)),
-            _ => Err(PyTypeError::new_err("both sides must be of one dtype")),
+            _ => Err(PyTypeError::new_err(
+                "float64 is joined with float64 alone: both sides must be, or neither",
+            )),
         }
     }
 }
@@ -77,7 +106,7 @@ macro_rules! with_rows {
     ($matrix:expr, |$rows:ident| $body:expr) => {
         match $matrix {
             Matrix::F32(array) => {
-                let $rows = rows(array)?;
+                let $rows = array.rows()?;
                 $body
             }
             Matrix::F64(array) => {
@@ -94,7 +123,8 @@ macro_rules! with_sides {
     ($sides:expr, |$left:ident, $right:ident| $body:expr) => {
         match $sides {
             Sides::F32(left, right) => {
-                let ($left, $right) = (left.as_ref().map(rows).transpose()?, rows(right)?);
+                let left = left.as_ref().map(|left| left.rows());
+                let ($left, $right) = (left.transpose()?, right.rows()?);
                 $body
             }
             Sides::F64(left, right) => {
@@ -108,8 +138,11 @@ pub(crate) use with_sides;
 
 /// The rows of an array, where they lie.
 pub(crate) fn rows<'a, T: Element>(array: &'a PyReadonlyArray2<'_, T>) -> PyResult<Rows<'a, T>> {
-    Rows::new(c_contiguous(array)?, array.shape()[1])
-        .map_err(|error| PyValueError::new_err(error.to_string()))
+    Rows::new(c_contiguous(array)?, array.shape()[1]).map_err(of_shape)
+}
+
+fn of_shape(error: KernelError) -> PyErr {
+    PyValueError::new_err(error.to_string())
 }
 
 /// All values, row after row. (`as_slice` alone would take Fortran order as well.)

@@ -10,12 +10,12 @@ use std::{
 };
 
 use lshjoin::{Context, Distance, JoinedPairs, Keys, RadiusJoin, Rows, Scalar};
-use numpy::{Element, IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2};
+use numpy::{Element, IntoPyArray};
 use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::MutexExt};
 use rayon::ThreadPool;
 
 use crate::{
-    arrays::{Distances, Indices, KeyArrays, Matrix, Sides, copied, rows},
+    arrays::{Distances, Indices, KeyArrays, Matrix, Sides, copied, rows, with_sides},
     run::{NumThreads, POLL, panicked, poll, pool, to_py, with_way_out},
 };
 
@@ -55,8 +55,8 @@ impl RadiusJoinBatches {
         reason = "the signature is Python's, by keyword"
     )]
     fn new(
-        queries: Option<Matrix<'_>>,
-        items: Matrix<'_>,
+        queries: Option<Bound<'_, PyAny>>,
+        items: Bound<'_, PyAny>,
         radius: f64,
         metric: &str,
         within: Option<KeyArrays<'_>>,
@@ -65,6 +65,7 @@ impl RadiusJoinBatches {
         num_threads: Option<NumThreads>,
     ) -> PyResult<Self> {
         let distance: Distance = metric.parse().map_err(to_py)?;
+        sides(queries.as_ref(), &items)?;
         let ctx = Arc::new(Context::new().map_err(to_py)?);
         let join = Join {
             radius,
@@ -75,10 +76,7 @@ impl RadiusJoinBatches {
             pool: pool(num_threads)?,
             ctx: Arc::clone(&ctx),
         };
-        let work = match Sides::new(queries, items)? {
-            Sides::F32(queries, items) => join.start(queries.map(owned), owned(items)),
-            Sides::F64(queries, items) => join.start(queries.map(owned), owned(items)),
-        }?;
+        let work = join.start(queries.map(Bound::unbind), items.unbind())?;
         Ok(Self {
             ctx,
             process: process::id(),
@@ -148,9 +146,13 @@ fn end(work: Option<Work>, py: Python<'_>) -> PyResult<()> {
     })
 }
 
-/// The array itself, for another thread to borrow.
-fn owned<T: Element>(array: PyReadonlyArray2<'_, T>) -> Py<PyArray2<T>> {
-    Bound::clone(&array).unbind()
+/// What the thread borrows, as long as it works.
+fn sides<'py>(
+    queries: Option<&Bound<'py, PyAny>>,
+    items: &Bound<'py, PyAny>,
+) -> PyResult<Sides<'py>> {
+    let queries: Option<Matrix<'_>> = queries.map(|array| array.extract()).transpose()?;
+    Sides::new(queries, items.extract()?)
 }
 
 /// Copies of keys, of queries and of items.
@@ -177,19 +179,18 @@ struct Join {
 }
 
 impl Join {
-    fn start<T: Element + Scalar>(
-        self,
-        queries: Option<Py<PyArray2<T>>>,
-        items: Py<PyArray2<T>>,
-    ) -> PyResult<Work> {
+    fn start(self, queries: Option<Py<PyAny>>, items: Py<PyAny>) -> PyResult<Work> {
         let (sender, batches) = sync_channel(WAITING);
         let thread = thread::Builder::new().spawn(move || {
             Python::attach(|py| {
-                let queries = queries.map(|array| array.into_bound(py).readonly());
-                let items = items.into_bound(py).readonly();
-                let (queries, items) = (queries.as_ref().map(rows).transpose()?, rows(&items)?);
-                py.detach(|| self.pool.install(|| self.work(queries, items, sender)))
-                    .map_err(|error| with_way_out(error, "pass a smaller batch_size"))
+                let (queries, items) = (
+                    queries.map(|array| array.into_bound(py)),
+                    items.into_bound(py),
+                );
+                with_sides!(&sides(queries.as_ref(), &items)?, |queries, items| {
+                    py.detach(|| self.pool.install(|| self.work(queries, items, sender)))
+                })
+                .map_err(|error| with_way_out(error, "pass a smaller batch_size"))
             })
         })?;
         Ok(Work { batches, thread })

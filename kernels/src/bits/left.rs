@@ -34,7 +34,7 @@ impl LeftBits {
         memory::reserve(&mut self.words, all, WORDS)?;
         memory::reserve(&mut self.populations, order.len(), WORDS)?;
         for &row in order {
-            let row = rows.row(row as usize);
+            let row = rows.bits(row as usize);
             self.words.extend(words(row));
             self.populations.push(population(row));
         }

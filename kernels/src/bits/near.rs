@@ -213,7 +213,7 @@ mod tests {
         let mut pairs = Vec::new();
         for ((position, &row), limit) in (0..).zip(chosen).zip(limits) {
             for other in 0..right.len() as u32 {
-                let (x, y) = (left.row(row as usize), right.row(other as usize));
+                let (x, y) = (left.bits(row as usize), right.bits(other as usize));
                 let differing = x.iter().zip(y).map(|(x, y)| (x ^ y).count_ones()).sum();
                 let set: u32 = y.iter().map(|byte| byte.count_ones()).sum();
                 if differing as f32 <= limit.most + limit.slope * set as f32 {
@@ -265,7 +265,7 @@ mod tests {
                     found.sort_unstable();
                     assert_eq!(found, expected, "{isa}, {width} bytes, slope {slope}");
                     for pair in near {
-                        let row = right.row(packed.row(pair.slot) as usize);
+                        let row = right.bits(packed.row(pair.slot) as usize);
                         let set: u32 = row.iter().map(|byte| byte.count_ones()).sum();
                         assert_eq!(packed.population(pair.slot), set);
                     }

@@ -96,7 +96,7 @@ impl RightBits {
         let lines = &mut self.lines[group * self.width..][..self.width];
         self.rows[group * LANES..][..of_group.len()].copy_from_slice(of_group);
         for (lane, &row) in of_group.iter().enumerate() {
-            let row = rows.row(row as usize);
+            let row = rows.bits(row as usize);
             for (line, word) in lines.iter_mut().zip(words(row)) {
                 line.0[lane] = word;
             }

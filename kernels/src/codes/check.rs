@@ -66,7 +66,8 @@ impl Quantised<'_> {
             let known = self.row(index);
             let scale = f64::from(known.scale);
             let codes = self.codes(index).iter().map(|&code| f64::from(code));
-            let off = rows.row(index).iter().zip(centre).zip(codes);
+            let row = rows.row(index);
+            let off = row.iter().zip(centre).zip(codes);
             let off = off.map(|((value, middle), code)| {
                 (value.to_f64() - middle.to_f64() - scale * code).powi(2)
             });

@@ -83,7 +83,7 @@ impl<'a> Quantised<'a> {
         scale: CommonScale,
         isa: Isa,
     ) -> Result<Self> {
-        let fill = |row: usize, values: &mut Vec<T>| values.extend_from_slice(rows.row(row));
+        let fill = |row: usize, values: &mut Vec<T>| rows.append_row(row, values);
         Self::of_each((rows.len(), rows.dim()), fill, centre, scale, isa)
     }
 

@@ -78,10 +78,14 @@ pub fn centre_of<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Option<Vec<T>> {
         return None;
     }
     let step = rows.len().div_ceil(CENTRED);
+    let sample: Vec<_> = (0..rows.len())
+        .step_by(step)
+        .map(|row| rows.row(row))
+        .collect();
     let mut column = Vec::new();
     let mut median = |at: usize| {
         column.clear();
-        column.extend((0..rows.len()).step_by(step).map(|row| rows.row(row)[at]));
+        column.extend(sample.iter().map(|row| row[at]));
         let middle = column.len() / 2;
         let order = |x: &T, y: &T| x.to_f64().total_cmp(&y.to_f64());
         *column.select_nth_unstable_by(middle, order).1
@@ -104,9 +108,10 @@ impl<T: Scalar> WithSimd for ScaleOf<'_, T> {
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
         let rows = self.rows;
         let step = rows.len().div_ceil(SAMPLE).max(1);
-        let (mut extremes, mut values) = (Vec::new(), Vec::new());
+        let (mut extremes, mut values, mut room) = (Vec::new(), Vec::new(), Vec::new());
         for row in (0..rows.len()).step_by(step) {
-            let extreme = extreme(simd, centred(rows.row(row), self.centre, &mut values));
+            let row = rows.row_in(row, &mut room);
+            let extreme = extreme(simd, centred(row, self.centre, &mut values));
             if extreme > 0.0 && extreme.is_finite() {
                 extremes.push(extreme);
             }

@@ -8,20 +8,20 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::integers::IntegerPairs;
 use crate::{
     base::{error::Result, isa::Isa, memory},
     rows::{
         matrix::Rows,
+        narrow::Narrow,
         scalar::Scalar,
         shape::{check_indices, check_len},
     },
-    simd::{
-        dispatch::dispatch,
-        lanes::halve,
-        prefetch::{AHEAD, prefetch},
-        vectors::Vectors,
-    },
+    simd::{dispatch::dispatch, lanes::halve, prefetch::AHEAD, vectors::Vectors},
 };
+
+/// How an out-of-memory error names them.
+const DISTANCES: &str = "distances";
 
 /// Partial sums of a row, in double precision: enough to hide the latency of an addition.
 const LANES: usize = 16;
@@ -64,7 +64,47 @@ pub fn euclidean_distances<T: Scalar>(
     out: &mut Vec<f64>,
     isa: Isa,
 ) -> Result<()> {
-    each_pair(left, right, pairs, Euclidean, out, isa)
+    check(left, right, pairs)?;
+    out.clear();
+    memory::reserve(out, pairs.len(), DISTANCES)?;
+    let dim = left.dim();
+    match (left.stored(), right.stored()) {
+        (Some(Narrow::U8(left)), Some(Narrow::U8(right))) => {
+            dispatch(
+                isa,
+                IntegerPairs {
+                    left,
+                    right,
+                    dim,
+                    pairs,
+                    out,
+                },
+            );
+        }
+        (Some(Narrow::I8(left)), Some(Narrow::I8(right))) => {
+            dispatch(
+                isa,
+                IntegerPairs {
+                    left,
+                    right,
+                    dim,
+                    pairs,
+                    out,
+                },
+            );
+        }
+        _ => dispatch(
+            isa,
+            Pairs {
+                left,
+                right,
+                pairs,
+                formula: Euclidean,
+                out,
+            },
+        ),
+    }
+    Ok(())
 }
 
 /// The cosine distance, 1 − cos ∠(x, y), of row `i` of `left` and row `j` of `right` for each `(i, j)`
@@ -151,9 +191,10 @@ impl<T: Scalar> WithSimd for Norms<'_, T> {
         let zeros = vec![T::ZERO; self.0.dim()];
         let mut widened = Vec::new();
         widen(&zeros, 1.0, &mut widened);
-        let mut norms = Vec::with_capacity(self.0.len());
+        let (mut norms, mut room) = (Vec::with_capacity(self.0.len()), Vec::new());
         for row in 0..self.0.len() {
-            norms.push(Euclidean.of(simd, (0, 0), (&zeros, &widened), self.0.row(row)));
+            let row = self.0.row_in(row, &mut room);
+            norms.push(Euclidean.of(simd, (0, 0), (&zeros, &widened), row));
         }
         norms
     }
@@ -274,6 +315,14 @@ impl Formula for Dot {
     }
 }
 
+/// Refuses pairs of rows that are not there, or of two dimensions.
+fn check<T: Scalar>(left: Rows<'_, T>, right: Rows<'_, T>, pairs: &[(u32, u32)]) -> Result<()> {
+    check_len("rows of the right side", right.dim(), left.dim())?;
+    check_indices("left indices", pairs.iter().map(|pair| pair.0), left.len())?;
+    let of_right = pairs.iter().map(|pair| pair.1);
+    check_indices("right indices", of_right, right.len())
+}
+
 fn each_pair<T: Scalar>(
     left: Rows<'_, T>,
     right: Rows<'_, T>,
@@ -282,12 +331,9 @@ fn each_pair<T: Scalar>(
     out: &mut Vec<f64>,
     isa: Isa,
 ) -> Result<()> {
-    check_len("rows of the right side", right.dim(), left.dim())?;
-    check_indices("left indices", pairs.iter().map(|pair| pair.0), left.len())?;
-    let of_right = pairs.iter().map(|pair| pair.1);
-    check_indices("right indices", of_right, right.len())?;
+    check(left, right, pairs)?;
     out.clear();
-    memory::reserve(out, pairs.len(), "distances")?;
+    memory::reserve(out, pairs.len(), DISTANCES)?;
     let pairs = Pairs {
         left,
         right,
@@ -313,15 +359,18 @@ impl<T: Scalar, F: Formula> WithSimd for Pairs<'_, T, F> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let (mut widened, mut last) = (Vec::new(), None);
+        let (mut of_left, mut of_right) = (Vec::new(), Vec::new());
+        let mut x: &[T] = &[];
         for (at, &(i, j)) in self.pairs.iter().enumerate() {
             if let Some(&(_, next)) = self.pairs.get(at + AHEAD) {
-                prefetch(self.right.row(next as usize));
+                self.right.prefetch(next as usize);
             }
-            let (x, y) = (self.left.row(i as usize), self.right.row(j as usize));
             if last != Some(i) {
+                x = self.left.row_in(i as usize, &mut of_left);
                 widen(x, self.formula.scale(i), &mut widened);
                 last = Some(i);
             }
+            let y = self.right.row_in(j as usize, &mut of_right);
             let value = self.formula.of(simd, (i, j), (x, &widened), y);
             self.out.push(value);
         }

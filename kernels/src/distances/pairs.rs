@@ -10,10 +10,7 @@ use crate::{
         scalar::Scalar,
         shape::{check_indices, check_len},
     },
-    simd::{
-        dispatch::dispatch,
-        prefetch::{AHEAD, prefetch},
-    },
+    simd::{dispatch::dispatch, prefetch::AHEAD},
 };
 
 /// The measure between two vectors of the same dimension.
@@ -34,17 +31,28 @@ use crate::{
 /// [`Shape`](crate::KernelError::Shape) when the lengths differ.
 pub fn distance<T: Scalar>(measure: Measure, a: &[T], b: &[T], isa: Isa) -> Result<T> {
     check_len("the second vector", b.len(), a.len())?;
-    let mut result = T::ZERO;
-    let pair = |_| (a, b);
-    let write = |distance| result = distance;
-    let one = Pairs {
-        measure,
-        count: 1,
-        pair,
-        write,
-    };
-    dispatch(isa, one);
-    Ok(result)
+    Ok(dispatch(isa, Pair { measure, a, b }))
+}
+
+struct Pair<'a, T> {
+    measure: Measure,
+    a: &'a [T],
+    b: &'a [T],
+}
+
+impl<T: Scalar> WithSimd for Pair<'_, T> {
+    type Output = T;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> T {
+        let Self { a, b, .. } = self;
+        // A loop for each.
+        match self.measure {
+            Measure::SquaredEuclidean => sum(simd, Measure::SquaredEuclidean, a, b),
+            Measure::Manhattan => sum(simd, Measure::Manhattan, a, b),
+            Measure::Dot => sum(simd, Measure::Dot, a, b),
+        }
+    }
 }
 
 /// The measure between row `i` of `left` and row `j` of `right` for each `(i, j)` of `pairs`.
@@ -81,36 +89,29 @@ pub fn distances_of<T: Scalar>(
         pairs.iter().map(|pair| pair.1),
         right.len(),
     )?;
-    let pair = |n: usize| {
-        let (i, j) = pairs[n];
-        (left.row(i as usize), right.row(j as usize))
-    };
     out.clear();
     memory::reserve(out, pairs.len(), "distances")?;
     let listed = Pairs {
         measure,
-        count: pairs.len(),
-        pair,
-        write: |distance| out.push(distance),
+        left,
+        right,
+        pairs,
+        out,
     };
     dispatch(isa, listed);
     Ok(())
 }
 
-/// `count` pairs of rows of one dimension, measured one after the other in one dispatch.
-struct Pairs<P, W> {
+/// Pairs of rows of one dimension, measured one after the other in one dispatch.
+struct Pairs<'a, T> {
     measure: Measure,
-    count: usize,
-    pair: P,
-    write: W,
+    left: Rows<'a, T>,
+    right: Rows<'a, T>,
+    pairs: &'a [(u32, u32)],
+    out: &'a mut Vec<T>,
 }
 
-impl<'a, T, P, W> WithSimd for Pairs<P, W>
-where
-    T: Scalar,
-    P: Fn(usize) -> (&'a [T], &'a [T]),
-    W: FnMut(T),
-{
+impl<T: Scalar> WithSimd for Pairs<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -124,21 +125,17 @@ where
     }
 }
 
-impl<'a, T, P, W> Pairs<P, W>
-where
-    T: Scalar,
-    P: Fn(usize) -> (&'a [T], &'a [T]),
-    W: FnMut(T),
-{
+impl<T: Scalar> Pairs<'_, T> {
     #[inline(always)]
-    fn sum<S: Simd>(mut self, simd: S, measure: Measure) {
-        for n in 0..self.count {
-            if n + AHEAD < self.count {
-                let (_, row) = (self.pair)(n + AHEAD);
-                prefetch(row);
+    fn sum<S: Simd>(self, simd: S, measure: Measure) {
+        let (mut of_left, mut of_right) = (Vec::new(), Vec::new());
+        for (at, &(i, j)) in self.pairs.iter().enumerate() {
+            if let Some(&(_, next)) = self.pairs.get(at + AHEAD) {
+                self.right.prefetch(next as usize);
             }
-            let (a, b) = (self.pair)(n);
-            (self.write)(sum(simd, measure, a, b));
+            let a = self.left.row_in(i as usize, &mut of_left);
+            let b = self.right.row_in(j as usize, &mut of_right);
+            self.out.push(sum(simd, measure, a, b));
         }
     }
 }
@@ -227,7 +224,7 @@ mod tests {
                     distances_of(measure, rows, rows, &pairs, &mut out, isa).unwrap();
                     assert_eq!(out.len(), pairs.len());
                     for (&(i, j), &got) in pairs.iter().zip(&out) {
-                        let (a, b) = (rows.row(i as usize), rows.row(j as usize));
+                        let (a, b) = (&*rows.row(i as usize), &*rows.row(j as usize));
                         let expected = reference(measure, a, b);
                         assert!(
                             same(got, expected),
@@ -241,7 +238,7 @@ mod tests {
                         let mut out = vec![T::ZERO; 3 * 11];
                         dot_products(left, right, &mut out, isa).unwrap();
                         for (at, &got) in out.iter().enumerate() {
-                            let (a, b) = (left.row(at / 11), right.row(at % 11));
+                            let (a, b) = (&*left.row(at / 11), &*right.row(at % 11));
                             assert!(same(got, reference(measure, a, b)), "{dim} {isa}");
                         }
                     }

@@ -58,14 +58,14 @@ impl<T: Scalar> WithSimd for DotProducts<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { left, right, out } = self;
-        let width = right.len();
-        let (lefts, rights) = (0..left.len(), 0..width);
-        let (left, right) = (|row| left.row(row), |row| right.row(row));
+        let (width, dim) = (right.len(), left.dim());
+        let (mut of_left, mut of_right) = (Vec::new(), Vec::new());
+        let (lefts, rights) = (left.values_in(&mut of_left), right.values_in(&mut of_right));
         all_pairs(
             simd,
             Measure::Dot,
-            (lefts, left),
-            (rights, right),
+            (0..left.len(), |row| &lefts[row * dim..][..dim]),
+            (0..width, |row| &rights[row * dim..][..dim]),
             |i, j, dot| {
                 out[i * width + j] = dot;
             },
@@ -85,9 +85,9 @@ impl<T: Scalar> WithSimd for FastNorms<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Vec<T> {
-        let mut norms = vec![T::ZERO; self.0.len()];
+        let (mut norms, mut room) = (vec![T::ZERO; self.0.len()], Vec::new());
         for (row, norm) in norms.iter_mut().enumerate() {
-            let row = self.0.row(row);
+            let row = self.0.row_in(row, &mut room);
             *norm = sum(simd, Measure::Dot, row, row);
         }
         for norm in &mut norms {

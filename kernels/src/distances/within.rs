@@ -10,7 +10,10 @@ use pulp::{Simd, WithSimd};
 
 use super::{blocks::all_pairs, measure::Measure};
 use crate::{
-    base::{error::Result, isa::Isa},
+    base::{
+        error::{KernelError, Result},
+        isa::Isa,
+    },
     rows::{
         matrix::Rows,
         scalar::Scalar,
@@ -69,12 +72,30 @@ pub fn pairs_within<T: Scalar>(
         check_indices(what, side.indices.iter().copied(), side.rows.len())?;
         check_len("bounds", side.bounds.len(), side.indices.len())?;
     }
+    let (Some(of_left), Some(of_right)) = (left.rows.wide(), right.rows.wide()) else {
+        // Widened once, and not for each pair.
+        let dim = left.rows.dim();
+        let of_left = left.rows.gather(left.indices)?;
+        let of_right = right.rows.gather(right.indices)?;
+        let all: Vec<u32> = (0..left.indices.len().max(right.indices.len()) as u32).collect();
+        let [left, right] = [(left, &of_left), (right, &of_right)].map(|(side, values)| {
+            let rows = Rows::new(values, dim)?;
+            let indices = &all[..side.indices.len()];
+            Ok::<_, KernelError>(BoundedRows {
+                rows,
+                indices,
+                ..side
+            })
+        });
+        return pairs_within(measure, left?, right?, isa, found);
+    };
     dispatch(
         isa,
         PairsWithin {
             measure,
-            left,
-            right,
+            dim: left.rows.dim(),
+            left: (of_left, left),
+            right: (of_right, right),
             found,
         },
     );
@@ -83,8 +104,10 @@ pub fn pairs_within<T: Scalar>(
 
 struct PairsWithin<'a, T> {
     measure: Measure,
-    left: BoundedRows<'a, T>,
-    right: BoundedRows<'a, T>,
+    dim: usize,
+    /// The values of all rows beside which of them.
+    left: (&'a [T], BoundedRows<'a, T>),
+    right: (&'a [T], BoundedRows<'a, T>),
     found: &'a mut dyn FnMut(u32, u32, T),
 }
 
@@ -105,13 +128,18 @@ impl<T: Scalar> WithSimd for PairsWithin<'_, T> {
 impl<T: Scalar> PairsWithin<'_, T> {
     #[inline(always)]
     fn by<S: Simd>(self, simd: S, measure: Measure) {
-        let Self { left, right, .. } = self;
-        let cached = (CACHED / (left.rows.dim() * size_of::<T>())).max(8);
+        let Self {
+            dim,
+            left: (of_left, left),
+            right: (of_right, right),
+            ..
+        } = self;
+        let cached = (CACHED / (dim * size_of::<T>())).max(8);
         for first in (0..right.indices.len()).step_by(cached) {
             let lefts = 0..left.indices.len();
             let rights = first..right.indices.len().min(first + cached);
-            let left_row = |at: usize| left.rows.row(left.indices[at] as usize);
-            let right_row = |at: usize| right.rows.row(right.indices[at] as usize);
+            let left_row = |at: usize| &of_left[left.indices[at] as usize * dim..][..dim];
+            let right_row = |at: usize| &of_right[right.indices[at] as usize * dim..][..dim];
             all_pairs(
                 simd,
                 measure,
@@ -145,7 +173,7 @@ mod tests {
             for measure in [Measure::SquaredEuclidean, Measure::Manhattan, Measure::Dot] {
                 let exact = |i: usize, j: usize| {
                     let (x, y) = (rows.row(lefts[i] as usize), rows.row(rights[j] as usize));
-                    distance(measure, x, y, Isa::SCALAR).unwrap()
+                    distance(measure, &x, &y, Isa::SCALAR).unwrap()
                 };
                 // Some rows allow no pair, some a pair that is just within.
                 let bounds = |count: usize, of: &dyn Fn(usize) -> T| -> Vec<T> {

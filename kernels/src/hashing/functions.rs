@@ -300,7 +300,7 @@ impl HashFunctions {
                     ids.push(match bucket(rule, column[row], tolerances[row]) {
                         Some(id) => id,
                         None => {
-                            self.exact_id(rows.row(row), &mut wide, first + row, function, isa)?
+                            self.exact_id(&rows.row(row), &mut wide, first + row, function, isa)?
                         }
                     });
                 }
@@ -326,7 +326,7 @@ impl HashFunctions {
             floor_and_hash(rule, column, &tolerances, ids, &mut uncertain, isa);
             for row in uncertain.drain(..) {
                 let row = row as usize;
-                ids[row] = self.exact_id(rows.row(row), &mut wide, first + row, function, isa)?;
+                ids[row] = self.exact_id(&rows.row(row), &mut wide, first + row, function, isa)?;
             }
         }
         Ok(ids)

@@ -13,10 +13,11 @@ use crate::rows::{matrix::Rows, scalar::Scalar};
 pub(crate) fn project<T: Scalar>(rows: Rows<'_, T>, directions: Rows<'_, T>, out: &mut [T]) {
     debug_assert_eq!(rows.dim(), directions.dim());
     debug_assert_eq!(out.len(), rows.len() * directions.len());
+    let (mut of_rows, mut of_directions) = (Vec::new(), Vec::new());
+    let matrix = |of: Rows<'_, T>, values| MatRef::from_row_major_slice(values, of.len(), of.dim());
     T::gemm(
         MatMut::from_column_major_slice_mut(out, rows.len(), directions.len()),
-        MatRef::from_row_major_slice(rows.values(), rows.len(), rows.dim()),
-        MatRef::from_row_major_slice(directions.values(), directions.len(), directions.dim())
-            .transpose(),
+        matrix(rows, rows.values_in(&mut of_rows)),
+        matrix(directions, directions.values_in(&mut of_directions)).transpose(),
     );
 }

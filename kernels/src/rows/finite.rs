@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{matrix::Rows, scalar::Scalar};
+use super::{matrix::Rows, narrow::Narrow, scalar::Scalar};
 use crate::{
     base::{
         error::{KernelError, Result},
@@ -53,23 +53,31 @@ pub fn check_finite<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Result<()> {
 /// # Errors
 /// [`KernelError::NotFinite`] or [`KernelError::TooLarge`], whichever comes first.
 pub fn check_within<T: Scalar>(rows: Rows<'_, T>, largest: T, isa: Isa) -> Result<()> {
-    let first = rows
-        .values()
-        .par_chunks(BLOCK)
-        .enumerate()
-        .find_map_first(|(block, values)| {
-            if dispatch(isa, AllWithin(values, largest)) {
-                return None;
-            }
-            let is_within = |value: &T| value.abs() <= largest;
-            let offset = values.iter().position(|value| !is_within(value))?;
-            Some(block * BLOCK + offset)
-        });
-    let Some(index) = first else {
+    let are_integers = matches!(rows.stored(), Some(Narrow::U8(_) | Narrow::I8(_)));
+    if are_integers && largest >= T::from_f64(f64::from(u8::MAX)) {
+        return Ok(());
+    }
+    let of_block = (BLOCK / rows.dim()).max(1);
+    let blocks = (0..rows.len().div_ceil(of_block)).into_par_iter();
+    let found = blocks.map_init(Vec::new, |room, block| {
+        let first = block * of_block;
+        let rows = rows.slice(first..rows.len().min(first + of_block));
+        let values = rows.values_in(room);
+        if dispatch(isa, AllWithin(values, largest)) {
+            return None;
+        }
+        let is_within = |value: &T| value.abs() <= largest;
+        let at = values.iter().position(|value| !is_within(value))?;
+        Some((
+            first + at / rows.dim(),
+            at % rows.dim(),
+            values[at].to_f64(),
+        ))
+    });
+    // The first, whichever block is done first.
+    let Some((row, dimension, value)) = found.find_map_first(|found| found) else {
         return Ok(());
     };
-    let (row, dimension) = (index / rows.dim(), index % rows.dim());
-    let value = rows.values()[index].to_f64();
     Err(if value.is_finite() {
         KernelError::TooLarge {
             row,

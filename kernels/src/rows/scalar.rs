@@ -3,12 +3,14 @@
 use std::ops::{Add, Mul, Sub};
 
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
+use half::slice::HalfFloatSliceExt;
 
+use super::narrow::Narrow;
 use crate::simd::vectors::Vectors;
 
-/// The numbers that vectors may be made of once they are inside: `f32` and `f64`.
+/// The numbers that vectors are computed with: `f32` and `f64`.
 ///
-/// Half precision is widened to `f32` on the way in (see [`widen_f16`](crate::widen_f16)).
+/// They may be kept as [narrower](Narrow) ones.
 pub trait Scalar:
     Vectors
     + bytemuck::Pod
@@ -52,6 +54,9 @@ pub trait Scalar:
     fn sqrt(self) -> Self;
     /// Whether the value is neither NaN nor infinite.
     fn is_finite(self) -> bool;
+    /// Sets `to` to as many narrow values, exactly.
+    #[doc(hidden)]
+    fn widen(values: Narrow<'_>, to: &mut [Self]);
     /// The lowest bits.
     #[doc(hidden)]
     fn low_byte(self) -> i8;
@@ -63,8 +68,16 @@ pub trait Scalar:
     fn gemm(out: MatMut<'_, Self>, left: MatRef<'_, Self>, right: MatRef<'_, Self>);
 }
 
+/// A loop that the compiler vectorises for the instruction set that it is inlined into.
+#[inline(always)]
+fn convert<N: Copy, T>(values: &[N], to: &mut [T], widened: impl Fn(N) -> T) {
+    for (to, &value) in to.iter_mut().zip(values) {
+        *to = widened(value);
+    }
+}
+
 macro_rules! scalar {
-    ($float:ident, pick: ($single:pat, $double:pat) => $picked:ident, tiny_norm: $tiny_norm:expr, shift: $shift:expr, limit: $limit:expr) => {
+    ($float:ident, halves: $widen_halves:ident, pick: ($single:pat, $double:pat) => $picked:ident, tiny_norm: $tiny_norm:expr, shift: $shift:expr, limit: $limit:expr) => {
         impl Scalar for $float {
             const ZERO: Self = 0.0;
             const INFINITY: Self = $float::INFINITY;
@@ -96,6 +109,18 @@ macro_rules! scalar {
                 $float::is_finite(self)
             }
             #[inline(always)]
+            fn widen(values: Narrow<'_>, to: &mut [Self]) {
+                match values {
+                    Narrow::U8(values) => convert(values, to, $float::from),
+                    Narrow::I8(values) => convert(values, to, $float::from),
+                    // By the machine's own conversion, where it has one.
+                    Narrow::F16(values) => values.$widen_halves(to),
+                    Narrow::Bf16(values) => convert(values, to, |value| {
+                        f32::from_bits(u32::from(value.to_bits()) << 16).into()
+                    }),
+                }
+            }
+            #[inline(always)]
             fn low_byte(self) -> i8 {
                 self.to_bits() as i8
             }
@@ -112,6 +137,7 @@ macro_rules! scalar {
 
 scalar!(
     f32,
+    halves: convert_to_f32_slice,
     pick: (single, _) => single,
     tiny_norm: 1e-15,
     shift: 12_582_912.0,
@@ -119,8 +145,47 @@ scalar!(
 );
 scalar!(
     f64,
+    halves: convert_to_f64_slice,
     pick: (_, double) => double,
     tiny_norm: 1e-140,
     shift: 6_755_399_441_055_744.0,
     limit: 2_147_483_647.0
 );
+
+#[cfg(test)]
+mod tests {
+    use half::{bf16, f16};
+
+    use super::*;
+
+    /// All values of 8 and 16 bits.
+    fn is_exact<T: Scalar>() {
+        fn agree<T: Scalar>(values: Narrow<'_>, expected: impl Iterator<Item = f64>) {
+            let expected: Vec<f64> = expected.collect();
+            let mut wide = vec![T::ZERO; expected.len()];
+            T::widen(values, &mut wide);
+            for (wide, expected) in wide.into_iter().zip(expected) {
+                let wide = wide.to_f64();
+                let same = wide.to_bits() == expected.to_bits();
+                assert!(
+                    same || wide.is_nan() && expected.is_nan(),
+                    "{wide} is not {expected}"
+                );
+            }
+        }
+        let bytes: Vec<u8> = (0..=u8::MAX).collect();
+        agree::<T>(Narrow::U8(&bytes), bytes.iter().map(|&x| f64::from(x)));
+        let signed: Vec<i8> = (i8::MIN..=i8::MAX).collect();
+        agree::<T>(Narrow::I8(&signed), signed.iter().map(|&x| f64::from(x)));
+        let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+        agree::<T>(Narrow::F16(&halves), halves.iter().map(|x| x.to_f64()));
+        let brains: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
+        agree::<T>(Narrow::Bf16(&brains), brains.iter().map(|x| x.to_f64()));
+    }
+
+    #[test]
+    fn narrow_values_are_widened_exactly() {
+        is_exact::<f32>();
+        is_exact::<f64>();
+    }
+}

@@ -346,13 +346,12 @@ fn apart<T: Scalar>(
     directions: Rows<'_, f32>,
     ctx: &Context,
 ) -> Result<Vec<f32>> {
-    let differences: Vec<f32> = pairs
-        .iter()
-        .flat_map(|&(row, other)| {
-            let both = rows.row(row as usize).iter().zip(rows.row(other as usize));
-            both.map(|(x, y)| (x.to_f64() - y.to_f64()) as f32)
-        })
-        .collect();
+    let mut differences = Vec::new();
+    for &(row, other) in pairs {
+        let (row, other) = (rows.row(row as usize), rows.row(other as usize));
+        let both = row.iter().zip(&*other);
+        differences.extend(both.map(|(x, y)| (x.to_f64() - y.to_f64()) as f32));
+    }
     let mut apart = project(Rows::new(&differences, rows.dim())?, directions, ctx)?;
     apart.iter_mut().for_each(|value| *value = value.abs());
     Ok(apart)

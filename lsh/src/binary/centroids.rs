@@ -35,9 +35,9 @@ pub(crate) fn learn(
     seed: u64,
     ctx: &Context,
 ) -> Result<Vec<u8>> {
-    let sample = rows.gather(&seeded_sample(rows.len(), count * ROWS_OF_CENTROID, seed))?;
+    let sample = rows.gather_bits(&seeded_sample(rows.len(), count * ROWS_OF_CENTROID, seed))?;
     let sample = Rows::new(&sample, rows.dim())?;
-    let mut centroids = sample.gather(&seeded_sample(sample.len(), count, seed))?;
+    let mut centroids = sample.gather_bits(&seeded_sample(sample.len(), count, seed))?;
     for _ in 0..ROUNDS {
         let lists = assign(sample, Rows::new(&centroids, rows.dim())?, metric, ctx)?.indices;
         let of_rows = lists.iter().map(|&list| list as u32);
@@ -100,7 +100,7 @@ fn update(
     }
     let mut counts = memory::zeroed::<[u32; 8]>(centroid.len(), CENTROIDS)?;
     for &row in of_list {
-        for (counts, &byte) in counts.iter_mut().zip(rows.row(row as usize)) {
+        for (counts, &byte) in counts.iter_mut().zip(rows.bits(row as usize)) {
             for (bit, count) in counts.iter_mut().enumerate() {
                 *count += u32::from(byte >> bit & 1);
             }

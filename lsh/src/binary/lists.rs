@@ -206,7 +206,7 @@ impl<'a> InvertedLists<'a> {
     fn excess(&self, row: u32, list: usize) -> f32 {
         let width = self.sides.items.dim();
         let centroid = &self.centroids[list * width..][..width];
-        let row_bits = self.sides.left().row(row as usize);
+        let row_bits = self.sides.left().bits(row as usize);
         self.sides.metric.of_rows(row_bits, centroid) - self.own[row as usize].1
     }
 

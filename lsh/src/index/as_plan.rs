@@ -48,8 +48,9 @@ pub(crate) fn join_by_index<T: Scalar>(
         ));
     }
     let single = |rows: Rows<'_, T>| {
-        let values = rows.values().par_iter();
-        memory::par_collect(values.map(|value| value.to_f64() as f32), "copies of rows")
+        let values = rows.values()?;
+        let values = values.par_iter().map(|value| value.to_f64() as f32);
+        memory::par_collect(values, "copies of rows")
     };
     let (count, dim) = (items.len(), items.dim());
     ctx.begin_stage("index");
@@ -68,9 +69,9 @@ pub(crate) fn join_by_index<T: Scalar>(
         Some(queries) => {
             let values = single(queries)?;
             let queries = Rows::new(&values, dim)?;
-            let sample = (0..queries.len()).step_by(queries.len().div_ceil(SAMPLE).max(1));
-            let sample = sample.flat_map(|row| queries.row(row)).copied();
-            let sample: Vec<f32> = memory::collect(sample, "a sample of the queries")?;
+            let sample = (0..queries.len() as u32).step_by(queries.len().div_ceil(SAMPLE).max(1));
+            let sample: Vec<u32> = memory::collect(sample, "a sample of the queries")?;
+            let sample = queries.gather(&sample)?;
             let sample = (Rows::new(&sample, dim)?, queries.len());
             let plan = index.fixed_plan(Some(sample), k, &plan, ctx)?;
             index.knn(queries, k, &plan, ctx)?

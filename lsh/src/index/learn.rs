@@ -38,7 +38,7 @@ impl Sample {
             rows.len() * items.dim(),
             "a sample of the items",
         )?;
-        rows.for_each(|row| self.rows.extend_from_slice(items.row(row)));
+        rows.for_each(|row| items.append_row(row, &mut self.rows));
         Ok(())
     }
 
@@ -106,7 +106,7 @@ impl Learnt {
         ctx: &Context,
     ) -> Result<Cow<'a, [f32]>> {
         if metric != Metric::InnerProduct {
-            return Ok(items.values().into());
+            return Ok(items.values()?);
         }
         let norms = norms_of(items, ctx)?;
         let last = |row: usize| self.longest.powi(2) - norms[row].powi(2);

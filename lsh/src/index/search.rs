@@ -223,7 +223,7 @@ impl Index {
         ctx: &Context,
     ) -> Result<Cow<'a, [f32]>> {
         if self.segment.metric != Metric::InnerProduct {
-            return Ok(queries.values().into());
+            return Ok(queries.values()?);
         }
         // For other metrics rows are checked when they are prepared.
         magnitude::check("queries", queries, Metric::InnerProduct, ctx)?;
@@ -443,7 +443,10 @@ pub(crate) fn by_lists(
         join = join.of_chunk(first);
     }
     ctx.reached_unknown();
-    join.by_lists(0, probe_lists, None, false)
+    match join.by_lists(0, probe_lists, None, false)? {
+        Some(lists) => lists.finish(k, (left, right), ctx),
+        None => all_pairs(Some(left), right, k, ctx),
+    }
 }
 
 /// Compares all pairs, after those of left rows and their own lists: nearly all others then fail

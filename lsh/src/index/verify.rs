@@ -1,7 +1,5 @@
 //! Checks that what was saved is sound.
 
-use std::borrow::Cow;
-
 use lshjoin_kernels::{Rows, memory};
 use rayon::prelude::*;
 
@@ -139,7 +137,7 @@ impl Segment {
                 checked.map_err(|error| self.damaged("rows", error.after(start)))?;
             }
             hashes.extend((0..part.len()).map(|row| hash(&part.row(row)[..self.dim])));
-            let mut coded = Cow::Borrowed(part.values());
+            let mut coded = part.values()?;
             if has_norms(self.metric) {
                 let (own, kept) = (norms_of(part, ctx)?, &norms[range.clone()]);
                 // Augmented rows all have the same norm, but for rounding.
@@ -195,7 +193,7 @@ impl Segment {
             ctx.check()?;
             let centroid = centroids.row(list as usize);
             let mut rows = lists.starts.of(list);
-            Ok(rows.find(|&row| radius_of(&side, row, centroid) != radii[row]))
+            Ok(rows.find(|&row| radius_of(&side, row, &centroid) != radii[row]))
         });
         let others: Vec<Option<usize>> = others.collect::<Result<_>>()?;
         Ok(others.into_iter().flatten().next())

@@ -124,7 +124,7 @@ impl Writing {
         let places: Vec<(usize, &[u32])> = memory::collect(places, OF_LIST)?;
         let hashes = (0..items.len())
             .into_par_iter()
-            .map(|row| hash(items.row(row)));
+            .map(|row| hash(&items.row(row)));
         let hashes: Vec<u64> = memory::par_collect(hashes, OF_LIST)?;
         let (codes, known) = side
             .codes
@@ -138,7 +138,7 @@ impl Writing {
             match name {
                 "ids" => scatter(to, ids, 1, ctx),
                 "hashes" => scatter(to, &hashes, 1, ctx),
-                "rows" => scatter(to, rows.values(), rows.dim(), ctx),
+                "rows" => scatter(to, &values, rows.dim(), ctx),
                 "codes" => scatter(to, codes, stride, ctx),
                 "known" if stride > 0 => scatter(to, known, Quantised::KNOWN, ctx),
                 "radii" if !radii.is_empty() => scatter(to, &radii, 1, ctx),
@@ -156,7 +156,7 @@ impl Writing {
         let centroids = Rows::new(&self.learnt.quantiser.lists, side.rows.dim())?;
         let lists = &self.lists[first..first + side.rows.len()];
         let radii = lists.par_iter().enumerate();
-        let radii = radii.map(|(row, &list)| radius_of(side, row, centroids.row(list as usize)));
+        let radii = radii.map(|(row, &list)| radius_of(side, row, &centroids.row(list as usize)));
         Ok(memory::par_collect(radii, OF_LIST)?)
     }
 

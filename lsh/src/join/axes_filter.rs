@@ -181,7 +181,7 @@ impl Rotation {
         for &id in &some {
             let scale = side.direction_scale(side.row(id) as usize);
             let row = side.rows.row(side.row(id) as usize);
-            for (mean, value) in mean.iter_mut().zip(row) {
+            for (mean, value) in mean.iter_mut().zip(&*row) {
                 *mean += value.to_f64() * scale / some.len() as f64;
             }
         }
@@ -264,7 +264,8 @@ impl Rotation {
                     for &id in ids {
                         let row = side.row(id) as usize;
                         let scale = side.direction_scale(row);
-                        let values = side.rows.row(row).iter().zip(&self.mean);
+                        let values = side.rows.row(row);
+                        let values = values.iter().zip(&self.mean);
                         centred.extend(
                             values.map(|(value, mean)| (value.to_f64() * scale - mean) as f32),
                         );
@@ -275,7 +276,7 @@ impl Rotation {
                     let reduced = rows.chunks_exact_mut(values).zip(errors);
                     for (position, (reduced, error)) in reduced.enumerate() {
                         let inside = &products[position * axes.len()..][..axes.len()];
-                        let (outside, of_row) = precision.outside(block.row(position), inside);
+                        let (outside, of_row) = precision.outside(&block.row(position), inside);
                         let known = !side.lacks_direction(side.row(ids[position]) as usize);
                         *error = if known { of_row } else { f32::INFINITY };
                         if error.is_finite() {
@@ -429,13 +430,13 @@ mod tests {
             for x in 0..rows.len() {
                 for y in 0..rows.len() {
                     let error = f64::from(errors[x]) + f64::from(errors[y]);
-                    let by_reduced = distance(Metric::Euclidean, reduced.row(x), reduced.row(y));
-                    let whole = distance(metric, rows.row(x), rows.row(y));
+                    let by_reduced = distance(Metric::Euclidean, &reduced.row(x), &reduced.row(y));
+                    let whole = distance(metric, &rows.row(x), &rows.row(y));
                     let known = !whole.is_nan(); // zeros have no direction
                     assert!(!known || by_reduced - error <= whole, "{metric} {x} {y}");
                     if (20..60).contains(&x) && (20..60).contains(&y) {
                         // Far less than the error of codes.
-                        let length = distance(metric, rows.row(x), &[1e-9; DIM]);
+                        let length = distance(metric, &rows.row(x), &[1e-9; DIM]);
                         assert!(error < 0.01 * length, "{error} of {length}");
                     }
                 }

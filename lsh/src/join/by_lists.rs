@@ -5,7 +5,7 @@ use lshjoin_kernels::Scalar;
 use crate::{
     base::error::Result,
     ivf::probe_lists::ProbeLists,
-    pairs::{code_join::CodeJoin, results::Neighbors, top_k_join::all_pairs},
+    pairs::{code_join::CodeJoin, code_lists::CodeLists},
     recall::ground_truth::GroundTruth,
 };
 
@@ -17,8 +17,11 @@ const MORE_ROUNDS: usize = 3;
 pub(crate) const MOST_PROBED: f64 = 0.8;
 
 impl<T: Scalar> CodeJoin<'_, T> {
-    /// Joins by the lists that each row probes, then by so many neighbour passes. Where the recall
-    /// asked for is not reached in the end, by more passes and, at the last, all pairs.
+    /// Joins by the lists that each row probes, then by so many neighbour passes. With `try_pass`, a
+    /// pass comes before the last of the probes, which are left out if the recall asked for is reached
+    /// then. Where it is not reached in the end, more passes. What was found of each row is to be
+    /// measured; `None` where the recall is not even reached by those, so that all pairs have to be
+    /// compared.
     ///
     /// # Errors
     /// When the run is cancelled, or there is no memory.
@@ -28,7 +31,7 @@ impl<T: Scalar> CodeJoin<'_, T> {
         probe_lists: ProbeLists,
         ground_truth: Option<(f64, GroundTruth<T>)>,
         try_pass: bool,
-    ) -> Result<Neighbors<T>> {
+    ) -> Result<Option<CodeLists>> {
         let ctx = self.ctx;
         self.probe(probe_lists, ground_truth.as_ref().filter(|_| try_pass))?;
         for _ in 0..rounds {
@@ -46,12 +49,11 @@ impl<T: Scalar> CodeJoin<'_, T> {
                 }
             }
             if reached.falls_short(*recall) {
-                return all_pairs(self.left, self.right, self.k, ctx);
+                return Ok(None);
             }
             ctx.reached(reached);
         }
-        ctx.begin_stage("finish");
-        self.finish()
+        Ok(Some(self.lists))
     }
 
     /// Compares what rows probe: the warm start first, then the probes. Where a recall is given, a pass

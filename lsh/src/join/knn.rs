@@ -173,16 +173,20 @@ fn join_sides<T: Scalar>(
                     reach,
                     ctx,
                 )?;
-                let (left, right) = (left.as_deref(), &*right);
-                let of_left = left.and_then(|left| left.codes.as_ref());
+                let of_left = left.as_ref().and_then(|left| left.codes.as_ref());
                 if let Some(of_right) = &right.codes {
-                    let join = CodeJoin::new(left, right, (of_left, of_right), k, ctx)?;
-                    return join.by_lists(
-                        plan.rounds,
-                        probe_lists,
-                        ground_truth,
-                        reach.before_pass.is_some(),
-                    );
+                    let codes = (of_left, of_right);
+                    let join = CodeJoin::new(left.as_deref(), right, codes, k, ctx)?;
+                    let try_pass = reach.before_pass.is_some();
+                    let found = join.by_lists(plan.rounds, probe_lists, ground_truth, try_pass)?;
+                    let Some(lists) = found else {
+                        return all_pairs(left.as_deref(), right, k, ctx);
+                    };
+                    // They are not read again, and what is returned takes as much.
+                    left.iter_mut().for_each(|left| left.codes = None);
+                    right.codes = None;
+                    let right = &*right;
+                    return lists.finish(k, (left.as_deref().unwrap_or(right), right), ctx);
                 }
             }
             (ORDER_BITS, None)

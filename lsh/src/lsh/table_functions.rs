@@ -219,7 +219,7 @@ mod tests {
         assert_orthonormal(&axes.axes, dim);
         let table = axes.table(rows, 12, 3, 4, &context()).unwrap();
         let directions = Rows::new(&table.directions, dim).unwrap();
-        assert!((product(directions.row(11), directions.row(11)) - 1.0).abs() < 1e-5);
+        assert!((product(&directions.row(11), &directions.row(11)) - 1.0).abs() < 1e-5);
         let projections = project(rows, directions, &context()).unwrap();
         assert_eq!(projections.len(), 12 * rows.len());
         let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());

@@ -10,7 +10,6 @@ use crate::{
     pairs::{
         apart::Apart,
         code_lists::{CodeLists, CodeSink},
-        results::Neighbors,
         tile_join::{BlockPair, TileJoin},
     },
     vectors::Vectors,
@@ -155,14 +154,5 @@ impl<'a, T: Scalar> CodeJoin<'a, T> {
         Ok(distances
             .map(|(distance, _)| T::from_f64(distance))
             .collect())
-    }
-
-    /// Measures what is left in the lists.
-    ///
-    /// # Errors
-    /// When the run is cancelled, or there is no memory.
-    pub(crate) fn finish(self) -> Result<Neighbors<T>> {
-        let sides = self.sides();
-        self.lists.finish(self.k, sides, self.ctx)
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     },
     pairs::{
         apart::Apart,
-        results::{NEIGHBORS, Neighbors},
+        results::{NEIGHBORS, Neighbors, gathered},
         tile_join::PairSink,
     },
     vectors::Vectors,
@@ -193,45 +193,72 @@ impl CodeLists {
         let mut distances = Vec::new();
         left.distances(right, &pairs, &mut distances, ctx.isa())?;
         let mut measured = memory::collect(distances.into_iter().zip(items), NEIGHBORS)?;
-        self.rank(&mut measured, right);
+        rank(&mut measured, self.k, right);
         Ok(measured)
     }
 
-    /// Leaves the k nearest, by distance and then by rank.
-    fn rank<T: Scalar>(&self, measured: &mut Vec<(f64, u32)>, right: &Vectors<'_, T>) {
-        measured.sort_unstable_by(|x, y| {
-            let by_distance = x.0.total_cmp(&y.0);
-            by_distance.then_with(|| right.rank(x.1).cmp(&right.rank(y.1)))
-        });
-        measured.truncate(self.k);
-    }
-
-    /// The `k` nearest of each left row; rows and neighbours by index. Where there are fewer items,
-    /// what is beyond them is empty.
+    /// Measures what is left, as a join's last stage: the `k` nearest of each left row; rows and
+    /// neighbours by index. Where there are fewer items, what is beyond them is empty.
     ///
     /// # Errors
     /// When the run is cancelled, or there is no memory.
     pub(crate) fn finish<T: Scalar>(
-        self,
+        mut self,
         k: usize,
         (left, right): (&Vectors<'_, T>, &Vectors<'_, T>),
         ctx: &Context,
     ) -> Result<Neighbors<T>> {
-        let places = self.rows.saturating_mul(self.k);
+        ctx.begin_stage("finish");
+        let distances = self.measure((left, right), ctx)?;
+        let length = self.length();
+        let lists: Vec<Vec<i64>> = self.shards.into_iter().map(unlocked).collect();
+        // Each in its place at once: a copy in another order would take as much memory again.
+        let ids = left.ids_by_row();
+        let rows = ids.map_or(self.rows, <[u32]>::len);
+        let mut indices = memory::zeroed(rows.saturating_mul(self.k), NEIGHBORS)?;
+        let to = indices.par_chunks_mut(self.k).enumerate();
+        to.for_each(|(row, to)| {
+            let id = ids.map_or(row, |ids| ids[row] as usize);
+            let list = &lists[id / SHARD][id % SHARD * length..];
+            for (to, &key) in to.iter_mut().zip(list) {
+                *to = match key {
+                    NONE => -1,
+                    key => i64::from(right.row(item(key))),
+                };
+            }
+        });
+        drop(lists);
+        let distances = match ids {
+            Some(ids) => gathered(distances, self.k, ids, T::INFINITY)?,
+            None => distances,
+        };
+        let found = Neighbors {
+            k: self.k,
+            distances,
+            indices,
+        };
+        found.with_k(k)
+    }
+
+    /// The distances of the k nearest of each row, which its list then begins with.
+    fn measure<T: Scalar>(
+        &mut self,
+        (left, right): (&Vectors<'_, T>, &Vectors<'_, T>),
+        ctx: &Context,
+    ) -> Result<Vec<T>> {
+        let (length, kept, k) = (self.length(), self.kept, self.k);
+        let places = self.rows.saturating_mul(k);
         let mut distances = memory::filled(T::INFINITY, places, NEIGHBORS)?;
-        let mut indices = memory::filled(-1, places, NEIGHBORS)?;
-        let of_shard = SHARD * self.k;
-        let to = distances.par_chunks_mut(of_shard);
-        let to = to.zip(indices.par_chunks_mut(of_shard));
-        let shards = self.shards.par_iter().zip(to).enumerate();
-        ctx.expect(self.rows * self.kept * FETCHED);
-        shards.try_for_each(|(index, (shard, (distances, indices)))| {
+        ctx.expect(self.rows * kept * FETCHED);
+        let shards = self.shards.par_iter_mut().enumerate();
+        let shards = shards.zip(distances.par_chunks_mut(SHARD * k));
+        shards.try_for_each(|((index, shard), distances)| {
             ctx.check()?;
-            ctx.advance(SHARD.min(self.rows - index * SHARD) * self.kept * FETCHED);
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            let lists = (index as u32 * SHARD as u32..).zip(shard.chunks(self.length()));
+            ctx.advance(SHARD.min(self.rows - index * SHARD) * kept * FETCHED);
+            let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let lists = (index as u32 * SHARD as u32..).zip(shard.chunks(length));
             let pairs = lists.flat_map(|(row, list)| {
-                let found = list.iter().take(self.kept).take_while(|&&key| key != NONE);
+                let found = list.iter().take(kept).take_while(|&&key| key != NONE);
                 found.map(move |&key| (row, item(key)))
             });
             // At once for all rows of a shard: the kernel asks for vectors ahead.
@@ -245,23 +272,34 @@ impl CodeLists {
                 start += of_row.len();
                 measured.clear();
                 measured.extend(exact.iter().copied().zip(of_row.iter().map(|pair| pair.1)));
-                self.rank(&mut measured, right);
-                let to = (of_row[0].0 as usize % SHARD) * self.k;
-                for (place, &(distance, item)) in (to..).zip(&measured) {
-                    distances[place] = T::from_f64(distance);
-                    indices[place] = i64::from(item);
+                rank(&mut measured, k, right);
+                let row = of_row[0].0 as usize % SHARD;
+                let to = shard[row * length..]
+                    .iter_mut()
+                    .zip(&mut distances[row * k..]);
+                for ((key, to), &(distance, item)) in to.zip(&measured) {
+                    *key = i64::from(item);
+                    *to = T::from_f64(distance);
                 }
             }
             Ok::<_, Error>(())
         })?;
-        let found = Neighbors {
-            k: self.k,
-            distances,
-            indices,
-        };
-        drop((self.shards, self.bounds));
-        found.by_index(left, right)?.with_k(k)
+        Ok(distances)
     }
+}
+
+/// Leaves the k nearest, by distance and then by rank.
+fn rank<T: Scalar>(measured: &mut Vec<(f64, u32)>, k: usize, right: &Vectors<'_, T>) {
+    measured.sort_unstable_by(|x, y| {
+        let by_distance = x.0.total_cmp(&y.0);
+        by_distance.then_with(|| right.rank(x.1).cmp(&right.rank(y.1)))
+    });
+    measured.truncate(k);
+}
+
+/// What a lock guarded.
+fn unlocked<V>(lock: Mutex<V>) -> V {
+    lock.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Adds near pairs to the lists of their left rows and, where it serves both, to those of their right

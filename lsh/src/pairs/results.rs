@@ -90,7 +90,7 @@ impl<T: Scalar> Neighbors<T> {
 }
 
 /// The `k` values at each of these positions.
-fn gathered<V: Copy + Send + Sync>(
+pub(crate) fn gathered<V: Copy + Send + Sync>(
     values: Vec<V>,
     k: usize,
     positions: &[u32],

@@ -58,7 +58,7 @@ pub(crate) fn augmented<T: Scalar>(
             // In two steps, since the power itself may be too large or too small for a number.
             let exponent = exponent(row);
             let factors = [exponent / 2, exponent - exponent / 2].map(|half| 2_f64.powi(-half));
-            for (to, value) in to.iter_mut().zip(rows.row(row as usize)) {
+            for (to, value) in to.iter_mut().zip(&*rows.row(row as usize)) {
                 *to = T::from_f64(value.to_f64() * factors[0] * factors[1]);
             }
             to[dim] = T::from_f64(last(&to[..dim]));
@@ -77,7 +77,7 @@ pub(crate) fn with_last_value<T: Scalar>(
         .par_chunks_mut(rows.dim() + 1)
         .enumerate()
         .for_each(|(row, augmented)| {
-            augmented[..rows.dim()].copy_from_slice(rows.row(row));
+            augmented[..rows.dim()].copy_from_slice(&rows.row(row));
             augmented[rows.dim()] = T::from_f64(last(row));
         });
     Ok(values)

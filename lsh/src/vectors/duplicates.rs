@@ -56,8 +56,8 @@ impl Distinct {
     ) -> Result<Option<Self>> {
         ctx.check()?;
         let hashes = (0..rows.len()).into_par_iter();
-        let hashes = hashes.map(|row| {
-            let hash = hash(rows.row(row));
+        let hashes = hashes.map_init(Vec::new, |room, row| {
+            let hash = hash(rows.row_in(row, room));
             let keys = keys.iter().map(|keys| keys[row]);
             keys.fold(hash, |hash, key| mix(hash ^ u64::from(key)))
         });
@@ -97,7 +97,7 @@ impl Distinct {
             } else {
                 // Rows of a group stay in rising order.
                 let compare =
-                    |x, y| compare(row(x), row(y)).then_with(|| of_keys(x).cmp(of_keys(y)));
+                    |x, y| compare(&row(x), &row(y)).then_with(|| of_keys(x).cmp(of_keys(y)));
                 same.sort_unstable_by(|&x, &y| compare(x, y).then(x.cmp(&y)));
                 same.chunk_by(|&x, &y| compare(x, y).is_eq())
                     .try_for_each(&mut drop_from)?;
@@ -193,7 +193,7 @@ mod tests {
         let all: Vec<u32> = (0..rows.len() as u32).collect();
         let distinct = |keep| {
             let hashes =
-                (0..rows.len()).map(|row| hash(rows.row(row)) % collide.unwrap_or(u64::MAX));
+                (0..rows.len()).map(|row| hash(&rows.row(row)) % collide.unwrap_or(u64::MAX));
             let hashes: Vec<u64> = hashes.collect();
             let distinct = Distinct::by_hashes(rows, &[], keep, &hashes).unwrap();
             distinct.unwrap_or_else(|| Distinct {

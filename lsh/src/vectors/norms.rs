@@ -50,14 +50,14 @@ pub(crate) fn direction<T: Scalar>(row: &[T], norm: f64) -> impl Iterator<Item =
 
 /// Rows scaled to length 1; those that have no direction are zeros.
 pub(crate) fn directions<T: Scalar>(rows: Rows<'_, T>, norms: &[f64]) -> Result<Vec<f32>> {
-    let mut directions = memory::zeroed(rows.values().len(), "directions of rows")?;
+    let mut directions = memory::zeroed(rows.len() * rows.dim(), "directions of rows")?;
     directions
         .par_chunks_mut(rows.dim())
-        .zip(rows.values().par_chunks(rows.dim()))
         .zip(norms)
-        .for_each(|((to, row), &norm)| {
+        .enumerate()
+        .for_each_init(Vec::new, |room, (row, (to, &norm))| {
             to.iter_mut()
-                .zip(direction(row, norm))
+                .zip(direction(rows.row_in(row, room), norm))
                 .for_each(|(to, value)| *to = value);
         });
     Ok(directions)

@@ -105,20 +105,26 @@ pub(crate) fn project<T: Scalar>(
     }
     projections
         .par_chunks_mut(BLOCK * functions)
-        .zip(rows.values().par_chunks(BLOCK * dim))
-        .try_for_each_init(Vec::new, |block, (projections, values)| {
-            ctx.check()?;
-            block.clear();
-            block.extend(values.iter().map(|value| value.to_f64() as f32));
-            dot_products(Rows::new(block, dim)?, directions, projections, ctx.isa())?;
-            for (at, projection) in projections.iter_mut().enumerate() {
-                if !projection.is_finite() {
-                    let row = &values[at / functions * dim..][..dim];
-                    *projection = clamped_dot(row, directions.row(at % functions));
+        .enumerate()
+        .try_for_each_init(
+            || (Vec::new(), Vec::new()),
+            |(room, block), (of_block, projections)| {
+                ctx.check()?;
+                let first = of_block * BLOCK;
+                let rows = rows.slice(first..rows.len().min(first + BLOCK));
+                let values = rows.values_in(room);
+                block.clear();
+                block.extend(values.iter().map(|value| value.to_f64() as f32));
+                dot_products(Rows::new(block, dim)?, directions, projections, ctx.isa())?;
+                for (at, projection) in projections.iter_mut().enumerate() {
+                    if !projection.is_finite() {
+                        let row = &values[at / functions * dim..][..dim];
+                        *projection = clamped_dot(row, &directions.row(at % functions));
+                    }
                 }
-            }
-            Ok::<_, Error>(())
-        })?;
+                Ok::<_, Error>(())
+            },
+        )?;
     Ok(projections)
 }
 

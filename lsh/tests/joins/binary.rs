@@ -56,7 +56,7 @@ fn brute_force(
     let of_row = |row| {
         let others = (0..items.len()).filter(|&item| queries.is_some() || item != row);
         let others = others.filter(|&item| let_in(row, item));
-        let others = others.map(|item| (distance(left.row(row), items.row(item)), item as i64));
+        let others = others.map(|item| (distance(left.bits(row), items.bits(item)), item as i64));
         let mut others: Vec<_> = others.collect();
         others.sort_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
         others
@@ -240,7 +240,7 @@ fn lists_reach_the_recall_and_are_the_same_everywhere() {
             assert_eq!(probing.plan.plan, probes);
             // Whatever a query finds is at the distance that it is said to be.
             let some: Vec<u32> = (0..4500).step_by(97).collect();
-            let bytes = queries.unwrap_or(items).gather(&some).unwrap();
+            let bytes = queries.unwrap_or(items).gather_bits(&some).unwrap();
             let of_some = Rows::new(&bytes, 16).unwrap();
             let expected = brute_force(Some(of_some), items, metric, |_, _| true);
             for (expected, &row) in expected.iter().zip(&some) {

@@ -13,6 +13,7 @@ mod calls;
 mod digest;
 mod fuzz_regressions;
 mod index;
+mod narrow;
 mod offsets;
 mod whole_lists;
 
@@ -122,14 +123,14 @@ fn check_similarity_join(
     // At the threshold itself, rounding decides: such pairs may be in or out.
     let mut expected = BTreeSet::new();
     for (x, y) in candidates(&model, left, other) {
-        let distance = exact(metric, left.row(x as usize), other.row(y as usize));
+        let distance = exact(metric, &left.row(x as usize), &other.row(y as usize));
         if distance < threshold - 1e-9 {
             expected.insert((x, y));
         }
     }
     let mut got = BTreeSet::new();
     for ((&x, &y), &distance) in found.left.iter().zip(&found.right).zip(&found.distances) {
-        let right_distance = exact(metric, left.row(x as usize), other.row(y as usize));
+        let right_distance = exact(metric, &left.row(x as usize), &other.row(y as usize));
         assert!(
             (distance - right_distance).abs() < 1e-9,
             "{metric} {distance} {right_distance}"
@@ -216,7 +217,7 @@ fn check_neighbors<T: Scalar>(
             .filter(|&item| is_candidate(query, item))
             .map(|item| {
                 (
-                    exact(metric, &wide(queries.row(query)), &wide(items.row(item))),
+                    exact(metric, &wide(&queries.row(query)), &wide(&items.row(item))),
                     item,
                 )
             })
@@ -240,8 +241,8 @@ fn check_neighbors<T: Scalar>(
             let (at_place, _) = expected[place];
             let own = exact(
                 metric,
-                &wide(queries.row(query)),
-                &wide(items.row(index as usize)),
+                &wide(&queries.row(query)),
+                &wide(&items.row(index as usize)),
             );
             for other in [at_place, own] {
                 let off = (distance.to_f64() - other).abs();
@@ -323,7 +324,8 @@ fn radius_join_is_brute_force() {
                 assert!(found.distances[range.clone()].is_sorted());
                 let got: BTreeSet<i64> = found.indices[range].iter().copied().collect();
                 let is_near = |&item: &usize| {
-                    !(own && item == row) && exact(metric, left.row(row), items.row(item)) < radius
+                    !(own && item == row)
+                        && exact(metric, &left.row(row), &items.row(item)) < radius
                 };
                 let expected: BTreeSet<i64> = (0..items.len())
                     .filter(is_near)
@@ -645,7 +647,7 @@ proptest! {
         for row in 0..items.len() {
             let mut expected: Vec<f64> = (0..items.len())
                 .filter(|&item| item != row)
-                .map(|item| exact(Metric::Euclidean, items.row(row), items.row(item)))
+                .map(|item| exact(Metric::Euclidean, &items.row(row), &items.row(item)))
                 .collect();
             expected.sort_by(f64::total_cmp);
             expected.resize(k, f64::INFINITY);
@@ -680,14 +682,14 @@ fn inner_products_are_found_by_size() {
         for row in 0..left.len() {
             let mut expected: Vec<f64> = (0..items.len())
                 .filter(|&item| !(own && item == row))
-                .map(|item| -dot(left.row(row), items.row(item)))
+                .map(|item| -dot(&left.row(row), &items.row(item)))
                 .collect();
             expected.sort_by(f64::total_cmp);
             for (place, expected) in expected.iter().take(5).enumerate() {
                 let item = found.indices[row * 5 + place] as usize;
                 assert!(!(own && item == row));
                 assert_eq!(found.distances[row * 5 + place], *expected);
-                assert_eq!(-dot(left.row(row), items.row(item)), *expected);
+                assert_eq!(-dot(&left.row(row), &items.row(item)), *expected);
             }
         }
     }

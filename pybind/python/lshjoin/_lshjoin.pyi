@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-Matrix = NDArray[np.float16] | NDArray[np.float32] | NDArray[np.float64]
+# bfloat16, a dtype of ml_dtypes, beside these.
+Matrix = (
+    NDArray[np.int8]
+    | NDArray[np.uint8]
+    | NDArray[np.float16]
+    | NDArray[np.float32]
+    | NDArray[np.float64]
+)
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Bits = NDArray[np.uint8]  # (rows, bytes), C-contiguous: eight bits a byte
 Progress = Callable[[int, int], object] | None

@@ -46,8 +46,10 @@ def knn_join(
 
     Args:
         queries: (n, d) array-like, one vector a row, or a column of vectors of pandas, polars or
-            pyarrow. float16, float32 and float64 are used as they are, without a copy when
-            C-contiguous; 8- and 16-bit integers are widened to float32, other integers to float64.
+            pyarrow. int8, uint8, float16, bfloat16 (of ml_dtypes), float32 and float64 are used as
+            they are, without a copy when C-contiguous; integers of 16 bits are widened to float32,
+            wider ones to float64. The two sides may be of different types; with a side of float64
+            the other is widened to that.
             For "hamming" and "jaccard" (n, bytes) uint8: packed bits, as ``np.packbits(bits,
             axis=1)`` makes them and FAISS's binary indexes have them.
         items: (m, d) array-like; the queries themselves if None.
@@ -80,7 +82,8 @@ def knn_join(
 
     Returns:
         ``distances`` and ``indices``, both (n, k), nearest first, ties by row. Distances are
-        float32 for float16 and float32 vectors and for packed bits, else float64. The attribute
+        float64 if a side is, else float32: of integers of 8 bits the exact ones, rounded once. The
+        attribute
         ``plan`` is what was done: passed back with the same arrays, it gives the same result.
         ``report`` is what came of it: the recall of held-out rows, the pairs that were compared,
         the time of each stage.

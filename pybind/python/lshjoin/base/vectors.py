@@ -1,7 +1,7 @@
-"""Vectors, and ids, of any origin to what the engine reads: C-contiguous matrices of floats.
+"""Vectors, and ids, of any origin to what the engine reads: C-contiguous matrices of numbers.
 
-Nothing is rounded on the way: values are viewed where they lie or widened exactly, to float16,
-float32 or float64.
+Nothing is rounded on the way: values are viewed where they lie or widened exactly, to float32 or
+float64.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ _COLUMNS = (
     ("pyarrow", "ChunkedArray"),
 )
 
+#: Beside floats, what the engine reads as it is. (bfloat16 is a dtype of ml_dtypes.)
+_NARROW = ("int8", "uint8", "bfloat16")
+
 # Whole numbers up to here are exact in float64.
 _EXACT = 2**53
 
@@ -34,9 +37,9 @@ _EXACT = 2**53
 def array_matrix(array: object, name: str, dim: int | None = None) -> Matrix:
     """A 2-D array-like of real numbers, or a column of vectors; ``name`` is for error messages.
 
-    float16, float32 and float64 stay, without a copy when aligned and C-contiguous; 8- and 16-bit
-    integers become float32, wider ones float64. ``dim`` is for columns without rows, which do not
-    tell how long their vectors would be.
+    int8, uint8, float16, bfloat16, float32 and float64 stay, without a copy when aligned and
+    C-contiguous; integers of 16 bits become float32, wider ones float64. ``dim`` is for columns
+    without rows, which do not tell how long their vectors would be.
     """
     if _is_column(array):
         matrix = series_matrix(array, name)
@@ -50,7 +53,7 @@ def array_matrix(array: object, name: str, dim: int | None = None) -> Matrix:
         values = np.asarray(array)
     except ValueError as error:  # what NumPy says of ragged lists
         raise ValueError(f"{name}: all rows must have the same length ({error})") from None
-    values = _floating(values, f"{name} must hold real numbers but holds {values.dtype}")
+    values = _readable(values, f"{name} must hold real numbers but holds {values.dtype}")
     if values.ndim != 2:
         hint = "; for a single vector use x.reshape(1, -1)" if values.ndim == 1 else ""
         raise ValueError(
@@ -147,7 +150,7 @@ def column_matrix(
         # Of an array, since pyarrow asks pandas, which may not be here, for the dtype of a type.
         nothing = pa.array([], _check_list_type(column.type, name).value_type)
         dtype = nothing.to_numpy(zero_copy_only=False).dtype
-        return np.empty((0, dim or 1), engine_dtype(dtype, name))
+        return np.empty((0, dim or 1), _readable_dtype(dtype, name))
     return _engine_layout(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
 
@@ -162,15 +165,16 @@ def _cells_matrix(cells: NDArray[Any], name: str, dim: int | None) -> Matrix:
         raise _cell_error(cells, name, dim) from None
     if values.ndim != 2 or values.dtype == object:
         raise _cell_error(cells, name, dim)
-    values = _floating(values, _type_message(name, f"list of {values.dtype}"))
+    values = _readable(values, _type_message(name, f"list of {values.dtype}"))
     _check_dim(values.shape[1], dim, name, row=0)
     return _engine_layout(values)
 
 
 def same_dtype(a: Matrix, b: Matrix) -> tuple[Matrix, Matrix]:
-    """Both in the wider of their types."""
-    dtype = np.result_type(a, b)
-    return _engine_layout(a.astype(dtype, copy=False)), _engine_layout(b.astype(dtype, copy=False))
+    """Both as they are, narrow ones beside float32; or as float64, if one of them is."""
+    if np.float64 in (a.dtype, b.dtype):
+        a, b = (_engine_layout(side.astype(np.float64, copy=False)) for side in (a, b))
+    return a, b
 
 
 def key_matrix(key: object) -> Matrix:
@@ -201,7 +205,7 @@ def key_and_rows(query: Matrix, rows: Matrix) -> tuple[Matrix, Matrix]:
 
     The rows are widened (which copies them) only for a key that their type cannot express.
     """
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         narrow = _engine_layout(query.astype(rows.dtype))
     if np.array_equal(narrow, query, equal_nan=True):
         return narrow, rows
@@ -213,13 +217,24 @@ def engine_dtype(dtype: np.dtype[Any], refusal: str) -> np.dtype[Any]:
     dtype = dtype.newbyteorder("=")
     if dtype.kind in "iu":
         return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
-    if dtype.kind != "f" or dtype.itemsize > 8:
+    if dtype.name == "bfloat16":
+        return np.dtype(np.float32)
+    if dtype.kind != "f" or dtype.itemsize not in (2, 4, 8):
         raise TypeError(refusal)
     return dtype
 
 
-def _floating(values: NDArray[Any], refusal: str) -> NDArray[Any]:
-    dtype = engine_dtype(values.dtype, refusal)
+def as_floats(matrix: Matrix) -> Matrix:
+    """The same as float16, float32 or float64: for what knows no narrower ones."""
+    return matrix.astype(engine_dtype(matrix.dtype, "no numbers"), copy=False)
+
+
+def _readable_dtype(dtype: np.dtype[Any], refusal: str) -> np.dtype[Any]:
+    return dtype if dtype.name in _NARROW else engine_dtype(dtype, refusal)
+
+
+def _readable(values: NDArray[Any], refusal: str) -> NDArray[Any]:
+    dtype = _readable_dtype(values.dtype, refusal)
     if values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size:
         low, high = int(values.min()), int(values.max())
         if max(-low, high) > _EXACT:
@@ -258,7 +273,7 @@ def _chunk_matrix(chunk: pa.Array, name: str, dim: int | None, first_row: int) -
         row = first_row + first_null(values) // length
         raise _holds_null(name, row)
     numbers = values.to_numpy(zero_copy_only=True).reshape(len(chunk), length)
-    return _floating(numbers, _type_message(name, chunk.type))
+    return _readable(numbers, _type_message(name, chunk.type))
 
 
 def _check_list_type(arrow_type: pa.DataType, name: str) -> pa.DataType:

@@ -12,7 +12,13 @@ import numpy as np
 
 from lshjoin.base.keys import key_type
 from lshjoin.base.places import Place, readable
-from lshjoin.base.vectors import array_matrix, column_matrix, engine_dtype, list_type
+from lshjoin.base.vectors import (
+    array_matrix,
+    as_floats,
+    column_matrix,
+    engine_dtype,
+    list_type,
+)
 from lshjoin.files.ids import id_type
 from lshjoin.files.npy import npy_header, npy_rows
 
@@ -57,11 +63,11 @@ class VectorFile:
         if self.column is None:
             for start in range(first, last, rows):
                 array = npy_rows(self.path, start, min(start + rows, last))
-                yield array_matrix(array, str(self.path))
+                yield as_floats(array_matrix(array, str(self.path)))
             return
         name = f"{self.column} of {self.path}"
         for cells in column_pieces(self.path, self.column, first, last, rows):
-            yield column_matrix(pa.chunked_array([cells]), name, dim, first)
+            yield as_floats(column_matrix(pa.chunked_array([cells]), name, dim, first))
             first += len(cells)
 
     def values(self, name: str, rows: int) -> Iterator[pa.Array]:
@@ -222,7 +228,7 @@ def _arrow_file(
     column = column or only_vector_column(schema, path)
     vectors = field_of(schema, column, path).type
     # A column of no rows tells whether the type is one of vectors, and of which.
-    dtype = column_matrix(pa.chunked_array([], vectors), f"{column} of {path}").dtype
+    dtype = as_floats(column_matrix(pa.chunked_array([], vectors), f"{column} of {path}")).dtype
     lists = list_type(vectors)
     dim = lists.list_size if lists and pa.types.is_fixed_size_list(lists) else None
     if dim is None and rows:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lshjoin.base.keys import keys_as
 from lshjoin.base.places import StoredFile
-from lshjoin.base.vectors import column_matrix
+from lshjoin.base.vectors import as_floats, column_matrix
 from lshjoin.files.formats import field_of, ids_of, keys_of, only_vector_column
 from lshjoin.files.ids import plain_ids
 
@@ -94,7 +94,7 @@ def _write(
         if len(batch) == 0:
             continue
         cells = pa.chunked_array([batch.column(schema.get_field_index(column))])
-        vectors = column_matrix(cells, f"{column} of {name}", dim, rows)
+        vectors = as_floats(column_matrix(cells, f"{column} of {name}", dim, rows))
         rows, dim = rows + len(vectors), vectors.shape[1]
         digests[column].update(vectors.data)
         columns = {column: pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)}

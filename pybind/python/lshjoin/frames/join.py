@@ -98,10 +98,10 @@ def join(
 
     Returns:
         A frame of the kind of ``left`` with its columns, those of ``right``, and "distance", which
-        is float32 for vectors of float16 and float32, else float64. By row of ``left``, nearest
-        first, ties by row of ``right``. In pandas each row has the index that it had in ``left``;
-        that of ``right`` is left out (its ``reset_index()`` makes it a column). A LazyFrame is
-        joined when it is collected.
+        is float64 where vectors are, or integers of 32 bits and more, else float32. By row of
+        ``left``, nearest first, ties by row of ``right``. In pandas each row has the index that it
+        had in ``left``; that of ``right`` is left out (its ``reset_index()`` makes it a column). A
+        LazyFrame is joined when it is collected.
 
     Raises:
         TypeError: for frames of two libraries, a column that does not hold vectors of numbers, or

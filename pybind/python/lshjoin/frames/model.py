@@ -102,8 +102,8 @@ class LSHModel(LSHParams):
             progress: as for :func:`lshjoin.knn_join`.
 
         Returns:
-            The dataset's columns, ``outputCol``, and ``distCol`` with exact distances, float32 for
-            float16 and float32 vectors, else float64.
+            The dataset's columns, ``outputCol``, and ``distCol`` with exact distances, float64
+            where vectors are, or integers of 32 bits and more, else float32.
         """
         k = at_least_one(numNearestNeighbors)
         frame = open_frame(dataset)

@@ -12,7 +12,13 @@ from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, FloatType
 
-from lshjoin.base.vectors import check_key, column_matrix, key_matrix, vector_entries
+from lshjoin.base.vectors import (
+    as_floats,
+    check_key,
+    column_matrix,
+    key_matrix,
+    vector_entries,
+)
 from lshjoin.errors import NotFiniteError, RowError
 from lshjoin.spark.rows import quoted
 
@@ -79,13 +85,13 @@ def matrix(column: pa.ChunkedArray, name: str, dim: int) -> Matrix:
     RowError for nulls and for vectors of another dimension.
     """
     if not pa.types.is_struct(column.type):
-        return column_matrix(column, name, dim)
+        return as_floats(column_matrix(column, name, dim))
     if column.null_count:
         row = pc.index(column.is_null(), True).as_py()
         raise RowError(f"Column {name}: row {row} is null; drop such rows or fill them", row)
     types = pc.struct_field(column, "type")
     if not pc.any(pc.equal(types, _SPARSE)).as_py():
-        return column_matrix(pc.struct_field(column, "values"), name, dim)
+        return as_floats(column_matrix(pc.struct_field(column, "values"), name, dim))
     return _with_sparse(column, types.to_numpy(), name, dim)
 
 
@@ -105,7 +111,7 @@ def check_finite(vectors: Matrix, of: str = "") -> None:
 
 def key_vector(key: object, dim: int) -> Matrix:
     """One vector, of Spark's or array-like, as a matrix of one row."""
-    row = key_matrix(key.toArray() if hasattr(key, "toArray") else key)
+    row = as_floats(key_matrix(key.toArray() if hasattr(key, "toArray") else key))
     check_key(row, dim)
     check_finite(row, " of key")
     return row
