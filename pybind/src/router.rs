@@ -2,11 +2,7 @@
 
 use lshjoin::{JoinSide, Metric};
 use numpy::IntoPyArray;
-use pyo3::{
-    exceptions::PyValueError,
-    prelude::*,
-    types::PyBytes,
-};
+use pyo3::{exceptions::PyValueError, prelude::*, types::PyBytes};
 
 use crate::{
     arrays::{Indices, Matrix, Sides, collected, rows, with_rows, with_sides},

@@ -5,8 +5,8 @@
 //! tell well enough which centroid is near.
 
 use lshjoin_kernels::{
-    Isa, LeftPanel, Quantised, RightPanel, Rows, code_distances2, decode, each_near_least,
-    least, memory, sum_codes,
+    Isa, LeftPanel, Quantised, RightPanel, Rows, code_distances2, decode, each_near_least, least,
+    memory, sum_codes,
 };
 use rand_chacha::{
     ChaCha8Rng,

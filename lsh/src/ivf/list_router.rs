@@ -239,7 +239,9 @@ impl ListRouter {
         let left = left.transpose()?;
         let left = left.as_ref().unwrap_or(&right);
         let curve = match probing {
-            JoinSide::Queries => router.curve(&known, (left, |at| at.0), (&right, |at| at.1), ctx)?,
+            JoinSide::Queries => {
+                router.curve(&known, (left, |at| at.0), (&right, |at| at.1), ctx)?
+            }
             JoinSide::Items => router.curve(&known, (&right, |at| at.1), (left, |at| at.0), ctx)?,
         };
         if !known.is_empty() {
@@ -366,7 +368,10 @@ impl ListRouter {
         let of_rows = numbers.iter().zip(&probed);
         let of_rows = of_rows.flat_map(|(&row, parts)| parts.iter().map(move |_| row));
         let of_rows = memory::collect(of_rows, ROUTED)?;
-        Ok((of_rows, memory::collect(probed.into_iter().flatten(), ROUTED)?))
+        Ok((
+            of_rows,
+            memory::collect(probed.into_iter().flatten(), ROUTED)?,
+        ))
     }
 
     /// What it is made of, for [`ListRouter::from_bytes`]: a safetensors file.
@@ -378,7 +383,11 @@ impl ListRouter {
         let numbers = [space.factor, space.longest, f64::from(self.margin)];
         let scale = [self.grid.scale.to_bits()];
         let parts: Vec<u64> = self.parts.starts().collect();
-        let QuantiserParts { groups, lists, starts } = &self.learnt;
+        let QuantiserParts {
+            groups,
+            lists,
+            starts,
+        } = &self.learnt;
         let centre = self.grid.centre.as_deref().unwrap_or_default();
         let tensors = [
             ("numbers", Dtype::F64, bytemuck::cast_slice(&numbers)),
@@ -389,14 +398,18 @@ impl ListRouter {
             ("starts", Dtype::U64, bytemuck::cast_slice(starts)),
             ("centre", Dtype::F32, bytemuck::cast_slice(centre)),
         ];
-        let tensors = tensors.into_iter().map(|(name, dtype, bytes): (_, _, &[u8])| {
-            let length = bytes.len() * 8 / dtype.bitsize();
-            Ok((name, TensorView::new(dtype, vec![length], bytes)?))
-        });
+        let tensors = tensors
+            .into_iter()
+            .map(|(name, dtype, bytes): (_, _, &[u8])| {
+                let length = bytes.len() * 8 / dtype.bitsize();
+                Ok((name, TensorView::new(dtype, vec![length], bytes)?))
+            });
         let metric = ("metric".to_owned(), space.metric.name().to_owned());
         let of_all = HashMap::from([metric, ("dim".to_owned(), space.dim.to_string())]);
         let tensors: std::result::Result<Vec<_>, _> = tensors.collect();
-        tensors.and_then(|tensors| serialize(tensors, Some(of_all))).map_err(damaged)
+        tensors
+            .and_then(|tensors| serialize(tensors, Some(of_all)))
+            .map_err(damaged)
     }
 
     /// From what [`ListRouter::to_bytes`] gave.
@@ -477,9 +490,15 @@ fn cut(sizes: &ListOffsets, parts: usize) -> ListOffsets {
     let mut starts = vec![0];
     for part in 1..parts {
         let before = sizes.rows() * part / parts;
-        let list = sizes.starts().take(lists).position(|start| start >= before as u64);
+        let list = sizes
+            .starts()
+            .take(lists)
+            .position(|start| start >= before as u64);
         let last = starts[part - 1];
-        starts.push(list.unwrap_or(lists).clamp(last + 1, lists - (parts - part)));
+        starts.push(
+            list.unwrap_or(lists)
+                .clamp(last + 1, lists - (parts - part)),
+        );
     }
     starts.push(lists);
     ListOffsets::of_starts(starts)
@@ -487,24 +506,31 @@ fn cut(sizes: &ListOffsets, parts: usize) -> ListOffsets {
 
 /// Whether these are starts of some things, and where the last of so many ends.
 fn rises(starts: &[u64], count: usize) -> bool {
-    starts.first() == Some(&0)
-        && starts.last() == Some(&(count as u64))
-        && starts.is_sorted()
+    starts.first() == Some(&0) && starts.last() == Some(&(count as u64)) && starts.is_sorted()
 }
 
 fn values<V: bytemuck::AnyBitPattern>(tensors: &SafeTensors<'_>, name: &str) -> Result<Vec<V>> {
     let bytes = tensors.tensor(name).map_err(damaged)?.data();
-    let values = bytes.chunks_exact(size_of::<V>()).map(bytemuck::pod_read_unaligned);
+    let values = bytes
+        .chunks_exact(size_of::<V>())
+        .map(bytemuck::pod_read_unaligned);
     Ok(memory::collect(values, ROUTED)?)
 }
 
 fn damaged(problem: impl ToString) -> Error {
-    Error::parameter("a router", "of bytes that ListRouter::to_bytes gave", problem.to_string())
+    Error::parameter(
+        "a router",
+        "of bytes that ListRouter::to_bytes gave",
+        problem.to_string(),
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use rand_chacha::{ChaCha8Rng, rand_core::{Rng, SeedableRng}};
+    use rand_chacha::{
+        ChaCha8Rng,
+        rand_core::{Rng, SeedableRng},
+    };
 
     use super::*;
     use crate::{base::random::gaussian, pairs::top_k_join::exactly};
@@ -537,7 +563,15 @@ mod tests {
             JoinSide::Queries => (JoinSide::Items, queries),
             JoinSide::Items => (JoinSide::Queries, items),
         };
-        let homes = router.homes(if home == JoinSide::Items { items } else { queries }, home, ctx)?;
+        let homes = router.homes(
+            if home == JoinSide::Items {
+                items
+            } else {
+                queries
+            },
+            home,
+            ctx,
+        )?;
         let (rows, parts) = router.probes(other, probing, ctx)?;
         let routes: std::collections::HashSet<(u32, u32)> =
             rows.iter().copied().zip(parts.iter().copied()).collect();
@@ -552,7 +586,10 @@ mod tests {
                 found += usize::from(routes.contains(&route));
             }
         }
-        Ok((found as f64 / pairs as f64, rows.len() as f64 / other.len() as f64))
+        Ok((
+            found as f64 / pairs as f64,
+            rows.len() as f64 / other.len() as f64,
+        ))
     }
 
     #[test]
@@ -579,8 +616,9 @@ mod tests {
                 let (more, of_more) = met(&learn(0.98)?, sides, &near, probing, &ctx)?;
                 assert!(more > recall && of_more > copies);
             }
-            let homes = ListRouter::learn(None, items, metric, 12, (5, 0.9), JoinSide::Items, &ctx)?
-                .homes(items, JoinSide::Items, &ctx)?;
+            let homes =
+                ListRouter::learn(None, items, metric, 12, (5, 0.9), JoinSide::Items, &ctx)?
+                    .homes(items, JoinSide::Items, &ctx)?;
             for part in 0..12 {
                 let rows = homes.iter().filter(|&&home| home == part).count();
                 assert!((350..650).contains(&rows), "{rows} rows of 500");
@@ -595,7 +633,12 @@ mod tests {
         let (queries, items) = (rows(1500, 1), rows(6000, 2));
         let (queries, items) = (Rows::new(&queries, DIM)?, Rows::new(&items, DIM)?);
         let dot = |query: usize, item: usize| -> f64 {
-            queries.row(query).iter().zip(items.row(item)).map(|(x, y)| x * y).sum()
+            queries
+                .row(query)
+                .iter()
+                .zip(items.row(item))
+                .map(|(x, y)| x * y)
+                .sum()
         };
         let near: Vec<Vec<u32>> = (0..queries.len())
             .map(|query| {
@@ -623,7 +666,10 @@ mod tests {
             let router = ListRouter::learn(None, items, metric, 5, (2, 0.9), probing, &ctx)?;
             let bytes = router.to_bytes()?;
             let again = ListRouter::from_bytes(&bytes, &ctx)?;
-            assert_eq!(again.probes(items, probing, &ctx)?, router.probes(items, probing, &ctx)?);
+            assert_eq!(
+                again.probes(items, probing, &ctx)?,
+                router.probes(items, probing, &ctx)?
+            );
             for end in [0, 7, 100, bytes.len() - 1] {
                 assert!(ListRouter::from_bytes(&bytes[..end], &ctx).is_err());
             }
@@ -643,7 +689,10 @@ mod tests {
         let items = rows(500, 4);
         let mut found = Vec::new();
         for exponent in [0, 200, -200] {
-            let scaled: Vec<f64> = items.iter().map(|value| value * 2_f64.powi(exponent)).collect();
+            let scaled: Vec<f64> = items
+                .iter()
+                .map(|value| value * 2_f64.powi(exponent))
+                .collect();
             let scaled = Rows::new(&scaled, DIM)?;
             let probing = JoinSide::Items;
             let metric = Metric::Euclidean;

@@ -101,7 +101,7 @@ def packed(vectors: Matrix) -> pa.Array:
             vectors = narrow
             break
     size = vectors.shape[1] * vectors.itemsize
-    offsets = np.arange(0, (len(vectors) + 1) * size, size, np.int32)
+    offsets = np.arange(len(vectors) + 1, dtype=np.int32) * np.int32(size)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(vectors))]
     return pa.Array.from_buffers(pa.binary(), len(vectors), buffers)
 
