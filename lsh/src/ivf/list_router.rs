@@ -169,6 +169,9 @@ fn norm<T: Scalar>(row: &[T], factor: f64) -> f64 {
 /// A query and some of its nearest items, by row.
 type Known = (u32, Vec<u32>);
 
+/// A side, and which row of a pair, of a query and an item, is of it.
+type RowOfPair<'a> = (&'a Vectors<'a, f32>, fn((u32, u32)) -> u32);
+
 impl ListRouter {
     /// At most so many parts, from a sample of each side (`queries` is `None` where the items are
     /// joined with themselves).
@@ -279,8 +282,8 @@ impl ListRouter {
     fn curve(
         &self,
         known: &[Known],
-        (probing, of_probing): (&Vectors<'_, f32>, fn((u32, u32)) -> u32),
-        (at_home, of_home): (&Vectors<'_, f32>, fn((u32, u32)) -> u32),
+        (probing, of_probing): RowOfPair<'_>,
+        (at_home, of_home): RowOfPair<'_>,
         ctx: &Context,
     ) -> Result<RecallCurve> {
         let pairs = known.iter();

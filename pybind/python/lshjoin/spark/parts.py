@@ -31,6 +31,8 @@ Which = Literal["queries", "items"]
 
 # Rows of a side that a plan is made from, and parts, at most.
 _SAMPLE_ROWS, _MOST_PARTS = 40_000, 4_000
+# Items of a part for each neighbour that is asked for, at least.
+_ROWS_A_NEIGHBOR = 4
 # How often more parts are tried because one has too many rows.
 _ATTEMPTS = 3
 
@@ -116,6 +118,8 @@ def plan_parts(left: Side, right: Side, queries: Size, items: Size, search: Sear
         if item_rows.max() <= capacity:
             break
         parts = math.ceil(1.1 * router.parts * item_rows.max() / capacity)
+    if item_rows.min() < _ROWS_A_NEIGHBOR * search.k:
+        return all_pairs  # a query might find fewer than k
     down = np.ceil(item_rows / capacity).astype(np.int64).clip(1)
     if itself and (down == 1).all():
         across = down

@@ -106,11 +106,17 @@ class Side:
 
         Without those that hold NaN or infinity: the task that comes upon one names its row.
         """
-        some = collect(sample(self.rows.select(quoted(self.vectors.name)), measured, rows))
+        named = self.rows.select(*map(quoted, [self.vectors.name, *self.naming()]))
+        some = collect(sample(named, measured, rows))
         if some is None:
             return np.empty((0, self.vectors.dim))
         vectors = self.vectors.read(some)
         return vectors[np.isfinite(vectors).all(axis=1)]
+
+    def naming(self) -> list[str]:
+        """One plain column, if there is one, for errors to name."""
+        plain = plain_columns(self.rows.schema)
+        return [name for name in plain if name != self.vectors.name][:1]
 
     def hashes(self, *columns: str) -> tuple[Column, Column]:
         """128 bits of a vector, and of what else is in these columns.
@@ -151,11 +157,9 @@ def routed(
     hashes = {HIGH: high, LOW: low, HASH: high} if hashed else {HASH: high}
     hash_columns = list(hashes)
     columns = [*kept, *hash_columns]
-    # One plain column goes as far as to here, for errors to name.
-    named = [name for name in plain_columns(side.rows.schema) if name not in kept]
     rows = side.rows.select(
         *map(quoted, kept),
-        *map(quoted, [] if carried else named[:1]),
+        *map(quoted, [] if carried else side.naming()),
         *(column.alias(name) for name, column in hashes.items()),
     )
     schema = rows.select(*map(quoted, columns[:-1])).schema
