@@ -3,7 +3,8 @@
 //! The lists of a coarse quantiser, learnt from a sample, are cut into parts: neighbouring lists, with
 //! about as many rows in each part. A row is at home in the part of its nearest list. The rows of one
 //! side probe other parts, too: those with a list whose centroid is further than the nearest by no
-//! more than a margin, which is learnt from rows whose neighbours are known. (To bring one side to
+//! more than a margin, or a number of the nearest, whichever sends rows to fewer. Both are learnt from
+//! rows whose neighbours are known. (To bring one side to
 //! where the other is at home, so that no results have to be merged: W. Lu, Y. Shen, S. Chen and
 //! B. C. Ooi, "Efficient processing of k nearest neighbor joins using MapReduce", 2012.)
 
@@ -30,10 +31,7 @@ use crate::{
         list_distances::CentroidDistances,
         list_offsets::ListOffsets,
     },
-    recall::{
-        ground_truth::{GroundTruth, Split},
-        recall_curve::RecallCurve,
-    },
+    recall::ground_truth::{GroundTruth, Split},
     vectors::{Vectors, augment::exponent_of, grid::Grid, norms::sum_of_squares},
 };
 
@@ -41,6 +39,9 @@ use crate::{
 const ROWS_OF_LIST: usize = 32;
 
 const SEED: u64 = 0;
+
+/// Rows of the sample that tell to how many parts a row goes.
+const SAMPLED: usize = 2048;
 
 /// Rows of the sample have values up to 1; larger ones of others count as this.
 const MOST: f64 = 1e6;
@@ -78,7 +79,9 @@ pub struct ListRouter {
     learnt: QuantiserParts,
     /// The first list of each part.
     parts: ListOffsets,
+    /// How far rows probe, and how many parts at most.
     margin: f32,
+    most: usize,
 }
 
 /// Where rows are compared with centroids: by Euclidean distance or the cosine, in single precision,
@@ -227,6 +230,7 @@ impl ListRouter {
         let mut router = Self {
             parts: cut(&sizes, parts),
             margin: 0.0,
+            most: usize::MAX,
             space,
             grid,
             quantiser,
@@ -241,14 +245,33 @@ impl ListRouter {
         let left = queries.map(|rows| router.prepared(rows, JoinSide::Queries, ctx));
         let left = left.transpose()?;
         let left = left.as_ref().unwrap_or(&right);
-        let curve = match probing {
-            JoinSide::Queries => {
-                router.curve(&known, (left, |at| at.0), (&right, |at| at.1), ctx)?
-            }
-            JoinSide::Items => router.curve(&known, (&right, |at| at.1), (left, |at| at.0), ctx)?,
+        let (probing, (by_margin, by_number)) = match probing {
+            JoinSide::Queries => (
+                left,
+                router.further(&known, (left, |at| at.0), (&right, |at| at.1), ctx)?,
+            ),
+            JoinSide::Items => (
+                &right,
+                router.further(&known, (&right, |at| at.1), (left, |at| at.0), ctx)?,
+            ),
         };
-        if !known.is_empty() {
-            router.margin = curve.threshold_for(near.1);
+        if known.is_empty() {
+            return Ok(router);
+        }
+        // Rows far from all centroids are about as far from each: then a number of parts is better.
+        router.margin = f32::INFINITY;
+        router.most = (enough_for(near.1, by_number) as usize).saturating_add(1);
+        let rows = probing.sample(SAMPLED);
+        let count = |router: &Self| {
+            let probed =
+                |_: usize, distances: &CentroidDistances| Ok(router.probed(distances)?.len());
+            let probed = router.quantiser.each_row_of(probing, &rows, probed, ctx)?;
+            Ok::<usize, Error>(probed.into_iter().sum())
+        };
+        let (most, of_number) = (router.most, count(&router)?);
+        (router.margin, router.most) = (enough_for(near.1, by_margin), usize::MAX);
+        if of_number < count(&router)? {
+            (router.margin, router.most) = (f32::INFINITY, most);
         }
         Ok(router)
     }
@@ -278,34 +301,39 @@ impl ListRouter {
     }
 
     /// The margins with which the rows of one side of these pairs probe the parts in which those of
-    /// the other are at home.
-    fn curve(
+    /// the other are at home, and how many parts are nearer.
+    fn further(
         &self,
         known: &[Known],
         (probing, of_probing): RowOfPair<'_>,
         (at_home, of_home): RowOfPair<'_>,
         ctx: &Context,
-    ) -> Result<RecallCurve> {
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
         let pairs = known.iter();
         let pairs = pairs.flat_map(|(query, others)| others.iter().map(|&other| (*query, other)));
         let pairs: Vec<(u32, u32)> = memory::collect(pairs, ROW_NUMBERS)?;
         let rows: Vec<u32> = pairs.iter().copied().map(of_home).collect();
         let home = |_: usize, distances: &CentroidDistances| Ok(self.home(distances));
         let homes = self.quantiser.each_row_of(at_home, &rows, home, ctx)?;
-        let margin = |pair: usize, distances: &CentroidDistances| {
-            let mut least = f32::INFINITY;
-            distances.within(f32::INFINITY, |list, margin| {
-                if self.parts.list_of(list) == homes[pair] {
-                    least = least.min(margin);
-                }
-            });
-            Ok(least)
+        let further = |pair: usize, distances: &CentroidDistances| {
+            let margins = self.margins(distances, f32::INFINITY)?;
+            let margin = margins[homes[pair] as usize];
+            let nearer = margins.iter().filter(|&&other| other < margin).count();
+            Ok((margin, nearer as f32))
         };
         let rows: Vec<u32> = pairs.iter().copied().map(of_probing).collect();
-        let margins = self.quantiser.each_row_of(probing, &rows, margin, ctx)?;
-        let mut margins = margins.into_iter();
-        let of_query = |(_, others): &Known| margins.by_ref().take(others.len()).collect();
-        Ok(RecallCurve(known.iter().map(of_query).collect()))
+        let found = self.quantiser.each_row_of(probing, &rows, further, ctx)?;
+        Ok(found.into_iter().unzip())
+    }
+
+    /// How much further than the nearest list the nearest of each part is; infinite beyond `most`.
+    fn margins(&self, distances: &CentroidDistances, most: f32) -> Result<Vec<f32>> {
+        let mut margins = memory::filled(f32::INFINITY, self.parts.len(), ROUTED)?;
+        distances.within(most, |list, margin| {
+            let least = &mut margins[self.parts.list_of(list) as usize];
+            *least = least.min(margin);
+        });
+        Ok(margins)
     }
 
     fn prepared<'a>(
@@ -320,6 +348,26 @@ impl ListRouter {
 
     fn home(&self, distances: &CentroidDistances) -> u32 {
         self.parts.list_of(distances.nearest())
+    }
+
+    /// The parts that a row probes: where it is at home, then the others.
+    fn probed(&self, distances: &CentroidDistances) -> Result<Vec<u32>> {
+        let margins = self.margins(distances, self.margin)?;
+        let home = self.home(distances);
+        let others = (0..)
+            .zip(margins)
+            .filter(|&(part, margin)| part != home && margin < f32::INFINITY);
+        let mut others: Vec<(f32, u32)> = others.map(|(part, margin)| (margin, part)).collect();
+        let most = self.most.saturating_sub(1);
+        if most < others.len() {
+            let nearer = |x: &(f32, u32), y: &(f32, u32)| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1));
+            others.select_nth_unstable_by(most, nearer);
+            others.truncate(most);
+        }
+        others.sort_unstable_by_key(|&(_, part)| part);
+        Ok(std::iter::once(home)
+            .chain(others.into_iter().map(|(_, part)| part))
+            .collect())
     }
 
     /// How many parts there are.
@@ -356,17 +404,7 @@ impl ListRouter {
         let values = self.space.rows(rows, side, ctx)?;
         let rows = self.prepared(Rows::new(&values, self.space.width())?, side, ctx)?;
         let numbers: Vec<u32> = memory::collect(0..rows.len() as u32, ROW_NUMBERS)?;
-        let probed = |_: usize, distances: &CentroidDistances| {
-            let mut probed = vec![self.home(distances)];
-            distances.within(self.margin, |list, _| {
-                let part = self.parts.list_of(list);
-                if !probed.contains(&part) {
-                    probed.push(part);
-                }
-            });
-            probed[1..].sort_unstable();
-            Ok(probed)
-        };
+        let probed = |_: usize, distances: &CentroidDistances| self.probed(distances);
         let probed = self.quantiser.each_row_of(&rows, &numbers, probed, ctx)?;
         let of_rows = numbers.iter().zip(&probed);
         let of_rows = of_rows.flat_map(|(&row, parts)| parts.iter().map(move |_| row));
@@ -383,7 +421,8 @@ impl ListRouter {
     /// When there is no memory for it.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let space = &self.space;
-        let numbers = [space.factor, space.longest, f64::from(self.margin)];
+        let most = self.most as f64;
+        let numbers = [space.factor, space.longest, f64::from(self.margin), most];
         let scale = [self.grid.scale.to_bits()];
         let parts: Vec<u64> = self.parts.starts().collect();
         let QuantiserParts {
@@ -425,7 +464,7 @@ impl ListRouter {
         let said = |name: &str| about.get(name).ok_or_else(|| damaged(name));
         let tensors = SafeTensors::deserialize(bytes).map_err(damaged)?;
         let numbers: Vec<f64> = values(&tensors, "numbers")?;
-        let &[factor, longest, margin] = &numbers[..] else {
+        let &[factor, longest, margin, most] = &numbers[..] else {
             return Err(damaged("numbers"));
         };
         let space = Space {
@@ -468,6 +507,7 @@ impl ListRouter {
             },
             parts: ListOffsets::of_starts(starts),
             margin: margin as f32,
+            most: most as usize,
             space,
             quantiser,
             learnt,
@@ -485,6 +525,14 @@ fn homes(
     let numbers: Vec<u32> = memory::collect(0..rows.len() as u32, ROW_NUMBERS)?;
     let home = |_: usize, distances: &CentroidDistances| Ok(of_list(distances.nearest()));
     quantiser.each_row_of(rows, &numbers, home, ctx)
+}
+
+/// The least of these numbers that so large a share of them does not exceed. No margin for chance is
+/// added: a sample errs upwards as it is.
+fn enough_for(share: f64, mut numbers: Vec<f32>) -> f32 {
+    numbers.sort_unstable_by(f32::total_cmp);
+    let enough = (share * numbers.len() as f64).ceil() as usize;
+    numbers[enough.clamp(1, numbers.len()) - 1]
 }
 
 /// Cuts lists into runs of about as many rows; neighbouring lists have near numbers.
