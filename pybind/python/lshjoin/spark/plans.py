@@ -97,7 +97,7 @@ def plan_knn_join(
 ) -> KnnJoinPlan:
     """What ``approxNearestNeighborsJoin`` with ``idCol`` will move and take, from a sample.
 
-    Small jobs count the rows and collect some 20,000 of either side, as the join itself does first.
+    Small jobs count the rows and collect tens of thousands, as the join itself does first.
     The plan is the one that it would follow with the settings of this session; then the sample is
     sent where that plan sends rows, and what comes to each block is multiplied to all rows.
 
