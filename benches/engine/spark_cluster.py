@@ -4,12 +4,12 @@ join: approxSimilarityJoin of 10,000 x 384 with itself, 4 tables, about 5 % of t
 bucket of a table, hashing included. nearest: the 10 nearest for each of 2,000 rows among 2,000
 others, beside nearestByJoin, which came with Spark 4.2. Everything from the data frames, which are
 cached, to the collected ids and distances is timed; each side has had a small job before; lshjoin
-runs before and after Spark. million: the 10 nearest others of each of 1,000,000 x 128 rows, out of
-a Parquet file and into one, beside the engine alone on as many cores. growth: joins
-of fewer rows by their ids, in many parts, by the seconds that cores were at work, which what else
+runs before and after Spark. million: the ids of the 10 nearest others of each of 1,000,000 x 128
+rows, out of a Parquet file and into one, beside the engine alone on as many cores. growth: joins
+of fewer rows, in many parts, by the seconds that cores were at work, which what else
 the machine does hardly changes, beside what plan_knn_join said of them. planned: what it says of
-100,000,000 embeddings, of which it has a sample; nothing of that is joined. parts: how many parts
-the plan has a query probe. Writes bench-results/spark_cluster.json and .md, case by case.
+100,000,000 embeddings, of which it has a sample; nothing of that is joined. parts: to how many
+parts a row goes. Writes bench-results/spark_cluster.json and .md, case by case.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from lshjoin import engine
-from lshjoin.spark import BucketedRandomProjectionLSH, parts, plan_knn_join
+from lshjoin.spark import BucketedRandomProjectionLSH, plan_knn_join
 from pyspark.ml.feature import BucketedRandomProjectionLSH as SparkLSH
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -154,14 +154,12 @@ def million_case(count: int) -> dict[str, Any]:
         items = session.read.parquet(source)
         model = BucketedRandomProjectionLSH(**PARAMS).fit(items)
         spark_seconds, _ = timed(
-            lambda: (
-                model.approxNearestNeighborsJoin(items, items, K + 1, recall=RECALL)
-                .selectExpr(*IDS)
-                .write.parquet(sink)
-            )
+            lambda: model.approxNearestNeighborsJoin(
+                items, items, K + 1, recall=RECALL, idCol="id"
+            ).write.parquet(sink)
         )
         shuffled = shuffled_bytes(session)
-        found = session.read.parquet(sink).where(F.col("a").isin(sample.tolist())).toArrow()
+        found = session.read.parquet(sink).where(F.col("idA").isin(sample.tolist())).toArrow()
         session.stop()
     a, b, distances = (column.to_numpy() for column in found.columns)
     limits = dict(zip(sample.tolist(), radius[:, 0], strict=True))
@@ -266,21 +264,24 @@ def at_work() -> float:
 
 
 def parts_case() -> dict[str, Any]:
-    """How many parts a query of the k-NN join probes; planned on the driver, without a cluster."""
-    data, rows = embeddings(22_000, seed=0)
-    rows = rows[np.random.default_rng(0).permutation(len(rows))]
-    queries, items = rows[:2_000], rows[2_000:]
+    """How many parts a row of a self-join goes to; planned on the driver, without a cluster."""
+    data, rows = embeddings(20_000, seed=0)
     visited = {}
     for count in (16, 64, 512):
-        centroids = engine.kmeans(items, count, seed=0)
-        assigned = parts.parts_of_items(items, centroids, "euclidean")
-        visited[count] = {
-            recall: parts.probes_for(
-                math.sqrt(recall), queries, items, assigned, centroids, "euclidean"
+        visited[count] = {}
+        for recall in (0.8, 0.9, 0.95):
+            router = engine.ListRouter.learn(
+                None,
+                rows,
+                count,
+                metric="euclidean",
+                k=1,
+                recall=math.sqrt(recall),
+                probing="items",
             )
-            for recall in (0.8, 0.9, 0.95)
-        }
-    return {"data": f"{data}, a sample of 20,000 x 384 and 2,000 queries", "visited": visited}
+            went, _ = router.probes(rows, "items")
+            visited[count][recall] = round(len(went) / len(rows), 1)
+    return {"data": f"{data}, a sample of 20,000 x 384", "visited": visited}
 
 
 def write_parquet(rows: Rows, directory: Path) -> None:

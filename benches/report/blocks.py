@@ -72,7 +72,7 @@ def block_single() -> str:
 
 
 def block_parts() -> str:
-    """How many parts a query probes on Spark, from a sample of embeddings."""
+    """To how many parts a row goes on Spark, from a sample of embeddings."""
     case = record.read("spark_cluster").get("parts")
     if not case:
         return NOT_RUN

@@ -9,9 +9,9 @@ def growth_table(case: dict[str, Any]) -> list[str]:
         "| rows | parts, a row's | core seconds | foretold | GB shuffled | foretold |",
         "|---:|---:|---:|---:|---:|---:|",
         *(
-            f"| {size['rows']:,} | {size['parts']}, {size['probes']} | {size['core_seconds']:.0f} "
-            f"| {size['predicted_core_seconds']:.0f} | {size['shuffle_bytes'] / 1e9:.2f} "
-            f"| {size['predicted_bytes'] / 1e9:.2f} |"
+            f"| {size['rows']:,} | {size['parts']}, {size['probes']:.3g} "
+            f"| {size['core_seconds']:.0f} | {size['predicted_core_seconds']:.0f} "
+            f"| {size['shuffle_bytes'] / 1e9:.2f} | {size['predicted_bytes'] / 1e9:.2f} |"
             for size in case["sizes"]
         ),
     ]
@@ -24,7 +24,7 @@ def planned_table(case: dict[str, Any]) -> list[str]:
         "| core hours |",
         "|---:|---:|---:|---:|---:|---:|",
         *(
-            f"| {plan['blockBytes']} | {plan['recall']} | {plan['parts']}, {plan['probes']} "
+            f"| {plan['blockBytes']} | {plan['recall']} | {plan['parts']}, {plan['probes']:.3g} "
             f"| {plan['vector_bytes'] / 1e12:.2f} | {plan['neighbor_bytes'] / 1e12:.2f} "
             f"| {plan['seconds'] * plan['cores'] / 3600:,.0f} |"
             for plan in case["plans"]

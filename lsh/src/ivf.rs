@@ -5,6 +5,7 @@ pub(crate) mod centroids;
 pub(crate) mod coarse_quantiser;
 pub(crate) mod list_distances;
 pub(crate) mod list_offsets;
+pub(crate) mod list_router;
 pub(crate) mod margins;
 pub(crate) mod neighbor_pass;
 pub(crate) mod probe_lists;

@@ -9,6 +9,7 @@ mod joins;
 mod minhash;
 mod model;
 mod plans;
+mod router;
 mod run;
 
 use lshjoin::{Context, Isa};
@@ -29,7 +30,6 @@ fn _lshjoin(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(plans::partition_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::lsh_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::plan_knn_join, m)?)?;
-    m.add_function(wrap_pyfunction!(plans::kmeans, m)?)?;
     m.add_function(wrap_pyfunction!(plans::suggest, m)?)?;
     m.add_class::<batches::RadiusJoinBatches>()?;
     m.add_class::<file_join::FileJoin>()?;
@@ -37,6 +37,7 @@ fn _lshjoin(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<index::IndexBuilder>()?;
     m.add_class::<minhash::MinHash>()?;
     m.add_class::<minhash::Sets>()?;
+    m.add_class::<router::ListRouter>()?;
     m.add_class::<model::Model>()
 }
 

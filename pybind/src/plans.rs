@@ -4,7 +4,6 @@ use lshjoin::{
     BucketedRandomProjection, CauchyProjection, IvfPlan, JoinPlan, KnnJoin, LshPlan, Metric,
     NearRows, PartitionPlan, PredictedPlan,
 };
-use numpy::{IntoPyArray, PyArray2, PyArrayMethods};
 use pyo3::{exceptions::PyValueError, prelude::*};
 use serde::Serialize;
 
@@ -119,30 +118,6 @@ pub(crate) fn plan_knn_join(
         })?
     });
     to_json(&study)
-}
-
-/// Centroids of at most so many clusters of rows, (clusters, dim).
-#[pyfunction]
-#[pyo3(signature = (rows, count, *, seed, num_threads=None, on_progress=None))]
-pub(crate) fn kmeans<'py>(
-    py: Python<'py>,
-    rows: Matrix<'py>,
-    count: usize,
-    seed: u64,
-    num_threads: Option<NumThreads>,
-    on_progress: Option<Py<PyAny>>,
-) -> PyResult<Bound<'py, PyArray2<f32>>> {
-    let options = Options {
-        num_threads,
-        on_progress,
-        way_out: "pass a sample of the rows",
-    };
-    let (dim, centroids) = with_rows!(&rows, |rows| {
-        let found = options.run(py, |ctx| lshjoin::kmeans(rows, count, seed, ctx))?;
-        (rows.dim(), found)
-    });
-    let count = centroids.len() / dim;
-    centroids.into_pyarray(py).reshape([count, dim])
 }
 
 /// Numbers for a model of buckets that brings near rows together: the `num_neighbors` nearest of

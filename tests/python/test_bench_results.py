@@ -42,7 +42,7 @@ NOT_MEASURED = {
         "5 ×",  # a setting to start from
         # Arithmetic: k, nb, L, s, c, m and the number of executors stand beside them.
         *("154 GB", "1.2 TB", "3 PB", "0.01 %", "614 GB", "6 GB", "1 %", "3.7 TB"),
-        *("44 TB", "440 GB", "4.1 TB", "41 GB", "1.0 TB", "0.4 TB"),
+        *("44 TB", "440 GB", "5.1 TB", "51 GB", "1.0 TB"),
     ],
 }
 

@@ -15,7 +15,7 @@ pytestmark = [
 ]
 
 # Of 48 kB of vectors: several blocks.
-SHUFFLED = {"broadcastBytes": "0", "blockBytes": "8k"}
+SHUFFLED = {"broadcastBytes": "0", "blockBytes": "24k"}
 
 
 @pytest.fixture
@@ -47,7 +47,9 @@ def test_shuffled_bytes_are_those_of_the_join(spark, rows, shuffled):
     assert plan.rows == (2_000, 2_000)
     assert plan.parts > 1
     assert 1 <= plan.probes <= plan.parts
-    assert 1 < plan.copies[0] < plan.parts
+    assert plan.copies[0] == pytest.approx(1)
+    assert plan.copies[1] == pytest.approx(plan.probes)
+    assert plan.neighbor_bytes == 0
     before = shuffled_bytes(spark)
     joined = model(rows, bucketLength=1.0).approxNearestNeighborsJoin(
         rows, rows, 10, recall=0.8, idCol="id"
@@ -65,10 +67,9 @@ def test_a_sample_stands_for_all(rows, shuffled):
     some = rows.where("id % 4 = 0")
     plan = plan_knn_join(some, some, 10, idCol="id", recall=0.8, scale=4, cores=4)
     assert plan.rows == whole.rows
-    assert plan.parts == whole.parts
-    # Neighbours in a sample are farther, and so the more often in another part.
-    assert plan.probes >= whole.probes
-    assert whole.vector_bytes <= plan.vector_bytes <= 3 * whole.vector_bytes
+    assert whole.parts / 2 <= plan.parts <= 2 * whole.parts
+    assert whole.probes / 1.5 <= plan.probes <= 1.5 * whole.probes
+    assert whole.vector_bytes / 2 <= plan.vector_bytes <= 3 * whole.vector_bytes
     many = plan_knn_join(some, some, 10, idCol="id", recall=0.8, scale=40, cores=4)
     assert many.rows == (20_000, 20_000)
     assert many.parts > plan.parts
@@ -89,7 +90,7 @@ def test_all_pairs_and_a_broadcast(spark, rows):
     finally:
         reset_way(spark)
     assert (plan.parts, plan.probes) == (1, 1)
-    assert plan.copies[0] == pytest.approx(6)
+    assert plan.copies[0] == pytest.approx(2)
     assert "every row of A meets all of B" in str(plan)
 
 
@@ -99,9 +100,15 @@ def test_ids_of_letters_count(rows, shuffled):
     numbers = plan_knn_join(rows, rows, 10, idCol="id", recall=0.8)
     named = rows.selectExpr("repeat('x', 100) AS id", "features")
     letters = plan_knn_join(named, named, 10, idCol="id", recall=0.8)
-    copies = sum(numbers.copies) * 2_000
+    copies = numbers.copies[1] * 2_000  # as rows that are both sides go once
     assert letters.vector_bytes - numbers.vector_bytes == pytest.approx(100 * copies, rel=1e-3)
-    assert letters.neighbor_bytes > numbers.neighbor_bytes + 1_000 * 2_000
+    # Few queries go to the items, and have their neighbours merged.
+    numbers, letters = (
+        plan_knn_join(table.where("rand(0) < 0.2"), table, 10, idCol="id", recall=0.8)
+        for table in (rows, named)
+    )
+    assert numbers.copies[1] == pytest.approx(1)
+    assert letters.neighbor_bytes > 5 * numbers.neighbor_bytes > 0
 
 
 def test_complaints(rows):

@@ -3,6 +3,7 @@
 from itertools import product
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 shuffle = pytest.importorskip("lshjoin.spark.shuffle")
@@ -39,8 +40,9 @@ def test_rows_of_a_part_meet_in_one_block_of_it(rng):
     across, down = rng.integers(1, 4, (2, PARTS))
     plan = shuffle.Blocks.balanced(across, down, rng.random(PARTS), CLUSTER)
     parts = [lie_in(rng, 2), lie_in(rng, 1)]
-    left = placed(plan.of_left(parts[0], hashes(rng)))
-    right = placed(plan.of_right(parts[1], hashes(rng)))
+    routes = [shuffle.Routes.of(each) for each in parts]
+    left = placed(plan.of_left(routes[0], hashes(rng)))
+    right = placed(plan.of_right(routes[1], hashes(rng)))
     assert not any(at[2] for at in left)
     assert all(at[2] for at in right)
     pairs_compared = compared([at[:2] for at in left], [at[:2] for at in right])
@@ -57,7 +59,7 @@ def test_rows_of_one_side_meet_once_or_as_a_slice_with_itself(rng):
     slices = rng.integers(1, 4, PARTS)
     plan = shuffle.Blocks.balanced(slices, slices, rng.random(PARTS), CLUSTER)
     parts = lie_in(rng, 2)
-    at = placed(plan.of_both(parts, hashes(rng)))
+    at = placed(plan.of_both(shuffle.Routes.of(parts), hashes(rng)))
     assert all(not right for _, block, right in at if plan.is_diagonal(block))
     left, right = (
         [(row, block) for row, block, side in at if side == which] for which in (False, True)
@@ -75,6 +77,18 @@ def test_rows_of_one_side_meet_once_or_as_a_slice_with_itself(rng):
     assert set(pairs) == expected
 
 
+def test_rows_of_one_frame_come_once_to_each_of_their_parts(rng):
+    one = np.ones(PARTS, np.int64)
+    plan = shuffle.Blocks.balanced(one, one, rng.random(PARTS), CLUSTER)
+    counts = rng.integers(1, PARTS, ROWS)
+    parts = [rng.choice(PARTS, count, replace=False) for count in counts]
+    routes = shuffle.Routes(ROWS, np.repeat(np.arange(ROWS), counts), np.concatenate(parts))
+    expected = [
+        (row, part, part != of_row[0]) for row, of_row in enumerate(parts) for part in of_row
+    ]
+    assert placed(plan.of_itself(routes)) == expected
+
+
 def test_keys_lead_to_all_partitions_and_spread_the_work(rng):
     one = np.ones(PARTS, np.int64)
     work = rng.random(PARTS)
@@ -84,3 +98,22 @@ def test_keys_lead_to_all_partitions_and_spread_the_work(rng):
     loads = np.bincount(partition, work, minlength=plan.partitions)
     assert (loads > 0).all()
     assert loads.max() <= max(work.sum() / plan.partitions + work.max(), work.max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_vectors_are_packed_without_loss(rng, dtype):
+    vectors = pytest.importorskip("lshjoin.spark.vectors")
+    integers = rng.integers(-2_000, 2_000, (5, 6)).astype(dtype)
+    singles = rng.standard_normal((7, 6)).astype(np.float32).astype(dtype)
+    whole = rng.standard_normal((3, 6)).astype(dtype)
+    extremes = np.array([[0, -0.0, np.finfo(dtype).max, np.finfo(dtype).tiny, 1e5, 1]], dtype)
+    parts = [integers, singles, whole, extremes]
+    columns = [vectors.packed(part) for part in parts]
+    size = np.dtype(dtype).itemsize
+    assert [len(column[0].as_py()) // 6 for column in columns] == [2, 4, size, size]
+    columns[1] = columns[1].slice(2)
+    parts[1] = singles[2:]
+    back = vectors.unpacked(pa.chunked_array(columns), 6, size)
+    assert back.dtype == dtype
+    assert back.tobytes() == np.concatenate(parts).tobytes()
+    assert vectors.unpacked(pa.chunked_array([], pa.binary()), 6, size).shape == (0, 6)

@@ -5,8 +5,8 @@
 //! tell well enough which centroid is near.
 
 use lshjoin_kernels::{
-    Isa, LeftPanel, Quantised, RightPanel, Rows, Scalar, code_distances2, decode, each_near_least,
-    least, memory, sum_codes,
+    Isa, LeftPanel, Quantised, RightPanel, Rows, code_distances2, decode, each_near_least, least,
+    memory, sum_codes,
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -30,27 +30,6 @@ pub(crate) const BLOCK: usize = 32;
 
 /// How an out-of-memory error names them.
 pub(crate) const CENTROIDS: &str = "centroids and their sample";
-
-/// The centroids of at most `count` clusters of rows, row-major; near ones follow each other, mostly.
-///
-/// By Lloyd's algorithm (1982), from random rows on, some rounds of it, with distances by 8-bit codes.
-///
-/// # Errors
-/// When a value is NaN, or the run is cancelled.
-pub fn kmeans<T: Scalar>(
-    rows: Rows<'_, T>,
-    count: usize,
-    seed: u64,
-    ctx: &Context,
-) -> Result<Vec<f32>> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let codes = Quantised::new(rows, ctx.isa())?;
-    let all: Vec<u32> = memory::collect(0..codes.len() as u32, ROW_NUMBERS)?;
-    let centroids = Centroids::learn(&codes, &all, count, (seed, 0), ctx)?;
-    Ok(centroids.into_values())
-}
 
 /// Centroids; near ones have near numbers, mostly.
 pub(crate) struct Centroids {

@@ -105,7 +105,6 @@ impl ListOffsets {
     }
 
     /// The list of the row of this internal id.
-    #[cfg(test)]
     pub(crate) fn list_of(&self, id: u32) -> u32 {
         let after = self.0.partition_point(|&start| start <= id as usize);
         after as u32 - 1

@@ -6,7 +6,7 @@ widened to float32. Long calls release the GIL, let Ctrl-C through, and call
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -244,16 +244,6 @@ def check_plan(text: str) -> tuple[str, str | None]:
     """The plan in the engine's own words, which are the same for equal plans, and what is predicted
     of it."""
 
-def kmeans(
-    rows: Matrix,
-    count: int,  # fewer where there are no more rows
-    *,
-    seed: int,  # 64 bits
-    num_threads: int | None = None,
-    on_progress: Progress = None,
-) -> NDArray[np.float32]:
-    """Centroids, (count, dim)."""
-
 def suggest(
     rows: Matrix,
     *,
@@ -357,6 +347,46 @@ Rows = NDArray[np.float32]  # 2-D, C-contiguous
 Ids = NDArray[np.int64]  # 1-D, contiguous
 Nearest = tuple[NDArray[np.float32], NDArray[np.int64], str]  # the report as JSON
 Within = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
+
+class ListRouter:
+    """Parts of neighbouring lists, and the margin with which rows probe them. Immutable."""
+
+    @staticmethod
+    def learn(
+        queries: Matrix | None,  # samples of both sides; None: the items with themselves
+        items: Matrix,
+        parts: int,  # at most
+        *,
+        metric: str,
+        k: int,  # neighbours of a query in the sample, the recall of which is asked for
+        recall: float,
+        probing: Literal["queries", "items"],  # the side that goes to more than one part
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> ListRouter: ...
+    @staticmethod
+    def from_bytes(bytes: bytes) -> ListRouter: ...
+    @property
+    def parts(self) -> int: ...
+    def homes(
+        self,
+        rows: Matrix,
+        side: Literal["queries", "items"],
+        *,
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> NDArray[np.int64]:
+        """The part in which each row is at home, that of its nearest list."""
+
+    def probes(
+        self,
+        rows: Matrix,
+        side: Literal["queries", "items"],
+        *,
+        num_threads: int | None = None,
+        on_progress: Progress = None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Row numbers, rising, and parts: for each row that in which it is at home, then others."""
 
 class Index:
     """Items by list, with codes and ids. OSError and ValueError name the file."""

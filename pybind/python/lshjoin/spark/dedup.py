@@ -22,7 +22,7 @@ from lshjoin.base.checks import to_radius
 from lshjoin.spark.components import connected_components
 from lshjoin.spark.pairs import check_free, with_ids
 from lshjoin.spark.rows import Batches, block_bytes, naming_rows, quoted, threads
-from lshjoin.spark.shuffle import Blocks, Cluster, Ints, by_block, exchanged
+from lshjoin.spark.shuffle import Blocks, Cluster, Ints, Routes, by_block, exchanged
 from lshjoin.spark.sides import Side, Vectors, routed
 
 if TYPE_CHECKING:
@@ -126,10 +126,10 @@ def _stars(side: Side, id_col: str, radius: float, metric: Metric) -> DataFrame:
     )
     blocks = Blocks.balanced(np.array([slices]), np.array([slices]), np.ones(1), cluster)
 
-    vectors = side.vectors
+    vectors = side.packed
 
-    def one_part(rows: Matrix) -> Ints:
-        return np.zeros((len(rows), 1), np.int64)
+    def blocks_of(rows: Matrix, hashes: Ints) -> pa.ListArray:
+        return blocks.of_both(Routes.of(np.zeros((len(rows), 1), np.int64)), hashes)
 
     def join(batches: Batches) -> Batches:
         for block, lefts, rights in by_block(batches):
@@ -141,7 +141,7 @@ def _stars(side: Side, id_col: str, radius: float, metric: Metric) -> DataFrame:
                 {"a": ids.take(pa.array(ends)), "b": ids.take(pa.array(centres[ends]))}
             ).to_batches()
 
-    everywhere = routed(side, [id_col], one_part, blocks.of_both)
+    everywhere = routed(side, [id_col], blocks_of, hashed=False)
     spark_type = side.rows.schema[id_col].dataType
     schema = StructType().add("a", spark_type).add("b", spark_type)
     return exchanged(everywhere, None, blocks).mapInArrow(join, schema)

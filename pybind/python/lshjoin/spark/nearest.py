@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,10 +27,10 @@ from pyspark.sql.types import (
 )
 
 from lshjoin.arrays.knn import knn_join
-from lshjoin.arrays.neighbors import NearestMetric, Neighbors
+from lshjoin.arrays.neighbors import Neighbors
 from lshjoin.spark.hashing import Functions, Hasher
 from lshjoin.spark.pairs import Ids, Structs, check_free
-from lshjoin.spark.parts import Plan, plan_parts
+from lshjoin.spark.parts import Plan, Search, Which, plan_parts
 from lshjoin.spark.rows import (
     HASH,
     HIGH,
@@ -86,15 +87,6 @@ def nearest_to_key(
     field = StructField(dist_col, DoubleType(), nullable=False)
     schema = with_field(hasher.hashed_schema(dataset.schema), field)
     return map_in_arrow(dataset, search, schema).orderBy(quoted(dist_col)).limit(k)
-
-
-@dataclass(frozen=True)
-class Search:
-    """What every left row wants of the right rows."""
-
-    k: int
-    recall: float  #: the share of the true neighbours
-    metric: NearestMetric = "euclidean"
 
 
 @dataclass(frozen=True)
@@ -163,14 +155,14 @@ def nearest_ids(left: Side, right: Side, search: Search, ids: Ids, nested: bool)
         schema = known.schema(left.rows.schema, right.rows.schema)
         found = _broadcast(left, right, search, known.lists, schema)
     else:
-        # Of rows with the same id each has neighbours of its own.
-        known = Known(known.left | _RIGHT, known.right)
+        if plan.merges:  # of rows with the same id each has neighbours of its own
+            known = Known(known.left | _RIGHT, known.right)
         found = _found(left, right, search, plan, known, ids.id_col)
     if nested:
         return found.select(
             id_a,
             F.transform(
-                _NEIGHBORS,
+                F.sort_array(_NEIGHBORS),
                 lambda at: F.struct(at[id_b].alias(id_b), at[_DISTANCE].alias(ids.dist_col)),
             ).alias(_NEIGHBORS),
         )
@@ -185,7 +177,7 @@ def planned(left: Side, right: Side, search: Search) -> Plan | None:
     if items.bytes <= broadcast_bytes(right.rows) and items.rows <= _FEW_ITEMS:
         return None
     queries = items if right.rows is left.rows else left.size()
-    return plan_parts(left, right, queries, items, search.recall, search.metric)
+    return plan_parts(left, right, queries, items, search)
 
 
 def _broadcast(
@@ -229,22 +221,34 @@ def _found(
     left: Side, right: Side, search: Search, plan: Plan, known: Known, *carried: str
 ) -> DataFrame:
     """The nearest right rows of each left one, by what both are known by."""
-    routed_left = routed(left, carried, plan.of_queries, plan.blocks.of_left)
-    routed_right = routed(right, carried, plan.of_items, plan.blocks.of_right)
-    vectors, inside = (left.vectors, right.vectors), replace(search, recall=plan.recall)
+    hashed = HIGH in known.left
+
+    def of_side(side: Side, which: Which) -> DataFrame:
+        blocks_of = partial(plan.blocks_of, which=which)
+        return routed(side, carried, blocks_of, hashed=hashed)
+
+    routed_left = of_side(left, "items" if plan.itself else "queries")
+    routed_right = None if plan.itself else of_side(right, "items")
+    vectors, inside = (left.packed, right.packed), replace(search, recall=plan.recall)
+    itself = plan.itself
 
     def join(batches: Batches) -> Batches:
         for _, lefts, rights in by_block(batches):
+            if itself:
+                rights = pa.concat_tables([lefts, rights])
             if len(lefts) == 0 or len(rights) == 0:
                 continue
-            queries, items = _with_copies(lefts), _with_copies(rights)
-            if _COPY not in known.left:
-                queries = queries.filter(pc.field(_COPY) == 1)
-            yield from known.lists(queries, items, _nearest(queries, items, vectors, inside))
+            if hashed:
+                lefts, rights = _with_copies(lefts), _with_copies(rights)
+                if _COPY not in known.left:
+                    lefts = lefts.filter(pc.field(_COPY) == 1)
+            yield from known.lists(lefts, rights, _nearest(lefts, rights, vectors, inside))
 
-    schema = known.schema(*(_with_copy(side.schema) for side in (routed_left, routed_right)))
-    found = exchanged(routed_left, routed_right, plan.blocks).mapInArrow(join, schema)
-    if plan.replicas == 1:
+    schemas = [_with_copy(side.schema) for side in (routed_left, routed_right or routed_left)]
+    found = exchanged(routed_left, routed_right, plan.blocks).mapInArrow(
+        join, known.schema(*schemas)
+    )
+    if not plan.merges:
         return found
     merged = F.sort_array(F.flatten(F.collect_list(_NEIGHBORS)))
     return found.groupBy(*known.left).agg(F.slice(merged, 1, search.k).alias(_NEIGHBORS))

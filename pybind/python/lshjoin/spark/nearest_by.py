@@ -8,8 +8,9 @@ from pyspark.sql import functions as F
 
 from lshjoin.arrays.neighbors import Metric, NearestMetric
 from lshjoin.base.checks import at_least_one, to_recall
-from lshjoin.spark.nearest import Search, nearest_rows
+from lshjoin.spark.nearest import nearest_rows
 from lshjoin.spark.pairs import Structs
+from lshjoin.spark.parts import Search
 from lshjoin.spark.rows import distinctly_named, quoted
 from lshjoin.spark.sides import Side, Vectors
 from lshjoin.spark.stages import MOST_ROWS

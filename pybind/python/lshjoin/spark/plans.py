@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, SupportsIndex, get_args
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from lshjoin.arrays.knn import plan_knn_join as plan_of_arrays
 from lshjoin.arrays.neighbors import Metric, NearestMetric
 from lshjoin.base.checks import at_least_one, to_float, to_recall
-from lshjoin.spark.nearest import Search, planned
+from lshjoin.spark.nearest import planned
 from lshjoin.spark.pairs import with_ids
+from lshjoin.spark.parts import Plan, Search, Which
 from lshjoin.spark.rows import Size
-from lshjoin.spark.shuffle import Cluster, Ints
+from lshjoin.spark.shuffle import Cluster
 from lshjoin.spark.sides import Side
 from lshjoin.spark.stages import MOST_ROWS
+from lshjoin.spark.vectors import packed
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -51,10 +51,11 @@ class KnnJoinPlan:
     """What ``approxNearestNeighborsJoin`` with ``idCol`` will do, and take."""
 
     rows: tuple[int, int]  #: of the two sides
-    #: Around the centroids of a coarse quantiser; 1 where each row of A meets all of B, 0 where B
+    #: Of neighbouring lists of a coarse quantiser; 1 where each row of A meets all of B, 0 where B
     #: goes to every task and nothing is shuffled.
     parts: int
-    probes: int  #: parts that a row of A is sent to
+    #: Parts that a row is sent to, on average: one of A or of B, whose other side goes to one each.
+    probes: float
     blocks: int  #: pieces of work: a part, or a slice of A with one of B in it
     partitions: int  #: of the shuffle: at most ``spark.sql.shuffle.partitions``
     copies: tuple[float, float]  #: blocks that a row of either side is sent to, on average
@@ -67,7 +68,7 @@ class KnnJoinPlan:
     def __str__(self) -> str:
         """A line for each number."""
         a, b = self.rows
-        where = f"{self.parts:,} parts, of which a row of A is sent to {self.probes:,}"
+        where = f"{self.parts:,} parts, of which a row is sent to {self.probes:.1f}"
         if self.parts < 2:
             where = "every row of A meets all of B" if self.parts else "B goes to every task"
         return (
@@ -96,7 +97,7 @@ def plan_knn_join(
 ) -> KnnJoinPlan:
     """What ``approxNearestNeighborsJoin`` with ``idCol`` will move and take, from a sample.
 
-    Small jobs count the rows and collect some 20,000 of either side, as the join itself does first.
+    Small jobs count the rows and collect tens of thousands, as the join itself does first.
     The plan is the one that it would follow with the settings of this session; then the sample is
     sent where that plan sends rows, and what comes to each block is multiplied to all rows.
 
@@ -166,29 +167,36 @@ def plan_knn_join(
     rows = sizes[0].rows, sizes[1].rows
     if plan is None:
         seconds = float(cost.seconds(*np.array(rows, np.float64))) / slots
-        return KnnJoinPlan(rows, 0, 0, 0, 0, (0.0, 0.0), 0, 0, 0, slots, seconds)
+        return KnnJoinPlan(rows, 0, 0.0, 0, 0, (0.0, 0.0), 0, 0, 0, slots, seconds)
 
-    blocks = plan.blocks
-    count = len(blocks.keys)
-    queries = _in_blocks(blocks.of_left, plan.of_queries(samples[0]), count, rows[0])
-    items = _in_blocks(blocks.of_right, plan.of_items(samples[1]), count, rows[1])
+    count, parts = len(plan.blocks.keys), len(plan.blocks.down)
+    queries, items = (
+        _in_blocks(plan, sampled, which, count, side_rows)
+        for sampled, which, side_rows in zip(samples, get_args(Which), rows, strict=True)
+    )
+    sent = np.zeros(count) if plan.itself else queries, items
+    probing = samples[get_args(Which).index(plan.probing)]
+    routes = plan.routes(probing, plan.probing)
     # Of an id the letters, where it has some: the rest counts as a number.
     ids = [side.size().bytes / side.size().rows - side.row_bytes for side in (left, right)]
-    vectors = queries * (left.row_bytes + ids[0] + _BYTES_OF_ROW)
-    vectors += items * (right.row_bytes + ids[1] + _BYTES_OF_ROW)
+    row_bytes = [packed(sampled).nbytes / len(sampled) for sampled in samples]
+    vectors = sum(
+        side * (of_row + of_id + _BYTES_OF_ROW)
+        for side, of_row, of_id in zip(sent, row_bytes, ids, strict=True)
+    )
     neighbors = queries * (k * (_BYTES_OF_NEIGHBOR + ids[1]) + ids[0] + _BYTES_OF_ROW)
-    if plan.replicas == 1:  # then there is nothing to merge
+    if not plan.merges:
         neighbors[:] = 0
     work = cost.seconds(queries, items) + (vectors + neighbors) / _BYTES_A_SECOND
-    tasks = min(slots, blocks.partitions)
+    tasks = min(slots, plan.blocks.partitions)
     return KnnJoinPlan(
         rows=rows,
-        parts=len(blocks.down),
-        probes=plan.probes,
+        parts=parts,
+        probes=len(routes.row) / routes.rows,
         blocks=count,
-        partitions=blocks.partitions,
+        partitions=plan.blocks.partitions,
         copies=(float(queries.sum()) / rows[0], float(items.sum()) / rows[1]),
-        block_bytes=int((queries * left.row_bytes + items * right.row_bytes).max()),
+        block_bytes=int((sent[0] * row_bytes[0] + sent[1] * row_bytes[1]).max()),
         vector_bytes=int(vectors.sum()),
         neighbor_bytes=int(neighbors.sum()),
         cores=slots,
@@ -253,13 +261,14 @@ class _Cost:
         return self.of_query * queries * (items / self.items) ** self.growth
 
 
-def _in_blocks(
-    blocks_of: Callable[[Ints, Ints], pa.ListArray], parts: Ints, count: int, rows: int
-) -> Rows:
-    """Rows that come to each block, by where those of a sample go, which lie in these parts."""
-    hashes = np.random.default_rng(0).integers(2**62, size=len(parts))
-    went = blocks_of(parts, hashes).flatten().field("block").to_numpy()
-    return np.bincount(went, minlength=count) * (rows / len(parts))
+def _in_blocks(plan: Plan, sampled: Matrix, which: Which, count: int, rows: int) -> Rows:
+    """Rows that come to each block, by where those of a sample go."""
+    hashes = np.random.default_rng(0).integers(2**62, size=len(sampled))
+    went = plan.blocks_of(sampled, hashes, which).flatten()
+    blocks = went.field("block").to_numpy()
+    if plan.itself and which == "queries":  # rows that are not at home in a block are items there
+        blocks = blocks[~went.field("right").to_numpy(zero_copy_only=False)]
+    return np.bincount(blocks, minlength=count) * (rows / len(sampled))
 
 
 def _size(count: int) -> str:

@@ -58,6 +58,26 @@ class Cluster:
 
 
 @dataclass(frozen=True)
+class Routes:
+    """The parts that rows go to: pairs of a row, rising, and a part."""
+
+    rows: int
+    row: Ints
+    part: Ints  #: the first of each row is that in which it is at home
+
+    @classmethod
+    def of(cls, parts: Ints) -> Routes:
+        """Of the parts (rows, n) of rows."""
+        return cls(len(parts), np.repeat(np.arange(len(parts)), parts.shape[1]), parts.ravel())
+
+    def repeated(self, times: Ints) -> tuple[Ints, Ints, Ints]:
+        """Row, part, and which time it is, as often as ``times`` says of each part."""
+        counts = times[self.part]
+        nth = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.repeat(self.row, counts), np.repeat(self.part, counts), nth
+
+
+@dataclass(frozen=True)
 class Blocks:
     """The blocks of all parts, numbered part by part, and where each is joined."""
 
@@ -98,26 +118,35 @@ class Blocks:
         part = self.part_of(block)
         return block - int(self.first[part]) in range(0, self.down[part] ** 2, self.down[part] + 1)
 
-    def of_left(self, parts: Ints, hashes: Ints) -> pa.ListArray:
-        """The blocks of left rows, which lie in ``parts`` (rows, n) and have these ``hashes``."""
-        row, part, nth = _repeated(parts, self.down)
-        return self._column(len(parts), row, part, hashes[row] % self.across[part], nth, False)
+    def of_left(self, routes: Routes, hashes: Ints) -> pa.ListArray:
+        """The blocks of left rows, which have these ``hashes``."""
+        row, part, nth = routes.repeated(self.down)
+        return self._column(routes.rows, row, part, hashes[row] % self.across[part], nth, False)
 
-    def of_right(self, parts: Ints, hashes: Ints) -> pa.ListArray:
+    def of_right(self, routes: Routes, hashes: Ints) -> pa.ListArray:
         """The blocks of right rows."""
-        row, part, nth = _repeated(parts, self.across)
-        return self._column(len(parts), row, part, nth, hashes[row] % self.down[part], True)
+        row, part, nth = routes.repeated(self.across)
+        return self._column(routes.rows, row, part, nth, hashes[row] % self.down[part], True)
 
-    def of_both(self, parts: Ints, hashes: Ints) -> pa.ListArray:
+    def of_both(self, routes: Routes, hashes: Ints) -> pa.ListArray:
         """The blocks of rows that are joined with each other, ``across`` and ``down`` being equal.
 
         Slices i < j share one block, in which the rows of i are left and those of j right.
         """
-        row, part, nth = _repeated(parts, self.down)
+        row, part, nth = routes.repeated(self.down)
         own = hashes[row] % self.across[part]
         return self._column(
-            len(parts), row, part, np.minimum(own, nth), np.maximum(own, nth), own > nth
+            routes.rows, row, part, np.minimum(own, nth), np.maximum(own, nth), own > nth
         )
+
+    def of_itself(self, routes: Routes) -> pa.ListArray:
+        """The blocks of rows that are both sides, where each part is one block.
+
+        They are left rows of the part in which they are at home, and right rows of others.
+        """
+        away = np.append(-1, routes.row)[:-1] == routes.row
+        none = np.zeros_like(routes.row)
+        return self._column(routes.rows, routes.row, routes.part, none, none, away)
 
     def _column(
         self,
@@ -137,15 +166,6 @@ class Blocks:
                 [pa.array(each) for each in fields], ["key", "block", "right"]
             ),
         )
-
-
-def _repeated(parts: Ints, times: Ints) -> tuple[Ints, Ints, Ints]:
-    """For each row and part of it, as often as the part says: row, part, and which time it is."""
-    part = parts.ravel()
-    counts = times[part]
-    row = np.repeat(np.arange(len(parts)), parts.shape[1])
-    nth = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(row, counts), np.repeat(part, counts), nth
 
 
 def routed_schema(schema: StructType) -> StructType:

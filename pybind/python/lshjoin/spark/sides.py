@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import functions as F
+from pyspark.sql.types import BinaryType, StructField
 
 from lshjoin.spark.rows import (
     BLOCKS,
@@ -24,9 +25,18 @@ from lshjoin.spark.rows import (
     quoted,
     sample,
     size,
+    with_column,
+    with_field,
 )
 from lshjoin.spark.shuffle import Ints, routed_schema
-from lshjoin.spark.vectors import check_finite, dimension, matrix, value_bytes
+from lshjoin.spark.vectors import (
+    check_finite,
+    dimension,
+    matrix,
+    packed,
+    unpacked,
+    value_bytes,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -53,6 +63,17 @@ class Vectors:
 
 
 @dataclass(frozen=True)
+class PackedVectors(Vectors):
+    """The same on its way: packed, of so many bytes a value before."""
+
+    value_bytes: int
+
+    def read(self, table: pa.Table) -> Matrix:
+        """The vectors of the rows."""
+        return unpacked(table.column(self.name), self.dim, self.value_bytes)
+
+
+@dataclass(frozen=True)
 class Side:
     """A data frame, and the column of its vectors."""
 
@@ -70,14 +91,32 @@ class Side:
         """Bytes of a vector on its way."""
         return self.vectors.dim * value_bytes(self.rows, self.vectors.name)
 
+    @property
+    def packed(self) -> PackedVectors:
+        """The vectors on their way."""
+        name, dim = self.vectors.name, self.vectors.dim
+        return PackedVectors(name, dim, value_bytes(self.rows, name))
+
     def size(self) -> Size:
         """How large it is, counted by a job."""
         return size(self.rows, self.row_bytes)
 
     def sample(self, measured: Size, rows: int) -> Matrix:
-        """The vectors of about so many rows."""
-        some = collect(sample(self.rows.select(quoted(self.vectors.name)), measured, rows))
-        return np.empty((0, self.vectors.dim)) if some is None else self.vectors.read(some)
+        """The vectors of about so many rows.
+
+        Without those that hold NaN or infinity: the task that comes upon one names its row.
+        """
+        named = self.rows.select(*map(quoted, [self.vectors.name, *self.naming()]))
+        some = collect(sample(named, measured, rows))
+        if some is None:
+            return np.empty((0, self.vectors.dim))
+        vectors = self.vectors.read(some)
+        return vectors[np.isfinite(vectors).all(axis=1)]
+
+    def naming(self) -> list[str]:
+        """One plain column, if there is one, for errors to name."""
+        plain = plain_columns(self.rows.schema)
+        return [name for name in plain if name != self.vectors.name][:1]
 
     def hashes(self, *columns: str) -> tuple[Column, Column]:
         """128 bits of a vector, and of what else is in these columns.
@@ -92,32 +131,37 @@ class Side:
 def routed(
     side: Side,
     carried: Sequence[str],
-    parts_of: Callable[[Matrix], Ints],
-    blocks_of: Callable[[Ints, Ints], pa.ListArray],
+    blocks_of: Callable[[Matrix, Ints], pa.ListArray],
+    *,
+    hashed: bool,
 ) -> DataFrame:
-    """Vectors and the columns that are carried, the two hashes of both, and where they go."""
+    """Packed vectors and the columns that are carried, and where they go.
+
+    With the two hashes of both, where rows are known by these.
+    """
     vectors = side.vectors
 
     def route(batches: Batches) -> Batches:
         for batch in batches:
             rows = pa.Table.from_batches([batch])
-            named = rows.drop_columns([HIGH, LOW, HASH])
+            named = rows.drop_columns(hash_columns)
             found = vectors.read(named)
             with naming_rows(named, vectors.name):
                 check_finite(found)
-            blocks = blocks_of(parts_of(found), rows.column(HASH).to_numpy())
-            yield from rows.select(columns).append_column(BLOCKS, blocks).to_batches()
+            blocks = blocks_of(found, rows.column(HASH).to_numpy())
+            packed_rows = with_column(rows.select(columns), vectors.name, packed(found))
+            yield from packed_rows.append_column(BLOCKS, blocks).to_batches()
 
     kept = [vectors.name, *carried]
-    columns = [*kept, HIGH, LOW, HASH]
-    # One plain column goes as far as to here, for errors to name.
-    named = [name for name in plain_columns(side.rows.schema) if name not in kept]
     high, low = side.hashes(*carried)
+    hashes = {HIGH: high, LOW: low, HASH: high} if hashed else {HASH: high}
+    hash_columns = list(hashes)
+    columns = [*kept, *hash_columns]
     rows = side.rows.select(
         *map(quoted, kept),
-        *map(quoted, [] if carried else named[:1]),
-        high.alias(HIGH),
-        low.alias(LOW),
-        high.alias(HASH),
+        *map(quoted, [] if carried else side.naming()),
+        *(column.alias(name) for name, column in hashes.items()),
     )
-    return map_in_arrow(rows, route, routed_schema(rows.select(*map(quoted, columns[:-1])).schema))
+    schema = rows.select(*map(quoted, columns[:-1])).schema
+    schema = with_field(schema, StructField(vectors.name, BinaryType(), nullable=False))
+    return map_in_arrow(rows, route, routed_schema(schema))

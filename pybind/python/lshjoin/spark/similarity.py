@@ -39,6 +39,7 @@ from lshjoin.spark.shuffle import (
     Blocks,
     Cluster,
     Ints,
+    Routes,
     by_block,
     exchanged,
     routed_schema,
@@ -189,7 +190,7 @@ def _routed(
     hasher: Hasher[Functions],
     dataset: DataFrame,
     ranges: Ranges,
-    blocks_of: Callable[[Ints, Ints], pa.ListArray],
+    blocks_of: Callable[[Routes, Ints], pa.ListArray],
 ) -> DataFrame:
     def route(batches: Batches) -> Batches:
         for batch in batches:
@@ -198,7 +199,7 @@ def _routed(
             ids = hasher.ids(rows)
             rows = hasher.hashed(rows, ids).append_column(HASH, hashes)
             parts = ranges.parts(_buckets(ids))
-            rows = rows.append_column(BLOCKS, blocks_of(parts, hashes.to_numpy()))
+            rows = rows.append_column(BLOCKS, blocks_of(Routes.of(parts), hashes.to_numpy()))
             yield from rows.to_batches()
 
     hashed = dataset.withColumn(HASH, content_hash(dataset, hasher.features))

@@ -13,9 +13,10 @@ from lshjoin import engine
 from lshjoin.base.checks import at_least_one, to_recall
 from lshjoin.frames.storage import dense_rows
 from lshjoin.spark.hashing import Projections
-from lshjoin.spark.nearest import Search, nearest_ids, nearest_rows
+from lshjoin.spark.nearest import nearest_ids, nearest_rows
 from lshjoin.spark.pairs import Ids, Structs
 from lshjoin.spark.params import BucketLengthParam, VectorLSHParams
+from lshjoin.spark.parts import Search
 from lshjoin.spark.sides import Side, Vectors
 from lshjoin.spark.stages import LSH, MOST_ROWS, LSHModel
 from lshjoin.spark.vectors import dimension, value_bytes

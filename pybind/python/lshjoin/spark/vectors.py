@@ -95,6 +95,44 @@ def matrix(column: pa.ChunkedArray, name: str, dim: int) -> Matrix:
     return _with_sparse(column, types.to_numpy(), name, dim)
 
 
+def packed(vectors: Matrix) -> pa.Array:
+    """Vectors as bytes, in the narrowest type that holds all their values: half precision, say.
+
+    Spark moves bytes at once, and numbers of a list one by one.
+    """
+    for dtype in (np.float16, np.float32):
+        with np.errstate(over="ignore"):
+            narrow = vectors.astype(dtype)
+        if vectors.dtype.itemsize > narrow.itemsize and (narrow == vectors).all():
+            vectors = narrow
+            break
+    size = vectors.shape[1] * vectors.itemsize
+    offsets = np.arange(len(vectors) + 1, dtype=np.int32) * np.int32(size)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(vectors))]
+    return pa.Array.from_buffers(pa.binary(), len(vectors), buffers)
+
+
+def unpacked(column: pa.ChunkedArray, dim: int, value_bytes: int) -> Matrix:
+    """Vectors that :func:`packed` gave, of so many bytes a value, in the type that they had."""
+    vectors = np.empty((len(column), dim), f"f{value_bytes}")
+    lengths = pc.binary_length(column).to_numpy()
+    for width in np.unique(lengths):
+        of_width = lengths == width
+        some = column if of_width.all() else column.filter(pa.array(of_width))
+        data = [_bytes(chunk) for chunk in some.chunks]
+        vectors[of_width] = np.concatenate(data).view(f"f{width // dim}").reshape(-1, dim)
+    return vectors
+
+
+def _bytes(column: pa.Array) -> NDArray[np.uint8]:
+    """What the values of a column of bytes without nulls hold, one after the other."""
+    _, offsets, data = column.buffers()
+    large = pa.types.is_large_binary(column.type)
+    ends = np.frombuffer(offsets, np.int64 if large else np.int32)
+    start, stop = ends[column.offset], ends[column.offset + len(column)]
+    return np.frombuffer(data, np.uint8)[start:stop]
+
+
 def check_finite(vectors: Matrix, of: str = "") -> None:
     """Refuses NaN and infinity in the words of the engine, where it is not asked itself."""
     bad = np.argwhere(~np.isfinite(vectors))
