@@ -98,17 +98,18 @@ struct Space {
 }
 
 impl Space {
-    fn of<T: Scalar>(items: Rows<'_, T>, metric: Metric) -> Self {
-        let values = items.values().iter().map(|value| value.to_f64().abs());
+    fn of<T: Scalar>(items: Rows<'_, T>, metric: Metric) -> Result<Self> {
+        let values = items.values()?;
+        let values = values.iter().map(|value| value.to_f64().abs());
         let exponent = exponent_of(values.fold(0.0, f64::max));
         let factor = 2_f64.powi(-exponent.clamp(-EXPONENTS, EXPONENTS));
-        let rows = (0..items.len()).map(|row| norm(items.row(row), factor));
-        Self {
+        let rows = (0..items.len()).map(|row| norm(&items.row(row), factor));
+        Ok(Self {
             metric,
             dim: items.dim(),
             factor,
             longest: rows.fold(0.0, f64::max),
-        }
+        })
     }
 
     fn width(&self) -> usize {
@@ -146,7 +147,7 @@ impl Space {
             let row = rows.row(row);
             let mut factor = self.factor;
             if self.metric == Metric::InnerProduct {
-                let norm = norm(row, factor);
+                let norm = norm(&row, factor);
                 match side {
                     JoinSide::Queries if norm > 0.0 => factor *= self.longest / norm,
                     JoinSide::Queries => {}
@@ -156,7 +157,7 @@ impl Space {
                     }
                 }
             }
-            for (to, value) in to.iter_mut().zip(row) {
+            for (to, value) in to.iter_mut().zip(row.iter()) {
                 *to = (value.to_f64() * factor).clamp(-MOST, MOST) as f32;
             }
         });
@@ -216,7 +217,7 @@ impl ListRouter {
         positive("k", near.0)?;
         check_recall("recall", near.1)?;
         positive("the number of items", items.len())?;
-        let space = Space::of(items, metric);
+        let space = Space::of(items, metric)?;
         let values = space.rows(items, JoinSide::Items, ctx)?;
         let items = Rows::new(&values, space.width())?;
         let grid = Grid::of(items, space.metric_of_lists(), ctx)?;
@@ -687,7 +688,7 @@ mod tests {
             queries
                 .row(query)
                 .iter()
-                .zip(items.row(item))
+                .zip(items.row(item).iter())
                 .map(|(x, y)| x * y)
                 .sum()
         };
