@@ -125,11 +125,17 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         Distinct { kept, positions }: Distinct,
         ctx: &Context,
     ) -> Result<Self> {
-        // Of the rows that take part: a million equal ones would outweigh all others.
-        let step = kept.len().div_ceil(SAMPLED).max(1);
-        let sample: Vec<u32> = kept.iter().copied().step_by(step).collect();
-        let sample = rows.gather(&sample)?;
-        let grid = Grid::of(Rows::new(&sample, rows.dim())?, metric, ctx)?;
+        let grid = match rows.are_integers() {
+            // The same for all of them.
+            true => Grid::of(rows.slice(0..rows.len().min(SAMPLED)), metric, ctx)?,
+            // Of the rows that take part: a million equal ones would outweigh all others.
+            false => {
+                let step = kept.len().div_ceil(SAMPLED).max(1);
+                let sample: Vec<u32> = kept.iter().copied().step_by(step).collect();
+                let sample = rows.gather(&sample)?;
+                Grid::of(Rows::new(&sample, rows.dim())?, metric, ctx)?
+            }
+        };
         let mut side = Self::without_codes("items", rows, metric, ctx)?;
         side.order = Some((kept, positions));
         side.quantise(Some((grid.centre.as_deref(), Some(grid.scale))), ctx)?;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     base::isa::Isa,
-    rows::{matrix::Rows, scalar::Scalar},
+    rows::{matrix::Rows, narrow::Narrow, scalar::Scalar},
     simd::dispatch::dispatch,
 };
 
@@ -27,6 +27,10 @@ const SHARE: f64 = 0.99;
 const CENTRED: usize = 101;
 const FINER: f64 = 0.75;
 
+/// Unsigned integers of 8 bits are counted from here, so as to fit codes (but for 255, whose row has
+/// twice the scale).
+const MIDDLE: f64 = 127.0;
+
 /// The scale that fits nearly all of a sample of rows.
 ///
 /// It has 16 significant bits, so that its products with codes are exact in single precision.
@@ -34,8 +38,12 @@ const FINER: f64 = 0.75;
 pub struct CommonScale(pub(super) f64);
 
 impl CommonScale {
-    /// The scale for rows like these less a centre.
+    /// The scale for rows like these less a centre. That of 8-bit integers is 1: less a centre of whole
+    /// numbers, they are then their own codes, and nothing is left out.
     pub fn of<T: Scalar>(rows: Rows<'_, T>, centre: Option<&[T]>, isa: Isa) -> Self {
+        if rows.are_integers() && largest_code(rows.dim()) >= MIDDLE {
+            return Self(1.0);
+        }
         Self(dispatch(isa, ScaleOf { rows, centre }))
     }
 
@@ -76,6 +84,11 @@ impl CommonScale {
 pub fn centre_of<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Option<Vec<T>> {
     if rows.is_empty() {
         return None;
+    }
+    match rows.stored() {
+        Some(Narrow::U8(_)) => return Some(vec![T::from_f64(MIDDLE); rows.dim()]),
+        Some(Narrow::I8(_)) => return None,
+        _ => {}
     }
     let step = rows.len().div_ceil(CENTRED);
     let sample: Vec<_> = (0..rows.len())

@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{matrix::Rows, narrow::Narrow, scalar::Scalar};
+use super::{matrix::Rows, scalar::Scalar};
 use crate::{
     base::{
         error::{KernelError, Result},
@@ -53,8 +53,7 @@ pub fn check_finite<T: Scalar>(rows: Rows<'_, T>, isa: Isa) -> Result<()> {
 /// # Errors
 /// [`KernelError::NotFinite`] or [`KernelError::TooLarge`], whichever comes first.
 pub fn check_within<T: Scalar>(rows: Rows<'_, T>, largest: T, isa: Isa) -> Result<()> {
-    let are_integers = matches!(rows.stored(), Some(Narrow::U8(_) | Narrow::I8(_)));
-    if are_integers && largest >= T::from_f64(f64::from(u8::MAX)) {
+    if rows.are_integers() && largest >= T::from_f64(f64::from(u8::MAX)) {
         return Ok(());
     }
     let of_block = (BLOCK / rows.dim()).max(1);

@@ -101,6 +101,11 @@ impl<'a, T> Rows<'a, T> {
         }
     }
 
+    /// Whether they are integers of 8 bits where they lie.
+    pub fn are_integers(&self) -> bool {
+        matches!(self.stored(), Some(Narrow::U8(_) | Narrow::I8(_)))
+    }
+
     /// All values, row after row, if they are narrower where they lie.
     pub(crate) fn stored(&self) -> Option<Narrow<'a>> {
         match self.values {
