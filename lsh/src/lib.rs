@@ -56,7 +56,7 @@ pub use binary::metric::BinaryMetric;
 pub use index::builder::IndexBuilder;
 pub use index::file_join::{FileJoin, InMemory, OutOfCore};
 pub use index::{Index, IndexInfo};
-pub use ivf::list_router::{JoinSide, ListRouter};
+pub use ivf::{list_router::ListRouter, routing_space::JoinSide};
 pub use lsh::family::{BucketedRandomProjection, CauchyProjection, HashFamily, RandomHyperplanes};
 pub use lsh::minhash::model::MinHashModel;
 pub use lsh::minhash::sets::{Sets, token_index};

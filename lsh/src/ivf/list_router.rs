@@ -8,19 +8,12 @@
 //! where the other is at home, so that no results have to be merged: W. Lu, Y. Shen, S. Chen and
 //! B. C. Ooi, "Efficient processing of k nearest neighbor joins using MapReduce", 2012.)
 
-use std::collections::HashMap;
-
-use lshjoin_kernels::{CommonScale, Rows, Scalar, check_finite, memory};
-use rayon::prelude::*;
-use safetensors::{
-    Dtype, SafeTensors,
-    tensor::{TensorView, serialize},
-};
+use lshjoin_kernels::{Rows, Scalar, memory};
 
 use crate::{
     base::{
         ROW_NUMBERS,
-        check::{check_dimension, check_recall, positive},
+        check::{check_recall, positive},
         context::Context,
         error::{Error, Result},
         metric::Metric,
@@ -30,9 +23,10 @@ use crate::{
         coarse_quantiser::{CoarseQuantiser, QuantiserParts},
         list_distances::CentroidDistances,
         list_offsets::ListOffsets,
+        routing_space::{JoinSide, Space},
     },
     recall::ground_truth::{GroundTruth, Split},
-    vectors::{Vectors, augment::exponent_of, grid::Grid, norms::sum_of_squares},
+    vectors::{Vectors, grid::Grid},
 };
 
 /// Sampled items for each list.
@@ -43,131 +37,21 @@ const SEED: u64 = 0;
 /// Rows of the sample that tell to how many parts a row goes.
 const SAMPLED: usize = 2048;
 
-/// Rows of the sample have values up to 1; larger ones of others count as this.
-const MOST: f64 = 1e6;
-
-/// Exponents of the factor by which values are brought there.
-const EXPONENTS: i32 = 1000;
-
 /// How an out-of-memory error names them.
-const ROUTED: &str = "rows that are routed";
-
-/// A side of a join.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JoinSide {
-    /// The rows that want neighbours.
-    Queries,
-    /// The rows to choose from.
-    Items,
-}
-
-impl JoinSide {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Queries => "queries",
-            Self::Items => "items",
-        }
-    }
-}
+pub(super) const ROUTED: &str = "rows that are routed";
 
 /// Which parts of a join its rows belong to; see [`ListRouter::learn`].
 pub struct ListRouter {
-    space: Space,
-    grid: Grid<f32>,
-    quantiser: CoarseQuantiser,
+    pub(super) space: Space,
+    pub(super) grid: Grid<f32>,
+    pub(super) quantiser: CoarseQuantiser,
     /// What the quantiser is made of, to be saved.
-    learnt: QuantiserParts,
+    pub(super) learnt: QuantiserParts,
     /// The first list of each part.
-    parts: ListOffsets,
+    pub(super) parts: ListOffsets,
     /// How far rows probe, and how many parts at most.
-    margin: f32,
-    most: usize,
-}
-
-/// Where rows are compared with centroids: by Euclidean distance or the cosine, in single precision,
-/// at a scale that the sample tells.
-struct Space {
-    metric: Metric,
-    /// Values of a row as it comes.
-    dim: usize,
-    factor: f64,
-    /// The largest norm of the sampled items. For inner products: items have a value more, by which
-    /// all have this norm, queries are given it, and the nearest then have the largest product (see
-    /// [`augment`](crate::vectors::augment)).
-    longest: f64,
-}
-
-impl Space {
-    fn of<T: Scalar>(items: Rows<'_, T>, metric: Metric) -> Result<Self> {
-        let values = items.values()?;
-        let values = values.iter().map(|value| value.to_f64().abs());
-        let exponent = exponent_of(values.fold(0.0, f64::max));
-        let factor = 2_f64.powi(-exponent.clamp(-EXPONENTS, EXPONENTS));
-        let rows = (0..items.len()).map(|row| norm(&items.row(row), factor));
-        Ok(Self {
-            metric,
-            dim: items.dim(),
-            factor,
-            longest: rows.fold(0.0, f64::max),
-        })
-    }
-
-    fn width(&self) -> usize {
-        self.dim + usize::from(self.metric == Metric::InnerProduct)
-    }
-
-    /// By what rows are compared with centroids: that orders lists nearly as the metric itself does.
-    const fn metric_of_lists(&self) -> Metric {
-        match self.metric {
-            Metric::Cosine => Metric::Cosine,
-            _ => Metric::Euclidean,
-        }
-    }
-
-    /// By what neighbours are found: inner products are distances here.
-    const fn metric_of_rows(&self) -> Metric {
-        match self.metric {
-            Metric::InnerProduct => Metric::Euclidean,
-            metric => metric,
-        }
-    }
-
-    fn rows<T: Scalar>(
-        &self,
-        rows: Rows<'_, T>,
-        side: JoinSide,
-        ctx: &Context,
-    ) -> Result<Vec<f32>> {
-        check_dimension(side.name(), rows, self.dim)?;
-        check_finite(rows, ctx.isa()).map_err(|error| (side.name(), error))?;
-        let width = self.width();
-        let mut values = memory::zeroed(rows.len().saturating_mul(width), ROUTED)?;
-        let to = values.par_chunks_mut(width.max(1)).enumerate();
-        to.for_each(|(row, to)| {
-            let row = rows.row(row);
-            let mut factor = self.factor;
-            if self.metric == Metric::InnerProduct {
-                let norm = norm(&row, factor);
-                match side {
-                    JoinSide::Queries if norm > 0.0 => factor *= self.longest / norm,
-                    JoinSide::Queries => {}
-                    JoinSide::Items => {
-                        let rest = self.longest.powi(2) - norm.powi(2);
-                        to[self.dim] = rest.max(0.0).sqrt() as f32;
-                    }
-                }
-            }
-            for (to, value) in to.iter_mut().zip(row.iter()) {
-                *to = (value.to_f64() * factor).clamp(-MOST, MOST) as f32;
-            }
-        });
-        Ok(values)
-    }
-}
-
-fn norm<T: Scalar>(row: &[T], factor: f64) -> f64 {
-    let values = row.iter().map(|value| value.to_f64() * factor);
-    sum_of_squares(values.map(|value| value.clamp(-MOST, MOST))).sqrt()
+    pub(super) margin: f32,
+    pub(super) most: usize,
 }
 
 /// A query and some of its nearest items, by row.
@@ -415,105 +299,6 @@ impl ListRouter {
             memory::collect(probed.into_iter().flatten(), ROUTED)?,
         ))
     }
-
-    /// What it is made of, for [`ListRouter::from_bytes`]: a safetensors file.
-    ///
-    /// # Errors
-    /// When there is no memory for it.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let space = &self.space;
-        let most = self.most as f64;
-        let numbers = [space.factor, space.longest, f64::from(self.margin), most];
-        let scale = [self.grid.scale.to_bits()];
-        let parts: Vec<u64> = self.parts.starts().collect();
-        let QuantiserParts {
-            groups,
-            lists,
-            starts,
-        } = &self.learnt;
-        let centre = self.grid.centre.as_deref().unwrap_or_default();
-        let tensors = [
-            ("numbers", Dtype::F64, bytemuck::cast_slice(&numbers)),
-            ("scale", Dtype::U32, bytemuck::cast_slice(&scale)),
-            ("parts", Dtype::U64, bytemuck::cast_slice(&parts)),
-            ("groups", Dtype::F32, bytemuck::cast_slice(groups)),
-            ("lists", Dtype::F32, bytemuck::cast_slice(lists)),
-            ("starts", Dtype::U64, bytemuck::cast_slice(starts)),
-            ("centre", Dtype::F32, bytemuck::cast_slice(centre)),
-        ];
-        let tensors = tensors
-            .into_iter()
-            .map(|(name, dtype, bytes): (_, _, &[u8])| {
-                let length = bytes.len() * 8 / dtype.bitsize();
-                Ok((name, TensorView::new(dtype, vec![length], bytes)?))
-            });
-        let metric = ("metric".to_owned(), space.metric.name().to_owned());
-        let of_all = HashMap::from([metric, ("dim".to_owned(), space.dim.to_string())]);
-        let tensors: std::result::Result<Vec<_>, _> = tensors.collect();
-        tensors
-            .and_then(|tensors| serialize(tensors, Some(of_all)))
-            .map_err(damaged)
-    }
-
-    /// From what [`ListRouter::to_bytes`] gave.
-    ///
-    /// # Errors
-    /// When it is anything else, or the run is cancelled.
-    pub fn from_bytes(bytes: &[u8], ctx: &Context) -> Result<Self> {
-        let (_, about) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
-        let about = about.metadata().clone().unwrap_or_default();
-        let said = |name: &str| about.get(name).ok_or_else(|| damaged(name));
-        let tensors = SafeTensors::deserialize(bytes).map_err(damaged)?;
-        let numbers: Vec<f64> = values(&tensors, "numbers")?;
-        let &[factor, longest, margin, most] = &numbers[..] else {
-            return Err(damaged("numbers"));
-        };
-        let space = Space {
-            metric: said("metric")?.parse()?,
-            dim: said("dim")?.parse().map_err(damaged)?,
-            factor,
-            longest,
-        };
-        if !(1..=u32::MAX as usize).contains(&space.dim) {
-            return Err(damaged("dim"));
-        }
-        let width = space.width();
-        let learnt = QuantiserParts {
-            groups: values(&tensors, "groups")?,
-            lists: values(&tensors, "lists")?,
-            starts: values(&tensors, "starts")?,
-        };
-        let (groups, lists) = (learnt.groups.len() / width, learnt.lists.len() / width);
-        let centre: Vec<f32> = values(&tensors, "centre")?;
-        let scale: Vec<u32> = values(&tensors, "scale")?;
-        let scale = scale.first().copied().and_then(CommonScale::from_bits);
-        let parts: Vec<u64> = values(&tensors, "parts")?;
-        let whole = learnt.groups.len() == groups * width
-            && learnt.lists.len() == lists * width
-            && learnt.starts.len() == groups + 1
-            && rises(&learnt.starts, lists)
-            && lists > 0
-            && rises(&parts, lists)
-            && parts.windows(2).all(|bounds| bounds[0] < bounds[1])
-            && (centre.is_empty() || centre.len() == width);
-        let (true, Some(scale)) = (whole, scale) else {
-            return Err(damaged("what it holds does not fit together"));
-        };
-        let quantiser = CoarseQuantiser::of_parts(learnt.clone(), width, ctx)?;
-        let starts = parts.iter().map(|&start| start as usize).collect();
-        Ok(Self {
-            grid: Grid {
-                centre: (!centre.is_empty()).then_some(centre),
-                scale,
-            },
-            parts: ListOffsets::of_starts(starts),
-            margin: margin as f32,
-            most: most as usize,
-            space,
-            quantiser,
-            learnt,
-        })
-    }
 }
 
 /// What `of_list` makes of the list of each row.
@@ -554,27 +339,6 @@ fn cut(sizes: &ListOffsets, parts: usize) -> ListOffsets {
     }
     starts.push(lists);
     ListOffsets::of_starts(starts)
-}
-
-/// Whether these are starts of some things, and where the last of so many ends.
-fn rises(starts: &[u64], count: usize) -> bool {
-    starts.first() == Some(&0) && starts.last() == Some(&(count as u64)) && starts.is_sorted()
-}
-
-fn values<V: bytemuck::AnyBitPattern>(tensors: &SafeTensors<'_>, name: &str) -> Result<Vec<V>> {
-    let bytes = tensors.tensor(name).map_err(damaged)?.data();
-    let values = bytes
-        .chunks_exact(size_of::<V>())
-        .map(bytemuck::pod_read_unaligned);
-    Ok(memory::collect(values, ROUTED)?)
-}
-
-fn damaged(problem: impl ToString) -> Error {
-    Error::parameter(
-        "a router",
-        "of bytes that ListRouter::to_bytes gave",
-        problem.to_string(),
-    )
 }
 
 #[cfg(test)]

@@ -125,9 +125,9 @@ impl Workload {
     }
 
     /// Memory of a join, at its peak, beside the rows given, where each row probes so many of these
-    /// lists.
+    /// lists; of one of all pairs, where there is no list.
     pub(crate) fn bytes(&self, lists: usize, probes: f64) -> u64 {
-        let rows = self.rows() as usize;
+        let (rows, exact) = (self.rows() as usize, lists == 0);
         let (values, of_codes) = (
             rows * self.dim,
             Quantised::stride(self.dim) + Quantised::KNOWN,
@@ -144,14 +144,14 @@ impl Workload {
         let probes = (self.left as f64 * probes) as usize;
         let order = 8 * rows;
         let lists = self.left * bytes_of_row(self.k);
-        // Freed lists may stay with the allocator. Neighbours are put in the order of rows array by
-        // array.
+        // A join by lists has given its codes back when distances are measured.
+        let at_end = if exact { codes } else { 0 };
         let found = self.left * self.k * (8 + self.width + 8);
         let peaks = [
             codes + learn,
             codes + probes * PROBE_BYTES,
             codes + order + lists + probes * size_of::<u32>(),
-            codes + order + lists + found,
+            at_end + order + lists + found,
         ];
         (kept + peaks.into_iter().max().unwrap_or(0)) as u64
     }
