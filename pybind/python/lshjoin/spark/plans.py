@@ -41,8 +41,8 @@ _FEWER = 4
 # Beside its vector a row has its hashes and an id on its way, and a neighbour is an id and a
 # distance. Ids are of eight bytes, strings longer. What Spark adds hardly outlasts its compression.
 _BYTES_OF_ROW, _BYTES_OF_NEIGHBOR = 32, 16
-# What a core handles of the shuffle: in bench-results/spark_cluster.md two of them took 107 s for a
-# million rows where the engine alone takes 17 s, and 1.73 GB were shuffled.
+# What a core handles of the shuffle: two of them once took 107 s for a million rows where the
+# engine alone took 17 s, and 1.73 GB were shuffled.
 _BYTES_A_SECOND = 10e6
 
 
