@@ -8,7 +8,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::integers::IntegerPairs;
+use super::integers::integer_distances;
 use crate::{
     base::{error::Result, isa::Isa, memory},
     rows::{
@@ -64,45 +64,17 @@ pub fn euclidean_distances<T: Scalar>(
     out: &mut Vec<f64>,
     isa: Isa,
 ) -> Result<()> {
-    check(left, right, pairs)?;
-    out.clear();
-    memory::reserve(out, pairs.len(), DISTANCES)?;
     let dim = left.dim();
     match (left.stored(), right.stored()) {
-        (Some(Narrow::U8(left)), Some(Narrow::U8(right))) => {
-            dispatch(
-                isa,
-                IntegerPairs {
-                    left,
-                    right,
-                    dim,
-                    pairs,
-                    out,
-                },
-            );
+        (Some(Narrow::U8(x)), Some(Narrow::U8(y))) => {
+            begin(left, right, pairs, out)?;
+            integer_distances((x, y), dim, pairs, out, isa);
         }
-        (Some(Narrow::I8(left)), Some(Narrow::I8(right))) => {
-            dispatch(
-                isa,
-                IntegerPairs {
-                    left,
-                    right,
-                    dim,
-                    pairs,
-                    out,
-                },
-            );
+        (Some(Narrow::I8(x)), Some(Narrow::I8(y))) => {
+            begin(left, right, pairs, out)?;
+            integer_distances((x, y), dim, pairs, out, isa);
         }
-        _ => dispatch(
-            isa,
-            Pairs {
-                left,
-                right,
-                pairs,
-                formula: Euclidean,
-                out,
-            },
-        ),
+        _ => each_pair(left, right, pairs, Euclidean, out, isa)?,
     }
     Ok(())
 }
@@ -315,12 +287,19 @@ impl Formula for Dot {
     }
 }
 
-/// Refuses pairs of rows that are not there, or of two dimensions.
-fn check<T: Scalar>(left: Rows<'_, T>, right: Rows<'_, T>, pairs: &[(u32, u32)]) -> Result<()> {
+/// Refuses pairs of rows that are not there, or of two dimensions, and makes room for the others.
+fn begin<T: Scalar>(
+    left: Rows<'_, T>,
+    right: Rows<'_, T>,
+    pairs: &[(u32, u32)],
+    out: &mut Vec<f64>,
+) -> Result<()> {
     check_len("rows of the right side", right.dim(), left.dim())?;
     check_indices("left indices", pairs.iter().map(|pair| pair.0), left.len())?;
     let of_right = pairs.iter().map(|pair| pair.1);
-    check_indices("right indices", of_right, right.len())
+    check_indices("right indices", of_right, right.len())?;
+    out.clear();
+    memory::reserve(out, pairs.len(), DISTANCES)
 }
 
 fn each_pair<T: Scalar>(
@@ -331,9 +310,7 @@ fn each_pair<T: Scalar>(
     out: &mut Vec<f64>,
     isa: Isa,
 ) -> Result<()> {
-    check(left, right, pairs)?;
-    out.clear();
-    memory::reserve(out, pairs.len(), DISTANCES)?;
+    begin(left, right, pairs, out)?;
     let pairs = Pairs {
         left,
         right,

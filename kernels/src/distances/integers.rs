@@ -3,18 +3,43 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::simd::prefetch::{AHEAD, prefetch};
+use crate::{
+    base::isa::Isa,
+    simd::{
+        dispatch::dispatch,
+        prefetch::{AHEAD, prefetch},
+    },
+};
 
 /// As many squares of differences of 8-bit integers have a sum that fits.
 const FIT: usize = i32::MAX as usize / (255 * 255);
 
-/// The distances of pairs of rows of `dim` values, added to `out`.
-pub(super) struct IntegerPairs<'a, N> {
-    pub(super) left: &'a [N],
-    pub(super) right: &'a [N],
-    pub(super) dim: usize,
-    pub(super) pairs: &'a [(u32, u32)],
-    pub(super) out: &'a mut Vec<f64>,
+/// Adds the distances of pairs of rows of `dim` values to `out`.
+pub(super) fn integer_distances<N: Copy>(
+    (left, right): (&[N], &[N]),
+    dim: usize,
+    pairs: &[(u32, u32)],
+    out: &mut Vec<f64>,
+    isa: Isa,
+) where
+    i16: From<N>,
+{
+    let pairs = IntegerPairs {
+        left,
+        right,
+        dim,
+        pairs,
+        out,
+    };
+    dispatch(isa, pairs);
+}
+
+struct IntegerPairs<'a, N> {
+    left: &'a [N],
+    right: &'a [N],
+    dim: usize,
+    pairs: &'a [(u32, u32)],
+    out: &'a mut Vec<f64>,
 }
 
 impl<N: Copy> WithSimd for IntegerPairs<'_, N>

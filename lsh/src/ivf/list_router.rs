@@ -23,7 +23,7 @@ use crate::{
         coarse_quantiser::{CoarseQuantiser, QuantiserParts},
         list_distances::CentroidDistances,
         list_offsets::ListOffsets,
-        routing_space::{JoinSide, Space},
+        routing_space::{JoinSide, ROUTED, Space},
     },
     recall::ground_truth::{GroundTruth, Split},
     vectors::{Vectors, grid::Grid},
@@ -36,9 +36,6 @@ const SEED: u64 = 0;
 
 /// Rows of the sample that tell to how many parts a row goes.
 const SAMPLED: usize = 2048;
-
-/// How an out-of-memory error names them.
-pub(super) const ROUTED: &str = "rows that are routed";
 
 /// Which parts of a join its rows belong to; see [`ListRouter::learn`].
 pub struct ListRouter {

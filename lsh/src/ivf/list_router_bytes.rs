@@ -16,8 +16,8 @@ use crate::{
     ivf::{
         coarse_quantiser::{CoarseQuantiser, QuantiserParts},
         list_offsets::ListOffsets,
-        list_router::{ListRouter, ROUTED},
-        routing_space::Space,
+        list_router::ListRouter,
+        routing_space::{ROUTED, Space},
     },
     vectors::grid::Grid,
 };

@@ -15,7 +15,7 @@ const MOST: f64 = 1e6;
 const EXPONENTS: i32 = 1000;
 
 /// How an out-of-memory error names them.
-const ROUTED: &str = "rows that are routed";
+pub(super) const ROUTED: &str = "rows that are routed";
 
 /// A side of a join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -53,8 +53,19 @@ impl<T: Scalar> IvfState<T> {
         k: usize,
         ctx: &Context,
     ) -> Result<Self> {
-        let mut ground_truth = ground_truth(plan.until_recall, left, right, k, ctx)?;
+        let ground_truth = ground_truth(plan.until_recall, left, right, k, ctx)?;
         ctx.begin_stage("lists");
+        Self::with_ground_truth(plan, ground_truth, (left, right), k, ctx)
+    }
+
+    /// The same where held-out rows have been joined, if a recall is asked for.
+    pub(crate) fn with_ground_truth(
+        plan: &IvfPlan,
+        mut ground_truth: Option<(f64, GroundTruth<T>)>,
+        (left, right): Sides<'_, '_, T>,
+        k: usize,
+        ctx: &Context,
+    ) -> Result<Self> {
         let (quantiser, warm_start) = learn(plan.lists, plan.seed, (left, right), k, ctx)?;
         let reach = match &mut ground_truth {
             Some((recall, ground_truth)) => {

@@ -7,19 +7,19 @@ use rayon::prelude::*;
 
 use crate::{
     base::{
-        ROW_NUMBERS, context::Context, error::Result, metric::Metric, plan::lists_for,
+        ROW_NUMBERS,
+        context::Context,
+        error::Result,
+        metric::Metric,
+        plan::{IvfPlan, lists_for},
         report::Estimate,
     },
-    ivf::{
-        margins::{ProbeStats, margin_for, probe_stats},
-        probe_lists::ProbeLists,
-        state::learn,
-    },
+    ivf::{margins::ProbeStats, probe_lists::ProbeLists, state::IvfState},
     join::axes_filter::{LeadingAxes, SAMPLE, WORTH, Wanted},
     pairs::{
         code_join::CodeJoin,
         results::{Neighbors, PAIRS},
-        tile_join::{BlockPair, PairSink, TileJoin},
+        tile_join::PairSink,
         top_k::{Groups, TopKSink},
         top_k_join::{TopKJoin, pairs},
         top_k_lists::{Candidate, Merging},
@@ -67,21 +67,19 @@ pub(crate) fn by_leading_axes<T: Scalar>(
 
     ctx.begin_stage("plan");
     let sides = (left.as_deref(), &*right);
-    let mut ground_truth = GroundTruth::of(sides.0, right, k, ctx)?;
+    let ground_truth = GroundTruth::of(sides.0, right, k, ctx)?;
     let Some(axes) = leading_axes(sides, &ground_truth, enough, ctx)? else {
         return Ok(None);
     };
-    let (quantiser, warm_start) = learn(lists, 0, sides, k, ctx)?;
-    let (reach, _) = margin_for(
-        &quantiser,
-        &warm_start,
-        sides,
-        &mut ground_truth,
-        RECALL,
-        ctx,
-    )?;
-    let probing = sides.0.unwrap_or(right);
-    let stats = probe_stats(&quantiser, &warm_start, probing, &[reach.margin], ctx)?[0];
+    let plan = IvfPlan::new(lists, 1);
+    let ground_truth = Some((RECALL, ground_truth));
+    let IvfState {
+        quantiser,
+        warm_start,
+        ground_truth,
+        reach,
+        stats,
+    } = IvfState::with_ground_truth(&plan, ground_truth, sides, k, ctx)?;
     if beside(stats) + axes.work > WORTH * all {
         return Ok(None);
     }
@@ -102,7 +100,7 @@ pub(crate) fn by_leading_axes<T: Scalar>(
         return Ok(None);
     };
     let near = CodeJoin::new(left, right, (of_left, of_right), k, ctx)?;
-    let pass = reach.before_pass.map(|_| (RECALL, ground_truth));
+    let pass = ground_truth.filter(|_| reach.before_pass.is_some());
     near.probe(probe_lists, pass.as_ref())?;
     let join = TopKJoin::new(left, right, k, ctx)?;
     fill(&join, &near)?;
@@ -126,25 +124,13 @@ fn compare_all<T: Scalar>(
     } = *join;
     ctx.count_pairs(pairs(left, right));
     let filter = axes.filter(left, right, ctx)?;
-    let (left_order, right_order) = (join.left().internal_ids()?, right.internal_ids()?);
-    let tiles = TileJoin {
-        left: join.left(),
-        left_order: &left_order,
-        right: left.map(|_| (right, right_order.as_slice())),
-        codes: Some((filter.left(), filter.right())),
-        ctx,
-    };
-    let all = BlockPair {
-        left: 0..left_order.len(),
-        right: 0..right_order.len(),
-    };
     let sink = WholeCodes {
         nearest: join.nearest.symmetric(),
         left: of_left,
         right: of_right,
         ctx,
     };
-    tiles.run([all].into_iter(), &sink)
+    join.join_all(Some((filter.left(), filter.right())), &sink)
 }
 
 /// The leading axes by which the neighbours of held-out rows are quickly told from other rows, if it

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use lshjoin_kernels::{Scalar, memory};
+use lshjoin_kernels::{Quantised, Scalar, memory};
 
 use crate::{
     base::{ROW_NUMBERS, check::positive, context::Context, error::Result, report::Estimate},
@@ -10,7 +10,7 @@ use crate::{
         by_sorting::{are_most, by_sorting},
         groups::{GROUPS, Group, Groups},
         results::Neighbors,
-        tile_join::{BlockPair, TileJoin},
+        tile_join::{BlockPair, PairSink, TileJoin},
         top_k::{TopK, TopKSink},
     },
     vectors::Vectors,
@@ -105,7 +105,7 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
             self.join_first()?;
         }
         self.ctx.count_pairs(pairs(self.left, self.right));
-        self.join_all(&self.nearest.symmetric())?;
+        self.join_all(None, &self.nearest.symmetric())?;
         self.nearest.finish()
     }
 
@@ -161,14 +161,21 @@ impl<'a, T: Scalar> TopKJoin<'a, T> {
         self.run(&left, &some, blocks, &self.nearest.unbounded())
     }
 
-    /// Compares all pairs.
-    pub(crate) fn join_all(&self, sink: &TopKSink<'_, T>) -> Result<()> {
+    /// Compares all pairs, by these codes (see [`TileJoin::codes`]) or the sides' own.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn join_all<J: PairSink<T>>(
+        &self,
+        codes: Option<(&Quantised<'_>, &Quantised<'_>)>,
+        sink: &J,
+    ) -> Result<()> {
         let (left_order, right_order) = (self.left().internal_ids()?, self.right.internal_ids()?);
         let tiles = TileJoin {
             left: self.left(),
             left_order: &left_order,
             right: self.left.map(|_| (self.right, right_order.as_slice())),
-            codes: None,
+            codes,
             ctx: self.ctx,
         };
         let all = BlockPair {
