@@ -91,6 +91,25 @@ def test_approx_finds_the_recall_that_was_asked_for(spark, metric):
     assert len(same) >= 0.8 * len(pairs)
 
 
+def test_rows_are_fetched_by_a_column_that_tells_them_apart(spark, sides, capsys):
+    """Not by vectors, which are long, unless there is none."""
+    from lshjoin.spark import nearest_by_join
+
+    left, other = sides
+    same = other.selectExpr("0 AS id", "w")
+    set_way(spark, SHUFFLED)
+    try:
+        for items, by_vectors in ((other, False), (same, True)):
+            found = nearest_by_join(left, items, "v", "w", 3, "exact")
+            found.explain()
+            plan = capsys.readouterr().out
+            assert "xxhash64(v#" not in plan
+            assert ("xxhash64(w#" in plan) == by_vectors
+            assert found.count() == 3 * 39
+    finally:
+        reset_way(spark)
+
+
 def test_nothing_to_choose_from(spark, sides):
     from lshjoin.spark import nearest_by_join
 

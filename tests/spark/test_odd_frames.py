@@ -147,7 +147,7 @@ def test_rows_that_are_equal_make_one_pair(spark):
 
 
 def test_equal_rows_among_more_than_are_collected(spark, monkeypatch):
-    monkeypatch.setattr("lshjoin.spark.similarity._FEW_HASHES", 10)
+    monkeypatch.setattr("lshjoin.spark.rows._FEW_HASHES", 10)
     rows = vectors(spark, np.zeros((30, 2)), ["features"])
     assert model(rows, bucketLength=1.0).approxSimilarityJoin(rows, rows, 1.0).count() == 1
 
@@ -286,7 +286,7 @@ def test_the_nearest_join_is_that_of_frames_without_spark(spark):
         [
             (each.name, each.kind, each.default)
             for each in inspect.signature(of.approxNearestNeighborsJoin).parameters.values()
-            if each.name not in ("num_threads", "progress", "idCol", "nested")
+            if each.name not in ("num_threads", "progress", "idCol", "nested", "within", "apart")
         ]
         for of in (ours, without)
     ]

@@ -8,7 +8,8 @@ make the groups.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, get_args
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +21,11 @@ from lshjoin.arrays.neighbors import Metric
 from lshjoin.arrays.radius import radius_join_batches
 from lshjoin.base.checks import to_radius
 from lshjoin.spark.components import connected_components
+from lshjoin.spark.groups import check_keys, group_grids, in_groups
 from lshjoin.spark.pairs import check_free, with_ids
-from lshjoin.spark.rows import Batches, block_bytes, naming_rows, quoted, threads
-from lshjoin.spark.shuffle import Blocks, Cluster, Ints, Routes, by_block, exchanged
+from lshjoin.spark.parts import OnePart, Parts, rows_of_block
+from lshjoin.spark.rows import HASH, Batches, naming_rows, quoted, threads
+from lshjoin.spark.shuffle import Blocks, Cluster, Ints, by_block, exchanged
 from lshjoin.spark.sides import Side, Vectors, routed
 
 if TYPE_CHECKING:
@@ -43,13 +46,14 @@ def dedup(
     *,
     inputCol: str = "features",
     metric: Metric = "euclidean",
+    within: str | None = None,
 ) -> DataFrame:
     """Groups of near-duplicates, and which row of each to keep: :func:`lshjoin.dedup` on Spark.
 
     The groups are the connected components of the pairs nearer than the threshold. They are exact:
     all rows are compared, in blocks of ``spark.lshjoin.blockBytes`` a side, so that the time grows
     with the square of their number, and each row travels as often as there are slices of that size
-    (docs/spark.md).
+    (docs/spark.md). Within groups only those are compared that have equal keys.
 
     This is done when the function is called. What is left, lazy, is to join the groups with the ids
     of ``df``, which is read several times: persist it where it is expensive to compute. Ids must
@@ -62,6 +66,8 @@ def dedup(
         idCol: a column of numbers, strings or the like, without nulls and each once.
         inputCol: the column of vectors: VectorUDT, dense or sparse, array<float> or array<double>.
         metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
+        within: a column of keys, integers or strings: only rows of equal keys are duplicates. A row
+            whose key is null is a duplicate of none.
 
     Returns:
         A row for each of ``df``: the id, under its name; ``group``, the least id of its group; and
@@ -70,7 +76,7 @@ def dedup(
     Raises:
         ImportError: without scipy, which the executors need, too:
             ``pip install 'lshjoin[spark,dedup]'``.
-        TypeError: for a column of vectors or ids of another type.
+        TypeError: for a column of vectors, ids or keys of another type.
         ValueError: for a threshold that is negative or NaN, another metric, columns that are not
             there, an id that comes twice. Nulls, NaN and infinity end the job, with the row or the
             column named.
@@ -99,7 +105,10 @@ def dedup(
         raise ValueError(f"metric must be one of {', '.join(get_args(Metric))}, not {metric!r}")
     for name in ("group", "keep"):
         check_free(name, idCol)
-    side = Side.of(with_ids(df, inputCol, idCol), inputCol)
+    keys = [] if within is None else [within]
+    for column in keys:
+        check_keys(column, df)
+    side = Side.of(with_ids(df, inputCol, idCol, *keys), inputCol)
     ids = side.rows.select(F.col(quoted(idCol)).alias("id"))
     twice = ids.groupBy("id").count().where("count > 1").first()
     if twice is not None:
@@ -107,57 +116,81 @@ def dedup(
             f"Column {idCol}: id {twice.id!r} comes {twice['count']} times; every row needs an id "
             "of its own"
         )
-    groups = connected_components(_stars(side, idCol, radius, metric))
+    compared = replace(side, rows=in_groups(side.rows, within))
+    groups = connected_components(_stars(compared, idCol, radius, metric, within))
     group = F.coalesce("component", "id")
     return ids.join(groups, ids.id == groups.node, "left").select(
         F.col("id").alias(idCol), group.alias("group"), F.isnull("component").alias("keep")
     )
 
 
-def _stars(side: Side, id_col: str, radius: float, metric: Metric) -> DataFrame:
+def _stars(side: Side, id_col: str, radius: float, metric: Metric, within: str | None) -> DataFrame:
     """Edges ``a`` and ``b`` between ids: the components of each block's pairs, each as a star."""
-    cluster, measured = Cluster.of(side.rows.sparkSession), side.size()
-    capacity = max(block_bytes(side.rows) // max(side.row_bytes, 1), 1)
-    enough = math.ceil(math.sqrt(2 * _BLOCKS_A_SLOT * cluster.slots))
-    slices = max(
-        math.ceil(measured.rows / capacity),
-        min(enough, math.ceil(measured.rows / _FEWEST_ROWS)),
-        1,
-    )
-    blocks = Blocks.balanced(np.array([slices]), np.array([slices]), np.ones(1), cluster)
+    cluster = Cluster.of(side.rows.sparkSession)
+    parts = _parts(side, side.size().rows, cluster.slots, within)
+    blocks = Blocks.balanced(parts.across, parts.down, parts.work, cluster)
+    routing, vectors = parts.routing, side.packed
 
-    vectors = side.packed
-
-    def blocks_of(rows: Matrix, hashes: Ints) -> pa.ListArray:
-        return blocks.of_both(Routes.of(np.zeros((len(rows), 1), np.int64)), hashes)
+    def blocks_of(found: Matrix, rows: pa.Table) -> pa.ListArray:
+        return blocks.of_both(routing.routes(found, rows, "items"), rows.column(HASH).to_numpy())
 
     def join(batches: Batches) -> Batches:
         for block, lefts, rights in by_block(batches):
             others = None if blocks.is_diagonal(block) else rights
-            centres = _centres(lefts, others, vectors, radius, metric)
+            centres = _centres(lefts, others, vectors, radius, metric, within)
             rows = lefts if others is None else pa.concat_tables([lefts, others])
             ids, ends = rows.column(id_col), np.flatnonzero(centres != np.arange(len(rows)))
             yield from pa.table(
                 {"a": ids.take(pa.array(ends)), "b": ids.take(pa.array(centres[ends]))}
             ).to_batches()
 
-    everywhere = routed(side, [id_col], blocks_of, hashed=False)
+    carried = [id_col] if within is None else [id_col, within]
+    everywhere = routed(side, carried, blocks_of, within=within)
     spark_type = side.rows.schema[id_col].dataType
     schema = StructType().add("a", spark_type).add("b", spark_type)
     return exchanged(everywhere, None, blocks).mapInArrow(join, schema)
 
 
+def _parts(side: Side, rows: int, slots: int, within: str | None) -> Parts:
+    """Slices of all so many rows, or of those of the large groups."""
+    enough = math.ceil(math.sqrt(2 * _BLOCKS_A_SLOT * slots))
+    slices = max(
+        math.ceil(rows / rows_of_block(side, side)),
+        min(enough, math.ceil(rows / _FEWEST_ROWS)),
+        1,
+    )
+    if within is not None:
+        return group_grids(side, within, rows, max(math.ceil(rows / slices), 1))
+    return Parts(OnePart(), False, np.array([slices]), np.array([slices]), np.ones(1))
+
+
 def _centres(
-    lefts: pa.Table, rights: pa.Table | None, vectors: Vectors, radius: float, metric: Metric
+    lefts: pa.Table,
+    rights: pa.Table | None,
+    vectors: Vectors,
+    radius: float,
+    metric: Metric,
+    within: str | None,
 ) -> Ints:
     """For each row of a block the first row of its component; of one slice with itself if None."""
     rows = vectors.read(lefts)
     others = None if rights is None else vectors.read(rights)
     shift = 0 if others is None else len(rows)
     components = Components(shift + len(rows if others is None else others))
+    keys: Any = None
+    if within is not None:
+        keys = lefts.column(within)
+        if rights is not None:
+            keys = keys, rights.column(within)
     with naming_rows(lefts, vectors.name):
         for batch in radius_join_batches(
-            rows, others, radius, metric=metric, num_threads=threads(), progress=False
+            rows,
+            others,
+            radius,
+            metric=metric,
+            within=keys,
+            num_threads=threads(),
+            progress=False,
         ):
             components.connect(batch["query"].to_numpy(), shift + batch["item"].to_numpy())
     return first_rows(components.labels)

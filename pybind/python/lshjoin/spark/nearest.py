@@ -1,17 +1,16 @@
 """Nearest neighbours: of one key, and of every row.
 
 Where the items fit into every task, each task joins its queries with them. Else the two sides are
-cut into parts (``parts.py``), in each of which a task compares the queries with the items. Only
-vectors travel, and what their rows are known by: ids, or hashes, by which Spark then fetches the
-rows, of which it reads only the columns that somebody asks for. The neighbours that a part has of a
-query are one array; Spark merges those of all parts.
+cut into parts (``parts.py``, and ``groups.py`` within groups), in each of which a task compares the
+queries with the items. Only vectors travel, keys, and what their rows are known by: ids, or hashes,
+by which Spark then fetches the rows, of which it reads only the columns that somebody asks for. The
+neighbours that a part has of a query are one array; Spark merges those of all parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,9 +27,10 @@ from pyspark.sql.types import (
 
 from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import Neighbors
+from lshjoin.spark.groups import plan_groups
 from lshjoin.spark.hashing import Functions, Hasher
 from lshjoin.spark.pairs import Ids, Structs, check_free
-from lshjoin.spark.parts import Plan, Search, Which, plan_parts
+from lshjoin.spark.parts import Plan, Search, Which, keys_of, plan_parts
 from lshjoin.spark.rows import (
     HASH,
     HIGH,
@@ -48,10 +48,12 @@ from lshjoin.spark.rows import (
     with_field,
 )
 from lshjoin.spark.shuffle import by_block, exchanged
-from lshjoin.spark.sides import Side, Vectors, routed
+from lshjoin.spark.sides import RowKey, Side, Vectors, routed
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
+
+    from lshjoin._lshjoin import Matrix
 
 # Items that every task may compare with all its queries.
 _FEW_ITEMS = 200_000
@@ -107,7 +109,10 @@ class Known:
         return schema.add(_NEIGHBORS, ArrayType(neighbor, False), False)
 
     def lists(self, queries: pa.Table, items: pa.Table, near: Neighbors) -> Batches:
-        """The neighbours of some queries among some items, as rows of this schema."""
+        """The neighbours of some queries among some items, as rows of this schema.
+
+        A query that has none is left out.
+        """
         right = [items.column(column).combine_chunks() for column in self.right.values()]
         names = [_DISTANCE, *self.right]
         step = max(_FOUND_ROWS // near.indices.shape[1], 1)
@@ -119,15 +124,21 @@ class Known:
             neighbors = pa.StructArray.from_arrays(
                 [distances, *(column.take(others) for column in right)], names
             )
-            ends = np.append(0, np.cumsum(found.sum(axis=1))).astype(np.int32)
+            counts = found.sum(axis=1)
             rows = queries.slice(start, step).select(list(self.left.values()))
+            if not counts.all():
+                rows, counts = rows.filter(pa.array(counts > 0)), counts[counts > 0]
+            ends = np.append(0, np.cumsum(counts)).astype(np.int32)
             table = rows.rename_columns(list(self.left))
             yield from table.append_column(
                 _NEIGHBORS, pa.ListArray.from_arrays(pa.array(ends), neighbors)
             ).to_batches()
 
 
-_LEFT, _RIGHT = {HIGH: HIGH, LOW: LOW}, {HIGH: HIGH, LOW: LOW, _COPY: _COPY}
+def _known_by(left: RowKey, right: RowKey) -> Known:
+    """By their hashes; of items that may agree in these the copies are told apart."""
+    names = [*right.hashes(), *([] if right.unique else [_COPY])]
+    return Known({name: name for name in left.hashes()}, {name: name for name in names})
 
 
 def nearest_rows(left: Side, right: Side, search: Search, pairs: Structs) -> DataFrame:
@@ -135,7 +146,13 @@ def nearest_rows(left: Side, right: Side, search: Search, pairs: Structs) -> Dat
     schema = pairs.schema(left.rows.schema, right.rows.schema)
     plan = planned(left, right, search)
     if plan is not None:
-        return _fetched(_found(left, right, search, plan, Known(_LEFT, _RIGHT)), left, right, pairs)
+        key_of_right = right.row_key(plan.rows[1], *search.keys)
+        key_of_left = key_of_right
+        if left.rows is not right.rows:
+            key_of_left = left.row_key(plan.rows[0], *search.keys)
+        keys = key_of_left, key_of_right
+        found = _found(left, right, search, plan, _known_by(*keys), keys)
+        return _fetched(found, left, right, keys, pairs)
 
     def paired(queries: pa.Table, items: pa.Table, near: Neighbors) -> Batches:
         found = near.indices >= 0
@@ -155,9 +172,12 @@ def nearest_ids(left: Side, right: Side, search: Search, ids: Ids, nested: bool)
         schema = known.schema(left.rows.schema, right.rows.schema)
         found = _broadcast(left, right, search, known.lists, schema)
     else:
+        keys = None
         if plan.merges:  # of rows with the same id each has neighbours of its own
-            known = Known(known.left | _RIGHT, known.right)
-        found = _found(left, right, search, plan, known, ids.id_col)
+            key = RowKey((left.vectors.name, ids.id_col, *search.keys), unique=False)
+            copies = _known_by(key, key).right
+            keys, known = (key, key), Known(known.left | copies, known.right)
+        found = _found(left, right, search, plan, known, keys, ids.id_col)
     if nested:
         return found.select(
             id_a,
@@ -177,7 +197,8 @@ def planned(left: Side, right: Side, search: Search) -> Plan | None:
     if items.bytes <= broadcast_bytes(right.rows) and items.rows <= _FEW_ITEMS:
         return None
     queries = items if right.rows is left.rows else left.size()
-    return plan_parts(left, right, queries, items, search)
+    plan = plan_parts if search.within is None else plan_groups
+    return plan(left, right, queries, items, search)
 
 
 def _broadcast(
@@ -214,21 +235,31 @@ def _nearest(
             recall=search.recall,
             num_threads=threads(),
             progress=False,
+            **keys_of(queries, items, search),
         )
 
 
 def _found(
-    left: Side, right: Side, search: Search, plan: Plan, known: Known, *carried: str
+    left: Side,
+    right: Side,
+    search: Search,
+    plan: Plan,
+    known: Known,
+    keys: tuple[RowKey, RowKey] | None,
+    *carried: str,
 ) -> DataFrame:
     """The nearest right rows of each left one, by what both are known by."""
-    hashed = HIGH in known.left
+    key_of_left, key_of_right = keys or (None, None)
 
-    def of_side(side: Side, which: Which) -> DataFrame:
-        blocks_of = partial(plan.blocks_of, which=which)
-        return routed(side, carried, blocks_of, hashed=hashed)
+    def of_side(side: Side, which: Which, key: RowKey | None) -> DataFrame:
+        def blocks_of(vectors: Matrix, rows: pa.Table) -> pa.ListArray:
+            return plan.blocks_of(vectors, rows, which)
 
-    routed_left = of_side(left, "items" if plan.itself else "queries")
-    routed_right = None if plan.itself else of_side(right, "items")
+        columns = [*carried, *search.keys]
+        return routed(side, columns, blocks_of, known=key, within=search.within)
+
+    routed_left = of_side(left, "items" if plan.itself else "queries", key_of_left)
+    routed_right = None if plan.itself else of_side(right, "items", key_of_right)
     vectors, inside = (left.packed, right.packed), replace(search, recall=plan.recall)
     itself = plan.itself
 
@@ -238,8 +269,10 @@ def _found(
                 rights = pa.concat_tables([lefts, rights])
             if len(lefts) == 0 or len(rights) == 0:
                 continue
-            if hashed:
-                lefts, rights = _with_copies(lefts), _with_copies(rights)
+            if key_of_right is not None and not key_of_right.unique:
+                rights = _with_copies(rights)
+            if key_of_left is not None and not key_of_left.unique:
+                lefts = _with_copies(lefts)
                 if _COPY not in known.left:
                     lefts = lefts.filter(pc.field(_COPY) == 1)
             yield from known.lists(lefts, rights, _nearest(lefts, rights, vectors, inside))
@@ -268,29 +301,34 @@ def _with_copies(table: pa.Table) -> pa.Table:
     return table.append_column(_COPY, pa.array(copies.astype(np.int32)))
 
 
-def _fetched(found: DataFrame, left: Side, right: Side, pairs: Structs) -> DataFrame:
+def _fetched(
+    found: DataFrame, left: Side, right: Side, keys: tuple[RowKey, RowKey], pairs: Structs
+) -> DataFrame:
     """The rows that were found to be neighbours."""
+    key_of_left, key_of_right = keys
+    hashes = {f"left{name}": hashed for name, hashed in key_of_left.hashes().items()}
     pair = found.select(
-        F.col(HIGH).alias("left_high"),
-        F.col(LOW).alias("left_low"),
+        *(F.col(name).alias(f"left{name}") for name in key_of_left.hashes()),
         F.explode(_NEIGHBORS).alias("at"),
-    ).select("left_high", "left_low", "at.*")
-    # Rows with one vector are at one distance: which of them is meant does not matter, as long as
-    # it is the same one when Spark does it again.
-    order = Window.partitionBy(HIGH, LOW).orderBy(HASH)
+    ).select(*hashes, "at.*")
     # Renamed, so that the structs are made last and columns that nobody asks for are not read.
-    high, low = left.hashes()
     queries = left.rows.select(
-        high.alias("left_high"), low.alias("left_low"), *_renamed(left.rows, "a")
+        *(hashed.alias(name) for name, hashed in hashes.items()), *_renamed(left.rows, "a")
     )
-    high, low = right.hashes()
-    hashed = content_hash(right.rows, right.vectors.name).alias(HASH)
-    items = right.rows.select(
-        high.alias(HIGH), low.alias(LOW), hashed, *_renamed(right.rows, "b")
-    ).withColumn(_COPY, F.row_number().over(order))
+    of_items = key_of_right.hashes()
+    named, added = [*of_items], [hashed.alias(name) for name, hashed in of_items.items()]
+    if not key_of_right.unique:
+        added.append(content_hash(right.rows, right.vectors.name).alias(HASH))
+    items = right.rows.select(*added, *_renamed(right.rows, "b"))
+    if not key_of_right.unique:
+        # Rows with one vector are at one distance: which of them is meant does not matter, as long
+        # as it is the same one when Spark does it again.
+        order = Window.partitionBy(*named).orderBy(HASH)
+        items = items.withColumn(_COPY, F.row_number().over(order))
+        named.append(_COPY)
     return (
-        pair.join(queries, ["left_high", "left_low"])
-        .join(items, [HIGH, LOW, _COPY])
+        pair.join(queries, [*hashes])
+        .join(items, named)
         .select(
             _struct(left.rows, "a").alias(pairs.sides[0]),
             _struct(right.rows, "b").alias(pairs.sides[1]),

@@ -119,8 +119,8 @@ class Ids(Pairs):
         return side[self.id_col].dataType
 
 
-def with_ids(dataset: DataFrame, features: str, id_col: str) -> DataFrame:
-    """The vectors, or sets, of a data frame and its ids: that is all that has to travel.
+def with_ids(dataset: DataFrame, features: str, id_col: str, *keys: str) -> DataFrame:
+    """The vectors, or sets, of a data frame, its ids and keys: that is all that has to travel.
 
     A null among the ids ends the job that comes upon it.
     """
@@ -132,10 +132,11 @@ def with_ids(dataset: DataFrame, features: str, id_col: str) -> DataFrame:
             f"Column {id_col} must hold ids, which are numbers, strings or the like, "
             f"but was actually {spark_type.simpleString()}."
         )
-    named = distinctly_named(dataset, [features, id_col])
+    others = [name for name in keys if name != id_col]
+    named = distinctly_named(dataset, [features, id_col, *others])
     null = F.raise_error(F.lit(f"Column {id_col} holds a null; every row needs an id"))
     ids = F.coalesce(F.col(quoted(id_col)), null)
-    return named.select(quoted(features), ids.alias(id_col))
+    return named.select(quoted(features), ids.alias(id_col), *map(quoted, others))
 
 
 def check_free(name: str, *taken: str) -> None:

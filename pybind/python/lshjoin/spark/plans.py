@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, SupportsIndex, get_args
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from lshjoin.arrays.knn import plan_knn_join as plan_of_arrays
@@ -21,9 +22,9 @@ from lshjoin.base.checks import at_least_one, to_float, to_recall
 from lshjoin.spark.nearest import planned
 from lshjoin.spark.pairs import with_ids
 from lshjoin.spark.parts import Plan, Search, Which
-from lshjoin.spark.rows import Size
+from lshjoin.spark.rows import HASH, Size
 from lshjoin.spark.shuffle import Cluster
-from lshjoin.spark.sides import Side
+from lshjoin.spark.sides import Sample, Side
 from lshjoin.spark.stages import MOST_ROWS
 from lshjoin.spark.vectors import packed
 
@@ -161,7 +162,8 @@ def plan_knn_join(
     slots = Cluster.of(datasetA.sparkSession).slots if cores is None else operator.index(cores)
     if slots < 1:
         raise ValueError(f"cores must be at least 1, not {slots}")
-    samples = left.sample(sizes[0], _SAMPLE_ROWS), right.sample(sizes[1], _SAMPLE_ROWS)
+    of_left, of_right = left.sample(sizes[0], _SAMPLE_ROWS), right.sample(sizes[1], _SAMPLE_ROWS)
+    samples = of_left.vectors, of_right.vectors
     plan = planned(left, right, search)
     cost = _Cost.of(*samples, replace(search, recall=1.0 if plan is None else plan.recall))
     rows = sizes[0].rows, sizes[1].rows
@@ -175,8 +177,9 @@ def plan_knn_join(
         for sampled, which, side_rows in zip(samples, get_args(Which), rows, strict=True)
     )
     sent = np.zeros(count) if plan.itself else queries, items
-    probing = samples[get_args(Which).index(plan.probing)]
-    routes = plan.routes(probing, plan.probing)
+    probing = plan.routing.probing
+    sampled = samples[get_args(Which).index(probing)]
+    routes = plan.routing.routes(sampled, pa.table({}), probing)
     # Of an id the letters, where it has some: the rest counts as a number.
     ids = [side.size().bytes / side.size().rows - side.row_bytes for side in (left, right)]
     row_bytes = [packed(sampled).nbytes / len(sampled) for sampled in samples]
@@ -223,8 +226,8 @@ class _Scaled(Side):
         counted = self._counted
         return Size(round(counted.rows * self.scale), round(counted.bytes * self.scale))
 
-    def sample(self, measured: Size, rows: int) -> Matrix:
-        return super().sample(self._counted, rows)
+    def sample(self, measured: Size, rows: int, *keys: str) -> Sample:
+        return super().sample(self._counted, rows, *keys)
 
 
 @dataclass(frozen=True)
@@ -264,7 +267,7 @@ class _Cost:
 def _in_blocks(plan: Plan, sampled: Matrix, which: Which, count: int, rows: int) -> Rows:
     """Rows that come to each block, by where those of a sample go."""
     hashes = np.random.default_rng(0).integers(2**62, size=len(sampled))
-    went = plan.blocks_of(sampled, hashes, which).flatten()
+    went = plan.blocks_of(sampled, pa.table({HASH: hashes}), which).flatten()
     blocks = went.field("block").to_numpy()
     if plan.itself and which == "queries":  # rows that are not at home in a block are items there
         blocks = blocks[~went.field("right").to_numpy(zero_copy_only=False)]

@@ -31,10 +31,13 @@ Batches = Iterator[pa.RecordBatch]
 
 # Of vectors, or sets, that are joined with a small side at a time.
 _GATHERED_BYTES = 1 << 27
+# So many hashes of rows are collected sooner than shuffled.
+_FEW_HASHES = 1_000_000
 
-#: Columns that are added on the way: the hash of a row's content, the blocks that it goes to, and
-#: two hashes of its vector, which tell it from others.
-HASH, BLOCKS, HIGH, LOW = "__lshjoin_hash", "__lshjoin_blocks", "__lshjoin_high", "__lshjoin_low"
+#: Columns that are added on the way: the hash of a row's content, that of its key, the blocks that
+#: it goes to, and the hashes that it is known by.
+HASH, GROUP, BLOCKS = "__lshjoin_hash", "__lshjoin_group", "__lshjoin_blocks"
+HIGH, LOW = "__lshjoin_high", "__lshjoin_low"
 
 _PLAIN = (BooleanType, DateType, NumericType, StringType, TimestampType)
 
@@ -65,7 +68,7 @@ def distinctly_named(dataset: DataFrame, kept: list[str]) -> DataFrame:
 
     A data frame may have such columns, of which no expression of Spark's can tell one.
     """
-    taken = {HASH, BLOCKS, HIGH, LOW, *(name.lower() for name in kept)}
+    taken = {HASH, GROUP, BLOCKS, HIGH, LOW, *(name.lower() for name in kept)}
     names = []
     for place, name in enumerate(dataset.columns):
         if name not in kept:
@@ -124,6 +127,14 @@ def naming_rows(table: pa.Table, features: str, side: str | None = None) -> Iter
 def content_hash(dataset: DataFrame, features: str) -> Column:
     """64 bits that depend on nothing but what is in a row: the same when Spark makes it again."""
     return F.xxhash64(quoted(features), *map(quoted, plain_columns(dataset.schema)))
+
+
+def are_distinct(hashes: DataFrame, rows: int) -> bool:
+    """Whether so many hashes, a column of that name, are all different."""
+    if rows <= _FEW_HASHES:
+        found = collect(hashes)
+        return found is None or len(found.column(0).unique()) == len(found)
+    return hashes.groupBy(HASH).count().where("count > 1").isEmpty()
 
 
 def plain_columns(schema: StructType) -> list[str]:

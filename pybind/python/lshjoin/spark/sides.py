@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,11 +13,13 @@ from pyspark.sql.types import BinaryType, StructField
 
 from lshjoin.spark.rows import (
     BLOCKS,
+    GROUP,
     HASH,
     HIGH,
     LOW,
     Batches,
     Size,
+    are_distinct,
     collect,
     map_in_arrow,
     naming_rows,
@@ -74,6 +76,39 @@ class PackedVectors(Vectors):
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Some rows of a side."""
+
+    vectors: Matrix
+    keys: pa.Table  #: the columns of keys that were asked for
+
+    def __len__(self) -> int:
+        """How many rows."""
+        return len(self.vectors)
+
+    def take(self, rows: Ints) -> Sample:
+        """Some of them."""
+        return Sample(self.vectors[rows], self.keys.take(pa.array(rows)))
+
+
+@dataclass(frozen=True)
+class RowKey:
+    """What a row is known by while its neighbours are looked for: hashes of what it holds.
+
+    Those are the same even when a row is made anew, unlike a number that Spark gives.
+    """
+
+    columns: tuple[str, ...]
+    unique: bool  #: whether no two rows have the same first hash
+
+    def hashes(self) -> dict[str, Column]:
+        """One, where it tells rows apart; else two, so that rows which agree in both are equal."""
+        hashed = [F.col(quoted(name)) for name in self.columns]
+        high, low = F.xxhash64(*hashed), F.xxhash64(F.lit(1), *hashed)
+        return {HIGH: high} if self.unique else {HIGH: high, LOW: low}
+
+
+@dataclass(frozen=True)
 class Side:
     """A data frame, and the column of its vectors."""
 
@@ -101,66 +136,73 @@ class Side:
         """How large it is, counted by a job."""
         return size(self.rows, self.row_bytes)
 
-    def sample(self, measured: Size, rows: int) -> Matrix:
-        """The vectors of about so many rows.
+    def sample(self, measured: Size, rows: int, *keys: str) -> Sample:
+        """About so many of the rows, with columns of keys."""
+        return replace(self, rows=sample(self.rows, measured, rows)).collected(*keys)
+
+    def collected(self, *keys: str) -> Sample:
+        """All rows, with columns of keys.
 
         Without those that hold NaN or infinity: the task that comes upon one names its row.
         """
-        named = self.rows.select(*map(quoted, [self.vectors.name, *self.naming()]))
-        some = collect(sample(named, measured, rows))
-        if some is None:
-            return np.empty((0, self.vectors.dim))
-        vectors = self.vectors.read(some)
-        return vectors[np.isfinite(vectors).all(axis=1)]
+        columns = [self.vectors.name, *keys, *self.naming()]
+        rows = collect(self.rows.select(*map(quoted, dict.fromkeys(columns))))
+        if rows is None:
+            return Sample(np.empty((0, self.vectors.dim)), pa.table({name: [] for name in keys}))
+        vectors = self.vectors.read(rows)
+        finite = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+        return Sample(vectors, rows.select(list(keys))).take(finite)
 
     def naming(self) -> list[str]:
         """One plain column, if there is one, for errors to name."""
         plain = plain_columns(self.rows.schema)
         return [name for name in plain if name != self.vectors.name][:1]
 
-    def hashes(self, *columns: str) -> tuple[Column, Column]:
-        """128 bits of a vector, and of what else is in these columns.
-
-        Rows that agree in them are equal, so that they tell which row is meant, unlike a number
-        that Spark gives, even when a row is made anew.
-        """
-        hashed = [quoted(self.vectors.name), *map(quoted, columns)]
-        return F.xxhash64(*hashed), F.xxhash64(F.lit(1), *hashed)
+    def row_key(self, rows: int, *keys: str) -> RowKey:
+        """What tells so many rows apart: a plain column, if it does, else vectors and keys."""
+        for name in self.naming():
+            key = RowKey((name,), unique=True)
+            if are_distinct(self.rows.select(key.hashes()[HIGH].alias(HASH)), rows):
+                return key
+        return RowKey((self.vectors.name, *keys), unique=False)
 
 
 def routed(
     side: Side,
     carried: Sequence[str],
-    blocks_of: Callable[[Matrix, Ints], pa.ListArray],
+    blocks_of: Callable[[Matrix, pa.Table], pa.ListArray],
     *,
-    hashed: bool,
+    known: RowKey | None = None,
+    within: str | None = None,
 ) -> DataFrame:
     """Packed vectors and the columns that are carried, and where they go.
 
-    With the two hashes of both, where rows are known by these.
+    With the hashes that rows are known by, if they are. Where a row goes its vector tells, the hash
+    of its content, what is carried, and the hash of the column ``within``.
     """
     vectors = side.vectors
 
     def route(batches: Batches) -> Batches:
         for batch in batches:
             rows = pa.Table.from_batches([batch])
-            named = rows.drop_columns(hash_columns)
+            named = rows.select(names)
             found = vectors.read(named)
             with naming_rows(named, vectors.name):
                 check_finite(found)
-            blocks = blocks_of(found, rows.column(HASH).to_numpy())
+            blocks = blocks_of(found, rows)
             packed_rows = with_column(rows.select(columns), vectors.name, packed(found))
             yield from packed_rows.append_column(BLOCKS, blocks).to_batches()
 
-    kept = [vectors.name, *carried]
-    high, low = side.hashes(*carried)
-    hashes = {HIGH: high, LOW: low, HASH: high} if hashed else {HASH: high}
-    hash_columns = list(hashes)
-    columns = [*kept, *hash_columns]
+    kept = list(dict.fromkeys([vectors.name, *carried]))
+    hashes = {} if known is None else known.hashes()
+    names = list(dict.fromkeys([*kept, *side.naming()]))
+    columns = [*kept, *hashes, HASH]
+    content = hashes.get(HIGH, F.xxhash64(*map(quoted, kept)))
+    added = {**hashes, HASH: content}
+    if within is not None:
+        added[GROUP] = F.xxhash64(quoted(within))
     rows = side.rows.select(
-        *map(quoted, kept),
-        *map(quoted, [] if carried else side.naming()),
-        *(column.alias(name) for name, column in hashes.items()),
+        *map(quoted, names), *(column.alias(name) for name, column in added.items())
     )
     schema = rows.select(*map(quoted, columns[:-1])).schema
     schema = with_field(schema, StructField(vectors.name, BinaryType(), nullable=False))

@@ -24,6 +24,7 @@ from lshjoin.spark.rows import (
     HASH,
     Batches,
     Size,
+    are_distinct,
     block_bytes,
     broadcast_bytes,
     collect,
@@ -55,8 +56,6 @@ if TYPE_CHECKING:
 _SAMPLE_ROWS = 20_000
 # What the ids of several functions are mixed by: 2**64 over the golden ratio, rounded to odd.
 _MIXED_BY = np.int64(0x9E3779B97F4A7C15 - 2**64)
-# So many hashes of rows are collected sooner than shuffled.
-_FEW_HASHES = 1_000_000
 # What a row costs on its way, in pairs that are compared in the same time.
 _ROW_IN_PAIRS = 1_000.0
 # Blocks that a slot gets at least, so that the tasks end at about the same time.
@@ -75,13 +74,13 @@ def similarity_join(
     itself = right is left or (left.schema == right.schema and left.sameSemantics(right))
     sides = [left] if itself else [left, right]
     sizes = [size(side, hasher.row_bytes(side)) for side in sides]
+    if min(side.bytes for side in sizes) <= broadcast_bytes(left):
+        return _broadcast(hasher, sides, sizes, threshold, pairs, schema)
     sides = [
         _without_repeats(side, hasher.features, measured)
         for side, measured in zip(sides, sizes, strict=True)
     ]
     left, right, sizes = sides[0], sides[-1], [sizes[0], sizes[-1]]
-    if min(side.bytes for side in sizes) <= broadcast_bytes(left):
-        return _broadcast(hasher, left, right, sizes, threshold, pairs, schema)
     return _shuffled(hasher, left, None if itself else right, sizes, threshold, pairs, schema)
 
 
@@ -91,27 +90,31 @@ def _without_repeats(dataset: DataFrame, features: str, measured: Size) -> DataF
     Looked for by their hashes, as it is seldom that there are any: Spark would move the rows.
     """
     hashes = dataset.select(content_hash(dataset, features).alias(HASH))
-    if measured.rows <= _FEW_HASHES:
-        found = collect(hashes)
-        repeats = found is not None and len(found.column(0).unique()) < len(found)
-    else:
-        repeats = not hashes.groupBy(HASH).count().where("count > 1").isEmpty()
-    return dataset.distinct() if repeats else dataset
+    return dataset if are_distinct(hashes, measured.rows) else dataset.distinct()
 
 
 def _broadcast(
     hasher: Hasher[Functions],
-    left: DataFrame,
-    right: DataFrame,
+    sides: list[DataFrame],
     sizes: list[Size],
     threshold: float,
     pairs: Pairs,
     schema: StructType,
 ) -> DataFrame:
     """The smaller side goes to every task."""
-    small_is_left = sizes[0].bytes < sizes[1].bytes
-    small, large = (left, right) if small_is_left else (right, left)
-    collected = collect(small)
+    small_is_left = sizes[0].bytes < sizes[-1].bytes
+    small = sides[0 if small_is_left else -1]
+    # With its hashes: one job instead of two.
+    collected = collect(small.withColumn(HASH, content_hash(small, hasher.features)))
+    if collected is not None:
+        hashes, collected = collected.column(HASH), collected.drop_columns([HASH])
+        if len(hashes.unique()) < len(hashes):
+            small = small.distinct()
+            collected = collect(small)
+    large = small
+    if len(sides) > 1:
+        at = int(small_is_left)
+        large = _without_repeats(sides[at], hasher.features, sizes[at])
     small_rows = None if collected is None else hasher.hashed(collected)
 
     def join(batches: Batches) -> Batches:
@@ -119,9 +122,9 @@ def _broadcast(
             return
         for some in gathered(batches, hasher.functions.row_bytes):
             rows = hasher.hashed(some)
-            sides = (small_rows, rows) if small_is_left else (rows, small_rows)
-            a, b, distances = _join(hasher, *sides, threshold)
-            yield from pairs.batches(sides[0], a, sides[1], b, distances)
+            both = (small_rows, rows) if small_is_left else (rows, small_rows)
+            a, b, distances = _join(hasher, *both, threshold)
+            yield from pairs.batches(both[0], a, both[1], b, distances)
 
     return map_in_arrow(large, join, schema)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, SupportsIndex
 
@@ -135,19 +136,20 @@ class LSHModel(StoredModel, LSHParams, MLReadable, MLWritable):
         hashed = hasher.transform(named)
         return hashed if named is dataset else hashed.toDF(*dataset.columns, self.getOutputCol())
 
-    def _named(self, *datasets: DataFrame) -> tuple[DataFrame, DataFrame]:
+    def _named(self, *datasets: DataFrame, keys: Sequence[str] = ()) -> tuple[DataFrame, DataFrame]:
         """The two sides of a join, which stay one when they are."""
-        kept = [self.getInputCol(), self.getOutputCol()]
+        kept = [self.getInputCol(), self.getOutputCol(), *keys]
         left, right = datasets
         named = distinctly_named(left, kept)
         return named, named if right is left else distinctly_named(right, kept)
 
     def _with_ids(
-        self, left: DataFrame, right: DataFrame, id_col: str
+        self, left: DataFrame, right: DataFrame, id_col: str, *keys: str
     ) -> tuple[DataFrame, DataFrame]:
         """What a join of ids needs of the two sides, which stay one when they are."""
-        sides = with_ids(left, self.getInputCol(), id_col)
-        return sides, sides if right is left else with_ids(right, self.getInputCol(), id_col)
+        columns = self.getInputCol(), id_col, *keys
+        side = with_ids(left, *columns)
+        return side, side if right is left else with_ids(right, *columns)
 
     def _renamed(
         self,

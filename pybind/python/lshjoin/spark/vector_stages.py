@@ -12,6 +12,7 @@ from pyspark.sql.types import ArrayType, DoubleType
 from lshjoin import engine
 from lshjoin.base.checks import at_least_one, to_recall
 from lshjoin.frames.storage import dense_rows
+from lshjoin.spark.groups import check_keys, in_groups
 from lshjoin.spark.hashing import Projections
 from lshjoin.spark.nearest import nearest_ids, nearest_rows
 from lshjoin.spark.pairs import Ids, Structs
@@ -46,6 +47,8 @@ class VectorLSHModel(VectorLSHParams, LSHModel):
         recall: float = 0.95,
         idCol: str | None = None,
         nested: bool = False,
+        within: str | None = None,
+        apart: str | None = None,
     ) -> DataFrame:
         """For every row of ``datasetA`` the rows of ``datasetB`` nearest to it.
 
@@ -57,7 +60,8 @@ class VectorLSHModel(VectorLSHParams, LSHModel):
         Where B is larger than ``spark.lshjoin.broadcastBytes`` the data are read several times: to
         measure them, to take the sample that the join is planned from, to find the neighbours and,
         without ``idCol``, to fetch their rows. Persist data frames that are expensive to compute;
-        vectors must come out the same, bit for bit, each time.
+        vectors, ids and keys must come out the same, bit for bit, each time, and without ``idCol``
+        the first column of numbers or strings.
 
         Args:
             datasetA: the rows that want neighbours.
@@ -68,7 +72,12 @@ class VectorLSHModel(VectorLSHParams, LSHModel):
             idCol: a column of both sides, of numbers, strings or the like without nulls: of the
                 rows that are found its values alone come back, and no row is fetched. Of rows with
                 one id each is a row of its own.
-            nested: with ``idCol``, one row for each row of A, with all its neighbours.
+            nested: with ``idCol``, one row for each row of A that has neighbours, with all of them.
+            within: a column of both sides, of keys of one type, integers or strings: only rows of
+                equal keys are neighbours, as within a country or a postcode. A row whose key is
+                null has no neighbours.
+            apart: a column like ``within``, but keys of neighbours have to differ: none is of the
+                same document, user or day. A row whose key is null may have any neighbours.
 
         Returns:
             Struct columns ``datasetA`` and ``datasetB`` with the columns of their sides, and
@@ -77,25 +86,30 @@ class VectorLSHModel(VectorLSHParams, LSHModel):
             ``distCol``, nearest first, ties by id.
 
         Raises:
-            TypeError: for a column of vectors or ids of another type, or ``nested`` without
-                ``idCol``.
+            TypeError: for a column of vectors, ids or keys of another type, keys of two types, or
+                ``nested`` without ``idCol``.
             ValueError: for fewer than 1 neighbours, a recall that is not above 0 and at most 1,
                 columns that are not there. Nulls, NaN and infinity end the job, with the row or the
                 column named.
         """
         k = min(at_least_one(numNearestNeighbors), MOST_ROWS)
-        search = Search(k, to_recall(recall), self.family)
+        search = Search(k, to_recall(recall), self.family, within, apart)
         if nested and idCol is None:
             raise TypeError("nested is for ids: pass idCol=, the name of their column")
+        for column in search.keys:
+            check_keys(column, datasetA, datasetB)
         hasher = self._hasher(datasetA, datasetB)
         vectors = Vectors(hasher.features, hasher.functions.dim)
+
+        def sides(left: DataFrame, right: DataFrame) -> tuple[Side, Side]:
+            side = Side(in_groups(left, within), vectors)
+            return side, side if right is left else Side(in_groups(right, within), vectors)
+
         if idCol is not None:
-            left, right = self._with_ids(datasetA, datasetB, idCol)
-            sides = Side(left, vectors), Side(right, vectors)
-            return nearest_ids(*sides, search, Ids(distCol, idCol), nested)
-        named = self._named(datasetA, datasetB)
-        sides = Side(named[0], vectors), Side(named[1], vectors)
-        joined = nearest_rows(*sides, search, Structs(distCol))
+            named = self._with_ids(datasetA, datasetB, idCol, *search.keys)
+            return nearest_ids(*sides(*named), search, Ids(distCol, idCol), nested)
+        named = self._named(datasetA, datasetB, keys=search.keys)
+        joined = nearest_rows(*sides(*named), search, Structs(distCol))
         return self._renamed(joined, (datasetA, datasetB), named)
 
     def _functions(self) -> Projections:
