@@ -264,7 +264,10 @@ impl Join {
     }
 
     /// What sends a batch to be taken; where nobody will, it ends the join.
-    fn deliver<T: Element + 'static>(&self, sender: SyncSender<Batch>) -> impl FnMut(JoinedPairs<T>) + Send {
+    fn deliver<T: Element + 'static>(
+        &self,
+        sender: SyncSender<Batch>,
+    ) -> impl FnMut(JoinedPairs<T>) + Send {
         move |pairs| {
             let batch: Batch = Box::new(move |py| joined(py, pairs));
             if sender.send(batch).is_err() {
