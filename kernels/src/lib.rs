@@ -56,6 +56,7 @@ pub use hashing::{
     bucketing::Bucketing,
     functions::HashFunctions,
     key::{KeyLayout, KeyMode, NO_RANGE},
+    min_hash::{MinHashFunction, min_hashes},
 };
 pub use memmap2::{Mmap, MmapMut};
 pub use rows::{

@@ -4,6 +4,7 @@
 
 pub(crate) mod added;
 pub(crate) mod added_lists;
+pub(crate) mod apart;
 pub(crate) mod as_plan;
 pub(crate) mod builder;
 pub(crate) mod checkpoint;
@@ -34,6 +35,7 @@ use crate::{
     },
     index::{
         added::Added,
+        apart::KeysApart,
         builder::IndexBuilder,
         deletions::DeletionBitmap,
         ids::{ById, check_count, check_unique},
@@ -77,6 +79,8 @@ pub struct Index {
     pub(crate) segment: Arc<Segment>,
     pub(crate) removed: Arc<DeletionBitmap>,
     pub(crate) added: Arc<Added>,
+    /// By which rows are kept apart, where they are.
+    pub(crate) apart: Option<KeysApart>,
 }
 
 /// What an index tells of itself.
@@ -104,6 +108,7 @@ impl Index {
             segment: segment.into(),
             removed: Arc::default(),
             added: added.into(),
+            apart: None,
         }
     }
 

@@ -9,13 +9,16 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use lshjoin::{Context, Distance, JoinedPairs, Keys, RadiusJoin, Rows, Scalar};
-use numpy::{Element, IntoPyArray};
+use lshjoin::{
+    BinaryMetric, BinaryRadiusJoin, Context, Distance, JoinedPairs, Keys, RadiusJoin, Rows, Scalar,
+};
+use numpy::Element;
 use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::MutexExt};
 use rayon::ThreadPool;
 
 use crate::{
-    arrays::{Distances, Indices, KeyArrays, Matrix, Sides, copied, rows, with_sides},
+    arrays::{Distances, Indices, KeyArrays, Matrix, Sides, copied, joined, rows, with_sides},
+    binary::Bits,
     run::{NumThreads, POLL, panicked, poll, pool, to_py, with_way_out},
 };
 
@@ -64,12 +67,21 @@ impl RadiusJoinBatches {
         batch_size: usize,
         num_threads: Option<NumThreads>,
     ) -> PyResult<Self> {
-        let distance: Distance = metric.parse().map_err(to_py)?;
-        sides(queries.as_ref(), &items)?;
+        let metric = match metric.parse() {
+            Ok(metric) => {
+                bits(queries.as_ref(), &items)?;
+                RadiusMetric::OfBits(metric)
+            }
+            Err(_) => {
+                let distance = metric.parse().map_err(to_py)?;
+                sides(queries.as_ref(), &items)?;
+                RadiusMetric::OfVectors(distance)
+            }
+        };
         let ctx = Arc::new(Context::new().map_err(to_py)?);
         let join = Join {
             radius,
-            distance,
+            metric,
             batch_size,
             within: within.map(|keys| owned_keys(&keys)).transpose()?,
             apart: apart.map(|keys| owned_keys(&keys)).transpose()?,
@@ -155,6 +167,15 @@ fn sides<'py>(
     Sides::new(queries, items.extract()?)
 }
 
+/// The same of packed bits.
+fn bits<'py>(
+    queries: Option<&Bound<'py, PyAny>>,
+    items: &Bound<'py, PyAny>,
+) -> PyResult<(Option<Bits<'py>>, Bits<'py>)> {
+    let queries = queries.map(|array| array.extract()).transpose()?;
+    Ok((queries, items.extract()?))
+}
+
 /// Copies of keys, of queries and of items.
 type OwnedKeys = (Option<Vec<u32>>, Vec<u32>);
 
@@ -167,10 +188,16 @@ fn as_keys((queries, items): &OwnedKeys) -> Keys<'_> {
     Keys::new(items).queries(queries.as_deref())
 }
 
+#[derive(Clone, Copy)]
+enum RadiusMetric {
+    OfVectors(Distance),
+    OfBits(BinaryMetric),
+}
+
 /// What there is to do.
 struct Join {
     radius: f64,
-    distance: Distance,
+    metric: RadiusMetric,
     batch_size: usize,
     within: Option<OwnedKeys>,
     apart: Option<OwnedKeys>,
@@ -187,37 +214,65 @@ impl Join {
                     queries.map(|array| array.into_bound(py)),
                     items.into_bound(py),
                 );
-                with_sides!(&sides(queries.as_ref(), &items)?, |queries, items| {
-                    py.detach(|| self.pool.install(|| self.work(queries, items, sender)))
-                })
+                match self.metric {
+                    RadiusMetric::OfVectors(distance) => {
+                        with_sides!(&sides(queries.as_ref(), &items)?, |queries, items| {
+                            py.detach(|| self.of_vectors(queries, items, distance, sender))
+                        })
+                    }
+                    RadiusMetric::OfBits(metric) => {
+                        let (queries, items) = bits(queries.as_ref(), &items)?;
+                        let queries = queries.as_ref().map(rows).transpose()?;
+                        let items = rows(&items)?;
+                        py.detach(|| self.of_bits(queries, items, metric, sender))
+                    }
+                }
                 .map_err(|error| with_way_out(error, "pass a smaller batch_size"))
             })
         })?;
         Ok(Work { batches, thread })
     }
 
-    fn work<T: Element + Scalar>(
+    fn of_vectors<T: Element + Scalar + 'static>(
         &self,
         queries: Option<Rows<'_, T>>,
         items: Rows<'_, T>,
+        distance: Distance,
         sender: SyncSender<Batch>,
     ) -> lshjoin::Result<()> {
-        let deliver = |pairs: JoinedPairs<T>| {
-            let batch: Batch = Box::new(move |py| {
-                (
-                    pairs.left.into_pyarray(py),
-                    pairs.right.into_pyarray(py),
-                    pairs.distances.into_pyarray(py).into_any(),
-                )
-            });
-            if sender.send(batch).is_err() {
-                self.ctx.cancel();
-            }
-        };
         let join = RadiusJoin::new(items, self.radius).queries(queries);
         let join = join.within(self.within.as_ref().map(as_keys));
         let join = join.apart(self.apart.as_ref().map(as_keys));
-        let join = join.distance(self.distance);
-        join.run_batches(self.batch_size, &self.ctx, deliver)
+        let (join, deliver) = (join.distance(distance), self.deliver::<T>(sender));
+        let work = || join.run_batches(self.batch_size, &self.ctx, deliver);
+        self.pool.install(work)
+    }
+
+    fn of_bits(
+        &self,
+        queries: Option<Rows<'_, u8>>,
+        items: Rows<'_, u8>,
+        metric: BinaryMetric,
+        sender: SyncSender<Batch>,
+    ) -> lshjoin::Result<()> {
+        let join = BinaryRadiusJoin::new(items, self.radius).queries(queries);
+        let join = join.within(self.within.as_ref().map(as_keys));
+        let join = join.apart(self.apart.as_ref().map(as_keys));
+        let (join, deliver) = (join.metric(metric), self.deliver::<f32>(sender));
+        let work = || join.run_batches(self.batch_size, &self.ctx, deliver);
+        self.pool.install(work)
+    }
+
+    /// What sends a batch to be taken; where nobody will, it ends the join.
+    fn deliver<T: Element + 'static>(
+        &self,
+        sender: SyncSender<Batch>,
+    ) -> impl FnMut(JoinedPairs<T>) + Send {
+        move |pairs| {
+            let batch: Batch = Box::new(move |py| joined(py, pairs));
+            if sender.send(batch).is_err() {
+                self.ctx.cancel();
+            }
+        }
     }
 }

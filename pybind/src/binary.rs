@@ -7,11 +7,11 @@ use pyo3::prelude::*;
 use crate::{
     arrays::{Distances, Indices, KeyArrays, keys, neighbors, rows},
     plans,
-    run::{KNN, NumThreads, Options, to_py},
+    run::{KNN, NumThreads, Options, RADIUS, to_py},
 };
 
 /// Rows of packed bits.
-type Bits<'py> = PyReadonlyArray2<'py, u8>;
+pub(crate) type Bits<'py> = PyReadonlyArray2<'py, u8>;
 
 /// As `knn_join`.
 #[pyfunction]
@@ -58,6 +58,46 @@ pub(crate) fn binary_knn_join<'py>(
     Ok((distances, indices, plan, report))
 }
 
+/// As `plan_knn_join`.
+#[pyfunction]
+#[pyo3(signature = (
+    queries, items, k, *, metric, within=None, apart=None, recall, seed, num_threads=None,
+    on_progress=None,
+))]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the signature is Python's, by keyword"
+)]
+pub(crate) fn plan_binary_knn_join(
+    py: Python<'_>,
+    queries: Option<Bits<'_>>,
+    items: Bits<'_>,
+    k: usize,
+    metric: &str,
+    within: Option<KeyArrays<'_>>,
+    apart: Option<KeyArrays<'_>>,
+    recall: f64,
+    seed: u64,
+    num_threads: Option<NumThreads>,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    let metric: BinaryMetric = metric.parse().map_err(to_py)?;
+    let options = Options {
+        num_threads,
+        on_progress,
+        way_out: KNN,
+    };
+    let within = within.as_ref().map(keys).transpose()?;
+    let apart = apart.as_ref().map(keys).transpose()?;
+    let (queries, items) = (queries.as_ref().map(rows).transpose()?, rows(&items)?);
+    let study = options.run(py, |ctx| {
+        let join = BinaryKnnJoin::new(items).queries(queries);
+        let join = join.k(k).metric(metric).within(within).apart(apart);
+        join.recall(recall).seed(seed).study(ctx)
+    })?;
+    plans::to_json(&study)
+}
+
 /// As `radius_join`.
 #[pyfunction]
 #[pyo3(signature = (
@@ -82,7 +122,7 @@ pub(crate) fn binary_radius_join<'py>(
     let options = Options {
         num_threads,
         on_progress,
-        way_out: "join fewer queries at a time, or take a smaller radius",
+        way_out: RADIUS,
     };
     let within = within.as_ref().map(keys).transpose()?;
     let apart = apart.as_ref().map(keys).transpose()?;

@@ -19,21 +19,29 @@ type Batch = (usize, usize);
 #[pymethods]
 impl FileJoin {
     #[new]
-    #[pyo3(signature = (queries, items, dim, *, width=4, k=None, lists=None, probes=None))]
+    #[pyo3(signature = (
+        queries, items, dim, *, width=4, packed_bits=false, k=None, lists=None, probes=None,
+    ))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the signature is Python's, by keyword"
+    )]
     fn new(
         queries: Option<usize>,
         items: usize,
         dim: usize,
         width: usize,
+        packed_bits: bool,
         k: Option<usize>,
         lists: Option<usize>,
         probes: Option<usize>,
     ) -> Self {
         let join = lshjoin::FileJoin::new(items, dim).queries(queries);
-        Self(join.width(width).k(k).lists(lists).probes(probes))
+        let join = join.width(width).packed_bits(packed_bits);
+        Self(join.k(k).lists(lists).probes(probes))
     }
 
-    /// The plan by which it goes out of core.
+    /// The plan by which it goes for a recall.
     fn plan(&self, recall: f64, seed: u64) -> PyResult<String> {
         to_text(self.0.plan(recall, seed).map_err(to_py)?)
     }

@@ -14,7 +14,7 @@ use pyo3::{
 };
 
 use crate::{
-    arrays::{Distances, Indices, neighbors, rows},
+    arrays::{Distances, Indices, KeyArrays, keys, neighbors, rows},
     plans::{parse, to_json, to_text},
     run::{NumThreads, Options, to_py},
 };
@@ -127,6 +127,13 @@ impl Index {
     fn remove(&self, py: Python<'_>, ids: Ids<'_>) -> PyResult<()> {
         let ids = ids.as_slice()?;
         self.change(py, |index, ctx| index.remove(ids, ctx))
+    }
+
+    /// The same items for a search in which rows of equal keys are not each other's neighbours.
+    fn kept_apart(&self, py: Python<'_>, apart: KeyArrays<'_>) -> PyResult<Self> {
+        let (index, apart) = (self.now(py), keys(&apart)?);
+        let kept = options(None, None, QUERIES).run(py, |ctx| index.kept_apart(apart, ctx))?;
+        Ok(Self::of(kept))
     }
 
     /// The plan for a recall, with what is not fixed left open.

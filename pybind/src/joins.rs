@@ -7,10 +7,8 @@ use pyo3::prelude::*;
 use crate::{
     arrays::{Distances, Indices, KeyArrays, Matrix, Sides, keys, neighbors, rows, with_sides},
     plans,
-    run::{KNN, NumThreads, Options, to_py},
+    run::{KNN, NumThreads, Options, RADIUS, to_py},
 };
-
-const RADIUS: &str = "take the pairs in batches (lshjoin.radius_join_batches), or a smaller radius";
 
 /// Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1; the plan,
 /// which is the planner's where none is given; and the report.

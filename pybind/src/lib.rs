@@ -22,6 +22,7 @@ fn _lshjoin(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(isa, m)?)?;
     m.add_function(wrap_pyfunction!(binary::binary_knn_join, m)?)?;
     m.add_function(wrap_pyfunction!(binary::binary_radius_join, m)?)?;
+    m.add_function(wrap_pyfunction!(binary::plan_binary_knn_join, m)?)?;
     m.add_function(wrap_pyfunction!(joins::knn_join, m)?)?;
     m.add_function(wrap_pyfunction!(joins::radius_join, m)?)?;
     m.add_function(wrap_pyfunction!(minhash::token_indices, m)?)?;

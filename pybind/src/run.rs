@@ -45,6 +45,8 @@ impl<'py> FromPyObject<'_, 'py> for NumThreads {
 /// What to do where there is not the memory for a join.
 pub(crate) const KNN: &str = "ask for fewer neighbours, join fewer queries at a time, or join files \
                               within a memory limit (lshjoin.knn_join_files)";
+pub(crate) const RADIUS: &str =
+    "take the pairs in batches (lshjoin.radius_join_batches), or a smaller radius";
 
 /// How a call is to be run.
 pub(crate) struct Options {

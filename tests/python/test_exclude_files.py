@@ -10,10 +10,12 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 from lshjoin import (
+    Index,
     JoinPlan,
     OtherJobError,
     knn_join,
     knn_join_files,
+    query_index,
     radius_join,
     radius_join_files,
 )
@@ -193,3 +195,28 @@ def test_nested_lists_of_the_nearest_few(sides):
         assert list(map(len, order["neighbors"].to_pylist())) == np.diff(near.lims).tolist()
         items = [pair["item"] for pairs in order["neighbors"].to_pylist() for pair in pairs]
         assert items == near.indices.tolist()
+
+
+def test_an_index_is_asked_without_pairs_that_are_known(sides, tmp_path):
+    (items, _, _), (queries, ids, _) = sides["items"], sides["queries"]
+    numbers = np.arange(6000)[::-1] * 7
+    Index.build(items, ids=numbers).save("i")
+    asked = {"path": "i", "queries": "queries.parquet", "column": "v", "plan": EXACT}
+    query_index(**asked, k=2, id_column="id", out="first.csv")
+    options = {"k": 3, "exclude": "first.csv", "id_column": "id", "memory_limit": 1}
+    assert query_index(**asked, **options, out="more.parquet").pairs == 3 * 4000
+    expected = knn_join(queries, items, 5, ids=numbers, query_ids=ids, recall=1.0)
+    found = pq.read_table("more.parquet")
+    np.testing.assert_array_equal(found["item"], expected.indices[:, 2:].ravel())
+    np.testing.assert_array_equal(found["query"], ids.repeat(3))
+    # By row number; of items that there are not.
+    known = pa.table({"row": [0, 3999, 0], "item": [expected.indices[0, 0], -1, 8**9]})
+    query_index(**asked, k=1, exclude=known, out="few.parquet")
+    nearest = expected.indices[:, 0].copy()
+    nearest[0] = expected.indices[0, 1]
+    np.testing.assert_array_equal(pq.read_table("few.parquet")["item"], nearest)
+    wrongs = ({"a": [4000], "b": [1]}, ValueError), ({"a": [0], "b": ["x"]}, TypeError)
+    for wrong, error in wrongs:
+        with pytest.raises(error, match="exclude"):
+            query_index(**asked, k=1, exclude=pa.table(wrong), out="no.parquet")
+    assert not (tmp_path / "no.parquet").exists()

@@ -769,6 +769,34 @@ def test_pairs_that_are_known_and_the_nearest_few_within_a_radius(metric, rng):
     assert (index.knn(queries, 600, exclude=known).distances == np.inf).sum() == 80 * 102
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "inner_product"])
+def test_new_items_are_joined_without_pairs_that_are_known(metric, rng):
+    items = rng.standard_normal((400, 6)).astype(np.float32)
+    ids = rng.permutation(10_000)[:400] - 5000
+    new = items[300:], ids[300:]
+
+    def index():
+        return Index.build(items[:300], ids=ids[:300], metric=metric)
+
+    first = index().join_new(*new, 2)
+    known = np.column_stack([ids[300:].repeat(2), first.indices.ravel()])
+    common = {"ids": ids, "metric": metric, "exclude": known}
+    expected = knn_join(items, k=5, recall=1.0, **common)
+    for exclude in (known, [*map(tuple, known.tolist()), (int(ids[300]), 77_777)]):
+        found = index().join_new(*new, 5, exclude=exclude, recall=1.0)
+        np.testing.assert_array_equal(found.indices, expected.indices[300:])
+    if metric == "euclidean":
+        radius = 1.0001 * float(expected.distances[300:, 2].max())
+        near = radius_join(items, radius=radius, **common)
+        found = index().join_new(*new, radius=radius, exclude=known)
+        np.testing.assert_array_equal(found.indices, near.indices[near.lims[300] :])
+    few = index()
+    for pair in ((int(ids[0]), int(ids[300])), (77_777, int(ids[300]))):
+        with pytest.raises(ValueError, match="exclude: no row has the id"):
+            few.join_new(*new, exclude=[pair])
+    assert len(few) == 300
+
+
 @pytest.mark.parametrize(
     ("error", "message", "options"),
     [

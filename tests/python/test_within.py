@@ -310,6 +310,7 @@ def test_apart_keeps_its_recall_by_lists(large, metric):
         JoinPlan.ivf(lists=80, probes=3, until_recall=0.9),
         JoinPlan.ivf(lists=80, probes=4, rounds=1),
         JoinPlan.lsh(axes=12, functions=6, tables=4, probes=2, rounds=0, until_recall=0.9),
+        JoinPlan.partitions(lists=80, probes=3, until_recall=0.9),
     ):
         found = knn_join(x, k=4, metric=metric, apart=documents, plan=plan)
         there = found.indices >= 0
@@ -320,10 +321,29 @@ def test_apart_keeps_its_recall_by_lists(large, metric):
         np.testing.assert_array_equal(one.indices, found.indices)
 
 
-def test_no_partitions_of_rows_kept_apart():
-    x = np.zeros((10, 2), np.float32)
-    with pytest.raises(ValueError, match="an index knows no keys"):
-        knn_join(x, apart=np.arange(10), plan=JoinPlan.partitions(lists=2, probes=1))
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "inner_product"])
+@pytest.mark.parametrize("both", [False, True])
+def test_partitions_of_rows_kept_apart_find_what_a_row_may_have(large, both, metric):
+    # Among them many equal rows, with few keys, some of which have none.
+    x = np.concatenate([large[0][:5000], large[0][:40].repeat(30, axis=0)])
+    keys = np.arange(len(x)) % 7
+    keys = [None if key == 5 else int(key) for key in keys]
+    sides = (x[:4500], x[1700:]) if both else (None, x)
+    apart = (keys[:4500], keys[1700:]) if both else keys
+    common = {"k": 5, "metric": metric, "apart": apart}
+    plan = JoinPlan.partitions(lists=60, probes=60)
+    found = knn_join(*sides, plan=plan, **common)
+    truth = knn_join(*sides, recall=1.0, **common)
+    assert recall(found, truth) > 0.99  # some rows would have to probe further than most
+    of_queries, of_items = (np.array(side, object) for side in (keys[:4500], keys[1700:]))
+    if not both:
+        of_queries = of_items = np.array(keys, object)
+    differ = of_items[found.indices] != of_queries[:, None]
+    assert (differ | np.equal(of_queries, None)[:, None]).all()
+    for until in (0.9, None):
+        plan = JoinPlan.partitions(lists=60, probes=4, until_recall=until)
+        some = knn_join(*sides, plan=plan, **common)
+        assert recall(some, truth) > (0.85 if until else 0.3)
 
 
 FRAMES: dict[str, Any] = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.table}

@@ -109,20 +109,38 @@ def test_a_radius_is_that_of_arrays(both, memory, sides):
         assert (done.plan.pieces is not None) == (within and memory is not None)
 
 
-def test_nearest_apart_need_memory_or_groups_that_fit(sides):
-    vectors, keys = arrays(sides, True, True, True)
-    common = {"k": 3, "plan": EXACT, "apart": "document"}
-    files = ("queries.parquet", "items.parquet")
-    knn_join_files(*files, out="apart.parquet", **common)
-    found = knn_join(*vectors, k=3, plan=EXACT, apart=keys["apart"])
-    assert pairs("apart.parquet") == of_edges(found)
-    done = knn_join_files(*files, out="both.parquet", within="word", memory_limit="1.1MB", **common)
-    assert done.plan.pieces.count > 1
-    assert pairs("both.parquet") == of_edges(knn_join(*vectors, k=3, plan=EXACT, **keys))
-    for within, message in ((None, "takes 1.39 MB"), ("word", "takes 5.. kB")):
-        with pytest.raises(ValueError, match=f"in memory alone, which {message}.*raise memory_li"):
-            knn_join_files(*files, out="no.parquet", within=within, memory_limit=300_000, **common)
-    assert not os.path.exists("no.parquet.work")
+@pytest.mark.parametrize("memory", [None, 1_100_000])
+@pytest.mark.parametrize("both", [False, True])
+def test_nearest_apart_are_those_of_arrays(both, memory, sides):
+    files = ("queries.parquet", "items.parquet") if both else ("items.parquet",)
+    for plan in (EXACT, JoinPlan.partitions(lists=40, probes=6)):
+        for within in ("word", None):
+            vectors, keys = arrays(sides, both, within, True)
+            name = f"{plan.kind}-{within}.parquet"
+            common = {"out": name, "within": within, "apart": "document", "memory_limit": memory}
+            done = knn_join_files(*files, k=3, plan=plan, **common)
+            assert done.plan.out_of_core == (memory is not None)
+            if plan == EXACT or not within:  # else pieces have lists of their own
+                assert pairs(name) == of_edges(knn_join(*vectors, k=3, plan=plan, **keys))
+        few = {"max_neighbors": 2, "apart": "document", "memory_limit": memory}
+        radius_join_files(*files, radius=1.5, out=f"{plan.kind}.parquet", **few)
+        expected = radius_join(*vectors, radius=1.5, max_neighbors=2, **keys)
+        assert pairs(f"{plan.kind}.parquet") == of_edges(expected)
+
+
+def test_nearest_apart_reach_their_recall_out_of_core(sides):
+    (queries, items), keys = arrays(sides, True, False, True)
+    common = {"k": 3, "apart": "document", "recall": 0.9, "memory_limit": 1_100_000}
+    for files, of_arrays in (
+        (("queries.parquet", "items.parquet"), {"queries": queries, "apart": keys["apart"]}),
+        (("items.parquet",), {"apart": keys["apart"][1]}),
+    ):
+        out = f"{len(files)}.parquet"
+        assert knn_join_files(*files, out=out, **common).plan.out_of_core
+        found = pq.read_table(out)["distance"].to_numpy()
+        truth = knn_join(items=items, k=3, recall=1.0, **of_arrays)
+        last = truth.distances[:, -1][pq.read_table(out)["query"].to_numpy()]
+        assert (found <= last).sum() / truth.distances.size > 0.85
 
 
 def test_lists_of_rows_in_groups_and_of_such_as_are_in_none(sides):

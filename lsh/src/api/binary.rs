@@ -10,9 +10,14 @@ use crate::{
         keys::{Keys, PairKeys},
         plan::JoinPlan,
     },
-    binary::{knn::knn, metric::BinaryMetric, radius::radius_join, sides::BinarySides},
-    pairs::results::RadiusNeighbors,
-    planner::prediction::PredictedPlan,
+    binary::{
+        knn::{choose, knn},
+        metric::BinaryMetric,
+        radius::{radius_join, radius_join_batches},
+        sides::BinarySides,
+    },
+    pairs::results::{JoinedPairs, RadiusNeighbors},
+    planner::prediction::{PlanStudy, PredictedPlan},
 };
 
 /// A join for the k nearest items of each query, as [`KnnJoin`](crate::KnnJoin), of packed bits: a row is
@@ -117,18 +122,54 @@ impl<'a> BinaryKnnJoin<'a> {
     /// as rows; `k`, the recall or a number of the plan is out of range, or the plan is another; or the
     /// run is cancelled.
     pub fn run(&self, ctx: &Context) -> Result<KnnJoined<f32>> {
-        let sides = BinarySides {
-            queries: self.queries,
-            items: self.items,
-            metric: self.metric,
-            keys: self.keys,
-        };
-        let (neighbors, plan) = knn(&sides, self.k, self.recall, self.seed, self.plan, ctx)?;
+        let Self {
+            k, recall, seed, ..
+        } = *self;
+        let (neighbors, plan) = knn(&self.sides(), k, recall, seed, self.plan, ctx)?;
         let predicted = None;
         Ok(KnnJoined {
             neighbors,
             plan: PredictedPlan { plan, predicted },
         })
+    }
+
+    /// The plan of [`BinaryKnnJoin::run`], as of [`KnnJoin::study`](crate::KnnJoin::study), without a
+    /// prediction: lists are learnt, and held-out rows tell how many of them each row probes.
+    ///
+    /// ```
+    /// use lshjoin::{BinaryKnnJoin, Context, JoinPlan, Rows};
+    ///
+    /// let items = Rows::new(&[0b0000_1111_u8, 0b0000_0111, 0b1111_0000], 1)?;
+    /// let study = BinaryKnnJoin::new(items).study(&Context::new()?)?;
+    /// assert_eq!(study.chosen.plan, JoinPlan::Exact);
+    /// # Ok::<(), lshjoin::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`BinaryKnnJoin::run`].
+    pub fn study(&self, ctx: &Context) -> Result<PlanStudy> {
+        let Self {
+            k, recall, seed, ..
+        } = *self;
+        let plan = choose(&self.sides(), k, recall, seed, self.plan, ctx)?;
+        Ok(PlanStudy {
+            chosen: PredictedPlan {
+                plan,
+                predicted: None,
+            },
+            considered: Vec::new(),
+            near: Vec::new(),
+            random: Vec::new(),
+        })
+    }
+
+    fn sides(&self) -> BinarySides<'a> {
+        BinarySides {
+            queries: self.queries,
+            items: self.items,
+            metric: self.metric,
+            keys: self.keys,
+        }
     }
 }
 
@@ -197,12 +238,41 @@ impl<'a> BinaryRadiusJoin<'a> {
     /// When rows have different numbers of bytes, or two megabytes and more; there are not as many keys
     /// as rows; the radius is negative or NaN; or the run is cancelled.
     pub fn run(&self, ctx: &Context) -> Result<RadiusNeighbors<f32>> {
-        let sides = BinarySides {
+        radius_join(&self.sides(), self.radius, ctx)
+    }
+
+    /// The pairs of [`BinaryRadiusJoin::run`] in batches, as those of
+    /// [`RadiusJoin::run_batches`](crate::RadiusJoin::run_batches).
+    ///
+    /// ```
+    /// use lshjoin::{BinaryRadiusJoin, Context, Rows};
+    ///
+    /// let items = Rows::new(&[0b0000_1111_u8, 0b0000_0111, 0b1111_0000], 1)?;
+    /// let mut pairs = Vec::new();
+    /// BinaryRadiusJoin::new(items, 2.0).run_batches(1, &Context::new()?, |batch| {
+    ///     pairs.push((batch.left[0], batch.right[0]));
+    /// })?;
+    /// assert_eq!(pairs, [(0, 1), (1, 0)]);
+    /// # Ok::<(), lshjoin::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`BinaryRadiusJoin::run`], and when `batch_size` is 0.
+    pub fn run_batches(
+        &self,
+        batch_size: usize,
+        ctx: &Context,
+        deliver: impl FnMut(JoinedPairs<f32>) + Send,
+    ) -> Result<()> {
+        radius_join_batches(&self.sides(), self.radius, batch_size, ctx, deliver)
+    }
+
+    fn sides(&self) -> BinarySides<'a> {
+        BinarySides {
             queries: self.queries,
             items: self.items,
             metric: self.metric,
             keys: self.keys,
-        };
-        radius_join(&sides, self.radius, ctx)
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
         report::Estimate,
     },
     binary::{
-        lists::InvertedLists,
+        lists::{InvertedLists, Margin},
         sides::{BinarySides, Whole},
         top_k::nearest,
     },
@@ -34,41 +34,56 @@ pub(crate) fn knn(
     plan: Option<JoinPlan>,
     ctx: &Context,
 ) -> Result<(Neighbors<f32>, JoinPlan)> {
-    positive("k", k)?;
-    sides.check()?;
-    let plan = match plan {
-        Some(plan) => {
-            plan.check()?;
-            plan
-        }
-        None => {
-            check_recall("recall", recall)?;
-            let bytes = sides.pairs() * sides.items.dim() as f64;
-            match recall < 1.0 && bytes >= BYTES_BELOW {
-                false => JoinPlan::Exact,
-                true => JoinPlan::Ivf(
-                    IvfPlan::new(lists_for(sides.items.len()), 1)
-                        .seed(seed)
-                        .until_recall(recall),
-                ),
+    let (found, plan) = match by_lists(sides, k, recall, seed, plan, ctx)? {
+        None => (exact(sides, few(sides, k), ctx)?, JoinPlan::Exact),
+        Some(ByLists {
+            lists,
+            margin,
+            plan,
+        }) => {
+            let found = lists.join(margin.distance, few(sides, k))?;
+            match margin.recall {
+                Some(recall) => ctx.reached(recall),
+                None => ctx.reached_unknown(),
             }
+            (found, JoinPlan::Ivf(plan))
         }
-    };
-    // No list gets longer than there are items, whatever k asks for.
-    let few = k.min(sides.items.len().max(1));
-    let by_lists = match plan {
-        JoinPlan::Exact => None,
-        JoinPlan::Ivf(plan) if plan.rounds == 0 => by_lists(sides, few, plan, ctx)?,
-        _ => {
-            let must_be = "exact, or by lists without rounds, for packed bits";
-            return Err(Error::parameter("plan", must_be, "another"));
-        }
-    };
-    let (found, plan) = match by_lists {
-        Some((found, plan)) => (found, JoinPlan::Ivf(plan)),
-        None => (exact(sides, few, ctx)?, JoinPlan::Exact),
     };
     Ok((found.with_k(k)?, plan))
+}
+
+/// The plan that [`knn`] follows.
+///
+/// # Errors
+/// As [`knn`].
+pub(crate) fn choose(
+    sides: &BinarySides<'_>,
+    k: usize,
+    recall: f64,
+    seed: u64,
+    plan: Option<JoinPlan>,
+    ctx: &Context,
+) -> Result<JoinPlan> {
+    let by_lists = by_lists(sides, k, recall, seed, plan, ctx)?;
+    Ok(by_lists.map_or(JoinPlan::Exact, |by_lists| JoinPlan::Ivf(by_lists.plan)))
+}
+
+/// The plan by which so many items are joined for a recall where all pairs would take longer.
+pub(crate) fn lists_until(recall: f64, items: usize, seed: u64) -> IvfPlan {
+    let plan = IvfPlan::new(lists_for(items), 1);
+    plan.seed(seed).until_recall(recall)
+}
+
+/// Lists that are learnt, and how far each row probes them.
+struct ByLists<'a> {
+    lists: InvertedLists<'a>,
+    margin: Margin,
+    plan: IvfPlan,
+}
+
+/// No list gets longer than there are items, whatever k asks for.
+fn few(sides: &BinarySides<'_>, k: usize) -> usize {
+    k.min(sides.items.len().max(1))
 }
 
 /// Compares all pairs, or those of rows with equal keys.
@@ -86,17 +101,43 @@ fn exact(sides: &BinarySides<'_>, k: usize, ctx: &Context) -> Result<Neighbors<f
     whole.by_row(near, sides.left().len())
 }
 
-/// Compares the items of the lists that a query probes; `None` where all pairs are compared sooner.
-fn by_lists(
-    sides: &BinarySides<'_>,
+/// The lists by which a plan, or the one for a recall, joins; `None` where all pairs are compared.
+fn by_lists<'a>(
+    sides: &'a BinarySides<'a>,
     k: usize,
-    plan: IvfPlan,
-    ctx: &Context,
-) -> Result<Option<(Neighbors<f32>, IvfPlan)>> {
+    recall: f64,
+    seed: u64,
+    plan: Option<JoinPlan>,
+    ctx: &'a Context,
+) -> Result<Option<ByLists<'a>>> {
+    positive("k", k)?;
+    sides.check()?;
+    let plan = match plan {
+        None => {
+            check_recall("recall", recall)?;
+            let bytes = sides.pairs() * sides.items.dim() as f64;
+            if recall == 1.0 || bytes < BYTES_BELOW {
+                return Ok(None);
+            }
+            lists_until(recall, sides.items.len(), seed)
+        }
+        Some(plan) => {
+            plan.check()?;
+            match plan {
+                JoinPlan::Exact => return Ok(None),
+                JoinPlan::Ivf(plan) if plan.rounds == 0 => plan,
+                _ => {
+                    let must_be = "exact, or by lists without rounds, for packed bits";
+                    return Err(Error::parameter("plan", must_be, "another"));
+                }
+            }
+        }
+    };
     let rows = sides.items.len().min(sides.left().len());
     if sides.keys.within.is_some() || rows < EXACT_BELOW {
         return Ok(None);
     }
+    let k = few(sides, k);
     let lists = InvertedLists::new(sides, plan.lists.min(rows), plan.seed, ctx)?;
     let margin = match plan.until_recall {
         Some(recall) => lists.margin_for(recall, k)?,
@@ -105,15 +146,15 @@ fn by_lists(
     if margin.items * OF_LISTS > sides.items.len() as f64 {
         return Ok(None);
     }
-    let found = lists.join(margin.distance, k)?;
-    match margin.recall {
-        Some(recall) => ctx.reached(recall),
-        None => ctx.reached_unknown(),
-    }
     // What was learnt for: the same plan learns, and probes, the same again.
     let probes = match plan.until_recall {
         Some(_) => (margin.probes.round() as usize).max(1),
         None => plan.probes,
     };
-    Ok(Some((found, IvfPlan { probes, ..plan })))
+    let plan = IvfPlan { probes, ..plan };
+    Ok(Some(ByLists {
+        lists,
+        margin,
+        plan,
+    }))
 }

@@ -9,6 +9,7 @@ use crate::{
         context::Context,
         error::{Error, Result},
         input::Input,
+        keys::Keys,
         metric::Metric,
         plan::{JoinPlan, PartitionPlan},
     },
@@ -33,13 +34,6 @@ pub(crate) fn join_by_index<T: Scalar>(
     plan: PartitionPlan,
     ctx: &Context,
 ) -> Result<Neighbors<T>> {
-    if apart.is_some() {
-        return Err(Error::parameter(
-            "plan",
-            "another one for rows that are kept apart: an index knows no keys",
-            "one of partitions",
-        ));
-    }
     if size_of::<T>() > size_of::<f32>() {
         return Err(Error::parameter(
             "plan",
@@ -63,6 +57,10 @@ pub(crate) fn join_by_index<T: Scalar>(
         }
     }
     let index = builder.finish(ctx)?;
+    let kept = |apart: Option<Keys<'_>>| match apart {
+        Some(keys) => index.kept_apart(keys, ctx),
+        None => Ok(index.clone()),
+    };
     let plan = JoinPlan::Partitions(plan);
     ctx.begin_stage("plan");
     let found = match queries {
@@ -70,13 +68,17 @@ pub(crate) fn join_by_index<T: Scalar>(
             let values = single(queries)?;
             let queries = Rows::new(&values, dim)?;
             let sample = (0..queries.len() as u32).step_by(queries.len().div_ceil(SAMPLE).max(1));
-            let sample: Vec<u32> = memory::collect(sample, "a sample of the queries")?;
-            let sample = queries.gather(&sample)?;
+            let rows: Vec<u32> = memory::collect(sample, "a sample of the queries")?;
+            let sample = queries.gather(&rows)?;
             let sample = (Rows::new(&sample, dim)?, queries.len());
-            let plan = index.fixed_plan(Some(sample), k, &plan, ctx)?;
-            index.knn(queries, k, &plan, ctx)?
+            let of_sample = apart.map(|keys| keys.gather(&rows, &[])).transpose()?;
+            let of_sample = of_sample.as_ref().and_then(|keys| keys.0.as_deref());
+            let of_sample = kept(apart.map(|keys| keys.queries(of_sample)))?;
+            let plan = of_sample.fixed_plan(Some(sample), k, &plan, ctx)?;
+            kept(apart)?.knn(queries, k, &plan, ctx)?
         }
         None => {
+            let index = kept(apart)?;
             let plan = index.fixed_plan(None, k, &plan, ctx)?;
             let (rows, found) = index.knn_of_chunk(0..count, k, &plan, ctx)?;
             let mut positions = memory::zeroed(rows.len(), ROW_NUMBERS)?;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{
     base::{check::check_recall, error::Result, plan::JoinPlan},
+    binary::knn::lists_until,
     index::builder::default_plan,
     ivf::coarse_quantiser::sample_step,
     pairs::top_k_lists::{Candidate, capacity},
@@ -36,6 +37,9 @@ const OF_LIST: usize = 512;
 const OF_PROBING: usize = 12;
 const OF_PROBE: usize = 8;
 
+/// Bytes of an item of packed bits beside these: its row number, its list, and how many bits are set.
+const OF_BITS: usize = 32;
+
 /// Lists that an item probes, where nothing is known of that.
 const LIKELY_PROBES: usize = 8;
 
@@ -53,6 +57,7 @@ pub struct FileJoin {
     items: usize,
     dim: usize,
     width: usize,
+    packed_bits: bool,
     k: Option<usize>,
     lists: Option<usize>,
     probes: usize,
@@ -100,6 +105,7 @@ impl FileJoin {
             items,
             dim,
             width: size_of::<f32>(),
+            packed_bits: false,
             k: None,
             lists: None,
             probes: LIKELY_PROBES,
@@ -117,6 +123,15 @@ impl FileJoin {
     #[must_use]
     pub const fn width(self, width: usize) -> Self {
         Self { width, ..self }
+    }
+
+    /// Whether rows are packed bits, `dim` bytes of them, which are joined in memory alone.
+    #[must_use]
+    pub const fn packed_bits(self, packed_bits: bool) -> Self {
+        Self {
+            packed_bits,
+            ..self
+        }
     }
 
     /// Neighbours of a query; `None` where pairs are within a radius.
@@ -140,7 +155,8 @@ impl FileJoin {
         Self { probes, ..self }
     }
 
-    /// The plan by which it goes out of core, for a recall.
+    /// The plan by which it goes for a recall where all pairs would take longer: out of core or, of
+    /// packed bits, in memory.
     ///
     /// # Errors
     /// When `recall` is not above 0 and at most 1.
@@ -149,17 +165,29 @@ impl FileJoin {
         if recall == 1.0 {
             return Ok(JoinPlan::Exact);
         }
-        Ok(JoinPlan::Partitions(
-            default_plan(self.items, seed).until_recall(recall),
-        ))
+        Ok(match self.packed_bits {
+            true => JoinPlan::Ivf(lists_until(recall, self.items, seed)),
+            false => JoinPlan::Partitions(default_plan(self.items, seed).until_recall(recall)),
+        })
     }
 
     /// What it keeps where both sides are in memory.
     pub fn in_memory(&self) -> InMemory {
         let rows = self.items.saturating_add(self.queries.unwrap_or(0));
+        let (vectors, codes) = match self.packed_bits {
+            // The rows as they come, and those of the right side once more, in groups.
+            true => (
+                product(rows, self.dim),
+                product(self.items, self.dim.saturating_add(OF_BITS)),
+            ),
+            false => (
+                product(product(2, rows), self.of_row()),
+                product(product(2, rows), self.of_codes()),
+            ),
+        };
         InMemory {
-            vectors: product(product(2, rows), self.of_row()),
-            codes: product(product(2, rows), self.of_codes()),
+            vectors,
+            codes,
             neighbours: product(self.asked(), self.of_top_k()),
         }
     }
@@ -302,6 +330,7 @@ mod tests {
         items: 20_000,
         dim: 16,
         width: 4,
+        packed_bits: false,
         k: Some(5),
         lists: Some(60),
         probes: LIKELY_PROBES,
@@ -333,6 +362,20 @@ mod tests {
         assert_eq!(endless.in_memory().neighbours, usize::MAX);
         assert_eq!(endless.out_of_core(usize::MAX / 2, &BATCH), None);
         assert_eq!(endless.least(&BATCH), usize::MAX);
+    }
+
+    #[test]
+    fn packed_bits_take_little_more_than_themselves() {
+        let bits = JOIN.packed_bits(true);
+        let told = bits.in_memory();
+        assert_eq!(told.vectors, 35_000 * 16);
+        assert!(told.codes < 2 * JOIN.in_memory().codes / 3);
+        assert_eq!(told.neighbours, JOIN.in_memory().neighbours);
+        assert_eq!(bits.plan(1.0, 0).unwrap(), JoinPlan::Exact);
+        let JoinPlan::Ivf(plan) = bits.plan(0.9, 7).unwrap() else {
+            panic!("not by lists");
+        };
+        assert_eq!((plan.seed, plan.until_recall), (7, Some(0.9)));
     }
 
     #[test]

@@ -43,8 +43,9 @@ struct Cache {
     margins: BTreeMap<usize, f32>,
     /// How far queries like the items have to probe for so many neighbours and a recall (its bits).
     reaches: BTreeMap<(usize, u64), Option<f32>>,
-    /// Of the last self-join, with its k and its margin (its bits).
-    probes: Option<((usize, u32), OfItems)>,
+    /// Of the last self-join, with its k, its margin (its bits) and whether rows are kept apart, in
+    /// which duplicates take part.
+    probes: Option<((usize, u32, bool), OfItems)>,
     /// Of the last radius, with its bits.
     shells: Option<(u32, Arc<Shells>)>,
 }
@@ -178,7 +179,7 @@ impl SegmentLists {
             let probes = Probes::of_items(&self.quantiser, &warm_start, items, &right, reach, ctx)?;
             Ok((Arc::new(right), Arc::new(probes)))
         };
-        let of = (k, reach.margin.to_bits());
+        let of = (k, reach.margin.to_bits(), items.apart().is_some());
         self.get_last_or_compute(of, |cache| &mut cache.probes, find)
     }
 

@@ -18,8 +18,8 @@ use crate::{
         sampling::sample,
     },
     index::{
-        Index, added::Added, added_lists::AddedLists, as_given, deletions::DeletionBitmap,
-        lists::SegmentLists, segment::Segment,
+        Index, added::Added, added_lists::AddedLists, as_given, lists::SegmentLists,
+        segment::Segment,
     },
     ivf::{
         coarse_quantiser::CoarseQuantiser,
@@ -34,6 +34,7 @@ use crate::{
         radius::{RadiusBlocks, radius_join, stream_sides},
     },
     pairs::{
+        apart::Apart,
         by_sorting::are_most,
         code_join::CodeJoin,
         results::{NEIGHBORS, Neighbors, PAIRS, RadiusNeighbors},
@@ -94,8 +95,8 @@ impl Index {
     ) -> Result<RadiusNeighbors<f32>> {
         self.check_dimension(queries)?;
         let distance = self.distance()?;
-        let right = self.segment.nearest_of(&self.removed, usize::MAX, ctx)?;
-        let left = right.prepare_other("queries", queries, ctx)?;
+        let right = self.items(usize::MAX, ctx)?;
+        let left = self.asked(right.prepare_other("queries", queries, ctx)?)?;
         let mut pairs = self.within(&left, &right, radius, |_, _| true, ctx)?;
         if self.added.len() > 0 {
             let (ids, values) = self.added.rows()?;
@@ -143,7 +144,9 @@ impl Index {
         };
         let margin = match left.len() < FEW_QUERIES {
             false => self.margin_for((Some(left), right), None, k, recall, lists, ctx)?,
-            // Few say little of what they need, and it would take longer than to answer them.
+            // Few say little of what they need, and it would take longer than to answer them. What is
+            // kept of it knows no keys.
+            true if self.apart.is_some() => self.margin_for_items(k, recall, lists, ctx)?,
             true => lists.margin_for(k, recall, || self.margin_for_items(k, recall, lists, ctx))?,
         };
         Ok(margin.map(Reach::without_pass))
@@ -157,12 +160,21 @@ impl Index {
         lists: &SegmentLists,
         ctx: &Context,
     ) -> Result<Option<f32>> {
-        let all = DeletionBitmap::default();
-        let right = self.segment.nearest_of(&all, k.saturating_add(1), ctx)?;
-        let values = self.items_at(self.segment.ground_truth(ctx)?, ctx)?;
+        let rows = self.segment.ground_truth(ctx)?;
+        let asked = self.asked_for(rows.iter().map(|&row| row as usize))?;
+        // Removed items, too: what follows of these rows is kept.
+        let all = Self {
+            removed: Arc::default(),
+            ..asked.clone()
+        };
+        let right = all.items(k.saturating_add(1), ctx)?;
+        let values = self.items_at(rows, ctx)?;
         let augmented = self.as_kept(Rows::new(&values, self.segment.dim)?, ctx)?;
         let rows = Rows::new(&augmented, self.segment.width())?;
-        let left = lists.prepare(&right, rows, ctx)?;
+        let left = asked.asked(lists.prepare(&right, rows, ctx)?)?;
+        if self.apart.is_some() {
+            return self.margin_for((Some(&left), &right), None, k, recall, lists, ctx);
+        }
         // Each finds itself, too.
         let recall = Others { k: Some(k) }.of_all(recall);
         self.margin_for((Some(&left), &right), None, k + 1, recall, lists, ctx)
@@ -269,6 +281,13 @@ impl Index {
     ) -> Result<Vec<(u32, i64, f32)>> {
         not_negative("radius", radius)?;
         let ids = self.segment.ids(ctx)?;
+        let apart = Apart::of(Some(left), right)?;
+        let wanted = |left, right| {
+            wanted(left, right)
+                && apart
+                    .as_ref()
+                    .is_none_or(|apart| apart.lets_in(left, right))
+        };
         let mut pairs = Vec::new();
         let mut hand_over = |found: Vec<(u32, u32, f32)>| {
             // Shells hold removed items, too.
@@ -338,7 +357,7 @@ impl<'a> Search<'a> {
         let segment = &index.segment;
         ctx.begin_stage("codes");
         let queries = Rows::new(queries, segment.width())?;
-        let items = segment.nearest_of(&index.removed, k, ctx)?;
+        let items = index.items(k, ctx)?;
         let plan = index.partition_plan(plan)?;
         let lists = segment.lists(ctx)?;
         let lists = lists.filter(|_| !are_most(k, items.rows.len()));
@@ -346,6 +365,7 @@ impl<'a> Search<'a> {
             Some(lists) => lists.prepare(&items, queries, ctx)?,
             None => items.prepare_other("queries", queries, ctx)?,
         };
+        let queries = index.asked(queries)?;
         let reach = match (plan, &lists) {
             (Some(plan), Some(lists)) => {
                 index.reach_of_queries((&queries, &items), k, plan, lists, ctx)?

@@ -55,13 +55,13 @@ impl Index {
             return Ok(JoinPlan::Partitions(plan));
         };
         let wanted = k.saturating_add(1);
-        let right = self.segment.nearest_of(&self.removed, wanted, ctx)?;
+        let right = self.items(wanted, ctx)?;
         let margin = match queries {
             Some((queries, _)) => {
                 self.check_dimension(queries)?;
                 let augmented = self.as_kept(queries, ctx)?;
                 let rows = Rows::new(&augmented, self.segment.width())?;
-                let left = lists.prepare(&right, rows, ctx)?;
+                let left = self.asked(lists.prepare(&right, rows, ctx)?)?;
                 self.margin_for((Some(&left), &right), None, k, recall, &lists, ctx)?
             }
             // A stored item has another last value than it has as a query, so this is no self-join.
@@ -123,7 +123,8 @@ impl Index {
                 let rows = memory::collect(rows, ROW_NUMBERS)?;
                 let values = self.items_at(rows, ctx)?;
                 let queries = Rows::new(&values, self.segment.dim)?;
-                without_itself(self.find(queries, wanted, plan, ctx)?, chunk.start)
+                let asked = self.asked_for(chunk.clone())?;
+                without_itself(asked.find(queries, wanted, plan, ctx)?, chunk.start)
             }
             (None, _) => without_itself(all_pairs(Some(&left), &right, wanted, ctx)?, chunk.start),
             (Some(lists), None) => {
@@ -187,11 +188,7 @@ impl Index {
                 format!("{chunk:?} of {}", self.segment.len()),
             ));
         }
-        let segment = &self.segment;
-        Ok((
-            segment.side(chunk, &self.removed, usize::MAX, ctx)?,
-            segment.nearest_of(&self.removed, k, ctx)?,
-        ))
+        Ok((self.some_items(chunk, ctx)?, self.items(k, ctx)?))
     }
 }
 

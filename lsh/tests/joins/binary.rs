@@ -149,6 +149,68 @@ fn pairs_within_a_radius_are_those_of_brute_force() {
 }
 
 #[test]
+fn batches_are_the_same_everywhere_and_hold_the_pairs_of_the_join() {
+    let (of_items, of_queries) = (rows(5000, 12, 5, 4, 1), rows(2200, 12, 5, 4, 2));
+    let items = Rows::new(&of_items, 12).unwrap();
+    let queries = Rows::new(&of_queries, 12).unwrap();
+    let keys = |rows: u32, large: u32| -> Vec<u32> {
+        let key = |row| match row % 5 {
+            0 => NO_KEY,
+            1 => large,
+            _ => row / 9,
+        };
+        (0..rows).map(key).collect()
+    };
+    let (of_right, of_left) = (keys(5000, 7), keys(2200, 7));
+    for queries in [None, Some(queries)] {
+        let within = Keys::new(&of_right).queries(queries.map(|_| &of_left[..]));
+        for (metric, radius) in [(METRICS[0], 9.0), (METRICS[1], 0.4)] {
+            for within in [None, Some(within)] {
+                let join = BinaryRadiusJoin::new(items, radius).queries(queries);
+                let join = join.metric(metric).within(within);
+                let mut runs = Vec::new();
+                for (threads, isa) in [(1, Isa::SCALAR), (2, Isa::best()), (4, Isa::best())] {
+                    let mut batches = Vec::new();
+                    let deliver = |batch| batches.push(batch);
+                    let run = || join.run_batches(700, &Context::on(isa), deliver);
+                    on_threads(threads, run).unwrap();
+                    runs.push(batches);
+                }
+                assert!(runs[0] == runs[1] && runs[0] == runs[2]);
+                let full = &runs[0][..runs[0].len() - 1];
+                assert!(full.len() > 2 && full.iter().all(|batch| batch.left.len() == 700));
+                let pairs = runs[0].iter().flat_map(|batch| {
+                    let rows = batch.left.iter().zip(&batch.right);
+                    rows.zip(&batch.distances)
+                        .map(|((&left, &right), &distance)| (left, distance.to_bits(), right))
+                });
+                let mut pairs: Vec<_> = pairs.collect();
+                pairs.sort_unstable();
+                let found = join.run(&Context::new().unwrap()).unwrap();
+                let of_row = |row: usize| found.lims[row] as usize..found.lims[row + 1] as usize;
+                let all = (0..found.lims.len() - 1)
+                    .flat_map(|row| of_row(row).map(move |at| (row as i64, at)));
+                let all =
+                    all.map(|(row, at)| (row, found.distances[at].to_bits(), found.indices[at]));
+                assert_eq!(pairs, all.collect::<Vec<_>>());
+            }
+        }
+    }
+    let join = BinaryRadiusJoin::new(items, 3.0);
+    assert!(
+        join.run_batches(0, &Context::new().unwrap(), |_| {})
+            .is_err()
+    );
+    let ctx = Context::new().unwrap();
+    let mut delivered = 0;
+    let error = join.run_batches(5, &ctx, |_| {
+        delivered += 1;
+        ctx.cancel();
+    });
+    assert_eq!((error.unwrap_err(), delivered), (Error::Cancelled, 1));
+}
+
+#[test]
 fn keys_say_which_rows_are_compared() {
     let (of_items, of_queries) = (rows(300, 8, 3, 2, 1), rows(90, 8, 3, 2, 2));
     let items = Rows::new(&of_items, 8).unwrap();
@@ -235,6 +297,8 @@ fn lists_reach_the_recall_and_are_the_same_everywhere() {
                 .run(&Context::new().unwrap())
                 .unwrap();
             assert_eq!(found[0], again);
+            let study = join.plan(plan).study(&Context::new().unwrap()).unwrap();
+            assert_eq!(study.chosen, found[0].plan);
             let probes = JoinPlan::Ivf(told.until_recall(None));
             let probing = join.plan(probes).run(&Context::new().unwrap()).unwrap();
             assert_eq!(probing.plan.plan, probes);

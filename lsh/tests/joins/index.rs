@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use lshjoin::{
-    Context, Distance, Index, IndexBuilder, JoinPlan, KnnJoin, Metric, Neighbors, PartitionPlan,
-    RadiusJoin, RadiusNeighbors, Rows,
+    Context, Distance, Error, Index, IndexBuilder, JoinPlan, Keys, KnnJoin, Metric, NO_KEY,
+    Neighbors, PartitionPlan, RadiusJoin, RadiusNeighbors, Rows,
 };
 
 use super::{on, rows, to_f32};
@@ -47,6 +47,109 @@ fn ids() -> Vec<i64> {
 fn build(values: &[f32], metric: Metric, ctx: &Context) -> Index {
     let items = Rows::new(values, DIM).unwrap();
     Index::build(items, &ids(), metric, Some(plan()), 0, ctx).unwrap()
+}
+
+/// Under row numbers, in an order of their own.
+fn build_by_row(values: &[f32], metric: Metric, ctx: &Context) -> Index {
+    let items = Rows::new(values, DIM).unwrap();
+    let ids: Vec<i64> = (0..ITEMS as i64).collect();
+    Index::build(items, &ids, metric, Some(plan()), 0, ctx).unwrap()
+}
+
+#[test]
+fn items_kept_apart_find_no_item_of_their_key_in_chunks_of_any_size() {
+    let values = clustered(ITEMS, 1);
+    let items = Rows::new(&values, DIM).unwrap();
+    let keys: Vec<u32> = (0..ITEMS)
+        .map(|row| {
+            if row % 50 == 0 {
+                NO_KEY
+            } else {
+                (row % 3) as u32
+            }
+        })
+        .collect();
+    let differ = |row: usize, item: i64| keys[row] == NO_KEY || keys[row] != keys[item as usize];
+    for metric in METRICS {
+        let ctx = Context::new().unwrap();
+        let apart = build_by_row(&values, metric, &ctx);
+        // What is kept of a search without keys is not made use of by one with some.
+        let without = by_chunks(&apart, ITEMS, &JoinPlan::Partitions(probing(4)), &ctx);
+        let apart = apart.kept_apart(Keys::new(&keys), &ctx).unwrap();
+        let until = JoinPlan::Partitions(plan().until_recall(0.9));
+        let fixed = apart.fixed_plan(None, K, &until, &ctx).unwrap();
+        let join = KnnJoin::new(items)
+            .k(K)
+            .metric(metric)
+            .apart(Keys::new(&keys));
+        for plan in [JoinPlan::Exact, fixed, JoinPlan::Partitions(probing(4))] {
+            let whole = by_chunks(&apart, ITEMS, &plan, &ctx);
+            assert!(
+                by_chunks(&apart, 777, &plan, &ctx) == whole,
+                "{metric}, {plan:?}"
+            );
+            assert!(whole != without);
+            let in_memory = join.plan(plan).run(&ctx).unwrap().neighbors;
+            for ((row, near), of_memory) in whole.iter().zip(in_memory.indices.chunks(K)) {
+                let near: Vec<i64> = near.iter().map(|near| near.0).collect();
+                assert!(
+                    near.iter().all(|&item| differ(*row as usize, item)),
+                    "{metric}, {row}"
+                );
+                assert_eq!(near, of_memory, "{metric}, {plan:?}, row {row}");
+            }
+        }
+        // Queries with keys of their own, and a radius.
+        let queries = items.slice(0..4500);
+        let given = Keys::new(&keys).queries(&keys[..4500]);
+        let index = apart.kept_apart(given, &ctx).unwrap();
+        let found = index.knn(queries, K, &JoinPlan::Exact, &ctx).unwrap();
+        let join = KnnJoin::new(items).queries(queries).k(K).metric(metric);
+        let join = join.apart(given).plan(JoinPlan::Exact);
+        assert_eq!(
+            found.indices,
+            join.run(&ctx).unwrap().neighbors.indices,
+            "{metric}"
+        );
+        if let Ok(distance) = Distance::try_from(metric) {
+            let radius = f64::from(found.distances[3 * K]);
+            let join = RadiusJoin::new(items, radius)
+                .queries(queries)
+                .distance(distance);
+            let near = join.apart(given).run(&ctx).unwrap();
+            assert_eq!(
+                index.radius(queries, radius, &ctx).unwrap().indices,
+                near.indices
+            );
+        }
+    }
+}
+
+#[test]
+fn keys_that_are_not_those_of_the_rows_are_refused() {
+    let (values, ctx) = (clustered(ITEMS, 1), Context::new().unwrap());
+    let keys = vec![1; ITEMS];
+    let refused = |found: Result<_, Error>| match found.map(|_: Index| ()) {
+        Err(Error::Parameter { name, .. }) => name,
+        other => panic!("{other:?}"),
+    };
+    let with_ids = build(&values, Metric::Euclidean, &ctx);
+    let by_row = build_by_row(&values, Metric::Euclidean, &ctx);
+    let apart = |index: &Index, keys| index.kept_apart(Keys::new(keys), &ctx);
+    assert_eq!(refused(apart(&with_ids, &keys)), "ids of items kept apart");
+    assert_eq!(refused(apart(&by_row, &keys[1..])), "keys of items");
+    let few = apart(&by_row, &keys).unwrap();
+    let queries = Rows::new(&values[..2 * DIM], DIM).unwrap();
+    let error = few.knn(queries, K, &JoinPlan::Exact, &ctx).unwrap_err();
+    assert!(error.to_string().contains("0 for 2 rows"), "{error}");
+    let mut changed = by_row.clone();
+    changed
+        .add(queries, &[ITEMS as i64, ITEMS as i64 + 1], &ctx)
+        .unwrap();
+    assert_eq!(
+        refused(apart(&changed, &keys)),
+        "an index whose items are kept apart"
+    );
 }
 
 /// Squared distances, or products with the sign turned, in double precision.

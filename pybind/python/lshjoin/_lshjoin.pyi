@@ -215,6 +215,21 @@ def plan_knn_join(
 ) -> str:
     """What was chosen ("chosen", a plan) and what from, as JSON."""
 
+def plan_binary_knn_join(
+    queries: Bits | None,
+    items: Bits,
+    k: int,
+    *,
+    metric: str,  # "hamming" or "jaccard"
+    within: Keys = None,
+    apart: Keys = None,
+    recall: float,
+    seed: int,  # 64 bits
+    num_threads: int | None = None,
+    on_progress: Progress = None,
+) -> str:
+    """As plan_knn_join, of packed bits."""
+
 def ivf_plan(
     *,
     seed: int,
@@ -284,7 +299,8 @@ def binary_radius_join(
     """As radius_join, of packed bits; distances are float32."""
 
 class RadiusJoinBatches:
-    """The pairs of radius_join in batches, made by threads of its own from the start on.
+    """The pairs of radius_join, or of binary_radius_join by a metric of packed bits, in batches,
+    made by threads of its own from the start on.
 
     close() has to be called before the interpreter ends.
     """
@@ -319,12 +335,13 @@ class FileJoin:
         dim: int,
         *,
         width: int = 4,  # bytes of a value
+        packed_bits: bool = False,  # then dim is that of bytes
         k: int | None = None,  # None: within a radius
         lists: int | None = None,  # None: as many as so many items ask for
         probes: int | None = None,  # None: not known yet
     ) -> FileJoin: ...
     def plan(self, recall: float, seed: int) -> str:
-        """By which it goes out of core."""
+        """By which it goes out of core or, of packed bits, in memory."""
 
     def in_memory(self) -> str:
         """What it keeps where both sides are in memory, as JSON: vectors, codes, neighbours."""
@@ -403,6 +420,9 @@ class Index:
 
     def add(self, items: Rows, ids: Ids) -> None: ...
     def remove(self, ids: Ids) -> None: ...
+    def kept_apart(self, keys: tuple[NDArray[np.uint32] | None, NDArray[np.uint32]]) -> Index:
+        """The same for a search of queries of these keys, of items by id; ids are row numbers."""
+
     def plan(self, recall: float, queries: int) -> str:
         """What knn is to do for so many queries, as JSON."""
 

@@ -23,6 +23,7 @@ os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 from lshjoin import engine
 from lshjoin.arrays.groups import Linkage
+from lshjoin.arrays.neighbors import BinaryMetric, Metric
 from lshjoin.base.checks import to_bytes, to_k, to_natural, to_radius, to_recall
 from lshjoin.base.paths import local_path, result_place
 from lshjoin.base.places import Place
@@ -149,16 +150,17 @@ _VECTORS = _options(
     click.option("--column", metavar="NAME", help="Of vectors; needed where there are several."),
     click.option("--id-column", metavar="NAME", help="Of ids; row numbers without it."),
 )
-_DISTANCES = ["euclidean", "manhattan", "cosine"]
-_METRIC = click.option(
-    "--metric", type=click.Choice(_DISTANCES), default="euclidean", show_default=True
-)
-_NEAREST_METRIC = click.option(
-    "--metric",
-    type=click.Choice([*_DISTANCES, "inner_product"]),
-    default="euclidean",
-    show_default=True,
-)
+_DISTANCES, _OF_BITS = get_args(Metric), get_args(BinaryMetric)
+
+
+def _metric(*names: str) -> Callable[[Command], Command]:
+    choice = click.Choice(names)
+    return click.option("--metric", type=choice, default="euclidean", show_default=True)
+
+
+_METRIC = _metric(*_DISTANCES, *_OF_BITS)
+_NEAREST_METRIC = _metric(*_DISTANCES, "inner_product", *_OF_BITS)
+_INDEX_METRIC = _metric(*_DISTANCES, "inner_product")
 _K = click.option(
     "-k",
     type=click.IntRange(min=1),
@@ -501,7 +503,7 @@ _INDEX = click.argument("path", metavar="INDEX", type=click.Path(path_type=Path)
 
 @index.command()
 @_ITEMS
-@_NEAREST_METRIC
+@_INDEX_METRIC
 @_VECTORS
 @click.option(
     "--out",
@@ -536,6 +538,7 @@ def build(items: str, as_json: bool, **options: Any) -> None:
 @_RECALL
 @_PLAN
 @_VECTORS
+@_EXCLUDE
 @_OUT
 @_MEMORY
 @_THREADS
@@ -551,6 +554,8 @@ def query(
     Example:
       lshjoin index build items.parquet --id-column number --out items.index
       lshjoin index query items.index queries.parquet -k 5 --id-column id --out found.parquet
+      lshjoin index query items.index queries.parquet -k 5 --id-column id \\
+          --exclude found.parquet --out next.parquet
     """
     from lshjoin.files.indexes import query_index
 

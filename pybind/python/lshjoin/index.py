@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lshjoin import engine
 from lshjoin.arrays.both import Nearest, nearest_of_both, within_of_both
-from lshjoin.arrays.exclude import excluded_ids, nearest_but
+from lshjoin.arrays.exclude import excluded_ids, excluded_of_new, nearest_but
 from lshjoin.arrays.ids import Ids
 from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import Edges, NearestMetric, Neighbors, RadiusNeighbors
@@ -343,6 +343,14 @@ class Index:
             found = found._only(~known.has(found._of_queries(), found.indices))
         return found
 
+    def _kept_apart(self, queries: NDArray[np.uint32] | None, items: NDArray[np.uint32]) -> Index:
+        """The same for queries of these keys, or none, that are not to find items of equal ones.
+
+        Ids have to be row numbers, by which items have their keys; the largest number is no key.
+        """
+        of_queries = None if queries is None else np.ascontiguousarray(queries)
+        return Index(self._native.kept_apart((of_queries, items)))
+
     def add(self, items: ArrayLike, ids: ArrayLike) -> None:
         """Adds items, which the next search finds: a few in full, thousands by their lists.
 
@@ -363,6 +371,7 @@ class Index:
         ids: ArrayLike,
         k: SupportsIndex = 10,
         *,
+        exclude: ArrayLike | Edges | None = None,
         recall: float | None = None,
         num_threads: int | None = None,
         progress: Progress = None,
@@ -374,6 +383,7 @@ class Index:
         ids: ArrayLike,
         *,
         radius: float,
+        exclude: ArrayLike | Edges | None = None,
         num_threads: int | None = None,
         progress: Progress = None,
     ) -> RadiusNeighbors: ...
@@ -384,6 +394,7 @@ class Index:
         k: SupportsIndex | None = None,
         *,
         radius: float | None = None,
+        exclude: ArrayLike | Edges | None = None,
         recall: float | None = None,
         num_threads: int | None = None,
         progress: Progress = None,
@@ -398,6 +409,9 @@ class Index:
             ids: (n,) integers of 64 bits, each once, none of them in the index.
             k: the nearest so many of each, itself left out; 10 without a radius.
             radius: in the place of ``k``, all others that are nearer (strictly).
+            exclude: pairs that are known and are to be left out, of the id of a new item and that
+                of another, (p, 2) array-like or :class:`Edges`; of two new ones both ways. The next
+                nearest take their places.
             recall: the share of the true neighbours to find, as for :meth:`knn`. A radius finds
                 all.
             num_threads: threads to use; all cores if None. Results do not depend on it.
@@ -420,27 +434,32 @@ class Index:
             array([20, 22])
             >>> len(index)
             6
+            >>> index.join_new([[1.2]], ids=[40], k=1, exclude=[(40, 30)]).indices
+            array([[20]])
         """
         if k is not None and radius is not None:
             raise TypeError("pass either k or radius: the nearest so many, or all that are nearer")
         if radius is not None and recall is not None:
             raise TypeError("recall is for k: within a radius all neighbours are found")
         rows, numbers = _float32(items, "items", self.dim), integer_ids(ids)
-        Ids(numbers, "ids", len(rows))  # refuses what add would, before the join
+        new_ids = Ids(numbers, "ids", len(rows))  # refuses what add would, before the join
         common: Any = {"num_threads": num_threads, "progress": progress}
         of_new: Any = common | {"metric": self.metric}
+        of_old: Any = dict(common)
+        if exclude is not None:
+            of_old["exclude"], of_new["exclude"] = excluded_of_new(exclude, new_ids)
         found: Neighbors | RadiusNeighbors
         if radius is None:
             k = 10 if k is None else k
             order = np.argsort(numbers)  # ties by row are ties by id then
             new = knn_join(rows[order], k=k, ids=numbers[order], recall=recall, **of_new)
             back = np.argsort(order)
-            old = self.knn(rows, k, recall=recall, **common)
+            old = self.knn(rows, k, recall=recall, **of_old)
             nearest = nearest_of_both(old, (new.distances[back], new.indices[back]))
             found = Neighbors(*nearest, old.plan, old.report)
         else:
             among_new = radius_join(rows, radius=radius, ids=numbers, **of_new)
-            found = within_of_both(self.radius(rows, radius, **common), among_new)
+            found = within_of_both(self.radius(rows, radius, **of_old), among_new)
         self._native.add(rows, numbers)
         return found
 

@@ -1,6 +1,6 @@
 //! MinHash models: tables of min-wise functions, and what sets hash to.
 
-use lshjoin_kernels::{KeyLayout, KeyMode, memory};
+use lshjoin_kernels::{KeyLayout, KeyMode, MinHashFunction, memory, min_hashes};
 use rayon::prelude::*;
 
 use crate::{
@@ -22,6 +22,8 @@ use crate::{
 
 /// Sets hashed as one step of work.
 const CHUNK: usize = 1 << 10;
+/// Functions of a set between two checks for cancelling.
+const AT_ONCE: usize = 16;
 /// Bytes that a function takes up in the layout of keys, at most.
 const OF_FUNCTION: usize = 256;
 
@@ -131,16 +133,20 @@ impl MinHashModel {
     /// # Errors
     /// When there is no memory for them, or the run is cancelled.
     pub fn hash(&self, sets: &Sets, ctx: &Context) -> Result<Vec<i32>> {
-        let functions = self.coefficients.len();
-        let mut values = memory::zeroed(sets.len().saturating_mul(functions), "hash values")?;
+        let count = self.coefficients.len();
+        let mut values = memory::zeroed(sets.len().saturating_mul(count), "hash values")?;
+        let functions = self.coefficients.iter();
+        let functions = functions.map(|&(a, b)| MinHashFunction::new(a as u32, b as u32));
+        let functions = memory::collect(functions, FUNCTIONS)?;
         ctx.expect(sets.len());
-        let chunks = values.par_chunks_mut(functions.saturating_mul(CHUNK));
+        let chunks = values.par_chunks_mut(count.saturating_mul(CHUNK));
         chunks.enumerate().try_for_each(|(chunk, values)| {
-            let rows = values.len() / functions;
-            for (row, values) in (chunk * CHUNK..).zip(values.chunks_mut(functions)) {
-                for (value, &(a, b)) in values.iter_mut().zip(&self.coefficients) {
+            let rows = values.len() / count;
+            for (row, values) in (chunk * CHUNK..).zip(values.chunks_mut(count)) {
+                let some = functions.chunks(AT_ONCE).zip(values.chunks_mut(AT_ONCE));
+                for (functions, values) in some {
                     ctx.check()?;
-                    *value = least(sets.get(row), a, b);
+                    min_hashes(sets.get(row), functions, ctx.isa(), values)?;
                 }
             }
             ctx.advance(rows);
@@ -148,15 +154,6 @@ impl MinHashModel {
         })?;
         Ok(values)
     }
-}
-
-/// The hash value of a set.
-fn least(set: &[u32], a: i32, b: i32) -> i32 {
-    let (a, b) = (a as u64, b as u64);
-    let values = set
-        .iter()
-        .map(|&element| ((1 + u64::from(element)) * a + b) % u64::from(HASH_PRIME));
-    values.min().unwrap_or_default() as i32
 }
 
 /// Sets and what they hash to.
@@ -203,13 +200,21 @@ impl<'a> HashedSets<'a> {
     }
 
     /// Whether `table` is the first in which these two share a bucket.
-    pub(crate) fn meet_first(&self, row: u32, others: &Self, other: u32, table: usize) -> bool {
+    fn meet_first(&self, row: u32, others: &Self, other: u32, table: usize) -> bool {
         let meet = |table| self.hash(row, table) == others.hash(other, table);
         meet(table) && !(0..table).any(meet)
     }
 
-    /// The Jaccard distance, if it is below `limit`.
-    pub(crate) fn nearer(&self, row: u32, others: &Self, other: u32, limit: f64) -> Option<f64> {
+    /// The Jaccard distance, if it is below `limit` and `table` is the first in which these two share a
+    /// bucket.
+    pub(crate) fn nearer(
+        &self,
+        row: u32,
+        others: &Self,
+        other: u32,
+        table: usize,
+        limit: f64,
+    ) -> Option<f64> {
         let (x, y) = (self.sets.get(row as usize), others.sets.get(other as usize));
         let distance = |common: usize| {
             // Operations are Spark's; the more there is in common, the less it is, rounded or not.
@@ -220,6 +225,9 @@ impl<'a> HashedSets<'a> {
         let most = sketch.most_in_common(&others.sketches[other as usize]);
         // Most candidates are not near, and are done with here.
         below(distance(most.min(x.len()).min(y.len())))?;
+        if !self.meet_first(row, others, other, table) {
+            return None;
+        }
         below(distance(in_common(x, y)))
     }
 }

@@ -58,9 +58,9 @@ impl MinHashModel {
                     for candidates in of_items.order[theirs].chunks(CANDIDATES_AT_ONCE) {
                         ctx.check()?;
                         for &item in candidates {
-                            if queries.meet_first(query, &items, item, table)
-                                && let Some(distance) =
-                                    queries.nearer(query, &items, item, f64::INFINITY)
+                            let infinity = f64::INFINITY;
+                            if let Some(distance) =
+                                queries.nearer(query, &items, item, table, infinity)
                             {
                                 memory::push(&mut list, (distance, item), NEIGHBORS)?;
                             }

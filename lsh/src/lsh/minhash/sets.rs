@@ -1,6 +1,6 @@
 //! Sets as rows of a sparse matrix: which elements each has, as numbers.
 
-use lshjoin_kernels::memory;
+use lshjoin_kernels::{MinHashFunction, memory};
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -10,7 +10,7 @@ use crate::base::{
 };
 
 /// The prime that Spark computes modulo: elements are below it, so that no two are always one.
-pub(crate) const HASH_PRIME: u32 = 2_038_074_743;
+pub(crate) const HASH_PRIME: u32 = MinHashFunction::PRIME;
 
 /// How an out-of-memory error names them.
 const SETS: &str = "sets";

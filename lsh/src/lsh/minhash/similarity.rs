@@ -119,9 +119,8 @@ impl Join<'_> {
         for candidates in candidates.chunks(CANDIDATES_AT_ONCE) {
             self.ctx.check()?;
             for &other in candidates {
-                if let Some(distance) = self.left.nearer(row, others, other, self.threshold)
-                    && self.left.meet_first(row, others, other, self.table)
-                {
+                let (table, limit) = (self.table, self.threshold);
+                if let Some(distance) = self.left.nearer(row, others, other, table, limit) {
                     memory::push(pairs, (row, other, distance), PAIRS)?;
                 }
             }

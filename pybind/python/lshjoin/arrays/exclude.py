@@ -73,8 +73,25 @@ def excluded_ids(pairs: ArrayLike | Edges, queries: int) -> ExcludedIds:
     """The pairs that a user passed for an index, of rows of queries and ids of items."""
     left, right = pair_columns(pairs)
     rows = Ids(np.arange(queries), "queries", queries).rows(left, "exclude")
-    # Of a list both are objects, so that each may be of a kind of its own.
-    return ExcludedIds(rows, integer_ids(np.asarray(list(right))), queries)
+    return ExcludedIds(rows, _item_ids(right), queries)
+
+
+def excluded_of_new(pairs: ArrayLike | Edges, new: Ids) -> tuple[Edges, Edges]:
+    """The pairs that a user passed for new items, by id, of which the other need not be there.
+
+    Returns:
+        Pairs of rows of the new items and ids of any, and the pairs of ids of new ones.
+    """
+    left, right = pair_columns(pairs)
+    rows, ids = new.rows(left, "exclude"), _item_ids(right)
+    of_new = np.isin(ids, new.values)
+    nowhere = np.empty(0)  # how far they are plays no part
+    return Edges(rows, ids, nowhere), Edges(new.of(rows[of_new]), ids[of_new], nowhere)
+
+
+def _item_ids(ids: Any) -> Rows:
+    # Of a list of pairs both columns are objects, so that each may be of a kind of its own.
+    return integer_ids(np.asarray(list(ids)))
 
 
 def excluded(pairs: ArrayLike | Edges, joined: JoinedRows, queries: int | None) -> Excluded:

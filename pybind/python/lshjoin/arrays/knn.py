@@ -12,7 +12,14 @@ from lshjoin import engine
 from lshjoin.arrays.exclude import excluded, nearest_but
 from lshjoin.arrays.ids import side_ids
 from lshjoin.arrays.neighbors import BinaryMetric, Edges, JoinedRows, NearestMetric, Neighbors
-from lshjoin.arrays.sides import NO_KEYS, SideKeys, keys_of_rows, side_keys, sides, sides_for
+from lshjoin.arrays.sides import (
+    NO_KEYS,
+    SideKeys,
+    are_bits,
+    keys_of_rows,
+    side_keys,
+    sides,
+)
 from lshjoin.base.checks import to_float, to_k, to_natural
 from lshjoin.base.keys import RowKeys
 from lshjoin.base.plan import JoinPlan
@@ -141,8 +148,8 @@ def knn_join(
         array([0.33333334, 0.33333334, 1.        ], dtype=float32)
     """
     k = to_k(k)
-    query_rows, item_rows, packed = sides_for(metric, queries, items)
-    join = engine.binary_knn_join if packed else engine.knn_join
+    query_rows, item_rows = sides(queries, items, metric)
+    join: Any = engine.binary_knn_join if are_bits(metric) else engine.knn_join
     query_count = None if query_rows is None else len(query_rows)
     of_queries, of_items = side_ids(query_ids, ids, query_count, len(item_rows))
     joined = JoinedRows(len(item_rows), query_rows is None, metric, of_queries, of_items)
@@ -172,7 +179,7 @@ def knn_join(
 
         def find(rows: NDArray[np.int64], k: int) -> tuple[Floats, NDArray[np.int64]]:
             some = (item_rows if query_rows is None else query_rows)[rows]
-            return join(
+            distances, indices, *_ = join(
                 some,
                 item_rows,
                 k,
@@ -180,7 +187,8 @@ def knn_join(
                 **keys_of_rows(keys, rows),
                 plan=planned,
                 num_threads=num_threads,
-            )[:2]
+            )
+            return distances, indices
 
         distances, indices = nearest_but(pairs, (distances, indices), len(item_rows), find)
     return Neighbors._of(distances, indices, report, k, plan, joined)
@@ -191,7 +199,7 @@ def plan_knn_join(
     items: ArrayLike | None = None,
     k: SupportsIndex = 10,
     *,
-    metric: NearestMetric = "euclidean",
+    metric: NearestMetric | BinaryMetric = "euclidean",
     within: RowKeys | None = None,
     apart: RowKeys | None = None,
     recall: float = 0.95,
@@ -223,7 +231,8 @@ def plan_knn_join(
         progress: as for :func:`knn_join`.
 
     Returns:
-        The plan, with what is :attr:`~JoinPlan.predicted` of it.
+        The plan, with what is :attr:`~JoinPlan.predicted` of it; of packed bits without, but with
+        as many lists and probes as held-out rows need for the recall.
 
     Raises:
         TypeError, ValueError: as :func:`knn_join`, which also looks at the values of all rows.
@@ -238,7 +247,7 @@ def plan_knn_join(
         (JoinPlan.exact(), 1.0, 0.4995)
     """
     k = to_k(k)
-    query_rows, item_rows = sides(queries, items)
+    query_rows, item_rows = sides(queries, items, metric)
     return study(
         query_rows,
         item_rows,
@@ -257,7 +266,7 @@ def study(
     item_rows: Matrix,
     k: int,
     *,
-    metric: NearestMetric,
+    metric: NearestMetric | BinaryMetric,
     keys: SideKeys = NO_KEYS,
     recall: float,
     seed: SupportsIndex,
@@ -265,8 +274,9 @@ def study(
     progress: Progress,
 ) -> tuple[JoinPlan, dict[str, Any]]:
     """What the planner chose, and what from."""
+    plan: Any = engine.plan_binary_knn_join if are_bits(metric) else engine.plan_knn_join
     with reporter(progress, "plan_knn_join") as on_progress:
-        text = engine.plan_knn_join(
+        text = plan(
             query_rows,
             item_rows,
             min(k, max(len(item_rows), 1)),

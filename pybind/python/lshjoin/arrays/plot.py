@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from lshjoin.arrays.knn import study
 from lshjoin.arrays.neighbors import NearestMetric
-from lshjoin.arrays.sides import sides
+from lshjoin.arrays.sides import are_bits, sides
 from lshjoin.base.checks import to_k
 from lshjoin.base.progress import Progress
 
@@ -52,7 +52,9 @@ def plot_plan(
     except ImportError:
         raise ImportError("plot_plan needs matplotlib: pip install 'lshjoin[plot]'") from None
     k = to_k(k)
-    query_rows, item_rows = sides(queries, items)
+    if are_bits(metric):
+        raise ValueError("of packed bits nothing is predicted, so that there is nothing to draw")
+    query_rows, item_rows = sides(queries, items, metric)
     plan, considered = study(
         query_rows,
         item_rows,

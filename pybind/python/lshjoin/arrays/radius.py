@@ -24,7 +24,7 @@ from lshjoin.arrays.neighbors import (
     RadiusNeighbors,
 )
 from lshjoin.arrays.radii import Radii, Radius
-from lshjoin.arrays.sides import side_keys, sides, sides_for
+from lshjoin.arrays.sides import are_bits, side_keys, sides
 from lshjoin.base.checks import short, to_k
 from lshjoin.base.keys import RowKeys
 from lshjoin.base.progress import OnProgress, Progress, reporter
@@ -108,7 +108,7 @@ def radius_join(
         >>> radius_join(bits, radius=2, metric="hamming").indices
         array([1, 0])
     """
-    query_rows, item_rows, packed = sides_for(metric, queries, items)
+    query_rows, item_rows = sides(queries, items, metric)
     radii = Radii(radius, len(item_rows if query_rows is None else query_rows))
     if max_neighbors is not None:
         metrics = get_args(Metric) + get_args(BinaryMetric)
@@ -136,8 +136,8 @@ def radius_join(
     keys = side_keys(query_rows, item_rows, within=within, apart=apart)
     common: Any = {"metric": metric, **keys, "num_threads": num_threads}
     with reporter(progress, "radius_join") as on_progress:
-        if packed or radii.of_query is None:
-            join = engine.binary_radius_join if packed else engine.radius_join
+        if radii.of_query is None:
+            join: Any = engine.binary_radius_join if are_bits(metric) else engine.radius_join
             lims, distances, rows = join(
                 query_rows, item_rows, radii.largest, **common, on_progress=on_progress
             )
@@ -150,9 +150,6 @@ def radius_join(
                 dtype = np.result_type(item_rows.dtype, np.float32)
                 lims, distances, rows = _collected(stream, radii, dtype, on_progress)
     found = RadiusNeighbors(lims, distances, joined.called(rows), joined)
-    if packed and radii.of_query is not None:
-        near = radii.have(found._of_queries(), found.distances)
-        found, rows = found._only(near), rows[near]
     return found if pairs is None else found._only(~pairs.has(found._of_queries(), rows))
 
 
@@ -187,7 +184,7 @@ def radius_join_batches(
     items: ArrayLike | None = None,
     radius: Radius | None = None,
     *,
-    metric: Metric = "euclidean",
+    metric: Metric | BinaryMetric = "euclidean",
     exclude: ArrayLike | Edges | None = None,
     within: RowKeys | None = None,
     apart: RowKeys | None = None,
@@ -209,7 +206,7 @@ def radius_join_batches(
         items: (m, d) array-like; the queries themselves if None.
         radius: in the units of the metric; inf for all pairs. Required. Or one for each query, as
             for :func:`radius_join`.
-        metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
+        metric: as for :func:`radius_join`.
         exclude: pairs of row numbers to be left out, as for :func:`knn_join`.
         within: a key a row, of which those of neighbours are equal, as for :func:`knn_join`.
         apart: a key a row, of which those of neighbours differ, as for :func:`knn_join`.
@@ -246,7 +243,7 @@ def radius_join_batches(
         raise ValueError(f"batch_size must be at least 1, not {short(batch_size)}")
     if batch_size >= 2**63:
         raise ValueError(f"batch_size must be below 2**63, not {short(batch_size)}")
-    query_rows, item_rows = sides(queries, items)
+    query_rows, item_rows = sides(queries, items, metric)
     query_count = None if query_rows is None else len(query_rows)
     radii = Radii(radius, len(item_rows) if query_count is None else query_count)
     left_out = None

@@ -14,39 +14,28 @@ from lshjoin.base.keys import Codes, RowKeys, key_codes
 from lshjoin.base.vectors import array_matrix, packed_bits, same_dtype
 
 if TYPE_CHECKING:
-    from lshjoin._lshjoin import Bits, Matrix
+    from lshjoin._lshjoin import Matrix
 
 
-def sides(queries: ArrayLike | None, items: ArrayLike | None) -> tuple[Matrix | None, Matrix]:
+def are_bits(metric: str) -> bool:
+    """Whether rows are packed bits for a metric, and not vectors."""
+    return metric in get_args(BinaryMetric)
+
+
+def sides(
+    queries: ArrayLike | None, items: ArrayLike | None, metric: str
+) -> tuple[Matrix | None, Matrix]:
     """Queries and items as the engine takes them; without queries for a self-join."""
     queries, items = _given(queries, items)
-    item_rows = array_matrix(items, "items")
+    read = packed_bits if are_bits(metric) else array_matrix
+    item_rows: Matrix = read(items, "items")
     if queries is None:
         return None, item_rows
-    query_rows = array_matrix(queries, "queries", item_rows.shape[1])
+    query_rows: Matrix = read(queries, "queries", item_rows.shape[1])
     if len(item_rows) == 0:  # now it is known how long they would be, if they are a column
-        item_rows = array_matrix(items, "items", query_rows.shape[1])
+        item_rows = read(items, "items", query_rows.shape[1])
     _check_columns(query_rows, item_rows)
     return same_dtype(query_rows, item_rows)
-
-
-def binary_sides(queries: ArrayLike | None, items: ArrayLike | None) -> tuple[Bits | None, Bits]:
-    """The same of packed bits."""
-    queries, items = _given(queries, items)
-    item_rows = packed_bits(items, "items")
-    if queries is None:
-        return None, item_rows
-    query_rows = packed_bits(queries, "queries")
-    _check_columns(query_rows, item_rows)
-    return query_rows, item_rows
-
-
-def sides_for(
-    metric: str, queries: ArrayLike | None, items: ArrayLike | None
-) -> tuple[Any, Any, bool]:
-    """The sides as the metric has them, and whether these are packed bits."""
-    packed = metric in get_args(BinaryMetric)
-    return *(binary_sides if packed else sides)(queries, items), packed
 
 
 def _given(
@@ -82,8 +71,8 @@ NO_KEYS: SideKeys = {"within": None, "apart": None}
 
 
 def side_keys(
-    query_rows: Matrix | Bits | None,
-    item_rows: Matrix | Bits,
+    query_rows: Matrix | None,
+    item_rows: Matrix,
     *,
     within: RowKeys | None,
     apart: RowKeys | None,

@@ -7,7 +7,8 @@ float64.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +18,7 @@ from lshjoin.errors import RowError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from lshjoin._lshjoin import Matrix
+    from lshjoin._lshjoin import Bits, Matrix
 
 # Looked at only when it is already imported, as in frames.py.
 _COLUMNS = (
@@ -64,8 +65,11 @@ def array_matrix(array: object, name: str, dim: int | None = None) -> Matrix:
     return _engine_layout(values)
 
 
-def packed_bits(array: object, name: str) -> NDArray[np.uint8]:
-    """A 2-D array of packed bits, eight a byte; ``name`` is for error messages."""
+def packed_bits(array: object, name: str, dim: int | None = None) -> Bits:
+    """A 2-D array of packed bits, eight a byte, or a column of them; as :func:`array_matrix`."""
+    if _is_column(array):
+        bits = packed_series(array, name)
+        return bits if len(bits) or dim is None else bits[:, :1].repeat(dim, axis=1)
     refuse_masked(array, name)
     values = np.asarray(array)
     if values.dtype == np.bool_:
@@ -102,19 +106,40 @@ def refuse_masked(array: object, name: str) -> None:
 
 def series_matrix(column: object, name: str, dim: int | None = None) -> Matrix:
     """A column of vectors of pandas, polars or pyarrow, or an array of their cells."""
+    column = _opened(column, name)
+    if isinstance(column, np.ndarray):
+        return _cells_matrix(column, name, dim)
+    return column_matrix(column, name, dim)
+
+
+def packed_series(column: object, name: str, dim: int | None = None) -> Bits:
+    """The same of packed bits: lists or arrays of uint8, or bytes, a cell."""
+    column = _opened(column, name)
+    if not isinstance(column, np.ndarray):
+        return packed_column(column, name, dim)
+    cells = [np.frombuffer(cell, np.uint8) if type(cell) is bytes else cell for cell in column]
+    bits = _cells_matrix(cells, name, dim)
+    if len(bits) and bits.dtype != np.uint8:
+        raise TypeError(_bits_message(name, "cells of other numbers"))
+    return bits.astype(np.uint8, copy=False)
+
+
+def _opened(column: Any, name: str) -> NDArray[Any] | pa.ChunkedArray:
+    """A column as Arrow has it, or the cells of one that holds Python objects."""
     if (pandas := sys.modules.get("pandas")) and isinstance(column, pandas.Series):
         if not isinstance(column.dtype, pandas.ArrowDtype):
             if column.dtype != object:
                 raise TypeError(_type_message(name, column.dtype))
-            return _cells_matrix(column.to_numpy(), name, dim)
+            cells: NDArray[Any] = column.to_numpy()
+            return cells
         column = column.array.__arrow_array__()
     if isinstance(column, np.ndarray):
-        return _cells_matrix(column, name, dim)
+        return column
     import pyarrow as pa
 
     if hasattr(column, "__arrow_c_array__"):
         column = pa.chunked_array([pa.array(column)])
-    return column_matrix(pa.chunked_array(column), name, dim)
+    return pa.chunked_array(column)
 
 
 def _is_column(array: object) -> bool:
@@ -154,7 +179,51 @@ def column_matrix(
     return _engine_layout(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
 
-def _cells_matrix(cells: NDArray[Any], name: str, dim: int | None) -> Matrix:
+def packed_column(
+    column: pa.ChunkedArray, name: str, dim: int | None = None, first_row: int = 0
+) -> Bits:
+    """The same of packed bits: lists of uint8, or binary values of one length."""
+    import pyarrow as pa
+
+    types, lists = pa.types, list_type(column.type)
+    if lists is None and _is_binary(column.type):
+        chunks = [_as_lists(chunk) for chunk in column.chunks]
+        column = pa.chunked_array(chunks, pa.large_list(pa.uint8()))
+    elif lists is None or not types.is_uint8(lists.value_type):
+        raise TypeError(_bits_message(name, column.type))
+    return cast("Bits", column_matrix(column, name, dim, first_row))
+
+
+def _is_binary(arrow_type: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    types = pa.types
+    is_binary: bool = (
+        types.is_binary(arrow_type)
+        or types.is_large_binary(arrow_type)
+        or types.is_fixed_size_binary(arrow_type)
+        or types.is_binary_view(arrow_type)
+    )
+    return is_binary
+
+
+def _as_lists(chunk: pa.Array) -> pa.Array:
+    """Binary values as lists of bytes, where they lie."""
+    import pyarrow as pa
+
+    chunk = chunk.cast(pa.large_binary())
+    validity, offsets, data = chunk.buffers()
+    values = pa.array(np.frombuffer(data or b"", np.uint8))
+    return pa.Array.from_buffers(
+        pa.large_list(pa.uint8()),
+        len(chunk),
+        [validity, offsets],
+        offset=chunk.offset,
+        children=[values],
+    )
+
+
+def _cells_matrix(cells: Sequence[Any] | NDArray[Any], name: str, dim: int | None) -> Matrix:
     """A pandas column of Python objects: a list or an array a cell."""
     if len(cells) == 0:
         return np.empty((0, dim or 1))
@@ -366,7 +435,14 @@ def _type_message(name: str, actual: object) -> str:
     return f"Column {name} must be of type list of numbers but was actually {actual}."
 
 
-def _cell_error(cells: NDArray[Any], name: str, dim: int | None) -> Exception:
+def _bits_message(name: str, actual: object) -> str:
+    return (
+        f"Column {name} must hold packed bits, lists of uint8 as np.packbits makes them or bytes, "
+        f"but was actually {actual}."
+    )
+
+
+def _cell_error(cells: Sequence[Any] | NDArray[Any], name: str, dim: int | None) -> Exception:
     """What is wrong with cells that do not stack to a matrix of numbers: looked for row by row."""
     for row, cell in enumerate(cells):
         if cell is None or (isinstance(cell, float) and np.isnan(cell)):

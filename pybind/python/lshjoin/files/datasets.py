@@ -15,7 +15,7 @@ import numpy as np
 
 from lshjoin.base.places import Filesystem, state
 from lshjoin.errors import NotFiniteError
-from lshjoin.files.formats import VectorFile, open_file
+from lshjoin.files.formats import BITS, VectorFile, open_file
 from lshjoin.files.ids import are_strings, plain_ids
 from lshjoin.files.sources import Source, source_files
 
@@ -58,7 +58,8 @@ class Dataset:
     id_column: str | None
     keys: tuple[str, ...]  #: columns that can be keys of the rows
     dim: int
-    dtype: np.dtype[Any]  #: float16, float32 or float64: the widest of the files'
+    #: float16, float32 or float64: the widest of the files'; uint8 of packed bits, for a join
+    dtype: np.dtype[Any]
 
     def __len__(self) -> int:
         return sum(file.rows for file in self.files)
@@ -254,16 +255,19 @@ def open_side(
     id_column: str | None,
     filesystem: Filesystem | None,
     keys: Sequence[str] = (),
+    bits: bool = False,
 ) -> Dataset:
-    """:func:`open_dataset` for a join, with columns of keys."""
+    """:func:`open_dataset` for a join, with columns of keys, of vectors or packed ``bits``."""
     if isinstance(source, Dataset):
         of_its_own = column in (None, source.column) and id_column == source.id_column
         if not of_its_own or not set(keys) <= set(source.keys):
             raise ValueError(f"a dataset that is open has columns of its own: {source}")
+        if (source.dtype == BITS) != bits:
+            raise TypeError("a dataset that is open holds vectors: for packed bits pass its files")
         return source
     files: list[VectorFile] = []
-    for found in source_files(source, filesystem, column, id_column, keys):
-        files.append(open_file(found.place, column, id_column, keys, found.said))
+    for found in source_files(source, filesystem, column, id_column, keys, bits):
+        files.append(open_file(found.place, column, id_column, keys, found.said, bits))
         column = column or files[-1].column
     for file in files:
         # Strings are one kind, however long they may get.

@@ -19,7 +19,8 @@ from lshjoin.arrays.groups import (
     check_linkage,
     first_rows,
 )
-from lshjoin.arrays.neighbors import Metric
+from lshjoin.arrays.neighbors import BinaryMetric, Metric
+from lshjoin.arrays.sides import are_bits
 from lshjoin.base.checks import to_radius
 from lshjoin.base.columns import taken
 from lshjoin.base.paths import result_place
@@ -61,7 +62,7 @@ def dedup_files(
     id_column: str | None = None,
     filesystem: Filesystem | None = None,
     format: Format | None = None,
-    metric: Metric = "euclidean",
+    metric: Metric | BinaryMetric = "euclidean",
     within: str | None = None,
     keep: str = "first",
     linkage: Linkage = "component",
@@ -86,7 +87,7 @@ def dedup_files(
         filesystem: as for :func:`lshjoin.knn_join_files`.
         format: as for :func:`lshjoin.knn_join_files`; with ``against`` not "npz", which has no
             nulls.
-        metric: as for :func:`lshjoin.radius_join`.
+        metric: as for :func:`lshjoin.radius_join_files`.
         within: a column of keys, as for :func:`lshjoin.knn_join_files`, also of ``against``: only
             rows of equal keys are duplicates.
         keep: which row of a group: "first"; "last"; "longest", the one with most characters in its
@@ -138,12 +139,13 @@ def dedup_files(
     layout = to_layout(place, format)
     if against is not None and layout.format == "npz":
         raise ValueError("rows without a match are null, which npz has not; write another format")
-    keys = KeyColumns(within)
-    dataset = open_side(items, column, id_column, filesystem, keys.names())
+    keys, bits = KeyColumns(within), are_bits(metric)
+    dataset = open_side(items, column, id_column, filesystem, keys.names(), bits)
     old = None
     if against is not None:
-        old = open_side(against, column, id_column, filesystem, keys.names())
-        Sides.open(dataset, old, None, id_column, None, keys)  # refuses vectors of another length
+        old = open_side(against, column, id_column, filesystem, keys.names(), bits)
+        # Which refuses vectors of another length.
+        Sides.open(dataset, old, None, id_column, None, keys, bits=bits)
     work = {
         "command": "dedup",
         "threshold": threshold,

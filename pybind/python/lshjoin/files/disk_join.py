@@ -15,9 +15,10 @@ from lshjoin.arrays.neighbors import NearestMetric
 from lshjoin.base.atomic import replacing
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.progress import OnProgress, Progress
-from lshjoin.files.datasets import Dataset, ahead
+from lshjoin.files.datasets import Dataset, ahead, step_of
 from lshjoin.files.job import Job
-from lshjoin.files.pairs import Found, MayBe, of_neighbors
+from lshjoin.files.keys import Codes
+from lshjoin.files.pairs import Found, of_neighbors
 from lshjoin.files.plan import FilesPlan, chunk_rows
 from lshjoin.index import Index
 
@@ -45,6 +46,7 @@ class DiskJoin:
         job: Job,
         queries: Dataset | None,
         items: Dataset,
+        apart: tuple[Codes | None, Codes] | None,
         plan: FilesPlan,
         metric: NearestMetric,
         num_threads: int | None,
@@ -53,6 +55,7 @@ class DiskJoin:
         self._job = job
         self._queries = queries
         self._items = items
+        self._apart = apart  # keys of both, where rows of equal ones are kept apart
         self._metric = metric
         self._plan = plan
         self._threads = num_threads
@@ -81,7 +84,7 @@ class DiskJoin:
                 )
             else:
                 rows, queries = np.arange(first, last), self._queries.read(first, last)
-                found = index.knn(
+                found = self._asked(index, slice(first, last)).knn(
                     queries,
                     k,
                     plan=plan,
@@ -95,11 +98,8 @@ class DiskJoin:
 
         return self._parts(join, write, lambda _: chunk), plan
 
-    def radius(self, radius: float, write: WritePairs, may_be: MayBe | None) -> list[Path]:
-        """The parts of a radius join, made where they are not there yet.
-
-        Of the pairs that are near, those that ``may_be``.
-        """
+    def radius(self, radius: float, write: WritePairs, known: Excluded | None) -> list[Path]:
+        """The parts of a radius join, without pairs that are known, made where they are missing."""
         index = self._index()
         most = self._plan.chunk or 1
 
@@ -111,9 +111,10 @@ class DiskJoin:
                 )
             else:
                 rows, queries = np.arange(first, last), self._queries.read(first, last)
-                found = index.radius(queries, radius, num_threads=threads, progress=progress)
+                asked = self._asked(index, slice(first, last))
+                found = asked.radius(queries, radius, num_threads=threads, progress=progress)
             near = Found(rows, np.diff(found.lims), found.indices, found.distances)
-            yield near if may_be is None else near.only(may_be(near.left(), near.items))
+            yield near if known is None else near.only(~known.has(near.left(), near.items))
 
         def chunk(pairs_of_query: float | None) -> int:
             if pairs_of_query is None:
@@ -180,13 +181,24 @@ class DiskJoin:
             self.seconds |= dict(zip(_PASSES[-len(passes) :], passes, strict=False))
             self.seconds["seal"] = time.perf_counter() - begun - sum(passes)
         # Opened anew: what was read to write the index is no longer mapped.
-        return Index.load(path)
+        index = Index.load(path)
+        return self._asked(index, slice(None)) if self._queries is None else index
+
+    def _asked(self, index: Index, queries: slice) -> Index:
+        """The index for these queries, or for a join with itself."""
+        if self._apart is None:
+            return index
+        of_queries, of_items = self._apart
+        return index._kept_apart(None if of_queries is None else of_queries[queries], of_items)
 
     def _fixed_plan(self, index: Index, k: int) -> JoinPlan:
         """The join's plan with as many probes as its recall needs, the same for all chunks."""
         start = time.perf_counter()
         path = self._job.path("plan.json")
         if not path.exists():
+            if self._queries is not None:
+                step = step_of(len(self._queries), SAMPLE)
+                index = self._asked(index, slice(None, None, step))
             plan = index.fixed_plan(
                 k,
                 queries=None if self._queries is None else self._queries.sample(SAMPLE),

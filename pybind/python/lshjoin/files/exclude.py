@@ -6,12 +6,13 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lshjoin.arrays.exclude import Excluded, excluded_rows
+from lshjoin.arrays.neighbors import Edges
 from lshjoin.base.checks import short
 from lshjoin.base.places import Filesystem, Place, place, readable
 from lshjoin.files.datasets import Dataset
@@ -50,6 +51,18 @@ class Known:
         return excluded_rows(self.queries, self.items, queries, len(sides.items))
 
 
+class KnownOfIndex(NamedTuple):
+    """Pairs of a query, by row, and an item of an index, by id."""
+
+    rows: Rows  #: rising
+    ids: Rows
+
+    def of(self, first: int, last: int) -> Edges:
+        """Those of the queries from ``first`` to ``last``, whose rows are counted from there."""
+        part = slice(*np.searchsorted(self.rows, (first, last)))
+        return Edges(self.rows[part] - first, self.ids[part], np.empty(0))
+
+
 def known_pairs(exclude: Any, sides: Sides, filesystem: Filesystem | None) -> Known | None:
     """The rows of pairs of ids, or row numbers, that a user passed.
 
@@ -68,6 +81,20 @@ def known_pairs(exclude: Any, sides: Sides, filesystem: Filesystem | None) -> Kn
     queries, items = _columns(exclude, filesystem)
     of_queries = sides.items if sides.queries is None else sides.queries
     return Known(_rows(queries, of_queries), _rows(items, sides.items))
+
+
+def known_of_index(
+    exclude: Any, queries: Dataset, filesystem: Filesystem | None
+) -> KnownOfIndex | None:
+    """The same for queries of an index, which need not have such an item."""
+    if exclude is None:
+        return None
+    import pyarrow as pa
+
+    left, right = _columns(exclude, filesystem)
+    rows, ids = _rows(left, queries), _as_ids(right, pa.int64()).to_numpy()
+    order = np.argsort(rows, kind="stable")
+    return KnownOfIndex(rows[order], ids[order])
 
 
 def _columns(exclude: Any, filesystem: Filesystem | None) -> tuple[pa.Array, pa.Array]:
@@ -122,20 +149,9 @@ def _read(file: Place) -> pa.Table:
 
 def _rows(ids: pa.Array, dataset: Dataset) -> Rows:
     """The rows of these ids, each of which one row has."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    kind = dataset.id_type
-    try:
-        asked = plain_ids(ids, kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        asked = None
-    # Text may be of CSV, whose numbers are texts, too; numbers are no text.
-    if asked is None or (are_strings(kind) and pa.types.is_integer(ids.type)):
-        raise TypeError(f"exclude has {ids.type} where ids are {kind}") from None
-    if asked.null_count:
-        row = asked.is_null().index(True).as_py()
-        raise ValueError(f"exclude: row {row} has a null; every pair needs two ids")
+    asked = _as_ids(ids, dataset.id_type)
     if dataset.id_column is None:
         rows: Rows = asked.to_numpy()
         if len(unknown := rows[(rows < 0) | (rows >= len(dataset))]):
@@ -160,6 +176,23 @@ def _rows(ids: pa.Array, dataset: Dataset) -> Rows:
         raise _no_row(wanted[int(np.argmin(row_of))].as_py())
     of_pairs: Rows = row_of[pc.index_in(asked, value_set=wanted).to_numpy()]
     return of_pairs
+
+
+def _as_ids(ids: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The same ids as this kind of them, none of them null."""
+    import pyarrow as pa
+
+    try:
+        asked = plain_ids(ids, kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        asked = None
+    # Text may be of CSV, whose numbers are texts, too; numbers are no text.
+    if asked is None or (are_strings(kind) and pa.types.is_integer(ids.type)):
+        raise TypeError(f"exclude has {ids.type} where ids are {kind}") from None
+    if asked.null_count:
+        row = asked.is_null().index(True).as_py()
+        raise ValueError(f"exclude: row {row} has a null; every pair needs two ids")
+    return asked
 
 
 def _no_row(id_: object) -> ValueError:

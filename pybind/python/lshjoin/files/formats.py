@@ -18,6 +18,8 @@ from lshjoin.base.vectors import (
     column_matrix,
     engine_dtype,
     list_type,
+    packed_bits,
+    packed_column,
 )
 from lshjoin.files.ids import id_type
 from lshjoin.files.npy import npy_header, npy_rows
@@ -39,6 +41,9 @@ FORMATS = {
     ".npy": "npy",
 }
 
+#: What packed bits are, and no vectors: these are floats.
+BITS = np.dtype(np.uint8)
+
 #: What pyarrow reads at once of a column: here, and where each time takes a round trip.
 _BUFFER, _REMOTE_BUFFER = 1 << 20, 16 << 20
 
@@ -51,7 +56,7 @@ class VectorFile:
     column: str | None  #: of vectors; None in .npy, which has no columns
     rows: int
     dim: int | None  #: None where no row says
-    dtype: np.dtype[Any]
+    dtype: np.dtype[Any]  #: of floats, or BITS
     id_type: pa.DataType | None
     key_types: Mapping[str, pa.DataType]  #: by column of keys
     said: Mapping[str, pa.Scalar]  #: values of all its rows, of columns that the file has not
@@ -60,14 +65,16 @@ class VectorFile:
         """Rows ``first`` to ``last``, of ``dim`` elements each, at most ``rows`` at a time."""
         import pyarrow as pa
 
+        bits = self.dtype == BITS
         if self.column is None:
             for start in range(first, last, rows):
                 array = npy_rows(self.path, start, min(start + rows, last))
-                yield as_floats(array_matrix(array, str(self.path)))
+                name = str(self.path)
+                yield packed_bits(array, name) if bits else as_floats(array_matrix(array, name))
             return
         name = f"{self.column} of {self.path}"
         for cells in column_pieces(self.path, self.column, first, last, rows):
-            yield as_floats(column_matrix(pa.chunked_array([cells]), name, dim, first))
+            yield column_rows(pa.chunked_array([cells]), name, dim, first, bits=bits)
             first += len(cells)
 
     def values(self, name: str, rows: int) -> Iterator[pa.Array]:
@@ -81,12 +88,22 @@ class VectorFile:
             yield pa.repeat(self.said[name], min(rows, self.rows - start))
 
 
+def column_rows(
+    column: pa.ChunkedArray, name: str, dim: int | None = None, first_row: int = 0, *, bits: bool
+) -> Matrix:
+    """The vectors of a column as floats, or packed ``bits``, as :func:`column_matrix`."""
+    if bits:
+        return packed_column(column, name, dim, first_row)
+    return as_floats(column_matrix(column, name, dim, first_row))
+
+
 def open_file(
     path: Place,
     column: str | None,
     id_column: str | None,
     keys: Sequence[str],
     said: Mapping[str, pa.Scalar],
+    bits: bool,
 ) -> VectorFile:
     """What is in a file; without ``column`` its vectors are those of the only one of lists.
 
@@ -97,8 +114,8 @@ def open_file(
             column and says what to do.
     """
     if _format(path) == "npy":
-        return _npy_file(path, id_column, keys, said)
-    return _arrow_file(path, column, id_column, keys, said)
+        return _npy_file(path, id_column, keys, said, bits)
+    return _arrow_file(path, column, id_column, keys, said, bits)
 
 
 def _format(path: Place) -> str:
@@ -110,7 +127,11 @@ def _format(path: Place) -> str:
 
 
 def _npy_file(
-    path: Place, id_column: str | None, keys: Sequence[str], said: Mapping[str, pa.Scalar]
+    path: Place,
+    id_column: str | None,
+    keys: Sequence[str],
+    said: Mapping[str, pa.Scalar],
+    bits: bool,
 ) -> VectorFile:
     for name in keys if id_column is None else (id_column, *keys):
         if name not in said:
@@ -120,7 +141,10 @@ def _npy_file(
     shape, stored = npy_header(path)
     if len(shape) != 2 or shape[1] == 0:
         raise ValueError(f"{path} must be 2-D, one vector a row, but has shape {shape}")
-    dtype = engine_dtype(stored, f"{path} must hold real numbers but holds {stored}")
+    if bits:
+        dtype = packed_bits(np.empty((0, 1), stored), str(path)).dtype  # or an error
+    else:
+        dtype = engine_dtype(stored, f"{path} must hold real numbers but holds {stored}")
     types = {name: key_type(said[name].type, name) for name in keys}
     of_ids = None if id_column is None else said[id_column].type
     return VectorFile(path, None, shape[0], shape[1], dtype, of_ids, types, said)
@@ -221,19 +245,20 @@ def _arrow_file(
     id_column: str | None,
     keys: Sequence[str],
     said: Mapping[str, pa.Scalar],
+    bits: bool,
 ) -> VectorFile:
     import pyarrow as pa
 
     schema, rows = _schema_and_rows(path)
     column = column or only_vector_column(schema, path)
-    vectors = field_of(schema, column, path).type
+    vectors, name = field_of(schema, column, path).type, f"{column} of {path}"
     # A column of no rows tells whether the type is one of vectors, and of which.
-    dtype = as_floats(column_matrix(pa.chunked_array([], vectors), f"{column} of {path}")).dtype
+    dtype = column_rows(pa.chunked_array([], vectors), name, bits=bits).dtype
     lists = list_type(vectors)
     dim = lists.list_size if lists and pa.types.is_fixed_size_list(lists) else None
     if dim is None and rows:
         cell = next(column_pieces(path, column, 0, 1, 1))
-        dim = column_matrix(pa.chunked_array([cell]), f"{column} of {path}").shape[1]
+        dim = column_rows(pa.chunked_array([cell]), name, bits=bits).shape[1]
     said = {name: value for name, value in said.items() if name not in schema.names}
     for name, value in said.items():
         schema = schema.append(pa.field(name, value.type))

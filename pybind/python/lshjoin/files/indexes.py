@@ -22,11 +22,13 @@ from lshjoin.base.progress import Progress, reporter
 from lshjoin.base.vectors import integer_ids
 from lshjoin.files.datasets import ahead, open_dataset
 from lshjoin.files.disk_join import SAMPLE
+from lshjoin.files.exclude import known_of_index
 from lshjoin.files.job import Job, creating
 from lshjoin.files.pairs import Found, of_neighbors, pair_tables, pairs_schema
 from lshjoin.files.plan import batch_rows, beside_python
 from lshjoin.files.results import Format, to_layout, write_tables
 from lshjoin.files.sources import Source
+from lshjoin.files.spool import Table
 from lshjoin.index import Index
 
 #: Queries that are joined at a time, at least: for all of them the index is gone through once.
@@ -133,6 +135,7 @@ def query_index(
     k: int = 10,
     *,
     out: StoragePath,
+    exclude: StoragePath | Table | None = None,
     recall: float | None = None,
     plan: JoinPlan | None = None,
     column: str | None = None,
@@ -152,6 +155,9 @@ def query_index(
         queries: files of vectors, as for :func:`lshjoin.knn_join_files`.
         k: neighbours a query, at least 1.
         out: as for :func:`lshjoin.knn_join_files`; queries in their order.
+        exclude: pairs that are known and are to be left out, as for :func:`lshjoin.knn_join_files`,
+            of a query and the id of an item, which need not be there. The next nearest take their
+            places.
         recall: as for :meth:`lshjoin.Index.knn`.
         plan: as for :meth:`lshjoin.Index.knn`, such as that of an earlier result.
         column: as for :func:`lshjoin.knn_join_files`.
@@ -179,6 +185,11 @@ def query_index(
         2
         >>> pq.read_table("found.parquet").to_pydict()["item"]
         [7, 8]
+        >>> known = {"exclude": "found.parquet", "out": "more.parquet"}
+        >>> query_index("few.index", "queries.npy", k=1, **known).pairs
+        2
+        >>> pq.read_table("more.parquet").to_pydict()["item"]
+        [9, 9]
     """
     import pyarrow as pa
 
@@ -187,6 +198,7 @@ def query_index(
     layout = to_layout(place, format, nested, max_rows_per_file)
     index = Index.load(path)
     dataset = open_dataset(queries, column, id_column, filesystem=filesystem)
+    known = known_of_index(exclude, dataset, filesystem)
     plan = index.fixed_plan(
         k,
         queries=dataset.sample(SAMPLE),
@@ -206,11 +218,18 @@ def query_index(
 
     def found() -> Iterator[Found]:
         for first, vectors in ahead(dataset.batches(rows)):
-            few = index.knn(vectors, k, plan=plan, num_threads=num_threads, progress=False)
-            numbers = np.arange(first, first + len(vectors))
-            yield from of_neighbors(numbers, few.distances, few.indices)
+            last = first + len(vectors)
+            few = index.knn(
+                vectors,
+                k,
+                exclude=None if known is None else known.of(first, last),
+                plan=plan,
+                num_threads=num_threads,
+                progress=False,
+            )
+            yield from of_neighbors(np.arange(first, last), few.distances, few.indices)
             if told:
-                told(first + len(vectors), len(dataset))
+                told(last, len(dataset))
 
     with (
         creating(place) as file,

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex, cast
 
 import numpy as np
 
 from lshjoin.arrays.knn import knn_join
-from lshjoin.arrays.neighbors import Metric, NearestMetric
+from lshjoin.arrays.neighbors import BinaryMetric, Metric, NearestMetric
 from lshjoin.arrays.radius import radius_join, radius_join_batches
+from lshjoin.arrays.sides import are_bits
 from lshjoin.base import html
 from lshjoin.base.checks import to_bytes, to_k, to_natural, to_radius, to_recall
 from lshjoin.base.paths import result_place
@@ -28,7 +29,7 @@ from lshjoin.files.job import begin
 from lshjoin.files.keys import KeyColumns
 from lshjoin.files.pairs import Found, of_batches, of_neighbors, of_radius, stored_tables
 from lshjoin.files.pieces import ROW, VECTOR, Piece, PiecesJoin
-from lshjoin.files.plan import FilesPlan, partitions_until, predicted_work
+from lshjoin.files.plan import FilesPlan, plan_until, predicted_work
 from lshjoin.files.planner import timed
 from lshjoin.files.results import Format, Layout, to_layout, write_tables
 from lshjoin.files.sides import Sides
@@ -72,7 +73,7 @@ def knn_join_files(
     format: Format | None = None,
     nested: bool = False,
     max_rows_per_file: SupportsIndex | None = None,
-    metric: NearestMetric = "euclidean",
+    metric: NearestMetric | BinaryMetric = "euclidean",
     within: str | None = None,
     apart: str | None = None,
     exclude: StoragePath | Table | None = None,
@@ -109,15 +110,15 @@ def knn_join_files(
             where those of query i begin and end, as in :class:`lshjoin.RadiusNeighbors`.
         max_rows_per_file: if given, ``out`` is a folder of files of so many rows at most, on
             this machine.
-        metric: as for :func:`lshjoin.knn_join`.
+        metric: as for :func:`lshjoin.knn_join`; columns of packed bits are of lists of uint8, or
+            binary. These are joined in memory, or within groups that fit there.
         within: a column of keys, integers or strings, in both sides: only rows of equal keys are
             neighbours, as within a country or a postcode; a row whose key is null has none. Names
             of folders may be keys (``country=at``). Where memory does not hold all rows, groups
             are joined a few at a time, each of these for the recall, and only a group that is
             larger than memory goes out of core.
         apart: a column of keys in both sides: only rows of different keys are neighbours, so that
-            none is of the same document or user; a row whose key is null may have any. In memory
-            only, or within groups that fit there.
+            none is of the same document or user; a row whose key is null may have any.
         exclude: pairs that are known and are to be left out, by ids or, without ``id_column``, row
             numbers: what a join wrote (Parquet, Arrow, CSV, npz), or another file or a table of
             Arrow columns, of which ``query`` and ``item`` count or else the first two columns; they
@@ -177,7 +178,8 @@ def knn_join_files(
     """
     k = to_k(k)
     keys = KeyColumns(within, apart)
-    sides = Sides.open(queries, items, column, id_column, filesystem, keys)
+    bits = are_bits(metric)
+    sides = Sides.open(queries, items, column, id_column, filesystem, keys, bits=bits)
     known = known_pairs(exclude, sides, filesystem)
     excluded = None if known is None else known.excluded(sides)
     place = result_place(out, filesystem)
@@ -186,7 +188,7 @@ def knn_join_files(
     work["exclude"] = known and known.digest
     if plan is None:
         recall, seed = to_recall(recall), to_natural("seed", 0 if seed is None else seed)
-        join = partitions_until(recall, len(sides.items), seed)
+        join = plan_until(recall, sides.shape(), seed)
         work |= {"recall": recall, "seed": seed}
     elif recall is not None or seed is not None:
         raise TypeError("pass either a plan or recall and seed: a plan has its own")
@@ -264,7 +266,7 @@ def radius_join_files(
     format: Format | None = None,
     nested: bool = False,
     max_rows_per_file: SupportsIndex | None = None,
-    metric: Metric = "euclidean",
+    metric: Metric | BinaryMetric = "euclidean",
     max_neighbors: SupportsIndex | None = None,
     within: str | None = None,
     apart: str | None = None,
@@ -288,10 +290,10 @@ def radius_join_files(
         format: as for :func:`knn_join_files`.
         nested: as for :func:`knn_join_files`.
         max_rows_per_file: as for :func:`knn_join_files`.
-        metric: as for :func:`lshjoin.radius_join`.
+        metric: as for :func:`lshjoin.radius_join` and, of packed bits, :func:`knn_join_files`.
         max_neighbors: of those within the radius the nearest so many of each query, at least 1.
         within: as for :func:`knn_join_files`.
-        apart: as for :func:`knn_join_files`; in memory or not, but with ``max_neighbors``.
+        apart: as for :func:`knn_join_files`.
         exclude: as for :func:`knn_join_files`.
         memory_limit: as for :func:`knn_join_files`.
         work_dir: as for :func:`knn_join_files`.
@@ -316,7 +318,8 @@ def radius_join_files(
     """
     radius = to_radius(radius)
     keys = KeyColumns(within, apart)
-    sides = Sides.open(queries, items, column, id_column, filesystem, keys)
+    bits = are_bits(metric)
+    sides = Sides.open(queries, items, column, id_column, filesystem, keys, bits=bits)
     known = known_pairs(exclude, sides, filesystem)
     excluded = None if known is None else known.excluded(sides)
     place = result_place(out, filesystem)
@@ -337,7 +340,7 @@ def radius_join_files(
 
     def from_disk(disk: DiskJoin, write: WritePairs) -> list[Path]:
         if nearest is None:
-            return disk.radius(radius, write, sides.may_be(excluded))
+            return disk.radius(radius, write, excluded)
 
         def write_near(part: Path, found: Iterator[Found]) -> int:
             limit = np.float64(radius)  # as the engine compares
@@ -398,7 +401,7 @@ def _run(
     work_dir: StoragePath | None,
     known: Known | None,
     ways: Ways,
-    options: tuple[NearestMetric, int | None, Progress],
+    options: tuple[NearestMetric | BinaryMetric, int | None, Progress],
 ) -> FilesJoin:
     start = time.perf_counter()
     seconds: dict[str, float] = {}
@@ -417,7 +420,17 @@ def _run(
         join: PiecesJoin | DiskJoin
         with stages(progress, work["command"], predicted_work(plan, work.get("k"))) as begin_stage:
             if plan.pieces is None:
-                join = DiskJoin(job, sides.queries, sides.items, plan, metric, threads, begin_stage)
+                of_floats = cast(NearestMetric, metric)  # bits are joined in memory
+                join = DiskJoin(
+                    job,
+                    sides.queries,
+                    sides.items,
+                    sides.apart(),
+                    plan,
+                    of_floats,
+                    threads,
+                    begin_stage,
+                )
                 tables = stored_tables(ways.from_disk(join, write_part), schema)
             else:
                 join = PiecesJoin(job, sides, plan, known, begin_stage)

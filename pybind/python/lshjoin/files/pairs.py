@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,10 +40,6 @@ class Found(NamedTuple):
         ends = np.concatenate([[0], np.cumsum(self.counts)])
         counts = np.diff(before[ends])
         return Found(self.queries, counts, self.items[kept], self.distances[kept])
-
-
-#: Which pairs of a row of queries and one of items can be in a result.
-MayBe = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 
 
 def pairs_schema(

@@ -16,6 +16,7 @@ import numpy as np
 from lshjoin import engine
 from lshjoin.base import html
 from lshjoin.base.plan import JoinPlan
+from lshjoin.files.formats import BITS
 from lshjoin.files.groups import Groups, pack
 from lshjoin.files.keys import NO_KEYS, KeyColumns
 
@@ -37,7 +38,7 @@ class Rows:
     queries: int | None  #: rows; None where items are joined with themselves
     items: int  #: rows
     dim: int  #: values of a row
-    dtype: np.dtype[Any]  #: of both sides
+    dtype: np.dtype[Any]  #: of both sides; BITS of packed ones
     keys: KeyColumns = NO_KEYS
     groups: Groups | None = None  #: by the keys within which rows are joined, if there are some
 
@@ -165,9 +166,13 @@ def predicted_work(plan: FilesPlan, k: int | None) -> dict[str, float]:
     }
 
 
-def partitions_until(recall: float, items: int, seed: int) -> JoinPlan:
-    """The plan of an out-of-core join for a recall: as many probes of an index as that takes."""
-    return JoinPlan.from_json(engine.FileJoin(None, items, 1).plan(recall, seed))
+def plan_until(recall: float, rows: Rows, seed: int) -> JoinPlan:
+    """The plan of a join for a recall: out of core, as many probes of an index as that takes.
+
+    Of packed bits, which are joined in memory, it is one of lists.
+    """
+    join = engine.FileJoin(None, rows.items, rows.dim, packed_bits=rows.dtype == BITS)
+    return JoinPlan.from_json(join.plan(recall, seed))
 
 
 def plan_files(
@@ -183,8 +188,8 @@ def plan_files(
         more: neighbours that a query may find beside these out of core.
 
     Raises:
-        ValueError: when the limit is too small, or too small for float64, which no index holds,
-            or for the nearest of other keys, which no index finds.
+        ValueError: when the limit is too small, or too small for float64 or packed bits, which no
+            index holds.
     """
     asked, row_bytes = rows.asked(), rows.dtype.itemsize * rows.dim
     reads = {} if rows.queries is None else {"queries": (rows.queries * row_bytes, 1)}
@@ -193,7 +198,7 @@ def plan_files(
         join=join,
         queries=asked,
         items=rows.items,
-        dim=rows.dim,
+        dim=8 * rows.dim if rows.dtype == BITS else rows.dim,
         k=k,
         memory_limit=memory_limit,
         resident=_in_memory(join, rows, k),
@@ -206,9 +211,9 @@ def plan_files(
         return plan
     if rows.groups is not None:
         return _in_pieces(plan, rows, rows.groups, more)
-    if rows.keys.apart is not None and k is not None:
+    if rows.dtype == BITS:
         raise ValueError(
-            f"the nearest rows of other keys are found in memory alone, which takes "
+            f"packed bits are joined in memory alone, which takes "
             f"{_size(sum(plan.resident.values()))}: raise memory_limit from "
             f"{_size(memory_limit)}, or join within groups that fit"
         )
@@ -224,13 +229,13 @@ def plan_files(
 
 def _in_memory(join: JoinPlan, rows: Rows, k: int | None) -> dict[str, int]:
     """Bytes of a join in memory, of what."""
-    width = max(rows.dtype.itemsize, 4)
-    native = _native(join, rows.queries, rows.items, rows.dim, k, width)
+    bits, width = rows.dtype == BITS, max(rows.dtype.itemsize, 4)
+    native = _native(join, rows.queries, rows.items, rows.dim, k, width, bits)
     resident: dict[str, int] = {"Python": _BASE} | json.loads(native.in_memory())
     if columns := len(rows.keys.names()):
         both = rows.items + (rows.queries or 0)
         resident["keys"] = columns * _KEY * both
-    if rows.groups is not None and len(rows.groups):
+    if rows.groups is not None and len(rows.groups) and not bits:
         queries, items = rows.groups.part(0, 1).rows()
         resident["rows of a group"] = (items + (queries or 0)) * width * rows.dim
     return resident
@@ -275,14 +280,21 @@ def chunk_rows(plan: FilesPlan, fixed: JoinPlan, k: int, with_itself: bool) -> i
 
 
 def _native(
-    join: JoinPlan, queries: int | None, items: int, dim: int, k: int | None, width: int = 4
+    join: JoinPlan,
+    queries: int | None,
+    items: int,
+    dim: int,
+    k: int | None,
+    width: int = 4,
+    bits: bool = False,
 ) -> engine.FileJoin:
-    """The join as the engine knows it; ``width`` is that of a value."""
+    """The join as the engine knows it; ``width`` is that of a value, but of packed ``bits``."""
     numbers = json.loads(join.to_json())
     # Until a recall is reached it is not known how many.
     probes = numbers.get("probes") if numbers.get("until_recall") is None else None
+    lists = numbers.get("lists")
     return engine.FileJoin(
-        queries, items, dim, width=width, k=k, lists=numbers.get("lists"), probes=probes
+        queries, items, dim, width=width, packed_bits=bits, k=k, lists=lists, probes=probes
     )
 
 

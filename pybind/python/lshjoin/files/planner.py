@@ -10,13 +10,14 @@ from typing import SupportsIndex
 import numpy as np
 
 from lshjoin.arrays.knn import knn_join, plan_knn_join
-from lshjoin.arrays.neighbors import NearestMetric
+from lshjoin.arrays.neighbors import BinaryMetric, NearestMetric
+from lshjoin.arrays.sides import are_bits
 from lshjoin.base.checks import to_bytes, to_k, to_natural, to_recall
 from lshjoin.base.places import Filesystem
 from lshjoin.base.plan import JoinPlan
 from lshjoin.files.groups import Counts
 from lshjoin.files.keys import KeyColumns
-from lshjoin.files.plan import FilesPlan, partitions_until
+from lshjoin.files.plan import FilesPlan, plan_until
 from lshjoin.files.sides import Sides
 from lshjoin.files.sources import Source
 
@@ -33,7 +34,7 @@ def plan_knn_join_files(
     column: str | None = None,
     id_column: str | None = None,
     filesystem: Filesystem | None = None,
-    metric: NearestMetric = "euclidean",
+    metric: NearestMetric | BinaryMetric = "euclidean",
     within: str | None = None,
     apart: str | None = None,
     recall: float = 0.95,
@@ -60,8 +61,9 @@ def plan_knn_join_files(
     """
     k, recall, seed = to_k(k), to_recall(recall), to_natural("seed", seed)
     keys = KeyColumns(within, apart)
-    sides = Sides.open(queries, items, column, id_column, filesystem, keys)
-    join = partitions_until(recall, len(sides.items), seed)
+    bits = are_bits(metric)
+    sides = Sides.open(queries, items, column, id_column, filesystem, keys, bits=bits)
+    join = plan_until(recall, sides.shape(), seed)
     plan = sides.files_plan(join, k, to_bytes(memory_limit))
     if not plan.out_of_core:
         join = plan_knn_join(
@@ -71,7 +73,7 @@ def plan_knn_join_files(
     return timed(sides, plan, k, metric)
 
 
-def timed(sides: Sides, plan: FilesPlan, k: int, metric: NearestMetric) -> FilesPlan:
+def timed(sides: Sides, plan: FilesPlan, k: int, metric: NearestMetric | BinaryMetric) -> FilesPlan:
     """The plan with the time that it will take, by a join of the first rows."""
     start = time.perf_counter()
     sample = sides.items.read(0, min(_SAMPLE, plan.items))

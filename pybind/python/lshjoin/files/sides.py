@@ -8,16 +8,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lshjoin.arrays.exclude import Excluded
 from lshjoin.base.places import Filesystem
 from lshjoin.base.plan import JoinPlan
 from lshjoin.files.datasets import Dataset, open_side
 from lshjoin.files.groups import Groups
 from lshjoin.files.job import Job
-from lshjoin.files.keys import NO_KEY, NO_KEYS, KeyColumns, column_codes, common_type
-from lshjoin.files.pairs import Found, MayBe, pair_tables, pairs_schema
+from lshjoin.files.keys import NO_KEY, NO_KEYS, Codes, KeyColumns, column_codes, common_type
+from lshjoin.files.pairs import Found, pair_tables, pairs_schema
 from lshjoin.files.plan import FilesPlan, Rows, plan_files
 from lshjoin.files.sources import Source
 from lshjoin.files.stored_ids import row_ids
@@ -43,15 +41,17 @@ class Sides:
         ids: str | None,
         filesystem: Filesystem | None = None,
         keys: KeyColumns = NO_KEYS,
+        *,
+        bits: bool,
     ) -> Sides:
         if items is None:
             queries, items = None, queries
         if items is None:
             raise TypeError("there is nothing to join; pass queries and items, or one of them")
-        of_items = open_side(items, column, ids, filesystem, keys.names())
+        of_items = open_side(items, column, ids, filesystem, keys.names(), bits)
         if queries is None:
             return cls(None, of_items, keys)._checked()
-        of_queries = open_side(queries, column, ids, filesystem, keys.names())
+        of_queries = open_side(queries, column, ids, filesystem, keys.names(), bits)
         if of_queries.dim != of_items.dim:
             raise ValueError(
                 f"queries have {of_queries.dim} dimensions ({of_queries.files[0].path}) but items "
@@ -97,30 +97,12 @@ class Sides:
         codes = column_codes(self.keys.within, [*self.all().values()])
         return Groups.of(codes[0] if len(codes) > 1 else None, codes[-1])
 
-    def may_be(self, known: Excluded | None) -> MayBe | None:
-        """Which pairs of near rows may be in a result; None where all may.
-
-        Those that are not known, of rows of different keys where these are to be kept apart.
-        """
-        apart = self._apart()
-        if known is None:
-            return apart
-        return lambda left, right: (
-            ~known.has(left, right) & (True if apart is None else apart(left, right))
-        )
-
-    def _apart(self) -> MayBe | None:
+    def apart(self) -> tuple[Codes | None, Codes] | None:
+        """The codes of the keys that rows are kept apart by, of queries and of items."""
         if self.keys.apart is None:
             return None
         codes = column_codes(self.keys.apart, [*self.all().values()])
-        of_queries, of_items = codes[0], codes[-1]
-
-        def may_be(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
-            codes = of_queries[left]
-            different: NDArray[np.bool_] = (codes != of_items[right]) | (codes == NO_KEY)
-            return different
-
-        return may_be
+        return (codes[0] if len(codes) > 1 else None), codes[-1]
 
     def row_keys(self) -> dict[str, Any]:
         """The keys of both sides, by what a join in memory calls them."""

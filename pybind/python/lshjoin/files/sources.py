@@ -44,10 +44,12 @@ def source_files(
     column: str | None,
     id_column: str | None,
     keys: Sequence[str],
+    bits: bool,
 ) -> list[SourceFile]:
     """The files of a source, those of a folder or pattern in the order of their names.
 
-    Beside the vectors, ids and keys are to be read, which names of folders may say.
+    Beside the vectors, or packed ``bits``, ids and keys are to be read, which names of folders may
+    say.
 
     Raises:
         FileNotFoundError: when there are none.
@@ -56,7 +58,7 @@ def source_files(
         ValueError: for a URL of an unknown kind, and a Delta table that can't be read.
     """
     if isinstance(source, Sequence) and not isinstance(source, str):
-        parts = [source_files(part, filesystem, column, id_column, keys) for part in source]
+        parts = [source_files(part, filesystem, column, id_column, keys, bits) for part in source]
         if not parts:
             raise FileNotFoundError("no files are given; pass a file, a folder or a glob pattern")
         return [file for files in parts for file in files]
@@ -69,7 +71,7 @@ def source_files(
         files = _of_pyarrow(source, names)
         if files is not None:
             return files
-        return [SourceFile(spooled(source, column, id_column, keys), {})]
+        return [SourceFile(spooled(source, column, id_column, keys, bits), {})]
     at = place(source, filesystem)
     info = _info(at)
     if _is_folder(info) and _is_folder(_info(_below(at, _DELTA))):

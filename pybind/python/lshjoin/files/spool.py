@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lshjoin.base.keys import keys_as
 from lshjoin.base.places import StoredFile
-from lshjoin.base.vectors import as_floats, column_matrix
-from lshjoin.files.formats import field_of, ids_of, keys_of, only_vector_column
+from lshjoin.files.formats import column_rows, field_of, ids_of, keys_of, only_vector_column
 from lshjoin.files.ids import plain_ids
 
 if TYPE_CHECKING:
@@ -52,9 +51,9 @@ class SpooledFile(StoredFile):
 
 
 def spooled(
-    table: Table, column: str | None, id_column: str | None, keys: Sequence[str]
+    table: Table, column: str | None, id_column: str | None, keys: Sequence[str], bits: bool
 ) -> SpooledFile:
-    """The vectors, ids and keys of a table in a temporary file, where ``tempfile`` has those.
+    """The vectors, or packed ``bits``, ids and keys of a table in a file of ``tempfile``.
 
     Raises:
         TypeError, ValueError: for what is no table, has no such columns or other vectors.
@@ -64,7 +63,7 @@ def spooled(
     directory = mkdtemp(prefix="lshjoin-")
     path = Path(directory, "table.arrow")
     try:
-        digest = _write(table, column, id_column, keys, path)
+        digest = _write(table, column, id_column, keys, bits, path)
     except BaseException:
         shutil.rmtree(directory)
         raise
@@ -74,7 +73,12 @@ def spooled(
 
 
 def _write(
-    table: Table, column: str | None, id_column: str | None, keys: Sequence[str], path: Path
+    table: Table,
+    column: str | None,
+    id_column: str | None,
+    keys: Sequence[str],
+    bits: bool,
+    path: Path,
 ) -> str:
     """Writes a table's vectors, ids and keys; returns the digest of them."""
     import pyarrow as pa
@@ -94,7 +98,7 @@ def _write(
         if len(batch) == 0:
             continue
         cells = pa.chunked_array([batch.column(schema.get_field_index(column))])
-        vectors = as_floats(column_matrix(cells, f"{column} of {name}", dim, rows))
+        vectors = column_rows(cells, f"{column} of {name}", dim, rows, bits=bits)
         rows, dim = rows + len(vectors), vectors.shape[1]
         digests[column].update(vectors.data)
         columns = {column: pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)}

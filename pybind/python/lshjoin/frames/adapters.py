@@ -45,9 +45,10 @@ class Frame(ABC):
         """Column names."""
         return list(self.data.columns)
 
-    def features(self, name: str, dim: int | None = None) -> Matrix:
-        """The vectors in a column, of ``dim`` elements if given."""
-        return vectors.series_matrix(self.column(name), name, dim)
+    def features(self, name: str, dim: int | None = None, *, bits: bool = False) -> Matrix:
+        """The vectors in a column, of ``dim`` elements if given, or packed ``bits``."""
+        read = vectors.packed_series if bits else vectors.series_matrix
+        return read(self.column(name), name, dim)
 
     def column(self, name: str) -> object:
         """The column of this name, as the library has it."""
@@ -338,24 +339,24 @@ def open_pair(
 
 
 def vectors_of(
-    frames: tuple[Frame, Frame], on: str, names: tuple[str, str]
+    frames: tuple[Frame, Frame], on: str, names: tuple[str, str], *, bits: bool = False
 ) -> tuple[Matrix, Matrix]:
     """The vectors of both sides; those of one without rows are as long as the other's."""
     first, second = frames
-    a = side_vectors(first, names[0], on)
-    b = a if second is first else side_vectors(second, names[1], on)
+    a = side_vectors(first, names[0], on, bits=bits)
+    b = a if second is first else side_vectors(second, names[1], on, bits=bits)
     if len(a) == 0:
-        a = first.features(on, b.shape[1])
+        a = first.features(on, b.shape[1], bits=bits)
     elif len(b) == 0:
-        b = second.features(on, a.shape[1])
+        b = second.features(on, a.shape[1], bits=bits)
     return a, b
 
 
-def side_vectors(frame: Frame, name: str, on: str) -> Matrix:
-    """The vectors of one side; errors say which it is."""
+def side_vectors(frame: Frame, name: str, on: str, *, bits: bool = False) -> Matrix:
+    """The vectors of one side, or packed ``bits``; errors say which side it is."""
     _check_there(frame, name, on)
     try:
-        return frame.features(on)
+        return frame.features(on, bits=bits)
     except RowError as error:
         error.args, error.side = (f"{name}: {error}",), name
         raise

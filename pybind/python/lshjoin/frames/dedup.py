@@ -13,12 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from lshjoin.arrays.groups import Linkage, by_component, by_representative, check_linkage
 from lshjoin.arrays.ids import Ids
 from lshjoin.arrays.keep import LONGEST, by_place, characters, is_text, largest_first
-from lshjoin.arrays.neighbors import Metric
+from lshjoin.arrays.neighbors import BinaryMetric, Metric
 from lshjoin.arrays.radius import radius_join_batches
+from lshjoin.arrays.sides import are_bits
 from lshjoin.base.checks import to_radius
 from lshjoin.base.keys import RowKeys
 from lshjoin.base.progress import Progress
-from lshjoin.base.vectors import array_matrix
+from lshjoin.base.vectors import array_matrix, packed_bits
 from lshjoin.frames.adapters import (
     Frame,
     naming_sides,
@@ -59,7 +60,7 @@ def dedup(
     threshold: float,
     *,
     on: str | None = None,
-    metric: Metric = "euclidean",
+    metric: Metric | BinaryMetric = "euclidean",
     within: str | RowKeys | None = None,
     keep: str | ArrayLike = "first",
     linkage: Linkage = "component",
@@ -76,7 +77,8 @@ def dedup(
             pyarrow, or another holder of Arrow columns.
         threshold: rows nearer than that are duplicates, in the units of the metric.
         on: the column of vectors of a data frame.
-        metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity).
+        metric: "euclidean", "manhattan" or "cosine" (1 - cosine similarity); of packed bits
+            "hamming" or "jaccard", as for :func:`knn_join`.
         within: only rows of equal keys are duplicates: the name of a column of the data frame, or a
             key a row, integers or strings, as for :func:`knn_join`; for two arrays a pair, of
             ``items`` and of ``against``. A row whose key is null has no duplicates.
@@ -124,12 +126,14 @@ def dedup(
         array([-1, -1,  1])
         >>> dedup(chain, 1.5, ids=["a", "b", "c", "d"]).representatives
         array(['a', 'a', 'c', 'a'], dtype=object)
+        >>> dedup(np.array([[0b1111], [0b0111], [0b1000]], np.uint8), 2, metric="hamming").groups
+        array([0, 0, 1])
         >>> dedup(chain, 1.5, within=["a", "b", "b", "b"]).groups
         array([0, 1, 2, 1])
     """
     threshold = to_radius(threshold, "threshold")
     check_linkage(linkage)
-    (frame, old_frame), rows, old = _sides(items, against, on)
+    (frame, old_frame), rows, old = _sides(items, against, on, bits=are_bits(metric))
     keys, old_keys = _keys(within, frame, old_frame, against is not None)
     called, old_called = _ids(ids, "ids", rows), _ids(against_ids, "against_ids", old)
     near = partial(
@@ -157,24 +161,27 @@ def dedup(
     )
 
 
-def _sides(items: Any, against: Any, on: str | None) -> tuple[Frames, Matrix, Matrix | None]:
+def _sides(
+    items: Any, against: Any, on: str | None, *, bits: bool
+) -> tuple[Frames, Matrix, Matrix | None]:
     """The frames, if they are some, and the vectors of both sides."""
     names = ("items", "against")
+    read = packed_bits if bits else array_matrix
     if on is None:
         if hasattr(items, "columns"):
             raise TypeError("items is a data frame: pass on=, the name of its column of vectors")
-        rows = array_matrix(items, names[0])
+        rows = read(items, names[0])
         if against is None:
             return (None, None), rows, None
-        old = array_matrix(against, names[1], rows.shape[1])
+        old = read(against, names[1], rows.shape[1])
         # A column without rows does not tell how long its vectors would be.
-        rows = rows if len(rows) else array_matrix(items, names[0], old.shape[1])
+        rows = rows if len(rows) else read(items, names[0], old.shape[1])
         return (None, None), rows, old
     if against is None:
         frame = open_frame(items, names[0])
-        return (frame, None), side_vectors(frame, names[0], on), None
+        return (frame, None), side_vectors(frame, names[0], on, bits=bits), None
     frames = open_pair(items, against, names)
-    return frames, *vectors_of(frames, on, names)
+    return frames, *vectors_of(frames, on, names, bits=bits)
 
 
 def _keys(

@@ -13,9 +13,16 @@ import numpy as np
 from lshjoin.arrays.exclude import pair_columns
 from lshjoin.arrays.ids import Ids
 from lshjoin.arrays.knn import knn_join
-from lshjoin.arrays.neighbors import Edges, NearestMetric, Neighbors, RadiusNeighbors
+from lshjoin.arrays.neighbors import (
+    BinaryMetric,
+    Edges,
+    NearestMetric,
+    Neighbors,
+    RadiusNeighbors,
+)
 from lshjoin.arrays.radii import Radius
 from lshjoin.arrays.radius import radius_join
+from lshjoin.arrays.sides import are_bits
 from lshjoin.base.progress import Progress
 from lshjoin.frames.adapters import (
     Dataset,
@@ -49,7 +56,7 @@ def join(
     k: SupportsIndex | None = None,
     radius: Radius | str | None = None,
     max_neighbors: SupportsIndex | None = None,
-    metric: NearestMetric = "euclidean",
+    metric: NearestMetric | BinaryMetric = "euclidean",
     within: str | None = None,
     apart: str | None = None,
     exclude: object = None,
@@ -70,7 +77,8 @@ def join(
         left: a pandas or polars DataFrame, a polars LazyFrame, a pyarrow Table or another holder of
             Arrow columns.
         right: one of the same library, the rows to choose from; ``left`` itself if None.
-        on: the column of vectors, in both frames: lists or arrays of one length.
+        on: the column of vectors, in both frames: lists or arrays of one length; of packed bits
+            they are of uint8, or bytes.
         k: the nearest so many for each row of ``left``, at least 1; 10 without a radius.
         radius: in the place of ``k``, all that are nearer (strictly), in the units of the metric.
             A column of ``left``, or an array of one number for each of its rows, is a radius for
@@ -78,7 +86,8 @@ def join(
         max_neighbors: with a radius, the nearest so many of those within it for each row of
             ``left``, at least 1.
         metric: "euclidean", "manhattan", "cosine" (1 - cosine similarity) or, for ``k``,
-            "inner_product" (its negative is the distance).
+            "inner_product" (its negative is the distance); of packed bits "hamming" or "jaccard",
+            as for :func:`knn_join`.
         within: a column of keys, integers or strings, in both frames: only rows of equal keys are
             joined, as within a country or a postcode. A row whose key is null has no neighbours.
         apart: a column of keys in both frames: only rows of different keys are joined, so that none
@@ -129,6 +138,9 @@ def join(
         │ meow ┆ tom  ┆ 1.0      │
         │ brum ┆ null ┆ null     │
         └──────┴──────┴──────────┘
+        >>> bits = pl.DataFrame({"word": ["cat", "tom"], "code": [b"a", b"c"]})
+        >>> lshjoin.join(bits, on="code", radius=2, metric="hamming").rows()
+        [('cat', 'tom', 1.0), ('tom', 'cat', 1.0)]
         >>> known = pl.DataFrame({"word": ["cat"], "other": ["tom"]})
         >>> lshjoin.join(words, on="vector", k=1, exclude=known, ids="word").rows()
         [('cat', 'car', 5.830951894845301), ('tom', 'car', 5.0), ('car', 'tom', 5.0)]
@@ -159,7 +171,15 @@ def join(
         else partial(radius_join, max_neighbors=max_neighbors, **common)
     )
     by_row = ByRow(within, apart, radius, exclude, ids)
-    joined = partial(_joined, find=find, on=on, how=how, suffixes=suffixes, columns=columns)
+    joined = partial(
+        _joined,
+        find=find,
+        on=on,
+        bits=are_bits(metric),
+        how=how,
+        suffixes=suffixes,
+        columns=columns,
+    )
     if _is_lazy(left):
         return cast(Dataset, _lazily(cast("pl.LazyFrame", left), right, joined, by_row))
     return cast(Dataset, joined(left, _collected(right), by_row))
@@ -172,13 +192,14 @@ def _joined(
     *,
     find: Find,
     on: str,
+    bits: bool,
     how: How,
     suffixes: tuple[str, str],
     columns: Sequence[str] | None,
 ) -> Any:
     """The join of frames that are not lazy; of one with itself if ``right`` is None."""
     frames = open_pair(left, left if right is None else right, SIDES)
-    vectors = vectors_of(frames, on, SIDES)
+    vectors = vectors_of(frames, on, SIDES, bits=bits)
     kept = [_kept(frame, on, columns) for frame in frames]
     _check_known(columns, frames)
     of_rows = by_row.options(frames, right is None)
