@@ -464,7 +464,7 @@ class Index:
         """Ids of these items, and the others within the radius of each."""
 
 class IndexBuilder:
-    """All items come in the same batches PASSES times. Of no more use after an error."""
+    """All items come in the same order PASSES times. Of no more use after an error."""
 
     PASSES: int
 
