@@ -97,7 +97,7 @@ fn resumed(directory: &Path, metric: Metric, at: usize, instead_of: usize, input
         return;
     };
     let (first, seen) = builder.position();
-    for pass in first..IndexBuilder::PASSES {
+    for pass in first..builder.passes() {
         let start = if pass == first { seen } else { 0 };
         assert!(start <= ITEMS, "{start} items were done of {ITEMS}");
         if builder

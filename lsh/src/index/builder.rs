@@ -1,5 +1,5 @@
-//! Builds a segment from items that come in batches, in two passes over them: learn, assign. What was
-//! assigned is then written by list.
+//! Builds a segment from items that come in batches, in passes over them: learn, assign and, in memory,
+//! write. On disk they are put aside when they are assigned, and written from there.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -20,7 +20,10 @@ use crate::{
         segment::Segment,
         write::{OF_ID, Writing, part_lists, part_records, write},
     },
-    ivf::coarse_quantiser::{QuantiserParts, sample_step},
+    ivf::{
+        coarse_quantiser::{QuantiserParts, sample_step},
+        list_offsets::ListOffsets,
+    },
     storage::{
         array::Array,
         directory::Directory,
@@ -42,10 +45,11 @@ const STORED: usize = 1 << 20;
 
 /// Builds an [`Index`](super::Index) from items that need not fit in memory.
 ///
-/// All items come in the same order [`IndexBuilder::PASSES`] times: first lists are learnt from a
-/// sample of them, then the list of each item is found, and the item is put aside, in memory or in
-/// files of the directory. Last, what was put aside is written by list, and its room given back part
-/// by part. Beside a batch, memory holds the sample and about 20 bytes an item.
+/// All items come in the same order [so many times](IndexBuilder::passes): first lists are learnt
+/// from a sample of them, then the list of each item is found. Those of an index on disk are put
+/// aside there, in parts of neighbouring lists, each of which is written by list at the end, and
+/// removed: no more than the index takes up is on disk, but for a part. For one in memory items come
+/// once more. Beside a batch, memory holds the sample and about 20 bytes an item.
 ///
 /// ```
 /// use lshjoin::{IndexBuilder, Metric, Rows, Context};
@@ -53,7 +57,7 @@ const STORED: usize = 1 << 20;
 /// let ctx = Context::new()?;
 /// let batches = [[0.0_f32, 1.0], [5.0, 7.0]];
 /// let mut builder = IndexBuilder::new(4, 1, Metric::Euclidean, None, 0, None)?;
-/// for _ in 0..IndexBuilder::PASSES {
+/// for _ in 0..builder.passes() {
 ///     for (ids, batch) in [[10, 11], [12, 13]].iter().zip(&batches) {
 ///         builder.push(Rows::new(batch, 1)?, ids, &ctx)?;
 ///     }
@@ -84,14 +88,13 @@ pub struct IndexBuilder {
 pub(crate) enum Stage {
     Learn(Sample),
     Assign(Box<Writing>),
-    /// All items have come, and so many parts of the spill are written by list.
+    /// In memory only.
+    Write(Box<Writing>),
+    /// All items have come, and so many parts of the spill, if there is one, are written by list.
     Store(Box<Writing>, usize),
 }
 
 impl IndexBuilder {
-    /// How many times all items have to come.
-    pub const PASSES: usize = 2;
-
     /// For so many items of `dim` values: in memory, or in the files of a directory, where the
     /// index is once [`IndexBuilder::finish`] has succeeded, in place of any index that was there.
     ///
@@ -179,13 +182,22 @@ impl IndexBuilder {
         Ok(builder)
     }
 
+    /// How many times all items have to come.
+    pub fn passes(&self) -> usize {
+        match self.directory {
+            Some(_) => 2,
+            None => 3,
+        }
+    }
+
     /// The pass and the item in it that are to come next. Passes count from 0;
-    /// [`IndexBuilder::PASSES`] is past the last.
+    /// [`IndexBuilder::passes`] is past the last.
     pub fn position(&self) -> (usize, usize) {
         let pass = match self.stage {
             Stage::Learn(_) => 0,
             Stage::Assign(_) => 1,
-            Stage::Store(..) => Self::PASSES,
+            Stage::Write(_) => 2,
+            Stage::Store(..) => self.passes(),
         };
         (pass, self.seen)
     }
@@ -235,6 +247,7 @@ impl IndexBuilder {
                 }
             }
             Stage::Assign(writing) => writing.add(items, ids, ctx)?,
+            Stage::Write(writing) => writing.write(items, ids, first, ctx)?,
             Stage::Store(..) => {}
         }
         self.batch = self.batch.max(items.len());
@@ -258,7 +271,14 @@ impl IndexBuilder {
                 let learnt = sample.learn(self.metric, self.dim, &self.plan, ctx)?;
                 Stage::Assign(self.begin_writing(learnt)?.into())
             }
-            Stage::Assign(writing) => Stage::Store(writing, 0),
+            Stage::Assign(mut writing) => {
+                writing.next = writing.offsets();
+                match self.directory {
+                    Some(_) => Stage::Store(writing, 0),
+                    None => Stage::Write(writing),
+                }
+            }
+            Stage::Write(writing) => Stage::Store(writing, 0),
             stored => stored,
         };
         self.record()
@@ -346,10 +366,10 @@ impl IndexBuilder {
         write(&mut writers, "centroids", 0, lists)?;
         let of_none = if starts.is_empty() { &[0][..] } else { &[] };
         write(&mut writers, "group_starts", 0, &[starts, of_none].concat())?;
-        let (record, parts) = (self.record_words(), part_lists(learnt.lists().max(1)).len());
+        let parts = part_lists(learnt.lists().max(1)).len();
         let spill = match directory {
-            None => Spill::in_memory(record, parts),
-            Some(directory) => directory.spill(record, parts)?,
+            None => Spill::default(),
+            Some(directory) => directory.spill(self.record_words(), parts)?,
         };
         Ok(Writing {
             metric: self.metric,
@@ -358,6 +378,7 @@ impl IndexBuilder {
             quantiser: None,
             lists: Vec::new(),
             spill,
+            next: ListOffsets::default(),
             writers,
         })
     }
@@ -449,7 +470,7 @@ mod tests {
         let parts = spilled();
         assert!(parts > 10);
         for stored in 0..3 {
-            assert_eq!(builder.position(), (IndexBuilder::PASSES, 0));
+            assert_eq!(builder.position(), (builder.passes(), 0));
             assert_eq!(spilled(), parts - stored);
             assert!(builder.store_part(&ctx).unwrap());
             drop(builder);

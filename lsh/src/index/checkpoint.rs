@@ -11,7 +11,7 @@ use crate::{
         learn::Learnt,
         write::{Writing, part_records, write},
     },
-    ivf::coarse_quantiser::QuantiserParts,
+    ivf::{coarse_quantiser::QuantiserParts, list_offsets::ListOffsets},
     storage::{
         directory::{Checkpoint, CheckpointFile},
         layout::{ARRAYS, CHECKPOINT_ARRAYS, are_starts, has_codes},
@@ -94,6 +94,7 @@ impl IndexBuilder {
             return Err(other());
         }
         let spill = Spill::reopen(self.record_words(), &records, directory.path(), left)?;
+        let next = ListOffsets::new(lists.iter().copied(), count);
         let writing = Writing {
             metric: self.metric,
             dim: self.dim,
@@ -101,6 +102,7 @@ impl IndexBuilder {
             quantiser: None,
             lists,
             spill,
+            next,
             writers,
         };
         if all_came {
@@ -119,7 +121,7 @@ impl IndexBuilder {
             return Ok(());
         };
         let (writing, seen, stored) = match &mut self.stage {
-            Stage::Learn(_) => return Ok(()),
+            Stage::Learn(_) | Stage::Write(_) => return Ok(()),
             Stage::Assign(writing) => {
                 let lists = &writing.lists[self.recorded..];
                 write(&mut writing.writers, "lists", self.recorded, lists)?;

@@ -1,5 +1,5 @@
-//! Items written by list. Where a list starts is known once all items have one: until then they lie in a
-//! spill, in parts of neighbouring lists, and then each part is written to its place.
+//! Items written by list. Where a list starts is known once all items have one: until then items of an
+//! index on disk lie in a spill, in parts of neighbouring lists.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -30,6 +30,9 @@ const ASSIGNED: usize = 1 << 16;
 /// 32-bit words of an id, the first of a record of the spill. A row as it is stored follows.
 pub(crate) const OF_ID: usize = 2;
 
+/// The arrays that are being written, by name.
+pub(crate) type Writers = BTreeMap<&'static str, ArrayWriter>;
+
 /// A build that has learnt its lists.
 pub(crate) struct Writing {
     pub(crate) metric: Metric,
@@ -39,8 +42,11 @@ pub(crate) struct Writing {
     pub(crate) quantiser: Option<CoarseQuantiser>,
     /// The list of each item that was assigned to one, in the order in which items come.
     pub(crate) lists: Vec<u32>,
+    /// The items that were assigned; of no parts in memory, where they come once more.
     pub(crate) spill: Spill,
-    pub(crate) writers: BTreeMap<&'static str, ArrayWriter>,
+    /// Where each list's next row goes, once all lists are known.
+    pub(crate) next: ListOffsets,
+    pub(crate) writers: Writers,
 }
 
 /// What is left to do when all items are written.
@@ -48,7 +54,7 @@ pub(crate) struct Done {
     /// The list of each item, in the order in which items came.
     lists: Vec<u32>,
     pub(crate) offsets: ListOffsets,
-    pub(crate) writers: BTreeMap<&'static str, ArrayWriter>,
+    pub(crate) writers: Writers,
 }
 
 /// The lists of each part of the spill, out of so many.
@@ -121,19 +127,35 @@ impl Writing {
     }
 
     /// Where each list starts.
-    fn offsets(&self) -> ListOffsets {
+    pub(crate) fn offsets(&self) -> ListOffsets {
         ListOffsets::new(self.lists.iter().copied(), self.count())
+    }
+
+    /// Writes a batch by list, before which `first` items came.
+    pub(crate) fn write(
+        &mut self,
+        items: Rows<'_, f32>,
+        ids: &[i64],
+        first: usize,
+        ctx: &Context,
+    ) -> Result<()> {
+        let values = self.learnt.kept(items, self.metric, ctx)?;
+        let items = Items {
+            rows: Rows::new(&values, width(self.metric, self.dim))?,
+            ids,
+            lists: &self.lists[first..first + items.len()],
+        };
+        let to = (&mut self.next, &mut self.writers);
+        items.write(&self.learnt, (self.metric, self.dim), to, ctx)
     }
 
     /// Writes the items of a part of the spill by list, so many at a time at most.
     pub(crate) fn store(&mut self, part: usize, at_once: usize, ctx: &Context) -> Result<()> {
-        // All items of a list are in one part.
-        let mut next = self.offsets();
         let of_part = part_lists(self.count())[part].clone();
         let width = width(self.metric, self.dim);
         let lists = self.lists.iter().copied();
         let mut lists = lists.filter(|list| of_part.contains(list));
-        let (learnt, writers) = (&self.learnt, &mut self.writers);
+        let (next, writers) = (&mut self.next, &mut self.writers);
         self.spill.read(part, at_once, |records| {
             ctx.check()?;
             let records = records.chunks_exact(OF_ID + width);
@@ -146,13 +168,13 @@ impl Writing {
                 ids.push(bytemuck::pod_read_unaligned(bytemuck::cast_slice(id)));
                 values.extend_from_slice(bytemuck::cast_slice(row));
             }
-            let rows = Rows::new(&values, width)?;
             let items = Items {
-                rows,
+                rows: Rows::new(&values, width)?,
                 ids: &ids,
                 lists: &lists,
             };
-            items.write(learnt, (self.metric, self.dim), &mut next, writers, ctx)?;
+            let to = (&mut *next, &mut *writers);
+            items.write(&self.learnt, (self.metric, self.dim), to, ctx)?;
             ctx.advance(count);
             Ok(())
         })
@@ -186,8 +208,7 @@ impl Items<'_> {
         &self,
         learnt: &Learnt,
         (metric, dim): (Metric, usize),
-        next: &mut ListOffsets,
-        writers: &mut BTreeMap<&'static str, ArrayWriter>,
+        (next, writers): (&mut ListOffsets, &mut Writers),
         ctx: &Context,
     ) -> Result<()> {
         let &Self { rows, ids, lists } = self;
@@ -268,7 +289,7 @@ impl Done {
 
 /// Writes to one of the arrays; to one that is not there, nothing.
 pub(crate) fn write<V: bytemuck::Pod>(
-    writers: &mut BTreeMap<&'static str, ArrayWriter>,
+    writers: &mut Writers,
     name: &str,
     first: usize,
     values: &[V],

@@ -241,7 +241,7 @@ fn builders_come_to_the_same_in_memory_on_disk_and_after_a_stop() {
         }
     }
     let mut builder = begin();
-    while builder.position().0 < IndexBuilder::PASSES {
+    while builder.position().0 < builder.passes() {
         let (_, first) = builder.position();
         let range = first..ITEMS.min(first + 900);
         builder

@@ -106,7 +106,7 @@ class Index:
         numbers = np.arange(len(rows)) if ids is None else integer_ids(ids)
         builder = _builder(len(rows), rows.shape[1], metric, plan, seed, None)
         with reporter(progress, "Index.build") as on_progress:
-            for _ in range(builder.PASSES):
+            for _ in range(builder.passes):
                 builder.push(rows, numbers, num_threads=num_threads, on_progress=on_progress)
             return cls(builder.finish(num_threads=num_threads))
 
@@ -171,8 +171,8 @@ class Index:
             reporter(progress, "Index.build_on_disk") as on_progress,
         ):
             begun, start = builder.next()
-            total = (builder.PASSES + 1) * count
-            for number in range(begun, builder.PASSES):
+            total = (builder.passes + 1) * count
+            for number in range(begun, builder.passes):
                 done = number * count + start
                 for items, ids in batches(start):
                     rows = _float32(items, "items", dim)
