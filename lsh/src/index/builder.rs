@@ -484,6 +484,9 @@ mod tests {
             let of = |index: &Index| index.segment.array(name).data().to_vec();
             assert!(of(&built) == of(&expected), "{name}");
         }
-        assert_eq!(directory.path().read_dir().unwrap().count(), ARRAYS.len() + 1);
+        assert_eq!(
+            directory.path().read_dir().unwrap().count(),
+            ARRAYS.len() + 1
+        );
     }
 }

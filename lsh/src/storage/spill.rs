@@ -54,19 +54,22 @@ impl Spill {
         files: &[String],
     ) -> Result<Self> {
         let removed = records.len().saturating_sub(files.len());
-        let left = files.iter().zip(&records[removed..]).map(|(file, records)| {
-            let path = directory.join(file);
-            let other = || Error::damaged(&path, "it is not the file that was begun");
-            if !is_name_of_spill(file) {
-                return Err(other());
-            }
-            let (file, words) = (UnfinishedFile::reopen(&path)?, records * record);
-            // What was written after the last checkpoint is written over.
-            if file.len()? < (words * size_of::<u32>()) as u64 {
-                return Err(other());
-            }
-            Ok(Some(Part { file, words }))
-        });
+        let left = files
+            .iter()
+            .zip(&records[removed..])
+            .map(|(file, records)| {
+                let path = directory.join(file);
+                let other = || Error::damaged(&path, "it is not the file that was begun");
+                if !is_name_of_spill(file) {
+                    return Err(other());
+                }
+                let (file, words) = (UnfinishedFile::reopen(&path)?, records * record);
+                // What was written after the last checkpoint is written over.
+                if file.len()? < (words * size_of::<u32>()) as u64 {
+                    return Err(other());
+                }
+                Ok(Some(Part { file, words }))
+            });
         let parts = (0..removed).map(|_| Ok(None)).chain(left);
         let parts = parts.collect::<Result<_>>()?;
         Ok(Self { record, parts })
