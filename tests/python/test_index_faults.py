@@ -240,7 +240,7 @@ def test_a_save_that_fails_leaves_another_builds_work(items, tmp_path):
     with pytest.raises(KeyboardInterrupt) as caught:
         Index.build_on_disk(path, interrupted, **arguments)
     left = files_of(path)
-    assert len(left) == 33  # 16 arrays, as many parts of what lies beside them, and what tells of them
+    assert len(left) == 33  # 16 arrays, items in 16 parts, and what tells of them
     with pytest.raises(ValueError, match="id 0 is given twice"):
         Index.build_on_disk(path, lambda _: [(items, np.zeros(400, int))], count=400, dim=12)
     assert files_of(path) == left
