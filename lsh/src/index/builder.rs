@@ -293,7 +293,9 @@ impl IndexBuilder {
     fn store(&mut self, ctx: &Context) -> Result<()> {
         if let Stage::Store(writing, stored) = &self.stage {
             let records = part_records(&writing.lists, writing.count());
-            ctx.expect(records[*stored..].iter().sum());
+            // In memory nothing was put aside.
+            let parts = writing.spill.len();
+            ctx.expect(records.iter().take(parts).skip(*stored).sum());
         }
         while self.store_part(ctx)? {}
         Ok(())
