@@ -70,8 +70,9 @@ def far(work: Path, rows: int) -> str:
         journal = {}
     if (begun := journal.get("build")) is None:
         return "learning centroids"
-    doing = "stored" if begun["writing"] else "assigned to lists"
-    return f"{doing} {begun['seen']:,} of {rows:,} rows"
+    if begun["stored"]:
+        return f"wrote {begun['stored']} parts by list, {len(begun['spill'])} are left"
+    return f"assigned to lists {begun['seen']:,} of {rows:,} rows"
 
 
 def gathered(items: Dataset, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -172,9 +173,8 @@ def main() -> None:
 
 STAGES = {
     "learn": "learn centroids from a sample: read all",
-    "assign": "assign each row to a list: read all",
-    "store": "write rows and codes by list: read all",
-    "seal": "duplicates, checksums, to disk",
+    "assign": "assign each row to a list, and put it aside: read all",
+    "store": "write rows and codes by list, duplicates, checksums, to disk",
     "plan": "how many lists to probe, by exact search on 1,024 rows",
     "join": "join, chunk by chunk",
     "write": "one file of the pairs",
@@ -190,7 +190,6 @@ def on_paper(result: dict[str, Any]) -> dict[str, float]:
         # Each row is compared with all centroids, of which there are no more from some millions on.
         "assign": rows * dimensions,
         "store": rows * dimensions,
-        "seal": rows * dimensions,
         "plan": rows * dimensions,
         "join": rows**1.4 * dimensions,
         "write": rows,
@@ -238,7 +237,7 @@ def report(result: dict[str, Any]) -> str:
         f"calls; {process['read_bytes'] / 1e9:.1f} GB and {process['write_bytes'] / 1e9:.1f} GB "
         "of it from and to the disk, with what was read through maps.",
         "",
-        "On paper: reading, assigning, storing and sealing by bytes, as each row is compared with "
+        "On paper: reading, assigning and storing by bytes, as each row is compared with "
         "4,096 centroids however many rows there are; the join by the power 1.4 of the rows, as "
         "from 5 to 20 million, and by dimensions; the file of pairs by rows. A disk that is slower "
         "than the processor takes longer: the index alone has "

@@ -58,7 +58,7 @@ def make(place: Path) -> None:
     Index.build(np.empty((0, 3))).save(place / "none-0")
     Index.build(np.ones((1, 3))).save(place / "one-1")
     for metric in METRICS[:2]:
-        for stop in (0.5, 1.0):  # in the second pass, or the third
+        for stop in (150, 300):  # in the second pass, or when all items have come
             begin(place / f"begun-{metric}-{stop}", metric, stop)
 
 
@@ -66,14 +66,15 @@ class _Stop(Exception):
     pass
 
 
-def begin(directory: Path, metric: str, stop: float) -> None:
+def begin(directory: Path, metric: str, stop: int) -> None:
+    """A build that ends when so many items have come for the second time."""
     rows = _rows(300, 4, 5)
-    passes = iter(range(3))
+    passes = iter(range(2))
 
     def batches(start: int) -> Any:
-        which = next(passes) + stop
-        for first in range(start, len(rows), 50):
-            if which >= 2 and first >= 150:
+        which = next(passes)
+        for first in range(start, len(rows) + 50, 50):
+            if which == 1 and first >= stop:
                 raise _Stop
             yield rows[first : first + 50], np.arange(first, min(first + 50, len(rows)))
 

@@ -79,7 +79,7 @@ fn resumed(directory: &Path, metric: Metric, at: usize, instead_of: usize, input
     let begin = || IndexBuilder::resume(ITEMS, DIM, metric, Some(plan()), 1, directory);
     let mut builder = begin().expect("an empty directory");
     let half = ITEMS / 2;
-    for part in [0..ITEMS, 0..ITEMS, 0..half]
+    for part in [0..ITEMS, 0..half, half..ITEMS]
         .iter()
         .take(1 + input.up_to(2))
     {
@@ -97,7 +97,7 @@ fn resumed(directory: &Path, metric: Metric, at: usize, instead_of: usize, input
         return;
     };
     let (first, seen) = builder.position();
-    for pass in first..IndexBuilder::PASSES {
+    for pass in first..builder.passes() {
         let start = if pass == first { seen } else { 0 };
         assert!(start <= ITEMS, "{start} items were done of {ITEMS}");
         if builder

@@ -126,7 +126,7 @@ impl Index {
         ctx: &Context,
     ) -> Result<Self> {
         let mut builder = IndexBuilder::new(items.len(), items.dim(), metric, plan, seed, None)?;
-        for _ in 0..IndexBuilder::PASSES {
+        for _ in 0..builder.passes() {
             builder.push(items, ids, ctx)?;
         }
         builder.finish(ctx)
@@ -171,7 +171,7 @@ impl Index {
         let ids = segment.ids(ctx)?;
         let rows = segment.array("rows");
         let width = segment.width();
-        for _ in 0..IndexBuilder::PASSES {
+        for _ in 0..builder.passes() {
             for start in (0..segment.len()).step_by(REWRITTEN) {
                 let range = start..segment.len().min(start + REWRITTEN);
                 rows.check(range.start * width * 4..range.end * width * 4)?;

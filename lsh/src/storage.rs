@@ -7,4 +7,5 @@ pub(crate) mod files;
 pub(crate) mod format;
 pub(crate) mod layout;
 pub(crate) mod manifest;
+pub(crate) mod spill;
 pub(crate) mod writer;

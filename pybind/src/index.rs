@@ -288,9 +288,6 @@ pub(crate) struct IndexBuilder {
 
 #[pymethods]
 impl IndexBuilder {
-    #[classattr]
-    const PASSES: usize = lshjoin::IndexBuilder::PASSES;
-
     #[new]
     #[pyo3(signature = (items, dim, *, metric, plan, seed, path, resume=false))]
     fn new(
@@ -313,6 +310,15 @@ impl IndexBuilder {
         Ok(Self {
             builder: Mutex::new(Some(builder.map_err(to_py)?)),
         })
+    }
+
+    /// How many times all items have to come.
+    #[getter]
+    fn passes(&self, py: Python<'_>) -> PyResult<usize> {
+        let builder = self.take(py)?;
+        let passes = builder.passes();
+        self.put(py, builder);
+        Ok(passes)
     }
 
     /// The pass and the item in it that are to come next.

@@ -156,7 +156,7 @@ def test_a_manifest_names_no_other_files(file, saved):
 @pytest.mark.parametrize("name", ["groups", "centroids", "rows"])
 def test_a_build_goes_on_with_nothing_larger_than_it_began(name, tmp_path):
     """A file of holes, whose values would take up all memory."""
-    indexes.begin(tmp_path, "euclidean", 0.5)
+    indexes.begin(tmp_path, "euclidean", 150)
     journal = tmp_path / "manifest-unfinished.json"
     state = json.loads(journal.read_text())
     about = state["build"]["files"][name]

@@ -428,7 +428,7 @@ def test_building_on_disk_is_building(metric, batch, tmp_path, rng):
         plan=lists(10),
         progress=lambda *counts: told.append(counts),
     )
-    assert passes == [0, 0, 0]
+    assert passes == [0, 0]
     assert told[-1] == (3000, 3000)
     expected = Index.build(items, ids=ids, metric=metric, plan=lists(10))
     assert_answers_alike(metric, index, expected, items[:30])
@@ -478,14 +478,14 @@ def test_a_build_goes_on_where_it_was(tmp_path, rng):
         options = {"count": 1000, "dim": 12, "metric": "cosine", "resume": True} | options
         return Index.build_on_disk(tmp_path / "index", batches, **options)
 
-    for stop_after, batch, first in ((12, 100, 0), (3, 50, 200), (20, 64, 350)):
+    for stop_after, batch, first in ((12, 100, 0), (3, 50, 200), (5, 64, 350)):
         with pytest.raises(KeyboardInterrupt):
             build(stop_after, batch)
         assert asked[0] == first
         with pytest.raises(ValueError, match="not an lshjoin index"):
             Index.load(tmp_path / "index")
     index = build(None, 100)
-    assert asked[0] == 9 * 64  # in the last pass: the 11 batches before were of the second
+    assert asked[0] == 350 + 5 * 64
     expected = Index.build(items, ids=ids, metric="cosine")
     assert_answers_alike("cosine", index, expected, items[:30])
     index.verify()

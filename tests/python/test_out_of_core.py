@@ -325,7 +325,7 @@ def test_ctrl_c_leaves_a_job_to_go_on_with(files):
 def test_the_plan_says_what_will_be_done(files):
     text = str(plan_knn_join_files(items="items.npy", k=5, memory_limit=LIMIT))
     assert "20,000 queries, 20,000 items of 16 dimensions, out of core: " in text
-    assert "items 1.28 MB 3 times, codes of the index" in text
+    assert "items 1.28 MB 2 times, unsorted rows 1.44 MB, codes of the index" in text
     plan = plan_knn_join_files(items="items.npy", k=5, memory_limit=LIMIT).as_dict()
     assert json.loads(json.dumps(plan))["chunk"] * 2 < 20_000
     assert sum(plan["resident"].values()) <= LIMIT

@@ -49,7 +49,7 @@ pub(crate) fn join_by_index<T: Scalar>(
     let (count, dim) = (items.len(), items.dim());
     ctx.begin_stage("index");
     let mut builder = IndexBuilder::new(count, dim, metric, Some(plan), plan.seed, None)?;
-    for _ in 0..IndexBuilder::PASSES {
+    for _ in 0..builder.passes() {
         for start in (0..count).step_by(REWRITTEN) {
             let range = start..count.min(start + REWRITTEN);
             let ids: Vec<i64> = range.clone().map(|row| row as i64).collect();

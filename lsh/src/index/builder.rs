@@ -1,5 +1,5 @@
-//! Builds a segment from items that come in batches, in three passes over them: learn, assign,
-//! write.
+//! Builds a segment from items that come in batches, in passes over them: learn, assign and, in memory,
+//! write. On disk they are put aside when they are assigned, and written from there.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -18,7 +18,7 @@ use crate::{
         ids::{by_id, check_count, duplicate_ranks},
         learn::{Learnt, Sample},
         segment::Segment,
-        write::{Done, Writing, write},
+        write::{OF_ID, Writing, part_lists, part_records, write},
     },
     ivf::{
         coarse_quantiser::{QuantiserParts, sample_step},
@@ -30,20 +30,26 @@ use crate::{
         format::Written,
         layout::{ARRAYS, CHECKPOINT_ARRAYS, Shapes, check_numbers, held_out_count, width},
         manifest::IndexMetadata,
+        spill::Spill,
         writer::ArrayWriter,
     },
     vectors::norms::norms_of,
 };
 
-/// How many times in a pass a checkpoint is written, where the build can be resumed.
+/// How many times a checkpoint is written while lists are found, where the build can be resumed.
 const RECORDS: usize = 32;
+
+/// Bytes of rows that are written by list at a time where it is not known for how many there is
+/// memory, since none came since the build was resumed.
+const STORED: usize = 1 << 20;
 
 /// Builds an [`Index`](super::Index) from items that need not fit in memory.
 ///
-/// All items come in the same batches [`IndexBuilder::PASSES`] times: first lists are learnt from a
-/// sample of them, then the list of each item is found, then items are written by list, to memory
-/// or into the files of a directory. Beside a batch, memory holds the sample and about 20 bytes an
-/// item.
+/// All items come in the same order [so many times](IndexBuilder::passes): first lists are learnt
+/// from a sample of them, then the list of each item is found. Those of an index on disk are put
+/// aside there, in parts of neighbouring lists, each of which is written by list at the end, and
+/// removed: no more than the index takes up is on disk, but for a part. For one in memory items come
+/// once more. Beside a batch, memory holds the sample and about 20 bytes an item.
 ///
 /// ```
 /// use lshjoin::{IndexBuilder, Metric, Rows, Context};
@@ -51,7 +57,7 @@ const RECORDS: usize = 32;
 /// let ctx = Context::new()?;
 /// let batches = [[0.0_f32, 1.0], [5.0, 7.0]];
 /// let mut builder = IndexBuilder::new(4, 1, Metric::Euclidean, None, 0, None)?;
-/// for _ in 0..IndexBuilder::PASSES {
+/// for _ in 0..builder.passes() {
 ///     for (ids, batch) in [[10, 11], [12, 13]].iter().zip(&batches) {
 ///         builder.push(Rows::new(batch, 1)?, ids, &ctx)?;
 ///     }
@@ -68,6 +74,8 @@ pub struct IndexBuilder {
     pub(crate) directory: Option<Directory>,
     /// Whether what is done stays in the directory however the build ends, to be resumed.
     pub(crate) resumable: bool,
+    /// The largest batch of this pass: for as many items there is memory.
+    pub(crate) batch: usize,
     /// Items that have come in this pass.
     pub(crate) seen: usize,
     /// Of these, those that the last checkpoint covers: whoever resumes the build need not bring
@@ -76,18 +84,17 @@ pub struct IndexBuilder {
     pub(crate) stage: Stage,
 }
 
-/// Which pass is being made.
+/// What is being done.
 pub(crate) enum Stage {
     Learn(Sample),
     Assign(Box<Writing>),
+    /// In memory only.
     Write(Box<Writing>),
-    Done(Done),
+    /// All items have come, and so many parts of the spill, if there is one, are written by list.
+    Store(Box<Writing>, usize),
 }
 
 impl IndexBuilder {
-    /// How many times all items have to come.
-    pub const PASSES: usize = 3;
-
     /// For so many items of `dim` values: in memory, or in the files of a directory, where the
     /// index is once [`IndexBuilder::finish`] has succeeded, in place of any index that was there.
     ///
@@ -117,6 +124,7 @@ impl IndexBuilder {
             plan,
             directory: directory.map(Directory::create).transpose()?,
             resumable: false,
+            batch: 0,
             seen: 0,
             recorded: 0,
             stage: Stage::Learn(Sample::default()),
@@ -127,10 +135,7 @@ impl IndexBuilder {
                 grid: None,
                 longest: 0.0,
             };
-            let mut writing = builder.begin_writing(learnt)?;
-            writing.next = writing.next_after(0);
-            builder.stage = Stage::Write(Box::new(writing));
-            builder.end_pass(&Context::new()?)?;
+            builder.stage = Stage::Store(builder.begin_writing(learnt)?.into(), 0);
         }
         Ok(builder)
     }
@@ -150,7 +155,6 @@ impl IndexBuilder {
     /// drop(builder);
     /// let mut builder = begin()?;
     /// assert_eq!(builder.position(), (1, 0));
-    /// builder.push(items, &[10, 11], &ctx)?;
     /// builder.push(items, &[10, 11], &ctx)?;
     /// assert_eq!(builder.finish(&ctx)?.len(), 2);
     /// # Ok::<(), lshjoin::Error>(())
@@ -178,14 +182,22 @@ impl IndexBuilder {
         Ok(builder)
     }
 
+    /// How many times all items have to come.
+    pub fn passes(&self) -> usize {
+        match self.directory {
+            Some(_) => 2,
+            None => 3,
+        }
+    }
+
     /// The pass and the item in it that are to come next. Passes count from 0;
-    /// [`IndexBuilder::PASSES`] is past the last.
+    /// [`IndexBuilder::passes`] is past the last.
     pub fn position(&self) -> (usize, usize) {
         let pass = match self.stage {
             Stage::Learn(_) => 0,
             Stage::Assign(_) => 1,
             Stage::Write(_) => 2,
-            Stage::Done(_) => Self::PASSES,
+            Stage::Store(..) => self.passes(),
         };
         (pass, self.seen)
     }
@@ -215,7 +227,7 @@ impl IndexBuilder {
         if items.is_empty() {
             return Ok(());
         }
-        if matches!(self.stage, Stage::Done(_)) || self.seen + items.len() > self.items {
+        if matches!(self.stage, Stage::Store(..)) || self.seen + items.len() > self.items {
             let seen = self.seen + items.len();
             return Err(Error::parameter(
                 "the number of items",
@@ -234,12 +246,11 @@ impl IndexBuilder {
                     sample.longest = norms.fold(sample.longest, f64::max);
                 }
             }
-            Stage::Assign(writing) => writing.assign(items, self.metric, ctx)?,
-            Stage::Write(writing) => {
-                writing.add(items, ids, first, self.metric, ctx)?;
-            }
-            Stage::Done(_) => {}
+            Stage::Assign(writing) => writing.add(items, ids, ctx)?,
+            Stage::Write(writing) => writing.write(items, ids, first, ctx)?,
+            Stage::Store(..) => {}
         }
+        self.batch = self.batch.max(items.len());
         self.seen += items.len();
         if self.seen == self.items || (self.seen - self.recorded) * RECORDS >= self.items {
             self.record()?;
@@ -250,23 +261,64 @@ impl IndexBuilder {
         Ok(())
     }
 
-    /// Goes on to the next pass.
+    /// Goes on to what comes after a pass.
     pub(crate) fn end_pass(&mut self, ctx: &Context) -> Result<()> {
         (self.seen, self.recorded) = (0, 0);
-        let stage = std::mem::replace(&mut self.stage, Stage::Done(Done::default()));
+        let stage = std::mem::replace(&mut self.stage, Stage::Learn(Sample::default()));
         self.stage = match stage {
             Stage::Learn(sample) => {
+                self.batch = 0;
                 let learnt = sample.learn(self.metric, self.dim, &self.plan, ctx)?;
                 Stage::Assign(self.begin_writing(learnt)?.into())
             }
             Stage::Assign(mut writing) => {
-                writing.next = writing.next_after(0);
-                Stage::Write(writing)
+                writing.next = writing.offsets();
+                match self.directory {
+                    Some(_) => Stage::Store(writing, 0),
+                    None => Stage::Write(writing),
+                }
             }
-            Stage::Write(writing) => Stage::Done(writing.end()),
-            done => done,
+            Stage::Write(writing) => Stage::Store(writing, 0),
+            stored => stored,
         };
         self.record()
+    }
+
+    /// Words of a record of the spill.
+    pub(crate) fn record_words(&self) -> usize {
+        OF_ID + self.width()
+    }
+
+    /// Writes by list what was put aside.
+    fn store(&mut self, ctx: &Context) -> Result<()> {
+        if let Stage::Store(writing, stored) = &self.stage {
+            let records = part_records(&writing.lists, writing.count());
+            // In memory nothing was put aside.
+            let parts = writing.spill.len();
+            ctx.expect(records.iter().take(parts).skip(*stored).sum());
+        }
+        while self.store_part(ctx)? {}
+        Ok(())
+    }
+
+    /// The same of the next part of the spill; whether there was one.
+    fn store_part(&mut self, ctx: &Context) -> Result<bool> {
+        let of_row = self.width() * size_of::<f32>();
+        let at_once = self.batch.max(STORED / of_row).max(1);
+        let part = match &mut self.stage {
+            Stage::Store(writing, stored) if *stored < writing.spill.len() => {
+                writing.store(*stored, at_once, ctx)?;
+                *stored += 1;
+                *stored - 1
+            }
+            _ => return Ok(false),
+        };
+        self.record()?;
+        // Only now: whoever goes on from an earlier checkpoint needs it.
+        if let Stage::Store(writing, _) = &mut self.stage {
+            writing.spill.remove(part)?;
+        }
+        Ok(true)
     }
 
     pub(crate) fn shapes(&self, groups: usize, centres: usize, lists: usize) -> Shapes {
@@ -316,10 +368,18 @@ impl IndexBuilder {
         write(&mut writers, "centroids", 0, lists)?;
         let of_none = if starts.is_empty() { &[0][..] } else { &[] };
         write(&mut writers, "group_starts", 0, &[starts, of_none].concat())?;
+        let parts = part_lists(learnt.lists().max(1)).len();
+        let spill = match directory {
+            None => Spill::default(),
+            Some(directory) => directory.spill(self.record_words(), parts)?,
+        };
         Ok(Writing {
+            metric: self.metric,
+            dim: self.dim,
             learnt,
             quantiser: None,
             lists: Vec::new(),
+            spill,
             next: ListOffsets::default(),
             writers,
         })
@@ -330,15 +390,17 @@ impl IndexBuilder {
     /// # Errors
     /// When not all items have come in each pass, a file can't be written, or the run is
     /// cancelled: a directory then has the index that it had before.
-    pub(crate) fn finish_segment(self, ctx: &Context) -> Result<Segment> {
+    pub(crate) fn finish_segment(mut self, ctx: &Context) -> Result<Segment> {
         let width = self.width();
-        let Stage::Done(mut done) = self.stage else {
+        self.store(ctx)?;
+        let Stage::Store(writing, _) = self.stage else {
             return Err(Error::parameter(
                 "the number of items",
                 "as announced in each pass",
                 format!("{} in the last", self.seen),
             ));
         };
+        let mut done = writing.end();
         let mut arrays: BTreeMap<String, Array> = BTreeMap::new();
         let mut files: Vec<Written> = Vec::new();
         // First the arrays that others are made of.
@@ -381,4 +443,52 @@ pub(crate) fn default_plan(items: usize, seed: u64) -> PartitionPlan {
     PartitionPlan::new(lists_for(items), 1)
         .seed(seed)
         .until_recall(0.95)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Index;
+
+    #[test]
+    fn a_build_that_ends_between_parts_goes_on_with_the_next() {
+        let values: Vec<f32> = (0..4000).map(|value| (value * 37 % 1009) as f32).collect();
+        let (items, ctx) = (Rows::new(&values, 4).unwrap(), Context::new().unwrap());
+        let ids: Vec<i64> = (0..1000).map(|row| 7 * row % 1000).collect();
+        let plan = PartitionPlan::new(40, 2);
+        let directory = tempfile::tempdir().unwrap();
+        let begin = || {
+            let (metric, path) = (Metric::Euclidean, directory.path());
+            IndexBuilder::resume(1000, 4, metric, Some(plan), 0, path).unwrap()
+        };
+        let spilled = || {
+            let entries = directory.path().read_dir().unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.filter(|name| name.starts_with("spill")).count()
+        };
+        let mut builder = begin();
+        builder.push(items, &ids, &ctx).unwrap();
+        builder.push(items, &ids, &ctx).unwrap();
+        let parts = spilled();
+        assert!(parts > 10);
+        for stored in 0..3 {
+            assert_eq!(builder.position(), (builder.passes(), 0));
+            assert_eq!(spilled(), parts - stored);
+            assert!(builder.store_part(&ctx).unwrap());
+            drop(builder);
+            builder = begin();
+        }
+        let built = builder.finish(&ctx).unwrap();
+        built.verify(&ctx).unwrap();
+        let expected = Index::build(items, &ids, Metric::Euclidean, Some(plan), 0, &ctx);
+        let expected = expected.unwrap();
+        for name in ARRAYS {
+            let of = |index: &Index| index.segment.array(name).data().to_vec();
+            assert!(of(&built) == of(&expected), "{name}");
+        }
+        assert_eq!(
+            directory.path().read_dir().unwrap().count(),
+            ARRAYS.len() + 1
+        );
+    }
 }

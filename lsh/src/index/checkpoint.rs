@@ -5,19 +5,17 @@ use std::collections::BTreeMap;
 use lshjoin_kernels::CommonScale;
 
 use crate::{
-    base::{
-        context::Context,
-        error::{Error, Result},
-    },
+    base::error::{Error, Result},
     index::{
         builder::{IndexBuilder, Stage},
         learn::Learnt,
-        write::{Writing, write},
+        write::{Writing, part_records, write},
     },
     ivf::{coarse_quantiser::QuantiserParts, list_offsets::ListOffsets},
     storage::{
         directory::{Checkpoint, CheckpointFile},
         layout::{ARRAYS, CHECKPOINT_ARRAYS, are_starts, has_codes},
+        spill::Spill,
         writer::ArrayWriter,
     },
     vectors::grid::Grid,
@@ -72,37 +70,46 @@ impl IndexBuilder {
             longest: f64::from_bits(checkpoint.longest),
         };
         let mut lists: Vec<u32> = writers["lists"].values()?;
-        if !checkpoint.writing {
-            lists.truncate(checkpoint.seen);
-        }
-        let mut writing = Writing {
-            learnt,
-            quantiser: None,
-            lists,
-            next: ListOffsets::default(),
-            writers,
-        };
-        let (count, learnt) = (writing.count(), &writing.learnt);
-        let QuantiserParts { groups, lists, .. } = &learnt.quantiser;
-        let mut values = groups.iter().chain(lists);
+        lists.truncate(checkpoint.seen);
+        let count = learnt.lists().max(1);
+        let QuantiserParts {
+            groups,
+            lists: centroids,
+            starts,
+        } = &learnt.quantiser;
+        let mut values = groups.iter().chain(centroids);
         if checkpoint.seen > self.items
             || !values.all(|value| value.is_finite())
-            || !are_starts(&learnt.quantiser.starts, lists_count)
+            || !are_starts(starts, lists_count)
             || !(0.0..=f64::MAX).contains(&learnt.longest)
             || learnt.grid.is_some() != has_codes(self.metric)
-            || writing.lists.iter().any(|&list| list as usize >= count)
+            || lists.iter().any(|&list| list as usize >= count)
         {
             return Err(other());
         }
-        (self.seen, self.recorded) = (checkpoint.seen, checkpoint.seen);
-        if checkpoint.writing {
-            writing.next = writing.next_after(checkpoint.seen);
-            self.stage = Stage::Write(writing.into());
-        } else {
-            self.stage = Stage::Assign(writing.into());
+        let records = part_records(&lists, count);
+        let (stored, left) = (checkpoint.stored, &checkpoint.spill);
+        let all_came = checkpoint.seen == self.items;
+        if records.len().checked_sub(stored) != Some(left.len()) || (stored > 0 && !all_came) {
+            return Err(other());
         }
-        if self.seen == self.items {
-            self.end_pass(&Context::new()?)?;
+        let spill = Spill::reopen(self.record_words(), &records, directory.path(), left)?;
+        let next = ListOffsets::new(lists.iter().copied(), count);
+        let writing = Writing {
+            metric: self.metric,
+            dim: self.dim,
+            learnt,
+            quantiser: None,
+            lists,
+            spill,
+            next,
+            writers,
+        };
+        if all_came {
+            self.stage = Stage::Store(writing.into(), stored);
+        } else {
+            (self.seen, self.recorded) = (checkpoint.seen, checkpoint.seen);
+            self.stage = Stage::Assign(writing.into());
         }
         Ok(())
     }
@@ -113,15 +120,16 @@ impl IndexBuilder {
         let (Some(directory), true) = (&mut self.directory, self.resumable) else {
             return Ok(());
         };
-        let (writing, is_writing) = match &mut self.stage {
-            Stage::Assign(writing) => (writing, false),
-            Stage::Write(writing) => (writing, true),
-            Stage::Learn(_) | Stage::Done(_) => return Ok(()),
+        let (writing, seen, stored) = match &mut self.stage {
+            Stage::Learn(_) | Stage::Write(_) => return Ok(()),
+            Stage::Assign(writing) => {
+                let lists = &writing.lists[self.recorded..];
+                write(&mut writing.writers, "lists", self.recorded, lists)?;
+                (writing, self.seen, 0)
+            }
+            Stage::Store(writing, stored) => (writing, self.items, *stored),
         };
-        if !is_writing {
-            let lists = &writing.lists[self.recorded..];
-            write(&mut writing.writers, "lists", self.recorded, lists)?;
-        }
+        writing.spill.sync()?;
         let mut files = BTreeMap::new();
         for (&name, writer) in &mut writing.writers {
             writer.sync()?;
@@ -131,7 +139,8 @@ impl IndexBuilder {
             }
         }
         let mut checkpoint = Checkpoint::new(metadata, files);
-        (checkpoint.writing, checkpoint.seen) = (is_writing, self.seen);
+        (checkpoint.seen, checkpoint.stored) = (seen, stored);
+        checkpoint.spill = writing.spill.files(stored);
         let grid = writing.learnt.grid.as_ref();
         checkpoint.scale = grid.map(|grid| grid.scale.to_bits());
         checkpoint.longest = writing.learnt.longest.to_bits();

@@ -40,6 +40,9 @@ const OF_PROBE: usize = 8;
 /// Bytes of an item of packed bits beside these: its row number, its list, and how many bits are set.
 const OF_BITS: usize = 32;
 
+/// Bytes of an item of a radius join: its place by distance from its centroid, and its share of a shell.
+const OF_SHELLS: usize = 5;
+
 /// Lists that an item probes, where nothing is known of that.
 const LIKELY_PROBES: usize = 8;
 
@@ -273,13 +276,14 @@ impl FileJoin {
         self.of_top_k().saturating_add(OF_QUERY + vector)
     }
 
-    /// The lists of the index, ready to be compared, and which items probe them.
+    /// The lists of the index, ready to be compared, and which items probe them, or lie in which shell.
     fn of_search(&self) -> usize {
-        let probing = match (self.queries, self.k) {
-            (None, Some(_)) => product(self.items, OF_PROBING + product(OF_PROBE, self.probes)),
-            _ => 0,
+        let of_item = match (self.queries, self.k) {
+            (None, Some(_)) => OF_PROBING + product(OF_PROBE, self.probes),
+            (Some(_), Some(_)) => 0,
+            (_, None) => OF_SHELLS,
         };
-        product(self.most_lists(), self.of_list()).saturating_add(probing)
+        product(self.most_lists(), self.of_list()).saturating_add(product(self.items, of_item))
     }
 
     /// A list: its centroid, as it is saved and as codes, once by itself and once in a panel.

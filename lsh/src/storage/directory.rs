@@ -20,10 +20,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     base::error::{Error, Result},
     storage::{
-        files::{is_name_of, read_if_there, remove},
+        files::{is_name_of, is_name_of_spill, read_if_there, remove},
         format::{Shape, Written},
-        layout::{ARRAYS, CHECKPOINT_ARRAYS},
+        layout::{ARRAYS, CHECKPOINT_ARRAYS, SPILL_PARTS},
         manifest::{FORMAT, IndexMetadata, MANIFEST, Manifest},
+        spill::Spill,
         writer::ArrayWriter,
     },
 };
@@ -50,11 +51,12 @@ struct Journal {
 pub(crate) struct Checkpoint {
     library_version: String,
     metadata: IndexMetadata,
-    /// Whether the build is in its last pass, which writes items by list; in the one before, it
-    /// finds the list of each.
-    pub(crate) writing: bool,
-    /// Items that were done in this pass.
+    /// Items whose lists were found, and which were put aside.
     pub(crate) seen: usize,
+    /// Parts of the spill that were written by list after that.
+    pub(crate) stored: usize,
+    /// The files of the other parts.
+    pub(crate) spill: Vec<String>,
     /// The scale of codes, as bits, so that it is restored exactly.
     pub(crate) scale: Option<u32>,
     /// The largest norm, as bits.
@@ -76,12 +78,19 @@ impl Checkpoint {
         Self {
             library_version: env!("CARGO_PKG_VERSION").into(),
             metadata,
-            writing: false,
             seen: 0,
+            stored: 0,
+            spill: Vec::new(),
             scale: None,
             longest: 0,
             files,
         }
+    }
+
+    /// The names of all its files.
+    fn names(&self) -> impl Iterator<Item = &String> {
+        let arrays = self.files.values().map(|file| &file.file);
+        arrays.chain(&self.spill)
     }
 }
 
@@ -139,8 +148,8 @@ impl Directory {
         }
         // A build that was committed, or has lost files, is not resumed.
         journal.build = journal.build.filter(|build| {
-            let mut files = build.files.values().map(|file| &file.file);
-            files.all(|file| there.contains(file) && !named.contains(file))
+            let mut names = build.names();
+            names.all(|name| there.contains(name) && !named.contains(name))
         });
         journal.files.extend(named);
         let mut directory = Self {
@@ -164,7 +173,9 @@ impl Directory {
     /// What the system says.
     pub(crate) fn begin(&mut self) -> Result<()> {
         let names = ARRAYS.into_iter().chain(CHECKPOINT_ARRAYS);
-        let names: Vec<String> = names.map(|name| self.file_name(name)).collect();
+        let arrays = names.map(|name| self.file_name(name));
+        let parts = (0..SPILL_PARTS).map(|part| self.spill_name(part));
+        let names: Vec<String> = arrays.chain(parts).collect();
         self.journal.files.extend(names);
         self.write_json(JOURNAL, &self.journal)
     }
@@ -173,9 +184,19 @@ impl Directory {
         format!("{array}-{}.safetensors", self.token)
     }
 
+    fn spill_name(&self, part: usize) -> String {
+        format!("spill-{}{part:02}.bin", self.token)
+    }
+
     pub(crate) fn writer(&self, name: &'static str, shape: Shape) -> Result<ArrayWriter> {
         let path = self.path.join(self.file_name(name));
         ArrayWriter::new(name, shape, Some(&path))
+    }
+
+    /// A spill of so many parts, [`SPILL_PARTS`] at most.
+    pub(crate) fn spill(&self, record: usize, parts: usize) -> Result<Spill> {
+        let paths = (0..parts).map(|part| self.path.join(self.spill_name(part)));
+        Spill::create(record, &paths.collect::<Vec<_>>())
     }
 
     /// Makes these files the index of this directory.
@@ -210,7 +231,7 @@ impl Directory {
     fn settle(&mut self) -> Result<()> {
         let mut kept = named_files(&self.path)?;
         let build = self.journal.build.iter();
-        kept.extend(build.flat_map(|build| build.files.values().map(|file| file.file.clone())));
+        kept.extend(build.flat_map(Checkpoint::names).cloned());
         for name in self.journal.files.difference(&kept) {
             remove(&self.path.join(name))?;
         }
@@ -288,9 +309,8 @@ fn read_journal(directory: &Path) -> Result<Journal> {
     };
     let journal: Option<Journal> = serde_json::from_slice(&text).ok();
     let own = |journal: &Journal| {
-        let build = journal.build.iter();
-        let mut files = build.flat_map(|build| build.files.values().map(|file| &file.file));
-        files.all(|file| journal.files.contains(file))
+        let mut names = journal.build.iter().flat_map(Checkpoint::names);
+        names.all(|name| journal.files.contains(name))
             && journal.files.iter().all(|name| is_own(name))
     };
     journal.filter(own).ok_or_else(|| {
@@ -302,10 +322,10 @@ fn read_journal(directory: &Path) -> Result<Journal> {
     })
 }
 
-/// Whether a file can be one of an index's arrays, by its name.
+/// Whether a file can be one of an index, or of its build, by its name.
 fn is_own(name: &str) -> bool {
     let mut arrays = ARRAYS.iter().chain(&CHECKPOINT_ARRAYS);
-    arrays.any(|array| is_name_of(array, name))
+    arrays.any(|array| is_name_of(array, name)) || is_name_of_spill(name)
 }
 
 #[cfg(test)]

@@ -50,6 +50,11 @@ pub(crate) const ARRAYS: [&str; 14] = [
 /// - `hashes`: of rows, equal for equal ones.
 pub(crate) const CHECKPOINT_ARRAYS: [&str; 2] = ["lists", "hashes"];
 
+/// Parts, at most, of the spill that items lie in until it is known where their lists start: more are
+/// more files that are written by turns and synced at each checkpoint, fewer leave larger ones beside
+/// the index that is made of them.
+pub(crate) const SPILL_PARTS: usize = 16;
+
 /// The shape of each array of an index.
 pub(crate) struct Shapes {
     pub(crate) rows: usize,

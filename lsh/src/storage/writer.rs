@@ -1,10 +1,6 @@
 //! An array that is being written.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{Read, Seek, SeekFrom, Write},
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use bytemuck::Pod;
 use lshjoin_kernels::{MmapMut, memory};
@@ -16,14 +12,10 @@ use crate::{
     },
     storage::{
         array::Array,
-        files::{ARRAY_BYTES, anonymous, is_name_of, mapped_file, open_regular},
+        files::{ARRAY_BYTES, UnfinishedFile, anonymous, is_name_of},
         format::{Shape, Written},
     },
 };
-
-/// Bytes of a file that are written before it is synced: neither the last sync nor Ctrl-C then
-/// waits for more.
-const UNSYNCED: usize = 256 << 20;
 
 /// An array that is being written.
 #[derive(Debug)]
@@ -37,12 +29,7 @@ pub(crate) struct ArrayWriter {
 #[derive(Debug)]
 enum Sink {
     Memory(MmapMut),
-    File {
-        file: File,
-        path: PathBuf,
-        /// Bytes written since it was last synced.
-        unsynced: usize,
-    },
+    File(UnfinishedFile),
 }
 
 impl ArrayWriter {
@@ -66,17 +53,10 @@ impl ArrayWriter {
                 Sink::Memory(memory)
             }
             Some(path) => {
-                let io = |error| Error::io(path, error);
-                let mut options = OpenOptions::new();
-                let options = options.read(true).write(true).create_new(true);
-                let mut file = options.open(path).map_err(io)?;
-                file.set_len(length as u64).map_err(io)?;
-                file.write_all(&header).map_err(io)?;
-                Sink::File {
-                    file,
-                    path: path.into(),
-                    unsynced: 0,
-                }
+                let mut file = UnfinishedFile::create(path)?;
+                file.set_len(length as u64)?;
+                file.write(0, &header)?;
+                Sink::File(file)
             }
         };
         Ok(Self {
@@ -103,13 +83,12 @@ impl ArrayWriter {
             return Err(other());
         }
         let (header, bytes) = shape.header(name).ok_or_else(other)?;
-        let io = |error| Error::io(&path, error);
-        let mut opened = open_regular(&path, OpenOptions::new().read(true).write(true))?;
-        if opened.metadata().map_err(io)?.len() != (header.len() + bytes) as u64 {
+        let opened = UnfinishedFile::reopen(&path)?;
+        if opened.len()? != (header.len() + bytes) as u64 {
             return Err(other());
         }
         let mut start = vec![0; header.len()];
-        opened.read_exact(&mut start).map_err(io)?;
+        opened.read(0, &mut start)?;
         if start != header {
             return Err(other());
         }
@@ -117,21 +96,16 @@ impl ArrayWriter {
             name,
             shape,
             start: header.len(),
-            sink: Sink::File {
-                file: opened,
-                path,
-                unsynced: 0,
-            },
+            sink: Sink::File(opened),
         })
     }
 
     /// The name of the file, if it is one.
     pub(crate) fn file(&self) -> Option<String> {
-        let Sink::File { path, .. } = &self.sink else {
-            return None;
-        };
-        let name = path.file_name()?;
-        Some(name.to_string_lossy().into())
+        match &self.sink {
+            Sink::Memory(_) => None,
+            Sink::File(file) => Some(file.name()),
+        }
     }
 
     pub(crate) fn shape(&self) -> &Shape {
@@ -143,20 +117,13 @@ impl ArrayWriter {
     /// # Errors
     /// What the system says.
     pub(crate) fn sync(&mut self) -> Result<()> {
-        if let Sink::File {
-            file,
-            path,
-            unsynced,
-        } = &mut self.sink
-        {
-            file.sync_data().map_err(|error| Error::io(path, error))?;
-            *unsynced = 0;
+        match &mut self.sink {
+            Sink::Memory(_) => Ok(()),
+            Sink::File(file) => file.sync(),
         }
-        Ok(())
     }
 
-    /// All values as they are now. A file is read, not mapped: touching a page of a map that was
-    /// not written yet needs room on disk, and ends the process where there is none.
+    /// All values as they are now.
     ///
     /// # Errors
     /// What the system says.
@@ -166,14 +133,10 @@ impl ArrayWriter {
                 let values = bytemuck::try_cast_slice(&memory[self.start..]);
                 Ok(memory::copied(values.unwrap_or_default(), ARRAY_BYTES)?)
             }
-            Sink::File { file, path, .. } => {
-                let io = |error| Error::io(path, error);
-                let mut file: &File = file;
-                file.seek(SeekFrom::Start(self.start as u64)).map_err(io)?;
+            Sink::File(file) => {
                 let count = self.shape.shape.iter().product();
                 let mut values = memory::zeroed(count, ARRAY_BYTES)?;
-                file.read_exact(bytemuck::cast_slice_mut(&mut values))
-                    .map_err(io)?;
+                file.read(self.start, bytemuck::cast_slice_mut(&mut values))?;
                 Ok(values)
             }
         }
@@ -184,27 +147,15 @@ impl ArrayWriter {
     /// # Errors
     /// What the system says.
     pub(crate) fn write<V: Pod>(&mut self, first: usize, values: &[V]) -> Result<()> {
-        let (at, bytes) = (first * size_of::<V>(), bytemuck::cast_slice(values));
+        let at = self.start + first * size_of::<V>();
+        let bytes: &[u8] = bytemuck::cast_slice(values);
         match &mut self.sink {
             Sink::Memory(memory) => {
-                memory[self.start + at..][..bytes.len()].copy_from_slice(bytes);
+                memory[at..][..bytes.len()].copy_from_slice(bytes);
+                Ok(())
             }
-            Sink::File {
-                file,
-                path,
-                unsynced,
-            } => {
-                let io = |error| Error::io(path, error);
-                file.seek(SeekFrom::Start((self.start + at) as u64))
-                    .map_err(io)?;
-                file.write_all(bytes).map_err(io)?;
-                *unsynced += bytes.len();
-                if *unsynced >= UNSYNCED {
-                    self.sync()?;
-                }
-            }
+            Sink::File(file) => file.write(at, bytes),
         }
-        Ok(())
     }
 
     /// The finished array, and the file that a manifest has to name for it to stay.
@@ -217,10 +168,9 @@ impl ArrayWriter {
                 let io = |error| Error::io(Path::new(self.name), error);
                 (memory.make_read_only().map_err(io)?, None)
             }
-            Sink::File { file, path, .. } => {
-                let io = |error| Error::io(&path, error);
-                file.sync_all().map_err(io)?;
-                (mapped_file(&file).map_err(io)?, Some(path))
+            Sink::File(file) => {
+                let (bytes, path) = file.finish()?;
+                (bytes, Some(path))
             }
         };
         let array = Array {
@@ -249,6 +199,7 @@ mod tests {
     use crate::storage::format::StoredArray;
     use crate::storage::format::Written;
     use std::fs::{self, OpenOptions};
+    use std::io::{Seek, SeekFrom, Write};
 
     use safetensors::{Dtype, SafeTensors};
 

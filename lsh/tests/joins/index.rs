@@ -333,7 +333,7 @@ fn builders_come_to_the_same_in_memory_on_disk_and_after_a_stop() {
         IndexBuilder::resume(ITEMS, DIM, Metric::Cosine, Some(plan()), 0, path).unwrap()
     };
     // Each builder is given so many batches, of a size of its own, and dropped.
-    for (batch, batches) in [(1000, 8), (640, 5), (1500, 3)] {
+    for (batch, batches) in [(1000, 8), (640, 3), (500, 2)] {
         let mut builder = begin();
         for _ in 0..batches {
             let (_, first) = builder.position();
@@ -344,7 +344,7 @@ fn builders_come_to_the_same_in_memory_on_disk_and_after_a_stop() {
         }
     }
     let mut builder = begin();
-    while builder.position().0 < IndexBuilder::PASSES {
+    while builder.position().0 < builder.passes() {
         let (_, first) = builder.position();
         let range = first..ITEMS.min(first + 900);
         builder

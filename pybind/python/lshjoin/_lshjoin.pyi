@@ -484,9 +484,11 @@ class Index:
         """Ids of these items, and the others within the radius of each."""
 
 class IndexBuilder:
-    """All items come in the same batches PASSES times. Of no more use after an error."""
+    """Of no more use after an error."""
 
-    PASSES: int
+    @property
+    def passes(self) -> int:
+        """How many times all items have to come, in the same order."""
 
     def __new__(
         cls,
@@ -500,7 +502,7 @@ class IndexBuilder:
         resume: bool = False,
     ) -> IndexBuilder: ...
     def next(self) -> tuple[int, int]:
-        """The pass, and the item in it, that are to come next; (PASSES, 0) where all have come."""
+        """The pass, and the item in it, that are to come next; (passes, 0) where all have come."""
 
     def push(
         self,

@@ -106,7 +106,7 @@ class Index:
         numbers = np.arange(len(rows)) if ids is None else integer_ids(ids)
         builder = _builder(len(rows), rows.shape[1], metric, plan, seed, None)
         with reporter(progress, "Index.build") as on_progress:
-            for _ in range(builder.PASSES):
+            for _ in range(builder.passes):
                 builder.push(rows, numbers, num_threads=num_threads, on_progress=on_progress)
             return cls(builder.finish(num_threads=num_threads))
 
@@ -128,13 +128,14 @@ class Index:
         """An index of items that need not fit in memory, built where it is saved, and mapped.
 
         Memory holds two batches, the sample that centroids are learnt from and about 20 bytes an
-        item. The files take up about 5 bytes a value. Until all is written, the directory has the
-        index that it had before, or none.
+        item. The files take up about 5 bytes a value; beside these, items are written once to files
+        that they are sorted from, which go one by one as the index grows. Until all is written, the
+        directory has the index that it had before, or none.
 
         Args:
             path: a directory, which is made; an index in it is replaced.
-            batches: called three times, each time for the same (items, ids) in the same order, from
-                the item of the number that it is given on: 0, but where building is resumed. The
+            batches: called twice, each time for the same (items, ids) in the same order, from the
+                item of the number that it is given on: 0, but where building is resumed. The
                 larger the batches, the fewer and longer the writes.
             count: how many items there are in all.
             dim: values of an item.
@@ -142,10 +143,11 @@ class Index:
             plan: as for :meth:`build`.
             seed: as for :meth:`build`.
             resume: leaves in the directory what is done, however the call ends, and goes on with
-                what an earlier call of the same arguments left there, for the same items: of each
-                pass but the first at most a 32nd part is done again.
+                what an earlier call of the same arguments left there, for the same items: of the
+                second pass at most a 32nd part is done again, and of the sorting about a 16th.
             num_threads: threads to use; all cores if None.
-            progress: as for :meth:`build`; counts items, each three times.
+            progress: as for :meth:`build`; counts items, each three times: in each pass, and when
+                it is sorted.
 
         Raises:
             TypeError, ValueError: as :meth:`build`, when there are more or fewer items than
@@ -169,16 +171,22 @@ class Index:
             reporter(progress, "Index.build_on_disk") as on_progress,
         ):
             begun, start = builder.next()
-            for number in range(begun, builder.PASSES):
+            total = (builder.passes + 1) * count
+            for number in range(begun, builder.passes):
                 done = number * count + start
                 for items, ids in batches(start):
                     rows = _float32(items, "items", dim)
                     builder.push(rows, integer_ids(ids), num_threads=num_threads)
                     done += len(rows)
                     if on_progress:
-                        on_progress(done, builder.PASSES * count)
+                        on_progress(done, total)
                 start = 0
-            return cls(builder.finish(num_threads=num_threads))
+
+            def sorting(done: int, of: int) -> None:
+                if on_progress:
+                    on_progress(total - count + count * done // max(of, 1), total)
+
+            return cls(builder.finish(num_threads=num_threads, on_progress=sorting))
 
     @classmethod
     def load(cls, path: StoragePath, *, mmap: bool = True, num_threads: int | None = None) -> Index:

@@ -28,8 +28,9 @@ WritePairs = Callable[[Path, Iterator[Found]], int]
 #: Queries of the first chunk of a radius join, whose pairs tell how many there will be.
 _FIRST = 4096
 
-#: What building an index is spent on, pass by pass.
-_PASSES = "learn", "assign", "store"
+#: What building an index is spent on: two passes over the items, and writing them by list.
+_PASSES = "learn", "assign"
+_BUILD = *_PASSES, "store"
 
 #: Queries that tell how far all have to look: those that a join in memory asks.
 SAMPLE = 512
@@ -175,11 +176,11 @@ class DiskJoin:
                 plan=None if join == JoinPlan.exact() else join,
                 resume=True,
                 num_threads=self._threads,
-                progress=_of_passes(self._begin),
+                progress=_of_build(self._begin),
             )
             # A resumed build has fewer passes.
-            self.seconds |= dict(zip(_PASSES[-len(passes) :], passes, strict=False))
-            self.seconds["seal"] = time.perf_counter() - begun - sum(passes)
+            self.seconds |= zip(_PASSES[len(_PASSES) - len(passes) :], passes, strict=True)
+            self.seconds["store"] = time.perf_counter() - begun - sum(passes)
         # Opened anew: what was read to write the index is no longer mapped.
         index = Index.load(path)
         return self._asked(index, slice(None)) if self._queries is None else index
@@ -221,15 +222,15 @@ def most_known(known: Excluded | None) -> int:
     return 0 if known is None else int(known.counts.max(initial=0))
 
 
-def _of_passes(begin: Callable[[str], OnProgress]) -> Callable[[int, int], object]:
-    """What is done of an index, which counts each item in each pass, told by pass."""
+def _of_build(begin: Callable[[str], OnProgress]) -> Callable[[int, int], object]:
+    """What is done of an index, which counts each item in each stage, told by stage."""
     at, told = -1, None
 
     def progress(done: int, total: int) -> None:
         nonlocal at, told
-        count = max(total // len(_PASSES), 1)
-        if (now := min(done // count, len(_PASSES) - 1)) != at:
-            at, told = now, begin(_PASSES[now])
+        count = max(total // len(_BUILD), 1)
+        if (now := min(done // count, len(_BUILD) - 1)) != at:
+            at, told = now, begin(_BUILD[now])
         if told:
             told(done - at * count, count)
 

@@ -49,7 +49,7 @@ class FilesJoin:
     items: int
     pairs: int
     #: "all", and out of core by stage, of the last call alone: an index is made by "learn",
-    #: "assign", "store" and "seal"; then come "plan", "join" and "write".
+    #: "assign" and "store"; then come "plan", "join" and "write".
     seconds: dict[str, float]
     plan: FilesPlan
 

@@ -327,8 +327,12 @@ def _out_of_core(plan: FilesPlan, native: engine.FileJoin) -> FilesPlan:
     phases = [("lists", "neighbours"), ("index", "vectors")]
     resident = [{what: told[what] for what in phase} for phase in phases]
     codes, rows = told["codes"], 4 * plan.items * plan.dim
+    # Where a list starts is known only when all rows have one: until then they lie in files beside
+    # the index, with their numbers.
+    unsorted = rows + 8 * plan.items
     reads = plan.reads | {
-        "items": (plan.reads["items"][0], 3),
+        "items": (plan.reads["items"][0], 2),
+        "unsorted rows": (unsorted, 1),
         "codes of the index, at most": (codes, math.ceil(plan.queries / told["chunk"])),
         "rows of the index": (rows, 1),
     }
@@ -336,7 +340,7 @@ def _out_of_core(plan: FilesPlan, native: engine.FileJoin) -> FilesPlan:
         plan,
         resident=beside | max(resident, key=lambda phase: sum(phase.values())),
         reads=reads,
-        writes={"index": codes + rows + 16 * plan.items} | plan.writes,
+        writes={"unsorted rows": unsorted, "index": codes + rows + 32 * plan.items} | plan.writes,
         chunk=told["chunk"],
         batches=tuple(told["batches"]),
     )
