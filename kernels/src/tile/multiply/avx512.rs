@@ -36,18 +36,18 @@ macro_rules! zmm_multiply {
             };
             *masks = [0; _];
             let mut found = false;
+            // Less what they are to reach, sums that do so are not negative: one look at the largest
+            // of all tells whether there is any.
+            let mut starts = [0; BLOCK];
+            let least = block.left_band.sums.iter().zip(&thresholds.least);
+            for (start, (&sum, &least)) in starts.iter_mut().zip(least) {
+                let of_sum: i32 = $start(sum);
+                *start = of_sum.wrapping_sub(least);
+            }
             for first in (0..block.left_band.rows).step_by(ROWS) {
-                // Less what they are to reach, sums that do so are not negative: one look at the
-                // largest of all tells whether there is any.
                 let mut dots = [columns; ROWS];
-                let sums = &block.left_band.sums[first..][..ROWS];
-                let least = &thresholds.least[first..][..ROWS];
-                for row in 0..ROWS {
-                    let start: i32 = $start(sums[row]);
-                    let start = _mm512_set1_epi32(start.wrapping_sub(least[row]));
-                    for dot in &mut dots[row] {
-                        *dot = _mm512_add_epi32(*dot, start);
-                    }
+                for (dots, &start) in dots.iter_mut().zip(&starts[first..][..ROWS]) {
+                    *dots = dots.map(|dot| _mm512_add_epi32(dot, _mm512_set1_epi32(start)));
                 }
                 let half = block.lines * SIDE;
                 // SAFETY: the caller vouches for two halves of `half` lines on each side, of which
