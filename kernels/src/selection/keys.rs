@@ -33,16 +33,22 @@ pub fn insert_keys(list: &mut [i64], keys: &[i64], isa: Isa) {
     if let Level::Avx512 | Level::Avx512Vnni | Level::Amx = isa.level()
         && let (chunks, []) = list.as_chunks_mut::<LANES>()
     {
-        // SAFETY: all of these levels have AVX-512 F, and an Isa is one of this machine.
-        unsafe {
-            if let Ok(list) = <&mut [_; 1]>::try_from(&mut *chunks) {
-                return avx512::insert_keys(list, keys);
-            } else if let Ok(list) = <&mut [_; 2]>::try_from(&mut *chunks) {
-                return avx512::insert_keys(list, keys);
-            } else if let Ok(list) = <&mut [_; 3]>::try_from(&mut *chunks) {
-                return avx512::insert_keys(list, keys);
-            }
+        /// By a function that is compiled for the number of chunks, if it is one of these.
+        macro_rules! by_length {
+            ($($length:literal)*) => {
+                match chunks.len() {
+                    $($length => {
+                        if let Some(chunks) = chunks.first_chunk_mut::<$length>() {
+                            // SAFETY: all of these levels have AVX-512 F, and an Isa is one of this
+                            // machine.
+                            return unsafe { avx512::insert_keys(chunks, keys) };
+                        }
+                    })*
+                    _ => {}
+                }
+            };
         }
+        by_length!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
     }
     dispatch(isa, InsertKeys { list, keys });
 }
