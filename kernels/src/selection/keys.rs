@@ -115,8 +115,8 @@ mod tests {
     proptest! {
         #[test]
         fn the_least_are_left_each_once(
-            keys in prop::collection::vec(0..60_i64, 0..80),
-            length in 0..35_usize,
+            keys in prop::collection::vec(0..300_i64, 0..400),
+            length in prop_oneof![0..35_usize, (1..19_usize).prop_map(|chunks| chunks * LANES)],
         ) {
             let mut expected = keys.clone();
             expected.sort_unstable();
