@@ -84,7 +84,7 @@ impl<'a> Panels<'a> {
             lines: self.lines,
             units: self.units,
         };
-        let left = (block.left_band, left_bounds);
+        let left = (left, block.left_band, left_bounds);
         product
             .thresholds
             .set(left, (block.right_band, right_bounds));

@@ -14,10 +14,9 @@ use crate::tile::{
 /// Rows of left panel that are multiplied at once, with 16 of the right: 8 accumulators of 16.
 const ROWS: usize = 4;
 
-/// Defines `multiply` for one way to add the products of a lane: `$add(sum, right, left)`, on sums
-/// that start from `$start(sum of the left row's codes)`.
+/// Defines `multiply` for one way to add the products of a lane: `$add(sum, right, left)`.
 macro_rules! ymm_multiply {
-    ($features:literal, $start:expr, $add:expr) => {
+    ($features:literal, $add:expr) => {
         /// See [`Multiply`](crate::tile::block::Multiply).
         ///
         /// # Safety
@@ -31,14 +30,6 @@ macro_rules! ymm_multiply {
             } = product;
             *masks = [0; _];
             let mut found = false;
-            // Less what they are to reach, sums that do so are not negative: one look at the largest
-            // of all tells whether there is any.
-            let mut starts = [0; BLOCK];
-            let least = block.left_band.sums.iter().zip(&thresholds.least);
-            for (start, (&sum, &least)) in starts.iter_mut().zip(least) {
-                let of_sum: i32 = $start(sum);
-                *start = of_sum.wrapping_sub(least);
-            }
             let half = block.lines * SIDE;
             for right_half in 0..block.right_band.rows.div_ceil(SIDE) {
                 // SAFETY: 16 of 32 numbers of 32 bits, aligned to 64 bytes.
@@ -51,8 +42,10 @@ macro_rules! ymm_multiply {
                     ]
                 };
                 for first in (0..block.left_band.rows).step_by(ROWS) {
+                    // Less what they are to reach, sums that do so are not negative: one look at
+                    // the largest of all tells whether there is any.
                     let mut dots = [columns; ROWS];
-                    for (dots, &start) in dots.iter_mut().zip(&starts[first..][..ROWS]) {
+                    for (dots, &start) in dots.iter_mut().zip(&thresholds.row_starts[first..][..ROWS]) {
                         *dots = dots.map(|dot| _mm256_add_epi32(dot, _mm256_set1_epi32(start)));
                     }
                     // SAFETY: the caller vouches for two halves of `half` lines on each side, of which
@@ -122,6 +115,6 @@ macro_rules! ymm_multiply {
 }
 pub(super) use ymm_multiply;
 
-ymm_multiply!("avx2", |_: i32| 0, |sum, right, left| {
+ymm_multiply!("avx2", |sum, right, left| {
     _mm256_add_epi32(sum, _mm256_madd_epi16(right, left))
 });

@@ -11,10 +11,9 @@ use crate::tile::{
 /// Rows of left panel that are multiplied at once, with 32 of the right: 16 accumulators.
 const ROWS: usize = 8;
 
-/// Defines `multiply` for one way to add the products of a lane: `$add(sum, right, left)`, on sums
-/// that start from `$start(sum of the left row's codes)`.
+/// Defines `multiply` for one way to add the products of a lane: `$add(sum, right, left)`.
 macro_rules! zmm_multiply {
-    ($features:literal, $start:expr, $add:expr) => {
+    ($features:literal, $add:expr) => {
         /// See [`Multiply`](crate::tile::block::Multiply).
         ///
         /// # Safety
@@ -36,17 +35,11 @@ macro_rules! zmm_multiply {
             };
             *masks = [0; _];
             let mut found = false;
-            // Less what they are to reach, sums that do so are not negative: one look at the largest
-            // of all tells whether there is any.
-            let mut starts = [0; BLOCK];
-            let least = block.left_band.sums.iter().zip(&thresholds.least);
-            for (start, (&sum, &least)) in starts.iter_mut().zip(least) {
-                let of_sum: i32 = $start(sum);
-                *start = of_sum.wrapping_sub(least);
-            }
             for first in (0..block.left_band.rows).step_by(ROWS) {
+                // Less what they are to reach, sums that do so are not negative: one look at the
+                // largest of all tells whether there is any.
                 let mut dots = [columns; ROWS];
-                for (dots, &start) in dots.iter_mut().zip(&starts[first..][..ROWS]) {
+                for (dots, &start) in dots.iter_mut().zip(&thresholds.row_starts[first..][..ROWS]) {
                     *dots = dots.map(|dot| _mm512_add_epi32(dot, _mm512_set1_epi32(start)));
                 }
                 let half = block.lines * SIDE;
@@ -109,6 +102,6 @@ macro_rules! zmm_multiply {
 }
 pub(super) use zmm_multiply;
 
-zmm_multiply!("avx512f,avx512bw", |_: i32| 0, |sum, right, left| {
+zmm_multiply!("avx512f,avx512bw", |sum, right, left| {
     _mm512_add_epi32(sum, _mm512_madd_epi16(right, left))
 });

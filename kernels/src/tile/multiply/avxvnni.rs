@@ -15,6 +15,5 @@ const ROWS: usize = 4;
 // As in `avx512vnni`.
 avx2::ymm_multiply!(
     "avx2,avxvnni",
-    |sum: i32| sum.wrapping_mul(-128),
     |sum, right, left| _mm256_dpbusd_avx_epi32(sum, right, left)
 );
