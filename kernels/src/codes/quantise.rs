@@ -137,13 +137,31 @@ fn quantise_row<S: Simd, T: Scalar>(
     scale: f64,
     largest: f64,
 ) -> Approximation {
+    match LANES / T::lanes::<S>() {
+        2 => quantise_row_by::<S, T, 2>(simd, values, codes, scale, largest),
+        4 => quantise_row_by::<S, T, 4>(simd, values, codes, scale, largest),
+        8 => quantise_row_by::<S, T, 8>(simd, values, codes, scale, largest),
+        16 => quantise_row_by::<S, T, 16>(simd, values, codes, scale, largest),
+        _ => quantise_row_by::<S, T, LANES>(simd, values, codes, scale, largest),
+    }
+}
+
+/// [`quantise_row`] where `V` vectors are all lanes.
+#[inline(always)]
+fn quantise_row_by<S: Simd, T: Scalar, const V: usize>(
+    simd: S,
+    values: &[T],
+    codes: &mut [i8],
+    scale: f64,
+    largest: f64,
+) -> Approximation {
     let splat = |value: f64| T::splat(simd, T::from_f64(value));
     let (inverse, minus_scale) = (splat(1.0 / scale), splat(-scale));
     let (most, least) = (splat(largest), splat(-largest));
     // Added and taken away, it rounds to an integer, and leaves it in the low bits in between.
     let shift = T::splat(simd, T::SHIFT);
     let zero = splat(0.0);
-    let (mut residuals, mut squares, mut sums) = ([zero; LANES], [zero; LANES], [zero; LANES]);
+    let (mut residuals, mut squares, mut sums) = ([zero; V], [zero; V], [zero; V]);
     let (chunks, rest) = values.as_chunks();
     let rest = padded(rest);
     // Beyond the rest there is padding, of zeros already.
@@ -154,27 +172,26 @@ fn quantise_row<S: Simd, T: Scalar>(
         .take(values.len().div_ceil(LANES))
     {
         let lanes = T::vectors::<S>(chunks.get(chunk).unwrap_or(&rest));
-        let mut words = [shift; LANES];
-        for (at, &values) in lanes.iter().enumerate() {
-            let code = T::times(simd, values, inverse);
+        let mut words = [shift; V];
+        for at in 0..V {
+            let code = T::times(simd, lanes[at], inverse);
             let code = T::larger(simd, T::smaller(simd, code, most), least);
             words[at] = T::plus(simd, code, shift);
             let code = T::minus(simd, words[at], shift);
-            let off = T::times_plus(simd, code, minus_scale, values);
+            let off = T::times_plus(simd, code, minus_scale, lanes[at]);
             residuals[at] = T::plus(simd, residuals[at], T::times(simd, off, off));
             squares[at] = T::times_plus(simd, code, code, squares[at]);
             sums[at] = T::plus(simd, sums[at], code);
         }
         let mut rounded = [T::ZERO; LANES];
-        rounded.copy_from_slice(T::values::<S>(&words[..lanes.len()]));
+        rounded.copy_from_slice(T::values::<S>(&words));
         for lane in 0..LANES {
             to_codes[lane] = rounded[lane].low_byte();
         }
     }
-    let sum = |vectors: [T::Vector<S>; LANES]| {
+    let sum = |vectors: [T::Vector<S>; V]| {
         let mut lanes = [0.0; LANES];
-        let vectors = &vectors[..LANES / T::lanes::<S>()];
-        for (lane, value) in lanes.iter_mut().zip(T::values::<S>(vectors)) {
+        for (lane, value) in lanes.iter_mut().zip(T::values::<S>(&vectors)) {
             *lane = value.to_f64();
         }
         halve(&mut lanes, |x, y| x + y)
