@@ -186,7 +186,10 @@ fn distances_of_each_type(criterion: &mut Criterion) {
     let narrow = Rows::<f32>::narrow(Narrow::F16(&halves), DIM).expect("whole rows");
     distances(criterion, "f16", &halves, narrow);
     drop(halves);
-    let values: Vec<f64> = values[..values.len() / 2].iter().map(|&x| x.into()).collect();
+    let values: Vec<f64> = values[..values.len() / 2]
+        .iter()
+        .map(|&x| x.into())
+        .collect();
     let wide = Rows::new(&values, DIM).expect("whole rows");
     distances(criterion, "f64", &values, wide);
 }
@@ -362,12 +365,15 @@ fn insertion(criterion: &mut Criterion) {
             bench(&mut group, isa, &case, || {
                 for distances in distances.chunks(CANDIDATES) {
                     list.fill(i64::MAX);
-                    for (first, distances) in (0..).step_by(AT_ONCE).zip(distances.chunks(AT_ONCE)) {
+                    for (first, distances) in (0..).step_by(AT_ONCE).zip(distances.chunks(AT_ONCE))
+                    {
                         keys.clear();
                         let with_index = (first..).zip(distances);
-                        keys.extend(with_index.map(|(index, distance)| {
-                            i64::from(distance.to_bits()) << 32 | index
-                        }));
+                        keys.extend(
+                            with_index.map(|(index, distance)| {
+                                i64::from(distance.to_bits()) << 32 | index
+                            }),
+                        );
                         insert_keys(&mut list, &keys, isa);
                     }
                     black_box(&mut list);

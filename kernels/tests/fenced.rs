@@ -16,8 +16,8 @@ use half::f16;
 use lshjoin_kernels::{
     BoundedRows, Bucketing, DifferenceLimit, HashFunctions, Isa, KeyLayout, LeftBits, LeftPanel,
     Level, Measure, Narrow, Quantised, RightBits, RightPanel, Rows, Scalar, Sorter, check_finite,
-    code_distances, code_distances2, code_intervals, distance, distances_of, insert_keys, near_bits,
-    near_pairs, nearest_codes, pairs_within,
+    code_distances, code_distances2, code_intervals, distance, distances_of, insert_keys,
+    near_bits, near_pairs, nearest_codes, pairs_within,
 };
 
 struct Fenced;

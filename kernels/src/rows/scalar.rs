@@ -2,9 +2,9 @@
 
 use std::ops::{Add, Mul, Sub};
 
-use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use super::narrow::{Narrow, widened_half};
 use crate::simd::vectors::Vectors;
+use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 
 /// The numbers that vectors are computed with: `f32` and `f64`.
 ///

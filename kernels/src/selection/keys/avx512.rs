@@ -1,5 +1,9 @@
-//! Lists that fit a few registers stay there from one key to the next: what has just been stored is
-//! slow to load again at another offset.
+//! Lists that fit registers stay there from one key to the next: what has just been stored is slow to
+//! load again at another offset.
+//!
+//! To insert without a branch on what is there, each place takes the larger of the key and the place
+//! before it, if that is smaller than what it has: a compare and two selections for a whole register
+//! of places.
 
 use std::arch::x86_64::*;
 

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 use crate::tile::{
     band::{BLOCK, SIDE},
-    block::{Block, Product, Tile},
+    block::{Block, Product, Tile, UNROLLED},
     thresholds::DotThresholds,
 };
 
@@ -45,7 +45,9 @@ macro_rules! ymm_multiply {
                     // Less what they are to reach, sums that do so are not negative: one look at
                     // the largest of all tells whether there is any.
                     let mut dots = [columns; ROWS];
-                    for (dots, &start) in dots.iter_mut().zip(&thresholds.row_starts[first..][..ROWS]) {
+                    for (dots, &start) in
+                        dots.iter_mut().zip(&thresholds.row_starts[first..][..ROWS])
+                    {
                         *dots = dots.map(|dot| _mm256_add_epi32(dot, _mm256_set1_epi32(start)));
                     }
                     // SAFETY: the caller vouches for two halves of `half` lines on each side, of which
@@ -55,17 +57,22 @@ macro_rules! ymm_multiply {
                         let at = first / SIDE * half + first % SIDE;
                         let mut rows = block.left.add(at).cast::<i32>();
                         let right = block.right.add(right_half * half);
-                        for unit in 0..block.units {
-                            let right = right.add(unit).cast::<__m256i>();
-                            let right = [_mm256_load_si256(right), _mm256_load_si256(right.add(1))];
-                            for (row, dots) in dots.iter_mut().enumerate() {
-                                let left = _mm256_set1_epi32(*rows.add(row * SIDE));
-                                for (dot, right) in dots.iter_mut().zip(right) {
-                                    *dot = $add(*dot, right, left);
+                        for start in (0..block.units).step_by(UNROLLED) {
+                            for unit in start..start + UNROLLED {
+                                let right = right.add(unit).cast::<__m256i>();
+                                let right =
+                                    [_mm256_load_si256(right), _mm256_load_si256(right.add(1))];
+                                for (row, dots) in dots.iter_mut().enumerate() {
+                                    let left = rows.add(row * SIDE + unit - start);
+                                    let left = _mm256_set1_epi32(*left);
+                                    for (dot, right) in dots.iter_mut().zip(right) {
+                                        *dot = $add(*dot, right, left);
+                                    }
                                 }
                             }
-                            let last = unit % SIDE == SIDE - 1;
-                            rows = rows.wrapping_add(if last { (SIDE - 1) * SIDE + 1 } else { 1 });
+                            let last = start % SIDE == SIDE - UNROLLED;
+                            let next = if last { (SIDE - 1) * SIDE } else { 0 };
+                            rows = rows.wrapping_add(next + UNROLLED);
                         }
                     }
                     let largest = dots.map(|[low, high]| _mm256_max_epi32(low, high));
@@ -73,7 +80,9 @@ macro_rules! ymm_multiply {
                     let largest = largest.unwrap_or(_mm256_setzero_si256());
                     if reached(largest) != 0 {
                         found = true;
-                        keep(&dots, (first, right_half), thresholds, tiles, masks);
+                        // A copy, or else sums would be stored whether they are kept or not.
+                        let kept = dots;
+                        keep(&kept, (first, right_half), thresholds, tiles, masks);
                     }
                 }
             }

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use crate::tile::{
     band::{BLOCK, SIDE},
-    block::{Block, Product, Tile},
+    block::{Block, Product, Tile, UNROLLED},
     thresholds::DotThresholds,
 };
 
@@ -49,19 +49,23 @@ macro_rules! zmm_multiply {
                 unsafe {
                     let at = first / SIDE * half + first % SIDE;
                     let mut rows = block.left.add(at).cast::<i32>();
-                    for unit in 0..block.units {
-                        let right = [
-                            _mm512_load_si512(block.right.add(unit).cast()),
-                            _mm512_load_si512(block.right.add(half + unit).cast()),
-                        ];
-                        for (row, dots) in dots.iter_mut().enumerate() {
-                            let left = _mm512_set1_epi32(*rows.add(row * SIDE));
-                            for (dot, right) in dots.iter_mut().zip(right) {
-                                *dot = $add(*dot, right, left);
+                    for start in (0..block.units).step_by(UNROLLED) {
+                        for unit in start..start + UNROLLED {
+                            let right = [
+                                _mm512_load_si512(block.right.add(unit).cast()),
+                                _mm512_load_si512(block.right.add(half + unit).cast()),
+                            ];
+                            for (row, dots) in dots.iter_mut().enumerate() {
+                                let left = rows.add(row * SIDE + unit - start);
+                                let left = _mm512_set1_epi32(*left);
+                                for (dot, right) in dots.iter_mut().zip(right) {
+                                    *dot = $add(*dot, right, left);
+                                }
                             }
                         }
-                        let last = unit % SIDE == SIDE - 1;
-                        rows = rows.wrapping_add(if last { (SIDE - 1) * SIDE + 1 } else { 1 });
+                        let last = start % SIDE == SIDE - UNROLLED;
+                        let next = if last { (SIDE - 1) * SIDE } else { 0 };
+                        rows = rows.wrapping_add(next + UNROLLED);
                     }
                 }
                 let largest = dots.map(|[low, high]| _mm512_max_epi32(low, high));
@@ -69,7 +73,9 @@ macro_rules! zmm_multiply {
                 let largest = largest.unwrap_or(_mm512_setzero_si512());
                 if _mm512_cmpge_epi32_mask(largest, _mm512_setzero_si512()) != 0 {
                     found = true;
-                    keep(&dots, first, thresholds, tiles, masks);
+                    // A copy, or else sums would be stored whether they are kept or not.
+                    let kept = dots;
+                    keep(&kept, first, thresholds, tiles, masks);
                 }
             }
             found
