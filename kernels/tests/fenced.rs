@@ -148,6 +148,7 @@ fn finiteness() {
     });
 }
 
+/// It chooses its instructions by itself.
 #[test]
 fn conversion() {
     for len in lengths() {

@@ -45,25 +45,3 @@ impl Narrow<'_> {
         }
     }
 }
-
-/// A number of half precision, exactly: by arithmetic that compilers vectorise, in place of a call for
-/// each few numbers. No subnormal number takes part in it, which programs may have told the machine to
-/// take for 0.
-#[inline(always)]
-pub(super) fn widened_half(value: f16) -> f32 {
-    // Exponents count from 15 in half precision and from 127 in single precision.
-    const REBIASED: u32 = (127 - 15) << 23;
-    const SMALLEST_NORMAL: u32 = REBIASED + (1 << 23);
-    let bits = u32::from(value.to_bits());
-    let (sign, magnitude) = (bits >> 15 << 31, (bits & 0x7fff) << 13);
-    let exponent = bits & 0x7c00;
-    let widened = if exponent == 0 {
-        let with_one_more = f32::from_bits(magnitude + SMALLEST_NORMAL);
-        (with_one_more - f32::from_bits(SMALLEST_NORMAL)).to_bits()
-    } else if exponent == 0x7c00 {
-        magnitude + 2 * REBIASED
-    } else {
-        magnitude + REBIASED
-    };
-    f32::from_bits(widened | sign)
-}

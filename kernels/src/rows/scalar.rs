@@ -2,9 +2,11 @@
 
 use std::ops::{Add, Mul, Sub};
 
-use super::narrow::{Narrow, widened_half};
-use crate::simd::vectors::Vectors;
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
+use half::slice::HalfFloatSliceExt;
+
+use super::narrow::Narrow;
+use crate::simd::vectors::Vectors;
 
 /// The numbers that vectors are computed with: `f32` and `f64`.
 ///
@@ -75,7 +77,7 @@ fn convert<N: Copy, T>(values: &[N], to: &mut [T], widened: impl Fn(N) -> T) {
 }
 
 macro_rules! scalar {
-    ($float:ident, pick: ($single:pat, $double:pat) => $picked:ident, tiny_norm: $tiny_norm:expr, shift: $shift:expr, limit: $limit:expr) => {
+    ($float:ident, halves: $widen_halves:ident, pick: ($single:pat, $double:pat) => $picked:ident, tiny_norm: $tiny_norm:expr, shift: $shift:expr, limit: $limit:expr) => {
         impl Scalar for $float {
             const ZERO: Self = 0.0;
             const INFINITY: Self = $float::INFINITY;
@@ -111,9 +113,8 @@ macro_rules! scalar {
                 match values {
                     Narrow::U8(values) => convert(values, to, $float::from),
                     Narrow::I8(values) => convert(values, to, $float::from),
-                    Narrow::F16(values) => {
-                        convert(values, to, |value| widened_half(value).into());
-                    }
+                    // By the machine's own conversion, where it has one.
+                    Narrow::F16(values) => values.$widen_halves(to),
                     Narrow::Bf16(values) => convert(values, to, |value| {
                         f32::from_bits(u32::from(value.to_bits()) << 16).into()
                     }),
@@ -136,6 +137,7 @@ macro_rules! scalar {
 
 scalar!(
     f32,
+    halves: convert_to_f32_slice,
     pick: (single, _) => single,
     tiny_norm: 1e-15,
     shift: 12_582_912.0,
@@ -143,6 +145,7 @@ scalar!(
 );
 scalar!(
     f64,
+    halves: convert_to_f64_slice,
     pick: (_, double) => double,
     tiny_norm: 1e-140,
     shift: 6_755_399_441_055_744.0,
@@ -152,38 +155,23 @@ scalar!(
 #[cfg(test)]
 mod tests {
     use half::{bf16, f16};
-    use pulp::{Simd, WithSimd};
 
     use super::*;
-    use crate::simd::dispatch::{dispatch, on_each_isa};
-
-    struct Widen<'a, T>(Narrow<'a>, &'a mut [T]);
-
-    impl<T: Scalar> WithSimd for Widen<'_, T> {
-        type Output = ();
-
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) {
-            T::widen(self.0, self.1);
-        }
-    }
 
     /// All values of 8 and 16 bits.
     fn is_exact<T: Scalar>() {
         fn agree<T: Scalar>(values: Narrow<'_>, expected: impl Iterator<Item = f64>) {
             let expected: Vec<f64> = expected.collect();
-            on_each_isa(|isa| {
-                let mut wide = vec![T::ZERO; expected.len()];
-                dispatch(isa, Widen(values, &mut wide));
-                for (wide, expected) in wide.into_iter().zip(&expected) {
-                    let wide = wide.to_f64();
-                    let same = wide.to_bits() == expected.to_bits();
-                    assert!(
-                        same || wide.is_nan() && expected.is_nan(),
-                        "{wide} is not {expected}: {isa}"
-                    );
-                }
-            });
+            let mut wide = vec![T::ZERO; expected.len()];
+            T::widen(values, &mut wide);
+            for (wide, expected) in wide.into_iter().zip(expected) {
+                let wide = wide.to_f64();
+                let same = wide.to_bits() == expected.to_bits();
+                assert!(
+                    same || wide.is_nan() && expected.is_nan(),
+                    "{wide} is not {expected}"
+                );
+            }
         }
         let bytes: Vec<u8> = (0..=u8::MAX).collect();
         agree::<T>(Narrow::U8(&bytes), bytes.iter().map(|&x| f64::from(x)));
