@@ -14,11 +14,13 @@ use half::f16;
 use lshjoin_kernels::{
     BoundedRows, Bucketing, DifferenceLimit, HashFunctions, Isa, KeyLayout, LeftBits, LeftPanel,
     Measure, Narrow, Quantised, RightBits, RightPanel, Rows, Scalar, Sorter, check_finite,
-    distances_of, dot_products, near_bits, near_pairs, pairs_within,
+    distances_of, dot_products, euclidean_distances, insert_keys, near_bits, near_pairs,
+    pairs_within,
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+mod branching;
 mod peak;
 
 /// Values of a row, in most benchmarks.
@@ -114,13 +116,14 @@ fn quantise(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One row with rows at random, and a plain copy of the same rows.
-fn distances<T: Scalar>(criterion: &mut Criterion, name: &str) {
-    let values: Vec<T> = gaussian(MANY / size_of::<T>() * 4, DIM)
-        .into_iter()
-        .map(|value| T::from_f64(value.into()))
-        .collect();
-    let items = Rows::new(&values, DIM).expect("whole rows");
+/// One row with rows at random: a plain copy of them, what joins compute of the pairs that pass a filter
+/// (exact), and measures in the rows' own precision. `values` are those of `items` where they lie.
+fn distances<N: Copy, T: Scalar>(
+    criterion: &mut Criterion,
+    name: &str,
+    values: &[N],
+    items: Rows<'_, T>,
+) {
     let mut random = ChaCha8Rng::seed_from_u64(2);
     let mut draw = |among: usize| -> Vec<(u32, u32)> {
         (0..MANY)
@@ -133,17 +136,28 @@ fn distances<T: Scalar>(criterion: &mut Criterion, name: &str) {
         // A few of them at a time, never the same until all had their turn.
         let mut turns = order.chunks(FEW).cycle();
         let mut turn = || turns.next().expect("endless");
-        let bytes = (FEW * DIM * size_of::<T>()) as u64;
+        let bytes = (FEW * DIM * size_of::<N>()) as u64;
 
         let mut group = criterion.benchmark_group(format!("gather {name}"));
         group.throughput(Throughput::Bytes(bytes));
-        let mut copy = vec![T::ZERO; FEW * DIM];
+        let mut copy = values[..FEW * DIM].to_vec();
         bench(&mut group, "any", case, || {
             for (to, &(_, row)) in copy.chunks_exact_mut(DIM).zip(turn()) {
-                to.copy_from_slice(&items.row(row as usize));
+                to.copy_from_slice(&values[row as usize * DIM..][..DIM]);
             }
             black_box(&mut copy)[0]
         });
+        group.finish();
+
+        let mut group = criterion.benchmark_group(format!("exact {name}"));
+        group.throughput(Throughput::Bytes(bytes));
+        let mut out = Vec::new();
+        for &isa in Isa::available() {
+            bench(&mut group, isa, case, || {
+                euclidean_distances(query, items, turn(), &mut out, isa).expect("rows exist");
+                out[0]
+            });
+        }
         group.finish();
 
         for (measure, of) in [
@@ -163,6 +177,21 @@ fn distances<T: Scalar>(criterion: &mut Criterion, name: &str) {
             group.finish();
         }
     }
+}
+
+fn distances_of_each_type(criterion: &mut Criterion) {
+    let values = gaussian(MANY, DIM);
+    distances(criterion, "f32", &values, rows(&values, DIM));
+    let halves: Vec<f16> = values.iter().copied().map(f16::from_f32).collect();
+    let narrow = Rows::<f32>::narrow(Narrow::F16(&halves), DIM).expect("whole rows");
+    distances(criterion, "f16", &halves, narrow);
+    drop(halves);
+    let values: Vec<f64> = values[..values.len() / 2]
+        .iter()
+        .map(|&x| x.into())
+        .collect();
+    let wide = Rows::new(&values, DIM).expect("whole rows");
+    distances(criterion, "f64", &values, wide);
 }
 
 /// Panel against panel in the rows' own precision, with bounds that few pairs are within.
@@ -309,6 +338,52 @@ fn finite(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Random candidates for lists of the nearest, some at a time, as blocks of a join bring them; beside
+/// how such lists were filled before.
+fn insertion(criterion: &mut Criterion) {
+    const CANDIDATES: usize = 1000;
+    const AT_ONCE: usize = 32;
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let distances: Vec<f32> = (0..MANY).map(|_| random.random()).collect();
+    let mut group = criterion.benchmark_group("insertion");
+    group.throughput(Throughput::Elements(MANY as u64));
+    for k in [10, 100] {
+        let case = format!("k = {k}");
+        let mut list = branching::Nearest::new(k);
+        bench(&mut group, "any", &case, || {
+            for distances in distances.chunks(CANDIDATES) {
+                list.clear();
+                for (index, &distance) in (0..).zip(distances) {
+                    list.insert(distance, index);
+                }
+                black_box(&mut list);
+            }
+        });
+        let mut list = vec![0; k.next_multiple_of(8)];
+        let mut keys = Vec::new();
+        for &isa in Isa::available() {
+            bench(&mut group, isa, &case, || {
+                for distances in distances.chunks(CANDIDATES) {
+                    list.fill(i64::MAX);
+                    for (first, distances) in (0..).step_by(AT_ONCE).zip(distances.chunks(AT_ONCE))
+                    {
+                        keys.clear();
+                        let with_index = (first..).zip(distances);
+                        keys.extend(
+                            with_index.map(|(index, distance)| {
+                                i64::from(distance.to_bits()) << 32 | index
+                            }),
+                        );
+                        insert_keys(&mut list, &keys, isa);
+                    }
+                    black_box(&mut list);
+                }
+            });
+        }
+    }
+    group.finish();
+}
+
 /// Kernels that have one form for all instruction sets.
 fn portable(criterion: &mut Criterion) {
     let halves: Vec<f16> = gaussian(FEW, DIM).into_iter().map(f16::from_f32).collect();
@@ -393,8 +468,8 @@ fn main() {
     products(&mut criterion);
     within(&mut criterion);
     quantise(&mut criterion);
-    distances::<f32>(&mut criterion, "f32");
-    distances::<f64>(&mut criterion, "f64");
+    distances_of_each_type(&mut criterion);
+    insertion(&mut criterion);
     finite(&mut criterion);
     portable(&mut criterion);
     criterion.final_summary();

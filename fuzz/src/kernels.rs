@@ -5,8 +5,8 @@ use lshjoin_kernels::{
     BoundedRows, CommonScale, DifferenceLimit, Isa, KernelError, LeftBits, LeftPanel, Measure,
     Near, Quantised, Result, RightBits, RightPanel, Rows, Scalar, Sorter, centre_of, check_finite,
     check_within, code_distances2, cosine_distances, decode, distance, distances_of, dot_products,
-    each_near_least, euclidean_distances, exact_dot_products, least, near_bits, near_pairs,
-    nearest_codes, nearest_pairs, norms, pairs_within, sum_codes,
+    each_near_least, euclidean_distances, exact_dot_products, insert_keys, least, near_bits,
+    near_pairs, nearest_codes, nearest_pairs, norms, pairs_within, sum_codes,
 };
 
 use super::input::{Input, Random, norm};
@@ -21,6 +21,7 @@ pub fn run(data: &[u8]) {
         4 => {
             sort(&mut input);
             packed_bits(&mut input);
+            insertion(&mut input);
         }
         _ => numbers(&mut input),
     }
@@ -457,6 +458,22 @@ fn sort(input: &mut Input) {
         .sort(&halves, bits.into(), &mut order)
         .expect("few rows");
     assert_eq!(order, expected(64));
+}
+
+fn insertion(input: &mut Input) {
+    let (isa, places, count) = (input.isa(), input.up_to(140), input.up_to(300));
+    let mut random = Random::new(input.any::<u16>().into());
+    let keys: Vec<i64> = (0..count).map(|_| random.below(200) as i64 - 100).collect();
+    let mut expected = keys.clone();
+    expected.sort_unstable();
+    expected.dedup();
+    expected.resize(expected.len().max(places), i64::MAX);
+    expected.truncate(places);
+    let mut list = vec![i64::MAX; places];
+    let (some, others) = keys.split_at(input.up_to(count));
+    insert_keys(&mut list, some, isa);
+    insert_keys(&mut list, others, isa);
+    assert_eq!(list, expected, "{isa}");
 }
 
 fn numbers(input: &mut Input) {

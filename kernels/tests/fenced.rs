@@ -16,8 +16,8 @@ use half::f16;
 use lshjoin_kernels::{
     BoundedRows, Bucketing, DifferenceLimit, HashFunctions, Isa, KeyLayout, LeftBits, LeftPanel,
     Level, Measure, Narrow, Quantised, RightBits, RightPanel, Rows, Scalar, Sorter, check_finite,
-    code_distances, code_distances2, code_intervals, distance, distances_of, near_bits, near_pairs,
-    nearest_codes, pairs_within,
+    code_distances, code_distances2, code_intervals, distance, distances_of, insert_keys,
+    near_bits, near_pairs, nearest_codes, pairs_within,
 };
 
 struct Fenced;
@@ -276,4 +276,18 @@ fn sorting() {
             assert_eq!(order.len(), rows);
         }
     }
+}
+
+#[test]
+fn insertion() {
+    on_each_isa(|isa| {
+        for places in lengths() {
+            for count in [1, 7, 8, 9, 100] {
+                let keys: Vec<i64> = (0..count).map(|key| key * 37 % 101).collect();
+                let mut list = vec![i64::MAX; places];
+                insert_keys(&mut list, &keys, isa);
+                assert!(list.is_sorted());
+            }
+        }
+    });
 }

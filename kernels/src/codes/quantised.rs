@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{
     limits::LINE,
-    quantise::{Approximation, QuantiseRows},
+    quantise::{Approximation, Filled, QuantiseRows, Source},
     scale::CommonScale,
 };
 use crate::{
@@ -16,7 +16,6 @@ use crate::{
         memory,
     },
     rows::{
-        finite::check_finite,
         matrix::Rows,
         scalar::Scalar,
         shape::{check_indices, check_len},
@@ -83,8 +82,7 @@ impl<'a> Quantised<'a> {
         scale: CommonScale,
         isa: Isa,
     ) -> Result<Self> {
-        let fill = |row: usize, values: &mut Vec<T>| rows.append_row(row, values);
-        Self::of_each((rows.len(), rows.dim()), fill, centre, scale, isa)
+        Self::of_source(&rows, (rows.len(), rows.dim()), centre, scale, isa)
     }
 
     /// The same for `(number, dimension)` rows that need not be anywhere: `fill(i, values)` appends the
@@ -110,44 +108,45 @@ impl<'a> Quantised<'a> {
         (count, dim): (usize, usize),
         fill: impl Fn(usize, &mut Vec<T>) + Sync,
         centre: Option<&[T]>,
-        CommonScale(common): CommonScale,
+        scale: CommonScale,
         isa: Isa,
     ) -> Result<Self> {
         if dim == 0 {
             return Err(KernelError::NoDimension);
         }
+        Self::of_source(&Filled { fill, dim }, (count, dim), centre, scale, isa)
+    }
+
+    fn of_source<T: Scalar>(
+        rows: &impl Source<T>,
+        (count, dim): (usize, usize),
+        centre: Option<&[T]>,
+        CommonScale(common): CommonScale,
+        isa: Isa,
+    ) -> Result<Self> {
         if let Some(centre) = centre {
             check_len("the centre", centre.len(), dim)?;
         }
         let stride = Self::stride(dim);
         // The pages are first written by the tasks.
         let mut codes = memory::zeroed_on_huge_pages(count.saturating_mul(stride), CODES)?;
-        let mut approximations: Vec<Approximation> = memory::zeroed(count, CODES)?;
+        let mut approximations: Vec<Approximation> = memory::zeroed_on_huge_pages(count, CODES)?;
         let failed = codes
             .par_chunks_mut(ROWS_PER_TASK * stride)
             .zip(approximations.par_chunks_mut(ROWS_PER_TASK))
             .enumerate()
-            .map_init(Vec::new, |values, (task, (codes, approximations))| {
-                let first = task * ROWS_PER_TASK;
-                values.clear();
-                for row in first..first + approximations.len() {
-                    let before = values.len();
-                    fill(row, values);
-                    check_len("the values of a row", values.len() - before, dim)?;
-                }
+            .map(|(task, (codes, approximations))| {
                 let rows = QuantiseRows {
-                    values,
+                    rows,
+                    first: task * ROWS_PER_TASK,
                     dim,
                     centre,
                     common,
                     codes,
                     approximations,
+                    isa,
                 };
-                if !dispatch(isa, rows) {
-                    let checked = check_finite(Rows::new(values, dim)?, isa);
-                    checked.map_err(|error| error.after(first))?;
-                }
-                Ok(())
+                dispatch(isa, rows)
             })
             // The first, whichever task is done first.
             .find_map_first(Result::err);

@@ -1,19 +1,14 @@
 //! Sorted lists of a few keys, which smaller ones are inserted into.
-//!
-//! To insert without a branch on what is there, each place takes the larger of the key and the place
-//! before it, if that is smaller than what it has: a compare and two selections for a whole register
-//! of places.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
-use pulp::{Simd, WithSimd};
-
+use crate::base::isa::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::base::isa::Level;
-use crate::{base::isa::Isa, simd::dispatch::dispatch};
 
 /// Keys that are compared side by side.
+#[cfg(target_arch = "x86_64")]
 const LANES: usize = 8;
 
 /// Inserts `keys` into a list that is sorted, rises, and stays as long as it is: the largest go. A key
@@ -33,68 +28,40 @@ pub fn insert_keys(list: &mut [i64], keys: &[i64], isa: Isa) {
     if let Level::Avx512 | Level::Avx512Vnni | Level::Amx = isa.level()
         && let (chunks, []) = list.as_chunks_mut::<LANES>()
     {
-        // SAFETY: all of these levels have AVX-512 F, and an Isa is one of this machine.
-        unsafe {
-            if let Ok(list) = <&mut [_; 1]>::try_from(&mut *chunks) {
-                return avx512::insert_keys(list, keys);
-            } else if let Ok(list) = <&mut [_; 2]>::try_from(&mut *chunks) {
-                return avx512::insert_keys(list, keys);
-            } else if let Ok(list) = <&mut [_; 3]>::try_from(&mut *chunks) {
-                return avx512::insert_keys(list, keys);
-            }
+        /// By a function that is compiled for the number of chunks, if it is one of these.
+        macro_rules! by_length {
+            ($($length:literal)*) => {
+                match chunks.len() {
+                    $($length => {
+                        if let Some(chunks) = chunks.first_chunk_mut::<$length>() {
+                            // SAFETY: all of these levels have AVX-512 F, and an Isa is one of this
+                            // machine.
+                            return unsafe { avx512::insert_keys(chunks, keys) };
+                        }
+                    })*
+                    _ => {}
+                }
+            };
         }
+        by_length!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
     }
-    dispatch(isa, InsertKeys { list, keys });
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = isa;
+    insert_by_search(list, keys);
 }
 
-struct InsertKeys<'a> {
-    list: &'a mut [i64],
-    keys: &'a [i64],
-}
-
-impl WithSimd for InsertKeys<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        for &key in self.keys {
-            let is_near = self.list.last().is_some_and(|&last| key < last);
-            if is_near && !contains(self.list, key) {
-                insert(self.list, key);
-            }
+fn insert_by_search(list: &mut [i64], keys: &[i64]) {
+    let Some(last) = list.len().checked_sub(1) else {
+        return;
+    };
+    for &key in keys {
+        if key >= list[last] {
+            continue;
         }
-    }
-}
-
-#[inline(always)]
-fn contains(list: &[i64], key: i64) -> bool {
-    let (chunks, rest) = list.as_chunks::<LANES>();
-    let mut equal = [false; LANES];
-    for chunk in chunks {
-        for (equal, &other) in equal.iter_mut().zip(chunk) {
-            *equal |= other == key;
-        }
-    }
-    equal.contains(&true) | rest.contains(&key)
-}
-
-/// Inserts a key into a sorted list, whose largest goes.
-#[inline(always)]
-fn insert(list: &mut [i64], key: i64) {
-    let whole = list.len() / LANES * LANES;
-    for at in (whole..list.len()).rev() {
-        let before = if at == 0 { i64::MIN } else { list[at - 1] };
-        list[at] = list[at].min(before.max(key));
-    }
-    for at in (0..whole).step_by(LANES).rev() {
-        let mut before = [i64::MIN; LANES];
-        if at == 0 {
-            before[1..].copy_from_slice(&list[..LANES - 1]);
-        } else {
-            before.copy_from_slice(&list[at - 1..][..LANES]);
-        }
-        for (here, before) in list[at..][..LANES].iter_mut().zip(before) {
-            *here = (*here).min(before.max(key));
+        let place = list.partition_point(|&other| other < key);
+        if list[place] != key {
+            list.copy_within(place..last, place + 1);
+            list[place] = key;
         }
     }
 }
@@ -109,8 +76,8 @@ mod tests {
     proptest! {
         #[test]
         fn the_least_are_left_each_once(
-            keys in prop::collection::vec(0..60_i64, 0..80),
-            length in 0..35_usize,
+            keys in prop::collection::vec(0..300_i64, 0..400),
+            length in prop_oneof![0..35_usize, (1..19_usize).prop_map(|chunks| chunks * 8)],
         ) {
             let mut expected = keys.clone();
             expected.sort_unstable();

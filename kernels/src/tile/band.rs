@@ -44,8 +44,9 @@ pub(super) fn square(scale: f64, of_codes: i32) -> f32 {
 pub(super) struct Band {
     /// Σ q².
     pub(super) squares: [i32; BLOCK],
-    /// Σ q.
-    pub(super) sums: [i32; BLOCK],
+    /// How much too large sums of products with each row are, for what codes of right rows are packed
+    /// plus.
+    pub(super) excess: [i32; BLOCK],
     pub(super) residuals: [f32; BLOCK],
     /// The rows' positions in what was gathered.
     indices: [u32; BLOCK],
@@ -111,7 +112,7 @@ impl Band {
         Self {
             // No product with padding is large enough.
             squares: [i32::MAX; BLOCK],
-            sums: [0; BLOCK],
+            excess: [0; BLOCK],
             residuals: [0.0; BLOCK],
             indices: [PADDING; BLOCK],
             scale,
@@ -131,12 +132,13 @@ impl Band {
         (row < self.rows).then(|| self.indices[row])
     }
 
-    /// Adds row `row` of `from`, which is at position `index` in what was gathered.
-    pub(super) fn push(&mut self, from: &Quantised, row: usize, index: u32) {
+    /// Adds row `row` of `from`, which is at position `index` in what was gathered; codes of right rows
+    /// are packed plus `shift`.
+    pub(super) fn push(&mut self, from: &Quantised, row: usize, index: u32, shift: i32) {
         let known = from.row(row);
         let at = self.rows;
         self.squares[at] = known.square;
-        self.sums[at] = known.sum;
+        self.excess[at] = known.sum.wrapping_mul(shift);
         self.residuals[at] = known.residual;
         self.indices[at] = index;
         self.largest_square = self.largest_square.max(known.square);

@@ -5,6 +5,9 @@ use super::{
     thresholds::DotThresholds,
 };
 
+/// Units that kernels may take together: those of a row come as a multiple of it.
+pub(super) const UNROLLED: usize = 4;
+
 /// The dot products of 16 left rows (one a row) with 16 right rows, each plus what its column
 /// starts from.
 #[repr(C, align(64))]
@@ -19,7 +22,7 @@ pub(super) struct Block<'a> {
     pub(super) right: *const Line,
     /// Lines of a row.
     pub(super) lines: usize,
-    /// Units of a row that are not padding.
+    /// Units of a row that are not padding, and such padding as makes them a multiple of [`UNROLLED`].
     pub(super) units: usize,
 }
 

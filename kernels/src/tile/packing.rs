@@ -31,6 +31,14 @@ impl Packing {
         }
     }
 
+    /// What codes of the right panel are packed plus.
+    pub(super) fn shift(self) -> u8 {
+        match self {
+            Packing::Shifted => 128,
+            _ => 0,
+        }
+    }
+
     pub(super) fn codes_per_unit(self) -> usize {
         match self {
             Packing::Bytes | Packing::Shifted | Packing::Pairs => 4,

@@ -85,15 +85,16 @@ impl Packed {
         self.order.extend(keyed);
         self.order.sort_unstable();
         self.bands.clear();
+        let shift = i32::from(Packing::of(self.isa).shift());
         for &(scale, _, index) in &self.order {
             let scale = f32::from_bits(scale);
             match self.bands.last_mut() {
                 Some(band) if band.rows < BLOCK && band.scale.value == f64::from(scale) => {
-                    band.push(from, rows[index as usize] as usize, index);
+                    band.push(from, rows[index as usize] as usize, index, shift);
                 }
                 _ => {
                     let mut band = Band::new(scale);
-                    band.push(from, rows[index as usize] as usize, index);
+                    band.push(from, rows[index as usize] as usize, index, shift);
                     memory::push(&mut self.bands, band, PANEL)?;
                 }
             }
@@ -206,10 +207,8 @@ impl RightPanel {
     pub fn gather(&mut self, from: &Quantised, rows: &[u32], bounds: &[f32]) -> Result<()> {
         self.0.lay_out(from, rows, bounds, false)?;
         let packing = Packing::of(self.0.isa);
-        let flip = match packing {
-            Packing::Shifted => 0x8080_8080,
-            _ => 0,
-        };
+        // Of a number of 8 bits, to flip the highest is to add 128.
+        let flip = u32::from_ne_bytes([packing.shift(); 4]);
         self.0.pack(from, rows, |lines, row, codes| {
             let codes = codes.chunks_exact(packing.per_line());
             for (lines, codes) in lines.as_chunks_mut::<SIDE>().0.iter_mut().zip(codes) {

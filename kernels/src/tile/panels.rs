@@ -2,7 +2,7 @@
 
 use super::{
     band::{BLOCK, Bounds, Line},
-    block::{Block, Multiply, Product},
+    block::{Block, Multiply, Product, UNROLLED},
     multiply,
     packing::Packing,
     panel::{LeftPanel, Packed, RightPanel},
@@ -24,7 +24,7 @@ pub(super) struct Panels<'a> {
     pub(super) left: &'a Packed,
     pub(super) right: &'a Packed,
     multiply: Multiply,
-    /// Lines of a row, and units of it that are not padding.
+    /// Lines of a row, and units of it as blocks have them.
     lines: usize,
     units: usize,
     /// Relative error of a distance that is computed in single precision.
@@ -48,12 +48,13 @@ impl<'a> Panels<'a> {
         }
         check_len("a row of the right panel", right.dim, left.dim)?;
         let packing = Packing::of(left.isa);
+        let units = left.dim.div_ceil(packing.codes_per_unit());
         Ok(Some(Self {
             left,
             right,
             multiply: kernel(left.isa),
             lines: packing.lines(left.dim),
-            units: left.dim.div_ceil(packing.codes_per_unit()),
+            units: units.next_multiple_of(UNROLLED),
             rounding: rounding(left.dim),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: this instruction set's `Isa` exists, so that the machine has it.
@@ -84,7 +85,7 @@ impl<'a> Panels<'a> {
             lines: self.lines,
             units: self.units,
         };
-        let left = (block.left_band, left_bounds);
+        let left = (left, block.left_band, left_bounds);
         product
             .thresholds
             .set(left, (block.right_band, right_bounds));

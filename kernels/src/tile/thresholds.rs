@@ -23,6 +23,10 @@ pub(super) struct DotThresholds {
     pub(super) starts: [i32; BLOCK],
     /// What they must reach then, for each left row; within ± [`LARGEST_DOT`], as the products are.
     pub(super) least: [i32; BLOCK],
+    /// What they start from besides, for each left row, where they are to be compared with zero.
+    pub(super) row_starts: [i32; BLOCK],
+    /// The left band, and the scale of right ones, that those of rows are set for.
+    set_for: Option<(usize, f64)>,
 }
 
 /// Starting from this, every dot product reaches every left term.
@@ -37,14 +41,17 @@ impl DotThresholds {
             starts: [0; BLOCK],
             // None passes.
             least: [i32::MAX; BLOCK],
+            row_starts: [i32::MIN; BLOCK],
+            set_for: None,
         }
     }
 
-    /// For the rows of two bands. To be inlined where an instruction set is enabled.
+    /// For the rows of two bands, the left one the `at`-th of its panel: its terms stay for the next
+    /// right band of the same scale. To be inlined where an instruction set is enabled.
     #[inline(always)]
     pub(super) fn set(
         &mut self,
-        (left, of_left): (&Band, &Bounds),
+        (at, left, of_left): (usize, &Band, &Bounds),
         (right, of_right): (&Band, &Bounds),
     ) {
         let furthest = of_left.furthest;
@@ -58,13 +65,16 @@ impl DotThresholds {
             || of_right * f64::from(right.largest_square.max(1)) > limit
         {
             // Scales too far apart for these integers: all pairs pass.
-            self.least = [0; BLOCK];
             self.starts = [ALL; BLOCK];
+            self.set_rows(left, [0; BLOCK]);
+            self.set_for = None;
             return;
         }
-        let of_left = of_left as f32 * LESS;
-        for (least, &square) in self.least.iter_mut().zip(&left.squares) {
-            *least = integer(square as f32 * of_left).min(LARGEST_DOT) - UNITS;
+        if self.set_for != Some((at, t.value)) {
+            let of_left = of_left as f32 * LESS;
+            let least = |square| integer(square as f32 * of_left).min(LARGEST_DOT) - UNITS;
+            self.set_rows(left, left.squares.map(least));
+            self.set_for = Some((at, t.value));
         }
         let of_right = of_right as f32 * LESS;
         let unit = (s.root * t.root) as f32;
@@ -75,6 +85,14 @@ impl DotThresholds {
             let reach = larger(reach, 0.0) * unit;
             let start_from = reach * reach * MORE - right.squares[column] as f32 * of_right;
             *start = integer(start_from) + UNITS;
+        }
+    }
+
+    #[inline(always)]
+    fn set_rows(&mut self, left: &Band, least: [i32; BLOCK]) {
+        self.least = least;
+        for (row, start) in self.row_starts.iter_mut().enumerate() {
+            *start = least[row].wrapping_add(left.excess[row]).wrapping_neg();
         }
     }
 }

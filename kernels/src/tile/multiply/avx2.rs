@@ -7,17 +7,16 @@ use std::arch::x86_64::*;
 
 use crate::tile::{
     band::{BLOCK, SIDE},
-    block::{Block, Product, Tile},
+    block::{Block, Product, Tile, UNROLLED},
     thresholds::DotThresholds,
 };
 
 /// Rows of left panel that are multiplied at once, with 16 of the right: 8 accumulators of 16.
 const ROWS: usize = 4;
 
-/// Defines `multiply` for one way to add the products of a lane: `$add(sum, right, left)`, on sums
-/// that start from `$start(sum of the left row's codes)`.
+/// Defines `multiply` for one way to add the products of a lane: `$add(sum, right, left)`.
 macro_rules! ymm_multiply {
-    ($features:literal, $start:expr, $add:expr) => {
+    ($features:literal, $add:expr) => {
         /// See [`Multiply`](crate::tile::block::Multiply).
         ///
         /// # Safety
@@ -46,14 +45,10 @@ macro_rules! ymm_multiply {
                     // Less what they are to reach, sums that do so are not negative: one look at
                     // the largest of all tells whether there is any.
                     let mut dots = [columns; ROWS];
-                    let sums = &block.left_band.sums[first..][..ROWS];
-                    let least = &thresholds.least[first..][..ROWS];
-                    for row in 0..ROWS {
-                        let start: i32 = $start(sums[row]);
-                        let start = _mm256_set1_epi32(start.wrapping_sub(least[row]));
-                        for dot in &mut dots[row] {
-                            *dot = _mm256_add_epi32(*dot, start);
-                        }
+                    for (dots, &start) in
+                        dots.iter_mut().zip(&thresholds.row_starts[first..][..ROWS])
+                    {
+                        *dots = dots.map(|dot| _mm256_add_epi32(dot, _mm256_set1_epi32(start)));
                     }
                     // SAFETY: the caller vouches for two halves of `half` lines on each side, of which
                     // `units` units are looked at: those of the right lie side by side, those of a
@@ -62,17 +57,22 @@ macro_rules! ymm_multiply {
                         let at = first / SIDE * half + first % SIDE;
                         let mut rows = block.left.add(at).cast::<i32>();
                         let right = block.right.add(right_half * half);
-                        for unit in 0..block.units {
-                            let right = right.add(unit).cast::<__m256i>();
-                            let right = [_mm256_load_si256(right), _mm256_load_si256(right.add(1))];
-                            for (row, dots) in dots.iter_mut().enumerate() {
-                                let left = _mm256_set1_epi32(*rows.add(row * SIDE));
-                                for (dot, right) in dots.iter_mut().zip(right) {
-                                    *dot = $add(*dot, right, left);
+                        for start in (0..block.units).step_by(UNROLLED) {
+                            for unit in start..start + UNROLLED {
+                                let right = right.add(unit).cast::<__m256i>();
+                                let right =
+                                    [_mm256_load_si256(right), _mm256_load_si256(right.add(1))];
+                                for (row, dots) in dots.iter_mut().enumerate() {
+                                    let left = rows.add(row * SIDE + unit - start);
+                                    let left = _mm256_set1_epi32(*left);
+                                    for (dot, right) in dots.iter_mut().zip(right) {
+                                        *dot = $add(*dot, right, left);
+                                    }
                                 }
                             }
-                            let last = unit % SIDE == SIDE - 1;
-                            rows = rows.wrapping_add(if last { (SIDE - 1) * SIDE + 1 } else { 1 });
+                            let last = start % SIDE == SIDE - UNROLLED;
+                            let next = if last { (SIDE - 1) * SIDE } else { 0 };
+                            rows = rows.wrapping_add(next + UNROLLED);
                         }
                     }
                     let largest = dots.map(|[low, high]| _mm256_max_epi32(low, high));
@@ -80,7 +80,9 @@ macro_rules! ymm_multiply {
                     let largest = largest.unwrap_or(_mm256_setzero_si256());
                     if reached(largest) != 0 {
                         found = true;
-                        keep(&dots, (first, right_half), thresholds, tiles, masks);
+                        // A copy, or else sums would be stored whether they are kept or not.
+                        let kept = dots;
+                        keep(&kept, (first, right_half), thresholds, tiles, masks);
                     }
                 }
             }
@@ -122,6 +124,6 @@ macro_rules! ymm_multiply {
 }
 pub(super) use ymm_multiply;
 
-ymm_multiply!("avx2", |_: i32| 0, |sum, right, left| {
+ymm_multiply!("avx2", |sum, right, left| {
     _mm256_add_epi32(sum, _mm256_madd_epi16(right, left))
 });

@@ -4,17 +4,16 @@ use std::arch::x86_64::*;
 
 use crate::tile::{
     band::{BLOCK, SIDE},
-    block::{Block, Product, Tile},
+    block::{Block, Product, Tile, UNROLLED},
     thresholds::DotThresholds,
 };
 
 /// Rows of left panel that are multiplied at once, with 32 of the right: 16 accumulators.
 const ROWS: usize = 8;
 
-/// Defines `multiply` for one way to add the products of a lane: `$add(sum, right, left)`, on sums
-/// that start from `$start(sum of the left row's codes)`.
+/// Defines `multiply` for one way to add the products of a lane: `$add(sum, right, left)`.
 macro_rules! zmm_multiply {
-    ($features:literal, $start:expr, $add:expr) => {
+    ($features:literal, $add:expr) => {
         /// See [`Multiply`](crate::tile::block::Multiply).
         ///
         /// # Safety
@@ -40,14 +39,8 @@ macro_rules! zmm_multiply {
                 // Less what they are to reach, sums that do so are not negative: one look at the
                 // largest of all tells whether there is any.
                 let mut dots = [columns; ROWS];
-                let sums = &block.left_band.sums[first..][..ROWS];
-                let least = &thresholds.least[first..][..ROWS];
-                for row in 0..ROWS {
-                    let start: i32 = $start(sums[row]);
-                    let start = _mm512_set1_epi32(start.wrapping_sub(least[row]));
-                    for dot in &mut dots[row] {
-                        *dot = _mm512_add_epi32(*dot, start);
-                    }
+                for (dots, &start) in dots.iter_mut().zip(&thresholds.row_starts[first..][..ROWS]) {
+                    *dots = dots.map(|dot| _mm512_add_epi32(dot, _mm512_set1_epi32(start)));
                 }
                 let half = block.lines * SIDE;
                 // SAFETY: the caller vouches for two halves of `half` lines on each side, of which
@@ -56,19 +49,23 @@ macro_rules! zmm_multiply {
                 unsafe {
                     let at = first / SIDE * half + first % SIDE;
                     let mut rows = block.left.add(at).cast::<i32>();
-                    for unit in 0..block.units {
-                        let right = [
-                            _mm512_load_si512(block.right.add(unit).cast()),
-                            _mm512_load_si512(block.right.add(half + unit).cast()),
-                        ];
-                        for (row, dots) in dots.iter_mut().enumerate() {
-                            let left = _mm512_set1_epi32(*rows.add(row * SIDE));
-                            for (dot, right) in dots.iter_mut().zip(right) {
-                                *dot = $add(*dot, right, left);
+                    for start in (0..block.units).step_by(UNROLLED) {
+                        for unit in start..start + UNROLLED {
+                            let right = [
+                                _mm512_load_si512(block.right.add(unit).cast()),
+                                _mm512_load_si512(block.right.add(half + unit).cast()),
+                            ];
+                            for (row, dots) in dots.iter_mut().enumerate() {
+                                let left = rows.add(row * SIDE + unit - start);
+                                let left = _mm512_set1_epi32(*left);
+                                for (dot, right) in dots.iter_mut().zip(right) {
+                                    *dot = $add(*dot, right, left);
+                                }
                             }
                         }
-                        let last = unit % SIDE == SIDE - 1;
-                        rows = rows.wrapping_add(if last { (SIDE - 1) * SIDE + 1 } else { 1 });
+                        let last = start % SIDE == SIDE - UNROLLED;
+                        let next = if last { (SIDE - 1) * SIDE } else { 0 };
+                        rows = rows.wrapping_add(next + UNROLLED);
                     }
                 }
                 let largest = dots.map(|[low, high]| _mm512_max_epi32(low, high));
@@ -76,7 +73,9 @@ macro_rules! zmm_multiply {
                 let largest = largest.unwrap_or(_mm512_setzero_si512());
                 if _mm512_cmpge_epi32_mask(largest, _mm512_setzero_si512()) != 0 {
                     found = true;
-                    keep(&dots, first, thresholds, tiles, masks);
+                    // A copy, or else sums would be stored whether they are kept or not.
+                    let kept = dots;
+                    keep(&kept, first, thresholds, tiles, masks);
                 }
             }
             found
@@ -109,6 +108,6 @@ macro_rules! zmm_multiply {
 }
 pub(super) use zmm_multiply;
 
-zmm_multiply!("avx512f,avx512bw", |_: i32| 0, |sum, right, left| {
+zmm_multiply!("avx512f,avx512bw", |sum, right, left| {
     _mm512_add_epi32(sum, _mm512_madd_epi16(right, left))
 });

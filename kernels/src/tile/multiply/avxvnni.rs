@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::avx2;
 use crate::tile::{
     band::{BLOCK, SIDE},
-    block::{Block, Product, Tile},
+    block::{Block, Product, Tile, UNROLLED},
     thresholds::DotThresholds,
 };
 
@@ -13,8 +13,6 @@ use crate::tile::{
 const ROWS: usize = 4;
 
 // As in `avx512vnni`.
-avx2::ymm_multiply!(
-    "avx2,avxvnni",
-    |sum: i32| sum.wrapping_mul(-128),
-    |sum, right, left| _mm256_dpbusd_avx_epi32(sum, right, left)
-);
+avx2::ymm_multiply!("avx2,avxvnni", |sum, right, left| _mm256_dpbusd_avx_epi32(
+    sum, right, left
+));
