@@ -11,6 +11,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod deletions;
 pub(crate) mod file_join;
 pub(crate) mod ids;
+pub(crate) mod keys;
 pub(crate) mod learn;
 pub(crate) mod lists;
 pub(crate) mod search;
@@ -35,10 +36,10 @@ use crate::{
     },
     index::{
         added::Added,
-        apart::KeysApart,
         builder::IndexBuilder,
         deletions::DeletionBitmap,
         ids::{ById, check_count, check_unique},
+        keys::KeysApart,
         segment::Segment,
     },
     storage::{directory::Directory, layout::ARRAYS, writer::ArrayWriter},

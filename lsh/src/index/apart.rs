@@ -10,21 +10,12 @@ use crate::{
         error::{Error, Result},
         keys::{Keys, NO_KEY},
     },
-    index::Index,
+    index::{Index, keys::KeysApart},
     vectors::Vectors,
 };
 
 /// How an out-of-memory error names them.
 const KEYS: &str = "keys of items";
-
-/// The keys by which rows are kept apart.
-#[derive(Clone, Debug)]
-pub(crate) struct KeysApart {
-    /// Of the queries; `None` where items are joined with themselves.
-    queries: Option<Arc<Vec<u32>>>,
-    /// Of the items, as they lie by list.
-    items: Arc<Vec<u32>>,
-}
 
 impl Index {
     /// The same items for a search in which rows of equal keys are not each other's neighbours, as of
