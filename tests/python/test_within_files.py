@@ -159,7 +159,7 @@ def test_lists_of_rows_in_groups_and_of_such_as_are_in_none(sides):
 
 def test_dedup_within_groups_is_that_of_arrays(sides):
     (new, old), keys = arrays(sides, True, True, False)
-    for limit in (None, 150_000):
+    for limit in (None, 200_000):
         done = dedup_files(
             "queries.parquet",
             1.4,
