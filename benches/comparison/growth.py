@@ -2,9 +2,11 @@
 
 Self-joins of 10,000 to 3,000,000 generated descriptors, or of parts of a file's rows (--data),
 each system with the fastest of its settings that finds 90 % or more; fewer rows are a sample of
-more. The exponents of time and memory are fitted to the larger sizes, and what 100,000,000 rows
-would take is told by them. What was measured is kept in bench-results/growth-of-DATA.jsonl until
-all is, so that a run that was interrupted goes on; then in bench-results/growth.json, .md and .svg.
+more. Exponents are fitted to the larger sizes; that of time tells what 100,000,000 rows would take.
+Memory is told by what each row added between the two largest sizes, since an exponent counts what a
+process has without any rows, too. What was measured is kept in bench-results/growth-of-DATA.jsonl
+until all is, so that a run that was interrupted goes on; then in bench-results/growth.json, .md and
+.svg.
 """
 
 import argparse
@@ -74,23 +76,25 @@ def summary(results: Results) -> dict[str, Any]:
                 size = {"rows": about["rows"], "seconds": best.seconds, "recall": best.recall}
                 size |= {"peak_bytes": best.peak_bytes, "settings": best.settings}
                 systems.setdefault(system, []).append(size)
-    return {
-        system: {"sizes": sizes} | told(sizes, ("seconds", "peak_bytes"))
-        for system, sizes in systems.items()
-    }
+    return {system: {"sizes": sizes} | told(sizes) for system, sizes in systems.items()}
 
 
-def told(sizes: Sequence[dict[str, Any]], amounts: Sequence[str]) -> dict[str, Any]:
-    """Exponents of the larger sizes, and what 100,000,000 rows would take by them."""
+def told(sizes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Exponents of the larger sizes, and what 100,000,000 rows would take."""
     large = [size for size in sizes if size["rows"] >= FITTED_FROM]
     if len(large) < 2:
         return {}
     logs = np.log([size["rows"] for size in large])
     found: dict[str, Any] = {"fitted": [size["rows"] for size in large]}
-    for amount in amounts:
+    for amount in ("seconds", "peak_bytes"):
         exponent = float(np.polyfit(logs, np.log([size[amount] for size in large]), 1)[0])
-        factor = (PAPER / large[-1]["rows"]) ** exponent
-        found[amount] = {"exponent": exponent, "projected": large[-1][amount] * factor}
+        found[amount] = {"exponent": exponent}
+    before, last = large[-2:]
+    factor = (PAPER / last["rows"]) ** found["seconds"]["exponent"]
+    found["seconds"]["projected"] = last["seconds"] * factor
+    of_row = (last["peak_bytes"] - before["peak_bytes"]) / (last["rows"] - before["rows"])
+    memory = last["peak_bytes"] + of_row * (PAPER - last["rows"])
+    found["peak_bytes"]["projected"] = memory
     return found
 
 

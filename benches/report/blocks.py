@@ -140,7 +140,8 @@ def block_growth() -> str:
             "",
             *sizes_table(known, "peak_bytes", 1e6, 0),
             "",
-            f"What the exponents tell of {known['paper']:,} rows, all in such a machine's memory:",
+            f"What {known['paper']:,} rows would take, all in such a machine's memory, by the "
+            "exponents of time and by what each row adds to memory:",
             "",
             *projected_table(known),
             "",

@@ -30,8 +30,8 @@ def bold(label: str) -> str:
 
 
 def projected_table(result: dict[str, Any]) -> list[str]:
-    """What the exponents tell of more rows than were measured, and of which rows they are."""
-    lines = ["| | hours | GB | by the exponents of |", "|---|---:|---:|---|"]
+    """What more rows than were measured would take, and by which rows that is told."""
+    lines = ["| | hours | GB | told by |", "|---|---:|---:|---|"]
     for label, one in result["systems"].items():
         if "fitted" in one:
             hours, memory = one["seconds"]["projected"] / 3600, one["peak_bytes"]["projected"] / 1e9
@@ -72,8 +72,9 @@ def growth_page(result: dict[str, Any], name: str) -> str:
             "",
             f"## {result['paper']:,} rows, on paper",
             "",
-            "Told by the exponents from the largest size measured, on the same machine, all in "
-            "memory: nobody joined so many here.",
+            "Told from the largest size measured, time by the exponent, memory by what each row "
+            "added since the size before; on the same machine, all in memory: nobody joined so "
+            "many here.",
             "",
             *projected_table(result),
             "",
