@@ -4,14 +4,9 @@ use lshjoin_kernels::Rows;
 
 use crate::{
     api::knn::KnnJoined,
-    base::{
-        context::Context,
-        error::Result,
-        keys::{Keys, PairKeys},
-        plan::JoinPlan,
-    },
+    base::{context::Context, error::Result, keys::Keys, plan::JoinPlan},
     binary::{
-        knn::{choose, knn},
+        knn::{KnnParams, choose, knn},
         metric::BinaryMetric,
         radius::{radius_join, radius_join_batches},
         sides::BinarySides,
@@ -44,74 +39,71 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 #[must_use = "nothing is joined before `run`"]
 pub struct BinaryKnnJoin<'a> {
-    items: Rows<'a, u8>,
-    queries: Option<Rows<'a, u8>>,
-    k: usize,
-    metric: BinaryMetric,
-    recall: f64,
-    seed: u64,
-    plan: Option<JoinPlan>,
-    keys: PairKeys<'a>,
+    sides: BinarySides<'a>,
+    params: KnnParams,
 }
 
 impl<'a> BinaryKnnJoin<'a> {
     /// A join of these items with themselves.
     pub fn new(items: Rows<'a, u8>) -> Self {
         Self {
-            items,
-            queries: None,
-            k: 10,
-            metric: BinaryMetric::Hamming,
-            recall: 0.95,
-            seed: 0,
-            plan: None,
-            keys: PairKeys::default(),
+            sides: BinarySides::of(items),
+            params: KnnParams {
+                k: 10,
+                recall: 0.95,
+                seed: 0,
+                plan: None,
+            },
         }
     }
 
     /// Joins these queries, of as many bytes, with the items; `None` for the items themselves.
-    pub fn queries(self, queries: impl Into<Option<Rows<'a, u8>>>) -> Self {
-        let queries = queries.into();
-        Self { queries, ..self }
+    pub fn queries(mut self, queries: impl Into<Option<Rows<'a, u8>>>) -> Self {
+        self.sides.queries = queries.into();
+        self
     }
 
     /// Neighbours of each query, at least 1.
-    pub fn k(self, k: usize) -> Self {
-        Self { k, ..self }
+    pub fn k(mut self, k: usize) -> Self {
+        self.params.k = k;
+        self
     }
 
     /// What "near" means.
-    pub fn metric(self, metric: BinaryMetric) -> Self {
-        Self { metric, ..self }
+    pub fn metric(mut self, metric: BinaryMetric) -> Self {
+        self.sides.metric = metric;
+        self
     }
 
     /// The share of the true neighbours that is to be found, above 0 and at most 1.
-    pub fn recall(self, recall: f64) -> Self {
-        Self { recall, ..self }
+    pub fn recall(mut self, recall: f64) -> Self {
+        self.params.recall = recall;
+        self
     }
 
     /// Seed of random choices.
-    pub fn seed(self, seed: u64) -> Self {
-        Self { seed, ..self }
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.params.seed = seed;
+        self
     }
 
     /// Follows this plan, [`JoinPlan::Exact`] or [`JoinPlan::Ivf`] without rounds, in place of one for
     /// the recall; `None` for the latter.
-    pub fn plan(self, plan: impl Into<Option<JoinPlan>>) -> Self {
-        let plan = plan.into();
-        Self { plan, ..self }
+    pub fn plan(mut self, plan: impl Into<Option<JoinPlan>>) -> Self {
+        self.params.plan = plan.into();
+        self
     }
 
     /// Only rows of equal keys are each other's neighbours; `None` for all. A row of no key has none.
     pub fn within(mut self, keys: impl Into<Option<Keys<'a>>>) -> Self {
-        self.keys.within = keys.into();
+        self.sides.keys.within = keys.into();
         self
     }
 
     /// Rows of equal keys are not each other's neighbours; `None` for none. A row of no key is kept
     /// apart from no other.
     pub fn apart(mut self, keys: impl Into<Option<Keys<'a>>>) -> Self {
-        self.keys.apart = keys.into();
+        self.sides.keys.apart = keys.into();
         self
     }
 
@@ -122,10 +114,7 @@ impl<'a> BinaryKnnJoin<'a> {
     /// as rows; `k`, the recall or a number of the plan is out of range, or the plan is another; or the
     /// run is cancelled.
     pub fn run(&self, ctx: &Context) -> Result<KnnJoined<f32>> {
-        let Self {
-            k, recall, seed, ..
-        } = *self;
-        let (neighbors, plan) = knn(&self.sides(), k, recall, seed, self.plan, ctx)?;
+        let (neighbors, plan) = knn(&self.sides, &self.params, ctx)?;
         let predicted = None;
         Ok(KnnJoined {
             neighbors,
@@ -148,10 +137,7 @@ impl<'a> BinaryKnnJoin<'a> {
     /// # Errors
     /// As [`BinaryKnnJoin::run`].
     pub fn study(&self, ctx: &Context) -> Result<PlanStudy> {
-        let Self {
-            k, recall, seed, ..
-        } = *self;
-        let plan = choose(&self.sides(), k, recall, seed, self.plan, ctx)?;
+        let plan = choose(&self.sides, &self.params, ctx)?;
         Ok(PlanStudy {
             chosen: PredictedPlan {
                 plan,
@@ -161,15 +147,6 @@ impl<'a> BinaryKnnJoin<'a> {
             near: Vec::new(),
             random: Vec::new(),
         })
-    }
-
-    fn sides(&self) -> BinarySides<'a> {
-        BinarySides {
-            queries: self.queries,
-            items: self.items,
-            metric: self.metric,
-            keys: self.keys,
-        }
     }
 }
 
@@ -189,46 +166,41 @@ impl<'a> BinaryKnnJoin<'a> {
 #[derive(Clone, Copy, Debug)]
 #[must_use = "nothing is joined before `run`"]
 pub struct BinaryRadiusJoin<'a> {
-    items: Rows<'a, u8>,
-    queries: Option<Rows<'a, u8>>,
+    sides: BinarySides<'a>,
     radius: f64,
-    metric: BinaryMetric,
-    keys: PairKeys<'a>,
 }
 
 impl<'a> BinaryRadiusJoin<'a> {
     /// A join of these items with themselves; the radius is in the metric's own unit.
     pub fn new(items: Rows<'a, u8>, radius: f64) -> Self {
         Self {
-            items,
-            queries: None,
+            sides: BinarySides::of(items),
             radius,
-            metric: BinaryMetric::Hamming,
-            keys: PairKeys::default(),
         }
     }
 
     /// Joins these queries, of as many bytes, with the items; `None` for the items themselves.
-    pub fn queries(self, queries: impl Into<Option<Rows<'a, u8>>>) -> Self {
-        let queries = queries.into();
-        Self { queries, ..self }
+    pub fn queries(mut self, queries: impl Into<Option<Rows<'a, u8>>>) -> Self {
+        self.sides.queries = queries.into();
+        self
     }
 
     /// What "near" means.
-    pub fn metric(self, metric: BinaryMetric) -> Self {
-        Self { metric, ..self }
+    pub fn metric(mut self, metric: BinaryMetric) -> Self {
+        self.sides.metric = metric;
+        self
     }
 
     /// Only rows of equal keys are each other's neighbours; `None` for all. A row of no key has none.
     pub fn within(mut self, keys: impl Into<Option<Keys<'a>>>) -> Self {
-        self.keys.within = keys.into();
+        self.sides.keys.within = keys.into();
         self
     }
 
     /// Rows of equal keys are not each other's neighbours; `None` for none. A row of no key is kept
     /// apart from no other.
     pub fn apart(mut self, keys: impl Into<Option<Keys<'a>>>) -> Self {
-        self.keys.apart = keys.into();
+        self.sides.keys.apart = keys.into();
         self
     }
 
@@ -238,7 +210,7 @@ impl<'a> BinaryRadiusJoin<'a> {
     /// When rows have different numbers of bytes, or two megabytes and more; there are not as many keys
     /// as rows; the radius is negative or NaN; or the run is cancelled.
     pub fn run(&self, ctx: &Context) -> Result<RadiusNeighbors<f32>> {
-        radius_join(&self.sides(), self.radius, ctx)
+        radius_join(&self.sides, self.radius, ctx)
     }
 
     /// The pairs of [`BinaryRadiusJoin::run`] in batches, as those of
@@ -264,15 +236,6 @@ impl<'a> BinaryRadiusJoin<'a> {
         ctx: &Context,
         deliver: impl FnMut(JoinedPairs<f32>) + Send,
     ) -> Result<()> {
-        radius_join_batches(&self.sides(), self.radius, batch_size, ctx, deliver)
-    }
-
-    fn sides(&self) -> BinarySides<'a> {
-        BinarySides {
-            queries: self.queries,
-            items: self.items,
-            metric: self.metric,
-            keys: self.keys,
-        }
+        radius_join_batches(&self.sides, self.radius, batch_size, ctx, deliver)
     }
 }

@@ -22,19 +22,27 @@ const BYTES_BELOW: f64 = (1_u64 << 36) as f64;
 /// To be compared list by list takes a pair so many times as long as among all pairs.
 const OF_LISTS: f64 = 2.0;
 
+/// What is asked of a join.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KnnParams {
+    pub(crate) k: usize,
+    pub(crate) recall: f64,
+    pub(crate) seed: u64,
+    /// In place of one for the recall.
+    pub(crate) plan: Option<JoinPlan>,
+}
+
 /// Joins by a plan, or by that which reaches the recall soonest.
 ///
 /// # Errors
 /// As [`BinaryKnnJoin::run`](crate::BinaryKnnJoin::run).
 pub(crate) fn knn(
     sides: &BinarySides<'_>,
-    k: usize,
-    recall: f64,
-    seed: u64,
-    plan: Option<JoinPlan>,
+    params: &KnnParams,
     ctx: &Context,
 ) -> Result<(Neighbors<f32>, JoinPlan)> {
-    let (found, plan) = match by_lists(sides, k, recall, seed, plan, ctx)? {
+    let k = params.k;
+    let (found, plan) = match by_lists(sides, params, ctx)? {
         None => (exact(sides, few(sides, k), ctx)?, JoinPlan::Exact),
         Some(ByLists {
             lists,
@@ -58,13 +66,10 @@ pub(crate) fn knn(
 /// As [`knn`].
 pub(crate) fn choose(
     sides: &BinarySides<'_>,
-    k: usize,
-    recall: f64,
-    seed: u64,
-    plan: Option<JoinPlan>,
+    params: &KnnParams,
     ctx: &Context,
 ) -> Result<JoinPlan> {
-    let by_lists = by_lists(sides, k, recall, seed, plan, ctx)?;
+    let by_lists = by_lists(sides, params, ctx)?;
     Ok(by_lists.map_or(JoinPlan::Exact, |by_lists| JoinPlan::Ivf(by_lists.plan)))
 }
 
@@ -104,12 +109,15 @@ fn exact(sides: &BinarySides<'_>, k: usize, ctx: &Context) -> Result<Neighbors<f
 /// The lists by which a plan, or the one for a recall, joins; `None` where all pairs are compared.
 fn by_lists<'a>(
     sides: &'a BinarySides<'a>,
-    k: usize,
-    recall: f64,
-    seed: u64,
-    plan: Option<JoinPlan>,
+    params: &KnnParams,
     ctx: &'a Context,
 ) -> Result<Option<ByLists<'a>>> {
+    let KnnParams {
+        k,
+        recall,
+        seed,
+        plan,
+    } = *params;
     positive("k", k)?;
     sides.check()?;
     let plan = match plan {

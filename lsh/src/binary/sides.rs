@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What is joined.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct BinarySides<'a> {
     /// `None` where the items are joined with themselves.
     pub(crate) queries: Option<Rows<'a, u8>>,
@@ -35,6 +35,16 @@ const OF_BLOCK: usize = 32 << 10;
 pub(crate) const OF_GROUP: usize = 16;
 
 impl<'a> BinarySides<'a> {
+    /// These items with themselves, by Hamming distance, whatever their keys.
+    pub(crate) fn of(items: Rows<'a, u8>) -> Self {
+        Self {
+            queries: None,
+            items,
+            metric: BinaryMetric::Hamming,
+            keys: PairKeys::default(),
+        }
+    }
+
     /// The queries, which may be the items.
     pub(crate) fn left(&self) -> Rows<'a, u8> {
         self.queries.unwrap_or(self.items)
