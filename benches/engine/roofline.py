@@ -42,7 +42,7 @@ def draw(rates: Rates) -> None:
         linewidth=1,
         label=f"reading memory, {reading / 1e9:.1f} GB/s",
     )
-    markers = dict(zip((*ISAS, "any"), "osD^vPX*", strict=True))
+    markers = dict(zip((*ISAS, "any"), "osD^vPXph*", strict=True))
     colours = dict(zip(intensity, plt.colormaps["tab10"].colors, strict=False))
     for (kernel, isa, case), rate in rates.items():
         if kernel not in intensity or case == "cache":

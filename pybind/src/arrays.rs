@@ -1,7 +1,9 @@
 //! NumPy arrays in and out.
 
+use std::str::FromStr;
+
 use half::{bf16, f16};
-use lshjoin::{JoinedPairs, KernelError, Keys, Narrow, Neighbors, Rows, memory};
+use lshjoin::{BinaryMetric, JoinedPairs, KernelError, Keys, Narrow, Neighbors, Rows, memory};
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
     PyUntypedArray, PyUntypedArrayMethods,
@@ -101,6 +103,45 @@ impl<'py> Sides<'py> {
     }
 }
 
+/// The two sides of a join of vectors.
+pub(crate) fn sides<'py>(
+    queries: Option<&Bound<'py, PyAny>>,
+    items: &Bound<'py, PyAny>,
+) -> PyResult<Sides<'py>> {
+    let queries: Option<Matrix<'_>> = queries.map(|array| array.extract()).transpose()?;
+    Sides::new(queries, items.extract()?)
+}
+
+/// Rows of packed bits.
+type Bits<'py> = PyReadonlyArray2<'py, u8>;
+
+/// The two sides of a join of packed bits; without a left side, a self-join.
+pub(crate) fn bits<'py>(
+    queries: Option<&Bound<'py, PyAny>>,
+    items: &Bound<'py, PyAny>,
+) -> PyResult<(Option<Bits<'py>>, Bits<'py>)> {
+    let queries = queries.map(|array| array.extract()).transpose()?;
+    Ok((queries, items.extract()?))
+}
+
+/// A metric of vectors or of packed bits, which tells what arrays hold.
+#[derive(Clone, Copy)]
+pub(crate) enum AnyMetric<M> {
+    OfVectors(M),
+    OfBits(BinaryMetric),
+}
+
+impl<M: FromStr> FromStr for AnyMetric<M> {
+    type Err = M::Err;
+
+    fn from_str(name: &str) -> Result<Self, M::Err> {
+        match name.parse() {
+            Ok(metric) => Ok(AnyMetric::OfBits(metric)),
+            Err(_) => name.parse().map(AnyMetric::OfVectors),
+        }
+    }
+}
+
 /// Runs a body for the rows of a [`Matrix`], in whichever precision they are.
 macro_rules! with_rows {
     ($matrix:expr, |$rows:ident| $body:expr) => {
@@ -122,12 +163,12 @@ pub(crate) use with_rows;
 macro_rules! with_sides {
     ($sides:expr, |$left:ident, $right:ident| $body:expr) => {
         match $sides {
-            Sides::F32(left, right) => {
+            $crate::arrays::Sides::F32(left, right) => {
                 let left = left.as_ref().map(|left| left.rows());
                 let ($left, $right) = (left.transpose()?, right.rows()?);
                 $body
             }
-            Sides::F64(left, right) => {
+            $crate::arrays::Sides::F64(left, right) => {
                 let ($left, $right) = (left.as_ref().map(rows).transpose()?, rows(right)?);
                 $body
             }

@@ -17,8 +17,9 @@ use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::MutexExt};
 use rayon::ThreadPool;
 
 use crate::{
-    arrays::{Distances, Indices, KeyArrays, Matrix, Sides, copied, joined, rows, with_sides},
-    binary::Bits,
+    arrays::{
+        AnyMetric, Distances, Indices, KeyArrays, bits, copied, joined, rows, sides, with_sides,
+    },
     run::{NumThreads, POLL, panicked, poll, pool, to_py, with_way_out},
 };
 
@@ -67,17 +68,11 @@ impl RadiusJoinBatches {
         batch_size: usize,
         num_threads: Option<NumThreads>,
     ) -> PyResult<Self> {
-        let metric = match metric.parse() {
-            Ok(metric) => {
-                bits(queries.as_ref(), &items)?;
-                RadiusMetric::OfBits(metric)
-            }
-            Err(_) => {
-                let distance = metric.parse().map_err(to_py)?;
-                sides(queries.as_ref(), &items)?;
-                RadiusMetric::OfVectors(distance)
-            }
-        };
+        let metric = metric.parse().map_err(to_py)?;
+        match metric {
+            AnyMetric::OfBits(_) => drop(bits(queries.as_ref(), &items)?),
+            AnyMetric::OfVectors(_) => drop(sides(queries.as_ref(), &items)?),
+        }
         let ctx = Arc::new(Context::new().map_err(to_py)?);
         let join = Join {
             radius,
@@ -158,24 +153,6 @@ fn end(work: Option<Work>, py: Python<'_>) -> PyResult<()> {
     })
 }
 
-/// What the thread borrows, as long as it works.
-fn sides<'py>(
-    queries: Option<&Bound<'py, PyAny>>,
-    items: &Bound<'py, PyAny>,
-) -> PyResult<Sides<'py>> {
-    let queries: Option<Matrix<'_>> = queries.map(|array| array.extract()).transpose()?;
-    Sides::new(queries, items.extract()?)
-}
-
-/// The same of packed bits.
-fn bits<'py>(
-    queries: Option<&Bound<'py, PyAny>>,
-    items: &Bound<'py, PyAny>,
-) -> PyResult<(Option<Bits<'py>>, Bits<'py>)> {
-    let queries = queries.map(|array| array.extract()).transpose()?;
-    Ok((queries, items.extract()?))
-}
-
 /// Copies of keys, of queries and of items.
 type OwnedKeys = (Option<Vec<u32>>, Vec<u32>);
 
@@ -188,16 +165,10 @@ fn as_keys((queries, items): &OwnedKeys) -> Keys<'_> {
     Keys::new(items).queries(queries.as_deref())
 }
 
-#[derive(Clone, Copy)]
-enum RadiusMetric {
-    OfVectors(Distance),
-    OfBits(BinaryMetric),
-}
-
 /// What there is to do.
 struct Join {
     radius: f64,
-    metric: RadiusMetric,
+    metric: AnyMetric<Distance>,
     batch_size: usize,
     within: Option<OwnedKeys>,
     apart: Option<OwnedKeys>,
@@ -215,12 +186,12 @@ impl Join {
                     items.into_bound(py),
                 );
                 match self.metric {
-                    RadiusMetric::OfVectors(distance) => {
+                    AnyMetric::OfVectors(distance) => {
                         with_sides!(&sides(queries.as_ref(), &items)?, |queries, items| {
                             py.detach(|| self.of_vectors(queries, items, distance, sender))
                         })
                     }
-                    RadiusMetric::OfBits(metric) => {
+                    AnyMetric::OfBits(metric) => {
                         let (queries, items) = bits(queries.as_ref(), &items)?;
                         let queries = queries.as_ref().map(rows).transpose()?;
                         let items = rows(&items)?;

@@ -2,7 +2,6 @@
 
 mod arrays;
 mod batches;
-mod binary;
 mod file_join;
 mod index;
 mod joins;
@@ -20,17 +19,14 @@ fn _lshjoin(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add_function(wrap_pyfunction!(cpu_features, m)?)?;
     m.add_function(wrap_pyfunction!(isa, m)?)?;
-    m.add_function(wrap_pyfunction!(binary::binary_knn_join, m)?)?;
-    m.add_function(wrap_pyfunction!(binary::binary_radius_join, m)?)?;
-    m.add_function(wrap_pyfunction!(binary::plan_binary_knn_join, m)?)?;
     m.add_function(wrap_pyfunction!(joins::knn_join, m)?)?;
+    m.add_function(wrap_pyfunction!(joins::plan_knn_join, m)?)?;
     m.add_function(wrap_pyfunction!(joins::radius_join, m)?)?;
     m.add_function(wrap_pyfunction!(minhash::token_indices, m)?)?;
     m.add_function(wrap_pyfunction!(plans::check_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::ivf_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::partition_plan, m)?)?;
     m.add_function(wrap_pyfunction!(plans::lsh_plan, m)?)?;
-    m.add_function(wrap_pyfunction!(plans::plan_knn_join, m)?)?;
     m.add_function(wrap_pyfunction!(plans::suggest, m)?)?;
     m.add_class::<batches::RadiusJoinBatches>()?;
     m.add_class::<file_join::FileJoin>()?;

@@ -1,15 +1,15 @@
 //! Plans, which are JSON on the Python side.
 
 use lshjoin::{
-    BucketedRandomProjection, CauchyProjection, IvfPlan, JoinPlan, KnnJoin, LshPlan, Metric,
-    NearRows, PartitionPlan, PredictedPlan,
+    BucketedRandomProjection, CauchyProjection, IvfPlan, JoinPlan, LshPlan, Metric, NearRows,
+    PartitionPlan, PredictedPlan,
 };
 use pyo3::{exceptions::PyValueError, prelude::*};
 use serde::Serialize;
 
 use crate::{
-    arrays::{KeyArrays, Matrix, Sides, keys, rows, with_rows, with_sides},
-    run::{KNN, NumThreads, Options, to_py},
+    arrays::{Matrix, rows, with_rows},
+    run::{NumThreads, Options, to_py},
 };
 
 pub(crate) fn parse(text: &str) -> PyResult<PredictedPlan> {
@@ -77,47 +77,6 @@ pub(crate) fn partition_plan(
 ) -> PyResult<String> {
     let plan = PartitionPlan::new(lists, probes).seed(seed);
     to_text(JoinPlan::Partitions(plan.until_recall(until_recall)))
-}
-
-/// What the planner chose, and what from.
-#[pyfunction]
-#[pyo3(signature = (
-    queries, items, k, *, metric, within=None, apart=None, recall, seed, num_threads=None,
-    on_progress=None,
-))]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the signature is Python's, by keyword"
-)]
-pub(crate) fn plan_knn_join(
-    py: Python<'_>,
-    queries: Option<Matrix<'_>>,
-    items: Matrix<'_>,
-    k: usize,
-    metric: &str,
-    within: Option<KeyArrays<'_>>,
-    apart: Option<KeyArrays<'_>>,
-    recall: f64,
-    seed: u64,
-    num_threads: Option<NumThreads>,
-    on_progress: Option<Py<PyAny>>,
-) -> PyResult<String> {
-    let metric: Metric = metric.parse().map_err(to_py)?;
-    let within = within.as_ref().map(keys).transpose()?;
-    let apart = apart.as_ref().map(keys).transpose()?;
-    let options = Options {
-        num_threads,
-        on_progress,
-        way_out: KNN,
-    };
-    let study = with_sides!(&Sides::new(queries, items)?, |queries, items| {
-        options.run(py, |ctx| {
-            let join = KnnJoin::new(items).queries(queries).k(k).metric(metric);
-            let join = join.within(within).apart(apart);
-            join.recall(recall).seed(seed).study(ctx)
-        })?
-    });
-    to_json(&study)
 }
 
 /// Numbers for a model of buckets that brings near rows together: the `num_neighbors` nearest of

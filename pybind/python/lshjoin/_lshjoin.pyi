@@ -1,8 +1,9 @@
 """The native engine. Private: use the functions and classes of ``lshjoin``.
 
-Every matrix is 2-D and C-contiguous, float16, float32 or float64, one vector a row. float16 is
-widened to float32. Long calls release the GIL, let Ctrl-C through, and call
-``on_progress(done, total)`` from the calling thread about ten times a second.
+Every matrix is 2-D and C-contiguous, one vector a row: of numbers or, for the metrics "hamming" and
+"jaccard", of packed bits, eight a byte (uint8, distances are float32 then). Long calls release the
+GIL, let Ctrl-C through, and call ``on_progress(done, total)`` from the calling thread about ten
+times a second.
 """
 
 from collections.abc import Callable
@@ -184,22 +185,6 @@ def knn_join(
     """Distances and rows of items, (n, k), nearest first (ties by row), padded with inf and -1; the
     plan, which is that of plan_knn_join where none is given, and the report, as JSON."""
 
-def binary_knn_join(
-    queries: Bits | None,
-    items: Bits,
-    k: int,
-    *,
-    metric: str,  # "hamming" or "jaccard"
-    within: Keys = None,
-    apart: Keys = None,
-    plan: str | None = None,  # exact, or by lists without rounds
-    recall: float = 0.95,
-    seed: int = 0,
-    num_threads: int | None = None,
-    on_progress: Progress = None,
-) -> tuple[Floats, NDArray[np.int64], str, str]:
-    """As knn_join, of packed bits; distances are float32."""
-
 def plan_knn_join(
     queries: Matrix | None,
     items: Matrix,
@@ -214,21 +199,6 @@ def plan_knn_join(
     on_progress: Progress = None,
 ) -> str:
     """What was chosen ("chosen", a plan) and what from, as JSON."""
-
-def plan_binary_knn_join(
-    queries: Bits | None,
-    items: Bits,
-    k: int,
-    *,
-    metric: str,  # "hamming" or "jaccard"
-    within: Keys = None,
-    apart: Keys = None,
-    recall: float,
-    seed: int,  # 64 bits
-    num_threads: int | None = None,
-    on_progress: Progress = None,
-) -> str:
-    """As plan_knn_join, of packed bits."""
 
 def ivf_plan(
     *,
@@ -285,22 +255,8 @@ def radius_join(
 ) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64]]:
     """lims (n + 1), distances, rows of items: neighbours of query i are at lims[i]:lims[i + 1]."""
 
-def binary_radius_join(
-    queries: Bits | None,
-    items: Bits,
-    radius: float,
-    *,
-    metric: str,  # "hamming" or "jaccard"
-    within: Keys = None,
-    apart: Keys = None,
-    num_threads: int | None = None,
-    on_progress: Progress = None,
-) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64]]:
-    """As radius_join, of packed bits; distances are float32."""
-
 class RadiusJoinBatches:
-    """The pairs of radius_join, or of binary_radius_join by a metric of packed bits, in batches,
-    made by threads of its own from the start on.
+    """The pairs of radius_join in batches, made by threads of its own from the start on.
 
     close() has to be called before the interpreter ends.
     """

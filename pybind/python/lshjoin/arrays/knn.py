@@ -12,14 +12,7 @@ from lshjoin import engine
 from lshjoin.arrays.exclude import excluded, nearest_but
 from lshjoin.arrays.ids import side_ids
 from lshjoin.arrays.neighbors import BinaryMetric, Edges, JoinedRows, NearestMetric, Neighbors
-from lshjoin.arrays.sides import (
-    NO_KEYS,
-    SideKeys,
-    are_bits,
-    keys_of_rows,
-    side_keys,
-    sides,
-)
+from lshjoin.arrays.sides import NO_KEYS, SideKeys, keys_of_rows, side_keys, sides
 from lshjoin.base.checks import to_float, to_k, to_natural
 from lshjoin.base.keys import RowKeys
 from lshjoin.base.plan import JoinPlan
@@ -149,7 +142,6 @@ def knn_join(
     """
     k = to_k(k)
     query_rows, item_rows = sides(queries, items, metric)
-    join: Any = engine.binary_knn_join if are_bits(metric) else engine.knn_join
     query_count = None if query_rows is None else len(query_rows)
     of_queries, of_items = side_ids(query_ids, ids, query_count, len(item_rows))
     joined = JoinedRows(len(item_rows), query_rows is None, metric, of_queries, of_items)
@@ -161,7 +153,7 @@ def knn_join(
         raise TypeError("pass either a plan or recall and seed: a plan has its own")
     columns = min(k, max(len(item_rows), 1))
     with reporter(progress, "knn_join") as on_progress:
-        distances, indices, planned, report = join(
+        distances, indices, planned, report = engine.knn_join(
             query_rows,
             item_rows,
             columns,
@@ -179,7 +171,7 @@ def knn_join(
 
         def find(rows: NDArray[np.int64], k: int) -> tuple[Floats, NDArray[np.int64]]:
             some = (item_rows if query_rows is None else query_rows)[rows]
-            distances, indices, *_ = join(
+            distances, indices, *_ = engine.knn_join(
                 some,
                 item_rows,
                 k,
@@ -274,9 +266,8 @@ def study(
     progress: Progress,
 ) -> tuple[JoinPlan, dict[str, Any]]:
     """What the planner chose, and what from."""
-    plan: Any = engine.plan_binary_knn_join if are_bits(metric) else engine.plan_knn_join
     with reporter(progress, "plan_knn_join") as on_progress:
-        text = plan(
+        text = engine.plan_knn_join(
             query_rows,
             item_rows,
             min(k, max(len(item_rows), 1)),

@@ -24,7 +24,7 @@ from lshjoin.arrays.neighbors import (
     RadiusNeighbors,
 )
 from lshjoin.arrays.radii import Radii, Radius
-from lshjoin.arrays.sides import are_bits, side_keys, sides
+from lshjoin.arrays.sides import side_keys, sides
 from lshjoin.base.checks import short, to_k
 from lshjoin.base.keys import RowKeys
 from lshjoin.base.progress import OnProgress, Progress, reporter
@@ -137,8 +137,7 @@ def radius_join(
     common: Any = {"metric": metric, **keys, "num_threads": num_threads}
     with reporter(progress, "radius_join") as on_progress:
         if radii.of_query is None:
-            join: Any = engine.binary_radius_join if are_bits(metric) else engine.radius_join
-            lims, distances, rows = join(
+            lims, distances, rows = engine.radius_join(
                 query_rows, item_rows, radii.largest, **common, on_progress=on_progress
             )
         else:
