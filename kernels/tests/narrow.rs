@@ -7,8 +7,8 @@
 use half::{bf16, f16};
 use lshjoin_kernels::{
     BoundedRows, Bucketing, CommonScale, HashFunctions, Isa, KernelError, Measure, Narrow,
-    OwnedRows, Quantised, Rows, centre_of, check_finite, cosine_distances, distances_of, dot_products,
-    euclidean_distances, exact_dot_products, norms, pairs_within,
+    OwnedRows, Quantised, Rows, centre_of, check_finite, cosine_distances, distances_of,
+    dot_products, euclidean_distances, exact_dot_products, norms, pairs_within,
 };
 
 const MEASURES: [Measure; 3] = [Measure::SquaredEuclidean, Measure::Manhattan, Measure::Dot];

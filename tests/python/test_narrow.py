@@ -4,6 +4,7 @@ import ml_dtypes
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 from lshjoin import (

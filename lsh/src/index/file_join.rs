@@ -387,7 +387,10 @@ mod tests {
     fn narrow_values_take_as_little_as_they_lie_in() {
         let (told, single) = (JOIN.width(1).in_memory(), JOIN.in_memory());
         assert_eq!(4 * told.vectors, single.vectors);
-        assert_eq!((told.codes, told.neighbours), (single.codes, single.neighbours));
+        assert_eq!(
+            (told.codes, told.neighbours),
+            (single.codes, single.neighbours)
+        );
     }
 
     #[test]
