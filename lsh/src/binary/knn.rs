@@ -152,7 +152,7 @@ fn by_lists<'a>(
         JoinPlan::Ivf(plan) if plan.rounds == 0 => plan,
         _ => {
             let must_be = "exact, or by lists without rounds, for packed bits";
-            return Err(Error::parameter("plan", must_be, "another"));
+            return Err(Error::parameter("plan", must_be, format!("{plan:?}")));
         }
     };
     let rows = sides.items.len().min(sides.left().len());

@@ -367,7 +367,7 @@ class Index:
             if self.metric == "inner_product":
                 raise ValueError("metric must be a distance, which inner_product is not: use knn")
             options: Any = {"num_threads": num_threads, "progress": progress}
-            k = min(to_k(max_neighbors), max(len(self), 1))
+            k = min(to_k(max_neighbors, "max_neighbors"), max(len(self), 1))
             nearest = self.knn(rows, k, exclude=exclude, plan=JoinPlan.exact(), **options)
             return within_radii(nearest, radii)
         known = None if exclude is None else excluded_ids(exclude, len(rows))
@@ -716,7 +716,8 @@ class Index:
         bits = packed_bits(array, name, width)
         if bits.shape[1] != width:
             raise ValueError(
-                f"{name} have {bits.shape[1]} bytes a row, but the index has {width} ({self.dim} bits)"
+                f"{name} have {bits.shape[1]} bytes a row, but the index has {width} "
+                f"({self.dim} bits)"
             )
         return bits
 

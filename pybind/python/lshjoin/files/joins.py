@@ -321,7 +321,7 @@ def radius_join_files(
     excluded = None if known is None else known.excluded(sides)
     place = result_place(out, filesystem)
     layout = to_layout(place, format, nested, max_rows_per_file)
-    nearest = None if max_neighbors is None else to_k(max_neighbors)
+    nearest = None if max_neighbors is None else to_k(max_neighbors, "max_neighbors")
     work = {"command": "radius", "radius": radius, "k": nearest, "metric": metric, **sides.work()}
     work["exclude"] = known and known.digest
 
