@@ -63,6 +63,7 @@ pub use rows::{
     finite::{check_finite, check_within},
     matrix::Rows,
     narrow::Narrow,
+    owned::OwnedRows,
     scalar::Scalar,
 };
 pub use selection::{

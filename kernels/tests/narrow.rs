@@ -7,8 +7,8 @@
 use half::{bf16, f16};
 use lshjoin_kernels::{
     BoundedRows, Bucketing, CommonScale, HashFunctions, Isa, KernelError, Measure, Narrow,
-    Quantised, Rows, centre_of, check_finite, cosine_distances, distances_of, dot_products,
-    euclidean_distances, exact_dot_products, norms, pairs_within,
+    OwnedRows, Quantised, Rows, centre_of, check_finite, cosine_distances, distances_of,
+    dot_products, euclidean_distances, exact_dot_products, norms, pairs_within,
 };
 
 const MEASURES: [Measure; 3] = [Measure::SquaredEuclidean, Measure::Manhattan, Measure::Dot];
@@ -47,6 +47,10 @@ fn rows_are_those_that_were_given() {
             narrow.gather(&[9, 0]).unwrap(),
             wide.gather(&[9, 0]).unwrap()
         );
+        let copies = OwnedRows::of(narrow, &[9, 0, 9]).unwrap();
+        let copies = copies.rows().unwrap();
+        assert_eq!(copies.are_integers(), narrow.are_integers());
+        assert_eq!(*copies.values().unwrap(), wide.gather(&[9, 0, 9]).unwrap());
         let mut room = Vec::new();
         for row in 0..narrow.len() {
             assert_eq!(narrow.row_in(row, &mut room), &*wide.row(row));

@@ -6,7 +6,9 @@ pub(crate) mod added;
 pub(crate) mod added_lists;
 pub(crate) mod apart;
 pub(crate) mod as_plan;
+pub(crate) mod binary;
 pub(crate) mod builder;
+pub(crate) mod changes;
 pub(crate) mod checkpoint;
 pub(crate) mod deletions;
 pub(crate) mod file_join;
@@ -29,20 +31,16 @@ use crate::{
         ROW_NUMBERS,
         check::{check_dimension, check_recall},
         context::Context,
-        error::{Error, Result},
+        error::Result,
         magnitude,
         metric::Metric,
         plan::{JoinPlan, PartitionPlan},
     },
     index::{
-        added::Added,
-        builder::IndexBuilder,
-        deletions::DeletionBitmap,
-        ids::{ById, check_count, check_unique},
-        keys::KeysApart,
+        builder::IndexBuilder, changes::Changes, ids::check_count, keys::KeysApart,
         segment::Segment,
     },
-    storage::{directory::Directory, layout::ARRAYS, writer::ArrayWriter},
+    storage::{array::Array, directory::Directory, layout::ARRAYS, manifest::IndexMetadata},
 };
 
 /// Up to so many pairs of a query and an item, a search compares them all.
@@ -78,8 +76,7 @@ pub(crate) const REWRITTEN: usize = 1 << 16;
 #[derive(Clone, Debug)]
 pub struct Index {
     pub(crate) segment: Arc<Segment>,
-    pub(crate) removed: Arc<DeletionBitmap>,
-    pub(crate) added: Arc<Added>,
+    pub(crate) changes: Changes<f32>,
     /// By which rows are kept apart, where they are.
     pub(crate) apart: Option<KeysApart>,
 }
@@ -104,11 +101,9 @@ pub struct IndexInfo {
 
 impl Index {
     pub(crate) fn of(segment: Segment) -> Self {
-        let added = Added::new(segment.dim);
         Self {
+            changes: Changes::none(segment.dim),
             segment: segment.into(),
-            removed: Arc::default(),
-            added: added.into(),
             apart: None,
         }
     }
@@ -162,7 +157,7 @@ impl Index {
         if !self.is_changed() {
             return self.copy(path, ctx);
         }
-        let (segment, added) = (&self.segment, &self.added);
+        let (segment, changes) = (&self.segment, &self.changes);
         let mut plan = segment.plan;
         if plan == builder::default_plan(segment.len(), plan.seed) {
             plan = builder::default_plan(self.len(), plan.seed);
@@ -177,13 +172,13 @@ impl Index {
                 let range = start..segment.len().min(start + REWRITTEN);
                 rows.check(range.start * width * 4..range.end * width * 4)?;
                 let all: Rows<'_, f32> = Rows::new(rows.values(), width)?;
-                let kept = range.filter(|&row| !self.removed.contains(row));
+                let kept = range.filter(|&row| !changes.removed.contains(row));
                 let kept = memory::collect(kept, ROW_NUMBERS)?;
                 let values = as_given(all, kept.iter().copied(), dim)?;
                 let ids = memory::collect(kept.iter().map(|&row| ids[row]), ROW_NUMBERS)?;
                 builder.push(Rows::new(&values, dim)?, &ids, ctx)?;
             }
-            let (ids, values) = added.rows()?;
+            let (ids, values) = changes.added.rows()?;
             builder.push(Rows::new(&values, dim)?, &ids, ctx)?;
         }
         builder.finish(ctx)?;
@@ -194,21 +189,8 @@ impl Index {
     fn copy(&self, path: &Path, ctx: &Context) -> Result<()> {
         let segment = &self.segment;
         segment.check_all(ctx)?;
-        let mut directory = Directory::create(path)?;
-        directory.begin()?;
-        let written = ARRAYS.iter().map(|&name| {
-            let array = segment.array(name);
-            let mut writer: ArrayWriter = directory.writer(name, array.shape().clone())?;
-            for (index, part) in array.data().chunks(COPIED).enumerate() {
-                ctx.check()?;
-                writer.write(index * COPIED, part)?;
-            }
-            Ok(writer.finish(ctx)?.1)
-        });
-        let written = written.collect::<Result<Vec<_>>>()?;
-        let files = written.into_iter().flatten().collect();
-        directory.commit(segment.metadata(), files)?;
-        Ok(())
+        let arrays = ARRAYS.map(|name| (name, segment.array(name)));
+        copy(&arrays, segment.metadata(), path, ctx)
     }
 
     /// Checks every byte, and that what was learnt from rows was learnt from these: an index of
@@ -223,7 +205,7 @@ impl Index {
 
     /// Number of items.
     pub fn len(&self) -> usize {
-        self.segment.len() - self.removed.len() + self.added.len()
+        self.changes.items(self.segment.len())
     }
 
     /// Whether there is no item.
@@ -235,8 +217,8 @@ impl Index {
     pub fn info(&self) -> IndexInfo {
         IndexInfo {
             items: self.segment.len(),
-            removed: self.removed.len(),
-            added: self.added.len(),
+            removed: self.changes.removed.len(),
+            added: self.changes.added.len(),
             dim: self.segment.dim,
             metric: self.segment.metric,
             plan: self.segment.plan,
@@ -245,7 +227,7 @@ impl Index {
 
     /// Whether anything was added or removed since the index was built or opened.
     pub(crate) fn is_changed(&self) -> bool {
-        self.removed.len() + self.added.len() > 0
+        self.changes.are_some()
     }
 
     /// Adds items: a few are compared with every query, more go to their lists with the next search.
@@ -257,23 +239,9 @@ impl Index {
         check_dimension("items", items, self.segment.dim)?;
         check_count(ids, items)?;
         magnitude::check("items", items, self.segment.metric, ctx)?;
-        check_unique(ids)?;
         let by_id = self.segment.by_id(ctx)?;
-        for &id in ids {
-            if self.locate(id, by_id).is_some() {
-                return Err(Error::Id {
-                    id,
-                    problem: "is in the index already; remove it first to replace its item",
-                });
-            }
-        }
-        self.added.check_room(items.len())?;
-        ctx.check()?; // From here on nothing can fail.
-        let added = Arc::make_mut(&mut self.added);
-        for (row, &id) in ids.iter().enumerate() {
-            added.insert(id, &items.row(row));
-        }
-        Ok(())
+        self.changes
+            .add(ids, |row| items.row(row), |id| by_id.row(id), ctx)
     }
 
     /// Removes the items of these ids.
@@ -281,42 +249,8 @@ impl Index {
     /// # Errors
     /// When an id is not there or comes twice. Nothing is removed then.
     pub fn remove(&mut self, ids: &[i64], ctx: &Context) -> Result<()> {
-        check_unique(ids)?;
         let by_id = self.segment.by_id(ctx)?;
-        let mut rows = Vec::new();
-        for &id in ids {
-            match self.locate(id, by_id) {
-                Some(Location::Segment(row)) => memory::push(&mut rows, row, ROW_NUMBERS)?,
-                Some(Location::Added) => {}
-                None => {
-                    return Err(Error::Id {
-                        id,
-                        problem: "is not in the index",
-                    });
-                }
-            }
-        }
-        if rows.len() < ids.len() {
-            self.added.check_room(0)?;
-        }
-        ctx.check()?; // From here on nothing can fail.
-        if rows.len() < ids.len() {
-            let added = Arc::make_mut(&mut self.added);
-            ids.iter().for_each(|id| added.remove(*id));
-        }
-        if !rows.is_empty() {
-            let removed = Arc::make_mut(&mut self.removed);
-            rows.into_iter().for_each(|row| removed.insert(row));
-        }
-        Ok(())
-    }
-
-    fn locate(&self, id: i64, by_id: ById<'_>) -> Option<Location> {
-        if self.added.contains(id) {
-            return Some(Location::Added);
-        }
-        let row = by_id.row(id).filter(|&row| !self.removed.contains(row));
-        row.map(Location::Segment)
+        self.changes.remove(ids, |id| by_id.row(id), ctx)
     }
 
     /// The plan of a search for `recall` of the neighbours of so many queries.
@@ -343,10 +277,30 @@ impl IndexBuilder {
     }
 }
 
-/// Where an item is.
-enum Location {
-    Segment(usize),
-    Added,
+/// Makes an index of copies of arrays, which were checked, in a directory.
+///
+/// # Errors
+/// When the directory holds anything but an index or can't be written to, or the run is cancelled.
+pub(crate) fn copy(
+    arrays: &[(&'static str, &Array)],
+    metadata: IndexMetadata,
+    path: &Path,
+    ctx: &Context,
+) -> Result<()> {
+    let mut directory = Directory::create(path)?;
+    directory.begin()?;
+    let written = arrays.iter().map(|&(name, array)| {
+        let mut writer = directory.writer(name, array.shape().clone())?;
+        for (index, part) in array.data().chunks(COPIED).enumerate() {
+            ctx.check()?;
+            writer.write(index * COPIED, part)?;
+        }
+        Ok(writer.finish(ctx)?.1)
+    });
+    let written = written.collect::<Result<Vec<_>>>()?;
+    let files = written.into_iter().flatten().collect();
+    directory.commit(metadata, files)?;
+    Ok(())
 }
 
 /// Copies of stored rows as they were given: without the value more that they have for inner

@@ -7,7 +7,7 @@
 //! two arrays, or one with itself, by inverted lists over a coarse quantiser, 8-bit codes, and
 //! exact distances at the end. [`RadiusJoin`] compares all pairs, by codes first. [`BinaryKnnJoin`] and
 //! [`BinaryRadiusJoin`] are the same for packed bits. [`Index`] keeps
-//! items ready, in memory or on disk.
+//! items ready, in memory or on disk, and [`BinaryIndex`] those of packed bits.
 //!
 //! Work is spread over the rayon pool that a call is made in. A [`Context`] tells how far it is,
 //! cancels it and has its report.
@@ -53,6 +53,7 @@ pub use base::metric::{Distance, Metric};
 pub use base::plan::{IvfPlan, JoinPlan, LshPlan, PartitionPlan};
 pub use base::report::{Estimate, Report};
 pub use binary::metric::BinaryMetric;
+pub use index::binary::{BinaryIndex, BinaryIndexInfo};
 pub use index::builder::IndexBuilder;
 pub use index::file_join::{FileJoin, InMemory, OutOfCore};
 pub use index::{Index, IndexInfo};

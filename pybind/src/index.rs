@@ -5,21 +5,22 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use lshjoin::{JoinPlan, Metric, PartitionPlan};
+use lshjoin::{BinaryMetric, JoinPlan, Metric, PartitionPlan};
 use numpy::{IntoPyArray, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::{
-    exceptions::{PyRuntimeError, PyValueError},
+    exceptions::{PyRuntimeError, PyTypeError, PyValueError},
     prelude::*,
     types::PyDict,
 };
 
 use crate::{
     arrays::{Distances, Indices, KeyArrays, keys, neighbors, rows},
+    binary::Bits,
     plans::{parse, to_json, to_text},
     run::{NumThreads, Options, to_py},
 };
 
-type Items<'py> = PyReadonlyArray2<'py, f32>;
+type Vectors<'py> = PyReadonlyArray2<'py, f32>;
 type Ids<'py> = PyReadonlyArray1<'py, i64>;
 /// Distances and ids, and the report.
 type Nearest<'py> = (Distances<'py>, Bound<'py, PyArray2<i64>>, String);
@@ -33,25 +34,91 @@ const RADIUS: &str = "pass fewer queries at a time, or a smaller radius";
 
 /// Items made ready for joins to come.
 #[pyclass(frozen, module = "lshjoin._lshjoin")]
-pub(crate) struct Index {
-    /// Held for as long as it takes to look or to change, never while a join runs.
-    index: Mutex<lshjoin::Index>,
+pub(crate) struct Index(Kept);
+
+/// An index, by what it is of. It is locked for as long as it takes to look or to change, never while a
+/// join runs.
+enum Kept {
+    Vectors(Mutex<lshjoin::Index>),
+    Bits(Mutex<lshjoin::BinaryIndex>),
+}
+
+/// Items or queries, as they come from Python.
+#[derive(FromPyObject)]
+enum Items<'py> {
+    Vectors(Vectors<'py>),
+    Bits(Bits<'py>),
+}
+
+/// Runs a body for an index, whatever it is of.
+macro_rules! with_index {
+    ($kept:expr, |$index:ident| $body:expr) => {
+        match $kept {
+            Kept::Vectors($index) => $body,
+            Kept::Bits($index) => $body,
+        }
+    };
+}
+
+/// The same for an index and rows of what it is of.
+macro_rules! with_index_and_rows {
+    ($kept:expr, $items:expr, |$index:ident, $rows:ident| $body:expr) => {
+        match ($kept, $items) {
+            (Kept::Vectors($index), Items::Vectors(array)) => {
+                let $rows = rows(array)?;
+                $body
+            }
+            (Kept::Bits($index), Items::Bits(array)) => {
+                let $rows = rows(array)?;
+                $body
+            }
+            (Kept::Vectors(_), Items::Bits(_)) => Err(of_another("float32")),
+            (Kept::Bits(_), Items::Vectors(_)) => Err(of_another("packed bits, uint8")),
+        }
+    };
+}
+
+fn of_another(kind: &str) -> PyErr {
+    PyTypeError::new_err(format!("the index is of {kind}, and so have rows to be"))
 }
 
 impl Index {
     fn of(index: lshjoin::Index) -> Self {
-        Self {
-            index: Mutex::new(index),
-        }
+        Self(Kept::Vectors(index.into()))
     }
 
-    /// The index as it is now.
-    fn now(&self, py: Python<'_>) -> lshjoin::Index {
-        py.detach(|| {
-            let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-            index.clone()
-        })
+    fn of_bits(index: lshjoin::BinaryIndex) -> Self {
+        Self(Kept::Bits(index.into()))
     }
+
+    /// The index of vectors as it is now.
+    fn of_vectors(&self, py: Python<'_>) -> PyResult<lshjoin::Index> {
+        match &self.0 {
+            Kept::Vectors(index) => Ok(now(py, index)),
+            Kept::Bits(_) => Err(PyTypeError::new_err(
+                "an index of packed bits has no chunks: join its rows by knn_join or radius_join",
+            )),
+        }
+    }
+}
+
+/// An index as it is now.
+fn now<I: Clone + Send>(py: Python<'_>, index: &Mutex<I>) -> I {
+    py.detach(|| {
+        let index = index.lock().unwrap_or_else(PoisonError::into_inner);
+        index.clone()
+    })
+}
+
+fn change<I: Send>(
+    py: Python<'_>,
+    index: &Mutex<I>,
+    change: impl FnOnce(&mut I, &lshjoin::Context) -> lshjoin::Result<()> + Send,
+) -> PyResult<()> {
+    options(None, None, BUILD).run(py, |ctx| {
+        let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut index, ctx)
+    })
 }
 
 fn partitions_of(plan: Option<&str>) -> PyResult<Option<PartitionPlan>> {
@@ -74,9 +141,30 @@ impl Index {
         mmap: bool,
         num_threads: Option<NumThreads>,
     ) -> PyResult<Self> {
-        let index = options(num_threads, None, LOAD)
-            .run(py, |ctx| lshjoin::Index::open(&path, mmap, ctx))?;
-        Ok(Self::of(index))
+        options(num_threads, None, LOAD).run(py, |ctx| {
+            Ok(match lshjoin::BinaryIndex::is_saved_in(&path)? {
+                true => Self::of_bits(lshjoin::BinaryIndex::open(&path, mmap, ctx)?),
+                false => Self::of(lshjoin::Index::open(&path, mmap, ctx)?),
+            })
+        })
+    }
+
+    /// Of packed bits, in memory.
+    #[staticmethod]
+    #[pyo3(signature = (items, ids, *, metric, num_threads=None))]
+    fn build_bits(
+        py: Python<'_>,
+        items: Bits<'_>,
+        ids: Ids<'_>,
+        metric: &str,
+        num_threads: Option<NumThreads>,
+    ) -> PyResult<Self> {
+        let metric: BinaryMetric = metric.parse().map_err(to_py)?;
+        let (items, ids) = (rows(&items)?, ids.as_slice()?);
+        options(num_threads, None, BUILD).run(py, |ctx| {
+            let index = lshjoin::BinaryIndex::build(items, ids, metric, ctx)?;
+            Ok(Self::of_bits(index))
+        })
     }
 
     #[pyo3(signature = (path, *, num_threads=None, on_progress=None))]
@@ -87,8 +175,11 @@ impl Index {
         num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<()> {
-        let index = self.now(py);
-        options(num_threads, on_progress, BUILD).run(py, |ctx| index.save(&path, ctx))
+        let options = options(num_threads, on_progress, BUILD);
+        with_index!(&self.0, |index| {
+            let index = now(py, index);
+            options.run(py, |ctx| index.save(&path, ctx))
+        })
     }
 
     #[pyo3(signature = (*, num_threads=None, on_progress=None))]
@@ -98,47 +189,61 @@ impl Index {
         num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<()> {
-        let index = self.now(py);
-        options(num_threads, on_progress, LOAD).run(py, |ctx| index.verify(ctx))
+        let options = options(num_threads, on_progress, LOAD);
+        with_index!(&self.0, |index| {
+            let index = now(py, index);
+            options.run(py, |ctx| index.verify(ctx))
+        })
     }
 
     fn __len__(&self, py: Python<'_>) -> usize {
-        self.now(py).len()
+        with_index!(&self.0, |index| now(py, index).len())
     }
 
     /// What is known of it, by name.
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let info = self.now(py).info();
         let told = PyDict::new(py);
-        told.set_item("items", info.items)?;
-        told.set_item("removed", info.removed)?;
-        told.set_item("added", info.added)?;
-        told.set_item("dim", info.dim)?;
-        told.set_item("metric", info.metric.name())?;
-        told.set_item("plan", to_text(JoinPlan::Partitions(info.plan))?)?;
+        let plan = match &self.0 {
+            Kept::Vectors(index) => JoinPlan::Partitions(now(py, index).info().plan),
+            Kept::Bits(_) => JoinPlan::Exact,
+        };
+        told.set_item("plan", to_text(plan)?)?;
+        with_index!(&self.0, |index| {
+            let info = now(py, index).info();
+            told.set_item("items", info.items)?;
+            told.set_item("removed", info.removed)?;
+            told.set_item("added", info.added)?;
+            told.set_item("dim", info.dim)?;
+            told.set_item("metric", info.metric.name())?;
+        });
         Ok(told)
     }
 
     fn add(&self, py: Python<'_>, items: Items<'_>, ids: Ids<'_>) -> PyResult<()> {
-        let (items, ids) = (rows(&items)?, ids.as_slice()?);
-        self.change(py, |index, ctx| index.add(items, ids, ctx))
+        let ids = ids.as_slice()?;
+        with_index_and_rows!(&self.0, &items, |index, items| {
+            change(py, index, |index, ctx| index.add(items, ids, ctx))
+        })
     }
 
     fn remove(&self, py: Python<'_>, ids: Ids<'_>) -> PyResult<()> {
         let ids = ids.as_slice()?;
-        self.change(py, |index, ctx| index.remove(ids, ctx))
+        with_index!(&self.0, |index| {
+            change(py, index, |index, ctx| index.remove(ids, ctx))
+        })
     }
 
     /// The same items for a search in which rows of equal keys are not each other's neighbours.
     fn kept_apart(&self, py: Python<'_>, apart: KeyArrays<'_>) -> PyResult<Self> {
-        let (index, apart) = (self.now(py), keys(&apart)?);
+        let (index, apart) = (self.of_vectors(py)?, keys(&apart)?);
         let kept = options(None, None, QUERIES).run(py, |ctx| index.kept_apart(apart, ctx))?;
         Ok(Self::of(kept))
     }
 
     /// The plan for a recall, with what is not fixed left open.
     fn plan(&self, py: Python<'_>, recall: f64, queries: usize) -> PyResult<String> {
-        to_text(self.now(py).plan(recall, queries).map_err(to_py)?)
+        let plan = with_index!(&self.0, |index| now(py, index).plan(recall, queries));
+        to_text(plan.map_err(to_py)?)
     }
 
     #[pyo3(signature = (queries, count, k, plan, *, num_threads=None, on_progress=None))]
@@ -149,14 +254,14 @@ impl Index {
     fn fixed_plan(
         &self,
         py: Python<'_>,
-        queries: Option<Items<'_>>,
+        queries: Option<Vectors<'_>>,
         count: usize,
         k: usize,
         plan: &str,
         num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<String> {
-        let (index, plan) = (self.now(py), parse(plan)?.plan);
+        let (index, plan) = (self.of_vectors(py)?, parse(plan)?.plan);
         let queries = queries.as_ref().map(rows).transpose()?;
         let queries = queries.map(|queries| (queries, count));
         let plan = options(num_threads, on_progress, QUERIES)
@@ -174,10 +279,14 @@ impl Index {
         num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Nearest<'py>> {
-        let (index, plan, queries) = (self.now(py), parse(plan)?.plan, rows(&queries)?);
-        let (found, report) = options(num_threads, on_progress, QUERIES).run(py, |ctx| {
-            let found = index.knn(queries, k, &plan, ctx)?;
-            Ok((found, ctx.report()))
+        let plan = parse(plan)?.plan;
+        let options = options(num_threads, on_progress, QUERIES);
+        let (found, report) = with_index_and_rows!(&self.0, &queries, |index, queries| {
+            let index = now(py, index);
+            options.run(py, |ctx| {
+                let found = index.knn(queries, k, &plan, ctx)?;
+                Ok((found, ctx.report()))
+            })
         })?;
         nearest(py, found, &report)
     }
@@ -191,9 +300,11 @@ impl Index {
         num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Within<'py>> {
-        let (index, queries) = (self.now(py), rows(&queries)?);
-        let found = options(num_threads, on_progress, RADIUS)
-            .run(py, |ctx| index.radius(queries, radius, ctx))?;
+        let options = options(num_threads, on_progress, RADIUS);
+        let found = with_index_and_rows!(&self.0, &queries, |index, queries| {
+            let index = now(py, index);
+            options.run(py, |ctx| index.radius(queries, radius, ctx))
+        })?;
         Ok(within(py, found))
     }
 
@@ -212,7 +323,7 @@ impl Index {
         num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<(Indices<'py>, Nearest<'py>)> {
-        let (index, plan) = (self.now(py), parse(plan)?.plan);
+        let (index, plan) = (self.of_vectors(py)?, parse(plan)?.plan);
         let (ids, found, report) = options(num_threads, on_progress, QUERIES).run(py, |ctx| {
             let (ids, found) = index.knn_of_chunk(start..stop, k, &plan, ctx)?;
             Ok((ids, found, ctx.report()))
@@ -230,23 +341,10 @@ impl Index {
         num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<(Indices<'py>, Within<'py>)> {
-        let index = self.now(py);
+        let index = self.of_vectors(py)?;
         let (ids, found) = options(num_threads, on_progress, RADIUS)
             .run(py, |ctx| index.radius_of_chunk(start..stop, radius, ctx))?;
         Ok((ids.into_pyarray(py), within(py, found)))
-    }
-}
-
-impl Index {
-    fn change(
-        &self,
-        py: Python<'_>,
-        change: impl FnOnce(&mut lshjoin::Index, &lshjoin::Context) -> lshjoin::Result<()> + Send,
-    ) -> PyResult<()> {
-        options(None, None, BUILD).run(py, |ctx| {
-            let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-            change(&mut index, ctx)
-        })
     }
 }
 
@@ -333,7 +431,7 @@ impl IndexBuilder {
     fn push(
         &self,
         py: Python<'_>,
-        items: Items<'_>,
+        items: Vectors<'_>,
         ids: Ids<'_>,
         num_threads: Option<NumThreads>,
         on_progress: Option<Py<PyAny>>,

@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from frames import Stream, arrow_vectors, rows_of
 from lshjoin import (
+    Index,
     JoinPlan,
     RowError,
+    build_index,
     command_line,
     dedup,
     dedup_files,
@@ -21,6 +23,7 @@ from lshjoin import (
     knn_join_files,
     plan_knn_join,
     plan_knn_join_files,
+    query_index,
     radius_join,
     radius_join_batches,
     radius_join_files,
@@ -145,8 +148,6 @@ def test_what_are_no_packed_bits_is_refused() -> None:
         plan_knn_join(packed.astype(np.float32), metric="jaccard")
     with pytest.raises(ValueError, match="nothing is predicted"):
         lshjoin.plot_plan(packed, metric="jaccard")
-    with pytest.raises(ValueError, match="metric must be"):
-        lshjoin.Index.build(packed, metric="hamming")
     for radius in (-1, np.nan):
         with pytest.raises(ValueError, match="radius"):
             radius_join(packed, radius=radius, metric="hamming")
@@ -438,5 +439,138 @@ def test_the_command_line_takes_metrics_of_bits(stored: tuple, capsys) -> None:
     ):
         assert command_line.run(command.split()) == 0
         json.loads(capsys.readouterr().out)
-    build = "index build items.parquet --column code --metric hamming --out a.index"
-    assert command_line.run(build.split()) == command_line.USAGE
+    for command in (
+        "index build items.parquet --column code --metric hamming --out a.index --json",
+        "index query a.index queries.parquet --column bytes -k 2 --out d.parquet --json",
+        "index info a.index --json",
+        "index verify a.index",
+    ):
+        assert command_line.run(command.split()) == 0
+        capsys.readouterr()
+    np.testing.assert_array_equal(
+        pq.read_table("d.parquet")["item"],
+        knn_join(*stored, 2, metric="hamming").indices.ravel(),
+    )
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_an_index_finds_what_joins_do(metric: str, tmp_path) -> None:
+    items, queries = (np.packbits(bits(rows, 70, rows), axis=1) for rows in (300, 40))
+    ids = np.random.default_rng(0).permutation(300) * 3 - 100
+    order = np.argsort(ids)  # in which ties are by id
+    radius = {"hamming": 9.0, "jaccard": 0.2}[metric]
+    index = Index.build(items[:200], ids=ids[:200], metric=metric)
+    index.add(items[200:], ids[200:])
+    index.remove(ids[::9])
+    kept = order[order % 9 > 0]
+    there = {"ids": ids[kept], "metric": metric}
+    near = knn_join(queries, items[kept], 5, **there)
+    within = radius_join(queries, items[kept], radius, **there)
+    index.save(tmp_path / "index")
+    opened = Index.load(tmp_path / "index")
+    for one in (index, opened, pickle.loads(pickle.dumps(index))):
+        assert (len(one), one.dim, one.metric) == (len(kept), 72, metric)
+        assert repr(one) == f"<lshjoin.Index: {len(kept)} items, 72 dimensions, {metric}>"
+        found = one.knn(queries, 5)
+        assert (found.plan, found.report.recall.value) == (JoinPlan.exact(), 1.0)
+        for actual, expected in zip(found, near, strict=True):
+            np.testing.assert_array_equal(actual, expected, strict=True)
+        for actual, expected in zip(one.radius(queries, radius), within, strict=True):
+            np.testing.assert_array_equal(actual, expected, strict=True)
+        few = one.radius(queries, np.full(40, radius), max_neighbors=2)
+        expected = radius_join(queries, items[kept], radius, max_neighbors=2, **there)
+        np.testing.assert_array_equal(few.indices, expected.indices)
+        known = [(0, near.indices[0, 0]), (3, near.indices[3, 1])]
+        found, expected = one.knn(queries, 5, exclude=known), near.indices[[0, 3]]
+        np.testing.assert_array_equal(found.indices[0, :4], expected[0, 1:])
+        np.testing.assert_array_equal(found.indices[3, :4], np.delete(expected[1], 1))
+        one.verify()
+    assert opened.info == {
+        "items": len(kept),
+        "removed": 0,
+        "added": 0,
+        "dim": 72,
+        "metric": metric,
+        "plan": JoinPlan.exact(),
+    }
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_new_rows_are_joined_with_an_index_and_added(metric: str) -> None:
+    rows = np.packbits(bits(240, 50, 2), axis=1)
+    numbers = np.arange(240)
+    index = Index.build(rows[:200], metric=metric)
+    found = index.join_new(rows[200:], numbers[200:], 4)
+    expected = knn_join(rows, k=4, metric=metric)
+    np.testing.assert_array_equal(found.indices, expected.indices[200:])
+    assert len(index) == 240
+    index.remove(numbers[200:])
+    radius = float(expected.distances.mean())
+    found = index.join_new(rows[200:], numbers[200:], radius=radius)
+    expected = radius_join(rows, radius=radius, metric=metric)
+    np.testing.assert_array_equal(found.indices, expected.indices[expected.lims[200] :])
+
+
+def test_indexes_of_files_of_bits(stored: tuple) -> None:
+    queries, items = stored
+    pq.write_table(
+        pq.read_table("items.parquet").append_column("id", pa.array(np.arange(len(items)) * 7)),
+        "named.parquet",
+    )
+    common = {"column": "bytes", "id_column": "id", "metric": "jaccard"}
+    for _ in range(2):  # the second in place of the first
+        index = build_index("named.parquet", out="a.index", **common)
+    assert (len(index), index.metric, index.plan) == (len(items), "jaccard", JoinPlan.exact())
+    found = query_index("a.index", "queries.npy", k=3, out="a.parquet")
+    expected = knn_join(queries, items, 3, metric="jaccard")
+    table = pq.read_table("a.parquet")
+    np.testing.assert_array_equal(table["item"], expected.indices.ravel() * 7)
+    np.testing.assert_array_equal(table["distance"], expected.distances.ravel())
+    assert found.plan == JoinPlan.exact()
+    query_index("a.index", "queries.npy", k=2, out="b.parquet", exclude="a.parquet")
+    expected = knn_join(queries, items, 5, metric="jaccard").indices[:, 3:]
+    np.testing.assert_array_equal(pq.read_table("b.parquet")["item"], expected.ravel() * 7)
+    with pytest.raises(ValueError, match="packed bits are joined in memory alone"):
+        build_index("named.parquet", out="b.index", memory_limit=60_000, **common)
+    np.save("floats.npy", queries.astype(np.float32))
+    with pytest.raises(TypeError, match=r"floats.npy must hold packed bits.*float32"):
+        query_index("a.index", "floats.npy", out="c.parquet")
+
+
+def test_what_an_index_of_bits_can_not_do_is_refused(tmp_path) -> None:
+    rows = np.packbits(bits(20, 30, 0), axis=1)
+    index = Index.build(rows, metric="hamming")
+    with pytest.raises(TypeError, match="queries must hold packed bits.*float32"):
+        index.knn(rows.astype(np.float32))
+    with pytest.raises(ValueError, match="queries have 3 bytes a row, but the index has 4"):
+        index.knn(rows[:, 1:])
+    with pytest.raises(ValueError, match="id 4 is in the index already"):
+        index.add(rows[:1], [4])
+    with pytest.raises(ValueError, match="plan must be exact, or by lists without rounds"):
+        index.knn(rows, plan=JoinPlan.partitions(lists=4, probes=1))
+    with pytest.raises(TypeError, match="has no lists: leave plan out"):
+        Index.build(rows, metric="hamming", plan=JoinPlan.partitions(lists=4, probes=1))
+    with pytest.raises(TypeError, match=r"built in memory: use Index.build"):
+        Index.build_on_disk(
+            tmp_path, lambda start: [(rows, range(20))], count=20, dim=4, metric="jaccard"
+        )
+    with pytest.raises(TypeError, match="no chunks: join its rows by knn_join"):
+        index.knn_of_chunk(range(20), 2, plan=JoinPlan.exact())
+    with pytest.raises(TypeError, match="plan must be a JoinPlan"):
+        index.fixed_plan(plan="exact")
+    with pytest.raises(TypeError, match="packed bits"):
+        index.join_new(rows > 3, range(20, 40))
+    assert len(index) == 20
+    index.save(tmp_path)
+    (file,) = tmp_path.glob("rows-*")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    for call in (
+        lambda: Index.load(tmp_path, mmap=False),
+        lambda: Index.load(tmp_path).verify(),
+        lambda: Index.load(tmp_path).knn(rows),
+        lambda: Index.load(tmp_path).save(tmp_path / "other"),
+    ):
+        with pytest.raises(ValueError, match=f"{file.name}.*not what was"):
+            call()

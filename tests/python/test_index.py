@@ -637,8 +637,10 @@ def test_parameters(rng):
         index.knn(queries, 3, plan=JoinPlan.ivf(lists=4, probes=1))
     with pytest.raises(ValueError, match="a plan of partitions"):
         Index.build(queries, plan=lsh)
-    with pytest.raises(ValueError, match="metric must be"):
+    with pytest.raises(TypeError, match="must hold packed bits"):
         Index.build(queries, metric="hamming")
+    with pytest.raises(ValueError, match="metric must be"):
+        Index.build(queries, metric="levenshtein")
     with pytest.raises(ValueError, match="distance; inner products have none"):
         Index.build(queries, metric="inner_product").radius(queries, 1)
     with pytest.raises(ValueError, match="num_threads must be at least 1"):

@@ -4,9 +4,26 @@ import ml_dtypes
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
 import pytest
-from lshjoin import Index, NotFiniteError, dedup, join, knn_join, plan_knn_join, radius_join
+from lshjoin import (
+    Index,
+    NotFiniteError,
+    build_index,
+    dedup,
+    join,
+    knn_join,
+    knn_join_files,
+    open_dataset,
+    plan_knn_join,
+    plan_knn_join_files,
+    query_index,
+    radius_join,
+    radius_join_files,
+)
 from lshjoin.base.vectors import array_matrix
+from lshjoin.files import plan as files_plan
 
 DTYPES = [np.int8, np.uint8, np.float16, ml_dtypes.bfloat16]
 METRICS = ["euclidean", "manhattan", "cosine", "inner_product"]
@@ -144,6 +161,131 @@ def test_dedup_and_index(dtype):
     assert 0 < (~dedup(rows, 1e-3).keep).sum() < 30
     found, expected = Index.build(rows).knn(rows[:5], 3), Index.build(wide).knn(wide[:5], 3)
     np.testing.assert_array_equal(found.indices, expected.indices)
+
+
+def column(rows, kind):
+    """Rows as a column of Arrow."""
+    values = pa.array(rows.ravel())
+    if kind == "fixed":
+        return pa.FixedSizeListArray.from_arrays(values, rows.shape[1])
+    return pa.ListArray.from_arrays(np.arange(len(rows) + 1) * rows.shape[1], values)
+
+
+def stored(rows, path):
+    """A source of the rows, by how the path ends."""
+    if path.endswith(".npy"):
+        np.save(path, rows)
+    elif path.endswith(".parquet"):
+        pq.write_table(pa.table({"v": column(rows, "lists")}), path, row_group_size=90)
+    elif path.endswith(".arrow"):
+        pa.feather.write_feather(pa.table({"v": column(rows, "fixed")}), path)
+    else:
+        return pa.table({"v": column(rows, "lists")})
+    return path
+
+
+def pairs(path):
+    table = pq.read_table(path).sort_by([("query", "ascending"), ("distance", "ascending")])
+    return tuple(table[name].to_numpy() for name in ("query", "item", "distance"))
+
+
+@pytest.mark.parametrize("kind", [".npy", ".parquet", ".arrow", "table"])
+@pytest.mark.parametrize("dtype", DTYPES[:3])
+def test_files_are_read_as_they_are(dtype, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows, queries = narrow_rows(dtype, 400), narrow_rows(dtype, 90, seed=1)
+    items = stored(rows, f"items{kind}")
+    dataset = open_dataset(items)
+    assert (dataset.dtype, dataset.bits) == (dtype, False)
+    np.testing.assert_array_equal(dataset.read(), rows, strict=True)
+    for metric in METRICS:
+        sides = stored(queries, f"queries{kind}"), items
+        knn_join_files(*sides, k=5, metric=metric, out=f"{metric}.parquet")
+        expected = knn_join(queries, rows, k=5, metric=metric)
+        found = pairs(f"{metric}.parquet")
+        np.testing.assert_array_equal(found[2], expected.distances.ravel(), strict=True)
+    radius = float(knn_join(rows, k=5).distances.mean())
+    radius_join_files(items, radius=radius, out="near.parquet")
+    expected = radius_join(rows, radius=radius)
+    np.testing.assert_array_equal(np.sort(pairs("near.parquet")[2]), np.sort(expected.distances))
+
+
+def test_files_of_several_types_are_read_as_one_that_holds_all(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    signed, unsigned, halves = (narrow_rows(dtype, 40) for dtype in DTYPES[:3])
+    for (one, other), dtype in [
+        ((signed, unsigned), np.float32),
+        ((signed, halves), np.float16),
+        ((unsigned, halves), np.float16),
+        ((unsigned, unsigned.astype(np.int16)), np.float32),
+    ]:
+        np.save("a.npy", one)
+        np.save("b.npy", other)
+        read = open_dataset(["a.npy", "b.npy"]).read()
+        np.testing.assert_array_equal(read, np.concatenate([one, other]).astype(dtype), strict=True)
+        knn_join_files("a.npy", "b.npy", k=3, out="near.parquet")
+        expected = knn_join(one, other, k=3).distances.ravel()
+        np.testing.assert_array_equal(pairs("near.parquet")[2], expected, strict=True)
+        (tmp_path / "near.parquet").unlink()
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "inner_product"])
+@pytest.mark.parametrize("dtype", DTYPES[:2])
+def test_files_out_of_core_and_in_groups(dtype, metric, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(files_plan, "_BASE", 0)
+    monkeypatch.setattr(files_plan, "_BATCH", (1 << 12, 1 << 16))
+    rows = narrow_rows(dtype, 3000)
+    keys = np.random.default_rng(2).integers(0, 40, 3000)
+    pq.write_table(pa.table({"v": column(rows, "fixed"), "key": keys}), "items.parquet")
+    common = {"k": 4, "metric": metric, "recall": 1.0}
+    for within in (None, keys):
+        exact = knn_join(rows, within=within, **common)
+        for limit in ("1GB", 900_000):
+            name = f"{within is None}-{limit}.parquet"
+            by = None if within is None else "key"
+            done = knn_join_files(
+                "items.parquet", column="v", within=by, memory_limit=limit, out=name, **common
+            )
+            assert done.plan.out_of_core == (limit != "1GB")
+            np.testing.assert_array_equal(pairs(name)[2], exact.distances.ravel())
+
+
+def test_a_plan_of_files_counts_the_bytes_that_they_have(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for dtype in (np.uint8, np.float32):
+        np.save(f"{np.dtype(dtype)}.npy", narrow_rows(np.uint8, 500).astype(dtype))
+    for metric, share in (("euclidean", 4), ("inner_product", 1)):
+        narrow, single = (
+            plan_knn_join_files(f"{name}.npy", metric=metric).resident
+            for name in ("uint8", "float32")
+        )
+        # For inner products they are copied in single precision.
+        assert narrow.pop("vectors") * share == single.pop("vectors")
+        assert narrow == single
+
+
+def test_indexes_of_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = narrow_rows(np.int8, 300)
+    np.save("items.npy", rows)
+    build_index("items.npy", out="items.index")
+    query_index("items.index", "items.npy", k=3, out="near.parquet")
+    expected = Index.build(rows).knn(rows, 3)
+    np.testing.assert_array_equal(pairs("near.parquet")[2], expected.distances.ravel())
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_large_groups_are_joined_as_float32(dtype, metric):
+    rows = narrow_rows(dtype, 5000)
+    keys = np.where(np.arange(5000) % 9 == 0, np.arange(5000) % 7, 99)
+    for narrow, single in zip(
+        knn_join(rows, k=3, metric=metric, within=keys, recall=1.0),
+        knn_join(rows.astype(np.float32), k=3, metric=metric, within=keys, recall=1.0),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(narrow, single, strict=True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES[2:])

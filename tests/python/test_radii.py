@@ -90,7 +90,7 @@ def test_radii_come_as_they_are(radius):
         (TypeError, "not an array of float64 with 2 dimensions", np.ones((3, 1))),
         (TypeError, "not an array of bool", [True, False, True]),
         (TypeError, "not an array of <U1", ["1", "2", "3"]),
-        (TypeError, "convert None to float", [1.0, None, 2.0]),
+        (TypeError, "radius of query 1 must be a number, not the NoneType", [1.0, None, 2.0]),
         (ValueError, "but is nan for query 1", pd.Series([1, None, 2], dtype="Int64")),
     ],
 )
@@ -151,9 +151,16 @@ def test_frames(kind):
     ("error", "message", "options"),
     [
         (ValueError, "left has no columns 'far'", {"radius": "far"}),
-        (TypeError, "convert w to float", {"radius": "a"}),
+        (TypeError, "radius of query 0 must be a number, not the str w", {"radius": "a"}),
         (ValueError, "has 2 for 4 queries", {"radius": [1.0, 2.0]}),
         (TypeError, "max_neighbors is for a radius", {"k": 2, "max_neighbors": 2}),
+        (ValueError, "max_neighbors is 0", {"radius": 1.0, "max_neighbors": 0}),
+        (
+            TypeError,
+            "max_neighbors must be a whole number, not the float 1.5",
+            {"radius": 1.0, "max_neighbors": 1.5},
+        ),
+        (TypeError, "within must be the name of a column", {"k": 1, "within": [1, 1, 2, 2]}),
         (TypeError, "ids is for exclude", {"ids": "a"}),
         (ValueError, "exclude: no row has the id 'q'", {"exclude": [("w", "q")], "ids": "a"}),
         (ValueError, "exclude: no row has the id 9", {"exclude": [(0, 9)]}),

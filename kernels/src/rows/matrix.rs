@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How an out-of-memory error names them.
-const COPIES: &str = "copies of rows";
+pub(super) const COPIES: &str = "copies of rows";
 
 /// A borrowed row-major matrix: one vector a row, all of one dimension.
 ///

@@ -1,6 +1,6 @@
 //! What is joined, before anything is made of it.
 
-use lshjoin_kernels::{Rows, Scalar};
+use lshjoin_kernels::{OwnedRows, Rows, Scalar};
 
 use crate::base::{error::Result, keys::Keys};
 
@@ -16,9 +16,8 @@ pub(crate) struct Input<'a, T> {
 
 /// Copies of some of them.
 pub(crate) struct Gathered<T> {
-    queries: Option<Vec<T>>,
-    items: Vec<T>,
-    dim: usize,
+    queries: Option<OwnedRows<T>>,
+    items: OwnedRows<T>,
     /// Of queries and items.
     apart: Option<(Option<Vec<u32>>, Vec<u32>)>,
 }
@@ -49,23 +48,21 @@ impl<'a, T: Scalar> Input<'a, T> {
     /// # Errors
     /// When there is no memory for them.
     pub(crate) fn gather(&self, queries: &[u32], items: &[u32]) -> Result<Gathered<T>> {
-        let of_queries = self.queries.map(|rows| rows.gather(queries));
+        let of_queries = self.queries.map(|rows| OwnedRows::of(rows, queries));
         let apart = self.apart.map(|keys| keys.gather(queries, items));
         Ok(Gathered {
             queries: of_queries.transpose()?,
-            items: self.items.gather(items)?,
-            dim: self.items.dim(),
+            items: OwnedRows::of(self.items, items)?,
             apart: apart.transpose()?,
         })
     }
 }
 
-impl<T> Gathered<T> {
+impl<T: Scalar> Gathered<T> {
     pub(crate) fn input(&self) -> Result<Input<'_, T>> {
-        let rows = |values| Rows::new(values, self.dim);
         Ok(Input {
-            queries: self.queries.as_deref().map(rows).transpose()?,
-            items: rows(&self.items)?,
+            queries: self.queries.as_ref().map(OwnedRows::rows).transpose()?,
+            items: self.items.rows()?,
             apart: self
                 .apart
                 .as_ref()

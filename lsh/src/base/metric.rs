@@ -113,7 +113,8 @@ impl FromStr for Metric {
         .ok_or_else(|| {
             Error::parameter(
                 "metric",
-                "\"euclidean\", \"manhattan\", \"cosine\" or \"inner_product\"",
+                "\"euclidean\", \"manhattan\", \"cosine\" or \"inner_product\"; of packed bits \
+                 \"hamming\" or \"jaccard\"",
                 format!("{name:?}"),
             )
         })

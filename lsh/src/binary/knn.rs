@@ -73,6 +73,25 @@ pub(crate) fn choose(
     Ok(by_lists.map_or(JoinPlan::Exact, |by_lists| JoinPlan::Ivf(by_lists.plan)))
 }
 
+/// The plan by which so many queries and items of `dim` bytes are joined for a recall: exact where all
+/// pairs take no longer than lists take to be learnt.
+///
+/// # Errors
+/// When `recall` is not above 0 and at most 1.
+pub(crate) fn plan_until(
+    recall: f64,
+    (queries, items): (usize, usize),
+    dim: usize,
+    seed: u64,
+) -> Result<JoinPlan> {
+    check_recall("recall", recall)?;
+    let bytes = queries as f64 * items as f64 * dim as f64;
+    if recall == 1.0 || bytes < BYTES_BELOW {
+        return Ok(JoinPlan::Exact);
+    }
+    Ok(JoinPlan::Ivf(lists_until(recall, items, seed)))
+}
+
 /// The plan by which so many items are joined for a recall where all pairs would take longer.
 pub(crate) fn lists_until(recall: f64, items: usize, seed: u64) -> IvfPlan {
     let plan = IvfPlan::new(lists_for(items), 1);
@@ -122,23 +141,18 @@ fn by_lists<'a>(
     sides.check()?;
     let plan = match plan {
         None => {
-            check_recall("recall", recall)?;
-            let bytes = sides.pairs() * sides.items.dim() as f64;
-            if recall == 1.0 || bytes < BYTES_BELOW {
-                return Ok(None);
-            }
-            lists_until(recall, sides.items.len(), seed)
+            let rows = (sides.left().len(), sides.items.len());
+            plan_until(recall, rows, sides.items.dim(), seed)?
         }
-        Some(plan) => {
-            plan.check()?;
-            match plan {
-                JoinPlan::Exact => return Ok(None),
-                JoinPlan::Ivf(plan) if plan.rounds == 0 => plan,
-                _ => {
-                    let must_be = "exact, or by lists without rounds, for packed bits";
-                    return Err(Error::parameter("plan", must_be, "another"));
-                }
-            }
+        Some(plan) => plan,
+    };
+    plan.check()?;
+    let plan = match plan {
+        JoinPlan::Exact => return Ok(None),
+        JoinPlan::Ivf(plan) if plan.rounds == 0 => plan,
+        _ => {
+            let must_be = "exact, or by lists without rounds, for packed bits";
+            return Err(Error::parameter("plan", must_be, format!("{plan:?}")));
         }
     };
     let rows = sides.items.len().min(sides.left().len());

@@ -85,11 +85,6 @@ impl<'a> BinarySides<'a> {
     pub(crate) fn let_in(&self, left: u32, right: u32) -> bool {
         (self.queries.is_some() || left != right) && self.keys.let_in((left, right))
     }
-
-    /// The pairs that a join of all pairs compares.
-    pub(crate) fn pairs(&self) -> f64 {
-        self.left().len() as f64 * self.items.len() as f64
-    }
 }
 
 /// Which left rows are compared with which lists of right ones: all, or those of equal keys.

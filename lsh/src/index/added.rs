@@ -21,14 +21,14 @@ const FEW: usize = 4096;
 /// Added items by rising id, so that of items at the same distance that of the lower id comes
 /// first.
 #[derive(Clone, Debug)]
-pub(crate) struct Added {
+pub(crate) struct Added<V> {
     dim: usize,
-    items: BTreeMap<i64, Box<[f32]>>,
-    /// What searches made of them since the last change.
+    items: BTreeMap<i64, Box<[V]>>,
+    /// What searches made of them since the last change; of packed bits nothing.
     lists: OnceLock<Arc<AddedLists>>,
 }
 
-impl Added {
+impl<V: Copy> Added<V> {
     pub(crate) fn new(dim: usize) -> Self {
         Self {
             dim,
@@ -50,12 +50,12 @@ impl Added {
     /// # Errors
     /// When there is not.
     pub(crate) fn check_room(&self, more: usize) -> Result<()> {
-        let of_item = self.dim * size_of::<f32>() + OF_ITEM;
+        let of_item = self.dim * size_of::<V>() + OF_ITEM;
         let all = (self.len() + more).saturating_mul(of_item);
         Ok(memory::check(all, ADDED)?)
     }
 
-    pub(crate) fn insert(&mut self, id: i64, item: &[f32]) {
+    pub(crate) fn insert(&mut self, id: i64, item: &[V]) {
         self.lists.take();
         self.items.insert(id, item.into());
     }
@@ -65,6 +65,21 @@ impl Added {
         self.items.remove(&id);
     }
 
+    /// All ids, and the items' values row after row.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub(crate) fn rows(&self) -> Result<(Vec<i64>, Vec<V>)> {
+        let mut values = memory::empty(self.items.len() * self.dim, ADDED)?;
+        self.items
+            .values()
+            .for_each(|item| values.extend_from_slice(item));
+        let ids = memory::collect(self.items.keys().copied(), ADDED)?;
+        Ok((ids, values))
+    }
+}
+
+impl Added<f32> {
     /// The items by list, made by `find` from all ids and values where they are not there yet; `None`
     /// of few items.
     ///
@@ -83,16 +98,5 @@ impl Added {
             self.lists.get_or_init(|| found);
         }
         Ok(self.lists.get().map(Arc::as_ref))
-    }
-
-    /// All ids, and the items' values row after row.
-    ///
-    /// # Errors
-    /// When there is no memory for them.
-    pub(crate) fn rows(&self) -> Result<(Vec<i64>, Vec<f32>)> {
-        let mut values = memory::empty(self.items.len() * self.dim, ADDED)?;
-        self.items.values().for_each(|item| values.extend(item));
-        let ids = memory::collect(self.items.keys().copied(), ADDED)?;
-        Ok((ids, values))
     }
 }

@@ -75,7 +75,7 @@ impl Index {
     /// The items by list, to find the `k` nearest among.
     pub(crate) fn items(&self, k: usize, ctx: &Context) -> Result<Vectors<'_, f32>> {
         self.check_apart()?;
-        let (segment, removed) = (&self.segment, &self.removed);
+        let (segment, removed) = (&self.segment, &self.changes.removed);
         let Some(keys) = &self.apart else {
             return segment.nearest_of(removed, k, ctx);
         };
@@ -90,7 +90,9 @@ impl Index {
         range: &Range<usize>,
         ctx: &Context,
     ) -> Result<Vectors<'_, f32>> {
-        let some = self.segment.side(range, &self.removed, usize::MAX, ctx)?;
+        let some = self
+            .segment
+            .side(range, &self.changes.removed, usize::MAX, ctx)?;
         let keys = self.apart.as_ref().map(|keys| &keys.items[range.clone()]);
         Ok(some.kept_apart(keys))
     }

@@ -122,7 +122,7 @@ impl FileJoin {
         Self { queries, ..self }
     }
 
-    /// Bytes of a value in memory, 4 or 8.
+    /// Bytes of a value in memory, from 1 to 8; of a distance they are 4 at least.
     #[must_use]
     pub const fn width(self, width: usize) -> Self {
         Self { width, ..self }
@@ -263,7 +263,8 @@ impl FileJoin {
     fn of_top_k(&self) -> usize {
         let Some(k) = self.k else { return 0 };
         let slots = capacity(k.min(u32::MAX as usize)); // more are not found
-        let found = product(2 * k.min(usize::MAX / 2), self.width + size_of::<i64>());
+        let distance = self.width.max(size_of::<f32>());
+        let found = product(2 * k.min(usize::MAX / 2), distance + size_of::<i64>());
         found.saturating_add(slots * size_of::<Candidate>() + OF_TOP_K)
     }
 
@@ -380,6 +381,16 @@ mod tests {
             panic!("not by lists");
         };
         assert_eq!((plan.seed, plan.until_recall), (7, Some(0.9)));
+    }
+
+    #[test]
+    fn narrow_values_take_as_little_as_they_lie_in() {
+        let (told, single) = (JOIN.width(1).in_memory(), JOIN.in_memory());
+        assert_eq!(4 * told.vectors, single.vectors);
+        assert_eq!(
+            (told.codes, told.neighbours),
+            (single.codes, single.neighbours)
+        );
     }
 
     #[test]

@@ -75,7 +75,7 @@ fn given_twice(id: i64) -> Error {
 }
 
 /// Refuses ids that are not as many as items.
-pub(crate) fn check_count(ids: &[i64], items: Rows<'_, f32>) -> Result<()> {
+pub(crate) fn check_count<T>(ids: &[i64], items: Rows<'_, T>) -> Result<()> {
     if ids.len() == items.len() {
         return Ok(());
     }

@@ -18,8 +18,8 @@ use crate::{
         sampling::sample,
     },
     index::{
-        Index, added::Added, added_lists::AddedLists, as_given, lists::SegmentLists,
-        segment::Segment,
+        Index, added::Added, added_lists::AddedLists, as_given, changes::Changes,
+        lists::SegmentLists, segment::Segment,
     },
     ivf::{
         coarse_quantiser::CoarseQuantiser,
@@ -68,14 +68,14 @@ impl Index {
         self.check_dimension(queries)?;
         let augmented = self.as_kept(queries, ctx)?;
         let mut search = Search::new(self, &augmented, k, plan, ctx)?;
-        if self.added.len() == 0 {
+        if self.changes.added.len() == 0 {
             return self.with_ids(search.items(ctx)?, ctx);
         }
         // Added items first: the recall that is reported is that of the items by list.
-        if let Some((found, ids)) = search.added(&self.added, ctx)? {
+        if let Some((found, ids)) = search.added(&self.changes.added, ctx)? {
             return merged([(search.items(ctx)?, self.segment.ids(ctx)?), (found, ids)]);
         }
-        let (ids, values) = self.added.rows()?;
+        let (ids, values) = self.changes.added.rows()?;
         let added = Rows::new(&values, self.segment.dim)?;
         let input = Input::new(Some(queries), added);
         let found = by_plan(input, k, self.segment.metric, &JoinPlan::Exact, ctx)?;
@@ -98,8 +98,8 @@ impl Index {
         let right = self.items(usize::MAX, ctx)?;
         let left = self.asked(right.prepare_other("queries", queries, ctx)?)?;
         let mut pairs = self.within(&left, &right, radius, |_, _| true, ctx)?;
-        if self.added.len() > 0 {
-            let (ids, values) = self.added.rows()?;
+        if self.changes.added.len() > 0 {
+            let (ids, values) = self.changes.added.rows()?;
             let added = Rows::new(&values, self.segment.dim)?;
             let added = radius_join(
                 Input::new(Some(queries), added),
@@ -108,12 +108,7 @@ impl Index {
                 distance,
                 ctx,
             )?;
-            for query in 0..queries.len() {
-                for at in added.lims[query] as usize..added.lims[query + 1] as usize {
-                    let id = ids[added.indices[at] as usize];
-                    memory::push(&mut pairs, (query as u32, id, added.distances[at]), PAIRS)?;
-                }
-            }
+            add_pairs(&mut pairs, &added, &ids)?;
         }
         RadiusNeighbors::sorted(pairs, queries.len())
     }
@@ -164,7 +159,10 @@ impl Index {
         let asked = self.asked_for(rows.iter().map(|&row| row as usize))?;
         // Removed items, too: what follows of these rows is kept.
         let all = Self {
-            removed: Arc::default(),
+            changes: Changes {
+                removed: Arc::default(),
+                ..asked.changes.clone()
+            },
             ..asked.clone()
         };
         let right = all.items(k.saturating_add(1), ctx)?;
@@ -213,7 +211,9 @@ impl Index {
 
     /// Some of the items, as they were given.
     pub(crate) fn items_at(&self, rows: Vec<u32>, ctx: &Context) -> Result<Vec<f32>> {
-        let all = self.segment.nearest_of(&self.removed, usize::MAX, ctx)?;
+        let all = self
+            .segment
+            .nearest_of(&self.changes.removed, usize::MAX, ctx)?;
         all.check(rows.iter().copied())?;
         let rows = rows.iter().map(|&row| row as usize);
         as_given(all.rows, rows, self.segment.dim)
@@ -320,18 +320,35 @@ impl Index {
     }
 
     /// The same with ids in place of rows.
-    pub(crate) fn with_ids(
-        &self,
-        mut found: Neighbors<f32>,
-        ctx: &Context,
-    ) -> Result<Neighbors<f32>> {
-        let ids = self.segment.ids(ctx)?;
-        for index in found.indices.iter_mut() {
-            // It stays −1 where there is no neighbour.
-            *index = usize::try_from(*index).map_or(-1, |row| ids[row]);
-        }
-        Ok(found)
+    pub(crate) fn with_ids(&self, found: Neighbors<f32>, ctx: &Context) -> Result<Neighbors<f32>> {
+        Ok(with_ids(found, self.segment.ids(ctx)?))
     }
+}
+
+/// The same with these ids in place of rows.
+pub(crate) fn with_ids(mut found: Neighbors<f32>, ids: &[i64]) -> Neighbors<f32> {
+    for index in found.indices.iter_mut() {
+        // It stays −1 where there is no neighbour.
+        *index = usize::try_from(*index).map_or(-1, |row| ids[row]);
+    }
+    found
+}
+
+/// Adds what was found, by query, with these ids in place of rows.
+pub(crate) fn add_pairs(
+    pairs: &mut Vec<(u32, i64, f32)>,
+    found: &RadiusNeighbors<f32>,
+    ids: &[i64],
+) -> Result<()> {
+    for (query, ends) in (0..).zip(found.lims.windows(2)) {
+        let of_query = ends[0] as usize..ends[1] as usize;
+        let near = found.indices[of_query.clone()]
+            .iter()
+            .zip(&found.distances[of_query]);
+        let near = near.map(|(&row, &distance)| (query, ids[row as usize], distance));
+        memory::extend(pairs, near, PAIRS)?;
+    }
+    Ok(())
 }
 
 /// Queries and the items of an index, ready to be joined.
@@ -407,7 +424,7 @@ impl<'a> Search<'a> {
     /// depends on the longest.
     fn added(
         &mut self,
-        added: &'a Added,
+        added: &'a Added<f32>,
         ctx: &Context,
     ) -> Result<Option<(Neighbors<f32>, &'a [i64])>> {
         let (Some(lists), Some(reach)) = (&self.lists, self.reach) else {

@@ -133,15 +133,10 @@ impl Segment {
     /// # Errors
     /// When it is not there, or is not what was saved.
     pub(crate) fn open(directory: &Path, mapped: bool, ctx: &Context) -> Result<Self> {
-        let manifest = Manifest::read(directory)?;
-        let (metric, plan) = checked(directory, &manifest)?;
-        let arrays = match manifest.open(directory, mapped, ctx) {
-            // It was saved anew in between, and the old files were removed.
-            Err(Error::Io { .. }) if Manifest::read(directory)? != manifest => {
-                return Self::open(directory, mapped, ctx);
-            }
-            arrays => arrays?,
-        };
+        let (manifest, (metric, plan), arrays) =
+            Manifest::opened(directory, mapped, ctx, |manifest| {
+                checked(directory, manifest)
+            })?;
         let segment = Self {
             sound: OnceLock::new(),
             ..Self::new(metric, manifest.metadata.dim, plan, arrays)

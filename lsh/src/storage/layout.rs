@@ -139,13 +139,22 @@ pub(crate) fn held_out_count(items: usize) -> usize {
 /// # Errors
 /// When a number is out of range.
 pub(crate) fn check_numbers(items: usize, dim: usize, plan: PartitionPlan) -> Result<()> {
+    check_items(items, dim)?;
+    JoinPlan::Partitions(plan).check()
+}
+
+/// The same of an index without lists.
+///
+/// # Errors
+/// When a number is out of range.
+pub(crate) fn check_items(items: usize, dim: usize) -> Result<()> {
     Rows::<f32>::new(&[], dim)?;
     for (name, number) in [("the number of items", items), ("the dimension", dim)] {
         if number >= u32::MAX as usize {
             return Err(Error::parameter(name, "below 2**32 - 1", number));
         }
     }
-    JoinPlan::Partitions(plan).check()
+    Ok(())
 }
 
 /// Whether these are where lists start, the first at 0, and the end of the last.

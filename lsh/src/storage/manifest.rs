@@ -129,6 +129,28 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// What was saved in a directory, to be mapped or read into memory: the manifest, what `checked`
+    /// makes of it, and the arrays.
+    ///
+    /// # Errors
+    /// Those of [`Manifest::read`], of `checked` and of [`Manifest::open`].
+    pub(crate) fn opened<C>(
+        directory: &Path,
+        mapped: bool,
+        ctx: &Context,
+        checked: impl Fn(&Self) -> Result<C>,
+    ) -> Result<(Self, C, BTreeMap<String, Array>)> {
+        loop {
+            let manifest = Self::read(directory)?;
+            let known = checked(&manifest)?;
+            match manifest.open(directory, mapped, ctx) {
+                // It was saved anew in between, and the old files were removed.
+                Err(Error::Io { .. }) if Self::read(directory)? != manifest => {}
+                arrays => return Ok((manifest, known, arrays?)),
+            }
+        }
+    }
+
     /// An error about the manifest of this directory.
     pub(crate) fn damaged(directory: &Path, problem: &str) -> Error {
         Error::damaged(&directory.join(MANIFEST), problem)
@@ -138,7 +160,7 @@ impl Manifest {
     ///
     /// # Errors
     /// When a file is missing or is not the one that was written, or the run is cancelled.
-    pub(crate) fn open(
+    fn open(
         &self,
         directory: &Path,
         mapped: bool,

@@ -1,8 +1,10 @@
 //! Joins of packed bits against brute force.
 
+use std::{collections::BTreeSet, fs};
+
 use lshjoin::{
-    BinaryKnnJoin, BinaryMetric, BinaryRadiusJoin, Context, Error, Isa, IvfPlan, JoinPlan, Keys,
-    LshPlan, NO_KEY, Neighbors, Rows,
+    BinaryIndex, BinaryKnnJoin, BinaryMetric, BinaryRadiusJoin, Context, Error, Index, Isa,
+    IvfPlan, JoinPlan, Keys, LshPlan, Metric, NO_KEY, Neighbors, PartitionPlan, Rows,
 };
 
 const METRICS: [BinaryMetric; 2] = [BinaryMetric::Hamming, BinaryMetric::Jaccard];
@@ -396,4 +398,210 @@ fn nothing_to_join_and_what_is_refused() {
         BinaryRadiusJoin::new(two, 1.0).run(&ctx).unwrap_err(),
         Error::Cancelled
     );
+}
+
+/// Ids that are not in the order of rows.
+fn id(row: usize) -> i64 {
+    (row * 7919 % 10_007) as i64 - 5000
+}
+
+#[test]
+fn an_index_finds_what_brute_force_does_whatever_was_added_and_removed() {
+    let (width, k, radius) = (5, 7, [9.0, 0.4]);
+    let (of_items, of_queries) = (rows(1200, width, 5, 8, 1), rows(70, width, 5, 8, 2));
+    let items = Rows::new(&of_items, width).unwrap();
+    let queries = Rows::new(&of_queries, width).unwrap();
+    let ids: Vec<i64> = (0..items.len()).map(id).collect();
+    let ctx = Context::new().unwrap();
+    for (metric, radius) in METRICS.into_iter().zip(radius) {
+        let mut index = BinaryIndex::build(items.slice(0..900), &ids[..900], metric, &ctx).unwrap();
+        let check = |index: &BinaryIndex, there: &dyn Fn(usize) -> bool| {
+            let mut expected = brute_force(Some(queries), items, metric, |_, item| there(item));
+            for of_query in &mut expected {
+                of_query
+                    .iter_mut()
+                    .for_each(|pair| pair.1 = id(pair.1 as usize));
+                of_query.sort_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
+            }
+            let found = index.knn(queries, k, &JoinPlan::Exact, &ctx).unwrap();
+            assert_eq!(found, nearest(&expected, k), "{metric}");
+            assert_eq!(ctx.report().recall.unwrap().value, 1.0);
+            let near = index.radius(queries, radius, &ctx).unwrap();
+            let pairs = near
+                .distances
+                .iter()
+                .copied()
+                .zip(near.indices.iter().copied());
+            let pairs: Vec<(f32, i64)> = pairs.collect();
+            for (ends, of_query) in near.lims.windows(2).zip(&expected) {
+                let within = of_query
+                    .iter()
+                    .take_while(|pair| f64::from(pair.0) < radius);
+                let within: Vec<(f32, i64)> = within.copied().collect();
+                assert_eq!(
+                    pairs[ends[0] as usize..ends[1] as usize],
+                    within,
+                    "{metric}"
+                );
+            }
+        };
+        check(&index, &|row| row < 900);
+        let before = index.clone();
+        index
+            .add(items.slice(900..1200), &ids[900..], &ctx)
+            .unwrap();
+        check(&index, &|_| true);
+        let removed: BTreeSet<usize> = (0..1200).step_by(7).collect();
+        let of_removed: Vec<i64> = removed.iter().map(|&row| id(row)).collect();
+        index.remove(&of_removed, &ctx).unwrap();
+        let there = |row: usize| !removed.contains(&row);
+        check(&index, &there);
+        assert_eq!(index.len(), 1200 - removed.len());
+        check(&before, &|row| row < 900);
+
+        let directory = tempfile::tempdir().unwrap();
+        before.save(directory.path(), &ctx).unwrap();
+        let old = BinaryIndex::open(directory.path(), true, &ctx).unwrap();
+        index.save(directory.path(), &ctx).unwrap();
+        // Who has the old files mapped keeps them.
+        check(&old, &|row| row < 900);
+        assert!(BinaryIndex::is_saved_in(directory.path()).unwrap());
+        for mapped in [true, false] {
+            let mut opened = BinaryIndex::open(directory.path(), mapped, &ctx).unwrap();
+            let info = opened.info();
+            let counts = (info.items, info.removed, info.added);
+            assert_eq!(counts, (index.len(), 0, 0));
+            assert_eq!((info.dim, info.metric), (width, metric));
+            opened.verify(&ctx).unwrap();
+            check(&opened, &there);
+            // What was removed may come back.
+            opened.add(items.slice(0..1), &ids[..1], &ctx).unwrap();
+            check(&opened, &|row| row == 0 || there(row));
+        }
+        // One file each of ids, rows and the manifest.
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
+    }
+}
+
+#[test]
+fn an_index_of_no_items_finds_none() {
+    let ctx = Context::new().unwrap();
+    let (none, query) = (Rows::new(&[], 2).unwrap(), Rows::new(&[1, 2], 2).unwrap());
+    let mut index = BinaryIndex::build(none, &[], BinaryMetric::Hamming, &ctx).unwrap();
+    let near = index.knn(query, 2, &JoinPlan::Exact, &ctx).unwrap();
+    assert_eq!(near.indices, [-1, -1]);
+    assert!(index.radius(query, 9.0, &ctx).unwrap().indices.is_empty());
+    index.add(query, &[4], &ctx).unwrap();
+    let near = index.knn(query, 2, &JoinPlan::Exact, &ctx).unwrap();
+    assert_eq!((near.indices, index.is_empty()), (vec![4, -1], false));
+    index.remove(&[4], &ctx).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    index.save(directory.path(), &ctx).unwrap();
+    let index = BinaryIndex::open(directory.path(), true, &ctx).unwrap();
+    assert!(index.is_empty());
+    assert_eq!(index.knn(none, 3, &JoinPlan::Exact, &ctx).unwrap().k, 3);
+}
+
+#[test]
+fn very_many_queries_of_an_index_go_by_lists() {
+    let ctx = Context::new().unwrap();
+    let of_items = rows(6000, 8, 40, 2, 3);
+    let items = Rows::new(&of_items, 8).unwrap();
+    let ids: Vec<i64> = (0..6000).collect();
+    let index = BinaryIndex::build(items, &ids, BinaryMetric::Hamming, &ctx).unwrap();
+    assert_eq!(index.plan(0.9, 6000).unwrap(), JoinPlan::Exact);
+    assert_eq!(index.plan(1.0, usize::MAX).unwrap(), JoinPlan::Exact);
+    let JoinPlan::Ivf(_) = index.plan(0.9, 1 << 40).unwrap() else {
+        panic!("not by lists");
+    };
+    let plan = JoinPlan::Ivf(IvfPlan::new(40, 3));
+    let found = index.knn(items, 5, &plan, &ctx).unwrap();
+    let joined = BinaryKnnJoin::new(items).queries(items).k(5).plan(plan);
+    assert_eq!(found, joined.run(&ctx).unwrap().neighbors);
+}
+
+#[test]
+fn what_no_index_of_bits_can_be_is_refused() {
+    let ctx = Context::new().unwrap();
+    let items = Rows::new(&[1_u8, 2, 3, 4], 2).unwrap();
+    let metric = BinaryMetric::Jaccard;
+    let build = |items, ids: &[i64]| BinaryIndex::build(items, ids, metric, &ctx);
+    assert!(matches!(
+        build(items, &[5, 5]),
+        Err(Error::Id { id: 5, .. })
+    ));
+    assert!(build(items, &[5]).is_err());
+    let wide = vec![0; 1 << 21];
+    assert!(build(Rows::new(&wide, 1 << 21).unwrap(), &[5]).is_err());
+    let mut index = build(items, &[5, 3]).unwrap();
+    let other = Rows::new(&[1_u8, 2, 3], 3).unwrap();
+    let dimension = |got: Result<(), Error>| {
+        assert!(matches!(
+            got,
+            Err(Error::Dimension {
+                got: 3,
+                expected: 2,
+                ..
+            })
+        ));
+    };
+    dimension(index.knn(other, 1, &JoinPlan::Exact, &ctx).map(|_| ()));
+    dimension(index.radius(other, 1.0, &ctx).map(|_| ()));
+    dimension(index.add(other, &[7], &ctx));
+    assert!(matches!(
+        index.add(items, &[7, 3], &ctx),
+        Err(Error::Id { id: 3, .. })
+    ));
+    assert!(matches!(
+        index.remove(&[3, 8], &ctx),
+        Err(Error::Id { id: 8, .. })
+    ));
+    assert_eq!(index.len(), 2);
+    assert!(index.knn(items, 0, &JoinPlan::Exact, &ctx).is_err());
+    let plan = JoinPlan::Partitions(PartitionPlan::new(4, 1));
+    assert!(index.knn(items, 1, &plan, &ctx).is_err());
+    assert!(index.radius(items, f64::NAN, &ctx).is_err());
+    assert!(index.plan(1.5, 3).is_err());
+}
+
+#[test]
+fn files_that_are_not_what_was_saved_are_damaged() {
+    let ctx = Context::new().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let damaged = |found: Result<BinaryIndex, Error>| {
+        assert!(matches!(found, Err(Error::Damaged { .. })), "{found:?}");
+    };
+    let vectors = Rows::new(&[1.0_f32, 2.0], 1).unwrap();
+    let of_vectors = Index::build(vectors, &[1, 2], Metric::Euclidean, None, 0, &ctx).unwrap();
+    of_vectors.save(path, &ctx).unwrap();
+    assert!(!BinaryIndex::is_saved_in(path).unwrap());
+    damaged(BinaryIndex::open(path, true, &ctx));
+    let values = rows(300, 6, 4, 2, 1);
+    let items = Rows::new(&values, 6).unwrap();
+    let ids: Vec<i64> = (0..300).map(id).collect();
+    let index = BinaryIndex::build(items, &ids, BinaryMetric::Hamming, &ctx).unwrap();
+    index.save(path, &ctx).unwrap();
+    assert!(matches!(
+        Index::open(path, true, &ctx),
+        Err(Error::Damaged { .. })
+    ));
+    for entry in fs::read_dir(path).unwrap() {
+        let file = entry.unwrap().path();
+        let sound = fs::read(&file).unwrap();
+        for at in [0, sound.len() / 2, sound.len() - 1] {
+            let mut altered = sound.clone();
+            altered[at] ^= 4;
+            fs::write(&file, altered).unwrap();
+            damaged(BinaryIndex::open(path, false, &ctx));
+            damaged(BinaryIndex::open(path, true, &ctx).and_then(|index| {
+                index.knn(items, 1, &JoinPlan::Exact, &ctx)?;
+                Ok(index)
+            }));
+        }
+        fs::write(&file, &sound[..sound.len() - 1]).unwrap();
+        damaged(BinaryIndex::open(path, true, &ctx));
+        fs::write(&file, sound).unwrap();
+    }
+    BinaryIndex::open(path, false, &ctx).unwrap();
 }

@@ -2,8 +2,8 @@
 
 use half::{bf16, f16};
 use lshjoin::{
-    BucketedRandomProjection, Context, Error, IvfPlan, JoinPlan, LshModel, LshPlan, Metric, Narrow,
-    Rows,
+    BucketedRandomProjection, Context, Error, IvfPlan, JoinPlan, Keys, KnnJoin, LshModel, LshPlan,
+    Metric, Narrow, Rows,
 };
 
 use super::calls::{knn_join, radius_join};
@@ -93,6 +93,29 @@ fn all_are_joined_as_the_same_rows_in_single_precision() {
                 assert!(!join(sides).indices.is_empty());
                 assert_eq!(join(sides), join(wide_sides), "{metric}");
             }
+        }
+    });
+}
+
+#[test]
+fn groups_are_joined_as_the_same_rows_in_single_precision() {
+    let ctx = Context::new().unwrap();
+    // A large group, a small one, and some of two rows.
+    let keys: Vec<u32> = (0..4600)
+        .map(|row| match row % 23 {
+            0 => 1,
+            1 => 2 + row / 46,
+            _ => 0,
+        })
+        .collect();
+    each_kind(keys.len(), |narrow, wide| {
+        for metric in METRICS {
+            let join = |rows| {
+                let join = KnnJoin::new(rows).k(4).metric(metric);
+                let join = join.within(Keys::new(&keys)).plan(JoinPlan::Exact);
+                join.run(&ctx).unwrap().neighbors
+            };
+            assert_eq!(join(narrow), join(wide), "{metric}");
         }
     });
 }

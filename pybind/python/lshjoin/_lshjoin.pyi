@@ -366,6 +366,10 @@ class Index:
 
     @staticmethod
     def load(path: str, *, mmap: bool, num_threads: int | None = None) -> Index: ...
+    @staticmethod
+    def build_bits(items: Bits, ids: Ids, *, metric: str, num_threads: int | None = None) -> Index:
+        """Of packed bits, in memory: rows of items and queries are then Bits."""
+
     def save(
         self, path: str, *, num_threads: int | None = None, on_progress: Progress = None
     ) -> None: ...
@@ -374,7 +378,7 @@ class Index:
     def info(self) -> dict[str, Any]:
         """items, removed, added, dim, metric, plan."""
 
-    def add(self, items: Rows, ids: Ids) -> None: ...
+    def add(self, items: Rows | Bits, ids: Ids) -> None: ...
     def remove(self, ids: Ids) -> None: ...
     def kept_apart(self, keys: tuple[NDArray[np.uint32] | None, NDArray[np.uint32]]) -> Index:
         """The same for a search of queries of these keys, of items by id; ids are row numbers."""
@@ -396,7 +400,7 @@ class Index:
 
     def knn(
         self,
-        queries: Rows,
+        queries: Rows | Bits,
         k: int,
         plan: str,
         *,
@@ -408,7 +412,7 @@ class Index:
 
     def radius(
         self,
-        queries: Rows,
+        queries: Rows | Bits,
         radius: float,
         *,
         num_threads: int | None = None,

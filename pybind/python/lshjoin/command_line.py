@@ -155,12 +155,17 @@ _DISTANCES, _OF_BITS = get_args(Metric), get_args(BinaryMetric)
 
 def _metric(*names: str) -> Callable[[Command], Command]:
     choice = click.Choice(names)
-    return click.option("--metric", type=choice, default="euclidean", show_default=True)
+    return click.option(
+        "--metric",
+        type=choice,
+        default="euclidean",
+        show_default=True,
+        help="hamming and jaccard are of packed bits.",
+    )
 
 
 _METRIC = _metric(*_DISTANCES, *_OF_BITS)
 _NEAREST_METRIC = _metric(*_DISTANCES, "inner_product", *_OF_BITS)
-_INDEX_METRIC = _metric(*_DISTANCES, "inner_product")
 _K = click.option(
     "-k",
     type=click.IntRange(min=1),
@@ -503,7 +508,7 @@ _INDEX = click.argument("path", metavar="INDEX", type=click.Path(path_type=Path)
 
 @index.command()
 @_ITEMS
-@_INDEX_METRIC
+@_NEAREST_METRIC
 @_VECTORS
 @click.option(
     "--out",

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,15 +16,25 @@ from lshjoin.arrays.both import Nearest, nearest_of_both, within_of_both
 from lshjoin.arrays.exclude import excluded_ids, excluded_of_new, nearest_but
 from lshjoin.arrays.ids import Ids
 from lshjoin.arrays.knn import knn_join
-from lshjoin.arrays.neighbors import Edges, NearestMetric, Neighbors, RadiusNeighbors
+from lshjoin.arrays.neighbors import (
+    BinaryMetric,
+    Edges,
+    NearestMetric,
+    Neighbors,
+    RadiusNeighbors,
+)
 from lshjoin.arrays.radii import Radii, Radius
 from lshjoin.arrays.radius import radius_join, within_radii
+from lshjoin.arrays.sides import are_bits
 from lshjoin.base.checks import to_bytes, to_float, to_k, to_natural, to_radius
 from lshjoin.base.paths import local_path
 from lshjoin.base.places import StoragePath
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.progress import Progress, reporter
-from lshjoin.base.vectors import array_matrix, integer_ids
+from lshjoin.base.vectors import array_matrix, integer_ids, packed_bits
+
+if TYPE_CHECKING:
+    from lshjoin._lshjoin import Bits
 
 Batches = Callable[[int], Iterable[tuple[ArrayLike, ArrayLike]]]
 
@@ -34,7 +44,8 @@ class Index:
 
     Items are float32 under 64-bit ids of your own; float64 is rounded. They lie by list, around
     centroids learnt from a sample, with 8-bit codes that queries are compared with first: what
-    :func:`lshjoin.knn_join` makes of them in each call is here made once.
+    :func:`lshjoin.knn_join` makes of them in each call is here made once. Packed bits, for
+    ``metric="hamming"`` and ``"jaccard"``, are kept as they are, and compared with all.
 
     Made by :meth:`build`, :meth:`load` or, of items larger than memory, :meth:`build_on_disk`.
     ``len(index)`` is the number of items. Indexes can be used from several threads. They can be
@@ -68,7 +79,7 @@ class Index:
         items: ArrayLike,
         *,
         ids: ArrayLike | None = None,
-        metric: NearestMetric = "euclidean",
+        metric: NearestMetric | BinaryMetric = "euclidean",
         plan: JoinPlan | None = None,
         seed: SupportsIndex = 0,
         num_threads: int | None = None,
@@ -78,12 +89,14 @@ class Index:
 
         Args:
             items: (n, d) array-like, one vector a row, of float16, float32 or integers; float64
-                is rounded to float32.
+                is rounded to float32. For packed bits uint8, as for :func:`lshjoin.knn_join`.
             ids: (n,) integers of 64 bits, each once; 0 to n - 1 if None.
             metric: "euclidean", "manhattan", "cosine" (1 - cosine similarity) or "inner_product"
-                (its negative is the distance: the largest come first).
+                (its negative is the distance: the largest come first); of packed bits "hamming"
+                or "jaccard".
             plan: a :meth:`JoinPlan.partitions` whose seed, axes and lists to use; about 1.5 times
-                the square root of n lists if None. Manhattan distance has no use for lists.
+                the square root of n lists if None. Manhattan distance has no use for lists, and
+                packed bits have none.
             seed: which items centroids start from, 0 to 2**64 - 1, without a plan.
             num_threads: threads to use; all cores if None. The index does not depend on it.
             progress: True for a tqdm bar, False for none, or a function of (done, total). None,
@@ -101,7 +114,20 @@ class Index:
             >>> from lshjoin import Index
             >>> len(Index.build([[1.0, 2.0], [3.0, 4.0]], metric="cosine"))
             2
+            >>> import numpy as np
+            >>> bits = np.packbits([[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1]], axis=1)
+            >>> index = Index.build(bits, ids=[7, 8, 9], metric="hamming")
+            >>> index.knn(bits[:1], k=2).indices
+            array([[7, 8]])
         """
+        if are_bits(metric):
+            if plan is not None:
+                raise TypeError("an index of packed bits has no lists: leave plan out")
+            bits = packed_bits(items, "items")
+            numbers = np.arange(len(bits)) if ids is None else integer_ids(ids)
+            return cls(
+                engine.Index.build_bits(bits, numbers, metric=metric, num_threads=num_threads)
+            )
         rows = _float32(items, "items")
         numbers = np.arange(len(rows)) if ids is None else integer_ids(ids)
         builder = _builder(len(rows), rows.shape[1], metric, plan, seed, None)
@@ -139,7 +165,7 @@ class Index:
                 larger the batches, the fewer and longer the writes.
             count: how many items there are in all.
             dim: values of an item.
-            metric: as for :meth:`build`.
+            metric: as for :meth:`build`, not of packed bits.
             plan: as for :meth:`build`.
             seed: as for :meth:`build`.
             resume: leaves in the directory what is done, however the call ends, and goes on with
@@ -164,6 +190,11 @@ class Index:
             >>> Index.build_on_disk("large.index", batches, count=1000, dim=8)
             <lshjoin.Index: 1000 items, 8 dimensions, euclidean>
         """
+        if are_bits(metric):
+            raise TypeError(
+                f"an index of packed bits, for {metric}, is built in memory: use Index.build and "
+                "save it, or build_index of files"
+            )
         count, dim, path = to_natural("count", count), to_natural("dim", dim), str(local_path(path))
         with (
             # Not left to a traceback, with which the directory would not be the next builder's.
@@ -252,7 +283,7 @@ class Index:
         """For every row of ``queries``, the ``k`` nearest items.
 
         Args:
-            queries: (n, d) array-like or a column, rounded to float32.
+            queries: (n, d) array-like or a column, rounded to float32; of packed bits uint8.
             k: neighbours a query, at least 1. Queries with fewer are padded with inf and -1.
             exclude: pairs that are known and are to be left out, of a row of ``queries`` and an id:
                 (p, 2) array-like, or :class:`Edges` of an earlier result. The next nearest take
@@ -261,7 +292,8 @@ class Index:
                 all pairs, as do few queries whatever the recall. Otherwise some of the queries,
                 whose neighbours are computed first, tell how many lists to probe.
             plan: :meth:`JoinPlan.exact`, a :meth:`JoinPlan.partitions` with the index's own seed
-                and lists, or an earlier result's ``plan``. Takes the place of ``recall``.
+                and lists (of packed bits a :meth:`JoinPlan.ivf`), or an earlier result's ``plan``.
+                Takes the place of ``recall``.
             num_threads: threads to use; all cores if None. Results do not depend on it.
             progress: as for :meth:`build`.
 
@@ -275,7 +307,7 @@ class Index:
                 which it names.
         """
         k = to_k(k)
-        rows = _float32(queries, "queries", self.dim)
+        rows = self._rows(queries, "queries")
         plan = self._plan(recall, plan, len(rows))
         known = None if exclude is None else excluded_ids(exclude, len(rows))
         columns = min(k, max(len(self), 1))
@@ -329,13 +361,13 @@ class Index:
             >>> index.radius([[0.0, 0.0]], radius=2, exclude=[(0, 7)]).indices
             array([9])
         """
-        rows = _float32(queries, "queries", self.dim)
+        rows = self._rows(queries, "queries")
         radii = Radii(radius, len(rows))
         if max_neighbors is not None:
             if self.metric == "inner_product":
                 raise ValueError("metric must be a distance, which inner_product is not: use knn")
             options: Any = {"num_threads": num_threads, "progress": progress}
-            k = min(to_k(max_neighbors), max(len(self), 1))
+            k = min(to_k(max_neighbors, "max_neighbors"), max(len(self), 1))
             nearest = self.knn(rows, k, exclude=exclude, plan=JoinPlan.exact(), **options)
             return within_radii(nearest, radii)
         known = None if exclude is None else excluded_ids(exclude, len(rows))
@@ -370,7 +402,7 @@ class Index:
             TypeError, ValueError: as :meth:`build`, and for an id that is there already, which it
                 names. Nothing is added then.
         """
-        self._native.add(_float32(items, "items", self.dim), integer_ids(ids))
+        self._native.add(self._rows(items, "items"), integer_ids(ids))
 
     @overload
     def join_new(
@@ -449,7 +481,7 @@ class Index:
             raise TypeError("pass either k or radius: the nearest so many, or all that are nearer")
         if radius is not None and recall is not None:
             raise TypeError("recall is for k: within a radius all neighbours are found")
-        rows, numbers = _float32(items, "items", self.dim), integer_ids(ids)
+        rows, numbers = self._rows(items, "items"), integer_ids(ids)
         new_ids = Ids(numbers, "ids", len(rows))  # refuses what add would, before the join
         common: Any = {"num_threads": num_threads, "progress": progress}
         of_new: Any = common | {"metric": self.metric}
@@ -485,8 +517,8 @@ class Index:
 
     @property
     def dim(self) -> int:
-        """Values of an item."""
-        return int(self._native.info()["dim"])
+        """Values of an item, of packed bits eight a byte."""
+        return self._width() * (8 if are_bits(self.metric) else 1)
 
     @property
     def metric(self) -> str:
@@ -495,13 +527,16 @@ class Index:
 
     @property
     def plan(self) -> JoinPlan:
-        """Its seed, axes and lists: what a plan for :meth:`knn` has to have too."""
+        """Its seed, axes and lists: what a plan for :meth:`knn` has to have too.
+
+        Of packed bits :meth:`JoinPlan.exact`.
+        """
         return JoinPlan.from_json(self._native.info()["plan"])
 
     @property
     def info(self) -> dict[str, Any]:
         """Counts of ``items`` saved by list, of those ``removed`` and ``added`` since; and more."""
-        return {**self._native.info(), "plan": self.plan}
+        return {**self._native.info(), "dim": self.dim, "plan": self.plan}
 
     def __repr__(self) -> str:
         return f"<lshjoin.Index: {len(self)} items, {self.dim} dimensions, {self.metric}>"
@@ -529,7 +564,8 @@ class Index:
         """The plan with its numbers fixed: with it, results do not depend on how queries are cut.
 
         A plan for a recall leaves open how many lists are probed, which held-out queries tell;
-        the fixed one has the number.
+        the fixed one has the number. Of packed bits, of which each search learns lists anew, it is
+        the exact one unless another is given.
 
         Args:
             k: neighbours a query, at least 1.
@@ -552,6 +588,8 @@ class Index:
             JoinPlan.partitions(seed=0, lists=50, probes=2, until_recall=None)
         """
         k = to_k(k)
+        if are_bits(self.metric):
+            return self._plan(recall, plan, 0)
         rows = None if queries is None else _float32(queries, "queries", self.dim)
         asked = len(self) if rows is None else len(rows)
         number = asked if count is None else to_natural("count", count)
@@ -665,6 +703,23 @@ class Index:
                 on_progress=on_progress,
             )
         return ids, RadiusNeighbors(*found)
+
+    def _width(self) -> int:
+        """Values of an item, or bytes of packed bits."""
+        return int(self._native.info()["dim"])
+
+    def _rows(self, array: ArrayLike, name: str) -> NDArray[np.float32] | Bits:
+        """Items or queries as the index has its own."""
+        width = self._width()
+        if not are_bits(self.metric):
+            return _float32(array, name, width)
+        bits = packed_bits(array, name, width)
+        if bits.shape[1] != width:
+            raise ValueError(
+                f"{name} have {bits.shape[1]} bytes a row, but the index has {width} "
+                f"({self.dim} bits)"
+            )
+        return bits
 
     def _plan(self, recall: float | None, plan: JoinPlan | None, queries: int) -> JoinPlan:
         if plan is None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lshjoin.base.checks import to_float, to_radius
+from lshjoin.base.checks import to_number, to_radius
 from lshjoin.base.vectors import refuse_masked
 
 #: A number, or an array or column of one for each query.
@@ -59,7 +59,8 @@ class Radii:
 
 def _floats(values: NDArray[Any]) -> NDArray[np.float64]:
     if values.dtype.kind == "O":
-        values = np.array([to_float(value) for value in values.ravel().tolist()])
+        given = enumerate(values.ravel().tolist())
+        values = np.array([to_number(value, f"radius of query {row}") for row, value in given])
     if values.ndim != 1 or (values.dtype.kind not in "iuf" and values.size):
         raise TypeError(
             f"radius must be a number, or one for each query, not an array of {values.dtype} with "

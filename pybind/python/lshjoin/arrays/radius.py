@@ -117,7 +117,7 @@ def radius_join(
         nearest = knn_join(
             query_rows,
             item_rows,
-            min(to_k(max_neighbors), max(len(item_rows), 1)),
+            min(to_k(max_neighbors, "max_neighbors"), max(len(item_rows), 1)),
             metric=metric,
             ids=ids,
             query_ids=query_ids,

@@ -49,6 +49,10 @@ def to_float(value: object) -> float:
         ) from None
 
 
+def _kind(value: object) -> str:
+    return f"the {type(value).__name__} {short(value)}"
+
+
 def to_natural(name: str, value: SupportsIndex) -> int:
     """A whole number of 64 bits, without sign."""
     number = operator.index(value)
@@ -57,30 +61,45 @@ def to_natural(name: str, value: SupportsIndex) -> int:
     return number
 
 
-def at_least_one(k: SupportsIndex) -> int:
+def at_least_one(k: SupportsIndex, name: str = "k") -> int:
     """A number of neighbours, however large."""
-    k = operator.index(k)
-    if k < 1:
-        raise ValueError(f"The number of nearest neighbors cannot be less than 1 (k is {short(k)})")
-    return k
+    try:
+        number = operator.index(k)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, not {_kind(k)}") from None
+    if number < 1:
+        raise ValueError(
+            f"The number of nearest neighbors cannot be less than 1 ({name} is {short(number)})"
+        )
+    return number
 
 
-def to_k(k: SupportsIndex) -> int:
+def to_k(k: SupportsIndex, name: str = "k") -> int:
     """A number of neighbours that a result can have columns for."""
-    k = at_least_one(k)
-    if k >= 2**63:
-        raise ValueError(f"The number of nearest neighbors must be below 2**63 (k is {short(k)})")
-    return k
+    number = at_least_one(k, name)
+    if number >= 2**63:
+        raise ValueError(
+            f"The number of nearest neighbors must be below 2**63 ({name} is {short(number)})"
+        )
+    return number
 
 
 def to_radius(radius: float | None, name: str = "radius") -> float:
     """A radius, or another threshold, that a join can have."""
     if radius is None:
         raise TypeError(f"a {name} is missing; pass {name}=")
-    radius = to_float(radius)
+    radius = to_number(radius, name)
     if not radius >= 0:
         raise ValueError(f"{name} must not be negative or NaN, but is {radius}")
     return radius
+
+
+def to_number(value: object, name: str) -> float:
+    """:func:`to_float`, in words that name the argument."""
+    try:
+        return to_float(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a number, not {_kind(value)}") from None
 
 
 def to_recall(recall: float | None) -> float:

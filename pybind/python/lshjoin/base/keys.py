@@ -102,16 +102,16 @@ def _column(keys: Any, name: str, rows: int) -> pa.ChunkedArray:
     return plain_keys(column, name)
 
 
-def keys_as(stored: pa.Array, kind: pa.DataType) -> pa.Array:
+def keys_as(stored: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
     """Keys in a :func:`key_type`, their own or one that others have as well."""
     import pyarrow as pa
 
-    plain = plain_keys(pa.chunked_array([stored]), "keys")
+    plain = plain_keys(pa.chunked_array([stored]), name)
     try:
         return pa.concat_arrays(plain.cast(kind).chunks)
     except pa.ArrowInvalid as error:
         raise TypeError(
-            f"keys must be of one kind, not {plain.type} and {kind} ({error})"
+            f"{name} must be of one kind, not {plain.type} and {kind} ({error})"
         ) from None
 
 

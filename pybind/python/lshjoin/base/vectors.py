@@ -7,7 +7,7 @@ float64.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -175,7 +175,7 @@ def column_matrix(
         # Of an array, since pyarrow asks pandas, which may not be here, for the dtype of a type.
         nothing = pa.array([], _check_list_type(column.type, name).value_type)
         dtype = nothing.to_numpy(zero_copy_only=False).dtype
-        return np.empty((0, dim or 1), _readable_dtype(dtype, name))
+        return np.empty((0, dim or 1), readable_dtype(dtype, name))
     return _engine_layout(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
 
@@ -298,12 +298,18 @@ def as_floats(matrix: Matrix) -> Matrix:
     return matrix.astype(engine_dtype(matrix.dtype, "no numbers"), copy=False)
 
 
-def _readable_dtype(dtype: np.dtype[Any], refusal: str) -> np.dtype[Any]:
+def readable_dtype(dtype: np.dtype[Any], refusal: str) -> np.dtype[Any]:
+    """What values are read as: int8, uint8 and bfloat16 stay, else as :func:`engine_dtype`."""
     return dtype if dtype.name in _NARROW else engine_dtype(dtype, refusal)
 
 
+def common_dtype(dtypes: Iterable[np.dtype[Any]]) -> np.dtype[Any]:
+    """The narrowest that the engine reads and that holds all values of these exactly."""
+    return readable_dtype(np.result_type(*dtypes), "no numbers")
+
+
 def _readable(values: NDArray[Any], refusal: str) -> NDArray[Any]:
-    dtype = _readable_dtype(values.dtype, refusal)
+    dtype = readable_dtype(values.dtype, refusal)
     if values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size:
         low, high = int(values.min()), int(values.max())
         if max(-low, high) > _EXACT:

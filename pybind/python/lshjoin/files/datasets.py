@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lshjoin.base.places import Filesystem, state
+from lshjoin.base.vectors import common_dtype
 from lshjoin.errors import NotFiniteError
-from lshjoin.files.formats import BITS, VectorFile, open_file
+from lshjoin.files.formats import VectorFile, open_file
 from lshjoin.files.ids import are_strings, plain_ids
 from lshjoin.files.sources import Source, source_files
 
@@ -58,8 +59,9 @@ class Dataset:
     id_column: str | None
     keys: tuple[str, ...]  #: columns that can be keys of the rows
     dim: int
-    #: float16, float32 or float64: the widest of the files'; uint8 of packed bits, for a join
+    #: int8, uint8, float16, float32 or float64: the narrowest that holds all values of the files
     dtype: np.dtype[Any]
+    bits: bool  #: whether rows are packed bits, of uint8, for a join
 
     def __len__(self) -> int:
         return sum(file.rows for file in self.files)
@@ -223,9 +225,9 @@ def open_dataset(
             dataset of Hugging Face, a frame of polars (lazy, too) or pandas. What is not in files
             is written to a temporary one first, and only with the columns that are needed. A
             ``Dataset`` is returned as it is.
-        column: of lists, list views, fixed-size lists or tensors of one dimension, of float16,
-            float32 or float64 (integers are widened), all of one length; needed where there are
-            several. A .npy file is 2-D and has none.
+        column: of lists, list views, fixed-size lists or tensors of one dimension, of int8, uint8,
+            float16, float32 or float64 (wider integers become floats), all of one length; needed
+            where there are several. A .npy file is 2-D and has none.
         id_column: of integers or strings, dictionaries of them among these; or what names of
             folders say, "day" of ``day=1/part.parquet``. Row numbers if None.
         filesystem: of pyarrow.fs or fsspec, in which all paths of ``source`` are then.
@@ -262,7 +264,7 @@ def open_side(
         of_its_own = column in (None, source.column) and id_column == source.id_column
         if not of_its_own or not set(keys) <= set(source.keys):
             raise ValueError(f"a dataset that is open has columns of its own: {source}")
-        if (source.dtype == BITS) != bits:
+        if source.bits != bits:
             raise TypeError("a dataset that is open holds vectors: for packed bits pass its files")
         return source
     files: list[VectorFile] = []
@@ -289,7 +291,8 @@ def open_side(
         id_column=id_column,
         keys=tuple(keys),
         dim=(of_dim[0].dim if of_dim else None) or 1,
-        dtype=np.result_type(*(file.dtype for file in files)),
+        dtype=common_dtype(file.dtype for file in files),
+        bits=bits,
     )
 
 

@@ -145,7 +145,7 @@ def dedup_files(
     if against is not None:
         old = open_side(against, column, id_column, filesystem, keys.names(), bits)
         # Which refuses vectors of another length.
-        Sides.open(dataset, old, None, id_column, None, keys, bits=bits)
+        Sides.open(dataset, old, None, id_column, None, keys, metric=metric)
     work = {
         "command": "dedup",
         "threshold": threshold,

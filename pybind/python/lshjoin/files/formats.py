@@ -14,12 +14,11 @@ from lshjoin.base.keys import key_type
 from lshjoin.base.places import Place, readable
 from lshjoin.base.vectors import (
     array_matrix,
-    as_floats,
     column_matrix,
-    engine_dtype,
     list_type,
     packed_bits,
     packed_column,
+    readable_dtype,
 )
 from lshjoin.files.ids import id_type
 from lshjoin.files.npy import npy_header, npy_rows
@@ -41,9 +40,6 @@ FORMATS = {
     ".npy": "npy",
 }
 
-#: What packed bits are, and no vectors: these are floats.
-BITS = np.dtype(np.uint8)
-
 #: What pyarrow reads at once of a column: here, and where each time takes a round trip.
 _BUFFER, _REMOTE_BUFFER = 1 << 20, 16 << 20
 
@@ -56,7 +52,8 @@ class VectorFile:
     column: str | None  #: of vectors; None in .npy, which has no columns
     rows: int
     dim: int | None  #: None where no row says
-    dtype: np.dtype[Any]  #: of floats, or BITS
+    dtype: np.dtype[Any]
+    bits: bool  #: whether rows are packed bits, of bytes, and no vectors
     id_type: pa.DataType | None
     key_types: Mapping[str, pa.DataType]  #: by column of keys
     said: Mapping[str, pa.Scalar]  #: values of all its rows, of columns that the file has not
@@ -65,16 +62,15 @@ class VectorFile:
         """Rows ``first`` to ``last``, of ``dim`` elements each, at most ``rows`` at a time."""
         import pyarrow as pa
 
-        bits = self.dtype == BITS
         if self.column is None:
             for start in range(first, last, rows):
                 array = npy_rows(self.path, start, min(start + rows, last))
                 name = str(self.path)
-                yield packed_bits(array, name) if bits else as_floats(array_matrix(array, name))
+                yield packed_bits(array, name) if self.bits else array_matrix(array, name)
             return
         name = f"{self.column} of {self.path}"
         for cells in column_pieces(self.path, self.column, first, last, rows):
-            yield column_rows(pa.chunked_array([cells]), name, dim, first, bits=bits)
+            yield column_rows(pa.chunked_array([cells]), name, dim, first, bits=self.bits)
             first += len(cells)
 
     def values(self, name: str, rows: int) -> Iterator[pa.Array]:
@@ -91,10 +87,9 @@ class VectorFile:
 def column_rows(
     column: pa.ChunkedArray, name: str, dim: int | None = None, first_row: int = 0, *, bits: bool
 ) -> Matrix:
-    """The vectors of a column as floats, or packed ``bits``, as :func:`column_matrix`."""
-    if bits:
-        return packed_column(column, name, dim, first_row)
-    return as_floats(column_matrix(column, name, dim, first_row))
+    """The vectors of a column, or packed ``bits``, as :func:`column_matrix`."""
+    read = packed_column if bits else column_matrix
+    return read(column, name, dim, first_row)
 
 
 def open_file(
@@ -144,10 +139,10 @@ def _npy_file(
     if bits:
         dtype = packed_bits(np.empty((0, 1), stored), str(path)).dtype  # or an error
     else:
-        dtype = engine_dtype(stored, f"{path} must hold real numbers but holds {stored}")
+        dtype = readable_dtype(stored, f"{path} must hold real numbers but holds {stored}")
     types = {name: key_type(said[name].type, name) for name in keys}
     of_ids = None if id_column is None else said[id_column].type
-    return VectorFile(path, None, shape[0], shape[1], dtype, of_ids, types, said)
+    return VectorFile(path, None, shape[0], shape[1], dtype, bits, of_ids, types, said)
 
 
 @contextmanager
@@ -263,7 +258,7 @@ def _arrow_file(
     for name, value in said.items():
         schema = schema.append(pa.field(name, value.type))
     of_ids, of_keys = ids_of(schema, id_column, path), keys_of(schema, keys, path)
-    return VectorFile(path, column, rows, dim, dtype, of_ids, of_keys, said)
+    return VectorFile(path, column, rows, dim, dtype, bits, of_ids, of_keys, said)
 
 
 def ids_of(schema: pa.Schema, name: str | None, source: object) -> pa.DataType | None:

@@ -7,25 +7,26 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lshjoin import engine
-from lshjoin.arrays.neighbors import NearestMetric
+from lshjoin.arrays.neighbors import BinaryMetric, NearestMetric
+from lshjoin.arrays.sides import are_bits
 from lshjoin.base.checks import to_bytes
 from lshjoin.base.paths import local_path, result_place
 from lshjoin.base.places import Filesystem, StoragePath, shown
 from lshjoin.base.plan import JoinPlan
 from lshjoin.base.progress import Progress, reporter
 from lshjoin.base.vectors import integer_ids
-from lshjoin.files.datasets import ahead, open_dataset
+from lshjoin.files.datasets import ahead, open_side
 from lshjoin.files.disk_join import SAMPLE
 from lshjoin.files.exclude import known_of_index
 from lshjoin.files.job import Job, creating
 from lshjoin.files.pairs import Found, of_neighbors, pair_tables, pairs_schema
-from lshjoin.files.plan import batch_rows, beside_python
+from lshjoin.files.plan import Rows, batch_rows, beside_python, plan_files
 from lshjoin.files.results import Format, to_layout, write_tables
 from lshjoin.files.sources import Source
 from lshjoin.files.spool import Table
@@ -55,14 +56,15 @@ def build_index(
     column: str | None = None,
     id_column: str | None = None,
     filesystem: Filesystem | None = None,
-    metric: NearestMetric = "euclidean",
+    metric: NearestMetric | BinaryMetric = "euclidean",
     memory_limit: int | str | None = None,
     num_threads: int | None = None,
     progress: Progress = None,
 ) -> Index:
     """:meth:`lshjoin.Index.build_on_disk` of vectors in files.
 
-    What is done is kept in the directory ``OUT.work``: the same call goes on where it ended.
+    What is done is kept in the directory ``OUT.work``: the same call goes on where it ended. Packed
+    bits are read into memory.
 
     Args:
         items: files of vectors, as for :func:`lshjoin.knn_join_files`.
@@ -70,7 +72,8 @@ def build_index(
         column: as for :func:`lshjoin.knn_join_files`.
         id_column: of integers; row numbers if None.
         filesystem: of pyarrow.fs or fsspec, in which all paths of ``items`` are then.
-        metric: as for :class:`lshjoin.Index`.
+        metric: as for :meth:`lshjoin.Index.build`; columns of packed bits are as for
+            :func:`lshjoin.knn_join_files`.
         memory_limit: as for :func:`lshjoin.knn_join_files`.
         num_threads: threads to use; all cores if None.
         progress: as for :func:`lshjoin.knn_join`.
@@ -85,13 +88,20 @@ def build_index(
         >>> np.save("items.npy", np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]))
         >>> build_index("items.npy", out="items.index")
         <lshjoin.Index: 3 items, 2 dimensions, euclidean>
+        >>> np.save("bits.npy", np.packbits([[1, 1, 1, 0], [1, 1, 0, 0]], axis=1))
+        >>> build_index("bits.npy", out="bits.index", metric="hamming")
+        <lshjoin.Index: 2 items, 8 dimensions, hamming>
     """
     import pyarrow as pa
 
     out = local_path(out)
     if out.exists() and any(out.iterdir()):
         Index.load(out)  # which tells, before hours of work, whether it is one
-    dataset = open_dataset(items, column, id_column, filesystem=filesystem)
+    bits = are_bits(metric)
+    dataset = open_side(items, column, id_column, filesystem, bits=bits)
+    if bits:  # an error where memory does not hold them
+        rows_of_bits = Rows(None, len(dataset), dataset.dim, dataset.dtype, metric)
+        plan_files(JoinPlan.exact(), rows_of_bits, None, to_bytes(memory_limit))
     if not pa.types.is_integer(dataset.id_type):
         raise TypeError(
             f"column {id_column} holds {dataset.id_type}; the ids of an index are integers"
@@ -109,19 +119,22 @@ def build_index(
     with closing(Job(out.with_name(f"{out.name}.work"), work)) as job:
         index, manifest = job.path("index"), "manifest.json"
         if not job.made(out / manifest):  # else the process ended before it could say so
-            if not (index / manifest).exists():
+            common: Any = {"num_threads": num_threads, "progress": progress}
+            if not (index / manifest).exists() and bits:
+                built = Index.build(dataset.read(), ids=ids, metric=metric, **common)
+                built.save(index, **common)
+            elif not (index / manifest).exists():
                 Index.build_on_disk(
                     index,
                     batches,
                     count=len(dataset),
                     dim=dataset.dim,
-                    metric=metric,
+                    metric=cast(NearestMetric, metric),
                     resume=True,
-                    num_threads=num_threads,
-                    progress=progress,
+                    **common,
                 )
             if out.exists():
-                Index.load(index).save(out, num_threads=num_threads, progress=progress)
+                Index.load(index).save(out, **common)
             else:
                 job.ready(index / manifest)
                 index.rename(out)
@@ -197,7 +210,8 @@ def query_index(
     place = result_place(out, filesystem)
     layout = to_layout(place, format, nested, max_rows_per_file)
     index = Index.load(path)
-    dataset = open_dataset(queries, column, id_column, filesystem=filesystem)
+    bits = are_bits(index.metric)
+    dataset = open_side(queries, column, id_column, filesystem, bits=bits)
     known = known_of_index(exclude, dataset, filesystem)
     plan = index.fixed_plan(
         k,

@@ -15,7 +15,6 @@ import numpy as np
 from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import BinaryMetric, Metric, NearestMetric
 from lshjoin.arrays.radius import radius_join, radius_join_batches
-from lshjoin.arrays.sides import are_bits
 from lshjoin.base import html
 from lshjoin.base.checks import to_bytes, to_k, to_natural, to_radius, to_recall
 from lshjoin.base.paths import result_place
@@ -178,8 +177,7 @@ def knn_join_files(
     """
     k = to_k(k)
     keys = KeyColumns(within, apart)
-    bits = are_bits(metric)
-    sides = Sides.open(queries, items, column, id_column, filesystem, keys, bits=bits)
+    sides = Sides.open(queries, items, column, id_column, filesystem, keys, metric=metric)
     known = known_pairs(exclude, sides, filesystem)
     excluded = None if known is None else known.excluded(sides)
     place = result_place(out, filesystem)
@@ -318,13 +316,12 @@ def radius_join_files(
     """
     radius = to_radius(radius)
     keys = KeyColumns(within, apart)
-    bits = are_bits(metric)
-    sides = Sides.open(queries, items, column, id_column, filesystem, keys, bits=bits)
+    sides = Sides.open(queries, items, column, id_column, filesystem, keys, metric=metric)
     known = known_pairs(exclude, sides, filesystem)
     excluded = None if known is None else known.excluded(sides)
     place = result_place(out, filesystem)
     layout = to_layout(place, format, nested, max_rows_per_file)
-    nearest = None if max_neighbors is None else to_k(max_neighbors)
+    nearest = None if max_neighbors is None else to_k(max_neighbors, "max_neighbors")
     work = {"command": "radius", "radius": radius, "k": nearest, "metric": metric, **sides.work()}
     work["exclude"] = known and known.digest
 

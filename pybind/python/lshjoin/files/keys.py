@@ -50,7 +50,10 @@ def column_codes(name: str, datasets: Sequence[Dataset]) -> list[Codes]:
     lengths = []
     none = pa.array([], kind).dictionary_encode()
     for dataset in datasets:
-        pieces = [keys_as(piece, kind).dictionary_encode() for *_, piece in dataset.values(name)]
+        pieces = [
+            keys_as(piece, kind, f"column {name} of {file.path}").dictionary_encode()
+            for file, _, piece in dataset.values(name)
+        ]
         lengths.append(len(pieces))
         indices += pieces
     alike = pa.chunked_array(indices, none.type).unify_dictionaries()

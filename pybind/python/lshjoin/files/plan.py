@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from lshjoin import engine
+from lshjoin.arrays.neighbors import BinaryMetric, NearestMetric
+from lshjoin.arrays.sides import are_bits
 from lshjoin.base import html
 from lshjoin.base.plan import JoinPlan
-from lshjoin.files.formats import BITS
 from lshjoin.files.groups import Groups, pack
 from lshjoin.files.keys import NO_KEYS, KeyColumns
 
@@ -38,9 +39,15 @@ class Rows:
     queries: int | None  #: rows; None where items are joined with themselves
     items: int  #: rows
     dim: int  #: values of a row
-    dtype: np.dtype[Any]  #: of both sides; BITS of packed ones
+    dtype: np.dtype[Any]  #: which holds the values of both sides
+    metric: NearestMetric | BinaryMetric
     keys: KeyColumns = NO_KEYS
     groups: Groups | None = None  #: by the keys within which rows are joined, if there are some
+
+    @property
+    def bits(self) -> bool:
+        """Whether they are packed bits, ``dim`` bytes of them."""
+        return are_bits(self.metric)
 
     def asked(self) -> int:
         """How many queries there are."""
@@ -171,7 +178,7 @@ def plan_until(recall: float, rows: Rows, seed: int) -> JoinPlan:
 
     Of packed bits, which are joined in memory, it is one of lists.
     """
-    join = engine.FileJoin(None, rows.items, rows.dim, packed_bits=rows.dtype == BITS)
+    join = engine.FileJoin(None, rows.items, rows.dim, packed_bits=rows.bits)
     return JoinPlan.from_json(join.plan(recall, seed))
 
 
@@ -198,7 +205,7 @@ def plan_files(
         join=join,
         queries=asked,
         items=rows.items,
-        dim=8 * rows.dim if rows.dtype == BITS else rows.dim,
+        dim=8 * rows.dim if rows.bits else rows.dim,
         k=k,
         memory_limit=memory_limit,
         resident=_in_memory(join, rows, k),
@@ -211,7 +218,7 @@ def plan_files(
         return plan
     if rows.groups is not None:
         return _in_pieces(plan, rows, rows.groups, more)
-    if rows.dtype == BITS:
+    if rows.bits:
         raise ValueError(
             f"packed bits are joined in memory alone, which takes "
             f"{_size(sum(plan.resident.values()))}: raise memory_limit from "
@@ -229,13 +236,15 @@ def plan_files(
 
 def _in_memory(join: JoinPlan, rows: Rows, k: int | None) -> dict[str, int]:
     """Bytes of a join in memory, of what."""
-    bits, width = rows.dtype == BITS, max(rows.dtype.itemsize, 4)
-    native = _native(join, rows.queries, rows.items, rows.dim, k, width, bits)
+    width = rows.dtype.itemsize
+    if rows.metric == "inner_product":  # narrow rows are widened, with a value more
+        width = max(width, 4)
+    native = _native(join, rows.queries, rows.items, rows.dim, k, width, rows.bits)
     resident: dict[str, int] = {"Python": _BASE} | json.loads(native.in_memory())
     if columns := len(rows.keys.names()):
         both = rows.items + (rows.queries or 0)
         resident["keys"] = columns * _KEY * both
-    if rows.groups is not None and len(rows.groups) and not bits:
+    if rows.groups is not None and len(rows.groups) and not rows.bits:
         queries, items = rows.groups.part(0, 1).rows()
         resident["rows of a group"] = (items + (queries or 0)) * width * rows.dim
     return resident

@@ -11,7 +11,6 @@ import numpy as np
 
 from lshjoin.arrays.knn import knn_join, plan_knn_join
 from lshjoin.arrays.neighbors import BinaryMetric, NearestMetric
-from lshjoin.arrays.sides import are_bits
 from lshjoin.base.checks import to_bytes, to_k, to_natural, to_recall
 from lshjoin.base.places import Filesystem
 from lshjoin.base.plan import JoinPlan
@@ -61,8 +60,7 @@ def plan_knn_join_files(
     """
     k, recall, seed = to_k(k), to_recall(recall), to_natural("seed", seed)
     keys = KeyColumns(within, apart)
-    bits = are_bits(metric)
-    sides = Sides.open(queries, items, column, id_column, filesystem, keys, bits=bits)
+    sides = Sides.open(queries, items, column, id_column, filesystem, keys, metric=metric)
     join = plan_until(recall, sides.shape(), seed)
     plan = sides.files_plan(join, k, to_bytes(memory_limit))
     if not plan.out_of_core:

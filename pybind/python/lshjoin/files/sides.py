@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lshjoin.arrays.neighbors import BinaryMetric, NearestMetric
+from lshjoin.arrays.sides import are_bits
 from lshjoin.base.places import Filesystem
 from lshjoin.base.plan import JoinPlan
+from lshjoin.base.vectors import common_dtype
 from lshjoin.files.datasets import Dataset, open_side
 from lshjoin.files.groups import Groups
 from lshjoin.files.job import Job
@@ -30,6 +33,7 @@ class Sides:
 
     queries: Dataset | None
     items: Dataset
+    metric: NearestMetric | BinaryMetric
     keys: KeyColumns = NO_KEYS
 
     @classmethod
@@ -42,22 +46,23 @@ class Sides:
         filesystem: Filesystem | None = None,
         keys: KeyColumns = NO_KEYS,
         *,
-        bits: bool,
+        metric: NearestMetric | BinaryMetric,
     ) -> Sides:
         if items is None:
             queries, items = None, queries
         if items is None:
             raise TypeError("there is nothing to join; pass queries and items, or one of them")
+        bits = are_bits(metric)
         of_items = open_side(items, column, ids, filesystem, keys.names(), bits)
         if queries is None:
-            return cls(None, of_items, keys)._checked()
+            return cls(None, of_items, metric, keys)._checked()
         of_queries = open_side(queries, column, ids, filesystem, keys.names(), bits)
         if of_queries.dim != of_items.dim:
             raise ValueError(
                 f"queries have {of_queries.dim} dimensions ({of_queries.files[0].path}) but items "
                 f"have {of_items.dim} ({of_items.files[0].path})"
             )
-        return cls(of_queries, of_items, keys)._checked()
+        return cls(of_queries, of_items, metric, keys)._checked()
 
     def _checked(self) -> Sides:
         for name in self.keys.names():
@@ -73,7 +78,7 @@ class Sides:
         return len(self.items if self.queries is None else self.queries)
 
     def dtype(self) -> np.dtype[Any]:
-        return np.result_type(*(side.dtype for side in self.all().values()))
+        return common_dtype(side.dtype for side in self.all().values())
 
     def work(self) -> dict[str, Any]:
         """What tells one job on these from another."""
@@ -87,7 +92,7 @@ class Sides:
     def shape(self) -> Rows:
         queries = None if self.queries is None else len(self.queries)
         dim, dtype = self.items.dim, self.dtype()
-        return Rows(queries, len(self.items), dim, dtype, self.keys, self.groups)
+        return Rows(queries, len(self.items), dim, dtype, self.metric, self.keys, self.groups)
 
     @cached_property
     def groups(self) -> Groups | None:

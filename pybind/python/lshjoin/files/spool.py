@@ -104,8 +104,10 @@ def _write(
         columns = {column: pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)}
         for of_rows, kind in types.items():
             stored = batch.column(schema.get_field_index(of_rows))
-            as_stored = plain_ids if of_rows == id_column else keys_as
-            values = as_stored(stored, kind)
+            if of_rows == id_column:
+                values = plain_ids(stored, kind)
+            else:
+                values = keys_as(stored, kind, f"column {of_rows} of {name}")
             digests[of_rows].update("".join(f"{one!r}," for one in values.to_pylist()).encode())
             columns[of_rows] = values
         written = pa.record_batch(columns)

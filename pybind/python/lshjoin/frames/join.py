@@ -235,6 +235,11 @@ class ByRow:
         found: dict[str, Any] = {}
         for name, column in (("within", self.within), ("apart", self.apart)):
             if column is not None:
+                if not isinstance(column, str):
+                    raise TypeError(
+                        f"{name} must be the name of a column of the frames, not a "
+                        f"{type(column).__name__}: make the keys a column"
+                    )
                 keys = _both(frames, column)
                 found[name] = keys[0] if self_join else keys
         if isinstance(self.radius, str):
