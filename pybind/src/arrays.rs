@@ -113,7 +113,7 @@ pub(crate) fn sides<'py>(
 }
 
 /// Rows of packed bits.
-type Bits<'py> = PyReadonlyArray2<'py, u8>;
+pub(crate) type Bits<'py> = PyReadonlyArray2<'py, u8>;
 
 /// The two sides of a join of packed bits; without a left side, a self-join.
 pub(crate) fn bits<'py>(

@@ -14,8 +14,7 @@ use pyo3::{
 };
 
 use crate::{
-    arrays::{Distances, Indices, KeyArrays, keys, neighbors, rows},
-    binary::Bits,
+    arrays::{Bits, Distances, Indices, KeyArrays, keys, neighbors, rows},
     plans::{parse, to_json, to_text},
     run::{NumThreads, Options, to_py},
 };
