@@ -16,6 +16,7 @@ pub(crate) mod ids;
 pub(crate) mod keys;
 pub(crate) mod learn;
 pub(crate) mod lists;
+pub(crate) mod radius;
 pub(crate) mod search;
 pub(crate) mod segment;
 pub(crate) mod self_join;

@@ -1,6 +1,7 @@
 //! Inverted lists over a coarse quantiser: which lists a row probes, and how far it has to. Uses
 //! [`recall`](crate::recall) and what is below it; begin with [`coarse_quantiser`].
 
+pub(crate) mod bisectors;
 pub(crate) mod centroids;
 pub(crate) mod coarse_quantiser;
 pub(crate) mod list_distances;
@@ -12,6 +13,5 @@ pub(crate) mod neighbor_pass;
 pub(crate) mod probe_lists;
 pub(crate) mod probes;
 pub(crate) mod routing_space;
-pub(crate) mod shells;
 pub(crate) mod state;
 pub(crate) mod warm_start;

@@ -259,16 +259,6 @@ impl<'a, T: Scalar> Vectors<'a, T> {
         self.centre.as_deref()
     }
 
-    /// The values that the code of a row stands for, by the index of the row.
-    pub(crate) fn coded(&self, row: usize) -> impl Iterator<Item = f64> {
-        let scale = self.direction_scale(row);
-        let values = self.rows.row(row);
-        (0..values.len()).map(move |at| {
-            let middle = self.centre().map_or(0.0, |centre| centre[at].to_f64());
-            values[at].to_f64() * scale - middle
-        })
-    }
-
     /// Without codes: for rows that are only projected on axes.
     ///
     /// # Errors

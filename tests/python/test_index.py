@@ -403,7 +403,7 @@ def test_saving_over_a_mapped_index(tmp_path, rng):
     mapped.save(tmp_path / "index")
     assert_answers_alike("euclidean", Index.load(tmp_path / "index"), mapped, queries)
     files = sorted(file.name.split("-")[0] for file in (tmp_path / "index").iterdir())
-    assert len(files) == 15
+    assert len(files) == 14
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -489,14 +489,14 @@ def test_a_build_goes_on_where_it_was(tmp_path, rng):
     expected = Index.build(items, ids=ids, metric="cosine")
     assert_answers_alike("cosine", index, expected, items[:30])
     index.verify()
-    assert len(list((tmp_path / "index").iterdir())) == 15
+    assert len(list((tmp_path / "index").iterdir())) == 14
     # What was begun with other arguments is of no use, and goes.
     with pytest.raises(KeyboardInterrupt):
         build(12, 100)
     with pytest.raises(KeyboardInterrupt):
         build(1, 100, seed=5)
     assert asked == [0]
-    assert len(list((tmp_path / "index").iterdir())) == 15
+    assert len(list((tmp_path / "index").iterdir())) == 14
     assert len(Index.load(tmp_path / "index")) == 1000
 
 

@@ -52,7 +52,7 @@ def answers(directory, mmap, queries):
 def test_corrupted_files_are_refused_by_name_or_harmless(mmap, saved, items, tmp_path):
     expected = answers(saved, mmap, items[:50])
     names = [file.name for file in files_of(saved)]
-    assert len(names) == 15
+    assert len(names) == 14
     chosen = random.Random(7)
     damaged, harmless = tmp_path / "damaged", 0
     for number in range(CORRUPTIONS):
@@ -207,7 +207,7 @@ def test_only_what_was_written_here_is_removed(name, there, items, tmp_path):
     assert (path / name).read_text() == "all mine"
     (path / name).unlink()
     index.save(path)
-    assert len(files_of(path)) == 15
+    assert len(files_of(path)) == 14
 
 
 def build_on_disk(path, items, **options):
@@ -252,7 +252,7 @@ def test_a_save_that_fails_leaves_another_builds_work(items, tmp_path):
 
     Index.build_on_disk(path, rest, **arguments)
     assert asked == [200]
-    assert len(files_of(path)) == 15
+    assert len(files_of(path)) == 14
     del caught  # whose traceback has not kept the directory
 
 
@@ -300,7 +300,7 @@ def test_killed_while_it_adds_removes_and_saves(tmp_path, kills):
         for a, b in zip(index.knn(items[::50], 3), expected.knn(items[::50], 3), strict=True):
             np.testing.assert_array_equal(a, b)
     index.save(path)
-    assert len(files_of(path)) == 15  # what kills left has gone
+    assert len(files_of(path)) == 14  # what kills left has gone
 
 
 SAVE = """
@@ -330,7 +330,7 @@ def test_killed_in_a_first_save(tmp_path, kills):
                 Index.load(path)
         Index.build(items[:10]).save(path)  # over what is left
         assert len(Index.load(path)) == 10
-        assert len(files_of(path)) == 15
+        assert len(files_of(path)) == 14
 
 
 BUILD = """
@@ -384,7 +384,7 @@ def test_killed_while_it_builds(tmp_path, kills):
     np.testing.assert_array_equal(
         index.knn(items[::40], 3, plan=plan), expected.knn(items[::40], 3, plan=plan)
     )
-    assert len(files_of(path)) == 15
+    assert len(files_of(path)) == 14
 
 
 FULL = """
@@ -449,7 +449,7 @@ def test_a_full_disk(what, small_disk, items):
     index = Index.load(disk / "out")
     index.verify()
     assert len(index) == 20000
-    assert len(files_of(disk / "out")) == 15
+    assert len(files_of(disk / "out")) == 14
 
 
 OVER_AND_OVER = """
@@ -608,7 +608,7 @@ def test_interrupted_saves(many, tmp_path):
         found = Index.load(path)
         found.verify()
         assert len(found) in (1000, 30_010, 60_000)
-        assert len(files_of(path)) == 15
+        assert len(files_of(path)) == 14
         assert len(index) == length
         assert index.knn(many[1:2], 1).indices[0, 0] == 1
         old.save(path)

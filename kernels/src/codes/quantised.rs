@@ -356,6 +356,28 @@ impl<'a> Quantised<'a> {
         self.rows.get(index).map(|row| row.scale)
     }
 
+    /// How far row `index` is from what its codes stand for, at most, if there is such a row; infinite
+    /// where codes tell nothing of its distances.
+    ///
+    /// ```
+    /// use lshjoin_kernels::{Isa, Quantised, Rows};
+    ///
+    /// let codes = Quantised::new(Rows::new(&[3.0_f32, -4.0], 2)?, Isa::best())?;
+    /// assert!(codes.error(0).unwrap() < 0.04);
+    /// assert!((codes.square(0).unwrap() - 25.0).abs() < 0.4);
+    /// assert_eq!((codes.error(1), codes.square(1)), (None, None));
+    /// # Ok::<(), lshjoin_kernels::KernelError>(())
+    /// ```
+    pub fn error(&self, index: usize) -> Option<f32> {
+        (index < self.len()).then(|| self.row(index).residual)
+    }
+
+    /// The squared length of what the codes of row `index` stand for, if there is such a row.
+    pub fn square(&self, index: usize) -> Option<f64> {
+        let of_row = |row: &Approximation| f64::from(row.scale).powi(2) * f64::from(row.square);
+        self.rows.get(index).map(of_row)
+    }
+
     /// The codes of row `index`, zeros up to a whole number of lines.
     pub(crate) fn codes(&self, index: usize) -> &[i8] {
         let stride = Self::stride(self.dim);

@@ -31,7 +31,8 @@ use crate::{
         changes::Changes,
         copy,
         ids::{by_id, check_count},
-        search::{add_pairs, merged, with_ids},
+        radius::add_pairs,
+        search::{merged, with_ids},
     },
     pairs::results::{Neighbors, RadiusNeighbors},
     storage::{

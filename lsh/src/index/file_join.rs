@@ -7,7 +7,11 @@ use lshjoin_kernels::Quantised;
 use serde::Serialize;
 
 use crate::{
-    base::{check::check_recall, error::Result, plan::JoinPlan},
+    base::{
+        check::check_recall,
+        error::Result,
+        plan::{JoinPlan, LISTS_OF_ROW},
+    },
     binary::knn::lists_until,
     index::builder::default_plan,
     ivf::coarse_quantiser::sample_step,
@@ -40,8 +44,10 @@ const OF_PROBE: usize = 8;
 /// Bytes of an item of packed bits beside these: its row number, its list, and how many bits are set.
 const OF_BITS: usize = 32;
 
-/// Bytes of an item of a radius join: its place by distance from its centroid, and its share of a shell.
-const OF_SHELLS: usize = 5;
+/// Bytes of an item of a radius join, its place in the order of lists; and of two lists, how far their
+/// centroids are apart.
+const OF_ORDER: usize = 4;
+const OF_LISTS_APART: usize = 4;
 
 /// Lists that an item probes, where nothing is known of that.
 const LIKELY_PROBES: usize = 8;
@@ -277,14 +283,17 @@ impl FileJoin {
         self.of_top_k().saturating_add(OF_QUERY + vector)
     }
 
-    /// The lists of the index, ready to be compared, and which items probe them, or lie in which shell.
+    /// The lists of the index, ready to be compared, and which items probe them.
     fn of_search(&self) -> usize {
-        let of_item = match (self.queries, self.k) {
-            (None, Some(_)) => OF_PROBING + product(OF_PROBE, self.probes),
-            (Some(_), Some(_)) => 0,
-            (_, None) => OF_SHELLS,
+        let lists = self.most_lists();
+        let (of_item, of_list) = match (self.queries, self.k) {
+            (None, Some(_)) => (OF_PROBING + product(OF_PROBE, self.probes), 0),
+            (Some(_), Some(_)) => (0, 0),
+            // More lists tell nothing of a radius.
+            (_, None) => (OF_ORDER, product(OF_LISTS_APART, lists.min(LISTS_OF_ROW))),
         };
-        product(self.most_lists(), self.of_list()).saturating_add(product(self.items, of_item))
+        let of_list = self.of_list().saturating_add(of_list);
+        product(lists, of_list).saturating_add(product(self.items, of_item))
     }
 
     /// A list: its centroid, as it is saved and as codes, once by itself and once in a panel.

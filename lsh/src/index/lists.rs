@@ -14,7 +14,6 @@ use crate::{
         list_offsets::ListOffsets,
         margins::{Reach, margin_of},
         probes::{Probes, RightLists},
-        shells::Shells,
         warm_start::WarmStart,
     },
     pairs::top_k_lists::warm_start_rows,
@@ -46,8 +45,6 @@ struct Cache {
     /// Of the last self-join, with its k, its margin (its bits) and whether rows are kept apart, in
     /// which duplicates take part.
     probes: Option<((usize, u32, bool), OfItems)>,
-    /// Of the last radius, with its bits.
-    shells: Option<(u32, Arc<Shells>)>,
 }
 
 impl std::fmt::Debug for SegmentLists {
@@ -181,18 +178,5 @@ impl SegmentLists {
         };
         let of = (k, reach.margin.to_bits(), items.apart().is_some());
         self.get_last_or_compute(of, |cache| &mut cache.probes, find)
-    }
-
-    /// The shells of all lists for a radius, in the measure of codes, given how far each row is from
-    /// its centroid.
-    ///
-    /// # Errors
-    /// When the run is cancelled, or there is no memory.
-    pub(crate) fn shells(&self, radii: &[f32], bound: f32, ctx: &Context) -> Result<Arc<Shells>> {
-        let find = || {
-            let shells = Shells::new(&self.quantiser, &self.starts, radii, bound, ctx)?;
-            Ok(Arc::new(shells))
-        };
-        self.get_last_or_compute(bound.to_bits(), |cache| &mut cache.shells, find)
     }
 }

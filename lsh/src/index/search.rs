@@ -7,11 +7,10 @@ use rayon::prelude::*;
 
 use crate::{
     base::{
-        check::{check_dimension, not_negative},
+        check::check_dimension,
         context::Context,
         error::{Error, Result},
         input::Input,
-        keys::PairKeys,
         magnitude,
         metric::{Distance, Metric},
         plan::{JoinPlan, PartitionPlan},
@@ -28,17 +27,12 @@ use crate::{
         probe_lists::ProbeLists,
         warm_start::WarmStart,
     },
-    join::{
-        by_lists::MOST_PROBED,
-        knn::by_plan,
-        radius::{RadiusBlocks, radius_join, stream_sides},
-    },
+    join::{by_lists::MOST_PROBED, knn::by_plan},
     pairs::{
-        apart::Apart,
         by_sorting::are_most,
         code_join::CodeJoin,
-        results::{NEIGHBORS, Neighbors, PAIRS, RadiusNeighbors},
-        top_k_join::{EXACT_BELOW, TopKJoin, all_pairs},
+        results::{NEIGHBORS, Neighbors},
+        top_k_join::{TopKJoin, all_pairs},
         top_k_lists::warm_start_rows,
     },
     recall::{
@@ -46,7 +40,7 @@ use crate::{
         others::Others,
     },
     storage::layout::MOST_HELD_OUT,
-    vectors::{Sides, Vectors, augment::with_last_value, interval::filter_interval},
+    vectors::{Sides, Vectors, augment::with_last_value},
 };
 
 /// Of fewer queries it is not measured how far they have to probe.
@@ -80,37 +74,6 @@ impl Index {
         let input = Input::new(Some(queries), added);
         let found = by_plan(input, k, self.segment.metric, &JoinPlan::Exact, ctx)?;
         merged([(search.items(ctx)?, self.segment.ids(ctx)?), (found, &ids)])
-    }
-
-    /// Every item nearer than `radius` (strictly) to each query, ids in place of rows.
-    ///
-    /// # Errors
-    /// When the metric is the inner product, dimensions differ, a query holds NaN or infinity, the
-    /// radius is negative or NaN, the index is damaged, or the run is cancelled.
-    pub fn radius(
-        &self,
-        queries: Rows<'_, f32>,
-        radius: f64,
-        ctx: &Context,
-    ) -> Result<RadiusNeighbors<f32>> {
-        self.check_dimension(queries)?;
-        let distance = self.distance()?;
-        let right = self.items(usize::MAX, ctx)?;
-        let left = self.asked(right.prepare_other("queries", queries, ctx)?)?;
-        let mut pairs = self.within(&left, &right, radius, |_, _| true, ctx)?;
-        if self.changes.added.len() > 0 {
-            let (ids, values) = self.changes.added.rows()?;
-            let added = Rows::new(&values, self.segment.dim)?;
-            let added = radius_join(
-                Input::new(Some(queries), added),
-                None,
-                radius,
-                distance,
-                ctx,
-            )?;
-            add_pairs(&mut pairs, &added, &ids)?;
-        }
-        RadiusNeighbors::sorted(pairs, queries.len())
     }
 
     /// The `k` nearest of the items by list, without those that were added; by row.
@@ -270,56 +233,7 @@ impl Index {
         Ok(Some(plan))
     }
 
-    /// The pairs nearer than `radius` that are wanted, with the ids of the right rows.
-    pub(crate) fn within(
-        &self,
-        left: &Vectors<'_, f32>,
-        right: &Vectors<'_, f32>,
-        radius: f64,
-        wanted: impl Fn(u32, u32) -> bool + Sync,
-        ctx: &Context,
-    ) -> Result<Vec<(u32, i64, f32)>> {
-        not_negative("radius", radius)?;
-        let ids = self.segment.ids(ctx)?;
-        let apart = Apart::of(Some(left), right)?;
-        let wanted = |left, right| {
-            wanted(left, right)
-                && apart
-                    .as_ref()
-                    .is_none_or(|apart| apart.lets_in(left, right))
-        };
-        let mut pairs = Vec::new();
-        let mut hand_over = |found: Vec<(u32, u32, f32)>| {
-            // Shells hold removed items, too.
-            let found = found.into_iter();
-            let found = found.filter(|pair| wanted(pair.0, pair.1) && right.takes_part(pair.1));
-            let found = found.map(|(left, right, far)| (left, ids[right as usize], far));
-            Ok(memory::extend(&mut pairs, found, PAIRS)?)
-        };
-        let few = left.len().min(right.rows.len()) < EXACT_BELOW;
-        if let Some(lists) = self.segment.lists(ctx)?.filter(|_| !few) {
-            ctx.begin_stage("lists");
-            let (_, bound) = filter_interval::<f32>(left.metric, radius, left.rows.dim());
-            let shells = lists.shells(self.segment.array("radii").values(), bound, ctx)?;
-            if shells.are_worth(left, ctx)? {
-                ctx.begin_stage("radius");
-                let join = RadiusBlocks::new(left, (right, &shells.order), radius, ctx);
-                let rows = left.internal_ids()?;
-                for rows in rows.chunks(shells.rows_at_once()) {
-                    let near = shells.near(left, rows, ctx)?;
-                    join.run(&near.rows, near.blocks.into_iter(), &mut hand_over)?;
-                }
-                ctx.check()?;
-                return Ok(pairs);
-            }
-        }
-        let keys = PairKeys::default();
-        stream_sides(Some(left), right, keys, radius, ctx, &mut hand_over)?;
-        ctx.check()?;
-        Ok(pairs)
-    }
-
-    /// The same with ids in place of rows.
+    /// Neighbours with ids in place of rows.
     pub(crate) fn with_ids(&self, found: Neighbors<f32>, ctx: &Context) -> Result<Neighbors<f32>> {
         Ok(with_ids(found, self.segment.ids(ctx)?))
     }
@@ -332,23 +246,6 @@ pub(crate) fn with_ids(mut found: Neighbors<f32>, ids: &[i64]) -> Neighbors<f32>
         *index = usize::try_from(*index).map_or(-1, |row| ids[row]);
     }
     found
-}
-
-/// Adds what was found, by query, with these ids in place of rows.
-pub(crate) fn add_pairs(
-    pairs: &mut Vec<(u32, i64, f32)>,
-    found: &RadiusNeighbors<f32>,
-    ids: &[i64],
-) -> Result<()> {
-    for (query, ends) in (0..).zip(found.lims.windows(2)) {
-        let of_query = ends[0] as usize..ends[1] as usize;
-        let near = found.indices[of_query.clone()]
-            .iter()
-            .zip(&found.distances[of_query]);
-        let near = near.map(|(&row, &distance)| (query, ids[row as usize], distance));
-        memory::extend(pairs, near, PAIRS)?;
-    }
-    Ok(())
 }
 
 /// Queries and the items of an index, ready to be joined.

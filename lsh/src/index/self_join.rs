@@ -19,7 +19,7 @@ use crate::{
     ivf::{margins::probes_within, probe_lists::ProbeLists},
     pairs::{
         by_sorting::are_most,
-        results::{Neighbors, RadiusNeighbors},
+        results::Neighbors,
         top_k_join::{EXACT_BELOW, all_pairs},
     },
     vectors::Vectors,
@@ -145,30 +145,8 @@ impl Index {
         Ok((ids, self.with_ids(found, ctx)?))
     }
 
-    /// The ids of some of the items, by list, and every other item nearer than `radius` to each:
-    /// see [`Index::knn_of_chunk`].
-    ///
-    /// # Errors
-    /// When the chunk is not one, something was added or removed, or as [`Index::radius`].
-    pub fn radius_of_chunk(
-        &self,
-        chunk: Range<usize>,
-        radius: f64,
-        ctx: &Context,
-    ) -> Result<(Vec<i64>, RadiusNeighbors<f32>)> {
-        self.distance()?;
-        let (left, right) = self.chunk(&chunk, usize::MAX, ctx)?;
-        let first = chunk.start as u32;
-        let other = |left: u32, right: u32| first + left != right;
-        let pairs = self.within(&left, &right, radius, other, ctx)?;
-        let ids = &self.segment.ids(ctx)?[chunk];
-        let ids = memory::copied(ids, ROW_NUMBERS)?;
-        let found = RadiusNeighbors::sorted(pairs, ids.len())?;
-        Ok((ids, found))
-    }
-
     /// Some of the items, and all, to find the `k` nearest among.
-    fn chunk(
+    pub(crate) fn chunk(
         &self,
         chunk: &Range<usize>,
         k: usize,

@@ -5,14 +5,14 @@ use rayon::prelude::*;
 
 use crate::{
     base::{
+        ROW_NUMBERS,
         context::Context,
         error::{Error, Result},
         magnitude,
         metric::Metric,
         plan::MOST_OF_GROUP,
     },
-    index::{deletions::DeletionBitmap, ids::duplicate_ranks, segment::Segment},
-    ivf::shells::radius_of,
+    index::{ids::duplicate_ranks, segment::Segment},
     storage::layout::{are_starts, has_norms},
     vectors::{
         duplicates::hash,
@@ -78,11 +78,6 @@ impl Segment {
             let centroids = Rows::new(self.array(name).values::<f32>(), self.width())?;
             let checked = magnitude::check(name, centroids, Metric::Euclidean, ctx);
             checked.map_err(|error| self.damaged(name, error))?;
-        }
-        let radii: &[f32] = self.array("radii").values();
-        if let Some(row) = radii.iter().position(|radius| *radius < 0.0) {
-            let problem = format!("the radius of row {row} is {}", radii[row]);
-            return Err(self.array("radii").damaged(&problem));
         }
         let norms: &[f64] = self.array("norms").values();
         let mut norms = norms.iter().zip(0..);
@@ -169,8 +164,8 @@ impl Segment {
                 }
             }
         }
-        if let Some(row) = self.of_other_radius(ctx)? {
-            return other("radii", row);
+        if let Some(row) = self.of_other_list(ctx)? {
+            return other("starts", row);
         }
         let kept: &[u32] = self.array("duplicate_ranks").values();
         let own = duplicate_ranks(self.array("by_id").values(), &hashes, rows)?;
@@ -180,23 +175,22 @@ impl Segment {
         }
     }
 
-    /// A row that is not as far from its centroid as is said of it.
-    fn of_other_radius(&self, ctx: &Context) -> Result<Option<usize>> {
-        let Some(lists) = self.lists(ctx)? else {
+    /// A row that lies in another list than that of its nearest centroid.
+    fn of_other_list(&self, ctx: &Context) -> Result<Option<usize>> {
+        let items = self.len();
+        let (Some(lists), Some(codes)) = (self.lists(ctx)?, self.codes(&(0..items))?) else {
             return Ok(None);
         };
-        let centroids = Rows::new(self.array("centroids").values::<f32>(), self.width())?;
-        let none_removed = DeletionBitmap::default();
-        let side = self.side(&(0..self.len()), &none_removed, usize::MAX, ctx)?;
-        let radii: &[f32] = self.array("radii").values();
-        let others = (0..lists.starts.len() as u32).into_par_iter().map(|list| {
-            ctx.check()?;
-            let centroid = centroids.row(list as usize);
-            let mut rows = lists.starts.of(list);
-            Ok(rows.find(|&row| radius_of(&side, row, &centroid) != radii[row]))
-        });
-        let others: Vec<Option<usize>> = others.collect::<Result<_>>()?;
-        Ok(others.into_iter().flatten().next())
+        for start in (0..items).step_by(VERIFIED) {
+            let rows = start as u32..items.min(start + VERIFIED) as u32;
+            let rows = memory::collect(rows, ROW_NUMBERS)?;
+            let own = lists.quantiser.assign(&codes, &rows, ctx)?;
+            let is_other = |(row, own): (&u32, u32)| lists.starts.list_of(*row) != own;
+            if let Some(at) = rows.iter().zip(own).position(is_other) {
+                return Ok(Some(start + at));
+            }
+        }
+        Ok(None)
     }
 
     /// What is wrong with the values of an array, unless the run was cancelled.

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::{
     base::{ROW_NUMBERS, context::Context, error::Result, metric::Metric},
     index::learn::Learnt,
-    ivf::{coarse_quantiser::CoarseQuantiser, list_offsets::ListOffsets, shells::radius_of},
+    ivf::{coarse_quantiser::CoarseQuantiser, list_offsets::ListOffsets},
     storage::{
         array::Array,
         format::Written,
@@ -17,7 +17,7 @@ use crate::{
         spill::{PUT_ASIDE, Spill},
         writer::ArrayWriter,
     },
-    vectors::{Vectors, duplicates::hash},
+    vectors::duplicates::hash,
 };
 
 /// How an out-of-memory error names them.
@@ -215,7 +215,6 @@ impl Items<'_> {
         let mut order = memory::collect(0..lists.len() as u32, ROW_NUMBERS)?;
         order.par_sort_unstable_by_key(|&row| (lists[row as usize], row));
         let side = learnt.prepared(rows, metric, ctx)?;
-        let radii = self.radii(&side, learnt)?;
         let of_lists = order.chunk_by(|&x, &y| lists[x as usize] == lists[y as usize]);
         let places = of_lists.map(|of_list| {
             let at = next.take(lists[of_list[0] as usize], of_list.len());
@@ -242,22 +241,10 @@ impl Items<'_> {
                 "rows" => scatter(to, &values, rows.dim(), ctx),
                 "codes" => scatter(to, codes, stride, ctx),
                 "known" if stride > 0 => scatter(to, known, Quantised::KNOWN, ctx),
-                "radii" if !radii.is_empty() => scatter(to, &radii, 1, ctx),
                 "norms" if !side.norms.is_empty() => scatter(to, &side.norms, 1, ctx),
                 _ => Ok(()),
             }
         })
-    }
-
-    /// How far they are, prepared, from the centroids of their lists.
-    fn radii(&self, side: &Vectors<'_, f32>, learnt: &Learnt) -> Result<Vec<f32>> {
-        if learnt.lists() == 0 {
-            return Ok(Vec::new());
-        }
-        let centroids = Rows::new(&learnt.quantiser.lists, self.rows.dim())?;
-        let radii = self.lists.par_iter().enumerate();
-        let radii = radii.map(|(row, &list)| radius_of(side, row, &centroids.row(list as usize)));
-        Ok(memory::par_collect(radii, OF_LIST)?)
     }
 }
 

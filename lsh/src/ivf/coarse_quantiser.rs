@@ -191,6 +191,11 @@ impl CoarseQuantiser {
         self.lists.len()
     }
 
+    /// Whether rows are compared with all lists, so that the nearest of all is a row's own.
+    pub(crate) fn compares_all(&self) -> bool {
+        self.groups.len() <= 1
+    }
+
     /// The codes of the centroids of lists.
     pub(crate) const fn codes(&self) -> &Quantised<'static> {
         &self.codes

@@ -154,7 +154,7 @@ impl<T: Scalar> JoinedPairs<T> {
 }
 
 impl<T: Scalar> RadiusNeighbors<T> {
-    /// From triples of query, item and distance, in any order.
+    /// From triples of query, item and distance, in any order; those that come twice count once.
     ///
     /// # Errors
     /// When there is no memory for them.
@@ -166,6 +166,7 @@ impl<T: Scalar> RadiusNeighbors<T> {
             let by_distance = || x.2.partial_cmp(&y.2).unwrap_or(std::cmp::Ordering::Equal);
             x.0.cmp(&y.0).then_with(by_distance).then(x.1.cmp(&y.1))
         });
+        pairs.dedup_by_key(|pair| (pair.0, pair.1));
         let mut lims = memory::zeroed(queries + 1, PAIRS)?;
         for pair in &pairs {
             lims[pair.0 as usize + 1] += 1;

@@ -17,8 +17,6 @@ use crate::{
 /// - `groups` (groups, dim), `centroids` (lists, dim) and `group_starts` (groups + 1), the first list
 ///   of each group: the coarse quantiser; of no rows where the metric has no codes.
 /// - `centre` (1, dim): what codes are counted from; of no rows where that is zero.
-/// - `radii` (rows): how far each is from the centroid of its list, or a little more; of no rows where
-///   the metric has no codes.
 /// - `starts` (lists + 1): the first row of each list, and the end of the last.
 /// - `held_out`: rows that probes are chosen by.
 /// - `rows` (rows, dim), by list; with one value more where inner products are searched.
@@ -26,7 +24,7 @@ use crate::{
 /// - `norms`: for the cosine and, of rows as they are stored, for inner products.
 /// - `ids`: the user's; `by_id`: rows by rising id.
 /// - `duplicate_ranks`: for each row how many equal ones have lower ids.
-pub(crate) const ARRAYS: [&str; 14] = [
+pub(crate) const ARRAYS: [&str; 13] = [
     "by_id",
     "centre",
     "centroids",
@@ -38,7 +36,6 @@ pub(crate) const ARRAYS: [&str; 14] = [
     "ids",
     "known",
     "norms",
-    "radii",
     "rows",
     "starts",
 ];
@@ -96,7 +93,6 @@ impl Shapes {
             "held_out" => Shape::new(Dtype::U32, &[self.ground_truth]),
             "ids" => Shape::new(Dtype::I64, &[self.rows]),
             "known" => Shape::new(Dtype::U8, &[coded, Quantised::KNOWN]),
-            "radii" => Shape::new(Dtype::F32, &[coded]),
             "rows" => Shape::new(Dtype::F32, &[self.rows, self.width]),
             "norms" if has_norms(self.metric) => Shape::new(Dtype::F64, &[self.rows]),
             "norms" => Shape::new(Dtype::F64, &[0]),

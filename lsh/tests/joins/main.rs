@@ -15,6 +15,7 @@ mod fuzz_regressions;
 mod index;
 mod narrow;
 mod offsets;
+mod radius;
 mod whole_lists;
 
 use std::collections::BTreeSet;
