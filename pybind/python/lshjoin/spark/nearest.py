@@ -36,6 +36,8 @@ from lshjoin.spark.rows import (
     HIGH,
     LOW,
     Batches,
+    Measured,
+    Size,
     broadcast_bytes,
     collect,
     content_hash,
@@ -144,7 +146,8 @@ def _known_by(left: RowKey, right: RowKey) -> Known:
 def nearest_rows(left: Side, right: Side, search: Search, pairs: Structs) -> DataFrame:
     """For every left row its nearest right rows, as pairs."""
     schema = pairs.schema(left.rows.schema, right.rows.schema)
-    plan = planned(left, right, search)
+    items = right.measured(_FEW_ITEMS)
+    plan = planned(left, right, search, items.size)
     if plan is not None:
         key_of_right = right.row_key(plan.rows[1], *search.keys)
         key_of_left = key_of_right
@@ -159,7 +162,7 @@ def nearest_rows(left: Side, right: Side, search: Search, pairs: Structs) -> Dat
         rows, others = np.nonzero(found)[0], near.indices[found]
         return pairs.batches(queries, rows, items, others, near.distances[found])
 
-    return _broadcast(left, right, search, paired, schema)
+    return _broadcast(left, right, items, search, paired, schema)
 
 
 def nearest_ids(left: Side, right: Side, search: Search, ids: Ids, nested: bool) -> DataFrame:
@@ -167,10 +170,11 @@ def nearest_ids(left: Side, right: Side, search: Search, ids: Ids, nested: bool)
     id_a, id_b = ids.sides
     check_free(ids.dist_col, id_a, id_b)
     known = Known({id_a: ids.id_col}, {id_b: ids.id_col})
-    plan = planned(left, right, search)
+    items = right.measured(_FEW_ITEMS)
+    plan = planned(left, right, search, items.size)
     if plan is None:
         schema = known.schema(left.rows.schema, right.rows.schema)
-        found = _broadcast(left, right, search, known.lists, schema)
+        found = _broadcast(left, right, items, search, known.lists, schema)
     else:
         keys = None
         if plan.merges:  # of rows with the same id each has neighbours of its own
@@ -191,9 +195,8 @@ def nearest_ids(left: Side, right: Side, search: Search, ids: Ids, nested: bool)
     )
 
 
-def planned(left: Side, right: Side, search: Search) -> Plan | None:
+def planned(left: Side, right: Side, search: Search, items: Size) -> Plan | None:
     """Where rows are compared; None where the items go to every task."""
-    items = right.size()
     if items.bytes <= broadcast_bytes(right.rows) and items.rows <= _FEW_ITEMS:
         return None
     queries = items if right.rows is left.rows else left.size()
@@ -204,11 +207,13 @@ def planned(left: Side, right: Side, search: Search) -> Plan | None:
 def _broadcast(
     left: Side,
     right: Side,
+    measured: Measured,
     search: Search,
     give: Callable[[pa.Table, pa.Table, Neighbors], Batches],
     schema: StructType,
 ) -> DataFrame:
-    items, vectors = collect(right.rows), (left.vectors, right.vectors)
+    items = collect(right.rows) if measured.rows is None else measured.rows
+    vectors = left.vectors, right.vectors
     search = replace(search, recall=1.0)
 
     def join(batches: Batches) -> Batches:

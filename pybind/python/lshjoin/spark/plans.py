@@ -164,7 +164,7 @@ def plan_knn_join(
         raise ValueError(f"cores must be at least 1, not {slots}")
     of_left, of_right = left.sample(sizes[0], _SAMPLE_ROWS), right.sample(sizes[1], _SAMPLE_ROWS)
     samples = of_left.vectors, of_right.vectors
-    plan = planned(left, right, search)
+    plan = planned(left, right, search, sizes[1])
     cost = _Cost.of(*samples, replace(search, recall=1.0 if plan is None else plan.recall))
     rows = sizes[0].rows, sizes[1].rows
     if plan is None:
