@@ -29,7 +29,7 @@ from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import Neighbors
 from lshjoin.spark.groups import plan_groups
 from lshjoin.spark.hashing import Functions, Hasher
-from lshjoin.spark.pairs import Ids, Structs, check_free
+from lshjoin.spark.pairs import Ids, Pairs, Structs, check_free
 from lshjoin.spark.parts import Plan, Search, Which, keys_of, plan_parts
 from lshjoin.spark.rows import (
     HASH,
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
 
 # Items that every task may compare with all its queries.
 _FEW_ITEMS = 200_000
-# Neighbours that go back at a time.
-_FOUND_ROWS = 1 << 16
+# Neighbours that go back at a time: Spark's side holds a batch in memory, of whole rows at times.
+_FOUND_ROWS = 8_192
 
 # Which of several rows with the same two hashes, from 1.
 _COPY = "__lshjoin_copy"
@@ -104,10 +104,10 @@ class Known:
         """For a left row what it is known by, and the array of its neighbours."""
         neighbor = StructType([StructField(_DISTANCE, DoubleType(), False)])
         for name, column in self.right.items():
-            neighbor = neighbor.add(name, right[column].dataType)
+            neighbor = neighbor.add(name, right[column].dataType, right[column].nullable)
         schema = StructType()
         for name, column in self.left.items():
-            schema = schema.add(name, left[column].dataType)
+            schema = schema.add(name, left[column].dataType, left[column].nullable)
         return schema.add(_NEIGHBORS, ArrayType(neighbor, False), False)
 
     def lists(self, queries: pa.Table, items: pa.Table, near: Neighbors) -> Batches:
@@ -157,12 +157,16 @@ def nearest_rows(left: Side, right: Side, search: Search, pairs: Structs) -> Dat
         found = _found(left, right, search, plan, _known_by(*keys), keys)
         return _fetched(found, left, right, keys, pairs)
 
-    def paired(queries: pa.Table, items: pa.Table, near: Neighbors) -> Batches:
-        found = near.indices >= 0
-        rows, others = np.nonzero(found)[0], near.indices[found]
-        return pairs.batches(queries, rows, items, others, near.distances[found])
+    a, b = pairs.sides
+    known = Known({a: a}, {b: b})
 
-    return _broadcast(left, right, items, search, paired, schema)
+    def lists(queries: pa.Table, items: pa.Table, near: Neighbors) -> Batches:
+        whole = [pa.table({a: pairs.column(queries)}), pa.table({b: pairs.column(items)})]
+        return known.lists(*whole, near)
+
+    return _a_row_each(
+        _broadcast(left, right, items, search, lists, known.schema(schema, schema)), pairs
+    )
 
 
 def nearest_ids(left: Side, right: Side, search: Search, ids: Ids, nested: bool) -> DataFrame:
@@ -190,8 +194,14 @@ def nearest_ids(left: Side, right: Side, search: Search, ids: Ids, nested: bool)
                 lambda at: F.struct(at[id_b].alias(id_b), at[_DISTANCE].alias(ids.dist_col)),
             ).alias(_NEIGHBORS),
         )
-    return found.select(id_a, F.explode(_NEIGHBORS).alias("at")).select(
-        id_a, f"at.{id_b}", F.col(f"at.{_DISTANCE}").alias(ids.dist_col)
+    return _a_row_each(found, ids)
+
+
+def _a_row_each(found: DataFrame, pairs: Pairs) -> DataFrame:
+    """Lists of neighbours as pairs: until here what is given of a left row comes once."""
+    a, b = pairs.sides
+    return found.select(a, F.explode(_NEIGHBORS).alias("at")).select(
+        a, f"at.{b}", F.col(f"at.{_DISTANCE}").alias(pairs.dist_col)
     )
 
 
