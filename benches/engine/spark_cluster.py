@@ -9,7 +9,8 @@ rows, out of a Parquet file and into one, beside the engine alone on as many cor
 of fewer rows, in many parts, by the seconds that cores were at work, which what else
 the machine does hardly changes, beside what plan_knn_join said of them. planned: what it says of
 100,000,000 embeddings, of which it has a sample; nothing of that is joined. parts: to how many
-parts a row goes. Writes bench-results/spark_cluster.json and .md, case by case.
+parts a row goes. large: up to 3,000,000 x 96 where an executor has 3 GB, as million is joined.
+Writes bench-results/spark_cluster.json and .md, case by case.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -35,12 +36,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from benches import record
-from benches.data.descriptors import descriptors
+from benches.data.descriptors import descriptor_batches, descriptors
 from benches.data.embeddings import embeddings
 from benches.data.rows import Rows
-from benches.report.spark_cluster import growth_table, planned_table
+from benches.report.spark_cluster import growth_table, large_table, planned_table
 from benches.systems import spark_session
-from benches.systems.meter import timed
+from benches.systems.meter import peak_bytes, timed
 
 WORKERS = 2
 PARAMS = {
@@ -52,6 +53,9 @@ PARAMS = {
 }
 THRESHOLD, K, RECALL = 0.9, 10, 0.9
 GROWTH = 50_000, 100_000, 200_000
+LARGE, LARGE_DIMENSIONS = (500_000, 1_000_000, 3_000_000), 96
+# Of an executor's 3 GB a third is its heap; the rest is for Python, and has a block five times.
+LARGE_HEAP, LARGE_BLOCK = 1024, "256m"
 PLANNED_ROWS, PLANNED_CORES = 100_000_000, 512
 PLANNED_BLOCKS, PLANNED_RECALLS = ("512m", "2g"), (0.8, 0.9, 0.95)
 IDS = ("datasetA.id AS a", "datasetB.id AS b", "distCol")
@@ -138,43 +142,101 @@ def million_case(count: int) -> dict[str, Any]:
     seconds, alone = timed(
         lambda: lshjoin.knn_join(items=rows, k=K, recall=RECALL, num_threads=WORKERS)
     )
-    sample = np.random.default_rng(0).choice(len(rows), 1_000, replace=False)
-    # A row is its own nearest: one more is asked for where it is among the answers.
-    exact, _ = lshjoin.knn_join(rows[sample], rows, K + 1, recall=1.0, num_threads=WORKERS)
-    radius = exact[:, -1:] * (1 + 1e-6)
-    alone_recall = float((alone.distances[sample] <= radius).mean())
+    truth = Truth.of(rows)
+    alone_recall = float((alone.distances[truth.sample] <= truth.radius).mean())
     del alone
 
     with tempfile.TemporaryDirectory() as directory:
-        source, sink = f"{directory}/rows", f"{directory}/found"
-        write_parquet(rows, Path(source))
+        write_parquet(rows, Path(f"{directory}/rows"))
         session = start(3072)
         # Fewer rows take the way of a million.
         session.conf.set("spark.lshjoin.broadcastBytes", "0")
-        items = session.read.parquet(source)
-        model = BucketedRandomProjectionLSH(**PARAMS).fit(items)
-        spark_seconds, _ = timed(
-            lambda: model.approxNearestNeighborsJoin(
-                items, items, K + 1, recall=RECALL, idCol="id"
-            ).write.parquet(sink)
-        )
+        spark_seconds = joined_by_ids(session, directory)
         shuffled = shuffled_bytes(session)
-        found = session.read.parquet(sink).where(F.col("idA").isin(sample.tolist())).toArrow()
+        recall = truth.recall(session, directory)
         session.stop()
-    a, b, distances = (column.to_numpy() for column in found.columns)
-    limits = dict(zip(sample.tolist(), radius[:, 0], strict=True))
-    others = a != b
-    near = sum(distances[others] <= np.array([limits[row] for row in a[others]]))
     return {
         "data": f"SIFT-like descriptors, {count:,} x 128 float32, self-join, k = {K}",
         "recall_asked": RECALL,
         "lshjoin_seconds": spark_seconds,
-        "lshjoin_recall": float(near) / (K * len(sample)),
+        "lshjoin_recall": recall,
         "shuffle_bytes": shuffled,
         "engine_alone_seconds": seconds,
         "engine_alone_recall": alone_recall,
         "ratio": spark_seconds / seconds,
     }
+
+
+def large_case(counts: tuple[int, ...]) -> dict[str, Any]:
+    """A session for each number of rows: what its processes had at most is that join's."""
+    sizes = []
+    for count in counts:
+        rows = next(descriptor_batches(count, 0, count, LARGE_DIMENSIONS))
+        truth = Truth.of(rows)
+        with tempfile.TemporaryDirectory() as directory:
+            write_parquet(rows, Path(f"{directory}/rows"))
+            del rows
+            session = start(LARGE_HEAP)
+            session.conf.set("spark.lshjoin.blockBytes", LARGE_BLOCK)
+            seconds = joined_by_ids(session, directory)
+            sizes.append(
+                {
+                    "rows": count,
+                    "seconds": seconds,
+                    "shuffle_bytes": shuffled_bytes(session),
+                    "jvm_bytes": most_memory("CoarseGrainedExecutorBackend"),
+                    "python_bytes": most_memory("pyspark.daemon"),
+                    "recall": truth.recall(session, directory),
+                }
+            )
+            session.stop()
+    first, last = sizes[0], sizes[-1]
+    return {
+        "data": f"SIFT-like descriptors x {LARGE_DIMENSIONS} float32, self-join, k = {K}, "
+        f"recall {RECALL}",
+        "heap_bytes": LARGE_HEAP << 20,
+        "block_bytes": LARGE_BLOCK,
+        "sizes": sizes,
+        "exponent": math.log(last["seconds"] / first["seconds"])
+        / math.log(last["rows"] / first["rows"]),
+    }
+
+
+def joined_by_ids(session: SparkSession, directory: str) -> float:
+    """Seconds from the rows in a directory to the ids of their neighbours there."""
+    items = session.read.parquet(f"{directory}/rows")
+    model = BucketedRandomProjectionLSH(**PARAMS).fit(items)
+    seconds, _ = timed(
+        lambda: model.approxNearestNeighborsJoin(
+            items, items, K + 1, recall=RECALL, idCol="id"
+        ).write.parquet(f"{directory}/found")
+    )
+    return seconds
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Some of the rows, and how far their K nearest others are at most."""
+
+    sample: Rows
+    radius: Rows  #: (rows, 1)
+
+    @classmethod
+    def of(cls, rows: Rows) -> "Truth":
+        sample = np.random.default_rng(0).choice(len(rows), 1_000, replace=False)
+        # A row is its own nearest: one more is asked for where it is among the answers.
+        exact, _ = lshjoin.knn_join(rows[sample], rows, K + 1, recall=1.0, num_threads=WORKERS)
+        return cls(sample, exact[:, -1:] * (1 + 1e-6))
+
+    def recall(self, session: SparkSession, directory: str) -> float:
+        """Of what :func:`joined_by_ids` found."""
+        found = session.read.parquet(f"{directory}/found")
+        some = found.where(F.col("idA").isin(self.sample.tolist())).toArrow()
+        a, b, distances = (column.to_numpy() for column in some.columns)
+        limits = dict(zip(self.sample.tolist(), self.radius[:, 0], strict=True))
+        others = a != b
+        near = sum(distances[others] <= np.array([limits[row] for row in a[others]]))
+        return float(near) / (K * len(self.sample))
 
 
 def growth_case() -> dict[str, Any]:
@@ -247,20 +309,31 @@ def shuffled_bytes(session: SparkSession) -> int:
 
 def at_work() -> float:
     """Seconds of cores that this process and those that descend from it have had."""
-    parents, ticks = {}, {}
+    # Its own, and of children that ended.
+    ticks = sum(sum(map(int, fields[11:15])) for fields in family().values())
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def most_memory(name: str) -> int:
+    """Bytes that the largest process had at most, of those with such a command."""
+    return max(
+        peak_bytes(pid) for pid in family() if name in Path(f"/proc/{pid}/cmdline").read_text()
+    )
+
+
+def family() -> dict[int, list[str]]:
+    """This process and those that descend from it: what the system says of each."""
+    stats: dict[int, list[str]] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has ended: its parent has its time
-            fields = status.read_text().rsplit(") ", 1)[1].split()
-            pid = int(status.parent.name)
-            parents[pid] = int(fields[1])
-            ticks[pid] = sum(map(int, fields[11:15]))  # its own, and of children that ended
+            stats[int(status.parent.name)] = status.read_text().rsplit(") ", 1)[1].split()
 
     def is_ours(pid: int) -> bool:
-        while pid in parents and pid != os.getpid():
-            pid = parents[pid]
+        while pid in stats and pid != os.getpid():
+            pid = int(stats[pid][1])
         return pid == os.getpid()
 
-    return sum(ticks[pid] for pid in ticks if is_ours(pid)) / os.sysconf("SC_CLK_TCK")
+    return {pid: fields for pid, fields in stats.items() if is_ours(pid)}
 
 
 def parts_case() -> dict[str, Any]:
@@ -299,6 +372,7 @@ CASES = {
     "growth": growth_case,
     "planned": planned_case,
     "parts": parts_case,
+    "large": partial(large_case, LARGE),
 }
 
 
@@ -306,10 +380,14 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     options.add_argument("--remark", default="", help="what else the machine did meanwhile")
-    options.add_argument("--rows", type=int, help="try the case million with fewer: only printed")
+    options.add_argument("--rows", type=int, help="try million and large with fewer: only printed")
     chosen = options.parse_args()
     if chosen.rows:
-        print(report({"million": about() | million_case(chosen.rows)}))
+        tried = {
+            "million": million_case(chosen.rows),
+            "large": large_case((chosen.rows // 6, chosen.rows)),
+        }
+        print(report({name: about() | case for name, case in tried.items()}))
         return
     result = record.read("spark_cluster")
     for name in chosen.cases:
@@ -366,6 +444,15 @@ def report(result: dict[str, Any]) -> str:
             f"{case['data']}, by their ids, in blocks of {case['block_bytes']}:",
             "",
             *growth_table(case),
+        ]
+    if case := result.get("large"):
+        lines += [
+            "",
+            f"{case['data']}, by their ids, in executors with a heap of "
+            f"{case['heap_bytes'] >> 20} MB, in blocks of {case['block_bytes']}; "
+            f"time grows with the power {case['exponent']:.2f} of the rows:",
+            "",
+            *large_table(case),
         ]
     if case := result.get("planned"):
         lines += ["", f"Foretold of {case['data']}:", "", *planned_table(case)]

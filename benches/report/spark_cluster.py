@@ -17,6 +17,20 @@ def growth_table(case: dict[str, Any]) -> list[str]:
     ]
 
 
+def large_table(case: dict[str, Any]) -> list[str]:
+    """What joins of millions of rows took, and the memory of an executor's two processes."""
+    return [
+        "| rows | s | recall | GB shuffled | GB of the JVM | of Python |",
+        "|---:|---:|---:|---:|---:|---:|",
+        *(
+            f"| {size['rows']:,} | {size['seconds']:.0f} | {size['recall']:.3f} "
+            f"| {size['shuffle_bytes'] / 1e9:.2f} | {size['jvm_bytes'] / 1e9:.2f} "
+            f"| {size['python_bytes'] / 1e9:.2f} |"
+            for size in case["sizes"]
+        ),
+    ]
+
+
 def planned_table(case: dict[str, Any]) -> list[str]:
     """What ``plan_knn_join`` says of more rows than anybody joined."""
     return [

@@ -94,6 +94,18 @@ def test_all_pairs_and_a_broadcast(spark, rows):
     assert "every row of A meets all of B" in str(plan)
 
 
+def test_rows_kept_apart_from_those_around_them_go_further(rows, shuffled):
+    from lshjoin.spark import plan_knn_join
+
+    slabs = rows.selectExpr("*", "floor(features[0]) AS slab")
+    near, far = (
+        plan_knn_join(slabs, slabs, 10, idCol="id", recall=0.8, apart=apart)
+        for apart in (None, "slab")
+    )
+    assert far.parts >= near.parts
+    assert far.probes > near.probes
+
+
 def test_ids_of_letters_count(rows, shuffled):
     from lshjoin.spark import plan_knn_join
 
@@ -123,6 +135,7 @@ def test_complaints(rows):
         ("datasetA has no rows to plan by", {"datasetA": rows.where("id < 0")}),
         ("datasetB has no rows to plan by", {"datasetB": rows.where("id < 0")}),
         ("cores must be at least 1, not 0", {"cores": 0}),
+        ("No such struct field `key`", {"apart": "key"}),
     ):
         good = {"datasetA": rows, "datasetB": rows, "numNearestNeighbors": 3, "idCol": "id"}
         with pytest.raises(ValueError, match=words):

@@ -29,13 +29,15 @@ from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import Neighbors
 from lshjoin.spark.groups import plan_groups
 from lshjoin.spark.hashing import Functions, Hasher
-from lshjoin.spark.pairs import Ids, Structs, check_free
+from lshjoin.spark.pairs import Ids, Pairs, Structs, check_free
 from lshjoin.spark.parts import Plan, Search, Which, keys_of, plan_parts
 from lshjoin.spark.rows import (
     HASH,
     HIGH,
     LOW,
     Batches,
+    Measured,
+    Size,
     broadcast_bytes,
     collect,
     content_hash,
@@ -57,8 +59,8 @@ if TYPE_CHECKING:
 
 # Items that every task may compare with all its queries.
 _FEW_ITEMS = 200_000
-# Neighbours that go back at a time.
-_FOUND_ROWS = 1 << 16
+# Neighbours that go back at a time: Spark's side holds a batch in memory, of whole rows at times.
+_FOUND_ROWS = 8_192
 
 # Which of several rows with the same two hashes, from 1.
 _COPY = "__lshjoin_copy"
@@ -102,10 +104,10 @@ class Known:
         """For a left row what it is known by, and the array of its neighbours."""
         neighbor = StructType([StructField(_DISTANCE, DoubleType(), False)])
         for name, column in self.right.items():
-            neighbor = neighbor.add(name, right[column].dataType)
+            neighbor = neighbor.add(name, right[column].dataType, right[column].nullable)
         schema = StructType()
         for name, column in self.left.items():
-            schema = schema.add(name, left[column].dataType)
+            schema = schema.add(name, left[column].dataType, left[column].nullable)
         return schema.add(_NEIGHBORS, ArrayType(neighbor, False), False)
 
     def lists(self, queries: pa.Table, items: pa.Table, near: Neighbors) -> Batches:
@@ -144,7 +146,8 @@ def _known_by(left: RowKey, right: RowKey) -> Known:
 def nearest_rows(left: Side, right: Side, search: Search, pairs: Structs) -> DataFrame:
     """For every left row its nearest right rows, as pairs."""
     schema = pairs.schema(left.rows.schema, right.rows.schema)
-    plan = planned(left, right, search)
+    items = right.measured(_FEW_ITEMS)
+    plan = planned(left, right, search, items.size)
     if plan is not None:
         key_of_right = right.row_key(plan.rows[1], *search.keys)
         key_of_left = key_of_right
@@ -154,12 +157,16 @@ def nearest_rows(left: Side, right: Side, search: Search, pairs: Structs) -> Dat
         found = _found(left, right, search, plan, _known_by(*keys), keys)
         return _fetched(found, left, right, keys, pairs)
 
-    def paired(queries: pa.Table, items: pa.Table, near: Neighbors) -> Batches:
-        found = near.indices >= 0
-        rows, others = np.nonzero(found)[0], near.indices[found]
-        return pairs.batches(queries, rows, items, others, near.distances[found])
+    a, b = pairs.sides
+    known = Known({a: a}, {b: b})
 
-    return _broadcast(left, right, search, paired, schema)
+    def lists(queries: pa.Table, items: pa.Table, near: Neighbors) -> Batches:
+        whole = [pa.table({a: pairs.column(queries)}), pa.table({b: pairs.column(items)})]
+        return known.lists(*whole, near)
+
+    return _a_row_each(
+        _broadcast(left, right, items, search, lists, known.schema(schema, schema)), pairs
+    )
 
 
 def nearest_ids(left: Side, right: Side, search: Search, ids: Ids, nested: bool) -> DataFrame:
@@ -167,10 +174,11 @@ def nearest_ids(left: Side, right: Side, search: Search, ids: Ids, nested: bool)
     id_a, id_b = ids.sides
     check_free(ids.dist_col, id_a, id_b)
     known = Known({id_a: ids.id_col}, {id_b: ids.id_col})
-    plan = planned(left, right, search)
+    items = right.measured(_FEW_ITEMS)
+    plan = planned(left, right, search, items.size)
     if plan is None:
         schema = known.schema(left.rows.schema, right.rows.schema)
-        found = _broadcast(left, right, search, known.lists, schema)
+        found = _broadcast(left, right, items, search, known.lists, schema)
     else:
         keys = None
         if plan.merges:  # of rows with the same id each has neighbours of its own
@@ -186,14 +194,19 @@ def nearest_ids(left: Side, right: Side, search: Search, ids: Ids, nested: bool)
                 lambda at: F.struct(at[id_b].alias(id_b), at[_DISTANCE].alias(ids.dist_col)),
             ).alias(_NEIGHBORS),
         )
-    return found.select(id_a, F.explode(_NEIGHBORS).alias("at")).select(
-        id_a, f"at.{id_b}", F.col(f"at.{_DISTANCE}").alias(ids.dist_col)
+    return _a_row_each(found, ids)
+
+
+def _a_row_each(found: DataFrame, pairs: Pairs) -> DataFrame:
+    """Lists of neighbours as pairs: until here what is given of a left row comes once."""
+    a, b = pairs.sides
+    return found.select(a, F.explode(_NEIGHBORS).alias("at")).select(
+        a, f"at.{b}", F.col(f"at.{_DISTANCE}").alias(pairs.dist_col)
     )
 
 
-def planned(left: Side, right: Side, search: Search) -> Plan | None:
+def planned(left: Side, right: Side, search: Search, items: Size) -> Plan | None:
     """Where rows are compared; None where the items go to every task."""
-    items = right.size()
     if items.bytes <= broadcast_bytes(right.rows) and items.rows <= _FEW_ITEMS:
         return None
     queries = items if right.rows is left.rows else left.size()
@@ -204,11 +217,13 @@ def planned(left: Side, right: Side, search: Search) -> Plan | None:
 def _broadcast(
     left: Side,
     right: Side,
+    measured: Measured,
     search: Search,
     give: Callable[[pa.Table, pa.Table, Neighbors], Batches],
     schema: StructType,
 ) -> DataFrame:
-    items, vectors = collect(right.rows), (left.vectors, right.vectors)
+    items = collect(right.rows) if measured.rows is None else measured.rows
+    vectors = left.vectors, right.vectors
     search = replace(search, recall=1.0)
 
     def join(batches: Batches) -> Batches:

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from lshjoin.arrays.knn import plan_knn_join as plan_of_arrays
 from lshjoin.arrays.neighbors import Metric, NearestMetric
 from lshjoin.base.checks import at_least_one, to_float, to_recall
+from lshjoin.spark.groups import check_keys
 from lshjoin.spark.nearest import planned
 from lshjoin.spark.pairs import with_ids
-from lshjoin.spark.parts import Plan, Search, Which
+from lshjoin.spark.parts import Plan, Search, Which, keys_of
 from lshjoin.spark.rows import HASH, Size
 from lshjoin.spark.shuffle import Cluster
 from lshjoin.spark.sides import Sample, Side
@@ -39,12 +40,15 @@ Rows = NDArray[np.floating[Any]]
 _SAMPLE_ROWS = 20_000
 # Of the sample's items every so many show how the time of a query grows with their number.
 _FEWER = 4
+# What Spark compresses a shuffle with, unless ``spark.io.compression.codec`` says otherwise.
+_CODEC = "lz4_raw"
 # Beside its vector a row has its hashes and an id on its way, and a neighbour is an id and a
 # distance. Ids are of eight bytes, strings longer. What Spark adds hardly outlasts its compression.
 _BYTES_OF_ROW, _BYTES_OF_NEIGHBOR = 32, 16
-# What a core handles of the shuffle: two of them once took 107 s for a million rows where the
-# engine alone took 17 s, and 1.73 GB were shuffled.
-_BYTES_A_SECOND = 10e6
+# What a core handles of the shuffle, and of neighbours that it hands to Spark. With these 200,000
+# rows in 36 parts are 23 core seconds, of which 19 were measured, and a million in two parts 43,
+# where two cores took 27 s.
+_BYTES_A_SECOND, _NEIGHBORS_A_SECOND = 20e6, 500_000
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class KnnJoinPlan:
     partitions: int  #: of the shuffle: at most ``spark.sql.shuffle.partitions``
     copies: tuple[float, float]  #: blocks that a row of either side is sent to, on average
     block_bytes: int  #: vectors of both sides in the largest block
-    vector_bytes: int  #: shuffled to the blocks; fewer where vectors can be compressed
+    vector_bytes: int  #: shuffled to the blocks, compressed
     neighbor_bytes: int  #: shuffled from there, for the neighbours of a row to be merged
     cores: int  #: tasks that run at a time
     seconds: float  #: see :func:`plan_knn_join`
@@ -93,6 +97,7 @@ def plan_knn_join(
     inputCol: str = "features",
     metric: NearestMetric = "euclidean",
     recall: float = 0.95,
+    apart: str | None = None,
     scale: float = 1.0,
     cores: SupportsIndex | None = None,
 ) -> KnnJoinPlan:
@@ -104,15 +109,15 @@ def plan_knn_join(
 
     A block of q rows of A and i of B, which hold ``bytes`` on their way, is taken to last ::
 
-        q · t · (i / s)^g + bytes / 10 MB seconds,
+        q · t · (i / s)^g + bytes / 20 MB + q · k / 500,000 seconds,
 
     where t is what a query takes among the sample's s rows of B by :func:`lshjoin.plan_knn_join`,
     on one core of the driver, and g is how that grows from a quarter of s to s. ``seconds`` is the
-    sum over all blocks by the tasks that run at a time, or the longest block. The second term is
-    what Spark takes to bring rows into Python by way of a shuffle: what a million rows took in
-    bench-results/spark_cluster.md beyond the engine's own time, in a join without ``idCol``, which
-    does more. It depends on disks and network, and says no more than whether minutes, hours or days
-    are to be expected. Left out is what it takes to read the data and to start jobs.
+    sum over all blocks by the tasks that run at a time, or the longest block. The other terms are
+    what Spark takes to bring rows into Python by way of a shuffle, and neighbours out of it: what
+    joins took in bench-results/spark_cluster.md beyond the engine's own time. They depend on disks
+    and network, and say no more than whether minutes, hours or days are to be expected. Left out is
+    what it takes to read the data and to start jobs.
 
     Args:
         datasetA: the rows that want neighbours, or a sample of them.
@@ -122,6 +127,8 @@ def plan_knn_join(
         inputCol: the column of vectors.
         metric: that of the model: "euclidean", "cosine" or "manhattan".
         recall: the share of the true neighbours to find, above 0 and at most 1.
+        apart: a column of keys, as for the join. There is no ``within``: how large groups are a
+            sample does not tell.
         scale: for how many rows each row of the data frames stands, above 0: 100 where they are a
             sample of one in a hundred.
         cores: tasks that will run at a time; those of this session if None.
@@ -130,7 +137,7 @@ def plan_knn_join(
         The plan. ``print`` it.
 
     Raises:
-        TypeError: for a column of vectors or ids of another type.
+        TypeError: for a column of vectors, ids or keys of another type, or keys of two types.
         ValueError: for a number out of range, another metric, columns that are not there, a side
             without rows.
 
@@ -150,11 +157,13 @@ def plan_knn_join(
     if not 0 < factor < math.inf:
         raise ValueError(f"scale must be above 0 and finite, not {scale!r}")
     k = min(at_least_one(numNearestNeighbors), MOST_ROWS)
-    search = Search(k, to_recall(recall), metric)
-    left = _Scaled.of_ids(datasetA, inputCol, idCol, factor)
+    search = Search(k, to_recall(recall), metric, apart=apart)
+    for column in search.keys:
+        check_keys(column, datasetA, datasetB)
+    left = _Scaled.of_ids(datasetA, inputCol, idCol, factor, *search.keys)
     right = left
     if datasetB is not datasetA:
-        right = _Scaled.of_ids(datasetB, inputCol, idCol, factor)
+        right = _Scaled.of_ids(datasetB, inputCol, idCol, factor, *search.keys)
     sizes = left.size(), right.size()
     for name, size in zip(("datasetA", "datasetB"), sizes, strict=True):
         if size.rows == 0:
@@ -162,10 +171,14 @@ def plan_knn_join(
     slots = Cluster.of(datasetA.sparkSession).slots if cores is None else operator.index(cores)
     if slots < 1:
         raise ValueError(f"cores must be at least 1, not {slots}")
-    of_left, of_right = left.sample(sizes[0], _SAMPLE_ROWS), right.sample(sizes[1], _SAMPLE_ROWS)
+    of_left, of_right = (
+        side.sample(measured, _SAMPLE_ROWS, *search.keys)
+        for side, measured in zip((left, right), sizes, strict=True)
+    )
     samples = of_left.vectors, of_right.vectors
-    plan = planned(left, right, search)
-    cost = _Cost.of(*samples, replace(search, recall=1.0 if plan is None else plan.recall))
+    plan = planned(left, right, search, sizes[1])
+    recall_inside = 1.0 if plan is None else plan.recall
+    cost = _Cost.of(of_left, of_right, replace(search, recall=recall_inside))
     rows = sizes[0].rows, sizes[1].rows
     if plan is None:
         seconds = float(cost.seconds(*np.array(rows, np.float64))) / slots
@@ -178,19 +191,20 @@ def plan_knn_join(
     )
     sent = np.zeros(count) if plan.itself else queries, items
     probing = plan.routing.probing
-    sampled = samples[get_args(Which).index(probing)]
-    routes = plan.routing.routes(sampled, pa.table({}), probing)
+    of_probing = samples[get_args(Which).index(probing)]
+    routes = plan.routing.routes(of_probing, pa.table({}), probing)
     # Of an id the letters, where it has some: the rest counts as a number.
     ids = [side.size().bytes / side.size().rows - side.row_bytes for side in (left, right)]
-    row_bytes = [packed(sampled).nbytes / len(sampled) for sampled in samples]
-    vectors = sum(
-        side * (of_row + of_id + _BYTES_OF_ROW)
-        for side, of_row, of_id in zip(sent, row_bytes, ids, strict=True)
-    )
+    held, shuffled = np.zeros(count), np.zeros(count)
+    for side, sampled, of_id in zip(sent, samples, ids, strict=True):
+        of_vector, compressed = _bytes_of_vector(sampled)
+        held += side * of_vector
+        shuffled += side * (compressed + of_id + _BYTES_OF_ROW)
     neighbors = queries * (k * (_BYTES_OF_NEIGHBOR + ids[1]) + ids[0] + _BYTES_OF_ROW)
     if not plan.merges:
         neighbors[:] = 0
-    work = cost.seconds(queries, items) + (vectors + neighbors) / _BYTES_A_SECOND
+    work = cost.seconds(queries, items) + (shuffled + neighbors) / _BYTES_A_SECOND
+    work += queries * k / _NEIGHBORS_A_SECOND
     tasks = min(slots, plan.blocks.partitions)
     return KnnJoinPlan(
         rows=rows,
@@ -199,8 +213,8 @@ def plan_knn_join(
         blocks=count,
         partitions=plan.blocks.partitions,
         copies=(float(queries.sum()) / rows[0], float(items.sum()) / rows[1]),
-        block_bytes=int((sent[0] * row_bytes[0] + sent[1] * row_bytes[1]).max()),
-        vector_bytes=int(vectors.sum()),
+        block_bytes=int(held.max()),
+        vector_bytes=int(shuffled.sum()),
         neighbor_bytes=int(neighbors.sum()),
         cores=slots,
         seconds=float(max(work.sum() / tasks, work.max())),
@@ -214,8 +228,10 @@ class _Scaled(Side):
     scale: float
 
     @classmethod
-    def of_ids(cls, dataset: DataFrame, features: str, id_col: str, scale: float) -> _Scaled:
-        side = Side.of(with_ids(dataset, features, id_col), features)
+    def of_ids(
+        cls, dataset: DataFrame, features: str, id_col: str, scale: float, *keys: str
+    ) -> _Scaled:
+        side = Side.of(with_ids(dataset, features, id_col, *keys), features)
         return cls(side.rows, side.vectors, scale)
 
     @cached_property
@@ -239,21 +255,22 @@ class _Cost:
     growth: float  #: the power of the number of items that this goes by
 
     @classmethod
-    def of(cls, queries: Matrix, items: Matrix, search: Search) -> _Cost:
-        def of_query(some: Matrix) -> float:
+    def of(cls, queries: Sample, items: Sample, search: Search) -> _Cost:
+        def of_query(some: Sample) -> float:
             predicted = plan_of_arrays(
-                queries,
-                some,
+                queries.vectors,
+                some.vectors,
                 min(search.k, len(some)),
                 metric=search.metric,
                 recall=search.recall,
                 num_threads=1,
                 progress=False,
+                **keys_of(queries.keys, some.keys, search),
             ).predicted
             assert predicted is not None  # as it is of every plan that the planner makes
             return predicted.seconds / len(queries)
 
-        fewer, whole = items[::_FEWER], of_query(items)
+        fewer, whole = items.take(np.arange(0, len(items), _FEWER)), of_query(items)
         if len(fewer) == len(items):  # a single one
             return cls(len(items), whole, 1.0)
         growth = math.log(whole / of_query(fewer)) / math.log(len(items) / len(fewer))
@@ -262,6 +279,13 @@ class _Cost:
     def seconds(self, queries: Rows, items: Rows) -> Rows:
         """For so many queries and items."""
         return self.of_query * queries * (items / self.items) ** self.growth
+
+
+def _bytes_of_vector(sampled: Matrix) -> tuple[float, float]:
+    """Of one where it is compared, and of one as Spark compresses it on its way there."""
+    values = packed(sampled).buffers()[2]
+    compressed = pa.compress(values, _CODEC, asbytes=False)
+    return values.size / len(sampled), compressed.size / len(sampled)
 
 
 def _in_blocks(plan: Plan, sampled: Matrix, which: Which, count: int, rows: int) -> Rows:

@@ -31,6 +31,8 @@ Batches = Iterator[pa.RecordBatch]
 
 # Of vectors, or sets, that are joined with a small side at a time.
 _GATHERED_BYTES = 1 << 27
+# Of a number that Spark gives a row those that count the rows of a partition.
+_BITS_OF_ROW = 33
 # So many hashes of rows are collected sooner than shuffled.
 _FEW_HASHES = 1_000_000
 
@@ -40,6 +42,11 @@ HASH, GROUP, BLOCKS = "__lshjoin_hash", "__lshjoin_group", "__lshjoin_blocks"
 HIGH, LOW = "__lshjoin_high", "__lshjoin_low"
 
 _PLAIN = (BooleanType, DateType, NumericType, StringType, TimestampType)
+
+
+def _partition() -> int:
+    task = TaskContext.get()
+    return int(task.partitionId()) if task else 0
 
 
 def threads() -> int:
@@ -173,29 +180,59 @@ class Size:
     bytes: int  #: of dense vectors, and of strings beside them
 
 
-def size(dataset: DataFrame, row_bytes: int) -> Size:
-    """Counts the rows, of dense vectors of so many bytes, without looking at the vectors.
+@dataclass(frozen=True)
+class Measured:
+    """How large a data frame is, and its rows where they are few."""
 
-    Each task counts its own: a sum by Spark would need a shuffle, and that takes as long as many
-    a join.
+    size: Size
+    rows: pa.Table | None  #: as :func:`collect` has them; None where they are too many, or none
+
+
+def measured(dataset: DataFrame, row_bytes: int, most: int = 0) -> Measured:
+    """Counts the rows, of dense vectors of so many bytes, and collects them if ``most`` holds them.
+
+    One job for both. Each task counts its own: a sum by Spark would need a shuffle, and that takes
+    as long as many a join. The nth task keeps an nth of ``most`` or nothing: equal ones keep all
+    that there is if it fits, and little if not. Vectors beyond that do not leave the JVM.
     """
     lengths = [
         F.coalesce(F.octet_length(quoted(field.name)), F.lit(0)).cast("long")
         for field in dataset.schema.fields
         if isinstance(field.dataType, (BinaryType, StringType))
     ]
-    measured = dataset.select(sum(lengths, F.lit(0).cast("long")).alias("strings"))
+    columns = [sum(lengths, F.lit(0).cast("long")).alias("strings")]
+    if most:
+        before = F.monotonically_increasing_id().bitwiseAND((1 << _BITS_OF_ROW) - 1)
+        fits = before * (F.spark_partition_id() + 1) < most // max(row_bytes, 1)
+        columns.append(F.when(fits, F.struct(*map(quoted, dataset.columns))).alias("row"))
 
-    def count(batches: Batches) -> Batches:
+    def measure(batches: Batches) -> Batches:
         rows = strings = 0
+        share, kept = most // (1 + _partition()), list[pa.RecordBatch]()
         for batch in batches:
             rows += batch.num_rows
             strings += int(batch.column(0).to_numpy().sum())
-        yield pa.RecordBatch.from_pydict({"rows": [rows], "strings": [strings]})
+            if most and rows * row_bytes + strings <= share:
+                kept.append(pa.RecordBatch.from_struct_array(batch.column(1)))
+        yield counted(rows, strings, None)
+        if rows * row_bytes + strings <= share:
+            yield from (counted(0, 0, _serialised(batch)) for batch in kept)
 
-    found = map_in_arrow(measured, count, "rows long, strings long").collect()
+    def counted(rows: int, strings: int, batch: bytes | None) -> pa.RecordBatch:
+        batches = pa.array([batch], pa.binary())
+        return pa.RecordBatch.from_pydict({"rows": [rows], "strings": [strings], "batch": batches})
+
+    schema = "rows long, strings long, batch binary"
+    found = map_in_arrow(dataset.select(*columns), measure, schema).collect()
     rows = sum(row.rows for row in found)
-    return Size(rows, rows * row_bytes + sum(row.strings for row in found))
+    size = Size(rows, rows * row_bytes + sum(row.strings for row in found))
+    kept = _table([row.batch for row in found if row.batch is not None])
+    return Measured(size, kept if kept is not None and len(kept) == rows else None)
+
+
+def size(dataset: DataFrame, row_bytes: int) -> Size:
+    """How large a data frame is, counted without looking at the vectors."""
+    return measured(dataset, row_bytes).size
 
 
 def sample(dataset: DataFrame, measured: Size, rows: int) -> DataFrame:
@@ -213,11 +250,19 @@ def collect(dataset: DataFrame) -> pa.Table | None:
 
     def serialised(batches: Batches) -> Batches:
         for batch in batches:
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, batch.schema) as writer:
-                writer.write_batch(batch)
-            yield pa.RecordBatch.from_pydict({"batch": [sink.getvalue().to_pybytes()]})
+            yield pa.RecordBatch.from_pydict({"batch": [_serialised(batch)]})
 
     found = map_in_arrow(dataset, serialised, "batch binary").collect()
-    tables = [pa.ipc.open_stream(bytes(row.batch)).read_all() for row in found]
+    return _table([row.batch for row in found])
+
+
+def _serialised(batch: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def _table(batches: list[bytearray]) -> pa.Table | None:
+    tables = [pa.ipc.open_stream(bytes(batch)).read_all() for batch in batches]
     return pa.concat_tables(tables).combine_chunks() if tables else None

@@ -18,10 +18,13 @@ from lshjoin.spark.rows import (
     HIGH,
     LOW,
     Batches,
+    Measured,
     Size,
     are_distinct,
+    broadcast_bytes,
     collect,
     map_in_arrow,
+    measured,
     naming_rows,
     plain_columns,
     quoted,
@@ -135,6 +138,11 @@ class Side:
     def size(self) -> Size:
         """How large it is, counted by a job."""
         return size(self.rows, self.row_bytes)
+
+    def measured(self, rows: int) -> Measured:
+        """The same; and the rows, if they may go to every task and are no more than that."""
+        most = min(broadcast_bytes(self.rows), rows * self.row_bytes)
+        return measured(self.rows, self.row_bytes, most)
 
     def sample(self, measured: Size, rows: int, *keys: str) -> Sample:
         """About so many of the rows, with columns of keys."""

@@ -31,9 +31,9 @@ from lshjoin.spark.rows import (
     content_hash,
     gathered,
     map_in_arrow,
+    measured,
     naming_rows,
     sample,
-    size,
     threads,
 )
 from lshjoin.spark.shuffle import (
@@ -72,49 +72,65 @@ def similarity_join(
     # Spark calls it a self-join when it is one data frame; then the pairs are found once.
     # (Of names sameSemantics takes no notice.)
     itself = right is left or (left.schema == right.schema and left.sameSemantics(right))
-    sides = [left] if itself else [left, right]
-    sizes = [size(side, hasher.row_bytes(side)) for side in sides]
-    if min(side.bytes for side in sizes) <= broadcast_bytes(left):
-        return _broadcast(hasher, sides, sizes, threshold, pairs, schema)
-    sides = [
-        _without_repeats(side, hasher.features, measured)
-        for side, measured in zip(sides, sizes, strict=True)
-    ]
-    left, right, sizes = sides[0], sides[-1], [sizes[0], sizes[-1]]
+    few = broadcast_bytes(left)
+    sides = [_Side.of(side, hasher, few) for side in ([left] if itself else [left, right])]
+    if min(side.size.bytes for side in sides) <= few:
+        return _broadcast(hasher, sides, threshold, pairs, schema)
+    distinct, sizes = [side.distinct() for side in sides], [side.size for side in sides]
+    left, right, sizes = distinct[0], distinct[-1], [sizes[0], sizes[-1]]
     return _shuffled(hasher, left, None if itself else right, sizes, threshold, pairs, schema)
 
 
-def _without_repeats(dataset: DataFrame, features: str, measured: Size) -> DataFrame:
-    """One row of those that are equal in all columns, since Spark's join gives no pair twice.
+@dataclass(frozen=True)
+class _Side:
+    """A side, and what a first look at it says."""
 
-    Looked for by their hashes, as it is seldom that there are any: Spark would move the rows.
-    """
-    hashes = dataset.select(content_hash(dataset, features).alias(HASH))
-    return dataset if are_distinct(hashes, measured.rows) else dataset.distinct()
+    dataset: DataFrame
+    hashed: DataFrame  #: with the hash of what is in a row
+    size: Size
+    rows: pa.Table | None  #: those of ``hashed``, unless they are too many or none
+
+    @classmethod
+    def of(cls, dataset: DataFrame, hasher: Hasher[Functions], few: int) -> _Side:
+        hashed = dataset.withColumn(HASH, content_hash(dataset, hasher.features))
+        found = measured(hashed, hasher.row_bytes(dataset), few)
+        return cls(dataset, hashed, found.size, found.rows)
+
+    def distinct(self) -> DataFrame:
+        """One row of those that are equal in all columns, since Spark's join gives no pair twice.
+
+        Looked for by their hashes, as it is seldom that there are any: Spark would move the rows.
+        """
+        if self.rows is None:
+            differ = are_distinct(self.hashed.select(HASH), self.size.rows)
+        else:
+            differ = _differ(self.rows)
+        return self.dataset if differ else self.dataset.distinct()
+
+    def collected(self) -> tuple[DataFrame, pa.Table | None]:
+        """The same, and its rows."""
+        rows = collect(self.hashed) if self.rows is None else self.rows
+        if rows is None or _differ(rows):
+            return self.dataset, None if rows is None else rows.drop_columns([HASH])
+        distinct = self.dataset.distinct()
+        return distinct, collect(distinct)
+
+
+def _differ(rows: pa.Table) -> bool:
+    return len(rows.column(HASH).unique()) == len(rows)
 
 
 def _broadcast(
     hasher: Hasher[Functions],
-    sides: list[DataFrame],
-    sizes: list[Size],
+    sides: list[_Side],
     threshold: float,
     pairs: Pairs,
     schema: StructType,
 ) -> DataFrame:
     """The smaller side goes to every task."""
-    small_is_left = sizes[0].bytes < sizes[-1].bytes
-    small = sides[0 if small_is_left else -1]
-    # With its hashes: one job instead of two.
-    collected = collect(small.withColumn(HASH, content_hash(small, hasher.features)))
-    if collected is not None:
-        hashes, collected = collected.column(HASH), collected.drop_columns([HASH])
-        if len(hashes.unique()) < len(hashes):
-            small = small.distinct()
-            collected = collect(small)
-    large = small
-    if len(sides) > 1:
-        at = int(small_is_left)
-        large = _without_repeats(sides[at], hasher.features, sizes[at])
+    small_is_left = sides[0].size.bytes < sides[-1].size.bytes
+    small, collected = sides[0 if small_is_left else -1].collected()
+    large = small if len(sides) == 1 else sides[int(small_is_left)].distinct()
     small_rows = None if collected is None else hasher.hashed(collected)
 
     def join(batches: Batches) -> Batches:

@@ -87,8 +87,8 @@ class LSHModel(StoredModel, LSHParams, MLReadable, MLWritable):
         With one data frame for both sides each pair comes both ways, and each row with itself. A
         side of up to ``spark.lshjoin.broadcastBytes`` goes to every task, larger ones are shuffled
         by table and bucket: docs/spark.md. When this is called, the rows of both are counted, equal
-        ones are looked for, and the smaller side, or a sample of both, is collected; the join
-        itself is lazy. As in Spark no pair comes twice: rows of a side that are equal in all
+        ones are looked for, and small sides, or a sample of both, are collected; the join itself
+        is lazy. As in Spark no pair comes twice: rows of a side that are equal in all
         columns count as one.
 
         Args:
