@@ -4,12 +4,12 @@ join: approxSimilarityJoin of 10,000 x 384 with itself, 4 tables, about 5 % of t
 bucket of a table, hashing included. nearest: the 10 nearest for each of 2,000 rows among 2,000
 others, beside nearestByJoin, which came with Spark 4.2. Everything from the data frames, which are
 cached, to the collected ids and distances is timed; each side has had a small job before; lshjoin
-runs before and after Spark. million: the ids of the 10 nearest others of each of 1,000,000 x 128
-rows, out of a Parquet file and into one, beside the engine alone on as many cores. growth: joins
-of fewer rows, in many parts, by the seconds that cores were at work, which what else
-the machine does hardly changes, beside what plan_knn_join said of them. planned: what it says of
-100,000,000 embeddings, of which it has a sample; nothing of that is joined. parts: to how many
-parts a row goes. large: up to 3,000,000 x 96 where an executor has 3 GB, as million is joined.
+runs before and after Spark, and then by ids alone. million: the ids of the 10 nearest others of
+each of 1,000,000 x 128 rows, out of a Parquet file and into one, beside the engine alone on as many
+cores. growth: joins of fewer rows, in many parts, by the seconds that cores were at work, which
+what else the machine does hardly changes, beside what plan_knn_join said of them. planned: what it
+says of 100,000,000 embeddings, of which it has a sample; nothing of that is joined. parts: to how
+many parts a row goes. large: up to 3,000,000 x 96 where an executor has 3 GB, as million is joined.
 Writes bench-results/spark_cluster.json and .md, case by case.
 """
 
@@ -75,8 +75,10 @@ def collected(joined: DataFrame) -> dict[tuple[int, int], float]:
     return dict(zip(zip(a, b, strict=True), distances, strict=True))
 
 
-def join(estimator: type, rows: DataFrame) -> dict[tuple[int, int], float]:
+def join(estimator: type, rows: DataFrame, *, ids: bool = False) -> dict[tuple[int, int], float]:
     model = estimator(**PARAMS).fit(rows)
+    if ids:
+        return collected(model.approxSimilarityJoin(rows, rows, THRESHOLD, idCol="id"))
     if estimator is BucketedRandomProjectionLSH:  # which hashes the rows where it joins them
         return collected(model.approxSimilarityJoin(rows, rows, THRESHOLD).selectExpr(*IDS))
     # Spark uses the hashes of both sides twice: cached, as its guide has it.
@@ -88,8 +90,12 @@ def join(estimator: type, rows: DataFrame) -> dict[tuple[int, int], float]:
     return pairs
 
 
-def nearest_join(rows: DataFrame, others: DataFrame) -> dict[tuple[int, int], float]:
+def nearest_join(
+    rows: DataFrame, others: DataFrame, *, ids: bool = False
+) -> dict[tuple[int, int], float]:
     model = BucketedRandomProjectionLSH(**PARAMS).fit(rows)
+    if ids:
+        return collected(model.approxNearestNeighborsJoin(rows, others, K, idCol="id"))
     return collected(model.approxNearestNeighborsJoin(rows, others, K).selectExpr(*IDS))
 
 
@@ -97,17 +103,22 @@ def sparks_nearest(rows: DataFrame, others: DataFrame) -> dict[tuple[int, int], 
     return collected(spark_session.nearest_by_join(rows, others, K))
 
 
-def compared(ours: Callable[[], Any], theirs: Callable[[], Any]) -> dict[str, Any]:
+def compared(
+    ours: Callable[[], Any], theirs: Callable[[], Any], by_ids: Callable[[], Any]
+) -> dict[str, Any]:
     times = [timed(ours)[0]]
     spark_seconds, expected = timed(theirs)
     for _ in range(2):
         seconds, actual = timed(ours)
         times.append(seconds)
+    of_ids = [timed(by_ids) for _ in range(3)]
+    assert all(found == actual for _, found in of_ids)
     common = actual.keys() & expected.keys()
     return {
         "lshjoin_seconds": times,
         "spark_seconds": spark_seconds,
         "ratio": spark_seconds / median(times),
+        "ids_seconds": [seconds for seconds, _ in of_ids],
         "pairs": len(expected),
         "pairs_in_common": len(common),
         "largest_difference_of_distance": max(abs(actual[p] - expected[p]) for p in common),
@@ -120,7 +131,8 @@ def join_case() -> dict[str, Any]:
     small, both = (spark_session.frame(session, some, WORKERS) for some in (rows[:500], rows))
     for estimator in (SparkLSH, BucketedRandomProjectionLSH):
         join(estimator, small)
-    result = compared(lambda: join(BucketedRandomProjectionLSH, both), lambda: join(SparkLSH, both))
+    ours = partial(join, BucketedRandomProjectionLSH, both)
+    result = compared(ours, partial(join, SparkLSH, both), partial(ours, ids=True))
     return {"data": f"{data}, 10,000 x 384, self-join"} | result
 
 
@@ -133,7 +145,8 @@ def nearest_case() -> dict[str, Any]:
     )
     for work in (nearest_join, sparks_nearest):
         work(small, small)
-    result = compared(lambda: nearest_join(a, b), lambda: sparks_nearest(a, b))
+    ours = partial(nearest_join, a, b)
+    result = compared(ours, partial(sparks_nearest, a, b), partial(ours, ids=True))
     return {"data": f"{data}, 2,000 x 2,000 x 384, k = {K}"} | result
 
 
@@ -412,15 +425,17 @@ def report(result: dict[str, Any]) -> str:
     lines = [
         "# lshjoin.spark on two worker processes of one core each",
         "",
-        "| | Spark, s | lshjoin.spark, s | ratio |",
-        "|---|---:|---:|---:|",
+        "| | Spark, s | lshjoin.spark, s | ratio | by ids, s | ratio |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
     names = {"join": "approxSimilarityJoin", "nearest": "k-NN join, beside nearestByJoin"}
     for name, title in names.items():
         if case := result.get(name):
+            by_ids = median(case.get("ids_seconds", [math.nan]))  # older results have none
             lines.append(
                 f"| {title}: {case['data']} | {case['spark_seconds']:.1f} "
-                f"| {median(case['lshjoin_seconds']):.2f} | {case['ratio']:.0f} |"
+                f"| {median(case['lshjoin_seconds']):.2f} | {case['ratio']:.0f} "
+                f"| {by_ids:.2f} | {case['spark_seconds'] / by_ids:.0f} |"
             )
     for name in names:
         if case := result.get(name):

@@ -161,8 +161,8 @@ def nearest_rows(left: Side, right: Side, search: Search, pairs: Structs) -> Dat
     known = Known({a: a}, {b: b})
 
     def lists(queries: pa.Table, items: pa.Table, near: Neighbors) -> Batches:
-        whole = [pa.table({a: pairs.column(queries)}), pa.table({b: pairs.column(items)})]
-        return known.lists(*whole, near)
+        rows = pa.table({a: pairs.column(queries)})
+        return known.lists(rows, pa.table({b: pairs.column(items)}), near)
 
     return _a_row_each(
         _broadcast(left, right, items, search, lists, known.schema(schema, schema)), pairs
