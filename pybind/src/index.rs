@@ -15,12 +15,12 @@ use pyo3::{
 
 use crate::{
     arrays::{Distances, Indices, KeyArrays, keys, neighbors, rows},
-    binary::Bits,
     plans::{parse, to_json, to_text},
     run::{NumThreads, Options, to_py},
 };
 
 type Vectors<'py> = PyReadonlyArray2<'py, f32>;
+type Bits<'py> = PyReadonlyArray2<'py, u8>;
 type Ids<'py> = PyReadonlyArray1<'py, i64>;
 /// Distances and ids, and the report.
 type Nearest<'py> = (Distances<'py>, Bound<'py, PyArray2<i64>>, String);
