@@ -97,12 +97,11 @@ fn chunks_of_any_size_make_up_the_join_in_memory() {
     let kinds = [
         (1.0, changed(&|_, value| value)),
         (1e-30, changed(&|_, value| 1e-30 * value)),
-        (1e17, changed(&|_, value| 1e17 * value)),
-        // Too large for codes to tell.
-        (1e25, changed(&|_, value| 1e25 * value)),
+        (1e15, changed(&|_, value| 1e15 * value)),
+        // Some are too large for codes to tell.
         (
             1.0,
-            changed(&|row, value| if row % 1000 == 0 { 1e5 * value } else { value }),
+            changed(&|row, value| if row % 1000 == 0 { 1e20 * value } else { value }),
         ),
         (
             1.0,
@@ -131,7 +130,7 @@ fn chunks_of_any_size_make_up_the_join_in_memory() {
                 expected.len()
             );
             let index = build(values, dim, distance, &Context::new().unwrap());
-            for size in [ITEMS, 4600, 5000] {
+            for size in [ITEMS, 4600] {
                 let (found, _) = by_chunks(&index, size, radius, Isa::best());
                 assert!(found == expected, "{kind}, {distance:?}, chunks of {size}");
             }
