@@ -139,8 +139,9 @@ impl Index {
     /// its answers are those of its rows, [`Index::verify`] tells.
     ///
     /// # Errors
-    /// [`Error::Io`] when it can't be read, [`Error::Damaged`] when it is not what was saved, no
-    /// index can be like that, or it is of a later version.
+    /// [`Error::Io`](crate::Error::Io) when it can't be read,
+    /// [`Error::Damaged`](crate::Error::Damaged) when it is not what was saved, no index can be like
+    /// that, or it is of a later version.
     pub fn open(path: &Path, mapped: bool, ctx: &Context) -> Result<Self> {
         Ok(Self::of(Segment::open(path, mapped, ctx)?))
     }
@@ -198,8 +199,8 @@ impl Index {
     /// unknown origin then answers as one that is built of its rows.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when one is not what was saved, or what was saved is no index of these
-    /// rows; or when the run is cancelled.
+    /// [`Error::Damaged`](crate::Error::Damaged) when one is not what was saved, or what was saved is no
+    /// index of these rows; or when the run is cancelled.
     pub fn verify(&self, ctx: &Context) -> Result<()> {
         self.segment.verify(ctx)
     }
