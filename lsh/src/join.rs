@@ -7,5 +7,7 @@ pub(crate) mod by_tables;
 pub(crate) mod exact;
 pub(crate) mod inner_product;
 pub(crate) mod knn;
+pub(crate) mod near_lists;
 pub(crate) mod radius;
+pub(crate) mod radius_blocks;
 pub(crate) mod within;

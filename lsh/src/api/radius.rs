@@ -12,8 +12,10 @@ use crate::{
 /// with themselves, a row then not being its own neighbour. By Euclidean distance, unless another
 /// is given.
 ///
-/// Exact: all pairs are compared, as tiles. Where that rules out most of them, they are compared by
-/// their leading principal axes first.
+/// Exact: all pairs are compared, as tiles, or what cannot be left out: where a radius is far below
+/// the distance of two random rows, the rows of inverted lists near each other (J. Uhlmann, "Satisfying
+/// general proximity/similarity queries with metric trees", 1991); where that rules out most pairs, what
+/// is near along the leading principal axes.
 ///
 /// ```
 /// use lshjoin::{RadiusJoin, Rows, Context};

@@ -10,8 +10,14 @@ use crate::{
         keys::PairKeys,
     },
     index::{Index, lists::SegmentLists},
-    ivf::{bisectors::Bisectors, probes::RightLists},
-    join::radius::{RadiusBlocks, radius_join, stream_sides},
+    ivf::{
+        bisectors::{Bisectors, Looking, OF_FEW},
+        probes::RightLists,
+    },
+    join::{
+        radius::{radius_join, stream_sides},
+        radius_blocks::RadiusBlocks,
+    },
     pairs::{
         apart::Apart,
         results::{PAIRS, Pair, RadiusNeighbors},
@@ -19,6 +25,9 @@ use crate::{
     },
     vectors::{Vectors, interval::filter_interval},
 };
+
+/// Up to this share of the time of all pairs, those of lists near each other are compared alone.
+const MOST_NEAR: f64 = 0.9;
 
 impl Index {
     /// Every item nearer than `radius` (strictly) to each query, ids in place of rows.
@@ -154,15 +163,15 @@ fn by_lists(
     let bisectors = Bisectors::new(&lists.quantiser, (of_right, &by_list), bound, ctx)?;
     let (rows, none) = (left.internal_ids()?, 0..0);
     let of_chunk = chunk.unwrap_or(&none);
+    let looking = chunk.map_or(Looking::Alone, |chunk| Looking::InChunk(chunk.clone()));
     let Some(bisectors) = bisectors else {
         return Ok(false);
     };
-    if !bisectors.are_worth(of_left, &rows, of_chunk, ctx)? {
+    if OF_FEW * bisectors.share(of_left, &rows, &looking, ctx)? > MOST_NEAR {
         return Ok(false);
     }
     ctx.begin_stage("radius");
-    let join = RadiusBlocks::new(left, (right, &by_list.order), radius, ctx);
-    let mut hand_over = |found: Vec<Pair<f32>>| {
+    let hand_over = |found: Vec<Pair<f32>>| {
         found.into_iter().try_for_each(|(row, other, distance)| {
             add((row, other, distance))?;
             // Rows of one list all probe it. Of others it may be this one alone that has probed.
@@ -174,19 +183,7 @@ fn by_lists(
             Ok(())
         })
     };
-    let mut compare = |probes: &mut Vec<(u32, u32)>| {
-        let probed = bisectors.by_list(probes)?;
-        probes.clear();
-        join.run(&probed.rows, probed.blocks.into_iter(), &mut hand_over)
-    };
-    let mut probes = Vec::new();
-    for rows in rows.chunks(bisectors.rows_at_once()) {
-        let more = bisectors.probes(of_left, rows, of_chunk, ctx)?;
-        memory::extend(&mut probes, more, PAIRS)?;
-        if Bisectors::are_many(&probes) {
-            compare(&mut probes)?;
-        }
-    }
-    compare(&mut probes)?;
+    let join = RadiusBlocks::new(left, (right, &by_list.order), radius, ctx);
+    join.by_lists(&rows, &bisectors, &looking, hand_over)?;
     Ok(true)
 }

@@ -24,10 +24,11 @@ use crate::{
     },
 };
 
-/// Rows that tell how many lists rows probe, and the share of all pairs up to which it is quicker to
-/// compare these alone: a pair of a few rows takes some six times as long as one of many.
+/// Rows that tell how many lists rows probe.
 const SAMPLE: usize = 512;
-const MOST_NEAR: f64 = 0.15;
+
+/// A pair of a few rows takes some so many times as long as one of many.
+pub(crate) const OF_FEW: f64 = 6.0;
 
 /// Probes of the rows that are asked for them at a time, at most.
 const MOST_PROBES: usize = 1 << 24;
@@ -68,7 +69,20 @@ struct OfList {
 }
 
 /// A list and a row that probes it, by internal id.
-type Probe = (u32, u32);
+pub(crate) type Probe = (u32, u32);
+
+/// Which rows look for which.
+#[derive(Clone, Debug)]
+pub(crate) enum Looking {
+    /// Left rows for all that are near.
+    Alone,
+    /// Left rows are right rows of this range, by list: of two lists in it the rows of either look for
+    /// those of the other, so that of two rows it is one at least, or both.
+    InChunk(Range<usize>),
+    /// Left rows are the right ones, and those of a list look for those of later lists: of two rows it
+    /// is one alone.
+    Ahead,
+}
 
 /// What some rows probe, and the lists of the row at hand.
 #[derive(Default)]
@@ -144,8 +158,7 @@ impl<'a> Bisectors<'a> {
         }))
     }
 
-    /// The lists that these rows, by internal id, probe. Lists that are in `chunk`, a range of the right
-    /// rows by list, probe each other.
+    /// The lists that these rows, by internal id, probe: their own always.
     ///
     /// # Errors
     /// When the run is cancelled, or there is no memory.
@@ -153,7 +166,7 @@ impl<'a> Bisectors<'a> {
         &self,
         codes: &Quantised,
         rows: &[u32],
-        chunk: &Range<usize>,
+        looking: &Looking,
         ctx: &Context,
     ) -> Result<Vec<Probe>> {
         let probe = |task: &mut OfTask, position: usize, distances: &CentroidDistances| {
@@ -162,9 +175,13 @@ impl<'a> Bisectors<'a> {
             self.find_near(
                 known(codes, rows[position] as usize),
                 distances,
-                chunk,
+                looking,
                 near,
             );
+            if let Looking::Ahead = looking {
+                let own = distances.nearest();
+                near.retain(|&list| list >= own);
+            }
             let probed = near.iter().map(|&list| (list, rows[position]));
             Ok(memory::extend(probes, probed, PROBES)?)
         };
@@ -178,7 +195,7 @@ impl<'a> Bisectors<'a> {
         &self,
         (error, square): (f64, f64),
         distances: &CentroidDistances,
-        chunk: &Range<usize>,
+        looking: &Looking,
         near: &mut Vec<u32>,
     ) {
         let own = &self.lists[distances.nearest() as usize];
@@ -199,8 +216,12 @@ impl<'a> Bisectors<'a> {
             let of_list = &self.lists[list as usize];
             let rows = self.right.positions.of(list);
             // Both sides of the plane look for the other, or this one alone.
-            let probe_each_other = chunk.start <= rows.start && rows.end <= chunk.end;
-            let sides = if probe_each_other { 1.0 } else { 2.0 };
+            let sides = match looking {
+                Looking::InChunk(chunk) if chunk.start <= rows.start && rows.end <= chunk.end => {
+                    1.0
+                }
+                _ => 2.0,
+            };
             let apart = own.apart[list as usize].into();
             if of_list.error < f64::INFINITY
                 && f64::from(by) <= further(sides, of_list.error, apart, of_list.square)
@@ -211,27 +232,25 @@ impl<'a> Bisectors<'a> {
         near.extend_from_slice(&self.unbounded);
     }
 
-    /// Whether it is quicker to compare rows with those of the lists that they probe than with all, by
-    /// a sample of `rows`.
+    /// The share of all pairs that are of a row and a list that it probes, by a sample of `rows`.
     ///
     /// # Errors
     /// As [`Bisectors::probes`].
-    pub(crate) fn are_worth(
+    pub(crate) fn share(
         &self,
         codes: &Quantised,
         rows: &[u32],
-        chunk: &Range<usize>,
+        looking: &Looking,
         ctx: &Context,
-    ) -> Result<bool> {
+    ) -> Result<f64> {
         let some: Vec<u32> = sample(rows.len(), SAMPLE)
             .into_iter()
             .map(|at| rows[at as usize])
             .collect();
-        let probes = self.probes(codes, &some, chunk, ctx)?;
+        let probes = self.probes(codes, &some, looking, ctx)?;
         let pairs = probes.iter().map(|&(list, _)| self.right.of(list).len());
         let all = some.len() * self.right.order.len();
-        let share = pairs.sum::<usize>() as f64 / all.max(1) as f64;
-        Ok(share < MOST_NEAR)
+        Ok(pairs.sum::<usize>() as f64 / all.max(1) as f64)
     }
 
     /// How many rows are asked for their probes at a time: where these are nearly all lists, they take
@@ -310,15 +329,15 @@ mod tests {
             .collect()
     }
 
-    /// The share of all pairs of a row and a list that is probed, in a chunk of all rows and in none,
-    /// after it was checked that rows within the bound meet.
+    /// The share of all pairs of a row and a list that is probed, by both, by one alone and by the one
+    /// before, after it was checked that rows within the bound meet.
     fn probed(
         values: &[f32],
         dim: usize,
         metric: Metric,
         quantile: f64,
         ctx: &Context,
-    ) -> Result<[f64; 2]> {
+    ) -> Result<[f64; 3]> {
         let mut side = Vectors::new("rows", Rows::new(values, dim)?, metric, ctx)?;
         let quantiser = CoarseQuantiser::of_side(&side, 30, 3, ctx)?;
         let starts = assign(&quantiser, &mut side, ctx)?;
@@ -352,9 +371,10 @@ mod tests {
         let right = RightLists::of_items(&side, &starts, |_| true)?;
         let bisectors = Bisectors::new(&quantiser, (codes, &right), bound, ctx)?.unwrap();
         let rows: Vec<u32> = (0..ROWS as u32).collect();
-        let mut shares = [0.0; 2];
-        for (share, chunk) in shares.iter_mut().zip([0..ROWS, 0..0]) {
-            let mut probes = bisectors.probes(codes, &rows, &chunk, ctx)?;
+        let mut shares = [0.0; 3];
+        let ways = [Looking::InChunk(0..ROWS), Looking::Alone, Looking::Ahead];
+        for (share, looking) in shares.iter_mut().zip(&ways) {
+            let mut probes = bisectors.probes(codes, &rows, looking, ctx)?;
             *share = probes.len() as f64 / (ROWS * quantiser.len()) as f64;
             probes.sort_unstable();
             let length = probes.len();
@@ -368,8 +388,19 @@ mod tests {
                 for other in 0..ROWS {
                     // What is not a number is no distance: rows without direction are near all.
                     let is_far = far(row, other) > f64::from(bound);
-                    let meet = probes(row, other) || !chunk.is_empty() && probes(other, row);
+                    let (one, both) =
+                        (probes(row, other), [probes(row, other), probes(other, row)]);
+                    let meet = match looking {
+                        Looking::Alone => one,
+                        Looking::InChunk(_) | Looking::Ahead => both.contains(&true),
+                    };
                     assert!(is_far || meet, "{row} and {other} do not meet");
+                    let of_one = starts.list_of(row as u32) == starts.list_of(other as u32);
+                    if let Looking::Ahead = looking
+                        && !of_one
+                    {
+                        assert!(both.contains(&false), "{row} and {other} meet twice");
+                    }
                 }
             }
         }
@@ -415,8 +446,8 @@ mod tests {
         for &isa in Isa::available() {
             assert_eq!(by_isa(isa)?, expected, "{isa}");
         }
-        for ((dim, kind, metric), [within, alone]) in expected {
-            assert!(within <= alone);
+        for ((dim, kind, metric), [within, alone, ahead]) in expected {
+            assert!(within <= alone && ahead <= alone);
             if kind == 0 {
                 assert!(
                     within < 0.4,

@@ -1,7 +1,5 @@
 //! Joins by distance: all pairs nearer than a threshold, collected or in batches.
 
-use std::ops::Range;
-
 use lshjoin_kernels::{Scalar, memory};
 
 use crate::{
@@ -13,7 +11,7 @@ use crate::{
         keys::{Keys, PairKeys},
         metric::Distance,
     },
-    join::axes_filter::AxesFilter,
+    join::{axes_filter::AxesFilter, near_lists::NearLists},
     pairs::{
         batches::Batches,
         groups::{Group, Groups},
@@ -114,6 +112,11 @@ pub(crate) fn stream_sides<T: Scalar>(
     };
     sink.keys = keys;
     let pairs = groups.pairs();
+    if keys.within.is_none()
+        && let Some(lists) = NearLists::where_they_pay((left, right), sink.bound, pairs, ctx)?
+    {
+        return lists.join((left, right), keys, radius, ctx, hand_over);
+    }
     let filter = AxesFilter::where_it_pays(left, right, pairs, sink.bound, ctx)?;
     let tiles = TileJoin {
         left: left.unwrap_or(right),
@@ -128,50 +131,4 @@ pub(crate) fn stream_sides<T: Scalar>(
     let blocks = blocks.map(|Group { left, right }| BlockPair { left, right });
     let take = |scratch: &mut ThresholdScratch<T>| sink.take(scratch);
     tiles.run_ordered(blocks, &sink, take, hand_over)
-}
-
-/// The pairs nearer than a radius among those that may be: ranges of rows, in parts.
-pub(crate) struct RadiusBlocks<'a, T> {
-    sink: ThresholdSink<'a, T>,
-    /// The right rows, in the order that ranges refer to.
-    right_order: &'a [u32],
-    ctx: &'a Context,
-}
-
-impl<'a, T: Scalar> RadiusBlocks<'a, T> {
-    /// Of these sides.
-    pub(crate) fn new(
-        left: &'a Vectors<'a, T>,
-        (right, right_order): (&'a Vectors<'a, T>, &'a [u32]),
-        radius: f64,
-        ctx: &'a Context,
-    ) -> Self {
-        Self {
-            sink: ThresholdSink::new(left, Some(right), radius, ctx),
-            right_order,
-            ctx,
-        }
-    }
-
-    /// Compares ranges of left rows, in this order, with ranges of right ones.
-    ///
-    /// # Errors
-    /// When the run is cancelled, or what `hand_over` returns.
-    pub(crate) fn run(
-        &self,
-        left_order: &[u32],
-        blocks: impl Iterator<Item = (Range<usize>, Range<usize>)>,
-        hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
-    ) -> Result<()> {
-        let tiles = TileJoin {
-            left: self.sink.left,
-            left_order,
-            right: Some((self.sink.right, self.right_order)),
-            codes: None,
-            ctx: self.ctx,
-        };
-        let blocks = blocks.map(|(left, right)| BlockPair { left, right });
-        let take = |scratch: &mut ThresholdScratch<T>| self.sink.take(scratch);
-        tiles.run_ordered(blocks, &self.sink, take, hand_over)
-    }
 }

@@ -14,6 +14,7 @@ mod digest;
 mod fuzz_regressions;
 mod index;
 mod narrow;
+mod near_lists;
 mod offsets;
 mod radius;
 mod whole_lists;
