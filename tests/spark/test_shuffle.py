@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 shuffle = pytest.importorskip("lshjoin.spark.shuffle")
@@ -87,6 +88,23 @@ def test_rows_of_one_frame_come_once_to_each_of_their_parts(rng):
         (row, part, part != of_row[0]) for row, of_row in enumerate(parts) for part in of_row
     ]
     assert placed(plan.of_itself(routes)) == expected
+
+
+def test_blocks_end_where_their_rows_do():
+    """Whatever batches they come in, which are cut without a copy."""
+    rows = pa.array([{"id": row} for row in range(8)])
+    at_right = pa.array([row in (3, 5, 6, 7) for row in range(8)])
+    left, right = pc.if_else(at_right, None, rows), pc.if_else(at_right, rows, None)
+    whole = pa.RecordBatch.from_arrays(
+        [pa.array([4, 4, 7, 7, 7, 9, 9, 9]), left, right], ["block", "left", "right"]
+    )
+    for step in range(1, 9):
+        batches = [whole.slice(start, step) for start in range(0, 8, step)]
+        found = [
+            (block, *(side.column("id").to_pylist() for side in sides))
+            for block, *sides in shuffle.by_block(iter(batches))
+        ]
+        assert found == [(4, [0, 1], []), (7, [2, 4], [3]), (9, [], [5, 6, 7])]
 
 
 def test_keys_lead_to_all_partitions_and_spread_the_work(rng):

@@ -106,6 +106,15 @@ def with_column(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
     return table.append_column(name, column)
 
 
+def unnested(structs: pa.StructArray) -> pa.RecordBatch:
+    """The fields of structs, of which none is null, as columns.
+
+    What ``RecordBatch.from_struct_array`` should give: before pyarrow 23 its columns hold rows from
+    after the end of a slice, too.
+    """
+    return pa.RecordBatch.from_arrays(structs.flatten(), schema=pa.schema(list(structs.type)))
+
+
 def with_field(schema: StructType, field: StructField) -> StructType:
     """The schema of :func:`with_column`."""
     fields = [field if old.name == field.name else old for old in schema.fields]
@@ -213,7 +222,7 @@ def measured(dataset: DataFrame, row_bytes: int, most: int = 0) -> Measured:
             rows += batch.num_rows
             strings += int(batch.column(0).to_numpy().sum())
             if most and rows * row_bytes + strings <= share:
-                kept.append(pa.RecordBatch.from_struct_array(batch.column(1)))
+                kept.append(unnested(batch.column(1)))
         yield counted(rows, strings, None)
         if rows * row_bytes + strings <= share:
             yield from (counted(0, 0, _serialised(batch)) for batch in kept)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, StructType
 
-from lshjoin.spark.rows import BLOCKS, HASH, Batches, quoted
+from lshjoin.spark.rows import BLOCKS, HASH, Batches, quoted, unnested
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -227,5 +227,4 @@ def by_block(batches: Batches) -> Iterator[tuple[int, pa.Table, pa.Table]]:
 def _side(batches: list[pa.RecordBatch], side: str) -> pa.Table:
     rows = [batch.column(side).drop_null() for batch in batches]
     schema = pa.schema(list(rows[0].type))
-    tables = pa.Table.from_batches([pa.RecordBatch.from_struct_array(row) for row in rows], schema)
-    return tables.combine_chunks()
+    return pa.Table.from_batches(map(unnested, rows), schema).combine_chunks()
