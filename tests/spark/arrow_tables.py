@@ -23,5 +23,7 @@ def to_arrow(frame: "DataFrame") -> pa.Table:
     if hasattr(frame, "toArrow"):
         return frame.toArrow()
     from lshjoin.spark.rows import collect
+    from pyspark.sql.pandas.types import to_arrow_schema
 
-    return collect(frame)
+    table = collect(frame)
+    return to_arrow_schema(frame.schema).empty_table() if table is None else table

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import scipy.sparse
-from arrow_tables import to_arrow
+from arrow_tables import from_arrow, to_arrow
 from test_on_spark import WAYS, hashes_of, reset_way, set_way
 
 pytestmark = pytest.mark.usefixtures("spark")
@@ -204,7 +204,7 @@ def test_arrays_of_numbers_and_tokens(spark):
         table = pa.table({"id": range(4), "features": column})
         _, ours, on_spark = estimators(numHashTables=8, numHashFunctions=2)
         expected = ours.fit(table).approxSimilarityJoin(table, table, 0.5)
-        rows = spark.createDataFrame(table)
+        rows = from_arrow(spark, table)
         model = on_spark.fit(rows)
         assert spark_pairs(model.approxSimilarityJoin(rows, rows, 0.5)) == our_pairs(expected)
         nearest = model.approxNearestNeighbors(rows, column[0], 2)
