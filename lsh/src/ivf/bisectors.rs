@@ -307,7 +307,7 @@ mod tests {
         vectors::Vectors,
     };
 
-    const ROWS: usize = 300;
+    const ROWS: usize = 130;
 
     /// Rows around some centres, each of which adds `noise` of its own.
     fn clustered(dim: usize, noise: f64) -> Vec<f64> {

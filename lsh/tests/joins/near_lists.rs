@@ -5,7 +5,7 @@ use lshjoin::{Context, Distance, Isa, Keys, RadiusJoin, RadiusNeighbors, Rows};
 use super::{on, rows, to_f32};
 
 const DIM: usize = 16;
-const ITEMS: usize = 24_000;
+const ITEMS: usize = 12_000;
 
 /// Rows around many centres; some are equal.
 fn clustered() -> Vec<f32> {
@@ -35,20 +35,20 @@ fn by_lists(join: &RadiusJoin<'_, f32>, isa: Isa) -> (RadiusNeighbors<f32>, bool
 fn pairs_are_those_of_all_within_one_group() {
     let values = clustered();
     let all = Rows::new(&values, DIM).unwrap();
-    let (queries, items) = (all.slice(0..9000), all.slice(9000..ITEMS));
+    let (queries, items) = (all.slice(0..4500), all.slice(4500..ITEMS));
     let group = vec![0; ITEMS];
     let documents: Vec<u32> = (0..ITEMS as u32).map(|row| row / 2 % 700).collect();
     for (distance, radius) in [(Distance::Euclidean, 3.0), (Distance::Cosine, 2e-4)] {
         let itself = RadiusJoin::new(all, radius).apart(Keys::new(&documents));
         let two = RadiusJoin::new(items, radius).queries(queries);
-        let of_two = Keys::new(&group[9000..]).queries(&group[..9000]);
+        let of_two = Keys::new(&group[4500..]).queries(&group[..4500]);
         let joins = [(itself, Keys::new(&group)), (two, of_two)];
         for (join, of_one_group) in joins {
             let join = join.distance(distance);
             let ctx = Context::new().unwrap();
             // Groups are compared in full.
             let expected = join.within(of_one_group).run(&ctx).unwrap();
-            assert!(expected.indices.len() > 10_000, "{distance:?}");
+            assert!(expected.indices.len() > 1000, "{distance:?}");
             assert!(!stages(&ctx).contains(&"radius"), "{distance:?}");
             let (found, is_by_lists) = by_lists(&join, Isa::best());
             assert!(found == expected, "{distance:?}");
