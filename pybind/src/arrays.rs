@@ -124,6 +124,13 @@ pub(crate) fn bits<'py>(
     Ok((queries, items.extract()?))
 }
 
+/// The rows of both sides, where they lie.
+pub(crate) fn bit_rows<'a>(
+    (queries, items): &'a (Option<Bits<'_>>, Bits<'_>),
+) -> PyResult<(Option<Rows<'a, u8>>, Rows<'a, u8>)> {
+    Ok((queries.as_ref().map(rows).transpose()?, rows(items)?))
+}
+
 /// A metric of vectors or of packed bits, which tells what arrays hold.
 #[derive(Clone, Copy)]
 pub(crate) enum AnyMetric<M> {

@@ -18,7 +18,8 @@ use rayon::ThreadPool;
 
 use crate::{
     arrays::{
-        AnyMetric, Distances, Indices, KeyArrays, bits, copied, joined, rows, sides, with_sides,
+        AnyMetric, Distances, Indices, KeyArrays, bit_rows, bits, copied, joined, rows, sides,
+        with_sides,
     },
     run::{NumThreads, POLL, panicked, poll, pool, to_py, with_way_out},
 };
@@ -192,9 +193,8 @@ impl Join {
                         })
                     }
                     AnyMetric::OfBits(metric) => {
-                        let (queries, items) = bits(queries.as_ref(), &items)?;
-                        let queries = queries.as_ref().map(rows).transpose()?;
-                        let items = rows(&items)?;
+                        let sides = bits(queries.as_ref(), &items)?;
+                        let (queries, items) = bit_rows(&sides)?;
                         py.detach(|| self.of_bits(queries, items, metric, sender))
                     }
                 }

@@ -9,7 +9,8 @@ use pyo3::prelude::*;
 
 use crate::{
     arrays::{
-        AnyMetric, Distances, Indices, KeyArrays, bits, keys, neighbors, rows, sides, with_sides,
+        AnyMetric, Distances, Indices, KeyArrays, bit_rows, bits, keys, neighbors, rows, sides,
+        with_sides,
     },
     plans,
     run::{KNN, NumThreads, Options, RADIUS, to_py},
@@ -53,8 +54,8 @@ pub(crate) fn knn_join<'py>(
     let apart = apart.as_ref().map(keys).transpose()?;
     match metric.parse().map_err(to_py)? {
         AnyMetric::OfBits(metric) => {
-            let (queries, items) = bits(queries.as_ref(), &items)?;
-            let (queries, items) = (queries.as_ref().map(rows).transpose()?, rows(&items)?);
+            let sides = bits(queries.as_ref(), &items)?;
+            let (queries, items) = bit_rows(&sides)?;
             let joined = options.run(py, |ctx| {
                 let join = BinaryKnnJoin::new(items).queries(queries);
                 let join = join.k(k).metric(metric).within(within).apart(apart);
@@ -118,8 +119,8 @@ pub(crate) fn plan_knn_join(
     let apart = apart.as_ref().map(keys).transpose()?;
     let study = match metric.parse().map_err(to_py)? {
         AnyMetric::OfBits(metric) => {
-            let (queries, items) = bits(queries.as_ref(), &items)?;
-            let (queries, items) = (queries.as_ref().map(rows).transpose()?, rows(&items)?);
+            let sides = bits(queries.as_ref(), &items)?;
+            let (queries, items) = bit_rows(&sides)?;
             options.run(py, |ctx| {
                 let join = BinaryKnnJoin::new(items).queries(queries);
                 let join = join.k(k).metric(metric).within(within).apart(apart);
@@ -172,8 +173,8 @@ pub(crate) fn radius_join<'py>(
     let apart = apart.as_ref().map(keys).transpose()?;
     match metric.parse().map_err(to_py)? {
         AnyMetric::OfBits(metric) => {
-            let (queries, items) = bits(queries.as_ref(), &items)?;
-            let (queries, items) = (queries.as_ref().map(rows).transpose()?, rows(&items)?);
+            let sides = bits(queries.as_ref(), &items)?;
+            let (queries, items) = bit_rows(&sides)?;
             let found = options.run(py, |ctx| {
                 let join = BinaryRadiusJoin::new(items, radius).queries(queries);
                 join.metric(metric).within(within).apart(apart).run(ctx)

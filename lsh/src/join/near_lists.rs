@@ -37,17 +37,15 @@ pub(crate) struct NearLists {
     right: RightLists,
     /// The list of each right row, by internal id.
     of_rows: Vec<u32>,
-    /// The Euclidean distance, in the measure of codes, that pairs within the radius never exceed.
-    bound: f32,
 }
 
 impl NearLists {
-    /// Learns lists of the right side; `None` where a join by them, for a radius of `bound` in the
-    /// measure of codes, would not take much less than one of all `pairs`.
+    /// Learns lists of the right side; `None` where it is clear beforehand that a join by them, for a
+    /// radius of `bound` in the measure of codes, would not take much less than one of all `pairs`.
     ///
     /// # Errors
     /// When the run is cancelled, or there is no memory.
-    pub(crate) fn where_they_pay<T: Scalar>(
+    pub(crate) fn learn<T: Scalar>(
         (left, right): Sides<'_, '_, T>,
         bound: f32,
         pairs: u64,
@@ -73,37 +71,18 @@ impl NearLists {
         let quantiser = CoarseQuantiser::of_side(right, count, 0, ctx)?;
         let of_rows = quantiser.assign(of_right, &right.internal_ids()?, ctx)?;
         let positions = ListOffsets::new(of_rows.iter().copied(), quantiser.len());
-        let found = Self {
+        Ok(Some(Self {
             right: RightLists {
                 order: positions.order(&of_rows)?,
                 positions,
             },
             quantiser,
             of_rows,
-            bound,
-        };
-        let Some(bisectors) = found.bisectors(right, ctx)? else {
-            return Ok(None);
-        };
-        let rows = lefts.internal_ids()?;
-        let share = bisectors.share(of_left, &rows, &looking(left), ctx)?;
-        let near = share * lefts.len() as f64 * right.len() as f64;
-        let looked_at = lefts.len() as f64 * count as f64;
-        Ok((looked_at + OF_FEW * near < WORTH * pairs as f64).then_some(found))
+        }))
     }
 
-    fn bisectors<T: Scalar>(
-        &self,
-        right: &Vectors<'_, T>,
-        ctx: &Context,
-    ) -> Result<Option<Bisectors<'_>>> {
-        match &right.codes {
-            Some(codes) => Bisectors::new(&self.quantiser, (codes, &self.right), self.bound, ctx),
-            None => Ok(None),
-        }
-    }
-
-    /// The pairs nearer than `radius` that `keys` let in, of the sides that it was made for.
+    /// Hands over the pairs nearer than `radius` that `keys` let in, of the sides that it was made for;
+    /// whether that takes much less than to compare all `pairs`, or else nothing is done.
     ///
     /// # Errors
     /// When the run is cancelled, there is no memory, or what `hand_over` returns.
@@ -111,19 +90,35 @@ impl NearLists {
         &self,
         (left, right): Sides<'_, '_, T>,
         keys: PairKeys<'_>,
-        radius: f64,
+        (radius, bound, pairs): (f64, f32, u64),
         ctx: &Context,
         mut hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
-    ) -> Result<()> {
-        ctx.begin_stage("radius");
-        let Some(bisectors) = self.bisectors(right, ctx)? else {
-            return Ok(());
-        };
+    ) -> Result<bool> {
         let lefts = left.unwrap_or(right);
+        let (Some(of_left), Some(of_right)) = (&lefts.codes, &right.codes) else {
+            return Ok(false);
+        };
+        let bisectors = Bisectors::new(&self.quantiser, (of_right, &self.right), bound, ctx)?;
+        let Some(bisectors) = bisectors else {
+            return Ok(false);
+        };
+        // In a self-join it is enough that one of two rows looks.
+        let looking = match left {
+            Some(_) => Looking::Alone,
+            None => Looking::Ahead,
+        };
+        let rows = lefts.internal_ids()?;
+        let share = bisectors.share(of_left, &rows, &looking, ctx)?;
+        let near = share * lefts.len() as f64 * right.len() as f64;
+        let looked_at = lefts.len() as f64 * self.quantiser.len() as f64;
+        if looked_at + OF_FEW * near >= WORTH * pairs as f64 {
+            return Ok(false);
+        }
+        ctx.begin_stage("radius");
         let join = RadiusBlocks::new(lefts, (right, &self.right.order), radius, ctx).keys(keys);
-        let (rows, looking) = (lefts.internal_ids()?, looking(left));
         if left.is_some() {
-            return join.by_lists(&rows, &bisectors, &looking, hand_over);
+            join.by_lists(&rows, &bisectors, &looking, hand_over)?;
+            return Ok(true);
         }
         let list = |row: u32| self.of_rows[row as usize];
         join.by_lists(&rows, &bisectors, &looking, |mut found| {
@@ -137,7 +132,8 @@ impl NearLists {
             }
             found.sort_unstable_by_key(|&(row, other, _)| (row, other));
             hand_over(found)
-        })
+        })?;
+        Ok(true)
     }
 }
 
@@ -162,12 +158,4 @@ fn random_distance<T: Scalar>(
         all.extend(of_row.iter().copied().map(f64::from));
     }
     Ok(median(&all).unwrap_or(0.0))
-}
-
-/// In a self-join it is enough that one of two rows looks.
-fn looking<T>(left: Option<&Vectors<'_, T>>) -> Looking {
-    match left {
-        Some(_) => Looking::Alone,
-        None => Looking::Ahead,
-    }
 }

@@ -96,7 +96,7 @@ pub(crate) fn stream_sides<T: Scalar>(
     keys: PairKeys<'_>,
     radius: f64,
     ctx: &Context,
-    hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
+    mut hand_over: impl FnMut(Vec<Pair<T>>) -> Result<()> + Send,
 ) -> Result<()> {
     let groups = match keys.within {
         Some(keys) => Groups::new(keys.queries, keys.items)?,
@@ -113,9 +113,16 @@ pub(crate) fn stream_sides<T: Scalar>(
     sink.keys = keys;
     let pairs = groups.pairs();
     if keys.within.is_none()
-        && let Some(lists) = NearLists::where_they_pay((left, right), sink.bound, pairs, ctx)?
+        && let Some(lists) = NearLists::learn((left, right), sink.bound, pairs, ctx)?
+        && lists.join(
+            (left, right),
+            keys,
+            (radius, sink.bound, pairs),
+            ctx,
+            &mut hand_over,
+        )?
     {
-        return lists.join((left, right), keys, radius, ctx, hand_over);
+        return Ok(());
     }
     let filter = AxesFilter::where_it_pays(left, right, pairs, sink.bound, ctx)?;
     let tiles = TileJoin {
