@@ -1,6 +1,6 @@
 //! Checks of the numbers and shapes that a caller passes.
 
-use lshjoin_kernels::{Rows, Scalar};
+use lshjoin_kernels::Rows;
 
 use crate::base::error::{Error, Result};
 
@@ -18,7 +18,7 @@ pub(crate) fn not_negative(name: &'static str, value: f64) -> Result<()> {
     Err(Error::parameter(name, "a number not below 0", value))
 }
 
-pub(crate) fn check_dimension<T: Scalar>(
+pub(crate) fn check_dimension<T>(
     what: &'static str,
     rows: Rows<'_, T>,
     expected: usize,

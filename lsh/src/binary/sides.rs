@@ -5,11 +5,7 @@ use std::ops::Range;
 use lshjoin_kernels::{KernelError, LeftBits, RightBits, Rows, memory};
 
 use crate::{
-    base::{
-        ROW_NUMBERS,
-        error::{Error, Result},
-        keys::PairKeys,
-    },
+    base::{ROW_NUMBERS, check::check_dimension, error::Result, keys::PairKeys},
     binary::metric::BinaryMetric,
     pairs::{
         groups::{Group, Groups},
@@ -53,13 +49,7 @@ impl<'a> BinarySides<'a> {
     /// # Errors
     /// When rows are of different widths, or of more than can be handled, or keys are not one a row.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.left().dim() != self.items.dim() {
-            return Err(Error::Dimension {
-                what: "queries",
-                got: self.left().dim(),
-                expected: self.items.dim(),
-            });
-        }
+        check_dimension("queries", self.left(), self.items.dim())?;
         let limit = u32::MAX as usize;
         let rows = self.left().len().max(self.items.len());
         if rows >= limit {

@@ -16,6 +16,7 @@ use safetensors::tensor::Dtype;
 use crate::{
     base::{
         ROW_NUMBERS,
+        check::check_dimension,
         context::Context,
         error::{Error, Result},
         keys::{Keys, NO_KEY, PairKeys},
@@ -328,7 +329,7 @@ impl BinaryIndex {
     /// When there are not as many ids as items, an id is there already or comes twice, or rows have
     /// another number of bytes. Nothing is added then.
     pub fn add(&mut self, items: Rows<'_, u8>, ids: &[i64], ctx: &Context) -> Result<()> {
-        self.check_bytes("items", items)?;
+        check_dimension("items", items, self.segment.dim)?;
         check_count(ids, items)?;
         let (_, written) = self.segment.items(ctx)?;
         let item = |row| Cow::Borrowed(items.bits(row));
@@ -366,7 +367,7 @@ impl BinaryIndex {
         plan: &JoinPlan,
         ctx: &Context,
     ) -> Result<Neighbors<f32>> {
-        self.check_bytes("queries", queries)?;
+        check_dimension("queries", queries, self.segment.dim)?;
         let join = |items, keys, plan| {
             let sides = self.sides(queries, items, keys);
             let params = KnnParams {
@@ -406,7 +407,7 @@ impl BinaryIndex {
         radius: f64,
         ctx: &Context,
     ) -> Result<RadiusNeighbors<f32>> {
-        self.check_bytes("queries", queries)?;
+        check_dimension("queries", queries, self.segment.dim)?;
         let (rows, ids) = self.segment.items(ctx)?;
         let keys = self.keys_of_kept(queries.len())?;
         let sides = self.sides(queries, rows, pair_keys(keys.as_ref()));
@@ -445,17 +446,6 @@ impl BinaryIndex {
         let of_items = (0..self.segment.len()).map(of_item);
         let of_items = memory::collect(of_items, ROW_NUMBERS)?;
         Ok(Some((memory::zeroed(queries, ROW_NUMBERS)?, of_items)))
-    }
-
-    fn check_bytes(&self, what: &'static str, rows: Rows<'_, u8>) -> Result<()> {
-        match rows.dim() == self.segment.dim {
-            true => Ok(()),
-            false => Err(Error::Dimension {
-                what,
-                got: rows.dim(),
-                expected: self.segment.dim,
-            }),
-        }
     }
 }
 
