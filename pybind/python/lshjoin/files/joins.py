@@ -366,8 +366,8 @@ def radius_join_files(
         JoinPlan.exact(), nearest, to_bytes(memory_limit), most_known(excluded)
     )
     if on_plan and files_plan.out_of_core:
-        # All pairs are compared, as they would be for the nearest.
-        on_plan(timed(sides, files_plan, 1, metric))
+        within = radius if nearest is None else None
+        on_plan(timed(sides, files_plan, nearest or 1, metric, within))
     return _run(
         sides,
         work,
