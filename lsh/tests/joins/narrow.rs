@@ -101,7 +101,7 @@ fn all_are_joined_as_the_same_rows_in_single_precision() {
 fn groups_are_joined_as_the_same_rows_in_single_precision() {
     let ctx = Context::new().unwrap();
     // A large group, a small one, and some of two rows.
-    let keys: Vec<u32> = (0..2300)
+    let keys: Vec<u32> = (0..4600)
         .map(|row| match row % 23 {
             0 => 1,
             1 => 2 + row / 46,

@@ -48,7 +48,7 @@ fn pairs_are_those_of_all_within_one_group() {
             let ctx = Context::new().unwrap();
             // Groups are compared in full.
             let expected = join.within(of_one_group).run(&ctx).unwrap();
-            assert!(expected.indices.len() > 1000, "{distance:?}");
+            assert!(expected.indices.len() > 2500, "{distance:?}");
             assert!(!stages(&ctx).contains(&"radius"), "{distance:?}");
             let (found, is_by_lists) = by_lists(&join, Isa::best());
             assert!(found == expected, "{distance:?}");
