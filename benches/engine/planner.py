@@ -31,6 +31,7 @@ RATIO, WORST = 1.3, 2.0  # of the grid's best time: for most joins, and for all
 SHARE = 0.9  # of the joins, that are most
 PLANNING, LONG = 0.15, 1.0  # of the join's time, for joins of more seconds
 SMALL = 4_999
+PASSES = (4, 10, 25)  # probes that a neighbour pass is tried after
 FINALISTS = 3  # of the grid, that are measured again beside the planned join
 SHORT = 0.5  # seconds; shorter joins are measured more often by
 OFTEN = 3  # times
@@ -59,10 +60,8 @@ def grid(items: int, seed: int) -> Iterator[JoinPlan]:
     yield JoinPlan.exact()
     for factor, probes in product((0.5, 1, 1.5, 3), (1, 4, 10, 25, 60, 150)):
         lists = int(factor * items**0.5)
-        yield JoinPlan.ivf(seed=seed, lists=lists, probes=min(probes, lists))
-    for functions, tables, probes, rounds in product((7, 10, 13), (2, 6), (1, 6, 20), (0, 1)):
-        numbers = {"functions": functions, "tables": tables, "probes": probes, "rounds": rounds}
-        yield JoinPlan.lsh(seed=seed, axes=48, **numbers)
+        for rounds in (0, 1) if probes in PASSES else (0,):
+            yield JoinPlan.ivf(seed=seed, lists=lists, probes=min(probes, lists), rounds=rounds)
 
 
 def timed(items: Rows, queries: Rows | None, k: int, **how: Any) -> tuple[float, Neighbors]:

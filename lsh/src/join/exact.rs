@@ -7,11 +7,7 @@ use rayon::prelude::*;
 
 use crate::{
     base::{
-        ROW_NUMBERS,
-        context::Context,
-        error::Result,
-        metric::Metric,
-        plan::{IvfPlan, lists_for},
+        ROW_NUMBERS, context::Context, error::Result, metric::Metric, plan::IvfPlan,
         report::Estimate,
     },
     ivf::{margins::ProbeStats, probe_lists::ProbeLists, state::IvfState},
@@ -51,7 +47,7 @@ pub(crate) fn by_leading_axes<T: Scalar>(
     }
     let workload = Workload::of((left.as_deref(), right), k);
     let costs = Costs::of(ctx.isa());
-    let lists = lists_for(workload.right);
+    let lists = workload.usual_lists();
     let all = costs.exact(&workload);
     // Lists compare one pair in a hundred, if all goes well.
     let lucky = ProbeStats {

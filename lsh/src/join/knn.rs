@@ -28,7 +28,7 @@ use crate::{
         by_sorting::are_most,
         code_join::CodeJoin,
         results::Neighbors,
-        top_k_join::{EXACT_BELOW, TopKJoin, all_pairs},
+        top_k_join::{EXACT_BELOW, TopKJoin, all_pairs, are_few},
     },
     planner::{
         Planner,
@@ -128,7 +128,11 @@ fn join_sides<T: Scalar>(
 ) -> Result<Neighbors<T>> {
     let items = right.len();
     let most = left.as_ref().map_or(items, |left| left.len());
-    if are_most(k, items) || right.codes.is_none() || most.min(items) < EXACT_BELOW {
+    let few = match choice.plan {
+        JoinPlan::Exact => most.min(items) < EXACT_BELOW,
+        _ => are_few(most, items),
+    };
+    if are_most(k, items) || right.codes.is_none() || few {
         return all_pairs(left.as_deref(), right, k, ctx);
     }
     if choice.plan == JoinPlan::Exact

@@ -11,7 +11,7 @@ use lshjoin_kernels::{Isa, Level, Quantised, Scalar};
 use crate::{
     base::{
         metric::Metric,
-        plan::{LISTS_OF_ROW, groups_of},
+        plan::{LISTS_OF_ROW, groups_of, lists_for},
     },
     ivf::{
         centroids::ROUNDS,
@@ -99,6 +99,18 @@ impl Workload {
             metric: right.metric,
             ambiguous: 0.0,
         }
+    }
+
+    /// The usual number of lists. Assigning both sides takes a time that grows with it, probing one
+    /// that falls with it: fewer left rows probe less, so that fewer lists are best.
+    pub(crate) fn usual_lists(&self) -> usize {
+        let usual = lists_for(self.right);
+        if self.with_itself {
+            return usual;
+        }
+        let (left, right) = (self.left as f64, self.right as f64);
+        let lists = usual as f64 * (2.0 * left / (left + right)).sqrt();
+        (lists as usize).clamp(1, LISTS_OF_ROW)
     }
 
     pub(crate) fn pairs(&self) -> f64 {
