@@ -15,12 +15,14 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(params=["broadcast", "shuffled"])
-def way(request, spark):
-    """By a broadcast, or in several parts and blocks of some hundred rows."""
+@pytest.fixture(params=["local", "broadcast", "shuffled"])
+def way(request, spark, monkeypatch):
+    """On the driver, by a broadcast, or in several parts and blocks of some hundred rows."""
     chosen = {"broadcastBytes": "0", "blockBytes": "20k"} if request.param == "shuffled" else {}
+    if request.param == "broadcast":
+        monkeypatch.setattr("lshjoin.spark.local._MOST_BYTES", -1)
     set_way(spark, chosen)
-    yield chosen
+    yield request.param
     reset_way(spark)
 
 
@@ -98,7 +100,8 @@ def test_nothing_is_fetched(spark, capsys, way, join):
         joined = ours.approxSimilarityJoin(rows, rows, 1.0, idCol="id")
     joined.explain()
     plan = capsys.readouterr().out
-    assert "MapInArrow" in plan
+    is_local = way == "local" and not spark.version.startswith("3.")
+    assert ("LocalTableScan" if is_local else "MapInArrow") in plan
     assert "unwanted" not in plan
     assert "Join" not in plan
 
@@ -138,7 +141,7 @@ def test_ids_that_come_twice_are_rows_of_their_own(spark, way):
     rows = np.array([[0.0], [0.0], [1.0], [1.5], [9.0]])
     table = frame(spark, rows).selectExpr("features", "id div 3 AS id")  # 0, 0, 0, 1, 1
     ours = model(table, bucketLength=2.0)
-    if way:
+    if way == "shuffled":
         spark.conf.set("spark.lshjoin.blockBytes", "16b")  # two rows
     near = ours.approxNearestNeighborsJoin(table, table, 2, recall=1.0, idCol="id")
     assert Counter(tuple(row) for row in near.collect()) == Counter(

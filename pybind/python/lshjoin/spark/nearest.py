@@ -1,6 +1,7 @@
 """Nearest neighbours: of one key, and of every row.
 
-Where the items fit into every task, each task joins its queries with them. Else the two sides are
+Two small sides are joined on the driver (``local.py``). Where the items fit into every task, each
+task joins its queries with them. Else the two sides are
 cut into parts (``parts.py``, and ``groups.py`` within groups), in each of which a task compares the
 queries with the items. Only vectors travel, keys, and what their rows are known by: ids, or hashes,
 by which Spark then fetches the rows, of which it reads only the columns that somebody asks for. The
@@ -29,6 +30,7 @@ from lshjoin.arrays.knn import knn_join
 from lshjoin.arrays.neighbors import Neighbors
 from lshjoin.spark.groups import plan_groups
 from lshjoin.spark.hashing import Functions, Hasher
+from lshjoin.spark.local import MOST_COMPARED, local_relation, may_be_local
 from lshjoin.spark.pairs import Ids, Pairs, Structs, check_free
 from lshjoin.spark.parts import Plan, Search, Which, keys_of, plan_parts
 from lshjoin.spark.rows import (
@@ -232,7 +234,22 @@ def _broadcast(
         for queries in gathered(batches, vectors[0].bytes):
             yield from give(queries, items, _nearest(queries, items, vectors, search))
 
+    few = None
+    if items is not None and may_be_local(left.rows.sparkSession, schema):
+        few = _few_queries(left, right, items)
+    if few is not None:
+        rows = few.to_batches()
+        found = local_relation(left.rows.sparkSession, lambda: join(iter(rows)), schema)
+        if found is not None:
+            return found
     return map_in_arrow(left.rows, join, schema)
+
+
+def _few_queries(left: Side, right: Side, items: pa.Table) -> pa.Table | None:
+    """The queries, where the driver may compare all of them with the items."""
+    most = MOST_COMPARED // len(items)
+    queries = items if left.rows is right.rows else left.measured(most).rows
+    return queries if queries is not None and len(queries) <= most else None
 
 
 def _nearest(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,8 +31,6 @@ Batches = Iterator[pa.RecordBatch]
 
 # Of vectors, or sets, that are joined with a small side at a time.
 _GATHERED_BYTES = 1 << 27
-# Of a number that Spark gives a row those that count the rows of a partition.
-_BITS_OF_ROW = 33
 # So many hashes of rows are collected sooner than shuffled.
 _FEW_HASHES = 1_000_000
 
@@ -42,11 +40,6 @@ HASH, GROUP, BLOCKS = "__lshjoin_hash", "__lshjoin_group", "__lshjoin_blocks"
 HIGH, LOW = "__lshjoin_high", "__lshjoin_low"
 
 _PLAIN = (BooleanType, DateType, NumericType, StringType, TimestampType)
-
-
-def _partition() -> int:
-    task = TaskContext.get()
-    return int(task.partitionId()) if task else 0
 
 
 def threads() -> int:
@@ -200,43 +193,18 @@ class Measured:
 def measured(dataset: DataFrame, row_bytes: int, most: int = 0) -> Measured:
     """Counts the rows, of dense vectors of so many bytes, and collects them if ``most`` holds them.
 
-    One job for both. Each task counts its own: a sum by Spark would need a shuffle, and that takes
-    as long as many a join. The nth task keeps an nth of ``most`` or nothing: equal ones keep all
-    that there is if it fits, and little if not. Vectors beyond that do not leave the JVM.
+    Two jobs of the JVM alone: to start Python in the executors takes longer than both. The first
+    reads no vectors.
     """
     lengths = [
         F.coalesce(F.octet_length(quoted(field.name)), F.lit(0)).cast("long")
         for field in dataset.schema.fields
         if isinstance(field.dataType, (BinaryType, StringType))
     ]
-    columns = [sum(lengths, F.lit(0).cast("long")).alias("strings")]
-    if most:
-        before = F.monotonically_increasing_id().bitwiseAND((1 << _BITS_OF_ROW) - 1)
-        fits = before * (F.spark_partition_id() + 1) < most // max(row_bytes, 1)
-        columns.append(F.when(fits, F.struct(*map(quoted, dataset.columns))).alias("row"))
-
-    def measure(batches: Batches) -> Batches:
-        rows = strings = 0
-        share, kept = most // (1 + _partition()), list[pa.RecordBatch]()
-        for batch in batches:
-            rows += batch.num_rows
-            strings += int(batch.column(0).to_numpy().sum())
-            if most and rows * row_bytes + strings <= share:
-                kept.append(unnested(batch.column(1)))
-        yield counted(rows, strings, None)
-        if rows * row_bytes + strings <= share:
-            yield from (counted(0, 0, _serialised(batch)) for batch in kept)
-
-    def counted(rows: int, strings: int, batch: bytes | None) -> pa.RecordBatch:
-        batches = pa.array([batch], pa.binary())
-        return pa.RecordBatch.from_pydict({"rows": [rows], "strings": [strings], "batch": batches})
-
-    schema = "rows long, strings long, batch binary"
-    found = map_in_arrow(dataset.select(*columns), measure, schema).collect()
-    rows = sum(row.rows for row in found)
-    size = Size(rows, rows * row_bytes + sum(row.strings for row in found))
-    kept = _table([row.batch for row in found if row.batch is not None])
-    return Measured(size, kept if kept is not None and len(kept) == rows else None)
+    strings = F.coalesce(F.sum(sum(lengths, F.lit(0).cast("long"))), F.lit(0))
+    ((rows, string_bytes),) = dataset.agg(F.count(F.lit(1)), strings).collect()
+    found = Size(rows, rows * row_bytes + string_bytes)
+    return Measured(found, collect(dataset) if 0 < found.bytes <= most else None)
 
 
 def size(dataset: DataFrame, row_bytes: int) -> Size:
@@ -252,10 +220,12 @@ def sample(dataset: DataFrame, measured: Size, rows: int) -> DataFrame:
 
 
 def collect(dataset: DataFrame) -> pa.Table | None:
-    """All rows, with the types that executors see, in one chunk; ``None`` when there are none.
-
-    ``toArrow`` would do, but is not there on Spark 3.5 and fails on vectors that are null.
-    """
+    """All rows in one chunk; ``None`` when there are none."""
+    if hasattr(dataset, "toArrow"):  # from Spark 4.0 on
+        # Spark's own fails where a vector is null.
+        with suppress(pa.ArrowInvalid):
+            rows = dataset.toArrow()
+            return rows.combine_chunks() if len(rows) else None
 
     def serialised(batches: Batches) -> Batches:
         for batch in batches:

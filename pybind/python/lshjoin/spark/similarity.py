@@ -1,15 +1,17 @@
 """All pairs nearer than a threshold that share a bucket: Spark's ``approxSimilarityJoin``.
 
-A small side goes to every task, which joins it with the rows of the other one that it has. Two
-large sides are shuffled by table and bucket: a part is a range of one table's bucket ids, so that a
-row travels once for each table, times the slices of a bucket that is too large for a task. Rows
-that share buckets in several tables are compared in several parts and count in that of the first
-such table: no pair is found twice, so that none has to be looked for among the results.
+Two small sides are joined on the driver when the ids of pairs are asked for (``local.py``). A small
+side goes to every task, which joins it with the rows of the other one that it has. Two large sides
+are shuffled by table and bucket: a part is a range of one table's bucket ids, so that a row travels
+once for each table, times the slices of a bucket that is too large for a task. Rows that share
+buckets in several tables are compared in several parts and count in that of the first such table:
+no pair is found twice, so that none has to be looked for among the results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lshjoin.errors import RowError
 from lshjoin.spark.hashing import Functions, Hasher
+from lshjoin.spark.local import MOST_COMPARED, local_relation, may_be_local
 from lshjoin.spark.pairs import Pairs
 from lshjoin.spark.rows import (
     BLOCKS,
@@ -75,7 +79,8 @@ def similarity_join(
     few = broadcast_bytes(left)
     sides = [_Side.of(side, hasher, few) for side in ([left] if itself else [left, right])]
     if min(side.size.bytes for side in sides) <= few:
-        return _broadcast(hasher, sides, threshold, pairs, schema)
+        found = _local(hasher, sides, threshold, pairs, schema)
+        return _broadcast(hasher, sides, threshold, pairs, schema) if found is None else found
     distinct, sizes = [side.distinct() for side in sides], [side.size for side in sides]
     left, right, sizes = distinct[0], distinct[-1], [sizes[0], sizes[-1]]
     return _shuffled(hasher, left, None if itself else right, sizes, threshold, pairs, schema)
@@ -143,6 +148,44 @@ def _broadcast(
             yield from pairs.batches(both[0], a, both[1], b, distances)
 
     return map_in_arrow(large, join, schema)
+
+
+def _local(
+    hasher: Hasher[Functions],
+    sides: list[_Side],
+    threshold: float,
+    pairs: Pairs,
+    schema: StructType,
+) -> DataFrame | None:
+    """Both sides on the driver; None where that is too much for it, or a row is refused."""
+    session = sides[0].dataset.sparkSession
+    if not may_be_local(session, schema) or any(side.rows is None for side in sides):
+        return None
+    rows = [side.collected()[1] for side in sides]
+    left, right = rows[0], rows[-1]
+    if left is None or right is None:
+        return None
+
+    def join() -> Batches:
+        a, b, distances = _join(hasher, left, right, threshold)
+        yield from pairs.batches(left, a, right, b, distances)
+
+    with suppress(RowError):
+        if _compared(hasher, left, right) <= MOST_COMPARED:
+            return local_relation(session, join, schema)
+    return None
+
+
+def _compared(hasher: Hasher[Functions], left: pa.Table, right: pa.Table) -> int:
+    """The pairs that share a bucket, as often as they do."""
+    pairs = 0
+    of_left, of_right = (_buckets(hasher.ids(side)) for side in (left, right))
+    for table in range(of_left.shape[1]):
+        buckets, counts = np.unique(of_left[:, table], return_counts=True)
+        others, of_others = np.unique(of_right[:, table], return_counts=True)
+        _, at, at_others = np.intersect1d(buckets, others, True, return_indices=True)
+        pairs += int(counts[at] @ of_others[at_others])
+    return pairs
 
 
 def _shuffled(

@@ -88,8 +88,9 @@ class LSHModel(StoredModel, LSHParams, MLReadable, MLWritable):
         side of up to ``spark.lshjoin.broadcastBytes`` goes to every task, larger ones are shuffled
         by table and bucket: docs/spark.md. When this is called, the rows of both are counted, equal
         ones are looked for, and small sides, or a sample of both, are collected; the join itself
-        is lazy. As in Spark no pair comes twice: rows of a side that are equal in all
-        columns count as one.
+        is lazy, unless both sides are small and ``idCol`` is given: then the driver does it at
+        once. As in Spark no pair comes twice: rows of a side that are equal in all columns count as
+        one.
 
         Args:
             datasetA: a hash column that it already has is kept as it is.

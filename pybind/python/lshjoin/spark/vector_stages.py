@@ -57,7 +57,9 @@ class VectorLSHModel(VectorLSHParams, LSHModel):
         gets as many as it asks for. With one data frame for both sides a row is a neighbour of
         itself, as in :meth:`approxSimilarityJoin`.
 
-        Where B is larger than ``spark.lshjoin.broadcastBytes`` the data are read several times: to
+        Where both sides are small they are joined on the driver when this is called; else the join
+        itself is lazy. Where B is larger than ``spark.lshjoin.broadcastBytes`` the data are read
+        several times: to
         measure them, to take the sample that the join is planned from, to find the neighbours and,
         without ``idCol``, to fetch their rows. Persist data frames that are expensive to compute;
         vectors, ids and keys must come out the same, bit for bit, each time, and without ``idCol``
