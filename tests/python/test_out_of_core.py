@@ -333,6 +333,20 @@ def test_the_plan_says_what_will_be_done(files):
         plan_knn_join_files(items="items.npy", k=5, memory_limit=1_000_000)
 
 
+@pytest.mark.parametrize("queries", [None, "queries.npy"])
+def test_a_plan_tells_the_time_of_each_kind_of_join(queries, files):
+    asked = {"memory_limit": LIMIT, "recall": 0.8}
+    for metric in ("euclidean", "manhattan", "cosine", "inner_product"):
+        plan = plan_knn_join_files(queries, "items.npy", 5, metric=metric, **asked)
+        assert plan.out_of_core
+        assert plan.seconds > 0
+    told = []
+    common = {"out": "near.parquet", "memory_limit": LIMIT, "on_plan": told.append}
+    radius_join_files(queries, "items.npy", 0.2, **common)
+    assert told[0].out_of_core
+    assert told[0].seconds > 0
+
+
 def test_float64_is_not_rounded(files):
     np.save("items.npy", np.load("items.npy").astype(np.float64))
     with pytest.raises(ValueError, match="float64 vectors are joined in memory alone"):

@@ -237,7 +237,7 @@ def knn_join_files(
 
     files_plan = sides.files_plan(join, k, to_bytes(memory_limit), most_known(excluded))
     if on_plan and files_plan.out_of_core:
-        on_plan(timed(sides, files_plan, k, metric))
+        on_plan(timed(sides, files_plan, k, metric, num_threads=num_threads))
     result = _run(
         sides,
         work,
@@ -366,8 +366,10 @@ def radius_join_files(
         JoinPlan.exact(), nearest, to_bytes(memory_limit), most_known(excluded)
     )
     if on_plan and files_plan.out_of_core:
-        # All pairs are compared, as they would be for the nearest.
-        on_plan(timed(sides, files_plan, 1, metric))
+        limit = radius if nearest is None else None
+        on_plan(
+            timed(sides, files_plan, nearest or 1, metric, radius=limit, num_threads=num_threads)
+        )
     return _run(
         sides,
         work,

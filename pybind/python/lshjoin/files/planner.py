@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from typing import SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 
@@ -17,11 +17,12 @@ from lshjoin.base.plan import JoinPlan
 from lshjoin.files.groups import Counts
 from lshjoin.files.keys import KeyColumns
 from lshjoin.files.plan import FilesPlan, plan_until
+from lshjoin.files.sample_join import Search, seconds_out_of_core
 from lshjoin.files.sides import Sides
 from lshjoin.files.sources import Source
 
-#: Rows that are joined to tell how long a join will take, and the power of the number of items by
-#: which a query takes longer: a join by lists grows with the 1.35th power of its rows.
+#: Rows that are joined to tell how long a join in memory will take, and the power of the number of
+#: items by which a query takes longer: a join by lists grows with the 1.35th power of its rows.
 _SAMPLE, _GROWTH = 30_000, 0.35
 
 
@@ -42,9 +43,10 @@ def plan_knn_join_files(
 ) -> FilesPlan:
     """What :func:`knn_join_files` would do for the same arguments.
 
-    The time it gives is that of reading and joining the first 30,000 rows, and of as much more as
-    there is to do: proportional to the pairs for the exact plan, to the queries and the 0.35th
-    power of the items for others. That is a guess, good for "minutes" or "hours".
+    The time it gives is that of reading and joining the first rows, here and now on all cores, and
+    of as much more as there is to do. Out of core, up to 60,000 rows are joined the way that all
+    will go. In memory it is a guess, good for "minutes" or "hours": proportional to the pairs for
+    the exact plan, to the queries and the 0.35th power of the items for others.
 
     Examples:
         >>> import numpy as np
@@ -71,31 +73,58 @@ def plan_knn_join_files(
     return timed(sides, plan, k, metric)
 
 
-def timed(sides: Sides, plan: FilesPlan, k: int, metric: NearestMetric | BinaryMetric) -> FilesPlan:
-    """The plan with the time that it will take, by a join of the first rows."""
+def timed(
+    sides: Sides,
+    plan: FilesPlan,
+    k: int,
+    metric: NearestMetric | BinaryMetric,
+    *,
+    radius: float | None = None,
+    num_threads: int | None = None,
+) -> FilesPlan:
+    """The plan with the time that it will take, by a join of the first rows.
+
+    It is for the ``k`` nearest or, where there is one, for all within a ``radius``.
+    """
+    if min(plan.items, plan.queries) == 0:
+        seconds = 0.0
+    elif plan.chunk is None:
+        seconds = _seconds_in_memory(sides, plan, k, metric, num_threads)
+    else:
+        of_floats = cast(NearestMetric, metric)  # bits are joined in memory
+        search = Search(plan.join, k, radius, of_floats, num_threads)
+        seconds = seconds_out_of_core(sides, plan, search)
+    return dataclasses.replace(plan, seconds=seconds)
+
+
+def _seconds_in_memory(
+    sides: Sides,
+    plan: FilesPlan,
+    k: int,
+    metric: NearestMetric | BinaryMetric,
+    num_threads: int | None,
+) -> float:
     start = time.perf_counter()
     sample = sides.items.read(0, min(_SAMPLE, plan.items))
     rows = len(sample)
-    if rows == 0:
-        return dataclasses.replace(plan, seconds=0.0)
     reading = (time.perf_counter() - start) / sample.nbytes
     numbers = json.loads(plan.join.to_json())
     if "lists" in numbers:
         numbers["lists"] = max(int(numbers["lists"] * (rows / plan.items) ** 0.5), 1)
     join = JoinPlan.from_json(json.dumps(numbers))
     start = time.perf_counter()
-    knn_join(items=sample, k=k, metric=metric, plan=join, progress=False)
+    options: Any = {"num_threads": num_threads, "progress": False}
+    knn_join(items=sample, k=k, metric=metric, plan=join, **options)
     joining = time.perf_counter() - start
     asked, items = _by_group(sides, plan)
     larger = items / rows
     if join == JoinPlan.exact():
-        # One side in memory compares each pair once, two sides or chunks both ways.
-        more = larger * (1.0 if sides.queries is None and plan.chunk is None else 2.0)
+        # One side compares each pair once, two sides both ways.
+        more = larger * (1.0 if sides.queries is None else 2.0)
     else:
         more = larger**_GROWTH
     bytes_read = sum(size * times for size, times in plan.reads.values())
-    seconds = reading * bytes_read + joining / rows * float((asked * more).sum())
-    return dataclasses.replace(plan, seconds=seconds)
+    return reading * bytes_read + joining / rows * float((asked * more).sum())
 
 
 def _by_group(sides: Sides, plan: FilesPlan) -> tuple[Counts, Counts]:
