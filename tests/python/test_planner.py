@@ -223,11 +223,17 @@ def test_small_joins_are_exact_at_once(rng, shape):
     assert report.pairs == shape[0] * (shape[0] - 1) // 2
 
 
-def test_small_is_fewer_than_five_thousand_on_either_side(rng):
-    rows = rng.standard_normal((6_000, 2))
-    for queries, items in ((None, rows[:4_999]), (rows[:4_999], rows), (rows, rows[:4_999])):
-        assert plan_knn_join(queries, items, recall=0.8).predicted.why == "a side is small"
-    assert plan_knn_join(items=rows, recall=0.8).predicted.why != "a side is small"
+def test_what_is_too_small_to_plan(rng):
+    """Fewer items than 5,000, pairs than theirs with each other, or queries than 1,000."""
+    rows = rng.standard_normal((30_000, 2))
+    small = [(None, 4_999), (4_999, 5_000), (6_000, 4_999), (999, 30_000)]
+    for (queries, items), is_small in [
+        *((sides, True) for sides in small),
+        *((sides, False) for sides in [(None, 6_000), (5_000, 5_000), (1_000, 30_000)]),
+    ]:
+        left = None if queries is None else rows[:queries]
+        predicted = plan_knn_join(left, rows[:items], recall=0.8).predicted
+        assert (predicted.why == "a side is small") == is_small, (queries, items)
 
 
 def test_other_reasons_for_the_exact_plan(rng):
