@@ -131,6 +131,7 @@ def join_case() -> dict[str, Any]:
     small, both = (spark_session.frame(session, some, WORKERS) for some in (rows[:500], rows))
     for estimator in (SparkLSH, BucketedRandomProjectionLSH):
         join(estimator, small)
+    join(BucketedRandomProjectionLSH, small, ids=True)
     ours = partial(join, BucketedRandomProjectionLSH, both)
     result = compared(ours, partial(join, SparkLSH, both), partial(ours, ids=True))
     return {"data": f"{data}, 10,000 x 384, self-join"} | result
@@ -145,6 +146,7 @@ def nearest_case() -> dict[str, Any]:
     )
     for work in (nearest_join, sparks_nearest):
         work(small, small)
+    nearest_join(small, small, ids=True)
     ours = partial(nearest_join, a, b)
     result = compared(ours, partial(sparks_nearest, a, b), partial(ours, ids=True))
     return {"data": f"{data}, 2,000 x 2,000 x 384, k = {K}"} | result

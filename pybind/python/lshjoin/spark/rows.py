@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark import TaskContext
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
@@ -31,12 +34,15 @@ Batches = Iterator[pa.RecordBatch]
 
 # Of vectors, or sets, that are joined with a small side at a time.
 _GATHERED_BYTES = 1 << 27
+# Of a number that Spark gives a row those that count the rows of a partition.
+_BITS_OF_ROW = 33
 # So many hashes of rows are collected sooner than shuffled.
 _FEW_HASHES = 1_000_000
 
 #: Columns that are added on the way: the hash of a row's content, that of its key, the blocks that
-#: it goes to, and the hashes that it is known by.
+#: it goes to, the task that has it, and the hashes that it is known by.
 HASH, GROUP, BLOCKS = "__lshjoin_hash", "__lshjoin_group", "__lshjoin_blocks"
+TASK = "__lshjoin_task"
 HIGH, LOW = "__lshjoin_high", "__lshjoin_low"
 
 _PLAIN = (BooleanType, DateType, NumericType, StringType, TimestampType)
@@ -68,7 +74,7 @@ def distinctly_named(dataset: DataFrame, kept: list[str]) -> DataFrame:
 
     A data frame may have such columns, of which no expression of Spark's can tell one.
     """
-    taken = {HASH, GROUP, BLOCKS, HIGH, LOW, *(name.lower() for name in kept)}
+    taken = {HASH, GROUP, BLOCKS, TASK, HIGH, LOW, *(name.lower() for name in kept)}
     names = []
     for place, name in enumerate(dataset.columns):
         if name not in kept:
@@ -193,18 +199,48 @@ class Measured:
 def measured(dataset: DataFrame, row_bytes: int, most: int = 0) -> Measured:
     """Counts the rows, of dense vectors of so many bytes, and collects them if ``most`` holds them.
 
-    Two jobs of the JVM alone: to start Python in the executors takes longer than both. The first
-    reads no vectors.
+    By jobs of the JVM alone: to start Python in the executors takes longer. What Spark takes for
+    small comes in one. Else the first reads no vectors.
     """
-    lengths = [
-        F.coalesce(F.octet_length(quoted(field.name)), F.lit(0)).cast("long")
+    texts = [
+        field.name
         for field in dataset.schema.fields
         if isinstance(field.dataType, (BinaryType, StringType))
     ]
+    rows = _few(dataset, most // max(row_bytes, 1)) if _estimate(dataset) <= most else None
+    if rows is not None:
+        lengths = [pc.sum(pc.binary_length(rows.column(name))).as_py() or 0 for name in texts]
+        found = Size(len(rows), len(rows) * row_bytes + sum(lengths))
+        return Measured(found, rows if 0 < found.bytes <= most else None)
+    lengths = [F.coalesce(F.octet_length(quoted(name)), F.lit(0)).cast("long") for name in texts]
     strings = F.coalesce(F.sum(sum(lengths, F.lit(0).cast("long"))), F.lit(0))
-    ((rows, string_bytes),) = dataset.agg(F.count(F.lit(1)), strings).collect()
-    found = Size(rows, rows * row_bytes + string_bytes)
+    ((count, string_bytes),) = dataset.agg(F.count(F.lit(1)), strings).collect()
+    found = Size(count, count * row_bytes + string_bytes)
     return Measured(found, collect(dataset) if 0 < found.bytes <= most else None)
+
+
+def _estimate(dataset: DataFrame) -> float:
+    """The bytes that Spark expects, without a look at any; over Connect it is not to be had."""
+    frame = getattr(dataset, "_jdf", None)
+    if frame is None:
+        return math.inf
+    return float(str(frame.queryExecution().optimizedPlan().stats().sizeInBytes()))
+
+
+def _few(dataset: DataFrame, most: int) -> pa.Table | None:
+    """All rows; None where they may be more than Spark expects.
+
+    The nth task gives an nth of ``most``, and a row more, which tells that there may be others.
+    """
+    task = F.spark_partition_id()
+    before = F.monotonically_increasing_id().bitwiseAND((1 << _BITS_OF_ROW) - 1)
+    rows = collect(dataset.withColumn(TASK, task).where(before * (task + 1) <= most))
+    if rows is None:
+        return None
+    counts = np.bincount(rows.column(TASK).to_numpy())
+    if (counts > most // np.arange(1, len(counts) + 1)).any():
+        return None
+    return rows.drop_columns([TASK])
 
 
 def size(dataset: DataFrame, row_bytes: int) -> Size:
