@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
-from lshjoin import Dataset, open_dataset
+from lshjoin import Dataset, open_dataset, plan_knn_join_files
 from lshjoin._lshjoin import isa
 from numpy.typing import NDArray
 
@@ -139,6 +139,14 @@ def main() -> None:
         *("--recall", str(chosen.recall), "--column", "embedding", "--id-column", "id"),
         *("--memory-limit", str(for_use), "--out", str(pairs), "--json"),
     ]
+    foretold = plan_knn_join_files(
+        items=data,
+        k=K,
+        column="embedding",
+        id_column="id",
+        recall=chosen.recall,
+        memory_limit=for_use,
+    )
     print(" ".join(command), file=sys.stderr)
     before_join = resource.getrusage(resource.RUSAGE_CHILDREN)
     join, process = watched(command, start, partial(far, work, chosen.rows))
@@ -161,6 +169,7 @@ def main() -> None:
         "recall_sample": SAMPLE,
         "memory_limit": chosen.memory,
         "limited_by": limit,
+        "seconds_foretold": foretold.seconds,
         "pairs_bytes": pairs.stat().st_size,
         "join": join,
         "process": process,
@@ -222,6 +231,7 @@ def report(result: dict[str, Any]) -> str:
         "|---|---:|---:|---:|",
         *stages,
         f"| in all | {seconds['all']:.0f} s | | {sum(paper.values()):.1f} h |",
+        f"| foretold by `lshjoin plan` | {result['seconds_foretold']:.0f} s | | |",
         "",
         f"{-(-plan['queries'] // plan['chunk'])} chunks; {plan['join']['lists']:,} lists, of "
         f"which each row probes {plan['join']['probes']} on average. The processor was at work for "

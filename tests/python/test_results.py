@@ -168,6 +168,17 @@ def test_nested_self_join_within_a_radius(kind, rows, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_dictionaries_are_for_text(nested, rows):
+    for id_column in ("id", "number"):
+        out = f"{id_column}.pq"
+        common = {"id_column": id_column, "column": "v", "nested": nested, "out": out}
+        knn_join_files("queries.parquet", "items.parquet", k=3, **common)
+        group = pq.ParquetFile(out).metadata.row_group(0)
+        columns = [group.column(at) for at in range(group.num_columns)]
+        assert {column.has_dictionary_page for column in columns} == {id_column == "id"}
+
+
 def test_ids_that_come_twice_are_queries_of_their_own(rows):
     table = pq.read_table("queries.parquet").slice(0, 3)
     table = table.set_column(0, "id", pa.array(["a", "a", "b"]))

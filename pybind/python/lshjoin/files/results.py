@@ -155,6 +155,14 @@ class _Open(AbstractContextManager[_Writer]):
         self._files.__exit__(*error)
 
 
+def _has_text(values: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_nested(values):
+        return any(_has_text(values.field(at).type) for at in range(values.num_fields))
+    return bool(pa.types.is_string(values) or pa.types.is_large_string(values))
+
+
 class _File(_Open):
     """One file under way."""
 
@@ -167,7 +175,9 @@ class _File(_Open):
         sink = self._files.enter_context(path.open("wb"))
         writer: Any
         if format == "parquet":
-            writer = pq.ParquetWriter(sink, schema, compression="zstd")
+            # Numbers take half the time without, and less room.
+            dictionary = any(_has_text(field.type) for field in schema)
+            writer = pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=dictionary)
         elif format == "arrow":
             writer = pa.ipc.new_file(sink, schema)
         elif format == "csv":
