@@ -322,7 +322,7 @@ impl<'a> Planner<'a> {
         let margins = recalls.iter();
         let margins = margins.map(|&recall| calibration.threshold_for(self.others.of_all(recall)));
         let margins: Vec<f32> = margins.collect();
-        let of_self_join = left.is_none().then(|| ground_truth.k());
+        let of_self_join = left.is_none().then(|| (right.len(), ground_truth.k()));
         let reach = Reach::of(&calibration, self.recall_of_all(), of_self_join);
         let probe_stats = probe_stats(
             &quantiser,

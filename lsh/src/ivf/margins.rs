@@ -77,6 +77,11 @@ pub(crate) struct Reach {
 /// the time of many probes, and finds few that are near a row with few neighbours.
 const PASS_FROM: (f64, usize) = (0.94, 5);
 
+/// And for so many neighbours at most, or more where there are so many rows for each candidate of a row,
+/// which k neighbours have k² of: a pass then takes longer than the probes that it saves.
+const PASS_TO: usize = 10;
+const ROWS_OF_CANDIDATE: usize = 600;
+
 /// By how much the share of neighbours that are missed may be larger before a pass. It mostly finds
 /// half of them, or more.
 const PASS_FINDS: f64 = 1.8;
@@ -91,10 +96,17 @@ impl Reach {
         }
     }
 
-    /// By the margins with which rows find their neighbours; in a self-join of `k` neighbours, or in
-    /// any other join.
-    pub(crate) fn of(curve: &RecallCurve, recall: f64, of_self_join: Option<usize>) -> Self {
-        let is_worth = of_self_join.is_some_and(|k| recall >= PASS_FROM.0 && k >= PASS_FROM.1);
+    /// By the margins with which rows find their neighbours; in a self-join of so many rows with `k`
+    /// neighbours, or in any other join.
+    pub(crate) fn of(
+        curve: &RecallCurve,
+        recall: f64,
+        of_self_join: Option<(usize, usize)>,
+    ) -> Self {
+        let is_worth = of_self_join.is_some_and(|(rows, k)| {
+            let few = k <= PASS_TO || k.saturating_mul(k) <= rows / ROWS_OF_CANDIDATE;
+            recall >= PASS_FROM.0 && k >= PASS_FROM.1 && few
+        });
         let before = 1.0 - PASS_FINDS * (1.0 - recall);
         Self {
             margin: curve.threshold_for(recall),
@@ -124,7 +136,7 @@ pub(crate) fn margin_for<T: Scalar>(
     let mut attempts = 1..ATTEMPTS;
     loop {
         let calibration = curve(ground_truth, Split::Calibration)?;
-        let of_self_join = left.is_none().then(|| ground_truth.k());
+        let of_self_join = left.is_none().then(|| (right.len(), ground_truth.k()));
         let reach = Reach::of(&calibration, recall, of_self_join);
         let found = Estimate::of(curve(ground_truth, Split::Check)?.found(reach.margin));
         let again = found.falls_short(recall) && attempts.next().is_some();
