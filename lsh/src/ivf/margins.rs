@@ -77,8 +77,8 @@ pub(crate) struct Reach {
 /// the time of many probes, and finds few that are near a row with few neighbours.
 const PASS_FROM: (f64, usize) = (0.94, 5);
 
-/// And for so many neighbours at most, or more where there are so many rows for each candidate of a row,
-/// which k neighbours have k² of: a pass then takes longer than the probes that it saves.
+/// And for so many neighbours at most. More bring as many candidates as their square: a pass then takes
+/// longer than the probes that it saves, unless there are so many rows for each candidate.
 const PASS_TO: usize = 10;
 const ROWS_OF_CANDIDATE: usize = 600;
 
