@@ -84,9 +84,9 @@ test-others: $(VENV)/built $(VENV)/with-test
 
 CRATES := --package lshjoin-kernels --package lshjoin
 
-# What computes, whose answers might depend on the instruction set. (The kernels' own tests and what
+# What computes most, whose answers might depend on the instruction set. (The kernels' own tests and what
 # fuzzing found go through all that the machine has.)
-COMPUTED := arrays index inner_product joins magnitudes plans vectors
+COMPUTED := index joins magnitudes plans
 
 # Skipped is what goes through all instruction sets, or takes the one without any, by itself; and joins of
 # narrow and of equal rows, which take long and whose kernels have tests of their own.
