@@ -248,7 +248,7 @@ def _broadcast(
 def _few_queries(left: Side, right: Side, items: pa.Table) -> pa.Table | None:
     """The queries, where the driver may compare all of them with the items."""
     most = MOST_COMPARED // len(items)
-    queries = items if left.rows is right.rows else left.measured(most).rows
+    queries = items if left.rows is right.rows else left.few(most)
     return queries if queries is not None and len(queries) <= most else None
 
 

@@ -207,7 +207,7 @@ def measured(dataset: DataFrame, row_bytes: int, most: int = 0) -> Measured:
         for field in dataset.schema.fields
         if isinstance(field.dataType, (BinaryType, StringType))
     ]
-    rows = _few(dataset, most // max(row_bytes, 1)) if _estimate(dataset) <= most else None
+    rows = few_rows(dataset, row_bytes, most)
     if rows is not None:
         lengths = [pc.sum(pc.binary_length(rows.column(name))).as_py() or 0 for name in texts]
         found = Size(len(rows), len(rows) * row_bytes + sum(lengths))
@@ -217,6 +217,14 @@ def measured(dataset: DataFrame, row_bytes: int, most: int = 0) -> Measured:
     ((count, string_bytes),) = dataset.agg(F.count(F.lit(1)), strings).collect()
     found = Size(count, count * row_bytes + string_bytes)
     return Measured(found, collect(dataset) if 0 < found.bytes <= most else None)
+
+
+def few_rows(dataset: DataFrame, row_bytes: int, most: int) -> pa.Table | None:
+    """All rows, by one job, if ``most`` holds their vectors and Spark expects so.
+
+    None, without a job, where it expects more: to count them may take as long as to make them.
+    """
+    return _few(dataset, most // max(row_bytes, 1)) if _estimate(dataset) <= most else None
 
 
 def _estimate(dataset: DataFrame) -> float:

@@ -23,6 +23,7 @@ from lshjoin.spark.rows import (
     are_distinct,
     broadcast_bytes,
     collect,
+    few_rows,
     map_in_arrow,
     measured,
     naming_rows,
@@ -141,8 +142,14 @@ class Side:
 
     def measured(self, rows: int) -> Measured:
         """The same; and the rows, if they may go to every task and are no more than that."""
-        most = min(broadcast_bytes(self.rows), rows * self.row_bytes)
-        return measured(self.rows, self.row_bytes, most)
+        return measured(self.rows, self.row_bytes, self._most(rows))
+
+    def few(self, rows: int) -> pa.Table | None:
+        """The rows, if they are no more than that, and Spark knows it without a look at them."""
+        return few_rows(self.rows, self.row_bytes, self._most(rows))
+
+    def _most(self, rows: int) -> int:
+        return min(broadcast_bytes(self.rows), rows * self.row_bytes)
 
     def sample(self, measured: Size, rows: int, *keys: str) -> Sample:
         """About so many of the rows, with columns of keys."""
