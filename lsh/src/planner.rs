@@ -34,7 +34,7 @@ use crate::{
         state::{IvfState, PlannedJoin, learn},
         warm_start::WarmStart,
     },
-    pairs::{by_sorting::are_most, top_k_lists::warm_start_rows},
+    pairs::{by_sorting::are_most, top_k_join::are_few, top_k_lists::warm_start_rows},
     planner::{
         contrast::{contrast, furthest_lengths, is_hard, random_lengths},
         cost_model::{Costs, Workload},
@@ -232,10 +232,7 @@ impl<'a> Planner<'a> {
             Some("this distance has no other plan")
         } else if self.recall == 1.0 {
             Some("all neighbours are asked for")
-        } else if workload.right < SMALL
-            || workload.left < FEW_ROWS
-            || workload.pairs() < (SMALL * SMALL) as f64
-        {
+        } else if are_few(workload.left, workload.right, SMALL) || workload.left < FEW_ROWS {
             Some("a side is small")
         } else if are_most(k, workload.right) {
             Some("most of the items are asked for")

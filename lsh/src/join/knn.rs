@@ -130,7 +130,7 @@ fn join_sides<T: Scalar>(
     let most = left.as_ref().map_or(items, |left| left.len());
     let few = match choice.plan {
         JoinPlan::Exact => most.min(items) < EXACT_BELOW,
-        _ => are_few(most, items),
+        _ => are_few(most, items, EXACT_BELOW),
     };
     if are_most(k, items) || right.codes.is_none() || few {
         return all_pairs(left.as_deref(), right, k, ctx);

@@ -35,10 +35,10 @@ const FIRST_OF: usize = 8;
 /// A side of fewer rows than this is compared in full: nothing else is quicker.
 pub(crate) const EXACT_BELOW: usize = 4096;
 
-/// Whether all pairs of so many left rows and items are compared sooner than anything else is done: of
-/// many items already a few left rows are worth lists.
-pub(crate) const fn are_few(left: usize, items: usize) -> bool {
-    items < EXACT_BELOW || left.saturating_mul(items) < EXACT_BELOW * EXACT_BELOW
+/// Whether there are fewer items than `below`, or fewer pairs of left rows and items than those of so many
+/// rows with themselves: of many items already a few left rows are worth lists.
+pub(crate) const fn are_few(left: usize, items: usize, below: usize) -> bool {
+    items < below || left.saturating_mul(items) < below * below
 }
 
 /// Compares all pairs, as a join's last stage: the recall is 1.
