@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -112,8 +113,9 @@ class _Side:
             differ = _differ(self.rows)
         return self.dataset if differ else self.dataset.distinct()
 
+    @cached_property
     def collected(self) -> tuple[DataFrame, pa.Table | None]:
-        """The same, and its rows."""
+        """The same, and its rows; of jobs once, whichever way the join then goes."""
         rows = collect(self.hashed) if self.rows is None else self.rows
         if rows is None or _differ(rows):
             return self.dataset, None if rows is None else rows.drop_columns([HASH])
@@ -134,7 +136,7 @@ def _broadcast(
 ) -> DataFrame:
     """The smaller side goes to every task."""
     small_is_left = sides[0].size.bytes < sides[-1].size.bytes
-    small, collected = sides[0 if small_is_left else -1].collected()
+    small, collected = sides[0 if small_is_left else -1].collected
     large = small if len(sides) == 1 else sides[int(small_is_left)].distinct()
     small_rows = None if collected is None else hasher.hashed(collected)
 
@@ -161,7 +163,7 @@ def _local(
     session = sides[0].dataset.sparkSession
     if not may_be_local(session, schema) or any(side.rows is None for side in sides):
         return None
-    rows = [side.collected()[1] for side in sides]
+    rows = [side.collected[1] for side in sides]
     left, right = rows[0], rows[-1]
     if left is None or right is None:
         return None
