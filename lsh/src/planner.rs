@@ -31,6 +31,7 @@ use crate::{
         centroids::ROUNDS,
         coarse_quantiser::{CoarseQuantiser, LEARNT_FROM},
         margins::{ProbeStats, Reach, margin_for, probe_stats, recall_curve},
+        probe_lists::MOST_PROBED,
         state::{IvfState, PlannedJoin, learn},
         warm_start::WarmStart,
     },
@@ -252,7 +253,9 @@ impl<'a> Planner<'a> {
         ground_truth: GroundTruth<T>,
     ) -> (PlannedJoin<T>, PredictedPlan) {
         match best {
-            Some(best) if best.setting.seconds < exact.seconds => {
+            Some(best)
+                if best.setting.seconds < exact.seconds && best.stats.share <= MOST_PROBED =>
+            {
                 let predicted = Prediction {
                     recall: best.recall,
                     share: best.setting.share,

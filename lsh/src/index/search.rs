@@ -24,10 +24,10 @@ use crate::{
         coarse_quantiser::CoarseQuantiser,
         list_offsets::ListOffsets,
         margins::{Reach, probe_stats, recall_curve},
-        probe_lists::ProbeLists,
+        probe_lists::{MOST_PROBED, ProbeLists},
         warm_start::WarmStart,
     },
-    join::{by_lists::MOST_PROBED, knn::by_plan},
+    join::knn::by_plan,
     pairs::{
         by_sorting::are_most,
         code_join::CodeJoin,
@@ -377,10 +377,10 @@ pub(crate) fn by_lists(
         join = join.of_chunk(first);
     }
     ctx.reached_unknown();
-    match join.by_lists(0, probe_lists, None, false)? {
-        Some(lists) => lists.finish(k, (left, right), ctx),
-        None => all_pairs(Some(left), right, k, ctx),
-    }
+    join.probe(&probe_lists, None)?;
+    drop(probe_lists);
+    join.complete()?;
+    join.lists.finish(k, (left, right), ctx)
 }
 
 /// Compares all pairs, after those of left rows and their own lists: nearly all others then fail

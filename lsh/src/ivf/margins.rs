@@ -71,6 +71,9 @@ pub(crate) struct Reach {
     /// One with which they find so many that a neighbour pass probably finds the others, where that
     /// is worth a try.
     pub(crate) before_pass: Option<f32>,
+    /// One with which they find half of those that they miss with `margin`, should these be more than was
+    /// reckoned.
+    pub(crate) wider: f32,
 }
 
 /// A neighbour pass is tried where at least this share of so many neighbours is asked for: it takes
@@ -89,10 +92,10 @@ const PASS_FINDS: f64 = 1.8;
 impl Reach {
     /// As far as this, whatever is found.
     pub(crate) const fn without_pass(margin: f32) -> Self {
-        let before_pass = None;
         Self {
             margin,
-            before_pass,
+            before_pass: None,
+            wider: margin,
         }
     }
 
@@ -111,6 +114,7 @@ impl Reach {
         Self {
             margin: curve.threshold_for(recall),
             before_pass: is_worth.then(|| curve.threshold_for(before)),
+            wider: curve.threshold_for(0.5 + 0.5 * recall),
         }
     }
 }

@@ -14,6 +14,11 @@ use crate::{
 /// common, whose codes stay in the cache.
 const ROWS: usize = 256;
 
+/// Rows that a pass may compare a row with, at most, before they are few of all that there are: so many,
+/// or one in so many items.
+const FEW: usize = 1000;
+const ITEMS_OF_CANDIDATE: usize = 600;
+
 /// A pass takes about as long for a row as to compare it with so many others in tiles.
 pub(crate) const TAKES: usize = 4096;
 
@@ -62,6 +67,17 @@ impl Before {
 }
 
 impl<T: Scalar> CodeJoin<'_, T> {
+    /// Whether a pass compares a row with few others: the neighbours of its neighbours or, where there are
+    /// two sides, those of the rows that have found its neighbours, too.
+    pub(crate) fn has_few_candidates(&self) -> bool {
+        let (left, right) = (self.left().len(), self.right.len());
+        let of_neighbor = match self.left {
+            None => self.k,
+            Some(_) => self.k * (self.k * left).div_ceil(right.max(1)),
+        };
+        self.k * of_neighbor <= FEW.max(right / ITEMS_OF_CANDIDATE)
+    }
+
     /// Compares each left row with the neighbours of its neighbours; where there are two sides, with
     /// the neighbours of the rows that have a neighbour in common with it.
     ///

@@ -21,6 +21,10 @@ use crate::{
     vectors::Vectors,
 };
 
+/// Where rows would probe lists with a larger share of the others, all pairs are compared instead: that
+/// takes no longer, and no memory for probes.
+pub(crate) const MOST_PROBED: f64 = 0.8;
+
 /// The steps of a join by lists: the warm start first, then what rows probe, part by part.
 pub(crate) struct ProbeLists {
     warm_start: Arc<WarmStart>,
@@ -152,6 +156,29 @@ impl ProbeLists {
             probes,
             chunk: Some((chunk, starts.clone())),
         }
+    }
+
+    /// The same left rows, all of them, as far as they probe beyond this up to a wider margin; without a
+    /// warm start of their own.
+    ///
+    /// # Errors
+    /// When the run is cancelled, or there is no memory.
+    pub(crate) fn further<T: Scalar>(
+        &self,
+        quantiser: &CoarseQuantiser,
+        left: &Vectors<'_, T>,
+        margin: f32,
+        ctx: &Context,
+    ) -> Result<Self> {
+        let probes = &self.probes;
+        let probes = probes.further(quantiser, &self.warm_start, left, margin, ctx)?;
+        Ok(Self {
+            warm_start: self.warm_start.clone(),
+            left: self.left.clone(),
+            right: self.right.clone(),
+            probes: probes.into(),
+            chunk: None,
+        })
     }
 
     /// How many parts there are after the warm start.
@@ -354,8 +381,9 @@ mod tests {
                 WarmStart::new(&quantiser, &right, !two_sided, warm_start, &ctx).unwrap();
             let margin = margin_of(&quantiser, &probing, 4, &ctx).unwrap();
             let reach = Reach {
-                margin,
+                margin: 0.8 * margin,
                 before_pass: two_sided.then_some(0.7 * margin),
+                wider: margin,
             };
             let all: Vec<u32> = (0..probing.rows.len() as u32).collect();
             let of_row = |_: usize, of: &CentroidDistances| Ok((of.nearest(), of.margins()?));
@@ -377,10 +405,15 @@ mod tests {
             let warm_start = &probe_lists.warm_start;
             let left = left.as_ref().unwrap_or(&right);
 
+            let further = probe_lists.further(&quantiser, left, reach.wider, &ctx);
+            let further = further.unwrap();
             let mut found = BTreeSet::new();
-            let margins_of_parts = &probe_lists.probes.parts.margins;
-            for (part, &margin) in margins_of_parts.iter().enumerate() {
-                let steps = probe_lists.part(part).unwrap();
+            let of_parts = |lists: &ProbeLists| lists.probes.parts.margins.clone();
+            let parts = of_parts(&probe_lists).into_iter().enumerate();
+            let parts = parts.map(|(part, margin)| (&probe_lists, part, margin));
+            assert_eq!(of_parts(&further), [margin]);
+            for (lists, part, margin) in parts.chain([(&further, 0, margin)]) {
+                let steps = lists.part(part).unwrap();
                 assert_eq!(steps.len(), 1);
                 for (of_left, of_right) in steps[0].blocks.clone() {
                     let positions = &probe_lists.right.positions;

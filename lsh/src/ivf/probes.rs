@@ -20,7 +20,9 @@ use crate::{
 /// Lists are probed in parts, up to some margins: all rows are compared with what is more promising
 /// first, so that most pairs of later parts fail the filter on codes.
 pub(super) struct Parts {
-    /// Rising.
+    /// Lists are probed if they are further than this,
+    above: f32,
+    /// and no further than the last of these, rising.
     pub(super) margins: Vec<f32>,
 }
 
@@ -36,7 +38,8 @@ impl Parts {
         if reach.before_pass.is_some() {
             margins.push(reach.margin);
         }
-        Self { margins }
+        let above = f32::NEG_INFINITY;
+        Self { above, margins }
     }
 
     /// The margin of the last part.
@@ -106,7 +109,7 @@ fn probing<T: Scalar>(
         memory::reserve(keys, near.len(), PROBES)?;
         let probed = near
             .iter()
-            .filter(|&&(list, _)| !warm_start.covers(own, list));
+            .filter(|&&(list, further)| further > parts.above && !warm_start.covers(own, list));
         keys.extend(
             probed.map(|&(list, further)| key(parts.part_of(further), list, quantiser.len())),
         );
@@ -220,6 +223,28 @@ impl Probes {
         let tasks = probing(quantiser, side, &lists.order, (warm_start, &parts), ctx)?;
         let ids = lists.order.iter().copied();
         let ids = ids.zip(0..lists.order.len() as u32);
+        Self::new(parts, &tasks, ids, quantiser.len())
+    }
+
+    /// What the rows of a side that is by list already probe beyond these, up to a wider margin.
+    ///
+    /// # Errors
+    /// When the run is cancelled, or there is no memory.
+    pub(super) fn further<T: Scalar>(
+        &self,
+        quantiser: &CoarseQuantiser,
+        warm_start: &WarmStart,
+        side: &Vectors<'_, T>,
+        margin: f32,
+        ctx: &Context,
+    ) -> Result<Self> {
+        let parts = Parts {
+            above: self.parts.furthest(),
+            margins: vec![margin],
+        };
+        let rows = memory::collect(0..side.len() as u32, ROW_NUMBERS)?;
+        let tasks = probing(quantiser, side, &rows, (warm_start, &parts), ctx)?;
+        let ids = rows.iter().copied().zip(0..rows.len() as u32);
         Self::new(parts, &tasks, ids, quantiser.len())
     }
 

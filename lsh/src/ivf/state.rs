@@ -79,10 +79,10 @@ impl<T: Scalar> IvfState<T> {
                 )?
                 .0
             }
-            None => Reach {
-                margin: margin_of(&quantiser, left.unwrap_or(right), plan.probes, ctx)?,
-                before_pass: None,
-            },
+            None => {
+                let side = left.unwrap_or(right);
+                Reach::without_pass(margin_of(&quantiser, side, plan.probes, ctx)?)
+            }
         };
         let stats = probe_stats(
             &quantiser,

@@ -15,11 +15,10 @@ use crate::{
         coarse_quantiser::CoarseQuantiser,
         margins::{ProbeStats, Reach},
         neighbor_pass::TAKES,
-        probe_lists::ProbeLists,
+        probe_lists::{MOST_PROBED, ProbeLists},
         state::{IvfState, PlannedJoin},
     },
     join::{
-        by_lists::MOST_PROBED,
         by_tables::{KeyOrder, ORDER_BITS},
         exact::by_leading_axes,
         inner_product::{self, Products},
@@ -163,12 +162,7 @@ fn join_sides<T: Scalar>(
                 &stats,
                 &reach,
             ));
-            let most = if left.is_none() {
-                MOST_PROBED / 2.0
-            } else {
-                MOST_PROBED
-            };
-            if stats.share <= most {
+            if stats.share <= MOST_PROBED {
                 let probe_lists = ProbeLists::new(
                     &quantiser,
                     warm_start,
@@ -181,8 +175,8 @@ fn join_sides<T: Scalar>(
                 if let Some(of_right) = &right.codes {
                     let codes = (of_left, of_right);
                     let join = CodeJoin::new(left.as_deref(), right, codes, k, ctx)?;
-                    let try_pass = reach.before_pass.is_some();
-                    let found = join.by_lists(plan.rounds, probe_lists, ground_truth, try_pass)?;
+                    let lists = (&quantiser, probe_lists);
+                    let found = join.by_lists(plan.rounds, lists, reach, ground_truth)?;
                     let Some(lists) = found else {
                         return all_pairs(left.as_deref(), right, k, ctx);
                     };

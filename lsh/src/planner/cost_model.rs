@@ -2,8 +2,8 @@
 //! makes the same plan.
 //!
 //! Measured by `make bench-kernels` and, for whole joins, `make bench-planner`, on one core of a
-//! Xeon with AMX; for NEON estimated from the number of instructions. Constants are seconds on one
-//! thread. What counts for a choice is how much longer one step takes than another, which differs
+//! Xeon with AMX and, for AVX-512 VNNI, of a Zen 4; for NEON estimated from the number of instructions.
+//! Constants are seconds on one thread. What counts for a choice is how much longer one step takes than another, which differs
 //! less between machines than seconds do.
 
 use lshjoin_kernels::{Isa, Level, Quantised, Scalar};
@@ -56,10 +56,12 @@ const PROJECT: f64 = 6e-11;
 /// To keep a row's top-k: for the row, for each neighbour, and for each neighbour as often as one
 /// comes in after the warm start.
 const TOP_K: f64 = 5e-7;
-const NEIGHBOR: f64 = 1.2e-7;
-const INSERT: f64 = 1.3e-8;
+const NEIGHBOR: f64 = 6e-8;
+const INSERT: f64 = 2.5e-9;
 /// The share of the neighbours that come in so late when all pairs are compared.
 const LATE: f64 = 0.25;
+/// Pairs that are measured then, for each neighbour, before it is known which are the nearest.
+const MEASURED: f64 = 3.0;
 /// To fill it in the warm start: for the row,
 const WARM_START: f64 = 9e-7;
 /// and for each row that it is filled from, beside comparing it.
@@ -69,8 +71,10 @@ const NEAREST: f64 = 2e-7;
 const OF_EACH: f64 = 1e-10;
 /// To add up a value of the sample that centroids are learnt from.
 const LEARN: f64 = 1e-10;
-/// To fetch a value of a neighbour's vector for its exact distance.
+/// To fetch a value of a row's vector for an exact distance: of any row, and at the end of the join by
+/// lists, which has them in the cache.
 const FETCH: f64 = 1e-9;
+const FINISH: f64 = 3e-10;
 /// To hand on a pair of rows for its exact distance.
 const MEASURE: f64 = 5e-8;
 /// To compare the codes of a single pair of rows: for the pair, and for each value.
@@ -83,6 +87,8 @@ const ORTHONORMALISE: f64 = 5e-9;
 /// To gather a row for each list that it probes: for the row, and for each value.
 const PROBE: f64 = 1e-7;
 const GATHER: f64 = 1e-10;
+/// How much longer work takes that is done between steps, and by threads that share a memory.
+const AT_ONCE: f64 = 1.25;
 /// To sort a row by its key and go through its bucket.
 const SORT: f64 = 5e-8;
 
@@ -176,7 +182,7 @@ impl Costs {
             Level::Avx2 => (0.0, 1.7e-11),
             Level::AvxVnni => (2.4e-10, 6.5e-12),
             Level::Avx512 => (0.0, 1.2e-11),
-            Level::Avx512Vnni => (4.8e-10, 1.9e-12),
+            Level::Avx512Vnni => (1.0e-10, 4.6e-12),
             Level::Amx => (2.6e-10, 9.0e-13),
             Level::Neon => (0.0, 4.0e-11),
             Level::NeonDot => (2.0e-10, 1.2e-11),
@@ -193,7 +199,7 @@ impl Costs {
 
     /// Seconds that so much work takes on the threads of this pool.
     pub(crate) fn seconds(&self, work: f64) -> f64 {
-        work / self.threads
+        AT_ONCE * work / self.threads
     }
 
     /// The work of comparing the codes of so many pairs.
@@ -208,7 +214,7 @@ impl Costs {
         let of_row = TOP_K
             + WARM_START
             + (NEIGHBOR + INSERT * k * late) * k
-            + FETCH * workload.dim as f64 * (k + 5.0);
+            + FINISH * workload.dim as f64 * (k + 5.0);
         workload.values() * CODE + workload.left as f64 * of_row
     }
 
@@ -232,7 +238,9 @@ impl Costs {
             warm_start_rows(workload.k, workload.right, true) as f64 / workload.right.max(1) as f64;
         let compare = self.compare(workload.exact_pairs(), workload.dim);
         let rerank = self.rerank(workload, workload.exact_pairs());
+        let measured = (workload.left * workload.k) as f64 * MEASURED;
         self.always(workload, LATE)
+            + measured * self.measure(workload.dim)
             + keys
             + self.warm_start(workload, warm_start)
             + compare
