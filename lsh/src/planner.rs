@@ -184,7 +184,7 @@ impl<'a> Planner<'a> {
             let planning = self.costs.seconds(self.costs.study(&workload, count));
             let best_yet = best.as_ref().map(|best| best.setting.seconds);
             let least = best_yet.unwrap_or(f64::INFINITY).min(exact.seconds);
-            if (best.is_some() || is_hard(&exact)) && planning > MORE_PLANNING * least {
+            if best.is_some() && planning > MORE_PLANNING * least {
                 continue;
             }
             let learnt = learn(count, self.seed, sides, workload.k, ctx)?;

@@ -18,8 +18,7 @@ use crate::{
 /// Random items that the distances of a held-out row are measured to.
 const OTHERS: usize = 8;
 
-/// Up to this contrast, near and random items are taken to be about as far: lists are then
-/// considered only if that takes next to nothing.
+/// Up to this contrast, near and random items are taken to be about as far.
 const NO_CONTRAST: f64 = 1.2;
 
 /// How far held-out rows are from random items.
