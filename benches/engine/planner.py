@@ -31,7 +31,8 @@ RATIO, WORST = 1.3, 2.0  # of the grid's best time: for most joins, and for all
 SHARE = 0.9  # of the joins, that are most
 PLANNING, LONG = 0.15, 1.0  # of the join's time, for joins of more seconds
 SMALL = 4_999
-PASSES = (4, 10, 25)  # probes that a neighbour pass is tried after
+PASSES = (4, 10, 25)  # probes that a neighbour pass is tried after, for so many neighbours
+MOST_OF_PASS = 32  # at most: with more it takes longer than to compare all pairs
 FINALISTS = 3  # of the grid, that are measured again beside the planned join
 SHORT = 0.5  # seconds; shorter joins are measured more often by
 OFTEN = 3  # times
@@ -56,11 +57,11 @@ CASES = {
 }
 
 
-def grid(items: int, seed: int) -> Iterator[JoinPlan]:
+def grid(items: int, k: int, seed: int) -> Iterator[JoinPlan]:
     yield JoinPlan.exact()
     for factor, probes in product((0.5, 1, 1.5, 3), (1, 4, 10, 25, 60, 150)):
         lists = int(factor * items**0.5)
-        for rounds in (0, 1) if probes in PASSES else (0,):
+        for rounds in (0, 1) if probes in PASSES and k <= MOST_OF_PASS else (0,):
             yield JoinPlan.ivf(seed=seed, lists=lists, probes=min(probes, lists), rounds=rounds)
 
 
@@ -78,7 +79,7 @@ def run(case: str, limit: int | None, seed: int, repeats: int) -> dict[str, Any]
     truth = Truth.of(items, queries, k, seed + 1)
 
     tried = []
-    for plan in grid(len(items), seed):
+    for plan in grid(len(items), k, seed):
         seconds, result = timed(items, queries, k, plan=plan)
         tried.append((seconds, truth.recall(items, queries, result.indices), plan))
     results = []
