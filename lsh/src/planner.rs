@@ -31,7 +31,6 @@ use crate::{
         centroids::ROUNDS,
         coarse_quantiser::{CoarseQuantiser, LEARNT_FROM},
         margins::{ProbeStats, Reach, margin_for, probe_stats, recall_curve},
-        probe_lists::MOST_PROBED,
         state::{IvfState, PlannedJoin, learn},
         warm_start::WarmStart,
     },
@@ -254,7 +253,8 @@ impl<'a> Planner<'a> {
     ) -> (PlannedJoin<T>, PredictedPlan) {
         match best {
             Some(best)
-                if best.setting.seconds < exact.seconds && best.stats.share <= MOST_PROBED =>
+                if best.setting.seconds < exact.seconds
+                    && !best.stats.are_too_many(workload.left) =>
             {
                 let predicted = Prediction {
                     recall: best.recall,

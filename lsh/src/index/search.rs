@@ -24,7 +24,7 @@ use crate::{
         coarse_quantiser::CoarseQuantiser,
         list_offsets::ListOffsets,
         margins::{Reach, probe_stats, recall_curve},
-        probe_lists::{MOST_PROBED, ProbeLists},
+        probe_lists::ProbeLists,
         warm_start::WarmStart,
     },
     join::knn::by_plan,
@@ -42,6 +42,11 @@ use crate::{
     storage::layout::MOST_HELD_OUT,
     vectors::{Sides, Vectors, augment::with_last_value},
 };
+
+/// The share of the items that queries probe, at most, and items that are joined with each other: to
+/// compare all pairs is quicker than more.
+const MOST: f64 = 0.8;
+const MOST_WITH_ITSELF: f64 = 0.4;
 
 /// Of fewer queries it is not measured how far they have to probe.
 const FEW_QUERIES: usize = 4096;
@@ -165,8 +170,8 @@ impl Index {
         let margin = curve.threshold_for(recall);
         let stats = probe_stats(quantiser, &warm_start, probing, &[margin], ctx)?[0];
         let most = match left {
-            None => MOST_PROBED / 2.0,
-            Some(_) => MOST_PROBED,
+            None => MOST_WITH_ITSELF,
+            Some(_) => MOST,
         };
         let is_worth = margin < f32::INFINITY && stats.share + stats.warm_start <= most;
         Ok(is_worth.then_some(margin))

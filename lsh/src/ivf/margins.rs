@@ -206,6 +206,18 @@ pub(crate) struct ProbeStats {
     pub(crate) warm_start: f64,
 }
 
+/// Probes, at most, of rows that probe more than this share of the others: they take 2 GiB.
+const MOST_PROBES: f64 = (1_u64 << 28) as f64;
+const MANY: f64 = 0.5;
+
+impl ProbeStats {
+    /// Whether so many rows would probe most of the lists, and that take much memory: to compare all
+    /// pairs takes about as long, and none.
+    pub(crate) fn are_too_many(&self, rows: usize) -> bool {
+        self.share > MANY && self.lists * rows as f64 > MOST_PROBES
+    }
+}
+
 /// What left rows probe with each of these margins, after the warm start.
 ///
 /// # Errors

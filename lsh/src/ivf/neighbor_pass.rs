@@ -14,6 +14,10 @@ use crate::{
 /// common, whose codes stay in the cache.
 const ROWS: usize = 256;
 
+/// Rows that have found an item, at most, whose neighbours are compared with a row that has found it, too.
+/// Some items are near to very many rows: of these, those next to the row in the order of lists.
+const FINDERS: usize = 32;
+
 /// Rows that a pass may compare a row with, at most, before they are few of all that there are: so many,
 /// or one in so many items.
 const FEW: usize = 1000;
@@ -51,14 +55,14 @@ impl Before {
         &self.items[row as usize * self.width..][..self.width]
     }
 
-    /// Adds what is near an item: in a self-join the neighbours of that row, else what the rows have
-    /// found that have found it.
-    fn near(&self, item: u32, near: &mut Vec<u32>) -> Result<()> {
+    /// Adds what is near an item that `row` has found: in a self-join the neighbours of that row, else
+    /// what the rows have found that have found it.
+    fn near(&self, row: u32, item: u32, near: &mut Vec<u32>) -> Result<()> {
         match &self.found_by {
             None => memory::extend(near, self.of(item).iter().copied(), CANDIDATES)?,
             Some((starts, rows)) => {
-                for &row in &rows[starts.of(item)] {
-                    memory::extend(near, self.of(row).iter().copied(), CANDIDATES)?;
+                for &other in next_to(row, &rows[starts.of(item)], FINDERS) {
+                    memory::extend(near, self.of(other).iter().copied(), CANDIDATES)?;
                 }
             }
         }
@@ -73,7 +77,7 @@ impl<T: Scalar> CodeJoin<'_, T> {
         let (left, right) = (self.left().len(), self.right.len());
         let of_neighbor = match self.left {
             None => self.k,
-            Some(_) => self.k * (self.k * left).div_ceil(right.max(1)),
+            Some(_) => self.k * (self.k * left).div_ceil(right.max(1)).min(FINDERS),
         };
         self.k * of_neighbor <= FEW.max(right / ITEMS_OF_CANDIDATE)
     }
@@ -142,7 +146,7 @@ impl<T: Scalar> CodeJoin<'_, T> {
         // First all of them, so that the processor waits for many of these lists at a time.
         candidates.clear();
         let mut items = before.of(row).iter().filter(|&&item| item != before.none);
-        items.try_for_each(|&item| before.near(item, candidates))?;
+        items.try_for_each(|&item| before.near(row, item, candidates))?;
         // Most have been seen, in no order that a processor could guess: so each is kept, and the next
         // one takes its place unless it is new.
         let mut found = 0;
@@ -179,6 +183,14 @@ impl<T: Scalar> CodeJoin<'_, T> {
     }
 }
 
+/// At most so many of these rows, which rise: those about where `row` would be.
+fn next_to(row: u32, rows: &[u32], most: usize) -> &[u32] {
+    let place = rows.partition_point(|&other| other < row);
+    let last = rows.len().saturating_sub(most);
+    let start = place.saturating_sub(most / 2).min(last);
+    &rows[start..rows.len().min(start + most)]
+}
+
 /// A set of items: a bit each. Rows that come one after the other have near items, whose bits are in
 /// the same few cache lines.
 #[derive(Default)]
@@ -212,6 +224,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn rows_next_to_a_row_are_some_of_those_around_it() {
+        let rows = [2, 3, 5, 8, 13, 21];
+        assert_eq!(next_to(8, &rows, 4), [3, 5, 8, 13]);
+        assert_eq!(next_to(0, &rows, 4), [2, 3, 5, 8]);
+        assert_eq!(next_to(99, &rows, 4), [5, 8, 13, 21]);
+        assert_eq!(next_to(8, &rows, 9), rows);
+        assert!(next_to(8, &[], 4).is_empty());
+    }
 
     #[test]
     fn items_are_new_once_until_they_are_removed() {

@@ -21,10 +21,6 @@ use crate::{
     vectors::Vectors,
 };
 
-/// Where rows would probe lists with a larger share of the others, all pairs are compared instead: that
-/// takes no longer, and no memory for probes.
-pub(crate) const MOST_PROBED: f64 = 0.8;
-
 /// The steps of a join by lists: the warm start first, then what rows probe, part by part.
 pub(crate) struct ProbeLists {
     warm_start: Arc<WarmStart>,

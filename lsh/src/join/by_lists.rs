@@ -112,3 +112,77 @@ impl<T: Scalar> CodeJoin<'_, T> {
         self.neighbor_pass()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lshjoin_kernels::Rows;
+    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+    use super::*;
+    use crate::{
+        base::{context::Context, metric::Metric, random::gaussian},
+        ivf::margins::margin_of,
+        ivf::state::learn,
+        vectors::Vectors,
+    };
+
+    /// Joins by 30 lists of which rows probe too few for a recall of 0.98, and says in which stages it
+    /// was reached.
+    fn stages(k: usize, two_sided: bool) -> Vec<&'static str> {
+        const DIM: usize = 6;
+        let ctx = Context::new().unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut gaussians = |rows: usize| -> Vec<f32> {
+            let values = (0..rows * DIM).map(|_| gaussian(&mut rng) as f32);
+            values.collect()
+        };
+        let (queries, items) = (gaussians(4000), gaussians(3000));
+        let side = |values| {
+            let rows = Rows::new(values, DIM).unwrap();
+            Vectors::new("rows", rows, Metric::Euclidean, &ctx).unwrap()
+        };
+        let (mut left, mut right) = (two_sided.then(|| side(&queries)), side(&items));
+        let (quantiser, warm_start) = learn(30, 0, (left.as_ref(), &right), k, &ctx).unwrap();
+        let ground_truth = GroundTruth::of(left.as_ref(), &right, k, &ctx).unwrap();
+        let margin = |probes| margin_of(&quantiser, left.as_ref().unwrap_or(&right), probes, &ctx);
+        let reach = Reach {
+            margin: margin(2).unwrap(),
+            before_pass: None,
+            wider: margin(20).unwrap(),
+        };
+        let sides = (left.as_mut(), &mut right);
+        let probe_lists = ProbeLists::new(&quantiser, warm_start, sides.0, sides.1, reach, &ctx);
+        let probe_lists = probe_lists.unwrap();
+        let of_left = left.as_ref().and_then(|left| left.codes.as_ref());
+        let codes = (of_left, right.codes.as_ref().unwrap());
+        let join = CodeJoin::new(left.as_ref(), &right, codes, k, &ctx).unwrap();
+        let found = join.by_lists(
+            0,
+            (&quantiser, probe_lists),
+            reach,
+            Some((0.98, ground_truth)),
+        );
+        assert!(
+            found.unwrap().is_some(),
+            "{k} {two_sided} {:?}",
+            ctx.report()
+        );
+        let report = ctx.report();
+        assert!(report.recall.unwrap().high >= 0.98);
+        report.seconds.iter().map(|stage| stage.0).collect()
+    }
+
+    #[test]
+    fn what_is_missed_is_found_by_passes_or_where_these_are_dear_by_more_probes() {
+        for (k, two_sided, passes) in [
+            (8, false, true),
+            (8, true, true),
+            (60, false, false),
+            (60, true, false),
+        ] {
+            let stages = stages(k, two_sided);
+            let has_passes = stages.contains(&"neighbor passes");
+            assert_eq!(has_passes, passes, "{k} {two_sided}: {stages:?}");
+        }
+    }
+}

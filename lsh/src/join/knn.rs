@@ -15,7 +15,7 @@ use crate::{
         coarse_quantiser::CoarseQuantiser,
         margins::{ProbeStats, Reach},
         neighbor_pass::TAKES,
-        probe_lists::{MOST_PROBED, ProbeLists},
+        probe_lists::ProbeLists,
         state::{IvfState, PlannedJoin},
     },
     join::{
@@ -162,7 +162,8 @@ fn join_sides<T: Scalar>(
                 &stats,
                 &reach,
             ));
-            if stats.share <= MOST_PROBED {
+            let rows = left.as_deref().unwrap_or(right).len();
+            if !stats.are_too_many(rows) {
                 let probe_lists = ProbeLists::new(
                     &quantiser,
                     warm_start,
