@@ -23,7 +23,7 @@ e4b2a6334b901579  10000 k-NN exact, cosine
 518cbf0edc35d6a1  10000 k-NN exact, inner product
 96b3403d91500b49  82000 k-NN tables, two sides
 218a07c7dfb8bf20  82000 k-NN tables, until recall
-c3279f110931e270  82000 k-NN lists, two sides
+e7950f8dda23a4bd  82000 k-NN lists, two sides
 79018815402ed190  82000 k-NN lists, until recall
 af6b9e433e42c239  82000 k-NN lists in groups, a pass before the last probes
 c7f3944067a5033b  82000 k-NN lists of an index
