@@ -8,6 +8,7 @@ use crate::{
     ivf::{
         coarse_quantiser::CoarseQuantiser,
         list_distances::{CentroidDistances, Margins},
+        neighbor_pass::ITEMS_OF_CANDIDATE,
         warm_start::WarmStart,
     },
     recall::{
@@ -83,7 +84,6 @@ const PASS_FROM: (f64, usize) = (0.94, 5);
 /// And for so many neighbours at most. More bring as many candidates as their square: a pass then takes
 /// longer than the probes that it saves, unless there are so many rows for each candidate.
 const PASS_TO: usize = 10;
-const ROWS_OF_CANDIDATE: usize = 600;
 
 /// By how much the share of neighbours that are missed may be larger before a pass. It mostly finds
 /// half of them, or more.
@@ -107,7 +107,7 @@ impl Reach {
         of_self_join: Option<(usize, usize)>,
     ) -> Self {
         let is_worth = of_self_join.is_some_and(|(rows, k)| {
-            let few = k <= PASS_TO || k.saturating_mul(k) <= rows / ROWS_OF_CANDIDATE;
+            let few = k <= PASS_TO || k.saturating_mul(k) <= rows / ITEMS_OF_CANDIDATE;
             recall >= PASS_FROM.0 && k >= PASS_FROM.1 && few
         });
         let before = 1.0 - PASS_FINDS * (1.0 - recall);

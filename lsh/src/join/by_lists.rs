@@ -42,17 +42,14 @@ impl<T: Scalar> CodeJoin<'_, T> {
             ctx.begin_stage("check");
             let found = |row| self.distances_of(row);
             let mut reached = ground_truth.recall(self.left(), found)?;
-            let passes = match self.has_few_candidates() {
-                true => MORE_ROUNDS,
-                false => 0,
-            };
-            for _ in 0..passes {
-                if reached.falls_short(*recall) {
-                    self.pass()?;
-                    reached = ground_truth.recall(self.left(), found)?;
+            if self.has_few_candidates() {
+                for _ in 0..MORE_ROUNDS {
+                    if reached.falls_short(*recall) {
+                        self.pass()?;
+                        reached = ground_truth.recall(self.left(), found)?;
+                    }
                 }
-            }
-            if passes == 0 && reached.falls_short(*recall) {
+            } else if reached.falls_short(*recall) {
                 ctx.begin_stage("probes");
                 let further = probe_lists.further(quantiser, self.left(), reach.wider, ctx)?;
                 self.probe_part(&further, 0)?;

@@ -3,8 +3,8 @@
 //!
 //! Measured by `make bench-kernels` and, for whole joins, `make bench-planner`, on one core of a
 //! Xeon with AMX and, for AVX-512 VNNI, of a Zen 4; for NEON estimated from the number of instructions.
-//! Constants are seconds on one thread. What counts for a choice is how much longer one step takes than another, which differs
-//! less between machines than seconds do.
+//! Constants are seconds on one thread. What counts for a choice is how much longer one step takes
+//! than another, which differs less between machines than seconds do.
 
 use lshjoin_kernels::{Isa, Level, Quantised, Scalar};
 
