@@ -30,7 +30,7 @@ use crate::{
     ivf::{
         centroids::ROUNDS,
         coarse_quantiser::{CoarseQuantiser, LEARNT_FROM},
-        margins::{ProbeStats, Reach, margin_for, probe_stats, recall_curve},
+        margins::{ProbeStats, Reach, margin_for, probe_stats, recall_curve, twice_pays},
         state::{IvfState, PlannedJoin, learn},
         warm_start::WarmStart,
     },
@@ -91,6 +91,8 @@ struct ListStudy {
     reach: Reach,
     /// What its rows probe.
     stats: ProbeStats,
+    /// Whether to hold out more rows pays.
+    twice_pays: bool,
     /// That setting and those that reach other recalls.
     curve: Vec<Setting>,
 }
@@ -150,6 +152,7 @@ impl<'a> Planner<'a> {
         ctx.begin_stage("plan");
         let (left, right) = sides;
         let mut workload = Workload::of(sides, k);
+        workload.held_out = ground_truth::count_at_first(workload.left, k, self.recall_of_all());
         let seconds = self.costs.seconds(self.costs.exact(&workload));
         let mut exact = Prediction::exact(&workload, seconds);
         // Rows are compared with all of them, so that no recall is out of reach.
@@ -168,7 +171,7 @@ impl<'a> Planner<'a> {
         }
 
         ctx.foresee(foreseen(&workload, list_counts[0]));
-        let mut ground_truth = GroundTruth::of(left, right, k, ctx)?;
+        let mut ground_truth = GroundTruth::for_recall(left, right, k, self.recall_of_all(), ctx)?;
         let near = furthest_lengths(sides, &ground_truth);
         let random = random_lengths(sides, &ground_truth, self.seed, ctx)?;
         exact.contrast = contrast(&near, &random.distances, right.metric);
@@ -197,15 +200,17 @@ impl<'a> Planner<'a> {
                 best = Some(study);
             }
         }
-        let promises_less = |best: &mut ListStudy| {
-            best.setting.seconds < exact.seconds && best.recall.falls_short(self.recall)
+        let wants_more = |best: &mut ListStudy| {
+            let is_chosen = best.setting.seconds < exact.seconds;
+            is_chosen && (best.twice_pays || best.recall.falls_short(self.recall))
         };
-        if let Some(short) = best.take_if(promises_less) {
+        if let Some(unsure) = best.take_if(wants_more) {
             // Held-out rows join in the choice until it stands, as in the join by this plan.
-            let (learnt, recall) = ((short.quantiser, short.warm_start), self.recall_of_all());
-            let count = short.count;
+            let (learnt, recall) = ((unsure.quantiser, unsure.warm_start), self.recall_of_all());
+            let count = unsure.count;
             margin_for(&learnt.0, &learnt.1, sides, &mut ground_truth, recall, ctx)?;
-            considered.retain(|setting| !short.curve.contains(setting));
+            workload.held_out = ground_truth.len();
+            considered.retain(|setting| !unsure.curve.contains(setting));
             let study = self.lists(&workload, count, learnt, sides, &ground_truth)?;
             considered.extend_from_slice(&study.curve);
             best = Some(study);
@@ -321,7 +326,8 @@ impl<'a> Planner<'a> {
         let recalls: Vec<f64> = std::iter::once(self.recall).chain(CURVE).collect();
         let margins = recalls.iter();
         let margins = margins.map(|&recall| calibration.threshold_for(self.others.of_all(recall)));
-        let margins: Vec<f32> = margins.collect();
+        let likely = calibration.likely_threshold_for(self.recall_of_all());
+        let margins: Vec<f32> = margins.chain([likely]).collect();
         let of_self_join = left.is_none().then(|| (right.len(), ground_truth.k()));
         let reach = Reach::of(&calibration, self.recall_of_all(), of_self_join);
         let probe_stats = probe_stats(
@@ -331,6 +337,8 @@ impl<'a> Planner<'a> {
             &margins,
             ctx,
         )?;
+        let (asked_for, likely) = (probe_stats[0], probe_stats[recalls.len()]);
+        let twice_pays = twice_pays(ground_truth.len(), workload.left, asked_for, likely);
         let of_held_out = ground_truth.len() as f64 / workload.left as f64;
         let found = |margin| self.others.found(Estimate::of(check.found(margin)));
         let soon = found(0.0).value;
@@ -358,7 +366,8 @@ impl<'a> Planner<'a> {
             setting: asked,
             recall,
             reach,
-            stats: probe_stats[0],
+            stats: asked_for,
+            twice_pays,
             curve,
         })
     }
@@ -367,7 +376,7 @@ impl<'a> Planner<'a> {
 /// How many pairs will probably be compared, if so many lists do well: before it is known what rows
 /// probe, held-out rows and lists are much of it.
 fn foreseen(workload: &Workload, lists: usize) -> f64 {
-    let of_held_out = ground_truth::count(workload.left, workload.k) * workload.right;
+    let of_held_out = workload.held_out * workload.right;
     let of_sample = ROUNDS * LEARNT_FROM * lists * lists;
     let of_row = lists as f64 + LUCKY * workload.right as f64;
     (of_held_out + of_sample) as f64 + workload.left as f64 * of_row

@@ -358,6 +358,7 @@ impl<T: Scalar> Within<'_, T> {
             width: size_of::<T>(),
             metric: self.metric,
             ambiguous: 0.0,
+            held_out: 0,
         }
     }
 }

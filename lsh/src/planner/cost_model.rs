@@ -47,6 +47,8 @@ pub(crate) struct Workload {
     pub(crate) metric: Metric,
     /// The share of the pairs that codes can't tell from near ones.
     pub(crate) ambiguous: f64,
+    /// Rows that are held out where a recall is asked for.
+    pub(crate) held_out: usize,
 }
 
 /// To read a value and make its code.
@@ -104,6 +106,7 @@ impl Workload {
             width: size_of::<T>(),
             metric: right.metric,
             ambiguous: 0.0,
+            held_out: ground_truth::count(left.unwrap_or(right).len(), k),
         }
     }
 
@@ -309,8 +312,8 @@ impl Costs {
 
     /// The work of joining the held-out rows exactly.
     fn ground_truth(&self, workload: &Workload) -> f64 {
-        let rows = ground_truth::count(workload.left, workload.k) as f64;
-        self.compare(rows * workload.right as f64, workload.dim)
+        let pairs = workload.held_out as f64 * workload.right as f64;
+        self.compare(pairs, workload.dim)
     }
 
     /// The work of learning so many lists from a sample.
@@ -353,6 +356,7 @@ mod tests {
             width: 4,
             metric: Metric::Euclidean,
             ambiguous: 0.0,
+            held_out: 256,
         }
     }
 

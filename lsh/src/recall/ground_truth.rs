@@ -13,13 +13,20 @@ use crate::{
         sampling::seeded_sample,
     },
     pairs::top_k_join::exactly,
-    vectors::Vectors,
+    vectors::{Sides, Vectors},
 };
 
 /// Rows that are held out: the recall of a join is then known within a percent or two. Twice as
 /// many for up to `FEW_NEIGHBORS` neighbours, since each row says less then; half as many from
 /// `MANY_NEIGHBORS` on, which take longer to find.
 const HELD_OUT: usize = 768;
+
+/// The recall from which on all of them are held out from the first. A lower one needs less certainty,
+/// since the probes that make sure of it are few: fewer rows the more neighbours may be missed.
+const ALL_FROM: f64 = 0.93;
+
+/// How many times as many rows are held out at most, where that pays.
+const MOST_TIMES: usize = 2;
 const FEW_NEIGHBORS: usize = 3;
 const MANY_NEIGHBORS: usize = 32;
 
@@ -62,7 +69,7 @@ pub(crate) enum Split {
     All,
 }
 
-/// How many of so many rows are held out, at most.
+/// How many of so many rows are held out for any recall.
 pub(crate) fn count(rows: usize, k: usize) -> usize {
     let of_ten = HELD_OUT.min(rows / SPARED);
     let of_k = match k {
@@ -73,12 +80,41 @@ pub(crate) fn count(rows: usize, k: usize) -> usize {
     of_k.max(LEAST)
 }
 
+/// How many of so many rows are held out for this recall at first; more join them where that pays.
+pub(crate) fn count_at_first(rows: usize, k: usize, recall: f64) -> usize {
+    let missed_of_all = (1.0 - ALL_FROM) / (1.0 - recall).max(1.0 - ALL_FROM);
+    let at_first = (HELD_OUT as f64 * missed_of_all) as usize;
+    at_first.clamp(LEAST, count(rows, k))
+}
+
 impl<T: Scalar> GroundTruth<T> {
     /// Joins a sample of the left rows exactly; in a self-join (`left` is `None`), of the right
     /// ones.
     pub(crate) fn of(
         left: Option<&Vectors<'_, T>>,
         right: &Vectors<'_, T>,
+        k: usize,
+        ctx: &Context,
+    ) -> Result<Self> {
+        Self::of_sample(left, right, count, k, ctx)
+    }
+
+    /// The same for a recall that is asked for: as many rows as it probably needs.
+    pub(crate) fn for_recall(
+        left: Option<&Vectors<'_, T>>,
+        right: &Vectors<'_, T>,
+        k: usize,
+        recall: f64,
+        ctx: &Context,
+    ) -> Result<Self> {
+        let count = |rows, k| count_at_first(rows, k, recall);
+        Self::of_sample(left, right, count, k, ctx)
+    }
+
+    fn of_sample(
+        left: Option<&Vectors<'_, T>>,
+        right: &Vectors<'_, T>,
+        count: impl Fn(usize, usize) -> usize,
         k: usize,
         ctx: &Context,
     ) -> Result<Self> {
@@ -149,22 +185,52 @@ impl<T: Scalar> GroundTruth<T> {
     /// When the run is cancelled.
     pub(crate) fn redraw_check(
         &mut self,
-        left: Option<&Vectors<'_, T>>,
-        right: &Vectors<'_, T>,
+        (left, right): Sides<'_, '_, T>,
         ctx: &Context,
     ) -> Result<bool> {
         let most = CHECKING * self.check.len();
         self.calibration.append(&mut self.check);
-        let known: BTreeSet<u32> = self.calibration.iter().map(|row| row.row).collect();
-        let sampled = left.unwrap_or(right);
-        let others = seeded_sample(sampled.len(), most, self.calibration.len() as u64);
-        let others = others.into_iter().step_by(CHECKING);
-        let others = others.map(|id| sampled.row(id));
-        let others = others.filter(|row| !known.contains(row)).collect();
-        let others = Self::of_rows(left, right, others, self.k, ctx)?;
+        let others = self.others((left, right), most, CHECKING, ctx)?;
         self.check = others.check;
         self.check.extend(others.calibration);
         Ok(!self.check.is_empty())
+    }
+
+    /// Holds out as many rows again. False where there are no others, or these would be too many.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn double(
+        &mut self,
+        (left, right): Sides<'_, '_, T>,
+        ctx: &Context,
+    ) -> Result<bool> {
+        let sampled = left.unwrap_or(right).len();
+        if 2 * self.len() > MOST_TIMES * count(sampled, self.k) {
+            return Ok(false);
+        }
+        let others = self.others((left, right), self.len(), 1, ctx)?;
+        let has_others = others.len() > 0;
+        self.calibration.extend(others.calibration);
+        self.check.extend(others.check);
+        Ok(has_others)
+    }
+
+    /// Rows that are not held out yet: each `step`th of a sample of `most`.
+    fn others(
+        &self,
+        (left, right): Sides<'_, '_, T>,
+        most: usize,
+        step: usize,
+        ctx: &Context,
+    ) -> Result<Self> {
+        let known: BTreeSet<u32> = self.some(Split::All).map(|row| row.row).collect();
+        let sampled = left.unwrap_or(right);
+        let others = seeded_sample(sampled.len(), most, known.len() as u64);
+        let others = others.into_iter().step_by(step);
+        let others = others.map(|id| sampled.row(id));
+        let others = others.filter(|row| !known.contains(row)).collect();
+        Self::of_rows(left, right, others, self.k, ctx)
     }
 
     /// How many neighbours of each row are known.
@@ -251,7 +317,8 @@ pub(crate) fn ground_truth<T: Scalar>(
         return Ok(None);
     };
     ctx.begin_stage("ground truth");
-    Ok(Some((recall, GroundTruth::of(left, right, k, ctx)?)))
+    let ground_truth = GroundTruth::for_recall(left, right, k, recall, ctx)?;
+    Ok(Some((recall, ground_truth)))
 }
 
 #[cfg(test)]
@@ -278,7 +345,7 @@ mod tests {
         let mut before = rows(&ground_truth, Split::All);
         let count = ground_truth.check.len();
         for _ in 0..3 {
-            assert!(ground_truth.redraw_check(None, &side, &ctx).unwrap());
+            assert!(ground_truth.redraw_check((None, &side), &ctx).unwrap());
             assert_eq!(rows(&ground_truth, Split::Calibration), before);
             let others = rows(&ground_truth, Split::Check);
             assert!(others.is_disjoint(&before) && others.len() > count / 2);
@@ -289,6 +356,30 @@ mod tests {
             );
             before = rows(&ground_truth, Split::All);
         }
+    }
+
+    #[test]
+    fn fewer_rows_are_held_out_for_a_low_recall_and_more_where_that_pays() {
+        let held_out = |recall| count_at_first(1_000_000, 10, recall);
+        assert_eq!([0.5, 0.8, 0.95, 1.0].map(held_out), [256, 268, 768, 768]);
+        assert!(held_out(0.8) < held_out(0.9) && held_out(0.9) < held_out(0.95));
+
+        let values: Vec<f32> = (0..30_000).map(|at| (at * 7919 % 29_989) as f32).collect();
+        let ctx = Context::new().unwrap();
+        let rows = Rows::new(&values, 1).unwrap();
+        let side = Vectors::new("rows", rows, Metric::Euclidean, &ctx).unwrap();
+        let mut ground_truth = GroundTruth::for_recall(None, &side, 10, 0.8, &ctx).unwrap();
+        let (first, checks) = (ground_truth.len(), ground_truth.check.len());
+        let mut doubled = Vec::new();
+        while ground_truth.double((None, &side), &ctx).unwrap() {
+            doubled.push(ground_truth.len());
+            let rows = ground_truth.some(Split::All).map(|row| row.row);
+            assert_eq!(rows.collect::<BTreeSet<_>>().len(), ground_truth.len());
+        }
+        // A few are drawn that were held out before.
+        assert_eq!(doubled.len(), 2, "{first} {doubled:?}");
+        assert!(doubled[0] > first * 19 / 10 && doubled[1] <= 2 * count(30_000, 10));
+        assert!(ground_truth.check.len().abs_diff(4 * checks) < checks);
     }
 
     #[test]

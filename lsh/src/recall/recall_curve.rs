@@ -1,6 +1,6 @@
 //! Recall as it depends on how far rows probe, by rows whose neighbours are known.
 
-use crate::base::report::reaches_confidently;
+use crate::base::report::{Estimate, reaches_confidently};
 
 /// For each of some rows and each of its neighbours, how far the row has to probe to find it: a
 /// squared distance between centroids, or by how much it exceeds the least one.
@@ -10,10 +10,19 @@ impl RecallCurve {
     /// The least threshold with which these rows confirm `recall`. Where they are too few to confirm
     /// it whatever they find, that with which they find all.
     pub(crate) fn threshold_for(&self, recall: f64) -> f32 {
+        self.threshold(|threshold| reaches_confidently(recall, self.found(threshold)))
+    }
+
+    /// The least threshold with which these rows reach `recall`; so do all rows as likely as not.
+    pub(crate) fn likely_threshold_for(&self, recall: f64) -> f32 {
+        self.threshold(|threshold| Estimate::of(self.found(threshold)).value >= recall)
+    }
+
+    /// The least threshold that will do; the largest where none will.
+    fn threshold(&self, will_do: impl Fn(f32) -> bool) -> f32 {
         let mut thresholds: Vec<f32> = self.0.iter().flatten().copied().collect();
         thresholds.sort_unstable_by(f32::total_cmp);
-        let first = thresholds
-            .partition_point(|&threshold| !reaches_confidently(recall, self.found(threshold)));
+        let first = thresholds.partition_point(|&threshold| !will_do(threshold));
         let threshold = thresholds.get(first).or(thresholds.last());
         threshold.copied().unwrap_or(f32::INFINITY)
     }
