@@ -18,6 +18,7 @@ from benches.report.umap_layout import umap_table
 
 PAGES = (record.ROOT / "README.md", *sorted((record.ROOT / "docs").rglob("*.md")))
 MAIN, SINGLE = "embeddings-100k", "single-30k"
+LINES = "lines"  # of `make bench NAME=lines DATA=lines.npy K=15`
 BLOCK = re.compile(r"(<!-- bench:([\w-]+) -->)(.*?)(<!-- /bench -->)", re.DOTALL)
 NOT_RUN = "not measured yet: `make bench`"
 
@@ -166,8 +167,31 @@ def block_sisap() -> str:
     return "\n".join(["", *sisap_table(known), ""])
 
 
+def block_lines() -> str:
+    """A million lines of text."""
+    results = Results(LINES)
+    if LINES not in results.workloads:
+        return "not measured yet: `make bench NAME=lines DATA=lines.npy K=15`"
+    about, machine = results.workloads[LINES], results.about["machine"]
+    return "\n".join(
+        [
+            "",
+            f"![Recall against time, a million lines](../bench-results/{LINES}-{LINES}.svg)",
+            "",
+            f"The {about['k']} nearest others of each of {about['rows']:,} vectors, on "
+            f"{results.about['threads']} threads of an {machine['cpu']} with "
+            f"{results.about['isa']}; the fastest setting of each that finds {ENOUGH:.0%} or more, "
+            "or else the one that finds most:",
+            "",
+            *main_table(results, LINES),
+            "",
+        ]
+    )
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "join": block_join,
+    "lines": block_lines,
     "spark": block_spark,
     "spark-ratio": block_spark_ratio,
     "single": block_single,
