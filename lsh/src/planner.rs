@@ -30,7 +30,7 @@ use crate::{
     ivf::{
         centroids::ROUNDS,
         coarse_quantiser::{CoarseQuantiser, LEARNT_FROM},
-        margins::{ProbeStats, Reach, margin_for, probe_stats, recall_curve, twice_pays},
+        margins::{ProbeStats, Reach, ReachStudy, margin_for, probe_stats, recall_curve},
         state::{IvfState, PlannedJoin, learn},
         warm_start::WarmStart,
     },
@@ -326,10 +326,15 @@ impl<'a> Planner<'a> {
         let recalls: Vec<f64> = std::iter::once(self.recall).chain(CURVE).collect();
         let margins = recalls.iter();
         let margins = margins.map(|&recall| calibration.threshold_for(self.others.of_all(recall)));
-        let likely = calibration.likely_threshold_for(self.recall_of_all());
-        let margins: Vec<f32> = margins.chain([likely]).collect();
-        let of_self_join = left.is_none().then(|| (right.len(), ground_truth.k()));
-        let reach = Reach::of(&calibration, self.recall_of_all(), of_self_join);
+        let margins: Vec<f32> = margins.collect();
+        let asked_for = ReachStudy::of(
+            &quantiser,
+            &warm_start,
+            (left, right),
+            ground_truth,
+            (&calibration, self.recall_of_all()),
+            ctx,
+        )?;
         let probe_stats = probe_stats(
             &quantiser,
             &warm_start,
@@ -337,16 +342,17 @@ impl<'a> Planner<'a> {
             &margins,
             ctx,
         )?;
-        let (asked_for, likely) = (probe_stats[0], probe_stats[recalls.len()]);
-        let twice_pays = twice_pays(ground_truth.len(), workload.left, asked_for, likely);
         let of_held_out = ground_truth.len() as f64 / workload.left as f64;
         let found = |margin| self.others.found(Estimate::of(check.found(margin)));
         let soon = found(0.0).value;
         let setting = |position: usize| {
-            let stats = probe_stats[position];
+            let (stats, pass) = match asked_for.before_pass.filter(|_| position == 0) {
+                Some(before) => (before, self.costs.neighbor_pass(workload)),
+                None => (probe_stats[position], 0.0),
+            };
             let found = found(margins[position]);
             let late = found.value - soon;
-            let work = self.costs.lists(workload, quantiser.len(), stats, late);
+            let work = self.costs.lists(workload, quantiser.len(), stats, late) + pass;
             let setting = Setting {
                 plan: plan(recalls[position]),
                 recall: found.value,
@@ -365,9 +371,9 @@ impl<'a> Planner<'a> {
             warm_start,
             setting: asked,
             recall,
-            reach,
-            stats: asked_for,
-            twice_pays,
+            reach: asked_for.reach,
+            stats: asked_for.stats,
+            twice_pays: asked_for.twice_pays,
             curve,
         })
     }

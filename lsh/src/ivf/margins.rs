@@ -8,7 +8,6 @@ use crate::{
     ivf::{
         coarse_quantiser::CoarseQuantiser,
         list_distances::{CentroidDistances, Margins},
-        neighbor_pass::ITEMS_OF_CANDIDATE,
         warm_start::WarmStart,
     },
     recall::{
@@ -77,17 +76,24 @@ pub(crate) struct Reach {
     pub(crate) wider: f32,
 }
 
-/// A neighbour pass is tried where at least this share of so many neighbours is asked for: it takes
-/// the time of many probes, and finds few that are near a row with few neighbours.
-const PASS_FROM: (f64, usize) = (0.94, 5);
+/// A neighbour pass may be tried where at least this share of so many neighbours is asked for: it finds
+/// few that are near a row with few neighbours.
+const PASS_FROM: (f64, usize) = (0.85, 5);
 
-/// And for so many neighbours at most. More bring as many candidates as their square: a pass then takes
-/// longer than the probes that it saves, unless there are so many rows for each candidate.
-const PASS_TO: usize = 10;
-
-/// By how much the share of neighbours that are missed may be larger before a pass. It mostly finds
-/// half of them, or more.
+/// By how much the share of neighbours that are missed may be larger before a pass, which mostly finds
+/// half of them, or more. Where more are missed than `FEW_MISSED`, so do the rows that it goes by, and
+/// it finds fewer: the factor falls by so much for each share that is missed beyond that.
 const PASS_FINDS: f64 = 1.8;
+const FEW_MISSED: f64 = 0.05;
+const PASS_FINDS_LESS: f64 = 6.0;
+
+/// Pairs that could be probed while a pass compares a row with one of the neighbours of its neighbours.
+const PROBES_OF_CANDIDATE: usize = 8;
+
+/// What of the probes by which rows make sure of a recall is saved by holding out twice as many, whose
+/// mean has an error that is less by the square root of two; and how much longer a pair takes that is
+/// probed than one with a held-out row.
+const SAVED_BY_TWICE: f64 = 0.29 * 1.7;
 
 impl Reach {
     /// As far as this, whatever is found.
@@ -98,41 +104,65 @@ impl Reach {
             wider: margin,
         }
     }
-
-    /// By the margins with which rows find their neighbours; in a self-join of so many rows with `k`
-    /// neighbours, or in any other join.
-    pub(crate) fn of(
-        curve: &RecallCurve,
-        recall: f64,
-        of_self_join: Option<(usize, usize)>,
-    ) -> Self {
-        let is_worth = of_self_join.is_some_and(|(rows, k)| {
-            let few = k <= PASS_TO || k.saturating_mul(k) <= rows / ITEMS_OF_CANDIDATE;
-            recall >= PASS_FROM.0 && k >= PASS_FROM.1 && few
-        });
-        let before = 1.0 - PASS_FINDS * (1.0 - recall);
-        Self {
-            margin: curve.threshold_for(recall),
-            before_pass: is_worth.then(|| curve.threshold_for(before)),
-            wider: curve.threshold_for(0.5 + 0.5 * recall),
-        }
-    }
 }
 
-/// What of the probes by which rows make sure of a recall is saved by holding out twice as many, whose
-/// mean has an error that is less by the square root of two; and how much longer a pair takes that is
-/// probed than one with a held-out row.
-const SAVED_BY_TWICE: f64 = 0.29 * 1.7;
+/// How far rows probe to reach a recall, and what comes of it.
+pub(crate) struct ReachStudy {
+    pub(crate) reach: Reach,
+    /// What rows probe with its margin.
+    pub(crate) stats: ProbeStats,
+    /// The same with the margin before a neighbour pass, if there is one.
+    pub(crate) before_pass: Option<ProbeStats>,
+    /// Whether it saves more than it takes to hold out as many rows again.
+    pub(crate) twice_pays: bool,
+}
 
-/// Whether it saves more than it takes to hold out as many rows again, where `left` rows probe so much
-/// to make sure of a recall, and would probe `likely` if it were known what they need.
-pub(crate) fn twice_pays(
-    held_out: usize,
-    left: usize,
-    sure: ProbeStats,
-    likely: ProbeStats,
-) -> bool {
-    SAVED_BY_TWICE * (sure.share - likely.share) * left as f64 > held_out as f64
+impl ReachStudy {
+    /// By the margins with which held-out rows find their neighbours.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(crate) fn of<T: Scalar>(
+        quantiser: &CoarseQuantiser,
+        warm_start: &WarmStart,
+        (left, right): Sides<'_, '_, T>,
+        ground_truth: &GroundTruth<T>,
+        (curve, recall): (&RecallCurve, f64),
+        ctx: &Context,
+    ) -> Result<Self> {
+        let probing = left.unwrap_or(right);
+        let missed = 1.0 - recall;
+        let pass_finds = PASS_FINDS - PASS_FINDS_LESS * (missed - FEW_MISSED).max(0.0);
+        let recall_before = 1.0 - pass_finds.max(1.0) * missed;
+        let margins = [
+            curve.threshold_for(recall),
+            curve.likely_threshold_for(recall),
+            curve.threshold_for(recall_before),
+            curve.likely_threshold_for(recall_before),
+        ];
+        let stats = probe_stats(quantiser, warm_start, probing, &margins, ctx)?;
+        let k = ground_truth.k();
+        let saved = (stats[0].share - stats[2].share) * right.len() as f64;
+        let has_pass = left.is_none()
+            && recall >= PASS_FROM.0
+            && k >= PASS_FROM.1
+            && saved > (PROBES_OF_CANDIDATE * k * k) as f64;
+        let (sure, likely) = match has_pass {
+            true => (stats[2], stats[3]),
+            false => (stats[0], stats[1]),
+        };
+        let saved = SAVED_BY_TWICE * (sure.share - likely.share) * probing.len() as f64;
+        Ok(Self {
+            reach: Reach {
+                margin: margins[0],
+                before_pass: has_pass.then_some(margins[2]),
+                wider: curve.threshold_for(0.5 + 0.5 * recall),
+            },
+            stats: stats[0],
+            before_pass: has_pass.then_some(stats[2]),
+            twice_pays: saved > ground_truth.len() as f64,
+        })
+    }
 }
 
 /// How far rows probe to find `recall` of their neighbours, and the recall of rows that it was not
@@ -156,15 +186,18 @@ pub(crate) fn margin_for<T: Scalar>(
     let mut attempts = 1..ATTEMPTS;
     loop {
         let calibration = curve(ground_truth, Split::Calibration)?;
-        let of_self_join = left.is_none().then(|| (right.len(), ground_truth.k()));
-        let reach = Reach::of(&calibration, recall, of_self_join);
-        let margins = [reach.margin, calibration.likely_threshold_for(recall)];
-        let probing = left.unwrap_or(right);
-        let stats = probe_stats(quantiser, warm_start, probing, &margins, ctx)?;
-        let pays = twice_pays(ground_truth.len(), probing.len(), stats[0], stats[1]);
-        if pays && ground_truth.double((left, right), ctx)? {
+        let study = ReachStudy::of(
+            quantiser,
+            warm_start,
+            (left, right),
+            ground_truth,
+            (&calibration, recall),
+            ctx,
+        )?;
+        if study.twice_pays && ground_truth.double((left, right), ctx)? {
             continue;
         }
+        let reach = study.reach;
         let found = Estimate::of(curve(ground_truth, Split::Check)?.found(reach.margin));
         let again = found.falls_short(recall) && attempts.next().is_some();
         if !again || !ground_truth.redraw_check((left, right), ctx)? {

@@ -21,7 +21,7 @@ const FINDERS: usize = 32;
 /// Rows that a pass may compare a row with, at most, before they are few of all that there are: so many,
 /// or one in so many items.
 const FEW: usize = 1000;
-pub(super) const ITEMS_OF_CANDIDATE: usize = 600;
+const ITEMS_OF_CANDIDATE: usize = 600;
 
 /// A pass takes about as long for a row as to compare it with so many others in tiles.
 pub(crate) const TAKES: usize = 4096;
