@@ -88,7 +88,7 @@ const FEW_MISSED: f64 = 0.05;
 const PASS_FINDS_LESS: f64 = 6.0;
 
 /// Pairs that could be probed while a pass compares a row with one of the neighbours of its neighbours.
-const PROBES_OF_CANDIDATE: usize = 8;
+const PROBES_OF_CANDIDATE: f64 = 8.0;
 
 /// What of the probes by which rows make sure of a recall is saved by holding out twice as many, whose
 /// mean has an error that is less by the square root of two; and how much longer a pair takes that is
@@ -142,11 +142,12 @@ impl ReachStudy {
         ];
         let stats = probe_stats(quantiser, warm_start, probing, &margins, ctx)?;
         let k = ground_truth.k();
+        let candidates = k as f64 * k as f64;
         let saved = (stats[0].share - stats[2].share) * right.len() as f64;
         let has_pass = left.is_none()
             && recall >= PASS_FROM.0
             && k >= PASS_FROM.1
-            && saved > (PROBES_OF_CANDIDATE * k * k) as f64;
+            && saved > PROBES_OF_CANDIDATE * candidates;
         let (sure, likely) = match has_pass {
             true => (stats[2], stats[3]),
             false => (stats[0], stats[1]),
@@ -318,4 +319,45 @@ pub(crate) fn probe_stats<T: Scalar>(
         })
     };
     Ok((0..margins.len()).map(mean).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use lshjoin_kernels::Rows;
+    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+    use super::*;
+    use crate::{
+        base::{metric::Metric, random::gaussian},
+        ivf::state::learn,
+    };
+
+    #[test]
+    fn a_pass_is_tried_where_it_saves_more_pairs_than_it_takes() -> Result<()> {
+        const DIM: usize = 8;
+        let ctx = Context::new()?;
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let values = (0..16_000 * DIM).map(|_| gaussian(&mut rng) as f32);
+        let values: Vec<f32> = values.collect();
+        let side = Vectors::new("rows", Rows::new(&values, DIM)?, Metric::Euclidean, &ctx)?;
+        let sides = (None, &side);
+        // Lists of 1000 rows: to probe one more costs as much as some hundred candidates of a pass.
+        for (k, recall, has_pass) in [
+            (5, 0.95, true),
+            (5, 0.9, true),
+            (5, 0.8, false),
+            (4, 0.95, false),
+            (40, 0.95, false),
+        ] {
+            let (quantiser, warm_start) = learn(16, 0, sides, k, &ctx)?;
+            let mut ground_truth = GroundTruth::for_recall(None, &side, k, recall, &ctx)?;
+            let learnt = (&quantiser, &warm_start);
+            let (reach, found) =
+                margin_for(learnt.0, learnt.1, sides, &mut ground_truth, recall, &ctx)?;
+            assert_eq!(reach.before_pass.is_some(), has_pass, "{k} {recall}");
+            assert!(reach.before_pass.is_none_or(|before| before < reach.margin));
+            assert!(reach.wider >= reach.margin && found.high >= recall);
+        }
+        Ok(())
+    }
 }

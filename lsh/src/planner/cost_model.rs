@@ -298,7 +298,8 @@ impl Costs {
 
     /// The work of comparing each row with the neighbours of its neighbours.
     pub(crate) fn neighbor_pass(&self, workload: &Workload) -> f64 {
-        (workload.left * workload.k * workload.k) as f64 * self.check(workload.dim)
+        let k = workload.k as f64;
+        workload.left as f64 * k * k * self.check(workload.dim)
     }
 
     /// The work of one LSH table of so many functions, which brings together a share of the pairs
