@@ -346,13 +346,11 @@ impl<'a> Planner<'a> {
         let found = |margin| self.others.found(Estimate::of(check.found(margin)));
         let soon = found(0.0).value;
         let setting = |position: usize| {
-            let (stats, pass) = match asked_for.before_pass.filter(|_| position == 0) {
-                Some(before) => (before, self.costs.neighbor_pass(workload)),
-                None => (probe_stats[position], 0.0),
-            };
+            // As if no neighbour pass left the last probes out: whether it will is not known yet.
+            let stats = probe_stats[position];
             let found = found(margins[position]);
             let late = found.value - soon;
-            let work = self.costs.lists(workload, quantiser.len(), stats, late) + pass;
+            let work = self.costs.lists(workload, quantiser.len(), stats, late);
             let setting = Setting {
                 plan: plan(recalls[position]),
                 recall: found.value,

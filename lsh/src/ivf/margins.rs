@@ -111,8 +111,6 @@ pub(crate) struct ReachStudy {
     pub(crate) reach: Reach,
     /// What rows probe with its margin.
     pub(crate) stats: ProbeStats,
-    /// The same with the margin before a neighbour pass, if there is one.
-    pub(crate) before_pass: Option<ProbeStats>,
     /// Whether it saves more than it takes to hold out as many rows again.
     pub(crate) twice_pays: bool,
 }
@@ -160,7 +158,6 @@ impl ReachStudy {
                 wider: curve.threshold_for(0.5 + 0.5 * recall),
             },
             stats: stats[0],
-            before_pass: has_pass.then_some(stats[2]),
             twice_pays: saved > ground_truth.len() as f64,
         })
     }

@@ -296,12 +296,6 @@ impl Costs {
         CHECK + CHECK_VALUE * dim as f64
     }
 
-    /// The work of comparing each row with the neighbours of its neighbours.
-    pub(crate) fn neighbor_pass(&self, workload: &Workload) -> f64 {
-        let k = workload.k as f64;
-        workload.left as f64 * k * k * self.check(workload.dim)
-    }
-
     /// The work of one LSH table of so many functions, which brings together a share of the pairs
     /// of `rows` rows with themselves.
     pub(crate) fn table(&self, (rows, dim): (usize, usize), functions: usize, share: f64) -> f64 {
