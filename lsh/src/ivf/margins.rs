@@ -326,7 +326,7 @@ mod tests {
     use super::*;
     use crate::{
         base::{metric::Metric, random::gaussian},
-        ivf::state::learn,
+        pairs::top_k_lists::warm_start_rows,
     };
 
     #[test]
@@ -346,11 +346,18 @@ mod tests {
             (4, 0.95, false),
             (40, 0.95, false),
         ] {
-            let (quantiser, warm_start) = learn(16, 0, sides, k, &ctx)?;
+            let quantiser = CoarseQuantiser::of_side(&side, 16, 0, &ctx)?;
+            let near = warm_start_rows(k, side.len(), false);
+            let warm_start = WarmStart::new(&quantiser, &side, true, near, &ctx)?;
             let mut ground_truth = GroundTruth::for_recall(None, &side, k, recall, &ctx)?;
-            let learnt = (&quantiser, &warm_start);
-            let (reach, found) =
-                margin_for(learnt.0, learnt.1, sides, &mut ground_truth, recall, &ctx)?;
+            let (reach, found) = margin_for(
+                &quantiser,
+                &warm_start,
+                sides,
+                &mut ground_truth,
+                recall,
+                &ctx,
+            )?;
             assert_eq!(reach.before_pass.is_some(), has_pass, "{k} {recall}");
             assert!(reach.before_pass.is_none_or(|before| before < reach.margin));
             assert!(reach.wider >= reach.margin && found.high >= recall);
