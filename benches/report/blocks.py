@@ -28,20 +28,20 @@ def block_join() -> str:
     if MAIN not in results.workloads:
         return NOT_RUN
     about, machine = results.workloads[MAIN], results.about["machine"]
-    return "\n".join(
-        [
-            "",
-            f"![Recall against total time](bench-results/{PUBLISHED}-{MAIN}.svg)",
-            "",
-            f"The 10 nearest others of each of {about['rows']:,} vectors ({about['data']}), from "
-            "arrays in memory to the answer, building included, on "
-            f"{results.about['threads']} threads of an {machine['cpu']}; the fastest setting of "
-            f"each that finds {ENOUGH:.0%} or more:",
-            "",
-            *main_table(results, MAIN),
-            "",
-        ]
+    said = (
+        f"The 10 nearest others of each of {about['rows']:,} vectors ({about['data']}), from "
+        "arrays in memory to the answer, building included, on "
+        f"{results.about['threads']} threads of an {machine['cpu']}; the fastest setting of "
+        f"each that finds {ENOUGH:.0%} or more:"
     )
+    return workload_block(
+        results, MAIN, f"![Recall against total time](bench-results/{PUBLISHED}-{MAIN}.svg)", said
+    )
+
+
+def workload_block(results: Results, workload: str, picture: str, said: str) -> str:
+    """The picture of a workload, what it is, and the table of its systems."""
+    return "\n".join(["", picture, "", said, "", *main_table(results, workload), ""])
 
 
 def block_spark() -> str:
@@ -173,20 +173,14 @@ def block_lines() -> str:
     if LINES not in results.workloads:
         return "not measured yet: `make bench NAME=lines DATA=lines.npy K=15`"
     about, machine = results.workloads[LINES], results.about["machine"]
-    return "\n".join(
-        [
-            "",
-            f"![Recall against time, a million lines](../bench-results/{LINES}-{LINES}.svg)",
-            "",
-            f"The {about['k']} nearest others of each of {about['rows']:,} vectors, on "
-            f"{results.about['threads']} threads of an {machine['cpu']} with "
-            f"{results.about['isa']}; the fastest setting of each that finds {ENOUGH:.0%} or more, "
-            "or else the one that finds most:",
-            "",
-            *main_table(results, LINES),
-            "",
-        ]
+    said = (
+        f"The {about['k']} nearest others of each of {about['rows']:,} vectors, on "
+        f"{results.about['threads']} threads of an {machine['cpu']} with "
+        f"{results.about['isa']}; the fastest setting of each that finds {ENOUGH:.0%} or more, "
+        "or else the one that finds most:"
     )
+    picture = f"![Recall against time, a million lines](../bench-results/{LINES}-{LINES}.svg)"
+    return workload_block(results, LINES, picture, said)
 
 
 BLOCKS: dict[str, Callable[[], str]] = {

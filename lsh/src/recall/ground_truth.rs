@@ -20,6 +20,8 @@ use crate::{
 /// many for up to `FEW_NEIGHBORS` neighbours, since each row says less then; half as many from
 /// `MANY_NEIGHBORS` on, which take longer to find.
 const HELD_OUT: usize = 768;
+const FEW_NEIGHBORS: usize = 3;
+const MANY_NEIGHBORS: usize = 32;
 
 /// The recall from which on all of them are held out from the first. A lower one needs less certainty,
 /// since the probes that make sure of it are few: fewer rows the more neighbours may be missed.
@@ -27,8 +29,6 @@ const ALL_FROM: f64 = 0.93;
 
 /// How many times as many rows are held out at most, where that pays.
 const MOST_TIMES: usize = 2;
-const FEW_NEIGHBORS: usize = 3;
-const MANY_NEIGHBORS: usize = 32;
 
 /// Of a small side, about one row in `SPARED` at most, but not fewer than `LEAST` rows.
 const SPARED: usize = 32;
