@@ -190,7 +190,9 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let learnt = learn(count, self.seed, sides, workload.k, ctx)?;
-            let study = self.lists(&workload, count, learnt, sides, &ground_truth)?;
+            let recall = self.recall_of_all();
+            let reach = ReachStudy::of(&learnt.0, &learnt.1, sides, &ground_truth, recall, ctx)?;
+            let study = self.lists(&workload, count, learnt, sides, (&ground_truth, reach))?;
             considered.extend_from_slice(&study.curve);
             if study.reach.margin.is_infinite() {
                 continue; // some neighbours are out of reach
@@ -208,10 +210,11 @@ impl<'a> Planner<'a> {
             // Held-out rows join in the choice until it stands, as in the join by this plan.
             let (learnt, recall) = ((unsure.quantiser, unsure.warm_start), self.recall_of_all());
             let count = unsure.count;
-            margin_for(&learnt.0, &learnt.1, sides, &mut ground_truth, recall, ctx)?;
+            let (reach, _) =
+                margin_for(&learnt.0, &learnt.1, sides, &mut ground_truth, recall, ctx)?;
             workload.held_out = ground_truth.len();
             considered.retain(|setting| !unsure.curve.contains(setting));
-            let study = self.lists(&workload, count, learnt, sides, &ground_truth)?;
+            let study = self.lists(&workload, count, learnt, sides, (&ground_truth, reach))?;
             considered.extend_from_slice(&study.curve);
             best = Some(study);
         }
@@ -306,73 +309,57 @@ impl<'a> Planner<'a> {
         self.costs.lists(workload, lists, stats, 0.0)
     }
 
-    /// What these lists would compare and find.
+    /// What these lists would compare and find, whose rows probe as far as a study says.
     fn lists<T: Scalar>(
         &self,
         workload: &Workload,
         count: usize,
         (quantiser, warm_start): (CoarseQuantiser, WarmStart),
         (left, right): Sides<'_, '_, T>,
-        ground_truth: &GroundTruth<T>,
+        (ground_truth, study): (&GroundTruth<T>, ReachStudy),
     ) -> Result<ListStudy> {
         let ctx = self.ctx;
-        let plan = IvfPlan::new(count, 1).seed(self.seed);
-        let plan = |recall| JoinPlan::Ivf(plan.until_recall(recall));
-        let curve = |which| {
-            let known = ground_truth.known(which);
-            recall_curve(&quantiser, &warm_start, left, right, &known, ctx)
-        };
-        let (calibration, check) = (curve(Split::Calibration)?, curve(Split::Check)?);
-        let recalls: Vec<f64> = std::iter::once(self.recall).chain(CURVE).collect();
-        let margins = recalls.iter();
-        let margins = margins.map(|&recall| calibration.threshold_for(self.others.of_all(recall)));
-        let margins: Vec<f32> = margins.collect();
-        let asked_for = ReachStudy::of(
-            &quantiser,
-            &warm_start,
-            (left, right),
-            ground_truth,
-            (&calibration, self.recall_of_all()),
-            ctx,
-        )?;
-        let probe_stats = probe_stats(
-            &quantiser,
-            &warm_start,
-            left.unwrap_or(right),
-            &margins,
-            ctx,
-        )?;
+        let ReachStudy {
+            curve,
+            reach,
+            stats,
+            twice_pays,
+        } = study;
+        let known = ground_truth.known(Split::Check);
+        let check = recall_curve(&quantiser, &warm_start, left, right, &known, ctx)?;
         let of_held_out = ground_truth.len() as f64 / workload.left as f64;
         let found = |margin| self.others.found(Estimate::of(check.found(margin)));
         let soon = found(0.0).value;
-        let setting = |position: usize| {
+        let setting = |wanted: f64, margin: f32, stats: ProbeStats| {
             // As if no neighbour pass left the last probes out: whether it will is not known yet.
-            let stats = probe_stats[position];
-            let found = found(margins[position]);
-            let late = found.value - soon;
-            let work = self.costs.lists(workload, quantiser.len(), stats, late);
-            let setting = Setting {
-                plan: plan(recalls[position]),
-                recall: found.value,
+            let recall = found(margin).value;
+            let work = self
+                .costs
+                .lists(workload, quantiser.len(), stats, recall - soon);
+            let plan = IvfPlan::new(count, 1).seed(self.seed);
+            Setting {
+                plan: JoinPlan::Ivf(plan.until_recall(wanted)),
+                recall,
                 share: (stats.share + stats.warm_start + of_held_out).min(1.0),
                 seconds: self.costs.seconds(work),
-            };
-            (setting, found)
+            }
         };
-        let (asked, recall) = setting(0);
-        let curve = (0..recalls.len())
-            .map(|position| setting(position).0)
-            .collect();
+        let margins = CURVE.map(|recall| curve.threshold_for(self.others.of_all(recall)));
+        let probing = left.unwrap_or(right);
+        let of_margins = probe_stats(&quantiser, &warm_start, probing, margins, ctx)?;
+        let others = CURVE.into_iter().zip(margins).zip(of_margins);
+        let others = others.map(|((wanted, margin), stats)| setting(wanted, margin, stats));
+        let asked_for = setting(self.recall, reach.margin, stats);
         Ok(ListStudy {
             count,
+            setting: asked_for.clone(),
+            recall: found(reach.margin),
+            curve: std::iter::once(asked_for).chain(others).collect(),
             quantiser,
             warm_start,
-            setting: asked,
-            recall,
-            reach: asked_for.reach,
-            stats: asked_for.stats,
-            twice_pays: asked_for.twice_pays,
-            curve,
+            reach,
+            stats,
+            twice_pays,
         })
     }
 }

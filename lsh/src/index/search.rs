@@ -168,7 +168,7 @@ impl Index {
         let quantiser = &lists.quantiser;
         let curve = recall_curve(quantiser, &warm_start, left, right, &known, ctx)?;
         let margin = curve.threshold_for(recall);
-        let stats = probe_stats(quantiser, &warm_start, probing, &[margin], ctx)?[0];
+        let [stats] = probe_stats(quantiser, &warm_start, probing, [margin], ctx)?;
         let most = match left {
             None => MOST_WITH_ITSELF,
             Some(_) => MOST,

@@ -108,6 +108,8 @@ impl Reach {
 
 /// How far rows probe to reach a recall, and what comes of it.
 pub(crate) struct ReachStudy {
+    /// The margins with which the rows of the calibration find their neighbours.
+    pub(crate) curve: RecallCurve,
     pub(crate) reach: Reach,
     /// What rows probe with its margin.
     pub(crate) stats: ProbeStats,
@@ -116,7 +118,7 @@ pub(crate) struct ReachStudy {
 }
 
 impl ReachStudy {
-    /// By the margins with which held-out rows find their neighbours.
+    /// By the rows that are held out.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -125,39 +127,46 @@ impl ReachStudy {
         warm_start: &WarmStart,
         (left, right): Sides<'_, '_, T>,
         ground_truth: &GroundTruth<T>,
-        (curve, recall): (&RecallCurve, f64),
+        recall: f64,
         ctx: &Context,
     ) -> Result<Self> {
-        let probing = left.unwrap_or(right);
+        let known = ground_truth.known(Split::Calibration);
+        let curve = recall_curve(quantiser, warm_start, left, right, &known, ctx)?;
         let missed = 1.0 - recall;
         let pass_finds = PASS_FINDS - PASS_FINDS_LESS * (missed - FEW_MISSED).max(0.0);
         let recall_before = 1.0 - pass_finds.max(1.0) * missed;
+        let margin = curve.threshold_for(recall);
+        let before_pass = curve.threshold_for(recall_before);
         let margins = [
-            curve.threshold_for(recall),
+            margin,
             curve.likely_threshold_for(recall),
-            curve.threshold_for(recall_before),
+            before_pass,
             curve.likely_threshold_for(recall_before),
         ];
-        let stats = probe_stats(quantiser, warm_start, probing, &margins, ctx)?;
+        let probing = left.unwrap_or(right);
+        let [stats, likely, stats_before, likely_before] =
+            probe_stats(quantiser, warm_start, probing, margins, ctx)?;
         let k = ground_truth.k();
         let candidates = k as f64 * k as f64;
-        let saved = (stats[0].share - stats[2].share) * right.len() as f64;
+        let saved = (stats.share - stats_before.share) * right.len() as f64;
         let has_pass = left.is_none()
             && recall >= PASS_FROM.0
             && k >= PASS_FROM.1
             && saved > PROBES_OF_CANDIDATE * candidates;
-        let (sure, likely) = match has_pass {
-            true => (stats[2], stats[3]),
-            false => (stats[0], stats[1]),
+        let unsure = match has_pass {
+            true => stats_before.share - likely_before.share,
+            false => stats.share - likely.share,
         };
-        let saved = SAVED_BY_TWICE * (sure.share - likely.share) * probing.len() as f64;
+        let saved = SAVED_BY_TWICE * unsure * probing.len() as f64;
+        let reach = Reach {
+            margin,
+            before_pass: has_pass.then_some(before_pass),
+            wider: curve.threshold_for(0.5 + 0.5 * recall),
+        };
         Ok(Self {
-            reach: Reach {
-                margin: margins[0],
-                before_pass: has_pass.then_some(margins[2]),
-                wider: curve.threshold_for(0.5 + 0.5 * recall),
-            },
-            stats: stats[0],
+            curve,
+            reach,
+            stats,
             twice_pays: saved > ground_truth.len() as f64,
         })
     }
@@ -176,30 +185,20 @@ pub(crate) fn margin_for<T: Scalar>(
     ground_truth: &mut GroundTruth<T>,
     recall: f64,
     ctx: &Context,
-) -> Result<(Reach, Estimate)> {
-    let curve = |ground_truth: &GroundTruth<T>, which| {
-        let known = ground_truth.known(which);
-        recall_curve(quantiser, warm_start, left, right, &known, ctx)
-    };
+) -> Result<(ReachStudy, Estimate)> {
     let mut attempts = 1..ATTEMPTS;
     loop {
-        let calibration = curve(ground_truth, Split::Calibration)?;
-        let study = ReachStudy::of(
-            quantiser,
-            warm_start,
-            (left, right),
-            ground_truth,
-            (&calibration, recall),
-            ctx,
-        )?;
-        if study.twice_pays && ground_truth.double((left, right), ctx)? {
+        let sides = (left, right);
+        let study = ReachStudy::of(quantiser, warm_start, sides, ground_truth, recall, ctx)?;
+        if study.twice_pays && ground_truth.double(sides, ctx)? {
             continue;
         }
-        let reach = study.reach;
-        let found = Estimate::of(curve(ground_truth, Split::Check)?.found(reach.margin));
+        let known = ground_truth.known(Split::Check);
+        let check = recall_curve(quantiser, warm_start, left, right, &known, ctx)?;
+        let found = Estimate::of(check.found(study.reach.margin));
         let again = found.falls_short(recall) && attempts.next().is_some();
-        if !again || !ground_truth.redraw_check((left, right), ctx)? {
-            return Ok((reach, found));
+        if !again || !ground_truth.redraw_check(sides, ctx)? {
+            return Ok((study, found));
         }
     }
 }
@@ -276,27 +275,27 @@ impl ProbeStats {
 ///
 /// # Errors
 /// When the run is cancelled.
-pub(crate) fn probe_stats<T: Scalar>(
+pub(crate) fn probe_stats<T: Scalar, const N: usize>(
     quantiser: &CoarseQuantiser,
     warm_start: &WarmStart,
     left: &Vectors<'_, T>,
-    margins: &[f32],
+    margins: [f32; N],
     ctx: &Context,
-) -> Result<Vec<ProbeStats>> {
+) -> Result<[ProbeStats; N]> {
     let rows = left.sample(SAMPLED);
-    let most = margins.iter().copied().fold(0.0, f32::max);
+    let most = margins.into_iter().fold(0.0, f32::max);
     let of_row = |_: usize, distances: &CentroidDistances| {
         let own = distances.nearest();
         let none = ProbeStats {
             warm_start: warm_start.of(own),
             ..ProbeStats::default()
         };
-        let mut stats = vec![none; margins.len()];
+        let mut stats = [none; N];
         distances.within(most, |list, further| {
             if warm_start.covers(own, list) {
                 return;
             }
-            for (stats, &margin) in stats.iter_mut().zip(margins) {
+            for (stats, margin) in stats.iter_mut().zip(margins) {
                 if further <= margin {
                     stats.lists += 1.0;
                     stats.share += warm_start.share(list);
@@ -315,7 +314,7 @@ pub(crate) fn probe_stats<T: Scalar>(
             warm_start: sum.warm_start + stats.warm_start / count,
         })
     };
-    Ok((0..margins.len()).map(mean).collect())
+    Ok(std::array::from_fn(mean))
 }
 
 #[cfg(test)]
@@ -350,7 +349,7 @@ mod tests {
             let near = warm_start_rows(k, side.len(), false);
             let warm_start = WarmStart::new(&quantiser, &side, true, near, &ctx)?;
             let mut ground_truth = GroundTruth::for_recall(None, &side, k, recall, &ctx)?;
-            let (reach, found) = margin_for(
+            let (ReachStudy { reach, .. }, found) = margin_for(
                 &quantiser,
                 &warm_start,
                 sides,

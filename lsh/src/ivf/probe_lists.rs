@@ -387,8 +387,7 @@ mod tests {
             let all: Vec<u32> = (0..right.rows.len() as u32).collect();
             let nearest = |_: usize, of: &CentroidDistances| Ok(of.nearest());
             let of_items = quantiser.each_row_of(&right, &all, nearest, &ctx).unwrap();
-            let probe_stats =
-                probe_stats(&quantiser, &warm_start, &probing, &[margin], &ctx).unwrap();
+            let [stats] = probe_stats(&quantiser, &warm_start, &probing, [margin], &ctx).unwrap();
             let probe_lists = ProbeLists::new(
                 &quantiser,
                 warm_start,
@@ -435,7 +434,6 @@ mod tests {
             });
             assert_eq!(found, expected.collect());
             let average = found.len() as f64 / margins.len() as f64;
-            let stats = &probe_stats[0];
             assert!(
                 (average - stats.lists).abs() < 0.2,
                 "{average}, {}",

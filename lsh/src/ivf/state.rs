@@ -67,30 +67,20 @@ impl<T: Scalar> IvfState<T> {
         ctx: &Context,
     ) -> Result<Self> {
         let (quantiser, warm_start) = learn(plan.lists, plan.seed, (left, right), k, ctx)?;
-        let reach = match &mut ground_truth {
+        let (reach, stats) = match &mut ground_truth {
             Some((recall, ground_truth)) => {
-                margin_for(
-                    &quantiser,
-                    &warm_start,
-                    (left, right),
-                    ground_truth,
-                    *recall,
-                    ctx,
-                )?
-                .0
+                let sides = (left, right);
+                let study =
+                    margin_for(&quantiser, &warm_start, sides, ground_truth, *recall, ctx)?.0;
+                (study.reach, study.stats)
             }
             None => {
                 let side = left.unwrap_or(right);
-                Reach::without_pass(margin_of(&quantiser, side, plan.probes, ctx)?)
+                let margin = margin_of(&quantiser, side, plan.probes, ctx)?;
+                let [stats] = probe_stats(&quantiser, &warm_start, side, [margin], ctx)?;
+                (Reach::without_pass(margin), stats)
             }
         };
-        let stats = probe_stats(
-            &quantiser,
-            &warm_start,
-            left.unwrap_or(right),
-            &[reach.margin],
-            ctx,
-        )?[0];
         Ok(Self {
             quantiser,
             warm_start,
