@@ -7,7 +7,7 @@ import os
 import lshjoin
 import numpy as np
 import pytest
-from test_on_spark import clustered, frame, reset_way
+from test_on_spark import ELSEWHERE, clustered, frame, reset_way
 
 pytestmark = [
     pytest.mark.usefixtures("spark"),
@@ -65,11 +65,12 @@ def groups_of(found) -> tuple[list[int], list[bool]]:
     return [row.group for row in rows], [row.keep for row in rows]
 
 
-@pytest.mark.connect
-@pytest.mark.cluster
 @pytest.mark.parametrize(
     ("metric", "kind", "threshold"),
-    [("euclidean", "float", 0.9), ("cosine", "dense", 0.1)],
+    [
+        ("euclidean", "float", 0.9),
+        pytest.param("cosine", "dense", 0.1, marks=ELSEWHERE),
+    ],
 )
 def test_groups_are_those_of_arrays(spark, small_blocks, metric, kind, threshold):
     from lshjoin.spark import dedup

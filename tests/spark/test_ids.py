@@ -65,8 +65,7 @@ def test_nearest(spark, sides, way):
     assert {(row.idA, at.idB): at["how far"] for row in lists for at in row.neighbors} == expected
 
 
-@pytest.mark.connect
-@pytest.mark.parametrize("itself", [False, True])
+@pytest.mark.parametrize("itself", [pytest.param(False, marks=pytest.mark.connect), True])
 def test_similarity(sides, way, itself):
     left, right = sides[itself], sides[1]
     ours = model(left, bucketLength=0.5, numHashTables=2)

@@ -6,7 +6,7 @@ import lshjoin
 import numpy as np
 import pytest
 from test_dedup_on_spark import groups_of
-from test_on_spark import clustered, frame, model, pairs_of, reset_way, set_way
+from test_on_spark import ELSEWHERE, clustered, frame, model, pairs_of, reset_way, set_way
 
 pytestmark = [
     pytest.mark.usefixtures("spark"),
@@ -83,9 +83,7 @@ def check(pairs, queries, items, allowed, recall):
     return counts == there
 
 
-@pytest.mark.connect
-@pytest.mark.cluster
-@pytest.mark.parametrize("recall", [1.0, 0.8])
+@pytest.mark.parametrize("recall", [1.0, pytest.param(0.8, marks=ELSEWHERE)])
 def test_within_is_brute_force_by_group(sides, way, recall):
     """Of two frames, whole rows; where rows of a group lie in several blocks they are merged."""
     (queries, left), (items, right) = sides
@@ -128,9 +126,7 @@ def test_a_row_of_small_groups_goes_once(spark, sides):
     assert len(plan.blocks.keys) > 9
 
 
-@pytest.mark.connect
-@pytest.mark.cluster
-@pytest.mark.parametrize("recall", [1.0, 0.8])
+@pytest.mark.parametrize("recall", [1.0, pytest.param(0.8, marks=ELSEWHERE)])
 def test_apart_is_brute_force(sides, way, recall):
     """Of keys that near rows have in common, so that neighbours of other keys are far away."""
     from pyspark.ml.functions import vector_to_array

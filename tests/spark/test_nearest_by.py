@@ -39,14 +39,18 @@ def sides(spark):
     other.unpersist()
 
 
-@pytest.mark.connect
 @pytest.mark.parametrize(
     ("metric", "ranking", "direction", "joinType", "way"),
     [
         ("euclidean", "vector_l2_distance", "distance", "leftouter", SHUFFLED),
-        ("euclidean", "vector_l2_distance", "distance", "inner", {}),
+        pytest.param(
+            *("euclidean", "vector_l2_distance", "distance", "inner", {}), marks=pytest.mark.connect
+        ),
         ("cosine", "vector_cosine_similarity", "similarity", "inner", SHUFFLED),
-        ("inner_product", "vector_inner_product", "similarity", "leftouter", SHUFFLED),
+        pytest.param(
+            *("inner_product", "vector_inner_product", "similarity", "leftouter", SHUFFLED),
+            marks=pytest.mark.connect,
+        ),
     ],
 )
 def test_exact_rows_and_schema_are_those_of_spark(

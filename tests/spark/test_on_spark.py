@@ -26,6 +26,8 @@ pytestmark = [
 SHUFFLED = {"broadcastBytes": "0", "blockBytes": "300k"}
 WAYS = [{}, SHUFFLED]
 
+ELSEWHERE = [pytest.mark.connect, pytest.mark.cluster]
+
 
 @pytest.fixture(params=WAYS, ids=["broadcast", "shuffled"])
 def way(request, spark):
@@ -228,8 +230,9 @@ def test_frames_that_are_hashed_already_keep_hashes_of(spark, way):
     assert pairs_of(joined) == pairs_of(ours.approxSimilarityJoin(rows, rows, 1.0))
 
 
-@pytest.mark.connect
-@pytest.mark.parametrize("action", ["transform", "similarity", "nearest"])
+@pytest.mark.parametrize(
+    "action", ["transform", "similarity", pytest.param("nearest", marks=pytest.mark.connect)]
+)
 def test_errors_in_an_executor_name_the_row(spark, way, action):
     rows = np.ones((3_000, 4))
     bad = rows.copy()

@@ -14,8 +14,7 @@ pytestmark = [
 ROW, NAME = 8, "abc"
 
 
-@pytest.mark.connect
-@pytest.mark.parametrize("tasks", [1, 3, 60])
+@pytest.mark.parametrize("tasks", [1, pytest.param(3, marks=pytest.mark.connect), 60])
 @pytest.mark.parametrize("most", [0, 6_000, 22_000, 1 << 20])
 def test_more_rows_than_spark_expects(spark, tasks, most):
     """Of an array that is exploded it expects one row, which is small whatever the limit."""
