@@ -135,6 +135,24 @@ impl LeadingAxes {
 }
 
 impl AxesFilter {
+    pub(crate) fn proto<T: Scalar>(
+        left: Option<&Vectors<'_, T>>,
+        right: &Vectors<'_, T>,
+        values: usize,
+        ctx: &Context,
+    ) -> Result<Self> {
+        let rotation = Rotation::of_sample(right, values - 1, ctx)?;
+        let reduced = rotation.rows(right, &sample(right.len(), SAMPLE.1), values, ctx)?;
+        let scale = CommonScale::of(Rows::new(&reduced.0, values)?, None, ctx.isa());
+        let axes = LeadingAxes {
+            rotation,
+            values,
+            scale,
+            work: 0.0,
+        };
+        axes.filter(left, right, ctx)
+    }
+
     /// For the pairs of a radius join within `bound`; `None` where nothing is quicker than whole rows.
     ///
     /// # Errors

@@ -1,11 +1,16 @@
 //! Joins by inverted lists, and neighbour passes after that.
 
-use lshjoin_kernels::Scalar;
+use lshjoin_kernels::{Near, Quantised, Scalar, code_intervals};
 
 use crate::{
     base::error::Result,
     ivf::{coarse_quantiser::CoarseQuantiser, margins::Reach, probe_lists::ProbeLists},
-    pairs::{code_join::CodeJoin, code_lists::CodeLists},
+    join::axes_filter::AxesFilter,
+    pairs::{
+        code_join::CodeJoin,
+        code_lists::{CodeLists, CodeSink, Groups},
+        tile_join::{BlockPair, PairSink, TileJoin},
+    },
     recall::ground_truth::GroundTruth,
 };
 
@@ -98,6 +103,54 @@ impl<T: Scalar> CodeJoin<'_, T> {
     }
 
     fn probe_part(&self, probe_lists: &ProbeLists, part: usize) -> Result<()> {
+        let var = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<f32>().ok());
+        if let (Some(m), Some(theta), None) = (
+            var("LJ_M"),
+            var("LJ_THETA"),
+            self.left
+                .filter(|_| true)
+                .map(|_| ())
+                .or((part == 0 && probe_lists.parts() > 1).then_some(())),
+        ) {
+            self.ctx.begin_stage("filter");
+            let start = std::time::Instant::now();
+            let filter = AxesFilter::proto(None, self.right, m as usize, self.ctx)?;
+            let short = filter.right().without_errors();
+            self.ctx.begin_stage("probes");
+            let took = start.elapsed().as_secs_f64();
+            let start = std::time::Instant::now();
+            let rows = self.left().len() as u32;
+            let sink = FilterSink {
+                inner: self.symmetric(),
+                bounds: (0..rows)
+                    .map(|row| self.lists.bound(row) * theta.sqrt())
+                    .collect(),
+                codes: &self.codes.1,
+            };
+            for step in probe_lists.part(part)? {
+                let pairs = step.blocks.iter().map(|(l, r)| l.len() * r.len());
+                let pairs = pairs.sum::<usize>();
+                self.ctx.count_pairs(pairs as u64);
+                let tiles = TileJoin {
+                    left: self.left(),
+                    left_order: &step.left,
+                    right: Some((self.right, &step.right)),
+                    codes: Some((&short, &short)),
+                    ctx: self.ctx,
+                };
+                let blocks = step.blocks.into_iter();
+                tiles.run(blocks.map(|(left, right)| BlockPair { left, right }), &sink)?;
+                let passed = PASSED.swap(0, std::sync::atomic::Ordering::Relaxed);
+                if std::env::var("LJ_SAY").is_ok() {
+                    eprintln!(
+                        "filter {took:.2} s, part {part}: {pairs} pairs, passed {:.4}, {:.2} s",
+                        passed as f64 / pairs as f64,
+                        start.elapsed().as_secs_f64()
+                    );
+                }
+            }
+            return Ok(());
+        }
         for step in probe_lists.part(part)? {
             self.join(&step.left, &step.right, step.blocks, &self.symmetric())?;
         }
@@ -107,6 +160,55 @@ impl<T: Scalar> CodeJoin<'_, T> {
     fn pass(&self) -> Result<()> {
         self.ctx.begin_stage("neighbor passes");
         self.neighbor_pass()
+    }
+}
+
+static PASSED: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+struct FilterSink<'a> {
+    inner: CodeSink<'a>,
+    bounds: Vec<f32>,
+    codes: &'a Quantised<'a>,
+}
+
+impl<T: Scalar> PairSink<T> for FilterSink<'_> {
+    type Scratch = (Groups, Vec<(u32, u32)>, Vec<(f32, f32)>);
+
+    fn scratch(&self) -> Self::Scratch {
+        Default::default()
+    }
+
+    fn left_bound(&self, row: u32) -> f32 {
+        self.bounds[row as usize]
+    }
+
+    fn right_bound(&self, row: u32) -> f32 {
+        self.bounds[row as usize]
+    }
+
+    fn consume(
+        &self,
+        left: &[u32],
+        right: &[u32],
+        near: &mut Vec<Near>,
+        (groups, pairs, intervals): &mut Self::Scratch,
+    ) -> Result<()> {
+        PASSED.fetch_add(near.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        pairs.clear();
+        pairs.extend(
+            near.iter()
+                .map(|pair| (left[pair.left as usize], right[pair.right as usize])),
+        );
+        code_intervals(self.codes, self.codes, pairs, intervals, self.inner.isa)?;
+        let mut at = 0;
+        near.retain_mut(|pair| {
+            let upper = intervals[at].1;
+            let (l, r) = pairs[at];
+            at += 1;
+            pair.upper = upper;
+            upper <= self.inner.lists.bound(l).max(self.inner.lists.bound(r))
+        });
+        PairSink::<T>::consume(&self.inner, left, right, near, groups)
     }
 }
 
