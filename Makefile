@@ -11,9 +11,9 @@ RUST := Cargo.toml Cargo.lock $(shell find kernels lsh pybind -name '*.rs' -o -n
 
 .PHONY: build packages demo docs examples wheels test test-python test-spark test-spark-versions \
     test-others test-plugs test-neon test-neon-joins test-memory test-miri fuzz fuzz-python lint \
-    lint-rust lint-python deny msrv bench bench-binary bench-quick bench-report bench-index bench-join bench-kernels \
-    bench-growth bench-out-of-core bench-planner bench-radius bench-sisap bench-spark \
-    bench-spark-cluster bench-umap crates reliability
+    lint-rust lint-python deny msrv bench bench-binary bench-quick bench-report bench-index \
+    bench-join bench-kernels bench-growth bench-out-of-core bench-planner bench-radius bench-sisap \
+    bench-spark bench-spark-cluster bench-umap crates reliability
 .SECONDARY:
 
 build: $(VENV)/built
@@ -89,7 +89,8 @@ CRATES := --package lshjoin-kernels --package lshjoin
 COMPUTED := index joins magnitudes plans
 
 # Skipped is what goes through all instruction sets, or takes the one without any, by itself; and joins of
-# narrow, of equal and of very many pairs of rows, which take long and whose kernels have tests of their own.
+# narrow and of equal rows, of very many pairs, and of an index cut into chunks of many sizes, which take
+# long and whose kernels have tests of their own.
 rust-%: export LSHJOIN_ISA = $*
 rust-%:
 	@echo "== Rust, instruction set: $* =="

@@ -151,8 +151,9 @@ impl<'a> Planner<'a> {
         let ctx = self.ctx;
         ctx.begin_stage("plan");
         let (left, right) = sides;
+        let recall = self.recall_of_all();
         let mut workload = Workload::of(sides, k);
-        workload.held_out = ground_truth::count_at_first(workload.left, k, self.recall_of_all());
+        workload.held_out = ground_truth::count_at_first(workload.left, k, recall);
         let seconds = self.costs.seconds(self.costs.exact(&workload));
         let mut exact = Prediction::exact(&workload, seconds);
         // Rows are compared with all of them, so that no recall is out of reach.
@@ -171,7 +172,7 @@ impl<'a> Planner<'a> {
         }
 
         ctx.foresee(foreseen(&workload, list_counts[0]));
-        let mut ground_truth = GroundTruth::for_recall(left, right, k, self.recall_of_all(), ctx)?;
+        let mut ground_truth = GroundTruth::for_recall(left, right, k, recall, ctx)?;
         let near = furthest_lengths(sides, &ground_truth);
         let random = random_lengths(sides, &ground_truth, self.seed, ctx)?;
         exact.contrast = contrast(&near, &random.distances, right.metric);
@@ -190,7 +191,6 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let learnt = learn(count, self.seed, sides, workload.k, ctx)?;
-            let recall = self.recall_of_all();
             let reach = ReachStudy::of(&learnt.0, &learnt.1, sides, &ground_truth, recall, ctx)?;
             let study = self.lists(&workload, count, learnt, sides, (&ground_truth, reach))?;
             considered.extend_from_slice(&study.curve);
@@ -208,8 +208,7 @@ impl<'a> Planner<'a> {
         };
         if let Some(unsure) = best.take_if(wants_more) {
             // Held-out rows join in the choice until it stands, as in the join by this plan.
-            let (learnt, recall) = ((unsure.quantiser, unsure.warm_start), self.recall_of_all());
-            let count = unsure.count;
+            let (count, learnt) = (unsure.count, (unsure.quantiser, unsure.warm_start));
             let (reach, _) =
                 margin_for(&learnt.0, &learnt.1, sides, &mut ground_truth, recall, ctx)?;
             workload.held_out = ground_truth.len();

@@ -16,6 +16,7 @@ pytestmark = [
 
 # Of 60 items some hundred bytes each: every block holds a part of them.
 SHUFFLED = {"broadcastBytes": "0", "blockBytes": "1k"}
+CONNECT = pytest.mark.connect
 SCHEMA = "id int not null, `a.b` string, v array<float>"
 
 
@@ -43,13 +44,15 @@ def sides(spark):
     ("metric", "ranking", "direction", "joinType", "way"),
     [
         ("euclidean", "vector_l2_distance", "distance", "leftouter", SHUFFLED),
-        pytest.param(
-            *("euclidean", "vector_l2_distance", "distance", "inner", {}), marks=pytest.mark.connect
-        ),
+        pytest.param("euclidean", "vector_l2_distance", "distance", "inner", {}, marks=CONNECT),
         ("cosine", "vector_cosine_similarity", "similarity", "inner", SHUFFLED),
         pytest.param(
-            *("inner_product", "vector_inner_product", "similarity", "leftouter", SHUFFLED),
-            marks=pytest.mark.connect,
+            "inner_product",
+            "vector_inner_product",
+            "similarity",
+            "leftouter",
+            SHUFFLED,
+            marks=CONNECT,
         ),
     ],
 )
