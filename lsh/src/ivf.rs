@@ -9,6 +9,7 @@ pub(crate) mod list_offsets;
 pub(crate) mod list_router;
 mod list_router_bytes;
 pub(crate) mod margins;
+pub(crate) mod near_rows;
 pub(crate) mod neighbor_pass;
 pub(crate) mod probe_lists;
 pub(crate) mod probes;

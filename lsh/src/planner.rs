@@ -24,7 +24,7 @@ use crate::{
         error::Result,
         input::Input,
         metric::Metric,
-        plan::{IvfPlan, JoinPlan, LISTS_OF_ROW},
+        plan::{IvfPlan, JoinPlan, LISTS_OF_ROW, MOST_LISTS},
         report::Estimate,
     },
     ivf::{
@@ -156,9 +156,8 @@ impl<'a> Planner<'a> {
         workload.held_out = ground_truth::count_at_first(workload.left, k, recall);
         let seconds = self.costs.seconds(self.costs.exact(&workload));
         let mut exact = Prediction::exact(&workload, seconds);
-        // Rows are compared with all of them, so that no recall is out of reach.
         let usual = workload.usual_lists() as f64;
-        let list_counts = OF_USUAL_LISTS.map(|part| ((part * usual) as usize).min(LISTS_OF_ROW));
+        let list_counts = OF_USUAL_LISTS.map(|part| ((part * usual) as usize).min(MOST_LISTS));
         let has_codes = right.codes.is_some();
         if let Some(why) = self.why_at_once(&workload, k, has_codes, list_counts[0]) {
             exact.why = why.into();
@@ -190,7 +189,13 @@ impl<'a> Planner<'a> {
             if best.is_some() && planning > MORE_PLANNING * least {
                 continue;
             }
-            let learnt = learn(count, self.seed, sides, workload.k, ctx)?;
+            let learnt = learn(
+                count,
+                (Some(self.recall), self.seed),
+                sides,
+                workload.k,
+                ctx,
+            )?;
             let reach = ReachStudy::of(&learnt.0, &learnt.1, sides, &ground_truth, recall, ctx)?;
             let study = self.lists(&workload, count, learnt, sides, (&ground_truth, reach))?;
             considered.extend_from_slice(&study.curve);
@@ -305,7 +310,8 @@ impl<'a> Planner<'a> {
             warm_start: warm_start_rows(workload.k, workload.right, false) as f64
                 / workload.right as f64,
         };
-        self.costs.lists(workload, lists, stats, 0.0)
+        let of_row = lists.min(LISTS_OF_ROW);
+        self.costs.lists(workload, (lists, of_row), stats, 0.0)
     }
 
     /// What these lists would compare and find, whose rows probe as far as a study says.
@@ -329,12 +335,13 @@ impl<'a> Planner<'a> {
         let of_held_out = ground_truth.len() as f64 / workload.left as f64;
         let found = |margin| self.others.found(Estimate::of(check.found(margin)));
         let soon = found(0.0).value;
+        let of_row = quantiser.lists_of_row();
         let setting = |wanted: f64, margin: f32, stats: ProbeStats| {
             // As if no neighbour pass left the last probes out: whether it will is not known yet.
             let recall = found(margin).value;
             let work = self
                 .costs
-                .lists(workload, quantiser.len(), stats, recall - soon);
+                .lists(workload, (quantiser.len(), of_row), stats, recall - soon);
             let plan = IvfPlan::new(count, 1).seed(self.seed);
             Setting {
                 plan: JoinPlan::Ivf(plan.until_recall(wanted)),

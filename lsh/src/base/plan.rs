@@ -260,7 +260,7 @@ impl JoinPlan {
     }
 }
 
-/// A row is compared with about so many lists: where there are no more, these are one group.
+/// A row is compared with about so many lists where these are in groups: no more are one group.
 pub(crate) const LISTS_OF_ROW: usize = 4096;
 
 /// Lists of a group, at least, where there are several groups.
@@ -275,7 +275,7 @@ pub(crate) const MOST_OF_GROUP: usize = 4096;
 pub(crate) fn lists_for(rows: usize) -> usize {
     // The power 5/8: roots are rounded alike on every machine.
     let root = (rows as f64).sqrt();
-    ((0.4 * root * root.sqrt().sqrt()) as usize).clamp(1, LISTS_OF_ROW)
+    ((0.4 * root * root.sqrt().sqrt()) as usize).clamp(1, MOST_LISTS)
 }
 
 /// How many groups so many lists are learnt in.

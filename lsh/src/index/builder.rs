@@ -21,6 +21,7 @@ use crate::{
         write::{OF_ID, Writing, part_lists, part_records, write},
     },
     ivf::{
+        bisectors::MOST_BISECTED,
         coarse_quantiser::{QuantiserParts, sample_step},
         list_offsets::ListOffsets,
     },
@@ -438,9 +439,9 @@ impl IndexBuilder {
     }
 }
 
-/// The plan for so many items, where none is given.
+/// The plan for so many items, where none is given: with lists that serve a radius, too.
 pub(crate) fn default_plan(items: usize, seed: u64) -> PartitionPlan {
-    PartitionPlan::new(lists_for(items), 1)
+    PartitionPlan::new(lists_for(items).min(MOST_BISECTED), 1)
         .seed(seed)
         .until_recall(0.95)
 }

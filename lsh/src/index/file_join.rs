@@ -10,11 +10,11 @@ use crate::{
     base::{
         check::check_recall,
         error::Result,
-        plan::{JoinPlan, LISTS_OF_ROW},
+        plan::{JoinPlan, PartitionPlan, lists_for},
     },
     binary::knn::lists_until,
     index::builder::default_plan,
-    ivf::coarse_quantiser::sample_step,
+    ivf::{bisectors::MOST_BISECTED, coarse_quantiser::sample_step},
     pairs::top_k_lists::{Candidate, capacity},
 };
 
@@ -176,7 +176,10 @@ impl FileJoin {
         }
         Ok(match self.packed_bits {
             true => JoinPlan::Ivf(lists_until(recall, self.items, seed)),
-            false => JoinPlan::Partitions(default_plan(self.items, seed).until_recall(recall)),
+            false => {
+                let plan = PartitionPlan::new(lists_for(self.items), 1).seed(seed);
+                JoinPlan::Partitions(plan.until_recall(recall))
+            }
         })
     }
 
@@ -290,7 +293,7 @@ impl FileJoin {
             (None, Some(_)) => (OF_PROBING + product(OF_PROBE, self.probes), 0),
             (Some(_), Some(_)) => (0, 0),
             // More lists tell nothing of a radius.
-            (_, None) => (OF_ORDER, product(OF_LISTS_APART, lists.min(LISTS_OF_ROW))),
+            (_, None) => (OF_ORDER, product(OF_LISTS_APART, lists.min(MOST_BISECTED))),
         };
         let of_list = self.of_list().saturating_add(of_list);
         product(lists, of_list).saturating_add(product(self.items, of_item))

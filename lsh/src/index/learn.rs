@@ -61,7 +61,8 @@ impl Sample {
         let rows = Rows::new(&rows, width(metric, dim))?;
         let grid = Grid::of(rows, metric, ctx)?;
         let side = Vectors::with_grid("items", rows, metric, &grid, ctx)?;
-        let quantiser = CoarseQuantiser::of_side(&side, plan.lists, plan.seed, ctx)?;
+        let quantiser =
+            CoarseQuantiser::of_side(&side, plan.lists, plan.until_recall, plan.seed, ctx)?;
         (learnt.quantiser, learnt.grid) = (quantiser.into_parts(), Some(grid));
         Ok(learnt)
     }

@@ -30,6 +30,9 @@ const SAMPLE: usize = 512;
 /// A pair of a few rows takes some so many times as long as one of many.
 pub(crate) const OF_FEW: f64 = 6.0;
 
+/// Lists, at most: it is kept how far each is from each.
+pub(crate) const MOST_BISECTED: usize = 4096;
+
 /// Probes of the rows that are asked for them at a time, at most.
 const MOST_PROBES: usize = 1 << 24;
 
@@ -98,8 +101,8 @@ pub(crate) struct ProbedLists {
 }
 
 impl<'a> Bisectors<'a> {
-    /// Of right rows with these codes, for a radius of `bound` in the measure of codes; `None` where a
-    /// row need not be in the list of its nearest centroid.
+    /// Of right rows with these codes, for a radius of `bound` in the measure of codes; `None` where
+    /// there are more than [`MOST_BISECTED`] lists, or a row need not be in that of its nearest centroid.
     ///
     /// # Errors
     /// When the run is cancelled, or there is no memory.
@@ -109,7 +112,7 @@ impl<'a> Bisectors<'a> {
         bound: f32,
         ctx: &Context,
     ) -> Result<Option<Self>> {
-        if !quantiser.compares_all() {
+        if quantiser.len() > MOST_BISECTED || !quantiser.compares_all() {
             return Ok(None);
         }
         let centroids = quantiser.codes();
@@ -339,7 +342,7 @@ mod tests {
         ctx: &Context,
     ) -> Result<[f64; 3]> {
         let mut side = Vectors::new("rows", Rows::new(values, dim)?, metric, ctx)?;
-        let quantiser = CoarseQuantiser::of_side(&side, 30, 3, ctx)?;
+        let quantiser = CoarseQuantiser::of_side(&side, 30, None, 3, ctx)?;
         let starts = assign(&quantiser, &mut side, ctx)?;
         let codes = side.codes.as_ref().unwrap();
         let value = |row: usize, at: usize| f64::from(values[row * dim + at]);
@@ -463,7 +466,7 @@ mod tests {
         let ctx = Context::new()?;
         let values: Vec<f32> = (0..10_000).map(|at| at as f32).collect();
         let side = Vectors::new("rows", Rows::new(&values, 1)?, Metric::Euclidean, &ctx)?;
-        let quantiser = CoarseQuantiser::of_side(&side, 5000, 3, &ctx)?;
+        let quantiser = CoarseQuantiser::of_side(&side, 5000, None, 3, &ctx)?;
         let starts = ListOffsets::of_starts(vec![0; quantiser.len() + 1]);
         let right = RightLists::of_items(&side, &starts, |_| true)?;
         let codes = side.codes.as_ref().unwrap();

@@ -1,9 +1,11 @@
 //! The coarse quantiser: centroids, each of which has the list of the rows that it is nearest to.
 //!
-//! Two levels: lists are in groups, and a row is compared with the centroids of the groups, and of
-//! the lists of those groups that are near its own (D. Nistér and H. Stewénius, "Scalable recognition
-//! with a vocabulary tree", 2006). All rows of a group are compared with the same lists, which makes
-//! a product of matrices of it. The nearest of these lists is a row's own, and it may probe the others.
+//! Two levels where there are many: lists are in groups, and a row is compared with the centroids of
+//! the groups, and of the lists that are near one of its own group (D. Nistér and H. Stewénius,
+//! "Scalable recognition with a vocabulary tree", 2006). All rows of a group are compared with the same
+//! lists, which makes a product of matrices of it. The nearest of these lists is a row's own, and it may
+//! probe the others. Where too many neighbours are in lists that a row is not compared with, as with
+//! embeddings that are spread in all directions, lists are one group, and rows are compared with all.
 
 use lshjoin_kernels::{LeftPanel, Quantised, Scalar, memory};
 use rayon::prelude::*;
@@ -14,12 +16,13 @@ use crate::{
         context::Context,
         error::Result,
         plan::{LISTS_OF_ROW, MOST_OF_GROUP, groups_of},
-        sampling::seeded_sample,
+        sampling::{sample, seeded_sample},
     },
     ivf::{
         centroids::{BLOCK, CENTROIDS, CentroidPanel, Centroids},
         list_distances::{Candidates, CentroidDistances},
         list_offsets::ListOffsets,
+        near_rows::near_rows,
     },
     vectors::Vectors,
 };
@@ -37,8 +40,13 @@ const GROUP_LEARNT_FROM: usize = 256;
 /// be nearer to a list of another.
 pub(crate) const ROUNDS_OVER_ALL: usize = 2;
 
-/// Groups whose lists a row may probe, at least.
-pub(crate) const GROUPS_OF_ROW: usize = 12;
+/// Lists stay in groups where rows are not compared with the lists of this share of the rows near them,
+/// at most, and of this part of those that they may miss: by so many rows and the nearest of the sample,
+/// which are further than those of all.
+const HIDDEN: f64 = 0.02;
+const HIDDEN_OF_MISSED: f64 = 0.5;
+const TRIED: usize = 512;
+const NEAR_ROWS: usize = 10;
 
 /// Rows that one task compares with the lists of a group.
 const TASK: usize = 32 * BLOCK;
@@ -60,8 +68,8 @@ pub(crate) struct CoarseQuantiser {
     codes: Quantised<'static>,
     /// The lists of each group.
     of_groups: ListOffsets,
-    /// For each group, the lists that its rows may probe: its own first, then those of the nearest
-    /// groups.
+    /// For each group, the lists that its rows may probe: its own first, then by rising distance from
+    /// the nearest of these.
     candidates: Vec<Vec<u32>>,
     /// For each list, `near_count` lists near it, by rising distance of their centroids.
     near: Vec<u32>,
@@ -80,13 +88,15 @@ pub(crate) struct QuantiserParts {
 }
 
 impl CoarseQuantiser {
-    /// At most `count` lists, learnt from a sample of a side's codes.
+    /// At most `count` lists, learnt from a sample of a side's codes, for joins by these that are to
+    /// reach a `recall`, if it is known.
     ///
     /// # Errors
     /// When the run is cancelled.
     pub(crate) fn of_side<T: Scalar>(
         side: &Vectors<'_, T>,
         count: usize,
+        recall: Option<f64>,
         seed: u64,
         ctx: &Context,
     ) -> Result<Self> {
@@ -100,11 +110,16 @@ impl CoarseQuantiser {
         let groups = Centroids::learn(codes, &of_groups, groups, (seed, 0), ctx)?;
         let (lists, starts) = learn_lists(codes, &sample, &groups, (count, seed), ctx)?;
         let mut found = Self::new(groups, lists, starts, ctx)?;
-        if found.groups.len() > 1 {
+        if !found.compares_all() {
             for _ in 0..ROUNDS_OVER_ALL {
                 let nearest = found.assign(codes, &sample, ctx)?;
                 found.lists.move_to(codes, &sample, &nearest, ctx.isa())?;
                 found.codes = found.lists.codes(ctx.isa())?;
+            }
+            found = Self::new(found.groups, found.lists, found.of_groups, ctx)?;
+            let missed = 1.0 - recall.unwrap_or(0.0);
+            if found.hidden(codes, &sample, ctx)? > HIDDEN.min(HIDDEN_OF_MISSED * missed) {
+                found = found.in_one_group(ctx)?;
             }
         }
         found.find_near(ctx)?;
@@ -143,30 +158,63 @@ impl CoarseQuantiser {
         ctx: &Context,
     ) -> Result<Self> {
         let isa = ctx.isa();
-        let codes_of_groups = groups.codes(isa)?;
-        let numbers: Vec<u32> = (0..groups.len() as u32).collect();
-        let all = Candidates::new(&codes_of_groups, &numbers, isa)?;
-        let near_groups = neighbors(&all, &codes_of_groups, &numbers, usize::MAX, ctx)?;
-        let candidates = near_groups.into_iter().map(|near| {
-            let mut lists: Vec<u32> = Vec::new();
-            for (position, group) in near.into_iter().enumerate() {
-                if position >= GROUPS_OF_ROW && lists.len() >= LISTS_OF_ROW {
-                    break;
-                }
-                memory::extend(&mut lists, of_groups.ids(group), CENTROIDS)?;
+        let codes = lists.codes(isa)?;
+        let numbers: Vec<u32> = memory::collect(0..lists.len() as u32, CENTROIDS)?;
+        let candidates = match groups.len() {
+            0 | 1 => vec![numbers],
+            _ => {
+                let all = Candidates::new(&codes, &numbers, isa)?;
+                let of_group = |group: u32| {
+                    let own: Vec<u32> = of_groups.ids(group).collect();
+                    all.nearest_to_any(&codes, &own, LISTS_OF_ROW, ctx)
+                };
+                let of_groups = (0..groups.len() as u32).into_par_iter().map(of_group);
+                of_groups.collect::<Result<_>>()?
             }
-            Ok(lists)
-        });
+        };
         Ok(Self {
-            candidates: candidates.collect::<Result<_>>()?,
-            of_all: CentroidPanel::new(&codes_of_groups, None, isa)?,
-            codes: lists.codes(isa)?,
+            candidates,
+            of_all: CentroidPanel::new(&groups.codes(isa)?, None, isa)?,
             near_count: NEAR.min(lists.len()),
             near: Vec::new(),
+            codes,
             groups,
             lists,
             of_groups,
         })
+    }
+
+    /// The share of the rows near a row whose lists it is not compared with, by some of these rows.
+    fn hidden(&self, codes: &Quantised, rows: &[u32], ctx: &Context) -> Result<f64> {
+        let tried = sample(rows.len(), TRIED).into_iter();
+        let tried: Vec<u32> = tried.map(|at| rows[at as usize]).collect();
+        let near = near_rows(codes, (&tried, rows), NEAR_ROWS, ctx)?;
+        let all: Vec<u32> = near.iter().flatten().copied().collect();
+        let mut lists = self.assign(codes, &all, ctx)?.into_iter();
+        let lists = near
+            .iter()
+            .map(|near| lists.by_ref().take(near.len()).collect());
+        let lists: Vec<Vec<u32>> = lists.collect();
+        let hidden = |row: usize, distances: &CentroidDistances| {
+            let lists = lists[row].iter();
+            let hidden = lists.filter(|&&list| distances.margin(list) == f32::INFINITY);
+            Ok(hidden.count())
+        };
+        let hidden = self.each_row(codes, &tried, hidden, ctx)?;
+        Ok(hidden.into_iter().sum::<usize>() as f64 / all.len().max(1) as f64)
+    }
+
+    /// The same lists, all of which rows are compared with; which are near each other is not known.
+    fn in_one_group(self, ctx: &Context) -> Result<Self> {
+        let starts = ListOffsets::of_starts(vec![0, self.lists.len()]);
+        let mut group = self.groups.into_values();
+        group.truncate(self.codes.dim());
+        Self::new(
+            Centroids::of_parts(group, self.codes.dim()),
+            self.lists,
+            starts,
+            ctx,
+        )
     }
 
     /// Finds for each list those near it.
@@ -174,7 +222,12 @@ impl CoarseQuantiser {
         let groups = (0..self.groups.len() as u32).into_par_iter().map(|group| {
             let lists: Vec<u32> = self.of_groups.ids(group).collect();
             let candidates = self.candidates_of(group, ctx)?;
-            neighbors(&candidates, &self.codes, &lists, self.near_count, ctx)
+            let near = candidates.nearest(&self.codes, &lists, self.near_count, ctx)?;
+            Ok(lists
+                .into_iter()
+                .zip(near)
+                .map(|(list, near)| itself_first(list, near))
+                .collect())
         });
         let groups: Vec<Vec<Vec<u32>>> = groups.collect::<Result<_>>()?;
         self.near = memory::collect(groups.into_iter().flatten().flatten(), CENTROIDS)?;
@@ -194,6 +247,14 @@ impl CoarseQuantiser {
     /// Whether rows are compared with all lists, so that the nearest of all is a row's own.
     pub(crate) fn compares_all(&self) -> bool {
         self.groups.len() <= 1
+    }
+
+    /// About how many lists a row is compared with.
+    pub(crate) fn lists_of_row(&self) -> usize {
+        match self.compares_all() {
+            true => self.len(),
+            false => self.len().min(LISTS_OF_ROW),
+        }
     }
 
     /// The codes of the centroids of lists.
@@ -379,31 +440,16 @@ fn nearest(
     Ok(found)
 }
 
-/// The `most` nearest of the candidates for each of these rows of `codes`, of which they are some:
-/// itself first, whatever the codes say, then by rising distance.
-fn neighbors(
-    candidates: &Candidates,
-    codes: &Quantised,
-    rows: &[u32],
-    most: usize,
-    ctx: &Context,
-) -> Result<Vec<Vec<u32>>> {
-    let blocks = rows.par_chunks(BLOCK).map(|rows| {
-        ctx.check()?;
-        let (mut left, mut squares) = (LeftPanel::new(ctx.isa()), Vec::new());
-        let mut near = Vec::with_capacity(rows.len());
-        let found = |row: usize, distances: &CentroidDistances| {
-            let others = distances.nearest_first(most).into_iter();
-            let others = others.filter(|&other| other != rows[row]);
-            let with_itself = std::iter::once(rows[row]).chain(others);
-            near.push(with_itself.take(most).collect());
-            Ok(())
-        };
-        candidates.compare(codes, rows, (&mut left, &mut squares), ctx.isa(), found)?;
-        Ok(near)
-    });
-    let blocks: Vec<Vec<Vec<u32>>> = blocks.collect::<Result<_>>()?;
-    Ok(blocks.into_iter().flatten().collect())
+/// The lists near a list, which is the first of them, whatever codes say.
+fn itself_first(list: u32, mut near: Vec<u32>) -> Vec<u32> {
+    let own = near.iter().position(|&other| other == list);
+    // Of lists that are the same, another may be there in its place.
+    let end = own.map_or(near.len(), |own| own + 1);
+    near[..end].rotate_right(1);
+    if let Some(first) = near.first_mut() {
+        *first = list;
+    }
+    near
 }
 
 #[cfg(test)]
@@ -424,7 +470,7 @@ mod tests {
             .collect();
         let side = Vectors::new("rows", Rows::new(&values, DIM)?, Metric::Euclidean, &ctx)?;
         let lists = 8000;
-        let quantiser = CoarseQuantiser::of_side(&side, lists, 5, &ctx)?;
+        let quantiser = CoarseQuantiser::of_side(&side, lists, None, 5, &ctx)?;
         assert!(quantiser.groups.len() > 16 && quantiser.len().abs_diff(lists) < 100);
         for list in 0..quantiser.len() as u32 {
             assert_eq!(quantiser.near(list)[0], list);
@@ -449,11 +495,35 @@ mod tests {
         assert!(same > rows.len() * 95 / 100, "{same} of {}", rows.len());
         let compared: usize = found.iter().map(|found| found.1).sum();
         assert!(compared < rows.len() * quantiser.len() * 3 / 4);
+        let lists = quantiser.candidates.clone();
+        let saved = CoarseQuantiser::of_parts(quantiser.into_parts(), DIM, &ctx)?;
+        assert!(saved.candidates == lists);
 
-        let mut sizes = vec![0; quantiser.len()];
+        let mut sizes = vec![0; saved.len()];
         found.iter().for_each(|found| sizes[found.0 as usize] += 1);
         let largest = sizes.iter().max().copied().unwrap_or(0);
         assert!(largest < 40, "a list of {largest} of {} rows", rows.len());
+        Ok(())
+    }
+
+    #[test]
+    fn groups_may_hide_a_part_of_what_may_be_missed() -> Result<()> {
+        const DIM: usize = 64;
+        let ctx = Context::new()?;
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let values: Vec<f32> = (0..12_000 * DIM)
+            .map(|_| gaussian(&mut rng) as f32)
+            .collect();
+        let side = Vectors::new("rows", Rows::new(&values, DIM)?, Metric::Euclidean, &ctx)?;
+        for (recall, in_groups) in [(0.5, true), (0.999, false)] {
+            let quantiser = CoarseQuantiser::of_side(&side, 6000, Some(recall), 5, &ctx)?;
+            assert!(quantiser.len().abs_diff(6000) < 100);
+            let saved = CoarseQuantiser::of_parts(quantiser.into_parts(), DIM, &ctx)?;
+            let of_row = saved.candidates.iter().map(Vec::len);
+            let fewest = of_row.min().unwrap_or(0);
+            assert_eq!(fewest < saved.len(), in_groups, "{recall}: {fewest} lists");
+            assert_eq!(saved.compares_all(), !in_groups);
+        }
         Ok(())
     }
 
@@ -463,7 +533,7 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let values: Vec<f32> = (0..16_000 * 4).map(|_| gaussian(&mut rng) as f32).collect();
         let side = Vectors::new("rows", Rows::new(&values, 4)?, Metric::Euclidean, &ctx)?;
-        let quantiser = CoarseQuantiser::of_side(&side, 8000, 5, &ctx)?;
+        let quantiser = CoarseQuantiser::of_side(&side, 8000, None, 5, &ctx)?;
         let far = |_: usize, of: &CentroidDistances| {
             let lists = of.margins()?;
             let out = (0..quantiser.len() as u32)

@@ -1,8 +1,12 @@
 //! How far rows are from the lists that they may probe.
 
 use lshjoin_kernels::{Isa, LeftPanel, Quantised, each_near_least, least, memory};
+use rayon::prelude::*;
 
-use crate::{base::error::Result, ivf::centroids::CentroidPanel};
+use crate::{
+    base::{context::Context, error::Result},
+    ivf::centroids::{BLOCK, CENTROIDS, CentroidPanel},
+};
 
 /// The lists that the rows of one group may probe, ready to be compared with them.
 pub(crate) struct Candidates {
@@ -55,6 +59,78 @@ impl Candidates {
             found(row, &distances)
         })
     }
+
+    /// The `most` nearest to each of these rows of `codes`, by rising distance.
+    ///
+    /// # Errors
+    /// When the run is cancelled, or there is no memory.
+    pub(crate) fn nearest(
+        &self,
+        codes: &Quantised,
+        rows: &[u32],
+        most: usize,
+        ctx: &Context,
+    ) -> Result<Vec<Vec<u32>>> {
+        let blocks = rows.par_chunks(BLOCK).map(|rows| {
+            ctx.check()?;
+            let (mut left, mut squares) = (LeftPanel::new(ctx.isa()), Vec::new());
+            let mut near = Vec::with_capacity(rows.len());
+            let found = |_: usize, distances: &CentroidDistances| {
+                near.push(distances.nearest_first(most));
+                Ok(())
+            };
+            self.compare(codes, rows, (&mut left, &mut squares), ctx.isa(), found)?;
+            Ok(near)
+        });
+        let blocks: Vec<Vec<Vec<u32>>> = blocks.collect::<Result<_>>()?;
+        Ok(blocks.into_iter().flatten().collect())
+    }
+
+    /// About the `most` nearest to any of a few of them, which `own` names and are the first: by rising
+    /// distance from the nearest of these.
+    ///
+    /// # Errors
+    /// As [`Candidates::nearest`].
+    pub(crate) fn nearest_to_any(
+        &self,
+        codes: &Quantised,
+        own: &[u32],
+        most: usize,
+        ctx: &Context,
+    ) -> Result<Vec<u32>> {
+        let all = self.columns.iter().map(|&(list, _)| (f32::INFINITY, list));
+        let mut near: Vec<(f32, u32)> = memory::collect(all, CENTROIDS)?;
+        let (mut left, mut squares) = (LeftPanel::new(ctx.isa()), Vec::new());
+        for lists in own.chunks(BLOCK) {
+            ctx.check()?;
+            let nearer = |_: usize, distances: &CentroidDistances| {
+                let columns = self.columns.iter().map(|&(_, column)| column as usize);
+                for ((least, _), column) in near.iter_mut().zip(columns) {
+                    *least = least.min(distances.squares[column]);
+                }
+                Ok(())
+            };
+            self.compare(codes, lists, (&mut left, &mut squares), ctx.isa(), nearer)?;
+        }
+        for list in own {
+            if let Ok(at) = self.columns.binary_search_by_key(list, |&(list, _)| list) {
+                near[at].0 = f32::NEG_INFINITY;
+            }
+        }
+        keep_nearest(&mut near, most.max(own.len()));
+        Ok(near.into_iter().map(|(_, list)| list).collect())
+    }
+}
+
+/// Sorts numbers by how far they are, and keeps the `most` nearest; of equally near ones those of least
+/// number.
+pub(crate) fn keep_nearest(numbers: &mut Vec<(f32, u32)>, most: usize) {
+    let nearer = |x: &(f32, u32), y: &(f32, u32)| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1));
+    if most < numbers.len() {
+        numbers.select_nth_unstable_by(most, nearer);
+        numbers.truncate(most);
+    }
+    numbers.sort_unstable_by(nearer);
 }
 
 /// Lists, rising, and how much further than the nearest of them each is from a row.
@@ -98,12 +174,7 @@ impl CentroidDistances<'_> {
         let columns = self.candidates.columns.iter();
         let lists = columns.map(|&(list, column)| (self.squares[column as usize], list));
         let mut lists: Vec<(f32, u32)> = lists.collect();
-        let nearer = |x: &(f32, u32), y: &(f32, u32)| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1));
-        if most < lists.len() {
-            lists.select_nth_unstable_by(most, nearer);
-            lists.truncate(most);
-        }
-        lists.sort_unstable_by(nearer);
+        keep_nearest(&mut lists, most);
         lists.into_iter().map(|(_, list)| list).collect()
     }
 

@@ -104,7 +104,7 @@ impl ListRouter {
         let grid = Grid::of(items, space.metric_of_lists(), ctx)?;
         let right = Vectors::with_grid("items", items, space.metric_of_lists(), &grid, ctx)?;
         let lists = (items.len() / ROWS_OF_LIST).max(parts).min(LISTS_OF_ROW);
-        let quantiser = CoarseQuantiser::of_side(&right, lists, SEED, ctx)?;
+        let quantiser = CoarseQuantiser::of_side(&right, lists, None, SEED, ctx)?;
         let learnt = quantiser.into_parts();
         let quantiser = CoarseQuantiser::of_parts(learnt.clone(), space.width(), ctx)?;
         let of_items = homes(&quantiser, &right, |list| list, ctx)?;

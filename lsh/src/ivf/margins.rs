@@ -345,7 +345,7 @@ mod tests {
             (4, 0.95, false),
             (40, 0.95, false),
         ] {
-            let quantiser = CoarseQuantiser::of_side(&side, 16, 0, &ctx)?;
+            let quantiser = CoarseQuantiser::of_side(&side, 16, None, 0, &ctx)?;
             let near = warm_start_rows(k, side.len(), false);
             let warm_start = WarmStart::new(&quantiser, &side, true, near, &ctx)?;
             let mut ground_truth = GroundTruth::for_recall(None, &side, k, recall, &ctx)?;

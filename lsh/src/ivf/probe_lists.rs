@@ -372,7 +372,7 @@ mod tests {
         for (two_sided, warm_start) in [(false, 10), (false, 100), (true, 10), (true, 100)] {
             let (mut left, mut right) = (two_sided.then(|| side(&queries)), side(&items));
             let probing = side(if two_sided { &queries } else { &items });
-            let quantiser = CoarseQuantiser::of_side(&right, 20, 3, &ctx).unwrap();
+            let quantiser = CoarseQuantiser::of_side(&right, 20, None, 3, &ctx).unwrap();
             let warm_start =
                 WarmStart::new(&quantiser, &right, !two_sided, warm_start, &ctx).unwrap();
             let margin = margin_of(&quantiser, &probing, 4, &ctx).unwrap();

@@ -66,7 +66,13 @@ impl<T: Scalar> IvfState<T> {
         k: usize,
         ctx: &Context,
     ) -> Result<Self> {
-        let (quantiser, warm_start) = learn(plan.lists, plan.seed, (left, right), k, ctx)?;
+        let (quantiser, warm_start) = learn(
+            plan.lists,
+            (plan.until_recall, plan.seed),
+            (left, right),
+            k,
+            ctx,
+        )?;
         let (reach, stats) = match &mut ground_truth {
             Some((recall, ground_truth)) => {
                 let sides = (left, right);
@@ -94,12 +100,12 @@ impl<T: Scalar> IvfState<T> {
 /// Learns so many lists of the right side, and the warm start of each.
 pub(crate) fn learn<T: Scalar>(
     lists: usize,
-    seed: u64,
+    (recall, seed): (Option<f64>, u64),
     (left, right): Sides<'_, '_, T>,
     k: usize,
     ctx: &Context,
 ) -> Result<(CoarseQuantiser, WarmStart)> {
-    let quantiser = CoarseQuantiser::of_side(right, lists, seed, ctx)?;
+    let quantiser = CoarseQuantiser::of_side(right, lists, recall, seed, ctx)?;
     let rows = warm_start_rows(k, right.len(), false);
     let warm_start = WarmStart::new(&quantiser, right, left.is_none(), rows, ctx)?;
     Ok((quantiser, warm_start))

@@ -139,7 +139,8 @@ mod tests {
             Vectors::new("rows", rows, Metric::Euclidean, &ctx).unwrap()
         };
         let (mut left, mut right) = (two_sided.then(|| side(&queries)), side(&items));
-        let (quantiser, warm_start) = learn(30, 0, (left.as_ref(), &right), k, &ctx).unwrap();
+        let (quantiser, warm_start) =
+            learn(30, (None, 0), (left.as_ref(), &right), k, &ctx).unwrap();
         let ground_truth = GroundTruth::of(left.as_ref(), &right, k, &ctx).unwrap();
         let margin = |probes| margin_of(&quantiser, left.as_ref().unwrap_or(&right), probes, &ctx);
         let reach = Reach {

@@ -7,7 +7,11 @@ use rayon::prelude::*;
 
 use crate::{
     base::{
-        ROW_NUMBERS, context::Context, error::Result, metric::Metric, plan::IvfPlan,
+        ROW_NUMBERS,
+        context::Context,
+        error::Result,
+        metric::Metric,
+        plan::{IvfPlan, LISTS_OF_ROW},
         report::Estimate,
     },
     ivf::{margins::ProbeStats, probe_lists::ProbeLists, state::IvfState},
@@ -55,7 +59,8 @@ pub(crate) fn by_leading_axes<T: Scalar>(
         share: 0.01,
         warm_start: 0.0,
     };
-    let beside = |stats| costs.lists(&workload, lists, stats, 0.0) - costs.always(&workload, 0.0);
+    let counts = (lists, lists.min(LISTS_OF_ROW));
+    let beside = |stats| costs.lists(&workload, counts, stats, 0.0) - costs.always(&workload, 0.0);
     let enough = WORTH * all - beside(lucky);
     if enough <= 0.0 {
         return Ok(None);

@@ -4,12 +4,8 @@ use lshjoin_kernels::{Rows, Scalar};
 
 use crate::{
     base::{
-        check::positive,
-        context::Context,
-        error::Result,
-        input::Input,
-        metric::Metric,
-        plan::{JoinPlan, LISTS_OF_ROW},
+        check::positive, context::Context, error::Result, input::Input, metric::Metric,
+        plan::JoinPlan,
     },
     ivf::{
         coarse_quantiser::CoarseQuantiser,
@@ -111,7 +107,7 @@ fn foreseen<T: Scalar>(
     reach: &Reach,
 ) -> f64 {
     let rows = left.unwrap_or(right).len() as f64;
-    let of_row = quantiser.len().min(LISTS_OF_ROW) as f64
+    let of_row = quantiser.lists_of_row() as f64
         + (stats.share + stats.warm_start) * right.len() as f64
         + reach.before_pass.map_or(0.0, |_| TAKES as f64);
     rows * of_row

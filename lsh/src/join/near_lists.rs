@@ -6,7 +6,7 @@ use lshjoin_kernels::{Quantised, Scalar, code_distances, memory};
 use crate::{
     base::{context::Context, error::Result, keys::PairKeys, median::median, plan::lists_for},
     ivf::{
-        bisectors::{Bisectors, Looking, OF_FEW},
+        bisectors::{Bisectors, Looking, MOST_BISECTED, OF_FEW},
         centroids::ROUNDS,
         coarse_quantiser::{CoarseQuantiser, LEARNT_FROM},
         list_offsets::ListOffsets,
@@ -52,7 +52,7 @@ impl NearLists {
         ctx: &Context,
     ) -> Result<Option<Self>> {
         let lefts = left.unwrap_or(right);
-        let count = lists_for(right.len());
+        let count = lists_for(right.len()).min(MOST_BISECTED);
         let learnt_from = ROUNDS * LEARNT_FROM * count + right.len();
         let learning = learnt_from as f64 * count as f64;
         let few = lefts.len().min(right.len()) < EXACT_BELOW;
@@ -68,7 +68,7 @@ impl NearLists {
             return Ok(None);
         }
         ctx.begin_stage("lists");
-        let quantiser = CoarseQuantiser::of_side(right, count, 0, ctx)?;
+        let quantiser = CoarseQuantiser::of_side(right, count, None, 0, ctx)?;
         let of_rows = quantiser.assign(of_right, &right.internal_ids()?, ctx)?;
         let positions = ListOffsets::new(of_rows.iter().copied(), quantiser.len());
         Ok(Some(Self {

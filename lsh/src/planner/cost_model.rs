@@ -119,7 +119,7 @@ impl Workload {
         }
         let (left, right) = (self.left as f64, self.right as f64);
         let lists = usual as f64 * (2.0 * left / (left + right)).sqrt();
-        (lists as usize).clamp(1, LISTS_OF_ROW)
+        (lists as usize).max(1)
     }
 
     pub(crate) fn pairs(&self) -> f64 {
@@ -250,12 +250,12 @@ impl Costs {
             + rerank
     }
 
-    /// The work of a join by so many lists, of which rows probe what `stats` says and find the
-    /// share `late` of their neighbours thereby.
+    /// The work of a join by so many lists, `of_row` of which a row is compared with, that probes what
+    /// `stats` says and finds the share `late` of its neighbours thereby.
     pub(crate) fn lists(
         &self,
         workload: &Workload,
-        lists: usize,
+        (lists, of_row): (usize, usize),
         stats: ProbeStats,
         late: f64,
     ) -> f64 {
@@ -267,7 +267,7 @@ impl Costs {
         let compare = self.warm_start(workload, warm_start)
             + self.compare(share * workload.pairs(), workload.dim);
         let gather = workload.left as f64 * probes * (PROBE + GATHER * workload.dim as f64);
-        let assign = self.assign(workload.rows(), lists, workload.dim);
+        let assign = self.assign(workload.rows(), (lists, of_row), workload.dim);
         let ground_truth = self.ground_truth(workload) + self.study(workload, lists);
         self.always(workload, late) + ground_truth + assign + gather + compare
     }
@@ -324,16 +324,20 @@ impl Costs {
         let learn = (rounds + ROUNDS_OVER_ALL as f64) * rows * workload.dim as f64 * LEARN;
         let within = rounds * self.nearest(rows, lists as f64 / groups, workload.dim);
         let over_all = match groups > 1.0 {
-            true => ROUNDS_OVER_ALL as f64 * self.assign(rows, lists, workload.dim),
+            true => {
+                let of_row = (lists, lists.min(LISTS_OF_ROW));
+                ROUNDS_OVER_ALL as f64 * self.assign(rows, of_row, workload.dim)
+            }
             false => 0.0,
         };
         learn + within + over_all
     }
 
-    /// The work of finding the nearest of so many lists for each row, and those that it probes.
-    fn assign(&self, rows: f64, lists: usize, dim: usize) -> f64 {
+    /// The work of finding the nearest of so many lists for each row, `of_row` of which it is compared
+    /// with, and those that it probes.
+    fn assign(&self, rows: f64, (lists, of_row): (usize, usize), dim: usize) -> f64 {
         let groups = groups_of(lists) as f64;
-        self.nearest(rows, groups + lists.min(LISTS_OF_ROW) as f64, dim)
+        self.nearest(rows, groups + of_row as f64, dim)
     }
 
     /// The work of finding the nearest of so many centroids for each row.
@@ -374,7 +378,7 @@ mod tests {
                     share,
                     warm_start: 0.002,
                 };
-                costs.lists(&workload(100_000, 128, 10), 500, stats, 0.2)
+                costs.lists(&workload(100_000, 128, 10), (500, 500), stats, 0.2)
             };
             assert!(lists(0.1) < lists(0.2));
             // Comparing a small share of many pairs by lists is worth the trouble, comparing most

@@ -24,6 +24,9 @@ _ROWS, _BYTES = 60_000, 128 << 20
 #: To find the list of a row takes so much for each list, and for each value and list, where to
 #: prepare and write the row takes 1 for each value.
 _LIST, _LIST_VALUE = 0.03, 1.5e-4
+#: Lists, at most, that an index has which is not for the nearest, and that a row is compared with
+#: where there are more: unless neighbours are in all directions, which no sample tells.
+_COMPARED = 4096
 #: Seconds to write a byte of the index, or of rows that are put aside for it; and to write a pair
 #: to the file of its chunk, and from there to that of all.
 _WRITTEN, _PAIR = 1e-9, 2e-7
@@ -101,10 +104,11 @@ def seconds_out_of_core(sides: Sides, plan: FilesPlan, search: Search) -> float:
         half = _SampleJoin.of(items[::2], queries, search)
         by_lists = half.joining > _BY_LISTS * sample.joining
     usual = plan_until(0.9, sides.shape(), 0)
-    lists = _lists(usual if plan.join == JoinPlan.exact() else plan.join)
+    is_exact = plan.join == JoinPlan.exact()
+    lists = min(_lists(usual), _COMPARED) if is_exact else _lists(plan.join)
 
     def of_item(lists: int) -> float:
-        return plan.dim + lists * (_LIST + _LIST_VALUE * plan.dim)
+        return plan.dim + min(lists, _COMPARED) * (_LIST + _LIST_VALUE * plan.dim)
 
     more = plan.items / len(items)
     build = sample.building * of_item(lists) / of_item(sample.lists)
