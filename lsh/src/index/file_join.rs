@@ -368,6 +368,21 @@ mod tests {
     }
 
     #[test]
+    fn the_nearest_of_many_have_more_lists_than_serve_a_radius() {
+        let many = FileJoin {
+            items: 20_000_000,
+            lists: None,
+            ..JOIN
+        };
+        let JoinPlan::Partitions(plan) = many.plan(0.9, 7).unwrap() else {
+            panic!("not by an index");
+        };
+        assert_eq!((plan.seed, plan.until_recall), (7, Some(0.9)));
+        assert!(plan.lists > 3 * MOST_BISECTED);
+        assert_eq!(many.most_lists(), MOST_BISECTED);
+    }
+
+    #[test]
     fn numbers_without_end_are_no_overflow() {
         let endless = FileJoin {
             queries: None,
