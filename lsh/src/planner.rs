@@ -189,13 +189,8 @@ impl<'a> Planner<'a> {
             if best.is_some() && planning > MORE_PLANNING * least {
                 continue;
             }
-            let learnt = learn(
-                count,
-                (Some(self.recall), self.seed),
-                sides,
-                workload.k,
-                ctx,
-            )?;
+            let for_recall = (Some(self.recall), self.seed);
+            let learnt = learn(count, for_recall, sides, workload.k, ctx)?;
             let reach = ReachStudy::of(&learnt.0, &learnt.1, sides, &ground_truth, recall, ctx)?;
             let study = self.lists(&workload, count, learnt, sides, (&ground_truth, reach))?;
             considered.extend_from_slice(&study.curve);

@@ -5,7 +5,7 @@ use crate::{
         check::{check_recall, positive},
         context::Context,
         error::{Error, Result},
-        plan::{IvfPlan, JoinPlan, lists_for},
+        plan::{IvfPlan, JoinPlan, LISTS_OF_ROW, lists_for},
         report::Estimate,
     },
     binary::{
@@ -94,7 +94,8 @@ pub(crate) fn plan_until(
 
 /// The plan by which so many items are joined for a recall where all pairs would take longer.
 pub(crate) fn lists_until(recall: f64, items: usize, seed: u64) -> IvfPlan {
-    let plan = IvfPlan::new(lists_for(items), 1);
+    // Rows of bits are compared with all lists.
+    let plan = IvfPlan::new(lists_for(items).min(LISTS_OF_ROW), 1);
     plan.seed(seed).until_recall(recall)
 }
 

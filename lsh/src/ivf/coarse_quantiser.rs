@@ -191,10 +191,8 @@ impl CoarseQuantiser {
         let near = near_rows(codes, (&tried, rows), NEAR_ROWS, ctx)?;
         let all: Vec<u32> = near.iter().flatten().copied().collect();
         let mut lists = self.assign(codes, &all, ctx)?.into_iter();
-        let lists = near
-            .iter()
-            .map(|near| lists.by_ref().take(near.len()).collect());
-        let lists: Vec<Vec<u32>> = lists.collect();
+        let of_row = |near: &Vec<u32>| lists.by_ref().take(near.len()).collect();
+        let lists: Vec<Vec<u32>> = near.iter().map(of_row).collect();
         let hidden = |row: usize, distances: &CentroidDistances| {
             let lists = lists[row].iter();
             let hidden = lists.filter(|&&list| distances.margin(list) == f32::INFINITY);
@@ -207,14 +205,9 @@ impl CoarseQuantiser {
     /// The same lists, all of which rows are compared with; which are near each other is not known.
     fn in_one_group(self, ctx: &Context) -> Result<Self> {
         let starts = ListOffsets::of_starts(vec![0, self.lists.len()]);
-        let mut group = self.groups.into_values();
-        group.truncate(self.codes.dim());
-        Self::new(
-            Centroids::of_parts(group, self.codes.dim()),
-            self.lists,
-            starts,
-            ctx,
-        )
+        let (mut group, dim) = (self.groups.into_values(), self.codes.dim());
+        group.truncate(dim);
+        Self::new(Centroids::of_parts(group, dim), self.lists, starts, ctx)
     }
 
     /// Finds for each list those near it.
@@ -223,11 +216,8 @@ impl CoarseQuantiser {
             let lists: Vec<u32> = self.of_groups.ids(group).collect();
             let candidates = self.candidates_of(group, ctx)?;
             let near = candidates.nearest(&self.codes, &lists, self.near_count, ctx)?;
-            Ok(lists
-                .into_iter()
-                .zip(near)
-                .map(|(list, near)| itself_first(list, near))
-                .collect())
+            let near = lists.into_iter().zip(near);
+            Ok(near.map(|(list, near)| itself_first(list, near)).collect())
         });
         let groups: Vec<Vec<Vec<u32>>> = groups.collect::<Result<_>>()?;
         self.near = memory::collect(groups.into_iter().flatten().flatten(), CENTROIDS)?;
