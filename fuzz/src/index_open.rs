@@ -139,7 +139,7 @@ fn metadata_of(
             JoinPlan::Partitions(plan) => match input.up_to(3) {
                 0 => plan.seed = input.any(),
                 1 => plan.lists = number(plan.lists, input),
-                2 => plan.probes = number(plan.probes, input),
+                2 => plan.probes = f64::from(input.odd_f32()),
                 _ => plan.until_recall = Some(f64::from(input.odd_f32())),
             },
             plan => *plan = JoinPlan::Exact,

@@ -272,11 +272,11 @@ fn plan(input: &mut Input) -> JoinPlan {
             JoinPlan::Lsh(plan.until_recall(until_recall))
         }
         2 => {
-            let plan = IvfPlan::new(1 + input.up_to(100), probes).seed(seed);
+            let plan = IvfPlan::new(1 + input.up_to(100), probes as f64).seed(seed);
             JoinPlan::Ivf(plan.rounds(rounds).until_recall(until_recall))
         }
         _ => {
-            let plan = PartitionPlan::new(1 + input.up_to(100), probes).seed(seed);
+            let plan = PartitionPlan::new(1 + input.up_to(100), probes as f64).seed(seed);
             JoinPlan::Partitions(plan.until_recall(until_recall))
         }
     }
@@ -578,7 +578,7 @@ fn similar<T: Scalar>(metric: Metric, input: &mut Input) {
 fn index(metric: Metric, input: &mut Input) {
     let (isa, k) = (input.isa(), 1 + input.up_to(11));
     let seed = input.any::<u8>().into();
-    let plan = PartitionPlan::new(1 + input.up_to(20), 1).seed(seed);
+    let plan = PartitionPlan::new(1 + input.up_to(20), 1.0).seed(seed);
     let plan = input.flag().then_some(plan);
     let sides = Sides::<f32>::new(metric, false, input);
     let (left, items, ctx) = (sides.left(), sides.items(), Context::on(isa));

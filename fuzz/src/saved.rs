@@ -61,7 +61,7 @@ pub struct Saved {
 
 /// The plan by which the saved indexes have lists.
 pub fn plan() -> PartitionPlan {
-    PartitionPlan::new(5, 2).seed(1)
+    PartitionPlan::new(5, 2.0).seed(1)
 }
 
 pub fn items() -> Vec<f32> {
@@ -182,7 +182,7 @@ pub fn use_all(directory: &Path, input: &mut Input) {
     let queries = Rows::new(&queries, info.dim).expect("whole rows");
     let until_recall = input.flag().then_some(0.9);
     let mut plan = info.plan.until_recall(until_recall);
-    plan.probes = input.up_to(6);
+    plan.probes = input.up_to(6) as f64;
     let of_lists = JoinPlan::Partitions(plan);
     for plan in [JoinPlan::Exact, of_lists] {
         let _ = index.knn(queries, k, &plan, &ctx);

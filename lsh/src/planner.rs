@@ -337,7 +337,7 @@ impl<'a> Planner<'a> {
             let work = self
                 .costs
                 .lists(workload, (quantiser.len(), of_row), stats, recall - soon);
-            let plan = IvfPlan::new(count, 1).seed(self.seed);
+            let plan = IvfPlan::new(count, 1.0).seed(self.seed);
             Setting {
                 plan: JoinPlan::Ivf(plan.until_recall(wanted)),
                 recall,

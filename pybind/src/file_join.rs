@@ -34,7 +34,7 @@ impl FileJoin {
         packed_bits: bool,
         k: Option<usize>,
         lists: Option<usize>,
-        probes: Option<usize>,
+        probes: Option<f64>,
     ) -> Self {
         let join = lshjoin::FileJoin::new(items, dim).queries(queries);
         let join = join.width(width).packed_bits(packed_bits);

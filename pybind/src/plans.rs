@@ -59,7 +59,7 @@ pub(crate) fn lsh_plan(
 pub(crate) fn ivf_plan(
     seed: u64,
     lists: usize,
-    probes: usize,
+    probes: f64,
     rounds: usize,
     until_recall: Option<f64>,
 ) -> PyResult<String> {
@@ -72,7 +72,7 @@ pub(crate) fn ivf_plan(
 pub(crate) fn partition_plan(
     seed: u64,
     lists: usize,
-    probes: usize,
+    probes: f64,
     until_recall: Option<f64>,
 ) -> PyResult<String> {
     let plan = PartitionPlan::new(lists, probes).seed(seed);

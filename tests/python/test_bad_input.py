@@ -606,6 +606,7 @@ def test_numbers_of_hundreds_of_digits(number, model, tmp_path):
         lambda: index.knn_of_chunk(range(number, 0), plan=JoinPlan.exact()),
         lambda: Index.build_on_disk(tmp_path / "i", None, count=number, dim=1),
         lambda: JoinPlan.ivf(lists=number, probes=1),
+        lambda: JoinPlan.ivf(lists=1, probes=number),
         lambda: JoinPlan.ivf(lists=1, probes=1, until_recall=number),
         lambda: model.approxSimilarityJoin(frame, frame, number),
         lambda: estimator(numHashTables=number),

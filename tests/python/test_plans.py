@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import pickle
 
 import numpy as np
@@ -19,7 +20,7 @@ PLANS = [
     JoinPlan.ivf(**IVF_NUMBERS, seed=2**64 - 1),
     IVF,
 ]
-PARTITIONS = JoinPlan.partitions(lists=100, probes=3, until_recall=0.9)
+PARTITIONS = JoinPlan.partitions(lists=100, probes=2.25, until_recall=0.9)
 K = 10
 
 
@@ -247,6 +248,9 @@ def test_numbers_out_of_range(name, value, message):
         ("lists", 0, "lists must be 1 to 1048576, not 0"),
         ("lists", 1_048_577, "lists must be 1 to 1048576, not 1048577"),
         ("probes", 0, "probes must be at least 1, not 0"),
+        ("probes", 0.99, "probes must be at least 1, not 0.99"),
+        ("probes", math.nan, "probes must be at least 1, not NaN"),
+        ("probes", math.inf, "probes must be at least 1, not inf"),
         ("rounds", 2**64 - 1, "rounds must be at most 64, not 18446744073709551615"),
     ],
 )

@@ -43,7 +43,7 @@ pub struct PartitionPlan {
     pub lists: usize,
     /// Lists that an item probes on average, its own first; at least 1. A query probes those that are
     /// no further from it, beyond the nearest, than these are from an item.
-    pub probes: usize,
+    pub probes: f64,
     /// Probes further lists, as many as held-out rows need to reach this recall. Their exact
     /// neighbours are computed first. Above 0, at most 1.
     pub until_recall: Option<f64>,
@@ -60,7 +60,7 @@ pub struct IvfPlan {
     pub lists: usize,
     /// Lists that a row probes on average, its own first; at least 1. Those of the warm start,
     /// which fills its top-k, count among them.
-    pub probes: usize,
+    pub probes: f64,
     /// Rounds of neighbour expansion after that; up to 64.
     pub rounds: usize,
     /// Probes further lists, as many as held-out rows need to reach this recall, and more again if
@@ -93,7 +93,7 @@ pub struct LshPlan {
 
 impl PartitionPlan {
     /// From seed 0, without a recall to reach.
-    pub const fn new(lists: usize, probes: usize) -> Self {
+    pub const fn new(lists: usize, probes: f64) -> Self {
         Self {
             seed: 0,
             lists,
@@ -125,10 +125,10 @@ impl IvfPlan {
     /// ```
     /// use lshjoin::IvfPlan;
     ///
-    /// let plan = IvfPlan::new(1000, 12).seed(3).rounds(1);
+    /// let plan = IvfPlan::new(1000, 12.5).seed(3).rounds(1);
     /// assert_eq!((plan.seed, plan.rounds, plan.until_recall), (3, 1, None));
     /// ```
-    pub const fn new(lists: usize, probes: usize) -> Self {
+    pub const fn new(lists: usize, probes: f64) -> Self {
         Self {
             seed: 0,
             lists,
@@ -289,12 +289,17 @@ pub(crate) fn groups_of(lists: usize) -> usize {
     }
 }
 
-fn check_lists(lists: usize, probes: usize, until: Option<f64>) -> Result<()> {
+/// So many lists on average, in hundredths: no fewer, and few digits to save and to show.
+pub(crate) fn as_probes(average: f64) -> f64 {
+    ((100.0 * average).ceil() / 100.0).max(1.0)
+}
+
+fn check_lists(lists: usize, probes: f64, until: Option<f64>) -> Result<()> {
     if !(1..=MOST_LISTS).contains(&lists) {
         return Err(Error::parameter("lists", "1 to 1048576", lists));
     }
-    if probes == 0 {
-        return Err(Error::parameter("probes", "at least 1", 0));
+    if !(1.0..f64::INFINITY).contains(&probes) {
+        return Err(Error::parameter("probes", "at least 1", probes));
     }
     until.map_or(Ok(()), |recall| check_recall("until_recall", recall))
 }

@@ -5,7 +5,7 @@ use crate::{
         check::{check_recall, positive},
         context::Context,
         error::{Error, Result},
-        plan::{IvfPlan, JoinPlan, LISTS_OF_ROW, lists_for},
+        plan::{IvfPlan, JoinPlan, LISTS_OF_ROW, as_probes, lists_for},
         report::Estimate,
     },
     binary::{
@@ -95,7 +95,7 @@ pub(crate) fn plan_until(
 /// The plan by which so many items are joined for a recall where all pairs would take longer.
 pub(crate) fn lists_until(recall: f64, items: usize, seed: u64) -> IvfPlan {
     // Rows of bits are compared with all lists.
-    let plan = IvfPlan::new(lists_for(items).min(LISTS_OF_ROW), 1);
+    let plan = IvfPlan::new(lists_for(items).min(LISTS_OF_ROW), 1.0);
     plan.seed(seed).until_recall(recall)
 }
 
@@ -171,7 +171,7 @@ fn by_lists<'a>(
     }
     // What was learnt for: the same plan learns, and probes, the same again.
     let probes = match plan.until_recall {
-        Some(_) => (margin.probes.round() as usize).max(1),
+        Some(_) => as_probes(margin.probes),
         None => plan.probes,
     };
     let plan = IvfPlan { probes, ..plan };

@@ -136,7 +136,7 @@ impl<'a> InvertedLists<'a> {
     ///
     /// # Errors
     /// When there is no memory.
-    pub(crate) fn margin_of(&self, probes: usize, k: usize) -> Result<Margin> {
+    pub(crate) fn margin_of(&self, probes: f64, k: usize) -> Result<Margin> {
         let rows = self.own.len();
         let some = seeded_sample(rows, count(rows, k), 0);
         let most = some.len().saturating_mul(self.len());
@@ -145,11 +145,8 @@ impl<'a> InvertedLists<'a> {
             self.ctx.check()?;
             excesses.extend((0..self.len()).map(|list| self.excess(row, list)));
         }
-        let last = some
-            .len()
-            .saturating_mul(probes)
-            .min(most)
-            .saturating_sub(1);
+        let lists = (some.len() as f64 * probes).round() as usize;
+        let last = lists.min(most).saturating_sub(1);
         let distance = match excesses.is_empty() {
             true => 0.0,
             false => *excesses.select_nth_unstable_by(last, f32::total_cmp).1,

@@ -502,7 +502,7 @@ mod tests {
             &|of| of.dim = 0,
             &|of| of.dim = 1 << 40,
             &|of| of.metric = "euclidean".into(),
-            &|of| of.plan = JoinPlan::Partitions(crate::PartitionPlan::new(1, 1)),
+            &|of| of.plan = JoinPlan::Partitions(crate::PartitionPlan::new(1, 1.0)),
         ];
         for change in changes {
             let found = opened(&[-3, 0, 9], &rows, change);

@@ -441,7 +441,7 @@ impl IndexBuilder {
 
 /// The plan for so many items, where none is given: with lists that serve a radius, too.
 pub(crate) fn default_plan(items: usize, seed: u64) -> PartitionPlan {
-    PartitionPlan::new(lists_for(items).min(MOST_BISECTED), 1)
+    PartitionPlan::new(lists_for(items).min(MOST_BISECTED), 1.0)
         .seed(seed)
         .until_recall(0.95)
 }
@@ -456,7 +456,7 @@ mod tests {
         let values: Vec<f32> = (0..4000).map(|value| (value * 37 % 1009) as f32).collect();
         let (items, ctx) = (Rows::new(&values, 4).unwrap(), Context::new().unwrap());
         let ids: Vec<i64> = (0..1000).map(|row| 7 * row % 1000).collect();
-        let plan = PartitionPlan::new(40, 2);
+        let plan = PartitionPlan::new(40, 2.0);
         let directory = tempfile::tempdir().unwrap();
         let begin = || {
             let (metric, path) = (Metric::Euclidean, directory.path());

@@ -50,7 +50,7 @@ const OF_ORDER: usize = 4;
 const OF_LISTS_APART: usize = 4;
 
 /// Lists that an item probes, where nothing is known of that.
-const LIKELY_PROBES: usize = 8;
+const LIKELY_PROBES: f64 = 8.0;
 
 /// A join of rows that lie in files. What it keeps in memory is told in bytes.
 ///
@@ -60,7 +60,7 @@ const LIKELY_PROBES: usize = 8;
 /// let join = FileJoin::new(1_000_000, 96).k(10);
 /// assert!(join.in_memory().vectors >= 1_000_000 * 96 * 4);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FileJoin {
     queries: Option<usize>,
     items: usize,
@@ -69,7 +69,7 @@ pub struct FileJoin {
     packed_bits: bool,
     k: Option<usize>,
     lists: Option<usize>,
-    probes: usize,
+    probes: f64,
 }
 
 /// What is kept of both sides where they are joined in memory.
@@ -157,9 +157,9 @@ impl FileJoin {
         Self { lists, ..self }
     }
 
-    /// Lists that each row probes; 16 unless it is known.
+    /// Lists that each row probes on average; 8 unless it is known.
     #[must_use]
-    pub fn probes(self, probes: impl Into<Option<usize>>) -> Self {
+    pub fn probes(self, probes: impl Into<Option<f64>>) -> Self {
         let probes = probes.into().unwrap_or(LIKELY_PROBES);
         Self { probes, ..self }
     }
@@ -177,7 +177,7 @@ impl FileJoin {
         Ok(match self.packed_bits {
             true => JoinPlan::Ivf(lists_until(recall, self.items, seed)),
             false => {
-                let plan = PartitionPlan::new(lists_for(self.items), 1).seed(seed);
+                let plan = PartitionPlan::new(lists_for(self.items), 1.0).seed(seed);
                 JoinPlan::Partitions(plan.until_recall(recall))
             }
         })
@@ -290,7 +290,10 @@ impl FileJoin {
     fn of_search(&self) -> usize {
         let lists = self.most_lists();
         let (of_item, of_list) = match (self.queries, self.k) {
-            (None, Some(_)) => (OF_PROBING + product(OF_PROBE, self.probes), 0),
+            (None, Some(_)) => (
+                OF_PROBING + product(OF_PROBE, self.probes.ceil() as usize),
+                0,
+            ),
             (Some(_), Some(_)) => (0, 0),
             // More lists tell nothing of a radius.
             (_, None) => (OF_ORDER, product(OF_LISTS_APART, lists.min(MOST_BISECTED))),

@@ -38,8 +38,8 @@ pub(crate) type OfItems = (Arc<RightLists>, Arc<Probes>);
 struct Cache {
     /// Of the last search, with whether it was a self-join and its k.
     warm_start: Option<((bool, usize), Arc<WarmStart>)>,
-    /// With which items probe so many lists on average.
-    margins: BTreeMap<usize, f32>,
+    /// With which items probe so many lists (its bits) on average.
+    margins: BTreeMap<u64, f32>,
     /// How far queries like the items have to probe for so many neighbours and a recall (its bits).
     reaches: BTreeMap<(usize, u64), Option<f32>>,
     /// Of the last self-join, with its k, its margin (its bits) and whether rows are kept apart, in
@@ -137,11 +137,11 @@ impl SegmentLists {
     pub(crate) fn reach(
         &self,
         items: &Vectors<'_, f32>,
-        probes: usize,
+        probes: f64,
         ctx: &Context,
     ) -> Result<Reach> {
         let find = || margin_of(&self.quantiser, items, probes, ctx);
-        let margin = self.get_or_compute(probes, |cache| &mut cache.margins, find)?;
+        let margin = self.get_or_compute(probes.to_bits(), |cache| &mut cache.margins, find)?;
         Ok(Reach::without_pass(margin))
     }
 

@@ -4,7 +4,7 @@
 use lshjoin_kernels::{Scalar, memory};
 
 use crate::{
-    base::{context::Context, error::Result, report::Estimate},
+    base::{context::Context, error::Result, plan::as_probes, report::Estimate},
     ivf::{
         coarse_quantiser::CoarseQuantiser,
         list_distances::{CentroidDistances, Margins},
@@ -210,14 +210,15 @@ pub(crate) fn margin_for<T: Scalar>(
 pub(crate) fn margin_of<T: Scalar>(
     quantiser: &CoarseQuantiser,
     side: &Vectors<'_, T>,
-    probes: usize,
+    probes: f64,
     ctx: &Context,
 ) -> Result<f32> {
     let rows = side.sample(SAMPLED);
     let margins = quantiser.each_row_of(side, &rows, |_, distances| distances.margins(), ctx)?;
     let margins = margins.into_iter().flatten().map(|(_, margin)| margin);
     let mut margins = memory::collect(margins, "margins")?;
-    let position = (rows.len() * probes).min(margins.len()).saturating_sub(1);
+    let lists = (rows.len() as f64 * probes).round() as usize;
+    let position = lists.min(margins.len()).saturating_sub(1);
     Ok(match margins.is_empty() {
         true => 0.0,
         false => *margins.select_nth_unstable_by(position, f32::total_cmp).1,
@@ -234,7 +235,7 @@ pub(crate) fn probes_within<T: Scalar>(
     side: &Vectors<'_, T>,
     margin: f32,
     ctx: &Context,
-) -> Result<usize> {
+) -> Result<f64> {
     let rows = side.sample(SAMPLED);
     let of_row = |_: usize, distances: &CentroidDistances| {
         let mut lists = 0;
@@ -245,7 +246,8 @@ pub(crate) fn probes_within<T: Scalar>(
         .each_row_of(side, &rows, of_row, ctx)?
         .into_iter()
         .sum();
-    Ok(lists.div_ceil(rows.len().max(1)).max(1))
+    // One more, since the margin lies between that of the last list and the next.
+    Ok(as_probes((lists + 1) as f64 / rows.len().max(1) as f64))
 }
 
 /// What rows probe with a margin, on average, by a sample.
@@ -327,6 +329,26 @@ mod tests {
         base::{metric::Metric, random::gaussian},
         pairs::top_k_lists::warm_start_rows,
     };
+
+    #[test]
+    fn as_many_probes_as_a_margin_has_give_no_less_and_hardly_more() -> Result<()> {
+        const DIM: usize = 8;
+        let ctx = Context::new()?;
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let values = (0..4000 * DIM).map(|_| gaussian(&mut rng) as f32);
+        let values: Vec<f32> = values.collect();
+        let side = Vectors::new("rows", Rows::new(&values, DIM)?, Metric::Euclidean, &ctx)?;
+        let quantiser = CoarseQuantiser::of_side(&side, 40, None, 0, &ctx)?;
+        for margin in [0.0, 0.1, 0.5, 2.0, 50.0] {
+            let probes = probes_within(&quantiser, &side, margin, &ctx)?;
+            let again = margin_of(&quantiser, &side, probes, &ctx)?;
+            let more = probes_within(&quantiser, &side, again, &ctx)?;
+            let all = quantiser.len() as f64;
+            assert!(again >= margin || probes > all, "{margin}: {again}");
+            assert!(more - probes <= 0.02, "{margin}: {probes} and {more}");
+        }
+        Ok(())
+    }
 
     #[test]
     fn a_pass_is_tried_where_it_saves_more_pairs_than_it_takes() -> Result<()> {

@@ -375,7 +375,7 @@ mod tests {
             let quantiser = CoarseQuantiser::of_side(&right, 20, None, 3, &ctx).unwrap();
             let warm_start =
                 WarmStart::new(&quantiser, &right, !two_sided, warm_start, &ctx).unwrap();
-            let margin = margin_of(&quantiser, &probing, 4, &ctx).unwrap();
+            let margin = margin_of(&quantiser, &probing, 4.0, &ctx).unwrap();
             let reach = Reach {
                 margin: 0.8 * margin,
                 before_pass: two_sided.then_some(0.7 * margin),

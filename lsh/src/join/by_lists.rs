@@ -144,9 +144,9 @@ mod tests {
         let ground_truth = GroundTruth::of(left.as_ref(), &right, k, &ctx).unwrap();
         let margin = |probes| margin_of(&quantiser, left.as_ref().unwrap_or(&right), probes, &ctx);
         let reach = Reach {
-            margin: margin(2).unwrap(),
+            margin: margin(2.0).unwrap(),
             before_pass: None,
-            wider: margin(20).unwrap(),
+            wider: margin(20.0).unwrap(),
         };
         let sides = (left.as_mut(), &mut right);
         let probe_lists = ProbeLists::new(&quantiser, warm_start, sides.0, sides.1, reach, &ctx);

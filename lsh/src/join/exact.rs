@@ -72,7 +72,7 @@ pub(crate) fn by_leading_axes<T: Scalar>(
     let Some(axes) = leading_axes(sides, &ground_truth, enough, ctx)? else {
         return Ok(None);
     };
-    let plan = IvfPlan::new(lists, 1);
+    let plan = IvfPlan::new(lists, 1.0);
     let ground_truth = Some((RECALL, ground_truth));
     let IvfState {
         quantiser,

@@ -257,7 +257,7 @@ mod tests {
         let some = rows.gather(&kept).unwrap();
         let some = Rows::new(&some, DIM).unwrap();
         let lists = |until_recall: Option<f64>| {
-            let plan = IvfPlan::new(40, 3).seed(1).rounds(1);
+            let plan = IvfPlan::new(40, 3.0).seed(1).rounds(1);
             JoinPlan::Ivf(plan.until_recall(until_recall))
         };
         let tables = |until_recall: Option<f64>| {

@@ -263,7 +263,7 @@ fn lists_reach_the_recall_and_are_the_same_everywhere() {
     for queries in [None, Some(Rows::new(&all[6000 * 16..], 16).unwrap())] {
         for metric in METRICS {
             let join = BinaryKnnJoin::new(items).queries(queries).metric(metric);
-            let plan = JoinPlan::Ivf(IvfPlan::new(90, 1).seed(3).until_recall(0.9));
+            let plan = JoinPlan::Ivf(IvfPlan::new(90, 1.0).seed(3).until_recall(0.9));
             let exact = join
                 .plan(JoinPlan::Exact)
                 .run(&Context::new().unwrap())
@@ -324,7 +324,7 @@ fn rows_that_are_alike_are_neighbours_by_number() {
     let ctx = Context::new().unwrap();
     let same = vec![7_u8; 5000 * 4];
     let same = Rows::new(&same, 4).unwrap();
-    for plan in [JoinPlan::Exact, JoinPlan::Ivf(IvfPlan::new(40, 3))] {
+    for plan in [JoinPlan::Exact, JoinPlan::Ivf(IvfPlan::new(40, 3.0))] {
         for metric in METRICS {
             let join = BinaryKnnJoin::new(same).k(2).metric(metric).plan(plan);
             let found = join.run(&ctx).unwrap().neighbors;
@@ -377,7 +377,7 @@ fn nothing_to_join_and_what_is_refused() {
     );
     let lsh = JoinPlan::Lsh(LshPlan::new(1, 1, 1));
     assert_eq!(refused(join.plan(lsh).run(&ctx)), "plan");
-    let rounds = JoinPlan::Ivf(IvfPlan::new(1, 1).rounds(1));
+    let rounds = JoinPlan::Ivf(IvfPlan::new(1, 1.0).rounds(1));
     assert_eq!(refused(join.plan(rounds).run(&ctx)), "plan");
     let other = Rows::new(&[1, 2, 3], 3).unwrap();
     let error = join.queries(other).run(&ctx).unwrap_err();
@@ -514,7 +514,7 @@ fn very_many_queries_of_an_index_go_by_lists() {
     let JoinPlan::Ivf(_) = index.plan(0.9, 1 << 40).unwrap() else {
         panic!("not by lists");
     };
-    let plan = JoinPlan::Ivf(IvfPlan::new(40, 3));
+    let plan = JoinPlan::Ivf(IvfPlan::new(40, 3.0));
     let found = index.knn(items, 5, &plan, &ctx).unwrap();
     let joined = BinaryKnnJoin::new(items).queries(items).k(5).plan(plan);
     assert_eq!(found, joined.run(&ctx).unwrap().neighbors);
@@ -558,7 +558,7 @@ fn what_no_index_of_bits_can_be_is_refused() {
     ));
     assert_eq!(index.len(), 2);
     assert!(index.knn(items, 0, &JoinPlan::Exact, &ctx).is_err());
-    let plan = JoinPlan::Partitions(PartitionPlan::new(4, 1));
+    let plan = JoinPlan::Partitions(PartitionPlan::new(4, 1.0));
     assert!(index.knn(items, 1, &plan, &ctx).is_err());
     assert!(index.radius(items, f64::NAN, &ctx).is_err());
     assert!(index.plan(1.5, 3).is_err());

@@ -125,10 +125,10 @@ fn digests(values: &[f32], ctx: &Context) -> String {
     let wide_others = Rows::new(wide_others, DIM).unwrap();
     let tables = LshPlan::new(12, 7, 2).seed(3).probes(2).rounds(1);
     let tables = |until: Option<f64>| JoinPlan::Lsh(tables.until_recall(until));
-    let lists = IvfPlan::new(60, 2).seed(3).rounds(1);
+    let lists = IvfPlan::new(60, 2.0).seed(3).rounds(1);
     let lists = |until: Option<f64>| JoinPlan::Ivf(lists.until_recall(until));
-    let in_groups = JoinPlan::Ivf(IvfPlan::new(4100, 1).seed(3).until_recall(Some(0.95)));
-    let partitions = JoinPlan::Partitions(PartitionPlan::new(60, 1).until_recall(Some(0.8)));
+    let in_groups = JoinPlan::Ivf(IvfPlan::new(4100, 1.0).seed(3).until_recall(Some(0.95)));
+    let partitions = JoinPlan::Partitions(PartitionPlan::new(60, 1.0).until_recall(Some(0.8)));
     let knn = |queries, items, metric, plan: JoinPlan| {
         Digest::from(knn_join(queries, items, 10, metric, &plan, ctx).unwrap())
     };

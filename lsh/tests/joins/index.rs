@@ -32,12 +32,12 @@ fn clustered(count: usize, seed: u64) -> Vec<f32> {
     to_f32(&values)
 }
 
-fn probing(probes: usize) -> PartitionPlan {
+fn probing(probes: f64) -> PartitionPlan {
     PartitionPlan::new(60, probes).seed(7)
 }
 
 fn plan() -> PartitionPlan {
-    probing(1)
+    probing(1.0)
 }
 
 fn ids() -> Vec<i64> {
@@ -74,7 +74,7 @@ fn items_kept_apart_find_no_item_of_their_key_in_chunks_of_any_size() {
         let ctx = Context::new().unwrap();
         let apart = build_by_row(&values, metric, &ctx);
         // What is kept of a search without keys is not made use of by one with some.
-        let without = by_chunks(&apart, ITEMS, &JoinPlan::Partitions(probing(4)), &ctx);
+        let without = by_chunks(&apart, ITEMS, &JoinPlan::Partitions(probing(4.0)), &ctx);
         let apart = apart.kept_apart(Keys::new(&keys), &ctx).unwrap();
         let until = JoinPlan::Partitions(plan().until_recall(0.9));
         let fixed = apart.fixed_plan(None, K, &until, &ctx).unwrap();
@@ -82,7 +82,7 @@ fn items_kept_apart_find_no_item_of_their_key_in_chunks_of_any_size() {
             .k(K)
             .metric(metric)
             .apart(Keys::new(&keys));
-        for plan in [JoinPlan::Exact, fixed, JoinPlan::Partitions(probing(4))] {
+        for plan in [JoinPlan::Exact, fixed, JoinPlan::Partitions(probing(4.0))] {
             let whole = by_chunks(&apart, ITEMS, &plan, &ctx);
             assert!(
                 by_chunks(&apart, 777, &plan, &ctx) == whole,
@@ -257,7 +257,7 @@ fn queries_find_the_same_whichever_others_come_with_them() {
         let queries = clustered(4500, 2);
         let queries = Rows::new(&queries, DIM).unwrap();
         let index = build(&values, metric, &ctx);
-        let fixed = JoinPlan::Partitions(probing(3));
+        let fixed = JoinPlan::Partitions(probing(3.0));
         let all = index.knn(queries, K, &fixed, &ctx).unwrap();
         for range in [0..1, 700..703, 1000..4500] {
             let some = index
@@ -324,7 +324,7 @@ fn every_isa_and_any_number_of_threads_find_the_same() {
 fn builders_come_to_the_same_in_memory_on_disk_and_after_a_stop() {
     let (values, ctx) = (clustered(ITEMS, 1), Context::new().unwrap());
     let (items, ids) = (Rows::new(&values, DIM).unwrap(), ids());
-    let fixed = JoinPlan::Partitions(probing(2));
+    let fixed = JoinPlan::Partitions(probing(2.0));
     let expected = build(&values, Metric::Cosine, &ctx);
     let expected = by_chunks(&expected, ITEMS, &fixed, &ctx);
     let directory = tempfile::tempdir().unwrap();
@@ -368,7 +368,7 @@ fn what_was_added_and_removed_is_as_if_built_of_what_is_left() {
     let gone: Vec<i64> = ids().into_iter().step_by(3).collect();
     index.remove(&gone, &ctx).unwrap();
     index.add(items.slice(0..1), &gone[..1], &ctx).unwrap();
-    let plan = JoinPlan::Partitions(probing(4));
+    let plan = JoinPlan::Partitions(probing(4.0));
     let found: Neighbors<f32> = index.knn(items.slice(0..3000), K, &plan, &ctx).unwrap();
     let back = |id: &i64| gone[1..].binary_search(id).is_err();
     assert!(found.indices.iter().all(back));

@@ -721,7 +721,7 @@ fn lsh_plan(until_recall: Option<f64>) -> JoinPlan {
 }
 
 fn ivf_plan(until_recall: Option<f64>) -> JoinPlan {
-    let plan = IvfPlan::new(80, 3).seed(3);
+    let plan = IvfPlan::new(80, 3.0).seed(3);
     JoinPlan::Ivf(plan.until_recall(until_recall))
 }
 
@@ -815,10 +815,10 @@ fn plans_out_of_range_are_refused() {
         assert!(matches!(refused, Err(Error::Parameter { .. })), "{bad:?}");
     }
     for bad in [
-        IvfPlan::new(0, 3),
-        IvfPlan::new((1 << 20) + 1, 3),
-        IvfPlan::new(80, 0),
-        IvfPlan::new(80, 3).until_recall(1.5),
+        IvfPlan::new(0, 3.0),
+        IvfPlan::new((1 << 20) + 1, 3.0),
+        IvfPlan::new(80, 0.0),
+        IvfPlan::new(80, 3.0).until_recall(1.5),
     ] {
         let refused = knn_join(None, items, 1, Metric::Euclidean, &JoinPlan::Ivf(bad), &ctx);
         assert!(matches!(refused, Err(Error::Parameter { .. })), "{bad:?}");

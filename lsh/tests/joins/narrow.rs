@@ -124,7 +124,7 @@ fn groups_are_joined_as_the_same_rows_in_single_precision() {
 fn plans_find_nearly_all() {
     let ctx = Context::new().unwrap();
     let plans = [
-        JoinPlan::Ivf(IvfPlan::new(40, 4).until_recall(0.95)),
+        JoinPlan::Ivf(IvfPlan::new(40, 4.0).until_recall(0.95)),
         JoinPlan::Lsh(LshPlan::new(6, 8, 6).until_recall(0.95)),
     ];
     each_kind(4200, |narrow, wide| {

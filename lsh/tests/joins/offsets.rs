@@ -100,7 +100,7 @@ fn offset_rows_are_planned_as_those_without() {
 fn lists_of_offset_rows_are_the_same_everywhere() {
     let values = clustered(300.0);
     let rows = Rows::new(&values, DIM).unwrap();
-    let plan = IvfPlan::new(60, 2).seed(1);
+    let plan = IvfPlan::new(60, 2.0).seed(1);
     let join = |isa, threads| {
         on(threads, || {
             let ctx = Context::on(isa);
@@ -118,7 +118,7 @@ fn lists_of_offset_rows_are_the_same_everywhere() {
 #[test]
 fn an_index_of_offset_rows_knows_its_centre() {
     let directory = tempfile::tempdir().unwrap();
-    let plan = PartitionPlan::new(60, 1).until_recall(0.9);
+    let plan = PartitionPlan::new(60, 1.0).until_recall(0.9);
     let answers = |offset| {
         let (values, ctx) = (clustered(offset), Context::new().unwrap());
         let rows = Rows::new(&values, DIM).unwrap();
@@ -148,7 +148,7 @@ fn an_index_of_offset_rows_knows_its_centre() {
             "{offset}"
         );
         assert!(
-            probes <= expected.0 + 2,
+            probes <= expected.0 + 2.0,
             "{offset}: {probes} probes, {} without",
             expected.0
         );

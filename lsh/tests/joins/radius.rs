@@ -13,7 +13,7 @@ type Pairs = Vec<(i64, i64, u32)>;
 fn build(values: &[f32], dim: usize, distance: Distance, ctx: &Context) -> Index {
     let items = Rows::new(values, dim).unwrap();
     let ids: Vec<i64> = (0..items.len() as i64).collect();
-    let plan = PartitionPlan::new(80, 1);
+    let plan = PartitionPlan::new(80, 1.0);
     Index::build(items, &ids, distance.into(), Some(plan), 0, ctx).unwrap()
 }
 

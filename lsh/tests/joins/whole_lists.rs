@@ -28,7 +28,7 @@ fn rows() -> Vec<f64> {
 }
 
 fn ivf(lists: usize, until_recall: Option<f64>) -> JoinPlan {
-    let plan = IvfPlan::new(lists, 1).seed(2);
+    let plan = IvfPlan::new(lists, 1.0).seed(2);
     JoinPlan::Ivf(plan.until_recall(until_recall))
 }
 
@@ -38,7 +38,7 @@ fn tables(until_recall: Option<f64>) -> JoinPlan {
 }
 
 fn partitions(lists: usize) -> PartitionPlan {
-    PartitionPlan::new(lists, 1).seed(2)
+    PartitionPlan::new(lists, 1.0).seed(2)
 }
 
 /// Checks that all lists have as many different neighbours, rising, as there are others.

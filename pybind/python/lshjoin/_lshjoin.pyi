@@ -204,7 +204,7 @@ def ivf_plan(
     *,
     seed: int,
     lists: int,
-    probes: int,
+    probes: float,
     rounds: int,
     until_recall: float | None,
 ) -> str: ...
@@ -212,7 +212,7 @@ def partition_plan(
     *,
     seed: int,
     lists: int,
-    probes: int,
+    probes: float,
     until_recall: float | None,
 ) -> str: ...
 def lsh_plan(
@@ -294,7 +294,7 @@ class FileJoin:
         packed_bits: bool = False,  # then dim is that of bytes
         k: int | None = None,  # None: within a radius
         lists: int | None = None,  # None: as many as so many items ask for
-        probes: int | None = None,  # None: not known yet
+        probes: float | None = None,  # None: not known yet
     ) -> FileJoin: ...
     def plan(self, recall: float, seed: int) -> str:
         """By which it goes out of core or, of packed bits, in memory."""

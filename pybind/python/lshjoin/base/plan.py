@@ -8,7 +8,7 @@ from typing import Any, SupportsIndex
 
 from lshjoin import engine
 from lshjoin.base import html
-from lshjoin.base.checks import to_float, to_natural
+from lshjoin.base.checks import to_float, to_natural, to_number
 from lshjoin.base.report import Estimate
 
 _LSH = """\
@@ -20,13 +20,13 @@ _LSH_UNTIL = """
 until   recall {until_recall} on held-out rows: fewer rounds, or more of both, as that needs"""
 _IVF = """\
 lists   {lists} around centroids learnt from a sample, from seed {seed}
-probes  {probes} lists for each row, on average
+probes  {probes:g} lists for each row, on average
 rounds  {rounds} of comparing neighbours of neighbours"""
 _LISTS_UNTIL = """
 until   recall {until_recall} on held-out rows: more probes, as that needs"""
 _PARTITIONS = """\
 lists   {lists} of an index, around centroids learnt from a sample, from seed {seed}
-probes  {probes} lists for each row, on average"""
+probes  {probes:g} lists for each row, on average"""
 _TEXTS = {
     "lsh": (_LSH, _LSH_UNTIL),
     "ivf": (_IVF, _LISTS_UNTIL),
@@ -145,7 +145,7 @@ class JoinPlan:
         *,
         seed: SupportsIndex = 0,
         lists: SupportsIndex,
-        probes: SupportsIndex,
+        probes: float,
         rounds: SupportsIndex = 0,
         until_recall: float | None = None,
     ) -> JoinPlan:
@@ -174,7 +174,7 @@ class JoinPlan:
             engine.ivf_plan(
                 seed=to_natural("seed", seed),
                 lists=to_natural("lists", lists),
-                probes=to_natural("probes", probes),
+                probes=to_number(probes, "probes"),
                 rounds=to_natural("rounds", rounds),
                 until_recall=None if until_recall is None else to_float(until_recall),
             )
@@ -186,7 +186,7 @@ class JoinPlan:
         *,
         seed: SupportsIndex = 0,
         lists: SupportsIndex,
-        probes: SupportsIndex,
+        probes: float,
         until_recall: float | None = None,
     ) -> JoinPlan:
         """Rows are compared with those of the lists of an index that are nearest to them.
@@ -217,7 +217,7 @@ class JoinPlan:
             engine.partition_plan(
                 seed=to_natural("seed", seed),
                 lists=to_natural("lists", lists),
-                probes=to_natural("probes", probes),
+                probes=to_number(probes, "probes"),
                 until_recall=None if until_recall is None else to_float(until_recall),
             )
         )
