@@ -80,8 +80,8 @@ def test_other_threads_run_meanwhile():
     "call",
     [
         "lshjoin.knn_join(items=rows, k=10, num_threads=1)",
-        "lshjoin.radius_join(items=rows, radius=1.0, num_threads=1)",
-        "lshjoin.radius_join_batches(items=rows, radius=0.1, num_threads=1).read_all()",
+        "lshjoin.radius_join(items=rows, radius=6.0, num_threads=1)",
+        "lshjoin.radius_join_batches(items=rows, radius=6.0, num_threads=1).read_all()",
         "model.approxSimilarityJoin(frame, frame, 1.0, num_threads=1)",
         "model.approxNearestNeighborsJoin(frame, frame, 10, num_threads=1)",
     ],

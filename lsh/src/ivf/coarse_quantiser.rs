@@ -37,8 +37,9 @@ const MOST_LEARNT_FROM: usize = 1 << 20;
 const GROUP_LEARNT_FROM: usize = 256;
 
 /// Rounds of k-means over all lists, after those within groups: rows near the edge of a group may
-/// be nearer to a list of another.
-pub(crate) const ROUNDS_OVER_ALL: usize = 2;
+/// be nearer to a list of another. (Of 5,000,000 descriptors, rows probed 1.67 lists for a recall of 0.9
+/// after 2 rounds, 1.32 after 6, and no fewer after 10.)
+pub(crate) const ROUNDS_OVER_ALL: usize = 6;
 
 /// Lists stay in groups where rows are not compared with the lists of this share of the rows near them,
 /// at most, and of this part of those that they may miss: by so many rows and the nearest of the sample,

@@ -26,7 +26,7 @@ e4b2a6334b901579  10000 k-NN exact, cosine
 e7950f8dda23a4bd  82000 k-NN lists, two sides
 79018815402ed190  82000 k-NN lists, until recall
 af6b9e433e42c239  82000 k-NN lists in groups, a pass before the last probes
-c7f3944067a5033b  82000 k-NN lists of an index
+8d4c58a349aa63e2  82000 k-NN lists of an index
 4f9f258faeaa0839   8205 radius
 5beafbb22e2e269e   9093 radius, two sides
 62a0ec70b638c903   2517 radius, cosine

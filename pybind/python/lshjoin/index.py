@@ -585,7 +585,7 @@ class Index:
             >>> index.fixed_plan(recall=1.0)
             JoinPlan.exact()
             >>> index.fixed_plan(plan=plan)
-            JoinPlan.partitions(seed=0, lists=50, probes=2, until_recall=None)
+            JoinPlan.partitions(seed=0, lists=50, probes=1.01, until_recall=None)
         """
         k = to_k(k)
         if are_bits(self.metric):

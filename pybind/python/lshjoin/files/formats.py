@@ -43,6 +43,10 @@ FORMATS = {
 #: What pyarrow reads at once of a column: here, and where each time takes a round trip.
 _BUFFER, _REMOTE_BUFFER = 1 << 20, 16 << 20
 
+#: What is decoded at once: more than 1 MB would be new memory each time, which takes longer to get
+#: than to fill.
+_DECODED = 3 << 18
+
 
 @dataclass(frozen=True)
 class VectorFile:
@@ -69,6 +73,7 @@ class VectorFile:
                 yield packed_bits(array, name) if self.bits else array_matrix(array, name)
             return
         name = f"{self.column} of {self.path}"
+        rows = min(rows, max(_DECODED // (dim * self.dtype.itemsize), 1))
         for cells in column_pieces(self.path, self.column, first, last, rows):
             yield column_rows(pa.chunked_array([cells]), name, dim, first, bits=self.bits)
             first += len(cells)
