@@ -234,8 +234,8 @@ def report(result: dict[str, Any]) -> str:
         f"| foretold by `lshjoin plan` | {result['seconds_foretold']:.0f} s | | |",
         "",
         f"{-(-plan['queries'] // plan['chunk'])} chunks; {plan['join']['lists']:,} lists, of "
-        f"which each row probes {plan['join']['probes']:.3g} on average. The processor was at work for "
-        f"{process['cpu_seconds']:,} s in all.",
+        f"which each row probes {plan['join']['probes']:.3g} on average. The processor was at work "
+        f"for {process['cpu_seconds']:,} s in all.",
         "",
         f"Recall {result['recall']:.3f} on {result['recall_sample']:,} rows by exact search; "
         f"{join['pairs']:,} pairs in {result['pairs_bytes'] / 1e9:.2f} GB.",
