@@ -294,6 +294,17 @@ pub(crate) fn as_probes(average: f64) -> f64 {
     ((100.0 * average).ceil() / 100.0).max(1.0)
 }
 
+/// The least margin with which `rows` probe so many lists on average, of the margins of all lists that
+/// they may probe; 0 of none.
+pub(crate) fn margin_of_probes(margins: &mut [f32], rows: usize, probes: f64) -> f32 {
+    let lists = (rows as f64 * probes).round() as usize;
+    let last = lists.min(margins.len()).saturating_sub(1);
+    match margins.is_empty() {
+        true => 0.0,
+        false => *margins.select_nth_unstable_by(last, f32::total_cmp).1,
+    }
+}
+
 fn check_lists(lists: usize, probes: f64, until: Option<f64>) -> Result<()> {
     if !(1..=MOST_LISTS).contains(&lists) {
         return Err(Error::parameter("lists", "1 to 1048576", lists));

@@ -15,6 +15,13 @@ pub(crate) fn gaussian(rng: &mut ChaCha8Rng) -> f64 {
     radius * libm::cos(std::f64::consts::TAU * uniform(rng))
 }
 
+/// So many standard normal values of one seed, for tests.
+#[cfg(test)]
+pub(crate) fn gaussians(count: usize, seed: u64) -> Vec<f32> {
+    let mut rng = rand_chacha::rand_core::SeedableRng::seed_from_u64(seed);
+    (0..count).map(|_| gaussian(&mut rng) as f32).collect()
+}
+
 /// Standard Cauchy, by inversion.
 pub(crate) fn cauchy(rng: &mut ChaCha8Rng) -> f64 {
     libm::tan(std::f64::consts::PI * (uniform(rng) - 0.5))

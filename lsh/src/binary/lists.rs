@@ -5,8 +5,8 @@ use rayon::prelude::*;
 
 use crate::{
     base::{
-        ROW_NUMBERS, context::Context, counting_sort::sort_by_row, error::Result, report::Estimate,
-        sampling::seeded_sample,
+        ROW_NUMBERS, context::Context, counting_sort::sort_by_row, error::Result,
+        plan::margin_of_probes, report::Estimate, sampling::seeded_sample,
     },
     binary::{
         centroids::{CENTROIDS, assign, by_list, learn},
@@ -145,12 +145,7 @@ impl<'a> InvertedLists<'a> {
             self.ctx.check()?;
             excesses.extend((0..self.len()).map(|list| self.excess(row, list)));
         }
-        let lists = (some.len() as f64 * probes).round() as usize;
-        let last = lists.min(most).saturating_sub(1);
-        let distance = match excesses.is_empty() {
-            true => 0.0,
-            false => *excesses.select_nth_unstable_by(last, f32::total_cmp).1,
-        };
+        let distance = margin_of_probes(&mut excesses, some.len(), probes);
         self.margin(distance, None, &some)
     }
 

@@ -446,19 +446,15 @@ fn itself_first(list: u32, mut near: Vec<u32>) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use lshjoin_kernels::Rows;
-    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
     use super::*;
-    use crate::base::{metric::Metric, random::gaussian};
+    use crate::base::{metric::Metric, random::gaussians};
 
     #[test]
     fn rows_of_many_lists_find_their_own_in_groups_near_them() -> Result<()> {
         const DIM: usize = 8;
         let ctx = Context::new()?;
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let values: Vec<f32> = (0..16_000 * DIM)
-            .map(|_| gaussian(&mut rng) as f32)
-            .collect();
+        let values = gaussians(16_000 * DIM, 1);
         let side = Vectors::new("rows", Rows::new(&values, DIM)?, Metric::Euclidean, &ctx)?;
         let lists = 8000;
         let quantiser = CoarseQuantiser::of_side(&side, lists, None, 5, &ctx)?;
@@ -501,10 +497,7 @@ mod tests {
     fn groups_may_hide_a_part_of_what_may_be_missed() -> Result<()> {
         const DIM: usize = 64;
         let ctx = Context::new()?;
-        let mut rng = ChaCha8Rng::seed_from_u64(3);
-        let values: Vec<f32> = (0..12_000 * DIM)
-            .map(|_| gaussian(&mut rng) as f32)
-            .collect();
+        let values = gaussians(12_000 * DIM, 3);
         let side = Vectors::new("rows", Rows::new(&values, DIM)?, Metric::Euclidean, &ctx)?;
         for (recall, in_groups) in [(0.5, true), (0.999, false)] {
             let quantiser = CoarseQuantiser::of_side(&side, 6000, Some(recall), 5, &ctx)?;
@@ -521,8 +514,7 @@ mod tests {
     #[test]
     fn lists_out_of_reach_are_infinitely_far() -> Result<()> {
         let ctx = Context::new()?;
-        let mut rng = ChaCha8Rng::seed_from_u64(2);
-        let values: Vec<f32> = (0..16_000 * 4).map(|_| gaussian(&mut rng) as f32).collect();
+        let values = gaussians(16_000 * 4, 2);
         let side = Vectors::new("rows", Rows::new(&values, 4)?, Metric::Euclidean, &ctx)?;
         let quantiser = CoarseQuantiser::of_side(&side, 8000, None, 5, &ctx)?;
         let far = |_: usize, of: &CentroidDistances| {

@@ -4,7 +4,12 @@
 use lshjoin_kernels::{Scalar, memory};
 
 use crate::{
-    base::{context::Context, error::Result, plan::as_probes, report::Estimate},
+    base::{
+        context::Context,
+        error::Result,
+        plan::{as_probes, margin_of_probes},
+        report::Estimate,
+    },
     ivf::{
         coarse_quantiser::CoarseQuantiser,
         list_distances::{CentroidDistances, Margins},
@@ -217,12 +222,7 @@ pub(crate) fn margin_of<T: Scalar>(
     let margins = quantiser.each_row_of(side, &rows, |_, distances| distances.margins(), ctx)?;
     let margins = margins.into_iter().flatten().map(|(_, margin)| margin);
     let mut margins = memory::collect(margins, "margins")?;
-    let lists = (rows.len() as f64 * probes).round() as usize;
-    let position = lists.min(margins.len()).saturating_sub(1);
-    Ok(match margins.is_empty() {
-        true => 0.0,
-        false => *margins.select_nth_unstable_by(position, f32::total_cmp).1,
-    })
+    Ok(margin_of_probes(&mut margins, rows.len(), probes))
 }
 
 /// How many lists rows probe with a margin, on average, by a sample: with so many, [`margin_of`] is no
@@ -322,11 +322,10 @@ pub(crate) fn probe_stats<T: Scalar, const N: usize>(
 #[cfg(test)]
 mod tests {
     use lshjoin_kernels::Rows;
-    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
     use super::*;
     use crate::{
-        base::{metric::Metric, random::gaussian},
+        base::{metric::Metric, random::gaussians},
         pairs::top_k_lists::warm_start_rows,
     };
 
@@ -334,9 +333,7 @@ mod tests {
     fn as_many_probes_as_a_margin_has_give_no_less_and_hardly_more() -> Result<()> {
         const DIM: usize = 8;
         let ctx = Context::new()?;
-        let mut rng = ChaCha8Rng::seed_from_u64(2);
-        let values = (0..4000 * DIM).map(|_| gaussian(&mut rng) as f32);
-        let values: Vec<f32> = values.collect();
+        let values = gaussians(4000 * DIM, 2);
         let side = Vectors::new("rows", Rows::new(&values, DIM)?, Metric::Euclidean, &ctx)?;
         let quantiser = CoarseQuantiser::of_side(&side, 40, None, 0, &ctx)?;
         for margin in [0.0, 0.1, 0.5, 2.0, 50.0] {
@@ -354,9 +351,7 @@ mod tests {
     fn a_pass_is_tried_where_it_saves_more_pairs_than_it_takes() -> Result<()> {
         const DIM: usize = 8;
         let ctx = Context::new()?;
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let values = (0..16_000 * DIM).map(|_| gaussian(&mut rng) as f32);
-        let values: Vec<f32> = values.collect();
+        let values = gaussians(16_000 * DIM, 1);
         let side = Vectors::new("rows", Rows::new(&values, DIM)?, Metric::Euclidean, &ctx)?;
         let sides = (None, &side);
         // Lists of 1000 rows: to probe one more costs as much as some hundred candidates of a pass.

@@ -343,22 +343,15 @@ impl ProbeLists {
 mod tests {
     use std::collections::BTreeSet;
 
-    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-
     use lshjoin_kernels::Rows;
 
     use super::*;
     use crate::{
         base::metric::Metric,
-        base::random::gaussian,
+        base::random::gaussians,
         ivf::list_distances::CentroidDistances,
         ivf::margins::{margin_of, probe_stats},
     };
-
-    fn gaussians(count: usize, seed: u64) -> Vec<f32> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        (0..count).map(|_| gaussian(&mut rng) as f32).collect()
-    }
 
     #[test]
     fn rows_probe_the_lists_within_their_margin_once_each() {

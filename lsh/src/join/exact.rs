@@ -253,7 +253,10 @@ mod tests {
     use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
     use super::*;
-    use crate::{base::random::gaussian, pairs::top_k_join::all_pairs};
+    use crate::{
+        base::random::{gaussian, gaussians},
+        pairs::top_k_join::all_pairs,
+    };
 
     const DIM: usize = 130;
 
@@ -310,8 +313,7 @@ mod tests {
 
     #[test]
     fn rows_without_leading_axes_are_compared_at_once() {
-        let mut rng = ChaCha8Rng::seed_from_u64(8);
-        let values: Vec<f32> = (0..5000 * DIM).map(|_| gaussian(&mut rng) as f32).collect();
+        let values = gaussians(5000 * DIM, 8);
         let ctx = Context::on(Isa::SCALAR);
         let rows = Rows::new(&values, DIM).unwrap();
         let mut right = Vectors::new("items", rows, Metric::Euclidean, &ctx).unwrap();

@@ -93,17 +93,13 @@ mod tests {
     use rayon::ThreadPoolBuilder;
 
     use super::*;
+    use crate::base::random::gaussians;
 
     const DIM: usize = 40;
     const LATENT: usize = 5;
 
     fn context() -> Context {
         Context::new().unwrap()
-    }
-
-    fn gaussians(count: usize, seed: u64) -> Vec<f32> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        (0..count).map(|_| gaussian(&mut rng) as f32).collect()
     }
 
     /// Rows 3 + Σ zⱼ bⱼ of `LATENT` random bⱼ, and noise a hundredth as large.

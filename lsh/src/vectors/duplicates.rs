@@ -167,11 +167,10 @@ fn compare<'a, T: Scalar>(left: &'a [T], right: &'a [T]) -> Ordering {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
     use super::*;
     use crate::{
-        IvfPlan, JoinPlan, LshPlan, base::metric::Metric, base::random::gaussian,
+        IvfPlan, JoinPlan, LshPlan, base::metric::Metric, base::random::gaussians,
         join::knn::by_plan, pairs::results::Neighbors,
     };
 
@@ -244,8 +243,7 @@ mod tests {
     #[test]
     fn plans_are_followed_by_the_rows_that_take_part() {
         const DIM: usize = 8;
-        let mut rng = ChaCha8Rng::seed_from_u64(3);
-        let mut values: Vec<f32> = (0..4400 * DIM).map(|_| gaussian(&mut rng) as f32).collect();
+        let mut values = gaussians(4400 * DIM, 3);
         // Many copies of three rows, first and last.
         for row in (0..40).chain(4200..4400) {
             let original = (row % 3 + 100) * DIM;
