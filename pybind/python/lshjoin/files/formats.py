@@ -43,8 +43,8 @@ FORMATS = {
 #: What pyarrow reads at once of a column: here, and where each time takes a round trip.
 _BUFFER, _REMOTE_BUFFER = 1 << 20, 16 << 20
 
-#: What is decoded at once: more than 1 MB would be new memory each time, which takes longer to get
-#: than to fill.
+#: What is decoded at once: blocks of 1 MB go back to the system when the command line frees them,
+#: and new memory each time takes longer to get than to fill.
 _DECODED = 3 << 18
 
 
