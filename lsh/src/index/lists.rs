@@ -12,7 +12,7 @@ use crate::{
     ivf::{
         coarse_quantiser::CoarseQuantiser,
         list_offsets::ListOffsets,
-        margins::{Reach, margin_of},
+        margins::margin_of,
         probes::{Probes, RightLists},
         warm_start::WarmStart,
     },
@@ -134,15 +134,14 @@ impl SegmentLists {
     ///
     /// # Errors
     /// When the run is cancelled.
-    pub(crate) fn reach(
+    pub(crate) fn margin_of(
         &self,
         items: &Vectors<'_, f32>,
         probes: f64,
         ctx: &Context,
-    ) -> Result<Reach> {
+    ) -> Result<f32> {
         let find = || margin_of(&self.quantiser, items, probes, ctx);
-        let margin = self.get_or_compute(probes.to_bits(), |cache| &mut cache.margins, find)?;
-        Ok(Reach::without_pass(margin))
+        self.get_or_compute(probes.to_bits(), |cache| &mut cache.margins, find)
     }
 
     /// The margin that `find` finds for this k and recall, or found before.
@@ -158,7 +157,7 @@ impl SegmentLists {
         self.get_or_compute((k, recall.to_bits()), |cache| &mut cache.reaches, find)
     }
 
-    /// Which items probe each list, for joins of the items with themselves.
+    /// Which items probe each list up to a margin, for joins of the items with themselves.
     ///
     /// # Errors
     /// When the run is cancelled, or there is no memory.
@@ -166,17 +165,18 @@ impl SegmentLists {
         &self,
         items: &Vectors<'_, f32>,
         k: usize,
-        reach: Reach,
+        margin: f32,
         ctx: &Context,
     ) -> Result<OfItems> {
         let find = || {
             ctx.begin_stage("lists");
             let warm_start = self.warm_start(true, k)?;
             let right = RightLists::of_items(items, &self.starts, |_| true)?;
-            let probes = Probes::of_items(&self.quantiser, &warm_start, items, &right, reach, ctx)?;
+            let probes =
+                Probes::of_items(&self.quantiser, &warm_start, items, &right, margin, ctx)?;
             Ok((Arc::new(right), Arc::new(probes)))
         };
-        let of = (k, reach.margin.to_bits(), items.apart().is_some());
+        let of = (k, margin.to_bits(), items.apart().is_some());
         self.get_last_or_compute(of, |cache| &mut cache.probes, find)
     }
 }

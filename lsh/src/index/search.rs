@@ -23,7 +23,7 @@ use crate::{
     ivf::{
         coarse_quantiser::CoarseQuantiser,
         list_offsets::ListOffsets,
-        margins::{Reach, probe_stats, recall_curve},
+        margins::{probe_stats, recall_curve},
         probe_lists::ProbeLists,
         warm_start::WarmStart,
     },
@@ -93,26 +93,25 @@ impl Index {
         Search::new(self, &augmented, k, plan, ctx)?.items(ctx)
     }
 
-    /// How far these queries probe; `None` where comparing all pairs is quicker.
-    fn reach_of_queries(
+    /// The margin with which these queries probe; `None` where comparing all pairs is quicker.
+    fn margin_of_queries(
         &self,
         (left, right): (&Vectors<'_, f32>, &Vectors<'_, f32>),
         k: usize,
         plan: PartitionPlan,
         lists: &SegmentLists,
         ctx: &Context,
-    ) -> Result<Option<Reach>> {
+    ) -> Result<Option<f32>> {
         let Some(recall) = plan.until_recall else {
-            return Ok(Some(lists.reach(right, plan.probes, ctx)?));
+            return Ok(Some(lists.margin_of(right, plan.probes, ctx)?));
         };
-        let margin = match left.len() < FEW_QUERIES {
-            false => self.margin_for((Some(left), right), None, k, recall, lists, ctx)?,
+        match left.len() < FEW_QUERIES {
+            false => self.margin_for((Some(left), right), None, k, recall, lists, ctx),
             // Few say little of what they need, and it would take longer than to answer them. What is
             // kept of it knows no keys.
-            true if self.apart.is_some() => self.margin_for_items(k, recall, lists, ctx)?,
-            true => lists.margin_for(k, recall, || self.margin_for_items(k, recall, lists, ctx))?,
-        };
-        Ok(margin.map(Reach::without_pass))
+            true if self.apart.is_some() => self.margin_for_items(k, recall, lists, ctx),
+            true => lists.margin_for(k, recall, || self.margin_for_items(k, recall, lists, ctx)),
+        }
     }
 
     /// The margin with which items, asked as queries, find their neighbours.
@@ -260,8 +259,8 @@ struct Search<'a> {
     items: Vectors<'a, f32>,
     k: usize,
     lists: Option<Arc<SegmentLists>>,
-    /// How far queries probe; `None` where all pairs are compared.
-    reach: Option<Reach>,
+    /// The margin with which queries probe; `None` where all pairs are compared.
+    margin: Option<f32>,
 }
 
 impl<'a> Search<'a> {
@@ -285,9 +284,9 @@ impl<'a> Search<'a> {
             None => items.prepare_other("queries", queries, ctx)?,
         };
         let queries = index.asked(queries)?;
-        let reach = match (plan, &lists) {
+        let margin = match (plan, &lists) {
             (Some(plan), Some(lists)) => {
-                index.reach_of_queries((&queries, &items), k, plan, lists, ctx)?
+                index.margin_of_queries((&queries, &items), k, plan, lists, ctx)?
             }
             _ => None,
         };
@@ -297,24 +296,24 @@ impl<'a> Search<'a> {
             items,
             k,
             lists,
-            reach,
+            margin,
         })
     }
 
     /// The `k` nearest of the items by list, by row.
     fn items(&mut self, ctx: &Context) -> Result<Neighbors<f32>> {
         let k = self.k;
-        match (&self.lists, self.reach) {
+        match (&self.lists, self.margin) {
             (None, _) => all_pairs(Some(&self.queries), &self.items, k, ctx),
             (Some(lists), None) => exactly((&mut self.queries, &self.items), lists, k, ctx),
-            (Some(lists), Some(reach)) => {
+            (Some(lists), Some(margin)) => {
                 let warm_start = lists.warm_start(false, k)?;
                 let items = (&self.items, &lists.starts);
                 probe(
                     &lists.quantiser,
                     (&mut self.queries, items),
                     k,
-                    (warm_start, reach),
+                    (warm_start, margin),
                     ctx,
                 )
             }
@@ -329,7 +328,7 @@ impl<'a> Search<'a> {
         added: &'a Added<f32>,
         ctx: &Context,
     ) -> Result<Option<(Neighbors<f32>, &'a [i64])>> {
-        let (Some(lists), Some(reach)) = (&self.lists, self.reach) else {
+        let (Some(lists), Some(margin)) = (&self.lists, self.margin) else {
             return Ok(None);
         };
         if self.segment.metric == Metric::InnerProduct || are_most(self.k, added.len()) {
@@ -344,7 +343,7 @@ impl<'a> Search<'a> {
         let wanted = warm_start_rows(self.k, starts.rows(), false) as f64 / starts.rows() as f64;
         let warm_start = WarmStart::of_lists(&lists.quantiser, starts, false, wanted);
         let sides = (&mut self.queries, (&items, starts));
-        let how = (Arc::new(warm_start), reach);
+        let how = (Arc::new(warm_start), margin);
         let found = probe(&lists.quantiser, sides, self.k, how, ctx)?;
         Ok(Some((found, added.ids())))
     }
@@ -355,13 +354,13 @@ fn probe(
     quantiser: &CoarseQuantiser,
     (queries, (items, starts)): (&mut Vectors<'_, f32>, (&Vectors<'_, f32>, &ListOffsets)),
     k: usize,
-    (warm_start, reach): (Arc<WarmStart>, Reach),
+    (warm_start, margin): (Arc<WarmStart>, f32),
     ctx: &Context,
 ) -> Result<Neighbors<f32>> {
     ctx.begin_stage("lists");
     let items_by_list = (items, starts);
     let probe_lists =
-        ProbeLists::of_queries(quantiser, warm_start, queries, items_by_list, reach, ctx)?;
+        ProbeLists::of_queries(quantiser, warm_start, queries, items_by_list, margin, ctx)?;
     by_lists(queries, items, k, None, probe_lists, ctx)
 }
 
@@ -382,7 +381,7 @@ pub(crate) fn by_lists(
         join = join.of_chunk(first);
     }
     ctx.reached_unknown();
-    join.probe(&probe_lists, None)?;
+    join.probe(&probe_lists)?;
     drop(probe_lists);
     join.complete()?;
     join.lists.finish(k, (left, right), ctx)

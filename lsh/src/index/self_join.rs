@@ -132,8 +132,8 @@ impl Index {
                 without_itself(found, chunk.start)
             }
             (Some(lists), Some(plan)) => {
-                let reach = lists.reach(&right, plan.probes, ctx)?;
-                let of_items = lists.probes(&right, k, reach, ctx)?;
+                let margin = lists.margin_of(&right, plan.probes, ctx)?;
+                let of_items = lists.probes(&right, k, margin, ctx)?;
                 let warm_start = lists.warm_start(true, k)?;
                 let probe_lists =
                     ProbeLists::of_chunk(warm_start, &lists.starts, of_items, chunk.clone());

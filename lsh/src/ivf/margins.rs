@@ -76,6 +76,8 @@ pub(crate) struct Reach {
     /// One with which they find so many that a neighbour pass probably finds the others, where that
     /// is worth a try.
     pub(crate) before_pass: Option<f32>,
+    /// How many lists they probe with the margin before a pass, or else all in all, on average.
+    pub(crate) lists: f64,
     /// One with which they find half of those that they miss with `margin`, should these be more than was
     /// reckoned.
     pub(crate) wider: f32,
@@ -102,12 +104,18 @@ const SAVED_BY_TWICE: f64 = 0.29 * 1.7;
 
 impl Reach {
     /// As far as this, whatever is found.
-    pub(crate) const fn without_pass(margin: f32) -> Self {
+    pub(crate) const fn without_pass(margin: f32, lists: f64) -> Self {
         Self {
             margin,
             before_pass: None,
+            lists,
             wider: margin,
         }
+    }
+
+    /// The margin before a pass, if one is tried.
+    pub(crate) fn first(&self) -> f32 {
+        self.before_pass.unwrap_or(self.margin)
     }
 }
 
@@ -158,14 +166,15 @@ impl ReachStudy {
             && recall >= PASS_FROM.0
             && k >= PASS_FROM.1
             && saved > PROBES_OF_CANDIDATE * candidates;
-        let unsure = match has_pass {
-            true => stats_before.share - likely_before.share,
-            false => stats.share - likely.share,
+        let (first, likely) = match has_pass {
+            true => (stats_before, likely_before),
+            false => (stats, likely),
         };
-        let saved = SAVED_BY_TWICE * unsure * probing.len() as f64;
+        let saved = SAVED_BY_TWICE * (first.share - likely.share) * probing.len() as f64;
         let reach = Reach {
             margin,
             before_pass: has_pass.then_some(before_pass),
+            lists: first.lists,
             wider: curve.threshold_for(0.5 + 0.5 * recall),
         };
         Ok(Self {

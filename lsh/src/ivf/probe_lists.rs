@@ -15,7 +15,7 @@ use crate::{
         coarse_quantiser::CoarseQuantiser,
         list_offsets::ListOffsets,
         margins::Reach,
-        probes::{Probes, RightLists, assign, assign_probing},
+        probes::{PROBE_BYTES, Parts, Probes, RightLists, assign, assign_probing},
         warm_start::WarmStart,
     },
     vectors::Vectors,
@@ -27,7 +27,9 @@ pub(crate) struct ProbeLists {
     /// `None` in a self-join of the right side.
     left: Option<ListOffsets>,
     right: Arc<RightLists>,
-    probes: Arc<Probes>,
+    /// What left rows probe first; `None` where it is found batch by batch.
+    probes: Option<Arc<Probes>>,
+    batches: usize,
     /// Where the left rows are a chunk of the right ones: which rows, and where their lists start.
     chunk: Option<(Range<usize>, ListOffsets)>,
 }
@@ -37,6 +39,18 @@ pub(crate) struct Step<'a> {
     pub(crate) left: Cow<'a, [u32]>,
     pub(crate) right: Cow<'a, [u32]>,
     pub(crate) blocks: Vec<Ranges>,
+}
+
+/// Probes are held of so many rows at a time that they take at most this share of what the left rows
+/// take, or so many bytes.
+const SHARE: usize = 8;
+const AT_LEAST: usize = 128 << 20;
+
+/// In how many batches of rows probes are found, if rows probe so many lists on average.
+fn batches<T: Scalar>(left: &Vectors<'_, T>, lists: f64) -> usize {
+    let rows = left.len() * left.rows.dim() * size_of::<T>();
+    let all = lists * (left.len() * PROBE_BYTES) as f64;
+    (all / (rows / SHARE).max(AT_LEAST) as f64).ceil().max(1.0) as usize
 }
 
 /// Positions of left and of right rows.
@@ -55,8 +69,8 @@ fn within(rows: &[u32], positions: Range<usize>, chunk: &Range<usize>) -> Range<
 }
 
 impl ProbeLists {
-    /// Gives both sides' rows internal ids by list, and lets the left ones probe as far as they
-    /// have to after the warm start.
+    /// Gives both sides' rows internal ids by list, and finds what the left ones probe first, after the
+    /// warm start, if that can be held for all of them.
     ///
     /// # Errors
     /// When the run is cancelled.
@@ -68,14 +82,23 @@ impl ProbeLists {
         reach: Reach,
         ctx: &Context,
     ) -> Result<Self> {
+        let batches = batches(left.as_deref().unwrap_or(right), reach.lists);
+        let assign_left = |side: &mut Vectors<'_, T>| -> Result<_> {
+            if batches > 1 {
+                return Ok((assign(quantiser, side, ctx)?, None));
+            }
+            let (starts, probes) =
+                assign_probing(quantiser, side, &warm_start, reach.first(), ctx)?;
+            Ok((starts, Some(Arc::new(probes))))
+        };
         let (left, right, probes) = match left {
             None => {
-                let (right, probes) = assign_probing(quantiser, right, &warm_start, reach, ctx)?;
+                let (right, probes) = assign_left(right)?;
                 (None, right, probes)
             }
             Some(left) => {
                 let right = assign(quantiser, right, ctx)?;
-                let (left, probes) = assign_probing(quantiser, left, &warm_start, reach, ctx)?;
+                let (left, probes) = assign_left(left)?;
                 (Some(left), right, probes)
             }
         };
@@ -83,7 +106,8 @@ impl ProbeLists {
             warm_start: warm_start.into(),
             left,
             right: RightLists::of_all(right)?.into(),
-            probes: probes.into(),
+            probes,
+            batches,
             chunk: None,
         })
     }
@@ -98,10 +122,10 @@ impl ProbeLists {
         warm_start: Arc<WarmStart>,
         queries: &mut Vectors<'_, T>,
         (items, starts): (&Vectors<'_, T>, &ListOffsets),
-        reach: Reach,
+        margin: f32,
         ctx: &Context,
     ) -> Result<Self> {
-        let (left, probes) = assign_probing(quantiser, queries, &warm_start, reach, ctx)?;
+        let (left, probes) = assign_probing(quantiser, queries, &warm_start, margin, ctx)?;
         let mut wanted = probes.probed();
         for list in (0..left.len() as u32).filter(|&list| !left.of(list).is_empty()) {
             let near = warm_start.from(list).iter();
@@ -112,7 +136,8 @@ impl ProbeLists {
             warm_start,
             left: Some(left),
             right: right.into(),
-            probes: probes.into(),
+            probes: Some(probes.into()),
+            batches: 1,
             chunk: None,
         })
     }
@@ -149,52 +174,53 @@ impl ProbeLists {
             warm_start,
             left: Some(starts.slice(&chunk)),
             right,
-            probes,
+            probes: Some(probes),
+            batches: 1,
             chunk: Some((chunk, starts.clone())),
         }
     }
 
-    /// The same left rows, all of them, as far as they probe beyond this up to a wider margin; without a
-    /// warm start of their own.
+    /// The left rows, in batches of which all probes can be held.
+    pub(crate) fn batches(&self) -> impl Iterator<Item = Range<u32>> {
+        let rows = self.left.as_ref().unwrap_or(&self.right.positions).rows();
+        let start = move |batch: usize| (batch * rows / self.batches) as u32;
+        (0..self.batches).map(move |batch| start(batch)..start(batch + 1))
+    }
+
+    /// What the left rows of a batch probe.
     ///
     /// # Errors
     /// When the run is cancelled, or there is no memory.
-    pub(crate) fn further<T: Scalar>(
+    pub(crate) fn probes_of<T: Scalar>(
         &self,
+        batch: Range<u32>,
         quantiser: &CoarseQuantiser,
         left: &Vectors<'_, T>,
-        margin: f32,
+        parts: Parts,
         ctx: &Context,
-    ) -> Result<Self> {
-        let probes = &self.probes;
-        let probes = probes.further(quantiser, &self.warm_start, left, margin, ctx)?;
-        Ok(Self {
-            warm_start: self.warm_start.clone(),
-            left: self.left.clone(),
-            right: self.right.clone(),
-            probes: probes.into(),
-            chunk: None,
-        })
+    ) -> Result<Probes> {
+        let rows = memory::collect(batch, ROW_NUMBERS)?;
+        Probes::of_rows(quantiser, (&self.warm_start, parts), left, &rows, ctx)
     }
 
-    /// How many parts there are after the warm start.
-    pub(crate) fn parts(&self) -> usize {
-        self.probes.parts.margins.len()
+    /// What left rows probe first; `None` where it is found batch by batch.
+    pub(crate) fn probes(&self) -> Option<&Probes> {
+        self.probes.as_deref()
     }
 
-    /// What is compared in a part; the most promising comes first.
+    /// What is compared in a part of these probes; the most promising comes first.
     ///
     /// # Errors
     /// When there is no memory.
-    pub(crate) fn part(&self, part: usize) -> Result<Vec<Step<'_>>> {
+    pub(crate) fn part<'a>(&'a self, probes: &'a Probes, part: usize) -> Result<Vec<Step<'a>>> {
         match &self.chunk {
-            Some((chunk, _)) => self.part_of_chunk(part, chunk),
+            Some((chunk, _)) => self.part_of_chunk(probes, part, chunk),
             None => {
                 let lists = 0..self.right.positions.len() as u32;
                 let blocks =
-                    lists.map(|list| (self.probes.of(part, list), self.right.positions.of(list)));
+                    lists.map(|list| (probes.of(part, list), self.right.positions.of(list)));
                 Ok(vec![Step {
-                    left: self.probes.rows.as_slice().into(),
+                    left: probes.rows.as_slice().into(),
                     right: self.right.order.as_slice().into(),
                     blocks: blocks.filter(has_pairs).collect(),
                 }])
@@ -204,8 +230,13 @@ impl ProbeLists {
 
     /// What is compared for the rows of a chunk: those that probe a list with its rows, and its own
     /// with the rows elsewhere that probe their list.
-    fn part_of_chunk(&self, part: usize, chunk: &Range<usize>) -> Result<Vec<Step<'_>>> {
-        let Self { right, probes, .. } = self;
+    fn part_of_chunk<'a>(
+        &'a self,
+        probes: &'a Probes,
+        part: usize,
+        chunk: &Range<usize>,
+    ) -> Result<Vec<Step<'a>>> {
+        let right = &self.right;
         let first = chunk.start as u32;
         let local = |rows: &[u32]| {
             let rows = rows.iter().map(|row| row - first);
@@ -362,18 +393,21 @@ mod tests {
             let rows = Rows::new(values, DIM).unwrap();
             Vectors::new("rows", rows, Metric::Euclidean, &ctx).unwrap()
         };
-        for (two_sided, warm_start) in [(false, 10), (false, 100), (true, 10), (true, 100)] {
+        // So many lists a row that they are found in batches of a few rows.
+        let many = 1e6;
+        for (two_sided, warm_start, lists) in [
+            (false, 10, 1.0),
+            (false, 100, many),
+            (true, 10, many),
+            (true, 100, 1.0),
+        ] {
             let (mut left, mut right) = (two_sided.then(|| side(&queries)), side(&items));
             let probing = side(if two_sided { &queries } else { &items });
             let quantiser = CoarseQuantiser::of_side(&right, 20, None, 3, &ctx).unwrap();
             let warm_start =
                 WarmStart::new(&quantiser, &right, !two_sided, warm_start, &ctx).unwrap();
             let margin = margin_of(&quantiser, &probing, 4.0, &ctx).unwrap();
-            let reach = Reach {
-                margin: 0.8 * margin,
-                before_pass: two_sided.then_some(0.7 * margin),
-                wider: margin,
-            };
+            let reach = Reach::without_pass(0.8 * margin, lists);
             let all: Vec<u32> = (0..probing.rows.len() as u32).collect();
             let of_row = |_: usize, of: &CentroidDistances| Ok((of.nearest(), of.margins()?));
             let margins = quantiser.each_row_of(&probing, &all, of_row, &ctx).unwrap();
@@ -393,15 +427,27 @@ mod tests {
             let warm_start = &probe_lists.warm_start;
             let left = left.as_ref().unwrap_or(&right);
 
-            let further = probe_lists.further(&quantiser, left, reach.wider, &ctx);
-            let further = further.unwrap();
+            assert_eq!(probe_lists.probes().is_none(), lists == many);
+            assert!(lists < many || probe_lists.batches().count() > 10);
+            let in_batches = |parts: &Parts| -> Vec<Probes> {
+                let batches = probe_lists.batches().map(|batch| {
+                    probe_lists.probes_of(batch, &quantiser, left, parts.clone(), &ctx)
+                });
+                batches.collect::<Result<_>>().unwrap()
+            };
+            let batches = match probe_lists.probes() {
+                Some(_) => Vec::new(),
+                None => in_batches(&Parts::up_to(reach.margin)),
+            };
+            let further = in_batches(&Parts::between(reach.margin, margin));
             let mut found = BTreeSet::new();
-            let of_parts = |lists: &ProbeLists| lists.probes.parts.margins.clone();
-            let parts = of_parts(&probe_lists).into_iter().enumerate();
-            let parts = parts.map(|(part, margin)| (&probe_lists, part, margin));
-            assert_eq!(of_parts(&further), [margin]);
-            for (lists, part, margin) in parts.chain([(&further, 0, margin)]) {
-                let steps = lists.part(part).unwrap();
+            let probes = probe_lists.probes().into_iter();
+            let probes = probes.chain(&batches).chain(&further);
+            let parts =
+                probes.flat_map(|probes| (0..probes.parts()).map(move |part| (probes, part)));
+            for (probes, part) in parts {
+                let margin = probes.margin(part);
+                let steps = probe_lists.part(probes, part).unwrap();
                 assert_eq!(steps.len(), 1);
                 for (of_left, of_right) in steps[0].blocks.clone() {
                     let positions = &probe_lists.right.positions;

@@ -12,14 +12,15 @@ use crate::{
     base::{ROW_NUMBERS, context::Context, error::Result, plan::MOST_LISTS},
     ivf::{
         coarse_quantiser::CoarseQuantiser, list_distances::CentroidDistances,
-        list_offsets::ListOffsets, margins::Reach, warm_start::WarmStart,
+        list_offsets::ListOffsets, warm_start::WarmStart,
     },
     vectors::Vectors,
 };
 
 /// Lists are probed in parts, up to some margins: all rows are compared with what is more promising
 /// first, so that most pairs of later parts fail the filter on codes.
-pub(super) struct Parts {
+#[derive(Clone)]
+pub(crate) struct Parts {
     /// Lists are probed if they are further than this,
     above: f32,
     /// and no further than the last of these, rising.
@@ -27,18 +28,19 @@ pub(super) struct Parts {
 }
 
 /// How many parts there are at most.
-const MOST_PARTS: usize = 3;
+const MOST_PARTS: usize = 2;
 
 impl Parts {
-    /// Halfway to where a neighbour pass is tried, if it is, or else to the end; then all of that;
-    /// then the rest.
-    pub(super) fn of(reach: Reach) -> Self {
-        let first = reach.before_pass.unwrap_or(reach.margin);
-        let mut margins = vec![0.5 * first, first];
-        if reach.before_pass.is_some() {
-            margins.push(reach.margin);
-        }
+    /// Halfway, then the rest.
+    pub(crate) fn up_to(margin: f32) -> Self {
         let above = f32::NEG_INFINITY;
+        let margins = vec![0.5 * margin, margin];
+        Self { above, margins }
+    }
+
+    /// What is further than some margin and no further than another, at once.
+    pub(crate) fn between(above: f32, margin: f32) -> Self {
+        let margins = vec![margin];
         Self { above, margins }
     }
 
@@ -67,7 +69,7 @@ pub(crate) struct RightLists {
 
 /// The rows that probe each list, by part and list, as internal ids.
 pub(crate) struct Probes {
-    pub(super) parts: Parts,
+    parts: Parts,
     lists: usize,
     starts: ListOffsets,
     pub(super) rows: Vec<u32>,
@@ -145,10 +147,10 @@ pub(super) fn assign_probing<T: Scalar>(
     quantiser: &CoarseQuantiser,
     side: &mut Vectors<'_, T>,
     warm_start: &WarmStart,
-    reach: Reach,
+    margin: f32,
     ctx: &Context,
 ) -> Result<(ListOffsets, Probes)> {
-    let parts = Parts::of(reach);
+    let parts = Parts::up_to(margin);
     let rows = memory::collect(0..side.len() as u32, ROW_NUMBERS)?;
     let tasks = probing(quantiser, side, &rows, (warm_start, &parts), ctx)?;
     let mut lists = memory::zeroed(rows.len(), ROW_NUMBERS)?;
@@ -207,6 +209,22 @@ impl Probes {
         })
     }
 
+    /// Of these rows, rising internal ids, of a side that is by list already.
+    ///
+    /// # Errors
+    /// When the run is cancelled, or there is no memory.
+    pub(super) fn of_rows<T: Scalar>(
+        quantiser: &CoarseQuantiser,
+        (warm_start, parts): (&WarmStart, Parts),
+        side: &Vectors<'_, T>,
+        rows: &[u32],
+        ctx: &Context,
+    ) -> Result<Self> {
+        let tasks = probing(quantiser, side, rows, (warm_start, &parts), ctx)?;
+        let ids = rows.iter().copied().zip(0..rows.len() as u32);
+        Self::new(parts, &tasks, ids, quantiser.len())
+    }
+
     /// Of the rows of a side that is by list already and probes its own lists.
     ///
     /// # Errors
@@ -216,36 +234,22 @@ impl Probes {
         warm_start: &WarmStart,
         side: &Vectors<'_, T>,
         lists: &RightLists,
-        reach: Reach,
-        ctx: &Context,
-    ) -> Result<Self> {
-        let parts = Parts::of(reach);
-        let tasks = probing(quantiser, side, &lists.order, (warm_start, &parts), ctx)?;
-        let ids = lists.order.iter().copied();
-        let ids = ids.zip(0..lists.order.len() as u32);
-        Self::new(parts, &tasks, ids, quantiser.len())
-    }
-
-    /// What the rows of a side that is by list already probe beyond these, up to a wider margin.
-    ///
-    /// # Errors
-    /// When the run is cancelled, or there is no memory.
-    pub(super) fn further<T: Scalar>(
-        &self,
-        quantiser: &CoarseQuantiser,
-        warm_start: &WarmStart,
-        side: &Vectors<'_, T>,
         margin: f32,
         ctx: &Context,
     ) -> Result<Self> {
-        let parts = Parts {
-            above: self.parts.furthest(),
-            margins: vec![margin],
-        };
-        let rows = memory::collect(0..side.len() as u32, ROW_NUMBERS)?;
-        let tasks = probing(quantiser, side, &rows, (warm_start, &parts), ctx)?;
-        let ids = rows.iter().copied().zip(0..rows.len() as u32);
-        Self::new(parts, &tasks, ids, quantiser.len())
+        let how = (warm_start, Parts::up_to(margin));
+        Self::of_rows(quantiser, how, side, &lists.order, ctx)
+    }
+
+    /// How many parts there are.
+    pub(crate) fn parts(&self) -> usize {
+        self.parts.margins.len()
+    }
+
+    /// Up to which margin lists are probed in a part.
+    #[cfg(test)]
+    pub(super) fn margin(&self, part: usize) -> f32 {
+        self.parts.margins[part]
     }
 
     /// Where the rows that probe a list are.
@@ -255,7 +259,7 @@ impl Probes {
 
     /// The lists that some row probes.
     pub(super) fn probed(&self) -> Vec<bool> {
-        let parts = 0..self.parts.margins.len();
+        let parts = 0..self.parts();
         let is_probed = |list| parts.clone().any(|part| !self.of(part, list).is_empty());
         (0..self.lists as u32).map(is_probed).collect()
     }

@@ -84,7 +84,7 @@ impl<T: Scalar> IvfState<T> {
                 let side = left.unwrap_or(right);
                 let margin = margin_of(&quantiser, side, plan.probes, ctx)?;
                 let [stats] = probe_stats(&quantiser, &warm_start, side, [margin], ctx)?;
-                (Reach::without_pass(margin), stats)
+                (Reach::without_pass(margin, stats.lists), stats)
             }
         };
         Ok(Self {

@@ -4,7 +4,12 @@ use lshjoin_kernels::Scalar;
 
 use crate::{
     base::error::Result,
-    ivf::{coarse_quantiser::CoarseQuantiser, margins::Reach, probe_lists::ProbeLists},
+    ivf::{
+        coarse_quantiser::CoarseQuantiser,
+        margins::Reach,
+        probe_lists::ProbeLists,
+        probes::{Parts, Probes},
+    },
     pairs::{code_join::CodeJoin, code_lists::CodeLists},
     recall::ground_truth::GroundTruth,
 };
@@ -30,10 +35,8 @@ impl<T: Scalar> CodeJoin<'_, T> {
         ground_truth: Option<(f64, GroundTruth<T>)>,
     ) -> Result<Option<CodeLists>> {
         let ctx = self.ctx;
-        let pass = ground_truth
-            .as_ref()
-            .filter(|_| reach.before_pass.is_some());
-        self.probe(&probe_lists, pass)?;
+        let lists = (quantiser, &probe_lists);
+        self.probe_up_to(reach, lists, ground_truth.as_ref())?;
         for _ in 0..rounds {
             self.pass()?;
         }
@@ -51,8 +54,7 @@ impl<T: Scalar> CodeJoin<'_, T> {
                 }
             } else if reached.falls_short(*recall) {
                 ctx.begin_stage("probes");
-                let further = probe_lists.further(quantiser, self.left(), reach.wider, ctx)?;
-                self.probe_part(&further, 0)?;
+                self.probe_batches(lists, Parts::between(reach.margin, reach.wider))?;
                 ctx.begin_stage("check");
                 reached = ground_truth.recall(self.left(), found)?;
             }
@@ -64,42 +66,69 @@ impl<T: Scalar> CodeJoin<'_, T> {
         Ok(Some(self.lists))
     }
 
-    /// Compares what rows probe: the warm start first, then the probes. Where a recall is given, a pass
-    /// comes before the last of the probes, which are left out if it is reached then.
+    /// Compares what rows probe: the warm start first, then the probes as far as `reach` says. Where a
+    /// recall is given, a pass comes before the last of them, which are left out if it is reached then.
     ///
     /// # Errors
     /// When the run is cancelled, or there is no memory.
-    pub(crate) fn probe(
+    pub(crate) fn probe_up_to(
         &self,
-        probe_lists: &ProbeLists,
-        recall_of_pass: Option<&(f64, GroundTruth<T>)>,
+        reach: Reach,
+        lists: (&CoarseQuantiser, &ProbeLists),
+        ground_truth: Option<&(f64, GroundTruth<T>)>,
     ) -> Result<()> {
         let ctx = self.ctx;
-        ctx.begin_stage("probes");
+        self.probe(lists.1)?;
+        if lists.1.probes().is_none() {
+            self.probe_batches(lists, Parts::up_to(reach.first()))?;
+        }
+        let Some(before) = reach.before_pass else {
+            return Ok(());
+        };
+        if let Some((recall, ground_truth)) = ground_truth {
+            self.pass()?;
+            ctx.begin_stage("check");
+            if ground_truth.reaches(*recall, self.left(), |row| self.distances_of(row))? {
+                return Ok(());
+            }
+            ctx.begin_stage("probes");
+        }
+        self.probe_batches(lists, Parts::between(before, reach.margin))
+    }
+
+    /// Compares what rows probe: the warm start first, then the probes that are there.
+    ///
+    /// # Errors
+    /// When the run is cancelled, or there is no memory.
+    pub(crate) fn probe(&self, probe_lists: &ProbeLists) -> Result<()> {
+        self.ctx.begin_stage("probes");
         let near = probe_lists.warm_start()?;
         self.join(&near.left, &near.right, near.blocks, &self.unbounded())?;
         drop((near.left, near.right));
-        let last = probe_lists.parts() - 1;
-        for part in 0..=last {
-            self.probe_part(probe_lists, part)?;
-            if part + 1 == last
-                && let Some((recall, ground_truth)) = recall_of_pass
-            {
-                self.pass()?;
-                let found = |row| self.distances_of(row);
-                ctx.begin_stage("check");
-                if ground_truth.reaches(*recall, self.left(), found)? {
-                    break;
-                }
-                ctx.begin_stage("probes");
-            }
+        probe_lists
+            .probes()
+            .map_or(Ok(()), |probes| self.compare(probe_lists, probes))
+    }
+
+    /// Compares what rows probe, found batch by batch.
+    fn probe_batches(
+        &self,
+        (quantiser, probe_lists): (&CoarseQuantiser, &ProbeLists),
+        parts: Parts,
+    ) -> Result<()> {
+        for rows in probe_lists.batches() {
+            let left = self.left();
+            let probes = probe_lists.probes_of(rows, quantiser, left, parts.clone(), self.ctx)?;
+            self.compare(probe_lists, &probes)?;
         }
         Ok(())
     }
 
-    fn probe_part(&self, probe_lists: &ProbeLists, part: usize) -> Result<()> {
-        for step in probe_lists.part(part)? {
-            self.join(&step.left, &step.right, step.blocks, &self.symmetric())?;
+    fn compare(&self, probe_lists: &ProbeLists, probes: &Probes) -> Result<()> {
+        for part in 0..probes.parts() {
+            for step in probe_lists.part(probes, part)? {
+                self.join(&step.left, &step.right, step.blocks, &self.symmetric())?;
+            }
         }
         Ok(())
     }
@@ -146,6 +175,7 @@ mod tests {
         let reach = Reach {
             margin: margin(2.0).unwrap(),
             before_pass: None,
+            lists: 2.0,
             wider: margin(20.0).unwrap(),
         };
         let sides = (left.as_mut(), &mut right);

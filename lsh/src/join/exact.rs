@@ -101,8 +101,8 @@ pub(crate) fn by_leading_axes<T: Scalar>(
         return Ok(None);
     };
     let near = CodeJoin::new(left, right, (of_left, of_right), k, ctx)?;
-    let pass = ground_truth.filter(|_| reach.before_pass.is_some());
-    near.probe(&probe_lists, pass.as_ref())?;
+    let lists = (&quantiser, &probe_lists);
+    near.probe_up_to(reach, lists, ground_truth.as_ref())?;
     drop(probe_lists);
     let join = TopKJoin::new(left, right, k, ctx)?;
     fill(&join, &near)?;
