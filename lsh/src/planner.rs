@@ -15,6 +15,8 @@ mod contrast;
 pub(crate) mod cost_model;
 pub(crate) mod prediction;
 
+use std::collections::VecDeque;
+
 use lshjoin_kernels::Scalar;
 
 use crate::{
@@ -24,7 +26,7 @@ use crate::{
         error::Result,
         input::Input,
         metric::Metric,
-        plan::{IvfPlan, JoinPlan, LISTS_OF_ROW, MOST_LISTS},
+        plan::{IvfPlan, JoinPlan, MOST_LISTS, lists_of_row},
         report::Estimate,
     },
     ivf::{
@@ -58,12 +60,13 @@ const FEW_ROWS: usize = 1000;
 const SAVED: f64 = 0.9;
 const LUCKY: f64 = 0.01;
 
-/// The share of a join's time that the study of one more number of lists may take.
-const MORE_PLANNING: f64 = 0.005;
-
-/// The numbers of lists that are considered, as parts of the usual one: what does well mostly comes
-/// first.
-const OF_USUAL_LISTS: [f64; 3] = [1.0, 2.0, 0.5];
+/// The numbers of lists that are considered beside the usual one, as parts of it, and the share of the
+/// join's time that the study of one may take. What does well mostly comes first.
+const OTHER_LISTS: (&[f64], f64) = (&[2.0, 0.5], 0.005);
+/// The same where rows probe more than the share `MANY` of the lists: fewer are as good then, and sooner gone
+/// through.
+const FEWER_LISTS: (&[f64], f64) = (&[0.35], 0.03);
+const MANY: f64 = 0.25;
 
 /// Recalls that the study of a number of lists predicts, beside the one that is asked for.
 const CURVE: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
@@ -91,6 +94,8 @@ struct ListStudy {
     reach: Reach,
     /// What its rows probe.
     stats: ProbeStats,
+    /// How long it would take with as few probes as probably reach the recall.
+    likely_seconds: f64,
     /// Whether to hold out more rows pays.
     twice_pays: bool,
     /// That setting and those that reach other recalls.
@@ -156,10 +161,9 @@ impl<'a> Planner<'a> {
         workload.held_out = ground_truth::count_at_first(workload.left, k, recall);
         let seconds = self.costs.seconds(self.costs.exact(&workload));
         let mut exact = Prediction::exact(&workload, seconds);
-        let usual = workload.usual_lists() as f64;
-        let list_counts = OF_USUAL_LISTS.map(|part| ((part * usual) as usize).min(MOST_LISTS));
+        let usual = workload.usual_lists().min(MOST_LISTS);
         let has_codes = right.codes.is_some();
-        if let Some(why) = self.why_at_once(&workload, k, has_codes, list_counts[0]) {
+        if let Some(why) = self.why_at_once(&workload, k, has_codes, usual) {
             exact.why = why.into();
             let study = PlanStudy {
                 considered: vec![exact.setting(JoinPlan::Exact)],
@@ -170,7 +174,7 @@ impl<'a> Planner<'a> {
             return Ok((PlannedJoin::of(JoinPlan::Exact), study));
         }
 
-        ctx.foresee(foreseen(&workload, list_counts[0]));
+        ctx.foresee(foreseen(&workload, usual));
         let mut ground_truth = GroundTruth::for_recall(left, right, k, recall, ctx)?;
         let near = furthest_lengths(sides, &ground_truth);
         let random = random_lengths(sides, &ground_truth, self.seed, ctx)?;
@@ -179,14 +183,12 @@ impl<'a> Planner<'a> {
         exact.seconds = self.costs.seconds(self.costs.exact(&workload));
         let mut considered = vec![exact.setting(JoinPlan::Exact)];
         let mut best: Option<ListStudy> = None;
-        for (position, &count) in list_counts.iter().enumerate() {
-            if list_counts[..position].contains(&count) {
-                continue;
-            }
+        let mut list_counts = VecDeque::from([(usual, f64::INFINITY)]);
+        while let Some((count, most_planning)) = list_counts.pop_front() {
             let planning = self.costs.seconds(self.costs.study(&workload, count));
             let best_yet = best.as_ref().map(|best| best.setting.seconds);
             let least = best_yet.unwrap_or(f64::INFINITY).min(exact.seconds);
-            if best.is_some() && planning > MORE_PLANNING * least {
+            if best.is_some() && planning > most_planning * least {
                 continue;
             }
             let for_recall = (Some(self.recall), self.seed);
@@ -194,6 +196,16 @@ impl<'a> Planner<'a> {
             let reach = ReachStudy::of(&learnt.0, &learnt.1, sides, &ground_truth, recall, ctx)?;
             let study = self.lists(&workload, count, learnt, sides, (&ground_truth, reach))?;
             considered.extend_from_slice(&study.curve);
+            if count == usual {
+                let (parts, most) = match study.stats.share > MANY {
+                    true => FEWER_LISTS,
+                    false => OTHER_LISTS,
+                };
+                let counts = parts.iter().map(|part| (part * usual as f64) as usize);
+                let counts = counts.map(|count| count.clamp(1, MOST_LISTS));
+                let counts = counts.filter(|&count| count != usual);
+                list_counts.extend(counts.map(|count| (count, most)));
+            }
             if study.reach.margin.is_infinite() {
                 continue; // some neighbours are out of reach
             }
@@ -204,7 +216,8 @@ impl<'a> Planner<'a> {
         }
         let wants_more = |best: &mut ListStudy| {
             let is_chosen = best.setting.seconds < exact.seconds;
-            is_chosen && (best.twice_pays || best.recall.falls_short(self.recall))
+            let may_be_chosen = best.twice_pays && best.likely_seconds < exact.seconds;
+            may_be_chosen || is_chosen && best.recall.falls_short(self.recall)
         };
         if let Some(unsure) = best.take_if(wants_more) {
             // Held-out rows join in the choice until it stands, as in the join by this plan.
@@ -305,8 +318,8 @@ impl<'a> Planner<'a> {
             warm_start: warm_start_rows(workload.k, workload.right, false) as f64
                 / workload.right as f64,
         };
-        let of_row = lists.min(LISTS_OF_ROW);
-        self.costs.lists(workload, (lists, of_row), stats, 0.0)
+        let counts = (lists, lists_of_row(lists));
+        self.costs.lists(workload, counts, stats, 0.0)
     }
 
     /// What these lists would compare and find, whose rows probe as far as a study says.
@@ -323,6 +336,7 @@ impl<'a> Planner<'a> {
             curve,
             reach,
             stats,
+            likely,
             twice_pays,
         } = study;
         let known = ground_truth.known(Split::Check);
@@ -351,6 +365,7 @@ impl<'a> Planner<'a> {
         let others = CURVE.into_iter().zip(margins).zip(of_margins);
         let others = others.map(|((wanted, margin), stats)| setting(wanted, margin, stats));
         let asked_for = setting(self.recall, reach.margin, stats);
+        let likely_seconds = setting(self.recall, reach.margin, likely).seconds;
         Ok(ListStudy {
             count,
             setting: asked_for.clone(),
@@ -360,6 +375,7 @@ impl<'a> Planner<'a> {
             warm_start,
             reach,
             stats,
+            likely_seconds,
             twice_pays,
         })
     }
@@ -502,7 +518,7 @@ mod tests {
             Input::new(None, rows),
             100,
             Metric::Euclidean,
-            0.99,
+            0.999,
             0,
             &ctx,
         )

@@ -263,6 +263,11 @@ impl JoinPlan {
 /// A row is compared with about so many lists where these are in groups: no more are one group.
 pub(crate) const LISTS_OF_ROW: usize = 4096;
 
+/// With about how many of so many lists a row is compared.
+pub(crate) fn lists_of_row(lists: usize) -> usize {
+    lists.min(LISTS_OF_ROW)
+}
+
 /// Lists of a group, at least, where there are several groups.
 const LISTS_OF_GROUP: f64 = 64.0;
 

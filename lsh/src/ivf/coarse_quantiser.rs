@@ -15,7 +15,7 @@ use crate::{
         ROW_NUMBERS,
         context::Context,
         error::Result,
-        plan::{LISTS_OF_ROW, MOST_OF_GROUP, groups_of},
+        plan::{LISTS_OF_ROW, MOST_OF_GROUP, groups_of, lists_of_row},
         sampling::{sample, seeded_sample},
     },
     ivf::{
@@ -244,7 +244,7 @@ impl CoarseQuantiser {
     pub(crate) fn lists_of_row(&self) -> usize {
         match self.compares_all() {
             true => self.len(),
-            false => self.len().min(LISTS_OF_ROW),
+            false => lists_of_row(self.len()),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::{
     },
     ivf::{
         coarse_quantiser::{CoarseQuantiser, QuantiserParts},
-        list_distances::CentroidDistances,
+        list_distances::{CentroidDistances, keep_nearest},
         list_offsets::ListOffsets,
         routing_space::{JoinSide, ROUTED, Space},
     },
@@ -240,12 +240,7 @@ impl ListRouter {
             .zip(margins)
             .filter(|&(part, margin)| part != home && margin < f32::INFINITY);
         let mut others: Vec<(f32, u32)> = others.map(|(part, margin)| (margin, part)).collect();
-        let most = self.most.saturating_sub(1);
-        if most < others.len() {
-            let nearer = |x: &(f32, u32), y: &(f32, u32)| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1));
-            others.select_nth_unstable_by(most, nearer);
-            others.truncate(most);
-        }
+        keep_nearest(&mut others, self.most.saturating_sub(1));
         others.sort_unstable_by_key(|&(_, part)| part);
         Ok(std::iter::once(home)
             .chain(others.into_iter().map(|(_, part)| part))

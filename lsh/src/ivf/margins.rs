@@ -126,6 +126,9 @@ pub(crate) struct ReachStudy {
     pub(crate) reach: Reach,
     /// What rows probe with its margin.
     pub(crate) stats: ProbeStats,
+    /// What they would probe with the margin that will do as likely as not: to hold out more rows brings it
+    /// nearer to that.
+    pub(crate) likely: ProbeStats,
     /// Whether it saves more than it takes to hold out as many rows again.
     pub(crate) twice_pays: bool,
 }
@@ -166,11 +169,11 @@ impl ReachStudy {
             && recall >= PASS_FROM.0
             && k >= PASS_FROM.1
             && saved > PROBES_OF_CANDIDATE * candidates;
-        let (first, likely) = match has_pass {
+        let (first, likely_first) = match has_pass {
             true => (stats_before, likely_before),
             false => (stats, likely),
         };
-        let saved = SAVED_BY_TWICE * (first.share - likely.share) * probing.len() as f64;
+        let saved = SAVED_BY_TWICE * (first.share - likely_first.share) * probing.len() as f64;
         let reach = Reach {
             margin,
             before_pass: has_pass.then_some(before_pass),
@@ -181,6 +184,7 @@ impl ReachStudy {
             curve,
             reach,
             stats,
+            likely,
             twice_pays: saved > ground_truth.len() as f64,
         })
     }

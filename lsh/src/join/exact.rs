@@ -11,7 +11,7 @@ use crate::{
         context::Context,
         error::Result,
         metric::Metric,
-        plan::{IvfPlan, LISTS_OF_ROW},
+        plan::{IvfPlan, lists_of_row},
         report::Estimate,
     },
     ivf::{margins::ProbeStats, probe_lists::ProbeLists, state::IvfState},
@@ -59,7 +59,7 @@ pub(crate) fn by_leading_axes<T: Scalar>(
         share: 0.01,
         warm_start: 0.0,
     };
-    let counts = (lists, lists.min(LISTS_OF_ROW));
+    let counts = (lists, lists_of_row(lists));
     let beside = |stats| costs.lists(&workload, counts, stats, 0.0) - costs.always(&workload, 0.0);
     let enough = WORTH * all - beside(lucky);
     if enough <= 0.0 {

@@ -11,7 +11,7 @@ use lshjoin_kernels::{Isa, Level, Quantised, Scalar};
 use crate::{
     base::{
         metric::Metric,
-        plan::{LISTS_OF_ROW, groups_of, lists_for},
+        plan::{groups_of, lists_for, lists_of_row},
     },
     ivf::{
         centroids::ROUNDS,
@@ -52,22 +52,22 @@ pub(crate) struct Workload {
 }
 
 /// To read a value and make its code.
-const CODE: f64 = 1.6e-9;
+const CODE: f64 = 1.1e-9;
 /// To multiply a value of a row with one of a direction, and add it up.
 const PROJECT: f64 = 6e-11;
 /// To keep a row's top-k: for the row, for each neighbour, and for each neighbour as often as one
 /// comes in after the warm start.
-const TOP_K: f64 = 5e-7;
-const NEIGHBOR: f64 = 6e-8;
+const TOP_K: f64 = 2.5e-7;
+const NEIGHBOR: f64 = 5e-8;
 const INSERT: f64 = 2.5e-9;
 /// The share of the neighbours that come in so late when all pairs are compared.
 const LATE: f64 = 0.25;
 /// Pairs that are measured then, for each neighbour, before it is known which are the nearest.
 const MEASURED: f64 = 3.0;
 /// To fill it in the warm start: for the row,
-const WARM_START: f64 = 9e-7;
+const WARM_START: f64 = 4e-7;
 /// and for each row that it is filled from, beside comparing it.
-const WARM_START_ROW: f64 = 2e-9;
+const WARM_START_ROW: f64 = 1.5e-9;
 /// To find the nearest centroid of a row: for the row, and for each centroid, beside comparing it.
 const NEAREST: f64 = 2e-7;
 const OF_EACH: f64 = 1e-10;
@@ -76,7 +76,7 @@ const LEARN: f64 = 1e-10;
 /// To fetch a value of a row's vector for an exact distance: of any row, and at the end of the join by
 /// lists, which has them in the cache.
 const FETCH: f64 = 1e-9;
-const FINISH: f64 = 3e-10;
+const FINISH: f64 = 1.7e-10;
 /// To hand on a pair of rows for its exact distance.
 const MEASURE: f64 = 5e-8;
 /// To compare the codes of a single pair of rows: for the pair, and for each value.
@@ -87,8 +87,8 @@ const CHECK_VALUE: f64 = 5e-11;
 const ITERATE: f64 = 3e-6;
 const ORTHONORMALISE: f64 = 5e-9;
 /// To gather a row for each list that it probes: for the row, and for each value.
-const PROBE: f64 = 1e-7;
-const GATHER: f64 = 1e-10;
+const PROBE: f64 = 6e-8;
+const GATHER: f64 = 6e-11;
 /// How much longer work takes that is done between steps, and by threads that share a memory.
 const AT_ONCE: f64 = 1.25;
 /// To sort a row by its key and go through its bucket.
@@ -185,7 +185,7 @@ impl Costs {
             Level::Avx2 => (0.0, 1.7e-11),
             Level::AvxVnni => (2.4e-10, 6.5e-12),
             Level::Avx512 => (0.0, 1.2e-11),
-            Level::Avx512Vnni => (1.0e-10, 4.6e-12),
+            Level::Avx512Vnni => (8.0e-11, 3.3e-12),
             Level::Amx => (2.6e-10, 9.0e-13),
             Level::Neon => (0.0, 4.0e-11),
             Level::NeonDot => (2.0e-10, 1.2e-11),
@@ -325,7 +325,7 @@ impl Costs {
         let within = rounds * self.nearest(rows, lists as f64 / groups, workload.dim);
         let over_all = match groups > 1.0 {
             true => {
-                let of_row = (lists, lists.min(LISTS_OF_ROW));
+                let of_row = (lists, lists_of_row(lists));
                 ROUNDS_OVER_ALL as f64 * self.assign(rows, of_row, workload.dim)
             }
             false => 0.0,
