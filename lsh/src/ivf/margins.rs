@@ -113,7 +113,7 @@ impl Reach {
         }
     }
 
-    /// The margin before a pass, if one is tried.
+    /// The margin before a pass, if one is tried, or else the only one.
     pub(crate) fn first(&self) -> f32 {
         self.before_pass.unwrap_or(self.margin)
     }
@@ -274,13 +274,13 @@ pub(crate) struct ProbeStats {
     pub(crate) warm_start: f64,
 }
 
-/// Probes, at most, of rows that probe more than this share of the others: they take 2 GiB.
+/// Probes, at most, of rows that probe more than this share of the others: more take long to find.
 const MOST_PROBES: f64 = (1_u64 << 28) as f64;
 const MANY: f64 = 0.5;
 
 impl ProbeStats {
-    /// Whether so many rows would probe most of the lists, and that take much memory: to compare all
-    /// pairs takes about as long, and none.
+    /// Whether so many rows would probe most of the lists, and that be much to find: to compare all
+    /// pairs takes about as long, and finds all.
     pub(crate) fn are_too_many(&self, rows: usize) -> bool {
         self.share > MANY && self.lists * rows as f64 > MOST_PROBES
     }
